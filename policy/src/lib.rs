@@ -1,0 +1,16 @@
+//! Which forwarded headers to believe, how the mount is rewritten, when HSTS is sent.
+//!
+//! One policy, two hosts: the proxy-wasm filter and the native gateway both call it, so that they cannot disagree.
+//! It is pure. It does no I/O, reads no clock and no environment, does not log, and cannot fail on a request: what is
+//! wrong with a request is part of the [`Decision`]; what is wrong with a configuration is said once, at start.
+//!
+//! Data flows one way:
+//!
+//! ```text
+//! Config (as written) ──▶ Policy ◀── request facts  ──▶ Decision: edits or a reply, and the Exchange
+//!                           ▲────── response facts + Exchange ──▶ edits
+//! ```
+
+mod edit;
+
+pub use edit::{Edit, Name};
