@@ -1,0 +1,183 @@
+//! Which scheme, host and port did the client use?
+//!
+//! An untrusted peer is believed in nothing: scheme is our listener's, host and port are those of `Host`. A trusted
+//! peer's fields are read one by one and each falls back by itself, so that one bad field does not spoil the others.
+//! No scheme header but `X-Forwarded-Proto` (or `Forwarded`'s `proto`) is ever read.
+
+use std::fmt;
+
+use crate::address::{read_port, split_brackets, trim};
+
+/// The scheme the client used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scheme {
+    /// Plain text.
+    Http,
+    /// TLS.
+    Https,
+}
+
+impl Scheme {
+    /// `http` or `https`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+
+    /// The port that URLs of this scheme need not name.
+    pub fn default_port(self) -> u16 {
+        match self {
+            Self::Http => 80,
+            Self::Https => 443,
+        }
+    }
+
+    /// Reads `http`, `https`, `ws` or `wss`, without case.
+    pub(crate) fn read(text: &[u8]) -> Option<Self> {
+        let text = trim(text);
+        let is = |word: &[u8]| text.eq_ignore_ascii_case(word);
+        if is(b"https") || is(b"wss") {
+            Some(Self::Https)
+        } else if is(b"http") || is(b"ws") {
+            Some(Self::Http)
+        } else {
+            None
+        }
+    }
+}
+
+/// Scheme, host and port that the client used, after trust was applied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Effective {
+    /// The scheme.
+    pub scheme: Scheme,
+    /// The host name in lower case or the address (IPv6 in brackets); none if the request named none.
+    pub host: Option<String>,
+    /// The port.
+    pub port: u16,
+}
+
+impl Effective {
+    /// The host, with the port when it is not the scheme's default.
+    pub fn authority(&self) -> Option<String> {
+        let host = self.host.as_ref()?;
+        Some(if self.port == self.scheme.default_port() {
+            host.clone()
+        } else {
+            format!("{host}:{}", self.port)
+        })
+    }
+
+    /// `scheme://authority`.
+    pub fn origin(&self) -> Option<String> {
+        self.authority()
+            .map(|authority| format!("{}://{authority}", self.scheme))
+    }
+}
+
+impl fmt::Display for Scheme {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A host with an optional port, as in `Host` or a URL.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Authority {
+    /// Lower case; IPv6 in brackets, in canonical form.
+    pub(crate) host: String,
+    pub(crate) port: Option<u16>,
+}
+
+impl Authority {
+    /// Reads a host name of `[A-Za-z0-9._-]{1,253}` or a bracketed IPv6 address, with an optional port from 1 to 65535.
+    /// User information, escapes and everything else are refused.
+    pub(crate) fn read(text: &[u8]) -> Option<Self> {
+        let (host, rest) = match split_brackets(text) {
+            Some((address, rest)) => {
+                let address: std::net::Ipv6Addr =
+                    std::str::from_utf8(address).ok()?.parse().ok()?;
+                (format!("[{address}]"), rest)
+            }
+            None => {
+                let end = text
+                    .iter()
+                    .position(|octet| *octet == b':')
+                    .unwrap_or(text.len());
+                let (host, rest) = text.split_at_checked(end)?;
+                let host_fits = (1..=MAX_HOST).contains(&host.len())
+                    && host.iter().all(|octet| {
+                        octet.is_ascii_alphanumeric() || matches!(octet, b'.' | b'_' | b'-')
+                    });
+                if !host_fits {
+                    return None;
+                }
+                (
+                    std::str::from_utf8(host).ok()?.to_ascii_lowercase(),
+                    rest,
+                )
+            }
+        };
+        let port = match rest {
+            [] => None,
+            [b':', port @ ..] => Some(read_port(port).filter(|port| *port > 0)?),
+            _ => return None,
+        };
+        Some(Self { host, port })
+    }
+}
+
+/// Reads `X-Forwarded-Port`: 1 to 65535, no leading zero.
+pub(crate) fn read_forwarded_port(text: &[u8]) -> Option<u16> {
+    let text = trim(text);
+    if text.first() == Some(&b'0') {
+        return None;
+    }
+    read_port(text)
+}
+
+/// Longest host name, RFC 1035 §2.3.4.
+const MAX_HOST: usize = 253;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn authorities() {
+        for (text, want) in [
+            ("app.example", Some(("app.example", None))),
+            ("ExAmPlE.COM:8443", Some(("example.com", Some(8443)))),
+            ("my_app.internal", Some(("my_app.internal", None))),
+            ("example.com.", Some(("example.com.", None))),
+            ("[2001:DB8::A]", Some(("[2001:db8::a]", None))),
+            ("[::1]:8888", Some(("[::1]", Some(8888)))),
+            ("127.0.0.1:1", Some(("127.0.0.1", Some(1)))),
+            ("", None),
+            (":80", None),
+            ("a:", None),
+            ("a:0", None),
+            ("a:99999", None),
+            ("a:1b", None),
+            ("user@a", None),
+            ("a/b", None),
+            ("a?b", None),
+            ("a\\b", None),
+            ("a,b", None),
+            ("a b", None),
+            ("[::1", None),
+            ("[ghijkl]", None),
+            ("::1", None),
+            ("bücher.example", None),
+        ] {
+            let got = Authority::read(text.as_bytes());
+            assert_eq!(
+                got.as_ref().map(|got| (got.host.as_str(), got.port)),
+                want,
+                "{text:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! What does a host tell the policy, and what does the policy answer?
+
+use std::net::IpAddr;
+
+use crate::edit::Edit;
+use crate::effective::Effective;
+use crate::mount::Mount;
+use crate::peer::Peer;
+
+/// A field line: name and value as received. Names are compared without case.
+pub type Header<'a> = (&'a [u8], &'a [u8]);
+
+/// The facts about a request that a host has read from its own connection and from the message.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// The other end of the connection.
+    pub peer: Peer,
+    /// Whether the connection to our listener is TLS, as the host itself knows it; never from a header.
+    pub tls: bool,
+    /// The method.
+    pub method: &'a [u8],
+    /// The request target as received, or `:path`.
+    pub target: &'a [u8],
+    /// The `Host` field, or `:authority`.
+    pub host: Option<&'a [u8]>,
+    /// The field lines in wire order, without `Host` and pseudo-headers.
+    pub headers: &'a [Header<'a>],
+}
+
+/// The facts about a response.
+#[derive(Debug, Clone, Copy)]
+pub struct Response<'a> {
+    /// The status.
+    pub status: u16,
+    /// The field lines in wire order, without pseudo-headers.
+    pub headers: &'a [Header<'a>],
+}
+
+/// What becomes of a request.
+#[derive(Debug, Clone)]
+pub struct Decision {
+    /// Forward it, or answer it here.
+    pub action: Action,
+    /// What the rest of the exchange must know; hand it to [`Policy::response`](crate::Policy::response).
+    pub exchange: Exchange,
+}
+
+/// What to do with a request.
+#[derive(Debug, Clone)]
+pub enum Action {
+    /// Apply the edits and forward it.
+    Forward(Forward),
+    /// Answer it without asking the upstream.
+    Reply(Reply),
+}
+
+/// A request that goes upstream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Forward {
+    /// The changes to make, in order.
+    pub edits: Vec<Edit>,
+    /// The target without the mount, whatever the upstream is sent: what to route by.
+    pub stripped_target: Vec<u8>,
+}
+
+/// An answer of our own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    /// The status.
+    pub status: u16,
+    /// Where a redirect leads.
+    pub location: Option<Vec<u8>>,
+    /// Why, for the body, the log and the metrics.
+    pub reason: Reason,
+}
+
+/// Why a request was answered here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// The mount without its trailing slash.
+    BareMount,
+    /// The `Host` field or the target's authority is none, RFC 9112 §3.2.
+    BadHost,
+    /// The request target is none, or hides a dot segment.
+    BadTarget(BadTarget),
+    /// The effective host is not one of `allowed_hosts`.
+    HostNotAllowed,
+    /// CONNECT.
+    MethodNotAllowed,
+    /// No app is published here.
+    OutsideMount,
+    /// The request target is over 8 KiB.
+    TargetTooLong,
+}
+
+/// What is wrong with a request target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BadTarget {
+    /// A backslash in the path.
+    Backslash,
+    /// An escaped control octet in the path.
+    ControlEscape,
+    /// A `.` or `..` segment, escaped or not.
+    DotSegment,
+    /// Neither a path nor an `http` URL.
+    Form,
+    /// A `%` that is not followed by two hex digits, in the path.
+    Escape,
+    /// A `#`.
+    Fragment,
+    /// An octet that is not visible ASCII.
+    Octet,
+}
+
+impl Reason {
+    /// A sentence for the body of the answer. It tells nothing that the client did not send.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::BareMount => "The app is one slash further.",
+            Self::BadHost => "The Host of this request is not a valid host name.",
+            Self::BadTarget(bad) => match bad {
+                BadTarget::Backslash => "The path contains a backslash.",
+                BadTarget::ControlEscape => "The path contains an escaped control character.",
+                BadTarget::DotSegment => "The path contains a dot segment.",
+                BadTarget::Form => "The request target is not a path.",
+                BadTarget::Escape => "The path contains a broken escape.",
+                BadTarget::Fragment => "The request target contains a fragment.",
+                BadTarget::Octet => "The request target contains an octet that is not visible ASCII.",
+            },
+            Self::HostNotAllowed => "This server does not answer for this host.",
+            Self::MethodNotAllowed => "CONNECT is not allowed here.",
+            Self::OutsideMount => "No app is published at this path.",
+            Self::TargetTooLong => "The request target is too long.",
+        }
+    }
+
+    /// A short word for logs and metric labels.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::BareMount => "bare_mount",
+            Self::BadHost => "bad_host",
+            Self::BadTarget(bad) => match bad {
+                BadTarget::Backslash => "backslash",
+                BadTarget::ControlEscape => "control_escape",
+                BadTarget::DotSegment => "dot_segment",
+                BadTarget::Form => "target_form",
+                BadTarget::Escape => "broken_escape",
+                BadTarget::Fragment => "fragment",
+                BadTarget::Octet => "octet",
+            },
+            Self::HostNotAllowed => "host_not_allowed",
+            Self::MethodNotAllowed => "method_not_allowed",
+            Self::OutsideMount => "outside_mount",
+            Self::TargetTooLong => "target_too_long",
+        }
+    }
+}
+
+/// What the response's side of an exchange must know of the request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exchange {
+    /// Who the request is from.
+    pub client: Client,
+    /// Scheme, host and port that the client used.
+    pub effective: Effective,
+    /// Whether the peer's forwarded headers were believed.
+    pub peer_trusted: bool,
+    /// Whether forwarded headers came from a peer that is not trusted, and were ignored.
+    pub forwarded_ignored: bool,
+    pub(crate) mount: Mount,
+    pub(crate) upstream_saw: UpstreamSaw,
+    pub(crate) host_sent: Option<Vec<u8>>,
+}
+
+/// Whether URLs and cookies of the response know the mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum UpstreamSaw {
+    /// The public path: they do.
+    Full,
+    /// Nothing: the answer is ours, or no mount applies.
+    NoMount,
+    /// The path without the mount: they don't.
+    Stripped,
+}
+
+/// Who a request is from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Client {
+    /// The address; none if the peer has none and nobody attested one.
+    pub address: Option<IpAddr>,
+    /// How the address was found.
+    pub quality: ClientQuality,
+}
+
+/// How a client's address was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClientQuality {
+    /// It is the first untrusted address from the right.
+    Header,
+    /// Every address is trusted, so it is the leftmost; possibly a proxy's.
+    HeaderAllTrusted,
+    /// It is the peer's: no header was used.
+    Peer,
+    /// The chain has an unreadable element, so it is the last attested address; possibly a proxy's.
+    Stopped,
+}
+
+impl ClientQuality {
+    /// A short word for logs and metric labels.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Header => "header",
+            Self::HeaderAllTrusted => "header-all-trusted",
+            Self::Peer => "peer",
+            Self::Stopped => "stopped",
+        }
+    }
+}
