@@ -239,7 +239,10 @@ impl CaseFile {
         let mut paths = Vec::new();
         for entry in std::fs::read_dir(folder).map_err(read_error)? {
             let path = entry.map_err(read_error)?.path();
-            if path.extension().is_some_and(|extension| extension == "json") {
+            if path
+                .extension()
+                .is_some_and(|extension| extension == "json")
+            {
                 paths.push(path);
             }
         }
@@ -251,11 +254,10 @@ impl CaseFile {
     }
 
     fn parse(path: &Path, text: &str) -> Result<Self, CaseError> {
-        let file: FileAsWritten =
-            serde_json::from_str(text).map_err(|source| CaseError::Form {
-                path: path.to_owned(),
-                source,
-            })?;
+        let file: FileAsWritten = serde_json::from_str(text).map_err(|source| CaseError::Form {
+            path: path.to_owned(),
+            source,
+        })?;
         let FileAsWritten {
             about,
             config,

@@ -12,7 +12,7 @@ mod case;
 mod outcome;
 
 pub use case::{
-    Answer, Case, CaseError, CaseFile, Downstream, Exchange, Expect, Headers, Host, HttpVersion, Lines,
-    Peer, Request, Upstream,
+    Answer, Case, CaseError, CaseFile, Downstream, Exchange, Expect, Headers, Host, HttpVersion,
+    Lines, Peer, Request, Upstream,
 };
 pub use outcome::{Outcome, Received, Reply, Served};

@@ -159,7 +159,12 @@ impl Served {
                     differences.push(format!("upstream: {:?} / {:?}", heads[0], heads[1]));
                 }
                 differing_lines("upstream", &one.headers, &two.headers, differences);
-                differing_lines("upstream trailer", &one.trailers, &two.trailers, differences);
+                differing_lines(
+                    "upstream trailer",
+                    &one.trailers,
+                    &two.trailers,
+                    differences,
+                );
             }
             (None, None) => {}
             (one, two) => differences.push(format!("upstream: {one:?} / {two:?}")),

@@ -29,9 +29,7 @@ pub(crate) fn read_element(text: &[u8]) -> Option<IpAddr> {
     }
     let mut parts = text.splitn(3, |octet| *octet == b':');
     match (parts.next(), parts.next(), parts.next()) {
-        (Some(address), Some(port), None) => {
-            is_port(port).then(|| read_bare(address)).flatten()
-        }
+        (Some(address), Some(port), None) => is_port(port).then(|| read_bare(address)).flatten(),
         _ => read_bare(text),
     }
 }

@@ -311,7 +311,9 @@ impl std::error::Error for ConfigErrors {}
 #[non_exhaustive]
 pub enum ConfigError {
     /// Not an `authority` as of RFC 3986 §3.2 without user information.
-    #[error("{setting} \"{value}\" must be a host name or IP address, with a port if it is not the default one.")]
+    #[error(
+        "{setting} \"{value}\" must be a host name or IP address, with a port if it is not the default one."
+    )]
     Authority {
         /// The setting.
         setting: &'static str,
@@ -319,7 +321,9 @@ pub enum ConfigError {
         value: String,
     },
     /// A list that trusts everyone, unacknowledged.
-    #[error("forwarded_allow_ips contains \"{item}\", which lets any client choose its own address and scheme. List the proxy's address, set trusted_hops, or set trust_any_peer = true if nothing else can reach this port.")]
+    #[error(
+        "forwarded_allow_ips contains \"{item}\", which lets any client choose its own address and scheme. List the proxy's address, set trusted_hops, or set trust_any_peer = true if nothing else can reach this port."
+    )]
     Broad {
         /// The broad item.
         item: String,
@@ -358,7 +362,9 @@ pub enum ConfigError {
         hops: i64,
     },
     /// A network with host bits.
-    #[error("\"{item}\" has host bits set. Write {network} for the network or {host} for the host.")]
+    #[error(
+        "\"{item}\" has host bits set. Write {network} for the network or {host} for the host."
+    )]
     HostBits {
         /// The item.
         item: String,
@@ -368,7 +374,9 @@ pub enum ConfigError {
         host: String,
     },
     /// A name where an address is needed.
-    #[error("\"{item}\" is not an IP address or CIDR. Host names are not resolved; localhost is 127.0.0.1,::1.")]
+    #[error(
+        "\"{item}\" is not an IP address or CIDR. Host names are not resolved; localhost is 127.0.0.1,::1."
+    )]
     HostName {
         /// The item.
         item: String,
@@ -392,7 +400,9 @@ pub enum ConfigError {
         item: String,
     },
     /// A mount that is none.
-    #[error("root_path \"{value}\" must be like /apps/my-app: letters, digits, . _ ~ - and single slashes, at most 256 bytes.")]
+    #[error(
+        "root_path \"{value}\" must be like /apps/my-app: letters, digits, . _ ~ - and single slashes, at most 256 bytes."
+    )]
     Mount {
         /// The value.
         value: String,
@@ -406,10 +416,14 @@ pub enum ConfigError {
         reason: &'static str,
     },
     /// An empty filter-state key.
-    #[error("peer_filter_state_key must not be empty: name the key that the listener's set_filter_state fills.")]
+    #[error(
+        "peer_filter_state_key must not be empty: name the key that the listener's set_filter_state fills."
+    )]
     PeerKey,
     /// Trust without anyone to trust.
-    #[error("trust_proxy is on but forwarded_allow_ips is not set. Name your proxy, for example forwarded_allow_ips = \"127.0.0.1,::1\". FluxLit assumed \"*\" here; we do not.")]
+    #[error(
+        "trust_proxy is on but forwarded_allow_ips is not set. Name your proxy, for example forwarded_allow_ips = \"127.0.0.1,::1\". FluxLit assumed \"*\" here; we do not."
+    )]
     TrustsNobody,
     /// A trust list with too many entries.
     #[error("forwarded_allow_ips has {count} entries; at most 1024.")]
@@ -467,13 +481,17 @@ impl ConfigError {
 #[non_exhaustive]
 pub enum ConfigWarning {
     /// Everyone is trusted, as acknowledged.
-    #[error("every peer that matches \"{item}\" may choose the client address, scheme and host; make sure that only the proxy reaches this port")]
+    #[error(
+        "every peer that matches \"{item}\" may choose the client address, scheme and host; make sure that only the proxy reaches this port"
+    )]
     Broad {
         /// The broad item.
         item: String,
     },
     /// A list without trust.
-    #[error("E16: forwarded_allow_ips is set but trust_proxy is off; forwarded headers are ignored")]
+    #[error(
+        "E16: forwarded_allow_ips is set but trust_proxy is off; forwarded headers are ignored"
+    )]
     ListWithoutTrust,
 }
 
@@ -492,7 +510,8 @@ fn whole_seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u6
         }
 
         fn visit_i64<E: serde::de::Error>(self, seconds: i64) -> Result<u64, E> {
-            u64::try_from(seconds).map_err(|_| E::custom(format!("E13: {}", ConfigError::HstsMaxAge)))
+            u64::try_from(seconds)
+                .map_err(|_| E::custom(format!("E13: {}", ConfigError::HstsMaxAge)))
         }
     }
 

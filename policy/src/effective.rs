@@ -114,10 +114,7 @@ impl Authority {
                 if !host_fits {
                     return None;
                 }
-                (
-                    std::str::from_utf8(host).ok()?.to_ascii_lowercase(),
-                    rest,
-                )
+                (std::str::from_utf8(host).ok()?.to_ascii_lowercase(), rest)
             }
         };
         let port = match rest {

@@ -125,7 +125,9 @@ impl Reason {
                 BadTarget::Form => "The request target is not a path.",
                 BadTarget::Escape => "The path contains a broken escape.",
                 BadTarget::Fragment => "The request target contains a fragment.",
-                BadTarget::Octet => "The request target contains an octet that is not visible ASCII.",
+                BadTarget::Octet => {
+                    "The request target contains an octet that is not visible ASCII."
+                }
             },
             Self::HostNotAllowed => "This server does not answer for this host.",
             Self::MethodNotAllowed => "CONNECT is not allowed here.",

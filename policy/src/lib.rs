@@ -11,6 +11,38 @@
 //!                           ▲────── response facts + Exchange ──▶ edits
 //! ```
 
+mod config;
 mod edit;
+mod exchange;
+mod policy;
 
+mod client;
+mod effective;
+mod governed;
+mod mount;
+mod peer;
+mod target;
+
+mod cookie;
+mod hsts;
+mod location;
+mod response;
+mod security_headers;
+
+mod address;
+mod forwarded;
+mod hosts;
+mod names;
+
+pub use config::{
+    AllowIps, Config, ConfigError, ConfigErrors, ConfigWarning, Defaults, HeaderValue, HstsConfig,
+    SecurityHeadersConfig, Switch,
+};
 pub use edit::{Edit, Name};
+pub use effective::{Effective, Scheme};
+pub use exchange::{
+    Action, BadTarget, Client, ClientQuality, Decision, Exchange, Forward, Header, Reason, Reply,
+    Request, Response,
+};
+pub use peer::Peer;
+pub use policy::Policy;

@@ -88,14 +88,6 @@ pub(crate) struct TrustedPeers {
 }
 
 impl TrustedPeers {
-    /// Every IP and Unix peer.
-    pub(crate) fn anyone() -> Self {
-        Self {
-            anyone: true,
-            ..Self::default()
-        }
-    }
-
     /// Reads the items of `forwarded_allow_ips`; also returns those that cover a whole address family.
     pub(crate) fn read(items: &[String], errors: &mut Vec<ConfigError>) -> (Self, Vec<String>) {
         let mut read = Self::default();
@@ -206,6 +198,11 @@ impl Entry {
             "*" => return Ok(Self::Anyone),
             "unix:" => return Ok(Self::Unix),
             _ if item.starts_with("unix:") => return Err(Fault::UnixPath),
+            _ if item.starts_with('/') => {
+                return Err(Fault::NotAnAddress(
+                    "a path is not an address; write unix: for the peers of a Unix socket listener",
+                ));
+            }
             _ => {}
         }
         let (text, prefix) = match item.split_once('/') {
@@ -255,8 +252,6 @@ impl Entry {
             "a port is not allowed"
         } else if !text.is_ascii() || text.contains(|c: char| c.is_ascii_whitespace()) {
             "only digits, letters, dots and colons may occur in an address"
-        } else if text.starts_with('/') {
-            "a path is not an address"
         } else if text.contains(|c: char| c.is_ascii_alphabetic() && !c.is_ascii_hexdigit())
             && !text.starts_with(|c: char| c.is_ascii_digit())
             && !text.contains(':')
@@ -295,7 +290,12 @@ mod tests {
         let mut errors = Vec::new();
         let (read, _) = TrustedPeers::read(&[item.to_owned()], &mut errors);
         let got = errors.first().map_or_else(
-            || format!("{:?} {:?} {} {}", read.ipv4, read.ipv6, read.unix, read.anyone),
+            || {
+                format!(
+                    "{:?} {:?} {} {}",
+                    read.ipv4, read.ipv6, read.unix, read.anyone
+                )
+            },
             |error| error.code().to_owned(),
         );
         assert_eq!(got, want, "{item:?}");
@@ -341,8 +341,14 @@ mod tests {
 
     #[test]
     fn a_mapped_network_is_the_ipv4_network() {
-        check_read("::ffff:188.0.0.0/112", "[(188.0.0.0, 188.0.255.255)] [] false false");
-        check_read("::ffff:bc15:0006", "[(188.21.0.6, 188.21.0.6)] [] false false");
+        check_read(
+            "::ffff:188.0.0.0/112",
+            "[(188.0.0.0, 188.0.255.255)] [] false false",
+        );
+        check_read(
+            "::ffff:bc15:0006",
+            "[(188.21.0.6, 188.21.0.6)] [] false false",
+        );
     }
 
     #[test]

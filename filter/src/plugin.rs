@@ -1,0 +1,99 @@
+//! How does a plugin configuration become a policy, and what does the operator read when it does not?
+//!
+//! Envoy refuses a configuration whose `on_configure` returns false: at start it exits, on an update it keeps the old
+//! one. So nothing ever runs with half a policy. Envoy calls `on_configure` once for each worker and twice more, so
+//! it only reads and builds.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use fluxlit_policy::{Config, Defaults, Policy};
+use proxy_wasm::traits::{Context, HttpContext, RootContext};
+use proxy_wasm::types::ContextType;
+
+use crate::host::{self, Buffer, Level};
+use crate::stream::Stream;
+
+/// One configured plugin; all its streams share it.
+pub(crate) struct Plugin {
+    pub(crate) policy: Policy,
+    last_warning: Cell<Option<u64>>,
+}
+
+impl Plugin {
+    /// Logs a warning about a request, at most one a minute: whoever sends the requests must not fill the disk.
+    pub(crate) fn warn(&self, text: impl FnOnce() -> String) {
+        let now = host::nanoseconds();
+        let is_due = self
+            .last_warning
+            .get()
+            .is_none_or(|last| now.saturating_sub(last) >= WARNING_INTERVAL);
+        if is_due {
+            self.last_warning.set(Some(now));
+            host::log(Level::Warn, &text());
+        }
+    }
+}
+
+/// The root context: holds the plugin once it is configured.
+#[derive(Default)]
+pub(crate) struct Root {
+    plugin: Option<Rc<Plugin>>,
+}
+
+impl Context for Root {}
+
+impl RootContext for Root {
+    fn on_configure(&mut self, size: usize) -> bool {
+        match read_policy(&host::buffer(Buffer::PluginConfiguration, size)) {
+            Ok(policy) => {
+                for warning in policy.warnings() {
+                    host::log(Level::Warn, &warning.to_string());
+                }
+                self.plugin = Some(Rc::new(Plugin {
+                    policy,
+                    last_warning: Cell::new(None),
+                }));
+                true
+            }
+            Err(reason) => {
+                for line in reason.lines() {
+                    host::log(Level::Error, &format!("configuration refused: {line}"));
+                }
+                false
+            }
+        }
+    }
+
+    fn create_http_context(&self, _context_id: u32) -> Option<Box<dyn HttpContext>> {
+        Some(Box::new(Stream::new(self.plugin.clone())))
+    }
+
+    fn get_type(&self) -> Option<ContextType> {
+        Some(ContextType::HttpContext)
+    }
+}
+
+fn read_policy(configuration: &[u8]) -> Result<Policy, String> {
+    if configuration.trim_ascii().is_empty() {
+        return Err(
+            "there is no plugin configuration. Give a JSON object; {} trusts nobody, has no mount \
+             and removes every forged header."
+                .to_owned(),
+        );
+    }
+    if !configuration.trim_ascii_start().starts_with(b"{") {
+        return Err(
+            "the plugin configuration is not a JSON object. In Envoy, give it as a \
+             google.protobuf.StringValue that holds JSON; a Struct arrives as binary."
+                .to_owned(),
+        );
+    }
+    let config: Config =
+        serde_json::from_slice(configuration).map_err(|error| format!("E15: {error}"))?;
+    Policy::new(config, Defaults::FILTER).map_err(|errors| errors.to_string())
+}
+
+/// Nanoseconds between two warnings.
+const WARNING_INTERVAL: u64 = Duration::from_secs(60).as_nanos() as u64;

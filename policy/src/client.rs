@@ -1,0 +1,299 @@
+//! Who is the request from, and what do trusted hops say about it?
+//!
+//! The hops are read from the right, from the one nearest to us. Each trusted hop vouches for the one to its left; the
+//! first that is not trusted is the client, and nothing left of it is looked at. An element that cannot be read ends
+//! the walk at the last address that somebody trusted attested: to skip it would hand the answer to the client.
+
+use std::net::IpAddr;
+
+use crate::address::{read_element, read_node, trim};
+use crate::config::ForwardedSource;
+use crate::effective::{Authority, Effective, Scheme, read_forwarded_port};
+use crate::exchange::{Client, ClientQuality, Header};
+use crate::forwarded::{self, Element};
+use crate::peer::{Peer, TrustedPeers};
+
+/// Whose forwarded headers are believed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Trust {
+    /// Nobody's.
+    Nobody,
+    /// Those of listed peers, hop by hop.
+    Peers(TrustedPeers),
+    /// Those of any peer, this many hops deep.
+    Hops(usize),
+}
+
+impl Trust {
+    pub(crate) fn covers(&self, peer: Peer) -> bool {
+        match self {
+            Self::Nobody => false,
+            Self::Peers(peers) => peers.contains_peer(peer),
+            Self::Hops(_) => peer != Peer::Unknown,
+        }
+    }
+}
+
+/// What a request says of its client, after trust was applied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Resolved {
+    pub(crate) client: Client,
+    pub(crate) effective: Effective,
+}
+
+/// Resolves a request of a peer that is not trusted.
+pub(crate) fn from_peer(peer: Peer, tls: bool, host: Option<Authority>) -> Resolved {
+    let scheme = listener_scheme(tls);
+    Resolved {
+        client: Client {
+            address: peer.address(),
+            quality: ClientQuality::Peer,
+        },
+        effective: effective(scheme, host, None),
+    }
+}
+
+/// Resolves a request of a trusted peer by the headers of one family.
+pub(crate) fn from_headers(
+    source: ForwardedSource,
+    trust: &Trust,
+    peer: Peer,
+    tls: bool,
+    host: Option<Authority>,
+    headers: &[Header<'_>],
+) -> Resolved {
+    match source {
+        ForwardedSource::XForwarded => from_x_forwarded(trust, peer, tls, host, headers),
+        ForwardedSource::Forwarded => from_forwarded(trust, peer, tls, host, headers),
+    }
+}
+
+fn from_x_forwarded(
+    trust: &Trust,
+    peer: Peer,
+    tls: bool,
+    host: Option<Authority>,
+    headers: &[Header<'_>],
+) -> Resolved {
+    let list = ListField::of(headers, b"x-forwarded-for");
+    let walk = walk(
+        trust,
+        peer,
+        &mut list.rightmost_first().map(read_element),
+        list.is_blank(),
+    );
+    // A list counts at the client's place only if it has one element for each hop.
+    let aligned = |other: &ListField<'_>| match walk.place {
+        Some(place) if other.len() == list.len() => Some(place),
+        _ => None,
+    };
+
+    let proto = ListField::of(headers, b"x-forwarded-proto");
+    let scheme = match (proto.single(), aligned(&proto)) {
+        (Some(proto), _) => Scheme::read(proto),
+        (None, Some(place)) => proto.rightmost_first().nth(place).and_then(Scheme::read),
+        (None, None) => proto.agreed_scheme(),
+    }
+    .unwrap_or_else(|| listener_scheme(tls));
+
+    let pick = |field: &ListField<'_>| match (field.single(), aligned(field)) {
+        (Some(value), _) => Some(value.to_vec()),
+        (None, Some(place)) => field.rightmost_first().nth(place).map(<[u8]>::to_vec),
+        (None, None) => None,
+    };
+    let forwarded_host = pick(&ListField::of(headers, b"x-forwarded-host"))
+        .and_then(|value| Authority::read(trim(&value)));
+    let forwarded_port = pick(&ListField::of(headers, b"x-forwarded-port"))
+        .and_then(|value| read_forwarded_port(&value));
+    let host = match forwarded_host {
+        Some(Authority {
+            host,
+            port: Some(port),
+        }) => {
+            return Resolved {
+                client: walk.client,
+                effective: effective(
+                    scheme,
+                    Some(Authority {
+                        host,
+                        port: Some(port),
+                    }),
+                    None,
+                ),
+            };
+        }
+        Some(named) => Some(named),
+        None => host,
+    };
+    Resolved {
+        client: walk.client,
+        effective: effective(scheme, host, forwarded_port),
+    }
+}
+
+fn from_forwarded(
+    trust: &Trust,
+    peer: Peer,
+    tls: bool,
+    host: Option<Authority>,
+    headers: &[Header<'_>],
+) -> Resolved {
+    let mut elements: Vec<Option<Element<'_>>> = Vec::new();
+    let mut blank = true;
+    for line in lines_of(headers, b"forwarded") {
+        blank &= trim(line).is_empty();
+        match forwarded::read_line(line) {
+            Some(read) => elements.extend(read.into_iter().map(Some)),
+            None => elements.push(None),
+        }
+    }
+    let mut nodes = elements.iter().rev().map(|element| {
+        let node = element.as_ref()?.node.as_ref()?;
+        read_node(node)
+    });
+    let walk = walk(trust, peer, &mut nodes, blank);
+    // What the client's element leaves out, the nearer hops may say; so may the element next to us when it names no
+    // client at all, since a trusted peer wrote it.
+    let said = |read: &dyn Fn(&Element<'_>) -> Option<Vec<u8>>| {
+        let nearest_first = elements
+            .iter()
+            .rev()
+            .take(walk.place.unwrap_or(0).saturating_add(1));
+        nearest_first.rev().flatten().find_map(read)
+    };
+    let scheme = said(&|element| element.proto.as_deref().map(<[u8]>::to_vec))
+        .and_then(|proto| Scheme::read(&proto))
+        .unwrap_or_else(|| listener_scheme(tls));
+    let named = said(&|element| element.host.as_deref().map(<[u8]>::to_vec))
+        .and_then(|host| Authority::read(&host));
+    Resolved {
+        client: walk.client,
+        effective: effective(scheme, named.or(host), None),
+    }
+}
+
+fn effective(scheme: Scheme, host: Option<Authority>, port: Option<u16>) -> Effective {
+    let (host, host_port) = match host {
+        Some(Authority { host, port }) => (Some(host), port),
+        None => (None, None),
+    };
+    Effective {
+        scheme,
+        host,
+        port: port.or(host_port).unwrap_or_else(|| scheme.default_port()),
+    }
+}
+
+fn listener_scheme(tls: bool) -> Scheme {
+    if tls { Scheme::Https } else { Scheme::Http }
+}
+
+struct Walk {
+    client: Client,
+    /// The client's element, counted from the right; none if the client is the peer.
+    place: Option<usize>,
+}
+
+/// Walks the hops from the right. `blank`: the field is absent, or every line of it is blank.
+fn walk(
+    trust: &Trust,
+    peer: Peer,
+    hops: &mut dyn Iterator<Item = Option<IpAddr>>,
+    blank: bool,
+) -> Walk {
+    let end = |address, quality, place| Walk {
+        client: Client { address, quality },
+        place,
+    };
+    let of_peer = |quality| end(peer.address(), quality, None);
+    if blank {
+        return of_peer(ClientQuality::Peer);
+    }
+    let peers = match trust {
+        Trust::Nobody => return of_peer(ClientQuality::Peer),
+        Trust::Hops(hops_in_front) => {
+            let place = hops_in_front.saturating_sub(1);
+            return match hops.nth(place) {
+                Some(Some(address)) => end(Some(address), ClientQuality::Header, Some(place)),
+                _ => of_peer(ClientQuality::Stopped),
+            };
+        }
+        Trust::Peers(peers) => peers,
+    };
+    let mut last = of_peer(ClientQuality::Peer);
+    for (place, hop) in hops.enumerate() {
+        match hop {
+            Some(address) if place < MAX_HOPS => {
+                if !peers.contains(address) {
+                    return end(Some(address), ClientQuality::Header, Some(place));
+                }
+                last = end(Some(address), ClientQuality::HeaderAllTrusted, Some(place));
+            }
+            _ => {
+                last.client.quality = ClientQuality::Stopped;
+                return last;
+            }
+        }
+    }
+    last
+}
+
+/// A field whose lines, in order, are one comma-separated list.
+struct ListField<'a> {
+    lines: Vec<&'a [u8]>,
+}
+
+impl<'a> ListField<'a> {
+    fn of(headers: &[Header<'a>], name: &[u8]) -> Self {
+        Self {
+            lines: lines_of(headers, name).collect(),
+        }
+    }
+
+    fn is_blank(&self) -> bool {
+        self.lines.iter().all(|line| trim(line).is_empty())
+    }
+
+    fn rightmost_first(&self) -> impl Iterator<Item = &'a [u8]> {
+        self.lines
+            .iter()
+            .rev()
+            .flat_map(|line| line.rsplit(|octet| *octet == b','))
+    }
+
+    fn len(&self) -> usize {
+        self.lines
+            .iter()
+            .map(|line| line.split(|octet| *octet == b',').count())
+            .sum()
+    }
+
+    fn single(&self) -> Option<&'a [u8]> {
+        let mut elements = self.rightmost_first();
+        let first = elements.next()?;
+        elements.next().is_none().then_some(first)
+    }
+
+    /// https if every element is secure, http if all are schemes but not all secure.
+    fn agreed_scheme(&self) -> Option<Scheme> {
+        let mut agreed = None;
+        for element in self.rightmost_first() {
+            let scheme = Scheme::read(element)?;
+            agreed = match agreed {
+                None | Some(Scheme::Https) => Some(scheme),
+                Some(Scheme::Http) => Some(Scheme::Http),
+            };
+        }
+        agreed
+    }
+}
+
+fn lines_of<'a>(headers: &[Header<'a>], name: &[u8]) -> impl Iterator<Item = &'a [u8]> {
+    headers
+        .iter()
+        .filter(move |(other, _)| other.eq_ignore_ascii_case(name))
+        .map(|(_, value)| *value)
+}
+
+/// Most hops that are walked, whatever the header's size.
+const MAX_HOPS: usize = 32;

@@ -1,0 +1,110 @@
+//! Which path and domain must a cookie of the upstream have, so that the browser keeps and returns it?
+//!
+//! [RFC 6265 §5]: a cookie with `Path=/` would be sent to every app of the host, and one whose path is not under the
+//! mount would never come back. Each line is edited in place: what is not a Path or Domain attribute stays as written.
+//!
+//! [RFC 6265 §5]: https://www.rfc-editor.org/rfc/rfc6265#section-5
+
+use crate::address::trim;
+use crate::config::CookiePath;
+use crate::effective::Authority;
+use crate::exchange::UpstreamSaw;
+use crate::mount::Mount;
+
+/// What the rewriting of cookies needs to know of an exchange.
+pub(crate) struct CookieScope<'a> {
+    pub(crate) mount: &'a Mount,
+    pub(crate) upstream_saw: UpstreamSaw,
+    pub(crate) cookie_path: CookiePath,
+    /// Names by which the upstream calls itself.
+    pub(crate) own_names: &'a [Authority],
+}
+
+impl CookieScope<'_> {
+    /// Rewrites one `Set-Cookie` line.
+    pub(crate) fn rewrite(&self, line: &[u8]) -> Vec<u8> {
+        let confine_only = match (self.upstream_saw, self.cookie_path) {
+            (UpstreamSaw::Stripped, _) => false,
+            (UpstreamSaw::Full, CookiePath::Confine) => true,
+            (UpstreamSaw::Full, CookiePath::Mount) | (UpstreamSaw::NoMount, _) => {
+                return line.to_vec();
+            }
+        };
+        let mut parts = line.split(|octet| *octet == b';');
+        let pair = parts.next().unwrap_or(line);
+        // Such a cookie must have `Path=/` and no Domain, or browsers drop it.
+        if trim(pair)
+            .get(..HOST_PREFIX.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(HOST_PREFIX))
+        {
+            return line.to_vec();
+        }
+        let mut rewritten = pair.to_vec();
+        for attribute in parts {
+            if let Some(attribute) = self.rewrite_attribute(attribute, confine_only) {
+                rewritten.push(b';');
+                rewritten.extend_from_slice(&attribute);
+            }
+        }
+        rewritten
+    }
+
+    /// `None`: the attribute is dropped.
+    fn rewrite_attribute(&self, attribute: &[u8], confine_only: bool) -> Option<Vec<u8>> {
+        let unchanged = Some(attribute.to_vec());
+        let Some(equals) = attribute.iter().position(|octet| *octet == b'=') else {
+            return unchanged;
+        };
+        let Some((name, [_, value @ ..])) = attribute.split_at_checked(equals) else {
+            return unchanged;
+        };
+        let text = trim(value);
+        if trim(name).eq_ignore_ascii_case(b"domain") && !confine_only {
+            let domain = text.strip_prefix(b".").unwrap_or(text);
+            return if self.is_own_domain(domain) {
+                None
+            } else {
+                unchanged
+            };
+        }
+        if !trim(name).eq_ignore_ascii_case(b"path") {
+            return unchanged;
+        }
+        let path: Vec<u8> = match text {
+            b"/" => self.mount.as_str().as_bytes().to_vec(),
+            [b'/', ..]
+                if !confine_only
+                    && self.mount.strip(text).is_none()
+                    && !text.iter().any(u8::is_ascii_control) =>
+            {
+                self.mount.prepend(text)
+            }
+            _ => return unchanged,
+        };
+        let indent = value
+            .iter()
+            .take_while(|octet| matches!(octet, b' ' | b'\t'))
+            .count();
+        let lead = equals.saturating_add(1).saturating_add(indent);
+        let tail = lead.saturating_add(text.len());
+        Some(
+            [
+                attribute.get(..lead).unwrap_or_default(),
+                &path,
+                attribute.get(tail..).unwrap_or_default(),
+            ]
+            .concat(),
+        )
+    }
+
+    fn is_own_domain(&self, domain: &[u8]) -> bool {
+        domain.eq_ignore_ascii_case(b"localhost")
+            || self
+                .own_names
+                .iter()
+                .any(|own| own.host.as_bytes().eq_ignore_ascii_case(domain))
+    }
+}
+
+/// RFC 6265bis §4.1.3.2.
+const HOST_PREFIX: &[u8] = b"__Host-";

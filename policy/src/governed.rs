@@ -1,0 +1,153 @@
+//! Which request headers may nobody but us set?
+//!
+//! Frameworks, CDNs and proxies each read their own header for the client's address, the scheme, the host, the path or
+//! the user, and every proxy passes the others' through. So all of them are removed, whoever sends them, after the one
+//! family that is read has been read. A name is compared without case and with `_` read as `-`, because CGI and WSGI
+//! map both spellings to one variable.
+
+/// Why a header is governed; also the group under which its removal is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Group {
+    /// Forwarding, client address, scheme, host, path and method: removed from everyone.
+    Authority,
+    /// `x-forwarded-client-cert`, which Envoy's connection manager owns where there is one.
+    ClientCertificate,
+    /// The user behind an authenticating proxy: a trusted peer may pass it by name.
+    Identity,
+}
+
+/// The group of a header name; `None` if the policy does not govern it.
+pub(crate) fn group_of(name: &[u8]) -> Option<Group> {
+    let mut buffer = [0_u8; LONGEST_NAME];
+    let mut used: usize = 0;
+    for (place, octet) in buffer.iter_mut().zip(name) {
+        *place = match octet {
+            b'_' => b'-',
+            octet => octet.to_ascii_lowercase(),
+        };
+        used = used.saturating_add(1);
+    }
+    let start = buffer.get(..used)?;
+    let whole = used == name.len();
+    match start {
+        b"x-forwarded-client-cert" if whole => Some(Group::ClientCertificate),
+        b"x-forwarded-user"
+        | b"x-forwarded-email"
+        | b"x-forwarded-groups"
+        | b"x-forwarded-preferred-username"
+        | b"x-forwarded-access-token"
+        | b"x-forwarded-tls-client-cert"
+        | b"x-forwarded-tls-client-cert-info"
+        | b"remote-user"
+        | b"x-remote-user"
+        | b"x-client-cert"
+            if whole =>
+        {
+            Some(Group::Identity)
+        }
+        _ if start.starts_with(b"x-forwarded-") => Some(Group::Authority),
+        _ if start.starts_with(b"x-auth-request-")
+            || start.starts_with(b"x-ssl-client-")
+            || start.starts_with(b"ssl-client-") =>
+        {
+            Some(Group::Identity)
+        }
+        _ if !whole => None,
+        b"forwarded" | b"x-real-ip" => Some(Group::Authority),
+        b"x-client-ip"
+        | b"client-ip"
+        | b"x-cluster-client-ip"
+        | b"true-client-ip"
+        | b"cf-connecting-ip"
+        | b"cf-connecting-ipv6"
+        | b"cf-pseudo-ipv4"
+        | b"fastly-client-ip"
+        | b"fly-client-ip"
+        | b"x-azure-clientip"
+        | b"x-azure-socketip"
+        | b"x-appengine-user-ip"
+        | b"x-originating-ip"
+        | b"x-remote-ip"
+        | b"x-remote-addr"
+        | b"x-proxyuser-ip"
+        | b"x-original-forwarded-for"
+        | b"x-original-for"
+        | b"x-envoy-external-address" => Some(Group::Authority),
+        b"front-end-https" | b"x-url-scheme" | b"x-scheme" | b"x-proxied-https"
+        | b"x-original-proto" => Some(Group::Authority),
+        b"x-host" | b"x-original-host" | b"x-http-host-override" => Some(Group::Authority),
+        b"x-original-url"
+        | b"x-original-uri"
+        | b"x-original-method"
+        | b"x-original-path"
+        | b"x-rewrite-url"
+        | b"x-envoy-original-path"
+        | b"x-script-name"
+        | b"script-name"
+        | b"path-info"
+        | b"x-ingress-path"
+        | b"x-original-prefix" => Some(Group::Authority),
+        // A CGI server turns it into HTTP_PROXY, which client libraries obey (httpoxy).
+        b"proxy" => Some(Group::Authority),
+        _ => None,
+    }
+}
+
+/// Compares two header names without case and with `_` read as `-`.
+pub(crate) fn same_name(one: &[u8], two: &[u8]) -> bool {
+    let fold = |octet: &u8| match octet {
+        b'_' => b'-',
+        octet => octet.to_ascii_lowercase(),
+    };
+    one.len() == two.len() && one.iter().map(fold).eq(two.iter().map(fold))
+}
+
+/// The longest name in the list above, `x-forwarded-tls-client-cert-info`.
+const LONGEST_NAME: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spelling_does_not_matter() {
+        for name in [
+            "x-forwarded-for",
+            "X-FORWARDED-FOR",
+            "X_Forwarded-For",
+            "x_forwarded_for",
+            "x-forwarded-anything-that-somebody-may-read-one-day",
+            "Forwarded",
+            "X_Real_IP",
+            "Proxy",
+        ] {
+            assert_eq!(group_of(name.as_bytes()), Some(Group::Authority), "{name}");
+        }
+        for name in [
+            "X-Auth-Request-User",
+            "ssl_client_verify",
+            "X-Forwarded-Email",
+        ] {
+            assert_eq!(group_of(name.as_bytes()), Some(Group::Identity), "{name}");
+        }
+    }
+
+    #[test]
+    fn near_misses_are_left_alone() {
+        for name in [
+            "",
+            "host",
+            "cookie",
+            "x-forwarded",
+            "xx-forwarded-for",
+            "forwarded-for",
+            "x-real-ip-2",
+            "proxy-authorization",
+            "x-request-id",
+            "x-envoy-expected-rq-timeout-ms",
+            "x-original-forwarded-for-and-then-some-more",
+        ] {
+            assert_eq!(group_of(name.as_bytes()), None, "{name}");
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! Is Strict-Transport-Security sent, and whose?
+//!
+//! [RFC 6797]: only over https, only for host names, and exactly one line (§7.1, §7.2, §8.1.1). The scheme is the
+//! effective one, so a forged header can neither raise nor suppress the rule. Deliberately not here: a preset that
+//! covers subdomains by default, because it reaches hosts that are not ours.
+//!
+//! [RFC 6797]: https://www.rfc-editor.org/rfc/rfc6797
+
+use crate::address::trim;
+use crate::config::{ConfigError, HstsConfig, Switch, choose};
+use crate::effective::{Effective, Scheme};
+use crate::forwarded::is_token_octet;
+
+/// Who owns the header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    /// Ours replaces the upstream's.
+    Gateway,
+    /// The upstream's first valid line stays, else ours is sent.
+    IfAbsent,
+    /// None leaves us.
+    Off,
+    /// The upstream's first line stays.
+    Upstream,
+}
+
+/// The rule for Strict-Transport-Security.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Hsts {
+    mode: Mode,
+    value: String,
+}
+
+impl Hsts {
+    pub(crate) fn read(written: Switch<HstsConfig>, errors: &mut Vec<ConfigError>) -> Self {
+        let HstsConfig {
+            include_sub_domains,
+            max_age,
+            mode,
+            preload,
+        } = match written {
+            Switch::Off => HstsConfig {
+                mode: Some("off".to_owned()),
+                ..HstsConfig::default()
+            },
+            Switch::On => HstsConfig::default(),
+            Switch::With(values) => values,
+        };
+        let mode = choose(
+            "hsts.mode",
+            mode.as_ref(),
+            Mode::IfAbsent,
+            &[
+                ("off", Mode::Off),
+                ("upstream", Mode::Upstream),
+                ("if_absent", Mode::IfAbsent),
+                ("gateway", Mode::Gateway),
+            ],
+            errors,
+        );
+        let max_age = max_age.unwrap_or(ONE_YEAR);
+        if max_age > TEN_YEARS {
+            errors.push(ConfigError::HstsMaxAge);
+        }
+        if preload && !(include_sub_domains && max_age >= ONE_YEAR) {
+            errors.push(ConfigError::HstsPreload);
+        }
+        let mut value = format!("max-age={max_age}");
+        if include_sub_domains {
+            value.push_str("; includeSubDomains");
+        }
+        if preload {
+            value.push_str("; preload");
+        }
+        Self { mode, value }
+    }
+
+    /// The one line to send, given the upstream's lines.
+    pub(crate) fn line<'a>(
+        &'a self,
+        effective: &Effective,
+        upstream: &[&'a [u8]],
+    ) -> Option<&'a [u8]> {
+        let host = effective.host.as_deref()?;
+        if effective.scheme == Scheme::Http || is_address_or_localhost(host) {
+            return None;
+        }
+        let ours = self.value.as_bytes();
+        match self.mode {
+            Mode::Gateway => Some(ours),
+            Mode::IfAbsent => Some(
+                upstream
+                    .iter()
+                    .copied()
+                    .find(|line| is_valid(line))
+                    .unwrap_or(ours),
+            ),
+            Mode::Off => None,
+            Mode::Upstream => upstream.first().copied(),
+        }
+    }
+}
+
+/// Hosts for which browsers keep no rule, RFC 6797 §8.1.1, and those that only mean the user's own machine.
+fn is_address_or_localhost(host: &str) -> bool {
+    let name = host.strip_suffix('.').unwrap_or(host);
+    host.starts_with('[')
+        || name.parse::<std::net::Ipv4Addr>().is_ok()
+        || name == "localhost"
+        || name.ends_with(".localhost")
+}
+
+/// Whether a value conforms to the grammar of RFC 6797 §6.1: `max-age` once, no directive twice.
+fn is_valid(value: &[u8]) -> bool {
+    let mut names: Vec<&[u8]> = Vec::new();
+    let mut has_max_age = false;
+    for directive in split_directives(value) {
+        let directive = trim(directive);
+        if directive.is_empty() {
+            continue;
+        }
+        let (name, argument) = match directive.iter().position(|octet| *octet == b'=') {
+            Some(equals) => match directive.split_at_checked(equals) {
+                Some((name, [_, argument @ ..])) => (trim(name), Some(trim(argument))),
+                _ => return false,
+            },
+            None => (directive, None),
+        };
+        let is_token = !name.is_empty() && name.iter().copied().all(is_token_octet);
+        let repeated = names.iter().any(|other| other.eq_ignore_ascii_case(name));
+        if !is_token || repeated {
+            return false;
+        }
+        names.push(name);
+        let fits = if name.eq_ignore_ascii_case(b"max-age") {
+            has_max_age = true;
+            argument.is_some_and(is_seconds)
+        } else if name.eq_ignore_ascii_case(b"includeSubDomains")
+            || name.eq_ignore_ascii_case(b"preload")
+        {
+            argument.is_none()
+        } else {
+            argument.is_none_or(is_argument)
+        };
+        if !fits {
+            return false;
+        }
+    }
+    has_max_age
+}
+
+fn split_directives(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut quoted = false;
+    value.split(move |octet| {
+        quoted ^= *octet == b'"';
+        !quoted && *octet == b';'
+    })
+}
+
+fn unquote(argument: &[u8]) -> Option<&[u8]> {
+    argument
+        .strip_prefix(b"\"")
+        .and_then(|rest| rest.strip_suffix(b"\""))
+}
+
+fn is_seconds(argument: &[u8]) -> bool {
+    let digits = unquote(argument).unwrap_or(argument);
+    !digits.is_empty() && digits.iter().all(u8::is_ascii_digit)
+}
+
+fn is_argument(argument: &[u8]) -> bool {
+    match unquote(argument) {
+        Some(text) => !text.contains(&b'"'),
+        None => !argument.is_empty() && argument.iter().copied().all(is_token_octet),
+    }
+}
+
+/// Seconds in 365 days: the least that preload lists accept.
+const ONE_YEAR: u64 = 31_536_000;
+
+/// Seconds in 3650 days: the most that is accepted.
+const TEN_YEARS: u64 = 315_360_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_by_the_grammar() {
+        for (value, want) in [
+            ("max-age=123", true),
+            ("; ; max-age=123; ; ", true),
+            ("  Max-agE    = 567", true),
+            ("incLudesUbdOmains; max-age=123", true),
+            ("max-age=\"123\"", true),
+            ("max-age=1; preload; pumpkin=kitten", true),
+            ("animal=\"squirrel; distinguished\"; max-age=1", true),
+            ("max-age=99999999999999999999999999", true),
+            ("", false),
+            (";", false),
+            ("max-age", false),
+            ("max-age=", false),
+            ("max-age==1", false),
+            ("max-age=-1", false),
+            ("max-age=1.5", false),
+            ("max-age='1'", false),
+            ("max-age=1a", false),
+            ("\"max-age\"=1", false),
+            ("max-age=1; MaX-AgE=2", false),
+            ("max-age=1; includeSubDomains=true", false),
+            ("max-age=1; includeSubDomains=\"\"", false),
+            ("max-age=1; non,token", false),
+            ("max-age=5, max-age=6", false),
+            ("max-age=3488923includesubdomains", false),
+        ] {
+            assert_eq!(is_valid(value.as_bytes()), want, "{value}");
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! Where does a redirect of the upstream lead, as the browser must see it?
+//!
+//! The upstream may not know its public name or its mount. Only what is certainly the upstream's own is rewritten: a
+//! path, or a URL whose authority is one of its names, compared whole. References to elsewhere and relative references
+//! stay as they are.
+
+use crate::effective::{Authority, Effective, Scheme};
+use crate::exchange::UpstreamSaw;
+use crate::mount::Mount;
+use crate::target::collapse_leading_slashes;
+
+/// What the rewriting of URLs needs to know of an exchange.
+pub(crate) struct PublicUrl<'a> {
+    pub(crate) effective: &'a Effective,
+    pub(crate) mount: &'a Mount,
+    pub(crate) upstream_saw: UpstreamSaw,
+    /// Names by which the upstream calls itself, the host we sent it among them.
+    pub(crate) own_names: &'a [Authority],
+}
+
+impl PublicUrl<'_> {
+    /// Rewrites a `Location` or `Content-Location`; `None` if the value must not be sent at all.
+    pub(crate) fn rewrite(&self, value: &[u8]) -> Option<Vec<u8>> {
+        if value
+            .iter()
+            .any(|octet| octet.is_ascii_control() && *octet != b'\t')
+        {
+            return None;
+        }
+        if let Some((scheme, reference)) = split_scheme(value) {
+            let own = scheme.and_then(|scheme| {
+                let (authority, rest) = split_authority(reference.strip_prefix(b"//")?);
+                self.rewrite_own(scheme, authority, &escape(rest))
+            });
+            return Some(own.unwrap_or_else(|| value.to_vec()));
+        }
+        let value = escape(value);
+        Some(match value.as_slice() {
+            [b'/', b'/', b'/', ..] => self.under_mount(collapse_leading_slashes(&value)),
+            [b'/', b'/', reference @ ..] => {
+                let (authority, rest) = split_authority(reference);
+                self.rewrite_own(self.effective.scheme, authority, rest)
+                    .unwrap_or(value)
+            }
+            [b'/', ..] => self.under_mount(&value),
+            _ => value,
+        })
+    }
+
+    /// Rewrites the URL of a `Refresh` value such as `5; url=/next`.
+    pub(crate) fn rewrite_refresh(&self, value: &[u8]) -> Option<Vec<u8>> {
+        let Some(start) = find_refresh_url(value) else {
+            return Some(value.to_vec());
+        };
+        let (before, url) = value.split_at_checked(start)?;
+        let (quote, url, after): (&[u8], &[u8], &[u8]) = match url {
+            [quote @ (b'"' | b'\''), inner @ ..] => {
+                let end = inner
+                    .iter()
+                    .position(|octet| octet == quote)
+                    .unwrap_or(inner.len());
+                let (url, after) = inner.split_at_checked(end)?;
+                (std::slice::from_ref(quote), url, after)
+            }
+            _ => (b"", url, b""),
+        };
+        Some([before, quote, &self.rewrite(url)?, after].concat())
+    }
+
+    /// `None`: the authority is somebody else's.
+    fn rewrite_own(&self, scheme: Scheme, authority: &[u8], rest: &[u8]) -> Option<Vec<u8>> {
+        let authority = Authority::read(authority)?;
+        let is_own = self.is_public(&authority, scheme)
+            || self
+                .own_names
+                .iter()
+                .any(|own| same_authority(own, &authority, scheme));
+        let origin = self.effective.origin().filter(|_| is_own)?;
+        let path = match rest {
+            [b'/', ..] => collapse_leading_slashes(rest).to_vec(),
+            rest => [b"/", rest].concat(),
+        };
+        Some([origin.as_bytes(), &self.under_mount(&path)].concat())
+    }
+
+    fn is_public(&self, authority: &Authority, scheme: Scheme) -> bool {
+        let named_port = authority.port.filter(|port| *port != scheme.default_port());
+        let port = self.effective.port;
+        self.effective.host.as_ref() == Some(&authority.host)
+            && match named_port {
+                Some(named) => named == port,
+                // Also `http://public/x` from an upstream that does not know about TLS.
+                None => {
+                    port == scheme.default_port() || port == self.effective.scheme.default_port()
+                }
+            }
+    }
+
+    fn under_mount(&self, reference: &[u8]) -> Vec<u8> {
+        let path_end = reference
+            .iter()
+            .position(|octet| matches!(octet, b'?' | b'#'))
+            .unwrap_or(reference.len());
+        let path = reference.get(..path_end).unwrap_or(reference);
+        match self.upstream_saw {
+            UpstreamSaw::Stripped if self.mount.strip(path).is_none() => {
+                self.mount.prepend(reference)
+            }
+            _ => reference.to_vec(),
+        }
+    }
+}
+
+/// Compares whole authorities; an absent port is the default of the URL's scheme.
+fn same_authority(own: &Authority, other: &Authority, scheme: Scheme) -> bool {
+    let port = |authority: &Authority| authority.port.unwrap_or_else(|| scheme.default_port());
+    own.host == other.host && port(own) == port(other)
+}
+
+/// Escapes what browsers drop (TAB) or read as a slash (a backslash in the path).
+fn escape(reference: &[u8]) -> Vec<u8> {
+    let mut escaped = Vec::with_capacity(reference.len());
+    let mut in_path = true;
+    for octet in reference {
+        in_path &= !matches!(octet, b'?' | b'#');
+        match octet {
+            b'\t' => escaped.extend_from_slice(b"%09"),
+            b'\\' if in_path => escaped.extend_from_slice(b"%5C"),
+            octet => escaped.push(*octet),
+        }
+    }
+    escaped
+}
+
+/// Splits a reference that has a scheme (RFC 3986 §3.1) behind its colon; the scheme is `None` if it is not HTTP's.
+fn split_scheme(value: &[u8]) -> Option<(Option<Scheme>, &[u8])> {
+    let colon = value.iter().position(|octet| *octet == b':')?;
+    let (name, reference) = value.split_at_checked(colon)?;
+    let is_scheme = name.first().is_some_and(u8::is_ascii_alphabetic)
+        && name
+            .iter()
+            .all(|octet| octet.is_ascii_alphanumeric() || matches!(octet, b'+' | b'-' | b'.'));
+    let scheme = match name {
+        _ if name.eq_ignore_ascii_case(b"http") => Some(Scheme::Http),
+        _ if name.eq_ignore_ascii_case(b"https") => Some(Scheme::Https),
+        _ => None,
+    };
+    is_scheme.then_some((scheme, reference.get(1..)?))
+}
+
+fn split_authority(text: &[u8]) -> (&[u8], &[u8]) {
+    let end = text
+        .iter()
+        .position(|octet| matches!(octet, b'/' | b'?' | b'#'))
+        .unwrap_or(text.len());
+    text.split_at_checked(end).unwrap_or((text, b""))
+}
+
+fn find_refresh_url(value: &[u8]) -> Option<usize> {
+    let separator = value
+        .iter()
+        .position(|octet| matches!(octet, b';' | b','))?;
+    let mut rest = value.get(separator.checked_add(1)?..)?;
+    while let [b' ' | b'\t', after @ ..] = rest {
+        rest = after;
+    }
+    let (name, mut rest) = rest.split_at_checked(3)?;
+    if !name.eq_ignore_ascii_case(b"url") {
+        return None;
+    }
+    while let [b' ' | b'\t', after @ ..] = rest {
+        rest = after;
+    }
+    rest = rest.strip_prefix(b"=")?;
+    while let [b' ' | b'\t', after @ ..] = rest {
+        rest = after;
+    }
+    value.len().checked_sub(rest.len())
+}

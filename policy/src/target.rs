@@ -1,0 +1,237 @@
+//! Is this a request target that every reader understands alike?
+//!
+//! A target is forwarded as it came, never decoded and built anew. What two readers could resolve differently is
+//! refused instead: dot segments, however often they were escaped, backslashes, control octets, broken escapes and
+//! fragments. The query is opaque; only octets that no target may hold are refused in it.
+//!
+//! Forms: RFC 9112 §3.2. The asterisk form is refused, since nothing here has server-wide options.
+
+use crate::address::trim;
+use crate::exchange::{BadTarget, Reason};
+use crate::mount::{decode_hex, is_unreserved};
+
+/// A request target that has passed the checks, split but not changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Target<'a> {
+    /// The authority of an absolute-form target.
+    pub(crate) authority: Option<&'a [u8]>,
+    /// The path; begins with a slash.
+    pub(crate) path: &'a [u8],
+    /// The query with its question mark; empty if there is none.
+    pub(crate) query: &'a [u8],
+}
+
+impl<'a> Target<'a> {
+    pub(crate) fn read(method: &[u8], raw: &'a [u8]) -> Result<Self, Reason> {
+        if method == b"CONNECT" {
+            return Err(Reason::MethodNotAllowed);
+        }
+        if raw.len() > MAX_TARGET {
+            return Err(Reason::TargetTooLong);
+        }
+        if raw.contains(&b'#') {
+            return Err(Reason::BadTarget(BadTarget::Fragment));
+        }
+        if !raw.iter().all(u8::is_ascii_graphic) {
+            return Err(Reason::BadTarget(BadTarget::Octet));
+        }
+        let (authority, rest) = match raw {
+            [b'/', ..] => (None, raw),
+            _ => Self::split_absolute(raw)?,
+        };
+        let (path, query) = match rest.iter().position(|octet| *octet == b'?') {
+            Some(start) => rest.split_at_checked(start).unwrap_or((rest, b"")),
+            None => (rest, b"".as_slice()),
+        };
+        let path = if path.is_empty() { b"/" } else { path };
+        check_path(path).map_err(Reason::BadTarget)?;
+        Ok(Self {
+            authority,
+            path,
+            query,
+        })
+    }
+
+    /// Splits `http://authority/path`. Whether the authority is one is judged with `Host`, in one place.
+    fn split_absolute(raw: &'a [u8]) -> Result<(Option<&'a [u8]>, &'a [u8]), Reason> {
+        let after_scheme = [b"http://".as_slice(), b"https://"]
+            .into_iter()
+            .find_map(|scheme| {
+                let (start, rest) = raw.split_at_checked(scheme.len())?;
+                start.eq_ignore_ascii_case(scheme).then_some(rest)
+            })
+            .ok_or(Reason::BadTarget(BadTarget::Form))?;
+        let end = after_scheme
+            .iter()
+            .position(|octet| matches!(octet, b'/' | b'?'))
+            .unwrap_or(after_scheme.len());
+        match after_scheme.split_at_checked(end) {
+            Some((authority, rest)) => Ok((Some(authority), rest)),
+            None => Err(Reason::BadTarget(BadTarget::Form)),
+        }
+    }
+}
+
+/// One slash in place of a leading run of them: `//host` would be a network-path reference (RFC 3986 §4.2) to whoever
+/// reads the path as a URL.
+pub(crate) fn collapse_leading_slashes(path: &[u8]) -> &[u8] {
+    let mut path = path;
+    while let [b'/', rest @ ..] = path
+        && rest.first() == Some(&b'/')
+    {
+        path = rest;
+    }
+    path
+}
+
+fn check_path(path: &[u8]) -> Result<(), BadTarget> {
+    let mut escaped = false;
+    let mut rest = path;
+    while let [octet, after @ ..] = rest {
+        rest = after;
+        match octet {
+            b'\\' => return Err(BadTarget::Backslash),
+            b'%' => {
+                escaped = true;
+                match after {
+                    [high, low, ..] => match decode_hex(*high, *low) {
+                        Some(0..=0x1f | 0x7f) => return Err(BadTarget::ControlEscape),
+                        Some(_) => {}
+                        None => return Err(BadTarget::Escape),
+                    },
+                    _ => return Err(BadTarget::Escape),
+                }
+            }
+            _ => {}
+        }
+    }
+    let dotted = if escaped {
+        has_dot_segment(&decode_for_dots(&decode_for_dots(path)))
+    } else {
+        has_dot_segment(path)
+    };
+    if dotted {
+        return Err(BadTarget::DotSegment);
+    }
+    Ok(())
+}
+
+fn has_dot_segment(path: &[u8]) -> bool {
+    path.split(|octet| *octet == b'/').any(|segment| {
+        // Some servers cut path parameters off before they resolve dot segments.
+        let name = segment
+            .split(|octet| *octet == b';')
+            .next()
+            .unwrap_or(segment);
+        matches!(trim(name), b"." | b"..")
+    })
+}
+
+/// Decodes, once, what can make a dot segment: unreserved characters, slashes of both kinds, and the percent sign
+/// itself. For the test alone; what is forwarded is never decoded.
+fn decode_for_dots(path: &[u8]) -> Vec<u8> {
+    let mut decoded = Vec::with_capacity(path.len());
+    let mut rest = path;
+    while let [octet, after @ ..] = rest {
+        rest = after;
+        let mut octet = *octet;
+        if let (b'%', [high, low, behind @ ..]) = (octet, after)
+            && let Some(escaped) = decode_hex(*high, *low)
+            && (is_unreserved(escaped) || matches!(escaped, b'%' | b'/' | b'\\'))
+        {
+            octet = if escaped == b'\\' { b'/' } else { escaped };
+            rest = behind;
+        }
+        decoded.push(octet);
+    }
+    decoded
+}
+
+/// Longest request target, in bytes.
+const MAX_TARGET: usize = 8 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn refused(target: &str, want: BadTarget) {
+        assert_eq!(
+            Target::read(b"GET", target.as_bytes()),
+            Err(Reason::BadTarget(want)),
+            "{target}"
+        );
+    }
+
+    #[test]
+    fn dot_segments_are_seen_through_two_escapings() {
+        for target in [
+            "/.",
+            "/..",
+            "/a/../b",
+            "/a/./b",
+            "/a/..",
+            "/a/..?x",
+            "/%2e%2e/x",
+            "/.%2E/x",
+            "/a%2f..%2fb",
+            "/..%2fx",
+            "/..%5cx",
+            "/%252e%252e/x",
+            "/..%252fx",
+            "/..;/x",
+            "/.;a=b/x",
+            "/..;a",
+            "/%25%32%65./x",
+        ] {
+            refused(target, BadTarget::DotSegment);
+        }
+    }
+
+    #[test]
+    fn honest_dots_and_escapes_pass() {
+        for target in [
+            "/...",
+            "/a..b",
+            "/.well-known/x",
+            "/a%2Fb",
+            "/a%252Fb",
+            "/100%25",
+            "/a%3Fb",
+            "/a%20b",
+            "/%5Cevil",
+            "/a;v=1,2/@x:y/!$&'()*+=~",
+            "/?a=../b&c=%zz&d=\\",
+        ] {
+            let got = Target::read(b"GET", target.as_bytes());
+            assert!(got.is_ok(), "{target}: {got:?}");
+        }
+    }
+
+    #[test]
+    fn what_no_two_readers_agree_on_is_refused() {
+        refused("/a\\b", BadTarget::Backslash);
+        refused("/%00", BadTarget::ControlEscape);
+        refused("/x%0d%0aSet-Cookie:a", BadTarget::ControlEscape);
+        refused("/%zz", BadTarget::Escape);
+        refused("/a%2", BadTarget::Escape);
+        refused("/a#b", BadTarget::Fragment);
+        refused("/a b", BadTarget::Octet);
+        refused("/\u{e9}", BadTarget::Octet);
+        refused("", BadTarget::Form);
+        refused("*", BadTarget::Form);
+        refused("x", BadTarget::Form);
+        refused("?x=1", BadTarget::Form);
+        refused("ftp://a/b", BadTarget::Form);
+    }
+
+    #[test]
+    fn absolute_form_is_split() {
+        let target = Target::read(b"GET", b"HTTP://other.example:81?q").unwrap();
+        assert_eq!(target.authority, Some(b"other.example:81".as_slice()));
+        assert_eq!(
+            (target.path, target.query),
+            (b"/".as_slice(), b"?q".as_slice())
+        );
+    }
+}

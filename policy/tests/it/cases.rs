@@ -1,0 +1,31 @@
+use std::path::Path;
+
+use fluxlit_cases::{CaseFile, Host};
+
+use crate::native;
+
+/// Every case that does not name `policy` as an exception.
+#[test]
+fn every_case_holds_in_the_policy() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../cases");
+    let mut failures = Vec::new();
+    let mut count = 0;
+    for (path, file) in CaseFile::load_folder(&folder).unwrap() {
+        for case in file.cases.iter().filter(|case| case.runs_in(Host::Policy)) {
+            count += 1;
+            let misses = native::run(case).misses(case);
+            if !misses.is_empty() {
+                let file = path.file_name().unwrap_or_default().to_string_lossy();
+                let misses = misses.join("\n    ");
+                failures.push(format!("{file}: {}: {}\n    {misses}", case.name, case.why));
+            }
+        }
+    }
+    assert!(count > 0, "no cases in {}", folder.display());
+    assert!(
+        failures.is_empty(),
+        "{} of {count} cases fail\n{}",
+        failures.len(),
+        failures.join("\n")
+    );
+}

@@ -1,0 +1,165 @@
+//! Runs a case in the policy itself: what a perfect host would do with its decisions.
+
+use fluxlit_cases::{Case, Exchange, Expect, Outcome, Peer, Received, Reply, Served};
+use fluxlit_policy::{
+    self as policy, Action, Config, Decision, Defaults, Edit, Policy, Request, Response,
+};
+
+type Lines = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// Runs a case with the defaults of the filter.
+pub(crate) fn run(case: &Case) -> Outcome {
+    let config: Config = match serde_json::from_str(&case.config_text()) {
+        Ok(config) => config,
+        Err(error) => return Outcome::Refused(error.to_string()),
+    };
+    let policy = match Policy::new(config, Defaults::FILTER) {
+        Ok(policy) => policy,
+        Err(errors) => return Outcome::Refused(errors.to_string()),
+    };
+    match &case.expect {
+        Expect::Refused(_) => Outcome::Served(Vec::new()),
+        Expect::Served(exchanges) => Outcome::Served(
+            exchanges
+                .iter()
+                .map(|exchange| serve(&policy, exchange))
+                .collect(),
+        ),
+    }
+}
+
+fn serve(policy: &Policy, exchange: &Exchange) -> Served {
+    let request = &exchange.request;
+    let headers = to_lines(&request.headers);
+    let borrowed = borrow(&headers);
+    let host = request.host.as_deref().map(latin1);
+    let Decision {
+        action,
+        exchange: facts,
+    } = policy.request(&Request {
+        peer: match request.peer {
+            Peer::Ip(address) => policy::Peer::Ip(address),
+            Peer::Unix => policy::Peer::Unix,
+            Peer::Unknown => policy::Peer::Unknown,
+        },
+        tls: request.tls,
+        method: request.method.as_bytes(),
+        target: &latin1(&request.target),
+        host: host.as_deref(),
+        headers: &borrowed,
+    });
+    let (upstream, status, mut answer) = match action {
+        Action::Forward(forward) => {
+            let mut received = Message {
+                target: latin1(&request.target),
+                host,
+                lines: headers.clone(),
+            };
+            received.apply(&forward.edits);
+            let trailers = to_lines(&request.trailers);
+            let trailer_edits = policy.request_trailers(&borrow(&trailers));
+            let mut trailers = Message {
+                lines: trailers,
+                ..Message::default()
+            };
+            trailers.apply(&trailer_edits);
+            let upstream = Received {
+                method: request.method.clone(),
+                target: text(&received.target),
+                host: received.host.as_deref().map(text),
+                headers: to_text(&received.lines),
+                trailers: to_text(&trailers.lines),
+            };
+            let answer = &exchange.answer;
+            (Some(upstream), answer.status, to_lines(&answer.headers))
+        }
+        Action::Reply(reply) => {
+            let location = reply
+                .location
+                .map(|location| (b"location".to_vec(), location));
+            (None, reply.status, location.into_iter().collect())
+        }
+    };
+    let edits = policy.response(
+        &facts,
+        &Response {
+            status,
+            headers: &borrow(&answer),
+        },
+    );
+    let mut response = Message {
+        lines: std::mem::take(&mut answer),
+        ..Message::default()
+    };
+    response.apply(&edits);
+    Served {
+        upstream,
+        downstream: Reply {
+            status,
+            headers: to_text(&response.lines),
+        },
+    }
+}
+
+#[derive(Default)]
+struct Message {
+    target: Vec<u8>,
+    host: Option<Vec<u8>>,
+    lines: Lines,
+}
+
+impl Message {
+    fn apply(&mut self, edits: &[Edit]) {
+        for edit in edits {
+            match edit {
+                Edit::Append(name, value) => {
+                    self.lines.push((name.as_bytes().to_vec(), value.clone()));
+                }
+                Edit::Host(host) => self.host = Some(host.clone()),
+                Edit::Remove(name) => self.remove(name),
+                Edit::Set(name, value) => {
+                    self.remove(name);
+                    self.lines.push((name.as_bytes().to_vec(), value.clone()));
+                }
+                Edit::Target(target) => self.target.clone_from(target),
+            }
+        }
+    }
+
+    fn remove(&mut self, name: &str) {
+        self.lines
+            .retain(|(other, _)| !other.eq_ignore_ascii_case(name.as_bytes()));
+    }
+}
+
+/// Trims values as any HTTP parser does, RFC 9110 §5.5.
+fn to_lines(headers: &[(String, String)]) -> Lines {
+    headers
+        .iter()
+        .map(|(name, value)| (latin1(name), latin1(value.trim_matches([' ', '\t']))))
+        .collect()
+}
+
+fn borrow(lines: &Lines) -> Vec<(&[u8], &[u8])> {
+    lines
+        .iter()
+        .map(|(name, value)| (name.as_slice(), value.as_slice()))
+        .collect()
+}
+
+fn to_text(lines: &Lines) -> Vec<(String, String)> {
+    lines
+        .iter()
+        .map(|(name, value)| (text(name).to_ascii_lowercase(), text(value)))
+        .collect()
+}
+
+fn latin1(text: &str) -> Vec<u8> {
+    text.chars()
+        .map(|character| u8::try_from(u32::from(character)).expect("case text is Latin-1"))
+        .collect()
+}
+
+fn text(bytes: &[u8]) -> String {
+    bytes.iter().copied().map(char::from).collect()
+}
