@@ -502,7 +502,11 @@ fn whole_seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u6
         type Value = u64;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            write!(f, "a whole number of seconds ({})", ConfigError::HstsMaxAge)
+            write!(
+                f,
+                "a whole number of seconds (E13: {})",
+                ConfigError::HstsMaxAge
+            )
         }
 
         fn visit_u64<E>(self, seconds: u64) -> Result<u64, E> {

@@ -355,13 +355,16 @@ impl Policy {
             ),
         ];
 
+        let is_set = |name: &[u8]| {
+            set.iter()
+                .any(|(ours, value)| value.is_some() && name.eq_ignore_ascii_case(ours.as_bytes()))
+        };
         let mut edits = Vec::new();
-        self.remove_nominated(request.headers, &mut edits);
+        for name in nominated(request.headers).filter(|name| !is_set(name)) {
+            remove_once(&mut edits, name);
+        }
         for (name, _) in request.headers {
-            let is_set = set
-                .iter()
-                .any(|(ours, value)| value.is_some() && name.eq_ignore_ascii_case(ours.as_bytes()));
-            if !is_set && self.is_removed(name, exchange.peer_trusted) {
+            if !is_set(name) && self.is_removed(name, exchange.peer_trusted) {
                 remove_once(&mut edits, name);
             }
         }
@@ -392,27 +395,6 @@ impl Policy {
             exchange.host_sent = Some(host);
         }
         edits
-    }
-
-    /// Fields that `Connection` nominates are for this hop alone, RFC 9110 §7.6.1. What we set ourselves is set after
-    /// this, so nominating it has no effect; what the connection itself needs is the host's.
-    fn remove_nominated(&self, headers: &[Header<'_>], edits: &mut Vec<Edit>) {
-        let nominated = headers
-            .iter()
-            .filter(|(name, _)| name.eq_ignore_ascii_case(b"connection"))
-            .flat_map(|(_, value)| value.split(|octet| *octet == b','))
-            .map(trim);
-        for name in nominated {
-            let is_present = headers
-                .iter()
-                .any(|(other, _)| other.eq_ignore_ascii_case(name));
-            let is_transport = TRANSPORT
-                .iter()
-                .any(|other| name.eq_ignore_ascii_case(other));
-            if is_present && !is_transport {
-                remove_once(edits, name);
-            }
-        }
     }
 
     fn is_removed(&self, name: &[u8], peer_trusted: bool) -> bool {
@@ -509,6 +491,22 @@ fn read_authorities(written: Vec<String>, errors: &mut Vec<ConfigError>) -> Vec<
         }
     }
     read
+}
+
+/// Fields of the request that `Connection` nominates: they are for this hop alone, RFC 9110 §7.6.1. What the connection
+/// itself needs is the host's, and nominating what we set has no effect.
+fn nominated<'a>(headers: &'a [Header<'a>]) -> impl Iterator<Item = &'a [u8]> {
+    headers
+        .iter()
+        .filter(|(name, _)| name.eq_ignore_ascii_case(b"connection"))
+        .flat_map(|(_, value)| value.split(|octet| *octet == b','))
+        .map(trim)
+        .filter(|name| !TRANSPORT.iter().any(|own| name.eq_ignore_ascii_case(own)))
+        .filter(|name| {
+            headers
+                .iter()
+                .any(|(other, _)| other.eq_ignore_ascii_case(name))
+        })
 }
 
 /// GET or HEAD that is neither an upgrade nor gRPC: what a redirect can answer.
