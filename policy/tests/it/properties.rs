@@ -1,1 +1,261 @@
+//! What must hold for every input, not only for those that somebody thought of.
 
+use fluxlit_policy::{Action, Config, Defaults, Edit, Header, Peer, Policy, Request, Response};
+use proptest::prelude::*;
+
+type Line = (Vec<u8>, Vec<u8>);
+
+fn policy(config: &str) -> Policy {
+    let config: Config = serde_json::from_str(config).expect("a configuration");
+    Policy::new(config, Defaults::FILTER).expect("a valid configuration")
+}
+
+fn edge() -> Policy {
+    policy(
+        r#"{"root_path": "/apps/my-app", "hsts": true, "upstream_authorities": ["127.0.0.1:8501"]}"#,
+    )
+}
+
+fn borrow(lines: &[Line]) -> Vec<Header<'_>> {
+    lines
+        .iter()
+        .map(|(name, value)| (name.as_slice(), value.as_slice()))
+        .collect()
+}
+
+fn apply(lines: &mut Vec<Line>, target: &mut Vec<u8>, edits: &[Edit]) {
+    for edit in edits {
+        match edit {
+            Edit::Append(name, value) => lines.push((name.as_bytes().to_vec(), value.clone())),
+            Edit::Host(_) => {}
+            Edit::Remove(name) | Edit::Set(name, _) => {
+                lines.retain(|(other, _)| !other.eq_ignore_ascii_case(name.as_bytes()));
+                if let Edit::Set(name, value) = edit {
+                    lines.push((name.as_bytes().to_vec(), value.clone()));
+                }
+            }
+            Edit::Target(new) => target.clone_from(new),
+        }
+    }
+}
+
+/// Names that the policy governs, in every spelling, and some that it does not.
+fn name() -> impl Strategy<Value = Vec<u8>> {
+    let known = prop::sample::select(vec![
+        "x-forwarded-for",
+        "X-Forwarded-Proto",
+        "x_forwarded_host",
+        "X-FORWARDED-PORT",
+        "X-Forwarded_Prefix",
+        "Forwarded",
+        "X-Real-IP",
+        "x_real_ip",
+        "True-Client-IP",
+        "Remote_User",
+        "X-Auth-Request-User",
+        "X-Original-URL",
+        "Front-End-Https",
+        "Proxy",
+        "X-Forwarded-New",
+        "Connection",
+        "Upgrade",
+        "Cookie",
+        "Accept",
+    ]);
+    known.prop_map(|name| name.as_bytes().to_vec())
+}
+
+/// A value that no policy writes by itself, so that finding it upstream means that it was passed on.
+fn value() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        Just(b"6.6.6.6".to_vec()),
+        Just(b"for=6.6.6.6;proto=https;host=evil.example".to_vec()),
+        Just(b"X-Forwarded-For, X-Forwarded-Proto, X-Real-IP".to_vec()),
+        Just(b"evil.example".to_vec()),
+        prop::collection::vec(
+            any::<u8>().prop_filter("a field value", |octet| !b"\r\n\0".contains(octet)),
+            0..40
+        ),
+    ]
+}
+
+fn lines() -> impl Strategy<Value = Vec<Line>> {
+    prop::collection::vec((name(), value()), 0..12)
+}
+
+const GOVERNED_UPSTREAM: [&str; 6] = [
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-prefix",
+    "x-forwarded-proto",
+    "x-real-ip",
+];
+
+fn is_free(name: &[u8]) -> bool {
+    ["cookie", "accept", "connection", "upgrade"]
+        .iter()
+        .any(|free| name.eq_ignore_ascii_case(free.as_bytes()))
+}
+
+proptest! {
+    /// Whatever an untrusted peer sends, what arrives under a governed name is ours, once.
+    #[test]
+    fn nothing_forged_arrives(mut lines in lines()) {
+        let policy = edge();
+        let mut target = b"/apps/my-app/x".to_vec();
+        let decision = policy.request(&Request {
+            peer: Peer::Ip("203.0.113.9".parse().expect("an address")),
+            tls: false,
+            method: b"GET",
+            target: &target.clone(),
+            host: Some(b"portal.example"),
+            headers: &borrow(&lines),
+        });
+        let Action::Forward(forward) = decision.action else {
+            return Err(TestCaseError::fail("a request for the app is forwarded"));
+        };
+        apply(&mut lines, &mut target, &forward.edits);
+        let expected = ["203.0.113.9", "portal.example", "80", "/apps/my-app", "http", "203.0.113.9"];
+        for (name, want) in GOVERNED_UPSTREAM.iter().zip(expected) {
+            let got: Vec<_> = lines
+                .iter()
+                .filter(|(other, _)| other.eq_ignore_ascii_case(name.as_bytes()))
+                .map(|(_, value)| value.as_slice())
+                .collect();
+            prop_assert_eq!(got, vec![want.as_bytes()], "{}", name);
+        }
+        for (name, _) in &lines {
+            let is_ours = GOVERNED_UPSTREAM.iter().any(|ours| ours.as_bytes() == name.as_slice());
+            prop_assert!(is_ours || is_free(name), "{:?} arrived", String::from_utf8_lossy(name));
+        }
+    }
+
+    /// A request that has passed once is decided alike when it passes again, as after an internal redirect.
+    #[test]
+    fn header_edits_are_idempotent(mut lines in lines()) {
+        let policy = policy("{}");
+        let mut target = b"/x".to_vec();
+        for pass in 0..2 {
+            let decision = policy.request(&Request {
+                peer: Peer::Ip("203.0.113.9".parse().expect("an address")),
+                tls: true,
+                method: b"GET",
+                target: &target.clone(),
+                host: Some(b"portal.example"),
+                headers: &borrow(&lines),
+            });
+            let Action::Forward(forward) = decision.action else {
+                return Err(TestCaseError::fail("a request without a mount is forwarded"));
+            };
+            if pass == 1 {
+                prop_assert!(forward.edits.is_empty(), "{:?}", forward.edits);
+            }
+            // What a hop removes for itself is gone after it.
+            apply(&mut lines, &mut target, &forward.edits);
+            lines.retain(|(name, _)| !name.eq_ignore_ascii_case(b"connection"));
+        }
+    }
+
+    /// Any bytes may come as a target, a host, a method and a header: there is always a decision.
+    #[test]
+    fn every_request_has_a_decision(
+        target in prop::collection::vec(any::<u8>(), 0..80),
+        host in prop::option::of(prop::collection::vec(any::<u8>(), 0..40)),
+        method in prop::collection::vec(any::<u8>(), 0..10),
+        lines in lines(),
+        trusted in any::<bool>(),
+        source in prop::sample::select(vec!["x-forwarded", "forwarded"]),
+    ) {
+        let policy = policy(&format!(
+            r#"{{"root_path": "/a", "trust_proxy": {trusted}, "forwarded_allow_ips": "10.0.0.0/8", "forwarded_source": "{source}"}}"#
+        ));
+        let decision = policy.request(&Request {
+            peer: Peer::Ip("10.0.0.1".parse().expect("an address")),
+            tls: false,
+            method: &method,
+            target: &target,
+            host: host.as_deref(),
+            headers: &borrow(&lines),
+        });
+        if let Action::Forward(forward) = decision.action {
+            for edit in &forward.edits {
+                let written = match edit {
+                    Edit::Append(_, value) | Edit::Set(_, value) => value,
+                    Edit::Host(value) | Edit::Target(value) => value,
+                    Edit::Remove(_) => continue,
+                };
+                prop_assert!(written.iter().all(u8::is_ascii_graphic), "{:?}", edit);
+            }
+            prop_assert!(forward.stripped_target.starts_with(b"/"));
+            prop_assert!(!forward.stripped_target.starts_with(b"//"));
+        }
+    }
+
+    /// Taking the mount off what was put under it gives back what was there.
+    #[test]
+    fn strip_undoes_prepend(rest in "(/[a-z0-9%.~-]{1,8}){0,4}/?") {
+        let full = policy(r#"{"root_path": "/m/n", "upstream_path": "full", "root_path_shape": "stripped"}"#);
+        let strip = policy(r#"{"root_path": "/m/n", "redirect_bare_mount": false}"#);
+        let forward = |policy: &Policy, target: &[u8]| {
+            let decision = policy.request(&Request {
+                peer: Peer::Unknown,
+                tls: false,
+                method: b"GET",
+                target,
+                host: None,
+                headers: &[],
+            });
+            match decision.action {
+                Action::Forward(forward) => {
+                    let mut sent = target.to_vec();
+                    apply(&mut Vec::new(), &mut sent, &forward.edits);
+                    Some(sent)
+                }
+                Action::Reply(_) => None,
+            }
+        };
+        let target = format!("/{}", rest.trim_start_matches('/'));
+        if let Some(public) = forward(&full, target.as_bytes()) {
+            prop_assert_eq!(forward(&strip, &public), Some(target.into_bytes()));
+        }
+    }
+
+    /// A response that passes twice is not changed twice, whatever the upstream sent.
+    #[test]
+    fn response_edits_are_idempotent(
+        lines in prop::collection::vec(
+            (
+                prop::sample::select(vec!["location", "set-cookie", "refresh", "strict-transport-security", "content-location"]),
+                prop_oneof![
+                    prop::collection::vec(any::<u8>().prop_filter("a field value", |octet| !b"\r\n\0".contains(octet)), 0..40),
+                    "(/|//|///)?(127.0.0.1:8501|portal.example|evil.example)?(/apps/my-app)?(/x)?".prop_map(String::into_bytes),
+                    "https?://(127.0.0.1:8501|portal.example|evil.example)(:443)?(/apps/my-app)?(/x)?".prop_map(String::into_bytes),
+                    "a=b; ?(Path|path) ?= ?(/|/x|/apps/my-app)?(; Domain=(localhost|x.example))?".prop_map(String::into_bytes),
+                    "[0-9]; ?url=['\"]?/x['\"]?".prop_map(String::into_bytes),
+                ],
+            ),
+            0..6,
+        ),
+        status in 200_u16..600,
+    ) {
+        let policy = edge();
+        let decision = policy.request(&Request {
+            peer: Peer::Unknown,
+            tls: true,
+            method: b"GET",
+            target: b"/apps/my-app/x",
+            host: Some(b"portal.example"),
+            headers: &[],
+        });
+        let mut lines: Vec<Line> = lines
+            .into_iter()
+            .map(|(name, value)| (name.as_bytes().to_vec(), value))
+            .collect();
+        let mut target = Vec::new();
+        let first = policy.response(&decision.exchange, &Response { status, headers: &borrow(&lines) });
+        apply(&mut lines, &mut target, &first);
+        let second = policy.response(&decision.exchange, &Response { status, headers: &borrow(&lines) });
+        prop_assert!(second.is_empty(), "first {:?}, second {:?}", first, second);
+    }
+}
