@@ -1,1 +1,27 @@
-//! Gateway.
+//! The native gateway: one process in front of a Streamlit app.
+//!
+//! It applies the edge policy to every request and response, answers health and readiness, proxies HTTP and WebSocket,
+//! and can start Streamlit itself. It has no rule of its own: whom to believe, which path goes where and what a
+//! response may say is decided by [`fluxlit_policy`].
+//!
+//! ```text
+//! main thread      signals, readiness probe, the Streamlit process
+//! worker threads   one single-threaded runtime each: accept, policy, proxy, tunnel
+//! ```
+//!
+//! A connection lives on the worker that accepted it, and so does its upstream connection, so nothing on a request's
+//! way is shared or locked.
+
+mod gateway;
+mod health;
+mod hop;
+mod proxy;
+mod reply;
+mod settings;
+mod supervisor;
+mod tunnel;
+mod upstream;
+
+pub use gateway::{Gateway, GatewayError};
+pub use health::Readiness;
+pub use settings::{App, Origin, Setting, SettingError, SettingErrors, Settings, Upstream};

@@ -1,1 +1,180 @@
-fn main() {}
+//! The command line of `fluxlit-gateway`.
+
+use std::io::IsTerminal;
+use std::net::TcpListener;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand};
+use fluxlit_gateway::{App, Gateway, Settings};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Put a Streamlit app on the web: health, forwarded headers, path prefix, WebSocket
+#[derive(Parser)]
+#[command(version, arg_required_else_help = true, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve an app: start Streamlit with a script, or stand in front of one that runs
+    Run(Run),
+    /// Print the settings as they are understood, each with where it came from
+    Config {
+        #[command(flatten)]
+        run: Run,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Args)]
+struct Run {
+    /// Streamlit script to start; without it, FLUXLIT_STREAMLIT_UPSTREAM names a running Streamlit
+    app: Option<String>,
+    /// Listen on this address [default: 127.0.0.1] [env: FLUXLIT_GATEWAY_HOST]
+    #[arg(long)]
+    host: Option<String>,
+    /// Listen on this port; 0 takes a free one [default: 8000] [env: FLUXLIT_GATEWAY_PORT]
+    #[arg(long)]
+    port: Option<String>,
+    /// Serve the app under this path, such as /apps/my-app [env: FLUXLIT_ROOT_PATH]
+    #[arg(long)]
+    root_path: Option<String>,
+    /// Stand in front of this Streamlit, such as http://127.0.0.1:8501 [env: FLUXLIT_STREAMLIT_UPSTREAM]
+    #[arg(long, value_name = "URL")]
+    streamlit_upstream: Option<String>,
+    /// Start Streamlit by this executable [default: streamlit] [env: FLUXLIT_STREAMLIT_COMMAND]
+    #[arg(long, value_name = "PATH")]
+    streamlit_command: Option<String>,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
+        .with_target(false)
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into()),
+        )
+        .init();
+    let (run, print) = match arguments.command {
+        Command::Run(run) => (run, None),
+        Command::Config { run, json } => (run, Some(json)),
+    };
+    let settings = match read_settings(run) {
+        Ok(settings) => settings,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            return ExitCode::from(WRONG_USAGE);
+        }
+    };
+    let result = match print {
+        Some(json) => print_settings(&settings, json),
+        None => serve(settings),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn read_settings(run: Run) -> anyhow::Result<Settings> {
+    let Run {
+        app,
+        host,
+        port,
+        root_path,
+        streamlit_upstream,
+        streamlit_command,
+    } = run;
+    let flags: Vec<(&'static str, String)> = [
+        ("FLUXLIT_GATEWAY_HOST", host),
+        ("FLUXLIT_GATEWAY_PORT", port),
+        ("FLUXLIT_ROOT_PATH", root_path),
+        ("FLUXLIT_STREAMLIT_UPSTREAM", streamlit_upstream),
+        ("FLUXLIT_STREAMLIT_COMMAND", streamlit_command),
+    ]
+    .into_iter()
+    .filter_map(|(name, value)| value.map(|value| (name, value)))
+    .collect();
+    let app = match app {
+        Some(script) => {
+            anyhow::ensure!(
+                std::path::Path::new(&script).exists(),
+                "there is no script `{script}`"
+            );
+            // Taken again by Streamlit a moment later; it is told to listen on this very port.
+            let port = TcpListener::bind("127.0.0.1:0")
+                .and_then(|listener| listener.local_addr())
+                .context("no free port for Streamlit")?
+                .port();
+            Some(App { script, port })
+        }
+        None => None,
+    };
+    Ok(Settings::read(app, &flags, std::env::vars())?)
+}
+
+fn print_settings(settings: &Settings, json: bool) -> anyhow::Result<()> {
+    if json {
+        println!("{}", serde_json::to_string_pretty(&settings.table)?);
+    } else {
+        for setting in &settings.table {
+            let origin = serde_json::to_value(setting.origin)?;
+            println!(
+                "{}={}  # {}",
+                setting.name,
+                setting.value,
+                origin.as_str().unwrap_or_default()
+            );
+        }
+    }
+    Ok(())
+}
+
+fn serve(settings: Settings) -> anyhow::Result<()> {
+    for warning in &settings.warnings {
+        tracing::warn!("{warning}");
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate()).context("cannot wait for signals")?;
+        let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for signals")?;
+        let gateway = Gateway::bind(settings)?;
+        tracing::info!("listening on http://{}", gateway.local_address()?);
+        let mut wait = async move || {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        let (first, stopped) = tokio::sync::oneshot::channel();
+        let run = gateway.run(async {
+            let _ = stopped.await;
+        });
+        let mut run = std::pin::pin!(run);
+        tokio::select! {
+            result = &mut run => return Ok(result?),
+            () = wait() => {}
+        }
+        let _ = first.send(());
+        tokio::select! {
+            result = run => Ok(result?),
+            () = wait() => anyhow::bail!("stopped at once by a second signal"),
+        }
+    })
+}
+
+/// Wrong usage or configuration.
+const WRONG_USAGE: u8 = 2;
