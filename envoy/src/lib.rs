@@ -1,1 +1,14 @@
-//! Envoy.
+//! Runs the Envoy configuration that is shipped, as it is shipped.
+//!
+//! `bootstrap.yaml` is what users read, what `cargo xtask up` starts and what the tests attack. So it is read as it
+//! stands, and only addresses, ports and paths in it are changed, by their place in its structure and never as text.
+
+mod bootstrap;
+mod certificate;
+mod envoy;
+mod process;
+
+pub use bootstrap::{Bootstrap, plugin_config};
+pub use certificate::Certificate;
+pub use envoy::{Envoy, EnvoyError};
+pub use process::{Process, free_port, wait_until};
