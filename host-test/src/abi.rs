@@ -1,0 +1,156 @@
+//! Which numbers does the proxy-wasm ABI 0.2.1 give to statuses, maps, buffers and log levels?
+//!
+//! Source: the [specification] and, where it is silent, `proxy-wasm-cpp-host` as built into Envoy 1.40.
+//!
+//! [specification]: https://github.com/proxy-wasm/spec/tree/main/abi-versions/v0.2.1
+
+use std::fmt;
+
+/// What a host function answers (`proxy_status_t`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Status {
+    /// Done.
+    Ok = 0,
+    /// The thing asked for is not there.
+    NotFound = 1,
+    /// An argument is wrong, or the call is not allowed in this phase.
+    BadArgument = 2,
+    /// A value cannot be written in the ABI's form.
+    SerializationFailure = 3,
+    /// An address or length lies outside the module's memory.
+    InvalidMemoryAccess = 6,
+    /// A queue has nothing in it.
+    Empty = 7,
+    /// Shared data changed since it was read.
+    CasMismatch = 8,
+    /// The host could not do it.
+    InternalFailure = 10,
+    /// This host does not have the function.
+    Unimplemented = 12,
+}
+
+/// Severity of a log line (`proxy_log_level_t`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    /// 0.
+    Trace,
+    /// 1.
+    Debug,
+    /// 2.
+    Info,
+    /// 3.
+    Warn,
+    /// 4.
+    Error,
+    /// 5.
+    Critical,
+}
+
+impl LogLevel {
+    pub(crate) fn from_number(number: u32) -> Option<Self> {
+        Some(match number {
+            0 => Self::Trace,
+            1 => Self::Debug,
+            2 => Self::Info,
+            3 => Self::Warn,
+            4 => Self::Error,
+            5 => Self::Critical,
+            _ => return None,
+        })
+    }
+}
+
+impl fmt::Display for LogLevel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Trace => "trace",
+            Self::Debug => "debug",
+            Self::Info => "info",
+            Self::Warn => "warn",
+            Self::Error => "error",
+            Self::Critical => "critical",
+        })
+    }
+}
+
+/// A header map of a stream, or one of those that only call-outs have (`proxy_map_type_t`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MapId {
+    RequestHeaders,
+    RequestTrailers,
+    ResponseHeaders,
+    ResponseTrailers,
+    CallOut,
+}
+
+impl MapId {
+    pub(crate) fn from_number(number: u32) -> Option<Self> {
+        Some(match number {
+            0 => Self::RequestHeaders,
+            1 => Self::RequestTrailers,
+            2 => Self::ResponseHeaders,
+            3 => Self::ResponseTrailers,
+            4..=7 => Self::CallOut,
+            _ => return None,
+        })
+    }
+}
+
+/// A buffer (`proxy_buffer_type_t`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BufferId {
+    RequestBody,
+    ResponseBody,
+    /// Connection data, gRPC messages and foreign arguments: never present here, which the ABI shows as empty.
+    Absent,
+    CallOutBody,
+    VmConfiguration,
+    PluginConfiguration,
+}
+
+impl BufferId {
+    pub(crate) fn from_number(number: u32) -> Option<Self> {
+        Some(match number {
+            0 => Self::RequestBody,
+            1 => Self::ResponseBody,
+            2 | 3 | 5 | 8 => Self::Absent,
+            4 => Self::CallOutBody,
+            6 => Self::VmConfiguration,
+            7 => Self::PluginConfiguration,
+            _ => return None,
+        })
+    }
+}
+
+/// The version markers a module may export and this host accepts.
+pub(crate) const SUPPORTED_MARKERS: [&str; 2] =
+    ["proxy_abi_version_0_2_1", "proxy_abi_version_0_2_0"];
+
+/// What every version marker begins with.
+pub(crate) const MARKER_PREFIX: &str = "proxy_abi_version_";
+
+/// The callbacks that this host calls: name, number of `i32` parameters, whether it returns an `i32`.
+pub(crate) const CALLBACKS: [(&str, usize, bool); 21] = [
+    ("__main_void", 0, true),
+    ("_initialize", 0, false),
+    ("_start", 0, false),
+    ("main", 2, true),
+    ("malloc", 1, true),
+    ("proxy_on_configure", 2, true),
+    ("proxy_on_context_create", 2, false),
+    ("proxy_on_delete", 1, false),
+    ("proxy_on_done", 1, true),
+    ("proxy_on_log", 1, false),
+    ("proxy_on_memory_allocate", 1, true),
+    ("proxy_on_queue_ready", 2, false),
+    ("proxy_on_request_body", 3, true),
+    ("proxy_on_request_headers", 3, true),
+    ("proxy_on_request_trailers", 2, true),
+    ("proxy_on_response_body", 3, true),
+    ("proxy_on_response_headers", 3, true),
+    ("proxy_on_response_trailers", 2, true),
+    ("proxy_on_tick", 1, false),
+    ("proxy_on_vm_start", 2, true),
+    ("proxy_validate_configuration", 2, true),
+];

@@ -1,0 +1,182 @@
+//! What is a header map, and how does it cross the border to the module?
+//!
+//! An ordered list of lines; names in lower case, values bytes, a name may repeat. Serialised: a u32 count, the u32
+//! lengths of each name and value, then each name and value with a zero byte behind it, all little-endian.
+
+/// Header or trailer lines in order.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HeaderMap {
+    lines: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+/// Writes a header map down as text.
+pub fn lines(lines: &[(&str, &str)]) -> HeaderMap {
+    lines.iter().copied().collect()
+}
+
+impl HeaderMap {
+    /// The first value of `name`, which is in lower case.
+    pub fn get(&self, name: &str) -> Option<&[u8]> {
+        self.get_bytes(name.as_bytes())
+    }
+
+    /// All values of `name`, in order.
+    pub fn get_all(&self, name: &str) -> Vec<&[u8]> {
+        self.iter()
+            .filter(|(other, _)| *other == name.as_bytes())
+            .map(|(_, value)| value)
+            .collect()
+    }
+
+    /// The lines in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.lines
+            .iter()
+            .map(|(name, value)| (name.as_slice(), value.as_slice()))
+    }
+
+    /// How many lines there are.
+    pub fn len(&self) -> usize {
+        self.lines.len()
+    }
+
+    /// Whether there is no line.
+    pub fn is_empty(&self) -> bool {
+        self.lines.is_empty()
+    }
+
+    /// Adds a line behind the others.
+    pub fn add(&mut self, name: &[u8], value: &[u8]) {
+        self.lines.push((name.to_ascii_lowercase(), value.to_vec()));
+    }
+
+    /// Leaves one line of `name`, where the first one was, or adds it behind the others.
+    pub fn replace(&mut self, name: &[u8], value: &[u8]) {
+        let name = name.to_ascii_lowercase();
+        let place = self.lines.iter().position(|(other, _)| *other == name);
+        self.remove(&name);
+        let place = place.unwrap_or(self.lines.len());
+        self.lines.insert(place, (name, value.to_vec()));
+    }
+
+    /// Removes all lines of `name`.
+    pub fn remove(&mut self, name: &[u8]) {
+        let name = name.to_ascii_lowercase();
+        self.lines.retain(|(other, _)| *other != name);
+    }
+
+    pub(crate) fn get_bytes(&self, name: &[u8]) -> Option<&[u8]> {
+        let name = name.to_ascii_lowercase();
+        self.iter()
+            .find(|(other, _)| *other == name)
+            .map(|(_, value)| value)
+    }
+
+    /// The sum of all name and value lengths: what Envoy answers for the size of a map.
+    pub(crate) fn byte_size(&self) -> usize {
+        self.iter()
+            .map(|(name, value)| name.len() + value.len())
+            .sum()
+    }
+
+    /// The serialised form; nothing at all for an empty map, as Envoy has it.
+    pub(crate) fn serialise(&self) -> Vec<u8> {
+        if self.is_empty() {
+            return Vec::new();
+        }
+        let length = |length: usize| u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes();
+        let mut bytes = Vec::from(length(self.len()));
+        for (name, value) in self.iter() {
+            bytes.extend(length(name.len()));
+            bytes.extend(length(value.len()));
+        }
+        for (name, value) in self.iter() {
+            bytes.extend(name);
+            bytes.push(0);
+            bytes.extend(value);
+            bytes.push(0);
+        }
+        bytes
+    }
+
+    /// Reads the serialised form. Envoy takes a malformed map, one of more than 1024 pairs and one of more than 1 MiB
+    /// for an empty one.
+    pub(crate) fn parse(bytes: &[u8]) -> Self {
+        Self::parse_strictly(bytes).unwrap_or_default()
+    }
+
+    fn parse_strictly(bytes: &[u8]) -> Option<Self> {
+        if bytes.len() > MAX_BYTES {
+            return None;
+        }
+        let (count, rest) = split_u32(bytes)?;
+        if count > MAX_PAIRS {
+            return None;
+        }
+        let (lengths, mut rest) = rest.split_at_checked(count * 8)?;
+        let mut map = Self::default();
+        for lengths in lengths.chunks_exact(8) {
+            let (name_length, lengths) = split_u32(lengths)?;
+            let (value_length, _) = split_u32(lengths)?;
+            let (name, after) = split_terminated(rest, name_length)?;
+            let (value, after) = split_terminated(after, value_length)?;
+            map.add(name, value);
+            rest = after;
+        }
+        rest.is_empty().then_some(map)
+    }
+}
+
+impl<'a> FromIterator<(&'a str, &'a str)> for HeaderMap {
+    fn from_iter<I: IntoIterator<Item = (&'a str, &'a str)>>(lines: I) -> Self {
+        let mut map = Self::default();
+        for (name, value) in lines {
+            map.add(name.as_bytes(), value.as_bytes());
+        }
+        map
+    }
+}
+
+fn split_u32(bytes: &[u8]) -> Option<(usize, &[u8])> {
+    let (number, rest) = bytes.split_first_chunk::<4>()?;
+    Some((usize::try_from(u32::from_le_bytes(*number)).ok()?, rest))
+}
+
+fn split_terminated(bytes: &[u8], length: usize) -> Option<(&[u8], &[u8])> {
+    let (text, rest) = bytes.split_at_checked(length)?;
+    Some((text, rest.strip_prefix(&[0])?))
+}
+
+/// Limit of `proxy-wasm-cpp-host` for a map that a module passes.
+const MAX_PAIRS: usize = 1024;
+
+/// Limit of `proxy-wasm-cpp-host` for the bytes of a map that a module passes.
+const MAX_BYTES: usize = 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_serialised_is_read_back() {
+        let map = lines(&[("a", "1"), ("b", ""), ("a", "2")]);
+        assert_eq!(HeaderMap::parse(&map.serialise()), map);
+    }
+
+    #[test]
+    fn a_malformed_map_is_an_empty_one() {
+        let whole = lines(&[("name", "value")]).serialise();
+        for length in 0..whole.len() {
+            assert!(HeaderMap::parse(&whole[..length]).is_empty(), "{length}");
+        }
+        assert!(HeaderMap::parse(&[whole.as_slice(), b"x"].concat()).is_empty());
+        assert!(HeaderMap::parse(&[0xff; 64]).is_empty());
+    }
+
+    #[test]
+    fn replace_keeps_the_place_of_the_first_line() {
+        let mut map = lines(&[("a", "1"), ("b", "2"), ("A", "3")]);
+        map.replace(b"A", b"4");
+        assert_eq!(map, lines(&[("a", "4"), ("b", "2")]));
+    }
+}

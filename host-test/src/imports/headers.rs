@@ -1,0 +1,121 @@
+//! What do the header map functions answer, and when?
+//!
+//! A map lives while its phase's callback runs or is paused. Outside: values, sizes and setters answer `BAD_ARGUMENT`,
+//! which the Rust SDK turns into a panic, while the whole map reads as `OK` and empty. In `on_log` all maps can be read, and
+//! what is missing is `NOT_FOUND`. Measured in Envoy 1.40; the specification does not say.
+
+use super::Kind::I32;
+use super::{HostFunction, abi};
+use crate::abi::{MapId, Status};
+use crate::guest::{Answer, Arguments, Guest};
+use crate::header_map::HeaderMap;
+
+pub(super) const FUNCTIONS: &[HostFunction] = &[
+    abi("proxy_get_header_map_size", &[I32, I32], size),
+    abi("proxy_get_header_map_pairs", &[I32, I32, I32], pairs),
+    abi("proxy_set_header_map_pairs", &[I32, I32, I32], set_pairs),
+    abi(
+        "proxy_get_header_map_value",
+        &[I32, I32, I32, I32, I32],
+        value,
+    ),
+    abi(
+        "proxy_add_header_map_value",
+        &[I32, I32, I32, I32, I32],
+        add,
+    ),
+    abi(
+        "proxy_replace_header_map_value",
+        &[I32, I32, I32, I32, I32],
+        replace,
+    ),
+    abi("proxy_remove_header_map_value", &[I32, I32, I32], remove),
+];
+
+fn size(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
+    let size = open(guest, arguments)?.byte_size();
+    let size = u32::try_from(size).map_err(|_| Status::InternalFailure)?;
+    guest.write_u32(arguments.u32(1), size)?;
+    Ok(())
+}
+
+fn pairs(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
+    let map = id(arguments)?;
+    let bytes = guest
+        .host()
+        .stream()
+        .and_then(|stream| stream.readable_map(map))
+        .map_or_else(Vec::new, HeaderMap::serialise);
+    guest.give(&bytes, arguments.u32(1), arguments.u32(2))
+}
+
+fn set_pairs(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
+    let bytes = guest.read(arguments.u32(1), arguments.u32(2))?;
+    *open(guest, arguments)? = HeaderMap::parse(&bytes);
+    Ok(())
+}
+
+fn value(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
+    let map = id(arguments)?;
+    let name = guest.read(arguments.u32(1), arguments.u32(2))?;
+    let stream = guest.host().stream().ok_or(Status::BadArgument)?;
+    let value = match stream.readable_map(map) {
+        Some(map) => map
+            .get_bytes(alias(&name))
+            .ok_or(Status::NotFound)?
+            .to_vec(),
+        None if stream.logging => return Err(Status::NotFound.into()),
+        None => return Err(Status::BadArgument.into()),
+    };
+    guest.give(&value, arguments.u32(3), arguments.u32(4))
+}
+
+fn add(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
+    let (name, value) = line(guest, arguments)?;
+    open(guest, arguments)?.add(alias(&name), &value);
+    Ok(())
+}
+
+fn replace(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
+    let (name, value) = line(guest, arguments)?;
+    open(guest, arguments)?.replace(alias(&name), &value);
+    Ok(())
+}
+
+fn remove(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
+    let name = guest.read(arguments.u32(1), arguments.u32(2))?;
+    open(guest, arguments)?.remove(alias(&name));
+    Ok(())
+}
+
+fn line(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Result<(Vec<u8>, Vec<u8>), Status> {
+    let name = guest.read(arguments.u32(1), arguments.u32(2))?;
+    let value = guest.read(arguments.u32(3), arguments.u32(4))?;
+    Ok((name, value))
+}
+
+fn open<'a>(
+    guest: &'a mut Guest<'_>,
+    arguments: &Arguments<'_>,
+) -> Result<&'a mut HeaderMap, Status> {
+    let map = id(arguments)?;
+    guest
+        .host()
+        .stream()
+        .filter(|stream| !stream.logging)
+        .and_then(|stream| stream.open_map(map))
+        .ok_or(Status::BadArgument)
+}
+
+fn id(arguments: &Arguments<'_>) -> Result<MapId, Status> {
+    MapId::from_number(arguments.u32(0)).ok_or(Status::BadArgument)
+}
+
+/// Envoy keeps `Host` as `:authority` and answers to both names.
+fn alias(name: &[u8]) -> &[u8] {
+    if name.eq_ignore_ascii_case(b"host") {
+        b":authority"
+    } else {
+        name
+    }
+}

@@ -1,0 +1,50 @@
+//! What came of a stream?
+//!
+//! Effects, not the order of calls: whoever asserts on an outcome may change how the filter gets there.
+
+use std::collections::BTreeMap;
+
+use crate::failure::Failure;
+use crate::header_map::HeaderMap;
+use crate::host::LogLine;
+use crate::reply::LocalReply;
+use crate::stream::Side;
+
+/// Everything one stream left behind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// What went to the upstream; `None` if it was not asked.
+    pub upstream: Option<Message>,
+    /// What went to the client; `None` if nothing did.
+    pub downstream: Option<Message>,
+    /// The filter's own answer, or the 503 in place of a filter that failed.
+    pub local_reply: Option<LocalReply>,
+    /// How the filter failed, in this stream or before it.
+    pub failure: Option<Failure>,
+    /// Whether the filter closed the stream, or failed or answered when the response was on its way.
+    pub is_reset: bool,
+    /// The sides that were left paused: in Envoy they would wait until a time-out.
+    pub paused: Vec<Side>,
+    /// Whether the filter still holds the context: `on_done` returned false, and `proxy_done` has not come.
+    pub waits_for_done: bool,
+    /// What was logged by callbacks of this stream, in order.
+    pub logs: Vec<LogLine>,
+    /// How often each host function was called by callbacks of this stream.
+    pub calls: BTreeMap<&'static str, u64>,
+    /// Fuel used by callbacks of this stream: about one for each instruction, 50 for each host call and one for each
+    /// byte that it copies.
+    pub fuel: u64,
+}
+
+/// A request or response as the filter let it pass.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Message {
+    /// Pseudo-headers and fields.
+    pub headers: HeaderMap,
+    /// The body so far.
+    pub body: Vec<u8>,
+    /// The trailers, if there are any.
+    pub trailers: HeaderMap,
+    /// Whether the end has passed.
+    pub is_complete: bool,
+}

@@ -1,0 +1,108 @@
+//! What can a filter ask about a stream beside its headers, and in which bytes does the answer come?
+//!
+//! A path of segments joined by zero bytes leads to a value. Envoy's encodings: text and bytes raw, numbers 8 bytes
+//! little-endian, a bool one byte, a map as a serialised header map. C++ modules end each segment with a zero byte, Rust and Go modules
+//! only separate them: both are read. Segments may contain dots, so a path is never split at one.
+
+use std::collections::BTreeMap;
+
+use crate::header_map::HeaderMap;
+
+/// What a stream knows of its connection and surroundings.
+#[derive(Debug, Clone, Default)]
+pub struct Properties {
+    values: BTreeMap<Vec<Vec<u8>>, Value>,
+}
+
+/// A typed property.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value {
+    /// One byte, 0 or 1.
+    Bool(bool),
+    /// Raw bytes.
+    Bytes(Vec<u8>),
+    /// 8 bytes, IEEE 754.
+    Double(f64),
+    /// 8 bytes. Durations and timestamps are nanoseconds in this form.
+    Int(i64),
+    /// A serialised header map.
+    Map(HeaderMap),
+    /// Raw UTF-8.
+    Text(String),
+    /// 8 bytes.
+    Uint(u64),
+}
+
+impl Properties {
+    /// Adds or replaces a value, as in `with(&["source", "address"], Value::Text("192.0.2.1:4711".into()))`.
+    #[must_use]
+    pub fn with(mut self, path: &[&str], value: Value) -> Self {
+        let path = path
+            .iter()
+            .map(|segment| segment.as_bytes().to_vec())
+            .collect();
+        self.values.insert(path, value);
+        self
+    }
+
+    pub(crate) fn get(&self, path: &[Vec<u8>]) -> Option<Vec<u8>> {
+        self.values.get(path).map(Value::encode)
+    }
+}
+
+impl Value {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        match self {
+            Self::Bool(value) => vec![u8::from(*value)],
+            Self::Bytes(value) => value.clone(),
+            Self::Double(value) => value.to_le_bytes().to_vec(),
+            Self::Int(value) => value.to_le_bytes().to_vec(),
+            Self::Map(map) => map.serialise(),
+            Self::Text(value) => value.clone().into_bytes(),
+            Self::Uint(value) => value.to_le_bytes().to_vec(),
+        }
+    }
+}
+
+/// Takes a path apart. Empty if the module passed an empty one.
+pub(crate) fn split_path(path: &[u8]) -> Vec<Vec<u8>> {
+    if path.is_empty() {
+        return Vec::new();
+    }
+    let path = path.strip_suffix(&[0]).unwrap_or(path);
+    path.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect()
+}
+
+/// A property of the messages themselves: `request.path`, `request.headers.NAME`, `response.code` and their kin.
+pub(crate) fn of_messages(
+    path: &[Vec<u8>],
+    request: Option<&HeaderMap>,
+    response: Option<&HeaderMap>,
+) -> Option<Vec<u8>> {
+    let path: Vec<&[u8]> = path.iter().map(Vec::as_slice).collect();
+    let pseudo = |name| request?.get(name).map(<[u8]>::to_vec);
+    match path.as_slice() {
+        [b"request", b"path"] => pseudo(":path"),
+        [b"request", b"url_path"] => {
+            let target = pseudo(":path")?;
+            Some(target.split(|byte| *byte == b'?').next()?.to_vec())
+        }
+        [b"request", b"query"] => {
+            let target = pseudo(":path")?;
+            let start = target.iter().position(|byte| *byte == b'?');
+            Some(start.map_or_else(Vec::new, |start| target[start + 1..].to_vec()))
+        }
+        [b"request", b"host"] => pseudo(":authority"),
+        [b"request", b"method"] => pseudo(":method"),
+        [b"request", b"scheme"] => pseudo(":scheme"),
+        [b"request", b"headers"] => Some(request?.serialise()),
+        [b"request", b"headers", name] => request?.get_bytes(name).map(<[u8]>::to_vec),
+        [b"response", b"code"] => {
+            let status = std::str::from_utf8(response?.get(":status")?).ok()?;
+            Some(Value::Int(status.parse().ok()?).encode())
+        }
+        [b"response", b"headers"] => Some(response?.serialise()),
+        [b"response", b"headers", name] => response?.get_bytes(name).map(<[u8]>::to_vec),
+        _ => None,
+    }
+}

@@ -1,0 +1,160 @@
+//! How is a request sent through the filter?
+//!
+//! A stream is fed what the proxy would feed it, in order: request headers, body frames, trailers, then the response's. What
+//! came out can be taken at any time; [`Stream::finish`] ends it in Envoy's order, `on_log`, `on_done`, `on_delete`,
+//! which is not that of the specification.
+
+use crate::exchange::{Event, Exchange};
+use crate::header_map::HeaderMap;
+use crate::host::{PLUGIN_CONTEXT, StreamState};
+use crate::outcome::Outcome;
+use crate::plugin::Plugin;
+use crate::property::Properties;
+
+/// One side of a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// From the client to the upstream.
+    Request,
+    /// From the upstream, or from the filter itself, to the client.
+    Response,
+}
+
+/// How a side goes on after what was fed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flow {
+    /// It went on.
+    Continue,
+    /// The filter holds it back until it continues it; what is fed meanwhile waits as well.
+    Paused,
+    /// The filter has answered, or failed and was answered for, see [`Outcome::local_reply`].
+    Replied,
+    /// The filter has closed the stream, or failed when the response was on its way.
+    Reset,
+}
+
+/// One open stream.
+pub struct Stream {
+    plugin: Plugin,
+    context: u32,
+}
+
+impl Stream {
+    pub(crate) fn open(plugin: Plugin, properties: Properties) -> Self {
+        let mut vm = plugin.vm();
+        let context = vm.new_context();
+        vm.exchanges.insert(context, Exchange::default());
+        vm.host().streams.insert(
+            context,
+            StreamState {
+                properties,
+                ..StreamState::default()
+            },
+        );
+        // A failure is kept in the VM; the first event finds it there.
+        let _ = vm.call(
+            context,
+            "proxy_on_context_create",
+            &[context, PLUGIN_CONTEXT],
+        );
+        vm.settle();
+        drop(vm);
+        Self { plugin, context }
+    }
+
+    /// Feeds the request's headers, pseudo-headers first.
+    pub fn request_headers(&mut self, headers: HeaderMap, end_of_stream: bool) -> Flow {
+        self.feed(Side::Request, Event::Headers(headers, end_of_stream))
+    }
+
+    /// Feeds a frame of the request's body. In HTTP/1 the last one is empty.
+    pub fn request_body(&mut self, frame: Vec<u8>, end_of_stream: bool) -> Flow {
+        self.feed(Side::Request, Event::Body(frame, end_of_stream))
+    }
+
+    /// Feeds the request's trailers.
+    pub fn request_trailers(&mut self, trailers: HeaderMap) -> Flow {
+        self.feed(Side::Request, Event::Trailers(trailers))
+    }
+
+    /// Feeds the response's headers, `:status` first.
+    pub fn response_headers(&mut self, headers: HeaderMap, end_of_stream: bool) -> Flow {
+        self.feed(Side::Response, Event::Headers(headers, end_of_stream))
+    }
+
+    /// Feeds a frame of the response's body.
+    pub fn response_body(&mut self, frame: Vec<u8>, end_of_stream: bool) -> Flow {
+        self.feed(Side::Response, Event::Body(frame, end_of_stream))
+    }
+
+    /// Feeds the response's trailers.
+    pub fn response_trailers(&mut self, trailers: HeaderMap) -> Flow {
+        self.feed(Side::Response, Event::Trailers(trailers))
+    }
+
+    /// How `side` stands now; a tick or another stream may have moved it.
+    pub fn flow(&self, side: Side) -> Flow {
+        let vm = self.plugin.vm();
+        vm.exchanges
+            .get(&self.context)
+            .map_or(Flow::Reset, |exchange| exchange.flow(side))
+    }
+
+    /// The headers that have passed on `side`; `None` as long as none have.
+    pub fn headers(&self, side: Side) -> Option<HeaderMap> {
+        let vm = self.plugin.vm();
+        let passed = vm.exchanges.get(&self.context)?.passed(side)?;
+        Some(passed.headers.clone())
+    }
+
+    /// Takes the body bytes that have passed on `side` since the last time. [`Outcome`] no longer has them.
+    pub fn take_body(&mut self, side: Side) -> Vec<u8> {
+        let mut vm = self.plugin.vm();
+        let exchange = vm.exchanges.get_mut(&self.context);
+        exchange
+            .and_then(|exchange| exchange.passed_mut(side))
+            .map_or_else(Vec::new, |passed| std::mem::take(&mut passed.body))
+    }
+
+    /// The trailers that have passed on `side`; empty if none have.
+    pub fn trailers(&self, side: Side) -> HeaderMap {
+        let vm = self.plugin.vm();
+        let exchange = vm.exchanges.get(&self.context);
+        exchange
+            .and_then(|exchange| exchange.passed(side))
+            .map_or_else(HeaderMap::default, |passed| passed.trailers.clone())
+    }
+
+    /// Ends the stream and says what came of it.
+    pub fn finish(self) -> Outcome {
+        let context = self.context;
+        let mut vm = self.plugin.vm();
+        if let Some(stream) = vm.host().streams.get_mut(&context) {
+            stream.logging = true;
+        }
+        // Once the VM has failed, none of these calls happens; the failure is in the outcome.
+        let _ = vm.call(context, "proxy_on_log", &[context]);
+        match vm.call(context, "proxy_on_done", &[context]) {
+            Ok(Some(0)) => vm.host().waiting_for_done.push(context),
+            Ok(_) => vm.delete(context),
+            Err(_) => {}
+        }
+        let exchange = vm.exchanges.remove(&context).unwrap_or_default();
+        vm.settle();
+        let waits_for_done = vm.host().waiting_for_done.contains(&context);
+        if !waits_for_done {
+            vm.host().streams.remove(&context);
+        }
+        let record = vm.host().records.remove(&context).unwrap_or_default();
+        exchange.into_outcome(record, vm.failure.clone(), waits_for_done)
+    }
+
+    fn feed(&mut self, side: Side, event: Event) -> Flow {
+        let mut vm = self.plugin.vm();
+        vm.feed(self.context, side, event);
+        vm.settle();
+        vm.exchanges
+            .get(&self.context)
+            .map_or(Flow::Reset, |exchange| exchange.flow(side))
+    }
+}
