@@ -17,7 +17,10 @@ pub fn plugin_config() -> &'static str {
 impl Bootstrap {
     /// `bootstrap.yaml`, as it stands.
     pub fn shipped() -> Self {
-        Self(read_yaml("bootstrap.yaml", include_str!("../bootstrap.yaml")))
+        Self(read_yaml(
+            "bootstrap.yaml",
+            include_str!("../bootstrap.yaml"),
+        ))
     }
 
     /// The configuration, as Envoy reads it from a file whose name ends in `.json`.
@@ -78,7 +81,8 @@ impl Bootstrap {
                 *filename = json!(file);
             }
         }
-        self.at("/static_resources/listeners/0/filter_chains/0")["transport_socket"] = tls["transport_socket"].take();
+        self.at("/static_resources/listeners/0/filter_chains/0")["transport_socket"] =
+            tls["transport_socket"].take();
         self.at(CONNECTION_MANAGER)["local_reply_config"] = tls["local_reply_config"].take();
         self
     }
@@ -99,4 +103,5 @@ fn socket_address(address: SocketAddr) -> Value {
     json!({"socket_address": {"address": address.ip(), "port_value": address.port()}})
 }
 
-const CONNECTION_MANAGER: &str = "/static_resources/listeners/0/filter_chains/0/filters/1/typed_config";
+const CONNECTION_MANAGER: &str =
+    "/static_resources/listeners/0/filter_chains/0/filters/1/typed_config";

@@ -62,7 +62,12 @@ impl Envoy {
         command
             .arg("-c")
             .arg(&config)
-            .args(["--disable-hot-restart", "--log-level", "warning", "--log-path"])
+            .args([
+                "--disable-hot-restart",
+                "--log-level",
+                "warning",
+                "--log-path",
+            ])
             .arg(&log)
             .args(arguments)
             .stdin(std::process::Stdio::null())
@@ -88,7 +93,11 @@ impl Envoy {
     /// # Errors
     ///
     /// If it cannot be started.
-    pub fn validate(executable: &Path, bootstrap: &Bootstrap, folder: &Path) -> Result<(bool, String), EnvoyError> {
+    pub fn validate(
+        executable: &Path,
+        bootstrap: &Bootstrap,
+        folder: &Path,
+    ) -> Result<(bool, String), EnvoyError> {
         let run = |source| EnvoyError::Run {
             executable: executable.to_owned(),
             source,
@@ -102,7 +111,10 @@ impl Envoy {
             .output()
             .map_err(run)?;
         let text = [output.stdout, output.stderr].concat();
-        Ok((output.status.success(), String::from_utf8_lossy(&text).into_owned()))
+        Ok((
+            output.status.success(),
+            String::from_utf8_lossy(&text).into_owned(),
+        ))
     }
 
     /// How the process ended, if it has.

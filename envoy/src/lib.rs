@@ -7,8 +7,10 @@ mod bootstrap;
 mod certificate;
 mod envoy;
 mod process;
+mod stack;
 
 pub use bootstrap::{Bootstrap, plugin_config};
 pub use certificate::Certificate;
 pub use envoy::{Envoy, EnvoyError};
 pub use process::{Process, free_port, wait_until};
+pub use stack::{MOUNT, Parts, Stack, StackError, get};

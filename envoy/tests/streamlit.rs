@@ -1,0 +1,348 @@
+//! Real Envoy with the shipped bootstrap, the filter, the gateway and the real Streamlit.
+//!
+//! Browsers name the app by a public host name, never by localhost: Streamlit lets every local Origin pass, which hides
+//! defects.
+
+mod support;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use fluxlit_cases::Answer;
+use fluxlit_envoy::{
+    Bootstrap, Envoy, MOUNT, Process, Stack, free_port, plugin_config, wait_until,
+};
+
+use support::client::{Response, connect, connect_from, exchange};
+use support::parts;
+use support::upstream::Upstream;
+
+const HOST: &str = "app.example.test";
+const UNTRUSTED: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 9));
+
+fn local() -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, free_port().expect("a free port")))
+}
+
+fn send(stack: SocketAddr, request: &str) -> Response {
+    let method = request.split(' ').next().unwrap_or_default();
+    exchange(&mut connect(stack), request.as_bytes(), method)
+}
+
+fn get(stack: SocketAddr, path: &str) -> Response {
+    send(
+        stack,
+        &format!("GET {path} HTTP/1.1\r\nhost: {HOST}\r\nconnection: close\r\n\r\n"),
+    )
+}
+
+fn handshake(origin: &str, protocols: &str) -> String {
+    format!(
+        "GET {MOUNT}/_stcore/stream HTTP/1.1\r\nhost: {HOST}\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\
+         sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\norigin: {origin}\r\n\
+         sec-websocket-protocol: {protocols}\r\n\r\n"
+    )
+}
+
+#[test]
+fn a_browsers_way_to_the_app() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let app = Path::new(env!("CARGO_MANIFEST_DIR")).join("../demo/app.py");
+    let mut stack = Stack::start(&parts(), &app, Bootstrap::shipped(), local(), folder.path())
+        .expect("the stack starts");
+    let log = folder.path().join("gateway.log");
+    assert!(
+        stack.wait_until_ready(Duration::from_secs(60)),
+        "{}",
+        std::fs::read_to_string(log).unwrap_or_default()
+    );
+    let at = stack.address;
+
+    let page = get(at, &format!("{MOUNT}/"));
+    assert_eq!(page.status, 200);
+    assert!(
+        page.body_text().contains("<title>Streamlit</title>"),
+        "{}",
+        page.body_text()
+    );
+    assert_eq!(page.lines("x-content-type-options"), ["nosniff"]);
+    assert!(
+        page.lines("strict-transport-security").is_empty(),
+        "HSTS was sent over http"
+    );
+
+    let script = page
+        .body_text()
+        .split("src=\"./")
+        .nth(1)
+        .and_then(|rest| rest.split('"').next().map(str::to_owned))
+        .expect("the page loads a script by a relative URL");
+    let file = get(at, &format!("{MOUNT}/{script}"));
+    assert_eq!(file.status, 200, "{script}");
+    assert!(file.lines("content-type")[0].contains("javascript"));
+
+    let bare = get(at, MOUNT);
+    assert_eq!(
+        (bare.status, bare.lines("location")),
+        (308, vec!["/apps/my-app/"])
+    );
+    let deep = get(at, &format!("{MOUNT}/second/"));
+    assert_eq!(
+        (deep.status, deep.lines("location")),
+        (301, vec!["/apps/my-app/second"])
+    );
+    assert_eq!(get(at, "/").status, 404, "outside the mount");
+    assert_eq!(
+        get(at, "/apps/my-application").status,
+        404,
+        "outside the mount"
+    );
+
+    let health = get(at, &format!("{MOUNT}/_stcore/health"));
+    assert_eq!((health.status, health.body_text().as_str()), (200, "ok"));
+    let cookie = health.lines("set-cookie")[0];
+    assert!(
+        cookie.contains("Path=/apps/my-app;"),
+        "the cookie is for the whole host: {cookie}"
+    );
+    let token = cookie
+        .strip_prefix("_streamlit_xsrf=")
+        .and_then(|rest| rest.split(';').next())
+        .expect("a token");
+
+    let mut socket = connect(at);
+    let opened = exchange(
+        &mut socket,
+        handshake(&format!("http://{HOST}"), &format!("streamlit, {token}")).as_bytes(),
+        "GET",
+    );
+    assert_eq!(opened.status, 101, "{opened:?}");
+    assert_eq!(opened.lines("sec-websocket-protocol"), ["streamlit"]);
+    assert_eq!(
+        opened.lines("sec-websocket-accept"),
+        ["s3pPLMBiTxaQ9kYGzzhZRbK+xOo="]
+    );
+    let foreign = send(
+        at,
+        &handshake("https://evil.example", "streamlit, PLACEHOLDER_AUTH_TOKEN"),
+    );
+    assert_eq!(foreign.status, 403, "another site may open the socket");
+
+    let body = "--b\r\ncontent-disposition: form-data; name=\"file\"; filename=\"a.txt\"\r\n\r\nabc\r\n--b--\r\n";
+    let upload = |with_token: bool| {
+        let xsrf = if with_token {
+            format!("cookie: _streamlit_xsrf={token}\r\nx-xsrftoken: {token}\r\n")
+        } else {
+            String::new()
+        };
+        send(
+            at,
+            &format!(
+                "PUT {MOUNT}/_stcore/upload_file/no-such-session/file HTTP/1.1\r\nhost: {HOST}\r\nconnection: close\r\n\
+                 {xsrf}content-type: multipart/form-data; boundary=b\r\ncontent-length: {}\r\n\r\n{body}",
+                body.len()
+            ),
+        )
+    };
+    assert_eq!(upload(false).status, 403, "an upload without the token");
+    // Streamlit checks the token before it looks for the session.
+    assert_eq!(
+        upload(true).status,
+        400,
+        "an upload with the token, for a session that is not there"
+    );
+}
+
+/// A gateway in front of an upstream that remembers what it received, and Envoy in front of both.
+struct Echo {
+    upstream: Upstream,
+    envoy: SocketAddr,
+    _processes: (Envoy, Process),
+    _folder: tempfile::TempDir,
+}
+
+fn echo(plugin: &str, tls: bool) -> Echo {
+    let parts = parts();
+    let upstream = Upstream::start();
+    let gateway_address = local();
+    let mut gateway = Command::new(&parts.gateway);
+    gateway
+        .arg("run")
+        .env("FLUXLIT_GATEWAY_PORT", gateway_address.port().to_string())
+        .env(
+            "FLUXLIT_STREAMLIT_UPSTREAM",
+            format!("http://{}{MOUNT}", upstream.address),
+        )
+        .env("FLUXLIT_ROOT_PATH", MOUNT)
+        .env("FLUXLIT_ROOT_PATH_SHAPE", "stripped")
+        .env("FLUXLIT_TRUST_PROXY", "1")
+        .env("FLUXLIT_FORWARDED_ALLOW_IPS", "127.0.0.1,::1")
+        .stderr(Stdio::null());
+    let gateway = Process::start(gateway).expect("the gateway starts");
+    let folder = tempfile::tempdir().expect("a folder");
+    let listen = local();
+    let mut bootstrap = Bootstrap::shipped();
+    if tls {
+        let made = fluxlit_envoy::Certificate::create(folder.path(), &["127.0.0.1"])
+            .expect("a certificate");
+        bootstrap = bootstrap.with_tls(&made.certificate, &made.key);
+    }
+    let bootstrap = bootstrap
+        .listening_on(listen)
+        .forwarding_to(gateway_address)
+        .with_module(&parts.module)
+        .with_plugin_config(plugin);
+    let envoy = Envoy::start(
+        &parts.envoy,
+        bootstrap,
+        folder.path(),
+        &["--concurrency", "1"],
+    )
+    .expect("Envoy starts");
+    assert!(wait_until(Duration::from_secs(10), || {
+        fluxlit_envoy::get(gateway_address, "/api/readyz", None)
+            .is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
+    }));
+    upstream.answer(&Answer::default());
+    Echo {
+        upstream,
+        envoy: listen,
+        _processes: (envoy, gateway),
+        _folder: folder,
+    }
+}
+
+const FORGED: &str = "X-Forwarded-For: 6.6.6.6\r\nX-Forwarded-For: 127.0.0.1\r\nX-Forwarded-Proto: https\r\n\
+    X-Forwarded-Host: evil.example\r\nX-Forwarded-Port: 444\r\nX-Forwarded-Prefix: /evil\r\n\
+    Forwarded: for=6.6.6.6;host=evil.example;proto=https\r\nX-Real-IP: 6.6.6.6\r\nTrue-Client-IP: 6.6.6.6\r\n\
+    X-Remote-User: root\r\nX-Auth-Request-User: root\r\nX-Original-URL: /evil\r\n";
+
+#[test]
+fn forged_headers_of_an_untrusted_peer_never_arrive() {
+    let echo = echo(plugin_config(), false);
+    let request =
+        format!("GET {MOUNT}/x HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n{FORGED}\r\n");
+    let response = exchange(
+        &mut connect_from(UNTRUSTED, echo.envoy),
+        request.as_bytes(),
+        "GET",
+    );
+    assert_eq!(response.status, 200);
+    let received = echo.upstream.received();
+    let [received] = received.as_slice() else {
+        panic!("one request, not {received:?}");
+    };
+    assert_eq!(
+        (received.target.as_str(), received.host.as_deref()),
+        ("/apps/my-app/x", Some(HOST))
+    );
+    let lines = |name: &str| -> Vec<&str> {
+        received
+            .headers
+            .iter()
+            .filter(|(other, _)| other == name)
+            .map(|(_, value)| value.as_str())
+            .collect()
+    };
+    assert_eq!(lines("x-forwarded-for"), ["127.0.0.9"]);
+    assert_eq!(lines("x-real-ip"), ["127.0.0.9"]);
+    assert_eq!(lines("x-forwarded-proto"), ["http"]);
+    assert_eq!(lines("x-forwarded-host"), [HOST]);
+    assert_eq!(lines("x-forwarded-port"), ["80"]);
+    assert_eq!(lines("x-forwarded-prefix"), [MOUNT]);
+    let all = format!("{received:?}");
+    for forged in ["6.6.6.6", "evil", "root", "444", "https"] {
+        assert!(!all.contains(forged), "`{forged}` arrived: {all}");
+    }
+
+    // Nor do they over the WebSocket's way, which has no rules of its own.
+    let upgrade = handshake(&format!("http://{HOST}"), "streamlit").replacen(
+        "\r\n\r\n",
+        &format!("\r\n{FORGED}\r\n"),
+        1,
+    );
+    echo.upstream.answer(&Answer {
+        status: 403,
+        ..Answer::default()
+    });
+    let response = exchange(
+        &mut connect_from(UNTRUSTED, echo.envoy),
+        upgrade.as_bytes(),
+        "GET",
+    );
+    assert_eq!(response.status, 403, "the upstream's refusal is passed on");
+    let all = format!("{:?}", echo.upstream.received());
+    assert!(
+        all.contains("(\"x-forwarded-for\", \"127.0.0.9\")"),
+        "{all}"
+    );
+    for forged in ["6.6.6.6", "evil", "root", "444", "https"] {
+        assert!(!all.contains(forged), "`{forged}` arrived: {all}");
+    }
+}
+
+#[test]
+fn headers_of_a_trusted_peer_resolve_to_the_client() {
+    let config = r#"{"root_path": "/apps/my-app", "peer_filter_state_key": "fluxlit.peer",
+        "trust_proxy": true, "forwarded_allow_ips": "127.0.0.9"}"#;
+    let echo = echo(config, false);
+    let request = format!(
+        "GET {MOUNT}/x HTTP/1.1\r\nHost: inner.example\r\nConnection: close\r\n\
+         X-Forwarded-For: 6.6.6.6, 203.0.113.7\r\nX-Forwarded-Host: {HOST}\r\n\r\n"
+    );
+    for (peer, client, host) in [
+        (UNTRUSTED, "203.0.113.7", HOST),
+        (
+            IpAddr::V4(Ipv4Addr::new(127, 0, 0, 10)),
+            "127.0.0.10",
+            "inner.example",
+        ),
+    ] {
+        echo.upstream.answer(&Answer::default());
+        let response = exchange(
+            &mut connect_from(peer, echo.envoy),
+            request.as_bytes(),
+            "GET",
+        );
+        assert_eq!(response.status, 200);
+        let received = echo.upstream.received();
+        let got = received[0]
+            .headers
+            .iter()
+            .find(|(name, _)| name == "x-forwarded-for");
+        assert_eq!(
+            got.map(|(_, value)| value.as_str()),
+            Some(client),
+            "from {peer}"
+        );
+        assert_eq!(received[0].host.as_deref(), Some(host), "from {peer}");
+    }
+}
+
+#[test]
+fn hsts_is_sent_once_and_over_tls_only() {
+    let echo = echo(plugin_config(), true);
+    echo.upstream.answer(&Answer {
+        headers: vec![(
+            "Strict-Transport-Security".to_owned(),
+            "max-age=5".to_owned(),
+        )],
+        ..Answer::default()
+    });
+    let ask = |path: &str| {
+        let certificate = echo._folder.path().join("certificate.pem");
+        fluxlit_envoy::get(echo.envoy, path, Some(&certificate)).expect("an answer over TLS")
+    };
+    // The host is an address, for which browsers keep no rule: nothing is sent, the upstream's own is removed.
+    assert!(!ask(&format!("{MOUNT}/x")).contains("strict-transport-security"));
+    // An answer that Envoy gives before any filter runs carries it from the local reply configuration.
+    let refused = ask("/apps%2fmy-app/");
+    assert!(refused.starts_with("HTTP/1.1 400"), "{refused}");
+    assert_eq!(
+        refused.matches("strict-transport-security").count(),
+        1,
+        "{refused}"
+    );
+}

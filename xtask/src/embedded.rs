@@ -1,0 +1,184 @@
+//! The filter at work with nothing but Rust: the test host serves it, the gateway stands behind, and a small page shows
+//! what reaches the app.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use fluxlit_envoy::{MOUNT, Process, free_port, wait_until};
+
+use crate::setup;
+use crate::steps::{root, step, target};
+use crate::stop::Stop;
+use crate::up::check_port;
+
+/// Runs until Ctrl-C or SIGTERM.
+pub(crate) fn run(port: u16) -> anyhow::Result<()> {
+    let stop = Stop::watch()?;
+    let module = setup::filter()?;
+    let programs = setup::programs()?;
+    if stop.is_asked() {
+        return Ok(());
+    }
+    let listen = local(port);
+    check_port(listen)?;
+    let folder = target().join("up");
+    std::fs::create_dir_all(&folder).context("cannot write under target/")?;
+    let app = serve_page()?;
+    let gateway_address = local(free_port()?);
+    let log =
+        |name: &str| std::fs::File::create(folder.join(name)).context("cannot write under target/");
+
+    let mut gateway = Command::new(programs.join("fluxlit-gateway"));
+    gateway
+        .arg("run")
+        .env("FLUXLIT_GATEWAY_PORT", gateway_address.port().to_string())
+        .env("FLUXLIT_STREAMLIT_UPSTREAM", format!("http://{app}{MOUNT}"))
+        .env("FLUXLIT_ROOT_PATH", MOUNT)
+        .env("FLUXLIT_ROOT_PATH_SHAPE", "stripped")
+        .env("FLUXLIT_TRUST_PROXY", "1")
+        .env("FLUXLIT_FORWARDED_ALLOW_IPS", "127.0.0.1,::1")
+        .stderr(log("gateway.log")?);
+    let gateway = Process::start(gateway).context("cannot start the gateway")?;
+
+    let mut filter = Command::new(programs.join("host-test"));
+    filter
+        .arg("serve")
+        .arg("--filter")
+        .arg(&module)
+        .arg("--config")
+        .arg(root().join("envoy/plugin-config.json"))
+        .args(["--listen", &listen.to_string()])
+        .args(["--upstream", &format!("http://{gateway_address}")])
+        .stdout(Stdio::null())
+        .stderr(log("filter.log")?);
+    let filter = Process::start(filter).context("cannot start the test host")?;
+
+    let mut processes = [
+        ("the filter", "filter.log", filter),
+        ("the gateway", "gateway.log", gateway),
+    ];
+    let mut check = || -> anyhow::Result<()> {
+        for (name, log, process) in &mut processes {
+            let runs = matches!(process.ended(), Ok(None));
+            ensure!(runs, "{name} has ended; see {}", folder.join(log).display());
+        }
+        Ok(())
+    };
+    step("starting the page, the gateway and the filter", || {
+        let mut failure = Ok(());
+        let answers = wait_until(START_LIMIT, || {
+            failure = check();
+            let answer = fluxlit_envoy::get(listen, &format!("{MOUNT}/_stcore/health"), None);
+            stop.is_asked()
+                || failure.is_err()
+                || answer.is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
+        });
+        failure?;
+        ensure!(
+            answers,
+            "the page did not answer within {} s",
+            START_LIMIT.as_secs()
+        );
+        Ok(())
+    })?;
+    if stop.is_asked() {
+        return Ok(());
+    }
+    println!("\n  http://{listen}{MOUNT}/\n");
+    println!("  filter in wasmtime  {listen}");
+    println!("  gateway             http://{gateway_address} (readiness: /api/readyz)");
+    println!("  page                built in, {app}");
+    println!("  logs                {}", folder.display());
+    println!("\n  Try: curl -H 'X-Forwarded-For: 1.2.3.4' http://{listen}{MOUNT}/");
+    println!("  Ctrl-C ends everything.");
+    while !stop.is_asked() {
+        check()?;
+        wait_until(Duration::from_millis(300), || stop.is_asked());
+    }
+    eprintln!("stopping …");
+    drop(processes);
+    eprintln!("everything has ended");
+    Ok(())
+}
+
+/// Serves the page on a free port for as long as this process lives.
+fn serve_page() -> anyhow::Result<SocketAddr> {
+    let listener =
+        TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no free port for the page")?;
+    let address = listener.local_addr()?;
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            std::thread::spawn(move || {
+                // A visitor who leaves early is no failure.
+                let _ = answer(&stream);
+            });
+        }
+    });
+    Ok(address)
+}
+
+/// Answers one request and closes the connection.
+fn answer(mut stream: &TcpStream) -> std::io::Result<()> {
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    let mut lines = BufReader::new(stream).lines();
+    let request = lines.next().transpose()?.unwrap_or_default();
+    let mut rows = String::new();
+    for line in lines {
+        let line = line?;
+        let Some((name, value)) = line.split_once(':') else {
+            break;
+        };
+        rows.push_str(&format!(
+            "<tr><td>{}<td>{}\n",
+            escape(name),
+            escape(value.trim())
+        ));
+    }
+    let path = request.split(' ').nth(1).unwrap_or_default();
+    let (content_type, body) = if path == format!("{MOUNT}/_stcore/health") {
+        ("text/plain; charset=utf-8", "ok".to_owned())
+    } else {
+        (
+            "text/html; charset=utf-8",
+            PAGE.replace("REQUEST", &escape(&request))
+                .replace("ROWS", &rows),
+        )
+    };
+    write!(
+        stream,
+        "HTTP/1.1 200 OK\r\ncontent-type: {content_type}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+}
+
+fn local(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+}
+
+const PAGE: &str = "<!doctype html>
+<meta charset=utf-8>
+<title>FluxLit Edge</title>
+<style>
+body{font:16px/1.5 system-ui;max-width:46rem;margin:3rem auto;padding:0 1rem;color:#1f2328}
+table{border-collapse:collapse;width:100%}
+td{border-bottom:1px solid #d0d7de;padding:.35rem .5rem;font:14px ui-monospace,monospace;word-break:break-all}
+code{background:#f6f8fa;padding:.1rem .3rem}
+</style>
+<h1>What reaches the app</h1>
+<p>This page stands behind the filter and the gateway. The browser asked for it under a path; the app was asked
+<code>REQUEST</code> with these headers. Send forged ones and look for them:
+<p><code>curl -H 'X-Forwarded-For: 1.2.3.4' -H 'X-Remote-User: root' …</code>
+<table>
+ROWS</table>
+";
+
+const START_LIMIT: Duration = Duration::from_secs(30);

