@@ -196,14 +196,17 @@ fn fields(headers: &HeaderMap) -> Headers {
         .collect()
 }
 
-fn to_bytes(headers: &Headers) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Error> {
+/// Field lines as bytes.
+type Fields = Vec<(Vec<u8>, Vec<u8>)>;
+
+fn to_bytes(headers: &Headers) -> Result<Fields, Error> {
     headers
         .iter()
         .map(|(name, value)| Ok((latin1(name)?, latin1(value)?)))
         .collect()
 }
 
-fn borrow(fields: &[(Vec<u8>, Vec<u8>)]) -> impl Iterator<Item = (&[u8], &[u8])> {
+fn borrow(fields: &Fields) -> impl Iterator<Item = (&[u8], &[u8])> {
     fields
         .iter()
         .map(|(name, value)| (name.as_slice(), value.as_slice()))

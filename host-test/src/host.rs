@@ -231,6 +231,13 @@ impl Host {
         self.record().logs.push(LogLine { level, text });
     }
 
+    /// Takes what the plugin's own context logged.
+    pub(crate) fn take_plugin_logs(&mut self) -> Vec<LogLine> {
+        self.records
+            .remove(&PLUGIN_CONTEXT)
+            .map_or_else(Vec::new, |record| record.logs)
+    }
+
     /// Nanoseconds since the Unix epoch.
     pub(crate) fn now(&self) -> u64 {
         match self.options.clock {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::failure::Failure;
 use crate::filter::Filter;
-use crate::host::{Host, LogLine, Metric, PLUGIN_CONTEXT};
+use crate::host::{LogLine, Metric, PLUGIN_CONTEXT};
 use crate::property::Properties;
 use crate::stream::Stream;
 use crate::vm::Vm;
@@ -92,11 +92,7 @@ impl Plugin {
     pub(crate) fn start(filter: &Filter, options: StartOptions) -> Result<Self, Refused> {
         let vm_configuration_size = size(&options.vm_configuration);
         let plugin_configuration_size = size(&options.plugin_configuration);
-        let mut vm = Vm::new(filter, options).map_err(|(failure, mut host)| Refused {
-            step: "the module's start",
-            logs: take_logs(&mut host),
-            failure: Some(failure),
-        })?;
+        let mut vm = Vm::new(filter, options)?;
         let steps = [
             ("on_context_create", "proxy_on_context_create", 0),
             ("on_vm_start", "proxy_on_vm_start", vm_configuration_size),
@@ -112,13 +108,13 @@ impl Plugin {
             vm.settle();
             let failure = match answer {
                 // `on_context_create` returns nothing.
-                Ok(Some(0)) if argument_is_size(step) => None,
+                Ok(Some(0)) if step != "on_context_create" => None,
                 Ok(_) => continue,
                 Err(failure) => Some(failure),
             };
             return Err(Refused {
                 step,
-                logs: take_logs(vm.host()),
+                logs: vm.host().take_plugin_logs(),
                 failure,
             });
         }
@@ -191,16 +187,6 @@ impl Plugin {
     }
 }
 
-fn argument_is_size(step: &str) -> bool {
-    step != "on_context_create"
-}
-
 fn size(configuration: &[u8]) -> u32 {
     u32::try_from(configuration.len()).unwrap_or(u32::MAX)
-}
-
-fn take_logs(host: &mut Host) -> Vec<LogLine> {
-    host.records
-        .remove(&PLUGIN_CONTEXT)
-        .map_or_else(Vec::new, |record| record.logs)
 }

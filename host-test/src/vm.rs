@@ -12,7 +12,7 @@ use crate::exchange::Exchange;
 use crate::failure::Failure;
 use crate::filter::Filter;
 use crate::host::{Host, PLUGIN_CONTEXT};
-use crate::plugin::StartOptions;
+use crate::plugin::{Refused, StartOptions};
 
 /// A running module with its streams.
 pub(crate) struct Vm {
@@ -25,7 +25,7 @@ pub(crate) struct Vm {
 
 impl Vm {
     /// Instantiates and initialises the module: its start section, `_initialize` or `_start`.
-    pub(crate) fn new(filter: &Filter, options: StartOptions) -> Result<Self, (Failure, Host)> {
+    pub(crate) fn new(filter: &Filter, options: StartOptions) -> Result<Self, Refused> {
         let limits = StoreLimitsBuilder::new()
             .memory_size(options.memory_limit)
             .table_elements(MAX_TABLE_ELEMENTS)
@@ -41,7 +41,7 @@ impl Vm {
             Ok(instance) => instance,
             Err(error) => {
                 let failure = Failure::new("instantiation", fuel, &error);
-                return Err((failure, store.into_data()));
+                return Err(refused(store.data_mut(), failure));
             }
         };
         let mut vm = Self {
@@ -52,7 +52,7 @@ impl Vm {
             next_context: PLUGIN_CONTEXT + 1,
         };
         if let Err(failure) = vm.initialise() {
-            return Err((failure, vm.store.into_data()));
+            return Err(refused(vm.host(), failure));
         }
         vm.host().is_ready = true;
         Ok(vm)
@@ -176,6 +176,14 @@ impl Vm {
         {
             self.failure = Some(failure);
         }
+    }
+}
+
+fn refused(host: &mut Host, failure: Failure) -> Refused {
+    Refused {
+        step: "the module's initialisation",
+        logs: host.take_plugin_logs(),
+        failure: Some(failure),
     }
 }
 

@@ -5,7 +5,9 @@
 
 mod inspect;
 mod run;
+mod serve;
 
+use std::error::Error;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -22,6 +24,7 @@ struct Arguments {
 enum Command {
     Inspect(inspect::Arguments),
     Run(run::Arguments),
+    Serve(serve::Arguments),
 }
 
 /// How a command ended, unless by an error.
@@ -34,6 +37,7 @@ pub(crate) fn main() -> ExitCode {
     let ending = match Arguments::parse().command {
         Command::Inspect(arguments) => inspect::inspect(&arguments),
         Command::Run(arguments) => run::run(&arguments),
+        Command::Serve(arguments) => serve::serve(&arguments),
     };
     match ending {
         Ok(Ending::Done) => ExitCode::SUCCESS,
@@ -43,4 +47,15 @@ pub(crate) fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+/// An error with its causes, in one line.
+fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(&format!(": {cause}"));
+        source = cause.source();
+    }
+    text
 }

@@ -1,6 +1,5 @@
 //! `host-test run`: does the filter do what the cases say?
 
-use std::error::Error;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -8,7 +7,7 @@ use fluxlit_cases::{Case, CaseFile, Host};
 use host_test::{Filter, cases};
 use serde_json::{Value, json};
 
-use super::Ending;
+use super::{Ending, chain};
 
 /// Run cases through a filter and say what differs
 ///
@@ -141,14 +140,4 @@ fn to_json(results: &[CaseResult<'_>]) -> String {
         })
         .collect();
     format!("{:#}\n", Value::Array(results))
-}
-
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(&format!(": {cause}"));
-        source = cause.source();
-    }
-    text
 }

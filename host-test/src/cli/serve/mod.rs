@@ -1,0 +1,148 @@
+//! `host-test serve`: what does the filter do to live requests?
+//!
+//! A local HTTP/1.1 proxy: each request passes the filter on its way to one upstream, each response on its way back. The peer that the filter
+//! sees is the real other end of the connection. One line a request says what the filter did.
+//!
+//! Not a proxy for production: one VM on one thread, a connection to the upstream for each request, no time-outs.
+
+mod body;
+mod headers;
+mod proxy;
+mod report;
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use host_test::{Clock, Filter, Plugin, Refused, StartOptions};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use self::proxy::{Proxy, Upstream};
+use super::Ending;
+
+/// Put the filter in front of an HTTP upstream and print what it does to each request
+///
+/// Prints `listening on http://...` to standard output when it is ready. SIGTERM and SIGINT let the running requests
+/// finish, for at most 10 seconds.
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    /// Run this .wasm file
+    #[arg(long)]
+    filter: PathBuf,
+    /// Give the filter this configuration: JSON text that begins with `{`, or a file
+    #[arg(long, default_value = "{}", value_name = "FILE_OR_JSON")]
+    config: String,
+    /// Listen on this address; port 0 picks a free one
+    #[arg(long, default_value = "127.0.0.1:10000")]
+    listen: SocketAddr,
+    /// Forward to this server, as in http://127.0.0.1:8080
+    #[arg(long, value_name = "URL")]
+    upstream: Upstream,
+}
+
+pub(super) fn serve(arguments: &Arguments) -> anyhow::Result<Ending> {
+    let plugin = start(arguments)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let proxy = Proxy {
+        plugin,
+        upstream: arguments.upstream.clone(),
+    };
+    runtime.block_on(tokio::task::LocalSet::new().run_until(listen(arguments.listen, proxy)))?;
+    Ok(Ending::Done)
+}
+
+fn start(arguments: &Arguments) -> anyhow::Result<Plugin> {
+    let text = &arguments.config;
+    let configuration = if text.trim_start().starts_with('{') {
+        text.clone().into_bytes()
+    } else {
+        std::fs::read(Path::new(text)).with_context(|| format!("cannot read --config {text}"))?
+    };
+    let options = StartOptions {
+        plugin_configuration: configuration,
+        clock: Clock::System,
+        ..StartOptions::default()
+    };
+    Filter::load(&arguments.filter)?
+        .start(options)
+        .inspect(|plugin| report::print_logs(&plugin.logs()))
+        .inspect_err(|Refused { logs, .. }| report::print_logs(logs))
+        .context("the filter refused to start")
+}
+
+async fn listen(address: SocketAddr, proxy: Proxy) -> anyhow::Result<()> {
+    let listener = TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address}"))?;
+    let (mut terminate, mut interrupt) = (
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::interrupt())?,
+    );
+    let (stop, stopping) = watch::channel(false);
+    let proxy = Rc::new(proxy);
+    let mut connections = JoinSet::new();
+    let address = listener.local_addr()?;
+    writeln!(std::io::stdout(), "listening on http://{address}")?;
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((connection, peer)) => {
+                    let serving = connect(connection, peer, Rc::clone(&proxy), stopping.clone());
+                    connections.spawn_local(serving);
+                }
+                Err(error) => eprintln!("cannot accept a connection: {error}"),
+            },
+            Some(_) = connections.join_next() => {}
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+        }
+    }
+    drop(listener);
+    // Nobody listening to this means that there is no connection left to stop.
+    let _ = stop.send(true);
+    let all = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(GRACE_PERIOD, all).await.is_err() {
+        eprintln!("stopped with requests still running");
+    }
+    Ok(())
+}
+
+async fn connect(
+    connection: TcpStream,
+    peer: SocketAddr,
+    proxy: Rc<Proxy>,
+    mut stopping: watch::Receiver<bool>,
+) {
+    let service = service_fn(move |request| {
+        let proxy = Rc::clone(&proxy);
+        async move { proxy.handle(request, peer).await }
+    });
+    let serving = http1::Builder::new()
+        .serve_connection(TokioIo::new(connection), service)
+        .with_upgrades();
+    let mut serving = std::pin::pin!(serving);
+    let result = tokio::select! {
+        result = &mut serving => result,
+        _ = stopping.wait_for(|is_stopping| *is_stopping) => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+    };
+    if let Err(error) = result {
+        eprintln!("connection of {peer}: {error}");
+    }
+}
+
+/// How long running requests may take after a signal.
+const GRACE_PERIOD: Duration = Duration::from_secs(10);

@@ -1,0 +1,87 @@
+//! What did the filter do to a request, in a line?
+//!
+//! `GET /app/x -> /x 200  request: +new ~changed -gone  response: +new`, with the filter's log lines below it.
+
+use host_test::{HeaderMap, LogLine, Outcome};
+
+/// A message before the filter saw it.
+#[derive(Default)]
+pub(super) struct Before {
+    pub(super) request: HeaderMap,
+    pub(super) response: HeaderMap,
+}
+
+pub(super) fn print(before: &Before, outcome: &Outcome) {
+    eprintln!("{}", line(before, outcome));
+    print_logs(&outcome.logs);
+    if let Some(failure) = &outcome.failure {
+        eprintln!("  failed: {failure}");
+    }
+}
+
+pub(super) fn print_logs(logs: &[LogLine]) {
+    for LogLine { level, text } in logs {
+        eprintln!("  {level}: {text}");
+    }
+}
+
+fn line(before: &Before, outcome: &Outcome) -> String {
+    let mut line = format!(
+        "{} {}",
+        text(before.request.get(":method")),
+        text(before.request.get(":path"))
+    );
+    match &outcome.upstream {
+        Some(message) => line.push_str(&format!(" -> {}", text(message.headers.get(":path")))),
+        None => line.push_str(" answered by the filter"),
+    }
+    match &outcome.downstream {
+        Some(message) => line.push_str(&format!(" {}", text(message.headers.get(":status")))),
+        None => line.push_str(" no response"),
+    }
+    let messages = [
+        ("request", &before.request, &outcome.upstream),
+        ("response", &before.response, &outcome.downstream),
+    ];
+    for (name, before, after) in messages {
+        if let Some(after) = after
+            && !before.is_empty()
+        {
+            let changes = changes(before, &after.headers);
+            if !changes.is_empty() {
+                line.push_str(&format!("  {name}: {}", changes.join(" ")));
+            }
+        }
+    }
+    line
+}
+
+/// Names that were added, changed and removed.
+fn changes(before: &HeaderMap, after: &HeaderMap) -> Vec<String> {
+    let mut names: Vec<String> = [before, after]
+        .into_iter()
+        .flat_map(HeaderMap::iter)
+        .map(|(name, _)| text(Some(name)))
+        .filter(|name| !name.starts_with(":path"))
+        .collect();
+    names.sort();
+    names.dedup();
+    names
+        .into_iter()
+        .filter_map(|name| {
+            let (before, after) = (before.get_all(&name), after.get_all(&name));
+            let mark = match (before.is_empty(), after.is_empty()) {
+                _ if before == after => return None,
+                (true, _) => '+',
+                (_, true) => '-',
+                _ => '~',
+            };
+            Some(format!("{mark}{name}"))
+        })
+        .collect()
+}
+
+/// Makes bytes readable; control characters must not reach the terminal.
+fn text(bytes: Option<&[u8]>) -> String {
+    bytes.unwrap_or_default().escape_ascii().to_string()
+}
