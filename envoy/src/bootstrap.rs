@@ -87,6 +87,25 @@ impl Bootstrap {
         self
     }
 
+    /// Has these listeners instead of its own.
+    #[must_use]
+    pub fn with_listeners(mut self, listeners: Vec<Value>) -> Self {
+        *self.at("/static_resources/listeners") = Value::Array(listeners);
+        self
+    }
+
+    /// Passes trailers on to the upstream over HTTP/1, which Envoy drops otherwise.
+    #[must_use]
+    pub fn with_upstream_trailers(mut self) -> Self {
+        self.at("/static_resources/clusters/0")["typed_extension_protocol_options"] = json!({
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+                "explicit_http_config": {"http_protocol_options": {"enable_trailers": true}},
+            },
+        });
+        self
+    }
+
     fn at(&mut self, pointer: &str) -> &mut Value {
         self.0
             .pointer_mut(pointer)

@@ -12,5 +12,5 @@ mod stack;
 pub use bootstrap::{Bootstrap, plugin_config};
 pub use certificate::Certificate;
 pub use envoy::{Envoy, EnvoyError};
-pub use process::{Process, free_port, wait_until};
+pub use process::{Process, free_port, free_ports, wait_until};
 pub use stack::{MOUNT, Parts, Stack, StackError, get};

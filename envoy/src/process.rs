@@ -65,9 +65,24 @@ impl Drop for Process {
 ///
 /// If there is none.
 pub fn free_port() -> std::io::Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
-        .local_addr()?
-        .port())
+    let [port] = free_ports(1)?[..] else {
+        return Err(std::io::Error::other("no free port"));
+    };
+    Ok(port)
+}
+
+/// That many different loopback ports that are free now. Ports asked for one by one may be the same one twice.
+///
+/// # Errors
+///
+/// If there are none.
+pub fn free_ports(count: usize) -> std::io::Result<Vec<u16>> {
+    let held = (0..count)
+        .map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))
+        .collect::<std::io::Result<Vec<_>>>()?;
+    held.iter()
+        .map(|listener| Ok(listener.local_addr()?.port()))
+        .collect()
 }
 
 /// Waits until `condition` holds; returns whether it came to hold within `limit`.
