@@ -1,0 +1,267 @@
+//! Is the configuration that is shipped one that Envoy and Istio take, and the same everywhere?
+
+use std::path::{Path, PathBuf};
+
+use fluxlit_envoy::{Bootstrap, Certificate, Envoy, plugin_config};
+use serde_json::Value;
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()
+}
+
+fn yaml(name: &str) -> Value {
+    let text = std::fs::read_to_string(folder().join(name)).expect("the file is there");
+    serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+fn json(name: &str) -> Value {
+    let text = std::fs::read_to_string(folder().join(name)).expect("the file is there");
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+fn program(name: &str) -> PathBuf {
+    std::env::var_os(name)
+        .map(PathBuf::from)
+        .unwrap_or_else(|| panic!("{name} is not set; run `cargo xtask test`, which sets it up"))
+}
+
+/// The connection manager of the shipped listener.
+fn connection_manager() -> Value {
+    Bootstrap::shipped().value()["static_resources"]["listeners"][0]["filter_chains"][0]["filters"]
+        [1]["typed_config"]
+        .clone()
+}
+
+#[test]
+fn one_plugin_configuration() {
+    let wanted: Value = serde_json::from_str(plugin_config()).expect("plugin-config.json is JSON");
+    let manager = connection_manager();
+    let wasm = &manager["http_filters"][0]["typed_config"]["config"];
+    let text = wasm["configuration"]["value"]
+        .as_str()
+        .expect("a StringValue");
+    let in_bootstrap: Value = serde_json::from_str(text).expect("JSON in the bootstrap");
+    assert_eq!(in_bootstrap, wanted, "bootstrap.yaml");
+    assert_eq!(
+        yaml("istio/wasmplugin.yaml")["spec"]["pluginConfig"],
+        wanted,
+        "istio/wasmplugin.yaml"
+    );
+    let readme =
+        std::fs::read_to_string(folder().join("../README.md")).expect("the README is there");
+    let example = readme
+        .split("```json\n")
+        .nth(1)
+        .and_then(|rest| rest.split("```").next())
+        .expect("the README shows the configuration");
+    assert_eq!(
+        serde_json::from_str::<Value>(example).expect("JSON in the README"),
+        wanted,
+        "README.md"
+    );
+}
+
+#[test]
+fn the_peer_is_recorded_where_the_filter_looks() {
+    let wanted = json("plugin-config.json")["peer_filter_state_key"].clone();
+    assert!(wanted.is_string());
+    let bootstrap = Bootstrap::shipped();
+    let first =
+        &bootstrap.value()["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0];
+    let patch = &yaml("istio/envoyfilter.yaml")["spec"]["configPatches"][0];
+    assert_eq!(patch["patch"]["operation"], "INSERT_BEFORE");
+    assert_eq!(patch["match"]["context"], "GATEWAY");
+    for filter in [first, &patch["patch"]["value"]] {
+        assert_eq!(filter["name"], "envoy.filters.network.set_filter_state");
+        let state = &filter["typed_config"]["on_new_connection"][0];
+        assert_eq!(state["object_key"], wanted);
+        assert_eq!(state["read_only"], true);
+        assert_eq!(
+            state["format_string"]["text_format_source"]["inline_string"],
+            "%DOWNSTREAM_REMOTE_ADDRESS%"
+        );
+    }
+    let plugin = yaml("istio/wasmplugin.yaml");
+    let gateway = yaml("istio/envoyfilter.yaml");
+    assert_eq!(
+        plugin["metadata"]["namespace"],
+        gateway["metadata"]["namespace"]
+    );
+    assert_eq!(
+        plugin["spec"]["selector"]["matchLabels"], gateway["spec"]["workloadSelector"]["labels"],
+        "the plugin and the recorded peer must be at the same gateway"
+    );
+}
+
+#[test]
+fn what_keeps_an_attacker_out_is_set() {
+    let manager = connection_manager();
+    for (pointer, wanted) in [
+        ("/use_remote_address", Value::Bool(true)),
+        ("/skip_xff_append", Value::Bool(true)),
+        ("/normalize_path", Value::Bool(true)),
+        ("/merge_slashes", Value::Bool(true)),
+        ("/path_with_escaped_slashes_action", "REJECT_REQUEST".into()),
+        (
+            "/common_http_protocol_options/headers_with_underscores_action",
+            "REJECT_REQUEST".into(),
+        ),
+        ("/http_filters/0/name", "fluxlit".into()),
+        (
+            "/http_filters/0/typed_config/config/failure_policy",
+            "FAIL_RELOAD".into(),
+        ),
+        (
+            "/http_filters/0/typed_config/config/vm_config/vm_id",
+            "fluxlit".into(),
+        ),
+    ] {
+        assert_eq!(manager.pointer(pointer), Some(&wanted), "{pointer}");
+    }
+    assert_eq!(manager.get("xff_num_trusted_hops"), None);
+    for upgrade in manager["upgrade_configs"].as_array().expect("upgrades") {
+        assert_eq!(
+            upgrade.get("filters"),
+            None,
+            "an upgrade with filters of its own passes unfiltered"
+        );
+    }
+    assert_eq!(
+        yaml("istio/wasmplugin.yaml")["spec"]["failStrategy"],
+        "FAIL_RELOAD"
+    );
+    assert_eq!(yaml("istio/wasmplugin.yaml")["spec"]["phase"], "AUTHN");
+}
+
+#[test]
+fn envoy_takes_the_bootstrap() {
+    let own = tempfile::tempdir().expect("a folder");
+    let made = Certificate::create(own.path(), &["localhost"]).expect("a certificate");
+    let module = program("FLUXLIT_TEST_FILTER");
+    let plain = Bootstrap::shipped().with_module(&module);
+    let tls = plain.clone().with_tls(&made.certificate, &made.key);
+    for bootstrap in [plain, tls] {
+        let (is_accepted, said) =
+            Envoy::validate(&program("FLUXLIT_TEST_ENVOY"), &bootstrap, own.path())
+                .expect("Envoy runs");
+        assert!(is_accepted, "{said}");
+    }
+}
+
+#[test]
+fn envoy_refuses_what_the_filter_refuses() {
+    let own = tempfile::tempdir().expect("a folder");
+    let envoy = program("FLUXLIT_TEST_ENVOY");
+    let module = program("FLUXLIT_TEST_FILTER");
+    for (config, reason) in [
+        ("", "there is no plugin configuration"),
+        ("\n\u{b}\n\troot_path", "StringValue"),
+        ("{\"root_paht\": \"/x\"}", "E15: unknown field `root_paht`"),
+        ("{\"trust_proxy\": true}", "E01: trust_proxy is on"),
+    ] {
+        let bootstrap = Bootstrap::shipped()
+            .with_module(&module)
+            .with_plugin_config(config);
+        let (is_accepted, said) =
+            Envoy::validate(&envoy, &bootstrap, own.path()).expect("Envoy runs");
+        assert!(!is_accepted, "{config:?} was accepted");
+        assert!(
+            said.contains(reason),
+            "{config:?}: `{reason}` is missing in {said}"
+        );
+    }
+}
+
+#[test]
+fn istio_takes_the_manifests() {
+    for (manifest, definition) in [
+        ("istio/wasmplugin.yaml", "crds/wasmplugin.json"),
+        ("istio/envoyfilter.yaml", "crds/envoyfilter.json"),
+    ] {
+        let faults = faults(&json(definition), &yaml(manifest));
+        assert!(faults.is_empty(), "{manifest}: {faults:?}");
+    }
+}
+
+/// The check above is only as good as what it refuses.
+#[test]
+fn a_manifest_with_a_fault_is_refused() {
+    let definition = json("crds/wasmplugin.json");
+    let break_at = |change: fn(&mut Value)| {
+        let mut manifest = yaml("istio/wasmplugin.yaml");
+        change(&mut manifest);
+        faults(&definition, &manifest)
+    };
+    let breaks: [fn(&mut Value); 6] = [
+        |manifest| manifest["spec"]["failStrategy"] = "FAIL_SOMEHOW".into(),
+        |manifest| manifest["spec"]["pluginconfig"] = Value::Null,
+        |manifest| manifest["spec"]["url"] = "ftp://registry.example.com/x".into(),
+        |manifest| manifest["spec"]["priority"] = "high".into(),
+        |manifest| manifest["kind"] = "WasmPlugins".into(),
+        |manifest| {
+            manifest["spec"]["targetRefs"] = serde_json::json!([{"kind": "Gateway", "name": "x"}])
+        },
+    ];
+    for (number, change) in breaks.into_iter().enumerate() {
+        assert!(!break_at(change).is_empty(), "fault {number} was not found");
+    }
+}
+
+/// What is wrong with a manifest by its definition: the schema, with unknown fields as faults (the API server drops them
+/// without a word), and the rules that a schema cannot say.
+fn faults(definition: &Value, manifest: &Value) -> Vec<String> {
+    let mut schema = definition["schema"].clone();
+    close(&mut schema);
+    for (name, kind) in [
+        ("apiVersion", "string"),
+        ("kind", "string"),
+        ("metadata", "object"),
+    ] {
+        schema["properties"][name] = serde_json::json!({"type": kind});
+    }
+    let validator = jsonschema::validator_for(&schema).expect("the definition is a schema");
+    let mut faults: Vec<String> = validator
+        .iter_errors(manifest)
+        .map(|error| format!("{}: {error}", error.instance_path()))
+        .collect();
+    let group = definition["group"].as_str().unwrap_or_default();
+    let version = definition["version"].as_str().unwrap_or_default();
+    if manifest["kind"] != definition["kind"] {
+        faults.push(format!("kind: {}", manifest["kind"]));
+    }
+    if manifest["apiVersion"] != format!("{group}/{version}") {
+        faults.push(format!("apiVersion: {}", manifest["apiVersion"]));
+    }
+    let spec = &manifest["spec"];
+    if spec.get("selector").is_some() && spec.get("targetRefs").is_some() {
+        faults.push("spec: selector and targetRefs exclude each other".to_owned());
+    }
+    if let Some(url) = spec.get("url").and_then(Value::as_str) {
+        let is_known = ["http://", "https://", "file://", "oci://"]
+            .iter()
+            .any(|scheme| url.starts_with(scheme));
+        if !is_known {
+            faults.push(format!("spec.url: {url}"));
+        }
+    }
+    faults
+}
+
+/// Makes unknown fields faults wherever the definition names the known ones.
+fn close(schema: &mut Value) {
+    match schema {
+        Value::Object(fields) => {
+            let is_open =
+                fields.get("x-kubernetes-preserve-unknown-fields") == Some(&Value::Bool(true));
+            if fields.get("properties").is_some_and(Value::is_object)
+                && fields.get("type").is_some()
+                && !is_open
+            {
+                fields.insert("additionalProperties".to_owned(), Value::Bool(false));
+            }
+            fields.values_mut().for_each(close);
+        }
+        Value::Array(items) => items.iter_mut().for_each(close),
+        _ => {}
+    }
+}
