@@ -1,0 +1,168 @@
+//! Does a filter that fails come out as a result, and as Envoy has it?
+
+use host_test::{Failure, Flow, Outcome, Plugin, Properties, Side, StartOptions, lines};
+
+use crate::guest::{exchange, filter, plugin, request, texts};
+
+const FAILING: [&str; 2] = ["unreachable", "(loop $forever (br $forever)) unreachable"];
+
+fn is_503(outcome: &Outcome) -> bool {
+    outcome
+        .downstream
+        .as_ref()
+        .and_then(|message| message.headers.get(":status"))
+        == Some(b"503")
+}
+
+fn with_body(plugin: &Plugin) -> Outcome {
+    let mut stream = plugin.stream(Properties::default());
+    stream.request_headers(request(), false);
+    stream.request_body(b"ping".to_vec(), false);
+    stream.request_trailers(lines(&[("x-trailer", "1")]));
+    stream.response_headers(lines(&[(":status", "200")]), false);
+    stream.response_body(b"pong".to_vec(), false);
+    stream.response_trailers(lines(&[("x-trailer", "2")]));
+    stream.finish()
+}
+
+#[test]
+fn a_failure_in_any_callback_is_a_result() {
+    let callbacks = [
+        ("proxy_on_context_create", "(param i32 i32)"),
+        (
+            "proxy_on_request_headers",
+            "(param i32 i32 i32) (result i32)",
+        ),
+        ("proxy_on_request_body", "(param i32 i32 i32) (result i32)"),
+        ("proxy_on_request_trailers", "(param i32 i32) (result i32)"),
+        (
+            "proxy_on_response_headers",
+            "(param i32 i32 i32) (result i32)",
+        ),
+        ("proxy_on_response_body", "(param i32 i32 i32) (result i32)"),
+        ("proxy_on_response_trailers", "(param i32 i32) (result i32)"),
+        ("proxy_on_log", "(param i32)"),
+        ("proxy_on_done", "(param i32) (result i32)"),
+        ("proxy_on_delete", "(param i32)"),
+    ];
+    for failing in FAILING {
+        for (name, ty) in callbacks {
+            // The plugin's own context is created by the same callback, and is to live.
+            let condition = if name == "proxy_on_context_create" {
+                "(if (i32.eqz (local.get 1)) (then return))"
+            } else {
+                ""
+            };
+            let guest = format!(
+                "(func (export \"{name}\") {ty} {condition} (call $say (i32.const 32) (i32.const 5)) {failing})"
+            );
+            let plugin = filter(&guest)
+                .start(StartOptions {
+                    fuel_per_callback: 100_000,
+                    ..StartOptions::default()
+                })
+                .expect("it starts");
+            let outcome = with_body(&plugin);
+            assert_eq!(texts(&outcome.logs), "value", "{name}");
+            match outcome.failure.clone().expect("it failed") {
+                Failure::Trap { callback, .. } => {
+                    assert_eq!((callback.as_str(), failing), (name, "unreachable"));
+                }
+                Failure::EndlessLoop { callback, fuel } => {
+                    assert_eq!((callback.as_str(), fuel), (name, 100_000));
+                    assert_ne!(failing, "unreachable");
+                }
+                failure => panic!("{failure}"),
+            }
+            match name {
+                "proxy_on_response_body" | "proxy_on_response_trailers" => {
+                    assert!(outcome.is_reset, "{name}");
+                }
+                "proxy_on_log" | "proxy_on_done" | "proxy_on_delete" => {
+                    assert!(
+                        outcome
+                            .downstream
+                            .is_some_and(|message| message.is_complete)
+                    );
+                }
+                _ => assert!(is_503(&outcome), "{name}"),
+            }
+            let next = exchange(&plugin);
+            assert!(is_503(&next), "{name}: the VM serves nothing more");
+            assert_eq!(next.upstream, None, "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_failure_at_the_start_is_a_refusal() {
+    for failing in FAILING {
+        for (step, guest) in [
+            (
+                "the module's initialisation",
+                "(func (export \"_initialize\")",
+            ),
+            (
+                "on_vm_start",
+                "(func (export \"proxy_on_vm_start\") (param i32 i32) (result i32)",
+            ),
+            (
+                "on_configure",
+                "(func (export \"proxy_on_configure\") (param i32 i32) (result i32)",
+            ),
+        ] {
+            let refused = filter(&format!(
+                "{guest} (call $say (i32.const 32) (i32.const 5)) {failing})"
+            ))
+            .start(StartOptions::default())
+            .err()
+            .expect("it is refused");
+            assert_eq!(refused.step, step);
+            assert_eq!(texts(&refused.logs), "value", "{step}");
+            assert!(refused.failure.is_some(), "{step}");
+        }
+    }
+}
+
+#[test]
+fn a_loop_of_host_calls_ends_before_the_hosts_memory_does() {
+    let plugin = plugin(
+        r#"(func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+            (loop $forever (call $say (i32.const 0) (i32.const 65536)) (br $forever)) i32.const 0)"#,
+    );
+    let outcome = exchange(&plugin);
+    assert!(matches!(outcome.failure, Some(Failure::EndlessLoop { .. })));
+    let kept: usize = outcome.logs.iter().map(|line| line.text.len()).sum();
+    assert!(kept < 200_000_000, "{kept}");
+}
+
+#[test]
+fn recursion_without_end_is_a_trap() {
+    let plugin = plugin(
+        r#"(func $deep (call $deep))
+        (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32) (call $deep) i32.const 0)"#,
+    );
+    assert!(exchange(&plugin).failure.is_some());
+}
+
+#[test]
+fn memory_does_not_grow_past_its_limit() {
+    let plugin = plugin(
+        r#"(func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+            (call $report (i32.ne (memory.grow (i32.const 16384)) (i32.const -1)))
+            i32.const 0)"#,
+    );
+    assert_eq!(texts(&exchange(&plugin).logs), "0");
+}
+
+#[test]
+fn what_is_left_paused_is_named() {
+    let plugin = plugin(
+        r#"(func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32) i32.const 1)"#,
+    );
+    let mut stream = plugin.stream(Properties::default());
+    assert_eq!(stream.request_headers(request(), true), Flow::Paused);
+    let outcome = stream.finish();
+    assert_eq!(outcome.paused, [Side::Request]);
+    assert_eq!((outcome.upstream, outcome.downstream), (None, None));
+}

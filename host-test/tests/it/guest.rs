@@ -1,0 +1,96 @@
+//! How is a guest written so that a test shows only what it is about?
+//!
+//! A frame with marker, memory, allocator and the imports; a test adds callbacks. Texts lie at fixed places of the memory, and `$report`
+//! logs a status as one digit, so that a test reads the statuses off the log.
+
+use host_test::{Filter, HeaderMap, LogLine, Outcome, Plugin, Properties, StartOptions, lines};
+
+/// A guest with these callbacks.
+pub(crate) fn filter(callbacks: &str) -> Filter {
+    Filter::from_bytes(&module(callbacks)).expect("the guest loads")
+}
+
+/// A started guest with these callbacks.
+pub(crate) fn plugin(callbacks: &str) -> Plugin {
+    filter(callbacks)
+        .start(StartOptions::default())
+        .expect("the guest starts")
+}
+
+/// The bytes of a guest with these callbacks.
+pub(crate) fn module(callbacks: &str) -> Vec<u8> {
+    wat::parse_str(format!("(module {FRAME} {callbacks})")).expect("the guest's text is right")
+}
+
+/// Sends a request and its response, each without a body.
+pub(crate) fn exchange(plugin: &Plugin) -> Outcome {
+    let mut stream = plugin.stream(Properties::default());
+    stream.request_headers(request(), true);
+    stream.response_headers(lines(&[(":status", "200"), ("x-up", "1")]), true);
+    stream.finish()
+}
+
+/// A request's headers.
+pub(crate) fn request() -> HeaderMap {
+    lines(&[
+        (":authority", "app.example"),
+        (":path", "/a"),
+        (":method", "GET"),
+        (":scheme", "http"),
+        ("x-one", "first"),
+        ("x-one", "second"),
+    ])
+}
+
+/// The texts of log lines, in one line.
+pub(crate) fn texts(logs: &[LogLine]) -> String {
+    let texts: Vec<&str> = logs.iter().map(|line| line.text.as_str()).collect();
+    texts.join(" ")
+}
+
+/// 0: scratch for results (8 bytes). 8: a status digit. 16 `x-one` (5). 32 `value` (5). 48 `absent` (6). 64: eight digits.
+/// 1024 and on: what the allocator gives.
+const FRAME: &str = r#"
+    (import "env" "proxy_log" (func $log (param i32 i32 i32) (result i32)))
+    (import "env" "proxy_get_header_map_value" (func $get (param i32 i32 i32 i32 i32) (result i32)))
+    (import "env" "proxy_get_header_map_pairs" (func $pairs (param i32 i32 i32) (result i32)))
+    (import "env" "proxy_get_header_map_size" (func $size (param i32 i32) (result i32)))
+    (import "env" "proxy_set_header_map_pairs" (func $set_pairs (param i32 i32 i32) (result i32)))
+    (import "env" "proxy_add_header_map_value" (func $add (param i32 i32 i32 i32 i32) (result i32)))
+    (import "env" "proxy_replace_header_map_value" (func $replace (param i32 i32 i32 i32 i32) (result i32)))
+    (import "env" "proxy_remove_header_map_value" (func $remove (param i32 i32 i32) (result i32)))
+    (import "env" "proxy_get_buffer_bytes" (func $buffer (param i32 i32 i32 i32 i32) (result i32)))
+    (import "env" "proxy_set_buffer_bytes" (func $set_buffer (param i32 i32 i32 i32 i32) (result i32)))
+    (import "env" "proxy_get_property" (func $property (param i32 i32 i32 i32) (result i32)))
+    (import "env" "proxy_set_property" (func $set_property (param i32 i32 i32 i32) (result i32)))
+    (import "env" "proxy_send_local_response" (func $reply (param i32 i32 i32 i32 i32 i32 i32 i32) (result i32)))
+    (import "env" "proxy_continue_stream" (func $continue (param i32) (result i32)))
+    (import "env" "proxy_close_stream" (func $close (param i32) (result i32)))
+    (import "env" "proxy_set_effective_context" (func $effective (param i32) (result i32)))
+    (import "env" "proxy_set_tick_period_milliseconds" (func $tick (param i32) (result i32)))
+    (import "env" "proxy_done" (func $done (result i32)))
+    (import "env" "proxy_http_call" (func $call (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32)))
+    (import "env" "proxy_call_foreign_function" (func $foreign (param i32 i32 i32 i32 i32 i32) (result i32)))
+    (import "env" "proxy_define_metric" (func $define (param i32 i32 i32 i32) (result i32)))
+    (import "env" "proxy_increment_metric" (func $increment (param i32 i64) (result i32)))
+    (import "env" "proxy_record_metric" (func $record (param i32 i64) (result i32)))
+    (import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
+    (import "wasi_unstable" "random_get" (func $random (param i32 i32) (result i32)))
+    (memory (export "memory") 1)
+    (global $next (mut i32) (i32.const 1024))
+    (data (i32.const 16) "x-one")
+    (data (i32.const 32) "value")
+    (data (i32.const 48) "absent")
+    (data (i32.const 64) "01234567")
+    (func (export "proxy_abi_version_0_2_1"))
+    (func (export "proxy_on_memory_allocate") (param $size i32) (result i32)
+        (global.get $next)
+        (global.set $next (i32.add (global.get $next) (local.get $size))))
+    (func $report (param $status i32)
+        (i32.store8 (i32.const 8) (i32.add (i32.const 48) (local.get $status)))
+        (drop (call $log (i32.const 2) (i32.const 8) (i32.const 1))))
+    (func $say (param $address i32) (param $length i32)
+        (drop (call $log (i32.const 2) (local.get $address) (local.get $length))))
+    (func $say_result
+        (call $say (i32.load (i32.const 0)) (i32.load (i32.const 4))))
+"#;

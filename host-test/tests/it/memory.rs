@@ -1,0 +1,229 @@
+//! Can a module make the host reach where it should not?
+//!
+//! Every function is called with addresses and lengths at, over and far over the edge of the memory, in each place of its
+//! arguments. Whatever comes of it is a status or a trap of the module, and the host goes on.
+
+use host_test::{Filter, Properties, StartOptions};
+
+use crate::guest::{exchange, plugin, request, texts};
+
+#[test]
+fn addresses_outside_the_memory_are_invalid() {
+    let edges = [
+        ("-1", "1"),
+        ("65536", "1"),
+        ("65535", "2"),
+        ("0", "65537"),
+        ("-1", "-1"),
+        ("16", "-1"),
+        ("-2147483648", "2147483647"),
+    ];
+    for (address, length) in edges {
+        let plugin = plugin(&format!(
+            r#"(func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+                (call $report (call $log (i32.const 2) (i32.const {address}) (i32.const {length})))
+                (call $report (call $get (i32.const 0) (i32.const {address}) (i32.const {length}) (i32.const 0) (i32.const 4)))
+                (call $report (call $add (i32.const 0) (i32.const 16) (i32.const 5) (i32.const {address}) (i32.const {length})))
+                (call $report (call $set_pairs (i32.const 0) (i32.const {address}) (i32.const {length})))
+                (call $report (call $property (i32.const {address}) (i32.const {length}) (i32.const 0) (i32.const 4)))
+                (call $report (call $reply (i32.const 200) (i32.const 0) (i32.const 0) (i32.const {address}) (i32.const {length})
+                    (i32.const 0) (i32.const 0) (i32.const -1)))
+                i32.const 0)"#
+        ));
+        let outcome = exchange(&plugin);
+        assert_eq!(texts(&outcome.logs), "6 6 6 6 6 6", "{address}+{length}");
+        assert_eq!(outcome.upstream.unwrap().headers, request());
+    }
+}
+
+#[test]
+fn results_outside_the_memory_are_invalid() {
+    for place in ["-1", "65533", "65536"] {
+        let plugin = plugin(&format!(
+            r#"(func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+                (call $report (call $get (i32.const 0) (i32.const 16) (i32.const 5) (i32.const {place}) (i32.const 4)))
+                (call $report (call $get (i32.const 0) (i32.const 16) (i32.const 5) (i32.const 0) (i32.const {place})))
+                (call $report (call $size (i32.const 0) (i32.const {place})))
+                (call $report (call $define (i32.const 0) (i32.const 16) (i32.const 5) (i32.const {place})))
+                i32.const 0)"#
+        ));
+        assert_eq!(texts(&exchange(&plugin).logs), "6 6 6 6", "{place}");
+    }
+}
+
+#[test]
+fn an_allocator_is_not_trusted() {
+    for (allocate, want) in [
+        ("i32.const 0", "6"),
+        ("i32.const -1", "6"),
+        ("i32.const 65535", "6"),
+    ] {
+        let outcome = exchange(
+            &own_allocator(allocate)
+                .start(StartOptions::default())
+                .unwrap(),
+        );
+        assert_eq!(texts(&outcome.logs), want, "{allocate}");
+        assert_eq!(outcome.failure, None);
+    }
+}
+
+#[test]
+fn an_allocator_that_asks_the_host_again_gets_no_second_one() {
+    let allocate = r#"(drop (call $get (i32.const 0) (i32.const 16) (i32.const 5) (i32.const 0) (i32.const 4))) i32.const 1024"#;
+    let outcome = exchange(
+        &own_allocator(allocate)
+            .start(StartOptions::default())
+            .unwrap(),
+    );
+    assert_eq!(texts(&outcome.logs), "0");
+    assert_eq!(outcome.calls["proxy_get_header_map_value"], 2);
+}
+
+#[test]
+fn an_allocator_that_traps_is_a_failed_filter() {
+    let outcome = exchange(
+        &own_allocator("unreachable")
+            .start(StartOptions::default())
+            .unwrap(),
+    );
+    assert!(outcome.failure.is_some());
+    assert_eq!(outcome.local_reply.unwrap().status, 503);
+}
+
+/// A guest that reads a header with this allocator.
+fn own_allocator(allocate: &str) -> Filter {
+    let text = format!(
+        r#"(module
+            (import "env" "proxy_log" (func $log (param i32 i32 i32) (result i32)))
+            (import "env" "proxy_get_header_map_value" (func $get (param i32 i32 i32 i32 i32) (result i32)))
+            (memory (export "memory") 1)
+            (data (i32.const 16) "x-one")
+            (func (export "proxy_abi_version_0_2_1"))
+            (func (export "malloc") (param i32) (result i32) {allocate})
+            (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+                (i32.store8 (i32.const 8) (i32.add (i32.const 48)
+                    (call $get (i32.const 0) (i32.const 16) (i32.const 5) (i32.const 0) (i32.const 4))))
+                (drop (call $log (i32.const 2) (i32.const 8) (i32.const 1)))
+                i32.const 0))"#
+    );
+    Filter::from_bytes(&wat::parse_str(text).unwrap()).expect("it loads")
+}
+
+/// Every import, with every combination of awkward numbers that two neighbouring arguments can have.
+#[test]
+fn no_argument_of_any_import_stops_the_host() {
+    const NUMBERS: [&str; 6] = ["-1", "0", "1", "8", "65535", "2147483647"];
+    for (module, name, parameters) in imports() {
+        let parameters: Vec<&str> = parameters.split_whitespace().collect();
+        let mut calls = String::new();
+        for place in 0..parameters.len().max(1) {
+            for first in NUMBERS {
+                for second in NUMBERS {
+                    let arguments: String = parameters
+                        .iter()
+                        .enumerate()
+                        .map(|(number, kind)| {
+                            let value = match number {
+                                _ if number == place => first,
+                                _ if number == place + 1 => second,
+                                _ => "0",
+                            };
+                            format!("({kind}.const {value})")
+                        })
+                        .collect();
+                    calls.push_str(&format!("(drop (call $import {arguments}))"));
+                }
+            }
+        }
+        let text = format!(
+            r#"(module
+                (import "{module}" "{name}" (func $import (param {parameters}) (result i32)))
+                (memory (export "memory") 1)
+                (func (export "proxy_abi_version_0_2_1"))
+                (func (export "proxy_on_memory_allocate") (param i32) (result i32) i32.const 32768)
+                (func $calls {calls})
+                (func (export "proxy_on_configure") (param i32 i32) (result i32) (call $calls) i32.const 1)
+                (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32) (call $calls) i32.const 0)
+                (func (export "proxy_on_request_body") (param i32 i32 i32) (result i32) (call $calls) i32.const 0)
+                (func (export "proxy_on_log") (param i32) (call $calls)))"#,
+            parameters = parameters.join(" "),
+        );
+        let filter = Filter::from_bytes(&wat::parse_str(text).unwrap())
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
+        let plugin = filter
+            .start(StartOptions::default())
+            .unwrap_or_else(|refused| panic!("{name}: {refused:?}"));
+        let mut stream = plugin.stream(Properties::default());
+        stream.request_headers(request(), false);
+        stream.request_body(b"body".to_vec(), true);
+        let outcome = stream.finish();
+        assert_eq!(outcome.failure, None, "{name}");
+        assert!(outcome.calls[name] > 0, "{name}");
+    }
+}
+
+fn imports() -> Vec<(&'static str, &'static str, &'static str)> {
+    let env = [
+        ("proxy_log", "i32 i32 i32"),
+        ("proxy_get_log_level", "i32"),
+        ("proxy_get_current_time_nanoseconds", "i32"),
+        ("proxy_set_tick_period_milliseconds", "i32"),
+        ("proxy_get_buffer_bytes", "i32 i32 i32 i32 i32"),
+        ("proxy_get_buffer_status", "i32 i32 i32"),
+        ("proxy_set_buffer_bytes", "i32 i32 i32 i32 i32"),
+        ("proxy_get_header_map_size", "i32 i32"),
+        ("proxy_get_header_map_pairs", "i32 i32 i32"),
+        ("proxy_set_header_map_pairs", "i32 i32 i32"),
+        ("proxy_get_header_map_value", "i32 i32 i32 i32 i32"),
+        ("proxy_add_header_map_value", "i32 i32 i32 i32 i32"),
+        ("proxy_replace_header_map_value", "i32 i32 i32 i32 i32"),
+        ("proxy_remove_header_map_value", "i32 i32 i32"),
+        ("proxy_get_property", "i32 i32 i32 i32"),
+        ("proxy_set_property", "i32 i32 i32 i32"),
+        (
+            "proxy_send_local_response",
+            "i32 i32 i32 i32 i32 i32 i32 i32",
+        ),
+        ("proxy_continue_stream", "i32"),
+        ("proxy_close_stream", "i32"),
+        ("proxy_get_status", "i32 i32 i32"),
+        ("proxy_http_call", "i32 i32 i32 i32 i32 i32 i32 i32 i32 i32"),
+        (
+            "proxy_grpc_call",
+            "i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32",
+        ),
+        ("proxy_grpc_stream", "i32 i32 i32 i32 i32 i32 i32 i32 i32"),
+        ("proxy_grpc_send", "i32 i32 i32 i32"),
+        ("proxy_grpc_cancel", "i32"),
+        ("proxy_grpc_close", "i32"),
+        ("proxy_set_shared_data", "i32 i32 i32 i32 i32"),
+        ("proxy_get_shared_data", "i32 i32 i32 i32 i32"),
+        ("proxy_register_shared_queue", "i32 i32 i32"),
+        ("proxy_resolve_shared_queue", "i32 i32 i32 i32 i32"),
+        ("proxy_enqueue_shared_queue", "i32 i32 i32"),
+        ("proxy_dequeue_shared_queue", "i32 i32 i32"),
+        ("proxy_define_metric", "i32 i32 i32 i32"),
+        ("proxy_increment_metric", "i32 i64"),
+        ("proxy_record_metric", "i32 i64"),
+        ("proxy_get_metric", "i32 i32"),
+        ("proxy_set_effective_context", "i32"),
+        ("proxy_done", ""),
+        ("proxy_call_foreign_function", "i32 i32 i32 i32 i32 i32"),
+    ];
+    let wasi = [
+        ("args_get", "i32 i32"),
+        ("args_sizes_get", "i32 i32"),
+        ("clock_time_get", "i32 i64 i32"),
+        ("environ_get", "i32 i32"),
+        ("environ_sizes_get", "i32 i32"),
+        ("fd_fdstat_get", "i32 i32"),
+        ("fd_write", "i32 i32 i32 i32"),
+        ("poll_oneoff", "i32 i32 i32 i32"),
+        ("random_get", "i32 i32"),
+    ];
+    assert_eq!(env.len(), 39);
+    let env = env.map(|(name, parameters)| ("env", name, parameters));
+    let wasi = wasi.map(|(name, parameters)| ("wasi_snapshot_preview1", name, parameters));
+    env.into_iter().chain(wasi).collect()
+}
