@@ -1,8 +1,8 @@
 //! What comes of a case in the filter under this host?
 //!
-//! A case is presented as Envoy would present it, see [`crate::envoy`], and what passed is written down as an upstream and a
-//! client would see it. Whether that is right is for [`fluxlit_cases::Outcome::misses`] to say; the host knows no policy, only
-//! the one configuration key that names where the listener records its peer.
+//! A case is presented as Envoy would present it, see [`crate::envoy`], and what passed is written down as an upstream
+//! and a client would see it. Whether that is right is for [`fluxlit_cases::Outcome::misses`] to say; the host knows no
+//! policy, only the one configuration key that names where the listener records its peer.
 
 use std::net::SocketAddr;
 
@@ -145,8 +145,8 @@ fn serve(
     }
 }
 
-/// Presents a request's headers. `Host` lines among the fields count as the request's host: HTTP/1 has Envoy join them with a comma,
-/// HTTP/2 has it drop them in favour of `:authority`.
+/// Presents a request's headers. `Host` lines among the fields count as the request's host: HTTP/1 has Envoy join them
+/// with a comma, HTTP/2 has it drop them in favour of `:authority`.
 fn present_request(request: &Request) -> Result<HeaderMap, Error> {
     let (hosts, fields): (Vec<_>, Vec<_>) = to_bytes(&request.headers)?
         .into_iter()

@@ -1,12 +1,12 @@
 //! How does Envoy present a connection and a message to a filter?
 //!
-//! All that the host knows of Envoy's HTTP connection manager, measured in Envoy 1.40 and in one place: pseudo-headers first,
-//! names in lower case, optional white space trimmed, a target in absolute form split, the repeated lines of four fields
-//! joined by a comma, and the bytes of the properties that tell who is at the other end.
+//! All that the host knows of Envoy's HTTP connection manager, measured in Envoy 1.40 and in one place: pseudo-headers
+//! first, names in lower case, optional white space trimmed, a target in absolute form split, the repeated lines of
+//! four fields joined by a comma, and the bytes of the properties that tell who is at the other end.
 //!
 //! Deliberately not done: what depends on the listener's settings, such as path normalisation, limits, and the headers
-//! that the connection manager adds (`x-request-id`, `x-forwarded-proto`). A request that Envoy would refuse before the filter
-//! is presented as it is.
+//! that the connection manager adds (`x-request-id`, `x-forwarded-proto`). A request that Envoy would refuse before the
+//! filter is presented as it is.
 
 use std::net::SocketAddr;
 
@@ -98,8 +98,8 @@ pub fn connection_properties(peer: Peer, is_tls: bool) -> Properties {
     properties
 }
 
-/// What a network-level `set_filter_state` records of the direct peer under `key`; nothing for [`Peer::FromHeader`], which
-/// is no peer.
+/// What a network-level `set_filter_state` records of the direct peer under `key`; nothing for [`Peer::FromHeader`],
+/// which is no peer.
 pub fn with_recorded_peer(properties: Properties, key: &str, peer: Peer) -> Properties {
     match peer {
         Peer::FromHeader => properties,

@@ -1,11 +1,11 @@
 //! How does a message pass the filter, frame by frame?
 //!
-//! Each side is a queue of events. An event goes to its callback; if the callback continues, it passes; if not, it stays
-//! with the filter. Held headers hold back everything behind them. A held body does not: the next callback sees
+//! Each side is a queue of events. An event goes to its callback; if the callback continues, it passes; if not, it
+//! stays with the filter. Held headers hold back everything behind them. A held body does not: the next callback sees
 //! old and new together. Measured in Envoy 1.40 for ABI 0.2.
 //!
-//! Return values: 0 continues; for a body, 3 drops what is there; everything else holds. That is Envoy's for all values a
-//! Rust or Go module returns; the C++ SDK's `ContinueAndEndStream` (2, headers) is held, too.
+//! Return values: 0 continues; for a body, 3 drops what is there; everything else holds. That is Envoy's for all values
+//! a Rust or Go module returns; the C++ SDK's `ContinueAndEndStream` (2, headers) is held, too.
 
 use std::collections::VecDeque;
 

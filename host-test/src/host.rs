@@ -1,7 +1,7 @@
 //! What does the host hold for one VM?
 //!
-//! The data of the wasmtime store: the plugin's facts, its streams, and everything that is shared between them. Host functions
-//! read and change it; the life cycle in `vm` and `stream` decides when a module may see what.
+//! The data of the wasmtime store: the plugin's facts, its streams, and everything that is shared between them. Host
+//! functions read and change it; the life cycle in `vm` and `stream` decides when a module may see what.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -1,8 +1,8 @@
 //! What does a module want and offer, and what speaks against running it?
 //!
-//! Envoy refuses a module without a known ABI marker and one with an import that nobody provides. So does this host, and it says
-//! which; a callback of the wrong type, a missing memory and a missing allocator, which Envoy finds out later or never, are
-//! named as well.
+//! Envoy refuses a module without a known ABI marker and one with an import that nobody provides. So does this host,
+//! and it says which; a callback of the wrong type, a missing memory and a missing allocator, which Envoy finds out
+//! later or never, are named as well.
 
 use std::fmt;
 

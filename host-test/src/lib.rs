@@ -27,9 +27,10 @@
 //! # }
 //! ```
 //!
-//! The host speaks the proxy-wasm ABI 0.2.0 and 0.2.1 with the statuses and lifetimes measured in Envoy 1.40, where they
-//! differ from the specification. It knows nothing of what a filter is for. A trap or an endless loop in the filter is
-//! a result, see [`Failure`]; nothing a filter passes can make the host panic or reach outside the filter's memory.
+//! The host speaks the proxy-wasm ABI 0.2.0 and 0.2.1 with the statuses and lifetimes measured in Envoy 1.40, where
+//! they differ from the specification. It knows nothing of what a filter is for. A trap or an endless loop in the
+//! filter is a result, see [`Failure`]; nothing a filter passes can make the host panic or reach outside the filter's
+//! memory.
 //!
 //! # What is not there
 //!
@@ -37,6 +38,7 @@
 //! - Call-outs: `proxy_http_call` and `proxy_grpc_*` answer `UNIMPLEMENTED` (12), `proxy_get_status` likewise.
 //! - Foreign functions other than `clear_route_cache` answer `NOT_FOUND`.
 //! - Properties: those of the request and response maps, and what [`Properties`] is given; others are `NOT_FOUND`.
+//! - WASI: the 21 functions that the SDKs' modules import, of Envoy's 45; a module that wants another is refused.
 //! - Several plugins in a chain, several VMs: one plugin is one VM, and shared data and queues live in it.
 
 mod abi;

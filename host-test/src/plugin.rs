@@ -1,8 +1,8 @@
 //! How does a plugin start, live and stop?
 //!
-//! In Envoy's order: initialise, `on_context_create`, `on_vm_start`, `on_configure`; ticks while it lives; `on_done` and
-//! `on_delete` at its end. Envoy starts a plugin once a worker and twice more, so a filter must not mind being started
-//! often; here each start is one VM.
+//! In Envoy's order: initialise, `on_context_create`, `on_vm_start`, `on_configure`; ticks while it lives; `on_done`
+//! and `on_delete` at its end. Envoy starts a plugin once a worker and twice more, so a filter must not mind being
+//! started often; here each start is one VM.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -38,7 +38,8 @@ pub struct StartOptions {
     pub clock: Clock,
     /// Start of the sequence that `random_get` gives.
     pub random_seed: u64,
-    /// Fuel for each callback: about one for each instruction, 50 for each host call and one for each byte that it copies.
+    /// Fuel for each callback: about one for each instruction, 50 for each host call and one for each byte that it
+    /// copies.
     pub fuel_per_callback: u64,
     /// The most memory that the module may have, in bytes.
     pub memory_limit: usize,

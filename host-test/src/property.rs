@@ -1,8 +1,8 @@
 //! What can a filter ask about a stream beside its headers, and in which bytes does the answer come?
 //!
 //! A path of segments joined by zero bytes leads to a value. Envoy's encodings: text and bytes raw, numbers 8 bytes
-//! little-endian, a bool one byte, a map as a serialised header map. C++ modules end each segment with a zero byte, Rust and Go modules
-//! only separate them: both are read. Segments may contain dots, so a path is never split at one.
+//! little-endian, a bool one byte, a map as a serialised header map. C++ modules end each segment with a zero byte,
+//! Rust and Go modules only separate them: both are read. Segments may contain dots, so a path is never split at one.
 
 use std::collections::BTreeMap;
 

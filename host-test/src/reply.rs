@@ -2,8 +2,8 @@
 //!
 //! `proxy_send_local_response` with what Envoy 1.40 adds to it: `content-length` and, unless given, `content-type:
 //! text/plain` if there is a body; neither if there is none. On a gRPC request it becomes an answer of status 200 with
-//! `grpc-status` and `grpc-message`, as the gRPC protocol over HTTP/2 describes. `date` and `server` are not added: they
-//! say nothing about the filter.
+//! `grpc-status` and `grpc-message`, as the gRPC protocol over HTTP/2 describes. `date` and `server` are not added:
+//! they say nothing about the filter.
 
 use crate::header_map::HeaderMap;
 

@@ -1,8 +1,8 @@
 //! How is a request sent through the filter?
 //!
-//! A stream is fed what the proxy would feed it, in order: request headers, body frames, trailers, then the response's. What
-//! came out can be taken at any time; [`Stream::finish`] ends it in Envoy's order, `on_log`, `on_done`, `on_delete`,
-//! which is not that of the specification.
+//! A stream is fed what the proxy would feed it, in order: request headers, body frames, trailers, then the response's.
+//! What came out can be taken at any time; [`Stream::finish`] ends it in Envoy's order, `on_log`, `on_done`,
+//! `on_delete`, which is not that of the specification.
 
 use crate::exchange::{Event, Exchange};
 use crate::header_map::HeaderMap;

@@ -1,8 +1,8 @@
 //! How is the module called, and what takes effect when a callback is over?
 //!
-//! Each callback gets fresh fuel and its own context. After it, in this order: answers and closes that it asked for on any
-//! stream, continued sides, contexts that are done, queues that filled. What these callbacks ask for in turn is carried
-//! out likewise, a bounded number of times. A VM that failed is never called again.
+//! Each callback gets fresh fuel and its own context. After it, in this order: answers and closes that it asked for on
+//! any stream, continued sides, contexts that are done, queues that filled. What these callbacks ask for in turn is
+//! carried out likewise, a bounded number of times. A VM that failed is never called again.
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,7 @@
 //! What can be done from the command line, and how does it end?
 //!
-//! Data goes to standard output, messages to standard error. Exit code 0: done; 1: it ran, and something missed; 2: wrong
-//! usage, or a file that cannot be used.
+//! Data goes to standard output, messages to standard error. Exit code 0: done; 1: it ran, and something missed; 2:
+//! wrong usage, or a file that cannot be used.
 
 mod inspect;
 mod run;

@@ -1,9 +1,9 @@
 //! What do the buffer functions answer, and when?
 //!
 //! Measured in Envoy 1.40: bodies outside their callback read as `OK` and empty, so "no body" and "not now" look alike;
-//! the plugin configuration is there in `on_configure` only; a start behind the end reads as empty, a length behind it is cut.
-//! A body may be replaced from its start or added to at its end; a start inside it is `BAD_ARGUMENT`, although the
-//! specification allows it. Connection data, gRPC messages and foreign arguments never exist here.
+//! the plugin configuration is there in `on_configure` only; a start behind the end reads as empty, a length behind it
+//! is cut. A body may be replaced from its start or added to at its end; a start inside it is `BAD_ARGUMENT`, although
+//! the specification allows it. Connection data, gRPC messages and foreign arguments never exist here.
 
 use super::Kind::I32;
 use super::{HostFunction, abi};

@@ -1,8 +1,8 @@
 //! What do the header map functions answer, and when?
 //!
 //! A map lives while its phase's callback runs or is paused. Outside: values, sizes and setters answer `BAD_ARGUMENT`,
-//! which the Rust SDK turns into a panic, while the whole map reads as `OK` and empty. In `on_log` all maps can be read, and
-//! what is missing is `NOT_FOUND`. Measured in Envoy 1.40; the specification does not say.
+//! which the Rust SDK turns into a panic, while the whole map reads as `OK` and empty. In `on_log` all maps can be
+//! read, and what is missing is `NOT_FOUND`. Measured in Envoy 1.40; the specification does not say.
 
 use super::Kind::I32;
 use super::{HostFunction, abi};

@@ -1,8 +1,8 @@
 //! Which functions may a module import, and what happens around each call?
 //!
-//! The 39 host functions of ABI 0.2.1 in module `env`, two that Emscripten's modules import, and the WASI functions that Envoy
-//! offers, under both module names. Each group has its file; each function is a row of a table with its type, so that a module is
-//! checked against the same table that links it.
+//! The 39 host functions of ABI 0.2.1 in module `env`, two that Emscripten's modules import, and 21 WASI functions,
+//! under both of WASI's module names. Each group has its file; each function is a row of a table with its
+//! type, so that a module is checked against the same table that links it.
 //!
 //! Around each call: it is counted, its memory is looked up, and its result becomes a status. Before the module is
 //! initialised only `proxy_log` and WASI may be called; anything else traps, as in Envoy.

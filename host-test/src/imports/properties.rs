@@ -1,8 +1,8 @@
 //! What do the property functions answer?
 //!
-//! A path leads to what the stream was given, then to the messages' own facts, then to the plugin's; in Envoy all of them are
-//! built in and cannot be overwritten. What a module sets is kept under the whole path but found again only by a
-//! path of one segment, as measured in Envoy 1.40.
+//! A path leads to what the stream was given, then to the messages' own facts, then to the plugin's; in Envoy all of
+//! them are built in and cannot be overwritten. What a module sets is kept under the whole path but found again only by
+//! a path of one segment, as measured in Envoy 1.40.
 
 use super::Kind::I32;
 use super::{HostFunction, abi};

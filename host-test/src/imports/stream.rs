@@ -1,7 +1,7 @@
 //! How does a filter steer a stream?
 //!
-//! Continue, close and the end of a wait take effect when the callback is over, never in its midst. A local reply ends the
-//! processing of the stream; a second one is too late. Call-outs are not implemented and say so.
+//! Continue, close and the end of a wait take effect when the callback is over, never in its midst. A local reply ends
+//! the processing of the stream; a second one is too late. Call-outs are not implemented and say so.
 
 use super::Kind::I32;
 use super::{HostFunction, abi};

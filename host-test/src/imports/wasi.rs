@@ -1,8 +1,8 @@
 //! What does WASI mean inside a proxy?
 //!
-//! Envoy's answers, not those of an operating system: standard output and error go to the log, there are no files, no arguments
-//! and no environment, and `proc_exit` logs and returns, so that the module's own trap follows. Randomness is seeded and the
-//! clock is the host's, so that a run repeats.
+//! Envoy's answers, not those of an operating system: standard output and error go to the log, there are no files, no
+//! arguments and no environment, and `proc_exit` logs and returns, so that the module's own trap follows. Randomness is
+//! seeded and the clock is the host's, so that a run repeats.
 
 use super::Kind::{I32, I64};
 use super::{Action, HostFunction, Kind};

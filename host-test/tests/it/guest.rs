@@ -1,7 +1,7 @@
 //! How is a guest written so that a test shows only what it is about?
 //!
-//! A frame with marker, memory, allocator and the imports; a test adds callbacks. Texts lie at fixed places of the memory, and `$report`
-//! logs a status as one digit, so that a test reads the statuses off the log.
+//! A frame with marker, memory, allocator and the imports; a test adds callbacks. Texts lie at fixed places of the
+//! memory, and `$report` logs a status as one digit, so that a test reads the statuses off the log.
 
 use host_test::{Filter, HeaderMap, LogLine, Outcome, Plugin, Properties, StartOptions, lines};
 
@@ -48,8 +48,8 @@ pub(crate) fn texts(logs: &[LogLine]) -> String {
     texts.join(" ")
 }
 
-/// 0: scratch for results (8 bytes). 8: a status digit. 16 `x-one` (5). 32 `value` (5). 48 `absent` (6). 64: eight digits.
-/// 1024 and on: what the allocator gives.
+/// 0: scratch for results (8 bytes). 8: a status digit. 16 `x-one` (5). 32 `value` (5). 48 `absent` (6). 64: eight
+/// digits. 1024 and on: what the allocator gives.
 const FRAME: &str = r#"
     (import "env" "proxy_log" (func $log (param i32 i32 i32) (result i32)))
     (import "env" "proxy_get_header_map_value" (func $get (param i32 i32 i32 i32 i32) (result i32)))

@@ -1,7 +1,7 @@
 //! Can a module make the host reach where it should not?
 //!
-//! Every function is called with addresses and lengths at, over and far over the edge of the memory, in each place of its
-//! arguments. Whatever comes of it is a status or a trap of the module, and the host goes on.
+//! Every function is called with addresses and lengths at, over and far over the edge of the memory, in each place of
+//! its arguments. Whatever comes of it is a status or a trap of the module, and the host goes on.
 
 use host_test::{Filter, Properties, StartOptions};
 

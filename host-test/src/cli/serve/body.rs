@@ -1,8 +1,8 @@
 //! How does a body pass the filter while it streams?
 //!
-//! Each frame goes through the filter as it comes, and what the filter lets pass goes on at once. The end is an empty last frame, as in Envoy.
-//! A filter that holds the end back for ever, closes the stream or answers in the middle ends the body with an error, since
-//! nothing can follow that would be true.
+//! Each frame goes through the filter as it comes, and what the filter lets pass goes on at once. The end is an empty
+//! last frame, as in Envoy. A filter that holds the end back for ever, closes the stream or answers in the middle ends
+//! the body with an error, since nothing can follow that would be true.
 
 use std::pin::Pin;
 use std::rc::Rc;

@@ -1,9 +1,9 @@
 //! `host-test serve`: what does the filter do to live requests?
 //!
-//! A local HTTP/1.1 proxy: each request passes the filter on its way to one upstream, each response on its way back. The peer that the filter
-//! sees is the real other end of the connection. One line a request says what the filter did.
+//! A local HTTP/1.1 proxy: each request passes the filter on its way to one upstream, each response on its way back.
+//! The peer that the filter sees is the real other end of the connection. One line a request says what the filter did.
 //!
-//! Not a proxy for production: one VM on one thread, a connection to the upstream for each request, no time-outs.
+//! Not a proxy for production: one VM on one thread, a connection to the upstream for each request, no time-outs, no ticks.
 
 mod body;
 mod headers;
