@@ -9,12 +9,15 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Request, Response, StatusCode};
 use http_body_util::{Either, Full};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
+use sha1::{Digest, Sha1};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf, split};
 use tokio::sync::Notify;
 use tokio::time::timeout;
@@ -163,8 +166,15 @@ fn is_accepted(key: Option<&HeaderValue>, answer: &HeaderMap) -> bool {
 }
 
 fn websocket_accept(key: &[u8]) -> String {
-    tokio_tungstenite::tungstenite::handshake::derive_accept_key(key)
+    let digest = Sha1::new()
+        .chain_update(key)
+        .chain_update(ACCEPT_GUID)
+        .finalize();
+    BASE64_STANDARD.encode(digest)
 }
+
+/// RFC 6455 §1.3.
+const ACCEPT_GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
 /// Longest header value of a handshake, in bytes: Streamlit answers 8100 and hangs at 8300.
 const MAX_LINE: usize = 8000;
@@ -176,3 +186,17 @@ const MAX_LINES: usize = 100;
 const LINGER: Duration = Duration::from_secs(10);
 
 const COPY_BUFFER: usize = 16 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The example of RFC 6455 §1.3.
+    #[test]
+    fn the_answer_to_a_key() {
+        assert_eq!(
+            websocket_accept(b"dGhlIHNhbXBsZSBub25jZQ=="),
+            "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+        );
+    }
+}
