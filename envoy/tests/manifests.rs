@@ -199,7 +199,7 @@ fn a_manifest_with_a_fault_is_refused() {
         |manifest| manifest["spec"]["priority"] = "high".into(),
         |manifest| manifest["kind"] = "WasmPlugins".into(),
         |manifest| {
-            manifest["spec"]["targetRefs"] = serde_json::json!([{"kind": "Gateway", "name": "x"}])
+            manifest["spec"]["targetRefs"] = serde_json::json!([{"kind": "Gateway", "name": "x"}]);
         },
     ];
     for (number, change) in breaks.into_iter().enumerate() {
