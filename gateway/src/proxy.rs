@@ -120,10 +120,7 @@ async fn decide(
     }
     request.headers_mut().insert(REQUEST_ID, request_id.clone());
     let accept = request.headers().get(header::ACCEPT).cloned();
-    let mut request = request.map(|body| RequestBody {
-        body,
-        settings: Arc::clone(&worker.settings),
-    });
+    let mut request = request.map(|body| RequestBody(Some((body, Arc::clone(&worker.settings)))));
     *request.version_mut() = Version::HTTP_11;
 
     let result = match upgrade {
@@ -320,9 +317,13 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
 }
 
 /// A request's body on its way upstream: the client's, with governed fields taken out of its trailers.
-pub(crate) struct RequestBody {
-    body: Incoming,
-    settings: Arc<Settings>,
+pub(crate) struct RequestBody(Option<(Incoming, Arc<Settings>)>);
+
+impl RequestBody {
+    /// The body of a request that has none.
+    pub(crate) fn empty() -> Self {
+        Self(None)
+    }
 }
 
 impl Body for RequestBody {
@@ -333,12 +334,14 @@ impl Body for RequestBody {
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let this = self.get_mut();
-        let frame = std::task::ready!(Pin::new(&mut this.body).poll_frame(context));
+        let Some((body, settings)) = &mut self.get_mut().0 else {
+            return Poll::Ready(None);
+        };
+        let frame = std::task::ready!(Pin::new(body).poll_frame(context));
         Poll::Ready(frame.map(|frame| {
             frame.map(|frame| match frame.into_trailers() {
                 Ok(mut trailers) => {
-                    let edits = this.settings.policy.request_trailers(&lines(&trailers));
+                    let edits = settings.policy.request_trailers(&lines(&trailers));
                     apply(&mut trailers, &edits);
                     Frame::trailers(trailers)
                 }
@@ -348,11 +351,13 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.0.as_ref().is_none_or(|(body, _)| body.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.0
+            .as_ref()
+            .map_or_else(|| SizeHint::with_exact(0), |(body, _)| body.size_hint())
     }
 }
 

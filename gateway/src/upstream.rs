@@ -1,14 +1,16 @@
 //! How does a request reach the upstream, on a connection that is still alive?
 //!
 //! Each worker keeps its own idle connections, so there is nothing to lock. Streamlit's server closes idle connections
-//! after five seconds; ours are used for three at most, the newest first. When an idle connection turns out to be gone
-//! before the request was written, the request comes back unharmed and goes out on another one, whatever its method.
+//! after five seconds; ours are used for three at most, the newest first. An idle connection may still turn out to be gone.
+//! A request that was not written yet then goes out on another one, whatever its method. One that was written does so
+//! only if it may be done twice: it is idempotent (RFC 9110 §9.2.2), has no body, and no answer to it had begun.
 
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use http::{Request, Response};
+use http_body::Body;
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
@@ -54,6 +56,7 @@ impl Pool {
     ) -> Result<Response<Incoming>, UpstreamError> {
         loop {
             let reused = self.take_idle();
+            let copy = reused.is_some().then(|| repeatable(&request)).flatten();
             let is_reused = reused.is_some();
             let mut sender = match reused {
                 Some(sender) => sender,
@@ -64,9 +67,8 @@ impl Pool {
                     self.give_back(sender);
                     return Ok(response);
                 }
-                Ok(Err(mut error)) => match error.take_message() {
-                    // Never written: nothing was done with it, so it may go out again.
-                    Some(unsent) if is_reused => request = unsent,
+                Ok(Err(mut error)) => match error.take_message().or(copy) {
+                    Some(again) if is_reused => request = again,
                     _ => return Err(UpstreamError::Broken(error.into_error())),
                 },
                 Err(_) => return Err(UpstreamError::Timeout),
@@ -118,6 +120,18 @@ impl Pool {
             }
         });
     }
+}
+
+/// A copy of a request that may be done twice.
+fn repeatable(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
+    let is_repeatable = request.method().is_idempotent() && request.body().is_end_stream();
+    is_repeatable.then(|| {
+        let mut copy = Request::new(RequestBody::empty());
+        copy.method_mut().clone_from(request.method());
+        copy.uri_mut().clone_from(request.uri());
+        copy.headers_mut().clone_from(request.headers());
+        copy
+    })
 }
 
 /// Longest time a connection is kept without use: below the five seconds of Streamlit's server.

@@ -1,0 +1,172 @@
+//! Starting, stopping, and the app as a process. A shell script stands where Streamlit's executable would be: what is
+//! judged is how processes are handled.
+
+use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::mpsc;
+
+use crate::support::{Gateway, command, eventually, say, upstream};
+
+/// A script that notes its own id and that of a child of its, and then waits for ever.
+fn script(folder: &Path) -> String {
+    let path = folder.join("streamlit");
+    let notes = folder.join("ids");
+    let text = format!(
+        "#!/bin/sh\nprintf '%s\\n' \"$@\" > {}\nsleep 1000 &\necho $$ $! > {n}.new\nmv {n}.new {n}\nwait\n",
+        folder.join("arguments").display(),
+        n = notes.display()
+    );
+    std::fs::write(&path, text).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+fn runs(id: &str) -> bool {
+    // A process that has ended but was not waited for by its parent still has a folder.
+    std::fs::read_to_string(format!("/proc/{id}/stat")).is_ok_and(|stat| {
+        !stat
+            .rsplit(')')
+            .next()
+            .unwrap_or_default()
+            .trim_start()
+            .starts_with('Z')
+    })
+}
+
+#[test]
+fn sigterm_ends_the_app_and_all_it_has_started() {
+    let folder = tempfile::tempdir().unwrap();
+    let app = folder.path().join("app.py");
+    std::fs::write(&app, "").unwrap();
+    let mut gateway = Gateway::start(
+        &[
+            ("FLUXLIT_STREAMLIT_COMMAND", &script(folder.path())),
+            ("FLUXLIT_ROOT_PATH", "/apps/my-app"),
+        ],
+        &[app.to_str().unwrap()],
+    );
+    let notes = folder.path().join("ids");
+    assert!(eventually(|| notes.exists()), "the script runs");
+    let ids = std::fs::read_to_string(&notes).unwrap();
+    let ids: Vec<&str> = ids.split_whitespace().collect();
+    assert!(ids.len() == 2 && ids.iter().all(|id| runs(id)), "{ids:?}");
+    let arguments = std::fs::read_to_string(folder.path().join("arguments")).unwrap();
+    assert!(
+        arguments.contains("--server.baseUrlPath\napps/my-app\n"),
+        "{arguments}"
+    );
+    assert!(
+        !arguments.contains("enableXsrfProtection"),
+        "Streamlit's protections stay on"
+    );
+
+    gateway.terminate();
+    let status = gateway.child.wait().unwrap();
+    assert_eq!(status.code(), Some(0));
+    assert!(
+        eventually(|| !ids.iter().any(|id| runs(id))),
+        "{ids:?} still run"
+    );
+}
+
+#[test]
+fn an_app_that_ends_is_started_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let app = folder.path().join("app.py");
+    std::fs::write(&app, "").unwrap();
+    let path = folder.path().join("streamlit");
+    let starts = folder.path().join("starts");
+    std::fs::write(
+        &path,
+        format!("#!/bin/sh\necho x >> {}\n", starts.display()),
+    )
+    .unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let gateway = Gateway::start(
+        &[("FLUXLIT_STREAMLIT_COMMAND", path.to_str().unwrap())],
+        &[app.to_str().unwrap()],
+    );
+    assert!(eventually(
+        || std::fs::read_to_string(&starts).is_ok_and(|text| text.lines().count() >= 2)
+    ));
+    assert!(
+        gateway.get("/api/healthz").starts_with("HTTP/1.1 200"),
+        "the gateway stays up"
+    );
+}
+
+#[test]
+fn requests_in_flight_finish_and_new_ones_are_not_taken() {
+    let (arrived, arrival) = mpsc::channel::<()>();
+    let (release, released) = mpsc::channel::<()>();
+    let released = std::sync::Mutex::new(released);
+    let mut gateway = Gateway::before(
+        upstream(move |_, stream| {
+            arrived.send(()).unwrap();
+            released.lock().unwrap().recv().unwrap();
+            say(stream, "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ndone");
+            true
+        }),
+        &[],
+    );
+    let mut client = gateway.connect();
+    client
+        .write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
+        .unwrap();
+    arrival.recv().unwrap();
+    gateway.terminate();
+    assert!(
+        eventually(|| std::net::TcpStream::connect(gateway.address).is_err()),
+        "new connections are refused"
+    );
+    release.send(()).unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    assert!(
+        answer.starts_with("HTTP/1.1 200") && answer.ends_with("done"),
+        "{answer}"
+    );
+    assert_eq!(gateway.child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn wrong_settings_end_with_2_and_say_all_that_is_wrong() {
+    let output = command(
+        &[
+            ("FLUXLIT_STREAMLIT_UPSTREAM", "ftp://x"),
+            ("FLUXLIT_TRUST_PROXY", "1"),
+            ("FLUXLIT_FORWARDED_ALLOW_IPS", "localhost"),
+        ],
+        &[],
+    )
+    .stderr(Stdio::piped())
+    .output()
+    .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    for text in ["FLUXLIT_STREAMLIT_UPSTREAM: `ftp://x`", "E06"] {
+        assert!(said.contains(text), "`{text}` is missing in {said}");
+    }
+}
+
+#[test]
+fn a_missing_streamlit_says_what_to_install() {
+    let folder = tempfile::tempdir().unwrap();
+    let app = folder.path().join("app.py");
+    std::fs::write(&app, "").unwrap();
+    let output = command(
+        &[("FLUXLIT_STREAMLIT_COMMAND", "no-such-streamlit")],
+        &[app.to_str().unwrap()],
+    )
+    .stderr(Stdio::piped())
+    .output()
+    .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("no-such-streamlit") && said.contains("pip install streamlit"),
+        "{said}"
+    );
+}

@@ -1,0 +1,367 @@
+//! HTTP: what reaches the upstream, what comes back, and when.
+
+use std::io::{BufReader, Read, Write};
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+
+use crate::support::{Gateway, Received, eventually, head, say, upstream};
+
+/// Answers 200 with the request's head as the body.
+fn echo(received: &Received, stream: &mut BufReader<TcpStream>) -> bool {
+    let body = received.head.join("\n");
+    say(
+        stream,
+        &format!(
+            "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        ),
+    );
+    true
+}
+
+fn has(answer: &str, line: &str) -> bool {
+    answer.lines().any(|other| other.eq_ignore_ascii_case(line))
+}
+
+#[test]
+fn forged_headers_never_arrive() {
+    let gateway = Gateway::before(upstream(echo), &[]);
+    let answer = gateway.send(
+        "GET /x HTTP/1.1\r\nhost: App.Example\r\nconnection: close\r\nx-forwarded-for: 6.6.6.6\r\n\
+         x-forwarded-proto: https\r\nforwarded: for=6.6.6.6\r\nx-real-ip: 6.6.6.6\r\nx-remote-user: root\r\n\
+         x-forwarded-client-cert: By=x\r\nx_forwarded_for: 6.6.6.6\r\n\r\n",
+    );
+    for line in [
+        "x-forwarded-for: 127.0.0.1",
+        "x-forwarded-proto: http",
+        "x-real-ip: 127.0.0.1",
+        "host: app.example",
+    ] {
+        assert!(has(&answer, line), "`{line}` is missing in {answer}");
+    }
+    for forged in ["6.6.6.6", "root", "By=x", "https"] {
+        assert!(!answer.contains(forged), "`{forged}` arrived: {answer}");
+    }
+}
+
+#[test]
+fn a_trusted_peer_names_the_client() {
+    let gateway = Gateway::before(
+        upstream(echo),
+        &[
+            ("FLUXLIT_TRUST_PROXY", "1"),
+            ("FLUXLIT_FORWARDED_ALLOW_IPS", "127.0.0.1"),
+        ],
+    );
+    let answer = gateway.send(
+        "GET /x HTTP/1.1\r\nhost: inner\r\nconnection: close\r\nx-forwarded-for: 6.6.6.6, 203.0.113.7\r\n\
+         x-forwarded-proto: https\r\nx-forwarded-host: portal.example\r\n\r\n",
+    );
+    for line in [
+        "x-forwarded-for: 203.0.113.7",
+        "x-forwarded-proto: https",
+        "host: portal.example",
+    ] {
+        assert!(has(&answer, line), "`{line}` is missing in {answer}");
+    }
+}
+
+#[test]
+fn the_raw_path_is_forwarded() {
+    let gateway = Gateway::before(upstream(echo), &[]);
+    for target in ["/a%2Fb%3Fc%23d%25e", "/x?y=%2F&z=../a", "/caf%C3%A9;v=1"] {
+        assert!(
+            gateway
+                .get(target)
+                .contains(&format!("GET {target} HTTP/1.1")),
+            "{target}"
+        );
+    }
+    for target in ["/a/../b", "/%2e%2e/b", "/..%2fb", "/%00"] {
+        assert!(gateway.get(target).starts_with("HTTP/1.1 400"), "{target}");
+    }
+}
+
+#[test]
+fn an_app_under_a_path_without_knowing_it() {
+    let gateway = Gateway::before(
+        upstream(|received, stream| {
+            let target = received.head[0].clone();
+            say(
+                stream,
+                &format!(
+                    "HTTP/1.1 302 Found\r\nlocation: /next\r\nset-cookie: a=b; Path=/\r\nx-target: {target}\r\ncontent-length: 0\r\n\r\n"
+                ),
+            );
+            true
+        }),
+        &[
+            ("FLUXLIT_ROOT_PATH", "/apps/my-app"),
+            ("FLUXLIT_ROOT_PATH_SHAPE", "full"),
+        ],
+    );
+    let answer = gateway.get("/apps/my-app/x");
+    for line in [
+        "x-target: GET /x HTTP/1.1",
+        "location: /apps/my-app/next",
+        "set-cookie: a=b; Path=/apps/my-app",
+    ] {
+        assert!(has(&answer, line), "`{line}` is missing in {answer}");
+    }
+    assert!(gateway.get("/elsewhere").starts_with("HTTP/1.1 404"));
+    assert!(has(&gateway.get("/apps/my-app"), "location: /apps/my-app/"));
+}
+
+/// FluxLit held every answer back until it was complete.
+#[test]
+fn an_answer_is_streamed() {
+    let (release, released) = mpsc::channel::<()>();
+    let released = std::sync::Mutex::new(released);
+    let gateway = Gateway::before(
+        upstream(move |_, stream| {
+            say(
+                stream,
+                "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nfirst\r\n",
+            );
+            // The rest is sent only when the client has the beginning.
+            released.lock().unwrap().recv().unwrap();
+            say(stream, "4\r\nlast\r\n0\r\n\r\n");
+            true
+        }),
+        &[],
+    );
+    let mut client = gateway.connect();
+    client
+        .write_all(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
+        .unwrap();
+    let mut seen = String::new();
+    while !seen.contains("first") {
+        let mut buffer = [0; 512];
+        let count = client.read(&mut buffer).unwrap();
+        assert!(count > 0, "the answer ended early: {seen}");
+        seen.push_str(&String::from_utf8_lossy(&buffer[..count]));
+    }
+    release.send(()).unwrap();
+    client.read_to_string(&mut seen).unwrap();
+    assert!(seen.contains("last"), "{seen}");
+}
+
+#[test]
+fn an_upload_is_streamed() {
+    let (got, first) = mpsc::channel::<()>();
+    let gateway = Gateway::before(
+        upstream(move |_, stream| {
+            let mut buffer = [0; 5];
+            stream.read_exact(&mut buffer).unwrap();
+            got.send(()).unwrap();
+            stream.read_exact(&mut buffer).unwrap();
+            say(stream, "HTTP/1.1 204 No Content\r\n\r\n");
+            true
+        }),
+        &[],
+    );
+    let mut client = gateway.connect();
+    client
+        .write_all(
+            b"PUT / HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\nconnection: close\r\n\r\nfirst",
+        )
+        .unwrap();
+    first.recv().unwrap();
+    client.write_all(b"after").unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 204"), "{answer}");
+    assert!(
+        !answer.to_ascii_lowercase().contains("content-length"),
+        "a 204 has no length: {answer}"
+    );
+}
+
+/// A client that leaves must not leave the app working.
+#[test]
+fn the_upstream_is_cancelled_when_the_client_leaves() {
+    let (ended, end) = mpsc::channel::<()>();
+    let gateway = Gateway::before(
+        upstream(move |_, stream| {
+            say(
+                stream,
+                "HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\n",
+            );
+            let block = vec![b'x'; 64 * 1024];
+            while stream.get_mut().write_all(&block).is_ok() {}
+            ended.send(()).unwrap();
+            false
+        }),
+        &[],
+    );
+    let mut client = gateway.connect();
+    client
+        .write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
+        .unwrap();
+    let mut buffer = [0; 1024];
+    client.read_exact(&mut buffer).unwrap();
+    drop(client);
+    end.recv_timeout(std::time::Duration::from_secs(10))
+        .expect("the upstream's connection ends");
+}
+
+#[test]
+fn lengths_of_answers_without_a_body() {
+    let gateway = Gateway::before(
+        upstream(|received, stream| {
+            let answer = if received.head[0].starts_with("HEAD") {
+                "HTTP/1.1 200 OK\r\ncontent-length: 12345\r\n\r\n"
+            } else {
+                "HTTP/1.1 304 Not Modified\r\netag: \"x\"\r\n\r\n"
+            };
+            say(stream, answer);
+            true
+        }),
+        &[],
+    );
+    let head = gateway.send("HEAD / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+    assert!(has(&head, "content-length: 12345"), "{head}");
+    let not_modified = gateway.get("/");
+    assert!(
+        not_modified.starts_with("HTTP/1.1 304") && has(&not_modified, "etag: \"x\""),
+        "{not_modified}"
+    );
+}
+
+#[test]
+fn hop_by_hop_fields_stay_on_their_hop() {
+    let gateway = Gateway::before(
+        upstream(|received, stream| {
+            let body = received.head.join("\n");
+            say(
+                stream,
+                &format!(
+                    "HTTP/1.1 200 OK\r\nconnection: x-one\r\nconnection: x-two\r\nx-one: 1\r\nx-two: 2\r\nkeep-alive: timeout=5\r\n\
+                     x-three: 3\r\ncontent-length: {}\r\n\r\n{body}",
+                    body.len()
+                ),
+            );
+            true
+        }),
+        &[],
+    );
+    let answer = gateway.send(
+        "GET / HTTP/1.1\r\nhost: a\r\nconnection: close, x-drop\r\nconnection: x-also\r\nx-drop: d\r\nx-also: e\r\n\
+         x-keep: f\r\nproxy-connection: x\r\nte: gzip\r\n\r\n",
+    );
+    for gone in [
+        "x-one: 1",
+        "x-two: 2",
+        "keep-alive: timeout=5",
+        "x-drop: d",
+        "x-also: e",
+        "proxy-connection: x",
+        "te: gzip",
+    ] {
+        assert!(!has(&answer, gone), "`{gone}` passed: {answer}");
+    }
+    for kept in ["x-three: 3", "x-keep: f"] {
+        assert!(has(&answer, kept), "`{kept}` is missing: {answer}");
+    }
+}
+
+/// Streamlit's server closes idle connections after five seconds, whatever was about to be sent on them.
+#[test]
+fn a_connection_that_was_closed_meanwhile_is_replaced() {
+    let requests = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&requests);
+    let gateway = Gateway::before(
+        upstream(move |received, stream| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            echo(received, stream);
+            // Closes without saying so in the answer.
+            false
+        }),
+        &[],
+    );
+    let mut client = gateway.connect();
+    for number in 0..20 {
+        let request = format!("GET /{number} HTTP/1.1\r\nhost: a\r\n\r\n");
+        client.write_all(request.as_bytes()).unwrap();
+        let mut reader = BufReader::new(&client);
+        let lines = head(&mut reader);
+        assert!(
+            lines[0].starts_with("HTTP/1.1 200"),
+            "request {number}: {lines:?}"
+        );
+        let length = lines
+            .iter()
+            .find_map(|line| {
+                line.to_ascii_lowercase()
+                    .strip_prefix("content-length: ")
+                    .map(str::to_owned)
+            })
+            .unwrap();
+        let mut body = vec![0; length.parse().unwrap()];
+        reader.read_exact(&mut body).unwrap();
+    }
+    assert_eq!(
+        requests.load(Ordering::SeqCst),
+        20,
+        "each request was done once"
+    );
+}
+
+#[test]
+fn what_is_no_request_is_refused() {
+    let gateway = Gateway::before(upstream(echo), &[]);
+    for request in [
+        "GET / HTTP/1.1\r\nconnection: close\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\nconnection: close\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: user@evil/../\r\nconnection: close\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: a\r\nx-folded: a\r\n b\r\nconnection: close\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: a\r\nx-space : b\r\nconnection: close\r\n\r\n",
+        "GET  / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n",
+    ] {
+        let answer = gateway.send(request);
+        assert!(answer.starts_with("HTTP/1.1 400"), "{request:?}: {answer}");
+    }
+    let trace = gateway.send("TRACE / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+    assert!(trace.starts_with("HTTP/1.1 405"), "{trace}");
+}
+
+#[test]
+fn a_request_id_is_kept_if_it_is_safe() {
+    let gateway = Gateway::before(upstream(echo), &[]);
+    let with = |id: &str| {
+        gateway.send(&format!(
+            "GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\nx-request-id: {id}\r\n\r\n"
+        ))
+    };
+    assert_eq!(
+        with("abc-1.2_3").matches("x-request-id: abc-1.2_3").count(),
+        2,
+        "upstream and back"
+    );
+    for bad in ["<script>", "a b", &"x".repeat(129)] {
+        let answer = with(bad);
+        assert!(!answer.contains(bad), "`{bad}` passed: {answer}");
+        assert_eq!(answer.matches("x-request-id: ").count(), 2, "{answer}");
+    }
+}
+
+/// Two users, one gateway: nothing of one's answer may reach the other.
+#[test]
+fn no_cookie_is_kept_between_requests() {
+    let gateway = Gateway::before(
+        upstream(|received, stream| {
+            let cookies = received.lines("cookie").join("|");
+            say(
+                stream,
+                &format!(
+                    "HTTP/1.1 200 OK\r\nset-cookie: a=1\r\nx-cookies: [{cookies}]\r\ncontent-length: 0\r\n\r\n"
+                ),
+            );
+            true
+        }),
+        &[],
+    );
+    assert!(gateway.get("/").contains("x-cookies: []"));
+    assert!(eventually(|| gateway.get("/").contains("x-cookies: []")));
+}

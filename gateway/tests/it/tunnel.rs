@@ -1,0 +1,140 @@
+//! WebSocket: an honest handshake, then bytes.
+
+use std::io::{BufReader, Read, Write};
+use std::net::{Shutdown, TcpStream};
+
+use crate::support::{Gateway, Received, head, say, upstream};
+
+const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+
+fn handshake(extra: &str) -> String {
+    format!(
+        "GET /_stcore/stream HTTP/1.1\r\nhost: app.example\r\nconnection: keep-alive, Upgrade\r\nupgrade: websocket\r\n\
+         sec-websocket-key: {KEY}\r\nsec-websocket-version: 13\r\n\
+         sec-websocket-protocol: streamlit, token, session\r\n{extra}\r\n"
+    )
+}
+
+/// Accepts, says hello, and gives back what it gets until the other side has ended.
+fn accepting(received: &Received, stream: &mut BufReader<TcpStream>) -> bool {
+    assert_eq!(received.lines("host"), ["app.example"]);
+    assert_eq!(
+        received.lines("sec-websocket-protocol"),
+        ["streamlit, token, session"]
+    );
+    say(
+        stream,
+        &format!(
+            "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\
+             sec-websocket-accept: {ACCEPT}\r\nsec-websocket-protocol: streamlit\r\nset-cookie: x=y\r\n\r\nhello "
+        ),
+    );
+    let mut got = Vec::new();
+    stream.read_to_end(&mut got).unwrap();
+    let _ = stream.get_mut().write_all(&got);
+    false
+}
+
+#[test]
+fn bytes_pass_both_ways_and_each_side_may_end_first() {
+    let gateway = Gateway::before(upstream(accepting), &[]);
+    let mut client = gateway.connect();
+    // The first frame is glued to the handshake, as a fast client sends it.
+    client
+        .write_all((handshake("") + "first ").as_bytes())
+        .unwrap();
+    let mut reader = BufReader::new(client.try_clone().unwrap());
+    let lines = head(&mut reader).join("\n").to_ascii_lowercase();
+    assert!(lines.starts_with("http/1.1 101"), "{lines}");
+    for line in [
+        "sec-websocket-protocol: streamlit",
+        "set-cookie: x=y",
+        "upgrade: websocket",
+    ] {
+        assert!(lines.contains(line), "`{line}` is missing in {lines}");
+    }
+    assert_eq!(lines.matches("sec-websocket-accept").count(), 1, "{lines}");
+    let large = vec![b'x'; 4_000_000];
+    client.write_all(&large).unwrap();
+    client.shutdown(Shutdown::Write).unwrap();
+    let mut rest = Vec::new();
+    reader.read_to_end(&mut rest).unwrap();
+    assert!(
+        rest.starts_with(b"hello first xxx"),
+        "{:?}",
+        &rest[..rest.len().min(30)]
+    );
+    assert_eq!(rest.len(), "hello first ".len() + large.len());
+}
+
+#[test]
+fn a_refusal_is_passed_on() {
+    let gateway = Gateway::before(
+        upstream(|_, stream| {
+            say(
+                stream,
+                "HTTP/1.1 403 Forbidden\r\nx-why: origin\r\ncontent-length: 4\r\n\r\nnope",
+            );
+            true
+        }),
+        &[],
+    );
+    let mut client = gateway.connect();
+    client
+        .write_all(handshake("origin: https://evil.example\r\n").as_bytes())
+        .unwrap();
+    let mut reader = BufReader::new(&client);
+    let lines = head(&mut reader).join("\n");
+    assert!(
+        lines.starts_with("HTTP/1.1 403") && lines.contains("x-why: origin"),
+        "{lines}"
+    );
+    let mut body = [0; 4];
+    reader.read_exact(&mut body).unwrap();
+    assert_eq!(&body, b"nope");
+}
+
+#[test]
+fn a_101_that_does_not_answer_this_handshake_opens_nothing() {
+    for accept in ["sec-websocket-accept: AAAAAAAAAAAAAAAAAAAAAAAAAAA=\r\n", ""] {
+        let gateway = Gateway::before(
+            upstream(move |_, stream| {
+                say(
+                    stream,
+                    &format!(
+                        "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\n{accept}\r\n"
+                    ),
+                );
+                false
+            }),
+            &[],
+        );
+        let answer = gateway.send(&handshake(""));
+        assert!(answer.starts_with("HTTP/1.1 502"), "{answer}");
+    }
+}
+
+/// Streamlit leaves such a handshake open without an answer.
+#[test]
+fn a_handshake_that_streamlit_would_never_answer_is_refused_at_once() {
+    let gateway = Gateway::before(upstream(accepting), &[]);
+    let long = gateway.send(&handshake(&format!("cookie: {}\r\n", "a".repeat(9000))));
+    assert!(
+        long.starts_with("HTTP/1.1 431") && long.contains("cookies"),
+        "{long}"
+    );
+}
+
+#[test]
+fn an_upstream_that_never_answers_is_a_504() {
+    let gateway = Gateway::before(
+        upstream(|_, stream| {
+            let _ = stream.read(&mut [0]);
+            false
+        }),
+        &[("FLUXLIT_GATEWAY_WS_OPEN_TIMEOUT_S", "0.2")],
+    );
+    let answer = gateway.send(&handshake(""));
+    assert!(answer.starts_with("HTTP/1.1 504"), "{answer}");
+}
