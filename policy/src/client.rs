@@ -105,29 +105,14 @@ fn from_x_forwarded(
         .and_then(|value| Authority::read(trim(&value)));
     let forwarded_port = pick(&ListField::of(headers, b"x-forwarded-port"))
         .and_then(|value| read_forwarded_port(&value));
-    let host = match forwarded_host {
-        Some(Authority {
-            host,
-            port: Some(port),
-        }) => {
-            return Resolved {
-                client: walk.client,
-                effective: effective(
-                    scheme,
-                    Some(Authority {
-                        host,
-                        port: Some(port),
-                    }),
-                    None,
-                ),
-            };
-        }
-        Some(named) => Some(named),
-        None => host,
-    };
+    // The port beside the forwarded host is the client's own, so it outranks the one that stands alone.
+    let names_port = forwarded_host
+        .as_ref()
+        .is_some_and(|host| host.port.is_some());
+    let port = forwarded_port.filter(|_| !names_port);
     Resolved {
         client: walk.client,
-        effective: effective(scheme, host, forwarded_port),
+        effective: effective(scheme, forwarded_host.or(host), port),
     }
 }
 
