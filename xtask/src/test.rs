@@ -178,18 +178,21 @@ fn browser(prepared: &Prepared) -> anyhow::Result<Outcome> {
 }
 
 fn up(_: &Prepared) -> anyhow::Result<Outcome> {
-    try_up(&[], "FluxLit Edge demo")
+    try_up(&[], None, "<title>Streamlit</title>")?;
+    let certificate = target().join("up/certificate.pem");
+    try_up(&["--tls"], Some(&certificate), "<title>Streamlit</title>")
 }
 
 fn embedded(_: &Prepared) -> anyhow::Result<Outcome> {
-    try_up(&["--embedded"], "What reaches the app")
+    try_up(&["--embedded"], None, "What reaches the app")
 }
 
 /// Starts `up` as a user would, asks the app through it, ends it with SIGTERM, and looks for what is left.
-fn try_up(arguments: &[&str], title: &str) -> anyhow::Result<Outcome> {
+fn try_up(arguments: &[&str], trusted: Option<&Path>, title: &str) -> anyhow::Result<Outcome> {
     let port = free_port()?;
     let listen = local(port);
     let log = target().join("test-up.log");
+    let scheme = if trusted.is_some() { "https" } else { "http" };
     let mut up = Command::new(std::env::current_exe()?);
     up.arg("up")
         .args(["--port", &port.to_string()])
@@ -208,23 +211,22 @@ fn try_up(arguments: &[&str], title: &str) -> anyhow::Result<Outcome> {
         "it did not start"
     );
     ensure!(
-        said().contains(&format!("http://{listen}{MOUNT}/")),
+        said().contains(&format!("{scheme}://{listen}{MOUNT}/")),
         "it does not say where the app is"
     );
-    let health = fluxlit_envoy::get(listen, &format!("{MOUNT}/_stcore/health"), None)?;
+    let health = fluxlit_envoy::get(listen, &format!("{MOUNT}/_stcore/health"), trusted)?;
     ensure!(
         health.starts_with("HTTP/1.1 200"),
         "the app is not healthy: {health}"
     );
-    let outside = fluxlit_envoy::get(listen, "/elsewhere", None)?;
+    let outside = fluxlit_envoy::get(listen, "/elsewhere", trusted)?;
     ensure!(
         outside.starts_with("HTTP/1.1 404"),
         "a path outside the mount is served: {outside}"
     );
-    let page = fluxlit_envoy::get(listen, &format!("{MOUNT}/"), None)?;
+    let page = fluxlit_envoy::get(listen, &format!("{MOUNT}/"), trusted)?;
     ensure!(
-        page.starts_with("HTTP/1.1 200")
-            && (page.contains(title) || page.contains("<title>Streamlit</title>")),
+        page.starts_with("HTTP/1.1 200") && page.contains(title),
         "the page is another one: {page}"
     );
     let descendants = descendants_of(up.id())?;
