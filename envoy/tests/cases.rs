@@ -11,7 +11,9 @@ mod support;
 
 use std::path::Path;
 
-use fluxlit_cases::{CaseFile, Host};
+use fluxlit_cases::{
+    Answer, Case, CaseFile, Downstream, Exchange, Expect, Host, HttpVersion, Outcome, Peer, Request,
+};
 use host::EnvoyHost;
 
 #[test]
@@ -81,4 +83,113 @@ fn every_case_is_the_same_everywhere() {
         failures.len(),
         failures.join("\n")
     );
+}
+
+/// A trap takes the worker's whole VM down, so no byte that a client or an upstream may send must cause one.
+#[test]
+fn no_byte_traps_the_filter() {
+    let filter =
+        host_test::Filter::load(&support::parts().module).expect("the filter can be loaded");
+    let governed = [
+        "x-forwarded-for",
+        "x-forwarded-proto",
+        "x-forwarded-host",
+        "x-forwarded-port",
+        "x-forwarded-prefix",
+        "forwarded",
+        "x-real-ip",
+        "connection",
+        "content-type",
+        "upgrade",
+        "true-client-ip",
+        "x-auth-request-user",
+    ];
+    let answered = [
+        "location",
+        "content-location",
+        "refresh",
+        "set-cookie",
+        "strict-transport-security",
+    ];
+    let config = |source: &str| {
+        let text = format!(
+            r#"{{"root_path": "/a", "hsts": true, "security_headers": true, "trust_proxy": true,
+                "forwarded_allow_ips": "10.0.0.0/8", "forwarded_source": "{source}"}}"#
+        );
+        serde_json::from_str(&text).expect("a configuration")
+    };
+    for byte in 0..=u8::MAX {
+        let character = char::from(byte);
+        for (value, source) in [
+            (character.to_string(), "x-forwarded"),
+            (
+                format!("for=\"{character}\", 10.0.0.1:{character}, [{character}"),
+                "forwarded",
+            ),
+            (
+                format!("/{character}; Path=/{character}; url='{character}"),
+                "x-forwarded",
+            ),
+        ] {
+            let lines = |names: &[&str]| {
+                names
+                    .iter()
+                    .map(|&name| (name.to_owned(), value.clone()))
+                    .collect()
+            };
+            let case = Case {
+                name: format!("byte {byte:#04x} in {value:?}"),
+                why: String::new(),
+                source: None,
+                config: config(source),
+                expect: Expect::Served(vec![Exchange {
+                    request: Request {
+                        peer: Peer::Ip("10.0.0.1".parse().expect("an address")),
+                        tls: true,
+                        http: HttpVersion::Http2,
+                        method: "GET".to_owned(),
+                        target: format!("/a/{value}"),
+                        host: Some(value.clone()),
+                        headers: lines(&governed),
+                        body: String::new(),
+                        trailers: lines(&governed),
+                    },
+                    upstream: None,
+                    answer: Answer {
+                        status: 200,
+                        headers: lines(&answered),
+                        body: String::new(),
+                    },
+                    downstream: Downstream::default(),
+                }]),
+                except: std::collections::BTreeMap::new(),
+            };
+            let hidden = Case {
+                expect: match &case.expect {
+                    Expect::Served(exchanges) => Expect::Served(
+                        exchanges
+                            .iter()
+                            .cloned()
+                            .map(|mut exchange| {
+                                // A request that is forwarded, so that the response and the trailers are read, too.
+                                "/a/x".clone_into(&mut exchange.request.target);
+                                exchange.request.host = Some("app.example".to_owned());
+                                exchange
+                            })
+                            .collect(),
+                    ),
+                    refused => refused.clone(),
+                },
+                ..case.clone()
+            };
+            for case in [case, hidden] {
+                let outcome = host_test::cases::run(&filter, &case);
+                assert!(
+                    matches!(outcome, Ok(Outcome::Served(_))),
+                    "{}: {outcome:?}",
+                    case.name
+                );
+            }
+        }
+    }
 }
