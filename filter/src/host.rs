@@ -31,6 +31,8 @@ pub(crate) enum Buffer {
 #[derive(Clone, Copy)]
 #[repr(u32)]
 pub(crate) enum Level {
+    Debug = 1,
+    Info = 2,
     Warn = 3,
     Error = 4,
 }
@@ -72,7 +74,7 @@ pub(crate) fn add(map: Map, name: &str, value: &[u8]) -> bool {
 
 /// Replaces all lines of a field by one (`proxy_replace_header_map_value`). Returns whether that was done.
 pub(crate) fn replace(map: Map, name: &str, value: &[u8]) -> bool {
-    is_sendable(value)
+    is_sendable_as(name, value)
         // SAFETY: as in `add`.
         && unsafe {
             proxy_replace_header_map_value(map as u32, name.as_ptr(), name.len(), value.as_ptr(), value.len())
@@ -93,6 +95,27 @@ pub(crate) fn property(path: &[&str]) -> Option<Vec<u8>> {
     let status =
         unsafe { proxy_get_property(path.as_ptr(), path.len(), &raw mut data, &raw mut size) };
     take(status, data, size)
+}
+
+/// Stores a value in the stream's filter state, where later filters, access logs and ourselves can read it as
+/// `wasm.NAME` (`proxy_set_property`). There is nothing to do when it cannot be stored.
+pub(crate) fn set_property(name: &str, value: &[u8]) {
+    // SAFETY: the addresses and lengths describe slices that live until the call returns.
+    let _ = unsafe { proxy_set_property(name.as_ptr(), name.len(), value.as_ptr(), value.len()) };
+}
+
+/// Defines a counter, or finds the one of that name (`proxy_define_metric`).
+pub(crate) fn define_counter(name: &str) -> Option<u32> {
+    let mut id = 0;
+    // SAFETY: the name lives until the call returns, the address is valid for one write.
+    let status = unsafe { proxy_define_metric(COUNTER, name.as_ptr(), name.len(), &raw mut id) };
+    (status == OK).then_some(id)
+}
+
+/// Adds to a counter (`proxy_increment_metric`).
+pub(crate) fn count(counter: u32, by: u32) {
+    // SAFETY: no memory is involved. There is nothing to do when it cannot be counted.
+    let _ = unsafe { proxy_increment_metric(counter, i64::from(by)) };
 }
 
 /// Reads a buffer of `size` bytes; empty if there is none (`proxy_get_buffer_bytes`).
@@ -126,17 +149,31 @@ pub(crate) fn send_local_response(status: u32, headers: &[(&str, &[u8])], body: 
 }
 
 /// Makes Envoy choose the route anew. Today's ABI version does so at each header write by itself; a later one will
-/// not, and a host without the function needs nothing (`proxy_call_foreign_function`).
+/// not, and a host without the function needs nothing.
 pub(crate) fn clear_route_cache() {
-    const NAME: &str = "clear_route_cache";
+    call("clear_route_cache", &[]);
+}
+
+/// Says of what kind a property is that we set: text, and alive as long as the request, internal redirects included.
+/// Without it, Envoy keeps bytes for one pass of the filter chain.
+pub(crate) fn declare_request_property(name: &str) {
+    // envoy.source.extensions.common.wasm.DeclarePropertyArguments: name = 1, type = 3 (1: String),
+    // span = 5 (1: DownstreamRequest).
+    let length = u8::try_from(name.len()).unwrap_or(u8::MAX);
+    let message = [&[0x0a, length], name.as_bytes(), &[0x18, 1, 0x28, 1]].concat();
+    call("declare_property", &message);
+}
+
+/// Calls a function of this host that others may not have (`proxy_call_foreign_function`).
+fn call(name: &str, arguments: &[u8]) {
     let (mut data, mut size) = (ptr::null_mut(), 0);
-    // SAFETY: as in `property`; the function takes no arguments.
+    // SAFETY: name and arguments live until the call returns, both addresses are valid for one write each.
     let status = unsafe {
         proxy_call_foreign_function(
-            NAME.as_ptr(),
-            NAME.len(),
-            ptr::null(),
-            0,
+            name.as_ptr(),
+            name.len(),
+            arguments.as_ptr(),
+            arguments.len(),
             &raw mut data,
             &raw mut size,
         )
@@ -158,11 +195,26 @@ pub(crate) fn nanoseconds() -> u64 {
     if status == OK { time } else { 0 }
 }
 
-/// Envoy writes response headers out unchecked, so a line break here would start a header of its own.
+/// Envoy writes response headers out unchecked, so a line break here would start a header of its own. No control
+/// octet has a place in a field value but the tab, RFC 9110 §5.5.
 fn is_sendable(value: &[u8]) -> bool {
     !value
         .iter()
-        .any(|octet| matches!(octet, b'\r' | b'\n' | b'\0'))
+        .any(|octet| octet.is_ascii_control() && *octet != b'\t')
+}
+
+/// Envoy sends spaces and fragments in `:path` and spaces in `:authority` as they are, which splits the request line.
+fn is_sendable_as(name: &str, value: &[u8]) -> bool {
+    match name {
+        ":path" => {
+            value.starts_with(b"/")
+                && value
+                    .iter()
+                    .all(|octet| octet.is_ascii_graphic() && *octet != b'#')
+        }
+        ":authority" => value.iter().all(u8::is_ascii_graphic),
+        _ => is_sendable(value),
+    }
 }
 
 /// Takes over memory that the host has filled.
@@ -203,6 +255,9 @@ fn serialise(headers: &[(&str, &[u8])]) -> Vec<u8> {
 /// `proxy_status_t` of success.
 const OK: u32 = 0;
 
+/// `proxy_metric_type_t` of a counter.
+const COUNTER: u32 = 0;
+
 /// Tells the host that the answer is not a gRPC status.
 const NO_GRPC_STATUS: i32 = -1;
 
@@ -222,6 +277,7 @@ unsafe extern "C" {
         result: *mut *mut u8,
         result_size: *mut usize,
     ) -> u32;
+    fn proxy_define_metric(kind: u32, name: *const u8, name_size: usize, id: *mut u32) -> u32;
     fn proxy_get_buffer_bytes(
         buffer: u32,
         start: usize,
@@ -237,12 +293,19 @@ unsafe extern "C" {
         data: *mut *mut u8,
         size: *mut usize,
     ) -> u32;
+    fn proxy_increment_metric(id: u32, by: i64) -> u32;
     fn proxy_log(level: u32, text: *const u8, text_size: usize) -> u32;
     fn proxy_remove_header_map_value(map: u32, name: *const u8, name_size: usize) -> u32;
     fn proxy_replace_header_map_value(
         map: u32,
         name: *const u8,
         name_size: usize,
+        value: *const u8,
+        value_size: usize,
+    ) -> u32;
+    fn proxy_set_property(
+        path: *const u8,
+        path_size: usize,
         value: *const u8,
         value_size: usize,
     ) -> u32;

@@ -9,9 +9,11 @@
     reason = "the SDK's macro writes the entry point, without a comment"
 )]
 
+mod counters;
 mod host;
 mod plugin;
 mod stream;
+mod warnings;
 
 use proxy_wasm::traits::RootContext;
 

@@ -4,36 +4,22 @@
 //! one. So nothing ever runs with half a policy. Envoy calls `on_configure` once for each worker and twice more, so
 //! it only reads and builds.
 
-use std::cell::Cell;
 use std::rc::Rc;
-use std::time::Duration;
 
-use fluxlit_policy::{Config, Defaults, Policy};
+use fluxlit_policy::{Defaults, Policy};
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::ContextType;
 
+use crate::counters::Counters;
 use crate::host::{self, Buffer, Level};
-use crate::stream::Stream;
+use crate::stream::{CLIENT, Stream};
+use crate::warnings::Warnings;
 
 /// One configured plugin; all its streams share it.
 pub(crate) struct Plugin {
     pub(crate) policy: Policy,
-    last_warning: Cell<Option<u64>>,
-}
-
-impl Plugin {
-    /// Logs a warning about a request, at most one a minute: whoever sends the requests must not fill the disk.
-    pub(crate) fn warn(&self, text: impl FnOnce() -> String) {
-        let now = host::nanoseconds();
-        let is_due = self
-            .last_warning
-            .get()
-            .is_none_or(|last| now.saturating_sub(last) >= WARNING_INTERVAL);
-        if is_due {
-            self.last_warning.set(Some(now));
-            host::log(Level::Warn, &text());
-        }
-    }
+    pub(crate) counters: Counters,
+    pub(crate) warnings: Warnings,
 }
 
 /// The root context: holds the plugin once it is configured.
@@ -51,9 +37,11 @@ impl RootContext for Root {
                 for warning in policy.warnings() {
                     host::log(Level::Warn, &warning.to_string());
                 }
+                host::declare_request_property(CLIENT);
                 self.plugin = Some(Rc::new(Plugin {
                     policy,
-                    last_warning: Cell::new(None),
+                    counters: Counters::define(),
+                    warnings: Warnings::default(),
                 }));
                 true
             }
@@ -90,10 +78,5 @@ fn read_policy(configuration: &[u8]) -> Result<Policy, String> {
                 .to_owned(),
         );
     }
-    let config: Config =
-        serde_json::from_slice(configuration).map_err(|error| format!("E15: {error}"))?;
-    Policy::new(config, Defaults::FILTER).map_err(|errors| errors.to_string())
+    Policy::from_json(configuration, Defaults::FILTER).map_err(|errors| errors.to_string())
 }
-
-/// Nanoseconds between two warnings.
-const WARNING_INTERVAL: u64 = Duration::from_secs(60).as_nanos() as u64;

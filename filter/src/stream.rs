@@ -2,18 +2,19 @@
 //!
 //! Facts in, edits out, in as few host calls as possible: one read of the header map for each direction, one property
 //! for the peer and one for TLS, and a write for each header that really changes, since every write makes Envoy look
-//! its route up again.
+//! its route up again. What is rarely needed is asked for only then.
 //!
 //! If an edit cannot be carried out, the request is not forwarded: half a policy is none.
 
 use std::rc::Rc;
 
-use fluxlit_policy::{Action, Edit, Exchange, Header, Peer, Reply, Request, Response};
+use fluxlit_policy::{Account, Action, Edit, Exchange, Header, Peer, Reply, Request, Response};
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action as Flow;
 
-use crate::host::{self, Map};
+use crate::host::{self, Level, Map};
 use crate::plugin::Plugin;
+use crate::warnings::{Network, Subject};
 
 /// One HTTP stream.
 pub(crate) struct Stream {
@@ -41,8 +42,12 @@ impl HttpContext for Stream {
         let map = host::map(Map::RequestHeaders);
         let message = Message::read(&map);
         let peer = read_peer(policy.peer_filter_state_key());
+        let identity = policy.asks_identity().then(read_identity).flatten();
         let decision = policy.request(&Request {
             peer,
+            identity: identity.as_deref(),
+            is_reentry: message.is_redirected
+                && host::property(&["filter_state", CLIENT_KEY]).is_some(),
             // Set only by Envoy's own TLS transport socket; `:scheme` and X-Forwarded-Proto are the client's words.
             tls: host::property(&["connection", "tls_version"]).is_some(),
             method: message.method,
@@ -50,25 +55,14 @@ impl HttpContext for Stream {
             host: message.authority,
             headers: &message.headers,
         });
-        if peer == Peer::Unknown {
-            plugin.warn(|| {
-                "E17: cannot tell the direct peer on this listener; set use_remote_address: true with \
-                 skip_xff_append: true, or peer_filter_state_key"
-                    .to_owned()
-            });
-        } else if decision.exchange.forwarded_ignored {
-            plugin.warn(|| {
-                let peer = decision
-                    .exchange
-                    .client
-                    .address
-                    .map_or("a Unix socket".to_owned(), |address| address.to_string());
-                format!(
-                    "forwarded headers of {peer} are ignored; if that is your proxy, list it in forwarded_allow_ips"
-                )
-            });
+        plugin.counters.request(&decision.account);
+        let exchange = decision.exchange;
+        host::set_property(CLIENT, name_client(&exchange, peer).as_bytes());
+        warn(plugin, peer, &exchange);
+        if policy.is_report_only() {
+            report(plugin, &decision.account);
         }
-        self.exchange = Some(decision.exchange);
+        self.exchange = Some(exchange);
         match decision.action {
             Action::Reply(answer) => reply(&answer),
             Action::Forward(forward) => {
@@ -107,14 +101,21 @@ impl HttpContext for Stream {
         };
         let map = host::map(Map::ResponseHeaders);
         let message = Message::read(&map);
-        let edits = plugin.policy.response(
+        let decision = plugin.policy.response(
             exchange,
             &Response {
                 status: message.status,
                 headers: &message.headers,
             },
         );
-        if !apply(Map::ResponseHeaders, &edits) {
+        plugin.counters.response(decision.hsts);
+        if decision.host_cookie_kept {
+            plugin.warnings.say(Subject::HostCookie, Level::Warn, || {
+                "the app sets a __Host- cookie, which browsers accept with Path=/ only: every app of this host gets it"
+                    .to_owned()
+            });
+        }
+        if !apply(Map::ResponseHeaders, &decision.edits) {
             return refuse("an edit of the response failed");
         }
         Flow::Continue
@@ -127,6 +128,9 @@ struct Message<'a> {
     path: &'a [u8],
     authority: Option<&'a [u8]>,
     status: u16,
+    /// Whether Envoy may have redirected the request internally: it then sets `x-envoy-original-url`, and so can a
+    /// client, so that this only says where to look closer.
+    is_redirected: bool,
     headers: Vec<Header<'a>>,
 }
 
@@ -137,6 +141,7 @@ impl<'a> Message<'a> {
             path: b"",
             authority: None,
             status: 0,
+            is_redirected: false,
             headers: Vec::with_capacity(32),
         };
         for (name, value) in host::pairs(map) {
@@ -151,7 +156,10 @@ impl<'a> Message<'a> {
                         .unwrap_or(0);
                 }
                 [b':', ..] => {}
-                _ => message.headers.push((name, value)),
+                _ => {
+                    message.is_redirected |= name == b"x-envoy-original-url";
+                    message.headers.push((name, value));
+                }
             }
         }
         message
@@ -172,6 +180,67 @@ fn read_peer(filter_state_key: Option<&str>) -> Peer {
     }
 }
 
+/// Reads the URI name of a client certificate that Envoy has verified. An Envoy that is told to accept certificates it
+/// cannot verify (`ACCEPT_UNTRUSTED`) must not be asked to trust by identity.
+fn read_identity() -> Option<Vec<u8>> {
+    let is_mutual = host::property(&["connection", "mtls"])?.first() == Some(&1);
+    is_mutual
+        .then(|| host::property(&["connection", "uri_san_peer_certificate"]))
+        .flatten()
+        .filter(|name| !name.is_empty())
+}
+
+/// The client as access logs, RBAC and rate limits find it in the filter state.
+fn name_client(exchange: &Exchange, peer: Peer) -> String {
+    match (exchange.client.address, peer) {
+        (Some(address), _) => address.to_string(),
+        (None, Peer::Unix) => "unix".to_owned(),
+        (None, _) => "unknown".to_owned(),
+    }
+}
+
+fn warn(plugin: &Plugin, peer: Peer, exchange: &Exchange) {
+    if peer == Peer::Unknown && !exchange.peer_trusted {
+        plugin.warnings.say(Subject::UnknownPeer, Level::Warn, || {
+            "E17: cannot tell the direct peer on this listener; set use_remote_address: true with \
+                 skip_xff_append: true, or peer_filter_state_key"
+                .to_owned()
+        });
+    } else if exchange.forwarded_ignored {
+        let address = exchange.client.address;
+        let subject = Subject::Ignored(Network::of(address));
+        plugin.warnings.say(subject, Level::Warn, || {
+            let (peer, item) = match address {
+                Some(address) => (address.to_string(), address.to_string()),
+                None => ("a Unix socket".to_owned(), "unix:".to_owned()),
+            };
+            format!(
+                "forwarded headers of {peer} are ignored; if that is your proxy, list \"{item}\" in forwarded_allow_ips"
+            )
+        });
+    }
+}
+
+/// Says what would have been done.
+fn report(plugin: &Plugin, account: &Account) {
+    if let Some(reason) = account.answered {
+        let label = reason.label();
+        plugin
+            .warnings
+            .say(Subject::Withheld(label), Level::Info, || {
+                format!("report only: this request would be answered here ({label})")
+            });
+    }
+    for (group, _) in account.removed() {
+        let label = group.label();
+        plugin
+            .warnings
+            .say(Subject::Withheld(label), Level::Info, || {
+                format!("report only: headers of the group {label} would be removed or replaced")
+            });
+    }
+}
+
 fn apply(map: Map, edits: &[Edit]) -> bool {
     edits.iter().all(|edit| match edit {
         Edit::Append(name, value) => host::add(map, name, value),
@@ -183,6 +252,13 @@ fn apply(map: Map, edits: &[Edit]) -> bool {
 }
 
 fn reply(reply: &Reply) -> Flow {
+    let status = reply.status(|| {
+        host::property(&["request", "protocol"]).is_some_and(|version| version == b"HTTP/1.0")
+    });
+    host::log(
+        Level::Debug,
+        &format!("answered {status} here: {}", reply.reason.label()),
+    );
     let body = format!("{}\n", reply.reason.text());
     let location = reply
         .location
@@ -190,7 +266,7 @@ fn reply(reply: &Reply) -> Flow {
         .map(|location| ("location", location));
     let headers: &[(&str, &[u8])] = location.as_slice();
     // A refused reply leaves the stream paused, which is still closed to the upstream.
-    host::send_local_response(u32::from(reply.status), headers, body.as_bytes());
+    host::send_local_response(u32::from(status), headers, body.as_bytes());
     Flow::Pause
 }
 
@@ -199,3 +275,9 @@ fn refuse(reason: &str) -> Flow {
     host::send_local_response(500, &[], b"The request could not be processed safely.\n");
     Flow::Pause
 }
+
+/// The name under which the client's address is stored.
+pub(crate) const CLIENT: &str = "fluxlit.client";
+
+/// The name under which it is read back: Envoy puts what filters store apart from its own.
+const CLIENT_KEY: &str = "wasm.fluxlit.client";

@@ -66,6 +66,8 @@ async fn decide(
         let target = raw_target(request.uri());
         policy.request(&fluxlit_policy::Request {
             peer: Peer::Ip(peer.ip().to_canonical()),
+            identity: None,
+            is_reentry: false,
             tls: false,
             method: request.method().as_str().as_bytes(),
             target: &target,
@@ -90,8 +92,9 @@ async fn decide(
     }
     let forward = match decision.action {
         Action::Reply(answer) => {
-            let status =
-                StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+            let is_http_10 = request.version() == Version::HTTP_10;
+            let status = answer.status(|| is_http_10);
+            let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
             let mut response = reply::text(status, answer.reason.text());
             if let Some(location) = answer
                 .location
@@ -216,14 +219,14 @@ fn finish(
     exchange: &Exchange,
     mut response: Response<ResponseBody>,
 ) -> Response<ResponseBody> {
-    let edits = policy.response(
+    let decision = policy.response(
         exchange,
         &fluxlit_policy::Response {
             status: response.status().as_u16(),
             headers: &lines(response.headers()),
         },
     );
-    if apply(response.headers_mut(), &edits) {
+    if apply(response.headers_mut(), &decision.edits) {
         response
     } else {
         own(reply::text(

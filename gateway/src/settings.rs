@@ -8,8 +8,8 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use fluxlit_policy::{AllowIps, Config, ConfigErrors, Defaults, Policy};
-use serde::de::DeserializeOwned;
+use fluxlit_policy::{ConfigErrors, Defaults, Policy};
+use serde_json::{Map, Value};
 
 /// Everything the gateway needs to know, checked.
 #[derive(Debug, Clone)]
@@ -172,17 +172,14 @@ impl Settings {
         let handshake_timeout = source.seconds("FLUXLIT_GATEWAY_WS_OPEN_TIMEOUT_S", "30");
         let grace_period = source.seconds("FLUXLIT_GRACE_PERIOD_S", "10");
         let upstream = source.upstream(app.is_some());
-        let mut config = source.policy_config();
+        let mut rules = source.rules();
 
-        let mount = Policy::new(
-            Config {
-                root_path: config.root_path.clone(),
-                ..Config::default()
-            },
-            Defaults::GATEWAY,
-        )
-        .map(|policy| policy.mount().to_owned())
-        .unwrap_or_default();
+        let root_path = rules
+            .get_key_value("root_path")
+            .map(|(name, path)| (name.clone(), path.clone()));
+        let mount = Policy::from_settings(root_path.into_iter().collect(), Defaults::GATEWAY)
+            .map(|policy| policy.mount().to_owned())
+            .unwrap_or_default();
         let upstream = match upstream {
             // We start Streamlit with the mount as its base path.
             None => Upstream {
@@ -198,17 +195,23 @@ impl Settings {
                 mount: mount.clone(),
             });
         }
-        if config.upstream_path.is_none() && upstream.base.is_empty() {
-            config.upstream_path = Some("stripped".to_owned());
+        if upstream.base.is_empty() {
+            rules
+                .entry("upstream_path")
+                .or_insert_with(|| "stripped".into());
         }
-        if upstream.port != 0 {
-            config.upstream_authorities.push(upstream.authority());
+        if upstream.port != 0
+            && let Value::Array(names) = rules
+                .entry("upstream_authorities")
+                .or_insert_with(|| Value::Array(Vec::new()))
+        {
+            names.push(upstream.authority().into());
         }
         let warnings = source.unread_variables();
         let Source {
             table, mut errors, ..
         } = source;
-        let policy = Policy::new(config, Defaults::GATEWAY);
+        let policy = Policy::from_settings(rules, Defaults::GATEWAY);
         match policy {
             Ok(policy) if errors.is_empty() => {
                 let mut warnings = warnings;
@@ -384,74 +387,25 @@ impl Source<'_> {
         read
     }
 
-    fn policy_config(&mut self) -> Config {
-        Config {
-            allowed_hosts: self.list("FLUXLIT_ALLOWED_HOSTS"),
-            cookie_path: self.get("FLUXLIT_COOKIE_PATH"),
-            forwarded_allow_ips: self.get("FLUXLIT_FORWARDED_ALLOW_IPS").map(AllowIps::Text),
-            forwarded_source: self.get("FLUXLIT_FORWARDED_SOURCE"),
-            hsts: self.switch("FLUXLIT_HSTS"),
-            outside_mount: self.get("FLUXLIT_OUTSIDE_MOUNT"),
-            peer_filter_state_key: None,
-            redirect_bare_mount: self.boolean("FLUXLIT_REDIRECT_BARE_MOUNT"),
-            root_path: self.get("FLUXLIT_ROOT_PATH"),
-            root_path_shape: self.get("FLUXLIT_ROOT_PATH_SHAPE"),
-            security_headers: self.switch("FLUXLIT_SECURITY_HEADERS"),
-            strip_headers: self.list("FLUXLIT_STRIP_HEADERS"),
-            trust_any_peer: self.boolean("FLUXLIT_TRUST_ANY_PEER").unwrap_or_default(),
-            trust_proxy: self.boolean("FLUXLIT_TRUST_PROXY").unwrap_or_default(),
-            trusted_hops: self.hops(),
-            trusted_pass_headers: self.list("FLUXLIT_TRUSTED_PASS_HEADERS"),
-            upstream_authorities: self.list("FLUXLIT_UPSTREAM_AUTHORITIES"),
-            upstream_host: self.get("FLUXLIT_UPSTREAM_HOST"),
-            upstream_path: self.get("FLUXLIT_UPSTREAM_PATH"),
+    /// The settings of the policy, by their names there. What their values mean is the policy's to judge; here they are
+    /// only given their type.
+    fn rules(&mut self) -> Map<String, Value> {
+        let mut rules = Map::new();
+        for (name, kind) in RULES {
+            let Some(text) = self.get(name) else {
+                continue;
+            };
+            let Some(setting) = name.strip_prefix(PREFIX) else {
+                continue;
+            };
+            match kind.read(&text) {
+                Some(value) => {
+                    rules.insert(setting.to_ascii_lowercase(), value);
+                }
+                None => self.wrong(name, text, kind.expected()),
+            }
         }
-    }
-
-    fn list(&mut self, name: &'static str) -> Vec<String> {
-        let text = self.get(name).unwrap_or_default();
-        if text.trim().is_empty() {
-            return Vec::new();
-        }
-        text.split(',').map(|item| item.trim().to_owned()).collect()
-    }
-
-    fn hops(&mut self) -> Option<i64> {
-        let name = "FLUXLIT_TRUSTED_HOPS";
-        let value = self.get(name)?;
-        let hops = value.trim().parse().ok();
-        if hops.is_none() {
-            self.wrong(name, value, "a number from 1 to 32");
-        }
-        hops
-    }
-
-    fn boolean(&mut self, name: &'static str) -> Option<bool> {
-        let value = self.get(name)?;
-        let read = read_boolean(&value);
-        if read.is_none() {
-            self.wrong(name, value, "1, true, yes, on, 0, false, no or off");
-        }
-        read
-    }
-
-    /// A boolean, or a JSON object with values.
-    fn switch<T: DeserializeOwned + Default>(&mut self, name: &'static str) -> T {
-        let Some(value) = self.get(name) else {
-            return T::default();
-        };
-        let json = match read_boolean(&value) {
-            Some(on) => on.to_string(),
-            None => value.clone(),
-        };
-        serde_json::from_str(&json).unwrap_or_else(|error| {
-            self.wrong(
-                name,
-                format!("{value}` ({error})`"),
-                "a boolean or a JSON object with the settings of the group",
-            );
-            T::default()
-        })
+        rules
     }
 
     fn unread_variables(&self) -> Vec<String> {
@@ -465,6 +419,78 @@ impl Source<'_> {
             .collect()
     }
 }
+
+/// The type that a setting of the policy has, and how it is written in a variable.
+#[derive(Clone, Copy)]
+enum Kind {
+    Boolean,
+    Json,
+    List,
+    Number,
+    /// A boolean, or JSON with the values of the group.
+    Switch,
+    Text,
+}
+
+impl Kind {
+    fn read(self, text: &str) -> Option<Value> {
+        match self {
+            Self::Boolean => read_boolean(text).map(Value::Bool),
+            Self::Json => serde_json::from_str(text).ok(),
+            Self::List if text.trim().is_empty() => Some(Value::Array(Vec::new())),
+            Self::List => Some(
+                text.split(',')
+                    .map(|item| Value::from(item.trim()))
+                    .collect(),
+            ),
+            Self::Number => text.trim().parse::<i64>().ok().map(Value::from),
+            Self::Switch => read_boolean(text)
+                .map(Value::Bool)
+                .or_else(|| serde_json::from_str(text).ok()),
+            Self::Text => Some(text.into()),
+        }
+    }
+
+    fn expected(self) -> &'static str {
+        match self {
+            Self::Boolean => "1, true, yes, on, 0, false, no or off",
+            Self::Json => "JSON",
+            Self::List | Self::Text => "a text",
+            Self::Number => "a whole number",
+            Self::Switch => "a boolean or a JSON object with the settings of the group",
+        }
+    }
+}
+
+/// The settings of the policy, but for those that only Envoy has facts for.
+const RULES: [(&str, Kind); 26] = [
+    ("FLUXLIT_ALLOWED_HOSTS", Kind::List),
+    ("FLUXLIT_CLIENT_IP_HEADER", Kind::Text),
+    ("FLUXLIT_CONTENT_SECURITY_POLICY", Kind::Json),
+    ("FLUXLIT_COOKIE_PATH", Kind::Text),
+    ("FLUXLIT_EMIT_FORWARDED", Kind::Boolean),
+    ("FLUXLIT_FORWARDED_ALLOW_IPS", Kind::Text),
+    ("FLUXLIT_FORWARDED_SOURCE", Kind::Text),
+    ("FLUXLIT_HSTS", Kind::Switch),
+    ("FLUXLIT_OUTSIDE_MOUNT", Kind::Text),
+    ("FLUXLIT_PREFIX_FROM_HEADER", Kind::Boolean),
+    ("FLUXLIT_PUBLIC_BASE_URL", Kind::Text),
+    ("FLUXLIT_REDIRECT_BARE_MOUNT", Kind::Boolean),
+    ("FLUXLIT_REDIRECT_TO_HTTPS", Kind::Boolean),
+    ("FLUXLIT_REPORT_ONLY", Kind::Boolean),
+    ("FLUXLIT_ROOT_PATH", Kind::Text),
+    ("FLUXLIT_ROOT_PATH_SHAPE", Kind::Text),
+    ("FLUXLIT_SECURITY_HEADERS", Kind::Switch),
+    ("FLUXLIT_STRIP_HEADERS", Kind::List),
+    ("FLUXLIT_TRUST_ANY_PEER", Kind::Boolean),
+    ("FLUXLIT_TRUST_PROXY", Kind::Boolean),
+    ("FLUXLIT_TRUSTED_HOPS", Kind::Number),
+    ("FLUXLIT_TRUSTED_PASS_HEADERS", Kind::List),
+    ("FLUXLIT_UPSTREAM_AUTHORITIES", Kind::List),
+    ("FLUXLIT_UPSTREAM_HOST", Kind::Text),
+    ("FLUXLIT_UPSTREAM_PATH", Kind::Text),
+    ("FLUXLIT_XFF_MODE", Kind::Text),
+];
 
 fn read_boolean(text: &str) -> Option<bool> {
     match text.trim().to_ascii_lowercase().as_str() {
@@ -481,7 +507,7 @@ fn available_cores() -> usize {
 const PREFIX: &str = "FLUXLIT_";
 
 /// Variables that FluxLit itself reads in the app's process, which the gateway passes on.
-const KNOWN: [&str; 2] = ["FLUXLIT_APP", "FLUXLIT_PUBLIC_BASE_URL"];
+const KNOWN: [&str; 1] = ["FLUXLIT_APP"];
 
 #[cfg(test)]
 mod tests {

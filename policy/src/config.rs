@@ -1,73 +1,433 @@
-//! What may an operator configure, and what is wrong with what was written?
+//! What may an operator configure?
 //!
-//! [`Config`] holds the settings as written; [`Policy::new`](crate::Policy::new) turns them into a policy that cannot
-//! hold a wrong value. All faults are reported together, each with a stable code, so that one look at the log of a
-//! refused configuration is enough to mend it.
+//! [`Config`] holds the settings as written: which there are and of what type. What they mean together, and whether
+//! they can be used, [`Policy`](crate::Policy) says. The JSON Schema in `policy/schema.json` is made from these types
+//! and their comments.
 
-use std::fmt;
+use serde_json::Value;
 
-use serde::de::{Error as _, MapAccess, Visitor, value::MapAccessDeserializer};
-use serde::{Deserialize, Deserializer};
+use crate::fault::ConfigError;
+use crate::fields::{Fields, Word};
 
-/// The settings as written. Absent ones take the default of the host, see [`Defaults`].
-///
-/// In Envoy this is the plugin configuration, a JSON object; the gateway reads the same names from its own sources.
-/// Unknown keys are errors.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Config {
-    /// Names `*.suffix` or whole host names that requests may be for; empty: any. Others are answered 421.
-    pub allowed_hosts: Vec<String>,
-    /// `mount` (default) or `confine`: whether cookies with `Path=/` are confined to the mount even when the upstream
-    /// knows its mount.
-    pub cookie_path: Option<String>,
+/// The settings as written; absent ones take the default of the host, see [`Defaults`].
+#[derive(Debug, Clone, Default, PartialEq)]
+#[cfg_attr(
+    test,
+    derive(schemars::JsonSchema),
+    schemars(
+        title = "FluxLit Edge",
+        description = "The plugin configuration of the filter. `{}` is legal: nobody is trusted, there is no mount, every forged header is removed.",
+        deny_unknown_fields
+    )
+)]
+pub(crate) struct Config {
+    /// Whole host names or `*.suffix`: what requests may be for. Others are answered 421. Empty: any host.
+    pub(crate) allowed_hosts: Option<Vec<String>>,
+    /// A header by which a trusted peer names the client, such as `CF-Connecting-IP`. One value; it stands in place of
+    /// the nearest element of the forwarded list.
+    pub(crate) client_ip_header: Option<String>,
+    /// Rules for Content-Security-Policy; the first that covers the path counts, and never overrides the app's own.
+    pub(crate) content_security_policy: Option<Vec<CspRuleConfig>>,
+    /// Whether cookies with `Path=/` are confined to the mount even when the app knows its mount.
+    pub(crate) cookie_path: Option<CookiePath>,
+    /// Whether the app is also sent a `Forwarded` header (RFC 7239).
+    pub(crate) emit_forwarded: Option<bool>,
     /// The peers whose forwarded headers are believed: addresses, networks, `unix:`, or `*` alone.
-    pub forwarded_allow_ips: Option<AllowIps>,
-    /// `x-forwarded` (default) or `forwarded`: the one family of headers that is read.
-    pub forwarded_source: Option<String>,
+    pub(crate) forwarded_allow_ips: Option<AllowIps>,
+    /// The one family of headers that is read.
+    pub(crate) forwarded_source: Option<ForwardedSource>,
     /// Strict-Transport-Security; off by default.
-    pub hsts: Switch<HstsConfig>,
-    /// `pass` or `reject`: what becomes of requests outside the mount. Default: by host.
-    pub outside_mount: Option<String>,
+    pub(crate) hsts: Option<HstsSetting>,
+    /// Several apps behind one listener, found by host and longest path. Excludes `root_path`.
+    pub(crate) mounts: Option<Vec<MountConfig>>,
+    /// What becomes of requests outside every mount.
+    pub(crate) outside_mount: Option<OutsideMount>,
     /// Envoy only: the filter-state key under which the listener records the direct peer.
-    pub peer_filter_state_key: Option<String>,
+    pub(crate) peer_filter_state_key: Option<String>,
+    /// Whether a trusted peer's X-Forwarded-Prefix is put in front of the mount.
+    pub(crate) prefix_from_header: Option<bool>,
+    /// The address under which browsers know the app, such as `https://portal.example.com/apps/my-app`: fixes scheme,
+    /// host and path of every URL that is written.
+    pub(crate) public_base_url: Option<String>,
     /// Whether GET and HEAD for the mount without its trailing slash are redirected; on by default.
-    pub redirect_bare_mount: Option<bool>,
+    pub(crate) redirect_bare_mount: Option<bool>,
+    /// Whether GET and HEAD over http are redirected to https, health checks excepted; off by default.
+    pub(crate) redirect_to_https: Option<bool>,
+    /// Decide, count and log, but change nothing: for a first roll-out.
+    pub(crate) report_only: Option<bool>,
     /// The mount: the path under which the app is published, such as `/apps/my-app`.
-    pub root_path: Option<String>,
-    /// `full`, `stripped` or `auto`: whether requests arrive with the mount. Default: by host.
-    pub root_path_shape: Option<String>,
+    pub(crate) root_path: Option<String>,
+    /// How the path arrives.
+    pub(crate) root_path_shape: Option<Shape>,
     /// X-Content-Type-Options, X-Frame-Options and Referrer-Policy; off by default.
-    pub security_headers: Switch<SecurityHeadersConfig>,
+    pub(crate) security_headers: Option<SecurityHeadersSetting>,
     /// Further request headers to remove.
-    pub strip_headers: Vec<String>,
+    pub(crate) strip_headers: Option<Vec<String>>,
     /// Acknowledges a trust list that lets anyone speak for a client.
-    pub trust_any_peer: bool,
-    /// Whether any peer is trusted at all.
-    pub trust_proxy: bool,
-    /// The number of proxies in front, 1 to 32, where their addresses cannot be known.
-    pub trusted_hops: Option<i64>,
+    pub(crate) trust_any_peer: Option<bool>,
+    /// Whether any peer is trusted at all; off by default.
+    pub(crate) trust_proxy: Option<bool>,
+    /// The number of proxies in front, where their addresses cannot be known.
+    #[cfg_attr(test, schemars(range(min = 1, max = 32)))]
+    pub(crate) trusted_hops: Option<i64>,
+    /// Envoy only: URI names (SPIFFE ids) of verified client certificates whose owners are trusted.
+    pub(crate) trusted_identities: Option<Vec<String>>,
     /// Identity headers that a trusted peer may pass.
-    pub trusted_pass_headers: Vec<String>,
-    /// Names by which the upstream calls itself in redirects, such as `127.0.0.1:8501`.
-    pub upstream_authorities: Vec<String>,
-    /// `effective` or `as_received`: the Host sent upstream. Default: by host.
-    pub upstream_host: Option<String>,
-    /// `stripped` or `full`: whether the upstream is sent the mount. Default: by host.
-    pub upstream_path: Option<String>,
+    pub(crate) trusted_pass_headers: Option<Vec<String>>,
+    /// Names by which the app calls itself in redirects, such as `127.0.0.1:8501`.
+    pub(crate) upstream_authorities: Option<Vec<String>>,
+    /// The Host sent to the app.
+    pub(crate) upstream_host: Option<UpstreamHost>,
+    /// How the path is sent on.
+    pub(crate) upstream_path: Option<UpstreamPath>,
+    /// What X-Forwarded-For holds.
+    pub(crate) xff_mode: Option<XffMode>,
 }
 
-/// A trust list: one comma-separated text, or an array of items.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(untagged, expecting = "a comma-separated text or an array of texts")]
-pub enum AllowIps {
+/// One app of several. What it leaves out is as at the top.
+#[derive(Debug, Clone, Default, PartialEq)]
+#[cfg_attr(
+    test,
+    derive(schemars::JsonSchema),
+    schemars(rename = "Mount", deny_unknown_fields)
+)]
+pub(crate) struct MountConfig {
+    /// Whether cookies with `Path=/` are confined to the mount even when the app knows its mount.
+    pub(crate) cookie_path: Option<CookiePath>,
+    /// Whole host names or `*.suffix` for which the mount holds. Empty: any host.
+    pub(crate) hosts: Option<Vec<String>>,
+    /// The address under which browsers know the app.
+    pub(crate) public_base_url: Option<String>,
+    /// Whether GET and HEAD for the mount without its trailing slash are redirected.
+    pub(crate) redirect_bare_mount: Option<bool>,
+    /// The mount, such as `/apps/my-app`; `/` for the rest of the host.
+    #[cfg_attr(test, schemars(required))]
+    pub(crate) root_path: Option<String>,
+    /// How the path arrives.
+    pub(crate) root_path_shape: Option<Shape>,
+    /// Names by which the app calls itself in redirects.
+    pub(crate) upstream_authorities: Option<Vec<String>>,
+    /// How the path is sent on.
+    pub(crate) upstream_path: Option<UpstreamPath>,
+}
+
+/// A rule for Content-Security-Policy.
+#[derive(Debug, Clone, Default, PartialEq)]
+#[cfg_attr(
+    test,
+    derive(schemars::JsonSchema),
+    schemars(rename = "ContentSecurityPolicyRule", deny_unknown_fields)
+)]
+pub(crate) struct CspRuleConfig {
+    /// Covers paths that are this one or lie below it, as the app sees them; `/` covers all.
+    #[cfg_attr(test, schemars(required))]
+    pub(crate) path_prefix: Option<String>,
+    /// Whether browsers only report what they would refuse.
+    pub(crate) report_only: Option<bool>,
+    /// The policy.
+    #[cfg_attr(test, schemars(required))]
+    pub(crate) value: Option<String>,
+}
+
+/// A trust list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(untagged))]
+pub(crate) enum AllowIps {
     /// Items separated by commas; blank text is the empty list.
     Text(String),
     /// One item an entry.
     Items(Vec<String>),
 }
 
+/// Strict-Transport-Security as written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(
+    test,
+    derive(schemars::JsonSchema),
+    schemars(untagged, rename = "Hsts")
+)]
+pub(crate) enum HstsSetting {
+    /// `true`: `max-age=31536000`.
+    Switch(bool),
+    /// A value by its name.
+    Preset(HstsPreset),
+    /// Values of one's own.
+    Values(HstsConfig),
+}
+
+/// A value of Strict-Transport-Security by its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(
+    test,
+    derive(schemars::JsonSchema),
+    schemars(rename_all = "snake_case")
+)]
+pub(crate) enum HstsPreset {
+    /// What FluxLit sends: `max-age=63072000; includeSubDomains`.
+    Fluxlit,
+}
+
+/// The values of `hsts`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[cfg_attr(
+    test,
+    derive(schemars::JsonSchema),
+    schemars(rename = "HstsValues", deny_unknown_fields)
+)]
+pub(crate) struct HstsConfig {
+    /// Whether the rule covers subdomains.
+    pub(crate) include_sub_domains: Option<bool>,
+    /// Seconds; default 31536000.
+    #[cfg_attr(test, schemars(range(max = 315_360_000)))]
+    pub(crate) max_age: Option<u64>,
+    /// Whose header is sent; default `if_absent`.
+    pub(crate) mode: Option<HstsMode>,
+    /// Whether the host may be put on browsers' preload lists.
+    pub(crate) preload: Option<bool>,
+}
+
+/// Who owns Strict-Transport-Security.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(
+    test,
+    derive(schemars::JsonSchema),
+    schemars(rename_all = "snake_case")
+)]
+pub(crate) enum HstsMode {
+    /// None leaves us.
+    Off,
+    /// The app's first line stays, none is added.
+    Upstream,
+    /// The app's first valid line stays, else ours is sent.
+    IfAbsent,
+    /// Ours replaces the app's.
+    Gateway,
+}
+
+/// The small security headers as written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(
+    test,
+    derive(schemars::JsonSchema),
+    schemars(untagged, rename = "SecurityHeaders")
+)]
+pub(crate) enum SecurityHeadersSetting {
+    /// All with their defaults, or none.
+    Switch(bool),
+    /// One by one.
+    Values(SecurityHeadersConfig),
+}
+
+/// The values of `security_headers`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[cfg_attr(
+    test,
+    derive(schemars::JsonSchema),
+    schemars(rename = "SecurityHeaderValues", deny_unknown_fields)
+)]
+pub(crate) struct SecurityHeadersConfig {
+    /// Referrer-Policy; default `strict-origin-when-cross-origin`.
+    pub(crate) referrer_policy: Option<HeaderValue>,
+    /// X-Content-Type-Options; default `nosniff`.
+    pub(crate) x_content_type_options: Option<HeaderValue>,
+    /// X-Frame-Options; default `SAMEORIGIN`.
+    pub(crate) x_frame_options: Option<HeaderValue>,
+}
+
+/// The value of one header.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(untagged))]
+pub(crate) enum HeaderValue {
+    /// `true`: its default; `false`: it is not set.
+    Switch(bool),
+    /// This value.
+    Text(String),
+}
+
+/// What becomes of requests outside every mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(
+    test,
+    derive(schemars::JsonSchema),
+    schemars(rename_all = "snake_case")
+)]
+pub(crate) enum OutsideMount {
+    /// They pass without a mount; the header rules hold. The filter's default.
+    Pass,
+    /// They are answered 404. The gateway's default.
+    Reject,
+}
+
+/// How the path arrives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(
+    test,
+    derive(schemars::JsonSchema),
+    schemars(rename_all = "snake_case")
+)]
+pub(crate) enum Shape {
+    /// With the mount or without it. The gateway's default.
+    Auto,
+    /// With the mount. The filter's default.
+    Full,
+    /// Without the mount, which the front has taken off.
+    Stripped,
+}
+
+/// The Host sent to the app.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(
+    test,
+    derive(schemars::JsonSchema),
+    schemars(rename_all = "snake_case")
+)]
+pub(crate) enum UpstreamHost {
+    /// As the request names it. The filter's default: Envoy chose the virtual host by it.
+    AsReceived,
+    /// The one the client used. The gateway's default: Streamlit compares it with Origin.
+    Effective,
+}
+
+/// How the path is sent on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(
+    test,
+    derive(schemars::JsonSchema),
+    schemars(rename_all = "snake_case")
+)]
+pub(crate) enum UpstreamPath {
+    /// With the mount, for an app that knows it.
+    Full,
+    /// Without the mount.
+    Stripped,
+}
+
+/// The one family of headers that is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(
+    test,
+    derive(schemars::JsonSchema),
+    schemars(rename_all = "kebab-case")
+)]
+pub(crate) enum ForwardedSource {
+    /// `Forwarded`, RFC 7239.
+    Forwarded,
+    /// `X-Forwarded-For`, `-Proto`, `-Host` and `-Port`. The default.
+    XForwarded,
+}
+
+/// Whether cookies with `Path=/` are confined to the mount when the app knows its mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(
+    test,
+    derive(schemars::JsonSchema),
+    schemars(rename_all = "snake_case")
+)]
+pub(crate) enum CookiePath {
+    /// They are. Advised where several apps share a host.
+    Confine,
+    /// They are not. The default.
+    Mount,
+}
+
+/// What X-Forwarded-For holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(
+    test,
+    derive(schemars::JsonSchema),
+    schemars(rename_all = "snake_case")
+)]
+pub(crate) enum XffMode {
+    /// The client, the trusted hops after it, and the peer.
+    Chain,
+    /// The client alone. The default.
+    Client,
+}
+
+impl Config {
+    /// Takes the settings out of an object.
+    pub(crate) fn read(fields: &mut Fields<'_>) -> Self {
+        Self {
+            allowed_hosts: fields.texts("allowed_hosts"),
+            client_ip_header: fields.text("client_ip_header"),
+            content_security_policy: fields.objects("content_security_policy", CspRuleConfig::read),
+            cookie_path: fields.word("cookie_path"),
+            emit_forwarded: fields.flag("emit_forwarded"),
+            forwarded_allow_ips: AllowIps::read(fields),
+            forwarded_source: fields.word("forwarded_source"),
+            hsts: HstsSetting::read(fields),
+            mounts: fields.objects("mounts", MountConfig::read),
+            outside_mount: fields.word("outside_mount"),
+            peer_filter_state_key: fields.text("peer_filter_state_key"),
+            prefix_from_header: fields.flag("prefix_from_header"),
+            public_base_url: fields.text("public_base_url"),
+            redirect_bare_mount: fields.flag("redirect_bare_mount"),
+            redirect_to_https: fields.flag("redirect_to_https"),
+            report_only: fields.flag("report_only"),
+            root_path: fields.text("root_path"),
+            root_path_shape: fields.word("root_path_shape"),
+            security_headers: SecurityHeadersSetting::read(fields),
+            strip_headers: fields.texts("strip_headers"),
+            trust_any_peer: fields.flag("trust_any_peer"),
+            trust_proxy: fields.flag("trust_proxy"),
+            trusted_hops: fields.whole_number("trusted_hops"),
+            trusted_identities: fields.texts("trusted_identities"),
+            trusted_pass_headers: fields.texts("trusted_pass_headers"),
+            upstream_authorities: fields.texts("upstream_authorities"),
+            upstream_host: fields.word("upstream_host"),
+            upstream_path: fields.word("upstream_path"),
+            xff_mode: fields.word("xff_mode"),
+        }
+    }
+}
+
+impl MountConfig {
+    fn read(fields: &mut Fields<'_>) -> Self {
+        Self {
+            cookie_path: fields.word("cookie_path"),
+            hosts: fields.texts("hosts"),
+            public_base_url: fields.text("public_base_url"),
+            redirect_bare_mount: fields.flag("redirect_bare_mount"),
+            root_path: fields.text("root_path"),
+            root_path_shape: fields.word("root_path_shape"),
+            upstream_authorities: fields.texts("upstream_authorities"),
+            upstream_path: fields.word("upstream_path"),
+        }
+    }
+}
+
+impl CspRuleConfig {
+    fn read(fields: &mut Fields<'_>) -> Self {
+        Self {
+            path_prefix: fields.text("path_prefix"),
+            report_only: fields.flag("report_only"),
+            value: fields.text("value"),
+        }
+    }
+}
+
 impl AllowIps {
+    fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        let name = "forwarded_allow_ips";
+        match fields.take(name)? {
+            Value::String(text) => Some(Self::Text(text)),
+            Value::Array(values) => Some(Self::Items(
+                values
+                    .into_iter()
+                    .filter_map(|value| match value {
+                        Value::String(item) => Some(item),
+                        value => fields.wrong(fields.path(name), &value, "an array of texts"),
+                    })
+                    .collect(),
+            )),
+            value => fields.wrong(
+                fields.path(name),
+                &value,
+                "a text with commas or an array of texts",
+            ),
+        }
+    }
+
     pub(crate) fn items(&self) -> Vec<String> {
         match self {
             Self::Text(text) if text.trim_matches([' ', '\t']).is_empty() => Vec::new(),
@@ -80,97 +440,127 @@ impl AllowIps {
     }
 }
 
-/// A group of settings that is off, on with its defaults (`true`), or on with values of its own.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum Switch<T> {
-    /// `false`, or not set.
-    #[default]
-    Off,
-    /// `true`.
-    On,
-    /// An object.
-    With(T),
-}
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Switch<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct SwitchVisitor<T>(std::marker::PhantomData<T>);
-
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for SwitchVisitor<T> {
-            type Value = Switch<T>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("true, false or an object")
-            }
-
-            fn visit_bool<E>(self, on: bool) -> Result<Self::Value, E> {
-                Ok(if on { Switch::On } else { Switch::Off })
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
-                T::deserialize(MapAccessDeserializer::new(map)).map(Switch::With)
-            }
-        }
-
-        deserializer.deserialize_any(SwitchVisitor(std::marker::PhantomData))
-    }
-}
-
-/// The values of `hsts`, as written.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct HstsConfig {
-    /// Whether the rule covers subdomains.
-    pub include_sub_domains: bool,
-    /// Seconds; default 31536000.
-    #[serde(deserialize_with = "whole_seconds")]
-    pub max_age: Option<u64>,
-    /// `off`, `upstream`, `if_absent` (default) or `gateway`.
-    pub mode: Option<String>,
-    /// Whether the host may be put on browsers' preload lists.
-    pub preload: bool,
-}
-
-/// The values of `security_headers`, as written.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct SecurityHeadersConfig {
-    /// Referrer-Policy; default `strict-origin-when-cross-origin`.
-    pub referrer_policy: HeaderValue,
-    /// X-Content-Type-Options; default `nosniff`.
-    pub x_content_type_options: HeaderValue,
-    /// X-Frame-Options; default `SAMEORIGIN`.
-    pub x_frame_options: HeaderValue,
-}
-
-/// The value of one header: its default (`true`, or not set), none (`false`), or a text.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(from = "HeaderValueAsWritten")]
-pub enum HeaderValue {
-    /// The header's default value.
-    #[default]
-    Default,
-    /// The header is not set.
-    Off,
-    /// This value.
-    Text(String),
-}
-
-#[derive(Deserialize)]
-#[serde(untagged, expecting = "true, false or a text")]
-enum HeaderValueAsWritten {
-    Switch(bool),
-    Text(String),
-}
-
-impl From<HeaderValueAsWritten> for HeaderValue {
-    fn from(written: HeaderValueAsWritten) -> Self {
-        match written {
-            HeaderValueAsWritten::Switch(true) => Self::Default,
-            HeaderValueAsWritten::Switch(false) => Self::Off,
-            HeaderValueAsWritten::Text(text) => Self::Text(text),
+impl HstsSetting {
+    fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        let name = "hsts";
+        match fields.take(name)? {
+            Value::Bool(on) => Some(Self::Switch(on)),
+            Value::String(preset) if preset == "fluxlit" => Some(Self::Preset(HstsPreset::Fluxlit)),
+            Value::Object(members) => Some(Self::Values(fields.nested(
+                fields.path(name),
+                members,
+                HstsConfig::read,
+            ))),
+            value => fields.wrong(
+                fields.path(name),
+                &value,
+                "true, false, \"fluxlit\" or an object",
+            ),
         }
     }
+}
+
+impl HstsConfig {
+    fn read(fields: &mut Fields<'_>) -> Self {
+        Self {
+            include_sub_domains: fields.flag("include_sub_domains"),
+            max_age: fields.take("max_age").and_then(|value| {
+                let seconds = value.as_u64().filter(|seconds| *seconds <= TEN_YEARS);
+                if seconds.is_none() {
+                    fields.fault(ConfigError::HstsMaxAge);
+                }
+                seconds
+            }),
+            mode: fields.word("mode"),
+            preload: fields.flag("preload"),
+        }
+    }
+}
+
+impl SecurityHeadersSetting {
+    fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        let name = "security_headers";
+        match fields.take(name)? {
+            Value::Bool(on) => Some(Self::Switch(on)),
+            Value::Object(members) => Some(Self::Values(fields.nested(
+                fields.path(name),
+                members,
+                SecurityHeadersConfig::read,
+            ))),
+            value => fields.wrong(fields.path(name), &value, "true, false or an object"),
+        }
+    }
+}
+
+impl SecurityHeadersConfig {
+    fn read(fields: &mut Fields<'_>) -> Self {
+        Self {
+            referrer_policy: HeaderValue::read(fields, "referrer_policy"),
+            x_content_type_options: HeaderValue::read(fields, "x_content_type_options"),
+            x_frame_options: HeaderValue::read(fields, "x_frame_options"),
+        }
+    }
+}
+
+impl HeaderValue {
+    fn read(fields: &mut Fields<'_>, name: &'static str) -> Option<Self> {
+        match fields.take(name)? {
+            Value::Bool(on) => Some(Self::Switch(on)),
+            Value::String(text) => Some(Self::Text(text)),
+            value => fields.wrong(fields.path(name), &value, "true, false or a text"),
+        }
+    }
+}
+
+impl Word for HstsMode {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("off", Self::Off),
+        ("upstream", Self::Upstream),
+        ("if_absent", Self::IfAbsent),
+        ("gateway", Self::Gateway),
+    ];
+}
+
+impl Word for OutsideMount {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("pass", Self::Pass), ("reject", Self::Reject)];
+}
+
+impl Word for Shape {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("auto", Self::Auto),
+        ("full", Self::Full),
+        ("stripped", Self::Stripped),
+    ];
+}
+
+impl Word for UpstreamHost {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("effective", Self::Effective),
+        ("as_received", Self::AsReceived),
+    ];
+}
+
+impl Word for UpstreamPath {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("stripped", Self::Stripped), ("full", Self::Full)];
+}
+
+impl Word for ForwardedSource {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("x-forwarded", Self::XForwarded),
+        ("forwarded", Self::Forwarded),
+    ];
+}
+
+impl Word for CookiePath {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("mount", Self::Mount), ("confine", Self::Confine)];
+}
+
+impl Word for XffMode {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("client", Self::Client), ("chain", Self::Chain)];
 }
 
 /// What differs between the two hosts when a setting is absent.
@@ -181,6 +571,7 @@ pub struct Defaults {
     pub(crate) upstream_host: UpstreamHost,
     pub(crate) upstream_path: UpstreamPath,
     pub(crate) client_certificate_header: ClientCertificateHeader,
+    pub(crate) original_path_header: OriginalPathHeader,
 }
 
 impl Defaults {
@@ -191,6 +582,7 @@ impl Defaults {
         upstream_host: UpstreamHost::AsReceived,
         upstream_path: UpstreamPath::Stripped,
         client_certificate_header: ClientCertificateHeader::Keep,
+        original_path_header: OriginalPathHeader::Set,
     };
 
     /// The gateway: it serves one app, which compares Host with Origin.
@@ -200,6 +592,7 @@ impl Defaults {
         upstream_host: UpstreamHost::Effective,
         upstream_path: UpstreamPath::Full,
         client_certificate_header: ClientCertificateHeader::Remove,
+        original_path_header: OriginalPathHeader::Remove,
     };
 }
 
@@ -212,315 +605,14 @@ pub(crate) enum ClientCertificateHeader {
     Remove,
 }
 
-/// What becomes of requests outside the mount.
+/// What becomes of `x-envoy-original-path`, by which Envoy's access logs name a request whose path was changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum OutsideMount {
-    Pass,
-    Reject,
+pub(crate) enum OriginalPathHeader {
+    /// Nobody reads it.
+    Remove,
+    /// It holds the path as received wherever we change it.
+    Set,
 }
 
-/// Whether requests arrive with the mount.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Shape {
-    Auto,
-    Full,
-    Stripped,
-}
-
-/// The Host sent upstream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum UpstreamHost {
-    AsReceived,
-    Effective,
-}
-
-/// Whether the upstream is sent the mount.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum UpstreamPath {
-    Full,
-    Stripped,
-}
-
-/// The one family of headers that is read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ForwardedSource {
-    Forwarded,
-    XForwarded,
-}
-
-/// Whether cookies with `Path=/` are confined to the mount when the upstream knows its mount.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum CookiePath {
-    Confine,
-    Mount,
-}
-
-/// Reads one of a closed set of words; absent means `default`.
-pub(crate) fn choose<T: Copy>(
-    setting: &'static str,
-    written: Option<&String>,
-    default: T,
-    choices: &[(&'static str, T)],
-    errors: &mut Vec<ConfigError>,
-) -> T {
-    let Some(written) = written else {
-        return default;
-    };
-    if let Some((_, choice)) = choices.iter().find(|(word, _)| word == written) {
-        return *choice;
-    }
-    errors.push(ConfigError::UnknownWord {
-        setting,
-        value: written.clone(),
-        expected: choices
-            .iter()
-            .map(|(word, _)| *word)
-            .collect::<Vec<_>>()
-            .join(", "),
-    });
-    default
-}
-
-/// A configuration that cannot be used, with every fault that was found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConfigErrors(pub(crate) Vec<ConfigError>);
-
-impl ConfigErrors {
-    /// The faults, in the order of the settings' importance.
-    pub fn faults(&self) -> &[ConfigError] {
-        &self.0
-    }
-}
-
-impl fmt::Display for ConfigErrors {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, fault) in self.0.iter().enumerate() {
-            if index > 0 {
-                f.write_str("\n")?;
-            }
-            write!(f, "{}: {fault}", fault.code())?;
-        }
-        Ok(())
-    }
-}
-
-impl std::error::Error for ConfigErrors {}
-
-/// One fault of a configuration. The text names the setting, the value, what is accepted and how to mend it.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ConfigError {
-    /// Not an `authority` as of RFC 3986 §3.2 without user information.
-    #[error(
-        "{setting} \"{value}\" must be a host name or IP address, with a port if it is not the default one."
-    )]
-    Authority {
-        /// The setting.
-        setting: &'static str,
-        /// The value.
-        value: String,
-    },
-    /// A list that trusts everyone, unacknowledged.
-    #[error(
-        "forwarded_allow_ips contains \"{item}\", which lets any client choose its own address and scheme. List the proxy's address, set trusted_hops, or set trust_any_peer = true if nothing else can reach this port."
-    )]
-    Broad {
-        /// The broad item.
-        item: String,
-    },
-    /// An empty item, such as a variable that is not set leaves behind.
-    #[error("forwarded_allow_ips has an empty item at position {position}. Is a variable unset?")]
-    EmptyItem {
-        /// Counted from 1.
-        position: usize,
-    },
-    /// A name that is no header field name, or one that must not be touched.
-    #[error("{setting} \"{value}\" {reason}.")]
-    HeaderName {
-        /// The setting.
-        setting: &'static str,
-        /// The value.
-        value: String,
-        /// What is wrong with it.
-        reason: &'static str,
-    },
-    /// A header value with octets that must not be sent.
-    #[error("{setting} {value:?} must be visible ASCII text with single spaces.")]
-    HeaderText {
-        /// The setting.
-        setting: &'static str,
-        /// The value.
-        value: String,
-    },
-    /// A trust list beside a number of hops.
-    #[error("trusted_hops and forwarded_allow_ips exclude each other.")]
-    HopsAndList,
-    /// A number of hops out of range.
-    #[error("trusted_hops must be 1 to 32, not {hops}.")]
-    HopsRange {
-        /// The number.
-        hops: i64,
-    },
-    /// A network with host bits.
-    #[error(
-        "\"{item}\" has host bits set. Write {network} for the network or {host} for the host."
-    )]
-    HostBits {
-        /// The item.
-        item: String,
-        /// The network it lies in.
-        network: String,
-        /// The host it names.
-        host: String,
-    },
-    /// A name where an address is needed.
-    #[error(
-        "\"{item}\" is not an IP address or CIDR. Host names are not resolved; localhost is 127.0.0.1,::1."
-    )]
-    HostName {
-        /// The item.
-        item: String,
-    },
-    /// A max-age out of range.
-    #[error("hsts.max_age must be a whole number from 0 to 315360000.")]
-    HstsMaxAge,
-    /// A preload without what the preload lists ask for.
-    #[error("hsts.preload needs include_sub_domains and max_age of at least 31536000.")]
-    HstsPreload,
-    /// An over-long trust list.
-    #[error("forwarded_allow_ips has {size} bytes; at most 65536.")]
-    ListTooLong {
-        /// Its size in bytes.
-        size: usize,
-    },
-    /// A network that reaches from IPv4 into IPv6.
-    #[error("\"{item}\" mixes IPv4 and IPv6; write the IPv4 network.")]
-    MixedFamilies {
-        /// The item.
-        item: String,
-    },
-    /// A mount that is none.
-    #[error(
-        "root_path \"{value}\" must be like /apps/my-app: letters, digits, . _ ~ - and single slashes, at most 256 bytes."
-    )]
-    Mount {
-        /// The value.
-        value: String,
-    },
-    /// An item that is no address or network.
-    #[error("\"{item}\" is not a valid address or CIDR: {reason}.")]
-    NotAnAddress {
-        /// The item.
-        item: String,
-        /// Why not.
-        reason: &'static str,
-    },
-    /// An empty filter-state key.
-    #[error(
-        "peer_filter_state_key must not be empty: name the key that the listener's set_filter_state fills."
-    )]
-    PeerKey,
-    /// Trust without anyone to trust.
-    #[error(
-        "trust_proxy is on but forwarded_allow_ips is not set. Name your proxy, for example forwarded_allow_ips = \"127.0.0.1,::1\". FluxLit assumed \"*\" here; we do not."
-    )]
-    TrustsNobody,
-    /// A trust list with too many entries.
-    #[error("forwarded_allow_ips has {count} entries; at most 1024.")]
-    TooManyEntries {
-        /// How many.
-        count: usize,
-    },
-    /// A path where only the word `unix:` is meant.
-    #[error("write \"unix:\" to trust every peer of a Unix socket listener.")]
-    UnixPath,
-    /// A word that is none of the accepted ones.
-    #[error("unknown {setting} \"{value}\"; expected one of {expected}.")]
-    UnknownWord {
-        /// The setting.
-        setting: &'static str,
-        /// The word.
-        value: String,
-        /// The accepted words.
-        expected: String,
-    },
-    /// `*` beside other items.
-    #[error("\"*\" must stand alone in forwarded_allow_ips.")]
-    WildcardNotAlone,
-}
-
-impl ConfigError {
-    /// The stable code under which the fault is documented.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::TrustsNobody => "E01",
-            Self::Broad { .. } => "E02",
-            Self::WildcardNotAlone => "E03",
-            Self::EmptyItem { .. } => "E04",
-            Self::HostBits { .. } => "E05",
-            Self::HostName { .. } => "E06",
-            Self::NotAnAddress { .. } => "E07",
-            Self::UnixPath => "E08",
-            Self::MixedFamilies { .. } => "E09",
-            Self::ListTooLong { .. } | Self::TooManyEntries { .. } => "E10",
-            Self::HopsAndList | Self::HopsRange { .. } => "E11",
-            Self::Mount { .. } => "E12",
-            Self::HstsMaxAge => "E13",
-            Self::HstsPreload => "E14",
-            Self::Authority { .. }
-            | Self::HeaderName { .. }
-            | Self::HeaderText { .. }
-            | Self::PeerKey
-            | Self::UnknownWord { .. } => "E15",
-        }
-    }
-}
-
-/// Something an operator should know, though the configuration can be used.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ConfigWarning {
-    /// Everyone is trusted, as acknowledged.
-    #[error(
-        "every peer that matches \"{item}\" may choose the client address, scheme and host; make sure that only the proxy reaches this port"
-    )]
-    Broad {
-        /// The broad item.
-        item: String,
-    },
-    /// A list without trust.
-    #[error(
-        "E16: forwarded_allow_ips is set but trust_proxy is off; forwarded headers are ignored"
-    )]
-    ListWithoutTrust,
-}
-
-fn whole_seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
-    struct Seconds;
-
-    impl Visitor<'_> for Seconds {
-        type Value = u64;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            write!(
-                f,
-                "a whole number of seconds (E13: {})",
-                ConfigError::HstsMaxAge
-            )
-        }
-
-        fn visit_u64<E>(self, seconds: u64) -> Result<u64, E> {
-            Ok(seconds)
-        }
-
-        fn visit_i64<E: serde::de::Error>(self, seconds: i64) -> Result<u64, E> {
-            u64::try_from(seconds)
-                .map_err(|_| E::custom(format!("E13: {}", ConfigError::HstsMaxAge)))
-        }
-    }
-
-    deserializer
-        .deserialize_any(Seconds)
-        .map(Some)
-        .map_err(D::Error::custom)
-}
+/// Seconds in 3650 days: the most that HSTS may ask for.
+pub(crate) const TEN_YEARS: u64 = 315_360_000;

@@ -7,23 +7,31 @@
 
 use crate::address::trim;
 use crate::config::CookiePath;
-use crate::effective::Authority;
-use crate::exchange::UpstreamSaw;
-use crate::mount::Mount;
+use crate::exchange::{Exchange, UpstreamSaw};
+use crate::location::public_path;
 
-/// What the rewriting of cookies needs to know of an exchange.
-pub(crate) struct CookieScope<'a> {
-    pub(crate) mount: &'a Mount,
-    pub(crate) upstream_saw: UpstreamSaw,
-    pub(crate) cookie_path: CookiePath,
-    /// Names by which the upstream calls itself.
-    pub(crate) own_names: &'a [Authority],
-}
+/// The rewriting of cookies in one exchange.
+pub(crate) struct CookieScope<'a>(pub(crate) &'a Exchange);
 
 impl CookieScope<'_> {
-    /// Rewrites one `Set-Cookie` line.
-    pub(crate) fn rewrite(&self, line: &[u8]) -> Vec<u8> {
-        let confine_only = match (self.upstream_saw, self.cookie_path) {
+    /// Rewrites one `Set-Cookie` line; `None` for one that browsers do not accept, RFC 6265bis §5.6.
+    pub(crate) fn rewrite(&self, line: &[u8]) -> Option<Vec<u8>> {
+        if line
+            .iter()
+            .any(|octet| octet.is_ascii_control() && *octet != b'\t')
+        {
+            return None;
+        }
+        Some(self.rewrite_attributes(line))
+    }
+
+    /// Whether the line is a `__Host-` cookie, below a mount: such a cookie stays at `Path=/`.
+    pub(crate) fn keeps_host_cookie(&self, line: &[u8]) -> bool {
+        self.0.upstream_saw == UpstreamSaw::Stripped && has_host_prefix(line)
+    }
+
+    fn rewrite_attributes(&self, line: &[u8]) -> Vec<u8> {
+        let confine_only = match (self.0.upstream_saw, self.0.site.cookie_path) {
             (UpstreamSaw::Stripped, _) => false,
             (UpstreamSaw::Full, CookiePath::Confine) => true,
             (UpstreamSaw::Full, CookiePath::Mount) | (UpstreamSaw::NoMount, _) => {
@@ -33,10 +41,7 @@ impl CookieScope<'_> {
         let mut parts = line.split(|octet| *octet == b';');
         let pair = parts.next().unwrap_or(line);
         // Such a cookie must have `Path=/` and no Domain, or browsers drop it.
-        if trim(pair)
-            .get(..HOST_PREFIX.len())
-            .is_some_and(|start| start.eq_ignore_ascii_case(HOST_PREFIX))
-        {
+        if has_host_prefix(pair) {
             return line.to_vec();
         }
         let mut rewritten = pair.to_vec();
@@ -71,14 +76,17 @@ impl CookieScope<'_> {
             return unchanged;
         }
         let path: Vec<u8> = match text {
-            b"/" => self.mount.as_str().as_bytes().to_vec(),
-            [b'/', ..]
-                if !confine_only
-                    && self.mount.strip(text).is_none()
-                    && !text.iter().any(u8::is_ascii_control) =>
-            {
-                self.mount.prepend(text)
+            b"/" => {
+                let public = self.0.site.public_mount(&self.0.told_mount).as_str();
+                if public.is_empty() {
+                    return unchanged;
+                }
+                public.as_bytes().to_vec()
             }
+            [b'/', ..] if !confine_only => match public_path(self.0, text) {
+                Some(path) => path,
+                None => return unchanged,
+            },
             _ => return unchanged,
         };
         let indent = value
@@ -100,10 +108,18 @@ impl CookieScope<'_> {
     fn is_own_domain(&self, domain: &[u8]) -> bool {
         domain.eq_ignore_ascii_case(b"localhost")
             || self
+                .0
+                .site
                 .own_names
                 .iter()
                 .any(|own| own.host.as_bytes().eq_ignore_ascii_case(domain))
     }
+}
+
+fn has_host_prefix(line: &[u8]) -> bool {
+    trim(line)
+        .get(..HOST_PREFIX.len())
+        .is_some_and(|start| start.eq_ignore_ascii_case(HOST_PREFIX))
 }
 
 /// RFC 6265bis §4.1.3.2.

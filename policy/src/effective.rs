@@ -7,6 +7,7 @@
 use std::fmt;
 
 use crate::address::{read_port, split_brackets, trim};
+use crate::mount::Mount;
 
 /// The scheme the client used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,6 +84,38 @@ impl fmt::Display for Scheme {
     }
 }
 
+/// The address under which browsers know an app, where it is fixed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PublicBase {
+    pub(crate) origin: Effective,
+    pub(crate) mount: Mount,
+}
+
+impl PublicBase {
+    /// Reads `https://host:port/path`.
+    pub(crate) fn read(url: &str) -> Option<Self> {
+        let (scheme, rest) = url.trim().split_once("://")?;
+        let scheme = match scheme.to_ascii_lowercase().as_str() {
+            "http" => Scheme::Http,
+            "https" => Scheme::Https,
+            _ => return None,
+        };
+        let (authority, path) = match rest.split_once('/') {
+            Some((authority, path)) => (authority, path),
+            None => (rest, ""),
+        };
+        let Authority { host, port } = Authority::read(authority.as_bytes())?;
+        Some(Self {
+            origin: Effective {
+                scheme,
+                host: Some(host),
+                port: port.unwrap_or_else(|| scheme.default_port()),
+            },
+            mount: Mount::read(path).ok()?,
+        })
+    }
+}
+
 /// A host with an optional port, as in `Host` or a URL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Authority {
@@ -141,6 +174,43 @@ const MAX_HOST: usize = 253;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn public_addresses() {
+        for (url, want) in [
+            (
+                "https://portal.example.com/apps/my-app/",
+                Some(("https://portal.example.com", "/apps/my-app")),
+            ),
+            (
+                "HTTP://Portal.example:8080",
+                Some(("http://portal.example:8080", "")),
+            ),
+            (
+                "https://portal.example:443/",
+                Some(("https://portal.example", "")),
+            ),
+            ("portal.example", None),
+            ("//portal.example", None),
+            ("ftp://portal.example", None),
+            ("https://", None),
+            ("https://user@portal.example/", None),
+            ("https://portal.example/?x", None),
+            ("https://portal.example/a#b", None),
+            ("https://portal.example?x", None),
+        ] {
+            let got = PublicBase::read(url);
+            let got = got
+                .as_ref()
+                .map(|got| (got.origin.origin().unwrap_or_default(), got.mount.as_str()));
+            assert_eq!(
+                got.as_ref()
+                    .map(|(origin, mount)| (origin.as_str(), *mount)),
+                want,
+                "{url}"
+            );
+        }
+    }
 
     #[test]
     fn authorities() {

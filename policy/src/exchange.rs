@@ -1,11 +1,14 @@
 //! What does a host tell the policy, and what does the policy answer?
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
+use crate::account::{Account, HstsOutcome};
 use crate::edit::Edit;
 use crate::effective::Effective;
 use crate::mount::Mount;
 use crate::peer::Peer;
+use crate::site::Site;
 
 /// A field line: name and value as received. Names are compared without case.
 pub type Header<'a> = (&'a [u8], &'a [u8]);
@@ -15,6 +18,11 @@ pub type Header<'a> = (&'a [u8], &'a [u8]);
 pub struct Request<'a> {
     /// The other end of the connection.
     pub peer: Peer,
+    /// The URI name (SPIFFE id) of the peer's client certificate, if the host itself has verified it.
+    pub identity: Option<&'a [u8]>,
+    /// Whether this policy has decided this request once already, so that its headers are ours: true after an internal
+    /// redirect of the proxy, and never by anything that a client can say.
+    pub is_reentry: bool,
     /// Whether the connection to our listener is TLS, as the host itself knows it; never from a header.
     pub tls: bool,
     /// The method.
@@ -43,6 +51,21 @@ pub struct Decision {
     pub action: Action,
     /// What the rest of the exchange must know; hand it to [`Policy::response`](crate::Policy::response).
     pub exchange: Exchange,
+    /// What was decided, for logs and metrics. With `report_only` it says what would have been done, while the action
+    /// is to forward the request unchanged.
+    pub account: Account,
+}
+
+/// What becomes of a response.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResponseDecision {
+    /// The changes to make, in order.
+    pub edits: Vec<Edit>,
+    /// What became of Strict-Transport-Security.
+    pub hsts: HstsOutcome,
+    /// Whether a `__Host-` cookie was left at `Path=/`, which is the only one that browsers accept for it, though the
+    /// app is published below a mount: it reaches every app of the host.
+    pub host_cookie_kept: bool,
 }
 
 /// What to do with a request.
@@ -66,12 +89,25 @@ pub struct Forward {
 /// An answer of our own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply {
-    /// The status.
-    pub status: u16,
     /// Where a redirect leads.
     pub location: Option<Vec<u8>>,
     /// Why, for the body, the log and the metrics.
     pub reason: Reason,
+}
+
+impl Reply {
+    /// The status. It depends on the version of HTTP alone where HTTP/1.0 does not have the right one.
+    pub fn status(&self, is_http_1_0: impl FnOnce() -> bool) -> u16 {
+        match self.reason {
+            Reason::BadHost | Reason::BadTarget(_) => 400,
+            Reason::BareMount | Reason::PlainHttp => 308,
+            Reason::HostNotAllowed if is_http_1_0() => 400,
+            Reason::HostNotAllowed => 421,
+            Reason::MethodNotAllowed => 405,
+            Reason::OutsideMount => 404,
+            Reason::TargetTooLong => 414,
+        }
+    }
 }
 
 /// Why a request was answered here.
@@ -89,6 +125,8 @@ pub enum Reason {
     MethodNotAllowed,
     /// No app is published here.
     OutsideMount,
+    /// Over http, where only https is served.
+    PlainHttp,
     /// The request target is over 8 KiB.
     TargetTooLong,
 }
@@ -113,6 +151,24 @@ pub enum BadTarget {
 }
 
 impl Reason {
+    /// Every reason.
+    pub const ALL: [Self; 14] = [
+        Self::BareMount,
+        Self::BadHost,
+        Self::BadTarget(BadTarget::Backslash),
+        Self::BadTarget(BadTarget::ControlEscape),
+        Self::BadTarget(BadTarget::DotSegment),
+        Self::BadTarget(BadTarget::Form),
+        Self::BadTarget(BadTarget::Escape),
+        Self::BadTarget(BadTarget::Fragment),
+        Self::BadTarget(BadTarget::Octet),
+        Self::HostNotAllowed,
+        Self::MethodNotAllowed,
+        Self::OutsideMount,
+        Self::PlainHttp,
+        Self::TargetTooLong,
+    ];
+
     /// A sentence for the body of the answer. It tells nothing that the client did not send.
     pub fn text(self) -> &'static str {
         match self {
@@ -132,6 +188,7 @@ impl Reason {
             Self::HostNotAllowed => "This server does not answer for this host.",
             Self::MethodNotAllowed => "CONNECT is not allowed here.",
             Self::OutsideMount => "No app is published at this path.",
+            Self::PlainHttp => "This app is served over https.",
             Self::TargetTooLong => "The request target is too long.",
         }
     }
@@ -153,6 +210,7 @@ impl Reason {
             Self::HostNotAllowed => "host_not_allowed",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::OutsideMount => "outside_mount",
+            Self::PlainHttp => "plain_http",
             Self::TargetTooLong => "target_too_long",
         }
     }
@@ -169,9 +227,13 @@ pub struct Exchange {
     pub peer_trusted: bool,
     /// Whether forwarded headers came from a peer that is not trusted, and were ignored.
     pub forwarded_ignored: bool,
-    pub(crate) mount: Mount,
+    pub(crate) site: Arc<Site>,
+    /// What the app is told to be its mount; empty if it has none or the request is outside of it.
+    pub(crate) told_mount: Mount,
     pub(crate) upstream_saw: UpstreamSaw,
     pub(crate) host_sent: Option<Vec<u8>>,
+    /// The rule for Content-Security-Policy that covers the path.
+    pub(crate) csp_rule: Option<usize>,
 }
 
 /// Whether URLs and cookies of the response know the mount.

@@ -7,13 +7,59 @@
 
 /// Why a header is governed; also the group under which its removal is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Group {
-    /// Forwarding, client address, scheme, host, path and method: removed from everyone.
-    Authority,
+pub enum Group {
+    /// What a CGI server would make a variable with a meaning of.
+    Cgi,
+    /// The client's address in the words of some CDN or proxy.
+    ClientAddress,
     /// `x-forwarded-client-cert`, which Envoy's connection manager owns where there is one.
     ClientCertificate,
+    /// The forwarding headers proper.
+    Forwarding,
+    /// The host.
+    Host,
     /// The user behind an authenticating proxy: a trusted peer may pass it by name.
     Identity,
+    /// Listed in `strip_headers`.
+    Listed,
+    /// Nominated by `Connection`.
+    Nominated,
+    /// Path and method.
+    Path,
+    /// The scheme.
+    Scheme,
+}
+
+impl Group {
+    /// Every group.
+    pub const ALL: [Self; 10] = [
+        Self::Cgi,
+        Self::ClientAddress,
+        Self::ClientCertificate,
+        Self::Forwarding,
+        Self::Host,
+        Self::Identity,
+        Self::Listed,
+        Self::Nominated,
+        Self::Path,
+        Self::Scheme,
+    ];
+
+    /// A short word for metric names.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Cgi => "cgi",
+            Self::ClientAddress => "client_address",
+            Self::ClientCertificate => "client_certificate",
+            Self::Forwarding => "forwarding",
+            Self::Host => "host",
+            Self::Identity => "identity",
+            Self::Listed => "listed",
+            Self::Nominated => "nominated",
+            Self::Path => "path",
+            Self::Scheme => "scheme",
+        }
+    }
 }
 
 /// The group of a header name; `None` if the policy does not govern it.
@@ -45,7 +91,7 @@ pub(crate) fn group_of(name: &[u8]) -> Option<Group> {
         {
             Some(Group::Identity)
         }
-        _ if start.starts_with(b"x-forwarded-") => Some(Group::Authority),
+        _ if start.starts_with(b"x-forwarded-") => Some(Group::Forwarding),
         _ if start.starts_with(b"x-auth-request-")
             || start.starts_with(b"x-ssl-client-")
             || start.starts_with(b"ssl-client-") =>
@@ -53,7 +99,7 @@ pub(crate) fn group_of(name: &[u8]) -> Option<Group> {
             Some(Group::Identity)
         }
         _ if !whole => None,
-        b"forwarded" | b"x-real-ip" => Some(Group::Authority),
+        b"forwarded" | b"x-real-ip" => Some(Group::Forwarding),
         b"x-client-ip"
         | b"client-ip"
         | b"x-cluster-client-ip"
@@ -72,10 +118,10 @@ pub(crate) fn group_of(name: &[u8]) -> Option<Group> {
         | b"x-proxyuser-ip"
         | b"x-original-forwarded-for"
         | b"x-original-for"
-        | b"x-envoy-external-address" => Some(Group::Authority),
+        | b"x-envoy-external-address" => Some(Group::ClientAddress),
         b"front-end-https" | b"x-url-scheme" | b"x-scheme" | b"x-proxied-https"
-        | b"x-original-proto" => Some(Group::Authority),
-        b"x-host" | b"x-original-host" | b"x-http-host-override" => Some(Group::Authority),
+        | b"x-original-proto" => Some(Group::Scheme),
+        b"x-host" | b"x-original-host" | b"x-http-host-override" => Some(Group::Host),
         b"x-original-url"
         | b"x-original-uri"
         | b"x-original-method"
@@ -86,9 +132,9 @@ pub(crate) fn group_of(name: &[u8]) -> Option<Group> {
         | b"script-name"
         | b"path-info"
         | b"x-ingress-path"
-        | b"x-original-prefix" => Some(Group::Authority),
+        | b"x-original-prefix" => Some(Group::Path),
         // A CGI server turns it into HTTP_PROXY, which client libraries obey (httpoxy).
-        b"proxy" => Some(Group::Authority),
+        b"proxy" => Some(Group::Cgi),
         _ => None,
     }
 }
@@ -111,17 +157,24 @@ mod tests {
 
     #[test]
     fn spelling_does_not_matter() {
-        for name in [
-            "x-forwarded-for",
-            "X-FORWARDED-FOR",
-            "X_Forwarded-For",
-            "x_forwarded_for",
-            "x-forwarded-anything-that-somebody-may-read-one-day",
-            "Forwarded",
-            "X_Real_IP",
-            "Proxy",
+        for (name, want) in [
+            ("x-forwarded-for", Group::Forwarding),
+            ("X-FORWARDED-FOR", Group::Forwarding),
+            ("X_Forwarded-For", Group::Forwarding),
+            ("x_forwarded_for", Group::Forwarding),
+            (
+                "x-forwarded-anything-that-somebody-may-read-one-day",
+                Group::Forwarding,
+            ),
+            ("Forwarded", Group::Forwarding),
+            ("X_Real_IP", Group::Forwarding),
+            ("True-Client-IP", Group::ClientAddress),
+            ("Front_End_Https", Group::Scheme),
+            ("X-Host", Group::Host),
+            ("Script-Name", Group::Path),
+            ("Proxy", Group::Cgi),
         ] {
-            assert_eq!(group_of(name.as_bytes()), Some(Group::Authority), "{name}");
+            assert_eq!(group_of(name.as_bytes()), Some(want), "{name}");
         }
         for name in [
             "X-Auth-Request-User",

@@ -7,61 +7,42 @@
 //! [RFC 6797]: https://www.rfc-editor.org/rfc/rfc6797
 
 use crate::address::trim;
-use crate::config::{ConfigError, HstsConfig, Switch, choose};
+use crate::config::{HstsConfig, HstsMode, HstsPreset, HstsSetting};
 use crate::effective::{Effective, Scheme};
+use crate::fault::ConfigError;
 use crate::forwarded::is_token_octet;
-
-/// Who owns the header.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Mode {
-    /// Ours replaces the upstream's.
-    Gateway,
-    /// The upstream's first valid line stays, else ours is sent.
-    IfAbsent,
-    /// None leaves us.
-    Off,
-    /// The upstream's first line stays.
-    Upstream,
-}
 
 /// The rule for Strict-Transport-Security.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Hsts {
-    mode: Mode,
+    mode: HstsMode,
     value: String,
 }
 
 impl Hsts {
-    pub(crate) fn read(written: Switch<HstsConfig>, errors: &mut Vec<ConfigError>) -> Self {
+    pub(crate) fn read(written: Option<HstsSetting>, errors: &mut Vec<ConfigError>) -> Self {
         let HstsConfig {
             include_sub_domains,
             max_age,
             mode,
             preload,
         } = match written {
-            Switch::Off => HstsConfig {
-                mode: Some("off".to_owned()),
+            None | Some(HstsSetting::Switch(false)) => HstsConfig {
+                mode: Some(HstsMode::Off),
                 ..HstsConfig::default()
             },
-            Switch::On => HstsConfig::default(),
-            Switch::With(values) => values,
+            Some(HstsSetting::Switch(true)) => HstsConfig::default(),
+            Some(HstsSetting::Preset(HstsPreset::Fluxlit)) => HstsConfig {
+                include_sub_domains: Some(true),
+                max_age: Some(TWO_YEARS),
+                ..HstsConfig::default()
+            },
+            Some(HstsSetting::Values(values)) => values,
         };
-        let mode = choose(
-            "hsts.mode",
-            mode.as_ref(),
-            Mode::IfAbsent,
-            &[
-                ("off", Mode::Off),
-                ("upstream", Mode::Upstream),
-                ("if_absent", Mode::IfAbsent),
-                ("gateway", Mode::Gateway),
-            ],
-            errors,
-        );
+        let include_sub_domains = include_sub_domains == Some(true);
+        let preload = preload == Some(true);
+        let mode = mode.unwrap_or(HstsMode::IfAbsent);
         let max_age = max_age.unwrap_or(ONE_YEAR);
-        if max_age > TEN_YEARS {
-            errors.push(ConfigError::HstsMaxAge);
-        }
         if preload && !(include_sub_domains && max_age >= ONE_YEAR) {
             errors.push(ConfigError::HstsPreload);
         }
@@ -87,16 +68,19 @@ impl Hsts {
         }
         let ours = self.value.as_bytes();
         match self.mode {
-            Mode::Gateway => Some(ours),
-            Mode::IfAbsent => Some(
+            HstsMode::Gateway => Some(ours),
+            HstsMode::IfAbsent => Some(
                 upstream
                     .iter()
                     .copied()
                     .find(|line| is_valid(line))
                     .unwrap_or(ours),
             ),
-            Mode::Off => None,
-            Mode::Upstream => upstream.first().copied(),
+            HstsMode::Off => None,
+            HstsMode::Upstream => upstream
+                .first()
+                .copied()
+                .filter(|line| !line.iter().any(u8::is_ascii_control)),
         }
     }
 }
@@ -112,6 +96,12 @@ fn is_address_or_localhost(host: &str) -> bool {
 
 /// Whether a value conforms to the grammar of RFC 6797 §6.1: `max-age` once, no directive twice.
 fn is_valid(value: &[u8]) -> bool {
+    if value
+        .iter()
+        .any(|octet| octet.is_ascii_control() && *octet != b'\t')
+    {
+        return false;
+    }
     let mut names: Vec<&[u8]> = Vec::new();
     let mut has_max_age = false;
     for directive in split_directives(value) {
@@ -178,8 +168,8 @@ fn is_argument(argument: &[u8]) -> bool {
 /// Seconds in 365 days: the least that preload lists accept.
 const ONE_YEAR: u64 = 31_536_000;
 
-/// Seconds in 3650 days: the most that is accepted.
-const TEN_YEARS: u64 = 315_360_000;
+/// Seconds in 730 days: what FluxLit sends.
+const TWO_YEARS: u64 = 63_072_000;
 
 #[cfg(test)]
 mod tests {

@@ -7,13 +7,15 @@
 //! Data flows one way:
 //!
 //! ```text
-//! Config (as written) ──▶ Policy ◀── request facts  ──▶ Decision: edits or a reply, and the Exchange
+//! JSON (as written) ──▶ Policy ◀── request facts  ──▶ Decision: edits or a reply, and the Exchange
 //!                           ▲────── response facts + Exchange ──▶ edits
 //! ```
 
 mod config;
 mod edit;
 mod exchange;
+mod fault;
+mod fields;
 mod policy;
 
 mod client;
@@ -21,6 +23,7 @@ mod effective;
 mod governed;
 mod mount;
 mod peer;
+mod site;
 mod target;
 
 mod cookie;
@@ -29,20 +32,24 @@ mod location;
 mod response;
 mod security_headers;
 
+mod account;
 mod address;
 mod forwarded;
 mod hosts;
 mod names;
 
-pub use config::{
-    AllowIps, Config, ConfigError, ConfigErrors, ConfigWarning, Defaults, HeaderValue, HstsConfig,
-    SecurityHeadersConfig, Switch,
-};
+#[cfg(test)]
+mod schema;
+
+pub use account::{Account, HstsOutcome, MountOutcome, TrustOutcome};
+pub use config::Defaults;
 pub use edit::{Edit, Name};
 pub use effective::{Effective, Scheme};
 pub use exchange::{
     Action, BadTarget, Client, ClientQuality, Decision, Exchange, Forward, Header, Reason, Reply,
-    Request, Response,
+    Request, Response, ResponseDecision,
 };
+pub use fault::{ConfigError, ConfigErrors, ConfigWarning};
+pub use governed::Group;
 pub use peer::Peer;
 pub use policy::Policy;

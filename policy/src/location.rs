@@ -5,17 +5,42 @@
 //! stay as they are.
 
 use crate::effective::{Authority, Effective, Scheme};
-use crate::exchange::UpstreamSaw;
-use crate::mount::Mount;
+use crate::exchange::{Exchange, UpstreamSaw};
 use crate::target::collapse_leading_slashes;
 
-/// What the rewriting of URLs needs to know of an exchange.
+/// The rewriting of URLs in one exchange.
 pub(crate) struct PublicUrl<'a> {
-    pub(crate) effective: &'a Effective,
-    pub(crate) mount: &'a Mount,
-    pub(crate) upstream_saw: UpstreamSaw,
-    /// Names by which the upstream calls itself, the host we sent it among them.
-    pub(crate) own_names: &'a [Authority],
+    exchange: &'a Exchange,
+    /// The host we sent upstream, by which it may call itself.
+    host_sent: Option<Authority>,
+}
+
+impl<'a> PublicUrl<'a> {
+    pub(crate) fn of(exchange: &'a Exchange) -> Self {
+        Self {
+            exchange,
+            host_sent: exchange.host_sent.as_deref().and_then(Authority::read),
+        }
+    }
+}
+
+/// A path of the upstream, as a browser must write it; `None` if it is that already.
+///
+/// A path under the public mount stays. One under the mount that the upstream was told gets the public one in its
+/// place, and if the upstream saw no mount, every other path gets it in front.
+pub(crate) fn public_path(exchange: &Exchange, path: &[u8]) -> Option<Vec<u8>> {
+    let told = &exchange.told_mount;
+    let public = exchange.site.public_mount(told);
+    let is_public = !public.is_none() && public.strip(path).is_some();
+    if exchange.upstream_saw == UpstreamSaw::NoMount || is_public {
+        return None;
+    }
+    match told.strip(path) {
+        Some([]) if public.is_none() => Some(b"/".to_vec()),
+        Some(rest) if !told.is_none() => Some(public.prepend(rest)),
+        _ if exchange.upstream_saw == UpstreamSaw::Stripped => Some(public.prepend(path)),
+        _ => None,
+    }
 }
 
 impl PublicUrl<'_> {
@@ -39,7 +64,7 @@ impl PublicUrl<'_> {
             [b'/', b'/', b'/', ..] => self.under_mount(collapse_leading_slashes(&value)),
             [b'/', b'/', reference @ ..] => {
                 let (authority, rest) = split_authority(reference);
-                self.rewrite_own(self.effective.scheme, authority, rest)
+                self.rewrite_own(self.exchange.effective.scheme, authority, rest)
                     .unwrap_or(value)
             }
             [b'/', ..] => self.under_mount(&value),
@@ -72,10 +97,16 @@ impl PublicUrl<'_> {
         let authority = Authority::read(authority)?;
         let is_own = self.is_public(&authority, scheme)
             || self
+                .exchange
+                .site
                 .own_names
                 .iter()
+                .chain(&self.host_sent)
                 .any(|own| same_authority(own, &authority, scheme));
-        let origin = self.effective.origin().filter(|_| is_own)?;
+        if !is_own {
+            return None;
+        }
+        let origin = self.exchange.site.origin(&self.exchange.effective)?;
         let path = match rest {
             [b'/', ..] => collapse_leading_slashes(rest).to_vec(),
             rest => [b"/", rest].concat(),
@@ -84,16 +115,9 @@ impl PublicUrl<'_> {
     }
 
     fn is_public(&self, authority: &Authority, scheme: Scheme) -> bool {
-        let named_port = authority.port.filter(|port| *port != scheme.default_port());
-        let port = self.effective.port;
-        self.effective.host.as_ref() == Some(&authority.host)
-            && match named_port {
-                Some(named) => named == port,
-                // Also `http://public/x` from an upstream that does not know about TLS.
-                None => {
-                    port == scheme.default_port() || port == self.effective.scheme.default_port()
-                }
-            }
+        let base = self.exchange.site.public.as_ref();
+        is_at(&self.exchange.effective, authority, scheme)
+            || base.is_some_and(|base| is_at(&base.origin, authority, scheme))
     }
 
     fn under_mount(&self, reference: &[u8]) -> Vec<u8> {
@@ -101,14 +125,26 @@ impl PublicUrl<'_> {
             .iter()
             .position(|octet| matches!(octet, b'?' | b'#'))
             .unwrap_or(reference.len());
-        let path = reference.get(..path_end).unwrap_or(reference);
-        match self.upstream_saw {
-            UpstreamSaw::Stripped if self.mount.strip(path).is_none() => {
-                self.mount.prepend(reference)
-            }
-            _ => reference.to_vec(),
+        let (path, rest) = reference
+            .split_at_checked(path_end)
+            .unwrap_or((reference, b""));
+        match public_path(self.exchange, path) {
+            Some(path) => [&path, rest].concat(),
+            None => reference.to_vec(),
         }
     }
+}
+
+/// Whether `authority`, in a URL of this `scheme`, is the public one.
+fn is_at(public: &Effective, authority: &Authority, scheme: Scheme) -> bool {
+    let named_port = authority.port.filter(|port| *port != scheme.default_port());
+    let port = public.port;
+    public.host.as_ref() == Some(&authority.host)
+        && match named_port {
+            Some(named) => named == port,
+            // Also `http://public/x` from an upstream that does not know about TLS.
+            None => port == scheme.default_port() || port == public.scheme.default_port(),
+        }
 }
 
 /// Compares whole authorities; an absent port is the default of the URL's scheme.

@@ -4,15 +4,14 @@
 //! never a boundary. In the mount's part of the path alone, an escaped unreserved character equals the character
 //! itself, as RFC 3986 §6.2.2.2 says. Stripping happens once: `/a/a/x` under `/a` is `/a/x`.
 
-use crate::config::ConfigError;
-
 /// A mount in canonical form: empty, or `/segment` one or more times.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Mount(String);
 
 impl Mount {
     /// Reads `root_path`: trimmed, a leading slash added, trailing slashes dropped; `/` and blank text mean no mount.
-    pub(crate) fn read(written: &str) -> Result<Self, ConfigError> {
+    /// `Err` gives back what is no mount.
+    pub(crate) fn read(written: &str) -> Result<Self, String> {
         let path = written.trim().trim_end_matches('/');
         if path.is_empty() {
             return Ok(Self::default());
@@ -27,10 +26,20 @@ impl Mount {
         if segments_fit && path.len() <= MAX_MOUNT {
             Ok(Self(path))
         } else {
-            Err(ConfigError::Mount {
-                value: written.to_owned(),
-            })
+            Err(written.to_owned())
         }
+    }
+
+    /// Reads X-Forwarded-Prefix, in exactly the canonical form: no standard says what else it could mean.
+    pub(crate) fn read_prefix(value: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(value).ok()?;
+        let read = Self::read(text).ok()?;
+        (read.0 == text && !read.is_none()).then_some(read)
+    }
+
+    /// This mount with `inner` below it.
+    pub(crate) fn join(&self, inner: &Self) -> Self {
+        Self([self.as_str(), inner.as_str()].concat())
     }
 
     /// The mount without trailing slash; empty if there is none.

@@ -1,11 +1,11 @@
 //! Which header names may a setting list?
 
-use crate::config::ConfigError;
+use crate::fault::ConfigError;
 use crate::forwarded::is_token_octet;
 
 /// Reads a list of header names into lower case. `refuse` gives a setting's own reason not to accept a name.
 pub(crate) fn read_names(
-    setting: &'static str,
+    setting: &str,
     written: Vec<String>,
     refuse: impl Fn(&str) -> Option<&'static str>,
     errors: &mut Vec<ConfigError>,
@@ -24,7 +24,7 @@ pub(crate) fn read_names(
         match reason {
             None => read.push(name),
             Some(reason) => errors.push(ConfigError::HeaderName {
-                setting,
+                setting: setting.to_owned(),
                 value,
                 reason,
             }),

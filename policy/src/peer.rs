@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::address;
-use crate::config::ConfigError;
+use crate::fault::ConfigError;
 
 /// The other end of the connection, before any header or PROXY protocol is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

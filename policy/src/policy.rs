@@ -5,192 +5,204 @@
 //! 1. who is the peer, and is it trusted (`peer`);
 //! 2. who is the client, which scheme, host and port did it use (`client`, `effective`);
 //! 3. is the target one that every reader understands alike (`target`);
-//! 4. is it under the mount (`mount`);
+//! 4. which app is it for, and is it under its mount (`site`, `mount`);
 //! 5. which headers go (`governed`), which are set, what is the upstream's target.
 //!
 //! The effective scheme and host are found before anything can be refused, because a refusal is a response too and
 //! carries HSTS like any other.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
+use serde_json::{Map, Value};
+
+use crate::account::{Account, MountOutcome, TrustOutcome};
 use crate::address::trim;
-use crate::client::{self, Resolved, Trust};
+use crate::client::{Resolved, Resolver, Trust};
 use crate::config::{
-    Config, ConfigError, ConfigErrors, ConfigWarning, CookiePath, Defaults, ForwardedSource,
-    OutsideMount, Shape, UpstreamHost, UpstreamPath, choose,
+    ClientCertificateHeader, Config, CookiePath, Defaults, ForwardedSource, MountConfig,
+    OriginalPathHeader, OutsideMount, UpstreamHost, UpstreamPath, XffMode,
 };
 use crate::edit::Edit;
-use crate::effective::Authority;
+use crate::effective::{Authority, Effective, Scheme};
 use crate::exchange::{
-    Action, Decision, Exchange, Forward, Header, Reason, Reply, Request, UpstreamSaw,
+    Action, Client, Decision, Exchange, Forward, Header, Reason, Reply, Request, UpstreamSaw,
 };
+use crate::fault::{ConfigError, ConfigErrors, ConfigWarning};
+use crate::fields::{Fields, read_object};
 use crate::governed::{Group, group_of, same_name};
-use crate::hosts::AllowedHosts;
+use crate::hosts::{HostPattern, HostTable};
 use crate::hsts::Hsts;
 use crate::mount::Mount;
 use crate::names::read_names;
-use crate::peer::TrustedPeers;
-use crate::security_headers::SecurityHeaders;
+use crate::peer::{Peer, TrustedPeers};
+use crate::security_headers::{CspRules, SecurityHeaders};
+use crate::site::{Ambiguity, Found, Site, Sites, read_authorities};
 use crate::target::{Target, collapse_leading_slashes};
 
 /// A validated policy. It cannot hold a wrong value, and deciding by it cannot fail.
 #[derive(Debug, Clone)]
 pub struct Policy {
-    trust: Trust,
-    source: ForwardedSource,
+    resolver: Resolver,
     peer_filter_state_key: Option<String>,
-    allowed_hosts: AllowedHosts,
-    mount: Mount,
-    shape: Shape,
+    allowed_hosts: HostTable<()>,
+    sites: Sites,
+    /// What holds outside every mount.
+    outside: Arc<Site>,
+    has_mounts: bool,
     outside_mount: OutsideMount,
-    redirect_bare_mount: bool,
-    upstream_path: UpstreamPath,
+    prefix_from_header: bool,
+    redirect_to_https: bool,
     upstream_host: UpstreamHost,
+    emit_forwarded: bool,
     strip_headers: Vec<String>,
     trusted_pass_headers: Vec<String>,
     defaults: Defaults,
-    pub(crate) own_names: Vec<Authority>,
-    pub(crate) cookie_path: CookiePath,
     pub(crate) hsts: Hsts,
     pub(crate) security_headers: SecurityHeaders,
+    pub(crate) csp_rules: CspRules,
+    pub(crate) report_only: bool,
     warnings: Vec<ConfigWarning>,
 }
 
 impl Policy {
-    /// Turns the settings as written into a policy. Absent settings take the host's `defaults`.
+    /// Reads a policy from a JSON object. Absent settings take the host's `defaults`.
     ///
     /// # Errors
     ///
     /// Every fault of the configuration at once.
-    pub fn new(config: Config, defaults: Defaults) -> Result<Self, ConfigErrors> {
-        let Config {
-            allowed_hosts,
-            cookie_path,
-            forwarded_allow_ips,
-            forwarded_source,
-            hsts,
-            outside_mount,
-            peer_filter_state_key,
-            redirect_bare_mount,
-            root_path,
-            root_path_shape,
-            security_headers,
-            strip_headers,
-            trust_any_peer,
-            trust_proxy,
-            trusted_hops,
-            trusted_pass_headers,
-            upstream_authorities,
-            upstream_host,
-            upstream_path,
-        } = config;
-        let mut errors = Vec::new();
-        let mut warnings = Vec::new();
+    pub fn from_json(text: &[u8], defaults: Defaults) -> Result<Self, ConfigErrors> {
+        let members = read_object(text).map_err(|fault| ConfigErrors(vec![fault]))?;
+        Self::from_settings(members, defaults)
+    }
 
-        let list = forwarded_allow_ips.map(|list| list.items());
-        let trust = read_trust(
-            trust_proxy,
-            list,
-            trusted_hops,
-            trust_any_peer,
-            &mut errors,
-            &mut warnings,
-        );
-        if peer_filter_state_key.as_deref() == Some("") {
-            errors.push(ConfigError::PeerKey);
-        }
-        let mount = root_path.map_or_else(|| Ok(Mount::default()), |written| Mount::read(&written));
-        let mount = mount.unwrap_or_else(|error| {
-            errors.push(error);
-            Mount::default()
-        });
-        let policy = Self {
-            trust,
-            source: choose(
-                "forwarded_source",
-                forwarded_source.as_ref(),
-                ForwardedSource::XForwarded,
-                &[
-                    ("x-forwarded", ForwardedSource::XForwarded),
-                    ("forwarded", ForwardedSource::Forwarded),
-                ],
-                &mut errors,
-            ),
-            peer_filter_state_key,
-            allowed_hosts: AllowedHosts::read(allowed_hosts, &mut errors),
-            mount,
-            shape: choose(
-                "root_path_shape",
-                root_path_shape.as_ref(),
-                defaults.root_path_shape,
-                &[
-                    ("auto", Shape::Auto),
-                    ("full", Shape::Full),
-                    ("stripped", Shape::Stripped),
-                ],
-                &mut errors,
-            ),
-            outside_mount: choose(
-                "outside_mount",
-                outside_mount.as_ref(),
-                defaults.outside_mount,
-                &[
-                    ("pass", OutsideMount::Pass),
-                    ("reject", OutsideMount::Reject),
-                ],
-                &mut errors,
-            ),
-            redirect_bare_mount: redirect_bare_mount.unwrap_or(true),
-            upstream_path: choose(
-                "upstream_path",
-                upstream_path.as_ref(),
-                defaults.upstream_path,
-                &[
-                    ("stripped", UpstreamPath::Stripped),
-                    ("full", UpstreamPath::Full),
-                ],
-                &mut errors,
-            ),
-            upstream_host: choose(
-                "upstream_host",
-                upstream_host.as_ref(),
-                defaults.upstream_host,
-                &[
-                    ("effective", UpstreamHost::Effective),
-                    ("as_received", UpstreamHost::AsReceived),
-                ],
-                &mut errors,
-            ),
-            strip_headers: read_names("strip_headers", strip_headers, |_| None, &mut errors),
-            trusted_pass_headers: read_names(
-                "trusted_pass_headers",
-                trusted_pass_headers,
-                |name| match group_of(name.as_bytes()) {
-                    Some(Group::Identity | Group::ClientCertificate) => None,
-                    _ => Some("is not an identity header, so there is nothing to pass"),
-                },
-                &mut errors,
-            ),
-            defaults,
-            own_names: read_authorities(upstream_authorities, &mut errors),
-            cookie_path: choose(
-                "cookie_path",
-                cookie_path.as_ref(),
-                CookiePath::Mount,
-                &[
-                    ("mount", CookiePath::Mount),
-                    ("confine", CookiePath::Confine),
-                ],
-                &mut errors,
-            ),
-            hsts: Hsts::read(hsts, &mut errors),
-            security_headers: SecurityHeaders::read(security_headers, &mut errors),
-            warnings,
-        };
+    /// Reads a policy from settings by their names. Absent ones take the host's `defaults`.
+    ///
+    /// # Errors
+    ///
+    /// Every fault of the configuration at once.
+    pub fn from_settings(
+        settings: Map<String, Value>,
+        defaults: Defaults,
+    ) -> Result<Self, ConfigErrors> {
+        let mut errors = Vec::new();
+        let mut fields = Fields::of(String::new(), settings, &mut errors);
+        let config = Config::read(&mut fields);
+        fields.finish();
+        let policy = Self::build(config, defaults, &mut errors);
         if errors.is_empty() {
             Ok(policy)
         } else {
             Err(ConfigErrors(errors))
+        }
+    }
+
+    /// Puts the policy together. With faults it is not one that anybody may use, but all of them are found.
+    fn build(config: Config, defaults: Defaults, errors: &mut Vec<ConfigError>) -> Self {
+        let mut warnings = Vec::new();
+        let trust = read_trust(&config, errors, &mut warnings);
+        if config.peer_filter_state_key.as_deref() == Some("") {
+            errors.push(ConfigError::PeerKey);
+        }
+        let client_ip_header = config.client_ip_header.map(|name| {
+            let refuse = |name: &str| {
+                matches!(name, "forwarded" | "x-forwarded-for")
+                    .then_some("is read as the list of hops already")
+            };
+            read_names("client_ip_header", vec![name], refuse, errors)
+                .pop()
+                .unwrap_or_default()
+        });
+        let mut allowed_hosts = HostTable::default();
+        for pattern in HostPattern::read_list(
+            "allowed_hosts",
+            config.allowed_hosts.unwrap_or_default(),
+            errors,
+        ) {
+            allowed_hosts.insert(pattern, ());
+        }
+
+        let top = Site {
+            mount: Mount::default(),
+            shape: config.root_path_shape.unwrap_or(defaults.root_path_shape),
+            upstream_path: config.upstream_path.unwrap_or(defaults.upstream_path),
+            redirect_bare_mount: config.redirect_bare_mount.unwrap_or(true),
+            cookie_path: config.cookie_path.unwrap_or(CookiePath::Mount),
+            own_names: read_authorities(
+                "upstream_authorities",
+                config.upstream_authorities.unwrap_or_default(),
+                errors,
+            ),
+            public: None,
+        };
+        let mut sites = Sites::default();
+        let outside;
+        let has_mounts = config.mounts.is_some() || is_mount(config.root_path.as_deref());
+        if let Some(mounts) = config.mounts {
+            for (setting, is_set) in [
+                ("root_path", config.root_path.is_some()),
+                ("public_base_url", config.public_base_url.is_some()),
+            ] {
+                if is_set {
+                    errors.push(ConfigError::MountsAndOne { setting });
+                }
+            }
+            read_mounts(mounts, &top, &mut sites, errors);
+            outside = Arc::new(top);
+        } else {
+            let only = MountConfig {
+                root_path: config.root_path,
+                public_base_url: config.public_base_url,
+                ..MountConfig::default()
+            };
+            let only = Arc::new(Site::read("", only, &top, errors));
+            // Alone, it can be confused with nothing.
+            let _ = sites.add(&only, &[HostPattern::Any]);
+            outside = only;
+        }
+        if config.report_only == Some(true) {
+            warnings.push(ConfigWarning::ReportOnly);
+        }
+        Self {
+            resolver: Resolver {
+                trust,
+                source: config
+                    .forwarded_source
+                    .unwrap_or(ForwardedSource::XForwarded),
+                client_ip_header,
+                xff_mode: config.xff_mode.unwrap_or(XffMode::Client),
+            },
+            peer_filter_state_key: config.peer_filter_state_key,
+            allowed_hosts,
+            sites,
+            outside,
+            has_mounts,
+            outside_mount: config.outside_mount.unwrap_or(defaults.outside_mount),
+            prefix_from_header: config.prefix_from_header == Some(true),
+            redirect_to_https: config.redirect_to_https == Some(true),
+            upstream_host: config.upstream_host.unwrap_or(defaults.upstream_host),
+            emit_forwarded: config.emit_forwarded == Some(true),
+            strip_headers: read_names(
+                "strip_headers",
+                config.strip_headers.unwrap_or_default(),
+                |_| None,
+                errors,
+            ),
+            trusted_pass_headers: read_names(
+                "trusted_pass_headers",
+                config.trusted_pass_headers.unwrap_or_default(),
+                |name| match group_of(name.as_bytes()) {
+                    Some(Group::Identity | Group::ClientCertificate) => None,
+                    _ => Some("is not an identity header, so there is nothing to pass"),
+                },
+                errors,
+            ),
+            defaults,
+            hsts: Hsts::read(config.hsts, errors),
+            security_headers: SecurityHeaders::read(config.security_headers, errors),
+            csp_rules: CspRules::read(config.content_security_policy.unwrap_or_default(), errors),
+            report_only: config.report_only == Some(true),
+            warnings,
         }
     }
 
@@ -199,9 +211,9 @@ impl Policy {
         &self.warnings
     }
 
-    /// The mount without trailing slash; empty if there is none.
+    /// The mount without trailing slash; empty if there is none, or several.
     pub fn mount(&self) -> &str {
-        self.mount.as_str()
+        self.outside.mount.as_str()
     }
 
     /// Envoy only: the filter-state key under which the listener records the direct peer.
@@ -209,9 +221,19 @@ impl Policy {
         self.peer_filter_state_key.as_deref()
     }
 
+    /// Whether peers can be trusted by the URI name of their certificate, so that the host must look at it.
+    pub fn asks_identity(&self) -> bool {
+        !self.resolver.trust.identities.is_empty()
+    }
+
+    /// Whether decisions are only counted and logged, see [`Decision::account`].
+    pub fn is_report_only(&self) -> bool {
+        self.report_only
+    }
+
     /// Decides what becomes of a request. Every request has a decision; none can make this fail.
     pub fn request(&self, request: &Request<'_>) -> Decision {
-        let peer_trusted = self.trust.covers(request.peer);
+        let peer_trusted = self.resolver.trust.covers(request.peer, request.identity);
         let target = Target::read(request.method, request.target);
         let named = target
             .ok()
@@ -220,173 +242,322 @@ impl Policy {
             .filter(|host| !host.is_empty());
         let host = named.map(Authority::read);
         let host_is_bad = host == Some(None);
-        let host = host.flatten();
-        let Resolved { client, effective } = if peer_trusted {
-            client::from_headers(
-                self.source,
-                &self.trust,
-                request.peer,
-                request.tls,
-                host,
-                request.headers,
-            )
-        } else {
-            client::from_peer(request.peer, request.tls, host)
-        };
+        let Resolved {
+            client,
+            effective,
+            attested,
+        } = self.resolver.resolve(request, peer_trusted, host.flatten());
+        let mut account = Account::new(match (peer_trusted, request.peer) {
+            (true, _) => TrustOutcome::Trusted(client.quality),
+            (false, Peer::Unknown) => TrustOutcome::Unknown,
+            (false, _) => TrustOutcome::Untrusted,
+        });
         let mut exchange = Exchange {
             client,
             peer_trusted,
             forwarded_ignored: !peer_trusted
+                && !request.is_reentry
                 && request
                     .headers
                     .iter()
                     .any(|(name, _)| CLAIMS.iter().any(|claim| name.eq_ignore_ascii_case(claim))),
-            mount: Mount::default(),
+            site: Arc::clone(&self.outside),
+            told_mount: Mount::default(),
             upstream_saw: UpstreamSaw::NoMount,
             host_sent: None,
             effective,
+            csp_rule: None,
         };
-        let routed = target.and_then(|target| {
+        let routed = target.map_err(Refusal::of).and_then(|target| {
             if host_is_bad {
-                return Err(Reason::BadHost);
+                return Err(Refusal::of(Reason::BadHost));
             }
-            if !self.allowed_hosts.allow(exchange.effective.host.as_deref()) {
-                return Err(Reason::HostNotAllowed);
+            let host = exchange.effective.host.as_deref();
+            if self.allowed_hosts.find(host).is_none() {
+                return Err(Refusal::of(Reason::HostNotAllowed));
             }
-            self.route(request, &target)
+            let route = self.route(request, peer_trusted, host, &target)?;
+            account.mount = route.outcome(self.has_mounts);
+            exchange.site = Arc::clone(route.site);
+            exchange.told_mount.clone_from(&route.told);
+            exchange.csp_rule = self.csp_rules.find(&route.stripped);
+            self.redirect(request, &exchange, &route, &target)?;
+            Ok((route, target))
         });
         let action = match routed {
-            Ok(Routed::Forward(way)) => {
-                if way.under_mount {
-                    exchange.mount = self.mount.clone();
-                    exchange.upstream_saw = match self.upstream_path {
-                        UpstreamPath::Full => UpstreamSaw::Full,
-                        UpstreamPath::Stripped => UpstreamSaw::Stripped,
-                    };
-                }
-                let edits = self.edits(request, &mut exchange, &way, named);
+            Ok((route, target)) => {
+                exchange.upstream_saw = route.upstream_saw(&exchange.site);
+                let edits = self.edits(
+                    request,
+                    &mut exchange,
+                    &mut account,
+                    &Way {
+                        route: &route,
+                        query: target.query,
+                        received: [target.path, target.query].concat(),
+                        named_host: named,
+                        attested: &attested,
+                    },
+                );
                 Action::Forward(Forward {
                     edits,
-                    stripped_target: way.stripped,
+                    stripped_target: [&route.stripped, target.query].concat(),
                 })
             }
-            Ok(Routed::Redirect(location)) => Action::Reply(Reply {
-                status: 308,
-                location: Some(location),
-                reason: Reason::BareMount,
-            }),
-            Err(reason) => Action::Reply(Reply {
-                status: status_of(reason),
-                location: None,
-                reason,
-            }),
+            Err(Refusal { reason, location }) => {
+                account.answered = Some(reason);
+                match reason {
+                    Reason::BareMount => account.mount = MountOutcome::Redirect,
+                    Reason::OutsideMount => account.mount = MountOutcome::Miss,
+                    _ => {}
+                }
+                Action::Reply(Reply { location, reason })
+            }
         };
-        Decision { action, exchange }
+        let action = if self.report_only {
+            Action::Forward(Forward {
+                edits: Vec::new(),
+                stripped_target: request.target.to_vec(),
+            })
+        } else {
+            action
+        };
+        Decision {
+            action,
+            exchange,
+            account,
+        }
     }
 
     /// The edits that remove what the policy governs from a request's trailers, where nothing of it may ever stand.
     pub fn request_trailers(&self, trailers: &[Header<'_>]) -> Vec<Edit> {
         let mut edits = Vec::new();
+        if self.report_only {
+            return edits;
+        }
         for (name, _) in trailers {
-            if self.is_removed(name, false) {
+            if self.removal(name, false).is_some() {
                 remove_once(&mut edits, name);
             }
         }
         edits
     }
 
-    fn route(&self, request: &Request<'_>, target: &Target<'_>) -> Result<Routed, Reason> {
-        let Target { path, query, .. } = *target;
-        let forward = |stripped: &[u8], full: Vec<u8>, under_mount| {
-            let stripped = collapse_leading_slashes(stripped);
-            Ok(Routed::Forward(Way {
-                stripped: [stripped, query].concat(),
-                full: [&full, query].concat(),
-                under_mount,
-            }))
+    /// Finds the app, and the path as it sees it.
+    fn route<'s, 'p>(
+        &'s self,
+        request: &Request<'_>,
+        peer_trusted: bool,
+        host: Option<&str>,
+        target: &Target<'p>,
+    ) -> Result<Route<'s, 'p>, Refusal> {
+        let path = target.path;
+        let route = |site: &'s Arc<Site>, prefix: &Mount, rest: &'p [u8], is_under: bool| Route {
+            told: prefix.join(&site.mount),
+            site,
+            rest,
+            stripped: match rest {
+                [] => Cow::Borrowed(b"/".as_slice()),
+                rest => Cow::Borrowed(collapse_leading_slashes(rest)),
+            },
+            is_under,
         };
-        if self.mount.is_none() {
-            let path = collapse_leading_slashes(path);
-            return forward(path, path.to_vec(), false);
+        if request.is_reentry
+            && let Some((site, prefix)) = self.told_before(request.headers, host)
+        {
+            // The upstream names its own paths: with the mount if it is sent it, else without.
+            let rest = match site.upstream_path {
+                UpstreamPath::Full => prefix.join(&site.mount).strip(path).unwrap_or(path),
+                UpstreamPath::Stripped => path,
+            };
+            return Ok(route(site, &prefix, rest, true));
         }
-        let rest = match self.shape {
-            Shape::Full | Shape::Auto => self.mount.strip(path),
-            Shape::Stripped => None,
+        let prefix = if peer_trusted && self.prefix_from_header {
+            read_prefix(request.headers)
+        } else {
+            Mount::default()
         };
-        match (rest, self.shape) {
-            (Some([]), _) if self.redirect_bare_mount && is_plain_read(request) => Ok(
-                Routed::Redirect([self.mount.as_str().as_bytes(), b"/", query].concat()),
-            ),
-            (Some([]), _) => forward(b"/", self.mount.prepend(b""), true),
-            (Some(rest), _) => forward(rest, self.mount.prepend(rest), true),
-            (None, Shape::Stripped | Shape::Auto) => {
+        match self.sites.find(host, path) {
+            Found::Under(site, rest) => Ok(route(site, &prefix, rest, true)),
+            Found::Bare(site) => {
                 let path = collapse_leading_slashes(path);
-                forward(path, self.mount.prepend(path), true)
+                Ok(route(site, &prefix, path, true))
             }
-            (None, Shape::Full) => match self.outside_mount {
-                OutsideMount::Pass => {
-                    let path = collapse_leading_slashes(path);
-                    forward(path, path.to_vec(), false)
-                }
-                OutsideMount::Reject => Err(Reason::OutsideMount),
+            Found::Outside => match self.outside_mount {
+                OutsideMount::Pass => Ok(Route {
+                    site: &self.outside,
+                    told: Mount::default(),
+                    rest: path,
+                    stripped: Cow::Borrowed(collapse_leading_slashes(path)),
+                    is_under: false,
+                }),
+                OutsideMount::Reject => Err(Refusal::of(Reason::OutsideMount)),
             },
         }
+    }
+
+    /// On re-entry: the app that was found the first time, by the X-Forwarded-Prefix that was set then, and the prefix
+    /// that a header had put in front of its mount.
+    fn told_before(
+        &self,
+        headers: &[Header<'_>],
+        host: Option<&str>,
+    ) -> Option<(&Arc<Site>, Mount)> {
+        let told = read_prefix(headers);
+        let told = told.as_str();
+        told.match_indices('/').find_map(|(start, _)| {
+            let (prefix, mount) = told.split_at_checked(start)?;
+            match self.sites.find(host, mount.as_bytes()) {
+                Found::Under(site, []) => Some((site, Mount::read(prefix).ok()?)),
+                Found::Bare(site) if site.mount.as_str() == mount => {
+                    Some((site, Mount::read(prefix).ok()?))
+                }
+                _ => None,
+            }
+        })
+    }
+
+    /// Whether the client must come again elsewhere.
+    fn redirect(
+        &self,
+        request: &Request<'_>,
+        exchange: &Exchange,
+        route: &Route<'_, '_>,
+        target: &Target<'_>,
+    ) -> Result<(), Refusal> {
+        if request.is_reentry || !is_plain_read(request) {
+            return Ok(());
+        }
+        let public = exchange.site.public_mount(&exchange.told_mount).as_str();
+        if self.redirect_to_https
+            && exchange.effective.scheme == Scheme::Http
+            && !HEALTH_PATHS.contains(&route.stripped.as_ref())
+        {
+            // Where there is no host, no URL can be written.
+            let origin = https_origin(exchange).ok_or(Refusal::of(Reason::BadHost))?;
+            let path = match route.is_under {
+                true => [public.as_bytes(), route.rest].concat(),
+                false => route.stripped.to_vec(),
+            };
+            let slash: &[u8] = if path.is_empty() { b"/" } else { b"" };
+            return Err(Refusal {
+                reason: Reason::PlainHttp,
+                location: Some([origin.as_bytes(), &path, slash, target.query].concat()),
+            });
+        }
+        if route.rest.is_empty() && exchange.site.redirect_bare_mount {
+            return Err(Refusal {
+                reason: Reason::BareMount,
+                location: Some([public.as_bytes(), b"/", target.query].concat()),
+            });
+        }
+        Ok(())
     }
 
     fn edits(
         &self,
         request: &Request<'_>,
         exchange: &mut Exchange,
-        way: &Way,
-        named_host: Option<&[u8]>,
+        account: &mut Account,
+        way: &Way<'_>,
     ) -> Vec<Edit> {
         let effective = &exchange.effective;
         let authority = effective.authority();
         let address = exchange.client.address.map(|address| address.to_string());
+        let sent = match exchange.site.upstream_path {
+            UpstreamPath::Full if way.route.is_under => {
+                Cow::Owned(exchange.told_mount.prepend(way.route.rest_as_path()))
+            }
+            UpstreamPath::Full => Cow::Borrowed(way.route.rest_as_path()),
+            UpstreamPath::Stripped => Cow::Borrowed(way.route.stripped.as_ref()),
+        };
+        let target = [sent.as_ref(), way.query].concat();
+        let is_rewritten = target != request.target;
         let set = [
-            ("x-forwarded-for", address.clone()),
+            (
+                "x-forwarded-for",
+                match self.resolver.xff_mode {
+                    XffMode::Client => address.clone(),
+                    XffMode::Chain => chain(way.attested, request.peer),
+                },
+            ),
             ("x-real-ip", address),
             ("x-forwarded-proto", Some(effective.scheme.to_string())),
             ("x-forwarded-host", authority.clone()),
             ("x-forwarded-port", Some(effective.port.to_string())),
             (
                 "x-forwarded-prefix",
-                way.under_mount.then(|| self.mount.as_str().to_owned()),
+                Some(exchange.told_mount.as_str().to_owned()).filter(|told| !told.is_empty()),
+            ),
+            (
+                "forwarded",
+                self.emit_forwarded
+                    .then(|| forwarded_element(&exchange.client, effective)),
+            ),
+            (
+                "x-envoy-original-path",
+                match self.defaults.original_path_header {
+                    OriginalPathHeader::Set if request.is_reentry => {
+                        original_path(request.headers).or_else(|| to_text(&way.received))
+                    }
+                    OriginalPathHeader::Set if target != way.received => to_text(&way.received),
+                    OriginalPathHeader::Set | OriginalPathHeader::Remove => None,
+                },
             ),
         ];
 
-        let is_set = |name: &[u8]| {
-            set.iter()
-                .any(|(ours, value)| value.is_some() && name.eq_ignore_ascii_case(ours.as_bytes()))
-        };
         let mut edits = Vec::new();
-        for name in nominated(request.headers).filter(|name| !is_set(name)) {
-            remove_once(&mut edits, name);
-        }
-        for (name, _) in request.headers {
-            if !is_set(name) && self.is_removed(name, exchange.peer_trusted) {
+        for name in nominated(request.headers) {
+            let is_ours = set
+                .iter()
+                .any(|(ours, value)| value.is_some() && name.eq_ignore_ascii_case(ours.as_bytes()));
+            if !is_ours {
+                account.remove(Group::Nominated);
                 remove_once(&mut edits, name);
             }
         }
-        for (name, value) in set {
+        let mut standing = [Standing::Absent; 8];
+        for (name, value) in request.headers {
+            let Some(group) = self.removal(name, exchange.peer_trusted) else {
+                continue;
+            };
+            let ours = set
+                .iter()
+                .zip(&mut standing)
+                .find(|((ours, _), _)| name.eq_ignore_ascii_case(ours.as_bytes()));
+            match ours {
+                Some(((_, Some(ours)), standing)) => {
+                    let is_right = *standing == Standing::Absent && ours.as_bytes() == *value;
+                    *standing = if is_right {
+                        Standing::Right
+                    } else {
+                        Standing::Wrong
+                    };
+                    if !is_right {
+                        account.remove(group);
+                    }
+                }
+                _ => {
+                    account.remove(group);
+                    remove_once(&mut edits, name);
+                }
+            }
+        }
+        for ((name, value), standing) in set.into_iter().zip(standing) {
             if let Some(value) = value
-                && !is_sole_line(request.headers, name, value.as_bytes())
+                && standing != Standing::Right
             {
                 edits.push(Edit::set(name, value));
             }
         }
 
-        let target = match self.upstream_path {
-            UpstreamPath::Full => &way.full,
-            UpstreamPath::Stripped => &way.stripped,
-        };
-        if *target != request.target {
-            edits.push(Edit::Target(target.clone()));
+        if is_rewritten {
+            edits.push(Edit::Target(target));
         }
         let host = match (self.upstream_host, authority) {
             (UpstreamHost::Effective, Some(authority)) => Some(authority.into_bytes()),
             (UpstreamHost::Effective, None) => None,
-            (UpstreamHost::AsReceived, _) => named_host.map(<[u8]>::to_vec),
+            (UpstreamHost::AsReceived, _) => way.named_host.map(<[u8]>::to_vec),
         };
         if let Some(host) = host {
             if request.host != Some(&host) {
@@ -397,100 +568,296 @@ impl Policy {
         edits
     }
 
-    fn is_removed(&self, name: &[u8], peer_trusted: bool) -> bool {
-        let listed = |names: &[String]| {
-            names
+    /// Why a header may not pass, if it may not.
+    fn removal(&self, name: &[u8], peer_trusted: bool) -> Option<Group> {
+        if self
+            .strip_headers
+            .iter()
+            .any(|listed| same_name(listed.as_bytes(), name))
+        {
+            return Some(group_of(name).unwrap_or(Group::Listed));
+        }
+        if let Some(client_ip_header) = &self.resolver.client_ip_header
+            && same_name(client_ip_header.as_bytes(), name)
+        {
+            let is_read = peer_trusted && client_ip_header.as_bytes().eq_ignore_ascii_case(name);
+            let is_ours = matches!(group_of(name), Some(Group::Forwarding));
+            return (!is_read || is_ours).then_some(Group::ClientAddress);
+        }
+        let group = group_of(name)?;
+        let may_pass = match group {
+            Group::Identity => true,
+            Group::ClientCertificate => match self.defaults.client_certificate_header {
+                ClientCertificateHeader::Keep => return None,
+                ClientCertificateHeader::Remove => true,
+            },
+            _ => false,
+        };
+        let passes = may_pass
+            && peer_trusted
+            && self
+                .trusted_pass_headers
                 .iter()
-                .any(|listed| same_name(listed.as_bytes(), name))
-        };
-        let passed = || {
-            peer_trusted
-                && self
-                    .trusted_pass_headers
-                    .iter()
-                    .any(|listed| listed.as_bytes().eq_ignore_ascii_case(name))
-        };
-        let governed = match group_of(name) {
-            Some(Group::Authority) => true,
-            Some(Group::Identity) => !passed(),
-            Some(Group::ClientCertificate) => {
-                use crate::config::ClientCertificateHeader::{Keep, Remove};
-                match self.defaults.client_certificate_header {
-                    Keep => false,
-                    Remove => !passed(),
-                }
-            }
-            None => false,
-        };
-        governed || (!self.strip_headers.is_empty() && listed(&self.strip_headers))
+                .any(|listed| listed.as_bytes().eq_ignore_ascii_case(name));
+        (!passes).then_some(group)
     }
 }
 
 /// Where a request goes.
-enum Routed {
-    Forward(Way),
-    Redirect(Vec<u8>),
+struct Route<'s, 'p> {
+    site: &'s Arc<Site>,
+    /// The mount that the app is told; the prefix of a trusted peer included.
+    told: Mount,
+    /// What follows the mount in the path; empty for the mount itself.
+    rest: &'p [u8],
+    /// The path as an app sees it that knows no mount.
+    stripped: Cow<'p, [u8]>,
+    is_under: bool,
 }
 
-struct Way {
-    stripped: Vec<u8>,
-    full: Vec<u8>,
-    under_mount: bool,
+impl Route<'_, '_> {
+    fn outcome(&self, has_mounts: bool) -> MountOutcome {
+        match (has_mounts, self.is_under) {
+            (false, _) => MountOutcome::None,
+            (true, true) => MountOutcome::Hit,
+            (true, false) => MountOutcome::Miss,
+        }
+    }
+
+    fn upstream_saw(&self, site: &Site) -> UpstreamSaw {
+        if !self.is_under || (self.told.is_none() && site.public.is_none()) {
+            return UpstreamSaw::NoMount;
+        }
+        match site.upstream_path {
+            UpstreamPath::Full => UpstreamSaw::Full,
+            UpstreamPath::Stripped => UpstreamSaw::Stripped,
+        }
+    }
+
+    /// What follows the mount in the path of an app that knows it.
+    fn rest_as_path(&self) -> &[u8] {
+        // Without a mount in front, a double slash would begin an authority.
+        if self.told.is_none() {
+            collapse_leading_slashes(self.rest)
+        } else {
+            self.rest
+        }
+    }
+}
+
+/// What the edits need to know of a request's way.
+struct Way<'a> {
+    route: &'a Route<'a, 'a>,
+    query: &'a [u8],
+    /// Path and query as received.
+    received: Vec<u8>,
+    named_host: Option<&'a [u8]>,
+    attested: &'a [std::net::IpAddr],
+}
+
+/// Why a request goes nowhere.
+struct Refusal {
+    reason: Reason,
+    location: Option<Vec<u8>>,
+}
+
+impl Refusal {
+    fn of(reason: Reason) -> Self {
+        Self {
+            reason,
+            location: None,
+        }
+    }
+}
+
+/// How a field that we set stands in the request.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    Absent,
+    /// One line, with the right value.
+    Right,
+    Wrong,
+}
+
+fn read_mounts(
+    mounts: Vec<MountConfig>,
+    top: &Site,
+    sites: &mut Sites,
+    errors: &mut Vec<ConfigError>,
+) {
+    let mut read: Vec<Arc<Site>> = Vec::with_capacity(mounts.len());
+    for (index, mut written) in mounts.into_iter().enumerate() {
+        let at = format!("mounts[{index}].");
+        let hosts = HostPattern::read_list(
+            &format!("{at}hosts"),
+            written.hosts.take().unwrap_or_default(),
+            errors,
+        );
+        if written.root_path.is_none() {
+            errors.push(ConfigError::Missing {
+                setting: format!("{at}root_path"),
+            });
+        }
+        let site = Arc::new(Site::read(&at, written, top, errors));
+        if let Err(ambiguity) = sites.add(&site, &hosts) {
+            let (is_twin, problem): (fn(&Site, &Site) -> bool, _) = match ambiguity {
+                Ambiguity::SameMount => (
+                    |one, other| one.mount == other.mount,
+                    format!("both publish \"{}/\" on the same host", site.mount.as_str()),
+                ),
+                Ambiguity::SameHost => (
+                    |one, _| one.shape != crate::config::Shape::Full,
+                    "both take paths without their mount on the same host, so that nothing tells them apart; set \
+                     root_path_shape to full, or give them different hosts"
+                        .to_owned(),
+                ),
+            };
+            let twin = read.iter().position(|other| is_twin(other, &site));
+            errors.push(ConfigError::DoubleMount {
+                one: format!("mounts[{}]", twin.unwrap_or_default()),
+                other: format!("mounts[{index}]"),
+                problem,
+            });
+        }
+        read.push(site);
+    }
+}
+
+fn is_mount(root_path: Option<&str>) -> bool {
+    root_path.is_some_and(|path| !path.trim().trim_matches('/').is_empty())
 }
 
 fn read_trust(
-    trust_proxy: bool,
-    list: Option<Vec<String>>,
-    hops: Option<i64>,
-    trust_any_peer: bool,
+    config: &Config,
     errors: &mut Vec<ConfigError>,
     warnings: &mut Vec<ConfigWarning>,
 ) -> Trust {
-    let is_listed = list.is_some();
-    let (peers, broad) = TrustedPeers::read(&list.clone().unwrap_or_default(), errors);
+    let list = config.forwarded_allow_ips.as_ref().map(|list| list.items());
+    let (peers, broad) = TrustedPeers::read(list.as_deref().unwrap_or_default(), errors);
     if let Some(item) = broad.first() {
-        if trust_any_peer {
+        if config.trust_any_peer == Some(true) {
             warnings.push(ConfigWarning::Broad { item: item.clone() });
         } else {
             errors.push(ConfigError::Broad { item: item.clone() });
         }
     }
+    let hops = config.trusted_hops;
     if let Some(hops) = hops
         && !(1..=MAX_HOPS).contains(&hops)
     {
         errors.push(ConfigError::HopsRange { hops });
     }
-    if hops.is_some() && list.is_some_and(|list| list.len() > broad.len()) {
+    if hops.is_some() && list.as_ref().is_some_and(|list| list.len() > broad.len()) {
         errors.push(ConfigError::HopsAndList);
     }
-    if !trust_proxy {
-        if is_listed {
-            warnings.push(ConfigWarning::ListWithoutTrust);
+    let mut identities = Vec::new();
+    for value in config.trusted_identities.iter().flatten() {
+        if is_uri(value) {
+            identities.push(value.clone());
+        } else {
+            errors.push(ConfigError::Identity {
+                value: value.clone(),
+            });
         }
-        return Trust::Nobody;
     }
-    match hops {
-        Some(hops) => Trust::Hops(usize::try_from(hops).unwrap_or_default()),
-        None if is_listed => Trust::Peers(peers),
-        None => {
-            errors.push(ConfigError::TrustsNobody);
-            Trust::Nobody
+    identities.sort_unstable();
+    let is_on = config.trust_proxy == Some(true);
+    for (setting, is_set) in [
+        ("forwarded_allow_ips", list.is_some()),
+        ("trusted_hops", hops.is_some()),
+        ("trusted_identities", !identities.is_empty()),
+    ] {
+        if is_set && !is_on {
+            warnings.push(ConfigWarning::ListWithoutTrust { setting });
         }
+    }
+    if is_on && list.is_none() && hops.is_none() && config.trusted_identities.is_none() {
+        errors.push(ConfigError::TrustsNobody);
+    }
+    Trust {
+        is_on,
+        peers,
+        identities,
+        hops: hops.map(|hops| usize::try_from(hops).unwrap_or_default()),
     }
 }
 
-fn read_authorities(written: Vec<String>, errors: &mut Vec<ConfigError>) -> Vec<Authority> {
-    let mut read = Vec::with_capacity(written.len());
-    for value in written {
-        match Authority::read(value.as_bytes()) {
-            Some(authority) => read.push(authority),
-            None => errors.push(ConfigError::Authority {
-                setting: "upstream_authorities",
-                value,
-            }),
-        }
+/// A URI with a scheme and something behind it, RFC 3986 §3; without the wildcards that some would expect to work.
+fn is_uri(text: &str) -> bool {
+    text.split_once(':').is_some_and(|(scheme, rest)| {
+        scheme.starts_with(|first: char| first.is_ascii_alphabetic())
+            && scheme
+                .bytes()
+                .all(|octet| octet.is_ascii_alphanumeric() || b"+-.".contains(&octet))
+            && !rest.is_empty()
+            && rest
+                .bytes()
+                .all(|octet| octet.is_ascii_graphic() && octet != b'*')
+    })
+}
+
+/// X-Forwarded-Prefix, if it stands there once and is one.
+fn read_prefix(headers: &[Header<'_>]) -> Mount {
+    let mut lines = headers
+        .iter()
+        .filter(|(name, _)| name.eq_ignore_ascii_case(b"x-forwarded-prefix"));
+    match (lines.next(), lines.next()) {
+        (Some((_, value)), None) => Mount::read_prefix(value).unwrap_or_default(),
+        _ => Mount::default(),
     }
-    read
+}
+
+fn original_path(headers: &[Header<'_>]) -> Option<String> {
+    headers
+        .iter()
+        .find(|(name, _)| name.eq_ignore_ascii_case(b"x-envoy-original-path"))
+        .and_then(|(_, value)| to_text(value))
+}
+
+/// The text of a target that has passed its checks.
+fn to_text(target: &[u8]) -> Option<String> {
+    std::str::from_utf8(target).ok().map(str::to_owned)
+}
+
+/// The client, the trusted hops after it, and the peer.
+fn chain(attested: &[std::net::IpAddr], peer: Peer) -> Option<String> {
+    let hops: Vec<String> = attested
+        .iter()
+        .copied()
+        .chain(peer.address())
+        .map(|address| address.to_string())
+        .collect();
+    (!hops.is_empty()).then(|| hops.join(", "))
+}
+
+/// One element of `Forwarded`, RFC 7239 §4.
+fn forwarded_element(client: &Client, effective: &Effective) -> String {
+    let node = match client.address {
+        Some(std::net::IpAddr::V4(address)) => address.to_string(),
+        Some(std::net::IpAddr::V6(address)) => format!("\"[{address}]\""),
+        None => "unknown".to_owned(),
+    };
+    let host = effective.authority().map_or(String::new(), |authority| {
+        // A colon is no token character.
+        if authority.contains(':') {
+            format!(";host=\"{authority}\"")
+        } else {
+            format!(";host={authority}")
+        }
+    });
+    format!("for={node}{host};proto={}", effective.scheme)
+}
+
+/// Where the app is served over https: at its fixed address, else at the same host's default port, since the port of
+/// the plain listener does not speak TLS.
+fn https_origin(exchange: &Exchange) -> Option<String> {
+    if let Some(public) = &exchange.site.public
+        && public.origin.scheme == Scheme::Https
+    {
+        return public.origin.origin();
+    }
+    let host = exchange.effective.host.as_ref()?;
+    Some(format!("https://{host}"))
 }
 
 /// Fields of the request that `Connection` nominates: they are for this hop alone, RFC 9110 §7.6.1. What the connection
@@ -522,13 +889,6 @@ fn is_plain_read(request: &Request<'_>) -> bool {
     reads && !is_special
 }
 
-fn is_sole_line(headers: &[Header<'_>], name: &str, value: &[u8]) -> bool {
-    let mut lines = headers
-        .iter()
-        .filter(|(other, _)| other.eq_ignore_ascii_case(name.as_bytes()));
-    matches!((lines.next(), lines.next()), (Some((_, line)), None) if *line == value)
-}
-
 fn remove_once(edits: &mut Vec<Edit>, name: &[u8]) {
     // Governed and nominated names are ASCII: a header field name cannot be anything else.
     let Ok(name) = std::str::from_utf8(name) else {
@@ -537,17 +897,6 @@ fn remove_once(edits: &mut Vec<Edit>, name: &[u8]) {
     let edit = Edit::Remove(Cow::Owned(name.to_ascii_lowercase()));
     if !edits.contains(&edit) {
         edits.push(edit);
-    }
-}
-
-fn status_of(reason: Reason) -> u16 {
-    match reason {
-        Reason::BadHost | Reason::BadTarget(_) => 400,
-        Reason::BareMount => 308,
-        Reason::HostNotAllowed => 421,
-        Reason::MethodNotAllowed => 405,
-        Reason::OutsideMount => 404,
-        Reason::TargetTooLong => 414,
     }
 }
 
@@ -571,3 +920,13 @@ const GRPC: &[u8] = b"application/grpc";
 
 /// Most proxies that may be in front.
 const MAX_HOPS: i64 = 32;
+
+/// Paths by which load balancers ask whether the app is alive: they speak plain http and follow no redirect.
+const HEALTH_PATHS: [&[u8]; 6] = [
+    b"/_stcore/health",
+    b"/_stcore/script-health-check",
+    b"/api/healthz",
+    b"/api/readyz",
+    b"/healthz",
+    b"/readyz",
+];

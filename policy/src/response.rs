@@ -6,97 +6,155 @@
 
 use std::borrow::Cow;
 
+use crate::account::HstsOutcome;
 use crate::cookie::CookieScope;
 use crate::edit::Edit;
-use crate::effective::Authority;
-use crate::exchange::{Exchange, Header, Response};
+use crate::exchange::{Exchange, Header, Response, ResponseDecision};
 use crate::location::PublicUrl;
 use crate::policy::Policy;
 
 impl Policy {
-    /// The changes to make to a response, in order.
-    pub fn response(&self, exchange: &Exchange, response: &Response<'_>) -> Vec<Edit> {
+    /// Decides what becomes of a response.
+    pub fn response(&self, exchange: &Exchange, response: &Response<'_>) -> ResponseDecision {
+        let mut decision = ResponseDecision {
+            edits: Vec::new(),
+            hsts: HstsOutcome::Absent,
+            host_cookie_kept: false,
+        };
         let is_informational = (100..200).contains(&response.status) && response.status != 101;
         if is_informational {
-            return Vec::new();
+            return decision;
         }
-        let mut edits = Vec::new();
-        self.rewrite_urls(exchange, response, &mut edits);
-        self.rewrite_cookies(exchange, response, &mut edits);
-        self.own_hsts(exchange, response, &mut edits);
-        for (name, value) in self.security_headers.iter() {
-            if lines(response, name).next().is_none() {
-                edits.push(Edit::set(name, value));
+        let known = Known::find(response.headers);
+        rewrite_urls(exchange, &known, &mut decision.edits);
+        rewrite_cookies(exchange, &known, &mut decision);
+        self.own_hsts(exchange, &known, &mut decision);
+        let csp = exchange
+            .csp_rule
+            .and_then(|place| self.csp_rules.header(place));
+        for (name, value) in self.security_headers.iter().chain(csp) {
+            if lines(response.headers, name).next().is_none() {
+                decision.edits.push(Edit::set(name, value));
             }
         }
-        edits
-    }
-
-    fn rewrite_urls(&self, exchange: &Exchange, response: &Response<'_>, edits: &mut Vec<Edit>) {
-        let mut own_names = self.own_names.clone();
-        own_names.extend(exchange.host_sent.as_deref().and_then(Authority::read));
-        let public = PublicUrl {
-            effective: &exchange.effective,
-            mount: &exchange.mount,
-            upstream_saw: exchange.upstream_saw,
-            own_names: &own_names,
-        };
-        for name in ["location", "content-location"] {
-            replace_lines(name, response, edits, |value| public.rewrite(value));
+        if self.report_only {
+            decision.edits.clear();
         }
-        replace_lines("refresh", response, edits, |value| {
-            public.rewrite_refresh(value)
-        });
+        decision
     }
 
-    fn rewrite_cookies(&self, exchange: &Exchange, response: &Response<'_>, edits: &mut Vec<Edit>) {
-        let scope = CookieScope {
-            mount: &exchange.mount,
-            upstream_saw: exchange.upstream_saw,
-            cookie_path: self.cookie_path,
-            own_names: &self.own_names,
-        };
-        replace_lines("set-cookie", response, edits, |line| {
-            Some(scope.rewrite(line))
-        });
-    }
-
-    fn own_hsts(&self, exchange: &Exchange, response: &Response<'_>, edits: &mut Vec<Edit>) {
-        let upstream: Vec<&[u8]> = lines(response, HSTS).collect();
-        match self.hsts.line(&exchange.effective, &upstream) {
-            Some(line) if upstream != [line] => edits.push(Edit::set(HSTS, line)),
-            None if !upstream.is_empty() => edits.push(Edit::remove(HSTS)),
-            _ => {}
+    fn own_hsts(&self, exchange: &Exchange, known: &Known<'_>, decision: &mut ResponseDecision) {
+        let upstream = &known.hsts;
+        match self.hsts.line(&exchange.effective, upstream) {
+            Some(line) if *upstream == [line] => decision.hsts = HstsOutcome::Kept,
+            Some(line) => {
+                decision.hsts = if upstream.contains(&line) {
+                    HstsOutcome::Kept
+                } else {
+                    HstsOutcome::Set
+                };
+                decision.edits.push(Edit::set(HSTS, line));
+            }
+            None if upstream.is_empty() => {}
+            None => {
+                decision.hsts = HstsOutcome::Removed;
+                decision.edits.push(Edit::remove(HSTS));
+            }
         }
     }
+}
+
+/// The lines of the fields that are rewritten, found in one pass.
+#[derive(Default)]
+struct Known<'a> {
+    content_location: Vec<&'a [u8]>,
+    cookies: Vec<&'a [u8]>,
+    hsts: Vec<&'a [u8]>,
+    location: Vec<&'a [u8]>,
+    refresh: Vec<&'a [u8]>,
+}
+
+impl<'a> Known<'a> {
+    fn find(headers: &[Header<'a>]) -> Self {
+        let mut known = Self::default();
+        for (name, value) in headers {
+            let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
+            let lines = match name.len() {
+                7 if is(REFRESH) => &mut known.refresh,
+                8 if is(LOCATION) => &mut known.location,
+                10 if is(SET_COOKIE) => &mut known.cookies,
+                16 if is(CONTENT_LOCATION) => &mut known.content_location,
+                25 if is(HSTS) => &mut known.hsts,
+                _ => continue,
+            };
+            lines.push(value);
+        }
+        known
+    }
+}
+
+fn rewrite_urls(exchange: &Exchange, known: &Known<'_>, edits: &mut Vec<Edit>) {
+    if known.location.is_empty() && known.content_location.is_empty() && known.refresh.is_empty() {
+        return;
+    }
+    let public = PublicUrl::of(exchange);
+    replace_lines(LOCATION, &known.location, edits, |url| public.rewrite(url));
+    replace_lines(CONTENT_LOCATION, &known.content_location, edits, |url| {
+        public.rewrite(url)
+    });
+    replace_lines(REFRESH, &known.refresh, edits, |value| {
+        public.rewrite_refresh(value)
+    });
+}
+
+fn rewrite_cookies(exchange: &Exchange, known: &Known<'_>, decision: &mut ResponseDecision) {
+    let scope = CookieScope(exchange);
+    decision.host_cookie_kept = known
+        .cookies
+        .iter()
+        .any(|line| scope.keeps_host_cookie(line));
+    replace_lines(SET_COOKIE, &known.cookies, &mut decision.edits, |line| {
+        scope.rewrite(line)
+    });
 }
 
 /// Replaces the lines of a field one by one, keeping them apart and in order; `None` drops a line.
 fn replace_lines(
     name: &'static str,
-    response: &Response<'_>,
+    before: &[&[u8]],
     edits: &mut Vec<Edit>,
     replace: impl Fn(&[u8]) -> Option<Vec<u8>>,
 ) {
-    let before: Vec<&[u8]> = lines(response, name).collect();
-    let after: Vec<Vec<u8>> = before.iter().copied().filter_map(replace).collect();
+    if before.is_empty() {
+        return;
+    }
+    let mut after: Vec<Vec<u8>> = before.iter().copied().filter_map(replace).collect();
     if before == after {
         return;
     }
-    edits.push(Edit::remove(name));
-    edits.extend(
-        after
-            .into_iter()
-            .map(|line| Edit::Append(Cow::Borrowed(name), line)),
-    );
+    match (after.pop(), after.is_empty()) {
+        (Some(only), true) => edits.push(Edit::set(name, only)),
+        (last, _) => {
+            edits.push(Edit::remove(name));
+            edits.extend(
+                after
+                    .into_iter()
+                    .chain(last)
+                    .map(|line| Edit::Append(Cow::Borrowed(name), line)),
+            );
+        }
+    }
 }
 
-fn lines<'a>(response: &Response<'a>, name: &str) -> impl Iterator<Item = &'a [u8]> {
-    response
-        .headers
+fn lines<'a>(headers: &[Header<'a>], name: &str) -> impl Iterator<Item = &'a [u8]> {
+    headers
         .iter()
-        .filter(move |(other, _): &&Header<'a>| other.eq_ignore_ascii_case(name.as_bytes()))
+        .filter(move |(other, _)| other.eq_ignore_ascii_case(name.as_bytes()))
         .map(|(_, value)| *value)
 }
 
+const CONTENT_LOCATION: &str = "content-location";
 const HSTS: &str = "strict-transport-security";
+const LOCATION: &str = "location";
+const REFRESH: &str = "refresh";
+const SET_COOKIE: &str = "set-cookie";

@@ -1,19 +1,13 @@
 //! Runs a case in the policy itself: what a perfect host would do with its decisions.
 
-use fluxlit_cases::{Case, Exchange, Expect, Outcome, Peer, Received, Reply, Served};
-use fluxlit_policy::{
-    self as policy, Action, Config, Decision, Defaults, Edit, Policy, Request, Response,
-};
+use fluxlit_cases::{Case, Exchange, Expect, HttpVersion, Outcome, Peer, Received, Reply, Served};
+use fluxlit_policy::{self as policy, Action, Decision, Defaults, Edit, Policy, Request, Response};
 
 type Lines = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// Runs a case with the defaults of the filter.
 pub(crate) fn run(case: &Case) -> Outcome {
-    let config: Config = match serde_json::from_str(&case.config_text()) {
-        Ok(config) => config,
-        Err(error) => return Outcome::Refused(error.to_string()),
-    };
-    let policy = match Policy::new(config, Defaults::FILTER) {
+    let policy = match Policy::from_json(case.config_text().as_bytes(), Defaults::FILTER) {
         Ok(policy) => policy,
         Err(errors) => return Outcome::Refused(errors.to_string()),
     };
@@ -36,12 +30,15 @@ fn serve(policy: &Policy, exchange: &Exchange) -> Served {
     let Decision {
         action,
         exchange: facts,
+        ..
     } = policy.request(&Request {
         peer: match request.peer {
             Peer::Ip(address) => policy::Peer::Ip(address),
             Peer::Unix => policy::Peer::Unix,
             Peer::Unknown => policy::Peer::Unknown,
         },
+        identity: None,
+        is_reentry: false,
         tls: request.tls,
         method: request.method.as_bytes(),
         target: &latin1(&request.target),
@@ -74,10 +71,11 @@ fn serve(policy: &Policy, exchange: &Exchange) -> Served {
             (Some(upstream), answer.status, to_lines(&answer.headers))
         }
         Action::Reply(reply) => {
+            let status = reply.status(|| request.http == HttpVersion::Http10);
             let location = reply
                 .location
                 .map(|location| (b"location".to_vec(), location));
-            (None, reply.status, location.into_iter().collect())
+            (None, status, location.into_iter().collect())
         }
     };
     let edits = policy.response(
@@ -91,7 +89,7 @@ fn serve(policy: &Policy, exchange: &Exchange) -> Served {
         lines: std::mem::take(&mut answer),
         ..Message::default()
     };
-    response.apply(&edits);
+    response.apply(&edits.edits);
     Served {
         upstream,
         downstream: Reply {

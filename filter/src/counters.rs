@@ -1,0 +1,92 @@
+//! What is counted, and under which names?
+//!
+//! Envoy shows a counter as `wasmcustom.NAME`, and in Prometheus' format as the name alone with underscores for dots.
+//! So every name begins with the project's.
+
+use fluxlit_policy::{
+    Account, ClientQuality, Group, HstsOutcome, MountOutcome, Reason, TrustOutcome,
+};
+
+use crate::host;
+
+/// All counters, defined once for a plugin.
+pub(crate) struct Counters {
+    trust: Family,
+    removed: Family,
+    mount: Family,
+    answered: Family,
+    hsts: Family,
+}
+
+/// Counters that differ in the last part of their names.
+struct Family(Vec<(&'static str, u32)>);
+
+impl Family {
+    fn define(name: &str, labels: impl IntoIterator<Item = &'static str>) -> Self {
+        Self(
+            labels
+                .into_iter()
+                .filter_map(|label| {
+                    Some((
+                        label,
+                        host::define_counter(&format!("fluxlit.{name}.{label}"))?,
+                    ))
+                })
+                .collect(),
+        )
+    }
+
+    fn count(&self, label: &'static str, by: u32) {
+        if let Some((_, counter)) = self.0.iter().find(|(other, _)| *other == label) {
+            host::count(*counter, by);
+        }
+    }
+}
+
+impl Counters {
+    pub(crate) fn define() -> Self {
+        let trusted = [
+            ClientQuality::Header,
+            ClientQuality::HeaderAllTrusted,
+            ClientQuality::Peer,
+            ClientQuality::Stopped,
+        ];
+        let trust = [TrustOutcome::Untrusted, TrustOutcome::Unknown]
+            .into_iter()
+            .chain(trusted.map(TrustOutcome::Trusted));
+        let mounts = [
+            MountOutcome::Hit,
+            MountOutcome::Miss,
+            MountOutcome::Redirect,
+        ];
+        let hsts = [HstsOutcome::Kept, HstsOutcome::Removed, HstsOutcome::Set];
+        Self {
+            trust: Family::define("requests", trust.map(TrustOutcome::label)),
+            removed: Family::define("headers_removed", Group::ALL.map(Group::label)),
+            mount: Family::define("mount", mounts.into_iter().filter_map(MountOutcome::label)),
+            answered: Family::define("answered", Reason::ALL.map(Reason::label)),
+            hsts: Family::define("hsts", hsts.into_iter().filter_map(HstsOutcome::label)),
+        }
+    }
+
+    /// Counts a request.
+    pub(crate) fn request(&self, account: &Account) {
+        self.trust.count(account.trust.label(), 1);
+        if let Some(label) = account.mount.label() {
+            self.mount.count(label, 1);
+        }
+        if let Some(reason) = account.answered {
+            self.answered.count(reason.label(), 1);
+        }
+        for (group, count) in account.removed() {
+            self.removed.count(group.label(), count);
+        }
+    }
+
+    /// Counts a response.
+    pub(crate) fn response(&self, hsts: HstsOutcome) {
+        if let Some(label) = hsts.label() {
+            self.hsts.count(label, 1);
+        }
+    }
+}
