@@ -1,7 +1,10 @@
 //! What is counted, and under which names?
 //!
 //! Envoy shows a counter as `wasmcustom.NAME`, and in Prometheus' format as the name alone with underscores for dots.
-//! So every name begins with the project's.
+//! So every name begins with the project's. A call into the host costs as much as a third of reading a header map, so
+//! counts are kept here and handed over once a second.
+
+use std::cell::Cell;
 
 use fluxlit_policy::{
     Account, ClientQuality, Group, HstsOutcome, MountOutcome, Reason, TrustOutcome,
@@ -19,7 +22,14 @@ pub(crate) struct Counters {
 }
 
 /// Counters that differ in the last part of their names.
-struct Family(Vec<(&'static str, u32)>);
+struct Family(Vec<Counter>);
+
+struct Counter {
+    label: &'static str,
+    id: u32,
+    /// Not yet handed over.
+    pending: Cell<u32>,
+}
 
 impl Family {
     fn define(name: &str, labels: impl IntoIterator<Item = &'static str>) -> Self {
@@ -27,18 +37,29 @@ impl Family {
             labels
                 .into_iter()
                 .filter_map(|label| {
-                    Some((
+                    Some(Counter {
                         label,
-                        host::define_counter(&format!("fluxlit.{name}.{label}"))?,
-                    ))
+                        id: host::define_counter(&format!("fluxlit.{name}.{label}"))?,
+                        pending: Cell::new(0),
+                    })
                 })
                 .collect(),
         )
     }
 
     fn count(&self, label: &'static str, by: u32) {
-        if let Some((_, counter)) = self.0.iter().find(|(other, _)| *other == label) {
-            host::count(*counter, by);
+        if let Some(counter) = self.0.iter().find(|counter| counter.label == label) {
+            let pending = &counter.pending;
+            pending.set(pending.get().saturating_add(by));
+        }
+    }
+
+    fn hand_over(&self) {
+        for counter in &self.0 {
+            match counter.pending.take() {
+                0 => {}
+                count => host::count(counter.id, count),
+            }
         }
     }
 }
@@ -87,6 +108,19 @@ impl Counters {
     pub(crate) fn response(&self, hsts: HstsOutcome) {
         if let Some(label) = hsts.label() {
             self.hsts.count(label, 1);
+        }
+    }
+
+    /// Tells the host what was counted since the last time.
+    pub(crate) fn hand_over(&self) {
+        for family in [
+            &self.trust,
+            &self.removed,
+            &self.mount,
+            &self.answered,
+            &self.hsts,
+        ] {
+            family.hand_over();
         }
     }
 }

@@ -187,12 +187,10 @@ pub(crate) fn log(level: Level, text: &str) {
     let _ = unsafe { proxy_log(level as u32, text.as_ptr(), text.len()) };
 }
 
-/// The host's clock, in nanoseconds since the Unix epoch; 0 if it has none (`proxy_get_current_time_nanoseconds`).
-pub(crate) fn nanoseconds() -> u64 {
-    let mut time = 0;
-    // SAFETY: the address is valid for one write.
-    let status = unsafe { proxy_get_current_time_nanoseconds(&raw mut time) };
-    if status == OK { time } else { 0 }
+/// Has the host call the root context every second (`proxy_set_tick_period_milliseconds`).
+pub(crate) fn tick_every_second() {
+    // SAFETY: no memory is involved. A host without ticks counts and forgets nothing.
+    let _ = unsafe { proxy_set_tick_period_milliseconds(1000) };
 }
 
 /// Envoy writes response headers out unchecked, so a line break here would start a header of its own. No control
@@ -285,7 +283,6 @@ unsafe extern "C" {
         data: *mut *mut u8,
         size: *mut usize,
     ) -> u32;
-    fn proxy_get_current_time_nanoseconds(time: *mut u64) -> u32;
     fn proxy_get_header_map_pairs(map: u32, data: *mut *mut u8, size: *mut usize) -> u32;
     fn proxy_get_property(
         path: *const u8,
@@ -303,6 +300,7 @@ unsafe extern "C" {
         value: *const u8,
         value_size: usize,
     ) -> u32;
+    fn proxy_set_tick_period_milliseconds(period: u32) -> u32;
     fn proxy_set_property(
         path: *const u8,
         path_size: usize,

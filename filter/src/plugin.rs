@@ -28,7 +28,20 @@ pub(crate) struct Root {
     plugin: Option<Rc<Plugin>>,
 }
 
-impl Context for Root {}
+impl Root {
+    fn hand_over(&self) {
+        if let Some(plugin) = &self.plugin {
+            plugin.counters.hand_over();
+        }
+    }
+}
+
+impl Context for Root {
+    fn on_done(&mut self) -> bool {
+        self.hand_over();
+        true
+    }
+}
 
 impl RootContext for Root {
     fn on_configure(&mut self, size: usize) -> bool {
@@ -37,7 +50,10 @@ impl RootContext for Root {
                 for warning in policy.warnings() {
                     host::log(Level::Warn, &warning.to_string());
                 }
+                // A configuration may come again; what was counted under the old one counts.
+                self.hand_over();
                 host::declare_request_property(CLIENT);
+                host::tick_every_second();
                 self.plugin = Some(Rc::new(Plugin {
                     policy,
                     counters: Counters::define(),
@@ -51,6 +67,13 @@ impl RootContext for Root {
                 }
                 false
             }
+        }
+    }
+
+    fn on_tick(&mut self) {
+        self.hand_over();
+        if let Some(plugin) = &self.plugin {
+            plugin.warnings.tick();
         }
     }
 

@@ -191,11 +191,11 @@ fn read_identity() -> Option<Vec<u8>> {
 }
 
 /// The client as access logs, RBAC and rate limits find it in the filter state.
-fn name_client(exchange: &Exchange, peer: Peer) -> String {
-    match (exchange.client.address, peer) {
-        (Some(address), _) => address.to_string(),
-        (None, Peer::Unix) => "unix".to_owned(),
-        (None, _) => "unknown".to_owned(),
+fn name_client(exchange: &Exchange, peer: Peer) -> &str {
+    match (&exchange.client_text, peer) {
+        (Some(address), _) => address,
+        (None, Peer::Unix) => "unix",
+        (None, _) => "unknown",
     }
 }
 

@@ -3,10 +3,9 @@
 //! Whoever sends the requests must not be able to fill the disk. So each subject is spoken of at most once a minute,
 //! and there are only so many subjects.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::time::Duration;
 
 use crate::host::{self, Level};
 
@@ -38,13 +37,22 @@ impl Network {
 
 /// When each subject was last spoken of.
 #[derive(Default)]
-pub(crate) struct Warnings(RefCell<BTreeMap<Subject, u64>>);
+pub(crate) struct Warnings {
+    /// In seconds since the plugin was configured.
+    said: RefCell<BTreeMap<Subject, u64>>,
+    now: Cell<u64>,
+}
 
 impl Warnings {
+    /// Another second has passed.
+    pub(crate) fn tick(&self) {
+        self.now.set(self.now.get().saturating_add(1));
+    }
+
     /// Logs `text` if the subject was not spoken of within the last minute.
     pub(crate) fn say(&self, subject: Subject, level: Level, text: impl FnOnce() -> String) {
-        let now = host::nanoseconds();
-        let mut said = self.0.borrow_mut();
+        let now = self.now.get();
+        let mut said = self.said.borrow_mut();
         if said
             .get(&subject)
             .is_some_and(|last| now.saturating_sub(*last) < INTERVAL)
@@ -61,8 +69,8 @@ impl Warnings {
     }
 }
 
-/// Nanoseconds between two warnings about the same.
-const INTERVAL: u64 = Duration::from_secs(60).as_nanos() as u64;
+/// Seconds between two warnings about the same.
+const INTERVAL: u64 = 60;
 
 /// Most subjects in a minute.
 const MOST_SUBJECTS: usize = 100;

@@ -66,8 +66,7 @@ impl Account {
     }
 
     pub(crate) fn remove(&mut self, group: Group) {
-        let place = Group::ALL.iter().position(|other| *other == group);
-        if let Some(count) = place.and_then(|place| self.removed.get_mut(place)) {
+        if let Some(count) = self.removed.get_mut(group as usize) {
             *count = count.saturating_add(1);
         }
     }

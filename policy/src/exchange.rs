@@ -221,6 +221,8 @@ impl Reason {
 pub struct Exchange {
     /// Who the request is from.
     pub client: Client,
+    /// The client's address in canonical form, RFC 5952 for IPv6.
+    pub client_text: Option<String>,
     /// Scheme, host and port that the client used.
     pub effective: Effective,
     /// Whether the peer's forwarded headers were believed.

@@ -7,6 +7,7 @@
 
 /// Why a header is governed; also the group under which its removal is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(usize)]
 pub enum Group {
     /// What a CGI server would make a variable with a meaning of.
     Cgi,
@@ -64,6 +65,9 @@ impl Group {
 
 /// The group of a header name; `None` if the policy does not govern it.
 pub(crate) fn group_of(name: &[u8]) -> Option<Group> {
+    if !may_be_governed(name) {
+        return None;
+    }
     let mut buffer = [0_u8; LONGEST_NAME];
     let mut used: usize = 0;
     for (place, octet) in buffer.iter_mut().zip(name) {
@@ -137,6 +141,23 @@ pub(crate) fn group_of(name: &[u8]) -> Option<Group> {
         b"proxy" => Some(Group::Cgi),
         _ => None,
     }
+}
+
+/// Whether a governed name begins like this one; most names of a request do not.
+fn may_be_governed(name: &[u8]) -> bool {
+    let [first, second, ..] = name else {
+        return false;
+    };
+    matches!(
+        (first.to_ascii_lowercase(), second.to_ascii_lowercase()),
+        (b'x', b'-' | b'_')
+            | (b'c', b'f' | b'l')
+            | (b'f', b'a' | b'l' | b'o' | b'r')
+            | (b'p', b'a' | b'r')
+            | (b'r', b'e')
+            | (b's', b'c' | b's')
+            | (b't', b'r')
+    )
 }
 
 /// Compares two header names without case and with `_` read as `-`.

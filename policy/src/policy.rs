@@ -254,6 +254,7 @@ impl Policy {
         });
         let mut exchange = Exchange {
             client,
+            client_text: client.address.map(|address| address.to_string()),
             peer_trusted,
             forwarded_ignored: !peer_trusted
                 && !request.is_reentry
@@ -294,7 +295,7 @@ impl Policy {
                     &Way {
                         route: &route,
                         query: target.query,
-                        received: [target.path, target.query].concat(),
+                        received: target.path,
                         named_host: named,
                         attested: &attested,
                     },
@@ -463,7 +464,7 @@ impl Policy {
     ) -> Vec<Edit> {
         let effective = &exchange.effective;
         let authority = effective.authority();
-        let address = exchange.client.address.map(|address| address.to_string());
+        let address = exchange.client_text.as_deref().map(Cow::Borrowed);
         let sent = match exchange.site.upstream_path {
             UpstreamPath::Full if way.route.is_under => {
                 Cow::Owned(exchange.told_mount.prepend(way.route.rest_as_path()))
@@ -473,40 +474,56 @@ impl Policy {
         };
         let target = [sent.as_ref(), way.query].concat();
         let is_rewritten = target != request.target;
+        // Without what absolute form says of the authority.
+        let is_moved = sent.as_ref() != way.received;
         let set = [
             (
                 "x-forwarded-for",
                 match self.resolver.xff_mode {
                     XffMode::Client => address.clone(),
-                    XffMode::Chain => chain(way.attested, request.peer),
+                    XffMode::Chain => chain(way.attested, request.peer).map(Cow::Owned),
                 },
             ),
             ("x-real-ip", address),
-            ("x-forwarded-proto", Some(effective.scheme.to_string())),
-            ("x-forwarded-host", authority.clone()),
-            ("x-forwarded-port", Some(effective.port.to_string())),
+            ("x-forwarded-proto", Some(effective.scheme.as_str().into())),
+            ("x-forwarded-host", authority.as_deref().map(Cow::Borrowed)),
+            (
+                "x-forwarded-port",
+                Some(match effective.port {
+                    443 => Cow::Borrowed("443"),
+                    80 => Cow::Borrowed("80"),
+                    port => Cow::Owned(port.to_string()),
+                }),
+            ),
             (
                 "x-forwarded-prefix",
-                Some(exchange.told_mount.as_str().to_owned()).filter(|told| !told.is_empty()),
+                Some(exchange.told_mount.as_str())
+                    .filter(|told| !told.is_empty())
+                    .map(Cow::Borrowed),
             ),
             (
                 "forwarded",
                 self.emit_forwarded
-                    .then(|| forwarded_element(&exchange.client, effective)),
+                    .then(|| forwarded_element(&exchange.client, effective).into()),
             ),
             (
                 "x-envoy-original-path",
                 match self.defaults.original_path_header {
                     OriginalPathHeader::Set if request.is_reentry => {
-                        original_path(request.headers).or_else(|| to_text(&way.received))
+                        original_path(request.headers).map(Cow::Borrowed)
                     }
-                    OriginalPathHeader::Set if target != way.received => to_text(&way.received),
+                    OriginalPathHeader::Set if is_moved => {
+                        to_text(way.received).map(|path| match to_text(way.query) {
+                            Some(query) if !query.is_empty() => Cow::Owned([path, query].concat()),
+                            _ => Cow::Borrowed(path),
+                        })
+                    }
                     OriginalPathHeader::Set | OriginalPathHeader::Remove => None,
                 },
             ),
         ];
 
-        let mut edits = Vec::new();
+        let mut edits = Vec::with_capacity(12);
         for name in nominated(request.headers) {
             let is_ours = set
                 .iter()
@@ -547,15 +564,15 @@ impl Policy {
             if let Some(value) = value
                 && standing != Standing::Right
             {
-                edits.push(Edit::set(name, value));
+                edits.push(Edit::set(name, value.into_owned()));
             }
         }
 
         if is_rewritten {
             edits.push(Edit::Target(target));
         }
-        let host = match (self.upstream_host, authority) {
-            (UpstreamHost::Effective, Some(authority)) => Some(authority.into_bytes()),
+        let host = match (self.upstream_host, &authority) {
+            (UpstreamHost::Effective, Some(authority)) => Some(authority.clone().into_bytes()),
             (UpstreamHost::Effective, None) => None,
             (UpstreamHost::AsReceived, _) => way.named_host.map(<[u8]>::to_vec),
         };
@@ -649,8 +666,8 @@ impl Route<'_, '_> {
 struct Way<'a> {
     route: &'a Route<'a, 'a>,
     query: &'a [u8],
-    /// Path and query as received.
-    received: Vec<u8>,
+    /// The path as received.
+    received: &'a [u8],
     named_host: Option<&'a [u8]>,
     attested: &'a [std::net::IpAddr],
 }
@@ -807,7 +824,7 @@ fn read_prefix(headers: &[Header<'_>]) -> Mount {
     }
 }
 
-fn original_path(headers: &[Header<'_>]) -> Option<String> {
+fn original_path<'a>(headers: &[Header<'a>]) -> Option<&'a str> {
     headers
         .iter()
         .find(|(name, _)| name.eq_ignore_ascii_case(b"x-envoy-original-path"))
@@ -815,8 +832,8 @@ fn original_path(headers: &[Header<'_>]) -> Option<String> {
 }
 
 /// The text of a target that has passed its checks.
-fn to_text(target: &[u8]) -> Option<String> {
-    std::str::from_utf8(target).ok().map(str::to_owned)
+fn to_text(target: &[u8]) -> Option<&str> {
+    std::str::from_utf8(target).ok()
 }
 
 /// The client, the trusted hops after it, and the peer.
