@@ -1,18 +1,16 @@
 //! How does a plugin configuration become a policy, and what does the operator read when it does not?
 //!
 //! Envoy refuses a configuration whose `on_configure` returns false: at start it exits, on an update it keeps the old
-//! one. So nothing ever runs with half a policy. Envoy calls `on_configure` once for each worker and twice more, so
-//! it only reads and builds.
+//! one. So nothing ever runs with half a policy. Envoy configures once for each worker and twice more, so this only
+//! reads and builds.
 
 use std::rc::Rc;
 
 use fluxlit_policy::{Defaults, Policy};
-use proxy_wasm::traits::{Context, HttpContext, RootContext};
-use proxy_wasm::types::ContextType;
 
 use crate::counters::Counters;
 use crate::host::{self, Buffer, Level};
-use crate::stream::{CLIENT, Stream};
+use crate::stream::CLIENT;
 use crate::warnings::Warnings;
 
 /// One configured plugin; all its streams share it.
@@ -29,22 +27,12 @@ pub(crate) struct Root {
 }
 
 impl Root {
-    fn hand_over(&self) {
-        if let Some(plugin) = &self.plugin {
-            plugin.counters.hand_over();
-        }
+    pub(crate) fn plugin(&self) -> Option<Rc<Plugin>> {
+        self.plugin.clone()
     }
-}
 
-impl Context for Root {
-    fn on_done(&mut self) -> bool {
-        self.hand_over();
-        true
-    }
-}
-
-impl RootContext for Root {
-    fn on_configure(&mut self, size: usize) -> bool {
+    /// Reads the configuration of `size` bytes; returns whether it can be used.
+    pub(crate) fn configure(&mut self, size: usize) -> bool {
         match read_policy(&host::buffer(Buffer::PluginConfiguration, size)) {
             Ok(policy) => {
                 for warning in policy.warnings() {
@@ -70,19 +58,19 @@ impl RootContext for Root {
         }
     }
 
-    fn on_tick(&mut self) {
+    /// Another second has passed.
+    pub(crate) fn tick(&self) {
         self.hand_over();
         if let Some(plugin) = &self.plugin {
             plugin.warnings.tick();
         }
     }
 
-    fn create_http_context(&self, _context_id: u32) -> Option<Box<dyn HttpContext>> {
-        Some(Box::new(Stream::new(self.plugin.clone())))
-    }
-
-    fn get_type(&self) -> Option<ContextType> {
-        Some(ContextType::HttpContext)
+    /// Tells the host what was counted.
+    pub(crate) fn hand_over(&self) {
+        if let Some(plugin) = &self.plugin {
+            plugin.counters.hand_over();
+        }
     }
 }
 

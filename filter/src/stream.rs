@@ -9,12 +9,18 @@
 use std::rc::Rc;
 
 use fluxlit_policy::{Account, Action, Edit, Exchange, Header, Peer, Reply, Request, Response};
-use proxy_wasm::traits::{Context, HttpContext};
-use proxy_wasm::types::Action as Flow;
 
 use crate::host::{self, Level, Map};
 use crate::plugin::Plugin;
 use crate::warnings::{Network, Subject};
+
+/// Whether the message goes on, by its number in the ABI.
+#[derive(Clone, Copy)]
+#[repr(u32)]
+pub(crate) enum Flow {
+    Continue = 0,
+    Pause = 1,
+}
 
 /// One HTTP stream.
 pub(crate) struct Stream {
@@ -31,10 +37,8 @@ impl Stream {
     }
 }
 
-impl Context for Stream {}
-
-impl HttpContext for Stream {
-    fn on_http_request_headers(&mut self, _count: usize, _end_of_stream: bool) -> Flow {
+impl Stream {
+    pub(crate) fn request_headers(&mut self) -> Flow {
         let Some(plugin) = &self.plugin else {
             return refuse("no policy");
         };
@@ -81,7 +85,7 @@ impl HttpContext for Stream {
         }
     }
 
-    fn on_http_request_trailers(&mut self, _count: usize) -> Flow {
+    pub(crate) fn request_trailers(&self) -> Flow {
         let Some(plugin) = &self.plugin else {
             return refuse("no policy");
         };
@@ -94,7 +98,7 @@ impl HttpContext for Stream {
         Flow::Continue
     }
 
-    fn on_http_response_headers(&mut self, _count: usize, _end_of_stream: bool) -> Flow {
+    pub(crate) fn response_headers(&self) -> Flow {
         // Without an exchange, the response answers a request that this filter never saw.
         let (Some(plugin), Some(exchange)) = (&self.plugin, &self.exchange) else {
             return Flow::Continue;
@@ -270,7 +274,7 @@ fn reply(reply: &Reply) -> Flow {
     Flow::Pause
 }
 
-fn refuse(reason: &str) -> Flow {
+pub(crate) fn refuse(reason: &str) -> Flow {
     host::log(host::Level::Error, &format!("request refused: {reason}"));
     host::send_local_response(500, &[], b"The request could not be processed safely.\n");
     Flow::Pause
