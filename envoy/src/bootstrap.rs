@@ -106,6 +106,38 @@ impl Bootstrap {
         self
     }
 
+    /// Sets a key of the connection manager.
+    #[must_use]
+    pub fn with_connection_manager(mut self, key: &str, value: Value) -> Self {
+        self.at(CONNECTION_MANAGER)[key] = value;
+        self
+    }
+
+    /// Sets a key of the only route's action.
+    #[must_use]
+    pub fn with_route_action(mut self, key: &str, value: Value) -> Self {
+        let action = format!("{CONNECTION_MANAGER}/route_config/virtual_hosts/0/routes/0/route");
+        self.at(&action)[key] = value;
+        self
+    }
+
+    /// Puts an HTTP filter behind ours.
+    #[must_use]
+    pub fn with_next_filter(mut self, filter: Value) -> Self {
+        if let Value::Array(filters) = self.at(&format!("{CONNECTION_MANAGER}/http_filters")) {
+            filters.insert(1, filter);
+        }
+        self
+    }
+
+    /// Asks clients for a certificate that this authority has signed.
+    #[must_use]
+    pub fn with_client_authority(mut self, authority: &Path) -> Self {
+        let context = "/static_resources/listeners/0/filter_chains/0/transport_socket/typed_config/common_tls_context";
+        self.at(context)["validation_context"] = json!({"trusted_ca": {"filename": authority}});
+        self
+    }
+
     fn at(&mut self, pointer: &str) -> &mut Value {
         self.0
             .pointer_mut(pointer)

@@ -13,6 +13,7 @@ use crate::process::{Process, free_port, wait_until};
 #[derive(Debug)]
 pub struct Envoy {
     process: Process,
+    admin: SocketAddr,
     log: PathBuf,
 }
 
@@ -74,7 +75,11 @@ impl Envoy {
             .stdout(std::process::Stdio::null())
             .stderr(std::fs::File::create(folder.join("envoy.err")).map_err(run)?);
         let process = Process::start(command).map_err(run)?;
-        let mut envoy = Self { process, log };
+        let mut envoy = Self {
+            process,
+            admin,
+            log,
+        };
         let is_ready = wait_until(START_LIMIT, || {
             is_live(admin) || !matches!(envoy.process.ended(), Ok(None))
         });
@@ -124,6 +129,11 @@ impl Envoy {
     /// If the system does not say.
     pub fn ended(&mut self) -> std::io::Result<Option<std::process::ExitStatus>> {
         self.process.ended()
+    }
+
+    /// Where the admin interface is.
+    pub fn admin(&self) -> SocketAddr {
+        self.admin
     }
 
     /// What Envoy has logged so far.

@@ -1,5 +1,6 @@
 //! An upstream that remembers what it received, and answers what it is told.
 
+use std::collections::VecDeque;
 use std::io::{BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
@@ -17,7 +18,8 @@ pub struct Upstream {
 
 #[derive(Default)]
 struct State {
-    answer: Answer,
+    /// The last one stays.
+    answers: VecDeque<Answer>,
     received: Vec<Received>,
 }
 
@@ -39,8 +41,13 @@ impl Upstream {
 
     /// Answers this from now on, and forgets what was received.
     pub fn answer(&self, answer: &Answer) {
+        self.answer_in_turn(std::slice::from_ref(answer));
+    }
+
+    /// Answers these, the last one again and again, and forgets what was received.
+    pub fn answer_in_turn(&self, answers: &[Answer]) {
         let mut state = self.state.lock().expect("no panic in the upstream");
-        state.answer = answer.clone();
+        state.answers = answers.iter().cloned().collect();
         state.received.clear();
     }
 
@@ -109,7 +116,11 @@ fn serve(mut stream: &TcpStream, state: &Mutex<State>) {
         let answer = {
             let mut state = state.lock().expect("no panic in the upstream");
             state.received.push(received);
-            state.answer.clone()
+            let next = match state.answers.len() {
+                0 | 1 => state.answers.front().cloned(),
+                _ => state.answers.pop_front(),
+            };
+            next.unwrap_or_default()
         };
         if stream.write_all(&to_bytes(&answer, method)).is_err() {
             return;

@@ -1,0 +1,488 @@
+//! What the filter does inside Envoy that no single exchange shows: a request that Envoy sends on its way twice, what
+//! later filters and access logs learn, what is counted, and who is trusted by certificate.
+
+#[expect(dead_code, reason = "other test binaries use the rest")]
+mod support;
+
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use fluxlit_cases::{Answer, Received};
+use fluxlit_envoy::{Bootstrap, Certificate, Envoy, free_port, wait_until};
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, IsCa, Issuer, KeyPair, SanType,
+};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use serde_json::json;
+use support::client::{connect, exchange};
+use support::upstream::Upstream;
+
+/// An Envoy with the shipped bootstrap, changed by a test, in front of an upstream.
+struct Edge {
+    envoy: Envoy,
+    upstream: Upstream,
+    address: SocketAddr,
+    folder: tempfile::TempDir,
+}
+
+impl Edge {
+    fn start(plugin_config: &str, change: impl FnOnce(Bootstrap, &Path) -> Bootstrap) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let upstream = Upstream::start();
+        let port = free_port().expect("a free port");
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let parts = support::parts();
+        let bootstrap = Bootstrap::shipped()
+            .listening_on(address)
+            .forwarding_to(upstream.address)
+            .with_module(&parts.module)
+            .with_plugin_config(plugin_config);
+        let bootstrap = change(bootstrap, folder.path());
+        let envoy = Envoy::start(
+            &parts.envoy,
+            bootstrap,
+            folder.path(),
+            &["--concurrency", "1"],
+        )
+        .unwrap_or_else(|error| panic!("{error}"));
+        Self {
+            envoy,
+            upstream,
+            address,
+            folder,
+        }
+    }
+
+    /// Sends a GET and returns its status.
+    fn get(&self, target: &str, headers: &[(&str, &str)]) -> u16 {
+        let mut stream = connect(self.address);
+        exchange(&mut stream, &request(target, headers), "GET").status
+    }
+}
+
+fn request(target: &str, headers: &[(&str, &str)]) -> Vec<u8> {
+    let mut text = format!("GET {target} HTTP/1.1\r\nHost: portal.example\r\n");
+    for (name, value) in headers {
+        text.push_str(&format!("{name}: {value}\r\n"));
+    }
+    text.push_str("\r\n");
+    text.into_bytes()
+}
+
+fn line<'a>(received: &'a Received, name: &str) -> Vec<&'a str> {
+    received
+        .headers
+        .iter()
+        .filter(|(other, _)| other == name)
+        .map(|(_, value)| value.as_str())
+        .collect()
+}
+
+const PEER: &str = r#""peer_filter_state_key": "fluxlit.peer""#;
+
+/// Envoy runs the whole chain again on headers that the filter has already made its own. Nothing may be believed that
+/// the first pass did not believe, and nothing may be lost.
+#[test]
+fn an_internal_redirect_changes_nothing_but_the_path() {
+    let trusted = r#""trust_proxy": true, "forwarded_allow_ips": "127.0.0.1""#;
+    type Lines = &'static [(&'static str, &'static str)];
+    let cases: [(&str, String, Lines, &str, &str, &str, Lines); 7] = [
+        (
+            "a client's own address, mount taken off",
+            r#""root_path": "/apps/my-app", "outside_mount": "reject""#.to_owned(),
+            &[("X-Forwarded-For", "6.6.6.6")],
+            "/apps/my-app/x",
+            "/next",
+            "/next",
+            &[
+                ("x-forwarded-for", "127.0.0.1"),
+                ("x-forwarded-prefix", "/apps/my-app"),
+                ("x-envoy-original-path", "/apps/my-app/x"),
+            ],
+        ),
+        (
+            "a mount that the app knows",
+            r#""root_path": "/apps/my-app", "outside_mount": "reject", "upstream_path": "full""#
+                .to_owned(),
+            &[],
+            "/apps/my-app/x",
+            "/apps/my-app/next",
+            "/apps/my-app/next",
+            &[("x-forwarded-prefix", "/apps/my-app")],
+        ),
+        (
+            "one of several mounts",
+            r#""mounts": [{"root_path": "/a"}, {"root_path": "/b"}], "outside_mount": "reject""#
+                .to_owned(),
+            &[],
+            "/b/x",
+            "/a/next",
+            "/a/next",
+            &[("x-forwarded-prefix", "/b")],
+        ),
+        (
+            "the other family of headers, which the first pass has removed",
+            format!(r#"{trusted}, "forwarded_source": "forwarded""#),
+            &[(
+                "Forwarded",
+                "for=198.51.100.7;proto=https;host=public.example",
+            )],
+            "/x",
+            "/next",
+            "/next",
+            &[
+                ("x-forwarded-for", "198.51.100.7"),
+                ("x-forwarded-proto", "https"),
+                ("x-forwarded-host", "public.example"),
+            ],
+        ),
+        (
+            "a chain, which must not grow",
+            format!(r#"{trusted}, "xff_mode": "chain""#),
+            &[("X-Forwarded-For", "6.6.6.6, 198.51.100.7, 127.0.0.1")],
+            "/x",
+            "/next",
+            "/next",
+            &[
+                ("x-forwarded-for", "198.51.100.7, 127.0.0.1, 127.0.0.1"),
+                ("x-real-ip", "198.51.100.7"),
+            ],
+        ),
+        (
+            "hops, which the first pass has shortened",
+            r#""trust_proxy": true, "trusted_hops": 2"#.to_owned(),
+            &[("X-Forwarded-For", "198.51.100.7, 10.0.0.1")],
+            "/x",
+            "/next",
+            "/next",
+            &[("x-forwarded-for", "198.51.100.7")],
+        ),
+        (
+            "a prefix, which must not be put in front twice",
+            format!(r#"{trusted}, "prefix_from_header": true, "root_path": "/app""#),
+            &[("X-Forwarded-Prefix", "/portal")],
+            "/app/x",
+            "/next",
+            "/next",
+            &[("x-forwarded-prefix", "/portal/app")],
+        ),
+    ];
+    for (name, config, headers, target, location, next, want) in cases {
+        let edge = Edge::start(&format!("{{{PEER}, {config}}}"), |bootstrap, _| {
+            bootstrap.with_route_action(
+                "internal_redirect_policy",
+                json!({"max_internal_redirects": 1, "redirect_response_codes": [302]}),
+            )
+        });
+        edge.upstream.answer_in_turn(&[
+            Answer {
+                status: 302,
+                headers: vec![(
+                    "location".to_owned(),
+                    format!("http://portal.example{location}"),
+                )],
+                body: String::new(),
+            },
+            Answer::default(),
+        ]);
+        assert_eq!(edge.get(target, headers), 200, "{name}");
+        let received = edge.upstream.received();
+        assert_eq!(received.len(), 2, "{name}: {received:?}");
+        assert_eq!(received[1].target, next, "{name}");
+        for (field, value) in want {
+            for (pass, received) in received.iter().enumerate() {
+                assert_eq!(
+                    line(received, field),
+                    [*value],
+                    "{name}: {field}, pass {pass}"
+                );
+            }
+        }
+        for field in ["x-forwarded-proto", "x-forwarded-host", "x-forwarded-port"] {
+            assert_eq!(
+                line(&received[0], field),
+                line(&received[1], field),
+                "{name}: {field}"
+            );
+        }
+    }
+}
+
+/// The header by which Envoy marks a redirected request is one that any client can send.
+#[test]
+fn nobody_can_claim_to_have_been_redirected() {
+    let edge = Edge::start(&format!("{{{PEER}}}"), |bootstrap, _| bootstrap);
+    edge.upstream.answer(&Answer::default());
+    let forged = [
+        ("X-Envoy-Original-Url", "https://portal.example/x"),
+        ("X-Real-IP", "6.6.6.6"),
+        ("X-Forwarded-For", "6.6.6.6"),
+        ("X-Forwarded-Proto", "https"),
+        ("X-Forwarded-Host", "evil.example"),
+        ("X-Forwarded-Prefix", "/evil"),
+    ];
+    assert_eq!(edge.get("/x", &forged), 200);
+    let received = edge.upstream.received();
+    for (field, want) in [
+        ("x-forwarded-for", &["127.0.0.1"][..]),
+        ("x-real-ip", &["127.0.0.1"]),
+        ("x-forwarded-proto", &["http"]),
+        ("x-forwarded-host", &["portal.example"]),
+        ("x-forwarded-prefix", &[]),
+    ] {
+        assert_eq!(line(&received[0], field), want, "{field}");
+    }
+}
+
+/// What comes after the filter can use the resolved client, and logs name the path that the client asked for.
+#[test]
+fn access_logs_and_rbac_know_the_client() {
+    let config = format!(
+        r#"{{{PEER}, "root_path": "/apps/my-app", "trust_proxy": true, "forwarded_allow_ips": "127.0.0.1"}}"#
+    );
+    let edge = Edge::start(&config, |bootstrap, folder| {
+        bootstrap
+            .with_connection_manager(
+                "access_log",
+                json!([{
+                    "name": "log",
+                    "typed_config": {
+                        "@type": "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog",
+                        "path": folder.join("access.log"),
+                        "log_format": {"text_format_source": {"inline_string":
+                            "%FILTER_STATE(wasm.fluxlit.client:PLAIN)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %RESPONSE_CODE%\n"}},
+                    },
+                }]),
+            )
+            .with_next_filter(json!({
+                "name": "rbac",
+                "typed_config": {
+                    "@type": "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC",
+                    "rules": {"action": "DENY", "policies": {"one client": {
+                        "permissions": [{"any": true}],
+                        "principals": [{"filter_state": {
+                            "key": "wasm.fluxlit.client",
+                            "string_match": {"exact": "198.51.100.7"},
+                        }}],
+                    }}},
+                },
+            }))
+    });
+    edge.upstream.answer(&Answer::default());
+    let ask = |client| edge.get("/apps/my-app/x?q=1", &[("X-Forwarded-For", client)]);
+    assert_eq!(ask("198.51.100.7"), 403);
+    assert_eq!(ask("198.51.100.8"), 200);
+    let log = edge.folder.path().join("access.log");
+    let read = || std::fs::read_to_string(&log).unwrap_or_default();
+    wait_until(Duration::from_secs(30), || read().lines().count() == 2);
+    assert_eq!(
+        read(),
+        "198.51.100.7 /apps/my-app/x?q=1 403\n198.51.100.8 /apps/my-app/x?q=1 200\n"
+    );
+}
+
+/// Counters keep the project's name in Prometheus' format, and warnings say what to do.
+#[test]
+fn what_is_decided_is_counted_and_logged() {
+    let config =
+        format!(r#"{{{PEER}, "root_path": "/app", "outside_mount": "reject", "hsts": "fluxlit"}}"#);
+    let edge = Edge::start(&config, |bootstrap, _| bootstrap);
+    edge.upstream.answer(&Answer {
+        headers: vec![(
+            "strict-transport-security".to_owned(),
+            "max-age=1".to_owned(),
+        )],
+        ..Answer::default()
+    });
+    for (target, status) in [
+        ("/app/x", 200),
+        ("/app", 308),
+        ("/elsewhere", 404),
+        ("/app/%252e%252e/x", 400),
+    ] {
+        let forged = [("X-Forwarded-For", "6.6.6.6"), ("X-Real-IP", "6.6.6.6")];
+        assert_eq!(edge.get(target, &forged), status, "{target}");
+    }
+    let stats =
+        || fluxlit_envoy::get(edge.envoy.admin(), "/stats/prometheus", None).unwrap_or_default();
+    for want in [
+        "fluxlit_requests_untrusted{} 4",
+        "fluxlit_mount_hit{} 1",
+        "fluxlit_mount_redirect{} 1",
+        "fluxlit_mount_miss{} 1",
+        "fluxlit_answered_bare_mount{} 1",
+        "fluxlit_answered_outside_mount{} 1",
+        "fluxlit_answered_dot_segment{} 1",
+        "fluxlit_headers_removed_forwarding{} 2",
+        "fluxlit_hsts_removed{} 1",
+    ] {
+        wait_until(Duration::from_secs(30), || stats().contains(want));
+        let stats = stats();
+        let ours: Vec<&str> = stats
+            .lines()
+            .filter(|line| line.starts_with("fluxlit_"))
+            .collect();
+        assert!(ours.contains(&want), "{want} is not among {ours:#?}");
+    }
+    wait_until(Duration::from_secs(30), || {
+        edge.envoy.log().contains("forwarded headers of")
+    });
+    let log = edge.envoy.log();
+    let warnings: Vec<&str> = log
+        .lines()
+        .filter(|line| line.contains("forwarded headers of"))
+        .collect();
+    let [warning] = warnings[..] else {
+        panic!("want one warning, got {warnings:?}");
+    };
+    assert!(
+        warning.contains(r#"of 127.0.0.1 are ignored"#) && warning.contains(r#"list "127.0.0.1""#),
+        "{warning}"
+    );
+    assert!(!log.contains("6.6.6.6"), "a header's value is in the log");
+}
+
+/// A first roll-out decides, counts and logs, but what is sent is what would be sent without the filter.
+#[test]
+fn report_only_changes_nothing() {
+    let config = format!(
+        r#"{{{PEER}, "root_path": "/app", "outside_mount": "reject", "security_headers": true, "report_only": true}}"#
+    );
+    let edge = Edge::start(&config, |bootstrap, _| bootstrap);
+    edge.upstream.answer(&Answer::default());
+    let mut stream = connect(edge.address);
+    let response = exchange(
+        &mut stream,
+        &request("/elsewhere", &[("X-Real-IP", "6.6.6.6")]),
+        "GET",
+    );
+    assert_eq!(response.status, 200);
+    assert!(response.lines("x-frame-options").is_empty());
+    let received = edge.upstream.received();
+    assert_eq!(line(&received[0], "x-real-ip"), ["6.6.6.6"]);
+    assert_eq!(received[0].target, "/elsewhere");
+    assert!(
+        wait_until(Duration::from_secs(30), || {
+            edge.envoy.log().contains("report_only is on")
+        }),
+        "{}",
+        edge.envoy.log()
+    );
+    let stats = || fluxlit_envoy::get(edge.envoy.admin(), "/stats", None).unwrap_or_default();
+    let want = "wasmcustom.fluxlit.answered.outside_mount: 1";
+    assert!(
+        wait_until(Duration::from_secs(30), || stats().contains(want)),
+        "{}",
+        stats()
+    );
+}
+
+/// Where no address can be trusted, a peer is trusted by the name in its verified certificate, and by the whole of it.
+#[test]
+fn a_peer_is_trusted_by_its_certificate() {
+    const LISTED: &str = "spiffe://cluster.local/ns/istio-system/sa/ingress";
+    let authority = Authority::create();
+    let config = format!(r#"{{{PEER}, "trust_proxy": true, "trusted_identities": ["{LISTED}"]}}"#);
+    let mut server = None;
+    let edge = Edge::start(&config, |bootstrap, folder| {
+        let certificate = Certificate::create(folder, &["localhost"]).expect("a certificate");
+        let root = folder.join("authority.pem");
+        std::fs::write(&root, authority.certificate.pem()).expect("a file");
+        let bootstrap = bootstrap
+            .with_tls(&certificate.certificate, &certificate.key)
+            .with_client_authority(&root);
+        server = Some(certificate.certificate);
+        bootstrap
+    });
+    let server = server.expect("the bootstrap was changed");
+    edge.upstream.answer(&Answer::default());
+    for (identity, client) in [
+        (Some(LISTED), "198.51.100.7"),
+        (
+            Some("spiffe://cluster.local/ns/istio-system/sa/ingress2"),
+            "127.0.0.1",
+        ),
+        (
+            Some("spiffe://CLUSTER.local/ns/istio-system/sa/ingress"),
+            "127.0.0.1",
+        ),
+        (None, "127.0.0.1"),
+    ] {
+        edge.upstream.answer(&Answer::default());
+        let mut stream = authority.connect(edge.address, &server, identity);
+        let response = exchange(
+            &mut stream,
+            &request("/x", &[("X-Forwarded-For", "198.51.100.7")]),
+            "GET",
+        );
+        assert_eq!(response.status, 200, "{identity:?}");
+        let received = edge.upstream.received();
+        assert_eq!(
+            line(&received[0], "x-forwarded-for"),
+            [client],
+            "{identity:?}"
+        );
+    }
+}
+
+/// Signs the certificates of clients.
+struct Authority {
+    certificate: rcgen::Certificate,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl Authority {
+    fn create() -> Self {
+        let key = KeyPair::generate().expect("a key");
+        let mut params = CertificateParams::new(Vec::new()).expect("parameters");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let certificate = params.self_signed(&key).expect("a certificate");
+        Self {
+            certificate,
+            issuer: Issuer::new(params, key),
+        }
+    }
+
+    fn connect(
+        &self,
+        to: SocketAddr,
+        server: &PathBuf,
+        identity: Option<&str>,
+    ) -> StreamOwned<ClientConnection, TcpStream> {
+        let mut roots = RootCertStore::empty();
+        roots
+            .add(CertificateDer::from_pem_file(server).expect("a certificate"))
+            .expect("a certificate");
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("protocol versions")
+            .with_root_certificates(roots);
+        let config = match identity {
+            None => builder.with_no_client_auth(),
+            Some(identity) => {
+                let key = KeyPair::generate().expect("a key");
+                let mut params = CertificateParams::new(Vec::new()).expect("parameters");
+                // As the issuer's own name it would make the certificate one that signs itself.
+                params.distinguished_name = DistinguishedName::new();
+                params
+                    .subject_alt_names
+                    .push(SanType::URI(identity.try_into().expect("a URI")));
+                let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
+                builder
+                    .with_client_auth_cert(
+                        vec![certificate.der().clone()],
+                        PrivateKeyDer::try_from(key.serialize_der()).expect("a key"),
+                    )
+                    .expect("a client certificate")
+            }
+        };
+        let name = "localhost".try_into().expect("a name");
+        let client = ClientConnection::new(Arc::new(config), name).expect("a TLS client");
+        StreamOwned::new(client, connect(to))
+    }
+}
