@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use fluxlit_cases::{CaseFile, Expect};
 use fluxlit_envoy::{Bootstrap, Certificate, Envoy, plugin_config};
 use serde_json::Value;
 
@@ -59,6 +60,49 @@ fn one_plugin_configuration() {
         wanted,
         "README.md"
     );
+}
+
+/// Every plugin configuration that anybody could copy from here is one by the schema: the shipped ones, those in the
+/// documentation, and those of the cases that are served.
+#[test]
+fn every_example_keeps_to_the_schema() {
+    let schema = json("../policy/schema.json");
+    let validator = jsonschema::validator_for(&schema).expect("the schema is one");
+    let mut examples = vec![("plugin-config.json".to_owned(), json("plugin-config.json"))];
+    for document in ["../README.md", "README.md", "../docs/settings.md"] {
+        let text = std::fs::read_to_string(folder().join(document)).expect("the document is there");
+        for block in text.split("```json\n").skip(1) {
+            let block = block.split("```").next().unwrap_or_default();
+            let example = serde_json::from_str(block)
+                .unwrap_or_else(|error| panic!("{document}: {error} in {block}"));
+            examples.push((document.to_owned(), example));
+        }
+    }
+    assert!(examples.len() >= 8, "the documentation shows examples");
+    for (path, file) in CaseFile::load_folder(&folder().join("../cases")).expect("the cases") {
+        for case in file.cases {
+            if matches!(case.expect, Expect::Served(_)) {
+                let name = format!("{}: {}", path.display(), case.name);
+                examples.push((name, Value::Object(case.config)));
+            }
+        }
+    }
+    for (name, example) in examples {
+        let faults: Vec<String> = validator
+            .iter_errors(&example)
+            .map(|error| format!("{}: {error}", error.instance_path()))
+            .collect();
+        assert!(faults.is_empty(), "{name}: {faults:?}");
+    }
+    for wrong in [
+        serde_json::json!({"root_paht": "/x"}),
+        serde_json::json!({"trusted_hops": 33}),
+        serde_json::json!({"hsts": {"mode": "sometimes"}}),
+        serde_json::json!({"mounts": [{"hosts": ["a.example"]}]}),
+        serde_json::json!({"root_path_shape": 1}),
+    ] {
+        assert!(!validator.is_valid(&wrong), "{wrong} was accepted");
+    }
 }
 
 #[test]
@@ -156,7 +200,7 @@ fn envoy_refuses_what_the_filter_refuses() {
     for (config, reason) in [
         ("", "there is no plugin configuration"),
         ("\n\u{b}\n\troot_path", "StringValue"),
-        ("{\"root_paht\": \"/x\"}", "E15: unknown field `root_paht`"),
+        ("{\"root_paht\": \"/x\"}", "E15: unknown key \"root_paht\"; did you mean \"root_path\"?"),
         ("{\"trust_proxy\": true}", "E01: trust_proxy is on"),
     ] {
         let bootstrap = Bootstrap::shipped()

@@ -2,6 +2,7 @@
 
 mod check;
 mod embedded;
+mod fuzz;
 mod setup;
 mod steps;
 mod stop;
@@ -33,6 +34,15 @@ enum Command {
     },
     /// Check formatting, lints (native and wasm), documentation and licences
     Check,
+    /// Feed the fuzz targets with what they have not seen yet; names run only these
+    Fuzz {
+        /// Run only these targets
+        #[arg(value_name = "TARGET")]
+        targets: Vec<String>,
+        /// How long each target runs
+        #[arg(long, default_value_t = 600)]
+        seconds: u64,
+    },
     /// Install what the other commands need under target/, and nothing else
     Setup,
 }
@@ -58,6 +68,7 @@ fn main() -> ExitCode {
         Command::Up(up) => up::run(up.app, up.tls, up.port),
         Command::Test { steps } => test::run(&steps),
         Command::Check => check::run(),
+        Command::Fuzz { targets, seconds } => fuzz::run(&targets, seconds),
         Command::Setup => setup::everything().map(|_| ()),
     };
     match result {

@@ -1,0 +1,90 @@
+//! What the fuzz targets share: how bytes become header lines, and what a message looks like after edits.
+
+use fluxlit_policy::{Edit, Header};
+
+/// Lines out of bytes: each is cut at a line feed, and its first byte chooses the name.
+pub fn lines<'a>(names: &[&'static str], bytes: &'a [u8]) -> Vec<Header<'a>> {
+    bytes
+        .split(|octet| *octet == b'\n')
+        .filter_map(|line| {
+            let (first, value) = line.split_first()?;
+            let name = names[usize::from(*first) % names.len()];
+            Some((name.as_bytes(), value))
+        })
+        .collect()
+}
+
+/// A message as a host would make it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Message {
+    pub target: Vec<u8>,
+    pub lines: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+impl Message {
+    pub fn new(target: &[u8], lines: &[Header<'_>]) -> Self {
+        Self {
+            target: target.to_vec(),
+            lines: lines
+                .iter()
+                .map(|(name, value)| (name.to_ascii_lowercase(), value.to_vec()))
+                .collect(),
+        }
+    }
+
+    pub fn headers(&self) -> Vec<Header<'_>> {
+        self.lines
+            .iter()
+            .map(|(name, value)| (name.as_slice(), value.as_slice()))
+            .collect()
+    }
+
+    pub fn apply(&mut self, edits: &[Edit]) {
+        for edit in edits {
+            match edit {
+                Edit::Append(name, value) => {
+                    self.lines.push((name.as_bytes().to_vec(), value.clone()));
+                }
+                Edit::Host(_) => {}
+                Edit::Remove(name) => self.remove(name),
+                Edit::Set(name, value) => {
+                    self.remove(name);
+                    self.lines.push((name.as_bytes().to_vec(), value.clone()));
+                }
+                Edit::Target(target) => self.target.clone_from(target),
+            }
+        }
+    }
+
+    /// All lines of a field.
+    pub fn all(&self, name: &str) -> Vec<&[u8]> {
+        self.lines
+            .iter()
+            .filter(|(other, _)| other == name.as_bytes())
+            .map(|(_, value)| value.as_slice())
+            .collect()
+    }
+
+    fn remove(&mut self, name: &str) {
+        self.lines.retain(|(other, _)| other != name.as_bytes());
+    }
+}
+
+/// Nothing that we write may end a line, or begin another.
+pub fn assert_sendable(edits: &[Edit]) {
+    for edit in edits {
+        let (Edit::Append(_, value)
+        | Edit::Set(_, value)
+        | Edit::Host(value)
+        | Edit::Target(value)) = edit
+        else {
+            continue;
+        };
+        assert!(
+            !value
+                .iter()
+                .any(|octet| octet.is_ascii_control() && *octet != b'\t'),
+            "{edit:?}"
+        );
+    }
+}

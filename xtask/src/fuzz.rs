@@ -1,0 +1,133 @@
+//! Feeding the fuzz targets, on the stable compiler and without further tools.
+//!
+//! The targets are those of `fuzz/`, in the layout of cargo-fuzz. Here they are built with the coverage instrumentation
+//! that libFuzzer needs, which the stable compiler has, too; only the sanitizers it lacks, and no target has unsafe code.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, bail, ensure};
+
+use crate::setup;
+use crate::steps::{cargo, root, run as command, step, target};
+
+/// Every target.
+pub(crate) const TARGETS: [&str; 5] =
+    ["configuration", "filter", "forwarded", "response", "target"];
+
+/// Runs the named targets, or all, each for this many seconds.
+pub(crate) fn run(names: &[String], seconds: u64) -> anyhow::Result<()> {
+    for name in names {
+        ensure!(
+            TARGETS.contains(&name.as_str()),
+            "there is no target `{name}`; there are: {}",
+            TARGETS.join(", ")
+        );
+    }
+    let module = setup::filter()?;
+    let programs = build()?;
+    for name in TARGETS {
+        if !names.is_empty() && !names.iter().any(|wanted| wanted == name) {
+            continue;
+        }
+        step(&format!("fuzzing {name} for {seconds} s"), || {
+            feed(&programs, name, seconds, &module)
+        })?;
+    }
+    Ok(())
+}
+
+/// Builds all targets; returns the folder they are in.
+fn build() -> anyhow::Result<PathBuf> {
+    let host = host_triple()?;
+    let folder = target().join("fuzz");
+    step("building the fuzz targets", || {
+        command(
+            cargo()
+                .args([
+                    "build",
+                    "--quiet",
+                    "--locked",
+                    "--release",
+                    "--bins",
+                    "--manifest-path",
+                ])
+                .arg(root().join("fuzz/Cargo.toml"))
+                .args(["--target", &host, "--target-dir"])
+                .arg(&folder)
+                .env("RUSTFLAGS", INSTRUMENTATION.join(" ")),
+        )
+    })?;
+    Ok(folder.join(host).join("release"))
+}
+
+fn feed(
+    programs: &std::path::Path,
+    name: &str,
+    seconds: u64,
+    module: &std::path::Path,
+) -> anyhow::Result<()> {
+    // What is found in one run is where the next one begins.
+    let corpus = target().join("fuzz/corpus").join(name);
+    let findings = target().join("fuzz/findings").join(name);
+    for folder in [&corpus, &findings] {
+        std::fs::create_dir_all(folder)?;
+    }
+    let log = target().join(format!("fuzz/{name}.log"));
+    let status = Command::new(programs.join(name))
+        .arg(format!("-max_total_time={seconds}"))
+        .arg(format!("-artifact_prefix={}/", findings.display()))
+        .args(["-print_final_stats=1", "-timeout=10", "-rss_limit_mb=4096"])
+        .arg(&corpus)
+        .arg(root().join("fuzz/seeds").join(name))
+        .env("FLUXLIT_TEST_FILTER", module)
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::null())
+        .stderr(std::fs::File::create(&log)?)
+        .status()
+        .with_context(|| format!("cannot run the target {name}"))?;
+    let said = String::from_utf8_lossy(&std::fs::read(&log)?).into_owned();
+    if !status.success() {
+        let lines: Vec<&str> = said.lines().collect();
+        bail!(
+            "{name} found something; its input is in {}\n{}",
+            findings.display(),
+            lines[lines.len().saturating_sub(20)..].join("\n")
+        );
+    }
+    let figure = |name: &str| {
+        said.lines()
+            .find_map(|line| line.strip_prefix(&format!("stat::{name}:")))
+            .unwrap_or("?")
+            .trim()
+            .to_owned()
+    };
+    eprintln!(
+        "  {name}: {} inputs, {} in a second, nothing found",
+        figure("number_of_executed_units"),
+        figure("average_exec_per_sec")
+    );
+    Ok(())
+}
+
+fn host_triple() -> anyhow::Result<String> {
+    let output = Command::new("rustc")
+        .arg("-vV")
+        .current_dir(root())
+        .output()
+        .context("cannot run rustc")?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let host = text.lines().find_map(|line| line.strip_prefix("host: "));
+    host.map(str::to_owned).context("rustc names no host")
+}
+
+/// What cargo-fuzz passes, too.
+const INSTRUMENTATION: [&str; 7] = [
+    "-Cpasses=sancov-module",
+    "-Cllvm-args=-sanitizer-coverage-level=4",
+    "-Cllvm-args=-sanitizer-coverage-inline-8bit-counters",
+    "-Cllvm-args=-sanitizer-coverage-pc-table",
+    "-Cllvm-args=-sanitizer-coverage-trace-compares",
+    "-Cdebug-assertions",
+    "--cfg=fuzzing",
+];
