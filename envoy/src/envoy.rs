@@ -131,6 +131,11 @@ impl Envoy {
         self.process.ended()
     }
 
+    /// The process's id.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Where the admin interface is.
     pub fn admin(&self) -> SocketAddr {
         self.admin

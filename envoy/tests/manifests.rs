@@ -200,7 +200,10 @@ fn envoy_refuses_what_the_filter_refuses() {
     for (config, reason) in [
         ("", "there is no plugin configuration"),
         ("\n\u{b}\n\troot_path", "StringValue"),
-        ("{\"root_paht\": \"/x\"}", "E15: unknown key \"root_paht\"; did you mean \"root_path\"?"),
+        (
+            "{\"root_paht\": \"/x\"}",
+            "E15: unknown key \"root_paht\"; did you mean \"root_path\"?",
+        ),
         ("{\"trust_proxy\": true}", "E01: trust_proxy is on"),
     ] {
         let bootstrap = Bootstrap::shipped()

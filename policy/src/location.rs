@@ -46,10 +46,7 @@ pub(crate) fn public_path(exchange: &Exchange, path: &[u8]) -> Option<Vec<u8>> {
 impl PublicUrl<'_> {
     /// Rewrites a `Location` or `Content-Location`; `None` if the value must not be sent at all.
     pub(crate) fn rewrite(&self, value: &[u8]) -> Option<Vec<u8>> {
-        if value
-            .iter()
-            .any(|octet| octet.is_ascii_control() && *octet != b'\t')
-        {
+        if has_control(value) {
             return None;
         }
         if let Some((scheme, reference)) = split_scheme(value) {
@@ -74,6 +71,9 @@ impl PublicUrl<'_> {
 
     /// Rewrites the URL of a `Refresh` value such as `5; url=/next`.
     pub(crate) fn rewrite_refresh(&self, value: &[u8]) -> Option<Vec<u8>> {
+        if has_control(value) {
+            return None;
+        }
         let Some(start) = find_refresh_url(value) else {
             return Some(value.to_vec());
         };
@@ -133,6 +133,13 @@ impl PublicUrl<'_> {
             None => reference.to_vec(),
         }
     }
+}
+
+/// What has no place in a field value, RFC 9110 §5.5; a tab has.
+fn has_control(value: &[u8]) -> bool {
+    value
+        .iter()
+        .any(|octet| octet.is_ascii_control() && *octet != b'\t')
 }
 
 /// Whether `authority`, in a URL of this `scheme`, is the public one.

@@ -337,7 +337,8 @@ impl Policy {
             return edits;
         }
         for (name, _) in trailers {
-            if self.removal(name, false).is_some() {
+            // No proxy sanitises trailers.
+            if self.removal(name, false).is_some() || group_of(name).is_some() {
                 remove_once(&mut edits, name);
             }
         }
@@ -533,6 +534,7 @@ impl Policy {
                 remove_once(&mut edits, name);
             }
         }
+        edits.extend(own_connection(request.headers));
         let mut standing = [Standing::Absent; 8];
         for (name, value) in request.headers {
             let Some(group) = self.removal(name, exchange.peer_trusted) else {
@@ -604,6 +606,8 @@ impl Policy {
         let group = group_of(name)?;
         let may_pass = match group {
             Group::Identity => true,
+            // Envoy answers for the field alone, not for what others read as the same.
+            Group::ClientCertificate if name.contains(&b'_') => false,
             Group::ClientCertificate => match self.defaults.client_certificate_header {
                 ClientCertificateHeader::Keep => return None,
                 ClientCertificateHeader::Remove => true,
@@ -891,6 +895,32 @@ fn nominated<'a>(headers: &'a [Header<'a>]) -> impl Iterator<Item = &'a [u8]> {
                 .iter()
                 .any(|(other, _)| other.eq_ignore_ascii_case(name))
         })
+}
+
+/// Drops nominations from `Connection`: they were for us. The next hop would carry out what is left of them, and remove
+/// what we have set.
+fn own_connection(headers: &[Header<'_>]) -> Option<Edit> {
+    let mut kept = Vec::new();
+    let mut is_dropped = false;
+    let values = headers
+        .iter()
+        .filter(|(name, _)| name.eq_ignore_ascii_case(b"connection"))
+        .map(|(_, value)| *value);
+    for option in values.flat_map(|value| value.split(|octet| *octet == b',')) {
+        let option = trim(option);
+        if TRANSPORT.iter().any(|own| option.eq_ignore_ascii_case(own)) {
+            kept.push(option);
+        } else {
+            is_dropped |= !option.is_empty();
+        }
+    }
+    is_dropped.then(|| {
+        if kept.is_empty() {
+            Edit::remove("connection")
+        } else {
+            Edit::set("connection", kept.join(b", ".as_slice()))
+        }
+    })
 }
 
 /// GET or HEAD that is neither an upgrade nor gRPC: what a redirect can answer.

@@ -1,5 +1,6 @@
 //! Everything one does with this repository, as `cargo xtask COMMAND`.
 
+mod bench;
 mod check;
 mod embedded;
 mod fuzz;
@@ -34,6 +35,9 @@ enum Command {
     },
     /// Check formatting, lints (native and wasm), documentation and licences
     Check,
+    /// Measure what the filter costs inside Envoy
+    #[command(subcommand)]
+    Bench(Bench),
     /// Feed the fuzz targets with what they have not seen yet; names run only these
     Fuzz {
         /// Run only these targets
@@ -45,6 +49,12 @@ enum Command {
     },
     /// Install what the other commands need under target/, and nothing else
     Setup,
+}
+
+#[derive(Subcommand)]
+enum Bench {
+    /// CPU time per request, beside an empty filter, header_mutation and Lua
+    Filter(bench::Options),
 }
 
 #[derive(clap::Args)]
@@ -68,6 +78,7 @@ fn main() -> ExitCode {
         Command::Up(up) => up::run(up.app, up.tls, up.port),
         Command::Test { steps } => test::run(&steps),
         Command::Check => check::run(),
+        Command::Bench(Bench::Filter(options)) => bench::filter(&options),
         Command::Fuzz { targets, seconds } => fuzz::run(&targets, seconds),
         Command::Setup => setup::everything().map(|_| ()),
     };

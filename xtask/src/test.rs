@@ -16,7 +16,7 @@ use crate::steps::{cargo, root, run as command, target};
 
 type Work = fn(&Prepared) -> anyhow::Result<Outcome>;
 
-const STEPS: [(&str, &str, Work); 7] = [
+const STEPS: [(&str, &str, Work); 11] = [
     (
         "native",
         "unit tests, properties, cases in the policy, documentation examples",
@@ -26,6 +26,21 @@ const STEPS: [(&str, &str, Work); 7] = [
         "cases",
         "every case in the policy, in wasmtime and in real Envoy",
         cases,
+    ),
+    (
+        "attacks",
+        "whatever a client may send to the shipped listener",
+        attacks,
+    ),
+    (
+        "filter",
+        "what the filter does across passes, filters, logs and metrics",
+        filter,
+    ),
+    (
+        "cost",
+        "host calls and instructions of the typical request",
+        cost,
     ),
     (
         "manifests",
@@ -40,6 +55,7 @@ const STEPS: [(&str, &str, Work); 7] = [
     ("browser", "a real browser on the app", browser),
     ("up", "cargo xtask up, and that nothing is left of it", up),
     ("embedded", "cargo xtask up --embedded, likewise", embedded),
+    ("fuzz", "each fuzz target for 30 seconds", fuzz),
 ];
 
 enum Outcome {
@@ -104,6 +120,23 @@ fn native(_: &Prepared) -> anyhow::Result<Outcome> {
 
 fn cases(prepared: &Prepared) -> anyhow::Result<Outcome> {
     envoy_test(prepared, "cases")
+}
+
+fn attacks(prepared: &Prepared) -> anyhow::Result<Outcome> {
+    envoy_test(prepared, "attacks")
+}
+
+fn filter(prepared: &Prepared) -> anyhow::Result<Outcome> {
+    envoy_test(prepared, "filter")
+}
+
+fn cost(prepared: &Prepared) -> anyhow::Result<Outcome> {
+    envoy_test(prepared, "cost")
+}
+
+fn fuzz(_: &Prepared) -> anyhow::Result<Outcome> {
+    crate::fuzz::run(&[], 30)?;
+    Ok(Outcome::Passed)
 }
 
 fn manifests(prepared: &Prepared) -> anyhow::Result<Outcome> {

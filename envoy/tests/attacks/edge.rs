@@ -1,0 +1,376 @@
+//! The listener under attack.
+
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::sync::Arc;
+
+use fluxlit_cases::{Answer, Received};
+use fluxlit_envoy::{Bootstrap, Certificate, Envoy, free_port, plugin_config};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use serde_json::{Value, json};
+
+use super::http2;
+use super::request::{Attack, lines_of};
+use super::support::client::{connect_from, read_head};
+use super::support::parts;
+use super::support::upstream::Upstream;
+use super::table::PASSED;
+
+/// A form of the listener in `bootstrap.yaml`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// To the letter. Nobody is trusted.
+    Shipped,
+    /// 127.0.0.1 is trusted.
+    Trusting,
+    /// 127.0.0.1 is trusted, TLS is terminated as in `tls.yaml`.
+    Tls,
+    /// 127.0.0.1 is trusted, and none of Envoy's own defences is on: fields with underscores and trailers pass, paths
+    /// stay as they are, and the remote address is what X-Forwarded-For says.
+    FilterAlone,
+}
+
+impl Form {
+    pub(crate) fn scheme(self) -> &'static str {
+        if self == Self::Tls { "https" } else { "http" }
+    }
+
+    pub(crate) fn trusts(self, peer: Peer) -> bool {
+        self != Self::Shipped && peer != Peer::Untrusted
+    }
+
+    fn plugin_config(self) -> String {
+        if self == Self::Shipped {
+            return plugin_config().to_owned();
+        }
+        let mut config: Value =
+            serde_json::from_str(plugin_config()).expect("the shipped configuration is JSON");
+        config["trust_proxy"] = json!(true);
+        config["forwarded_allow_ips"] = json!(Peer::Trusted.address().to_string());
+        config["trusted_pass_headers"] = json!([PASSED]);
+        config.to_string()
+    }
+
+    fn bootstrap(self, certificate: &Certificate) -> Bootstrap {
+        let bootstrap = Bootstrap::shipped()
+            .with_module(&parts().module)
+            .with_plugin_config(&self.plugin_config());
+        match self {
+            Self::Shipped | Self::Trusting => bootstrap,
+            Self::Tls => bootstrap.with_tls(&certificate.certificate, &certificate.key),
+            Self::FilterAlone => {
+                let mut listener = bootstrap.value()["static_resources"]["listeners"][0].clone();
+                let manager = &mut listener["filter_chains"][0]["filters"][1]["typed_config"];
+                manager["http_protocol_options"] = json!({"enable_trailers": true});
+                manager["common_http_protocol_options"]["headers_with_underscores_action"] =
+                    json!("ALLOW");
+                for defence in ["use_remote_address", "normalize_path", "merge_slashes"] {
+                    manager[defence] = json!(false);
+                }
+                manager["path_with_escaped_slashes_action"] = json!("KEEP_UNCHANGED");
+                bootstrap
+                    .with_listeners(vec![listener])
+                    .with_upstream_trailers()
+            }
+        }
+    }
+}
+
+/// Who connects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Peer {
+    /// The attacker.
+    Untrusted,
+    /// A trusted proxy that passes on what the attacker forged, and adds to X-Forwarded-For who that is.
+    Proxy,
+    /// A trusted proxy whose every word is its own.
+    Trusted,
+}
+
+impl Peer {
+    pub(crate) fn address(self) -> IpAddr {
+        let last = if self == Self::Untrusted { 9 } else { 1 };
+        IpAddr::V4(Ipv4Addr::new(127, 0, 0, last))
+    }
+}
+
+/// By which way a request comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// A plain request over HTTP/1.1.
+    Http1,
+    /// A handshake over HTTP/1.1.
+    WebSocket,
+    /// A plain request over HTTP/2, with prior knowledge or as TLS agreed.
+    Http2,
+}
+
+/// What must become of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// A 4xx, or an end of the stream or connection; the upstream is not asked.
+    Refused,
+    /// The upstream gets it, with the truth.
+    Forwarded,
+}
+
+/// A running listener under attack, and the upstream behind it.
+pub(crate) struct Edge {
+    pub(crate) form: Form,
+    gate: Gate,
+    upstream: Upstream,
+    runs: usize,
+    open: Vec<Open>,
+    failures: Vec<String>,
+}
+
+/// An attack whose refusal is not awaited yet: Envoy closes a broken HTTP/2 connection a second late.
+struct Open {
+    label: String,
+    status: Option<u16>,
+    stream: Box<dyn Stream>,
+}
+
+impl Edge {
+    pub(crate) fn start(form: Form) -> Self {
+        let upstream = Upstream::start();
+        Self {
+            form,
+            gate: Gate::start(form, upstream.address),
+            upstream,
+            runs: 0,
+            open: Vec::new(),
+            failures: Vec::new(),
+        }
+    }
+
+    /// Runs an attack by each of these ways, from each of these peers.
+    pub(crate) fn run(&mut self, attack: &Attack, ways: &[Way], peers: &[Peer]) {
+        for &peer in peers {
+            for &way in ways {
+                self.run_one(attack, way, peer);
+            }
+        }
+    }
+
+    fn run_one(&mut self, attack: &Attack, way: Way, peer: Peer) {
+        self.runs += 1;
+        let label = format!("{way:?}, {peer:?}, run {}: {}", self.runs, attack.what);
+        let mut stream = self.gate.connect(peer, way);
+        let status = match way {
+            Way::Http1 | Way::WebSocket => {
+                let request = attack.http1(self.runs, peer, way == Way::WebSocket);
+                exchange(&mut stream, &request)
+            }
+            Way::Http2 => {
+                let (head, trailers) = attack.http2(self.form, self.runs, peer);
+                http2::send(&mut stream, &head, &trailers);
+                if attack.fate == Fate::Refused {
+                    let status = attack.status;
+                    self.open.push(Open {
+                        label,
+                        status,
+                        stream,
+                    });
+                    return;
+                }
+                http2::status(&mut stream)
+            }
+        };
+        let received = self.received();
+        let misses = match (attack.fate, received.as_slice()) {
+            (Fate::Refused, []) => refusal_misses(status, attack.status),
+            (Fate::Refused, _) => vec![format!("it was not refused: {received:?}")],
+            (Fate::Forwarded, [received]) => {
+                let mut misses = attack.misses(self.form, way, peer, received);
+                if status != Some(200) {
+                    misses.push(format!("the answer was {status:?}"));
+                }
+                misses
+            }
+            (Fate::Forwarded, _) => vec![format!("{status:?}, and not one request: {received:?}")],
+        };
+        self.note(&label, &misses);
+    }
+
+    /// What the upstream received of this run. What it received of another one came late, so should not have come.
+    fn received(&mut self) -> Vec<Received> {
+        let received = self.upstream.received();
+        if !received.is_empty() {
+            self.upstream.answer(&Answer::default());
+        }
+        let run = self.runs.to_string();
+        let (mine, late) = received
+            .into_iter()
+            .partition(|one| lines_of(&one.headers, "x-run").eq([run.as_str()]));
+        self.note_late(late);
+        mine
+    }
+
+    /// Ends Envoy, and fails if an attack succeeded.
+    #[track_caller]
+    pub(crate) fn end(mut self) {
+        for mut open in std::mem::take(&mut self.open) {
+            let misses = refusal_misses(http2::status(&mut open.stream), open.status);
+            self.note(&open.label, &misses);
+        }
+        // With Envoy gone, nothing can come late.
+        drop(self.gate.envoy.take());
+        self.note_late(self.upstream.received());
+        println!("{:?}: {} attacks", self.form, self.runs);
+        assert!(
+            self.failures.is_empty(),
+            "{:?}: {} of {} attacks succeed\n{}",
+            self.form,
+            self.failures.len(),
+            self.runs,
+            self.failures.join("\n")
+        );
+    }
+
+    fn note_late(&mut self, late: Vec<Received>) {
+        for one in late {
+            let miss = format!("a request that should not have come: {one:?}");
+            self.note("late", &[miss]);
+        }
+    }
+
+    fn note(&mut self, label: &str, misses: &[String]) {
+        if !misses.is_empty() {
+            let misses = misses.join("\n    ");
+            self.failures.push(format!("{label}\n    {misses}"));
+        }
+    }
+}
+
+fn refusal_misses(status: Option<u16>, only: Option<u16>) -> Vec<String> {
+    let is_refusal = status.is_none_or(|status| match only {
+        Some(only) => status == only,
+        None => (400..500).contains(&status),
+    });
+    if is_refusal {
+        return Vec::new();
+    }
+    let want = only.map_or("a 4xx".to_owned(), |only| only.to_string());
+    vec![format!("the answer was {status:?}, not {want}")]
+}
+
+/// Envoy in front of an upstream.
+pub(crate) struct Gate {
+    envoy: Option<Envoy>,
+    address: SocketAddr,
+    tls: Option<TlsClient>,
+    _folder: tempfile::TempDir,
+}
+
+impl Gate {
+    pub(crate) fn start(form: Form, upstream: SocketAddr) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let certificate =
+            Certificate::create(folder.path(), &["localhost"]).expect("a certificate");
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port().expect("a free port")));
+        let bootstrap = form
+            .bootstrap(&certificate)
+            .listening_on(address)
+            .forwarding_to(upstream);
+        let arguments = ["--concurrency", "1"];
+        let envoy = Envoy::start(&parts().envoy, bootstrap, folder.path(), &arguments)
+            .unwrap_or_else(|error| panic!("{form:?}: {error}"));
+        Self {
+            envoy: Some(envoy),
+            address,
+            tls: (form == Form::Tls).then(|| TlsClient::trusting(&certificate)),
+            _folder: folder,
+        }
+    }
+
+    pub(crate) fn connect(&self, peer: Peer, way: Way) -> Box<dyn Stream> {
+        let stream = connect_from(peer.address(), self.address);
+        stream.set_nodelay(true).expect("a TCP option");
+        match &self.tls {
+            None => Box::new(stream),
+            Some(tls) => Box::new(tls.connect(stream, way)),
+        }
+    }
+}
+
+/// What TLS connections have in common.
+struct TlsClient {
+    http1: Arc<ClientConfig>,
+    http2: Arc<ClientConfig>,
+}
+
+impl TlsClient {
+    fn trusting(certificate: &Certificate) -> Self {
+        let mut roots = RootCertStore::empty();
+        let trusted =
+            CertificateDer::from_pem_file(&certificate.certificate).expect("a certificate");
+        roots.add(trusted).expect("a certificate");
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("protocol versions")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let speaking = |protocol: &[u8]| {
+            let mut config = config.clone();
+            config.alpn_protocols = vec![protocol.to_vec()];
+            Arc::new(config)
+        };
+        Self {
+            http1: speaking(b"http/1.1"),
+            http2: speaking(b"h2"),
+        }
+    }
+
+    fn connect(&self, stream: TcpStream, way: Way) -> StreamOwned<ClientConnection, TcpStream> {
+        let config = match way {
+            Way::Http1 | Way::WebSocket => &self.http1,
+            Way::Http2 => &self.http2,
+        };
+        let name = "localhost".try_into().expect("a name");
+        let tls = ClientConnection::new(Arc::clone(config), name).expect("a TLS client");
+        StreamOwned::new(tls, stream)
+    }
+}
+
+/// A connection, with or without TLS.
+pub(crate) trait Stream: Read + Write {}
+impl<T: Read + Write> Stream for T {}
+
+/// Sends bytes and returns the status of the first answer; `None` if the connection was closed instead.
+pub(crate) fn exchange(stream: &mut (impl Read + Write), request: &[u8]) -> Option<u16> {
+    // Who is refused early cannot write to the end.
+    let _ = stream.write_all(request).and_then(|()| stream.flush());
+    let mut reader = BufReader::new(stream);
+    match reader.fill_buf() {
+        Ok([]) => return None,
+        Ok(_) => {}
+        Err(error) => {
+            expect_closed(&error);
+            return None;
+        }
+    }
+    let head = read_head(&mut reader);
+    let status = head.first().and_then(|line| line.split(' ').nth(1));
+    let status = status.unwrap_or_else(|| panic!("no status in {head:?}"));
+    Some(
+        status
+            .parse()
+            .unwrap_or_else(|_| panic!("the status {status:?}")),
+    )
+}
+
+/// A connection that was closed is an answer; one that stays silent is none.
+pub(crate) fn expect_closed(error: &std::io::Error) {
+    use ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    assert!(
+        matches!(
+            error.kind(),
+            BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof
+        ),
+        "no answer: {error}"
+    );
+}

@@ -1,0 +1,312 @@
+//! One attack: what is sent, and what must arrive.
+
+use fluxlit_cases::Received;
+use fluxlit_envoy::MOUNT;
+
+use super::edge::Fate::{self, Forwarded};
+use super::edge::{Form, Peer, Way};
+use super::http2;
+use super::support::latin1;
+use super::table::{GOVERNED, HOST, LIES};
+
+/// A request that is not honest. Texts are Latin-1.
+#[derive(Debug, Clone)]
+pub(crate) struct Attack {
+    pub(crate) what: String,
+    /// HTTP/1.1: a whole request line.
+    pub(crate) request_line: Option<String>,
+    pub(crate) target: String,
+    pub(crate) hosts: Vec<String>,
+    /// Lines of the head, as they are. Over HTTP/2, the fields that they stand for.
+    pub(crate) lines: Vec<String>,
+    /// HTTP/1.1: what follows the head.
+    pub(crate) body: String,
+    /// HTTP/2: fields that replace those of their name or are added.
+    pub(crate) fields: Vec<(String, String)>,
+    pub(crate) trailers: Vec<String>,
+    pub(crate) fate: Fate,
+    /// The status of a refusal, if only one is right.
+    pub(crate) status: Option<u16>,
+    pub(crate) truth: Truth,
+}
+
+/// What the upstream must receive.
+#[derive(Debug, Clone)]
+pub(crate) struct Truth {
+    /// None: the peer, or whom the trusted proxy named.
+    pub(crate) client: Option<String>,
+    /// None: the listener's.
+    pub(crate) scheme: Option<String>,
+    /// The effective host, with its port if the request names one; empty if there is none.
+    pub(crate) authority: String,
+    /// The received `Host`.
+    pub(crate) host: String,
+    pub(crate) target: String,
+    /// Lines of governed fields that are let through.
+    pub(crate) passed: Vec<(String, String)>,
+    pub(crate) trailers: Vec<(String, String)>,
+}
+
+impl Attack {
+    /// An honest request, to be forwarded.
+    pub(crate) fn new(what: impl Into<String>) -> Self {
+        Self {
+            what: what.into(),
+            request_line: None,
+            target: format!("{MOUNT}/x"),
+            hosts: vec![HOST.to_owned()],
+            lines: Vec::new(),
+            body: String::new(),
+            fields: Vec::new(),
+            trailers: Vec::new(),
+            fate: Forwarded,
+            status: None,
+            truth: Truth {
+                client: None,
+                scheme: None,
+                authority: HOST.to_owned(),
+                host: HOST.to_owned(),
+                target: "/x".to_owned(),
+                passed: Vec::new(),
+                trailers: Vec::new(),
+            },
+        }
+    }
+
+    /// A request with these lines.
+    pub(crate) fn lines(what: impl Into<String>, lines: &[impl AsRef<str>], fate: Fate) -> Self {
+        Self {
+            lines: lines.iter().map(|line| line.as_ref().to_owned()).collect(),
+            fate,
+            ..Self::new(what)
+        }
+    }
+
+    /// A request to be forwarded, with a body and these trailers.
+    pub(crate) fn trailers(what: impl Into<String>, trailers: &[impl AsRef<str>]) -> Self {
+        let lines = trailers.iter().map(|line| line.as_ref().to_owned());
+        Self {
+            trailers: lines.collect(),
+            ..Self::new(what)
+        }
+    }
+
+    /// The request as bytes.
+    pub(crate) fn http1(&self, run: usize, peer: Peer, is_handshake: bool) -> Vec<u8> {
+        let request_line = self
+            .request_line
+            .clone()
+            .unwrap_or_else(|| format!("GET {} HTTP/1.1", self.target));
+        let mut lines = vec![request_line, format!("X-Run: {run}")];
+        lines.extend(self.hosts.iter().map(|host| format!("Host: {host}")));
+        lines.extend(self.lines.iter().cloned());
+        lines.extend(said_by(peer).map(|(name, value)| format!("{name}: {value}")));
+        if is_handshake {
+            lines.extend(HANDSHAKE.map(str::to_owned));
+        }
+        let mut body = self.body.clone();
+        if !self.trailers.is_empty() {
+            lines.push("Transfer-Encoding: chunked".to_owned());
+            body = format!("1\r\na\r\n0\r\n{}\r\n\r\n", self.trailers.join("\r\n"));
+        }
+        latin1(&format!("{}\r\n\r\n{body}", lines.join("\r\n")))
+    }
+
+    /// The fields of the head and of the trailers.
+    pub(crate) fn http2(
+        &self,
+        form: Form,
+        run: usize,
+        peer: Peer,
+    ) -> (Vec<http2::Field>, Vec<http2::Field>) {
+        let mut fields = vec![
+            (":method".to_owned(), "GET".to_owned()),
+            (":scheme".to_owned(), form.scheme().to_owned()),
+        ];
+        let hosts = self.hosts.iter().map(|host| (":authority", host));
+        fields.extend(hosts.map(|(name, host)| (name.to_owned(), host.clone())));
+        fields.push((":path".to_owned(), self.target.clone()));
+        fields.push(("x-run".to_owned(), run.to_string()));
+        fields.extend(self.lines.iter().map(|line| to_field(line)));
+        fields.extend(said_by(peer));
+        for (name, value) in &self.fields {
+            match fields.iter_mut().find(|(other, _)| other == name) {
+                Some((_, old)) => old.clone_from(value),
+                // Pseudo-headers stand first.
+                None if name.starts_with(':') => fields.insert(0, (name.clone(), value.clone())),
+                None => fields.push((name.clone(), value.clone())),
+            }
+        }
+        let bytes = |(name, value): (String, String)| (latin1(&name), latin1(&value));
+        (
+            fields.into_iter().map(bytes).collect(),
+            self.trailers
+                .iter()
+                .map(|line| bytes(to_field(line)))
+                .collect(),
+        )
+    }
+
+    /// Says in what the received request is not the truth.
+    pub(crate) fn misses(
+        &self,
+        form: Form,
+        way: Way,
+        peer: Peer,
+        received: &Received,
+    ) -> Vec<String> {
+        let truth = &self.truth;
+        let scheme = match &truth.scheme {
+            // Envoy overwrites the peer's word before the filter sees it.
+            Some(scheme) if form == Form::FilterAlone => scheme.as_str(),
+            _ => form.scheme(),
+        };
+        let client = match (&truth.client, peer) {
+            (Some(client), _) => client.clone(),
+            (None, Peer::Proxy) if form.trusts(peer) => CLIENT.to_owned(),
+            (None, _) => peer.address().to_string(),
+        };
+        let default_port = if scheme == "https" { "443" } else { "80" };
+        let port = truth
+            .authority
+            .split_once(':')
+            .map_or(default_port, |(_, port)| port);
+        let ours = [
+            ("x-forwarded-for", client.as_str()),
+            ("x-real-ip", client.as_str()),
+            ("x-forwarded-proto", scheme),
+            ("x-forwarded-host", truth.authority.as_str()),
+            ("x-forwarded-port", port),
+            ("x-forwarded-prefix", MOUNT),
+        ];
+        let passed = truth
+            .passed
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()));
+        let allowed: Vec<(&str, &str)> = ours
+            .into_iter()
+            .filter(|(_, value)| !value.is_empty())
+            .chain(passed)
+            .collect();
+
+        let mut misses = Vec::new();
+        for (name, value) in &allowed {
+            let lines: Vec<&str> = lines_of(&received.headers, name).collect();
+            if lines != [*value] {
+                misses.push(format!("{name} is {lines:?}, not {value:?}"));
+            }
+        }
+        for (name, value) in &received.headers {
+            let is_allowed = allowed.iter().any(|(allowed, _)| allowed == name);
+            if is_governed(name) && !is_allowed && name != ORIGINAL_PATH {
+                misses.push(format!("{name:?}: {value:?} arrived"));
+            }
+        }
+        // The path as it was before the mount was taken off, and with it all slashes but one.
+        let original: Vec<&str> = lines_of(&received.headers, ORIGINAL_PATH).collect();
+        let is_true = |path: &str| {
+            path.strip_prefix(MOUNT)
+                .is_some_and(|rest| format!("/{}", rest.trim_start_matches('/')) == truth.target)
+        };
+        if !matches!(original[..], [path] if is_true(path)) {
+            misses.push(format!(
+                "the original path is {original:?}, and {} arrived",
+                truth.target
+            ));
+        }
+        if received.trailers != truth.trailers {
+            let (got, want) = (&received.trailers, &truth.trailers);
+            misses.push(format!("the trailers are {got:?}, not {want:?}"));
+        }
+        for (name, value) in &received.headers {
+            if name == ORIGINAL_PATH {
+                continue;
+            }
+            if LIES
+                .iter()
+                .any(|lie| name.contains(lie) || value.contains(lie))
+            {
+                misses.push(format!("a lie arrived: {name:?}: {value:?}"));
+            }
+        }
+        // Another proxy behind the listener would remove what is nominated, and with it the truth.
+        for nominated in lines_of(&received.headers, "connection").flat_map(|line| line.split(','))
+        {
+            if is_governed(nominated.trim()) {
+                misses.push(format!("the upstream is told to remove {nominated:?}"));
+            }
+        }
+        let upgrades: Vec<&str> = lines_of(&received.headers, "upgrade").collect();
+        let want: &[&str] = if way == Way::WebSocket {
+            &["websocket"]
+        } else {
+            &[]
+        };
+        if upgrades != want {
+            misses.push(format!("the upgrades are {upgrades:?}, not {want:?}"));
+        }
+        for (what, got, want) in [
+            ("the method", received.method.as_str(), "GET"),
+            (
+                "the target",
+                received.target.as_str(),
+                truth.target.as_str(),
+            ),
+            (
+                "the host",
+                received.host.as_deref().unwrap_or_default(),
+                truth.host.as_str(),
+            ),
+        ] {
+            if got != want {
+                misses.push(format!("{what} is {got:?}, not {want:?}"));
+            }
+        }
+        misses
+    }
+}
+
+/// Whether a name is one that nobody but the filter may set, however it is written.
+fn is_governed(name: &str) -> bool {
+    let name = name.to_ascii_lowercase().replace('_', "-");
+    let groups = [
+        "x-forwarded-",
+        "x-auth-request-",
+        "x-ssl-client-",
+        "ssl-client-",
+    ];
+    groups.iter().any(|group| name.starts_with(group))
+        || GOVERNED.iter().any(|(governed, _)| *governed == name)
+}
+
+pub(crate) fn lines_of<'a>(
+    fields: &'a [(String, String)],
+    name: &'a str,
+) -> impl Iterator<Item = &'a str> {
+    fields
+        .iter()
+        .filter(move |(other, _)| other == name)
+        .map(|(_, value)| value.as_str())
+}
+
+pub(crate) fn to_field(line: &str) -> (String, String) {
+    let (name, value) = line.split_once(": ").expect("a line is `name: value`");
+    (name.to_ascii_lowercase(), value.to_owned())
+}
+
+fn said_by(peer: Peer) -> Option<(String, String)> {
+    (peer == Peer::Proxy).then(|| ("x-forwarded-for".to_owned(), CLIENT.to_owned()))
+}
+
+/// The client behind the trusted proxy.
+const CLIENT: &str = "198.51.100.7";
+
+const HANDSHAKE: [&str; 4] = [
+    "Connection: Upgrade",
+    "Upgrade: websocket",
+    "Sec-WebSocket-Version: 13",
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+];
+
+/// Holds the path as the client asked for it.
+const ORIGINAL_PATH: &str = "x-envoy-original-path";
