@@ -54,7 +54,7 @@ impl Envoy {
             executable: executable.to_owned(),
             source,
         };
-        let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port().map_err(run)?));
+        let admin = admin_address(&bootstrap).map_err(run)?;
         let config = folder.join("envoy.json");
         let log = folder.join("envoy.log");
         let text = bootstrap.administered_on(admin).to_json();
@@ -150,6 +150,17 @@ impl Envoy {
         let log = self.log();
         let lines: Vec<&str> = log.lines().collect();
         lines[lines.len().saturating_sub(12)..].join("\n")
+    }
+}
+
+/// A free port that is none of the listeners', which are not open yet.
+fn admin_address(bootstrap: &Bootstrap) -> std::io::Result<SocketAddr> {
+    let text = bootstrap.to_json();
+    loop {
+        let port = free_port()?;
+        if !text.contains(&format!("\"port_value\":{port}}}")) {
+            return Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+        }
     }
 }
 

@@ -17,6 +17,7 @@ use crate::header_map::HeaderMap;
 use crate::host::LogLine;
 use crate::outcome::Message;
 use crate::plugin::{Plugin, StartOptions};
+use crate::property::Value;
 use crate::stream::Side;
 
 /// Why a case has no outcome. Any of these is a fault of the filter, or of the case's text.
@@ -98,7 +99,13 @@ fn serve(
         Peer::Unix => envoy::Peer::Unix,
         Peer::Unknown => envoy::Peer::FromHeader,
     };
-    let mut properties = envoy::connection_properties(peer, request.tls);
+    let version = match request.http {
+        HttpVersion::Http10 => "HTTP/1.0",
+        HttpVersion::Http11 => "HTTP/1.1",
+        HttpVersion::Http2 => "HTTP/2",
+    };
+    let mut properties = envoy::connection_properties(peer, request.tls)
+        .with(&["request", "protocol"], Value::Text(version.to_owned()));
     if let Some(key) = recorded_under {
         properties = envoy::with_recorded_peer(properties, key, peer);
     }

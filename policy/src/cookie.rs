@@ -8,21 +8,19 @@
 use crate::address::trim;
 use crate::config::CookiePath;
 use crate::exchange::{Exchange, UpstreamSaw};
-use crate::location::public_path;
+use crate::location::{has_control, public_path};
 
 /// The rewriting of cookies in one exchange.
 pub(crate) struct CookieScope<'a>(pub(crate) &'a Exchange);
 
 impl CookieScope<'_> {
-    /// Rewrites one `Set-Cookie` line; `None` for one that browsers do not accept, RFC 6265bis §5.6.
-    pub(crate) fn rewrite(&self, line: &[u8]) -> Option<Vec<u8>> {
-        if line
-            .iter()
-            .any(|octet| octet.is_ascii_control() && *octet != b'\t')
-        {
-            return None;
+    /// Rewrites one `Set-Cookie` line. One with control octets stays as it is: browsers do not accept it, RFC 6265bis
+    /// §5.6.
+    pub(crate) fn rewrite(&self, line: &[u8]) -> Vec<u8> {
+        if has_control(line) {
+            return line.to_vec();
         }
-        Some(self.rewrite_attributes(line))
+        self.rewrite_attributes(line)
     }
 
     /// Whether the line is a `__Host-` cookie, below a mount: such a cookie stays at `Path=/`.

@@ -234,6 +234,8 @@ pub struct Exchange {
     pub(crate) told_mount: Mount,
     pub(crate) upstream_saw: UpstreamSaw,
     pub(crate) host_sent: Option<Vec<u8>>,
+    /// Whether the answer is our own: then its URLs are what they must be.
+    pub(crate) is_answered: bool,
     /// The rule for Content-Security-Policy that covers the path.
     pub(crate) csp_rule: Option<usize>,
 }

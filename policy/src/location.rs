@@ -136,7 +136,7 @@ impl PublicUrl<'_> {
 }
 
 /// What has no place in a field value, RFC 9110 §5.5; a tab has.
-fn has_control(value: &[u8]) -> bool {
+pub(crate) fn has_control(value: &[u8]) -> bool {
     value
         .iter()
         .any(|octet| octet.is_ascii_control() && *octet != b'\t')

@@ -266,6 +266,7 @@ impl Policy {
             told_mount: Mount::default(),
             upstream_saw: UpstreamSaw::NoMount,
             host_sent: None,
+            is_answered: false,
             effective,
             csp_rule: None,
         };
@@ -307,6 +308,7 @@ impl Policy {
             }
             Err(Refusal { reason, location }) => {
                 account.answered = Some(reason);
+                exchange.is_answered = true;
                 match reason {
                     Reason::BareMount => account.mount = MountOutcome::Redirect,
                     Reason::OutsideMount => account.mount = MountOutcome::Miss,

@@ -10,7 +10,7 @@ use crate::account::HstsOutcome;
 use crate::cookie::CookieScope;
 use crate::edit::Edit;
 use crate::exchange::{Exchange, Header, Response, ResponseDecision};
-use crate::location::PublicUrl;
+use crate::location::{PublicUrl, has_control};
 use crate::policy::Policy;
 
 impl Policy {
@@ -26,8 +26,10 @@ impl Policy {
             return decision;
         }
         let known = Known::find(response.headers);
-        rewrite_urls(exchange, &known, &mut decision.edits);
-        rewrite_cookies(exchange, &known, &mut decision);
+        if !exchange.is_answered {
+            rewrite_urls(exchange, &known, &mut decision.edits);
+            rewrite_cookies(exchange, &known, &mut decision);
+        }
         self.own_hsts(exchange, &known, &mut decision);
         let csp = exchange
             .csp_rule
@@ -114,7 +116,7 @@ fn rewrite_cookies(exchange: &Exchange, known: &Known<'_>, decision: &mut Respon
         .iter()
         .any(|line| scope.keeps_host_cookie(line));
     replace_lines(SET_COOKIE, &known.cookies, &mut decision.edits, |line| {
-        scope.rewrite(line)
+        Some(scope.rewrite(line))
     });
 }
 
@@ -132,6 +134,8 @@ fn replace_lines(
     if before == after {
         return;
     }
+    // What the app has sent may stand; what we write must be a field value.
+    after.retain(|line| !has_control(line));
     match (after.pop(), after.is_empty()) {
         (Some(only), true) => edits.push(Edit::set(name, only)),
         (last, _) => {
