@@ -135,6 +135,11 @@ fn cost(prepared: &Prepared) -> anyhow::Result<Outcome> {
 }
 
 fn fuzz(_: &Prepared) -> anyhow::Result<Outcome> {
+    if setup::find("c++").is_none() {
+        return Ok(Outcome::Skipped(
+            "there is no C++ compiler, which libFuzzer needs".to_owned(),
+        ));
+    }
     crate::fuzz::run(&[], 30)?;
     Ok(Outcome::Passed)
 }
