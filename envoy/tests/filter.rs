@@ -381,6 +381,73 @@ fn report_only_changes_nothing() {
     );
 }
 
+/// A WebSocket over HTTP/2 (RFC 8441) is a CONNECT on the wire and a handshake to the filter: its path loses the mount, and
+/// what it forges is removed.
+#[test]
+fn a_websocket_over_http2_is_judged_as_any_other() {
+    let config = format!(r#"{{{PEER}, "root_path": "/app", "outside_mount": "reject"}}"#);
+    let edge = Edge::start(&config, |bootstrap, _| {
+        bootstrap.with_connection_manager("http2_protocol_options", json!({"allow_connect": true}))
+    });
+    edge.upstream.answer(&Answer {
+        status: 403,
+        ..Answer::default()
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let status = runtime.block_on(async {
+        let stream = tokio::net::TcpStream::connect(edge.address)
+            .await
+            .expect("a connection");
+        let executor = hyper_util::rt::TokioExecutor::new();
+        let io = hyper_util::rt::TokioIo::new(stream);
+        let (mut sender, connection) = hyper::client::conn::http2::handshake(executor, io)
+            .await
+            .expect("an HTTP/2 connection");
+        tokio::spawn(connection);
+        // A first request, so that the server's settings, which allow the second, have arrived.
+        let request = |method: &str, target: &str| {
+            http::Request::builder()
+                .method(method)
+                .uri(format!("http://portal.example{target}"))
+                .header("x-forwarded-for", "6.6.6.6")
+                .header("x-real-ip", "6.6.6.6")
+                .body(http_body_util::Empty::<bytes::Bytes>::new())
+                .expect("a request")
+        };
+        sender
+            .send_request(request("GET", "/app/first"))
+            .await
+            .expect("a response");
+        let mut handshake = request("CONNECT", "/app/_stcore/stream");
+        handshake
+            .extensions_mut()
+            .insert(hyper::ext::Protocol::from_static("websocket"));
+        sender
+            .send_request(handshake)
+            .await
+            .expect("a response")
+            .status()
+    });
+    assert_eq!(status, 403);
+    let received = edge.upstream.received();
+    let [_, handshake] = &received[..] else {
+        panic!("want two requests, got {received:?}");
+    };
+    assert_eq!(handshake.method, "GET");
+    assert_eq!(handshake.target, "/_stcore/stream");
+    for (field, want) in [
+        ("upgrade", "websocket"),
+        ("x-forwarded-for", "127.0.0.1"),
+        ("x-real-ip", "127.0.0.1"),
+        ("x-forwarded-prefix", "/app"),
+    ] {
+        assert_eq!(line(handshake, field), [want], "{field}");
+    }
+}
+
 /// Where no address can be trusted, a peer is trusted by the name in its verified certificate, and by the whole of it.
 #[test]
 fn a_peer_is_trusted_by_its_certificate() {

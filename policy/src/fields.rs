@@ -300,3 +300,44 @@ fn distance(one: &str, other: &str) -> usize {
 
 /// How much of a wrong value an error repeats, in characters.
 const MOST_SHOWN: usize = 80;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_stands_there_once() {
+        for (text, want) in [
+            (r#"{"a": 1, "b": {"a": 2}}"#, None),
+            (r#"{"a": 1, "a": 1}"#, Some("\"a\" is there twice")),
+            (r#"{"b": [{"a": 1, "a": 2}]}"#, Some("\"a\" is there twice")),
+            ("[]", Some("it is []")),
+            ("", Some("EOF")),
+            (r#"{"a": 1} x"#, Some("trailing")),
+        ] {
+            let got = read_object(text.as_bytes())
+                .err()
+                .map(|fault| fault.to_string());
+            match want {
+                None => assert_eq!(got, None, "{text}"),
+                Some(want) => assert!(
+                    got.as_ref().is_some_and(|got| got.contains(want)),
+                    "{text}: {got:?}"
+                ),
+            }
+        }
+    }
+
+    #[test]
+    fn distances() {
+        for (one, other, want) in [
+            ("", "", 0),
+            ("a", "", 1),
+            ("root_paht", "root_path", 2),
+            ("hsts", "hts", 1),
+        ] {
+            assert_eq!(distance(one, other), want, "{one} {other}");
+            assert_eq!(distance(other, one), want, "{other} {one}");
+        }
+    }
+}

@@ -112,7 +112,7 @@ impl TrustedPeers {
                 Ok(Entry::Unix) => read.unix = true,
                 Ok(Entry::Network(network)) => {
                     if network.prefix_len() == 0 {
-                        broad.push(network.to_string());
+                        broad.push(item.clone());
                     }
                     match network {
                         IpNet::V4(network) => ipv4.push(network),

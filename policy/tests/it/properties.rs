@@ -268,4 +268,86 @@ proptest! {
         let second = policy.response(&decision.exchange, &Response { status, headers: &borrow(&lines) }).edits;
         prop_assert!(second.is_empty(), "first {:?}, second {:?}", first, second);
     }
+
+    /// Only lines of the same name have an order: where a header stands among others decides nothing.
+    #[test]
+    fn the_order_of_headers_decides_nothing(
+        lines in lines(),
+        order in prop::collection::vec(any::<u32>(), 12),
+        trusted in any::<bool>(),
+    ) {
+        let policy = policy(&format!(
+            r#"{{"root_path": "/a", "trust_proxy": {trusted}, "forwarded_allow_ips": "10.0.0.0/8", "xff_mode": "chain"}}"#
+        ));
+        let mut shuffled: Vec<(u32, Line)> = order.into_iter().zip(lines.clone()).collect();
+        // Lines of one name keep their own order: they all take the place of the first.
+        let places: Vec<u32> = shuffled
+            .iter()
+            .map(|(_, (name, _))| {
+                shuffled
+                    .iter()
+                    .find(|(_, (other, _))| other.eq_ignore_ascii_case(name))
+                    .map_or(0, |(place, _)| *place)
+            })
+            .collect();
+        for ((place, _), first) in shuffled.iter_mut().zip(places) {
+            *place = first;
+        }
+        shuffled.sort_by_key(|(place, _)| *place);
+        let shuffled: Vec<Line> = shuffled.into_iter().map(|(_, line)| line).collect();
+        let upstream = |mut lines: Vec<Line>| {
+            let mut target = b"/a/x".to_vec();
+            let decision = policy.request(&Request {
+                peer: Peer::Ip("10.0.0.1".parse().expect("an address")),
+                identity: None,
+                is_reentry: false,
+                tls: false,
+                method: b"GET",
+                target: &target.clone(),
+                host: Some(b"portal.example"),
+                headers: &borrow(&lines),
+            });
+            if let Action::Forward(forward) = decision.action {
+                apply(&mut lines, &mut target, &forward.edits);
+            }
+            lines.sort();
+            (lines, target, decision.account)
+        };
+        prop_assert_eq!(upstream(lines), upstream(shuffled));
+    }
+
+    /// What we write, we read as what it was: the client, in either family, in its canonical form.
+    #[test]
+    fn what_is_written_reads_the_same(client in any::<std::net::IpAddr>(), port in any::<u16>()) {
+        let client = client.to_canonical();
+        prop_assume!(!client.is_unspecified());
+        let hop = |policy: &Policy, peer: Peer, headers: &[Header<'_>]| {
+            let mut lines = Vec::new();
+            let decision = policy.request(&Request {
+                peer,
+                identity: None,
+                is_reentry: false,
+                tls: true,
+                method: b"GET",
+                target: b"/",
+                host: Some(format!("portal.example:{}", port.max(1)).as_bytes()),
+                headers,
+            });
+            if let Action::Forward(forward) = &decision.action {
+                apply(&mut lines, &mut Vec::new(), &forward.edits);
+            }
+            (lines, decision.exchange)
+        };
+        let proxy = Peer::Ip("10.255.0.1".parse().expect("an address"));
+        prop_assume!(Peer::Ip(client) != proxy);
+        let (sent, first) = hop(&policy(r#"{"emit_forwarded": true}"#), Peer::Ip(client), &[]);
+        for source in ["x-forwarded", "forwarded"] {
+            let behind = policy(&format!(
+                r#"{{"trust_proxy": true, "forwarded_allow_ips": "10.255.0.1", "forwarded_source": "{source}"}}"#
+            ));
+            let (_, second) = hop(&behind, proxy, &borrow(&sent));
+            prop_assert_eq!(second.client.address, Some(client), "{}", source);
+            prop_assert_eq!(&second.effective, &first.effective, "{}", source);
+        }
+    }
 }
