@@ -82,6 +82,18 @@ fn line<'a>(received: &'a Received, name: &str) -> Vec<&'a str> {
         .collect()
 }
 
+/// An access log in the file `access.log` of this folder.
+fn access_log(folder: &Path, format: &str) -> serde_json::Value {
+    json!([{
+        "name": "log",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog",
+            "path": folder.join("access.log"),
+            "log_format": {"text_format_source": {"inline_string": format}},
+        },
+    }])
+}
+
 const PEER: &str = r#""peer_filter_state_key": "fluxlit.peer""#;
 
 /// Envoy runs the whole chain again on headers that the filter has already made its own. Nothing may be believed that
@@ -248,15 +260,10 @@ fn access_logs_and_rbac_know_the_client() {
         bootstrap
             .with_connection_manager(
                 "access_log",
-                json!([{
-                    "name": "log",
-                    "typed_config": {
-                        "@type": "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog",
-                        "path": folder.join("access.log"),
-                        "log_format": {"text_format_source": {"inline_string":
-                            "%FILTER_STATE(wasm.fluxlit.client:PLAIN)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %RESPONSE_CODE%\n"}},
-                    },
-                }]),
+                access_log(
+                    folder,
+                    "%FILTER_STATE(wasm.fluxlit.client:PLAIN)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %RESPONSE_CODE%\n",
+                ),
             )
             .with_next_filter(json!({
                 "name": "rbac",
@@ -352,7 +359,12 @@ fn report_only_changes_nothing() {
     let config = format!(
         r#"{{{PEER}, "root_path": "/app", "outside_mount": "reject", "security_headers": true, "report_only": true}}"#
     );
-    let edge = Edge::start(&config, |bootstrap, _| bootstrap);
+    let edge = Edge::start(&config, |bootstrap, folder| {
+        bootstrap.with_connection_manager(
+            "access_log",
+            access_log(folder, "%FILTER_STATE(wasm.fluxlit.client:PLAIN)%\n"),
+        )
+    });
     edge.upstream.answer(&Answer::default());
     let mut stream = connect(edge.address);
     let response = exchange(
@@ -365,6 +377,16 @@ fn report_only_changes_nothing() {
     let received = edge.upstream.received();
     assert_eq!(line(&received[0], "x-real-ip"), ["6.6.6.6"]);
     assert_eq!(received[0].target, "/elsewhere");
+    // Or a second plugin in the chain would take a forged request for one that has passed before.
+    let redirected = [
+        ("X-Envoy-Original-Url", "https://portal.example/x"),
+        ("X-Real-IP", "6.6.6.6"),
+    ];
+    assert_eq!(edge.get("/elsewhere", &redirected), 200);
+    let log = edge.folder.path().join("access.log");
+    let read = || std::fs::read_to_string(&log).unwrap_or_default();
+    wait_until(Duration::from_secs(30), || read().lines().count() == 2);
+    assert_eq!(read(), "-\n-\n");
     assert!(
         wait_until(Duration::from_secs(30), || {
             edge.envoy.log().contains("report_only is on")
@@ -373,7 +395,7 @@ fn report_only_changes_nothing() {
         edge.envoy.log()
     );
     let stats = || fluxlit_envoy::get(edge.envoy.admin(), "/stats", None).unwrap_or_default();
-    let want = "wasmcustom.fluxlit.answered.outside_mount: 1";
+    let want = "wasmcustom.fluxlit.answered.outside_mount: 2";
     assert!(
         wait_until(Duration::from_secs(30), || stats().contains(want)),
         "{}",

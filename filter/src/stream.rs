@@ -61,10 +61,12 @@ impl Stream {
         });
         plugin.counters.request(&decision.account);
         let exchange = decision.exchange;
-        host::set_property(CLIENT, name_client(&exchange, peer).as_bytes());
         warn(plugin, peer, &exchange);
         if policy.is_report_only() {
+            // Nothing is stored: that would say that the headers of this request are ours.
             report(plugin, &decision.account);
+        } else {
+            host::set_property(CLIENT, name_client(&exchange, peer).as_bytes());
         }
         self.exchange = Some(exchange);
         match decision.action {
