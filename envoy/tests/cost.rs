@@ -143,4 +143,4 @@ fn instructions_are_bounded_and_do_not_grow_with_the_configuration() {
 }
 
 /// What a typical exchange may cost, both ways.
-const FUEL: u64 = 46_000;
+const FUEL: u64 = 48_000;
