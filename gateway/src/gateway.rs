@@ -9,19 +9,16 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::watch;
-use tokio::task::LocalSet;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::health::{self, Readiness};
-use crate::proxy::{Worker, serve};
+use crate::admission::{Admission, Connections};
+use crate::health::{Probe, Readiness};
+use crate::listener;
 use crate::settings::Settings;
 use crate::supervisor::Supervisor;
-use crate::tunnel::Tunnels;
-use crate::upstream::Pool;
+use crate::worker::{Shared, Watched, Worker};
 
 /// A gateway that listens but does not serve yet.
 pub struct Gateway {
@@ -67,8 +64,7 @@ impl Gateway {
             address: settings.listen,
             source: error,
         };
-        let listener = TcpListener::bind(settings.listen).map_err(listen)?;
-        listener.set_nonblocking(true).map_err(listen)?;
+        let listener = listener::bind(settings.listen, settings.reuse_port).map_err(listen)?;
         Ok(Self {
             settings: Arc::new(settings),
             listener,
@@ -91,9 +87,14 @@ impl Gateway {
     /// If Streamlit or a worker cannot be started.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), GatewayError> {
         let Self { settings, listener } = self;
-        let (readiness, watched) = watch::channel(Readiness::NotReady(
-            "the app has not answered yet".to_owned(),
-        ));
+        let waiting = || Readiness::NotReady("the app has not answered yet".to_owned());
+        let (readiness, streamlit) = watch::channel(waiting());
+        let api_probe = Probe::api(&settings);
+        let (api_readiness, api) = watch::channel(waiting());
+        let watched = Watched {
+            streamlit,
+            api: api_probe.is_some().then_some(api),
+        };
         let (drain, draining) = watch::channel(false);
         let mut supervisor = settings
             .app
@@ -107,22 +108,30 @@ impl Gateway {
                     source,
                 })?;
         }
+        let limits = &settings.limits;
+        let shared = Arc::new(Shared {
+            admission: Admission::new(limits.concurrent, limits.queued),
+            connections: Arc::new(Connections::new(
+                limits.connections,
+                limits.connections_per_peer,
+            )),
+        });
         let mut workers = Vec::new();
         for number in 0..settings.workers {
             let listener = listener.try_clone().map_err(GatewayError::Worker)?;
-            workers.push(start_worker(
-                number,
-                listener,
-                Arc::clone(&settings),
-                watched.clone(),
-                draining.clone(),
-            )?);
+            let (settings, shared) = (Arc::clone(&settings), Arc::clone(&shared));
+            let (watched, draining) = (watched.clone(), draining.clone());
+            workers.push(start_worker(number, move || async move {
+                let worker = Rc::new(Worker::new(settings, shared, watched));
+                run_worker(listener, worker, draining).await;
+            })?);
         }
         drop(listener);
 
         tokio::select! {
             () = stop => {}
-            () = health::probe(settings.upstream.clone(), readiness.clone()) => {}
+            () = Probe::streamlit(&settings).run(readiness.clone()) => {}
+            () = probe_api(api_probe, api_readiness) => {}
             () = watch_child(supervisor.as_mut()) => {}
         }
         tracing::info!("stopping");
@@ -139,6 +148,13 @@ impl Gateway {
     }
 }
 
+async fn probe_api(probe: Option<Probe>, readiness: watch::Sender<Readiness>) {
+    match probe {
+        Some(probe) => probe.run(readiness).await,
+        None => std::future::pending().await,
+    }
+}
+
 async fn watch_child(supervisor: Option<&mut Supervisor>) {
     match supervisor {
         Some(supervisor) => supervisor.keep_running().await,
@@ -146,112 +162,58 @@ async fn watch_child(supervisor: Option<&mut Supervisor>) {
     }
 }
 
-fn start_worker(
+/// Runs `work` on a thread of its own, with a runtime of its own.
+fn start_worker<W: Future<Output = ()> + 'static>(
     number: usize,
-    listener: TcpListener,
-    settings: Arc<Settings>,
-    readiness: watch::Receiver<Readiness>,
-    draining: watch::Receiver<bool>,
+    work: impl FnOnce() -> W + Send + 'static,
 ) -> Result<JoinHandle<()>, GatewayError> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(GatewayError::Worker)?;
     std::thread::Builder::new()
         .name(format!("worker-{number}"))
         .spawn(move || {
-            let worker = Rc::new(Worker {
-                pool: Pool::new(&settings),
-                tunnels: Rc::new(Tunnels::default()),
-                settings,
-                readiness,
-            });
-            LocalSet::new().block_on(&runtime, accept(listener, worker, draining));
+            let runtime = Builder::new_current_thread()
+                .enable_all()
+                .build_local(LocalOptions::default());
+            match runtime {
+                Ok(runtime) => runtime.block_on(work()),
+                Err(error) => tracing::error!(%error, "a worker cannot start"),
+            }
         })
         .map_err(GatewayError::Worker)
 }
 
-/// Accepts connections until draining, then waits for those that are open.
-async fn accept(listener: TcpListener, worker: Rc<Worker>, mut draining: watch::Receiver<bool>) {
-    let listener = match tokio::net::TcpListener::from_std(listener) {
-        Ok(listener) => listener,
-        Err(error) => {
-            tracing::error!(%error, "a worker cannot listen");
-            return;
-        }
+/// Serves connections until draining, then waits for those that are open.
+async fn run_worker(listener: TcpListener, worker: Rc<Worker>, draining: watch::Receiver<bool>) {
+    let sweeper = {
+        let worker = Rc::clone(&worker);
+        tokio::task::spawn_local(async move {
+            loop {
+                sleep(SWEEP_INTERVAL).await;
+                worker.sweep();
+            }
+        })
     };
-    let connections = Rc::new(());
-    let drain = draining.clone();
-    loop {
-        tokio::select! {
-            _ = draining.wait_for(|draining| *draining) => break,
-            accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => {
-                    // Without it, small messages wait for each other's acknowledgement.
-                    let _ = stream.set_nodelay(true);
-                    let alive = Rc::clone(&connections);
-                    let (worker, drain) = (Rc::clone(&worker), drain.clone());
-                    tokio::task::spawn_local(async move {
-                        connection(stream, peer, worker, drain).await;
-                        drop(alive);
-                    });
-                }
-                Err(error) => {
-                    // Out of file descriptors, most often: others must end first.
-                    tracing::warn!(%error, "cannot accept a connection");
-                    sleep(ACCEPT_PAUSE).await;
-                }
-            },
-        }
-    }
-    drop(listener);
-    let deadline = Instant::now() + worker.settings.grace_period;
-    // A tunnel has no end of its own; the browser opens another one elsewhere.
-    worker.tunnels.end().await;
+    let open = listener::accept(listener, &worker, draining).await;
+    worker.drain.begin();
+    let grace_period = worker.settings.grace_period;
+    let deadline = Instant::now() + grace_period;
     let drained = timeout_at(deadline, async {
-        while Rc::strong_count(&connections) > 1 || worker.tunnels.count() > 0 {
-            sleep(Duration::from_millis(10)).await;
+        // A tunnel has no end of its own; the browser opens another one elsewhere.
+        worker.tunnels.end(grace_period).await;
+        while open.count() > 0 {
+            sleep(Duration::from_millis(5)).await;
         }
     });
     if drained.await.is_err() {
-        tracing::warn!("requests were cut off at the end of the grace period");
+        tracing::warn!(
+            connections = open.count(),
+            "the grace period is over; what is still open is cut off"
+        );
     }
+    sweeper.abort();
 }
 
-async fn connection(
-    stream: tokio::net::TcpStream,
-    peer: SocketAddr,
-    worker: Rc<Worker>,
-    mut draining: watch::Receiver<bool>,
-) {
-    let service = service_fn(|request| serve(Rc::clone(&worker), peer, request));
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(IDLE_LIMIT)
-        .max_header_size(MAX_HEADER)
-        .serve_connection(TokioIo::new(stream), service)
-        .with_upgrades();
-    let mut connection = std::pin::pin!(connection);
-    let result = tokio::select! {
-        result = connection.as_mut() => result,
-        _ = draining.wait_for(|draining| *draining) => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = result {
-        tracing::debug!(%error, "a connection ended early");
-    }
-}
-
-/// How long a connection may wait for a request's head: longer than what nginx and others keep idle connections for,
-/// or they would send requests on connections that we are closing.
-const IDLE_LIMIT: Duration = Duration::from_secs(75);
-
-/// Longest head of a request, in bytes; more is answered 431.
-const MAX_HEADER: usize = 64 * 1024;
-
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// What a worker may take, beyond the grace period, to end.
+/// How much longer than the grace period a worker may take to end by itself.
 const WORKER_MARGIN: Duration = Duration::from_millis(500);
+
+/// How often idle connections to the upstream are looked through.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
