@@ -1,0 +1,79 @@
+//! What do the proxies forward to?
+//!
+//! nginx with files, since it is far faster than any of them.
+
+use std::net::SocketAddr;
+use std::process::{Command, Stdio};
+
+use anyhow::Context;
+use fluxlit_envoy::{MOUNT, Process, free_port, get, wait_until};
+
+use super::Bench;
+use super::proxies::{NGINX_BASICS, START_LIMIT};
+use crate::bench::{local, pin_to};
+use crate::setup;
+
+/// A file server. Dropping it ends it.
+pub(super) struct Files {
+    pub(super) address: SocketAddr,
+    _process: Process,
+}
+
+/// 1 KiB.
+pub(super) const SMALL: &str = "1k";
+
+/// 1 MiB.
+pub(super) const LARGE: &str = "1m";
+
+impl Files {
+    /// Serves [`SMALL`], [`LARGE`] and Streamlit's health check, on the core of the load.
+    pub(super) fn serve(bench: &Bench<'_>) -> anyhow::Result<Self> {
+        let nginx = setup::debian("nginx", "nginx-light")?;
+        let folder = bench.folder.join("origin");
+        let files = folder.join("files").join(MOUNT.trim_start_matches('/'));
+        std::fs::create_dir_all(files.join("_stcore"))?;
+        std::fs::write(files.join(SMALL), vec![b'a'; 1 << 10])?;
+        std::fs::write(files.join(LARGE), vec![b'a'; 1 << 20])?;
+        std::fs::write(files.join("_stcore/health"), "ok")?;
+        let address = local(free_port()?);
+        let config = folder.join("nginx.conf");
+        std::fs::write(
+            &config,
+            format!(
+                "{NGINX_BASICS}
+                http {{
+                    access_log off;
+                    default_type text/plain;
+                    sendfile on;
+                    tcp_nopush on;
+                    open_file_cache max=10;
+                    keepalive_requests 1000000000;
+                    server {{ listen {address}; root files; }}
+                }}"
+            ),
+        )?;
+        pin_to(bench.load_core)?;
+        let mut command = Command::new(nginx);
+        command
+            .arg("-p")
+            .arg(&folder)
+            .arg("-c")
+            .arg(&config)
+            .stdin(Stdio::null())
+            .stderr(std::fs::File::create(folder.join("log"))?);
+        let process = Process::start(command).context("cannot run nginx")?;
+        let serves = wait_until(START_LIMIT, || {
+            get(address, &format!("{MOUNT}/{SMALL}"), None)
+                .is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
+        });
+        anyhow::ensure!(
+            serves,
+            "the origin does not start; see {}",
+            folder.display()
+        );
+        Ok(Self {
+            address,
+            _process: process,
+        })
+    }
+}
