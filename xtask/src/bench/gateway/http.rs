@@ -3,45 +3,37 @@
 //! Small and large answers, with few and many connections. CPU time is divided by requests where the answer is small, and
 //! by bytes where it is large: then requests that are not finished when the time is up count, too.
 
-use std::path::Path;
-use std::time::Duration;
-
 use anyhow::Context;
-use fluxlit_envoy::wait_until;
 
-use super::origin::{Files, LARGE, SMALL};
-use super::proxies::{Programs, Target, start_all};
-use super::usage::{cpu_time, resident};
+use super::files::{Files, LARGE, SMALL};
+use super::proxies::{self, OURS, Programs, Target};
+use super::report::{Column, Findings, Goal, Table};
+use super::turns::{self, Row};
+use super::usage::{cpu_time, resident, wait_until_idle};
 use super::wrk::{self, Load};
-use super::{Bench, usage};
+use super::{Bench, mebibytes};
 
 /// A load, and what its CPU time is divided by.
-pub(super) struct Setting {
-    pub(super) name: &'static str,
-    pub(super) load: Load,
-    pub(super) unit: Unit,
+struct Setting {
+    name: &'static str,
+    load: Load,
+    unit: Unit,
 }
 
-#[derive(Clone, Copy, PartialEq)]
-pub(super) enum Unit {
+#[derive(Clone, Copy)]
+enum Unit {
     Mebibyte,
     Request,
 }
 
-pub(super) const SETTINGS: [Setting; 6] = [
-    small("1 KiB, 1 connection", 1),
-    small(SMALL_64, 64),
-    small("1 KiB, 512 connections", 512),
-    large("1 MiB, 1 connection", 1),
-    large(LARGE_64, 64),
-    large("1 MiB, 512 connections", 512),
+const SETTINGS: [Setting; 6] = [
+    small("GET 1 KiB, 1 connection, CPU a request", 1),
+    small("GET 1 KiB, 64 connections, CPU a request", 64),
+    small("GET 1 KiB, 512 connections, CPU a request", 512),
+    large("GET 1 MiB, 1 connection, CPU a MiB", 1),
+    large("GET 1 MiB, 64 connections, CPU a MiB", 64),
+    large("GET 1 MiB, 512 connections, CPU a MiB", 512),
 ];
-
-/// What targets are about.
-pub(super) const SMALL_64: &str = "1 KiB, 64 connections";
-
-/// Likewise.
-pub(super) const LARGE_64: &str = "1 MiB, 64 connections";
 
 const fn small(name: &'static str, connections: u32) -> Setting {
     Setting {
@@ -65,59 +57,51 @@ const fn large(name: &'static str, connections: u32) -> Setting {
     }
 }
 
-/// One turn of one proxy.
+/// What one proxy did in its turn.
 #[derive(Clone, Copy)]
-pub(super) struct Turn {
+struct Turn {
     /// CPU time in µs for each unit; `None` without a proxy.
-    pub(super) cpu_us: Option<f64>,
-    pub(super) requests_per_second: f64,
-    pub(super) p50_ms: f64,
-    pub(super) p99_ms: f64,
-    /// Most resident memory that was seen, in bytes; `None` without a proxy.
-    pub(super) resident: Option<u64>,
+    cpu: Option<f64>,
+    rate: f64,
+    p50: Option<f64>,
+    p99: Option<f64>,
+    /// Most resident memory that was seen, in MiB, with what is left from earlier turns; `None` without a proxy.
+    resident: Option<f64>,
+    errors: f64,
 }
 
-/// All turns: by setting, then by proxy, then by round.
-pub(super) struct Turns {
-    pub(super) names: Vec<&'static str>,
-    pub(super) by_setting: Vec<Vec<Vec<Turn>>>,
-}
-
-pub(super) fn measure(bench: &Bench<'_>, programs: &Programs, wrk: &Path) -> anyhow::Result<Turns> {
-    let files = Files::serve(bench)?;
-    eprintln!("starting the proxies …");
-    let targets = start_all(bench, programs, files.address)?;
-    let names = targets.iter().map(|target| target.name).collect();
-    let mut by_setting = vec![vec![Vec::new(); targets.len()]; SETTINGS.len()];
-    for round in 0..usize::try_from(bench.options.rounds)? {
-        for (setting, by_target) in SETTINGS.iter().zip(&mut by_setting) {
-            eprintln!(
-                "round {} of {}: {} …",
-                round + 1,
-                bench.options.rounds,
-                setting.name
-            );
-            for turn in 0..targets.len() {
-                // Nobody always follows the same one.
-                let index = (turn + round) % targets.len();
-                let target = &targets[index];
-                let turn = take(bench, wrk, target, setting)
-                    .with_context(|| format!("{}, {}", target.name, setting.name))?;
-                by_target[index].push(turn);
-            }
-        }
+pub(super) fn measure(bench: &Bench<'_>, programs: &Programs) -> anyhow::Result<Findings> {
+    let files = Files::serve(bench, programs)?;
+    let targets = proxies::start_all(bench, programs, files.address)?;
+    let turns = turns::take(
+        bench,
+        &targets,
+        &SETTINGS,
+        |setting| setting.name,
+        |target, setting| turn(bench, programs, target, setting),
+    )?;
+    let mut findings = Findings::default();
+    for (setting, rows) in SETTINGS.iter().zip(turns.rows()) {
+        findings.goals.extend(goals(setting, &rows));
+        findings.tables.push(table(setting, &rows));
     }
-    Ok(Turns { names, by_setting })
+    Ok(findings)
 }
 
-fn take(bench: &Bench<'_>, wrk: &Path, target: &Target, setting: &Setting) -> anyhow::Result<Turn> {
+fn turn(
+    bench: &Bench<'_>,
+    programs: &Programs,
+    target: &Target,
+    setting: &Setting,
+) -> anyhow::Result<Turn> {
     let id = target.id();
     let before = id.map(cpu_time).transpose()?;
     let mut most = None;
-    let outcome = wrk::run(bench, wrk, target.address, &setting.load, || {
+    let outcome = wrk::run(bench, programs, target.address, &setting.load, || {
         most = most.max(id.map(resident).transpose()?);
         Ok(())
-    })?;
+    })
+    .context("wrk")?;
     let after = id.map(cpu_time).transpose()?;
     if let Some(id) = id {
         wait_until_idle(bench, id)?;
@@ -126,34 +110,110 @@ fn take(bench: &Bench<'_>, wrk: &Path, target: &Target, setting: &Setting) -> an
         Unit::Mebibyte => outcome.bytes / f64::from(1 << 20),
         Unit::Request => outcome.requests,
     };
+    let answered = outcome.requests > 0.0;
     Ok(Turn {
-        cpu_us: before
+        cpu: before
             .zip(after)
+            .filter(|_| units > 0.0)
             .map(|(before, after)| after.saturating_sub(before).as_secs_f64() * 1e6 / units),
-        requests_per_second: outcome.requests / outcome.seconds,
-        p50_ms: outcome.p50_ms,
-        p99_ms: outcome.p99_ms,
-        resident: most,
+        rate: outcome.requests / outcome.seconds,
+        p50: answered.then_some(outcome.p50_ms),
+        p99: answered.then_some(outcome.p99_ms),
+        resident: most.map(mebibytes),
+        errors: outcome.errors,
     })
 }
 
-/// Some go on with answers that nobody waits for any more; the next proxy must not pay for it.
-fn wait_until_idle(bench: &Bench<'_>, id: u32) -> anyhow::Result<()> {
-    let mut before = usage::cpu_time(id)?;
-    let mut failure = Ok(());
-    wait_until(IDLE_LIMIT, || {
-        std::thread::sleep(Duration::from_millis(60));
-        match usage::cpu_time(id) {
-            Ok(now) => std::mem::replace(&mut before, now) == now,
-            Err(error) => {
-                failure = Err(error);
-                true
-            }
-        }
-    });
-    bench.check_stop()?;
-    failure
+fn table(setting: &Setting, rows: &[Row<'_, Turn>]) -> Table {
+    Table {
+        title: setting.name.to_owned(),
+        columns: &COLUMNS,
+        rows: rows
+            .iter()
+            .map(|row| {
+                let figures = vec![
+                    row.median(|turn| turn.cpu),
+                    row.ratio(|turn| turn.cpu),
+                    row.median(|turn| Some(turn.rate)),
+                    row.ratio(|turn| Some(turn.rate)),
+                    row.median(|turn| turn.p50),
+                    row.median(|turn| turn.p99),
+                    row.ratio(|turn| turn.p99),
+                    row.median(|turn| turn.resident),
+                    Some(row.sum(|turn| turn.errors)),
+                ];
+                (row.name, figures)
+            })
+            .collect(),
+    }
 }
 
-/// How long a proxy may take to come to rest.
-const IDLE_LIMIT: Duration = Duration::from_secs(60);
+fn goals(setting: &Setting, rows: &[Row<'_, Turn>]) -> Vec<Goal> {
+    let Some(ours) = rows.iter().find(|row| row.name == OURS) else {
+        return Vec::new();
+    };
+    if setting.load.connections != 64 {
+        return Vec::new();
+    }
+    let cpu = ours.ratio(|turn| turn.cpu);
+    let p99 = ours.ratio(|turn| turn.p99);
+    let goals = match setting.unit {
+        Unit::Request => [
+            Goal::at_most("CPU at most 1.0 × nginx, 1 KiB × 64".to_owned(), cpu, 1.0),
+            Goal::at_most("p99 at most 1.0 × nginx, 1 KiB × 64".to_owned(), p99, 1.0),
+        ],
+        Unit::Mebibyte => [
+            Goal::at_most("CPU at most 1.0 × nginx, 1 MiB × 64".to_owned(), cpu, 1.0),
+            None,
+        ],
+    };
+    goals.into_iter().flatten().collect()
+}
+
+const COLUMNS: [Column; 9] = [
+    Column {
+        heading: "CPU µs",
+        key: "cpu_us",
+        places: 1,
+    },
+    Column {
+        heading: "×",
+        key: "cpu_times_nginx",
+        places: 2,
+    },
+    Column {
+        heading: "requests/s",
+        key: "requests_per_second",
+        places: 0,
+    },
+    Column {
+        heading: "×",
+        key: "requests_per_second_times_nginx",
+        places: 2,
+    },
+    Column {
+        heading: "p50 ms",
+        key: "p50_ms",
+        places: 2,
+    },
+    Column {
+        heading: "p99 ms",
+        key: "p99_ms",
+        places: 2,
+    },
+    Column {
+        heading: "×",
+        key: "p99_times_nginx",
+        places: 2,
+    },
+    Column {
+        heading: "RSS MiB",
+        key: "resident_mib",
+        places: 1,
+    },
+    Column {
+        heading: "errors",
+        key: "errors",
+        places: 0,
+    },
+];

@@ -8,11 +8,18 @@
 //! The figures of two machines, or of two runs, are not comparable; the ratios within one run are. Nothing fails when a
 //! target is missed.
 
+mod client;
+mod configs;
+mod files;
+mod frame;
 mod http;
+mod memory;
 mod origin;
 mod proxies;
 mod report;
+mod turns;
 mod usage;
+mod websocket;
 mod wrk;
 
 use std::path::PathBuf;
@@ -21,7 +28,6 @@ use anyhow::{Context, ensure};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::two_cores;
-use crate::setup;
 use crate::steps::target;
 use crate::stop::Stop;
 
@@ -31,6 +37,14 @@ pub(crate) struct Options {
     /// Measure only these, and nginx, which all are compared with: direct, haproxy, caddy, envoy, fluxlit, ours
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     only: Vec<String>,
+    /// Measure only this
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        default_value = "http,websocket,memory"
+    )]
+    measure: Vec<Measurement>,
     /// Turns that each proxy takes
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
@@ -40,6 +54,16 @@ pub(crate) struct Options {
     /// Print JSON
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Measurement {
+    /// Requests, small and large, with few and many connections
+    Http,
+    /// Resident memory, of the gateway and nginx
+    Memory,
+    /// Messages, small and large
+    Websocket,
 }
 
 /// What all measurements share.
@@ -66,7 +90,6 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     }
     let stop = Stop::watch()?;
     let programs = proxies::Programs::prepare(options)?;
-    let wrk = setup::debian("wrk", "wrk")?;
     raise_file_limit()?;
     let [proxy_core, load_core] = two_cores()?;
     let bench = Bench {
@@ -77,12 +100,18 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         stop,
     };
     std::fs::create_dir_all(&bench.folder).context("cannot write under target/")?;
-    let http = http::measure(&bench, &programs, &wrk)?;
-    let report = report::Report { http };
+    let mut findings = report::Findings::default();
+    for measurement in &options.measure {
+        findings.add(match measurement {
+            Measurement::Http => http::measure(&bench, &programs)?,
+            Measurement::Memory => memory::measure(&bench, &programs)?,
+            Measurement::Websocket => websocket::measure(&bench, &programs)?,
+        });
+    }
     if options.json {
-        println!("{:#}", report.as_json(options));
+        println!("{:#}", findings.as_json(options));
     } else {
-        println!("{}", report.as_text());
+        println!("{}", findings.as_text());
     }
     Ok(())
 }
@@ -104,6 +133,12 @@ impl Bench<'_> {
 /// Lets this process, and those it starts, have as many connections as the system allows.
 fn raise_file_limit() -> anyhow::Result<()> {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    // Both ends of the idle WebSockets are open here, and something else is, too.
+    let needed = memory::IDLE as u64 * 2 + 1000;
+    ensure!(
+        maximum.is_none_or(|maximum| maximum >= needed),
+        "{needed} open files are needed, but the limit (ulimit -Hn) is lower"
+    );
     setrlimit(
         Resource::Nofile,
         Rlimit {
@@ -112,4 +147,13 @@ fn raise_file_limit() -> anyhow::Result<()> {
         },
     )
     .context("cannot raise the limit of open files")
+}
+
+fn mebibytes(bytes: u64) -> f64 {
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "memory is far below 2^52 octets"
+    )]
+    let bytes = bytes as f64;
+    bytes / f64::from(1 << 20)
 }

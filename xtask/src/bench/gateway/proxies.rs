@@ -1,7 +1,4 @@
-//! Which proxies are compared, and how is each configured?
-//!
-//! Each as a reverse proxy of one upstream with one worker, that keeps connections to it, streams both ways and logs no
-//! requests. None but ours edits more headers than it must.
+//! Which proxies are compared, and how are they started?
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -9,11 +6,10 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use fluxlit_envoy::{Bootstrap, MOUNT, Process, free_port, free_ports, get, wait_until};
-use serde_json::Value;
+use fluxlit_envoy::{MOUNT, Process, free_port, get, wait_until};
 
-use super::origin::SMALL;
-use super::{Bench, Options};
+use super::files::SMALL;
+use super::{Bench, Options, configs};
 use crate::bench::{local, pin_to};
 use crate::setup;
 
@@ -27,27 +23,27 @@ pub(super) struct Proxy {
 pub(super) const ALL: [Proxy; 6] = [
     Proxy {
         name: NGINX,
-        command: nginx,
+        command: configs::nginx,
     },
     Proxy {
         name: "haproxy",
-        command: haproxy,
+        command: configs::haproxy,
     },
     Proxy {
         name: "caddy",
-        command: caddy,
+        command: configs::caddy,
     },
     Proxy {
         name: "envoy",
-        command: envoy,
+        command: configs::envoy,
     },
     Proxy {
         name: "fluxlit",
-        command: fluxlit,
+        command: configs::fluxlit,
     },
     Proxy {
         name: OURS,
-        command: ours,
+        command: configs::ours,
     },
 ];
 
@@ -60,14 +56,15 @@ pub(super) const NGINX: &str = "nginx";
 /// The gateway of this repository.
 pub(super) const OURS: &str = "ours";
 
-/// The executables, of what is measured.
+/// The executables; a path is empty if the options do not ask for the program.
 pub(super) struct Programs {
-    nginx: PathBuf,
-    haproxy: PathBuf,
+    pub(super) wrk: PathBuf,
+    pub(super) nginx: PathBuf,
+    pub(super) haproxy: PathBuf,
     /// The folder of Caddy and FluxLit.
-    python_bench: PathBuf,
-    envoy: PathBuf,
-    ours: PathBuf,
+    pub(super) python_bench: PathBuf,
+    pub(super) envoy: PathBuf,
+    pub(super) ours: PathBuf,
 }
 
 impl Programs {
@@ -78,6 +75,7 @@ impl Programs {
             false => Ok(PathBuf::new()),
         };
         Ok(Self {
+            wrk: setup::debian("wrk", "wrk")?,
             nginx: setup::debian("nginx", "nginx-light")?,
             haproxy: when(options.wants("haproxy"), || {
                 setup::debian("haproxy", "haproxy")
@@ -109,11 +107,13 @@ impl Target {
 }
 
 /// Where a proxy runs.
-struct Place {
+pub(super) struct Place {
     /// For its configuration and its files.
-    folder: PathBuf,
-    listen: SocketAddr,
-    origin: SocketAddr,
+    pub(super) folder: PathBuf,
+    pub(super) listen: SocketAddr,
+    pub(super) origin: SocketAddr,
+    /// With both sides.
+    pub(super) most_connections: usize,
 }
 
 /// Starts every proxy that the options ask for.
@@ -122,6 +122,7 @@ pub(super) fn start_all(
     programs: &Programs,
     origin: SocketAddr,
 ) -> anyhow::Result<Vec<Target>> {
+    eprintln!("starting the proxies …");
     let mut targets = Vec::new();
     if bench.options.wants(DIRECT) {
         targets.push(Target {
@@ -130,26 +131,27 @@ pub(super) fn start_all(
             process: None,
         });
     }
-    let wanted = || ALL.iter().filter(|proxy| bench.options.wants(proxy.name));
-    for (proxy, port) in wanted().zip(free_ports(wanted().count())?) {
-        bench.check_stop()?;
-        targets.push(start(bench, programs, proxy, local(port), origin)?);
+    for proxy in ALL.iter().filter(|proxy| bench.options.wants(proxy.name)) {
+        targets.push(start(bench, programs, proxy, origin, MOST_CONNECTIONS)?);
     }
     Ok(targets)
 }
 
 /// Starts one proxy on its core, and waits until it forwards.
-fn start(
+pub(super) fn start(
     bench: &Bench<'_>,
     programs: &Programs,
     proxy: &Proxy,
-    listen: SocketAddr,
     origin: SocketAddr,
+    most_connections: usize,
 ) -> anyhow::Result<Target> {
+    bench.check_stop()?;
+    let listen = local(free_port()?);
     let place = Place {
         folder: bench.folder.join(proxy.name),
         listen,
         origin,
+        most_connections,
     };
     std::fs::create_dir_all(&place.folder)?;
     let log = place.folder.join("log");
@@ -184,190 +186,8 @@ fn start(
     })
 }
 
-fn nginx(programs: &Programs, place: &Place) -> anyhow::Result<Command> {
-    let Place {
-        folder,
-        listen,
-        origin,
-    } = place;
-    let config = folder.join("nginx.conf");
-    std::fs::write(
-        &config,
-        format!(
-            r#"{NGINX_BASICS}
-            http {{
-                access_log off;
-                keepalive_requests 1000000000;
-                upstream origin {{
-                    server {origin};
-                    keepalive 1024;
-                    keepalive_requests 1000000000;
-                }}
-                map $http_upgrade $connection_out {{ default upgrade; '' ''; }}
-                server {{
-                    listen {listen};
-                    client_max_body_size 0;
-                    location / {{
-                        proxy_pass http://origin;
-                        proxy_http_version 1.1;
-                        proxy_set_header Host $http_host;
-                        proxy_set_header Connection $connection_out;
-                        proxy_set_header Upgrade $http_upgrade;
-                        proxy_request_buffering off;
-                        # Else it writes to disk what the client does not take at once.
-                        proxy_max_temp_file_size 0;
-                        proxy_read_timeout 1h;
-                        proxy_send_timeout 1h;
-                    }}
-                }}
-            }}"#
-        ),
-    )?;
-    let mut command = Command::new(&programs.nginx);
-    command.arg("-p").arg(folder).arg("-c").arg(config);
-    Ok(command)
-}
-
-fn haproxy(programs: &Programs, place: &Place) -> anyhow::Result<Command> {
-    let Place {
-        folder,
-        listen,
-        origin,
-    } = place;
-    let config = folder.join("haproxy.cfg");
-    std::fs::write(
-        &config,
-        format!(
-            "global
-                nbthread 1
-                maxconn 9000
-            defaults
-                mode http
-                timeout connect 5s
-                timeout client 1h
-                timeout server 1h
-                timeout tunnel 1h
-                http-reuse always
-            listen edge
-                bind {listen}
-                server origin {origin} pool-max-conn -1
-            "
-        ),
-    )?;
-    let mut command = Command::new(&programs.haproxy);
-    command.arg("-db").arg("-f").arg(config);
-    Ok(command)
-}
-
-fn caddy(programs: &Programs, place: &Place) -> anyhow::Result<Command> {
-    let Place {
-        folder,
-        listen,
-        origin,
-    } = place;
-    let config = folder.join("Caddyfile");
-    std::fs::write(
-        &config,
-        format!(
-            "{{
-                admin off
-                persist_config off
-                auto_https off
-            }}
-            http://:{port} {{
-                bind {ip}
-                reverse_proxy {origin} {{
-                    transport http {{
-                        keepalive_idle_conns_per_host 1024
-                    }}
-                }}
-            }}",
-            ip = listen.ip(),
-            port = listen.port(),
-        ),
-    )?;
-    let mut command = Command::new(programs.python_bench.join("caddy"));
-    command
-        .args(["run", "--adapter", "caddyfile", "--config"])
-        .arg(config)
-        .env("GOMAXPROCS", "1")
-        .env("XDG_CONFIG_HOME", folder)
-        .env("XDG_DATA_HOME", folder);
-    Ok(command)
-}
-
-/// The listener that is shipped, without our filter.
-fn envoy(programs: &Programs, place: &Place) -> anyhow::Result<Command> {
-    let shipped = Bootstrap::shipped()
-        .listening_on(place.listen)
-        .forwarding_to(place.origin)
-        .administered_on(local(free_port()?));
-    let mut listener = shipped.value()["static_resources"]["listeners"][0].clone();
-    listener
-        .pointer_mut("/filter_chains/0/filters/1/typed_config/http_filters")
-        .and_then(Value::as_array_mut)
-        .context("bootstrap.yaml has no HTTP filters")?
-        .remove(0);
-    let config = place.folder.join("envoy.json");
-    let bootstrap = shipped.with_listeners(vec![listener]);
-    std::fs::write(&config, bootstrap.to_json())?;
-    let mut command = Command::new(&programs.envoy);
-    command
-        .args(["--disable-hot-restart", "--log-level", "warning"])
-        .args(["--concurrency", "1", "-c"])
-        .arg(config);
-    Ok(command)
-}
-
-fn fluxlit(programs: &Programs, place: &Place) -> anyhow::Result<Command> {
-    std::fs::write(place.folder.join("app.py"), FLUXLIT_APP)?;
-    let mut command = Command::new(programs.python_bench.join("uvicorn"));
-    command
-        .args(["--factory", "fluxlit.runtime:create_gateway_app"])
-        .args(["--log-level", "warning", "--no-access-log"])
-        .args(["--host", &place.listen.ip().to_string()])
-        .args(["--port", &place.listen.port().to_string()])
-        .env("PYTHONPATH", &place.folder)
-        .env("FLUXLIT_APP", "app:app")
-        .env("FLUXLIT_ROOT_PATH", MOUNT)
-        .env(
-            "FLUXLIT_STREAMLIT_UPSTREAM",
-            format!("http://{}", place.origin),
-        );
-    Ok(command)
-}
-
-fn ours(programs: &Programs, place: &Place) -> anyhow::Result<Command> {
-    let mut command = Command::new(&programs.ours);
-    command
-        .arg("run")
-        .env("FLUXLIT_GATEWAY_HOST", place.listen.ip().to_string())
-        .env("FLUXLIT_GATEWAY_PORT", place.listen.port().to_string())
-        .env("FLUXLIT_GATEWAY_WORKERS", "1")
-        .env("FLUXLIT_ROOT_PATH", MOUNT)
-        .env(
-            "FLUXLIT_STREAMLIT_UPSTREAM",
-            format!("http://{}{MOUNT}", place.origin),
-        )
-        .env("FLUXLIT_TRUST_PROXY", "1")
-        .env("FLUXLIT_FORWARDED_ALLOW_IPS", "127.0.0.1")
-        .env("FLUXLIT_ENABLE_GATEWAY_PROMETHEUS_METRICS", "1")
-        .env("FLUXLIT_GATEWAY_MAX_PROXY_REQUEST_BODY_BYTES", "0");
-    Ok(command)
-}
-
-/// One worker in the foreground, with its files in its own folder; run by whoever runs us, or root's worker could not
-/// read them.
-pub(super) const NGINX_BASICS: &str = "
-    daemon off;
-    user root;
-    worker_processes 1;
-    error_log stderr;
-    pid nginx.pid;
-    events { worker_connections 2048; }
-";
-
-const FLUXLIT_APP: &str = "from fluxlit import FluxLit\n\napp = FluxLit()\n";
+/// What a proxy must be able to hold under every load, unless it is about their number.
+pub(super) const MOST_CONNECTIONS: usize = 2048;
 
 /// How long a proxy may take to start.
 pub(super) const START_LIMIT: Duration = Duration::from_secs(60);

@@ -7,8 +7,10 @@
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use fluxlit_envoy::wait_until;
 use rustix::param::clock_ticks_per_second;
 
+use super::Bench;
 use crate::processes::descendants_of;
 
 /// The CPU time of a process and its descendants, including those that have ended.
@@ -40,6 +42,28 @@ pub(super) fn resident(id: u32) -> anyhow::Result<u64> {
     largest(id, "VmRSS:")
 }
 
+/// The most that it ever was.
+pub(super) fn peak(id: u32) -> anyhow::Result<u64> {
+    largest(id, "VmHWM:")
+}
+
+/// Some go on with answers that nobody waits for any more; the next proxy must not pay for it.
+pub(super) fn wait_until_idle(bench: &Bench<'_>, id: u32) -> anyhow::Result<()> {
+    let mut before = cpu_time(id)?;
+    let mut failure = Ok(());
+    wait_until(IDLE_LIMIT, || {
+        std::thread::sleep(Duration::from_millis(60));
+        match cpu_time(id) {
+            Ok(now) => std::mem::replace(&mut before, now) == now || bench.stop.is_asked(),
+            Err(error) => {
+                failure = Err(error);
+                true
+            }
+        }
+    });
+    failure
+}
+
 fn largest(id: u32, field: &str) -> anyhow::Result<u64> {
     let mut most = 0;
     for id in tree(id)? {
@@ -60,3 +84,6 @@ fn tree(id: u32) -> anyhow::Result<Vec<u32>> {
     ids.push(id);
     Ok(ids)
 }
+
+/// How long a proxy may take to come to rest.
+const IDLE_LIMIT: Duration = Duration::from_secs(60);
