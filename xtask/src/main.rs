@@ -4,6 +4,7 @@ mod bench;
 mod check;
 mod embedded;
 mod fuzz;
+mod processes;
 mod setup;
 mod steps;
 mod stop;
@@ -35,7 +36,7 @@ enum Command {
     },
     /// Check formatting, lints (native and wasm), documentation and licences
     Check,
-    /// Measure what the filter costs inside Envoy
+    /// Measure what the filter and the gateway cost
     #[command(subcommand)]
     Bench(Bench),
     /// Feed the fuzz targets with what they have not seen yet; names run only these
@@ -53,8 +54,10 @@ enum Command {
 
 #[derive(Subcommand)]
 enum Bench {
-    /// CPU time per request, beside an empty filter, header_mutation and Lua
-    Filter(bench::Options),
+    /// The filter inside Envoy: CPU time per request, beside an empty filter, header_mutation and Lua
+    Filter(bench::filter::Options),
+    /// The gateway: CPU time, latency and memory, beside nginx and other proxies
+    Gateway(bench::gateway::Options),
 }
 
 #[derive(clap::Args)]
@@ -78,7 +81,8 @@ fn main() -> ExitCode {
         Command::Up(up) => up::run(up.app, up.tls, up.port),
         Command::Test { steps } => test::run(&steps),
         Command::Check => check::run(),
-        Command::Bench(Bench::Filter(options)) => bench::filter(&options),
+        Command::Bench(Bench::Filter(options)) => bench::filter::run(&options),
+        Command::Bench(Bench::Gateway(options)) => bench::gateway::run(&options),
         Command::Fuzz { targets, seconds } => fuzz::run(&targets, seconds),
         Command::Setup => setup::everything().map(|_| ()),
     };

