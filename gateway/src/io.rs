@@ -76,42 +76,54 @@ impl Io {
         self.poll_read(&mut context, &mut [0]).is_pending()
     }
 
-    fn poll_read(&self, context: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
-        let mut into = ReadBuf::new(into);
-        ready!(Pin::new(&mut *self.0.borrow_mut()).poll_read(context, &mut into))?;
-        Poll::Ready(Ok(into.filled().len()))
+    pub(crate) fn poll_read_buf(
+        &self,
+        context: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.0.borrow_mut().poll_read(context, into)
     }
 
-    fn poll_write(
+    pub(crate) fn poll_write(
         &self,
         context: &mut Context<'_>,
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut *self.0.borrow_mut()).poll_write_vectored(context, parts)
+        self.0.borrow_mut().poll_write(context, parts)
     }
 
-    fn poll_flush(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.0.borrow_mut()).poll_flush(context)
+    pub(crate) fn poll_flush(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.borrow_mut().poll_flush(context)
+    }
+
+    pub(crate) fn poll_end_writing(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.borrow_mut().poll_shutdown(context)
+    }
+
+    fn poll_read(&self, context: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut into = ReadBuf::new(into);
+        ready!(self.poll_read_buf(context, &mut into))?;
+        Poll::Ready(Ok(into.filled().len()))
     }
 }
 
 impl Stream {
     fn poll_read(
-        self: Pin<&mut Self>,
+        &mut self,
         context: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
+        match self {
             Self::Plain(stream) => Pin::new(stream).poll_read(context, into),
         }
     }
 
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
+    fn poll_write(
+        &mut self,
         context: &mut Context<'_>,
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
+        match self {
             Self::Plain(stream) => match parts {
                 [only] => Pin::new(stream).poll_write(context, only),
                 parts => Pin::new(stream).poll_write_vectored(context, parts),
@@ -119,15 +131,15 @@ impl Stream {
         }
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
+    fn poll_flush(&mut self, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
             // The kernel sends by itself.
             Self::Plain(_) => Poll::Ready(Ok(())),
         }
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
+    fn poll_shutdown(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
             Self::Plain(stream) => Pin::new(stream).poll_shutdown(context),
         }
     }

@@ -8,7 +8,6 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::body::{Sink, Source};
-use crate::buffer::Buffer;
 use crate::downstream::{AnswerHead, Downstream};
 use crate::exchange::{End, Ending, LINGER, Progress, Timers, carry_out};
 use crate::http1::head::{HeadError, RequestHead, Version};
@@ -393,6 +392,3 @@ const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
 
 /// How long an idle connection is kept once the worker is stopping.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(1);
-
-/// The bytes that were read before it was known what they are.
-pub(crate) type Early = Option<Buffer>;

@@ -1,4 +1,8 @@
-use crate::http1::serve::{Accepted, Early};
-use crate::worker::Worker;
-use std::rc::Rc;
-pub(crate) async fn serve(_worker: &Rc<Worker>, _accepted: Accepted, _early: Early) {}
+//! HTTP/2 from the client: RFC 9113, and WebSocket inside it, RFC 8441.
+//!
+//! Envoy and browsers speak it; the upstream is spoken to in HTTP/1.1 all the same, one stream one request.
+
+mod connection;
+mod stream;
+
+pub(crate) use connection::serve;
