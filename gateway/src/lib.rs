@@ -15,6 +15,7 @@
 mod gateway;
 mod health;
 mod hop;
+mod observe;
 mod proxy;
 mod reply;
 mod settings;
