@@ -5,13 +5,16 @@
 //!
 //! Each worker has an [`Observer`] of its own, so that telling takes no lock.
 
-#![cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the data path does not call it yet")
-)]
+#![expect(dead_code, reason = "the data path does not call it yet")]
+
+pub(crate) mod exposition;
+pub(crate) mod metrics;
+mod process;
 
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
+
+use metrics::Counters;
 
 /// A request that has ended.
 #[derive(Debug, Clone)]
@@ -67,17 +70,22 @@ pub(crate) enum Ending {
     Drained,
 }
 
-/// What a worker tells about its requests.
+/// What a worker tells about its requests, and its connections.
 #[derive(Debug)]
-pub(crate) struct Observer {}
+pub(crate) struct Observer {
+    /// Always counted: a few additions.
+    pub(crate) counters: Counters,
+}
 
 impl Observer {
-    pub(crate) fn new() -> Self {
-        Self {}
+    pub(crate) fn new(counters: Counters) -> Self {
+        Self { counters }
     }
 
     /// Tells what became of a request.
-    pub(crate) fn ended(&self, _record: &Record<'_>) {}
+    pub(crate) fn ended(&self, record: &Record<'_>) {
+        self.counters.ended(record);
+    }
 }
 
 impl Dispatch {
@@ -161,6 +169,5 @@ pub(crate) mod tests {
         for (ending, label, reason) in endings {
             assert_eq!((ending.label(), ending.reason()), (label, reason));
         }
-        Observer::new().ended(&typical());
     }
 }
