@@ -10,16 +10,19 @@
 pub(crate) mod exposition;
 pub(crate) mod metrics;
 mod process;
+pub(crate) mod trace;
 
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
 use metrics::Counters;
+use trace::Trace;
 
 /// A request that has ended.
 #[derive(Debug, Clone)]
 pub(crate) struct Record<'a> {
     pub(crate) request_id: &'a str,
+    pub(crate) trace: Option<&'a Trace>,
     pub(crate) dispatch: Dispatch,
     pub(crate) method: &'a [u8],
     pub(crate) is_websocket: bool,
@@ -135,6 +138,7 @@ pub(crate) mod tests {
     pub(crate) fn typical() -> Record<'static> {
         Record {
             request_id: "0190",
+            trace: None,
             dispatch: Dispatch::Streamlit,
             method: b"GET",
             is_websocket: false,
