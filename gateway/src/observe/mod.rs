@@ -7,14 +7,18 @@
 
 #![expect(dead_code, reason = "the data path does not call it yet")]
 
+pub(crate) mod access_log;
 pub(crate) mod exposition;
+pub(crate) mod line;
 pub(crate) mod metrics;
 mod process;
+pub(crate) mod target;
 pub(crate) mod trace;
 
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
+use access_log::Logger;
 use metrics::Counters;
 use trace::Trace;
 
@@ -78,16 +82,17 @@ pub(crate) enum Ending {
 pub(crate) struct Observer {
     /// Always counted: a few additions.
     pub(crate) counters: Counters,
+    /// None if there is no log of requests.
+    pub(crate) access_log: Option<Logger>,
 }
 
 impl Observer {
-    pub(crate) fn new(counters: Counters) -> Self {
-        Self { counters }
-    }
-
     /// Tells what became of a request.
     pub(crate) fn ended(&self, record: &Record<'_>) {
         self.counters.ended(record);
+        if let Some(log) = &self.access_log {
+            log.write(record);
+        }
     }
 }
 
