@@ -8,6 +8,7 @@
 #![expect(dead_code, reason = "the data path does not call it yet")]
 
 pub(crate) mod access_log;
+pub(crate) mod debug;
 pub(crate) mod exposition;
 pub(crate) mod line;
 pub(crate) mod metrics;
@@ -19,6 +20,7 @@ use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
 use access_log::Logger;
+use debug::Memory;
 use metrics::Counters;
 use trace::Trace;
 
@@ -84,6 +86,8 @@ pub(crate) struct Observer {
     pub(crate) counters: Counters,
     /// None if there is no log of requests.
     pub(crate) access_log: Option<Logger>,
+    /// None unless the gateway is in debug mode.
+    pub(crate) debug: Option<Memory>,
 }
 
 impl Observer {
@@ -92,6 +96,9 @@ impl Observer {
         self.counters.ended(record);
         if let Some(log) = &self.access_log {
             log.write(record);
+        }
+        if let Some(memory) = &self.debug {
+            memory.add(record);
         }
     }
 }
