@@ -12,7 +12,9 @@ pub(crate) mod debug;
 pub(crate) mod exposition;
 pub(crate) mod line;
 pub(crate) mod metrics;
+pub(crate) mod otlp;
 mod process;
+mod span;
 pub(crate) mod target;
 pub(crate) mod trace;
 
@@ -22,6 +24,7 @@ use std::time::{Duration, SystemTime};
 use access_log::Logger;
 use debug::Memory;
 use metrics::Counters;
+use otlp::Spans;
 use trace::Trace;
 
 /// A request that has ended.
@@ -88,6 +91,8 @@ pub(crate) struct Observer {
     pub(crate) access_log: Option<Logger>,
     /// None unless the gateway is in debug mode.
     pub(crate) debug: Option<Memory>,
+    /// None if spans are not exported.
+    pub(crate) spans: Option<Spans>,
 }
 
 impl Observer {
@@ -99,6 +104,9 @@ impl Observer {
         }
         if let Some(memory) = &self.debug {
             memory.add(record);
+        }
+        if let Some(spans) = &self.spans {
+            spans.export(record);
         }
     }
 }
