@@ -16,7 +16,9 @@ use crate::hop;
 use crate::http1::head::{ResponseHead, Version, all, only};
 use crate::http1::reader::{Body, ReadError, Reader};
 use crate::http1::transport::{Length, Transport};
+use crate::observe::Ending;
 use crate::plan::{Facts, Forward, Plan, Step, too_large};
+use crate::refusal::{BAD_BODY, BODY_TOO_LARGE, TOO_MANY};
 use crate::reply::{self, Reply};
 use crate::timer::Timer;
 use crate::upstream::Connection;
@@ -52,18 +54,6 @@ pub(crate) enum End {
     Tunnel(Box<Connection>),
 }
 
-/// Whose fault it is that an exchange ended, for logs and metrics.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ending {
-    Complete,
-    ClientLeft,
-    ClientTimeout,
-    Refused,
-    UpstreamBroke,
-    UpstreamConnect,
-    UpstreamTimeout,
-}
-
 /// Carries a plan out.
 pub(crate) async fn carry_out(
     worker: &Worker,
@@ -80,7 +70,7 @@ pub(crate) async fn carry_out(
     } = plan;
     let failure = match step {
         Step::Answer(reply) => Failure {
-            ending: facts.refused.map_or(Ending::Complete, |_| Ending::Refused),
+            ending: facts.refused.map_or(Ending::Complete, Ending::Refused),
             reply: Some(reply.clone()),
         },
         Step::Forward(forward) => {
@@ -192,7 +182,6 @@ impl Way<'_> {
         down: &mut impl Downstream,
         timers: &mut Timers,
     ) -> Result<End, Failure> {
-        let worker = self.worker;
         let is_websocket = self.forward.accept.is_some();
         let _permit = if is_websocket {
             None
@@ -212,7 +201,7 @@ impl Way<'_> {
             };
             match self.attempt(connection, source, down, timers).await {
                 Ok(end) => return Ok(end),
-                Err(Attempt::Again) => worker.note_retry(),
+                Err(Attempt::Again) => {}
                 Err(Attempt::Failed(failure)) => return Err(failure),
             }
         }
@@ -234,6 +223,7 @@ impl Way<'_> {
         if let Some(permit) = admission.enter_now() {
             return Ok(permit);
         }
+        let counters = &self.worker.observer.counters;
         let wait = async {
             tokio::select! {
                 permit = admission.enter() => permit.map_err(Some),
@@ -244,11 +234,12 @@ impl Way<'_> {
             .up
             .within(self.worker.settings.limits.queue_wait, wait)
             .await;
+        counters.queued(admission.waiting());
         match entered.unwrap_or(Err(Some(Full))) {
             Ok(permit) => Ok(permit),
             Err(None) => Err(Failure::client_left()),
             Err(Some(Full)) => Err(Failure {
-                ending: Ending::Refused,
+                ending: Ending::Refused(TOO_MANY),
                 reply: Some(
                     Reply::failure(503, "Too many requests are under way; try again.")
                         .with("retry-after", b"1".as_slice()),
@@ -429,7 +420,7 @@ impl Way<'_> {
             let moved = pump(&mut body, down, timer, bounds, |section| {
                 hop::trailers(section, |_| false)
             });
-            moved.await.map_err(NoAnswer::of_body)?;
+            moved.await.map_err(|error| NoAnswer::of_body(&error))?;
             return Ok(Passed::Whole { persists });
         }
     }
@@ -598,7 +589,7 @@ impl NoAnswer {
         Self::Client(Ending::ClientLeft)
     }
 
-    fn of_body(error: PumpError) -> Self {
+    fn of_body(error: &PumpError) -> Self {
         match error {
             PumpError::Sink(_) => Self::Client(Ending::ClientLeft),
             PumpError::SinkIdle => Self::Client(Ending::ClientTimeout),
@@ -619,9 +610,9 @@ impl Failure {
     /// Why the request's body did not get through.
     fn upload(error: &PumpError, most: u64) -> Self {
         let (ending, status, text) = match error {
-            PumpError::TooLarge => (Ending::Refused, 413, too_large(most)),
+            PumpError::TooLarge => (Ending::Refused(BODY_TOO_LARGE), 413, too_large(most)),
             PumpError::Source(BodyError::Chunk(_)) => (
-                Ending::Refused,
+                Ending::Refused(BAD_BODY),
                 400,
                 "The body of the request is malformed.".to_owned(),
             ),

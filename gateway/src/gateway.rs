@@ -16,8 +16,10 @@ use tokio::time::{Instant, sleep, timeout_at};
 use crate::admission::{Admission, Connections};
 use crate::health::{Probe, Readiness};
 use crate::listener;
+use crate::observe::metrics::Metrics;
 use crate::settings::Settings;
 use crate::supervisor::Supervisor;
+use crate::telling::Telling;
 use crate::worker::{Shared, Watched, Worker};
 
 /// A gateway that listens but does not serve yet.
@@ -109,12 +111,15 @@ impl Gateway {
                 })?;
         }
         let limits = &settings.limits;
+        let telling = Telling::start(&settings)?;
+        let metrics = Arc::clone(&telling.metrics);
         let shared = Arc::new(Shared {
             admission: Admission::new(limits.concurrent, limits.queued),
             connections: Arc::new(Connections::new(
                 limits.connections,
                 limits.connections_per_peer,
             )),
+            observed: telling.observed(&settings),
         });
         let mut workers = Vec::new();
         for number in 0..settings.workers {
@@ -130,8 +135,8 @@ impl Gateway {
 
         tokio::select! {
             () = stop => {}
-            () = Probe::streamlit(&settings).run(readiness.clone()) => {}
-            () = probe_api(api_probe, api_readiness) => {}
+            () = Probe::streamlit(&settings).run(readiness.clone(), &metrics) => {}
+            () = probe_api(api_probe, api_readiness, &metrics) => {}
             () = watch_child(supervisor.as_mut()) => {}
         }
         tracing::info!("stopping");
@@ -144,13 +149,14 @@ impl Gateway {
         if let Some(supervisor) = &mut supervisor {
             supervisor.end(settings.grace_period).await;
         }
+        telling.end();
         Ok(())
     }
 }
 
-async fn probe_api(probe: Option<Probe>, readiness: watch::Sender<Readiness>) {
+async fn probe_api(probe: Option<Probe>, readiness: watch::Sender<Readiness>, metrics: &Metrics) {
     match probe {
-        Some(probe) => probe.run(readiness).await,
+        Some(probe) => probe.run(readiness, metrics).await,
         None => std::future::pending().await,
     }
 }

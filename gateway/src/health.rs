@@ -19,6 +19,7 @@ use crate::http1::head::ResponseHead;
 use crate::http1::reader::{Body, Reader};
 use crate::http1::transport::Transport;
 use crate::io::Io;
+use crate::observe::metrics::{self, Metrics};
 use crate::settings::{Settings, Upstream};
 
 /// Whether requests should be sent here, and if not, why.
@@ -35,6 +36,7 @@ pub enum Readiness {
 /// What is asked of an upstream, and what must come back.
 pub(crate) struct Probe {
     name: &'static str,
+    counted: metrics::Upstream,
     upstream: Upstream,
     /// None: only whether it takes a connection.
     path: Option<String>,
@@ -47,6 +49,7 @@ impl Probe {
     pub(crate) fn streamlit(settings: &Settings) -> Self {
         Self {
             name: "Streamlit",
+            counted: metrics::Upstream::Streamlit,
             path: Some(format!("{}/_stcore/health", settings.upstream.base)),
             upstream: settings.upstream.clone(),
             says: Some(b"ok"),
@@ -57,6 +60,7 @@ impl Probe {
     pub(crate) fn api(settings: &Settings) -> Option<Self> {
         Some(Self {
             name: "the API",
+            counted: metrics::Upstream::Api,
             upstream: settings.api.upstream.clone()?,
             path: settings.api.health_path.clone(),
             says: None,
@@ -64,7 +68,7 @@ impl Probe {
     }
 
     /// Probes the upstream until nobody wants to know, or the gateway is stopping.
-    pub(crate) async fn run(self, readiness: watch::Sender<Readiness>) {
+    pub(crate) async fn run(self, readiness: watch::Sender<Readiness>, metrics: &Metrics) {
         let authority = self.upstream.authority();
         let mut failures = 0;
         loop {
@@ -96,6 +100,7 @@ impl Probe {
                 }
             };
             let is_ready = next == Readiness::Ready;
+            metrics.upstream_ready(self.counted, is_ready);
             if was != next {
                 match &next {
                     Readiness::NotReady(reason) => tracing::warn!(reason, "not ready"),

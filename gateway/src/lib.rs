@@ -16,12 +16,16 @@ mod gateway;
 mod listener;
 mod settings;
 mod supervisor;
+mod telling;
 mod worker;
 
 mod downstream;
 mod exchange;
 mod plan;
+mod refusal;
 mod reply;
+
+mod observe;
 
 mod http1;
 mod http2;

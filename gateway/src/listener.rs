@@ -23,6 +23,7 @@ use tokio::time::sleep;
 use crate::admission::Place;
 use crate::http1::serve::{Accepted, serve};
 use crate::io::Io;
+use crate::refusal::TOO_MANY_CONNECTIONS;
 use crate::worker::Worker;
 
 /// Opens a listening socket.
@@ -49,6 +50,7 @@ pub(crate) struct Open(Rc<Cell<usize>>);
 /// One of them, until it is dropped.
 pub(crate) struct Held {
     open: Open,
+    worker: Rc<Worker>,
     _place: Place,
 }
 
@@ -58,10 +60,12 @@ impl Open {
         self.0.get()
     }
 
-    fn hold(&self, place: Place) -> Held {
+    fn hold(&self, worker: &Rc<Worker>, place: Place) -> Held {
         self.0.set(self.0.get() + 1);
+        worker.observer.counters.connection_opened();
         Held {
             open: self.clone(),
+            worker: Rc::clone(worker),
             _place: place,
         }
     }
@@ -69,6 +73,7 @@ impl Open {
 
 impl Drop for Held {
     fn drop(&mut self) {
+        self.worker.observer.counters.connection_closed();
         self.open.0.set(self.open.0.get() - 1);
     }
 }
@@ -125,6 +130,7 @@ fn start(worker: &Rc<Worker>, open: &Open, stream: TcpStream, peer: SocketAddr) 
     // A proxy speaks for many, so it is not held to what one client may have.
     let counted = (!worker.settings.policy.trusts(Peer::Ip(peer))).then_some(peer);
     let Some(place) = Arc::clone(&worker.shared.connections).enter(counted) else {
+        worker.refused(peer, "", 503, TOO_MANY_CONNECTIONS);
         refuse(&stream);
         return;
     };
@@ -133,7 +139,7 @@ fn start(worker: &Rc<Worker>, open: &Open, stream: TcpStream, peer: SocketAddr) 
         peer,
         tls: false,
         is_admin: false,
-        held: open.hold(place),
+        held: open.hold(worker, place),
     };
     let worker = Rc::clone(worker);
     tokio::task::spawn_local(async move { serve(&worker, accepted).await });

@@ -14,6 +14,9 @@ use crate::health::Readiness;
 use crate::hop;
 use crate::http1::head::{all, only};
 use crate::http1::transport::{Length, Transport};
+use crate::observe::Dispatch;
+use crate::observe::trace::{Onward, Trace};
+use crate::refusal;
 use crate::reply::Reply;
 use crate::websocket;
 use crate::worker::Worker;
@@ -64,14 +67,9 @@ pub(crate) struct Facts {
     /// Why it is answered here, for logs and metrics.
     pub(crate) refused: Option<&'static str>,
     pub(crate) to_head: bool,
-}
-
-/// Who answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Dispatch {
-    Api,
-    Gateway,
-    Streamlit,
+    pub(crate) trace: Option<Trace>,
+    /// What becomes of the client's word on the trace.
+    onward: Onward,
 }
 
 /// What is to be done about a request.
@@ -104,6 +102,19 @@ impl HttpVersion {
     }
 }
 
+impl Facts {
+    /// Whether a field of the client's speaks of a trace that is another one upstream.
+    fn drops_trace(&self, name: &[u8]) -> bool {
+        match self.onward {
+            Onward::Unchanged => false,
+            Onward::Replaced => name.eq_ignore_ascii_case(TRACEPARENT),
+            Onward::Removed | Onward::Started => {
+                name.eq_ignore_ascii_case(TRACEPARENT) || name.eq_ignore_ascii_case(TRACESTATE)
+            }
+        }
+    }
+}
+
 /// Judges a request.
 pub(crate) fn plan(worker: &Worker, request: &Incoming<'_>) -> Plan {
     let policy = &worker.settings.policy;
@@ -118,6 +129,10 @@ pub(crate) fn plan(worker: &Worker, request: &Incoming<'_>) -> Plan {
         headers: request.fields,
     });
     let mut exchange = decision.exchange;
+    let (logs, records) = worker.observer.traces();
+    let (trace, onward) = Trace::of(all(request.fields, TRACEPARENT), logs, records, || {
+        uuid::Uuid::new_v4().as_u64_pair().1
+    });
     let mut facts = Facts {
         started: Instant::now(),
         request_id: request_id(request.fields),
@@ -130,6 +145,8 @@ pub(crate) fn plan(worker: &Worker, request: &Incoming<'_>) -> Plan {
         trust: decision.account.trust.label(),
         refused: decision.account.answered.map(fluxlit_policy::Reason::label),
         to_head: request.method == b"HEAD",
+        trace,
+        onward,
     };
     let step = match judge(worker, request, decision.action, &mut exchange, &mut facts) {
         Ok(forward) => Step::Forward(forward),
@@ -177,17 +194,21 @@ fn judge(
     // RFC 9112 §3.2: exactly one, and HTTP/1.1 has no request without.
     if request.hosts > 1 || (request.version == HttpVersion::Http11 && request.hosts == 0) {
         return Err(Refusal::new(
-            "host_lines",
+            refusal::HOST_LINES,
             400,
             "A request has exactly one Host.",
         ));
     }
     if request.method == b"TRACE" {
-        return Err(Refusal::new("trace", 405, "TRACE is not allowed here."));
+        return Err(Refusal::new(
+            refusal::TRACE,
+            405,
+            "TRACE is not allowed here.",
+        ));
     }
     if request.target.len() > settings.limits.target_bytes {
         return Err(Refusal::new(
-            "target_too_long",
+            refusal::TARGET_TOO_LONG,
             414,
             "The request target is too long.",
         ));
@@ -206,7 +227,7 @@ fn judge(
     };
     if request.transport.expects_more {
         return Err(Refusal::new(
-            "expectation",
+            refusal::EXPECTATION,
             417,
             "This expectation cannot be met.",
         ));
@@ -229,7 +250,7 @@ fn judge(
         && length > settings.limits.body_bytes
     {
         return Err(Refusal::new(
-            "body_too_large",
+            refusal::BODY_TOO_LARGE,
             413,
             &too_large(settings.limits.body_bytes),
         ));
@@ -251,7 +272,7 @@ fn judge(
     let head = write_head(worker, request, &forward.edits, facts, api, accept.as_ref());
     if accept.is_some() && !api {
         websocket::fits(&head, &settings.limits)
-            .map_err(|text| Refusal::new("handshake_too_large", 431, &text))?;
+            .map_err(|text| Refusal::new(refusal::HANDSHAKE_TOO_LARGE, 431, &text))?;
     }
     Ok(Forward {
         is_api: api,
@@ -291,7 +312,7 @@ fn judge_handshake(
     match origins.judge(exchange, all(request.fields, b"origin")) {
         OriginOutcome::Foreign => {
             return Err(Refusal::new(
-                "foreign_origin",
+                refusal::FOREIGN_ORIGIN,
                 403,
                 "This page may not open a WebSocket here: its Origin is not the app's. \
                  FLUXLIT_GATEWAY_ALLOWED_ORIGINS allows more.",
@@ -313,7 +334,7 @@ fn judge_handshake(
         Some(key) => Some(key),
         None => {
             return Err(Refusal::new(
-                "handshake",
+                refusal::HANDSHAKE,
                 400,
                 "A WebSocket handshake has one Sec-WebSocket-Key.",
             ));
@@ -367,6 +388,7 @@ fn write_head(
     for (name, value) in request.fields {
         if hop::is_hop_by_hop(name)
             || name.eq_ignore_ascii_case(REQUEST_ID)
+            || facts.drops_trace(name)
             || replaces(edits, name)
         {
             continue;
@@ -389,6 +411,9 @@ fn write_head(
             put(&[name.as_bytes(), b": ", value, b"\r\n"]);
         }
     }
+    if let (Some(trace), Onward::Replaced | Onward::Started) = (&facts.trace, facts.onward) {
+        put(&[TRACEPARENT, b": ", trace.traceparent().as_bytes(), b"\r\n"]);
+    }
     put(&[REQUEST_ID, b": ", facts.request_id.as_bytes(), b"\r\n"]);
     match request.length {
         // A method that has a meaning for a body says that there is none, RFC 9110 §8.6.
@@ -397,7 +422,7 @@ fn write_head(
         }
         Length::Empty | Length::UntilEnd => {}
         Length::Exact(length) => {
-            put(&[b"content-length: ", length.to_string().as_bytes(), b"\r\n"])
+            put(&[b"content-length: ", length.to_string().as_bytes(), b"\r\n"]);
         }
         Length::Chunked => put(&[b"transfer-encoding: chunked\r\n"]),
     }
@@ -493,3 +518,7 @@ fn request_id(fields: &[Header<'_>]) -> String {
 /// Paths of the gateway's own, which Streamlit never sees.
 const INTERNAL: &[u8] = b"/__fluxlit";
 const INTERNAL_FOLDER: &[u8] = b"/__fluxlit/";
+
+/// W3C Trace Context.
+const TRACEPARENT: &[u8] = b"traceparent";
+const TRACESTATE: &[u8] = b"tracestate";

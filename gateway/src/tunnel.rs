@@ -4,9 +4,8 @@
 //! is passed to the other, which has a moment to end as well. When the gateway stops, the browser is told to come again
 //! by a close frame, put between two frames of the app's.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::pin::pin;
-use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -14,8 +13,10 @@ use tokio::time::{sleep, timeout};
 
 use crate::body::{Sink, Source};
 use crate::exchange::Progress;
+use crate::observe::Ending;
 use crate::timer::Timer;
 use crate::websocket::{CLOSE_RESTART, Frames};
+use crate::worker::Worker;
 
 /// A worker's open tunnels.
 #[derive(Default)]
@@ -41,10 +42,6 @@ impl Tunnels {
         }
     }
 
-    pub(crate) fn count(&self) -> usize {
-        self.open.get()
-    }
-
     /// Waits until this tunnel must end.
     async fn ends(&self) {
         let closing = self.close.notified();
@@ -59,19 +56,18 @@ impl Tunnels {
     }
 }
 
-/// Connects two sides until both have ended. `idle`: longest time without a byte either way, zero for no limit.
+/// Connects two sides until both have ended; returns why they have.
 pub(crate) async fn connect(
-    tunnels: &Rc<Tunnels>,
+    worker: &Worker,
     client: (impl Source, impl Sink),
     app: (impl Source, impl Sink),
-    idle: Duration,
     passed: &Progress,
-) {
-    tunnels.open.set(tunnels.open.get() + 1);
-    let _open = Open(Rc::clone(tunnels));
-    let (mut from_client, to_client) = client;
+) -> Ending {
+    let tunnels = &worker.tunnels;
+    let _open = Open::new(worker);
+    let (mut from_client, mut to_client) = client;
     let (mut from_app, mut to_app) = app;
-    let to_client = RefCell::new(to_client);
+    let ending = Cell::new(Ending::Complete);
     let moved = Cell::new(0u64);
     let up = async {
         while let Ok(Some(piece)) = from_client.next().await {
@@ -91,7 +87,8 @@ pub(crate) async fn connect(
         let mut must_end = false;
         loop {
             if must_end && frames.is_between() {
-                let _ = to_client.borrow_mut().data(&CLOSE_RESTART).await;
+                ending.set(Ending::Drained);
+                let _ = to_client.data(&CLOSE_RESTART).await;
                 break;
             }
             let piece = tokio::select! {
@@ -107,11 +104,11 @@ pub(crate) async fn connect(
             moved.set(moved.get() + 1);
             passed.sent.set(passed.sent.get() + piece.len() as u64);
             frames.pass(&piece);
-            if to_client.borrow_mut().data(&piece).await.is_err() {
+            if to_client.data(&piece).await.is_err() {
                 return;
             }
         }
-        let _ = to_client.borrow_mut().end(&[]).await;
+        let _ = to_client.end(&[]).await;
     };
     let both = async {
         let mut up = pin!(up);
@@ -123,8 +120,11 @@ pub(crate) async fn connect(
     };
     tokio::select! {
         () = both => {}
-        () = is_idle(&moved, idle) => {}
+        () = is_idle(&moved, worker.settings.limits.websocket_idle) => {
+            ending.set(Ending::ClientTimeout);
+        }
     }
+    ending.into_inner()
 }
 
 /// Waits until nothing has moved for this long.
@@ -143,12 +143,21 @@ async fn is_idle(moved: &Cell<u64>, limit: Duration) {
 }
 
 /// Counts a tunnel as open until it is dropped.
-struct Open(Rc<Tunnels>);
+struct Open<'a>(&'a Worker);
 
-impl Drop for Open {
+impl<'a> Open<'a> {
+    fn new(worker: &'a Worker) -> Self {
+        worker.tunnels.open.set(worker.tunnels.open.get() + 1);
+        worker.observer.counters.websocket_opened();
+        Self(worker)
+    }
+}
+
+impl Drop for Open<'_> {
     fn drop(&mut self) {
-        self.0.open.set(self.0.open.get() - 1);
-        self.0.closed.notify_waiters();
+        self.0.observer.counters.websocket_closed();
+        self.0.tunnels.open.set(self.0.tunnels.open.get() - 1);
+        self.0.tunnels.closed.notify_waiters();
     }
 }
 

@@ -4,7 +4,7 @@
 //! for more than a moment: Streamlit's server closes idle connections after five seconds, and a connection may be closed
 //! at the very moment it is used.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -21,6 +21,7 @@ pub(crate) struct Pool {
     authority: String,
     buffers: Rc<Buffers>,
     idle: RefCell<Vec<(Connection, Instant)>>,
+    open: Rc<Cell<usize>>,
 }
 
 /// A connection to an upstream.
@@ -29,6 +30,23 @@ pub(crate) struct Connection {
     pub(crate) reader: Reader,
     pub(crate) writer: Writer,
     pub(crate) is_reused: bool,
+    _counted: Counted,
+}
+
+/// Counts a connection until it is dropped.
+struct Counted(Rc<Cell<usize>>);
+
+impl Counted {
+    fn new(open: &Rc<Cell<usize>>) -> Self {
+        open.set(open.get() + 1);
+        Self(Rc::clone(open))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
 }
 
 impl Pool {
@@ -38,6 +56,7 @@ impl Pool {
             authority,
             buffers,
             idle: RefCell::default(),
+            open: Rc::default(),
         }
     }
 
@@ -65,6 +84,7 @@ impl Pool {
             writer: Writer::new(Rc::clone(&io)),
             io,
             is_reused: false,
+            _counted: Counted::new(&self.open),
         })
     }
 
@@ -85,9 +105,10 @@ impl Pool {
         idle.drain(..old);
     }
 
-    /// How many connections are idle.
-    pub(crate) fn idle(&self) -> usize {
-        self.idle.borrow().len()
+    /// How many connections are idle, and how many are in use.
+    pub(crate) fn count(&self) -> (usize, usize) {
+        let idle = self.idle.borrow().len();
+        (idle, self.open.get() - idle)
     }
 }
 

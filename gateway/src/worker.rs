@@ -3,16 +3,24 @@
 //! A worker is a thread. What it has is its own, but for what is counted over all of them.
 
 use std::cell::{Cell, RefCell};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
+use fluxlit_policy::TrustOutcome;
+use serde_json::json;
 use tokio::sync::{Notify, watch};
 
 use crate::admission::{Admission, Connections};
 use crate::buffer::Buffers;
-use crate::exchange::{Ending, Progress};
+use crate::exchange::Progress;
 use crate::health::Readiness;
+use crate::observe::access_log::Logger;
+use crate::observe::debug::Debug;
+use crate::observe::metrics::{Metrics, Upstream};
+use crate::observe::otlp::Spans;
+use crate::observe::{Dispatch, Ending, Observer, Record, exposition};
 use crate::plan::Plan;
 use crate::reply::Reply;
 use crate::settings::Settings;
@@ -23,6 +31,27 @@ use crate::upstream::Pool;
 pub(crate) struct Shared {
     pub(crate) admission: Admission,
     pub(crate) connections: Arc<Connections>,
+    pub(crate) observed: Observed,
+}
+
+/// What is told to operators.
+pub(crate) struct Observed {
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) access_log: Option<Logger>,
+    pub(crate) debug: Option<Debug>,
+    pub(crate) spans: Option<Spans>,
+}
+
+impl Observed {
+    /// What one worker tells.
+    fn observer(&self) -> Observer {
+        Observer {
+            counters: self.metrics.worker(),
+            access_log: self.access_log.clone(),
+            debug: self.debug.as_ref().map(Debug::memory),
+            spans: self.spans.clone(),
+        }
+    }
 }
 
 /// What the upstreams' probes have found.
@@ -42,6 +71,7 @@ pub(crate) struct Worker {
     pub(crate) api: Option<Pool>,
     pub(crate) tunnels: Rc<Tunnels>,
     pub(crate) drain: Drain,
+    pub(crate) observer: Observer,
     date: RefCell<(u64, String)>,
 }
 
@@ -65,6 +95,7 @@ impl Worker {
                 .map(|api| pool(api.authority())),
             tunnels: Rc::default(),
             drain: Drain::default(),
+            observer: shared.observed.observer(),
             date: RefCell::default(),
             buffers,
             readiness,
@@ -96,24 +127,103 @@ impl Worker {
     }
 
     /// Answers for a path of the gateway's own.
-    pub(crate) fn internal(&self, _path: &[u8], _is_read: bool, _is_admin: bool) -> Reply {
-        Reply::json(404, &serde_json::json!({"detail": "Not Found"}))
+    pub(crate) fn internal(&self, path: &[u8], is_read: bool, is_admin: bool) -> Reply {
+        let observe = &self.settings.observe;
+        let may_ask = is_admin || observe.is_public;
+        let body = match path {
+            METRICS_PATH if observe.metrics && may_ask => Some((
+                exposition::CONTENT_TYPE,
+                self.shared.observed.metrics.scrape(),
+            )),
+            DEBUG_PATH if may_ask => self
+                .shared
+                .observed
+                .debug
+                .as_ref()
+                .map(|debug| ("application/json", debug.answer())),
+            _ => None,
+        };
+        match body {
+            None => Reply::json(404, &json!({"detail": "Not Found"})),
+            Some(_) if !is_read => Reply::json(405, &json!({"detail": "Method Not Allowed"}))
+                .with("allow", b"GET, HEAD".as_slice()),
+            Some((content_type, body)) => Reply::with_body(200, content_type, body.into_bytes())
+                .with("cache-control", b"no-store".as_slice()),
+        }
     }
 
     /// A request has ended.
-    pub(crate) fn ended(&self, _plan: &Plan, _progress: &Progress, _ending: Ending) {}
+    pub(crate) fn ended(&self, plan: &Plan, progress: &Progress, ending: Ending) {
+        let facts = &plan.facts;
+        let duration = facts.started.elapsed();
+        self.observer.ended(&Record {
+            request_id: &facts.request_id,
+            trace: facts.trace.as_ref(),
+            dispatch: facts.dispatch,
+            method: &facts.method,
+            is_websocket: facts.is_websocket,
+            version: facts.version.label(),
+            target: &facts.target,
+            host: plan.exchange.effective.host.as_deref(),
+            client: plan.exchange.client_text.as_deref(),
+            peer: facts.peer,
+            trust: facts.trust,
+            status: progress.status.get(),
+            ending,
+            received_bytes: progress.received.get(),
+            sent_bytes: progress.sent.get(),
+            started: SystemTime::now() - duration,
+            duration,
+            upstream_duration: progress
+                .answered
+                .get()
+                .map(|answered| answered.saturating_duration_since(facts.started)),
+        });
+    }
 
-    /// What came was no request.
-    pub(crate) fn refused(&self, _status: u16) {}
-
-    /// A stale connection was found out by using it.
-    pub(crate) fn note_retry(&self) {}
+    /// What came from this peer was no request, and was answered with this status.
+    pub(crate) fn refused(
+        &self,
+        peer: IpAddr,
+        version: &'static str,
+        status: u16,
+        label: &'static str,
+    ) {
+        self.observer.ended(&Record {
+            request_id: "",
+            trace: None,
+            dispatch: Dispatch::Gateway,
+            method: b"",
+            is_websocket: false,
+            version,
+            target: b"",
+            host: None,
+            client: None,
+            peer,
+            trust: TrustOutcome::Unknown.label(),
+            status,
+            ending: Ending::Refused(label),
+            received_bytes: 0,
+            sent_bytes: 0,
+            started: SystemTime::now(),
+            duration: Duration::ZERO,
+            upstream_duration: None,
+        });
+    }
 
     /// Closes what has been idle for too long; called once a second.
     pub(crate) fn sweep(&self) {
-        self.streamlit.sweep();
-        if let Some(api) = &self.api {
-            api.sweep();
+        let pools = [
+            (Upstream::Streamlit, Some(&self.streamlit)),
+            (Upstream::Api, self.api.as_ref()),
+        ];
+        for (upstream, pool) in pools {
+            let Some(pool) = pool else {
+                continue;
+            };
+            pool.sweep();
+            let (idle, in_use) = pool.count();
+            self.observer.counters.pool(upstream, idle, in_use);
         }
     }
 }
@@ -140,3 +250,7 @@ impl Drain {
 
 /// Large enough that a body is moved in few system calls, small enough to stay in the cache.
 const SMALLEST_BUFFER: usize = 64 * 1024;
+
+/// Where metrics and debug page are, as in FluxLit.
+const METRICS_PATH: &[u8] = b"/__fluxlit/metrics";
+const DEBUG_PATH: &[u8] = b"/__fluxlit/debug";

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::body::{Sink, Source};
 use crate::downstream::{AnswerHead, Downstream};
-use crate::exchange::{End, Ending, LINGER, Progress, Timers, carry_out};
+use crate::exchange::{End, LINGER, Progress, Timers, carry_out};
 use crate::http1::head::{HeadError, RequestHead, Version};
 use crate::http1::reader::{Body, ReadError, Reader};
 use crate::http1::transport::{Length, LengthError, Transport};
@@ -17,6 +17,7 @@ use crate::http1::writer::Writer;
 use crate::io::Io;
 use crate::listener::Held;
 use crate::plan::{HttpVersion, Incoming, Plan, plan};
+use crate::refusal::{BAD_HEAD, HEAD_TOO_LARGE, HEAD_TOO_SLOW};
 use crate::timer::{Elapsed, Timer};
 use crate::tunnel;
 use crate::upstream::Connection;
@@ -30,6 +31,7 @@ pub(crate) struct Accepted {
     /// Whether it came to the listener for operators.
     pub(crate) is_admin: bool,
     /// The connection's place among those that are counted.
+    #[expect(dead_code, reason = "its end is what counts")]
     pub(crate) held: Held,
 }
 
@@ -105,7 +107,7 @@ impl Served {
             Ok(Err(ReadError::Ended | ReadError::Io(_))) => return Next::Close,
             Err(Elapsed) => {
                 return self
-                    .refuse((408, "The request did not come in time."))
+                    .refuse((408, "The request did not come in time.", HEAD_TOO_SLOW))
                     .await;
             }
         };
@@ -165,8 +167,10 @@ impl Served {
             transport
                 .request_length(head.version)
                 .map_err(|error| match error {
-                    LengthError::Coding => (501, "This transfer coding is not understood."),
-                    _ => (400, "The length of the body cannot be told."),
+                    LengthError::Coding => {
+                        (501, "This transfer coding is not understood.", BAD_HEAD)
+                    }
+                    _ => bad("The length of the body cannot be told."),
                 })?;
         let is_websocket =
             head.version == Version::Http11 && head.method == b"GET" && transport.is_websocket();
@@ -223,8 +227,9 @@ impl Served {
     }
 
     /// Answers what is no request.
-    async fn refuse(&mut self, (status, text): Refusal) -> Next {
-        self.worker.refused(status);
+    async fn refuse(&mut self, (status, text, label): Refusal) -> Next {
+        self.worker
+            .refused(self.accepted.peer, "1.1", status, label);
         let reason = crate::reply::reason(status);
         let date = self.worker.date();
         self.down.writer.head = format!(
@@ -271,32 +276,36 @@ impl Served {
         async move {
             let progress = Progress::default();
             progress.status.set(101);
-            tunnel::connect(
-                &worker.tunnels,
-                (Body::new(&mut reader, Length::UntilEnd, 0), down.writer),
-                (Body::new(&mut app_reader, Length::UntilEnd, 0), app_writer),
-                worker.settings.limits.websocket_idle,
-                &progress,
-            )
-            .await;
-            worker.ended(&plan, &progress, Ending::Complete);
+            let client = (Body::new(&mut reader, Length::UntilEnd, 0), down.writer);
+            let from_app = Body::new(&mut app_reader, Length::UntilEnd, 0);
+            let ending = tunnel::connect(&worker, client, (from_app, app_writer), &progress).await;
+            worker.ended(&plan, &progress, ending);
             drop(accepted);
         }
     }
 }
 
-type Refusal = (u16, &'static str);
+/// Status, text and label.
+type Refusal = (u16, &'static str, &'static str);
 
 fn refusal(error: HeadError) -> Refusal {
     match error {
-        HeadError::BareLineFeed => (400, "A line of the request ends without a carriage return."),
-        HeadError::Field => (400, "A header line of the request is malformed."),
-        HeadError::Folded => (400, "A header line of the request is folded."),
-        HeadError::StartLine => (400, "The first line of the request is malformed."),
-        HeadError::TooLarge => (431, "The head of the request is too large."),
-        HeadError::TooManyFields => (431, "The request has too many header lines."),
-        HeadError::Version => (505, "This version of HTTP is not spoken here."),
+        HeadError::BareLineFeed => bad("A line of the request ends without a carriage return."),
+        HeadError::Field => bad("A header line of the request is malformed."),
+        HeadError::Folded => bad("A header line of the request is folded."),
+        HeadError::StartLine => bad("The first line of the request is malformed."),
+        HeadError::TooLarge => (431, "The head of the request is too large.", HEAD_TOO_LARGE),
+        HeadError::TooManyFields => (
+            431,
+            "The request has too many header lines.",
+            HEAD_TOO_LARGE,
+        ),
+        HeadError::Version => (505, "This version of HTTP is not spoken here.", BAD_HEAD),
     }
+}
+
+fn bad(text: &'static str) -> Refusal {
+    (400, text, BAD_HEAD)
 }
 
 /// A client's connection, as answers are written to it.

@@ -16,12 +16,14 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Status
 
 use crate::body::{BodyError, Chunk, Sink, Source};
 use crate::downstream::{AnswerHead, Downstream};
-use crate::exchange::{End, Ending, Progress, Timers, carry_out};
+use crate::exchange::{End, Progress, Timers, carry_out};
 use crate::http1::head::{Version, read_trailers};
 use crate::http1::serve::Accepted;
 use crate::http1::transport::{Length, Transport};
 use crate::http1::writer::Writer;
+use crate::observe::Ending;
 use crate::plan::{HttpVersion, Incoming, plan};
+use crate::refusal::{BAD_HEAD, HEAD_TOO_LARGE};
 use crate::tunnel;
 use crate::upstream::Connection;
 use crate::worker::Worker;
@@ -46,13 +48,13 @@ pub(crate) async fn serve(
     let transport = Transport::of(&fields);
     let declared = transport.request_length(Version::Http11);
     let refusal = match (&declared, protocol) {
-        _ if fields.len() > worker.settings.limits.fields => Some(431),
-        (_, Some(_)) if !is_websocket => Some(501),
-        (Err(_), _) => Some(400),
+        _ if fields.len() > worker.settings.limits.fields => Some((431, HEAD_TOO_LARGE)),
+        (_, Some(_)) if !is_websocket => Some((501, BAD_HEAD)),
+        (Err(_), _) => Some((400, BAD_HEAD)),
         _ => None,
     };
-    if let Some(status) = refusal {
-        worker.refused(status);
+    if let Some((status, label)) = refusal {
+        worker.refused(accepted.peer, HttpVersion::Http2.label(), status, label);
         return sender.borrow_mut().refuse(status);
     }
     let length = match declared {
@@ -119,8 +121,7 @@ pub(crate) async fn serve(
         End::Complete => {}
         End::Broken => sender.borrow_mut().reset(Reason::INTERNAL_ERROR),
         End::Tunnel(upstream) => {
-            connect(worker, source, down, *upstream, &progress).await;
-            ending = Ending::Complete;
+            ending = connect(worker, source, down, *upstream, &progress).await;
         }
     }
     worker.ended(&plan, &progress, ending);
@@ -132,7 +133,7 @@ async fn connect(
     down: Http2Downstream,
     upstream: Connection,
     progress: &Progress,
-) {
+) -> Ending {
     let Connection {
         mut reader,
         mut writer,
@@ -141,8 +142,7 @@ async fn connect(
     writer.begin(Length::UntilEnd);
     let from_app = crate::http1::reader::Body::new(&mut reader, Length::UntilEnd, 0);
     let app: (_, Writer) = (from_app, writer);
-    let idle = worker.settings.limits.websocket_idle;
-    tunnel::connect(&worker.tunnels, (source, down), app, idle, progress).await;
+    tunnel::connect(worker, (source, down), app, progress).await
 }
 
 /// The crumbs of a cookie as one line, RFC 9113 §8.2.3; `None` if there are not several.

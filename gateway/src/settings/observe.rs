@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use crate::observe::otlp::Endpoint;
 use crate::settings::source::Source;
 
 /// Logs, metrics and traces.
@@ -20,7 +21,7 @@ pub struct Observe {
     /// Whether metrics and debug page are also served to everybody.
     pub is_public: bool,
     /// Where spans are sent, as OTLP over HTTP; none if they are not.
-    pub otlp_endpoint: Option<String>,
+    pub(crate) otlp_endpoint: Option<Endpoint>,
     /// The service that spans name.
     pub service_name: String,
 }
@@ -56,7 +57,7 @@ impl Observe {
             debug: source.flag("FLUXLIT_DEBUG", "false"),
             admin: source.socket_address("FLUXLIT_GATEWAY_ADMIN_ADDRESS"),
             is_public: source.flag("FLUXLIT_GATEWAY_PUBLIC_INTERNALS", "false"),
-            otlp_endpoint: source.get("FLUXLIT_OTLP_ENDPOINT"),
+            otlp_endpoint: read_endpoint(source),
             service_name: source.text("FLUXLIT_OTLP_SERVICE_NAME", "fluxlit-gateway"),
         };
         if (observe.metrics || observe.debug) && observe.admin.is_none() && !observe.is_public {
@@ -69,4 +70,15 @@ impl Observe {
         }
         observe
     }
+}
+
+fn read_endpoint(source: &mut Source<'_>) -> Option<Endpoint> {
+    let name = "FLUXLIT_OTLP_ENDPOINT";
+    let value = source.get(name)?;
+    let read = value.parse().ok();
+    if read.is_none() {
+        let expected = "the URL of a collector, such as http://127.0.0.1:4318; https is not spoken";
+        source.wrong(name, value, expected);
+    }
+    read
 }
