@@ -20,6 +20,7 @@ mod proxy;
 mod reply;
 mod settings;
 mod supervisor;
+mod tls;
 mod tunnel;
 mod upstream;
 
