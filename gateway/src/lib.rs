@@ -16,19 +16,7 @@ mod gateway;
 mod listener;
 mod settings;
 mod supervisor;
-mod telling;
-mod worker;
-
-mod downstream;
-mod exchange;
-mod plan;
-mod refusal;
-mod reply;
-
-mod observe;
-
-mod http1;
-mod http2;
+mod tls;
 mod tunnel;
 mod websocket;
 

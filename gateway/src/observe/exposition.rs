@@ -131,6 +131,12 @@ impl Exposition<'_> {
             "Requests that an upstream did not answer, or not to the end",
             by("kind", &UPSTREAM_ERRORS, &total.upstream_errors),
         )?;
+        self.family(
+            Counter,
+            "fluxlit_gateway_upstream_retries",
+            "Requests that went out again, because a kept connection was gone",
+            [([], total.upstream_retries.get())],
+        )?;
         let label = |upstream: Upstream| ("upstream", upstream.label());
         let ready = Upstream::ALL.into_iter().zip(&metrics.ready);
         let ready =
@@ -337,6 +343,7 @@ mod tests {
             ("fluxlit_gateway_upstream_connections", "upstream state"),
             ("fluxlit_gateway_upstream_errors_total", "kind"),
             ("fluxlit_gateway_upstream_ready", "upstream"),
+            ("fluxlit_gateway_upstream_retries_total", ""),
             ("fluxlit_gateway_websockets_active", ""),
             ("fluxlit_gateway_websockets_total", ""),
             ("process_cpu_seconds_total", ""),
@@ -406,6 +413,8 @@ mod tests {
                     worker.websocket_closed();
                     worker.pool(Upstream::Streamlit, 3, 1);
                     worker.queued(2);
+                    worker.malformed(400);
+                    worker.upstream_retried();
                 })
             })
             .collect();
@@ -475,6 +484,12 @@ mod tests {
             (r#"trust_total{outcome="trusted_header"}"#, 6.0),
             (r#"trust_total{outcome="other"}"#, 2.0),
             ("connections_total", 4.0),
+            (r#"refused_total{reason="malformed"}"#, 2.0),
+            (
+                r#"responses_total{dispatch="gateway",status_class="4xx"}"#,
+                4.0,
+            ),
+            ("upstream_retries_total", 2.0),
             ("connections_active", 2.0),
             ("websockets_total", 2.0),
             ("websockets_active", 0.0),

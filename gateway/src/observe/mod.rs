@@ -16,14 +16,18 @@ mod span;
 pub(crate) mod target;
 pub(crate) mod trace;
 
+use std::io::Write;
 use std::net::IpAddr;
-use std::time::{Duration, SystemTime};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
 
-use access_log::Logger;
-use debug::Memory;
-use metrics::Counters;
-use otlp::Spans;
-use trace::Trace;
+use access_log::{AccessLog, Logger};
+use debug::{Debug, Memory};
+use line::Format;
+use metrics::{Counters, Metrics};
+use otlp::{Endpoint, Exporter, Spans};
+use target::Redaction;
+use trace::{Onward, Trace};
 
 /// A request that has ended.
 #[derive(Debug, Clone)]
@@ -80,23 +84,123 @@ pub(crate) enum Ending {
     Drained,
 }
 
+/// What is told, beside the counting.
+#[derive(Debug, Default)]
+pub(crate) struct Options {
+    /// The labels of all reasons to refuse a request.
+    pub(crate) refusals: Vec<&'static str>,
+    /// None if requests are not logged.
+    pub(crate) access_log: Option<Format>,
+    /// Names in a query whose values are not told, beside those that never are.
+    pub(crate) redacted: Vec<String>,
+    /// None unless the gateway is in debug mode.
+    pub(crate) debug: Option<Debug>,
+    /// Where spans go, and the name of the service; none if they are not exported.
+    pub(crate) spans: Option<(Endpoint, String)>,
+}
+
+/// Everything that is told, over all workers.
+#[derive(Debug)]
+pub(crate) struct Observability {
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) debug: Option<Debug>,
+    access_log: Option<AccessLog>,
+    exporter: Option<Exporter>,
+}
+
 /// What a worker tells about its requests, and its connections.
 #[derive(Debug)]
 pub(crate) struct Observer {
     /// Always counted: a few additions.
     pub(crate) counters: Counters,
-    /// None if there is no log of requests.
-    pub(crate) access_log: Option<Logger>,
-    /// None unless the gateway is in debug mode.
-    pub(crate) debug: Option<Memory>,
-    /// None if spans are not exported.
-    pub(crate) spans: Option<Spans>,
+    access_log: Option<Logger>,
+    debug: Option<Memory>,
+    spans: Option<Spans>,
+}
+
+impl Observability {
+    /// Starts what is switched on. `log` is where the access log is written to.
+    ///
+    /// # Errors
+    ///
+    /// If a thread cannot be started.
+    pub(crate) fn start(
+        options: Options,
+        log: impl Write + Send + 'static,
+    ) -> std::io::Result<Self> {
+        let Options {
+            refusals,
+            access_log,
+            redacted,
+            debug,
+            spans,
+        } = options;
+        let redaction = Redaction::new(redacted);
+        let metrics = Metrics::new(refusals);
+        let access_log = access_log
+            .map(|format| AccessLog::start(log, format, redaction.clone()))
+            .transpose()?;
+        if let Some(log) = &access_log {
+            metrics.watch_counter(
+                "fluxlit_gateway_access_log_dropped_lines",
+                "Lines of the access log that were dropped, because nobody read them in time",
+                log.dropped(),
+            );
+        }
+        let exporter = spans
+            .map(|(endpoint, service)| Exporter::start(endpoint, service, redaction))
+            .transpose()?;
+        if let Some(exporter) = &exporter {
+            metrics.watch_counter(
+                "fluxlit_gateway_dropped_spans",
+                "Spans that were dropped, because the collector did not take them",
+                exporter.dropped(),
+            );
+        }
+        Ok(Self {
+            metrics,
+            debug,
+            access_log,
+            exporter,
+        })
+    }
+
+    /// What a new worker tells with.
+    pub(crate) fn observer(&self) -> Observer {
+        Observer {
+            counters: self.metrics.worker(),
+            access_log: self.access_log.as_ref().map(AccessLog::logger),
+            debug: self.debug.as_ref().map(Debug::memory),
+            spans: self.exporter.as_ref().map(Exporter::spans),
+        }
+    }
+
+    /// Writes and sends what is left, for as long as `limit`.
+    pub(crate) fn end(self, limit: Duration) {
+        let deadline = Instant::now() + limit;
+        if let Some(log) = self.access_log {
+            log.end(limit);
+        }
+        if let Some(exporter) = self.exporter {
+            exporter.end(deadline.saturating_duration_since(Instant::now()));
+        }
+    }
 }
 
 impl Observer {
-    /// Whether the id of a trace is written anywhere, and whether spans are exported.
-    pub(crate) fn traces(&self) -> (bool, bool) {
-        (self.access_log.is_some(), self.spans.is_some())
+    /// The trace that a request belongs to, by its lines of `traceparent`, and what the upstream is told of it.
+    pub(crate) fn trace<'l>(
+        &self,
+        lines: impl Iterator<Item = &'l [u8]>,
+    ) -> (Option<Trace>, Onward) {
+        // The lower half of a random UUID: 62 bits of chance, and never zero.
+        let random = || uuid::Uuid::new_v4().as_u64_pair().1;
+        Trace::of(
+            lines,
+            self.access_log.is_some(),
+            self.spans.is_some(),
+            random,
+        )
     }
 
     /// Tells what became of a request.
@@ -196,5 +300,57 @@ pub(crate) mod tests {
         for (ending, label, reason) in endings {
             assert_eq!((ending.label(), ending.reason()), (label, reason));
         }
+    }
+
+    #[test]
+    fn whatever_is_switched_on_is_told() {
+        use std::io::Read;
+        let (mut reader, writer) = std::io::pipe().expect("a pipe");
+        let options = Options {
+            access_log: Some(Format::Json),
+            redacted: vec!["page".to_owned()],
+            debug: Some(Debug::new("/api", "", [], false)),
+            ..Options::default()
+        };
+        let observability = Observability::start(options, writer).expect("a thread");
+        let observer = observability.observer();
+        let (trace, onward) = observer.trace(std::iter::empty());
+        assert_eq!(onward, Onward::Started);
+        let trace = trace.expect("a trace");
+        observer.ended(&Record {
+            trace: Some(&trace),
+            ..typical()
+        });
+        let metrics = observability.metrics.scrape();
+        for line in [
+            r#"fluxlit_gateway_requests_total{dispatch="streamlit",method_kind="GET"} 1"#,
+            "fluxlit_gateway_access_log_dropped_lines_total 0",
+        ] {
+            assert!(metrics.lines().any(|found| found == line), "{metrics}");
+        }
+        let debug = observability.debug.as_ref().expect("debug mode").answer();
+        assert!(debug.contains(r#""request_id":"0190""#), "{debug}");
+        observability.end(Duration::from_secs(60));
+        let mut log = String::new();
+        reader.read_to_string(&mut log).expect("text");
+        assert!(log.contains(r#""query":"page=<redacted>""#), "{log}");
+        assert!(
+            log.contains(&format!(r#""trace_id":"{}""#, trace.trace_id)),
+            "{log}"
+        );
+    }
+
+    #[test]
+    fn nothing_is_started_that_is_not_switched_on() {
+        let observability =
+            Observability::start(Options::default(), std::io::sink()).expect("no thread");
+        let observer = observability.observer();
+        observer.ended(&typical());
+        assert!(observer.access_log.is_none() && observer.debug.is_none());
+        assert!(observer.spans.is_none());
+        let (trace, onward) = observer.trace(std::iter::empty());
+        assert_eq!((trace, onward), (None, Onward::Removed));
+        assert!(!observability.metrics.scrape().contains("dropped"));
+        observability.end(Duration::ZERO);
     }
 }

@@ -210,11 +210,11 @@ struct Collector {
 /// Why a batch was not taken.
 #[derive(Debug, thiserror::Error)]
 enum PostError {
-    #[error("no connection: {0}")]
+    #[error("there is no connection")]
     Connect(#[from] std::io::Error),
-    #[error("{0}")]
+    #[error("the connection broke")]
     Http(#[from] hyper::Error),
-    #[error("no request can be made: {0}")]
+    #[error("no request can be made")]
     Request(#[from] http::Error),
     #[error("it answered {0}")]
     Status(StatusCode),
@@ -240,7 +240,12 @@ impl Collector {
                     .fetch_add(batch.len() as u64, Ordering::Relaxed);
                 if !self.has_failed {
                     let collector = &self.endpoint.authority;
-                    tracing::warn!(%error, collector, "spans are dropped: the collector does not take them");
+                    let error: &dyn std::error::Error = &error;
+                    tracing::warn!(
+                        error,
+                        collector,
+                        "spans are dropped: the collector does not take them"
+                    );
                 }
                 self.has_failed = true;
             }
