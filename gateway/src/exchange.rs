@@ -201,7 +201,7 @@ impl Way<'_> {
             };
             match self.attempt(connection, source, down, timers).await {
                 Ok(end) => return Ok(end),
-                Err(Attempt::Again) => {}
+                Err(Attempt::Again) => self.worker.observer.counters.upstream_retried(),
                 Err(Attempt::Failed(failure)) => return Err(failure),
             }
         }

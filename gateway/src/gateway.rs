@@ -10,22 +10,30 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::sync::watch;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::admission::{Admission, Connections};
 use crate::health::{Probe, Readiness};
 use crate::listener;
+use crate::observe::debug::Debug;
+use crate::observe::line::Format;
 use crate::observe::metrics::Metrics;
-use crate::settings::Settings;
+use crate::observe::{Observability, Options};
+use crate::refusal;
+use crate::settings::{LogFormat, Settings};
 use crate::supervisor::Supervisor;
-use crate::telling::Telling;
+use crate::tls::Tls;
 use crate::worker::{Shared, Watched, Worker};
 
 /// A gateway that listens but does not serve yet.
 pub struct Gateway {
     settings: Arc<Settings>,
     listener: TcpListener,
+    /// For operators.
+    admin: Option<TcpListener>,
+    tls: Option<Tls>,
 }
 
 /// Why a gateway cannot run.
@@ -40,6 +48,9 @@ pub enum GatewayError {
         /// Why.
         source: std::io::Error,
     },
+    /// The certificate.
+    #[error("cannot terminate TLS")]
+    Tls(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// A thread or runtime.
     #[error("cannot start a worker")]
     Worker(#[source] std::io::Error),
@@ -56,20 +67,28 @@ pub enum GatewayError {
 }
 
 impl Gateway {
-    /// Opens the listening socket.
+    /// Opens the listening sockets and reads the certificate.
     ///
     /// # Errors
     ///
-    /// [`GatewayError::Listen`] if the address is taken or not ours.
+    /// [`GatewayError::Listen`] if an address is taken or not ours, [`GatewayError::Tls`] if the certificate cannot be
+    /// used.
     pub fn bind(settings: Settings) -> Result<Self, GatewayError> {
-        let listen = |error| GatewayError::Listen {
-            address: settings.listen,
-            source: error,
+        let bind = |address| {
+            listener::bind(address, settings.reuse_port)
+                .map_err(|source| GatewayError::Listen { address, source })
         };
-        let listener = listener::bind(settings.listen, settings.reuse_port).map_err(listen)?;
+        let tls = settings
+            .tls
+            .as_ref()
+            .map(|files| Tls::load(&files.certificate, &files.key))
+            .transpose()
+            .map_err(|source| GatewayError::Tls(Box::new(source)))?;
         Ok(Self {
+            listener: bind(settings.listen)?,
+            admin: settings.observe.admin.map(bind).transpose()?,
+            tls,
             settings: Arc::new(settings),
-            listener,
         })
     }
 
@@ -82,13 +101,32 @@ impl Gateway {
         self.listener.local_addr()
     }
 
+    /// The address on which operators are listened to, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// If the system does not say.
+    pub fn admin_address(&self) -> std::io::Result<Option<SocketAddr>> {
+        self.admin.as_ref().map(TcpListener::local_addr).transpose()
+    }
+
+    /// Whether the gateway terminates TLS.
+    pub fn is_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
     /// Serves until `stop` ends, then drains. Must be called on a thread that lives as long as the process.
     ///
     /// # Errors
     ///
     /// If Streamlit or a worker cannot be started.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), GatewayError> {
-        let Self { settings, listener } = self;
+        let Self {
+            settings,
+            listener,
+            mut admin,
+            tls,
+        } = self;
         let waiting = || Readiness::NotReady("the app has not answered yet".to_owned());
         let (readiness, streamlit) = watch::channel(waiting());
         let api_probe = Probe::api(&settings);
@@ -111,24 +149,36 @@ impl Gateway {
                 })?;
         }
         let limits = &settings.limits;
-        let telling = Telling::start(&settings)?;
-        let metrics = Arc::clone(&telling.metrics);
+        let observability = Observability::start(told(&settings), std::io::stdout())
+            .map_err(GatewayError::Worker)?;
+        let metrics = Arc::clone(&observability.metrics);
         let shared = Arc::new(Shared {
             admission: Admission::new(limits.concurrent, limits.queued),
             connections: Arc::new(Connections::new(
                 limits.connections,
                 limits.connections_per_peer,
             )),
-            observed: telling.observed(&settings),
+            tls,
+            metrics: Arc::clone(&metrics),
+            debug: observability.debug.clone(),
         });
+        if let Some(tls) = &shared.tls {
+            metrics.watch_gauge(
+                "fluxlit_gateway_tls_certificate_expiry_timestamp_seconds",
+                "When the TLS certificate expires, in seconds since 1970",
+                tls.expiry(),
+            );
+        }
         let mut workers = Vec::new();
         for number in 0..settings.workers {
             let listener = listener.try_clone().map_err(GatewayError::Worker)?;
             let (settings, shared) = (Arc::clone(&settings), Arc::clone(&shared));
             let (watched, draining) = (watched.clone(), draining.clone());
+            let observer = observability.observer();
+            let admin = admin.take();
             workers.push(start_worker(number, move || async move {
-                let worker = Rc::new(Worker::new(settings, shared, watched));
-                run_worker(listener, worker, draining).await;
+                let worker = Rc::new(Worker::new(settings, shared, watched, observer));
+                run_worker(listener, admin, worker, draining).await;
             })?);
         }
         drop(listener);
@@ -138,6 +188,7 @@ impl Gateway {
             () = Probe::streamlit(&settings).run(readiness.clone(), &metrics) => {}
             () = probe_api(api_probe, api_readiness, &metrics) => {}
             () = watch_child(supervisor.as_mut()) => {}
+            () = watch_certificate(shared.tls.as_ref()) => {}
         }
         tracing::info!("stopping");
         readiness.send_replace(Readiness::Draining);
@@ -149,8 +200,34 @@ impl Gateway {
         if let Some(supervisor) = &mut supervisor {
             supervisor.end(settings.grace_period).await;
         }
-        telling.end();
+        observability.end(TELLING_PATIENCE);
         Ok(())
+    }
+}
+
+/// What operators are told, by the settings.
+fn told(settings: &Settings) -> Options {
+    let observe = &settings.observe;
+    Options {
+        refusals: refusal::all().collect(),
+        access_log: observe.access_log.map(|format| match format {
+            LogFormat::Json => Format::Json,
+            LogFormat::Text => Format::Text,
+        }),
+        redacted: observe.redacted.clone(),
+        debug: observe.debug.then(|| {
+            let table = settings.table.iter();
+            Debug::new(
+                settings.api.part.path(),
+                settings.policy.mount(),
+                table.map(|setting| (setting.name.clone(), setting.value.clone())),
+                settings.app.is_none(),
+            )
+        }),
+        spans: observe
+            .otlp_endpoint
+            .clone()
+            .map(|endpoint| (endpoint, observe.service_name.clone())),
     }
 }
 
@@ -165,6 +242,29 @@ async fn watch_child(supervisor: Option<&mut Supervisor>) {
     match supervisor {
         Some(supervisor) => supervisor.keep_running().await,
         None => std::future::pending().await,
+    }
+}
+
+/// Reads the certificate again from time to time, and when the process is told so by SIGHUP, which must not end it.
+async fn watch_certificate(tls: Option<&Tls>) {
+    let now = Notify::new();
+    let hang_ups = async {
+        match signal(SignalKind::hangup()) {
+            Ok(mut hang_ups) => {
+                while hang_ups.recv().await.is_some() {
+                    now.notify_one();
+                }
+            }
+            Err(error) => tracing::warn!(%error, "cannot wait for SIGHUP"),
+        }
+        std::future::pending::<()>().await;
+    };
+    match tls {
+        Some(tls) => tokio::select! {
+            _ = tls.watch(CERTIFICATE_INTERVAL, &now) => {}
+            () = hang_ups => {}
+        },
+        None => hang_ups.await,
     }
 }
 
@@ -188,7 +288,15 @@ fn start_worker<W: Future<Output = ()> + 'static>(
 }
 
 /// Serves connections until draining, then waits for those that are open.
-async fn run_worker(listener: TcpListener, worker: Rc<Worker>, draining: watch::Receiver<bool>) {
+async fn run_worker(
+    listener: TcpListener,
+    admin: Option<TcpListener>,
+    worker: Rc<Worker>,
+    draining: watch::Receiver<bool>,
+) {
+    if let Some(admin) = admin {
+        tokio::task::spawn_local(listener::accept_operators(admin, Rc::clone(&worker)));
+    }
     let sweeper = {
         let worker = Rc::clone(&worker);
         tokio::task::spawn_local(async move {
@@ -223,3 +331,9 @@ const WORKER_MARGIN: Duration = Duration::from_millis(500);
 
 /// How often idle connections to the upstream are looked through.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long whoever reads logs or spans may take at the end.
+const TELLING_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How often the certificate is looked at.
+const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(5);

@@ -11,6 +11,7 @@ use std::task::{Context, Poll, Waker, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
 
 use crate::buffer::{Buffer, Buffers};
 
@@ -19,6 +20,7 @@ pub(crate) struct Io(RefCell<Stream>);
 
 enum Stream {
     Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
 }
 
 impl Io {
@@ -27,6 +29,12 @@ impl Io {
         // Without it, small messages wait for each other's acknowledgement.
         let _ = stream.set_nodelay(true);
         Rc::new(Self(RefCell::new(Stream::Plain(stream))))
+    }
+
+    /// A connection over TLS.
+    pub(crate) fn tls(stream: TlsStream<TcpStream>) -> Rc<Self> {
+        let _ = stream.get_ref().0.set_nodelay(true);
+        Rc::new(Self(RefCell::new(Stream::Tls(Box::new(stream)))))
     }
 
     /// Reads into a buffer of `buffers`; an empty one at the end.
@@ -115,6 +123,7 @@ impl Stream {
     ) -> Poll<io::Result<()>> {
         match self {
             Self::Plain(stream) => Pin::new(stream).poll_read(context, into),
+            Self::Tls(stream) => Pin::new(stream).poll_read(context, into),
         }
     }
 
@@ -128,19 +137,22 @@ impl Stream {
                 [only] => Pin::new(stream).poll_write(context, only),
                 parts => Pin::new(stream).poll_write_vectored(context, parts),
             },
+            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(context, parts),
         }
     }
 
-    fn poll_flush(&mut self, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             // The kernel sends by itself.
             Self::Plain(_) => Poll::Ready(Ok(())),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(context),
         }
     }
 
     fn poll_shutdown(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Plain(stream) => Pin::new(stream).poll_shutdown(context),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(context),
         }
     }
 }

@@ -17,8 +17,20 @@ mod listener;
 mod settings;
 mod supervisor;
 mod tls;
+mod worker;
+
+mod downstream;
+mod exchange;
+mod plan;
+mod refusal;
+mod reply;
+
+mod http1;
+mod http2;
 mod tunnel;
 mod websocket;
+
+mod observe;
 
 mod admission;
 mod body;

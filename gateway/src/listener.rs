@@ -18,7 +18,7 @@ use rustix::net::{
 };
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::admission::Place;
 use crate::http1::serve::{Accepted, serve};
@@ -131,18 +131,57 @@ fn start(worker: &Rc<Worker>, open: &Open, stream: TcpStream, peer: SocketAddr) 
     let counted = (!worker.settings.policy.trusts(Peer::Ip(peer))).then_some(peer);
     let Some(place) = Arc::clone(&worker.shared.connections).enter(counted) else {
         worker.refused(peer, "", 503, TOO_MANY_CONNECTIONS);
-        refuse(&stream);
+        if worker.shared.tls.is_none() {
+            refuse(&stream);
+        }
         return;
     };
-    let accepted = Accepted {
-        io: Io::plain(stream),
-        peer,
-        tls: false,
-        is_admin: false,
-        held: open.hold(worker, place),
-    };
+    let held = open.hold(worker, place);
     let worker = Rc::clone(worker);
-    tokio::task::spawn_local(async move { serve(&worker, accepted).await });
+    tokio::task::spawn_local(async move {
+        let io = match &worker.shared.tls {
+            None => Io::plain(stream),
+            Some(tls) => {
+                let limit = worker.settings.limits.head_read;
+                match timeout(limit, tls.acceptor().accept(stream)).await {
+                    Ok(Ok(stream)) => Io::tls(stream),
+                    // A port scanner, a plain request, a client without a common cipher.
+                    Ok(Err(_)) | Err(_) => return,
+                }
+            }
+        };
+        let accepted = Accepted {
+            io,
+            peer,
+            tls: worker.shared.tls.is_some(),
+            is_admin: false,
+            held: Some(held),
+        };
+        serve(&worker, accepted).await;
+    });
+}
+
+/// Accepts connections of operators, for as long as the worker lives.
+pub(crate) async fn accept_operators(listener: TcpListener, worker: Rc<Worker>) {
+    let Ok(listener) = tokio::net::TcpListener::from_std(listener) else {
+        return;
+    };
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                let accepted = Accepted {
+                    io: Io::plain(stream),
+                    peer: peer.ip().to_canonical(),
+                    tls: false,
+                    is_admin: true,
+                    held: None,
+                };
+                let worker = Rc::clone(&worker);
+                tokio::task::spawn_local(async move { serve(&worker, accepted).await });
+            }
+            Err(_) => sleep(ACCEPT_PAUSE).await,
+        }
+    }
 }
 
 /// Says why, as far as it can be said without waiting.

@@ -129,10 +129,7 @@ pub(crate) fn plan(worker: &Worker, request: &Incoming<'_>) -> Plan {
         headers: request.fields,
     });
     let mut exchange = decision.exchange;
-    let (logs, records) = worker.observer.traces();
-    let (trace, onward) = Trace::of(all(request.fields, TRACEPARENT), logs, records, || {
-        uuid::Uuid::new_v4().as_u64_pair().1
-    });
+    let (trace, onward) = worker.observer.trace(all(request.fields, TRACEPARENT));
     let mut facts = Facts {
         started: Instant::now(),
         request_id: request_id(request.fields),
@@ -148,7 +145,12 @@ pub(crate) fn plan(worker: &Worker, request: &Incoming<'_>) -> Plan {
         trace,
         onward,
     };
-    let step = match judge(worker, request, decision.action, &mut exchange, &mut facts) {
+    let judged = if request.is_admin {
+        Err(operators_answer(worker, request).into())
+    } else {
+        judge(worker, request, decision.action, &mut exchange, &mut facts)
+    };
+    let step = match judged {
         Ok(forward) => Step::Forward(forward),
         Err(Refusal { label, reply }) => {
             facts.refused = label.or(facts.refused);
@@ -467,9 +469,25 @@ fn own_answer(
             Some(Reply::redirect(307, location))
         }
         _ if path == INTERNAL || path.starts_with(INTERNAL_FOLDER) => {
-            Some(worker.internal(path, is_read, request.is_admin))
+            Some(worker.internal(path, is_read, false))
         }
         _ => None,
+    }
+}
+
+/// What the listener for operators answers: there is no app behind it.
+fn operators_answer(worker: &Worker, request: &Incoming<'_>) -> Reply {
+    let path = request
+        .target
+        .split(|octet| *octet == b'?')
+        .next()
+        .unwrap_or_default();
+    let is_read = matches!(request.method, b"GET" | b"HEAD");
+    match path {
+        b"/healthz" if is_read => Reply::json(200, &json!({"status": "ok"})),
+        b"/readyz" if is_read => readiness(worker),
+        b"/metrics" => worker.internal(crate::worker::METRICS_PATH, is_read, true),
+        path => worker.internal(path, is_read, true),
     }
 }
 

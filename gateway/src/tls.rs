@@ -6,11 +6,6 @@
 //!
 //! HTTP/2 and HTTP/1.1 are offered by ALPN. The provider is named here: a process default could be another crate's choice.
 
-#![cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the data path does not call it yet")
-)]
-
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};

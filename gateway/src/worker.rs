@@ -16,14 +16,13 @@ use crate::admission::{Admission, Connections};
 use crate::buffer::Buffers;
 use crate::exchange::Progress;
 use crate::health::Readiness;
-use crate::observe::access_log::Logger;
 use crate::observe::debug::Debug;
 use crate::observe::metrics::{Metrics, Upstream};
-use crate::observe::otlp::Spans;
 use crate::observe::{Dispatch, Ending, Observer, Record, exposition};
 use crate::plan::Plan;
 use crate::reply::Reply;
 use crate::settings::Settings;
+use crate::tls::Tls;
 use crate::tunnel::Tunnels;
 use crate::upstream::Pool;
 
@@ -31,27 +30,11 @@ use crate::upstream::Pool;
 pub(crate) struct Shared {
     pub(crate) admission: Admission,
     pub(crate) connections: Arc<Connections>,
-    pub(crate) observed: Observed,
-}
-
-/// What is told to operators.
-pub(crate) struct Observed {
+    /// None if the gateway does not terminate TLS.
+    pub(crate) tls: Option<Tls>,
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) access_log: Option<Logger>,
-    pub(crate) debug: Option<Debug>,
-    pub(crate) spans: Option<Spans>,
-}
-
-impl Observed {
-    /// What one worker tells.
-    fn observer(&self) -> Observer {
-        Observer {
-            counters: self.metrics.worker(),
-            access_log: self.access_log.clone(),
-            debug: self.debug.as_ref().map(Debug::memory),
-            spans: self.spans.clone(),
-        }
-    }
+    /// None unless the gateway is in debug mode.
+    pub(crate) debug: Option<Arc<Debug>>,
 }
 
 /// What the upstreams' probes have found.
@@ -83,7 +66,12 @@ pub(crate) struct Drain {
 }
 
 impl Worker {
-    pub(crate) fn new(settings: Arc<Settings>, shared: Arc<Shared>, readiness: Watched) -> Self {
+    pub(crate) fn new(
+        settings: Arc<Settings>,
+        shared: Arc<Shared>,
+        readiness: Watched,
+        observer: Observer,
+    ) -> Self {
         let buffers = Buffers::new(settings.limits.head_bytes.max(SMALLEST_BUFFER));
         let pool = |authority: String| Pool::new(authority, Rc::clone(&buffers));
         Self {
@@ -95,7 +83,7 @@ impl Worker {
                 .map(|api| pool(api.authority())),
             tunnels: Rc::default(),
             drain: Drain::default(),
-            observer: shared.observed.observer(),
+            observer,
             date: RefCell::default(),
             buffers,
             readiness,
@@ -131,13 +119,11 @@ impl Worker {
         let observe = &self.settings.observe;
         let may_ask = is_admin || observe.is_public;
         let body = match path {
-            METRICS_PATH if observe.metrics && may_ask => Some((
-                exposition::CONTENT_TYPE,
-                self.shared.observed.metrics.scrape(),
-            )),
+            METRICS_PATH if observe.metrics && may_ask => {
+                Some((exposition::CONTENT_TYPE, self.shared.metrics.scrape()))
+            }
             DEBUG_PATH if may_ask => self
                 .shared
-                .observed
                 .debug
                 .as_ref()
                 .map(|debug| ("application/json", debug.answer())),
@@ -252,5 +238,5 @@ impl Drain {
 const SMALLEST_BUFFER: usize = 64 * 1024;
 
 /// Where metrics and debug page are, as in FluxLit.
-const METRICS_PATH: &[u8] = b"/__fluxlit/metrics";
+pub(crate) const METRICS_PATH: &[u8] = b"/__fluxlit/metrics";
 const DEBUG_PATH: &[u8] = b"/__fluxlit/debug";

@@ -30,9 +30,9 @@ pub(crate) struct Accepted {
     pub(crate) tls: bool,
     /// Whether it came to the listener for operators.
     pub(crate) is_admin: bool,
-    /// The connection's place among those that are counted.
+    /// The connection's place among those that are counted, if it is.
     #[expect(dead_code, reason = "its end is what counts")]
-    pub(crate) held: Held,
+    pub(crate) held: Option<Held>,
 }
 
 /// Serves a connection until it ends.

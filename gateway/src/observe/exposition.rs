@@ -413,7 +413,6 @@ mod tests {
                     worker.websocket_closed();
                     worker.pool(Upstream::Streamlit, 3, 1);
                     worker.queued(2);
-                    worker.malformed(400);
                     worker.upstream_retried();
                 })
             })
@@ -484,10 +483,9 @@ mod tests {
             (r#"trust_total{outcome="trusted_header"}"#, 6.0),
             (r#"trust_total{outcome="other"}"#, 2.0),
             ("connections_total", 4.0),
-            (r#"refused_total{reason="malformed"}"#, 2.0),
             (
                 r#"responses_total{dispatch="gateway",status_class="4xx"}"#,
-                4.0,
+                2.0,
             ),
             ("upstream_retries_total", 2.0),
             ("connections_active", 2.0),

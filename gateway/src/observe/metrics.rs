@@ -57,7 +57,7 @@ impl Metrics {
             blocks: Mutex::default(),
             ready: Upstream::ALL.map(|_| AtomicU64::new(u64::MAX)),
             watched: Mutex::default(),
-            refusals: refusals.into_iter().chain([MALFORMED, "other"]).collect(),
+            refusals: refusals.into_iter().chain(["other"]).collect(),
         })
     }
 
@@ -165,15 +165,6 @@ impl Counters {
             _ => return,
         };
         block.upstream_errors[upstream_error].add(1);
-    }
-
-    /// Counts what came and was no request, and is answered with this status.
-    pub(crate) fn malformed(&self, status: u16) {
-        let of = &self.block.dispatches[Dispatch::Gateway as usize];
-        of.statuses[status_class(status)].add(1);
-        if let Some(count) = self.block.refused.get(position(&self.refusals, MALFORMED)) {
-            count.add(1);
-        }
     }
 
     /// A kept connection to an upstream was gone, and the request went out on another one.
@@ -340,9 +331,6 @@ pub(super) const METHODS: [&str; 11] = [
 ];
 pub(super) const STATUS_CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
 pub(super) const UPSTREAM_ERRORS: [&str; 3] = ["connect", "timeout", "broke"];
-
-/// The reason to refuse what is no request.
-const MALFORMED: &str = "malformed";
 
 /// Upper bounds in milliseconds.
 pub(super) const BUCKETS: [u64; 12] = [1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000];

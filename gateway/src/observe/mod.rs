@@ -103,7 +103,7 @@ pub(crate) struct Options {
 #[derive(Debug)]
 pub(crate) struct Observability {
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) debug: Option<Debug>,
+    pub(crate) debug: Option<Arc<Debug>>,
     access_log: Option<AccessLog>,
     exporter: Option<Exporter>,
 }
@@ -159,7 +159,7 @@ impl Observability {
         }
         Ok(Self {
             metrics,
-            debug,
+            debug: debug.map(Arc::new),
             access_log,
             exporter,
         })
@@ -170,7 +170,7 @@ impl Observability {
         Observer {
             counters: self.metrics.worker(),
             access_log: self.access_log.as_ref().map(AccessLog::logger),
-            debug: self.debug.as_ref().map(Debug::memory),
+            debug: self.debug.as_ref().map(|debug| debug.memory()),
             spans: self.exporter.as_ref().map(Exporter::spans),
         }
     }
