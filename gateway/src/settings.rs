@@ -473,4 +473,34 @@ mod tests {
             ["FLUXLIT_ROOTPATH is not a setting of the gateway and has no effect"]
         );
     }
+
+    /// What nobody can read about does not exist.
+    #[test]
+    fn every_variable_is_documented() {
+        let sources = [
+            include_str!("settings.rs"),
+            include_str!("settings/limits.rs"),
+            include_str!("settings/observe.rs"),
+            include_str!("settings/source.rs"),
+        ];
+        let documented = include_str!("../../docs/gateway.md");
+        let policy = include_str!("../../docs/settings.md");
+        let mut count = 0;
+        for name in sources.iter().flat_map(|source| source.split('"')) {
+            let is_variable = name.starts_with(PREFIX)
+                && name.len() > PREFIX.len()
+                && name
+                    .bytes()
+                    .all(|octet| octet.is_ascii_uppercase() || octet == b'_');
+            if !is_variable || ["FLUXLIT_ROOTPATH", "FLUXLIT_APP"].contains(&name) {
+                continue;
+            }
+            let setting = name.trim_start_matches(PREFIX).to_ascii_lowercase();
+            let is_documented = documented.contains(&format!("`{name}`"))
+                || policy.contains(&format!("`{setting}`"));
+            assert!(is_documented, "{name} is not in docs/gateway.md");
+            count += 1;
+        }
+        assert!(count > 30, "{count} variables were found");
+    }
 }
