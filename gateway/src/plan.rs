@@ -366,7 +366,7 @@ fn write_head(
     api: bool,
     handshake: Option<&Handshake>,
 ) -> Vec<u8> {
-    let mut head = Vec::with_capacity(1024);
+    let mut head = worker.spare_head();
     let mut put = |parts: &[&[u8]]| {
         for part in parts {
             head.extend_from_slice(part);
