@@ -175,13 +175,13 @@ impl Observability {
         }
     }
 
-    /// Writes and sends what is left, for as long as `limit`.
-    pub(crate) fn end(self, limit: Duration) {
+    /// Writes and sends what is left, for as long as `limit`. What a worker tells later is dropped.
+    pub(crate) fn end(&self, limit: Duration) {
         let deadline = Instant::now() + limit;
-        if let Some(log) = self.access_log {
+        if let Some(log) = &self.access_log {
             log.end(limit);
         }
-        if let Some(exporter) = self.exporter {
+        if let Some(exporter) = &self.exporter {
             exporter.end(deadline.saturating_duration_since(Instant::now()));
         }
     }

@@ -7,8 +7,8 @@
 //! Plain http only: a collector stands beside the gateway, and forwards over TLS if it is to. A connection is opened for
 //! each batch, so there is none that could have gone stale.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use http_body_util::Full;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::Record;
@@ -29,8 +29,8 @@ use super::target::Redaction;
 #[derive(Debug)]
 pub(crate) struct Exporter {
     spans: Spans,
-    end: oneshot::Sender<()>,
-    ended: std::sync::mpsc::Receiver<()>,
+    stop: Arc<Notify>,
+    stopped: Mutex<std::sync::mpsc::Receiver<()>>,
 }
 
 /// What a worker exports its spans with.
@@ -94,8 +94,8 @@ impl Exporter {
         redaction: Redaction,
     ) -> std::io::Result<Self> {
         let (queue, spans) = mpsc::channel(QUEUE);
-        let (end, stop) = oneshot::channel();
-        let (told, ended) = std::sync::mpsc::sync_channel(1);
+        let stop = Arc::new(Notify::new());
+        let (told, stopped) = std::sync::mpsc::sync_channel(1);
         let dropped = Arc::new(AtomicU64::new(0));
         let collector = Collector {
             endpoint,
@@ -106,10 +106,11 @@ impl Exporter {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
+        let stopping = Arc::clone(&stop);
         thread::Builder::new()
             .name("otlp".to_owned())
             .spawn(move || {
-                runtime.block_on(export(spans, stop, collector));
+                runtime.block_on(export(spans, &stopping, collector));
                 // Nobody may be waiting.
                 let _ = told.send(());
             })?;
@@ -118,7 +119,11 @@ impl Exporter {
             dropped,
             redaction: Arc::new(redaction),
         };
-        Ok(Self { spans, end, ended })
+        Ok(Self {
+            spans,
+            stop,
+            stopped: Mutex::new(stopped),
+        })
     }
 
     /// What a worker exports with.
@@ -132,10 +137,11 @@ impl Exporter {
         move || dropped.load(Ordering::Relaxed)
     }
 
-    /// Sends what is left, for as long as `limit`.
-    pub(crate) fn end(self, limit: Duration) {
-        let _ = self.end.send(());
-        let _ = self.ended.recv_timeout(limit);
+    /// Sends what is left, for as long as `limit`. What is exported later is dropped.
+    pub(crate) fn end(&self, limit: Duration) {
+        self.stop.notify_one();
+        let stopped = self.stopped.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = stopped.recv_timeout(limit);
     }
 }
 
@@ -153,14 +159,14 @@ impl Spans {
 
 async fn export(
     mut queue: mpsc::Receiver<Span>,
-    mut stop: oneshot::Receiver<()>,
+    stop: &Notify,
     mut collector: Collector,
 ) {
     let mut batch = Vec::new();
     loop {
         let is_end = tokio::select! {
-            _ = &mut stop => true,
-            () = gather(&mut queue, &mut batch) => false,
+            () = stop.notified() => true,
+            has_more = gather(&mut queue, &mut batch) => !has_more,
         };
         if is_end {
             // What comes from now on is counted as dropped.
@@ -187,17 +193,18 @@ async fn export(
     }
 }
 
-/// Waits until there is a batch. The queue is looked at now and then only, so that a span does not cost a wake-up.
-async fn gather(queue: &mut mpsc::Receiver<Span>, batch: &mut Vec<Span>) {
-    match queue.recv().await {
-        Some(span) => batch.push(span),
-        // Workers are gone; the end is yet to be told.
-        None => std::future::pending().await,
-    }
+/// Waits until there is a batch, or nobody left to add to it; gives whether there is one. The queue is looked at now and
+/// then only, so that a span does not cost a wake-up.
+async fn gather(queue: &mut mpsc::Receiver<Span>, batch: &mut Vec<Span>) -> bool {
+    let Some(span) = queue.recv().await else {
+        return false;
+    };
+    batch.push(span);
     let deadline = Instant::now() + PERIOD;
     while batch.len() + queue.len() < BATCH && Instant::now() < deadline {
         sleep(TICK).await;
     }
+    true
 }
 
 struct Collector {
