@@ -14,10 +14,10 @@ use prometheus_client::encoding::{
 use prometheus_client::metrics::MetricType::{self, Counter, Gauge, Histogram, Info};
 use prometheus_client::registry::Registry;
 
-use super::metrics::{
-    BUCKETS, Block, Count, DispatchBlock, METHODS, Metrics, STATUS_CLASSES, TRUST, UPSTREAM_ERRORS,
-    Upstream,
+use super::counters::{
+    BUCKETS, Block, Count, DispatchBlock, METHODS, STATUS_CLASSES, TRUST, UPSTREAM_ERRORS,
 };
+use super::metrics::{Metrics, Upstream};
 use super::{Dispatch, process};
 
 /// The type of what [`Metrics::scrape`] returns.
@@ -170,21 +170,25 @@ impl Exposition<'_> {
         let connections = [
             (
                 "fluxlit_gateway_connections",
+                "Connections that clients opened",
                 "fluxlit_gateway_connections_active",
+                "Connections of clients that are open",
                 total.connections_opened.get(),
                 total.connections_closed.get(),
             ),
             (
                 "fluxlit_gateway_websockets",
+                "WebSockets that were opened",
                 "fluxlit_gateway_websockets_active",
+                "WebSockets that are open",
                 total.websockets_opened.get(),
                 total.websockets_closed.get(),
             ),
         ];
-        for (name, active_name, opened, closed) in connections {
+        for (name, help, active_name, active_help, opened, closed) in connections {
             let active = opened.saturating_sub(closed);
-            self.family(Counter, name, "Those that clients opened", [([], opened)])?;
-            self.family(Gauge, active_name, "Those that are open", [([], active)])?;
+            self.family(Counter, name, help, [([], opened)])?;
+            self.family(Gauge, active_name, active_help, [([], active)])?;
         }
         Ok(())
     }

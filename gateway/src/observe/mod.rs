@@ -6,6 +6,8 @@
 //! Each worker has an [`Observer`] of its own, so that telling takes no lock.
 
 pub(crate) mod access_log;
+mod collector;
+mod counters;
 pub(crate) mod debug;
 pub(crate) mod exposition;
 pub(crate) mod line;
@@ -22,9 +24,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use access_log::{AccessLog, Logger};
+use counters::Counters;
 use debug::{Debug, Memory};
 use line::Format;
-use metrics::{Counters, Metrics};
+use metrics::Metrics;
 use otlp::{Endpoint, Exporter, Spans};
 use target::Redaction;
 use trace::{Onward, Trace};
