@@ -146,8 +146,8 @@ fn write(lines: &Receiver<Message>, mut to: impl Write, dropped: &AtomicU64) {
     }
 }
 
-/// Most lines that wait. A line is 13 KiB at most, and a few hundred octets as a rule.
-const QUEUE: usize = 2048;
+/// Most lines that wait. A line has a few hundred octets, and 42 KiB if a client does its worst.
+const QUEUE: usize = 1024;
 
 /// How long lines gather. Within it, no more than the queue holds can be taken in.
 const GATHER: Duration = Duration::from_millis(5);
