@@ -356,4 +356,41 @@ pub(crate) mod tests {
         assert!(!observability.metrics.scrape().contains("dropped"));
         observability.end(Duration::ZERO);
     }
+
+    #[test]
+    fn the_documentation_has_every_metric_and_field() {
+        use std::collections::BTreeSet;
+        let documentation = include_str!("../../../docs/observability.md");
+        // The first cells of the tables, which may hold several names.
+        let documented: BTreeSet<&str> = documentation
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `")?.split('|').next())
+            .flat_map(|cell| cell.split(['`', ',', ' ']))
+            .filter(|name| !name.is_empty() && !name.starts_with("FLUXLIT_"))
+            .collect();
+        let endpoint: Endpoint = "http://127.0.0.1:4318".parse().expect("a URL");
+        let options = Options {
+            access_log: Some(Format::Json),
+            spans: Some((endpoint, String::new())),
+            ..Options::default()
+        };
+        let observability = Observability::start(options, std::io::sink()).expect("threads");
+        let metrics = observability.metrics.scrape();
+        let metrics = metrics.lines().filter_map(|line| {
+            let (name, kind) = line.strip_prefix("# TYPE ")?.split_once(' ')?;
+            let suffix = match kind {
+                "counter" => "_total",
+                "info" => "_info",
+                _ => "",
+            };
+            Some(format!("{name}{suffix}"))
+        });
+        let line = Format::Json.line(&typical(), &Redaction::new([]));
+        let line: serde_json::Value = serde_json::from_slice(&line).expect("JSON");
+        let fields = line.as_object().expect("an object").keys().cloned();
+        // Told where certificates are read.
+        let certificate = "fluxlit_gateway_tls_certificate_expiry_timestamp_seconds".to_owned();
+        let told: BTreeSet<String> = metrics.chain(fields).chain([certificate]).collect();
+        assert_eq!(documented, told.iter().map(String::as_str).collect());
+    }
 }
