@@ -164,6 +164,17 @@ impl Gateway {
             metrics: Arc::clone(&metrics),
             debug: observability.debug.clone(),
         });
+        // The metrics are part of what is shared, and must not keep it alive.
+        let queue = Arc::downgrade(&shared);
+        metrics.watch_gauge(
+            "fluxlit_gateway_queue_length",
+            "Requests that wait for an upstream connection",
+            move || {
+                queue
+                    .upgrade()
+                    .map_or(0, |shared| shared.admission.waiting() as u64)
+            },
+        );
         if let Some(tls) = &shared.tls {
             metrics.watch_gauge(
                 "fluxlit_gateway_tls_certificate_expiry_timestamp_seconds",

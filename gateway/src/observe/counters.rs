@@ -87,11 +87,6 @@ impl Counters {
         own_idle.set(idle as u64);
         own_in_use.set(in_use as u64);
     }
-
-    /// How many requests of this worker wait for an upstream connection.
-    pub(crate) fn queued(&self, requests: usize) {
-        self.block.queued.set(requests as u64);
-    }
 }
 
 /// A worker's figures. Aligned so that no two workers write to the same pair of cache lines.
@@ -109,7 +104,6 @@ pub(super) struct Block {
     pub(super) websockets_closed: Count,
     /// Idle, in use.
     pub(super) pools: [[Count; 2]; Upstream::ALL.len()],
-    pub(super) queued: Count,
 }
 
 #[derive(Debug, Default)]
@@ -150,7 +144,6 @@ impl Block {
             &self.websockets_closed,
             &self.connections_opened,
             &self.websockets_opened,
-            &self.queued,
             &self.upstream_retries,
         ];
         let lists = self.trust.iter().chain(&self.upstream_errors);

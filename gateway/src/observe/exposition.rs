@@ -157,12 +157,6 @@ impl Exposition<'_> {
             "fluxlit_gateway_upstream_connections",
             "Connections to an upstream",
             pools,
-        )?;
-        self.family(
-            Gauge,
-            "fluxlit_gateway_queue_length",
-            "Requests that wait for an upstream connection",
-            [([], total.queued.get())],
         )
     }
 
@@ -331,7 +325,6 @@ mod tests {
             ("fluxlit_gateway_connections_total", ""),
             ("fluxlit_gateway_expiry", ""),
             ("fluxlit_gateway_log_lines_dropped_total", ""),
-            ("fluxlit_gateway_queue_length", ""),
             ("fluxlit_gateway_received_bytes_total", "dispatch"),
             ("fluxlit_gateway_refused_total", "reason"),
             (
@@ -416,7 +409,6 @@ mod tests {
                     worker.websocket_opened();
                     worker.websocket_closed();
                     worker.pool(Upstream::Streamlit, 3, 1);
-                    worker.queued(2);
                     worker.upstream_retried();
                 })
             })
@@ -503,7 +495,6 @@ mod tests {
                 r#"upstream_connections{upstream="streamlit",state="in_use"}"#,
                 2.0,
             ),
-            ("queue_length", 4.0),
             (r#"upstream_ready{upstream="api"}"#, 1.0),
         ];
         for (series, value) in expected {
