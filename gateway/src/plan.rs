@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use fluxlit_policy::{Action, Edit, Exchange, Header, OriginOutcome, Peer};
 use serde_json::json;
+use uuid::{NoContext, Timestamp, Uuid};
 
 use crate::downstream::{REQUEST_ID, replaces};
 use crate::health::Readiness;
@@ -529,7 +530,8 @@ fn request_id(fields: &[Header<'_>]) -> String {
     });
     match given.and_then(|id| std::str::from_utf8(id).ok()) {
         Some(id) => id.to_owned(),
-        None => uuid::Uuid::now_v7().to_string(),
+        // `now_v7` would keep ids in order across workers, by a lock.
+        None => Uuid::new_v7(Timestamp::now(NoContext)).to_string(),
     }
 }
 
