@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use fluxlit_policy::TrustOutcome;
+use fluxlit_policy::{ClientQuality, Peer, TrustOutcome};
 use serde_json::json;
 use tokio::sync::{Notify, watch};
 
@@ -207,7 +207,11 @@ impl Worker {
             host: None,
             client: None,
             peer,
-            trust: TrustOutcome::Unknown.label(),
+            trust: if self.settings.policy.trusts(Peer::Ip(peer)) {
+                TrustOutcome::Trusted(ClientQuality::Peer).label()
+            } else {
+                TrustOutcome::Untrusted.label()
+            },
             status,
             ending: Ending::Refused(label),
             received_bytes: 0,
