@@ -3,6 +3,7 @@
 //! The policy judges it; what passes is for the gateway itself, the API or Streamlit. The head that the upstream will be
 //! sent is written here, so that nothing of the client's head has to be kept.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::time::Instant;
 
@@ -59,7 +60,7 @@ pub(crate) struct Facts {
     pub(crate) started: Instant,
     pub(crate) request_id: String,
     pub(crate) dispatch: Dispatch,
-    pub(crate) method: Box<[u8]>,
+    pub(crate) method: Cow<'static, [u8]>,
     pub(crate) target: Box<[u8]>,
     pub(crate) version: HttpVersion,
     pub(crate) is_websocket: bool,
@@ -135,7 +136,10 @@ pub(crate) fn plan(worker: &Worker, request: &Incoming<'_>) -> Plan {
         started: Instant::now(),
         request_id: request_id(request.fields),
         dispatch: Dispatch::Gateway,
-        method: request.method.into(),
+        method: match request.method {
+            b"GET" => Cow::Borrowed(b"GET"),
+            other => Cow::Owned(other.to_vec()),
+        },
         target: request.target.into(),
         version: request.version,
         is_websocket: request.is_websocket,

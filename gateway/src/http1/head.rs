@@ -3,6 +3,8 @@
 //! RFC 9112 §2 to §5, without the leniencies. A head is read where it lies: names, values and target are slices of the
 //! bytes that came.
 
+use std::sync::LazyLock;
+
 use fluxlit_policy::Header;
 use memchr::{memchr, memchr_iter, memmem};
 
@@ -68,7 +70,7 @@ impl End {
     pub(crate) fn find(&mut self, bytes: &[u8]) -> Result<Option<usize>, HeadError> {
         let from = self.searched.saturating_sub(EMPTY_LINE.len() - 1);
         let rest = bytes.get(from..).unwrap_or_default();
-        if let Some(place) = memmem::find(rest, EMPTY_LINE) {
+        if let Some(place) = FINDER.find(rest) {
             return Ok(Some(from + place + EMPTY_LINE.len()));
         }
         // Whoever ends lines otherwise would be waited for until the time is over.
@@ -287,6 +289,10 @@ const TOKEN: [bool; 256] = {
 
 /// The end of the last line and the empty line.
 const EMPTY_LINE: &[u8] = b"\r\n\r\n";
+
+/// Made once, since making it costs more than using it.
+static FINDER: LazyLock<memmem::Finder<'static>> =
+    LazyLock::new(|| memmem::Finder::new(EMPTY_LINE));
 
 /// What a browser sends, and some more.
 const TYPICAL_FIELDS: usize = 24;
