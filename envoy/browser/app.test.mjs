@@ -3,10 +3,13 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
+import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { app, client, host, launch, mount, origin, refusals } from "./chromium.mjs";
+import { app, client, launch, mount, origin, refusals } from "./chromium.mjs";
 
-let browser, page, refused;
+const { APP_WAY, ARTIFACTS } = process.env;
+
+let browser, page, refused, failed;
 
 before(async () => {
   browser = await launch();
@@ -16,43 +19,56 @@ before(async () => {
 
 after(() => browser?.close());
 
+// One step. The first that fails leaves a picture, and those after it have nothing to stand on.
+const step = (name, options, work = options) =>
+  test(name, work === options ? {} : options, async (t) => {
+    if (failed) return t.skip(`after "${failed}"`);
+    try {
+      await work();
+    } catch (error) {
+      failed = name;
+      await page.screenshot({ path: join(ARTIFACTS, `failed-${APP_WAY}.png`) });
+      throw error;
+    }
+  });
+
 const digest = (content) => createHash("sha256").update(content).digest("hex");
 const says = (page, text) => page.getByText(text, { exact: true }).waitFor();
 const press = (name) => page.getByRole("button", { name, exact: true }).click();
 const context = async (page) => JSON.parse(await page.locator(".st-key-context code").innerText());
 
-test("load: the page, its files and its WebSocket", async () => {
+step("load: the page, its files and its WebSocket", async () => {
   await page.goto(`${app}/`);
   await page.getByRole("heading", { name: "Browser test" }).waitFor();
   await says(page, "counter=0");
 });
 
-test("the bare mount leads to the page", { skip: mount === "" && "there is no mount" }, async () => {
+step("the bare mount leads to the page", { skip: mount === "" && "there is no mount" }, async () => {
   await page.goto(app);
   await says(page, "counter=0");
   assert.equal(page.url(), `${app}/`);
 });
 
-test("click: two clicks count", async () => {
+step("click: two clicks count", async () => {
   await press("Increment");
   await says(page, "counter=1");
   await press("Increment");
   await says(page, "counter=2");
 });
 
-test("text: what is typed comes back", async () => {
+step("text: what is typed comes back", async () => {
   await page.getByLabel("Name").fill("Zoë & <b>");
   await page.getByLabel("Name").press("Enter");
   await says(page, "hello=Zoë & <b>");
 });
 
-test("upload: 3 MB arrive whole", async () => {
+step("upload: 3 MB arrive whole", async () => {
   const buffer = Buffer.alloc(3_000_000, "fluxlit ");
   await page.locator("input[type=file]").setInputFiles({ name: "up.bin", mimeType: "application/octet-stream", buffer });
   await says(page, `uploaded=up.bin:3000000:${digest(buffer).slice(0, 16)}`);
 });
 
-test("download: 5 kB and 8 MiB arrive whole", async () => {
+step("download: 5 kB and 8 MiB arrive whole", async () => {
   const expected = { Small: Buffer.alloc(5000, "0123456789"), Large: Buffer.alloc(8 << 20, Buffer.from([...Array(256).keys()])) };
   for (const [button, name] of [["Small", "small.txt"], ["Large", "large.bin"]]) {
     const [download] = await Promise.all([page.waitForEvent("download"), press(button)]);
@@ -63,7 +79,7 @@ test("download: 5 kB and 8 MiB arrive whole", async () => {
   }
 });
 
-test("slow: five ticks arrive one by one", async () => {
+step("slow: five ticks arrive one by one", async () => {
   await page.evaluate(() => {
     const seen = (window.seen = {});
     new MutationObserver(() => {
@@ -77,7 +93,7 @@ test("slow: five ticks arrive one by one", async () => {
   assert.ok(seen["tick=5"] - seen["tick=1"] > 1000, `they arrived together: ${JSON.stringify(seen)}`);
 });
 
-test("reconnect: a cut WebSocket comes back with its session", async () => {
+step("reconnect: a cut WebSocket comes back with its session", async () => {
   const count = await page.evaluate(() => window.sockets.length);
   await page.evaluate(() => window.sockets.at(-1).close());
   await page.waitForFunction((count) => window.sockets.length > count && window.sockets.at(-1).readyState === 1, count);
@@ -85,13 +101,13 @@ test("reconnect: a cut WebSocket comes back with its session", async () => {
   await says(page, "counter=3");
 });
 
-test("big: one message of 4 MB", async () => {
+step("big: one message of 4 MB", async () => {
   await press("Big message");
   await says(page, "big=done");
   assert.equal((await page.getByLabel("Big", { exact: true }).inputValue()).length, 4_000_000);
 });
 
-test("context: the app is told the truth", async () => {
+step("context: the app is told the truth", async () => {
   const { headers, url, ip_address } = await context(page);
   const authority = origin.replace("http://", "");
   assert.deepEqual(headers, {
@@ -106,7 +122,7 @@ test("context: the app is told the truth", async () => {
   assert.equal(ip_address, null, "Streamlit hides loopback addresses");
 });
 
-test("pages: a link leads to the second page", async () => {
+step("pages: a link leads to the second page", async () => {
   await page.getByRole("link", { name: "second" }).click();
   await page.getByRole("heading", { name: "Second page" }).waitFor();
   assert.equal(page.url(), `${app}/second`);
@@ -114,14 +130,14 @@ test("pages: a link leads to the second page", async () => {
   await page.getByRole("heading", { name: "Second page" }).waitFor();
 });
 
-test("deep link: the second page opens by its address", async () => {
+step("deep link: the second page opens by its address", async () => {
   const other = await page.context().newPage();
   await other.goto(`${app}/second`);
   await other.getByRole("heading", { name: "Second page" }).waitFor();
   await other.close();
 });
 
-test("two people at once keep their cookies to themselves", async () => {
+step("two people at once keep their cookies to themselves", async () => {
   const people = await Promise.all(["ann", "ben", undefined].map((person) => client(browser, person && { person })));
   await Promise.all(people.map((page) => page.goto(`${app}/`)));
   await Promise.all(people.map((page) => says(page, "counter=0")));
@@ -134,6 +150,6 @@ test("two people at once keep their cookies to themselves", async () => {
   await Promise.all(people.map((page) => page.context().close()));
 });
 
-test("nothing was refused on the way", () => {
+step("nothing was refused on the way", () => {
   assert.deepEqual(refused, []);
 });

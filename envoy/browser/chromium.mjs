@@ -40,12 +40,14 @@ export const client = async (browser, cookies = {}) => {
   return page;
 };
 
-// Collects what a page is refused. The front end asks for `second/_stcore/…` first, and needs the 404.
+// Collects what a page is refused of its app. Below a deep link the front end asks for `second/_stcore/…` first, and needs
+// the 404. That of Streamlit 1.45 looks for downloads at the root, too.
 export const refusals = (page) => {
   const refused = [];
   page.on("response", (response) => {
-    if (response.status() >= 400 && !response.url().includes("/second/_stcore/")) {
-      refused.push(`${response.status()} ${response.url()}`);
+    const url = response.url();
+    if (response.status() >= 400 && url.startsWith(`${app}/`) && !url.includes("/second/_stcore/")) {
+      refused.push(`${response.status()} ${url}`);
     }
   });
   return refused;

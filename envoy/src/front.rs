@@ -19,11 +19,11 @@ pub enum Front {
 }
 
 impl Front {
-    /// How the path reaches the gateway, by the name of the setting's value.
-    pub fn shape(self) -> &'static str {
+    /// Whether it takes the mount off.
+    pub fn is_stripping(self) -> bool {
         match self {
-            Self::NginxFull => "full",
-            Self::Caddy | Self::NginxStripped => "stripped",
+            Self::NginxFull => false,
+            Self::Caddy | Self::NginxStripped => true,
         }
     }
 

@@ -52,11 +52,12 @@ impl Gateway {
         Ok(Self { service, address })
     }
 
-    /// Waits until the gateway says that the app answers; `false` if it does not within `limit`.
-    pub fn wait_until_ready(&self, limit: Duration) -> bool {
+    /// Waits until the gateway says that the app answers; `false` if it does not within `limit`. `mount` is what stands
+    /// in front of every path that it is asked for.
+    pub fn wait_until_ready(&self, mount: &str, limit: Duration) -> bool {
+        let path = format!("{mount}/api/readyz");
         wait_until(limit, || {
-            get(self.address, "/api/readyz", None)
-                .is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
+            get(self.address, &path, None).is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
         })
     }
 }

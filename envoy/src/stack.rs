@@ -106,7 +106,8 @@ impl Stack {
 
     /// Waits until the gateway says that the app answers; `false` if it does not within `limit`.
     pub fn wait_until_ready(&self, limit: Duration) -> bool {
-        self.gateway.wait_until_ready(limit)
+        // Envoy takes the mount off.
+        self.gateway.wait_until_ready("", limit)
     }
 }
 

@@ -115,7 +115,7 @@ fn alone(
         ("FLUXLIT_ROOT_PATH_SHAPE", "full".as_ref()),
     ];
     let gateway = Gateway::start(&prepared.parts.gateway, Some(&app()), settings, folder)?;
-    wait(&gateway, folder)?;
+    wait(&gateway, mount, folder)?;
     Ok(Way {
         port: gateway.address.port(),
         mount,
@@ -136,12 +136,20 @@ fn behind(
     let settings = [
         ("FLUXLIT_STREAMLIT_UPSTREAM", upstream.as_str()),
         ("FLUXLIT_ROOT_PATH", MOUNT),
-        ("FLUXLIT_ROOT_PATH_SHAPE", front.shape()),
+        (
+            "FLUXLIT_ROOT_PATH_SHAPE",
+            if front.is_stripping() {
+                "stripped"
+            } else {
+                "full"
+            },
+        ),
         ("FLUXLIT_TRUST_PROXY", "1"),
         ("FLUXLIT_FORWARDED_ALLOW_IPS", "127.0.0.1"),
     ];
     let gateway = Gateway::start(&prepared.parts.gateway, None, settings, folder)?;
-    wait(&gateway, folder)?;
+    let arrives = if front.is_stripping() { "" } else { MOUNT };
+    wait(&gateway, arrives, folder)?;
     let listen = local(free_port()?);
     let front = front.start(executable, listen, gateway.address, folder)?;
     Ok(Way {
@@ -180,6 +188,7 @@ fn browse(
         .env("CHROMIUM", &chromium)
         .env("APP_PORT", way.port.to_string())
         .env("APP_MOUNT", way.mount)
+        .env("APP_WAY", name)
         .env("ARTIFACTS", &artifacts)
         .output()
         .context("cannot run node")?;
@@ -197,9 +206,9 @@ fn browse(
     Ok(Outcome::Passed)
 }
 
-fn wait(gateway: &Gateway, folder: &Path) -> anyhow::Result<()> {
+fn wait(gateway: &Gateway, mount: &str, folder: &Path) -> anyhow::Result<()> {
     ensure!(
-        gateway.wait_until_ready(START_LIMIT),
+        gateway.wait_until_ready(mount, START_LIMIT),
         "the app did not start; see {}",
         folder.display()
     );
