@@ -19,7 +19,7 @@ type Work = fn(&Prepared) -> anyhow::Result<Outcome>;
 /// A name, what it covers, and the work.
 type Step = (&'static str, &'static str, Work);
 
-const STEPS: [Step; 18] = [
+const STEPS: [Step; 19] = [
     (
         "native",
         "unit tests, properties, cases in the policy, documentation examples",
@@ -54,6 +54,11 @@ const STEPS: [Step; 18] = [
         "streamlit",
         "real Envoy, filter, gateway and real Streamlit",
         streamlit,
+    ),
+    (
+        "gateway",
+        "whether the gateway can be told from Streamlit itself, old and new",
+        gateway,
     ),
     (
         "browser-demo",
@@ -219,18 +224,28 @@ fn streamlit(prepared: &Prepared) -> anyhow::Result<Outcome> {
     envoy_test(prepared, "streamlit")
 }
 
-/// Runs one test binary of `envoy/tests`, which finds the programs by these variables.
-fn envoy_test(prepared: &Prepared, name: &str) -> anyhow::Result<Outcome> {
-    let parts = &prepared.parts;
-    command(
-        cargo()
-            .args(["test", "--package", "fluxlit-envoy", "--test", name])
-            .env("FLUXLIT_TEST_ENVOY", &parts.envoy)
-            .env("FLUXLIT_TEST_FILTER", &parts.module)
-            .env("FLUXLIT_TEST_GATEWAY", &parts.gateway)
-            .env("FLUXLIT_TEST_STREAMLIT", &parts.streamlit),
-    )?;
+fn gateway(prepared: &Prepared) -> anyhow::Result<Outcome> {
+    let older = setup::older_streamlit()?;
+    command(test_binary(prepared, "gateway").env("FLUXLIT_TEST_STREAMLIT_OLDER", older))?;
     Ok(Outcome::Passed)
+}
+
+fn envoy_test(prepared: &Prepared, name: &str) -> anyhow::Result<Outcome> {
+    command(&mut test_binary(prepared, name))?;
+    Ok(Outcome::Passed)
+}
+
+/// One test binary of `envoy/tests`, which finds the programs by these variables.
+fn test_binary(prepared: &Prepared, name: &str) -> Command {
+    let parts = &prepared.parts;
+    let mut cargo = cargo();
+    cargo
+        .args(["test", "--package", "fluxlit-envoy", "--test", name])
+        .env("FLUXLIT_TEST_ENVOY", &parts.envoy)
+        .env("FLUXLIT_TEST_FILTER", &parts.module)
+        .env("FLUXLIT_TEST_GATEWAY", &parts.gateway)
+        .env("FLUXLIT_TEST_STREAMLIT", &parts.streamlit);
+    cargo
 }
 
 fn up(_: &Prepared) -> anyhow::Result<Outcome> {
