@@ -315,6 +315,9 @@ fn judge_handshake(
     forward: &mut fluxlit_policy::Forward,
     exchange: &mut Exchange,
 ) -> Result<Handshake, Refusal> {
+    if request.length != Length::Empty {
+        return Err(Refusal::new(refusal::HANDSHAKE, 400, "A WebSocket handshake has no body."));
+    }
     let origins = &worker.settings.allowed_origins;
     match origins.judge(exchange, all(request.fields, b"origin")) {
         OriginOutcome::Foreign => {

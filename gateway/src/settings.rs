@@ -246,7 +246,14 @@ impl Settings {
         let connect_timeout = source.seconds("FLUXLIT_GATEWAY_UPSTREAM_CONNECT_TIMEOUT_S", "5");
         let read_timeout = source.seconds("FLUXLIT_GATEWAY_UPSTREAM_READ_TIMEOUT_S", "120");
         let handshake_timeout = source.seconds("FLUXLIT_GATEWAY_WS_OPEN_TIMEOUT_S", "30");
-        let grace_period = source.seconds("FLUXLIT_GRACE_PERIOD_S", "10");
+        // FluxLit's own name for it counts where ours is not set.
+        let grace_period = source
+            .value("FLUXLIT_UVICORN_GRACEFUL_SHUTDOWN_TIMEOUT_S")
+            .filter(|_| source.value("FLUXLIT_GRACE_PERIOD_S").is_none())
+            .map_or("FLUXLIT_GRACE_PERIOD_S", |_| {
+                "FLUXLIT_UVICORN_GRACEFUL_SHUTDOWN_TIMEOUT_S"
+            });
+        let grace_period = source.seconds(grace_period, "10");
         // A Streamlit that the gateway starts is told to read as much as it is sent.
         let taken = |variable: &str, started: &str, otherwise: &str| {
             let told = app.as_ref().map(|_| source.value(variable));
