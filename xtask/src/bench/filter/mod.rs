@@ -22,6 +22,7 @@ use fluxlit_envoy::{Envoy, free_ports, wait_until};
 use self::exchange::{ANSWER_LIMIT, ECHO, connect, read_answer, request, serve_upstream};
 use self::variants::{Modules, VARIANTS};
 use super::{local, pin_to, two_cores};
+use crate::processes;
 use crate::setup::{self, WASM};
 use crate::steps::{cargo, root, run as command, step, target};
 
@@ -188,7 +189,7 @@ fn cpu_time(id: u32) -> anyhow::Result<Duration> {
     // The kernel adds a thread's time up when it stops running.
     let mut tasks = Ok(Vec::new());
     let is_idle = wait_until(ANSWER_LIMIT, || {
-        tasks = read_tasks(id);
+        tasks = processes::tasks(id);
         tasks
             .as_ref()
             .is_ok_and(|tasks| tasks.iter().all(|task| !task.is_running))
@@ -197,35 +198,6 @@ fn cpu_time(id: u32) -> anyhow::Result<Duration> {
     let tasks = tasks?;
     ensure!(is_idle, "Envoy does not come to rest");
     Ok(tasks.iter().map(|task| task.spent).sum())
-}
-
-struct Task {
-    is_running: bool,
-    spent: Duration,
-}
-
-fn read_tasks(id: u32) -> anyhow::Result<Vec<Task>> {
-    let mut tasks = Vec::new();
-    for task in std::fs::read_dir(format!("/proc/{id}/task")).context("Envoy has ended")? {
-        let path = task?.path();
-        let state = std::fs::read_to_string(path.join("stat"))?;
-        let times = std::fs::read_to_string(path.join("schedstat"))
-            .context("this kernel does not count a thread's CPU time in nanoseconds")?;
-        let spent = times
-            .split_whitespace()
-            .next()
-            .and_then(|field| field.parse().ok())
-            .context("cannot read schedstat")?;
-        tasks.push(Task {
-            // The name before it may hold anything but is in parentheses.
-            is_running: state
-                .rsplit(") ")
-                .next()
-                .is_some_and(|rest| rest.starts_with('R')),
-            spent: Duration::from_nanos(spent),
-        });
-    }
-    Ok(tasks)
 }
 
 /// Connections to each listener.

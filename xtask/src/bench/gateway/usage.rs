@@ -1,17 +1,17 @@
 //! How much CPU time and memory does a proxy use, with all of its processes?
 //!
-//! CPU time is `utime` and `stime` of the whole tree, to a hundredth of a second, so an interval should last seconds.
+//! CPU time is that of all threads of the whole tree, in user space and in the kernel.
 //! Memory is that of the largest process: a master shares nearly all of its pages with its worker, and adding them up
 //! would count those twice.
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use fluxlit_envoy::wait_until;
 use rustix::param::clock_ticks_per_second;
 
 use super::Bench;
-use crate::processes::descendants_of;
+use crate::processes;
 
 /// A turn that is being measured.
 pub(super) struct Meter {
@@ -74,38 +74,24 @@ fn busy(core: usize) -> anyhow::Result<Duration> {
     let times = times.with_context(|| format!("/proc/stat has no {name}"))?;
     let ticks = times.split(' ').take(8).enumerate();
     let ticks = ticks.filter(|(index, _)| ![3, 4].contains(index));
-    Ok(from_ticks(
-        ticks
-            .filter_map(|(_, ticks)| ticks.parse::<u64>().ok())
-            .sum(),
+    let ticks: u64 = ticks
+        .filter_map(|(_, ticks)| ticks.parse::<u64>().ok())
+        .sum();
+    Ok(Duration::from_millis(
+        ticks * 1000 / clock_ticks_per_second(),
     ))
 }
 
-fn from_ticks(ticks: u64) -> Duration {
-    Duration::from_millis(ticks * 1000 / clock_ticks_per_second())
-}
-
-/// The CPU time of a process and its descendants, including those that have ended.
+/// The CPU time of a process and its descendants.
 fn cpu_time(id: u32) -> anyhow::Result<Duration> {
-    let mut ticks = 0;
+    let mut spent = Duration::ZERO;
     for id in tree(id)? {
-        let stat = std::fs::read_to_string(format!("/proc/{id}/stat"))
-            .context("a process that is measured has ended")?;
-        // The name before it may hold anything but is in parentheses.
-        let fields = stat.rsplit(") ").next().unwrap_or_default();
-        // utime, stime, and the same of children that were waited for: fields 14 to 17, of which two are cut off.
-        let times: Vec<u64> = fields
-            .split(' ')
-            .skip(11)
-            .take(4)
-            .map_while(|field| field.parse().ok())
-            .collect();
-        if times.len() < 4 {
-            bail!("cannot read /proc/{id}/stat");
-        }
-        ticks += times.iter().sum::<u64>();
+        spent += processes::tasks(id)?
+            .iter()
+            .map(|task| task.spent)
+            .sum::<Duration>();
     }
-    Ok(from_ticks(ticks))
+    Ok(spent)
 }
 
 /// Resident memory of the largest process of the tree, in bytes.
@@ -124,7 +110,10 @@ fn wait_until_idle(bench: &Bench<'_>, id: u32) -> anyhow::Result<()> {
     wait_until(IDLE_LIMIT, || {
         std::thread::sleep(Duration::from_millis(60));
         match cpu_time(id) {
-            Ok(now) => std::mem::replace(&mut before, now) == now || bench.stop.is_asked(),
+            Ok(now) => {
+                let spent = now.saturating_sub(std::mem::replace(&mut before, now));
+                spent < AT_REST || bench.stop.is_asked()
+            }
             Err(error) => {
                 failure = Err(error);
                 true
@@ -150,10 +139,13 @@ fn largest(id: u32, field: &str) -> anyhow::Result<u64> {
 }
 
 fn tree(id: u32) -> anyhow::Result<Vec<u32>> {
-    let mut ids = descendants_of(id)?;
+    let mut ids = processes::descendants_of(id)?;
     ids.push(id);
     Ok(ids)
 }
+
+/// What timers and probes may take between two looks.
+const AT_REST: Duration = Duration::from_millis(1);
 
 /// How long a proxy may take to come to rest.
 const IDLE_LIMIT: Duration = Duration::from_secs(60);
