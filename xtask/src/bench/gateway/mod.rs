@@ -34,7 +34,7 @@ use crate::stop::Stop;
 /// How much to measure, and how to tell it.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Measure only these, and nginx, which all are compared with: direct, haproxy, caddy, envoy, fluxlit, ours
+    /// Measure only these, and nginx, which all are compared with: direct, nginx-64k, haproxy, caddy, envoy, fluxlit, ours
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     only: Vec<String>,
     /// Measure only this
