@@ -27,7 +27,7 @@ use std::path::PathBuf;
 use anyhow::{Context, ensure};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::two_cores;
+use super::{pin_to, two_cores};
 use crate::steps::target;
 use crate::stop::Stop;
 
@@ -92,6 +92,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let programs = proxies::Programs::prepare(options)?;
     raise_file_limit()?;
     let [proxy_core, load_core] = two_cores()?;
+    // And with it whatever is started, but for the proxies.
+    pin_to(load_core)?;
     let bench = Bench {
         options,
         proxy_core,

@@ -1,8 +1,7 @@
 //! How much CPU time and memory does a proxy use, with all of its processes?
 //!
-//! CPU time is that of all threads of the whole tree, in user space and in the kernel.
-//! Memory is that of the largest process: a master shares nearly all of its pages with its worker, and adding them up
-//! would count those twice.
+//! CPU time is that of all threads of the whole tree, in user space and in the kernel. Memory is that of the largest
+//! process: a master shares nearly all of its pages with its worker, and adding them up would count those twice.
 
 use std::time::{Duration, Instant};
 
