@@ -198,6 +198,7 @@ pub(super) fn ours(programs: &Programs, place: &Place) -> anyhow::Result<Command
         .env("FLUXLIT_TRUST_PROXY", "1")
         .env("FLUXLIT_FORWARDED_ALLOW_IPS", "127.0.0.1")
         .env("FLUXLIT_ENABLE_GATEWAY_PROMETHEUS_METRICS", "1")
+        .env("FLUXLIT_GATEWAY_ADMIN_ADDRESS", "127.0.0.1:0")
         .env("FLUXLIT_GATEWAY_MAX_PROXY_REQUEST_BODY_BYTES", "0");
     Ok(command)
 }
