@@ -1,6 +1,10 @@
 //! The gateway as a process, between a raw client and a raw upstream: what is on the wire is what is judged.
 
+mod client;
+mod defects;
+mod framing;
 mod health;
+mod limits;
 mod process;
 mod proxy;
 mod support;
