@@ -2,6 +2,7 @@
 
 mod client;
 mod defects;
+mod drain;
 mod framing;
 mod health;
 mod limits;
