@@ -19,6 +19,9 @@ pub(crate) trait Source {
     /// The next piece, which is never empty; `None` at the end of the body.
     async fn next(&mut self) -> Result<Option<Chunk>, BodyError>;
 
+    /// Whether all of it was read.
+    fn has_ended(&self) -> bool;
+
     /// Whether the next piece, or the end, need not be waited for.
     fn is_at_hand(&self) -> bool;
 

@@ -26,6 +26,8 @@ pub(crate) struct AnswerHead<'a> {
     pub(crate) length: Length,
     /// The length that is declared although there is no body: an answer to HEAD, or 304.
     pub(crate) declared: Option<&'a [u8]>,
+    /// Whether the request's body has not ended yet, so that nobody knows where another request would begin.
+    pub(crate) is_early: bool,
     /// The request's id; informational answers have none.
     pub(crate) request_id: Option<&'a str>,
 }

@@ -67,7 +67,7 @@ pub(crate) async fn carry_out(
         facts,
         exchange,
         step,
-    } = plan;
+    } = &mut *plan;
     let failure = match step {
         Step::Answer(reply) => Failure {
             ending: facts.refused.map_or(Ending::Complete, Ending::Refused),
@@ -89,7 +89,8 @@ pub(crate) async fn carry_out(
     };
     match failure.reply {
         Some(reply) if progress.status.get() == 0 => {
-            let answered = answer(worker, facts, exchange, &reply, down, timers, progress).await;
+            let is_early = !source.has_ended();
+            let answered = answer(worker, plan, &reply, is_early, down, timers, progress).await;
             let ending = match answered {
                 Ok(()) => failure.ending,
                 Err(ending) => ending,
@@ -104,13 +105,16 @@ pub(crate) async fn carry_out(
 /// Sends an answer of our own.
 async fn answer(
     worker: &Worker,
-    facts: &Facts,
-    exchange: &Exchange,
+    plan: &Plan,
     reply: &Reply,
+    is_early: bool,
     down: &mut impl Downstream,
     timers: &mut Timers,
     progress: &Progress,
 ) -> Result<(), Ending> {
+    let Plan {
+        facts, exchange, ..
+    } = plan;
     let body = reply.body_for(&facts.request_id);
     let length = body.len().to_string();
     let date = worker.date();
@@ -143,6 +147,7 @@ async fn answer(
             Length::Exact(body.len() as u64)
         },
         declared: facts.to_head.then_some(length.as_bytes()),
+        is_early,
         request_id: Some(&facts.request_id),
     });
     let write = async {
@@ -387,6 +392,7 @@ impl Way<'_> {
                     edits: &[],
                     length: Length::Empty,
                     declared: None,
+                    is_early: false,
                     request_id: None,
                 };
                 down.interim(&interim).await.map_err(NoAnswer::client)?;
@@ -403,7 +409,8 @@ impl Way<'_> {
             }
             let persists =
                 transport.persists(head.version) && body != Length::UntilEnd && !switches;
-            self.begin_answer(&head, body, down)?;
+            let is_early = uploaded.get() != Some(Upload::Whole);
+            self.begin_answer(&head, body, is_early, down)?;
             reader.consume(length);
             if switches {
                 down.flush().await.map_err(NoAnswer::client)?;
@@ -471,6 +478,7 @@ impl Way<'_> {
         &self,
         head: &ResponseHead<'_>,
         length: Length,
+        is_early: bool,
         down: &mut impl Downstream,
     ) -> Result<(), NoAnswer> {
         let policy = &self.worker.settings.policy;
@@ -494,6 +502,7 @@ impl Way<'_> {
             edits: &decision.edits,
             length,
             declared,
+            is_early,
             request_id: Some(&self.facts.request_id),
         });
         Ok(())

@@ -154,15 +154,6 @@ impl<'r> Body<'r> {
         };
         Self { reader, left }
     }
-
-    /// Whether the whole body was read.
-    pub(crate) fn has_ended(&self) -> bool {
-        match &self.left {
-            Left::Chunked(decoder) => decoder.is_done(),
-            Left::Exact(left) => *left == 0,
-            Left::UntilEnd => false,
-        }
-    }
 }
 
 impl Source for Body<'_> {
@@ -197,6 +188,14 @@ impl Source for Body<'_> {
                 }
             }
             return Ok(Some(Chunk::Pooled(buffer)));
+        }
+    }
+
+    fn has_ended(&self) -> bool {
+        match &self.left {
+            Left::Chunked(decoder) => decoder.is_done(),
+            Left::Exact(left) => *left == 0,
+            Left::UntilEnd => false,
         }
     }
 

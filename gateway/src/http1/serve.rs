@@ -98,6 +98,8 @@ impl Served {
         if !self.waits_for_request(is_first).await {
             return Next::Close;
         }
+        // Those that came only now.
+        self.reader.skip_empty_lines();
         let limits = &self.worker.settings.limits;
         let head = self.timer.within(limits.head_read, self.reader.head());
         let length = match head.await {
@@ -323,7 +325,7 @@ impl Downstream for Http1Downstream {
             (Length::Chunked | Length::UntilEnd, Version::Http10) => (Length::UntilEnd, false),
             (length, _) => (length, false),
         };
-        self.persists &= length != Length::UntilEnd;
+        self.persists &= length != Length::UntilEnd && !answer.is_early;
         let head = &mut self.writer.head;
         put_head(head, answer);
         match length {

@@ -254,6 +254,10 @@ impl Source for Http2Body {
         Ok(None)
     }
 
+    fn has_ended(&self) -> bool {
+        self.has_ended
+    }
+
     fn is_at_hand(&self) -> bool {
         self.has_ended || self.body.is_end_stream()
     }

@@ -46,7 +46,7 @@ fn not_ready_says_why() {
     );
 }
 
-/// Streamlit answers every path with its page, so only the health check's own words count.
+/// Streamlit answers every path with its page, so only the health check's own words count (FluxLit's defect 11).
 #[test]
 fn a_page_is_no_health_check() {
     let page = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -1,6 +1,11 @@
 //! The gateway as a process, between a raw client and a raw upstream: what is on the wire is what is judged.
 
+mod client;
+mod defects;
+mod drain;
+mod framing;
 mod health;
+mod limits;
 mod process;
 mod proxy;
 mod support;

@@ -35,6 +35,7 @@ fn runs(id: &str) -> bool {
     })
 }
 
+/// FluxLit's defect 3.
 #[test]
 fn sigterm_ends_the_app_and_all_it_has_started() {
     let folder = tempfile::tempdir().unwrap();
@@ -71,6 +72,7 @@ fn sigterm_ends_the_app_and_all_it_has_started() {
     );
 }
 
+/// FluxLit's defect 29.
 #[test]
 fn an_app_that_ends_is_started_again() {
     let folder = tempfile::tempdir().unwrap();
@@ -97,6 +99,7 @@ fn an_app_that_ends_is_started_again() {
     );
 }
 
+/// FluxLit's defect 30.
 #[test]
 fn requests_in_flight_finish_and_new_ones_are_not_taken() {
     let (arrived, arrival) = mpsc::channel::<()>();

@@ -24,6 +24,7 @@ fn has(answer: &str, line: &str) -> bool {
     answer.lines().any(|other| other.eq_ignore_ascii_case(line))
 }
 
+/// FluxLit's defect 14.
 #[test]
 fn forged_headers_never_arrive() {
     let gateway = Gateway::before(upstream(echo), &[]);
@@ -67,6 +68,7 @@ fn a_trusted_peer_names_the_client() {
     }
 }
 
+/// FluxLit's defect 2.
 #[test]
 fn the_raw_path_is_forwarded() {
     let gateway = Gateway::before(upstream(echo), &[]);
@@ -113,7 +115,7 @@ fn an_app_under_a_path_without_knowing_it() {
     assert!(has(&gateway.get("/apps/my-app"), "location: /apps/my-app/"));
 }
 
-/// FluxLit held every answer back until it was complete.
+/// FluxLit held every answer back until it was complete (its defect 8).
 #[test]
 fn an_answer_is_streamed() {
     let (release, released) = mpsc::channel::<()>();
@@ -147,6 +149,7 @@ fn an_answer_is_streamed() {
     assert!(seen.contains("last"), "{seen}");
 }
 
+/// FluxLit's defects 9 and 21.
 #[test]
 fn an_upload_is_streamed() {
     let (got, first) = mpsc::channel::<()>();
@@ -178,7 +181,7 @@ fn an_upload_is_streamed() {
     );
 }
 
-/// A client that leaves must not leave the app working.
+/// A client that leaves must not leave the app working (FluxLit's defect 8).
 #[test]
 fn the_upstream_is_cancelled_when_the_client_leaves() {
     let (ended, end) = mpsc::channel::<()>();
@@ -206,6 +209,7 @@ fn the_upstream_is_cancelled_when_the_client_leaves() {
         .expect("the upstream's connection ends");
 }
 
+/// FluxLit's defects 20 and 21.
 #[test]
 fn lengths_of_answers_without_a_body() {
     let gateway = Gateway::before(
@@ -229,6 +233,7 @@ fn lengths_of_answers_without_a_body() {
     );
 }
 
+/// FluxLit's defect 24.
 #[test]
 fn hop_by_hop_fields_stay_on_their_hop() {
     let gateway = Gateway::before(
@@ -308,6 +313,7 @@ fn a_connection_that_was_closed_meanwhile_is_replaced() {
     );
 }
 
+/// FluxLit's defects 28 and 32.
 #[test]
 fn what_is_no_request_is_refused() {
     let gateway = Gateway::before(upstream(echo), &[]);
@@ -326,6 +332,7 @@ fn what_is_no_request_is_refused() {
     assert!(trace.starts_with("HTTP/1.1 405"), "{trace}");
 }
 
+/// FluxLit's defect 26.
 #[test]
 fn a_request_id_is_kept_if_it_is_safe() {
     let gateway = Gateway::before(upstream(echo), &[]);
@@ -346,7 +353,7 @@ fn a_request_id_is_kept_if_it_is_safe() {
     }
 }
 
-/// Two users, one gateway: nothing of one's answer may reach the other.
+/// Two users, one gateway: nothing of one's answer may reach the other (FluxLit's defect 1).
 #[test]
 fn no_cookie_is_kept_between_requests() {
     let gateway = Gateway::before(

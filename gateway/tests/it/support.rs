@@ -1,40 +1,61 @@
 //! A gateway process, an upstream that does what a test tells it, and a client that sends what it is told.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+
+use crate::client::{Client, lines, octets, read_body};
+
+pub(crate) use crate::client::head;
 
 /// A running gateway; ends with the test.
 pub(crate) struct Gateway {
     pub(crate) child: Child,
     pub(crate) address: SocketAddr,
+    /// Where operators are served, if they are.
+    pub(crate) admin: Option<SocketAddr>,
 }
 
 impl Gateway {
     /// Starts a gateway with these settings, and waits until it listens.
     pub(crate) fn start(settings: &[(&str, &str)], arguments: &[&str]) -> Self {
-        let mut child = command(settings, arguments)
+        Self::run(command(settings, arguments))
+    }
+
+    /// The same, with a command that is made already.
+    pub(crate) fn run(mut command: Command) -> Self {
+        let has_admin = command
+            .get_envs()
+            .any(|(name, _)| name == "FLUXLIT_GATEWAY_ADMIN_ADDRESS");
+        let mut child = command
             .stderr(Stdio::piped())
             .spawn()
             .expect("the gateway starts");
         let mut log = BufReader::new(child.stderr.take().expect("a log"));
         let mut said = String::new();
-        let address = loop {
+        let mut wait_for = |start: &str| loop {
             let mut line = String::new();
             assert!(
                 log.read_line(&mut line).expect("a log") > 0,
                 "the gateway ended: {said}"
             );
             said.push_str(&line);
-            if let Some((_, address)) = line.trim().split_once("listening on http://") {
-                break address.parse().expect("an address");
+            if let Some((_, url)) = line.trim().split_once(start) {
+                let (_, address) = url.split_once("://").expect("a URL");
+                break address.parse::<SocketAddr>().expect("an address");
             }
         };
+        let address = wait_for("listening on ");
+        let admin = has_admin.then(|| wait_for("operators are served on "));
         // Whoever writes to a full pipe waits for ever.
         std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
-        Self { child, address }
+        Self {
+            child,
+            address,
+            admin,
+        }
     }
 
     /// Starts a gateway in front of `upstream` and waits until it is ready.
@@ -65,27 +86,38 @@ impl Gateway {
 
     /// Sends bytes on a connection of their own, and returns all that came back until it was closed.
     pub(crate) fn send(&self, request: &str) -> String {
-        let mut stream = self.connect();
-        stream
-            .write_all(request.as_bytes())
-            .expect("the request is sent");
-        let mut answer = Vec::new();
-        let _ = stream.read_to_end(&mut answer);
-        answer.iter().copied().map(char::from).collect()
+        let mut client = self.client();
+        client.say(request);
+        client.rest()
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        Client::new(self.address)
     }
 
     pub(crate) fn connect(&self) -> TcpStream {
-        let stream = TcpStream::connect(self.address).expect("a connection");
-        stream
-            .set_read_timeout(Some(Duration::from_secs(10)))
-            .expect("a time limit");
-        stream
+        self.client().stream.into_inner()
     }
 
     pub(crate) fn terminate(&self) {
+        self.signal(rustix::process::Signal::TERM);
+    }
+
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
         let id = i32::try_from(self.child.id()).expect("an id");
         let id = rustix::process::Pid::from_raw(id).expect("an id");
-        rustix::process::kill_process(id, rustix::process::Signal::TERM).expect("the gateway runs");
+        rustix::process::kill_process(id, signal).expect("the gateway runs");
+    }
+
+    /// What the system says of the process: a line of its status, in KiB.
+    pub(crate) fn memory(&self, name: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()));
+        let status = status.expect("the gateway runs");
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        let number = line.and_then(|line| line.trim_start_matches(':').split_whitespace().next());
+        number
+            .and_then(|number| number.parse().ok())
+            .expect("a size")
     }
 }
 
@@ -113,20 +145,55 @@ pub(crate) fn command(settings: &[(&str, &str)], arguments: &[&str]) -> Command 
 }
 
 /// A request as an upstream received it.
+#[derive(Debug, Clone)]
 pub(crate) struct Received {
     pub(crate) head: Vec<String>,
 }
 
 impl Received {
     pub(crate) fn lines(&self, name: &str) -> Vec<&str> {
-        self.head
-            .iter()
-            .skip(1)
-            .filter_map(|line| line.split_once(": "))
-            .filter(|(other, _)| other.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value)
+        lines(&self.head, name)
+    }
+}
+
+/// What an upstream has received so far, but for health checks.
+#[derive(Clone, Default)]
+pub(crate) struct Seen(Arc<Mutex<Vec<Received>>>);
+
+impl Seen {
+    /// The request lines.
+    pub(crate) fn requests(&self) -> Vec<String> {
+        let seen = self.0.lock().expect("no panic");
+        seen.iter()
+            .map(|received| received.head[0].clone())
             .collect()
     }
+
+    pub(crate) fn count(&self) -> usize {
+        self.0.lock().expect("no panic").len()
+    }
+
+    /// The last request.
+    pub(crate) fn last(&self) -> Received {
+        let seen = self.0.lock().expect("no panic");
+        seen.last().cloned().expect("a request")
+    }
+}
+
+/// Starts an upstream that remembers what it was asked, and answers with `answer` each time.
+pub(crate) fn recording(answer: &str) -> (SocketAddr, Seen) {
+    let seen = Seen::default();
+    let (all, answer) = (seen.clone(), answer.to_owned());
+    let address = upstream(move |received, stream| {
+        all.0.lock().expect("no panic").push(received.clone());
+        // Whoever expects to be told to go on is not told so.
+        if received.lines("expect").is_empty() && read_body(&received.head, stream).is_err() {
+            return false;
+        }
+        say(stream, &answer);
+        true
+    });
+    (address, seen)
 }
 
 /// Starts an upstream. `answer` is called for each request but the gateway's health checks, which are answered `ok`; it
@@ -170,19 +237,7 @@ pub(crate) fn upstream(
 
 /// Writes to the other side, which may have gone.
 pub(crate) fn say(stream: &mut BufReader<TcpStream>, text: &str) {
-    let _ = stream.get_mut().write_all(text.as_bytes());
-}
-
-/// Reads the lines of a head; empty at the end of the connection.
-pub(crate) fn head(stream: &mut impl BufRead) -> Vec<String> {
-    let mut lines = Vec::new();
-    loop {
-        let mut line = String::new();
-        if stream.read_line(&mut line).unwrap_or(0) == 0 || line.trim().is_empty() {
-            return lines;
-        }
-        lines.push(line.trim_end().to_owned());
-    }
+    let _ = stream.get_mut().write_all(&octets(text));
 }
 
 /// Waits until `condition` holds, for ten seconds at most.

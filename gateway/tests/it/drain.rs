@@ -1,0 +1,289 @@
+//! Stopping: who is under way arrives, and whoever comes is told to come again elsewhere.
+
+use std::io::{self, Read};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread::{self, JoinHandle};
+
+use rustix::process::Signal;
+
+use crate::client::{Client, PATIENCE};
+use crate::support::{Gateway, command, eventually, recording, say, upstream};
+use crate::tunnel::{ACCEPT, handshake};
+
+const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+const GET: &str = "GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+
+/// An upstream that tells of each request, and answers when it is told to.
+fn held() -> (SocketAddr, mpsc::Receiver<()>, mpsc::Sender<()>) {
+    let (arrived, arrival) = mpsc::channel();
+    let (release, released) = mpsc::channel::<()>();
+    let released = Mutex::new(released);
+    let address = upstream(move |_, stream| {
+        arrived.send(()).unwrap();
+        let _ = released.lock().unwrap().recv();
+        say(stream, OK);
+        true
+    });
+    (address, arrival, release)
+}
+
+#[test]
+fn not_ready_at_once_while_what_is_under_way_finishes() {
+    let (address, arrival, release) = held();
+    let mut gateway = Gateway::before(address, &[("FLUXLIT_GATEWAY_ADMIN_ADDRESS", "127.0.0.1:0")]);
+    let admin = gateway.admin.unwrap();
+    let readiness = || {
+        let mut client = Client::try_new(admin).ok()?;
+        client
+            .try_say("GET /readyz HTTP/1.1\r\nhost: a\r\n\r\n")
+            .ok()?;
+        client.try_answer().ok()
+    };
+    assert_eq!(readiness().unwrap().status, 200);
+    let mut client = gateway.client();
+    client.say(GET);
+    arrival.recv().unwrap();
+    gateway.terminate();
+    assert!(eventually(|| readiness().is_some_and(|answer| {
+        answer.status == 503 && answer.body.contains("the gateway is stopping")
+    })));
+    release.send(()).unwrap();
+    let answer = client.answer();
+    assert_eq!(answer.body, "ok");
+    assert!(client.is_closed());
+    assert_eq!(gateway.child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_client_that_stays_is_told_to_come_on_another_connection() {
+    let (address, arrival, release) = held();
+    let mut gateway = Gateway::before(address, &[]);
+    let mut busy = gateway.client();
+    let mut idle = gateway.client();
+    idle.say("GET /api/healthz HTTP/1.1\r\nhost: a\r\n\r\n");
+    assert_eq!(idle.answer().lines("connection"), [""; 0]);
+    busy.say(GET);
+    arrival.recv().unwrap();
+    gateway.terminate();
+    assert!(eventually(|| Client::try_new(gateway.address).is_err()));
+    idle.say("GET /api/readyz HTTP/1.1\r\nhost: a\r\n\r\n");
+    let answer = idle.answer();
+    assert_eq!(answer.status, 503);
+    assert_eq!(answer.lines("connection"), ["close"]);
+    assert!(idle.is_closed());
+    release.send(()).unwrap();
+    assert_eq!(busy.answer().status, 200);
+    assert_eq!(gateway.child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_second_signal_ends_at_once() {
+    let (address, arrival, _release) = held();
+    let mut gateway = Gateway::before(address, &[("FLUXLIT_GRACE_PERIOD_S", "600")]);
+    let mut client = gateway.client();
+    client.say(GET);
+    arrival.recv().unwrap();
+    gateway.terminate();
+    assert!(eventually(|| Client::try_new(gateway.address).is_err()));
+    gateway.signal(Signal::INT);
+    assert_eq!(gateway.child.wait().unwrap().code(), Some(1));
+    assert_eq!(client.rest(), "");
+}
+
+#[test]
+fn the_grace_period_has_an_end() {
+    let (address, arrival, _release) = held();
+    let mut gateway = Gateway::before(address, &[("FLUXLIT_GRACE_PERIOD_S", "0.2")]);
+    let mut client = gateway.client();
+    client.say(GET);
+    arrival.recv().unwrap();
+    gateway.terminate();
+    assert_eq!(client.rest(), "", "it is cut off");
+    assert_eq!(gateway.child.wait().unwrap().code(), Some(0));
+}
+
+/// Clients that ask again and again, on connections that last and on new ones, and count what went wrong. Only a refused
+/// connection is tried again.
+struct Clients {
+    has_ended: Arc<AtomicBool>,
+    answered: Arc<AtomicUsize>,
+    threads: Vec<JoinHandle<Vec<String>>>,
+}
+
+impl Clients {
+    fn start(address: SocketAddr) -> Self {
+        let has_ended = Arc::new(AtomicBool::new(false));
+        let answered = Arc::new(AtomicUsize::new(0));
+        let threads = (0..4)
+            .map(|number| {
+                let (has_ended, answered) = (Arc::clone(&has_ended), Arc::clone(&answered));
+                thread::spawn(move || {
+                    let mut failures = Vec::new();
+                    let mut open = None;
+                    while !has_ended.load(Ordering::SeqCst) {
+                        match ask(address, open.take()) {
+                            Ok(client) => {
+                                answered.fetch_add(1, Ordering::SeqCst);
+                                // Half of them use a connection once.
+                                open = client.filter(|_| number % 2 == 0);
+                            }
+                            Err(failure) => failures.extend(failure),
+                        }
+                    }
+                    failures
+                })
+            })
+            .collect();
+        Self {
+            has_ended,
+            answered,
+            threads,
+        }
+    }
+
+    fn answered(&self) -> usize {
+        self.answered.load(Ordering::SeqCst)
+    }
+
+    /// Waits until many more have been answered.
+    fn go_on(&self) {
+        let before = self.answered();
+        assert!(eventually(|| self.answered() > before + 200));
+    }
+
+    fn end(self) -> Vec<String> {
+        self.has_ended.store(true, Ordering::SeqCst);
+        self.threads
+            .into_iter()
+            .flat_map(|thread| thread.join().expect("no panic"))
+            .collect()
+    }
+}
+
+/// Asks once; returns the connection if it goes on, and nothing if there was none.
+fn ask(address: SocketAddr, open: Option<Client>) -> Result<Option<Client>, Option<String>> {
+    let is_new = open.is_none();
+    let failed = |what: &str, error: io::Error| Some(format!("{what}, new: {is_new}: {error}"));
+    let mut client = match open.map_or_else(|| Client::try_new(address), Ok) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => return Err(None),
+        client => client.map_err(|error| failed("connect", error))?,
+    };
+    client
+        .try_say(GET)
+        .map_err(|error| failed("write", error))?;
+    let answer = client.try_answer().map_err(|error| failed("read", error))?;
+    if answer.status != 200 || answer.body != "ok" {
+        return Err(Some(format!("{answer:?}")));
+    }
+    Ok(Some(client).filter(|_| answer.lines("connection") != ["close"]))
+}
+
+#[test]
+fn no_request_fails_when_we_stop() {
+    let (address, _) = recording(OK);
+    let mut gateway = Gateway::before(address, &[("FLUXLIT_GATEWAY_WORKERS", "2")]);
+    let clients = Clients::start(gateway.address);
+    clients.go_on();
+    gateway.terminate();
+    assert_eq!(gateway.child.wait().unwrap().code(), Some(0));
+    assert_eq!(clients.end(), [""; 0]);
+}
+
+#[test]
+fn another_process_takes_over_and_no_request_fails() {
+    let (address, _) = recording(OK);
+    let reuse = ("FLUXLIT_GATEWAY_REUSE_PORT", "1");
+    let mut first = Gateway::before(address, &[reuse]);
+    let clients = Clients::start(first.address);
+    clients.go_on();
+    for _ in 0..3 {
+        let upstream = format!("http://{address}");
+        let port = first.address.port().to_string();
+        let second = Gateway::run(command(
+            &[
+                reuse,
+                ("FLUXLIT_GATEWAY_PORT", &port),
+                ("FLUXLIT_STREAMLIT_UPSTREAM", &upstream),
+            ],
+            &[],
+        ));
+        clients.go_on();
+        first.terminate();
+        assert_eq!(first.child.wait().unwrap().code(), Some(0));
+        clients.go_on();
+        first = second;
+    }
+    assert_eq!(clients.end(), [""; 0]);
+}
+
+/// A close frame with the code 1012, RFC 6455 §5.5.1: come again.
+const RESTART: &str = "\u{88}\u{2}\u{3}\u{f4}";
+
+#[test]
+fn a_websocket_is_told_to_come_again_between_two_frames() {
+    const LARGE: usize = 3 << 20;
+    // What the app has sent when the gateway is told to stop, and what it sends after that.
+    let large = |length: usize| {
+        let head = "\u{82}\u{7f}\0\0\0\0\0\u{30}\0\0".to_owned();
+        head + &"x".repeat(length)
+    };
+    let text = "\u{81}\u{2}hi".to_owned();
+    for (before, after) in [
+        (String::new(), String::new()),
+        (text.clone(), String::new()),
+        (text.clone() + "\u{81}", "\u{2}hi".to_owned()),
+        (large(LARGE - 10), "x".repeat(10)),
+        (large(10), "x".repeat(LARGE - 10)),
+    ] {
+        let (go_on, told) = mpsc::channel::<()>();
+        let (ended, end) = mpsc::channel();
+        let (told, sent) = (Mutex::new(told), (before.clone(), after.clone()));
+        let address = upstream(move |_, stream| {
+            let (before, after) = &sent;
+            say(
+                stream,
+                &format!(
+                    "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\
+                     sec-websocket-accept: {ACCEPT}\r\n\r\n{before}"
+                ),
+            );
+            told.lock().unwrap().recv().unwrap();
+            say(stream, after);
+            let mut got = Vec::new();
+            let _ = stream.read_to_end(&mut got);
+            ended.send(got).unwrap();
+            false
+        });
+        let mut gateway = Gateway::before(address, &[]);
+        let mut client = gateway.client();
+        client.say(&handshake(""));
+        assert_eq!(client.head_of_answer().unwrap().status, 101);
+        let mut got = vec![0; before.chars().count()];
+        client.stream.read_exact(&mut got).unwrap();
+        gateway.terminate();
+        assert!(eventually(|| Client::try_new(gateway.address).is_err()));
+        go_on.send(()).unwrap();
+        let mut rest = vec![0; after.chars().count() + RESTART.chars().count()];
+        client.stream.read_exact(&mut rest).unwrap();
+        let rest = crate::client::text(&rest);
+        assert!(
+            rest == after.clone() + RESTART,
+            "{:?} ends with {:?}",
+            &before.chars().take(12).collect::<String>(),
+            rest.chars().rev().take(12).collect::<String>()
+        );
+        // The browser agrees, and both are gone.
+        client.say("\u{88}\u{82}\0\0\0\0\u{3}\u{f4}");
+        client
+            .stream
+            .get_ref()
+            .shutdown(std::net::Shutdown::Write)
+            .unwrap();
+        assert!(client.is_closed());
+        let said = end.recv_timeout(PATIENCE).unwrap();
+        assert_eq!(said, b"\x88\x82\0\0\0\0\x03\xf4", "the app hears it too");
+        assert_eq!(gateway.child.wait().unwrap().code(), Some(0));
+    }
+}

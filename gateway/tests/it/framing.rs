@@ -1,0 +1,718 @@
+//! Where does a message begin and end? What can be read in two ways is refused before anybody has read it; what is
+//! clear passes to the octet.
+
+use std::io::{BufReader, Read};
+use std::net::{Shutdown, TcpStream};
+
+use crate::client::read_body;
+use crate::support::{Gateway, Received, recording, say, upstream};
+
+/// An answer that goes on.
+const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+
+/// Answers with what was received: the head, an empty line, the body, an empty line, the trailers.
+fn echo(received: &Received, stream: &mut BufReader<TcpStream>) -> bool {
+    let Ok((body, trailers)) = read_body(&received.head, stream) else {
+        return false;
+    };
+    let echoed = format!(
+        "{}\n\n{body}\n\n{}",
+        received.head.join("\n"),
+        trailers.join("\n")
+    );
+    let length = echoed.chars().count();
+    say(
+        stream,
+        &format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{echoed}"),
+    );
+    true
+}
+
+/// Each request is followed by another one in the same segment, which would be the smuggled one.
+#[track_caller]
+fn refused(table: &[(u16, &str)]) {
+    let (address, seen) = recording(OK);
+    let gateway = Gateway::before(address, &[]);
+    for (status, request) in table {
+        let answer = gateway.send(&format!(
+            "{request}GET /smuggled HTTP/1.1\r\nhost: a\r\n\r\n"
+        ));
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{request:?}: {answer}"
+        );
+        assert_eq!(
+            answer.matches("HTTP/1.1 ").count(),
+            1,
+            "{request:?} ends the connection: {answer}"
+        );
+        assert!(
+            answer.contains("connection: close"),
+            "{request:?}: {answer}"
+        );
+        assert_eq!(seen.requests(), [""; 0], "{request:?} arrived");
+    }
+}
+
+#[test]
+fn a_body_with_two_lengths_or_none_that_is_certain() {
+    let post = |fields: &str| format!("POST / HTTP/1.1\r\nhost: a\r\n{fields}\r\n0\r\n\r\n");
+    let table = [
+        (400, "content-length: 5\r\ntransfer-encoding: chunked\r\n"),
+        (400, "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n"),
+        (400, "content-length: 0\r\ntransfer-encoding: chunked\r\n"),
+        (400, "content-length: 5\r\ncontent-length: 6\r\n"),
+        (400, "content-length: 5\r\ncontent-length: 5\r\n"),
+        (400, "content-length: 5, 5\r\n"),
+        (400, "content-length: +5\r\n"),
+        (400, "content-length: -5\r\n"),
+        (400, "content-length: 0x5\r\n"),
+        (400, "content-length: 5 5\r\n"),
+        (400, "content-length: 5;\r\n"),
+        (400, "content-length: \r\n"),
+        (400, "content-length: five\r\n"),
+        (400, "content-length: \u{b2}\r\n"),
+        (400, "content-length: 18446744073709551616\r\n"),
+        (501, "transfer-encoding: gzip\r\n"),
+        (501, "transfer-encoding: gzip, chunked\r\n"),
+        (501, "transfer-encoding: chunked, gzip\r\n"),
+        (501, "transfer-encoding: chunked, chunked\r\n"),
+        (501, "transfer-encoding: chunked;q=1\r\n"),
+        (501, "transfer-encoding: xchunked\r\n"),
+        (501, "transfer-encoding: \"chunked\"\r\n"),
+        (501, "transfer-encoding: identity\r\n"),
+        (
+            501,
+            "transfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n",
+        ),
+        (
+            501,
+            "transfer-encoding: chunked\r\nTransfer-Encoding: x\r\n",
+        ),
+        (501, "transfer-encoding: \r\n"),
+        (400, "transfer-encoding: \u{b}chunked\r\n"),
+        (400, "transfer-encoding:\n chunked\r\n"),
+    ];
+    let requests: Vec<(u16, String)> = table
+        .iter()
+        .map(|(status, fields)| (*status, post(fields)))
+        .chain([(
+            400,
+            "POST / HTTP/1.0\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n".to_owned(),
+        )])
+        .collect();
+    let requests: Vec<(u16, &str)> = requests
+        .iter()
+        .map(|(status, request)| (*status, request.as_str()))
+        .collect();
+    refused(&requests);
+}
+
+#[test]
+fn a_head_that_is_none() {
+    refused(&[
+        // A line feed without a carriage return, and the other way round.
+        (400, "GET / HTTP/1.1\nhost: a\r\n\r\n"),
+        (400, "GET / HTTP/1.1\r\nhost: a\n\r\n"),
+        (400, "GET / HTTP/1.1\r\nhost: a\r\nx: y\n\r\n"),
+        (400, "GET / HTTP/1.1\r\nhost: a\r\n\n"),
+        (400, "\nGET / HTTP/1.1\r\nhost: a\r\n\r\n"),
+        (400, "GET / HTTP/1.1\r\nhost: a\r\nx: y\rz: w\r\n\r\n"),
+        (505, "GET / HTTP/1.1\rhost: a\r\n\r\n"),
+        (400, "GET / HTTP/1.1\r\nhost: a\r\nx: y\r\r\n\r\n"),
+        // A folded line, RFC 9112 §5.2.
+        (400, "GET / HTTP/1.1\r\nhost: a\r\nx: y\r\n z\r\n\r\n"),
+        (400, "GET / HTTP/1.1\r\nhost: a\r\nx: y\r\n\tz\r\n\r\n"),
+        (400, "GET / HTTP/1.1\r\n host: a\r\n\r\n"),
+        (400, "GET / HTTP/1.1\r\nhost: a\r\nx: y\r\n \r\n\r\n"),
+        // A name that is none.
+        (400, "GET / HTTP/1.1\r\nhost: a\r\nx : y\r\n\r\n"),
+        (400, "GET / HTTP/1.1\r\nhost: a\r\nx\t: y\r\n\r\n"),
+        (400, "GET / HTTP/1.1\r\nhost: a\r\n: y\r\n\r\n"),
+        (400, "GET / HTTP/1.1\r\nhost: a\r\nx\r\n\r\n"),
+        (400, "GET / HTTP/1.1\r\nhost: a\r\nx(y): z\r\n\r\n"),
+        (400, "GET / HTTP/1.1\r\nhost: a\r\n\u{e9}: z\r\n\r\n"),
+        (
+            400,
+            "POST / HTTP/1.1\r\nhost: a\r\ncontent-length : 4\r\n\r\nabcd",
+        ),
+        // Control characters.
+        (400, "GET / HTTP/1.1\r\nhost: a\r\nx: \0\r\n\r\n"),
+        (400, "GET / HTTP/1.1\r\nhost: a\r\nx\0: y\r\n\r\n"),
+        (400, "GET / HTTP/1.1\r\nhost: a\0\r\n\r\n"),
+        (400, "GET / HTTP/1.1\r\nhost: a\r\nx: \u{7f}\r\n\r\n"),
+        (400, "GET / HTTP/1.1\r\nhost: a\r\nx: \u{1b}[2J\r\n\r\n"),
+        // The first line.
+        (400, "GET  / HTTP/1.1\r\nhost: a\r\n\r\n"),
+        (400, "GET\t/ HTTP/1.1\r\nhost: a\r\n\r\n"),
+        (505, "GET / HTTP/1.1 \r\nhost: a\r\n\r\n"),
+        (400, "GET / x HTTP/1.1\r\nhost: a\r\n\r\n"),
+        (400, " GET / HTTP/1.1\r\nhost: a\r\n\r\n"),
+        (400, "GET /\r\nhost: a\r\n\r\n"),
+        (400, "GET / http/1.1\r\nhost: a\r\n\r\n"),
+        (400, "G=T / HTTP/1.1\r\nhost: a\r\n\r\n"),
+        (400, "\u{16}\u{3}\u{1} / HTTP/1.1\r\nhost: a\r\n\r\n"),
+        (505, "GET / HTTP/2.0\r\nhost: a\r\n\r\n"),
+        (505, "GET / HTTP/0.9\r\nhost: a\r\n\r\n"),
+        (505, "GET / HTTP/1.10\r\nhost: a\r\n\r\n"),
+    ]);
+}
+
+/// These are read for certain, so the connection goes on, but nobody else gets to see them (FluxLit's defects 28 and 32).
+#[test]
+fn a_request_that_nobody_should_get() {
+    let (address, seen) = recording(OK);
+    let gateway = Gateway::before(address, &[]);
+    for (status, request) in [
+        (400, "GET / HTTP/1.1\r\n\r\n"),
+        (400, "GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n"),
+        (400, "GET / HTTP/1.1\r\nhost: a\r\nHost: a\r\n\r\n"),
+        (400, "GET / HTTP/1.1\r\nhost: a, b\r\n\r\n"),
+        (400, "GET / HTTP/1.1\r\nhost: a b\r\n\r\n"),
+        (400, "GET / HTTP/1.1\r\nhost: user@evil/../\r\n\r\n"),
+        (400, "GET / HTTP/1.1\r\nhost: a:port\r\n\r\n"),
+        (400, "GET http://user@a/ HTTP/1.1\r\nhost: a\r\n\r\n"),
+        (400, "GET a HTTP/1.1\r\nhost: a\r\n\r\n"),
+        (400, "GET /a#b HTTP/1.1\r\nhost: a\r\n\r\n"),
+        (400, "GET /a\\b HTTP/1.1\r\nhost: a\r\n\r\n"),
+        (400, "GET /\u{e9} HTTP/1.1\r\nhost: a\r\n\r\n"),
+        (400, "GET /%zz HTTP/1.1\r\nhost: a\r\n\r\n"),
+        (400, "GET /%0d%0a HTTP/1.1\r\nhost: a\r\n\r\n"),
+        (405, "TRACE / HTTP/1.1\r\nhost: a\r\n\r\n"),
+        (405, "CONNECT a:80 HTTP/1.1\r\nhost: a:80\r\n\r\n"),
+        (417, "GET / HTTP/1.1\r\nhost: a\r\nexpect: tea\r\n\r\n"),
+    ] {
+        let mut client = gateway.client();
+        client.say(request);
+        assert_eq!(client.answer().status, status, "{request:?}");
+        assert_eq!(seen.requests(), [""; 0], "{request:?} arrived");
+        client.say("GET /api/healthz HTTP/1.1\r\nhost: a\r\n\r\n");
+        assert_eq!(client.answer().status, 200, "after {request:?}");
+    }
+}
+
+#[test]
+fn a_target_that_names_its_authority() {
+    let gateway = Gateway::before(upstream(echo), &[]);
+    let mut client = gateway.client();
+    for (request, line, host) in [
+        (
+            "GET http://portal.example/x?y HTTP/1.1\r\nhost: other.example",
+            "GET /x?y HTTP/1.1",
+            "portal.example",
+        ),
+        (
+            "GET http://portal.example:8080 HTTP/1.1\r\nhost: portal.example:8080",
+            "GET / HTTP/1.1",
+            "portal.example:8080",
+        ),
+    ] {
+        client.say(&format!("{request}\r\n\r\n"));
+        let echoed = client.answer().body;
+        let mut lines = echoed.lines();
+        assert_eq!(lines.next(), Some(line), "{request}");
+        assert!(
+            lines.any(|line| line == format!("host: {host}")),
+            "{request}: {echoed}"
+        );
+    }
+    client.say("OPTIONS * HTTP/1.1\r\nhost: a\r\n\r\n");
+    assert!(
+        !client.answer().body.contains("OPTIONS"),
+        "it is for us, not for the app"
+    );
+}
+
+#[test]
+fn a_chunked_body_that_is_none() {
+    for body in [
+        "3\nabc\r\n0\r\n\r\n",
+        "3\r\nabc\n0\r\n\r\n",
+        "3\r\nabc\r\n0\n\r\n",
+        "3\r\nabc\r\n0\r\n\n",
+        "3\r\nabcd\r\n0\r\n\r\n",
+        "+3\r\nabc\r\n0\r\n\r\n",
+        "0x3\r\nabc\r\n0\r\n\r\n",
+        " 3\r\nabc\r\n0\r\n\r\n",
+        "\r\nabc\r\n0\r\n\r\n",
+        "3;x\n\r\nabc\r\n0\r\n\r\n",
+        "fffffffffffffffff\r\nabc",
+        "3\r\nabc\r\n0\r\nx: y\n\r\n",
+    ] {
+        let (address, seen) = recording("");
+        let gateway = Gateway::before(address, &[]);
+        let answer = gateway.send(&format!(
+            "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n{body}GET /smuggled HTTP/1.1\r\nhost: a\r\n\r\n"
+        ));
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{body:?}: {answer}");
+        assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{body:?}: {answer}");
+        assert!(answer.contains("connection: close"), "{body:?}: {answer}");
+        assert!(
+            !seen.requests().iter().any(|line| line.contains("smuggled")),
+            "{body:?}"
+        );
+    }
+}
+
+#[test]
+fn requests_in_one_segment_are_answered_one_after_another() {
+    let gateway = Gateway::before(upstream(echo), &[]);
+    let mut client = gateway.client();
+    client.say(
+        "\r\nGET /1 HTTP/1.1\r\nhost: a\r\n\r\n\
+         POST /2 HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\nabc\
+         POST /3 HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n3\r\ndef\r\n0\r\n\r\n\
+         GET /4 HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n\
+         GET /5 HTTP/1.1\r\nhost: a\r\n\r\n",
+    );
+    for (request, body) in [
+        ("GET /1 ", "\n\n\n\n"),
+        ("POST /2 ", "\n\nabc\n\n"),
+        ("POST /3 ", "\n\ndef\n\n"),
+        ("GET /4 ", "\n\n\n\n"),
+    ] {
+        let echoed = client.answer().body;
+        assert!(
+            echoed.starts_with(request) && echoed.ends_with(body),
+            "{echoed}"
+        );
+    }
+    assert_eq!(
+        client.rest(),
+        "",
+        "nothing follows what ends the connection"
+    );
+}
+
+#[test]
+fn http_1_0() {
+    let chunked = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n";
+    for (answer, request, goes_on) in [
+        (OK, "GET / HTTP/1.0\r\nhost: a\r\n\r\n", false),
+        (
+            OK,
+            "GET / HTTP/1.0\r\nhost: a\r\nconnection: Keep-Alive\r\n\r\n",
+            true,
+        ),
+        (
+            chunked,
+            "GET / HTTP/1.0\r\nhost: a\r\nconnection: keep-alive\r\n\r\n",
+            false,
+        ),
+    ] {
+        let (address, seen) = recording(answer);
+        let gateway = Gateway::before(address, &[]);
+        let mut client = gateway.client();
+        client.say(request);
+        let answer = client.answer();
+        let connection = if goes_on { "keep-alive" } else { "close" };
+        assert_eq!(answer.lines("connection"), [connection], "{answer:?}");
+        assert_eq!(answer.lines("transfer-encoding"), [""; 0], "{answer:?}");
+        assert_eq!(answer.body, "ok", "{answer:?}");
+        assert_eq!(seen.requests(), ["GET / HTTP/1.1"]);
+        if goes_on {
+            client.say(request);
+            assert_eq!(client.answer().body, "ok");
+        } else {
+            assert!(client.is_closed(), "{request:?}");
+        }
+    }
+}
+
+#[test]
+fn chunk_extensions_end_here_and_trailers_pass_without_what_is_governed() {
+    let gateway = Gateway::before(upstream(echo), &[]);
+    let mut client = gateway.client();
+    client.say(
+        "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\ntrailer: Digest\r\n\r\n\
+         3;x=\"y\"\r\nabc\r\n2 ; z\r\nde\r\n0;last\r\n\
+         Digest: d\r\nX-Forwarded-For: 6.6.6.6\r\nforwarded: for=6.6.6.6\r\nx-real-ip: 6.6.6.6\r\nX-Remote-User: root\r\n\
+         content-length: 3\r\nTransfer-Encoding: gzip\r\nhost: evil\r\ncookie: a=b\r\nauthorization: x\r\n\r\n",
+    );
+    let answer = client.answer();
+    let (_, rest) = answer.body.split_once("\n\n").unwrap();
+    assert_eq!(rest, "abcde\n\nDigest: d", "{answer:?}");
+}
+
+#[test]
+fn expect_is_between_client_and_app() {
+    let gateway = Gateway::before(
+        upstream(|received, stream| {
+            assert_eq!(received.lines("expect"), ["100-continue"]);
+            say(stream, "HTTP/1.1 100 Continue\r\n\r\n");
+            echo(received, stream)
+        }),
+        &[],
+    );
+    let mut client = gateway.client();
+    client.say("PUT / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 3\r\n\r\n");
+    assert_eq!(client.answer().status, 100);
+    client.say("abc");
+    let answer = client.answer();
+    assert_eq!(answer.status, 200);
+    assert!(answer.body.contains("\n\nabc\n\n"), "{answer:?}");
+
+    // An app that refuses the request gets no body.
+    let (address, _) = recording("HTTP/1.1 403 Forbidden\r\ncontent-length: 2\r\n\r\nno");
+    let gateway = Gateway::before(address, &[]);
+    let mut client = gateway.client();
+    client.say("PUT / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 3\r\n\r\n");
+    let answer = client.answer();
+    assert_eq!((answer.status, answer.body.as_str()), (403, "no"));
+    assert_eq!(
+        answer.lines("connection"),
+        ["close"],
+        "whether the body still comes is not known: {answer:?}"
+    );
+}
+
+/// FluxLit's defects 20 and 21.
+#[test]
+fn answers_that_have_no_body() {
+    for (request, answer, length) in [
+        (
+            "HEAD",
+            "HTTP/1.1 200 OK\r\ncontent-length: 12345\r\n\r\n",
+            &["12345"][..],
+        ),
+        (
+            "HEAD",
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n",
+            &[],
+        ),
+        ("HEAD", "HTTP/1.1 404 Not Found\r\n\r\n", &[]),
+        (
+            "GET",
+            "HTTP/1.1 204 No Content\r\ncontent-length: 0\r\n\r\n",
+            &[],
+        ),
+        ("GET", "HTTP/1.1 304 Not Modified\r\netag: x\r\n\r\n", &[]),
+        (
+            "GET",
+            "HTTP/1.1 304 Not Modified\r\ncontent-length: 7\r\n\r\n",
+            &["7"],
+        ),
+    ] {
+        let (address, _) = recording(answer);
+        let gateway = Gateway::before(address, &[]);
+        let mut client = gateway.client();
+        // On one connection, so that a body that is there all the same would be seen.
+        for _ in 0..2 {
+            client.say(&format!("{request} / HTTP/1.1\r\nhost: a\r\n\r\n"));
+            let head = client.head_of_answer().unwrap();
+            assert_eq!(head.head[0], answer.lines().next().unwrap());
+            assert_eq!(head.lines("content-length"), length, "{answer:?}: {head:?}");
+            assert_eq!(head.lines("transfer-encoding"), [""; 0], "{answer:?}");
+        }
+    }
+}
+
+/// FluxLit's defect 32.
+#[test]
+fn informational_answers_pass() {
+    let early =
+        "HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\nconnection: x\r\nx: y\r\n\r\n";
+    let (address, _) = recording(&format!("{early}{early}{OK}"));
+    let gateway = Gateway::before(address, &[]);
+    let mut client = gateway.client();
+    client.say("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+    for _ in 0..2 {
+        let hints = client.answer();
+        assert_eq!(
+            hints.head,
+            ["HTTP/1.1 103 Early Hints", "Link: </a.css>; rel=preload"]
+        );
+    }
+    assert_eq!(client.answer().status, 200);
+    client.say("GET / HTTP/1.0\r\nhost: a\r\n\r\n");
+    assert_eq!(client.answer().status, 200, "HTTP/1.0 has none");
+}
+
+#[test]
+fn trailers_of_an_answer_pass() {
+    let (address, _) = recording(
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntrailer: Digest\r\n\r\n2;x\r\nok\r\n0\r\n\
+         Digest: d\r\nSet-Cookie: a=b\r\ncontent-length: 3\r\nlocation: /x\r\n\r\n",
+    );
+    let gateway = Gateway::before(address, &[]);
+    let mut client = gateway.client();
+    for _ in 0..2 {
+        client.say("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+        let answer = client.answer();
+        assert_eq!(answer.body, "ok");
+        assert_eq!(answer.trailers, ["Digest: d"], "{answer:?}");
+        assert_eq!(answer.lines("trailer"), ["Digest"]);
+    }
+}
+
+#[test]
+fn an_answer_that_lasts_until_its_connection_ends() {
+    for head in [
+        "HTTP/1.1 200 OK\r\n\r\n",
+        "HTTP/1.0 200 OK\r\ncontent-type: x\r\n\r\n",
+    ] {
+        let gateway = Gateway::before(
+            upstream(move |_, stream| {
+                say(stream, &format!("{head}all of it"));
+                false
+            }),
+            &[],
+        );
+        let mut client = gateway.client();
+        for _ in 0..2 {
+            client.say("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+            let answer = client.answer();
+            assert_eq!(answer.lines("transfer-encoding"), ["chunked"], "{answer:?}");
+            assert_eq!(answer.body, "all of it");
+        }
+    }
+}
+
+#[test]
+fn a_client_notices_that_an_answer_is_not_whole() {
+    for (answer, is_whole) in [
+        (
+            "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf",
+            "\r\n\r\nhalf\r\n",
+        ),
+        (
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n",
+            "0\r\n\r\n",
+        ),
+        (
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n9\r\nhalf",
+            "0\r\n\r\n",
+        ),
+    ] {
+        let gateway = Gateway::before(
+            upstream(move |_, stream| {
+                say(stream, answer);
+                false
+            }),
+            &[],
+        );
+        let all = gateway.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+        assert!(all.contains("half"), "what came is passed on: {all}");
+        assert!(!all.ends_with(is_whole), "{answer:?}: {all}");
+        assert_eq!(all.matches("HTTP/1.1").count(), 1, "{all}");
+    }
+    let (address, _) =
+        recording("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\nx\r\n");
+    let all = Gateway::before(address, &[]).send("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+    assert!(!all.ends_with("0\r\n\r\n"), "malformed: {all}");
+}
+
+#[test]
+fn an_answer_that_comes_before_the_body_was_sent() {
+    let gateway = Gateway::before(
+        upstream(|_, stream| {
+            say(
+                stream,
+                "HTTP/1.1 413 Content Too Large\r\nconnection: close\r\ncontent-length: 5\r\n\r\nlarge",
+            );
+            let _ = stream.get_mut().shutdown(Shutdown::Write);
+            false
+        }),
+        &[],
+    );
+    let mut client = gateway.client();
+    client.say("PUT / HTTP/1.1\r\nhost: a\r\ncontent-length: 100000000\r\n\r\n");
+    let block = "x".repeat(100_000);
+    let sent = (0..1000).find(|_| client.try_say(&block).is_err());
+    let answer = client.answer();
+    assert_eq!((answer.status, answer.body.as_str()), (413, "large"));
+    assert_eq!(answer.lines("connection"), ["close"], "{answer:?}");
+    assert!(
+        sent.is_some(),
+        "nobody reads all of a body that is not wanted"
+    );
+}
+
+#[test]
+fn an_answer_that_can_be_read_in_two_ways_is_a_502() {
+    for answer in [
+        "HTTP/1.1 200 OK\r\ncontent-length: 2\r\ntransfer-encoding: chunked\r\n\r\nok",
+        "HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-length: 3\r\n\r\nok",
+        "HTTP/1.1 200 OK\r\ncontent-length: 2, 2\r\n\r\nok",
+        "HTTP/1.1 200 OK\r\ncontent-length: x\r\n\r\nok",
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+        "HTTP/1.0 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+        "HTTP/1.1 200 OK\ncontent-length: 2\r\n\r\nok",
+        "HTTP/1.1 200 OK\r\nx: y\r\n z\r\ncontent-length: 2\r\n\r\nok",
+        "HTTP/1.1 200 OK\r\nx : y\r\ncontent-length: 2\r\n\r\nok",
+        "HTTP/1.1 200 OK\r\nx: \0\r\ncontent-length: 2\r\n\r\nok",
+        "HTTP/1.1 20 OK\r\n\r\n",
+        "HTTP/2.0 200 OK\r\ncontent-length: 2\r\n\r\nok",
+        "SSH-2.0-OpenSSH_9.2\r\n\r\n",
+        "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n",
+        "HTTP/1.1 200 OK\r\n",
+        "",
+    ] {
+        let gateway = Gateway::before(
+            upstream(move |_, stream| {
+                say(stream, answer);
+                false
+            }),
+            &[],
+        );
+        let mut client = gateway.client();
+        client.say("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+        assert_eq!(client.answer().status, 502, "{answer:?}");
+    }
+}
+
+/// FluxLit's defect 23.
+#[test]
+fn octets_pass_as_they_are() {
+    // Latin-1, UTF-8, white space within, and what looks like a list.
+    let values = [
+        "caf\u{e9}",
+        "caf\u{c3}\u{a9}",
+        "a \t b",
+        "\"x, y\", z",
+        ";=",
+        "",
+    ];
+    let fields: String = values
+        .iter()
+        .map(|value| format!("X-Value: {value}\r\n"))
+        .collect();
+    let (address, seen) = recording(&format!(
+        "HTTP/1.1 200 \u{e9}tat\r\n{fields}content-length: 0\r\n\r\n"
+    ));
+    let gateway = Gateway::before(address, &[]);
+    let mut client = gateway.client();
+    client.say(&format!("GET / HTTP/1.1\r\nhost: a\r\n{fields}\r\n"));
+    let answer = client.answer();
+    assert_eq!(answer.lines("x-value"), values);
+    assert_eq!(answer.head[0], "HTTP/1.1 200 \u{e9}tat");
+    assert_eq!(seen.last().lines("x-value"), values);
+}
+
+#[test]
+fn names_keep_their_spelling_and_lines_their_order() {
+    let fields =
+        "X-B: 1\r\nx-a: 2\r\nX-b: 3\r\nCOOKIE: d=e\r\nSec-Fetch-Mode: navigate\r\nx_c: 4\r\n";
+    let (address, seen) = recording(&format!(
+        "HTTP/1.1 200 OK\r\nDATE: today\r\n{fields}Set-Cookie: a=1\r\nset-cookie: b=2\r\nContent-Length: 0\r\n\r\n"
+    ));
+    let gateway = Gateway::before(address, &[]);
+    let mut client = gateway.client();
+    client.say(&format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n"));
+    let answer = client.answer().head.join("\r\n");
+    let received = seen.last().head.join("\r\n");
+    assert!(received.contains(fields), "{received}");
+    let all = format!("DATE: today\r\n{fields}Set-Cookie: a=1\r\nset-cookie: b=2\r\n");
+    assert!(answer.contains(&all), "{answer}");
+}
+
+/// FluxLit's defect 22.
+#[test]
+fn what_a_body_is_encoded_in_is_none_of_our_business() {
+    let answer = "HTTP/1.1 206 Partial Content\r\nContent-Encoding: gzip\r\nContent-Range: bytes 0-3/9\r\n\
+                  ETag: \"x\"\r\nVary: Accept-Encoding\r\nAccept-Ranges: bytes\r\nContent-Length: 4\r\n\r\n\u{1f}\u{8b}\u{8}\0";
+    let (address, seen) = recording(answer);
+    let gateway = Gateway::before(address, &[]);
+    let mut client = gateway.client();
+    for (fields, encoding) in [
+        ("", &[][..]),
+        ("Accept-Encoding: gzip;q=0, br\r\n", &["gzip;q=0, br"]),
+    ] {
+        client.say(&format!(
+            "GET / HTTP/1.1\r\nhost: a\r\nRange: bytes=0-3\r\nIf-Range: \"x\"\r\nIf-None-Match: *\r\n{fields}\r\n"
+        ));
+        let got = client.answer();
+        assert_eq!(got.body, "\u{1f}\u{8b}\u{8}\0");
+        for (name, value) in [
+            ("content-encoding", "gzip"),
+            ("content-range", "bytes 0-3/9"),
+            ("etag", "\"x\""),
+            ("vary", "Accept-Encoding"),
+            ("accept-ranges", "bytes"),
+        ] {
+            assert_eq!(got.lines(name), [value]);
+        }
+        let received = seen.last();
+        assert_eq!(received.lines("accept-encoding"), encoding);
+        for (name, value) in [
+            ("range", "bytes=0-3"),
+            ("if-range", "\"x\""),
+            ("if-none-match", "*"),
+        ] {
+            assert_eq!(received.lines(name), [value]);
+        }
+    }
+}
+
+/// A body is framed for the app as it was for us (FluxLit's defect 33).
+#[test]
+fn a_request_keeps_its_framing() {
+    let gateway = Gateway::before(upstream(echo), &[]);
+    let mut client = gateway.client();
+    for (request, lines, absent) in [
+        (
+            "GET / HTTP/1.1\r\nhost: a\r\n\r\n",
+            &[][..],
+            &["content-length", "transfer-encoding"][..],
+        ),
+        (
+            "DELETE / HTTP/1.1\r\nhost: a\r\n\r\n",
+            &[],
+            &["content-length", "transfer-encoding"],
+        ),
+        (
+            "OPTIONS / HTTP/1.1\r\nhost: a\r\n\r\n",
+            &[],
+            &["content-length", "transfer-encoding"],
+        ),
+        (
+            "PUT / HTTP/1.1\r\nhost: a\r\n\r\n",
+            &["content-length: 0"],
+            &["transfer-encoding"],
+        ),
+        (
+            "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n",
+            &["content-length: 0"],
+            &["transfer-encoding"],
+        ),
+        (
+            "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\nabc",
+            &["content-length: 3"],
+            &["transfer-encoding"],
+        ),
+        (
+            "GET / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\nabc",
+            &["content-length: 3"],
+            &["transfer-encoding"],
+        ),
+        (
+            "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+            &["transfer-encoding: chunked"],
+            &["content-length"],
+        ),
+    ] {
+        client.say(request);
+        let echoed = client.answer().body;
+        for line in lines {
+            assert!(
+                echoed.lines().any(|other| other == *line),
+                "{request:?}: {echoed}"
+            );
+        }
+        for name in absent {
+            assert!(!echoed.contains(name), "{request:?}: {echoed}");
+        }
+    }
+}
+
+/// A client that ends its side has not left: nobody sends what it has no use for.
+#[test]
+fn a_half_closed_client() {
+    let gateway = Gateway::before(upstream(echo), &[]);
+    let mut client = gateway.client();
+    client.say("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\nab");
+    client.stream.get_ref().shutdown(Shutdown::Write).unwrap();
+    let mut rest = Vec::new();
+    client.stream.read_to_end(&mut rest).unwrap();
+    assert_eq!(rest, b"", "half of a body is no request");
+}

@@ -1,0 +1,518 @@
+//! What nobody may exceed, and what whoever does is told.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use rustix::net::{AddressFamily, SocketType, bind, connect, listen, socket};
+
+use crate::client::{Client, PATIENCE};
+use crate::support::{Gateway, eventually, recording, say, upstream};
+use crate::tunnel::{ACCEPT, handshake};
+
+const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+
+/// What is refused for its size never arrives.
+#[test]
+fn sizes_of_a_request() {
+    let (address, seen) = recording(OK);
+    let gateway = Gateway::before(
+        address,
+        &[
+            ("FLUXLIT_GATEWAY_MAX_HEADER_BYTES", "2048"),
+            ("FLUXLIT_GATEWAY_MAX_HEADER_COUNT", "10"),
+            ("FLUXLIT_GATEWAY_MAX_TARGET_BYTES", "64"),
+            ("FLUXLIT_GATEWAY_MAX_PROXY_REQUEST_BODY_BYTES", "10"),
+        ],
+    );
+    let get = |fields: String| format!("GET / HTTP/1.1\r\nhost: a\r\n{fields}\r\n");
+    let target = |length: usize| format!("GET /{} HTTP/1.1\r\nhost: a\r\n\r\n", "x".repeat(length));
+    let body =
+        |fields: &str, body: &str| format!("PUT / HTTP/1.1\r\nhost: a\r\n{fields}\r\n\r\n{body}");
+    for (status, request) in [
+        (200, get(format!("x: {}\r\n", "y".repeat(1900)))),
+        (431, get(format!("x: {}\r\n", "y".repeat(2100)))),
+        (431, get(format!("x: {}\r\n", "y".repeat(70_000)))),
+        (431, format!("GET / HTTP/1.1\r\nx: {}", "y".repeat(70_000))),
+        (200, get("x: y\r\n".repeat(9))),
+        (431, get("x: y\r\n".repeat(10))),
+        (200, target(63)),
+        (414, target(64)),
+        (200, body("content-length: 10", "0123456789")),
+        (413, body("content-length: 11", "")),
+        (413, body("content-length: 11\r\nexpect: 100-continue", "")),
+        (413, body("content-length: 18446744073709551615", "")),
+        (
+            200,
+            body("transfer-encoding: chunked", "a\r\n0123456789\r\n0\r\n\r\n"),
+        ),
+    ] {
+        let before = seen.count();
+        let mut client = gateway.client();
+        client.say(&request);
+        let answer = client.answer();
+        let start = &request[..request.len().min(80)];
+        assert_eq!(answer.status, status, "{start:?}: {answer:?}");
+        assert_eq!(
+            seen.count() - before,
+            usize::from(status == 200),
+            "{start:?}"
+        );
+    }
+    // This one is known to be too large only on its way.
+    let mut client = gateway.client();
+    client.say(&body("transfer-encoding: chunked", "b\r\n0123456789a\r\n"));
+    assert_eq!(client.answer().status, 413);
+    assert!(client.is_closed());
+}
+
+/// FluxLit's defect 12.
+#[test]
+fn nobody_keeps_us_waiting() {
+    let (address, _) = recording("");
+    let gateway = Gateway::before(
+        address,
+        &[
+            ("FLUXLIT_GATEWAY_HEADER_READ_TIMEOUT_S", "0.2"),
+            ("FLUXLIT_GATEWAY_KEEPALIVE_TIMEOUT_S", "0.2"),
+            ("FLUXLIT_GATEWAY_BODY_IDLE_TIMEOUT_S", "0.2"),
+        ],
+    );
+    let started = Instant::now();
+    for (sent, status) in [
+        ("", None),
+        ("GET / HT", Some(408)),
+        ("GET / HTTP/1.1\r\nhost: a\r\n", Some(408)),
+        (
+            "PUT / HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\n",
+            Some(408),
+        ),
+        (
+            "PUT / HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\nhalf",
+            Some(408),
+        ),
+        (
+            "PUT / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n",
+            Some(408),
+        ),
+        // Answered, and then idle.
+        ("GET /api/healthz HTTP/1.1\r\nhost: a\r\n\r\n", Some(200)),
+    ] {
+        let mut client = gateway.client();
+        client.say(sent);
+        let answer = status.map(|_| client.answer().status);
+        assert_eq!(answer, status, "{sent:?}");
+        assert!(client.is_closed(), "{sent:?}");
+    }
+    assert!(started.elapsed() < PATIENCE, "each ends by itself");
+}
+
+/// A head that comes octet by octet has no more time than any other.
+#[test]
+fn a_slow_head_has_one_limit() {
+    let (address, seen) = recording(OK);
+    let gateway = Gateway::before(address, &[("FLUXLIT_GATEWAY_HEADER_READ_TIMEOUT_S", "0.3")]);
+    let mut client = gateway.client();
+    client
+        .stream
+        .get_ref()
+        .set_read_timeout(Some(Duration::from_millis(20)))
+        .unwrap();
+    client.say("GET / HTTP/1.1\r\nx: ");
+    let mut first = [0; 12];
+    let answered = eventually(|| {
+        let _ = client.try_say("y");
+        client.stream.read_exact(&mut first).is_ok()
+    });
+    assert!(answered && &first == b"HTTP/1.1 408", "{first:?}");
+    assert_eq!(seen.count(), 0);
+}
+
+#[test]
+fn an_app_that_takes_too_long() {
+    let settings = [
+        ("FLUXLIT_GATEWAY_UPSTREAM_READ_TIMEOUT_S", "0.2"),
+        ("FLUXLIT_GATEWAY_MAX_CONCURRENT_UPSTREAM_HTTP", "1"),
+    ];
+    for (answer, head) in [
+        ("", "HTTP/1.1 504 "),
+        ("HTTP/1.1 103 Early Hints\r\n\r\n", "HTTP/1.1 504 "),
+        ("HTTP/1.1 200 OK\r\nx: y", "HTTP/1.1 504 "),
+        (
+            "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf",
+            "HTTP/1.1 200 ",
+        ),
+    ] {
+        let (ended, end) = mpsc::channel();
+        let address = upstream(move |_, stream| {
+            say(stream, answer);
+            ended.send(stream.read(&mut [0]).unwrap_or(0)).unwrap();
+            false
+        });
+        let gateway = Gateway::before(address, &settings);
+        // The second one has its turn when the first has ended.
+        for _ in 0..2 {
+            let mut client = gateway.client();
+            client.say("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+            let mut said = client.head_of_answer().unwrap();
+            if said.status == 103 {
+                said = client.answer();
+            }
+            assert!(said.head[0].starts_with(head), "{answer:?}: {said:?}");
+            if said.status == 200 {
+                assert_eq!(client.rest(), "half", "what came is passed on, and no more");
+            }
+            assert_eq!(
+                end.recv_timeout(PATIENCE),
+                Ok(0),
+                "the app is no longer waited for"
+            );
+        }
+    }
+}
+
+#[test]
+fn an_app_that_cannot_be_reached() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    // With no room in its queue for those who have connected, all others wait for ever.
+    listen(&listener, 0).unwrap();
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        let (stream, _) = listener.accept().unwrap();
+        let mut stream = std::io::BufReader::new(stream);
+        crate::client::head(&mut stream);
+        say(&mut stream, OK);
+        sender.send(listener).unwrap();
+    });
+    let gateway = Gateway::before(
+        address,
+        &[("FLUXLIT_GATEWAY_UPSTREAM_CONNECT_TIMEOUT_S", "0.2")],
+    );
+    let listener = receiver.recv_timeout(PATIENCE).unwrap();
+    let _in_the_queue = Client::new(address);
+    let mut client = gateway.client();
+    client.say("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+    let answer = client.answer();
+    assert_eq!(answer.status, 502, "{answer:?}");
+    assert!(
+        answer.body.contains("The app cannot be reached."),
+        "{answer:?}"
+    );
+    drop(listener);
+    client.say("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+    assert!(matches!(client.answer().status, 502 | 503), "it is refused");
+}
+
+#[test]
+fn requests_wait_for_their_turn_and_not_too_many_do() {
+    let (arrived, arrival) = mpsc::channel();
+    let (release, released) = mpsc::channel::<()>();
+    let released = std::sync::Mutex::new(released);
+    let gateway = Gateway::before(
+        upstream(move |received, stream| {
+            arrived.send(received.head[0].clone()).unwrap();
+            released.lock().unwrap().recv().unwrap();
+            say(stream, OK);
+            true
+        }),
+        &[
+            ("FLUXLIT_GATEWAY_MAX_CONCURRENT_UPSTREAM_HTTP", "1"),
+            ("FLUXLIT_GATEWAY_MAX_QUEUED_UPSTREAM_HTTP", "1"),
+            ("FLUXLIT_GATEWAY_QUEUE_TIMEOUT_S", "600"),
+        ],
+    );
+    let ask = |path: &str| {
+        let mut client = gateway.client();
+        client.say(&format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n"));
+        client
+    };
+    let is_refused = |mut client: Client| {
+        let answer = client.answer();
+        assert_eq!(answer.status, 503);
+        assert_eq!(answer.lines("retry-after"), ["1"], "{answer:?}");
+    };
+    let mut first = ask("/first");
+    assert_eq!(arrival.recv().unwrap(), "GET /first HTTP/1.1");
+    // One of these two waits, and there is no room for the other.
+    let (mut second, mut third) = (ask("/second"), ask("/third"));
+    for client in [&second, &third] {
+        client
+            .stream
+            .get_ref()
+            .set_read_timeout(Some(Duration::from_millis(10)))
+            .unwrap();
+    }
+    let mut waits = None;
+    assert!(eventually(|| {
+        for (number, client) in [&mut second, &mut third].into_iter().enumerate() {
+            if client.stream.get_ref().peek(&mut [0]).is_ok() {
+                waits = Some(1 - number);
+            }
+        }
+        waits.is_some()
+    }));
+    let (mut waiting, refused) = if waits == Some(0) {
+        (second, third)
+    } else {
+        (third, second)
+    };
+    is_refused(refused);
+    // Whoever leaves makes room.
+    waiting
+        .stream
+        .get_ref()
+        .set_read_timeout(Some(PATIENCE))
+        .unwrap();
+    is_refused(ask("/fourth"));
+    assert!(
+        gateway.get("/api/healthz").starts_with("HTTP/1.1 200 "),
+        "we are not busy"
+    );
+    release.send(()).unwrap();
+    assert_eq!(first.answer().body, "ok");
+    arrival.recv().unwrap();
+    release.send(()).unwrap();
+    assert_eq!(waiting.answer().body, "ok");
+}
+
+#[test]
+fn nobody_waits_for_a_turn_that_does_not_come() {
+    let (arrived, arrival) = mpsc::channel();
+    let gateway = Gateway::before(
+        upstream(move |_, stream| {
+            arrived.send(()).unwrap();
+            let _ = stream.read(&mut [0]);
+            false
+        }),
+        &[
+            ("FLUXLIT_GATEWAY_MAX_CONCURRENT_UPSTREAM_HTTP", "1"),
+            ("FLUXLIT_GATEWAY_QUEUE_TIMEOUT_S", "0.1"),
+        ],
+    );
+    let mut first = gateway.client();
+    first.say("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+    arrival.recv().unwrap();
+    let mut second = gateway.client();
+    second.say("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+    let answer = second.answer();
+    assert_eq!(
+        (answer.status, answer.lines("retry-after")),
+        (503, vec!["1"])
+    );
+    // A client that leaves takes its request with it.
+    drop(first);
+    second.say("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+    assert!(eventually(|| arrival.try_recv().is_ok() || {
+        let mut other = gateway.client();
+        other.try_say("GET / HTTP/1.1\r\nhost: a\r\n\r\n").is_err()
+    }));
+}
+
+#[test]
+fn connections_are_counted_in_all_and_by_peer() {
+    let (address, _) = recording(OK);
+    let trusting = [
+        ("FLUXLIT_GATEWAY_MAX_CONNECTIONS_PER_PEER", "2"),
+        ("FLUXLIT_TRUST_PROXY", "1"),
+        ("FLUXLIT_FORWARDED_ALLOW_IPS", "127.0.0.1"),
+    ];
+    for (settings, places, of_another) in [
+        (
+            &[("FLUXLIT_GATEWAY_MAX_CONNECTIONS", "3")][..],
+            Some(3),
+            503,
+        ),
+        (&trusting[..1], Some(2), 200),
+        (&trusting[..], None, 200),
+    ] {
+        let gateway = Gateway::before(address, settings);
+        let ask = |client: &mut Client| {
+            client.try_say("GET / HTTP/1.1\r\nhost: a\r\n\r\n")?;
+            client.try_answer().map(|answer| answer.status)
+        };
+        let mut open: Vec<Client> = Vec::new();
+        // The connections that were opened to see whether it is ready may not have ended yet.
+        assert!(eventually(|| {
+            let mut client = gateway.client();
+            let is_open = ask(&mut client).is_ok_and(|status| status == 200);
+            if is_open {
+                open.push(client);
+            }
+            open.len() == places.unwrap_or(5)
+        }));
+        if places.is_some() {
+            let mut client = gateway.client();
+            let answer = client.answer();
+            assert_eq!(answer.status, 503, "{settings:?}");
+            assert_eq!(answer.lines("retry-after"), ["1"]);
+            assert!(client.is_closed());
+        }
+        let mut other = from(Ipv4Addr::new(127, 0, 0, 2), gateway.address);
+        assert!(
+            eventually(|| ask(&mut other).unwrap_or(503) == of_another),
+            "{settings:?}"
+        );
+        if places.is_some() {
+            drop(open.pop());
+            assert!(eventually(|| {
+                ask(&mut gateway.client()).is_ok_and(|status| status == 200)
+            }));
+        }
+    }
+}
+
+/// A connection from another address of this machine.
+fn from(own: Ipv4Addr, to: SocketAddr) -> Client {
+    let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    bind(&socket, &SocketAddr::from((own, 0))).unwrap();
+    connect(&socket, &to).unwrap();
+    let stream = std::net::TcpStream::from(socket);
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    Client {
+        stream: std::io::BufReader::new(stream),
+    }
+}
+
+#[test]
+fn handshakes_are_held_to_what_streamlit_reads() {
+    let accepted = format!(
+        "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: {ACCEPT}\r\n\r\n"
+    );
+    let (address, seen) = recording(&accepted);
+    let gateway = Gateway::before(
+        address,
+        &[
+            ("FLUXLIT_GATEWAY_WS_MAX_LINE_BYTES", "300"),
+            ("FLUXLIT_GATEWAY_WS_MAX_HEADER_COUNT", "30"),
+            ("FLUXLIT_DROP_COOKIES", "_oauth2_proxy*, session"),
+        ],
+    );
+    let long = "x".repeat(300);
+    for (fields, status, cookies) in [
+        ("cookie: a=b\r\n".to_owned(), 101, &["a=b"][..]),
+        (format!("cookie: a={long}\r\n"), 431, &[]),
+        (
+            format!("cookie: _oauth2_proxy_0={long}; a=b; session=x\r\n"),
+            101,
+            &["a=b"],
+        ),
+        (format!("cookie: _oauth2_proxy={long}\r\n"), 101, &[]),
+        (format!("x: {long}\r\n"), 431, &[]),
+        ("x: y\r\n".repeat(30), 431, &[]),
+    ] {
+        let before = seen.count();
+        let mut client = gateway.client();
+        client.say(&handshake(&fields));
+        let answer = client.head_of_answer().unwrap();
+        assert_eq!(answer.status, status, "{fields:?}");
+        assert_eq!(seen.count() - before, usize::from(status == 101));
+        if status == 101 {
+            assert_eq!(seen.last().lines("cookie"), cookies, "{fields:?}");
+        }
+    }
+    // A request that is no handshake may have longer lines.
+    let mut client = gateway.client();
+    client.say(&format!(
+        "GET / HTTP/1.1\r\nhost: a\r\ncookie: a={long}\r\n\r\n"
+    ));
+    assert_ne!(client.head_of_answer().unwrap().status, 431);
+}
+
+#[test]
+fn a_silent_websocket_is_closed() {
+    let gateway = Gateway::before(
+        upstream(|_, stream| {
+            say(
+                stream,
+                &format!(
+                    "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\
+                     sec-websocket-accept: {ACCEPT}\r\n\r\n"
+                ),
+            );
+            let _ = stream.read(&mut [0]);
+            false
+        }),
+        &[("FLUXLIT_GATEWAY_WS_IDLE_TIMEOUT_S", "0.2")],
+    );
+    let mut client = gateway.client();
+    client.say(&handshake(""));
+    assert_eq!(client.head_of_answer().unwrap().status, 101);
+    assert!(client.is_closed());
+}
+
+/// FluxLit's defects 8 and 9.
+#[test]
+fn memory_does_not_grow_with_a_body() {
+    const SIZE: usize = 256 << 20;
+    let (sent, blocked) = mpsc::channel();
+    let gateway = Gateway::before(
+        upstream(move |received, stream| {
+            if received.head[0].starts_with("PUT") {
+                let mut block = vec![0; 1 << 20];
+                for _ in 0..SIZE >> 20 {
+                    stream.read_exact(&mut block).unwrap();
+                }
+                say(stream, OK);
+                return true;
+            }
+            let stream = stream.get_mut();
+            say_head(stream, SIZE);
+            // Until nobody takes any more.
+            stream
+                .set_write_timeout(Some(Duration::from_millis(300)))
+                .unwrap();
+            let block = vec![b'x'; 1 << 20];
+            let mut left = SIZE;
+            let mut has_told = false;
+            while left > 0 {
+                match stream.write(&block[..left.min(1 << 20)]) {
+                    Ok(count) => left -= count,
+                    Err(_) if !has_told => {
+                        has_told = true;
+                        sent.send(SIZE - left).unwrap();
+                    }
+                    Err(_) => {}
+                }
+            }
+            true
+        }),
+        &[],
+    );
+    let mut client = gateway.client();
+    // Once, so that what everybody needs is there.
+    client.say("GET /api/healthz HTTP/1.1\r\nhost: a\r\n\r\n");
+    assert_eq!(client.answer().status, 200);
+    let before = gateway.memory("VmRSS");
+    let mut block = vec![0; 1 << 20];
+
+    client.say("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+    let passed = blocked.recv_timeout(PATIENCE).unwrap();
+    assert!(
+        passed < SIZE / 2,
+        "{passed} bytes went to a client that reads none"
+    );
+    assert_eq!(client.head_of_answer().unwrap().status, 200);
+    for _ in 0..SIZE >> 20 {
+        client.stream.read_exact(&mut block).unwrap();
+    }
+
+    client.say(&format!(
+        "PUT / HTTP/1.1\r\nhost: a\r\ncontent-length: {SIZE}\r\n\r\n"
+    ));
+    for _ in 0..SIZE >> 20 {
+        client.stream.get_mut().write_all(&block).unwrap();
+    }
+    assert_eq!(client.answer().body, "ok");
+    let grown = gateway.memory("VmHWM") - before;
+    assert!(
+        grown < 4096,
+        "it took {grown} KiB to pass {SIZE} bytes either way"
+    );
+}
+
+fn say_head(stream: &mut impl Write, length: usize) {
+    let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n");
+    stream.write_all(head.as_bytes()).unwrap();
+}
