@@ -3,21 +3,26 @@
 //! The policy judges it; what passes is for the gateway itself, the API or Streamlit. The head that the upstream will be
 //! sent is written here, so that nothing of the client's head has to be kept.
 
+mod handshake;
+mod head;
+mod own;
+
 use std::borrow::Cow;
 use std::net::IpAddr;
 use std::time::Instant;
 
-use fluxlit_policy::{Action, Edit, Exchange, Header, OriginOutcome, Peer};
+use fluxlit_policy::{Action, Exchange, Header, Peer};
 use serde_json::json;
 use uuid::{NoContext, Timestamp, Uuid};
 
-use crate::downstream::{REQUEST_ID, replaces};
-use crate::health::Readiness;
-use crate::hop;
+use crate::downstream::REQUEST_ID;
 use crate::http1::head::{all, only};
 use crate::http1::transport::{Length, Transport};
 use crate::observe::Dispatch;
 use crate::observe::trace::{Onward, Trace};
+use crate::plan::handshake::judge_handshake;
+use crate::plan::head::{TRACEPARENT, write_head};
+use crate::plan::own::{operators_answer, own_answer};
 use crate::refusal;
 use crate::reply::Reply;
 use crate::websocket;
@@ -100,19 +105,6 @@ impl HttpVersion {
             Self::Http10 => "1.0",
             Self::Http11 => "1.1",
             Self::Http2 => "2",
-        }
-    }
-}
-
-impl Facts {
-    /// Whether a field of the client's speaks of a trace that is another one upstream.
-    fn drops_trace(&self, name: &[u8]) -> bool {
-        match self.onward {
-            Onward::Unchanged => false,
-            Onward::Replaced => name.eq_ignore_ascii_case(TRACEPARENT),
-            Onward::Removed | Onward::Started => {
-                name.eq_ignore_ascii_case(TRACEPARENT) || name.eq_ignore_ascii_case(TRACESTATE)
-            }
         }
     }
 }
@@ -301,225 +293,6 @@ fn policy_part(worker: &Worker, forward: &mut fluxlit_policy::Forward, exchange:
     settings.policy.enter(&settings.api.part, forward, exchange);
 }
 
-/// A WebSocket handshake that may go on.
-struct Handshake {
-    /// A key of our own, where the client's version of HTTP has none.
-    key: Option<String>,
-    accept: String,
-}
-
-fn judge_handshake(
-    worker: &Worker,
-    request: &Incoming<'_>,
-    api: bool,
-    forward: &mut fluxlit_policy::Forward,
-    exchange: &mut Exchange,
-) -> Result<Handshake, Refusal> {
-    if request.length != Length::Empty {
-        return Err(Refusal::new(refusal::HANDSHAKE, 400, "A WebSocket handshake has no body."));
-    }
-    let origins = &worker.settings.allowed_origins;
-    match origins.judge(exchange, all(request.fields, b"origin")) {
-        OriginOutcome::Foreign => {
-            return Err(Refusal::new(
-                refusal::FOREIGN_ORIGIN,
-                403,
-                "This page may not open a WebSocket here: its Origin is not the app's. \
-                 FLUXLIT_GATEWAY_ALLOWED_ORIGINS allows more.",
-            ));
-        }
-        OriginOutcome::Own if !api => {
-            // Streamlit compares Host and Origin as texts, case and port included.
-            let host = only(request.fields, b"origin")
-                .and_then(|origin| exchange.host_as_in_origin(origin));
-            if let Some(host) = host {
-                forward.edits.retain(|edit| !matches!(edit, Edit::Host(_)));
-                forward.edits.push(host);
-            }
-        }
-        OriginOutcome::Absent | OriginOutcome::Listed | OriginOutcome::Own => {}
-    }
-    let key = match only(request.fields, b"sec-websocket-key") {
-        _ if request.version == HttpVersion::Http2 => None,
-        Some(key) => Some(key),
-        None => {
-            return Err(Refusal::new(
-                refusal::HANDSHAKE,
-                400,
-                "A WebSocket handshake has one Sec-WebSocket-Key.",
-            ));
-        }
-    };
-    Ok(match key {
-        Some(key) => Handshake {
-            key: None,
-            accept: websocket::accept(key),
-        },
-        None => {
-            let key = websocket::new_key();
-            Handshake {
-                accept: websocket::accept(key.as_bytes()),
-                key: Some(key),
-            }
-        }
-    })
-}
-
-/// Writes the head that the upstream is sent.
-fn write_head(
-    worker: &Worker,
-    request: &Incoming<'_>,
-    edits: &[Edit],
-    facts: &Facts,
-    api: bool,
-    handshake: Option<&Handshake>,
-) -> Vec<u8> {
-    let mut head = worker.spare_head();
-    let mut put = |parts: &[&[u8]]| {
-        for part in parts {
-            head.extend_from_slice(part);
-        }
-    };
-    let target = edits.iter().rev().find_map(|edit| match edit {
-        Edit::Target(target) => Some(target.as_slice()),
-        _ => None,
-    });
-    let host = edits.iter().rev().find_map(|edit| match edit {
-        Edit::Host(host) => Some(host.as_slice()),
-        _ => None,
-    });
-    put(&[
-        request.method,
-        b" ",
-        target.unwrap_or(request.target),
-        b" HTTP/1.1\r\nhost: ",
-    ]);
-    put(&[host.or(request.host).unwrap_or_default(), b"\r\n"]);
-    for (name, value) in request.fields {
-        if hop::is_hop_by_hop(name)
-            || name.eq_ignore_ascii_case(REQUEST_ID)
-            || facts.drops_trace(name)
-            || replaces(edits, name)
-        {
-            continue;
-        }
-        if !api && !worker.settings.drop_cookies.is_empty() && name.eq_ignore_ascii_case(b"cookie")
-        {
-            match worker.settings.drop_cookies.filter(value) {
-                Some(left) if left.is_empty() => {}
-                Some(left) => put(&[name, b": ", &left, b"\r\n"]),
-                None => put(&[name, b": ", value, b"\r\n"]),
-            }
-            continue;
-        }
-        put(&[name, b": ", value, b"\r\n"]);
-    }
-    for edit in edits {
-        if let Edit::Append(name, value) | Edit::Set(name, value) = edit
-            && !hop::is_hop_by_hop(name.as_bytes())
-        {
-            put(&[name.as_bytes(), b": ", value, b"\r\n"]);
-        }
-    }
-    if let (Some(trace), Onward::Replaced | Onward::Started) = (&facts.trace, facts.onward) {
-        put(&[TRACEPARENT, b": ", trace.traceparent().as_bytes(), b"\r\n"]);
-    }
-    put(&[REQUEST_ID, b": ", facts.request_id.as_bytes(), b"\r\n"]);
-    match request.length {
-        // A method that has a meaning for a body says that there is none, RFC 9110 §8.6.
-        Length::Empty if matches!(request.method, b"POST" | b"PUT" | b"PATCH") => {
-            put(&[b"content-length: 0\r\n"]);
-        }
-        Length::Empty | Length::UntilEnd => {}
-        Length::Exact(length) => {
-            put(&[b"content-length: ", length.to_string().as_bytes(), b"\r\n"]);
-        }
-        Length::Chunked => put(&[b"transfer-encoding: chunked\r\n"]),
-    }
-    if let Some(handshake) = handshake {
-        put(&[b"connection: Upgrade\r\nupgrade: websocket\r\n"]);
-        if let Some(key) = &handshake.key {
-            put(&[b"sec-websocket-key: ", key.as_bytes(), b"\r\n"]);
-        }
-    }
-    put(&[b"\r\n"]);
-    head
-}
-
-/// What the gateway answers itself; `None` for everything else.
-fn own_answer(
-    worker: &Worker,
-    request: &Incoming<'_>,
-    stripped_target: &[u8],
-    exchange: &Exchange,
-) -> Option<Reply> {
-    let path_end = stripped_target.iter().position(|octet| *octet == b'?');
-    let (path, query) =
-        stripped_target.split_at_checked(path_end.unwrap_or(stripped_target.len()))?;
-    let is_read = matches!(request.method, b"GET" | b"HEAD");
-    if let Some(below) = worker.settings.api.part.strip(path) {
-        return match below {
-            b"/healthz" | b"/readyz" if !is_read => Some(
-                Reply::json(405, &json!({"detail": "Method Not Allowed"}))
-                    .with("allow", b"GET, HEAD".as_slice()),
-            ),
-            b"/healthz" => Some(Reply::json(200, &json!({"status": "ok"}))),
-            b"/readyz" => Some(readiness(worker)),
-            _ => None,
-        };
-    }
-    match path {
-        b"/docs" | b"/docs/" | b"/redoc" | b"/redoc/" | b"/openapi.json" if is_read => {
-            let page = path.strip_suffix(b"/").unwrap_or(path);
-            let mount = exchange.mount();
-            let api = worker.settings.api.part.path();
-            let location = [mount.as_bytes(), api.as_bytes(), page, query].concat();
-            Some(Reply::redirect(307, location))
-        }
-        _ if path == INTERNAL || path.starts_with(INTERNAL_FOLDER) => {
-            Some(worker.internal(path, is_read, false))
-        }
-        _ => None,
-    }
-}
-
-/// What the listener for operators answers: there is no app behind it.
-fn operators_answer(worker: &Worker, request: &Incoming<'_>) -> Reply {
-    let path = request
-        .target
-        .split(|octet| *octet == b'?')
-        .next()
-        .unwrap_or_default();
-    let is_read = matches!(request.method, b"GET" | b"HEAD");
-    match path {
-        b"/healthz" if is_read => Reply::json(200, &json!({"status": "ok"})),
-        b"/readyz" if is_read => readiness(worker),
-        b"/metrics" => worker.internal(crate::worker::METRICS_PATH, is_read, true),
-        path => worker.internal(path, is_read, true),
-    }
-}
-
-/// Whether requests should be sent here, in FluxLit's shape.
-pub(crate) fn readiness(worker: &Worker) -> Reply {
-    let streamlit = worker.readiness.streamlit.borrow();
-    let api = worker.readiness.api.as_ref().map(|api| api.borrow());
-    let reason = match (&*streamlit, api.as_deref()) {
-        (Readiness::Draining, _) => Some("the gateway is stopping"),
-        (Readiness::NotReady(reason), _) | (_, Some(Readiness::NotReady(reason))) => {
-            Some(reason.as_str())
-        }
-        _ => None,
-    };
-    match reason {
-        Some(reason) => Reply::json(503, &json!({"status": "not_ready", "detail": reason})),
-        None if api.is_some() => Reply::json(
-            200,
-            &json!({"status": "ready", "streamlit": "ok", "api": "ok"}),
-        ),
-        None => Reply::json(200, &json!({"status": "ready", "streamlit": "ok"})),
-    }
-}
-
 /// What is said of a body that is too large.
 pub(crate) fn too_large(most: u64) -> String {
     format!(
@@ -541,11 +314,3 @@ fn request_id(fields: &[Header<'_>]) -> String {
         None => Uuid::new_v7(Timestamp::now(NoContext)).to_string(),
     }
 }
-
-/// Paths of the gateway's own, which Streamlit never sees.
-const INTERNAL: &[u8] = b"/__fluxlit";
-const INTERNAL_FOLDER: &[u8] = b"/__fluxlit/";
-
-/// W3C Trace Context.
-const TRACEPARENT: &[u8] = b"traceparent";
-const TRACESTATE: &[u8] = b"tracestate";

@@ -250,9 +250,10 @@ impl Settings {
         let grace_period = source
             .value("FLUXLIT_UVICORN_GRACEFUL_SHUTDOWN_TIMEOUT_S")
             .filter(|_| source.value("FLUXLIT_GRACE_PERIOD_S").is_none())
-            .map_or("FLUXLIT_GRACE_PERIOD_S", |_| {
-                "FLUXLIT_UVICORN_GRACEFUL_SHUTDOWN_TIMEOUT_S"
-            });
+            .map_or(
+                "FLUXLIT_GRACE_PERIOD_S",
+                |_| "FLUXLIT_UVICORN_GRACEFUL_SHUTDOWN_TIMEOUT_S",
+            );
         let grace_period = source.seconds(grace_period, "10");
         // A Streamlit that the gateway starts is told to read as much as it is sent.
         let taken = |variable: &str, started: &str, otherwise: &str| {

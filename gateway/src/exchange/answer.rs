@@ -1,0 +1,154 @@
+//! How does the upstream's answer get to the client?
+//!
+//! As it came, but for what the policy changes and what belongs to one hop. Informational answers are passed on before it.
+
+use std::cell::Cell;
+
+use crate::body::{Bounds, pump};
+use crate::downstream::{AnswerHead, Downstream};
+use crate::exchange::failure::NoAnswer;
+use crate::exchange::way::{Passed, Upload, Way};
+use crate::hop;
+use crate::http1::head::{ResponseHead, Version, all, only};
+use crate::http1::reader::{Body, ReadError, Reader};
+use crate::http1::transport::{Length, Transport};
+use crate::timer::Timer;
+
+impl Way<'_> {
+    /// Waits for the upstream's answer and passes it on.
+    pub(super) async fn pass_answer(
+        &self,
+        reader: &mut Reader,
+        down: &mut impl Downstream,
+        timer: &mut Timer,
+        uploaded: &Cell<Option<Upload>>,
+    ) -> Result<Passed, NoAnswer> {
+        let limits = &self.worker.settings.limits;
+        loop {
+            let length = self.wait_for_head(reader, timer, uploaded).await?;
+            let bytes = reader.bytes().get(..length).unwrap_or_default();
+            let head = ResponseHead::read(bytes).map_err(|error| NoAnswer::bad(&error))?;
+            if (100..200).contains(&head.status) && head.status != 101 {
+                let interim = AnswerHead {
+                    status: head.status,
+                    reason: head.reason,
+                    fields: &head.fields,
+                    edits: &[],
+                    length: Length::Empty,
+                    declared: None,
+                    is_early: false,
+                    request_id: None,
+                };
+                down.interim(&interim).await.map_err(NoAnswer::client)?;
+                reader.consume(length);
+                continue;
+            }
+            let transport = Transport::of(&head.fields);
+            let body = transport
+                .response_length(head.version, head.status, self.facts.to_head)
+                .map_err(|error| NoAnswer::bad(&error))?;
+            let switches = head.status == 101;
+            if switches {
+                self.check_switch(&head, &transport)?;
+            }
+            let persists =
+                transport.persists(head.version) && body != Length::UntilEnd && !switches;
+            let is_early = uploaded.get() != Some(Upload::Whole);
+            self.begin_answer(&head, body, is_early, down)?;
+            reader.consume(length);
+            if switches {
+                down.flush().await.map_err(NoAnswer::client)?;
+                return Ok(Passed::Tunnel);
+            }
+            let mut body = Body::new(reader, body, limits.head_bytes);
+            let bounds = Bounds {
+                idle: self.worker.settings.read_timeout,
+                most: 0,
+                passed: &self.progress.sent,
+            };
+            let moved = pump(&mut body, down, timer, bounds, |section| {
+                hop::trailers(section, |_| false)
+            });
+            moved.await.map_err(|error| NoAnswer::of_body(&error))?;
+            return Ok(Passed::Whole { persists });
+        }
+    }
+
+    /// Waits for a head; the time runs from when the request was sent.
+    async fn wait_for_head(
+        &self,
+        reader: &mut Reader,
+        timer: &mut Timer,
+        uploaded: &Cell<Option<Upload>>,
+    ) -> Result<usize, NoAnswer> {
+        let settings = &self.worker.settings;
+        let limit = match &self.forward.accept {
+            Some(_) => settings.handshake_timeout,
+            None => settings.read_timeout,
+        };
+        loop {
+            let was_uploaded = uploaded.get().is_some();
+            match timer.within(limit, reader.head()).await {
+                Ok(Ok(0)) => return Err(NoAnswer::Ended),
+                Ok(Ok(length)) => return Ok(length),
+                Ok(Err(ReadError::Io(_) | ReadError::Ended)) if reader.bytes().is_empty() => {
+                    return Err(NoAnswer::Ended);
+                }
+                Ok(Err(error)) => return Err(NoAnswer::bad(&error)),
+                Err(_) if was_uploaded => return Err(NoAnswer::Timeout),
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Only a 101 that proves the upstream has understood this very handshake opens a tunnel.
+    fn check_switch(&self, head: &ResponseHead<'_>, transport: &Transport) -> Result<(), NoAnswer> {
+        let proof = only(&head.fields, b"sec-websocket-accept");
+        let expected = self.forward.accept.as_deref().map(str::as_bytes);
+        if head.version == Version::Http11
+            && transport.is_websocket()
+            && expected.is_some()
+            && proof == expected
+        {
+            Ok(())
+        } else {
+            Err(NoAnswer::Bad(
+                "it switched protocols without accepting the WebSocket handshake".to_owned(),
+            ))
+        }
+    }
+
+    fn begin_answer(
+        &self,
+        head: &ResponseHead<'_>,
+        length: Length,
+        is_early: bool,
+        down: &mut impl Downstream,
+    ) -> Result<(), NoAnswer> {
+        let policy = &self.worker.settings.policy;
+        let decision = policy.response(
+            self.exchange,
+            &fluxlit_policy::Response {
+                status: head.status,
+                headers: &head.fields,
+            },
+        );
+        let declares = length == Length::Empty && !matches!(head.status, 100..=199 | 204);
+        let declared = declares
+            .then(|| all(&head.fields, b"content-length").next())
+            .flatten();
+        self.progress.status.set(head.status);
+        self.progress.answered.set(Some(std::time::Instant::now()));
+        down.begin(&AnswerHead {
+            status: head.status,
+            reason: head.reason,
+            fields: &head.fields,
+            edits: &decision.edits,
+            length,
+            declared,
+            is_early,
+            request_id: Some(&self.facts.request_id),
+        });
+        Ok(())
+    }
+}

@@ -1,0 +1,82 @@
+//! Which WebSocket handshakes go on?
+//!
+//! Those of the app's own pages, and of pages that the operator allows. Streamlit judges them once more, by comparing texts, so
+//! the `Host` it is sent is spelt as the `Origin`.
+
+use fluxlit_policy::{Edit, Exchange, Forward, OriginOutcome};
+
+use crate::http1::head::{all, only};
+use crate::http1::transport::Length;
+use crate::plan::{HttpVersion, Incoming, Refusal};
+use crate::refusal;
+use crate::websocket;
+use crate::worker::Worker;
+
+/// Judges a handshake.
+pub(super) fn judge_handshake(
+    worker: &Worker,
+    request: &Incoming<'_>,
+    api: bool,
+    forward: &mut Forward,
+    exchange: &mut Exchange,
+) -> Result<Handshake, Refusal> {
+    if request.length != Length::Empty {
+        return Err(Refusal::new(
+            refusal::HANDSHAKE,
+            400,
+            "A WebSocket handshake has no body.",
+        ));
+    }
+    let origins = &worker.settings.allowed_origins;
+    match origins.judge(exchange, all(request.fields, b"origin")) {
+        OriginOutcome::Foreign => {
+            return Err(Refusal::new(
+                refusal::FOREIGN_ORIGIN,
+                403,
+                "This page may not open a WebSocket here: its Origin is not the app's. \
+                 FLUXLIT_GATEWAY_ALLOWED_ORIGINS allows more.",
+            ));
+        }
+        OriginOutcome::Own if !api => {
+            // Streamlit compares Host and Origin as texts, case and port included.
+            let host = only(request.fields, b"origin")
+                .and_then(|origin| exchange.host_as_in_origin(origin));
+            if let Some(host) = host {
+                forward.edits.retain(|edit| !matches!(edit, Edit::Host(_)));
+                forward.edits.push(host);
+            }
+        }
+        OriginOutcome::Absent | OriginOutcome::Listed | OriginOutcome::Own => {}
+    }
+    let key = match only(request.fields, b"sec-websocket-key") {
+        _ if request.version == HttpVersion::Http2 => None,
+        Some(key) => Some(key),
+        None => {
+            return Err(Refusal::new(
+                refusal::HANDSHAKE,
+                400,
+                "A WebSocket handshake has one Sec-WebSocket-Key.",
+            ));
+        }
+    };
+    Ok(match key {
+        Some(key) => Handshake {
+            key: None,
+            accept: websocket::accept(key),
+        },
+        None => {
+            let key = websocket::new_key();
+            Handshake {
+                accept: websocket::accept(key.as_bytes()),
+                key: Some(key),
+            }
+        }
+    })
+}
+
+/// A WebSocket handshake that may go on.
+pub(super) struct Handshake {
+    /// A key of our own, where the client's version of HTTP has none.
+    pub(super) key: Option<String>,
+    pub(super) accept: String,
+}
