@@ -5,6 +5,7 @@ mod defects;
 mod drain;
 mod framing;
 mod health;
+mod http2;
 mod limits;
 mod process;
 mod proxy;
