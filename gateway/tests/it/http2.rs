@@ -438,6 +438,35 @@ fn what_is_under_way_finishes_when_we_stop() {
     assert_eq!(gateway.child.wait().unwrap().code(), Some(0));
 }
 
+#[test]
+fn a_connection_without_a_request_ends() {
+    let (address, _) = recording(OK);
+    let gateway = Gateway::before(address, &[("FLUXLIT_GATEWAY_KEEPALIVE_TIMEOUT_S", "0.2")]);
+    run(async {
+        let mut client = Http2::to(gateway.address).await;
+        assert_eq!(client.ask(get("/")).await.1, "ok");
+        client.connection.await.unwrap().unwrap();
+    });
+}
+
+#[test]
+fn an_informational_answer_passes() {
+    let (address, _) = recording(&format!(
+        "HTTP/1.1 103 Early Hints\r\nlink: </a.css>; rel=preload\r\nconnection: x\r\n\r\n{OK}"
+    ));
+    let gateway = Gateway::before(address, &[]);
+    run(async {
+        let mut client = Http2::to(gateway.address).await;
+        let (mut response, _) = client.send(get("/"), true).await;
+        let hints = std::future::poll_fn(|context| response.poll_informational(context)).await;
+        let hints = hints.unwrap().unwrap();
+        assert_eq!(hints.status(), 103);
+        assert_eq!(hints.headers()["link"], "</a.css>; rel=preload");
+        assert_eq!(hints.headers().len(), 1);
+        assert_eq!(whole(response).await.1, "ok");
+    });
+}
+
 /// Accepts a handshake with whatever key it has, and gives back what it gets until the other side has ended.
 fn accepting(received: &Received, stream: &mut BufReader<TcpStream>) -> bool {
     assert_eq!(received.head[0], "GET /_stcore/stream HTTP/1.1");

@@ -1,5 +1,6 @@
 //! The gateway as a process, between a raw client and a raw upstream: what is on the wire is what is judged.
 
+mod api;
 mod client;
 mod defects;
 mod drain;
