@@ -1,10 +1,8 @@
 //! The whole thing standing: Streamlit, the gateway that starts it, and Envoy with the filter in front.
 
-use std::ffi::OsString;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +13,8 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 use crate::bootstrap::Bootstrap;
 use crate::envoy::{Envoy, EnvoyError};
-use crate::process::{Process, free_port, wait_until};
+use crate::gateway::Gateway;
+use crate::service::ServiceError;
 
 /// What a stack is made of.
 #[derive(Debug, Clone)]
@@ -34,7 +33,7 @@ pub struct Parts {
 #[derive(Debug)]
 pub struct Stack {
     envoy: Envoy,
-    gateway: Process,
+    gateway: Gateway,
     /// Where Envoy listens.
     pub address: SocketAddr,
     /// Where the gateway listens.
@@ -48,20 +47,9 @@ pub enum StackError {
     /// Envoy.
     #[error(transparent)]
     Envoy(#[from] EnvoyError),
-    /// The gateway; the text is the end of its log.
-    #[error("the gateway ended; its log ends with\n{log}")]
-    Gateway {
-        /// The end of its log.
-        log: String,
-    },
-    /// Files and processes.
-    #[error("cannot start {what}")]
-    Start {
-        /// What.
-        what: &'static str,
-        /// Why.
-        source: std::io::Error,
-    },
+    /// The gateway.
+    #[error(transparent)]
+    Gateway(#[from] ServiceError),
 }
 
 impl Stack {
@@ -78,11 +66,15 @@ impl Stack {
         listen: SocketAddr,
         folder: &Path,
     ) -> Result<Self, StackError> {
-        let gateway_address = local(free_port().map_err(|source| StackError::Start {
-            what: "the gateway",
-            source,
-        })?);
-        let gateway = start_gateway(parts, app, gateway_address, folder)?;
+        let settings = [
+            ("FLUXLIT_STREAMLIT_COMMAND", parts.streamlit.as_os_str()),
+            ("FLUXLIT_ROOT_PATH", MOUNT.as_ref()),
+            ("FLUXLIT_ROOT_PATH_SHAPE", "stripped".as_ref()),
+            ("FLUXLIT_TRUST_PROXY", "1".as_ref()),
+            ("FLUXLIT_FORWARDED_ALLOW_IPS", "127.0.0.1,::1".as_ref()),
+        ];
+        let gateway = Gateway::start(&parts.gateway, Some(app), settings, folder)?;
+        let gateway_address = gateway.address;
         let bootstrap = bootstrap
             .listening_on(listen)
             .forwarding_to(gateway_address)
@@ -101,12 +93,8 @@ impl Stack {
     /// # Errors
     ///
     /// With the end of the log of the one that has.
-    pub fn check(&mut self, folder: &Path) -> Result<(), StackError> {
-        if !matches!(self.gateway.ended(), Ok(None)) {
-            return Err(StackError::Gateway {
-                log: end_of(&folder.join("gateway.log")),
-            });
-        }
+    pub fn check(&mut self) -> Result<(), StackError> {
+        self.gateway.service.check()?;
         if !matches!(self.envoy.ended(), Ok(None)) {
             return Err(EnvoyError::NotReady {
                 log: self.envoy.log(),
@@ -117,11 +105,9 @@ impl Stack {
     }
 
     /// Waits until the gateway says that the app answers; `false` if it does not within `limit`.
-    pub fn wait_until_ready(&mut self, limit: Duration) -> bool {
-        wait_until(limit, || {
-            get(self.gateway_address, "/api/readyz", None)
-                .is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
-        })
+    pub fn wait_until_ready(&self, limit: Duration) -> bool {
+        // Envoy takes the mount off.
+        self.gateway.wait_until_ready("", limit)
     }
 }
 
@@ -169,47 +155,6 @@ fn tls(
     let connection = ClientConnection::new(Arc::new(config), address.ip().into())
         .map_err(std::io::Error::other)?;
     Ok(StreamOwned::new(connection, stream))
-}
-
-fn start_gateway(
-    parts: &Parts,
-    app: &Path,
-    address: SocketAddr,
-    folder: &Path,
-) -> Result<Process, StackError> {
-    let start = |source| StackError::Start {
-        what: "the gateway",
-        source,
-    };
-    let log = std::fs::File::create(folder.join("gateway.log")).map_err(start)?;
-    let mut command = Command::new(&parts.gateway);
-    command
-        .arg("run")
-        .arg(app)
-        .env("FLUXLIT_GATEWAY_HOST", address.ip().to_string())
-        .env("FLUXLIT_GATEWAY_PORT", address.port().to_string())
-        .env(
-            "FLUXLIT_STREAMLIT_COMMAND",
-            OsString::from(&parts.streamlit),
-        )
-        .env("FLUXLIT_ROOT_PATH", MOUNT)
-        .env("FLUXLIT_ROOT_PATH_SHAPE", "stripped")
-        .env("FLUXLIT_TRUST_PROXY", "1")
-        .env("FLUXLIT_FORWARDED_ALLOW_IPS", "127.0.0.1,::1")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(log);
-    Process::start(command).map_err(start)
-}
-
-fn local(port: u16) -> SocketAddr {
-    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
-}
-
-fn end_of(path: &Path) -> String {
-    let text = std::fs::read_to_string(path).unwrap_or_default();
-    let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(12)..].join("\n")
 }
 
 /// The mount of the shipped configuration.

@@ -50,7 +50,7 @@ fn handshake(origin: &str, protocols: &str) -> String {
 fn a_browsers_way_to_the_app() {
     let folder = tempfile::tempdir().expect("a folder");
     let app = Path::new(env!("CARGO_MANIFEST_DIR")).join("../demo/app.py");
-    let mut stack = Stack::start(&parts(), &app, Bootstrap::shipped(), local(), folder.path())
+    let stack = Stack::start(&parts(), &app, Bootstrap::shipped(), local(), folder.path())
         .expect("the stack starts");
     let log = folder.path().join("gateway.log");
     assert!(

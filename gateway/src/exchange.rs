@@ -228,7 +228,6 @@ impl Way<'_> {
         if let Some(permit) = admission.enter_now() {
             return Ok(permit);
         }
-        let counters = &self.worker.observer.counters;
         let wait = async {
             tokio::select! {
                 permit = admission.enter() => permit.map_err(Some),
@@ -239,7 +238,6 @@ impl Way<'_> {
             .up
             .within(self.worker.settings.limits.queue_wait, wait)
             .await;
-        counters.queued(admission.waiting());
         match entered.unwrap_or(Err(Some(Full))) {
             Ok(permit) => Ok(permit),
             Err(None) => Err(Failure::client_left()),

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, watch};
@@ -74,6 +75,7 @@ impl Gateway {
     /// [`GatewayError::Listen`] if an address is taken or not ours, [`GatewayError::Tls`] if the certificate cannot be
     /// used.
     pub fn bind(settings: Settings) -> Result<Self, GatewayError> {
+        raise_open_files();
         let bind = |address| {
             listener::bind(address, settings.reuse_port)
                 .map_err(|source| GatewayError::Listen { address, source })
@@ -162,6 +164,17 @@ impl Gateway {
             metrics: Arc::clone(&metrics),
             debug: observability.debug.clone(),
         });
+        // The metrics are part of what is shared, and must not keep it alive.
+        let queue = Arc::downgrade(&shared);
+        metrics.watch_gauge(
+            "fluxlit_gateway_queue_length",
+            "Requests that wait for an upstream connection",
+            move || {
+                queue
+                    .upgrade()
+                    .map_or(0, |shared| shared.admission.waiting() as u64)
+            },
+        );
         if let Some(tls) = &shared.tls {
             metrics.watch_gauge(
                 "fluxlit_gateway_tls_certificate_expiry_timestamp_seconds",
@@ -203,6 +216,14 @@ impl Gateway {
         observability.end(TELLING_PATIENCE);
         Ok(())
     }
+}
+
+/// Lets the process have as many open files as it may: each WebSocket takes two, and the usual 1024 are soon used up.
+fn raise_open_files() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // Whoever may not have more goes on with what there is.
+    let _ = setrlimit(Resource::Nofile, limit);
 }
 
 /// What operators are told, by the settings.

@@ -11,6 +11,11 @@ use crate::http1::head::{elements, read_trailers};
 /// Whether a field is for one hop alone, or frames the message; whatever the case of its name.
 pub(crate) fn is_hop_by_hop(name: &[u8]) -> bool {
     let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
+    // Most fields are told apart by their first letter already.
+    let first = name.first().map_or(0, |first| first | 0x20);
+    if !matches!(first, b'c' | b'k' | b'p' | b't' | b'u') {
+        return false;
+    }
     match name.len() {
         2 => is("te"),
         7 => is("upgrade"),

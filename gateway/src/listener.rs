@@ -96,6 +96,8 @@ pub(crate) async fn accept(
     loop {
         tokio::select! {
             biased;
+            // First, or a crowd at the door would keep the gateway from stopping.
+            _ = draining.wait_for(|draining| *draining) => break,
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => start(worker, &open, stream, peer),
                 Err(error) => {
@@ -104,7 +106,6 @@ pub(crate) async fn accept(
                     sleep(ACCEPT_PAUSE).await;
                 }
             },
-            _ = draining.wait_for(|draining| *draining) => break,
         }
     }
     worker.drain.begin();

@@ -3,11 +3,13 @@
 //! The policy judges it; what passes is for the gateway itself, the API or Streamlit. The head that the upstream will be
 //! sent is written here, so that nothing of the client's head has to be kept.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::time::Instant;
 
 use fluxlit_policy::{Action, Edit, Exchange, Header, OriginOutcome, Peer};
 use serde_json::json;
+use uuid::{NoContext, Timestamp, Uuid};
 
 use crate::downstream::{REQUEST_ID, replaces};
 use crate::health::Readiness;
@@ -58,7 +60,7 @@ pub(crate) struct Facts {
     pub(crate) started: Instant,
     pub(crate) request_id: String,
     pub(crate) dispatch: Dispatch,
-    pub(crate) method: Box<[u8]>,
+    pub(crate) method: Cow<'static, [u8]>,
     pub(crate) target: Box<[u8]>,
     pub(crate) version: HttpVersion,
     pub(crate) is_websocket: bool,
@@ -134,7 +136,10 @@ pub(crate) fn plan(worker: &Worker, request: &Incoming<'_>) -> Plan {
         started: Instant::now(),
         request_id: request_id(request.fields),
         dispatch: Dispatch::Gateway,
-        method: request.method.into(),
+        method: match request.method {
+            b"GET" => Cow::Borrowed(b"GET"),
+            other => Cow::Owned(other.to_vec()),
+        },
         target: request.target.into(),
         version: request.version,
         is_websocket: request.is_websocket,
@@ -310,6 +315,9 @@ fn judge_handshake(
     forward: &mut fluxlit_policy::Forward,
     exchange: &mut Exchange,
 ) -> Result<Handshake, Refusal> {
+    if request.length != Length::Empty {
+        return Err(Refusal::new(refusal::HANDSHAKE, 400, "A WebSocket handshake has no body."));
+    }
     let origins = &worker.settings.allowed_origins;
     match origins.judge(exchange, all(request.fields, b"origin")) {
         OriginOutcome::Foreign => {
@@ -366,7 +374,7 @@ fn write_head(
     api: bool,
     handshake: Option<&Handshake>,
 ) -> Vec<u8> {
-    let mut head = Vec::with_capacity(1024);
+    let mut head = worker.spare_head();
     let mut put = |parts: &[&[u8]]| {
         for part in parts {
             head.extend_from_slice(part);
@@ -529,7 +537,8 @@ fn request_id(fields: &[Header<'_>]) -> String {
     });
     match given.and_then(|id| std::str::from_utf8(id).ok()) {
         Some(id) => id.to_owned(),
-        None => uuid::Uuid::now_v7().to_string(),
+        // `now_v7` would keep ids in order across workers, by a lock.
+        None => Uuid::new_v7(Timestamp::now(NoContext)).to_string(),
     }
 }
 

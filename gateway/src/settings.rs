@@ -246,7 +246,14 @@ impl Settings {
         let connect_timeout = source.seconds("FLUXLIT_GATEWAY_UPSTREAM_CONNECT_TIMEOUT_S", "5");
         let read_timeout = source.seconds("FLUXLIT_GATEWAY_UPSTREAM_READ_TIMEOUT_S", "120");
         let handshake_timeout = source.seconds("FLUXLIT_GATEWAY_WS_OPEN_TIMEOUT_S", "30");
-        let grace_period = source.seconds("FLUXLIT_GRACE_PERIOD_S", "10");
+        // FluxLit's own name for it counts where ours is not set.
+        let grace_period = source
+            .value("FLUXLIT_UVICORN_GRACEFUL_SHUTDOWN_TIMEOUT_S")
+            .filter(|_| source.value("FLUXLIT_GRACE_PERIOD_S").is_none())
+            .map_or("FLUXLIT_GRACE_PERIOD_S", |_| {
+                "FLUXLIT_UVICORN_GRACEFUL_SHUTDOWN_TIMEOUT_S"
+            });
+        let grace_period = source.seconds(grace_period, "10");
         // A Streamlit that the gateway starts is told to read as much as it is sent.
         let taken = |variable: &str, started: &str, otherwise: &str| {
             let told = app.as_ref().map(|_| source.value(variable));
@@ -472,5 +479,35 @@ mod tests {
             settings.warnings,
             ["FLUXLIT_ROOTPATH is not a setting of the gateway and has no effect"]
         );
+    }
+
+    /// What nobody can read about does not exist.
+    #[test]
+    fn every_variable_is_documented() {
+        let sources = [
+            include_str!("settings.rs"),
+            include_str!("settings/limits.rs"),
+            include_str!("settings/observe.rs"),
+            include_str!("settings/source.rs"),
+        ];
+        let documented = include_str!("../../docs/gateway.md");
+        let policy = include_str!("../../docs/settings.md");
+        let mut count = 0;
+        for name in sources.iter().flat_map(|source| source.split('"')) {
+            let is_variable = name.starts_with(PREFIX)
+                && name.len() > PREFIX.len()
+                && name
+                    .bytes()
+                    .all(|octet| octet.is_ascii_uppercase() || octet == b'_');
+            if !is_variable || ["FLUXLIT_ROOTPATH", "FLUXLIT_APP"].contains(&name) {
+                continue;
+            }
+            let setting = name.trim_start_matches(PREFIX).to_ascii_lowercase();
+            let is_documented = documented.contains(&format!("`{name}`"))
+                || policy.contains(&format!("`{setting}`"));
+            assert!(is_documented, "{name} is not in docs/gateway.md");
+            count += 1;
+        }
+        assert!(count > 30, "{count} variables were found");
     }
 }

@@ -418,6 +418,20 @@ mod tests {
         assert!(Arc::ptr_eq(acceptor.config(), tls.acceptor().config()));
     }
 
+    #[test]
+    fn a_link_that_is_swapped_is_a_change() {
+        use std::os::unix::fs::symlink;
+        let (old, new) = (Folder::with(&ecdsa()), Folder::with(&ecdsa()));
+        let mounted = tempfile::tempdir().expect("a folder");
+        let (data, next) = (mounted.path().join("..data"), mounted.path().join("..next"));
+        symlink(old.folder.path(), &data).expect("a link");
+        let tls = Tls::load(&data.join("tls.crt"), &data.join("tls.key")).expect("usable");
+        // As Kubernetes does it: the new link takes the old one's place in one step.
+        symlink(new.folder.path(), &next).expect("a link");
+        fs::rename(&next, &data).expect("a swap");
+        assert!(tls.reload().expect("usable"));
+    }
+
     #[tokio::test]
     async fn a_broken_file_changes_nothing() {
         let (old, new) = (ecdsa(), ecdsa());

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use fluxlit_policy::TrustOutcome;
+use fluxlit_policy::{ClientQuality, Peer, TrustOutcome};
 use serde_json::json;
 use tokio::sync::{Notify, watch};
 
@@ -19,7 +19,7 @@ use crate::health::Readiness;
 use crate::observe::debug::Debug;
 use crate::observe::metrics::{Metrics, Upstream};
 use crate::observe::{Dispatch, Ending, Observer, Record, exposition};
-use crate::plan::Plan;
+use crate::plan::{Plan, Step};
 use crate::reply::Reply;
 use crate::settings::Settings;
 use crate::tls::Tls;
@@ -56,6 +56,8 @@ pub(crate) struct Worker {
     pub(crate) drain: Drain,
     pub(crate) observer: Observer,
     date: RefCell<(u64, String)>,
+    /// Memory of heads that were sent, for the next ones.
+    spare_heads: RefCell<Vec<Vec<u8>>>,
 }
 
 /// Whether the worker is stopping.
@@ -85,6 +87,7 @@ impl Worker {
             drain: Drain::default(),
             observer,
             date: RefCell::default(),
+            spare_heads: RefCell::default(),
             buffers,
             readiness,
             shared,
@@ -114,6 +117,21 @@ impl Worker {
         date.1.clone()
     }
 
+    /// Memory for a head.
+    pub(crate) fn spare_head(&self) -> Vec<u8> {
+        let spare = self.spare_heads.borrow_mut().pop();
+        spare.unwrap_or_else(|| Vec::with_capacity(HEAD))
+    }
+
+    /// Takes the memory of a head that is not needed any more.
+    pub(crate) fn give_back_head(&self, mut head: Vec<u8>) {
+        let mut spare = self.spare_heads.borrow_mut();
+        if spare.len() < SPARE_HEADS && head.capacity() <= LARGEST_SPARE {
+            head.clear();
+            spare.push(head);
+        }
+    }
+
     /// Answers for a path of the gateway's own.
     pub(crate) fn internal(&self, path: &[u8], is_read: bool, is_admin: bool) -> Reply {
         let observe = &self.settings.observe;
@@ -139,7 +157,10 @@ impl Worker {
     }
 
     /// A request has ended.
-    pub(crate) fn ended(&self, plan: &Plan, progress: &Progress, ending: Ending) {
+    pub(crate) fn ended(&self, plan: Plan, progress: &Progress, ending: Ending) {
+        if let Step::Forward(forward) = plan.step {
+            self.give_back_head(forward.head);
+        }
         let facts = &plan.facts;
         let duration = facts.started.elapsed();
         self.observer.ended(&Record {
@@ -186,7 +207,11 @@ impl Worker {
             host: None,
             client: None,
             peer,
-            trust: TrustOutcome::Unknown.label(),
+            trust: if self.settings.policy.trusts(Peer::Ip(peer)) {
+                TrustOutcome::Trusted(ClientQuality::Peer).label()
+            } else {
+                TrustOutcome::Untrusted.label()
+            },
             status,
             ending: Ending::Refused(label),
             received_bytes: 0,
@@ -236,6 +261,13 @@ impl Drain {
 
 /// Large enough that a body is moved in few system calls, small enough to stay in the cache.
 const SMALLEST_BUFFER: usize = 64 * 1024;
+
+/// Bytes that a head has, most often, and at the most when it is kept.
+const HEAD: usize = 2048;
+const LARGEST_SPARE: usize = 8192;
+
+/// Most heads whose memory is kept.
+const SPARE_HEADS: usize = 64;
 
 /// Where metrics and debug page are, as in FluxLit.
 pub(crate) const METRICS_PATH: &[u8] = b"/__fluxlit/metrics";

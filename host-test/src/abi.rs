@@ -18,6 +18,8 @@ pub enum Status {
     BadArgument = 2,
     /// A value cannot be written in the ABI's form.
     SerializationFailure = 3,
+    /// A value cannot be read.
+    ParseFailure = 4,
     /// An address or length lies outside the module's memory.
     InvalidMemoryAccess = 6,
     /// A queue has nothing in it.
@@ -28,6 +30,43 @@ pub enum Status {
     InternalFailure = 10,
     /// This host does not have the function.
     Unimplemented = 12,
+}
+
+impl Status {
+    /// Every status, in the order of their numbers.
+    pub const ALL: [Self; 10] = [
+        Self::Ok,
+        Self::NotFound,
+        Self::BadArgument,
+        Self::SerializationFailure,
+        Self::ParseFailure,
+        Self::InvalidMemoryAccess,
+        Self::Empty,
+        Self::CasMismatch,
+        Self::InternalFailure,
+        Self::Unimplemented,
+    ];
+
+    /// The name in the specification, such as `BAD_ARGUMENT`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "OK",
+            Self::NotFound => "NOT_FOUND",
+            Self::BadArgument => "BAD_ARGUMENT",
+            Self::SerializationFailure => "SERIALIZATION_FAILURE",
+            Self::ParseFailure => "PARSE_FAILURE",
+            Self::InvalidMemoryAccess => "INVALID_MEMORY_ACCESS",
+            Self::Empty => "EMPTY",
+            Self::CasMismatch => "CAS_MISMATCH",
+            Self::InternalFailure => "INTERNAL_FAILURE",
+            Self::Unimplemented => "UNIMPLEMENTED",
+        }
+    }
+
+    /// The status of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.name() == name)
+    }
 }
 
 /// Severity of a log line (`proxy_log_level_t`).
@@ -81,7 +120,10 @@ pub(crate) enum MapId {
     RequestTrailers,
     ResponseHeaders,
     ResponseTrailers,
-    CallOut,
+    GrpcInitialMetadata,
+    GrpcTrailingMetadata,
+    CallHeaders,
+    CallTrailers,
 }
 
 impl MapId {
@@ -91,7 +133,10 @@ impl MapId {
             1 => Self::RequestTrailers,
             2 => Self::ResponseHeaders,
             3 => Self::ResponseTrailers,
-            4..=7 => Self::CallOut,
+            4 => Self::GrpcInitialMetadata,
+            5 => Self::GrpcTrailingMetadata,
+            6 => Self::CallHeaders,
+            7 => Self::CallTrailers,
             _ => return None,
         })
     }
@@ -102,9 +147,10 @@ impl MapId {
 pub(crate) enum BufferId {
     RequestBody,
     ResponseBody,
-    /// Connection data, gRPC messages and foreign arguments: never present here, which the ABI shows as empty.
+    /// Connection data and foreign arguments: never present here, which the ABI shows as empty.
     Absent,
-    CallOutBody,
+    CallBody,
+    GrpcMessage,
     VmConfiguration,
     PluginConfiguration,
 }
@@ -114,8 +160,9 @@ impl BufferId {
         Some(match number {
             0 => Self::RequestBody,
             1 => Self::ResponseBody,
-            2 | 3 | 5 | 8 => Self::Absent,
-            4 => Self::CallOutBody,
+            2 | 3 | 8 => Self::Absent,
+            4 => Self::CallBody,
+            5 => Self::GrpcMessage,
             6 => Self::VmConfiguration,
             7 => Self::PluginConfiguration,
             _ => return None,
@@ -123,34 +170,53 @@ impl BufferId {
     }
 }
 
-/// The version markers a module may export and this host accepts.
-pub(crate) const SUPPORTED_MARKERS: [&str; 2] =
-    ["proxy_abi_version_0_2_1", "proxy_abi_version_0_2_0"];
+/// A version of the ABI that this host speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Version {
+    V0_1_0,
+    V0_2_0,
+    V0_2_1,
+}
+
+impl Version {
+    /// The versions with the markers that a module exports for them, the newest first.
+    pub(crate) const MARKERS: [(&'static str, Self); 3] = [
+        ("proxy_abi_version_0_2_1", Self::V0_2_1),
+        ("proxy_abi_version_0_2_0", Self::V0_2_0),
+        ("proxy_abi_version_0_1_0", Self::V0_1_0),
+    ];
+}
 
 /// What every version marker begins with.
 pub(crate) const MARKER_PREFIX: &str = "proxy_abi_version_";
 
-/// The callbacks that this host calls: name, number of `i32` parameters, whether it returns an `i32`.
-pub(crate) const CALLBACKS: [(&str, usize, bool); 21] = [
-    ("__main_void", 0, true),
-    ("_initialize", 0, false),
-    ("_start", 0, false),
-    ("main", 2, true),
-    ("malloc", 1, true),
-    ("proxy_on_configure", 2, true),
-    ("proxy_on_context_create", 2, false),
-    ("proxy_on_delete", 1, false),
-    ("proxy_on_done", 1, true),
-    ("proxy_on_log", 1, false),
-    ("proxy_on_memory_allocate", 1, true),
-    ("proxy_on_queue_ready", 2, false),
-    ("proxy_on_request_body", 3, true),
-    ("proxy_on_request_headers", 3, true),
-    ("proxy_on_request_trailers", 2, true),
-    ("proxy_on_response_body", 3, true),
-    ("proxy_on_response_headers", 3, true),
-    ("proxy_on_response_trailers", 2, true),
-    ("proxy_on_tick", 1, false),
-    ("proxy_on_vm_start", 2, true),
-    ("proxy_validate_configuration", 2, true),
+/// The callbacks that this host calls: name, numbers of `i32` parameters it may have, whether it returns an `i32`. The
+/// headers' callbacks of ABI 0.1.0 are not told of the end of the stream.
+pub(crate) const CALLBACKS: [(&str, &[usize], bool); 26] = [
+    ("__main_void", &[0], true),
+    ("_initialize", &[0], false),
+    ("_start", &[0], false),
+    ("main", &[2], true),
+    ("malloc", &[1], true),
+    ("proxy_on_configure", &[2], true),
+    ("proxy_on_context_create", &[2], false),
+    ("proxy_on_delete", &[1], false),
+    ("proxy_on_done", &[1], true),
+    ("proxy_on_grpc_close", &[3], false),
+    ("proxy_on_grpc_receive", &[3], false),
+    ("proxy_on_grpc_receive_initial_metadata", &[3], false),
+    ("proxy_on_grpc_receive_trailing_metadata", &[3], false),
+    ("proxy_on_http_call_response", &[5], false),
+    ("proxy_on_log", &[1], false),
+    ("proxy_on_memory_allocate", &[1], true),
+    ("proxy_on_queue_ready", &[2], false),
+    ("proxy_on_request_body", &[3], true),
+    ("proxy_on_request_headers", &[3, 2], true),
+    ("proxy_on_request_trailers", &[2], true),
+    ("proxy_on_response_body", &[3], true),
+    ("proxy_on_response_headers", &[3, 2], true),
+    ("proxy_on_response_trailers", &[2], true),
+    ("proxy_on_tick", &[1], false),
+    ("proxy_on_vm_start", &[2], true),
+    ("proxy_validate_configuration", &[2], true),
 ];

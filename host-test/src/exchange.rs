@@ -1,11 +1,12 @@
 //! How does a message pass the filter, frame by frame?
 //!
 //! Each side is a queue of events. An event goes to its callback; if the callback continues, it passes; if not, it
-//! stays with the filter. Held headers hold back everything behind them. A held body does not: the next callback sees
-//! old and new together. Measured in Envoy 1.40 for ABI 0.2.
+//! stays with the filter. Held headers hold back everything behind them, unless the module may stop at the headers
+//! alone: then the body's callbacks go on, and the first that continues lets the headers pass as well. A held body does
+//! not hold back: the next callback sees old and new together. Measured in Envoy 1.40.
 //!
-//! Return values: 0 continues; for a body, 3 drops what is there; everything else holds. That is Envoy's for all values
-//! a Rust or Go module returns; the C++ SDK's `ContinueAndEndStream` (2, headers) is held, too.
+//! Return values: 0 continues; for a body, 3 and everything unknown drops what is there; all else holds. What passed is
+//! kept for the outcome and, in a chain, handed to the next filter.
 
 use std::collections::VecDeque;
 
@@ -15,9 +16,10 @@ use crate::host::{Phase, Record};
 use crate::outcome::{Message, Outcome};
 use crate::reply::LocalReply;
 use crate::stream::{Flow, Side};
-use crate::vm::Vm;
+use crate::vm::{Vm, count};
 
 /// Something that arrives on one side of a stream.
+#[derive(Debug, Clone)]
 pub(crate) enum Event {
     Headers(HeaderMap, bool),
     Body(Vec<u8>, bool),
@@ -30,15 +32,26 @@ pub(crate) struct Exchange {
     request: Direction,
     response: Direction,
     reply: Option<LocalReply>,
+    /// Whether the reply went past this filter's callbacks, and so past those of the filters before it.
+    reply_is_direct: bool,
     is_reset: bool,
+    failure: Option<Failure>,
+    /// Whether the stream passes the filter by, since its VM has failed and the policy is open.
+    passes_by: bool,
+    /// Whether another filter takes what passes.
+    is_chained: bool,
 }
 
 #[derive(Default)]
 struct Direction {
     waiting: VecDeque<Event>,
     held: Option<Phase>,
+    /// Whether headers are held that do not hold back the body's callbacks.
+    has_stopped_headers: bool,
     is_ending: bool,
     passed: Option<Message>,
+    /// What passed and was not taken by the next filter of a chain.
+    outbox: VecDeque<Event>,
 }
 
 impl Exchange {
@@ -47,7 +60,7 @@ impl Exchange {
             Flow::Reset
         } else if self.reply.is_some() {
             Flow::Replied
-        } else if self.direction(side).held.is_some() {
+        } else if self.direction(side).held.is_some() || self.direction(side).has_stopped_headers {
             Flow::Paused
         } else {
             Flow::Continue
@@ -62,11 +75,42 @@ impl Exchange {
         self.direction_mut(side).passed.as_mut()
     }
 
+    /// A stream that passes the filter by.
+    pub(crate) fn passing_by() -> Self {
+        Self {
+            passes_by: true,
+            ..Self::default()
+        }
+    }
+
+    pub(crate) fn passes_by(&self) -> bool {
+        self.passes_by
+    }
+
+    pub(crate) fn chain(&mut self) {
+        self.is_chained = true;
+    }
+
+    /// Takes what passed on `side` for the next filter of a chain.
+    pub(crate) fn take_passed(&mut self, side: Side) -> VecDeque<Event> {
+        std::mem::take(&mut self.direction_mut(side).outbox)
+    }
+
+    /// Whether the filter has answered, and whether past its own callbacks.
+    pub(crate) fn has_direct_reply(&self) -> bool {
+        self.reply.is_some() && self.reply_is_direct
+    }
+
+    pub(crate) fn is_reset(&self) -> bool {
+        self.is_reset
+    }
+
     pub(crate) fn into_outcome(
         self,
         record: Record,
         failure: Option<Failure>,
         waits_for_done: bool,
+        memory: usize,
     ) -> Outcome {
         let paused = [Side::Request, Side::Response]
             .into_iter()
@@ -76,12 +120,16 @@ impl Exchange {
             upstream: self.request.passed,
             downstream: self.response.passed,
             local_reply: self.reply,
-            failure,
+            failure: self.failure.or(failure),
             is_reset: self.is_reset,
             paused,
             waits_for_done,
             logs: record.logs,
             calls: record.calls,
+            unknown_calls: record.unknown_calls,
+            call_outs: record.call_outs,
+            trace: record.trace,
+            memory,
             fuel: record.fuel,
         }
     }
@@ -100,6 +148,30 @@ impl Exchange {
         }
     }
 
+    /// Writes down what passed.
+    fn let_pass(&mut self, side: Side, event: Event) {
+        let is_chained = self.is_chained;
+        let direction = self.direction_mut(side);
+        if is_chained {
+            direction.outbox.push_back(event.clone());
+        }
+        let passed = direction.passed.get_or_insert_default();
+        match event {
+            Event::Headers(headers, is_complete) => {
+                passed.headers = headers;
+                passed.is_complete = is_complete;
+            }
+            Event::Body(body, is_complete) => {
+                passed.body.extend(body);
+                passed.is_complete = is_complete;
+            }
+            Event::Trailers(trailers) => {
+                passed.trailers = trailers;
+                passed.is_complete = true;
+            }
+        }
+    }
+
     /// Whether `side` takes nothing more: an answer ends the request, and a reset ends both.
     fn is_over(&self, side: Side) -> bool {
         self.is_reset || (side == Side::Request && self.reply.is_some())
@@ -113,6 +185,10 @@ impl Vm {
             && exchange.reply.is_none()
             && !exchange.is_reset
         {
+            if exchange.passes_by {
+                exchange.let_pass(side, event);
+                return;
+            }
             exchange.direction_mut(side).waiting.push_back(event);
             self.run(context, side);
         }
@@ -120,12 +196,17 @@ impl Vm {
 
     /// Lets go what the filter holds on `side`, and what waits behind it. Nothing held: nothing happens.
     pub(crate) fn resume(&mut self, context: u32, side: Side) {
-        let held = self
+        let Some(exchange) = self
             .exchanges
             .get_mut(&context)
             .filter(|exchange| !exchange.is_over(side))
-            .and_then(|exchange| exchange.direction_mut(side).held.take());
-        if let Some(phase) = held {
+        else {
+            return;
+        };
+        let direction = exchange.direction_mut(side);
+        let has_stopped_headers = direction.has_stopped_headers;
+        let held = direction.held.take();
+        if let Some(phase) = held.or(has_stopped_headers.then_some(Phase::Headers)) {
             self.pass(context, side, phase);
             self.run(context, side);
         }
@@ -170,19 +251,20 @@ impl Vm {
 
     fn deliver(&mut self, context: u32, side: Side, event: Event) {
         let Some(stream) = self.store.data_mut().streams.get_mut(&context) else {
-            return;
+            // The VM was loaded anew: the stream belongs to one that is gone.
+            return self.fail(context);
         };
         let is_request = side == Side::Request;
         let (phase, callback, arguments) = match event {
             Event::Headers(headers, end_of_stream) => {
-                let count = to_u32(headers.len());
+                let number = count(headers.len());
                 let (map, callback) = if is_request {
                     (&mut stream.request_headers, "proxy_on_request_headers")
                 } else {
                     (&mut stream.response_headers, "proxy_on_response_headers")
                 };
                 *map = Some(headers);
-                let arguments = vec![context, count, u32::from(end_of_stream)];
+                let arguments = vec![context, number, u32::from(end_of_stream)];
                 if end_of_stream && let Some(exchange) = self.exchanges.get_mut(&context) {
                     exchange.direction_mut(side).is_ending = true;
                 }
@@ -191,7 +273,7 @@ impl Vm {
             Event::Body(frame, end_of_stream) => {
                 let body = stream.body_mut(side);
                 body.extend(frame);
-                let size = to_u32(body.len());
+                let size = count(body.len());
                 let callback = if is_request {
                     "proxy_on_request_body"
                 } else {
@@ -201,89 +283,102 @@ impl Vm {
                 (Phase::Body { end_of_stream }, callback, arguments)
             }
             Event::Trailers(trailers) => {
-                let count = to_u32(trailers.len());
+                let number = count(trailers.len());
                 let (map, callback) = if is_request {
                     (&mut stream.request_trailers, "proxy_on_request_trailers")
                 } else {
                     (&mut stream.response_trailers, "proxy_on_response_trailers")
                 };
                 *map = Some(trailers);
-                (Phase::Trailers, callback, vec![context, count])
+                (Phase::Trailers, callback, vec![context, number])
             }
         };
         *stream.phase_mut(side) = Some(phase);
-        let Ok(action) = self.call(context, callback, &arguments) else {
-            return self.fail(context);
+        let action = match self.call(context, callback, &arguments) {
+            Ok(action) => action,
+            Err(failure) => {
+                if let Some(exchange) = self.exchanges.get_mut(&context) {
+                    exchange.failure = Some(failure);
+                }
+                return self.fail(context);
+            }
         };
+        let stops_at_headers_only = self.stops_at_headers_only();
         let Some(stream) = self.store.data_mut().streams.get_mut(&context) else {
             return;
         };
         if stream.reply.is_some() || stream.closed {
             return self.interrupt(context);
         }
-        let is_body = matches!(phase, Phase::Body { .. });
         let Some(exchange) = self.exchanges.get_mut(&context) else {
             return;
         };
-        match action.unwrap_or(CONTINUE) {
-            CONTINUE => {
-                exchange.direction_mut(side).held = None;
+        let direction = exchange.direction_mut(side);
+        match (phase, action.unwrap_or(CONTINUE)) {
+            (_, CONTINUE) => {
+                direction.held = None;
                 self.pass(context, side, phase);
             }
-            action => {
-                exchange.direction_mut(side).held = Some(phase);
-                if is_body && action == STOP_WITHOUT_BUFFER {
+            (Phase::Headers, STOP_ITERATION) if stops_at_headers_only => {
+                direction.has_stopped_headers = true;
+            }
+            (_, action) => {
+                direction.held = Some(phase);
+                if matches!(phase, Phase::Body { .. }) && action >= STOP_WITHOUT_BUFFER {
                     stream.body_mut(side).clear();
                 }
             }
         }
     }
 
-    /// Lets the contents of `phase` go on, and closes it to the filter.
+    /// Lets the contents of `phase` go on, and closes it to the filter. Headers that were stopped alone go first.
     fn pass(&mut self, context: u32, side: Side, phase: Phase) {
-        let Some(stream) = self.store.data_mut().streams.get_mut(&context) else {
+        let (Some(stream), Some(exchange)) = (
+            self.store.data_mut().streams.get_mut(&context),
+            self.exchanges.get_mut(&context),
+        ) else {
             return;
         };
         *stream.phase_mut(side) = None;
-        let (headers, trailers) = match side {
-            Side::Request => (&stream.request_headers, &stream.request_trailers),
-            Side::Response => (&stream.response_headers, &stream.response_trailers),
-        };
-        let (headers, trailers) = (headers.clone(), trailers.clone());
-        let body = match phase {
-            Phase::Headers => Vec::new(),
-            Phase::Body { .. } | Phase::Trailers => std::mem::take(stream.body_mut(side)),
-        };
-        let Some(exchange) = self.exchanges.get_mut(&context) else {
-            return;
-        };
         let direction = exchange.direction_mut(side);
-        let passed = direction.passed.get_or_insert_default();
-        passed.body.extend(body);
+        let is_behind_headers = !matches!(phase, Phase::Headers);
+        if std::mem::take(&mut direction.has_stopped_headers) && is_behind_headers {
+            let headers = stream.headers(side).cloned().unwrap_or_default();
+            exchange.let_pass(side, Event::Headers(headers, false));
+        }
+        let direction = exchange.direction_mut(side);
         match phase {
             Phase::Headers => {
-                passed.headers = headers.unwrap_or_default();
-                passed.is_complete = direction.is_ending;
+                let headers = stream.headers(side).cloned().unwrap_or_default();
+                let is_ending = direction.is_ending;
+                exchange.let_pass(side, Event::Headers(headers, is_ending));
             }
             Phase::Body { end_of_stream } => {
-                passed.is_complete = end_of_stream;
-                if end_of_stream {
-                    passed.trailers = trailers.unwrap_or_default();
+                let body = std::mem::take(stream.body_mut(side));
+                let trailers = end_of_stream
+                    .then(|| stream.trailers(side).cloned())
+                    .flatten();
+                exchange.let_pass(side, Event::Body(body, end_of_stream && trailers.is_none()));
+                if let Some(trailers) = trailers {
+                    exchange.let_pass(side, Event::Trailers(trailers));
                 }
             }
             Phase::Trailers => {
-                passed.trailers = trailers.unwrap_or_default();
-                passed.is_complete = true;
+                let body = std::mem::take(stream.body_mut(side));
+                let trailers = stream.trailers(side).cloned().unwrap_or_default();
+                if !body.is_empty() {
+                    exchange.let_pass(side, Event::Body(body, false));
+                }
+                exchange.let_pass(side, Event::Trailers(trailers));
             }
         }
     }
 
     /// Answers in place of the upstream. Once response headers have passed it is too late, and the stream is reset.
     fn answer(&mut self, context: u32, reply: LocalReply, runs_callbacks: bool) {
-        let Some(stream) = self.store.data().streams.get(&context) else {
-            return;
-        };
-        let (headers, body) = reply.to_response(stream.request_headers.as_ref());
+        let stream = self.store.data().streams.get(&context);
+        let request = stream.and_then(|stream| stream.request_headers.as_ref());
+        let (headers, body) = reply.to_response(request);
         self.abandon(context);
         let Some(exchange) = self.exchanges.get_mut(&context) else {
             return;
@@ -302,12 +397,13 @@ impl Vm {
             }
             self.run(context, Side::Response);
         } else {
-            exchange.response.passed = Some(Message {
-                headers,
-                body,
-                trailers: HeaderMap::default(),
-                is_complete: true,
-            });
+            exchange.reply_is_direct = true;
+            exchange.response.outbox.clear();
+            let has_body = !body.is_empty();
+            exchange.let_pass(Side::Response, Event::Headers(headers, !has_body));
+            if has_body {
+                exchange.let_pass(Side::Response, Event::Body(body, true));
+            }
         }
     }
 
@@ -322,6 +418,7 @@ impl Vm {
             for direction in [&mut exchange.request, &mut exchange.response] {
                 direction.waiting.clear();
                 direction.held = None;
+                direction.has_stopped_headers = false;
             }
         }
         if let Some(stream) = self.host().streams.get_mut(&context) {
@@ -333,12 +430,11 @@ impl Vm {
     }
 }
 
-fn to_u32(length: usize) -> u32 {
-    u32::try_from(length).unwrap_or(u32::MAX)
-}
-
 /// `Continue` of every callback.
 const CONTINUE: u32 = 0;
 
-/// `StopIterationNoBuffer` of the body callbacks.
+/// `StopIteration` of the headers' callbacks.
+const STOP_ITERATION: u32 = 1;
+
+/// `StopIterationNoBuffer` of the body callbacks, for which Envoy takes every larger number, too.
 const STOP_WITHOUT_BUFFER: u32 = 3;

@@ -8,15 +8,39 @@ use std::sync::Arc;
 
 use wasmtime::{Config, Engine, InstancePre, Linker, Module};
 
+use crate::abi::{Status, Version};
 use crate::host::Host;
 use crate::imports;
 use crate::inspection::Inspection;
 use crate::plugin::{Plugin, Refused, StartOptions};
+use crate::process::Process;
+
+/// What a module may be loaded in spite of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LoadOptions {
+    /// What becomes of imports that this host does not know.
+    pub unknown: Unknown,
+    /// Whether a module without a known ABI marker is taken for one of 0.2.1.
+    pub any_abi: bool,
+}
+
+/// What becomes of imports that this host does not know.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Unknown {
+    /// The module is refused, as by Envoy.
+    #[default]
+    Refuse,
+    /// They do nothing and answer this status; see [`crate::Outcome::unknown_calls`].
+    Answer(Status),
+    /// They trap when they are called.
+    Trap,
+}
 
 /// A compiled proxy-wasm module. Cheap to clone, and usable from several threads.
 #[derive(Clone)]
 pub struct Filter {
     pub(crate) instance: InstancePre<Host>,
+    pub(crate) version: Version,
     inspection: Arc<Inspection>,
 }
 
@@ -50,7 +74,16 @@ impl Filter {
     ///
     /// As [`LoadError`] says.
     pub fn load(path: &Path) -> Result<Self, LoadError> {
-        Self::from_bytes(&read(path)?)
+        Self::load_with(path, LoadOptions::default())
+    }
+
+    /// Reads and compiles a module that may lack what `options` name.
+    ///
+    /// # Errors
+    ///
+    /// As [`LoadError`] says.
+    pub fn load_with(path: &Path, options: LoadOptions) -> Result<Self, LoadError> {
+        Self::from_bytes_with(&read(path)?, options)
     }
 
     /// Compiles a module.
@@ -59,20 +92,37 @@ impl Filter {
     ///
     /// [`LoadError::Invalid`] and [`LoadError::Refused`].
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, LoadError> {
-        let module = compile(bytes)?;
-        let inspection = Inspection::new(&module, bytes.len());
+        Self::from_bytes_with(bytes, LoadOptions::default())
+    }
+
+    /// Compiles a module that may lack what `options` name.
+    ///
+    /// # Errors
+    ///
+    /// [`LoadError::Invalid`] and [`LoadError::Refused`].
+    pub fn from_bytes_with(bytes: &[u8], options: LoadOptions) -> Result<Self, LoadError> {
+        Self::link(&compile(bytes)?, bytes.len(), options)
+    }
+
+    pub(crate) fn link(
+        module: &Module,
+        size: usize,
+        options: LoadOptions,
+    ) -> Result<Self, LoadError> {
+        let inspection = Inspection::new(module, size, options);
         if !inspection.refusals.is_empty() {
             return Err(LoadError::Refused {
                 reasons: inspection.refusals,
             });
         }
         let mut linker = Linker::new(module.engine());
-        imports::link(&mut linker).map_err(LoadError::Invalid)?;
-        let instance = linker
-            .instantiate_pre(&module)
+        imports::link(&mut linker)
+            .and_then(|()| imports::link_unknown(&mut linker, module, options.unknown))
             .map_err(LoadError::Invalid)?;
+        let instance = linker.instantiate_pre(module).map_err(LoadError::Invalid)?;
         Ok(Self {
             instance,
+            version: inspection.version,
             inspection: Arc::new(inspection),
         })
     }
@@ -84,7 +134,12 @@ impl Filter {
     /// [`LoadError::Read`] and [`LoadError::Invalid`].
     pub fn inspect(path: &Path) -> Result<Inspection, LoadError> {
         let bytes = read(path)?;
-        Ok(Inspection::new(&compile(&bytes)?, bytes.len()))
+        let module = compile(&bytes)?;
+        Ok(Inspection::new(
+            &module,
+            bytes.len(),
+            LoadOptions::default(),
+        ))
     }
 
     /// What [`Self::inspect`] says of this module.
@@ -92,13 +147,32 @@ impl Filter {
         &self.inspection
     }
 
-    /// Starts a VM with one plugin: initialise, `on_context_create`, `on_vm_start`, `on_configure`.
+    /// Starts a VM with one plugin in a process of its own: initialise, `on_context_create`, `on_vm_start`,
+    /// `on_configure`.
     ///
     /// # Errors
     ///
     /// The module returned false or trapped, after which Envoy does not start.
     pub fn start(&self, options: StartOptions) -> Result<Plugin, Refused> {
-        Plugin::start(self, options)
+        Process::new(options.clock).start(self, options)
+    }
+
+    /// Starts a plugin as Envoy does at concurrency `workers`: in a base VM, on the main thread, and on each worker, all
+    /// in one process. Returns the workers' plugins. What a filter counts at its start, it counts `workers` + 2 times.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::start`], for the first that is refused.
+    pub fn start_as_envoy(
+        &self,
+        options: &StartOptions,
+        workers: usize,
+    ) -> Result<Vec<Plugin>, Refused> {
+        let process = Process::new(options.clock);
+        let mut plugins = (0..workers.saturating_add(2))
+            .map(|_| process.start(self, options.clone()))
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(plugins.split_off(2))
     }
 }
 

@@ -86,6 +86,9 @@ impl<'a> Guest<'a> {
         let bytes = self.memory.data(&self.caller).get(start..end);
         let bytes = bytes.ok_or(Status::InvalidMemoryAccess)?.to_vec();
         self.copied += u64::from(length);
+        if let Some(traced) = &mut self.host().traced {
+            traced.passed.push(bytes.clone());
+        }
         Ok(bytes)
     }
 
@@ -115,6 +118,9 @@ impl<'a> Guest<'a> {
     ) -> Result<(), Stop> {
         self.write_u32(address_place, 0)?;
         self.write_u32(length_place, 0)?;
+        if let Some(traced) = &mut self.host().traced {
+            traced.given = Some(bytes.to_vec());
+        }
         if bytes.is_empty() {
             return Ok(());
         }
@@ -132,6 +138,9 @@ impl<'a> Guest<'a> {
     fn allocate(&mut self, length: u32) -> Result<u32, Stop> {
         if self.host().is_allocating {
             return Err(Status::InternalFailure.into());
+        }
+        if self.host().faults.allocation() {
+            return Ok(0);
         }
         let allocator = ALLOCATORS
             .iter()

@@ -1,19 +1,24 @@
 //! What does the host hold for one VM?
 //!
-//! The data of the wasmtime store: the plugin's facts, its streams, and everything that is shared between them. Host
-//! functions read and change it; the life cycle in `vm` and `stream` decides when a module may see what.
+//! The data of the wasmtime store: its plugins, its streams, its calls, and what the running callback may see. Host
+//! functions read and change it; the life cycle in `vm` and `exchange` decides when a module may see what. What several
+//! VMs share is in [`Process`].
 
-use std::collections::{BTreeMap, VecDeque};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::collections::BTreeMap;
 
 use wasmtime::StoreLimits;
 
-use crate::abi::{LogLevel, MapId};
+use crate::abi::{LogLevel, MapId, Version};
+use crate::call_out::{CallOut, Calls};
+use crate::fault::Faults;
 use crate::header_map::HeaderMap;
-use crate::plugin::{Clock, StartOptions};
+use crate::plugin::StartOptions;
+use crate::process::Process;
+use crate::profile::Profile;
 use crate::property::Properties;
 use crate::reply::LocalReply;
 use crate::stream::Side;
+use crate::trace::HostCall;
 
 /// One line that a filter logged.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,37 +29,33 @@ pub struct LogLine {
     pub text: String,
 }
 
-/// A metric and its value.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Metric {
-    /// What it counts.
-    pub kind: MetricKind,
-    /// The count of a counter, the level of a gauge, the last sample of a histogram.
-    pub value: u64,
-}
-
-/// What a metric counts (`proxy_metric_type_t`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MetricKind {
-    /// Only grows.
-    Counter,
-    /// Goes up and down.
-    Gauge,
-    /// Takes samples.
-    Histogram,
-}
-
 /// What was recorded while callbacks of one context ran.
 #[derive(Debug, Default)]
 pub(crate) struct Record {
     pub(crate) logs: Vec<LogLine>,
     pub(crate) calls: BTreeMap<&'static str, u64>,
+    pub(crate) unknown_calls: BTreeMap<String, u64>,
+    pub(crate) call_outs: Vec<CallOut>,
+    pub(crate) trace: Vec<HostCall>,
     pub(crate) fuel: u64,
+}
+
+/// One plugin of the VM.
+pub(crate) struct PluginState {
+    pub(crate) configuration: Vec<u8>,
+    pub(crate) name: String,
+    pub(crate) root_id: String,
+    pub(crate) is_configuring: bool,
+    /// Nanoseconds between ticks; 0 is no tick.
+    pub(crate) tick_period: u64,
+    pub(crate) tick_due: u64,
 }
 
 /// One HTTP stream as its host functions see it.
 #[derive(Default)]
 pub(crate) struct StreamState {
+    /// The context of the plugin that the stream belongs to.
+    pub(crate) plugin: u32,
     pub(crate) properties: Properties,
     pub(crate) own_properties: BTreeMap<Vec<u8>, Vec<u8>>,
     pub(crate) request_headers: Option<HeaderMap>,
@@ -111,14 +112,18 @@ impl StreamState {
         }
     }
 
-    /// The map that may be read now: as [`Self::open_map`], which it never brings into being, and all maps in `on_log`.
-    pub(crate) fn readable_map(&self, map: MapId) -> Option<&HeaderMap> {
+    /// The map that may be read now: as [`Self::open_map`], which it never brings into being, and all maps in `on_log`;
+    /// where maps do not close, every one that has arrived.
+    pub(crate) fn readable_map(&self, map: MapId, profile: Profile) -> Option<&HeaderMap> {
         let (phase, stored) = match map {
             MapId::RequestHeaders => (self.request_phase, &self.request_headers),
             MapId::RequestTrailers => (self.request_phase, &self.request_trailers),
             MapId::ResponseHeaders => (self.response_phase, &self.response_headers),
             MapId::ResponseTrailers => (self.response_phase, &self.response_trailers),
-            MapId::CallOut => return None,
+            MapId::GrpcInitialMetadata
+            | MapId::GrpcTrailingMetadata
+            | MapId::CallHeaders
+            | MapId::CallTrailers => return None,
         };
         let is_open = match phase {
             Some(Phase::Headers) => {
@@ -129,7 +134,9 @@ impl StreamState {
             }
             None => false,
         };
-        stored.as_ref().filter(|_| self.logging || is_open)
+        stored
+            .as_ref()
+            .filter(|_| self.logging || is_open || !profile.closes_maps())
     }
 
     pub(crate) fn phase_mut(&mut self, side: Side) -> &mut Option<Phase> {
@@ -145,30 +152,64 @@ impl StreamState {
             Side::Response => &mut self.response_body,
         }
     }
+
+    pub(crate) fn headers(&self, side: Side) -> Option<&HeaderMap> {
+        match side {
+            Side::Request => self.request_headers.as_ref(),
+            Side::Response => self.response_headers.as_ref(),
+        }
+    }
+
+    pub(crate) fn trailers(&self, side: Side) -> Option<&HeaderMap> {
+        match side {
+            Side::Request => self.request_trailers.as_ref(),
+            Side::Response => self.response_trailers.as_ref(),
+        }
+    }
 }
 
-/// A named queue.
+/// What the callback of a call-out may see.
 #[derive(Default)]
-pub(crate) struct Queue {
-    pub(crate) name: Vec<u8>,
-    pub(crate) items: VecDeque<Vec<u8>>,
-    /// The context that registered last; it is told when something comes in.
-    pub(crate) reader: u32,
+pub(crate) struct CallData {
+    pub(crate) headers: Option<HeaderMap>,
+    pub(crate) body: Option<Vec<u8>>,
+    pub(crate) trailers: Option<HeaderMap>,
+    pub(crate) initial_metadata: Option<HeaderMap>,
+    pub(crate) trailing_metadata: Option<HeaderMap>,
+    pub(crate) message: Option<Vec<u8>>,
+}
+
+impl CallData {
+    pub(crate) fn map(&self, map: MapId) -> Option<&HeaderMap> {
+        match map {
+            MapId::GrpcInitialMetadata => self.initial_metadata.as_ref(),
+            MapId::GrpcTrailingMetadata => self.trailing_metadata.as_ref(),
+            MapId::CallHeaders => self.headers.as_ref(),
+            MapId::CallTrailers => self.trailers.as_ref(),
+            _ => None,
+        }
+    }
 }
 
 /// Everything one VM's host functions work on.
 pub(crate) struct Host {
+    /// What the VM was started with; each further plugin's own part is in `plugins`.
     pub(crate) options: StartOptions,
+    pub(crate) version: Version,
     pub(crate) limits: StoreLimits,
+    pub(crate) process: Process,
+    /// This VM's number in the process.
+    pub(crate) number: usize,
     /// Whether the module is initialised; before that it may only log and call WASI.
     pub(crate) is_ready: bool,
-    pub(crate) is_configuring: bool,
     /// Whether the module's allocator runs; it may not ask for anything that needs the allocator again.
     pub(crate) is_allocating: bool,
-    /// The context whose callback runs.
+    /// The callback that runs, and its context.
+    pub(crate) callback: &'static str,
     pub(crate) running: u32,
     /// The context that host functions act on.
     pub(crate) effective: u32,
+    pub(crate) plugins: BTreeMap<u32, PluginState>,
     pub(crate) streams: BTreeMap<u32, StreamState>,
     pub(crate) records: BTreeMap<u32, Record>,
     /// Contexts whose `on_done` asked to wait for `proxy_done`.
@@ -177,49 +218,76 @@ pub(crate) struct Host {
     pub(crate) done: Vec<u32>,
     /// Sides to be continued when the callback is over.
     pub(crate) continued: Vec<(u32, Side)>,
-    /// Queues that got something in this callback.
-    pub(crate) filled_queues: Vec<u32>,
-    /// Milliseconds; 0 is no tick.
-    pub(crate) tick_period: u32,
-    pub(crate) clock: u64,
+    pub(crate) calls: Calls,
+    pub(crate) call_data: CallData,
+    /// What `proxy_get_status` answers.
+    pub(crate) status: (u32, String),
+    /// The module's metrics: the process's place of each id.
+    pub(crate) metrics: Vec<usize>,
     pub(crate) random: u64,
-    pub(crate) metrics: Vec<(String, Metric)>,
-    pub(crate) shared_data: BTreeMap<Vec<u8>, (Vec<u8>, u32)>,
-    pub(crate) queues: Vec<Queue>,
+    pub(crate) faults: Faults,
+    /// What the module passed and was given in the host call that runs, if it is traced.
+    pub(crate) traced: Option<HostCall>,
 }
 
 impl Host {
-    pub(crate) fn new(options: StartOptions, limits: StoreLimits) -> Self {
-        let clock = match options.clock {
-            Clock::Virtual { start } => start,
-            Clock::System => 0,
-        };
+    pub(crate) fn new(
+        options: StartOptions,
+        version: Version,
+        limits: StoreLimits,
+        process: Process,
+        number: usize,
+    ) -> Self {
+        let mut calls = Calls::default();
+        calls.know(options.upstreams.clone());
         Self {
             random: options.random_seed,
+            faults: Faults::new(&options.faults),
             options,
+            version,
             limits,
+            process,
+            number,
             is_ready: false,
-            is_configuring: false,
             is_allocating: false,
-            running: PLUGIN_CONTEXT,
-            effective: PLUGIN_CONTEXT,
+            callback: "",
+            running: FIRST_PLUGIN,
+            effective: FIRST_PLUGIN,
+            plugins: BTreeMap::new(),
             streams: BTreeMap::new(),
             records: BTreeMap::new(),
             waiting_for_done: Vec::new(),
             done: Vec::new(),
             continued: Vec::new(),
-            filled_queues: Vec::new(),
-            tick_period: 0,
-            clock,
+            calls,
+            call_data: CallData::default(),
+            status: (0, String::new()),
             metrics: Vec::new(),
-            shared_data: BTreeMap::new(),
-            queues: Vec::new(),
+            traced: None,
         }
     }
 
-    /// The stream that host functions act on; `None` in the plugin's own context.
+    /// The stream that host functions act on; `None` in a plugin's own context.
     pub(crate) fn stream(&mut self) -> Option<&mut StreamState> {
         self.streams.get_mut(&self.effective)
+    }
+
+    /// The context of the plugin that the effective context belongs to.
+    pub(crate) fn plugin_context(&self) -> u32 {
+        self.streams
+            .get(&self.effective)
+            .map_or(self.effective, |stream| stream.plugin)
+    }
+
+    /// The plugin that the effective context belongs to.
+    pub(crate) fn plugin(&mut self) -> Option<&mut PluginState> {
+        let context = self.plugin_context();
+        self.plugins.get_mut(&context)
+    }
+
+    /// Whether a callback may be called for `context`.
+    pub(crate) fn has_context(&self, context: u32) -> bool {
+        self.plugins.contains_key(&context) || self.streams.contains_key(&context)
     }
 
     pub(crate) fn record(&mut self) -> &mut Record {
@@ -227,27 +295,22 @@ impl Host {
     }
 
     pub(crate) fn log(&mut self, level: LogLevel, text: &[u8]) {
-        let text = String::from_utf8_lossy(text).into_owned();
-        self.record().logs.push(LogLine { level, text });
+        if level >= self.options.log_level {
+            let text = String::from_utf8_lossy(text).into_owned();
+            self.record().logs.push(LogLine { level, text });
+        }
     }
 
-    /// Takes what the plugin's own context logged.
-    pub(crate) fn take_plugin_logs(&mut self) -> Vec<LogLine> {
+    /// Takes what plugins' own contexts logged.
+    pub(crate) fn take_logs(&mut self, context: u32) -> Vec<LogLine> {
         self.records
-            .remove(&PLUGIN_CONTEXT)
+            .remove(&context)
             .map_or_else(Vec::new, |record| record.logs)
     }
 
     /// Nanoseconds since the Unix epoch.
     pub(crate) fn now(&self) -> u64 {
-        match self.options.clock {
-            Clock::Virtual { .. } => self.clock,
-            Clock::System => SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .ok()
-                .and_then(|time| u64::try_from(time.as_nanos()).ok())
-                .unwrap_or(0),
-        }
+        self.process.state().now()
     }
 
     /// The next 64 bits of a seeded sequence (SplitMix64, Steele et al. 2014): the same in every run.
@@ -260,5 +323,5 @@ impl Host {
     }
 }
 
-/// The id of the plugin's own context.
-pub(crate) const PLUGIN_CONTEXT: u32 = 1;
+/// The id of the first plugin's context.
+pub(crate) const FIRST_PLUGIN: u32 = 1;

@@ -2,13 +2,15 @@
 //!
 //! Envoy refuses a module without a known ABI marker and one with an import that nobody provides. So does this host,
 //! and it says which; a callback of the wrong type, a missing memory and a missing allocator, which Envoy finds out
-//! later or never, are named as well.
+//! later or never, are named as well. An unknown marker or import may be let pass on request; the rest may not, since
+//! nothing could run.
 
 use std::fmt;
 
 use wasmtime::{ExternType, Module};
 
-use crate::abi::{CALLBACKS, MARKER_PREFIX, SUPPORTED_MARKERS};
+use crate::abi::{CALLBACKS, MARKER_PREFIX, Version};
+use crate::filter::{LoadOptions, Unknown};
 use crate::guest::ALLOCATORS;
 use crate::imports;
 
@@ -21,10 +23,16 @@ pub struct Inspection {
     pub imports: Vec<Import>,
     /// The names of what it exports, in its own order.
     pub exports: Vec<String>,
+    /// What its imports and callbacks allow it to do, in words.
+    pub capabilities: Vec<&'static str>,
     /// Size of the module in bytes.
     pub size: usize,
     /// Why it cannot be run; empty if it can.
     pub refusals: Vec<String>,
+    /// The version that the host speaks to it; of several the newest.
+    pub(crate) version: Version,
+    /// Refusals that [`LoadOptions`] have let pass.
+    pub waived: Vec<String>,
 }
 
 /// Something that a module imports.
@@ -43,14 +51,21 @@ impl fmt::Display for Import {
 }
 
 impl Inspection {
-    pub(crate) fn new(module: &Module, size: usize) -> Self {
+    pub(crate) fn new(module: &Module, size: usize, options: LoadOptions) -> Self {
         let exports: Vec<String> = module
             .exports()
             .map(|export| export.name().to_owned())
             .collect();
-        let mut refusals = Vec::new();
-        check_markers(&exports, &mut refusals);
-        check_imports(module, &mut refusals);
+        let (mut refusals, mut waived) = (Vec::new(), Vec::new());
+        let version = check_markers(
+            &exports,
+            if options.any_abi {
+                &mut waived
+            } else {
+                &mut refusals
+            },
+        );
+        check_imports(module, version, options.unknown, &mut refusals, &mut waived);
         check_exports(module, &mut refusals);
         Self {
             abi_versions: markers(&exports)
@@ -63,11 +78,27 @@ impl Inspection {
                     name: import.name().to_owned(),
                 })
                 .collect(),
+            capabilities: capabilities(module),
             exports,
             size,
             refusals,
+            version,
+            waived,
         }
     }
+}
+
+fn capabilities(module: &Module) -> Vec<&'static str> {
+    CAPABILITIES
+        .iter()
+        .filter(|(_, names)| {
+            names.iter().any(|name| {
+                module.imports().any(|import| import.name() == *name)
+                    || module.get_export(name).is_some()
+            })
+        })
+        .map(|(what, _)| *what)
+        .collect()
 }
 
 fn markers(exports: &[String]) -> impl Iterator<Item = &str> {
@@ -76,38 +107,62 @@ fn markers(exports: &[String]) -> impl Iterator<Item = &str> {
         .filter_map(|name| name.strip_prefix(MARKER_PREFIX))
 }
 
-fn check_markers(exports: &[String], refusals: &mut Vec<String>) {
-    let is_supported = exports
-        .iter()
-        .any(|name| SUPPORTED_MARKERS.contains(&name.as_str()));
-    if is_supported {
-        return;
+fn check_markers(exports: &[String], refusals: &mut Vec<String>) -> Version {
+    let known = Version::MARKERS
+        .into_iter()
+        .find(|(marker, _)| exports.iter().any(|name| name == marker));
+    if let Some((_, version)) = known {
+        return version;
     }
     let found: Vec<&str> = markers(exports).collect();
     refusals.push(if found.is_empty() {
         "no ABI marker: a proxy-wasm module exports `proxy_abi_version_0_2_1` or `proxy_abi_version_0_2_0`".to_owned()
     } else {
         format!(
-            "ABI version {} is not supported: this host speaks 0.2.0 and 0.2.1",
+            "ABI version {} is not supported: this host speaks 0.1.0, 0.2.0 and 0.2.1",
             found.join(", ").replace('_', ".")
         )
     });
+    Version::V0_2_1
 }
 
-fn check_imports(module: &Module, refusals: &mut Vec<String>) {
+fn check_imports(
+    module: &Module,
+    version: Version,
+    unknown: Unknown,
+    refusals: &mut Vec<String>,
+    waived: &mut Vec<String>,
+) {
     for import in module.imports() {
         let (from, name) = (import.module(), import.name());
-        let refusal = match (imports::find(from, name), import.ty()) {
+        let is_of_another_version = version != Version::V0_1_0 && imports::is_legacy(from, name);
+        let (refusal, is_waivable) = match (imports::find(from, name), import.ty()) {
+            (Some(_), ExternType::Func(_)) if is_of_another_version => (
+                format!("import `{from}.{name}` is of ABI 0.1.0 alone"),
+                false,
+            ),
             (Some(function), ExternType::Func(ty)) => {
                 if function.ty(module.engine()).matches(&ty) {
                     continue;
                 }
-                format!("import `{from}.{name}` has the wrong type: {ty}")
+                (
+                    format!("import `{from}.{name}` has the wrong type: {ty}"),
+                    false,
+                )
             }
-            _ => format!("import `{from}.{name}` is unknown"),
+            (None, ExternType::Func(_)) => (
+                format!("import `{from}.{name}` is unknown"),
+                unknown != Unknown::Refuse,
+            ),
+            _ => (format!("import `{from}.{name}` is unknown"), false),
         };
-        if !refusals.contains(&refusal) {
-            refusals.push(refusal);
+        let list = if is_waivable {
+            &mut *waived
+        } else {
+            &mut *refusals
+        };
+        if !list.contains(&refusal) {
+            list.push(refusal);
         }
     }
 }
@@ -130,15 +185,69 @@ fn check_exports(module: &Module, refusals: &mut Vec<String>) {
             continue;
         };
         let is_right = export.func().is_some_and(|ty| {
-            ty.params().len() == parameters
+            parameters.contains(&ty.params().len())
                 && ty.results().len() == usize::from(returns)
                 && ty.params().chain(ty.results()).all(|ty| ty.is_i32())
         });
         if !is_right {
             let result = if returns { "one" } else { "no" };
+            let parameters = parameters.first().copied().unwrap_or_default();
             refusals.push(format!(
                 "export `{name}` has the wrong type: it takes {parameters} i32 and returns {result} i32"
             ));
         }
     }
 }
+
+/// What a module may be able to do, with the imports or exports that show it.
+const CAPABILITIES: &[(&str, &[&str])] = &[
+    ("sees request headers", &["proxy_on_request_headers"]),
+    ("sees request bodies", &["proxy_on_request_body"]),
+    ("sees request trailers", &["proxy_on_request_trailers"]),
+    ("sees response headers", &["proxy_on_response_headers"]),
+    ("sees response bodies", &["proxy_on_response_body"]),
+    ("sees response trailers", &["proxy_on_response_trailers"]),
+    (
+        "changes headers or trailers",
+        &[
+            "proxy_add_header_map_value",
+            "proxy_remove_header_map_value",
+            "proxy_replace_header_map_value",
+            "proxy_set_header_map_pairs",
+        ],
+    ),
+    ("changes bodies", &["proxy_set_buffer_bytes"]),
+    ("answers requests itself", &["proxy_send_local_response"]),
+    (
+        "holds messages back and continues them",
+        &[
+            "proxy_continue_request",
+            "proxy_continue_response",
+            "proxy_continue_stream",
+        ],
+    ),
+    ("closes streams", &["proxy_close_stream"]),
+    ("reads properties", &["proxy_get_property"]),
+    ("sets properties", &["proxy_set_property"]),
+    ("calls HTTP services", &["proxy_http_call"]),
+    (
+        "calls gRPC services",
+        &["proxy_grpc_call", "proxy_grpc_stream"],
+    ),
+    (
+        "shares data with other VMs",
+        &["proxy_get_shared_data", "proxy_set_shared_data"],
+    ),
+    (
+        "uses queues",
+        &["proxy_enqueue_shared_queue", "proxy_register_shared_queue"],
+    ),
+    ("wakes up by time", &["proxy_set_tick_period_milliseconds"]),
+    ("counts", &["proxy_define_metric"]),
+    ("calls foreign functions", &["proxy_call_foreign_function"]),
+    ("logs requests at their end", &["proxy_on_log"]),
+    (
+        "sees connections",
+        &["proxy_on_downstream_data", "proxy_on_new_connection"],
+    ),
+];

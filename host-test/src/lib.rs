@@ -27,25 +27,31 @@
 //! # }
 //! ```
 //!
-//! The host speaks the proxy-wasm ABI 0.2.0 and 0.2.1 with the statuses and lifetimes measured in Envoy 1.40, where
-//! they differ from the specification. It knows nothing of what a filter is for. A trap or an endless loop in the
-//! filter is a result, see [`Failure`]; nothing a filter passes can make the host panic or reach outside the filter's
+//! The host speaks the proxy-wasm ABI 0.1.0, 0.2.0 and 0.2.1 with the statuses and lifetimes measured in Envoy 1.40, or
+//! those of the specification, see [`Profile`]. It knows nothing of what a filter is for. A trap or an endless loop in
+//! the filter is a result, see [`Failure`]; nothing a filter passes can make the host panic or reach outside the filter's
 //! memory.
+//!
+//! - [`Filter`] is a module, [`Plugin`] a started one, [`Stream`] a request through it, [`Outcome`] what came of it.
+//! - [`Process`] holds what several VMs share, and time; [`Chain`] puts several plugins behind each other.
+//! - [`Upstream`] scripts the services that a filter calls, [`Fault`] what goes wrong on purpose.
+//! - [`cases`] runs case files.
 //!
 //! # What is not there
 //!
-//! - ABI 0.1.0, network (L4) callbacks: a module of that version is refused at load.
-//! - Call-outs: `proxy_http_call` and `proxy_grpc_*` answer `UNIMPLEMENTED` (12), `proxy_get_status` likewise.
-//! - Foreign functions other than `clear_route_cache` answer `NOT_FOUND`.
+//! - Network (L4) callbacks, HTTP/2 METADATA frames, and `proxy_on_foreign_function`: they are never called.
+//! - Foreign functions of Envoy other than `clear_route_cache`: they are `NOT_FOUND` unless
+//!   [`StartOptions::foreign_functions`] answers for them.
 //! - Properties: those of the request and response maps, and what [`Properties`] is given; others are `NOT_FOUND`.
-//! - WASI: the 21 functions that the SDKs' modules import, of Envoy's 45; a module that wants another is refused.
-//! - Several plugins in a chain, several VMs: one plugin is one VM, and shared data and queues live in it.
 
 mod abi;
+mod call_out;
 pub mod cases;
+mod chain;
 pub mod envoy;
 mod exchange;
 mod failure;
+mod fault;
 mod filter;
 mod guest;
 mod header_map;
@@ -54,19 +60,33 @@ mod imports;
 mod inspection;
 mod outcome;
 mod plugin;
+mod process;
+mod profile;
 mod property;
 mod reply;
 mod stream;
+mod trace;
 mod vm;
 
 pub use abi::{LogLevel, Status};
-pub use failure::Failure;
-pub use filter::{Filter, LoadError};
+pub use call_out::{Answer, CallKind, CallOut, DelayedAnswer, GrpcEvent, Upstream};
+pub use chain::{Chain, ChainOutcome, ChainStream};
+pub use failure::{Failure, FailurePolicy};
+pub use fault::{Fault, FaultPoint};
+pub use filter::{Filter, LoadError, LoadOptions, Unknown};
 pub use header_map::{HeaderMap, lines};
-pub use host::{LogLine, Metric, MetricKind};
+pub use host::LogLine;
 pub use inspection::{Import, Inspection};
 pub use outcome::{Message, Outcome};
-pub use plugin::{Clock, Plugin, Refused, StartOptions};
+pub use plugin::{Clock, ForeignAnswer, Plugin, Refused, StartOptions};
+pub use process::{Metric, MetricKind, Process};
+pub use profile::{Profile, Rule};
 pub use property::{Properties, Value};
 pub use reply::LocalReply;
 pub use stream::{Flow, Side, Stream};
+pub use trace::HostCall;
+
+/// The names of all host functions that answer with a status: the places where a [`Fault`] can strike.
+pub fn host_functions() -> Vec<&'static str> {
+    imports::status_functions().collect()
+}

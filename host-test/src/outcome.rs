@@ -4,11 +4,13 @@
 
 use std::collections::BTreeMap;
 
+use crate::call_out::CallOut;
 use crate::failure::Failure;
 use crate::header_map::HeaderMap;
 use crate::host::LogLine;
 use crate::reply::LocalReply;
 use crate::stream::Side;
+use crate::trace::HostCall;
 
 /// Everything one stream left behind.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +33,14 @@ pub struct Outcome {
     pub logs: Vec<LogLine>,
     /// How often each host function was called by callbacks of this stream.
     pub calls: BTreeMap<&'static str, u64>,
+    /// How often each import was called that this host does not know, see [`crate::Unknown`].
+    pub unknown_calls: BTreeMap<String, u64>,
+    /// The call-outs that callbacks of this stream made, in order.
+    pub call_outs: Vec<CallOut>,
+    /// Every host call of this stream's callbacks in order, if [`crate::StartOptions::trace`] asks for it.
+    pub trace: Vec<HostCall>,
+    /// How many bytes of memory the module had in the end.
+    pub memory: usize,
     /// Fuel used by callbacks of this stream: about one for each instruction, 50 for each host call and one for each
     /// byte that it copies.
     pub fuel: u64,

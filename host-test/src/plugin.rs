@@ -2,26 +2,35 @@
 //!
 //! In Envoy's order: initialise, `on_context_create`, `on_vm_start`, `on_configure`; ticks while it lives; `on_done`
 //! and `on_delete` at its end. Envoy starts a plugin once a worker and twice more, so a filter must not mind being
-//! started often; here each start is one VM.
+//! started often, see [`Filter::start_as_envoy`]. Several plugins may share a VM, as in Envoy those with equal code,
+//! `vm_id` and VM configuration do.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use crate::failure::Failure;
+use crate::abi::{LogLevel, Status};
+use crate::call_out::{Answer, CallOut, Upstream};
+use crate::failure::{Failure, FailurePolicy};
+use crate::fault::Fault;
 use crate::filter::Filter;
-use crate::host::{LogLine, Metric, PLUGIN_CONTEXT};
+use crate::host::LogLine;
+use crate::process::{Metric, Process, lock};
+use crate::profile::Profile;
 use crate::property::Properties;
 use crate::stream::Stream;
 use crate::vm::Vm;
 
-/// A VM with one configured plugin. Clones are the same plugin.
+/// A configured plugin in its VM. Clones are the same plugin.
 #[derive(Clone)]
 pub struct Plugin {
     vm: Arc<Mutex<Vm>>,
+    /// Its place among the plugins of the VM; its context changes when the VM is loaded anew.
+    place: usize,
+    process: Process,
 }
 
-/// What a plugin is started with.
+/// What a plugin and its VM are started with.
 #[derive(Debug, Clone)]
 pub struct StartOptions {
     /// The plugin configuration, as the module reads it in `on_configure`.
@@ -32,8 +41,22 @@ pub struct StartOptions {
     pub root_id: String,
     /// Envoy's `name`.
     pub plugin_name: String,
-    /// Envoy's `vm_id`.
+    /// Envoy's `vm_id`. VMs of one id share their data and queues.
     pub vm_id: String,
+    /// Environment variables, as name and value.
+    pub environment: Vec<(String, String)>,
+    /// Whose semantics the host has.
+    pub profile: Profile,
+    /// The services that the plugin may call.
+    pub upstreams: Vec<Upstream>,
+    /// Answers of foreign functions by name, in addition to `clear_route_cache`.
+    pub foreign_functions: BTreeMap<String, ForeignAnswer>,
+    /// What becomes of requests when the VM has failed.
+    pub failure_policy: FailurePolicy,
+    /// Envoy's setting of that name: held headers do not hold back the body's callbacks. Always so in ABI 0.1.0.
+    pub allow_on_headers_stop_iteration: bool,
+    /// The lowest level that is logged, and what `proxy_get_log_level` answers.
+    pub log_level: LogLevel,
     /// What time the module sees.
     pub clock: Clock,
     /// Start of the sequence that `random_get` gives.
@@ -43,6 +66,19 @@ pub struct StartOptions {
     pub fuel_per_callback: u64,
     /// The most memory that the module may have, in bytes.
     pub memory_limit: usize,
+    /// What goes wrong on purpose.
+    pub faults: Vec<Fault>,
+    /// Whether to record every host call, see [`crate::Outcome::trace`].
+    pub trace: bool,
+}
+
+/// What a foreign function answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForeignAnswer {
+    /// The status.
+    pub status: Status,
+    /// The result.
+    pub result: Vec<u8>,
 }
 
 /// What time a module sees.
@@ -57,6 +93,15 @@ pub enum Clock {
     System,
 }
 
+impl Default for Clock {
+    /// Stands at 2026-01-01.
+    fn default() -> Self {
+        Self::Virtual {
+            start: 1_767_225_600_000_000_000,
+        }
+    }
+}
+
 impl Default for StartOptions {
     /// Empty configurations and names, a clock that stands at 2026-01-01, 100 million units of fuel and 256 MiB.
     fn default() -> Self {
@@ -66,12 +111,19 @@ impl Default for StartOptions {
             root_id: String::new(),
             plugin_name: String::new(),
             vm_id: String::new(),
-            clock: Clock::Virtual {
-                start: 1_767_225_600_000_000_000,
-            },
+            environment: Vec::new(),
+            profile: Profile::default(),
+            upstreams: Vec::new(),
+            foreign_functions: BTreeMap::new(),
+            failure_policy: FailurePolicy::default(),
+            allow_on_headers_stop_iteration: false,
+            log_level: LogLevel::Trace,
+            clock: Clock::default(),
             random_seed: 0,
             fuel_per_callback: 100_000_000,
             memory_limit: 256 * 1024 * 1024,
+            faults: Vec::new(),
+            trace: false,
         }
     }
 }
@@ -90,38 +142,36 @@ pub struct Refused {
 }
 
 impl Plugin {
-    pub(crate) fn start(filter: &Filter, options: StartOptions) -> Result<Self, Refused> {
-        let vm_configuration_size = size(&options.vm_configuration);
-        let plugin_configuration_size = size(&options.plugin_configuration);
-        let mut vm = Vm::new(filter, options)?;
-        let steps = [
-            ("on_context_create", "proxy_on_context_create", 0),
-            ("on_vm_start", "proxy_on_vm_start", vm_configuration_size),
-            (
-                "on_configure",
-                "proxy_on_configure",
-                plugin_configuration_size,
-            ),
-        ];
-        for (step, callback, argument) in steps {
-            vm.host().is_configuring = step == "on_configure";
-            let answer = vm.call(PLUGIN_CONTEXT, callback, &[PLUGIN_CONTEXT, argument]);
-            vm.settle();
-            let failure = match answer {
-                // `on_context_create` returns nothing.
-                Ok(Some(0)) if step != "on_context_create" => None,
-                Ok(_) => continue,
-                Err(failure) => Some(failure),
-            };
-            return Err(Refused {
-                step,
-                logs: vm.host().take_plugin_logs(),
-                failure,
-            });
-        }
-        vm.host().is_configuring = false;
+    pub(crate) fn start(
+        filter: &Filter,
+        options: StartOptions,
+        process: Process,
+    ) -> Result<Self, Refused> {
+        let number = process.state().reserve_vm();
+        let vm = Vm::start(filter, options, &process, number)?;
+        let vm = Arc::new(Mutex::new(vm));
+        process.add_vm(&vm, number);
+        process.deliver();
         Ok(Self {
-            vm: Arc::new(Mutex::new(vm)),
+            vm,
+            place: 0,
+            process,
+        })
+    }
+
+    /// Starts another plugin in the same VM: its own context and configuration, no second `on_vm_start`. Of `options`,
+    /// what is the VM's own is not used.
+    ///
+    /// # Errors
+    ///
+    /// As [`Filter::start`].
+    pub fn start_in_same_vm(&self, options: StartOptions) -> Result<Self, Refused> {
+        let place = self.vm().add_plugin(options)?;
+        self.process.deliver();
+        Ok(Self {
+            vm: Arc::clone(&self.vm),
+            place,
+            process: self.process.clone(),
         })
     }
 
@@ -130,43 +180,59 @@ impl Plugin {
         Stream::open(self.clone(), properties)
     }
 
-    /// Moves a virtual clock on, and ticks as often as the period that the module asked for has passed.
-    pub fn advance(&self, duration: Duration) {
-        let mut vm = self.vm();
-        let host = vm.host();
-        let end = host
-            .clock
-            .saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX));
-        loop {
-            let host = vm.host();
-            let period = u64::from(host.tick_period) * 1_000_000;
-            let next = host.clock.saturating_add(period);
-            if period == 0 || next > end || vm.failure.is_some() {
-                break;
-            }
-            vm.host().clock = next;
-            // A failure is kept in the VM, and every later stream shows it.
-            let _ = vm.call(PLUGIN_CONTEXT, "proxy_on_tick", &[PLUGIN_CONTEXT]);
-            vm.settle();
-        }
-        vm.host().clock = end;
+    /// The process that the VM is in.
+    pub fn process(&self) -> &Process {
+        &self.process
     }
 
-    /// What the plugin itself has logged: at its start, in ticks and for queues, not in streams.
+    /// Moves the process's virtual clock on, with all ticks, answers and time-outs that fall due on the way.
+    pub fn advance(&self, duration: Duration) {
+        self.process.advance(duration);
+    }
+
+    /// The call-outs that have not been answered.
+    pub fn open_calls(&self) -> Vec<CallOut> {
+        self.vm().host().calls.open_calls().cloned().collect()
+    }
+
+    /// Answers a call-out by hand; false if there is no such call.
+    pub fn answer(&self, call: u32, answer: &Answer) -> bool {
+        let mut vm = self.vm();
+        let host = vm.host();
+        let (now, profile) = (host.now(), host.options.profile);
+        let is_known = host.calls.answer(call, answer, now, profile);
+        vm.run_due();
+        drop(vm);
+        self.process.deliver();
+        is_known
+    }
+
+    /// What the plugin itself has logged: at its start, in ticks, for queues and call-outs, not in streams.
     pub fn logs(&self) -> Vec<LogLine> {
         let mut vm = self.vm();
-        let record = vm.host().records.get(&PLUGIN_CONTEXT);
+        let context = vm.plugin_context(self.place);
+        let record = vm.host().records.get(&context);
         record.map_or_else(Vec::new, |record| record.logs.clone())
     }
 
-    /// The metrics by name.
+    /// The metrics of the process by name.
     pub fn metrics(&self) -> BTreeMap<String, Metric> {
-        self.vm().host().metrics.iter().cloned().collect()
+        self.process.metrics()
     }
 
-    /// How the VM failed, if it did.
+    /// How the VM failed, if it did and was not loaded anew.
     pub fn failure(&self) -> Option<Failure> {
         self.vm().failure.clone()
+    }
+
+    /// How many bytes of memory the module has.
+    pub fn memory(&self) -> usize {
+        self.vm().memory()
+    }
+
+    /// How many contexts of streams the VM holds; those that `finish` left behind wait for `proxy_done`.
+    pub fn contexts(&self) -> usize {
+        self.vm().host().streams.len()
     }
 
     /// Ends the plugin: `on_done`, and `on_delete` unless it asks to wait.
@@ -176,18 +242,25 @@ impl Plugin {
     /// How the VM failed, now or before.
     pub fn stop(self) -> Result<(), Failure> {
         let mut vm = self.vm();
-        if vm.call(PLUGIN_CONTEXT, "proxy_on_done", &[PLUGIN_CONTEXT])? != Some(0) {
-            vm.call(PLUGIN_CONTEXT, "proxy_on_delete", &[PLUGIN_CONTEXT])?;
+        let context = vm.plugin_context(self.place);
+        if vm.call(context, "proxy_on_done", &[context])? == Some(0) {
+            vm.host().waiting_for_done.push(context);
+        } else {
+            vm.call(context, "proxy_on_delete", &[context])?;
         }
+        vm.settle();
         Ok(())
     }
 
-    /// The VM. A panic of another thread left it between two callbacks at worst, so it can still be used.
     pub(crate) fn vm(&self) -> MutexGuard<'_, Vm> {
-        self.vm.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.vm)
+    }
+
+    pub(crate) fn place(&self) -> usize {
+        self.place
     }
 }
 
-fn size(configuration: &[u8]) -> u32 {
+pub(crate) fn size(configuration: &[u8]) -> u32 {
     u32::try_from(configuration.len()).unwrap_or(u32::MAX)
 }

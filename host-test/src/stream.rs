@@ -2,14 +2,18 @@
 //!
 //! A stream is fed what the proxy would feed it, in order: request headers, body frames, trailers, then the response's.
 //! What came out can be taken at any time; [`Stream::finish`] ends it in Envoy's order, `on_log`, `on_done`,
-//! `on_delete`, which is not that of the specification.
+//! `on_delete`, or in that of the specification.
+
+use std::collections::VecDeque;
 
 use crate::exchange::{Event, Exchange};
+use crate::failure::FailurePolicy;
 use crate::header_map::HeaderMap;
-use crate::host::{PLUGIN_CONTEXT, StreamState};
+use crate::host::StreamState;
 use crate::outcome::Outcome;
 use crate::plugin::Plugin;
 use crate::property::Properties;
+use crate::vm::Vm;
 
 /// One side of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,8 +24,8 @@ pub enum Side {
     Response,
 }
 
-/// How a side goes on after what was fed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How a side goes on after what was fed; the further down, the less.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Flow {
     /// It went on.
     Continue,
@@ -42,24 +46,60 @@ pub struct Stream {
 impl Stream {
     pub(crate) fn open(plugin: Plugin, properties: Properties) -> Self {
         let mut vm = plugin.vm();
+        vm.load_anew();
         let context = vm.new_context();
+        let is_open = vm.host().options.failure_policy == FailurePolicy::Open;
+        if is_open && vm.failure.is_some() {
+            vm.exchanges.insert(context, Exchange::passing_by());
+            drop(vm);
+            return Self { plugin, context };
+        }
+        let root = vm.plugin_context(plugin.place());
         vm.exchanges.insert(context, Exchange::default());
         vm.host().streams.insert(
             context,
             StreamState {
+                plugin: root,
                 properties,
                 ..StreamState::default()
             },
         );
         // A failure is kept in the VM; the first event finds it there.
-        let _ = vm.call(
-            context,
-            "proxy_on_context_create",
-            &[context, PLUGIN_CONTEXT],
-        );
+        let _ = vm.call(context, "proxy_on_context_create", &[context, root]);
         vm.settle();
         drop(vm);
+        plugin.process().deliver();
         Self { plugin, context }
+    }
+
+    /// Opens a stream whose passed events another filter takes.
+    pub(crate) fn open_in_chain(plugin: Plugin, properties: Properties) -> Self {
+        let stream = Self::open(plugin, properties);
+        if let Some(exchange) = stream.plugin.vm().exchanges.get_mut(&stream.context) {
+            exchange.chain();
+        }
+        stream
+    }
+
+    /// Takes what passed on `side` for the next filter of a chain.
+    pub(crate) fn take_passed(&self, side: Side) -> VecDeque<Event> {
+        let mut vm = self.plugin.vm();
+        let exchange = vm.exchanges.get_mut(&self.context);
+        exchange.map_or_else(VecDeque::new, |exchange| exchange.take_passed(side))
+    }
+
+    pub(crate) fn has_direct_reply(&self) -> bool {
+        let vm = self.plugin.vm();
+        vm.exchanges
+            .get(&self.context)
+            .is_some_and(Exchange::has_direct_reply)
+    }
+
+    pub(crate) fn is_reset(&self) -> bool {
+        let vm = self.plugin.vm();
+        vm.exchanges
+            .get(&self.context)
+            .is_some_and(Exchange::is_reset)
     }
 
     /// Feeds the request's headers, pseudo-headers first.
@@ -129,15 +169,21 @@ impl Stream {
     pub fn finish(self) -> Outcome {
         let context = self.context;
         let mut vm = self.plugin.vm();
-        if let Some(stream) = vm.host().streams.get_mut(&context) {
-            stream.logging = true;
-        }
-        // Once the VM has failed, none of these calls happens; the failure is in the outcome.
-        let _ = vm.call(context, "proxy_on_log", &[context]);
-        match vm.call(context, "proxy_on_done", &[context]) {
-            Ok(Some(0)) => vm.host().waiting_for_done.push(context),
-            Ok(_) => vm.delete(context),
-            Err(_) => {}
+        let logs_first = vm.host().options.profile.logs_before_done();
+        if vm.host().has_context(context) {
+            // Once the VM has failed, none of these calls happens; the failure is in the outcome.
+            if logs_first {
+                log(&mut vm, context);
+            }
+            let done = vm.call(context, "proxy_on_done", &[context]);
+            if !logs_first {
+                log(&mut vm, context);
+            }
+            match done {
+                Ok(Some(0)) => vm.host().waiting_for_done.push(context),
+                Ok(_) => vm.delete(context),
+                Err(_) => {}
+            }
         }
         let exchange = vm.exchanges.remove(&context).unwrap_or_default();
         vm.settle();
@@ -146,15 +192,31 @@ impl Stream {
             vm.host().streams.remove(&context);
         }
         let record = vm.host().records.remove(&context).unwrap_or_default();
-        exchange.into_outcome(record, vm.failure.clone(), waits_for_done)
+        let memory = vm.memory();
+        let failure = vm.failure.clone().filter(|_| !exchange.passes_by());
+        let outcome = exchange.into_outcome(record, failure, waits_for_done, memory);
+        drop(vm);
+        self.plugin.process().deliver();
+        outcome
     }
 
-    fn feed(&mut self, side: Side, event: Event) -> Flow {
+    pub(crate) fn feed(&mut self, side: Side, event: Event) -> Flow {
         let mut vm = self.plugin.vm();
         vm.feed(self.context, side, event);
         vm.settle();
-        vm.exchanges
-            .get(&self.context)
-            .map_or(Flow::Reset, |exchange| exchange.flow(side))
+        drop(vm);
+        self.plugin.process().deliver();
+        self.flow(side)
+    }
+}
+
+fn log(vm: &mut Vm, context: u32) {
+    if let Some(stream) = vm.host().streams.get_mut(&context) {
+        stream.logging = true;
+    }
+    // Once the VM has failed, the call does not happen; the failure is in the outcome.
+    let _ = vm.call(context, "proxy_on_log", &[context]);
+    if let Some(stream) = vm.host().streams.get_mut(&context) {
+        stream.logging = false;
     }
 }

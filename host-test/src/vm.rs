@@ -1,18 +1,22 @@
 //! How is the module called, and what takes effect when a callback is over?
 //!
 //! Each callback gets fresh fuel and its own context. After it, in this order: answers and closes that it asked for on
-//! any stream, continued sides, contexts that are done, queues that filled. What these callbacks ask for in turn is
-//! carried out likewise, a bounded number of times. A VM that failed is never called again.
+//! any stream, continued sides, contexts that are done, call-outs that are answered by now. What these callbacks ask
+//! for in turn is carried out likewise, a bounded number of times. A VM that failed is never called again; by its
+//! failure policy a new one may take its place.
 
 use std::collections::BTreeMap;
 
 use wasmtime::{Instance, Store, StoreLimitsBuilder, Val};
 
+use crate::abi::Version;
+use crate::call_out::{Arrival, GrpcEvent};
 use crate::exchange::Exchange;
-use crate::failure::Failure;
+use crate::failure::{Failure, FailurePolicy};
 use crate::filter::Filter;
-use crate::host::{Host, PLUGIN_CONTEXT};
-use crate::plugin::{Refused, StartOptions};
+use crate::host::{CallData, FIRST_PLUGIN, Host, PluginState};
+use crate::plugin::{Refused, StartOptions, size};
+use crate::process::Process;
 
 /// A running module with its streams.
 pub(crate) struct Vm {
@@ -20,28 +24,56 @@ pub(crate) struct Vm {
     instance: Instance,
     pub(crate) failure: Option<Failure>,
     pub(crate) exchanges: BTreeMap<u32, Exchange>,
+    filter: Filter,
+    /// What each plugin was started with, and its context.
+    plugins: Vec<(StartOptions, u32)>,
     next_context: u32,
+    /// When this VM took the place of one that had failed.
+    loaded_anew: Option<u64>,
 }
 
 impl Vm {
+    /// Starts a module with its first plugin.
+    pub(crate) fn start(
+        filter: &Filter,
+        options: StartOptions,
+        process: &Process,
+        number: usize,
+    ) -> Result<Self, Refused> {
+        let mut vm = Self::initialised(filter, options.clone(), process, number)?;
+        vm.add_plugin(options)?;
+        Ok(vm)
+    }
+
     /// Instantiates and initialises the module: its start section, `_initialize` or `_start`.
-    pub(crate) fn new(filter: &Filter, options: StartOptions) -> Result<Self, Refused> {
+    fn initialised(
+        filter: &Filter,
+        options: StartOptions,
+        process: &Process,
+        number: usize,
+    ) -> Result<Self, Refused> {
         let limits = StoreLimitsBuilder::new()
             .memory_size(options.memory_limit)
             .table_elements(MAX_TABLE_ELEMENTS)
             .build();
         let engine = filter.instance.module().engine();
-        let mut store = Store::new(engine, Host::new(options, limits));
+        let fuel = options.fuel_per_callback;
+        let host = Host::new(options, filter.version, limits, process.clone(), number);
+        let mut store = Store::new(engine, host);
         store.limiter(|host| &mut host.limits);
-        let fuel = store.data().options.fuel_per_callback;
         let instance = store
             .set_fuel(fuel)
             .and_then(|()| filter.instance.instantiate(&mut store));
         let instance = match instance {
             Ok(instance) => instance,
             Err(error) => {
-                let failure = Failure::new("instantiation", fuel, &error);
-                return Err(refused(store.data_mut(), failure));
+                let logs = store.data_mut().take_logs(FIRST_PLUGIN);
+                let failure = Failure::new("instantiation", fuel, &error, &logs);
+                return Err(Refused {
+                    step: INITIALISATION,
+                    logs,
+                    failure: Some(failure),
+                });
             }
         };
         let mut vm = Self {
@@ -49,10 +81,17 @@ impl Vm {
             instance,
             failure: None,
             exchanges: BTreeMap::new(),
-            next_context: PLUGIN_CONTEXT + 1,
+            filter: filter.clone(),
+            plugins: Vec::new(),
+            next_context: FIRST_PLUGIN,
+            loaded_anew: None,
         };
         if let Err(failure) = vm.initialise() {
-            return Err(refused(vm.host(), failure));
+            return Err(Refused {
+                step: INITIALISATION,
+                logs: vm.host().take_logs(FIRST_PLUGIN),
+                failure: Some(failure),
+            });
         }
         vm.host().is_ready = true;
         Ok(vm)
@@ -60,12 +99,112 @@ impl Vm {
 
     /// Envoy's order: `_initialize`, then `main` in one of its two forms; without the first, `_start`.
     fn initialise(&mut self) -> Result<(), Failure> {
-        if self.call(PLUGIN_CONTEXT, "_initialize", &[])?.is_none() {
-            self.call(PLUGIN_CONTEXT, "_start", &[])?;
-        } else if self.call(PLUGIN_CONTEXT, "main", &[0, 0])?.is_none() {
-            self.call(PLUGIN_CONTEXT, "__main_void", &[])?;
+        if self.call(FIRST_PLUGIN, "_initialize", &[])?.is_none() {
+            self.call(FIRST_PLUGIN, "_start", &[])?;
+        } else if self.call(FIRST_PLUGIN, "main", &[0, 0])?.is_none() {
+            self.call(FIRST_PLUGIN, "__main_void", &[])?;
         }
         Ok(())
+    }
+
+    /// Starts a plugin; the first one starts the VM as well. Returns its place.
+    pub(crate) fn add_plugin(&mut self, options: StartOptions) -> Result<usize, Refused> {
+        let context = self.new_context();
+        let (vm_size, plugin_size) = (
+            size(&self.host().options.vm_configuration),
+            size(&options.plugin_configuration),
+        );
+        if !self.plugins.is_empty() {
+            self.host().calls.know(options.upstreams.clone());
+        }
+        self.host().plugins.insert(
+            context,
+            PluginState {
+                configuration: options.plugin_configuration.clone(),
+                name: options.plugin_name.clone(),
+                root_id: options.root_id.clone(),
+                is_configuring: false,
+                tick_period: 0,
+                tick_due: 0,
+            },
+        );
+        let mut steps = vec![
+            ("on_context_create", "proxy_on_context_create", 0),
+            ("on_vm_start", "proxy_on_vm_start", vm_size),
+            ("on_configure", "proxy_on_configure", plugin_size),
+        ];
+        if !self.plugins.is_empty() {
+            steps.retain(|(step, _, _)| *step != "on_vm_start");
+        }
+        for (step, callback, argument) in steps {
+            if let Some(plugin) = self.host().plugins.get_mut(&context) {
+                plugin.is_configuring = step == "on_configure";
+            }
+            let answer = self.call(context, callback, &[context, argument]);
+            self.settle();
+            let failure = match answer {
+                // `on_context_create` returns nothing.
+                Ok(Some(0)) if step != "on_context_create" => None,
+                Ok(_) => continue,
+                Err(failure) => Some(failure),
+            };
+            self.host().plugins.remove(&context);
+            return Err(Refused {
+                step,
+                logs: self.host().take_logs(context),
+                failure,
+            });
+        }
+        if let Some(plugin) = self.host().plugins.get_mut(&context) {
+            plugin.is_configuring = false;
+        }
+        self.plugins.push((options, context));
+        Ok(self.plugins.len() - 1)
+    }
+
+    /// Puts a new VM in the place of this one, which has failed, if the policy and its backoff allow it. Streams of the
+    /// old VM keep their outcome and see no callback any more.
+    pub(crate) fn load_anew(&mut self) {
+        let now = self.host().now();
+        let FailurePolicy::Reload { backoff } = self.host().options.failure_policy else {
+            return;
+        };
+        let backoff = u64::try_from(backoff.as_nanos()).unwrap_or(u64::MAX);
+        let is_early = self
+            .loaded_anew
+            .is_some_and(|last| now < last.saturating_add(backoff));
+        if self.failure.is_none() || is_early {
+            return;
+        }
+        let host = self.host();
+        let (process, number, options) = (host.process.clone(), host.number, host.options.clone());
+        let mut records = std::mem::take(&mut host.records);
+        self.loaded_anew = Some(now);
+        let Ok(mut new) = Self::initialised(&self.filter, options, &process, number) else {
+            self.host().records = records;
+            return;
+        };
+        new.next_context = self.next_context;
+        for (options, old) in &self.plugins {
+            if new.add_plugin(options.clone()).is_err() {
+                self.host().records = records;
+                return;
+            }
+            // What a plugin has logged is its own, whichever VM it was in.
+            let context = new
+                .plugins
+                .last()
+                .map_or(FIRST_PLUGIN, |(_, context)| *context);
+            if let Some(mut record) = records.remove(old) {
+                let new_record = new.host().records.remove(&context).unwrap_or_default();
+                record.logs.extend(new_record.logs);
+                records.insert(context, record);
+            }
+        }
+        new.host().records = records;
+        new.exchanges = std::mem::take(&mut self.exchanges);
+        new.loaded_anew = self.loaded_anew;
+        *self = new;
     }
 
     pub(crate) fn host(&mut self) -> &mut Host {
@@ -78,11 +217,25 @@ impl Vm {
         context
     }
 
+    /// The context of the plugin at `place`.
+    pub(crate) fn plugin_context(&self, place: usize) -> u32 {
+        self.plugins
+            .get(place)
+            .map_or(FIRST_PLUGIN, |(_, context)| *context)
+    }
+
+    /// How many bytes of memory the module has.
+    pub(crate) fn memory(&mut self) -> usize {
+        self.instance
+            .get_memory(&mut self.store, "memory")
+            .map_or(0, |memory| memory.data_size(&self.store))
+    }
+
     /// Calls an export in `context`; `None` if there is no such export, 0 if it returns nothing.
     pub(crate) fn call(
         &mut self,
         context: u32,
-        name: &str,
+        name: &'static str,
         arguments: &[u32],
     ) -> Result<Option<u32>, Failure> {
         if let Some(failure) = &self.failure {
@@ -92,22 +245,30 @@ impl Vm {
             return Ok(None);
         };
         let host = self.host();
+        host.callback = name;
         host.running = context;
         host.effective = context;
         let fuel = host.options.fuel_per_callback;
+        let is_faulty = host.faults.callback(name);
+        let ty = function.ty(&self.store);
+        // The headers' callbacks of ABI 0.1.0 take one argument less.
         let arguments: Vec<Val> = arguments
             .iter()
+            .take(ty.params().len())
             .map(|number| Val::I32(number.cast_signed()))
             .collect();
-        let mut results = vec![Val::I32(0); function.ty(&self.store).results().len()];
-        let called = self
-            .store
-            .set_fuel(fuel)
-            .and_then(|()| function.call(&mut self.store, &arguments, &mut results));
+        let mut results = vec![Val::I32(0); ty.results().len()];
+        let called = self.store.set_fuel(fuel).and_then(|()| {
+            if is_faulty {
+                wasmtime::bail!("made to fail");
+            }
+            function.call(&mut self.store, &arguments, &mut results)
+        });
         let left = self.store.get_fuel().unwrap_or(0);
-        self.host().record().fuel += fuel.saturating_sub(left);
+        let record = self.host().record();
+        record.fuel += fuel.saturating_sub(left);
         if let Err(error) = called {
-            let failure = Failure::new(name, fuel, &error);
+            let failure = Failure::new(name, fuel, &error, &record.logs);
             self.failure = Some(failure.clone());
             return Err(failure);
         }
@@ -118,21 +279,17 @@ impl Vm {
     /// Carries out what the last callback asked for.
     pub(crate) fn settle(&mut self) {
         for _ in 0..MAX_ROUNDS {
-            let interrupted: Vec<u32> = self
-                .host()
+            let host = self.host();
+            let interrupted: Vec<u32> = host
                 .streams
                 .iter()
                 .filter(|(_, stream)| stream.reply.is_some() || stream.closed)
                 .map(|(context, _)| *context)
                 .collect();
-            let continued = std::mem::take(&mut self.host().continued);
-            let done = std::mem::take(&mut self.host().done);
-            let queues = std::mem::take(&mut self.host().filled_queues);
-            if interrupted.is_empty()
-                && continued.is_empty()
-                && done.is_empty()
-                && queues.is_empty()
-            {
+            let continued = std::mem::take(&mut host.continued);
+            let done = std::mem::take(&mut host.done);
+            let has_arrival = self.failure.is_none() && self.call_due();
+            if interrupted.is_empty() && continued.is_empty() && done.is_empty() && !has_arrival {
                 return;
             }
             for context in interrupted {
@@ -147,45 +304,157 @@ impl Vm {
                     self.host().records.remove(&context);
                 }
             }
-            for queue in queues {
-                self.announce(queue);
+            if has_arrival {
+                self.deliver_arrival();
             }
         }
         self.failure.get_or_insert(Failure::EndlessLoop {
             callback: "the chain of callbacks that cause each other".to_owned(),
             fuel: self.store.data().options.fuel_per_callback,
+            stack: Box::default(),
         });
     }
 
     /// Ends a context: `on_delete`, after which nothing of it is left.
     pub(crate) fn delete(&mut self, context: u32) {
         if self.call(context, "proxy_on_delete", &[context]).is_ok() {
-            self.host().streams.remove(&context);
+            let host = self.host();
+            host.streams.remove(&context);
+            host.plugins.remove(&context);
         }
     }
 
-    fn announce(&mut self, queue: u32) {
+    /// Tells a context that a queue filled.
+    pub(crate) fn announce(&mut self, reader: u32, queue: u32) {
+        if self.host().has_context(reader) {
+            // A failure is kept in the VM, and every later stream shows it.
+            let _ = self.call(reader, "proxy_on_queue_ready", &[reader, queue]);
+            self.settle();
+        }
+    }
+
+    /// When the next tick, answer or time-out is due.
+    pub(crate) fn next_due(&mut self) -> Option<u64> {
+        if self.failure.is_some() {
+            return None;
+        }
         let host = self.host();
-        let reader = usize::try_from(queue)
-            .ok()
-            .and_then(|place| host.queues.get(place))
-            .map(|queue| queue.reader)
-            .filter(|reader| *reader == PLUGIN_CONTEXT || host.streams.contains_key(reader));
-        if let Some(reader) = reader
-            && let Err(failure) = self.call(reader, "proxy_on_queue_ready", &[reader, queue])
-        {
-            self.failure = Some(failure);
+        let ticks = host
+            .plugins
+            .values()
+            .filter(|plugin| plugin.tick_period > 0);
+        let tick = ticks.map(|plugin| plugin.tick_due).min();
+        tick.into_iter().chain(host.calls.next_due()).min()
+    }
+
+    /// Ticks and call-outs that are due by now.
+    pub(crate) fn run_due(&mut self) {
+        self.settle();
+        let now = self.host().now();
+        let due: Vec<u32> = self
+            .host()
+            .plugins
+            .iter()
+            .filter(|(_, plugin)| plugin.tick_period > 0 && plugin.tick_due <= now)
+            .map(|(context, _)| *context)
+            .collect();
+        for context in due {
+            if let Some(plugin) = self.host().plugins.get_mut(&context) {
+                plugin.tick_due = now.saturating_add(plugin.tick_period);
+            }
+            // A failure is kept in the VM, and every later stream shows it.
+            let _ = self.call(context, "proxy_on_tick", &[context]);
+            self.settle();
         }
+    }
+
+    fn call_due(&mut self) -> bool {
+        let host = self.host();
+        match host.calls.next_due() {
+            Some(due) => due <= host.now(),
+            None => false,
+        }
+    }
+
+    /// Hands what arrived for a call-out to the plugin that made the call.
+    fn deliver_arrival(&mut self) {
+        let host = self.host();
+        let (now, profile) = (host.now(), host.options.profile);
+        let Some((plugin, call, arrival)) = host.calls.take_due(now, profile) else {
+            return;
+        };
+        if !host.has_context(plugin) {
+            return;
+        }
+        let mut data = CallData::default();
+        let (callback, arguments) = match arrival {
+            Arrival::Http {
+                headers,
+                body,
+                trailers,
+            } => {
+                if headers.is_empty() {
+                    host.status = (BROKEN_CONNECTION, "reset".to_owned());
+                }
+                let arguments = vec![
+                    plugin,
+                    call,
+                    count(headers.len()),
+                    count(body.len()),
+                    count(trailers.len()),
+                ];
+                // Without headers there is no response to look at.
+                if !headers.is_empty() {
+                    data.headers = Some(headers);
+                    data.body = Some(body);
+                    data.trailers = Some(trailers);
+                }
+                ("proxy_on_http_call_response", arguments)
+            }
+            Arrival::Grpc(GrpcEvent::InitialMetadata(map)) => {
+                let arguments = vec![plugin, call, count(map.len())];
+                data.initial_metadata = Some(map);
+                ("proxy_on_grpc_receive_initial_metadata", arguments)
+            }
+            Arrival::Grpc(GrpcEvent::Message(message)) => {
+                let arguments = vec![plugin, call, count(message.len())];
+                data.message = Some(message);
+                ("proxy_on_grpc_receive", arguments)
+            }
+            Arrival::Grpc(GrpcEvent::TrailingMetadata(map)) => {
+                let arguments = vec![plugin, call, count(map.len())];
+                data.trailing_metadata = Some(map);
+                ("proxy_on_grpc_receive_trailing_metadata", arguments)
+            }
+            Arrival::Grpc(GrpcEvent::Close { status, message }) => {
+                host.status = (status, message);
+                ("proxy_on_grpc_close", vec![plugin, call, status])
+            }
+        };
+        host.call_data = data;
+        // A failure is kept in the VM, and every later stream shows it.
+        let _ = self.call(plugin, callback, &arguments);
+        let host = self.host();
+        host.call_data = CallData::default();
+        // The text does not outlive the callback, the number does.
+        host.status.1.clear();
+    }
+
+    /// Whether held headers let the body's callbacks go on.
+    pub(crate) fn stops_at_headers_only(&self) -> bool {
+        let host = self.store.data();
+        host.version == Version::V0_1_0 || host.options.allow_on_headers_stop_iteration
     }
 }
 
-fn refused(host: &mut Host, failure: Failure) -> Refused {
-    Refused {
-        step: "the module's initialisation",
-        logs: host.take_plugin_logs(),
-        failure: Some(failure),
-    }
+pub(crate) fn count(length: usize) -> u32 {
+    u32::try_from(length).unwrap_or(u32::MAX)
 }
+
+const INITIALISATION: &str = "the module's initialisation";
+
+/// What `proxy_get_status` answers when a call-out has no headers: `BrokenConnection` of `proxy-wasm-cpp-host`.
+const BROKEN_CONNECTION: u32 = 11;
 
 /// How many times callbacks may cause further callbacks before that counts as an endless loop.
 const MAX_ROUNDS: usize = 1000;

@@ -100,3 +100,168 @@ fn split_query(target: &[u8]) -> (&[u8], &[u8]) {
 }
 
 const PREFIX: &str = "x-forwarded-prefix";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Defaults;
+    use crate::exchange::{Action, Request, Response};
+    use crate::peer::Peer;
+
+    /// What the part's upstream is sent, what it is told, and where its `Location: /x` leads.
+    fn enter(settings: &str, path: PartPath, target: &str) -> (String, Option<String>, String) {
+        let policy = Policy::from_json(settings.as_bytes(), Defaults::GATEWAY).unwrap();
+        let part = Part::read("/api", path).unwrap();
+        let mut decision = policy.request(&Request {
+            peer: Peer::Unknown,
+            identity: None,
+            is_reentry: false,
+            tls: false,
+            method: b"GET",
+            target: target.as_bytes(),
+            host: Some(b"app.example"),
+            headers: &[(b"x-forwarded-prefix", b"/forged")],
+        });
+        let Action::Forward(forward) = &mut decision.action else {
+            panic!("{target} is answered");
+        };
+        assert!(part.strip(&forward.stripped_target).is_some(), "{target}");
+        policy.enter(&part, forward, &mut decision.exchange);
+        let text = |value: &[u8]| String::from_utf8(value.to_vec()).unwrap();
+        let sent = forward.edits.iter().find_map(|edit| match edit {
+            Edit::Target(target) => Some(text(target)),
+            _ => None,
+        });
+        let told: Vec<Option<String>> = forward
+            .edits
+            .iter()
+            .filter_map(|edit| match edit {
+                Edit::Set(name, value) if name == PREFIX => Some(Some(text(value))),
+                Edit::Remove(name) if name == PREFIX => Some(None),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(told.len(), 1, "the prefix is told once");
+        let response = policy.response(
+            &decision.exchange,
+            &Response {
+                status: 302,
+                headers: &[(b"location", b"/x")],
+            },
+        );
+        let location = response.edits.iter().find_map(|edit| match edit {
+            Edit::Set(name, value) if name == "location" => Some(text(value)),
+            _ => None,
+        });
+        (
+            sent.unwrap(),
+            told.into_iter().next().flatten(),
+            location.unwrap_or_else(|| "/x".to_owned()),
+        )
+    }
+
+    #[test]
+    fn what_a_part_is_sent_and_told() {
+        let mounted = r#"{"root_path": "/m", "upstream_path": "full"}"#;
+        let stripped = r#"{"root_path": "/m", "upstream_path": "stripped"}"#;
+        let public = r#"{"root_path": "/m", "public_base_url": "https://p.example/public"}"#;
+        for (settings, path, target, sent, told, location) in [
+            (
+                "{}",
+                PartPath::Stripped,
+                "/api/a?b",
+                "/a?b",
+                Some("/api"),
+                "/api/x",
+            ),
+            (
+                "{}",
+                PartPath::Stripped,
+                "/api?b",
+                "/?b",
+                Some("/api"),
+                "/api/x",
+            ),
+            (
+                "{}",
+                PartPath::Stripped,
+                "/api//a",
+                "/a",
+                Some("/api"),
+                "/api/x",
+            ),
+            ("{}", PartPath::Own, "/api/a", "/api/a", None, "/x"),
+            (
+                mounted,
+                PartPath::Stripped,
+                "/m/api/a",
+                "/a",
+                Some("/m/api"),
+                "/m/api/x",
+            ),
+            (
+                stripped,
+                PartPath::Stripped,
+                "/api/a%2F",
+                "/a%2F",
+                Some("/m/api"),
+                "/m/api/x",
+            ),
+            (
+                mounted,
+                PartPath::Own,
+                "/m/api/a",
+                "/api/a",
+                Some("/m"),
+                "/m/x",
+            ),
+            (
+                stripped,
+                PartPath::Full,
+                "/m/api/a",
+                "/m/api/a",
+                Some("/m"),
+                "/x",
+            ),
+            (
+                public,
+                PartPath::Stripped,
+                "/m/api/a",
+                "/a",
+                Some("/m/api"),
+                "/public/api/x",
+            ),
+        ] {
+            let want = (
+                sent.to_owned(),
+                told.map(str::to_owned),
+                location.to_owned(),
+            );
+            assert_eq!(
+                enter(settings, path, target),
+                want,
+                "{settings} {path:?} {target}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_part_ends_with_a_segment() {
+        let part = Part::read("api/", PartPath::Stripped).unwrap();
+        for (target, want) in [
+            ("/api", Some("")),
+            ("/api/", Some("/")),
+            ("/api/a?b=/api", Some("/a")),
+            ("/apix", None),
+            ("/x/api", None),
+        ] {
+            assert_eq!(
+                part.strip(target.as_bytes()),
+                want.map(str::as_bytes),
+                "{target}"
+            );
+        }
+        assert_eq!(Part::read("/", PartPath::Stripped), None);
+        assert_eq!(Part::read("/a/../b", PartPath::Stripped), None);
+    }
+}

@@ -1,6 +1,7 @@
 //! Everything one does with this repository, as `cargo xtask COMMAND`.
 
 mod bench;
+mod browser;
 mod check;
 mod embedded;
 mod fuzz;

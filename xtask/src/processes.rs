@@ -1,4 +1,8 @@
-//! Which processes did a process start?
+//! Which processes did a process start, and how much CPU time did its threads have?
+
+use std::time::Duration;
+
+use anyhow::Context;
 
 /// Children, their children, and so on, by the kernel's own list.
 pub(crate) fn descendants_of(id: u32) -> anyhow::Result<Vec<u32>> {
@@ -18,4 +22,39 @@ pub(crate) fn descendants_of(id: u32) -> anyhow::Result<Vec<u32>> {
         }
     }
     Ok(found)
+}
+
+/// A thread.
+pub(crate) struct Task {
+    pub(crate) is_running: bool,
+    /// CPU time so far, in user space and in the kernel; the kernel adds it up when the thread stops running.
+    pub(crate) spent: Duration,
+}
+
+/// The threads of a process; those that end meanwhile are left out.
+pub(crate) fn tasks(id: u32) -> anyhow::Result<Vec<Task>> {
+    let mut tasks = Vec::new();
+    let listed = std::fs::read_dir(format!("/proc/{id}/task"));
+    for task in listed.context("a process that is measured has ended")? {
+        let path = task?.path();
+        let Ok(state) = std::fs::read_to_string(path.join("stat")) else {
+            continue;
+        };
+        let times = std::fs::read_to_string(path.join("schedstat"))
+            .context("this kernel does not count a thread's CPU time in nanoseconds")?;
+        let spent = times
+            .split_whitespace()
+            .next()
+            .and_then(|field| field.parse().ok())
+            .context("cannot read schedstat")?;
+        tasks.push(Task {
+            // The name before it may hold anything but is in parentheses.
+            is_running: state
+                .rsplit(") ")
+                .next()
+                .is_some_and(|rest| rest.starts_with('R')),
+            spent: Duration::from_nanos(spent),
+        });
+    }
+    Ok(tasks)
 }

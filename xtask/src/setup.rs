@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, ensure};
 use fluxlit_envoy::Parts;
@@ -36,6 +37,41 @@ pub(crate) fn python_bench_packages() -> anyhow::Result<PathBuf> {
         "python-bench",
         "requirements-bench.txt",
     )
+}
+
+/// Installs a Streamlit of the Tornado generation into another one; returns the executable.
+pub(crate) fn older_streamlit() -> anyhow::Result<PathBuf> {
+    let bin = venv(
+        "an older Streamlit",
+        "python-older",
+        "requirements-older.txt",
+    )?;
+    Ok(bin.join("streamlit"))
+}
+
+/// Installs Caddy, likewise; returns the executable.
+pub(crate) fn caddy() -> anyhow::Result<PathBuf> {
+    let bin = venv("Caddy", "python-proxies", "requirements-proxies.txt")?;
+    Ok(bin.join("caddy"))
+}
+
+/// Finds nginx, which Debian keeps where only root's path leads.
+pub(crate) fn nginx() -> Option<PathBuf> {
+    find("nginx").or_else(|| Some(PathBuf::from("/usr/sbin/nginx")).filter(|path| path.is_file()))
+}
+
+/// Installs what drives the browser; returns the folder of its tests.
+pub(crate) fn playwright() -> anyhow::Result<PathBuf> {
+    let folder = root().join("envoy/browser");
+    // Steps that need it may run beside each other.
+    static INSTALLING: Mutex<()> = Mutex::new(());
+    let _installing = INSTALLING.lock().unwrap_or_else(PoisonError::into_inner);
+    if !folder.join("node_modules/playwright-core").exists() {
+        run(Command::new("npm")
+            .args(["ci", "--silent", "--no-audit", "--no-fund", "--prefix"])
+            .arg(&folder))?;
+    }
+    Ok(folder)
 }
 
 fn venv(what: &str, folder: &str, requirements: &str) -> anyhow::Result<PathBuf> {

@@ -4,20 +4,23 @@
 //! there is not known to work.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail, ensure};
-use fluxlit_envoy::{Bootstrap, MOUNT, Parts, Process, Stack, free_port, wait_until};
+use anyhow::{Context, ensure};
+use fluxlit_envoy::{MOUNT, Parts, Process, free_port, wait_until};
 
 use crate::processes::descendants_of;
-use crate::setup;
 use crate::steps::{cargo, root, run as command, target};
+use crate::{browser, setup};
 
 type Work = fn(&Prepared) -> anyhow::Result<Outcome>;
 
-const STEPS: [(&str, &str, Work); 11] = [
+/// A name, what it covers, and the work.
+type Step = (&'static str, &'static str, Work);
+
+const STEPS: [Step; 19] = [
     (
         "native",
         "unit tests, properties, cases in the policy, documentation examples",
@@ -53,27 +56,71 @@ const STEPS: [(&str, &str, Work); 11] = [
         "real Envoy, filter, gateway and real Streamlit",
         streamlit,
     ),
-    ("browser", "a real browser on the app", browser),
+    (
+        "gateway",
+        "whether the gateway can be told from Streamlit itself, old and new",
+        gateway,
+    ),
+    (
+        "browser-demo",
+        "a real browser on the demo, behind Envoy and the filter",
+        browser::demo,
+    ),
+    (
+        "browser-envoy",
+        "a real browser on each thing an app can do, behind Envoy and the filter",
+        browser::envoy,
+    ),
+    (
+        "browser-root",
+        "likewise, the gateway alone",
+        browser::at_root,
+    ),
+    (
+        "browser-mount",
+        "likewise, the gateway alone, under a path",
+        browser::at_mount,
+    ),
+    (
+        "browser-nginx-full",
+        "likewise, behind nginx",
+        browser::nginx_full,
+    ),
+    (
+        "browser-nginx-stripped",
+        "likewise, behind nginx that takes the path off",
+        browser::nginx_stripped,
+    ),
+    (
+        "browser-caddy",
+        "likewise, behind Caddy that takes the path off",
+        browser::caddy,
+    ),
+    (
+        "browser-older",
+        "likewise, with Streamlit on Tornado",
+        browser::older,
+    ),
     ("up", "cargo xtask up, and that nothing is left of it", up),
     ("embedded", "cargo xtask up --embedded, likewise", embedded),
     ("fuzz", "each fuzz target for 30 seconds", fuzz),
 ];
 
-enum Outcome {
+pub(crate) enum Outcome {
     Passed,
     Skipped(String),
 }
 
 /// What all steps share; prepared once.
-struct Prepared {
-    parts: Parts,
+pub(crate) struct Prepared {
+    pub(crate) parts: Parts,
 }
 
-/// Runs the named steps, or all.
+/// Runs the named steps, or all. `browser` names each step that begins with `browser-`.
 pub(crate) fn run(names: &[String]) -> anyhow::Result<()> {
     for name in names {
         ensure!(
-            STEPS.iter().any(|(step, ..)| step == name),
+            STEPS.iter().any(|(step, ..)| is_named(name, step)),
             "there is no step `{name}`; there are: {}",
             STEPS.map(|(step, ..)| step).join(", ")
         );
@@ -81,37 +128,62 @@ pub(crate) fn run(names: &[String]) -> anyhow::Result<()> {
     let prepared = Prepared {
         parts: setup::everything()?,
     };
-    let in_ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
+    let steps: Vec<Step> = STEPS
+        .into_iter()
+        .filter(|(step, ..)| names.is_empty() || names.iter().any(|name| is_named(name, step)))
+        .collect();
     let mut rows = Vec::new();
-    let mut failed = 0;
-    for (name, what, work) in STEPS {
-        if !names.is_empty() && !names.iter().any(|wanted| wanted == name) {
-            continue;
+    for group in steps.chunk_by(|(one, ..), (other, ..)| is_beside(one) && is_beside(other)) {
+        for pair in group.chunks(BESIDE) {
+            rows.extend(std::thread::scope(|scope| {
+                let running: Vec<_> = pair
+                    .iter()
+                    .map(|step| scope.spawn(|| run_step(step, &prepared)))
+                    .collect();
+                running
+                    .into_iter()
+                    .map(|step| {
+                        step.join()
+                            .unwrap_or_else(|_| (false, "  FAILED: a panic".to_owned()))
+                    })
+                    .collect::<Vec<_>>()
+            }));
         }
-        eprintln!("\n── {name}: {what}");
-        let started = Instant::now();
-        let result = match work(&prepared) {
-            Ok(Outcome::Passed) => "passed".to_owned(),
-            Ok(Outcome::Skipped(reason)) if !in_ci => format!("skipped: {reason}"),
-            Ok(Outcome::Skipped(reason)) => {
-                failed += 1;
-                format!("FAILED: nothing may be skipped in CI, but {reason}")
-            }
-            Err(error) => {
-                failed += 1;
-                format!("FAILED: {error:#}")
-            }
-        };
-        rows.push(format!(
-            "  {name:<10} {:>5.0} s  {result}",
-            started.elapsed().as_secs_f64()
-        ));
     }
-    println!("\n{}", rows.join("\n"));
-    if failed > 0 {
-        bail!("{failed} of {} steps failed", rows.len());
+    for (_, row) in &rows {
+        println!("{row}");
     }
+    let failed = rows.iter().filter(|(is_well, _)| !is_well).count();
+    ensure!(failed == 0, "{failed} of {} steps failed", rows.len());
     Ok(())
+}
+
+/// Runs a step; returns whether it is well, and its row in the account.
+fn run_step((name, what, work): &Step, prepared: &Prepared) -> (bool, String) {
+    let in_ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
+    eprintln!("\n── {name}: {what}");
+    let started = Instant::now();
+    let (is_well, result) = match work(prepared) {
+        Ok(Outcome::Passed) => (true, "passed".to_owned()),
+        Ok(Outcome::Skipped(reason)) if !in_ci => (true, format!("skipped: {reason}")),
+        Ok(Outcome::Skipped(reason)) => (
+            false,
+            format!("FAILED: nothing may be skipped in CI, but {reason}"),
+        ),
+        Err(error) => (false, format!("FAILED: {error:#}")),
+    };
+    let seconds = started.elapsed().as_secs_f64();
+    (is_well, format!("  {name:<22} {seconds:>5.0} s  {result}"))
+}
+
+fn is_named(name: &str, step: &str) -> bool {
+    step.strip_prefix(name)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+}
+
+/// Whether a step may run beside others of its kind: it waits more than it works, and shares nothing with them.
+fn is_beside(step: &str) -> bool {
+    step.starts_with("browser-")
 }
 
 fn native(_: &Prepared) -> anyhow::Result<Outcome> {
@@ -153,67 +225,28 @@ fn streamlit(prepared: &Prepared) -> anyhow::Result<Outcome> {
     envoy_test(prepared, "streamlit")
 }
 
-/// Runs one test binary of `envoy/tests`, which finds the programs by these variables.
-fn envoy_test(prepared: &Prepared, name: &str) -> anyhow::Result<Outcome> {
-    let parts = &prepared.parts;
-    command(
-        cargo()
-            .args(["test", "--package", "fluxlit-envoy", "--test", name])
-            .env("FLUXLIT_TEST_ENVOY", &parts.envoy)
-            .env("FLUXLIT_TEST_FILTER", &parts.module)
-            .env("FLUXLIT_TEST_GATEWAY", &parts.gateway)
-            .env("FLUXLIT_TEST_STREAMLIT", &parts.streamlit),
-    )?;
+fn gateway(prepared: &Prepared) -> anyhow::Result<Outcome> {
+    let older = setup::older_streamlit()?;
+    command(test_binary(prepared, "gateway").env("FLUXLIT_TEST_STREAMLIT_OLDER", older))?;
     Ok(Outcome::Passed)
 }
 
-fn browser(prepared: &Prepared) -> anyhow::Result<Outcome> {
-    let chromium = std::env::var_os("CHROMIUM")
-        .map_or_else(|| PathBuf::from("/usr/bin/chromium"), PathBuf::from);
-    if !chromium.exists() {
-        return Ok(Outcome::Skipped(format!(
-            "there is no browser at {}; install Chromium or name it with CHROMIUM",
-            chromium.display()
-        )));
-    }
-    if setup::find("npm").is_none() {
-        return Ok(Outcome::Skipped("npm is not installed".to_owned()));
-    }
-    let folder = root().join("envoy/browser");
-    if !folder.join("node_modules/playwright-core").exists() {
-        command(
-            Command::new("npm")
-                .args(["ci", "--silent", "--no-audit", "--no-fund", "--prefix"])
-                .arg(&folder),
-        )?;
-    }
-    let artifacts = target().join("artifacts");
-    std::fs::create_dir_all(&artifacts)?;
-    let own = target().join("test-browser");
-    std::fs::create_dir_all(&own)?;
-    let listen = local(free_port()?);
-    let mut stack = Stack::start(
-        &prepared.parts,
-        &root().join("demo/app.py"),
-        Bootstrap::shipped(),
-        listen,
-        &own,
-    )?;
-    ensure!(
-        stack.wait_until_ready(Duration::from_secs(60)),
-        "the app did not start; see {}",
-        own.display()
-    );
-    command(
-        Command::new("node")
-            .args(["--test", "--test-reporter=spec"])
-            .arg(folder.join("app.test.mjs"))
-            .env("CHROMIUM", &chromium)
-            .env("APP_PORT", listen.port().to_string())
-            .env("APP_MOUNT", MOUNT)
-            .env("ARTIFACTS", &artifacts),
-    )?;
+fn envoy_test(prepared: &Prepared, name: &str) -> anyhow::Result<Outcome> {
+    command(&mut test_binary(prepared, name))?;
     Ok(Outcome::Passed)
+}
+
+/// One test binary of `envoy/tests`, which finds the programs by these variables.
+fn test_binary(prepared: &Prepared, name: &str) -> Command {
+    let parts = &prepared.parts;
+    let mut cargo = cargo();
+    cargo
+        .args(["test", "--package", "fluxlit-envoy", "--test", name])
+        .env("FLUXLIT_TEST_ENVOY", &parts.envoy)
+        .env("FLUXLIT_TEST_FILTER", &parts.module)
+        .env("FLUXLIT_TEST_GATEWAY", &parts.gateway)
+        .env("FLUXLIT_TEST_STREAMLIT", &parts.streamlit);
+    cargo
 }
 
 fn up(_: &Prepared) -> anyhow::Result<Outcome> {
@@ -288,3 +321,6 @@ fn try_up(arguments: &[&str], trusted: Option<&Path>, title: &str) -> anyhow::Re
 fn local(port: u16) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, port))
 }
+
+/// How many steps run beside each other.
+const BESIDE: usize = 2;

@@ -42,7 +42,7 @@ pub(crate) fn run(app: Option<PathBuf>, tls: bool, port: u16) -> anyhow::Result<
     }
     announce(&stack, &app, certificate.as_ref(), &folder);
     while !stop.is_asked() {
-        stack.check(&folder)?;
+        stack.check()?;
         wait_until(Duration::from_millis(300), || stop.is_asked());
     }
     eprintln!("stopping …");
@@ -72,7 +72,7 @@ fn wait(
     let trusted = certificate.map(|certificate| certificate.certificate.as_path());
     let mut failure = Ok(());
     let answers = wait_until(START_LIMIT, || {
-        failure = stack.check(folder);
+        failure = stack.check();
         let answer = fluxlit_envoy::get(stack.address, &health, trusted);
         let is_healthy = answer.is_ok_and(|answer| {
             answer.starts_with("HTTP/1.1 200") && answer.ends_with("\r\n\r\nok")

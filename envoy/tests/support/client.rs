@@ -63,19 +63,24 @@ pub fn exchange(stream: &mut (impl Read + Write), request: &[u8], method: &str) 
 
 /// Reads one final response.
 pub fn read_response(stream: &mut impl Read, method: &str) -> Response {
+    try_read_response(stream, method).expect("a status line")
+}
+
+/// Reads one final response; `None` if the connection ends before it begins.
+pub fn try_read_response(stream: &mut impl Read, method: &str) -> Option<Response> {
     let mut reader = BufReader::with_capacity(1, stream);
     loop {
-        let response = read_one(&mut reader, method);
+        let response = read_one(&mut reader, method)?;
         if response.status >= 200 || response.status == 101 {
-            return response;
+            return Some(response);
         }
     }
 }
 
-fn read_one(reader: &mut impl BufRead, method: &str) -> Response {
+fn read_one(reader: &mut impl BufRead, method: &str) -> Option<Response> {
     let head = read_head(reader);
     let mut lines = head.into_iter();
-    let status_line = lines.next().expect("a status line");
+    let status_line = lines.next()?;
     let status = status_line
         .split(' ')
         .nth(1)
@@ -93,7 +98,7 @@ fn read_one(reader: &mut impl BufRead, method: &str) -> Response {
         body: Vec::new(),
     };
     if method == "HEAD" || status < 200 || matches!(status, 204 | 304) {
-        return response;
+        return Some(response);
     }
     if response.lines("transfer-encoding").contains(&"chunked") {
         response.body = read_chunks(reader).0;
@@ -105,7 +110,7 @@ fn read_one(reader: &mut impl BufRead, method: &str) -> Response {
     } else {
         reader.read_to_end(&mut response.body).expect("a body");
     }
-    response
+    Some(response)
 }
 
 /// Reads the lines of a head as Latin-1 text; empty at the end of the connection.

@@ -12,19 +12,21 @@ use fluxlit_envoy::Parts;
 
 /// The programs, as `cargo xtask test` names them.
 pub fn parts() -> Parts {
-    let named = |name: &str| {
-        std::env::var_os(name)
-            .map(PathBuf::from)
-            .unwrap_or_else(|| {
-                panic!("{name} is not set; run `cargo xtask test`, which sets it up")
-            })
-    };
     Parts {
         envoy: named("FLUXLIT_TEST_ENVOY"),
         module: named("FLUXLIT_TEST_FILTER"),
         gateway: named("FLUXLIT_TEST_GATEWAY"),
         streamlit: named("FLUXLIT_TEST_STREAMLIT"),
     }
+}
+
+/// The program that this variable names.
+pub fn named(variable: &str) -> PathBuf {
+    std::env::var_os(variable)
+        .map(PathBuf::from)
+        .unwrap_or_else(|| {
+            panic!("{variable} is not set; run `cargo xtask test`, which sets it up")
+        })
 }
 
 /// Latin-1 text as bytes.

@@ -222,7 +222,7 @@ impl Served {
         if let End::Tunnel(upstream) = end {
             return Next::Tunnel(Box::new(plan), upstream);
         }
-        worker.ended(&plan, &progress, ending);
+        worker.ended(plan, &progress, ending);
         match end {
             End::Complete if is_read && down.persists => Next::Again,
             End::Complete if is_read => Next::End,
@@ -292,7 +292,7 @@ impl Served {
             let client = (Body::new(&mut reader, Length::UntilEnd, 0), down.writer);
             let from_app = Body::new(&mut app_reader, Length::UntilEnd, 0);
             let ending = tunnel::connect(&worker, client, (from_app, app_writer), &progress).await;
-            worker.ended(&plan, &progress, ending);
+            worker.ended(*plan, &progress, ending);
             drop(accepted);
         }
     }

@@ -74,6 +74,14 @@ impl Transport {
         let mut found = Self::default();
         for (name, value) in fields {
             let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
+            // Most fields are told apart by length and first letter already.
+            let first = name.first().map_or(0, |first| first | 0x20);
+            if !matches!(
+                (name.len(), first),
+                (6, b'e') | (7, b'u') | (10 | 14, b'c') | (17, b't')
+            ) {
+                continue;
+            }
             match name.len() {
                 6 if is("expect") => {
                     if value.eq_ignore_ascii_case(b"100-continue") {

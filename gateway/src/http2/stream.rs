@@ -124,7 +124,7 @@ pub(crate) async fn serve(
             ending = connect(worker, source, down, *upstream, &progress).await;
         }
     }
-    worker.ended(&plan, &progress, ending);
+    worker.ended(plan, &progress, ending);
 }
 
 async fn connect(

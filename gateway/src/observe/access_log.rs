@@ -5,9 +5,9 @@
 //! moment, so that many share one system call, and one wake-up.
 
 use std::io::Write;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,7 @@ use super::target::Redaction;
 #[derive(Debug)]
 pub(crate) struct AccessLog {
     logger: Logger,
-    written: Receiver<()>,
+    written: Mutex<Receiver<()>>,
 }
 
 /// What a worker writes its lines with.
@@ -65,7 +65,10 @@ impl AccessLog {
             format,
             redaction: Arc::new(redaction),
         };
-        Ok(Self { logger, written })
+        Ok(Self {
+            logger,
+            written: Mutex::new(written),
+        })
     }
 
     /// What a worker writes with.
@@ -79,8 +82,9 @@ impl AccessLog {
         move || dropped.load(Ordering::Relaxed)
     }
 
-    /// Writes what is left, for as long as `limit`: whoever does not read must not keep the process from ending.
-    pub(crate) fn end(self, limit: Duration) {
+    /// Writes what is left, for as long as `limit`: whoever does not read must not keep the process from ending. What is
+    /// written later is dropped.
+    pub(crate) fn end(&self, limit: Duration) {
         let deadline = Instant::now() + limit;
         while let Err(TrySendError::Full(_)) = self.logger.queue.try_send(Message::End) {
             if Instant::now() >= deadline {
@@ -89,7 +93,8 @@ impl AccessLog {
             thread::sleep(GATHER);
         }
         let left = deadline.saturating_duration_since(Instant::now());
-        let _ = self.written.recv_timeout(left);
+        let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = written.recv_timeout(left);
     }
 }
 
@@ -141,8 +146,8 @@ fn write(lines: &Receiver<Message>, mut to: impl Write, dropped: &AtomicU64) {
     }
 }
 
-/// Most lines that wait. A line is 13 KiB at most, and a few hundred octets as a rule.
-const QUEUE: usize = 2048;
+/// Most lines that wait. A line has a few hundred octets, and 42 KiB if a client does its worst.
+const QUEUE: usize = 1024;
 
 /// How long lines gather. Within it, no more than the queue holds can be taken in.
 const GATHER: Duration = Duration::from_millis(5);

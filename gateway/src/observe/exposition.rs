@@ -14,10 +14,10 @@ use prometheus_client::encoding::{
 use prometheus_client::metrics::MetricType::{self, Counter, Gauge, Histogram, Info};
 use prometheus_client::registry::Registry;
 
-use super::metrics::{
-    BUCKETS, Block, Count, DispatchBlock, METHODS, Metrics, STATUS_CLASSES, TRUST, UPSTREAM_ERRORS,
-    Upstream,
+use super::counters::{
+    BUCKETS, Block, Count, DispatchBlock, METHODS, STATUS_CLASSES, TRUST, UPSTREAM_ERRORS,
 };
+use super::metrics::{Metrics, Upstream};
 use super::{Dispatch, process};
 
 /// The type of what [`Metrics::scrape`] returns.
@@ -157,12 +157,6 @@ impl Exposition<'_> {
             "fluxlit_gateway_upstream_connections",
             "Connections to an upstream",
             pools,
-        )?;
-        self.family(
-            Gauge,
-            "fluxlit_gateway_queue_length",
-            "Requests that wait for an upstream connection",
-            [([], total.queued.get())],
         )
     }
 
@@ -170,21 +164,25 @@ impl Exposition<'_> {
         let connections = [
             (
                 "fluxlit_gateway_connections",
+                "Connections that clients opened",
                 "fluxlit_gateway_connections_active",
+                "Connections of clients that are open",
                 total.connections_opened.get(),
                 total.connections_closed.get(),
             ),
             (
                 "fluxlit_gateway_websockets",
+                "WebSockets that were opened",
                 "fluxlit_gateway_websockets_active",
+                "WebSockets that are open",
                 total.websockets_opened.get(),
                 total.websockets_closed.get(),
             ),
         ];
-        for (name, active_name, opened, closed) in connections {
+        for (name, help, active_name, active_help, opened, closed) in connections {
             let active = opened.saturating_sub(closed);
-            self.family(Counter, name, "Those that clients opened", [([], opened)])?;
-            self.family(Gauge, active_name, "Those that are open", [([], active)])?;
+            self.family(Counter, name, help, [([], opened)])?;
+            self.family(Gauge, active_name, active_help, [([], active)])?;
         }
         Ok(())
     }
@@ -327,7 +325,6 @@ mod tests {
             ("fluxlit_gateway_connections_total", ""),
             ("fluxlit_gateway_expiry", ""),
             ("fluxlit_gateway_log_lines_dropped_total", ""),
-            ("fluxlit_gateway_queue_length", ""),
             ("fluxlit_gateway_received_bytes_total", "dispatch"),
             ("fluxlit_gateway_refused_total", "reason"),
             (
@@ -412,7 +409,6 @@ mod tests {
                     worker.websocket_opened();
                     worker.websocket_closed();
                     worker.pool(Upstream::Streamlit, 3, 1);
-                    worker.queued(2);
                     worker.upstream_retried();
                 })
             })
@@ -499,7 +495,6 @@ mod tests {
                 r#"upstream_connections{upstream="streamlit",state="in_use"}"#,
                 2.0,
             ),
-            ("queue_length", 4.0),
             (r#"upstream_ready{upstream="api"}"#, 1.0),
         ];
         for (series, value) in expected {

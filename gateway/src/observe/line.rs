@@ -37,28 +37,28 @@ impl Format {
         if self == Self::Json {
             line.text.push(b'{');
         }
-        line.word("time", &time);
+        line.display("time", &time);
         line.text("request_id", [record.request_id.as_bytes()]);
-        line.word("fluxlit_dispatch", &record.dispatch.label());
+        line.word("fluxlit_dispatch", record.dispatch.label());
         line.text("http_method_or_type", [method]);
         line.text("path", [path]);
         line.text("query", redaction.query(query));
-        line.word("version", &record.version);
+        line.word("version", record.version);
         line.optional("host", record.host);
         line.bare("status", format_args!("{}", record.status));
-        line.word("ending", &record.ending.label());
+        line.word("ending", record.ending.label());
         line.optional("reason", record.ending.reason());
         line.bare("received_bytes", format_args!("{}", record.received_bytes));
         line.bare("sent_bytes", format_args!("{}", record.sent_bytes));
         line.milliseconds("duration_ms", Some(record.duration));
         line.milliseconds("upstream_ms", record.upstream_duration);
         line.optional("client", record.client);
-        line.word("peer", &record.peer);
-        line.word("trust", &record.trust);
+        line.display("peer", &record.peer);
+        line.word("trust", record.trust);
         match record.trace {
             Some(trace) => {
-                line.word("trace_id", &trace.trace_id);
-                line.word("span_id", &trace.span_id);
+                line.display("trace_id", &trace.trace_id);
+                line.display("span_id", &trace.span_id);
             }
             None => {
                 line.nothing("trace_id");
@@ -86,11 +86,26 @@ impl Line {
         }
     }
 
-    /// A value of ours that needs no escaping.
-    fn word(&mut self, name: &'static str, value: &dyn fmt::Display) {
+    /// A word of ours, which needs no escaping.
+    fn word(&mut self, name: &'static str, word: &str) {
+        self.name(name);
+        let quote = self.quote();
+        for part in [quote, word, quote] {
+            self.text.extend_from_slice(part.as_bytes());
+        }
+    }
+
+    /// A value of ours, which needs no escaping.
+    fn display(&mut self, name: &'static str, value: &dyn fmt::Display) {
+        let quote = self.quote();
+        self.bare(name, format_args!("{quote}{value}{quote}"));
+    }
+
+    /// What is around a value that needs no escaping.
+    fn quote(&self) -> &'static str {
         match self.format {
-            Format::Json => self.bare(name, format_args!("\"{value}\"")),
-            Format::Text => self.bare(name, format_args!("{value}")),
+            Format::Json => "\"",
+            Format::Text => "",
         }
     }
 
@@ -102,11 +117,11 @@ impl Line {
     }
 
     fn nothing(&mut self, name: &'static str) {
-        let nothing = match self.format {
-            Format::Json => "null",
-            Format::Text => "-",
-        };
-        self.bare(name, format_args!("{nothing}"));
+        self.name(name);
+        self.text.extend_from_slice(match self.format {
+            Format::Json => b"null",
+            Format::Text => b"-",
+        });
     }
 
     fn milliseconds(&mut self, name: &'static str, duration: Option<Duration>) {
@@ -128,34 +143,39 @@ impl Line {
     fn text<'t>(&mut self, name: &'static str, pieces: impl IntoIterator<Item = &'t [u8]>) {
         self.name(name);
         self.text.push(b'"');
-        let limit = self.text.len() + LONGEST;
-        for octet in pieces.into_iter().flatten() {
-            if self.text.len() >= limit {
+        let mut left = LONGEST;
+        for piece in pieces {
+            let (kept, cut) = piece.split_at_checked(left).unwrap_or((piece, b""));
+            left -= kept.len();
+            for run in kept.split_inclusive(|octet| !is_plain(*octet)) {
+                match run.split_last() {
+                    Some((last, plain)) if !is_plain(*last) => {
+                        self.text.extend_from_slice(plain);
+                        self.escape(*last);
+                    }
+                    _ => self.text.extend_from_slice(run),
+                }
+            }
+            if !cut.is_empty() {
                 self.text.extend_from_slice(b"...");
                 break;
             }
-            self.octet(*octet);
         }
         self.text.push(b'"');
     }
 
-    fn octet(&mut self, octet: u8) {
+    fn escape(&mut self, octet: u8) {
         // JSON has a use of its own for a backslash, so there each is written twice.
         let backslash = match self.format {
             Format::Json => "\\\\",
             Format::Text => "\\",
         };
-        match octet {
-            b'"' => self.text.extend_from_slice(b"\\\""),
-            b'\\' => {
-                self.text.extend_from_slice(backslash.as_bytes());
-                self.text.extend_from_slice(backslash.as_bytes());
-            }
-            b' '..=b'~' => self.text.push(octet),
-            _ => {
-                let _ = write!(self.text, "{backslash}x{octet:02x}");
-            }
-        }
+        // Writing to a vector does not fail.
+        let _ = match octet {
+            b'"' => write!(self.text, "\\\""),
+            b'\\' => write!(self.text, "{backslash}{backslash}"),
+            _ => write!(self.text, "{backslash}x{octet:02x}"),
+        };
     }
 
     fn end(mut self) -> Vec<u8> {
@@ -167,7 +187,12 @@ impl Line {
     }
 }
 
-/// Longest value, in octets of the line.
+/// Whether an octet is written as it is.
+fn is_plain(octet: u8) -> bool {
+    matches!(octet, b' '..=b'~') && !matches!(octet, b'"' | b'\\')
+}
+
+/// Longest value, in octets as received.
 const LONGEST: usize = 4096;
 
 #[cfg(test)]
@@ -275,7 +300,7 @@ mod tests {
             ..typical()
         };
         for format in [Format::Json, Format::Text] {
-            assert!(line(format, &record).len() < 2 * LONGEST + 1024);
+            assert!(line(format, &record).len() < (1 + 4) * LONGEST + 1024);
         }
         let path = json(&record)["path"].to_string();
         assert!(path.ends_with("a...\""), "{path}");

@@ -6,6 +6,8 @@
 //! Each worker has an [`Observer`] of its own, so that telling takes no lock.
 
 pub(crate) mod access_log;
+mod collector;
+mod counters;
 pub(crate) mod debug;
 pub(crate) mod exposition;
 pub(crate) mod line;
@@ -22,9 +24,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use access_log::{AccessLog, Logger};
+use counters::Counters;
 use debug::{Debug, Memory};
 use line::Format;
-use metrics::{Counters, Metrics};
+use metrics::Metrics;
 use otlp::{Endpoint, Exporter, Spans};
 use target::Redaction;
 use trace::{Onward, Trace};
@@ -175,13 +178,13 @@ impl Observability {
         }
     }
 
-    /// Writes and sends what is left, for as long as `limit`.
-    pub(crate) fn end(self, limit: Duration) {
+    /// Writes and sends what is left, for as long as `limit`. What a worker tells later is dropped.
+    pub(crate) fn end(&self, limit: Duration) {
         let deadline = Instant::now() + limit;
-        if let Some(log) = self.access_log {
+        if let Some(log) = &self.access_log {
             log.end(limit);
         }
-        if let Some(exporter) = self.exporter {
+        if let Some(exporter) = &self.exporter {
             exporter.end(deadline.saturating_duration_since(Instant::now()));
         }
     }
@@ -352,5 +355,46 @@ pub(crate) mod tests {
         assert_eq!((trace, onward), (None, Onward::Removed));
         assert!(!observability.metrics.scrape().contains("dropped"));
         observability.end(Duration::ZERO);
+    }
+
+    #[test]
+    fn the_documentation_has_every_metric_and_field() {
+        use std::collections::BTreeSet;
+        let documentation = include_str!("../../../docs/observability.md");
+        // The first cells of the tables, which may hold several names.
+        let documented: BTreeSet<&str> = documentation
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `")?.split('|').next())
+            .flat_map(|cell| cell.split(['`', ',', ' ']))
+            .filter(|name| !name.is_empty() && !name.starts_with("FLUXLIT_"))
+            .collect();
+        let endpoint: Endpoint = "http://127.0.0.1:4318".parse().expect("a URL");
+        let options = Options {
+            access_log: Some(Format::Json),
+            spans: Some((endpoint, String::new())),
+            ..Options::default()
+        };
+        let observability = Observability::start(options, std::io::sink()).expect("threads");
+        let metrics = observability.metrics.scrape();
+        let metrics = metrics.lines().filter_map(|line| {
+            let (name, kind) = line.strip_prefix("# TYPE ")?.split_once(' ')?;
+            let suffix = match kind {
+                "counter" => "_total",
+                "info" => "_info",
+                _ => "",
+            };
+            Some(format!("{name}{suffix}"))
+        });
+        let line = Format::Json.line(&typical(), &Redaction::new([]));
+        let line: serde_json::Value = serde_json::from_slice(&line).expect("JSON");
+        let fields = line.as_object().expect("an object").keys().cloned();
+        // Told where they are known.
+        let elsewhere = [
+            "fluxlit_gateway_queue_length",
+            "fluxlit_gateway_tls_certificate_expiry_timestamp_seconds",
+        ]
+        .map(str::to_owned);
+        let told: BTreeSet<String> = metrics.chain(fields).chain(elsewhere).collect();
+        assert_eq!(documented, told.iter().map(String::as_str).collect());
     }
 }

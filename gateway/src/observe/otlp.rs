@@ -1,36 +1,28 @@
 //! How do spans reach a collector without a request waiting for it?
 //!
-//! By OTLP over HTTP with JSON: a worker puts its span into a bounded queue, and a thread of its own sends what has
-//! gathered, every second or every 512 spans. A batch that the collector cannot take now is sent once more; then it is
-//! dropped. What is dropped is counted, and said once until a batch gets through again.
-//!
-//! Plain http only: a collector stands beside the gateway, and forwards over TLS if it is to. A connection is opened for
-//! each batch, so there is none that could have gone stale.
+//! A worker puts its span into a bounded queue, and a thread of its own hands over what has gathered, every second or
+//! every 512 spans. What a collector does not take is dropped and counted, and said once until it takes spans again.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{Request, StatusCode, Uri, header};
-use http_body_util::Full;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
-use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, sleep, timeout};
+use http::Uri;
+use tokio::sync::{Notify, mpsc};
+use tokio::time::{Instant, sleep};
 
 use super::Record;
-use super::span::{Export, Span};
+use super::collector::Collector;
+use super::span::Span;
 use super::target::Redaction;
 
 /// Sends spans to a collector.
 #[derive(Debug)]
 pub(crate) struct Exporter {
     spans: Spans,
-    end: oneshot::Sender<()>,
-    ended: std::sync::mpsc::Receiver<()>,
+    stop: Arc<Notify>,
+    stopped: Mutex<std::sync::mpsc::Receiver<()>>,
 }
 
 /// What a worker exports its spans with.
@@ -45,8 +37,8 @@ pub(crate) struct Spans {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Endpoint {
     /// Host and port.
-    authority: String,
-    path: String,
+    pub(super) authority: String,
+    pub(super) path: String,
 }
 
 /// Why a text is no [`Endpoint`].
@@ -94,22 +86,22 @@ impl Exporter {
         redaction: Redaction,
     ) -> std::io::Result<Self> {
         let (queue, spans) = mpsc::channel(QUEUE);
-        let (end, stop) = oneshot::channel();
-        let (told, ended) = std::sync::mpsc::sync_channel(1);
+        let stop = Arc::new(Notify::new());
+        let (told, stopped) = std::sync::mpsc::sync_channel(1);
         let dropped = Arc::new(AtomicU64::new(0));
         let collector = Collector {
             endpoint,
             service_name,
-            dropped: Arc::clone(&dropped),
-            has_failed: false,
         };
+        let counter = Arc::clone(&dropped);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
+        let stopping = Arc::clone(&stop);
         thread::Builder::new()
             .name("otlp".to_owned())
             .spawn(move || {
-                runtime.block_on(export(spans, stop, collector));
+                runtime.block_on(export(spans, &stopping, &collector, &counter));
                 // Nobody may be waiting.
                 let _ = told.send(());
             })?;
@@ -118,7 +110,11 @@ impl Exporter {
             dropped,
             redaction: Arc::new(redaction),
         };
-        Ok(Self { spans, end, ended })
+        Ok(Self {
+            spans,
+            stop,
+            stopped: Mutex::new(stopped),
+        })
     }
 
     /// What a worker exports with.
@@ -132,10 +128,11 @@ impl Exporter {
         move || dropped.load(Ordering::Relaxed)
     }
 
-    /// Sends what is left, for as long as `limit`.
-    pub(crate) fn end(self, limit: Duration) {
-        let _ = self.end.send(());
-        let _ = self.ended.recv_timeout(limit);
+    /// Sends what is left, for as long as `limit`. What is exported later is dropped.
+    pub(crate) fn end(&self, limit: Duration) {
+        self.stop.notify_one();
+        let stopped = self.stopped.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = stopped.recv_timeout(limit);
     }
 }
 
@@ -153,14 +150,16 @@ impl Spans {
 
 async fn export(
     mut queue: mpsc::Receiver<Span>,
-    mut stop: oneshot::Receiver<()>,
-    mut collector: Collector,
+    stop: &Notify,
+    collector: &Collector,
+    dropped: &AtomicU64,
 ) {
     let mut batch = Vec::new();
+    let mut has_failed = false;
     loop {
         let is_end = tokio::select! {
-            _ = &mut stop => true,
-            () = gather(&mut queue, &mut batch) => false,
+            () = stop.notified() => true,
+            has_more = gather(&mut queue, &mut batch) => !has_more,
         };
         if is_end {
             // What comes from now on is counted as dropped.
@@ -175,7 +174,15 @@ async fn export(
             if batch.is_empty() {
                 break;
             }
-            collector.send(&batch).await;
+            let result = collector.send(&batch).await;
+            if let Err(error) = &result {
+                dropped.fetch_add(batch.len() as u64, Ordering::Relaxed);
+                if !has_failed {
+                    let error: &dyn std::error::Error = error;
+                    tracing::warn!(error, "spans are dropped: the collector does not take them");
+                }
+            }
+            has_failed = result.is_err();
             batch.clear();
             if !is_end {
                 break;
@@ -187,109 +194,18 @@ async fn export(
     }
 }
 
-/// Waits until there is a batch. The queue is looked at now and then only, so that a span does not cost a wake-up.
-async fn gather(queue: &mut mpsc::Receiver<Span>, batch: &mut Vec<Span>) {
-    match queue.recv().await {
-        Some(span) => batch.push(span),
-        // Workers are gone; the end is yet to be told.
-        None => std::future::pending().await,
-    }
+/// Waits until there is a batch, or nobody left to add to it; gives whether there is one. The queue is looked at now and
+/// then only, so that a span does not cost a wake-up.
+async fn gather(queue: &mut mpsc::Receiver<Span>, batch: &mut Vec<Span>) -> bool {
+    let Some(span) = queue.recv().await else {
+        return false;
+    };
+    batch.push(span);
     let deadline = Instant::now() + PERIOD;
     while batch.len() + queue.len() < BATCH && Instant::now() < deadline {
         sleep(TICK).await;
     }
-}
-
-struct Collector {
-    endpoint: Endpoint,
-    service_name: String,
-    dropped: Arc<AtomicU64>,
-    has_failed: bool,
-}
-
-/// Why a batch was not taken.
-#[derive(Debug, thiserror::Error)]
-enum PostError {
-    #[error("there is no connection")]
-    Connect(#[from] std::io::Error),
-    #[error("the connection broke")]
-    Http(#[from] hyper::Error),
-    #[error("no request can be made")]
-    Request(#[from] http::Error),
-    #[error("it answered {0}")]
-    Status(StatusCode),
-    #[error("it did not answer in time")]
-    Timeout,
-}
-
-impl Collector {
-    /// Sends a batch, twice if need be, or counts it as dropped.
-    async fn send(&mut self, batch: &[Span]) {
-        // Text and numbers are always JSON.
-        let body = serde_json::to_vec(&Export::new(&self.service_name, batch)).unwrap_or_default();
-        let body = Bytes::from(body);
-        let mut result = self.post(body.clone()).await;
-        if result.as_ref().is_err_and(PostError::may_pass) {
-            sleep(RETRY_PAUSE).await;
-            result = self.post(body).await;
-        }
-        match result {
-            Ok(()) => self.has_failed = false,
-            Err(error) => {
-                self.dropped
-                    .fetch_add(batch.len() as u64, Ordering::Relaxed);
-                if !self.has_failed {
-                    let collector = &self.endpoint.authority;
-                    let error: &dyn std::error::Error = &error;
-                    tracing::warn!(
-                        error,
-                        collector,
-                        "spans are dropped: the collector does not take them"
-                    );
-                }
-                self.has_failed = true;
-            }
-        }
-    }
-
-    async fn post(&self, body: Bytes) -> Result<(), PostError> {
-        let Endpoint { authority, path } = &self.endpoint;
-        let request = Request::post(path)
-            .header(header::HOST, authority)
-            .header(header::CONTENT_TYPE, "application/json")
-            .header(header::CONNECTION, "close")
-            .header(
-                header::USER_AGENT,
-                concat!("fluxlit-gateway/", env!("CARGO_PKG_VERSION")),
-            )
-            .body(Full::new(body))?;
-        let exchange = async {
-            let stream = TcpStream::connect(authority).await?;
-            let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-            // How the connection ends is told to the request.
-            let connection = tokio::spawn(connection);
-            let response = sender.send_request(request).await;
-            connection.abort();
-            Ok(response?.status())
-        };
-        match timeout(POST_LIMIT, exchange).await {
-            Ok(Ok(status)) if status.is_success() => Ok(()),
-            Ok(Ok(status)) => Err(PostError::Status(status)),
-            Ok(Err(error)) => Err(error),
-            Err(_) => Err(PostError::Timeout),
-        }
-    }
-}
-
-impl PostError {
-    /// Whether the same batch may be taken a moment later, by the OTLP specification.
-    fn may_pass(&self) -> bool {
-        match self {
-            Self::Status(status) => matches!(status.as_u16(), 429 | 502 | 503 | 504),
-            Self::Request(_) => false,
-            Self::Connect(_) | Self::Http(_) | Self::Timeout => true,
-        }
-    }
+    true
 }
 
 /// Most spans in a batch.
@@ -300,8 +216,6 @@ const QUEUE: usize = 8 * BATCH;
 
 const PERIOD: Duration = Duration::from_secs(1);
 const TICK: Duration = Duration::from_millis(50);
-const RETRY_PAUSE: Duration = Duration::from_millis(500);
-const POST_LIMIT: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {
@@ -464,7 +378,7 @@ mod tests {
         while dropped() < 10 {
             tell(&spans, 100);
         }
-        assert!(began.elapsed() < POST_LIMIT);
+        assert!(began.elapsed() < Duration::from_secs(5));
         exporter.end(Duration::from_millis(20));
     }
 }

@@ -40,14 +40,17 @@ fn to_json(inspection: &Inspection) -> String {
         abi_versions,
         imports,
         exports,
+        capabilities,
         size,
         refusals,
+        ..
     } = inspection;
     let imports: Vec<String> = imports.iter().map(ToString::to_string).collect();
     let value = json!({
         "abi_versions": abi_versions,
         "imports": imports,
         "exports": exports,
+        "capabilities": capabilities,
         "size": size,
         "refusals": refusals,
     });
@@ -59,13 +62,17 @@ fn to_text(inspection: &Inspection) -> String {
         abi_versions,
         imports,
         exports,
+        capabilities,
         size,
         refusals,
+        ..
     } = inspection;
     let mut text = format!("ABI      {}\n", abi_versions.join(", "));
     text.push_str(&format!("size     {size} bytes\n"));
     let imports: Vec<String> = imports.iter().map(ToString::to_string).collect();
+    let capabilities: Vec<String> = capabilities.iter().map(ToString::to_string).collect();
     for (title, lines) in [
+        ("can", &capabilities),
         ("imports", &imports),
         ("exports", exports),
         ("refused", refusals),

@@ -1,9 +1,10 @@
 //! What do the buffer functions answer, and when?
 //!
 //! Measured in Envoy 1.40: bodies outside their callback read as `OK` and empty, so "no body" and "not now" look alike;
-//! the plugin configuration is there in `on_configure` only; a start behind the end reads as empty, a length behind it
-//! is cut. A body may be replaced from its start or added to at its end; a start inside it is `BAD_ARGUMENT`, although
-//! the specification allows it. Connection data, gRPC messages and foreign arguments never exist here.
+//! the plugin configuration is there in `on_configure` only, a call-out's body in its callback only; a start behind the
+//! end reads as empty, a length behind it is cut. A body may be replaced from its start or added to at its end; a start
+//! inside it is `BAD_ARGUMENT`, although the specification allows it: see the rules of [`crate::Profile`]. Connection
+//! data and foreign arguments never exist here.
 
 use super::Kind::I32;
 use super::{HostFunction, abi};
@@ -24,6 +25,11 @@ pub(super) const FUNCTIONS: &[HostFunction] = &[
 
 fn bytes(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
     let contents = contents(guest, arguments)?;
+    let profile = guest.host().options.profile;
+    let overflows = arguments.u32(1).checked_add(arguments.u32(2)).is_none();
+    if overflows && !profile.cuts_overflowing_ranges() {
+        return Err(Status::BadArgument.into());
+    }
     let start = to_usize(arguments.u32(1)).min(contents.len());
     let end = start
         .saturating_add(to_usize(arguments.u32(2)))
@@ -47,8 +53,9 @@ fn set_bytes(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
         _ => return Err(Status::BadArgument.into()),
     };
     let new = guest.read(arguments.u32(3), arguments.u32(4))?;
-    let body = guest
-        .host()
+    let host = guest.host();
+    let profile = host.options.profile;
+    let body = host
         .stream()
         .and_then(|stream| open_body(stream, side))
         .ok_or(Status::BadArgument)?;
@@ -57,6 +64,9 @@ fn set_bytes(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
         body.splice(..size.min(body.len()), new);
     } else if start >= body.len() {
         body.extend(new);
+    } else if profile.replaces_inner_ranges() {
+        let end = start.saturating_add(size).min(body.len());
+        body.splice(start..end, new);
     } else {
         return Err(Status::BadArgument.into());
     }
@@ -66,21 +76,31 @@ fn set_bytes(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
 fn contents(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Result<Vec<u8>, Status> {
     let buffer = BufferId::from_number(arguments.u32(0)).ok_or(Status::BadArgument)?;
     let host = guest.host();
-    let body = |stream: Option<&mut StreamState>, side| {
-        stream
-            .and_then(|stream| open_body(stream, side))
-            .map_or_else(Vec::new, |body| body.clone())
+    let hides = host.options.profile.hides_closed_buffers();
+    let closed = || {
+        if hides {
+            Ok(Vec::new())
+        } else {
+            Err(Status::NotFound)
+        }
     };
-    Ok(match buffer {
+    let body = |stream: Option<&mut StreamState>, side| {
+        let open = stream.and_then(|stream| open_body(stream, side));
+        open.map_or_else(closed, |body| Ok(body.clone()))
+    };
+    match buffer {
         BufferId::RequestBody => body(host.stream(), Side::Request),
         BufferId::ResponseBody => body(host.stream(), Side::Response),
-        BufferId::VmConfiguration => host.options.vm_configuration.clone(),
-        BufferId::PluginConfiguration if host.is_configuring => {
-            host.options.plugin_configuration.clone()
-        }
-        BufferId::PluginConfiguration | BufferId::CallOutBody => return Err(Status::NotFound),
-        BufferId::Absent => Vec::new(),
-    })
+        BufferId::VmConfiguration => Ok(host.options.vm_configuration.clone()),
+        BufferId::PluginConfiguration => host
+            .plugin()
+            .filter(|plugin| plugin.is_configuring)
+            .map(|plugin| plugin.configuration.clone())
+            .ok_or(Status::NotFound),
+        BufferId::CallBody => host.call_data.body.clone().ok_or(Status::NotFound),
+        BufferId::GrpcMessage => host.call_data.message.clone().map_or_else(closed, Ok),
+        BufferId::Absent => closed(),
+    }
 }
 
 fn open_body(stream: &mut StreamState, side: Side) -> Option<&mut Vec<u8>> {

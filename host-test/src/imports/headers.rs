@@ -2,13 +2,15 @@
 //!
 //! A map lives while its phase's callback runs or is paused. Outside: values, sizes and setters answer `BAD_ARGUMENT`,
 //! which the Rust SDK turns into a panic, while the whole map reads as `OK` and empty. In `on_log` all maps can be
-//! read, and what is missing is `NOT_FOUND`. Measured in Envoy 1.40; the specification does not say.
+//! read, and what is missing is `NOT_FOUND`; maps of call-outs can be read in their callback. Measured in Envoy 1.40;
+//! where the specification differs, [`crate::Profile`] says so.
 
 use super::Kind::I32;
 use super::{HostFunction, abi};
-use crate::abi::{MapId, Status};
+use crate::abi::{MapId, Status, Version};
 use crate::guest::{Answer, Arguments, Guest};
 use crate::header_map::HeaderMap;
+use crate::host::Host;
 
 pub(super) const FUNCTIONS: &[HostFunction] = &[
     abi("proxy_get_header_map_size", &[I32, I32], size),
@@ -33,7 +35,8 @@ pub(super) const FUNCTIONS: &[HostFunction] = &[
 ];
 
 fn size(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
-    let size = open(guest, arguments)?.byte_size();
+    let profile = guest.host().options.profile;
+    let size = profile.map_size(open(guest, arguments)?);
     let size = u32::try_from(size).map_err(|_| Status::InternalFailure)?;
     guest.write_u32(arguments.u32(1), size)?;
     Ok(())
@@ -41,11 +44,7 @@ fn size(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
 
 fn pairs(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
     let map = id(arguments)?;
-    let bytes = guest
-        .host()
-        .stream()
-        .and_then(|stream| stream.readable_map(map))
-        .map_or_else(Vec::new, HeaderMap::serialise);
+    let bytes = readable(guest.host(), map).map_or_else(Vec::new, HeaderMap::serialise);
     guest.give(&bytes, arguments.u32(1), arguments.u32(2))
 }
 
@@ -58,13 +57,16 @@ fn set_pairs(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
 fn value(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
     let map = id(arguments)?;
     let name = guest.read(arguments.u32(1), arguments.u32(2))?;
-    let stream = guest.host().stream().ok_or(Status::BadArgument)?;
-    let value = match stream.readable_map(map) {
-        Some(map) => map
-            .get_bytes(alias(&name))
-            .ok_or(Status::NotFound)?
-            .to_vec(),
-        None if stream.logging => return Err(Status::NotFound.into()),
+    let host = guest.host();
+    let is_logging = host.stream().is_some_and(|stream| stream.logging);
+    let gives_empty = host.version == Version::V0_1_0;
+    let value = match readable(host, map) {
+        Some(map) => match map.get_bytes(alias(&name)) {
+            Some(value) => value.to_vec(),
+            None if gives_empty => Vec::new(),
+            None => return Err(Status::NotFound.into()),
+        },
+        None if is_logging => return Err(Status::NotFound.into()),
         None => return Err(Status::BadArgument.into()),
     };
     guest.give(&value, arguments.u32(3), arguments.u32(4))
@@ -105,6 +107,16 @@ fn open<'a>(
         .filter(|stream| !stream.logging)
         .and_then(|stream| stream.open_map(map))
         .ok_or(Status::BadArgument)
+}
+
+/// The map that the effective context may read now.
+fn readable(host: &Host, map: MapId) -> Option<&HeaderMap> {
+    let profile = host.options.profile;
+    let effective = host.effective;
+    host.call_data.map(map).or_else(|| {
+        let stream = host.streams.get(&effective)?;
+        stream.readable_map(map, profile)
+    })
 }
 
 fn id(arguments: &Arguments<'_>) -> Result<MapId, Status> {

@@ -1,25 +1,30 @@
 //! Which functions may a module import, and what happens around each call?
 //!
-//! The 39 host functions of ABI 0.2.1 in module `env`, two that Emscripten's modules import, and 21 WASI functions,
-//! under both of WASI's module names. Each group has its file; each function is a row of a table with its
-//! type, so that a module is checked against the same table that links it.
+//! The 39 host functions of ABI 0.2.1 in module `env`, the four that ABI 0.1.0 has beside them, two that Emscripten's
+//! modules import, and the 45 functions of WASI preview 1, under both of WASI's module names. Each group has its file;
+//! each function is a row of a table with its type, so that a module is checked against the same table that links it.
 //!
 //! Around each call: it is counted, its memory is looked up, and its result becomes a status. Before the module is
-//! initialised only `proxy_log` and WASI may be called; anything else traps, as in Envoy.
+//! initialised only `proxy_log` and WASI may be called; anything else traps, as in Envoy. What no table has is refused
+//! when the module is loaded, or stands in as [`Unknown`] says.
 
 mod buffers;
+mod call_outs;
 mod headers;
+mod legacy;
 mod plugin;
 mod properties;
 mod shared;
 mod stream;
 mod wasi;
 
-use wasmtime::{Caller, Engine, FuncType, Linker, Val, ValType};
+use wasmtime::{Caller, Engine, ExternType, FuncType, Linker, Module, Val, ValType};
 
 use crate::abi::Status;
+use crate::filter::Unknown;
 use crate::guest::{Answer, Arguments, Guest, Stop};
 use crate::host::Host;
+use crate::trace::HostCall;
 
 /// A function that a module may import.
 pub(crate) struct HostFunction {
@@ -68,15 +73,24 @@ impl HostFunction {
         arguments: &[Val],
         results: &mut [Val],
     ) -> wasmtime::Result<()> {
-        *caller
-            .data_mut()
-            .record()
-            .calls
-            .entry(self.name)
-            .or_default() += 1;
+        let host = caller.data_mut();
+        *host.record().calls.entry(self.name).or_default() += 1;
+        if host.options.trace {
+            host.traced = Some(HostCall {
+                callback: host.callback,
+                function: self.name,
+                arguments: arguments.iter().filter_map(number).collect(),
+                ..HostCall::default()
+            });
+        }
+        let injected = host.faults.host_call(self.name);
         let Some(mut guest) = Guest::new(caller) else {
             wasmtime::bail!("{} was called by a module without a memory", self.name);
         };
+        if let (Some(status), Action::Abi(_) | Action::EarlyAbi(_)) = (injected, self.action) {
+            finish(&mut guest, results, (status as u32).cast_signed());
+            return guest.charge();
+        }
         let arguments = Arguments(arguments);
         let answer = match self.action {
             Action::Abi(action) => {
@@ -89,15 +103,29 @@ impl HostFunction {
             Action::Wasi(action) => action(&mut guest, &arguments).unwrap_or(wasi::FAULT),
             Action::Silent(action) => {
                 action(&mut guest, &arguments);
-                return guest.charge();
+                0
             }
         };
-        guest.charge()?;
-        if let Some(result) = results.first_mut() {
-            *result = Val::I32(answer);
-        }
-        Ok(())
+        finish(&mut guest, results, answer);
+        guest.charge()
     }
+}
+
+/// Gives the module its result, and ends the trace of the call.
+fn finish(guest: &mut Guest<'_>, results: &mut [Val], answer: i32) {
+    let host = guest.host();
+    // A nested call from the allocator has taken the trace of the outer one; that one is then not complete.
+    if let Some(mut traced) = host.traced.take() {
+        traced.result = (!results.is_empty()).then_some(answer);
+        host.record().trace.push(traced);
+    }
+    if let Some(result) = results.first_mut() {
+        *result = Val::I32(answer);
+    }
+}
+
+fn number(value: &Val) -> Option<i64> {
+    value.i64().or_else(|| value.i32().map(i64::from))
 }
 
 /// The function that import `module`.`name` stands for.
@@ -123,10 +151,63 @@ pub(crate) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     Ok(())
 }
 
+/// Links what stands in for the imports of `module` that no table has.
+pub(crate) fn link_unknown(
+    linker: &mut Linker<Host>,
+    module: &Module,
+    unknown: Unknown,
+) -> wasmtime::Result<()> {
+    for import in module.imports() {
+        let (from, name) = (import.module(), import.name());
+        let ExternType::Func(ty) = import.ty() else {
+            continue;
+        };
+        if find(from, name).is_some() {
+            continue;
+        }
+        let full_name = format!("{from}.{name}");
+        linker.allow_shadowing(true);
+        let result_types: Vec<ValType> = ty.results().collect();
+        linker.func_new(from, name, ty, move |mut caller, _, results| {
+            let calls = &mut caller.data_mut().record().unknown_calls;
+            *calls.entry(full_name.clone()).or_default() += 1;
+            let Unknown::Answer(status) = unknown else {
+                wasmtime::bail!("{full_name} was called, which this host does not know");
+            };
+            let left = caller.get_fuel()?;
+            caller.set_fuel(left.saturating_sub(UNKNOWN_FUEL))?;
+            for (result, ty) in results.iter_mut().zip(&result_types) {
+                *result = match ty {
+                    ValType::I32 => Val::I32((status as u32).cast_signed()),
+                    ty => Val::default_for_ty(ty)
+                        .ok_or_else(|| wasmtime::format_err!("{full_name} has no answer"))?,
+                };
+            }
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+/// Whether an import is one that only ABI 0.1.0 has.
+pub(crate) fn is_legacy(module: &str, name: &str) -> bool {
+    ENV.contains(&module) && legacy::names().any(|legacy| legacy == name)
+}
+
+/// The names of the host functions that answer with a status, in the order of the tables.
+pub(crate) fn status_functions() -> impl Iterator<Item = &'static str> {
+    tables()
+        .flat_map(|(_, functions)| functions)
+        .filter(|function| matches!(function.action, Action::Abi(_) | Action::EarlyAbi(_)))
+        .map(|function| function.name)
+}
+
 fn tables() -> impl Iterator<Item = (&'static [&'static str], &'static [HostFunction])> {
     [
         (ENV, buffers::FUNCTIONS),
+        (ENV, call_outs::FUNCTIONS),
         (ENV, headers::FUNCTIONS),
+        (ENV, legacy::FUNCTIONS),
         (ENV, plugin::FUNCTIONS),
         (ENV, properties::FUNCTIONS),
         (ENV, shared::FUNCTIONS),
@@ -161,3 +242,6 @@ const ENV: &[&str] = &["env"];
 
 /// AssemblyScript's modules import from the older name.
 const WASI: &[&str] = &["wasi_snapshot_preview1", "wasi_unstable"];
+
+/// Fuel for the call of an unknown import.
+const UNKNOWN_FUEL: u64 = 50;

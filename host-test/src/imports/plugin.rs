@@ -4,7 +4,8 @@ use super::Kind::{I32, I64};
 use super::{Action, HostFunction, abi};
 use crate::abi::{LogLevel, Status};
 use crate::guest::{Answer, Arguments, Guest};
-use crate::host::{Metric, MetricKind};
+use crate::plugin::ForeignAnswer;
+use crate::process::{Metric, MetricKind};
 
 pub(super) const FUNCTIONS: &[HostFunction] = &[
     HostFunction {
@@ -43,9 +44,9 @@ fn log(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
     Ok(())
 }
 
-/// Everything is logged here, so the level is always the lowest.
 fn log_level(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
-    guest.write_u32(arguments.u32(0), LogLevel::Trace as u32)?;
+    let level = guest.host().options.log_level;
+    guest.write_u32(arguments.u32(0), level as u32)?;
     Ok(())
 }
 
@@ -56,92 +57,144 @@ fn time(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
 }
 
 fn set_tick(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
-    guest.host().tick_period = arguments.u32(0);
+    let host = guest.host();
+    let now = host.now();
+    let plugin = host.plugin().ok_or(Status::BadArgument)?;
+    plugin.tick_period = u64::from(arguments.u32(0)).saturating_mul(NANOSECONDS);
+    plugin.tick_due = now.saturating_add(plugin.tick_period);
     Ok(())
 }
 
-/// Defining a name again gives the same id here and a new id for the same metric in Envoy: no module can tell.
+/// A name that is defined again gets a new id for the same metric. An id's lowest bits tell its kind, as in Envoy.
 fn define_metric(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
-    let kind = match arguments.u32(0) {
-        0 => MetricKind::Counter,
-        1 => MetricKind::Gauge,
-        2 => MetricKind::Histogram,
-        _ => return Err(Status::BadArgument.into()),
-    };
+    let number = arguments.u32(0);
+    let kind = kind(number).ok_or(Status::BadArgument)?;
     let name = guest.read(arguments.u32(1), arguments.u32(2))?;
     let name = String::from_utf8_lossy(&name).into_owned();
-    let metrics = &mut guest.host().metrics;
-    let known = metrics
-        .iter()
-        .position(|(other, metric)| *other == name && metric.kind == kind);
-    let place = known.unwrap_or_else(|| {
-        metrics.push((name, Metric { kind, value: 0 }));
-        metrics.len() - 1
-    });
-    let id = u32::try_from(place).map_err(|_| Status::InternalFailure)?;
-    guest.write_u32(arguments.u32(3), id)?;
+    let host = guest.host();
+    let place = host.process.state().define_metric(&name, kind);
+    host.metrics.push(place);
+    let id = u32::try_from(host.metrics.len())
+        .ok()
+        .and_then(|count| count.checked_mul(ID_STEP))
+        .ok_or(Status::InternalFailure)?;
+    guest.write_u32(arguments.u32(3), id | number)?;
     Ok(())
 }
 
 fn increment_metric(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
     let delta = arguments.i64(1);
-    let metric = find_metric(guest, arguments)?;
-    match metric.kind {
+    if !counts(arguments.u32(0)) {
+        return Err(Status::BadArgument.into());
+    }
+    with_metric(guest, arguments, |metric| match metric.kind {
         MetricKind::Counter if delta > 0 => {
             metric.value = metric.value.wrapping_add(delta.cast_unsigned());
+            Ok(())
         }
-        MetricKind::Gauge => metric.value = metric.value.wrapping_add_signed(delta),
-        MetricKind::Counter | MetricKind::Histogram => return Err(Status::BadArgument.into()),
-    }
+        MetricKind::Gauge => {
+            metric.value = metric.value.wrapping_add_signed(delta);
+            Ok(())
+        }
+        MetricKind::Counter | MetricKind::Histogram => Err(Status::BadArgument),
+    })?;
     Ok(())
 }
 
 fn record_metric(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
     let value = arguments.i64(1).cast_unsigned();
-    let metric = find_metric(guest, arguments)?;
-    match metric.kind {
-        // A counter is added to, not set: measured in Envoy 1.40.
-        MetricKind::Counter => metric.value = metric.value.wrapping_add(value),
-        MetricKind::Gauge | MetricKind::Histogram => metric.value = value,
-    }
+    let adds = guest.host().options.profile.adds_recorded_counters();
+    with_metric(guest, arguments, |metric| {
+        metric.value = match metric.kind {
+            MetricKind::Counter if adds => metric.value.wrapping_add(value),
+            MetricKind::Counter | MetricKind::Gauge | MetricKind::Histogram => value,
+        };
+        Ok(())
+    })?;
     Ok(())
 }
 
 fn metric(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
-    let metric = find_metric(guest, arguments)?;
-    if metric.kind == MetricKind::Histogram {
+    if !counts(arguments.u32(0)) {
         return Err(Status::BadArgument.into());
     }
-    let value = metric.value;
+    let value = with_metric(guest, arguments, |metric| Ok(metric.value))?;
     guest.write(arguments.u32(1), &value.to_le_bytes())?;
     Ok(())
 }
 
-fn find_metric<'a>(
-    guest: &'a mut Guest<'_>,
-    arguments: &Arguments<'_>,
-) -> Result<&'a mut Metric, Status> {
-    let place = usize::try_from(arguments.u32(0)).map_err(|_| Status::NotFound)?;
-    let (_, metric) = guest
-        .host()
-        .metrics
-        .get_mut(place)
-        .ok_or(Status::NotFound)?;
-    Ok(metric)
+/// Whether an id is that of a counter or gauge, known or not.
+fn counts(id: u32) -> bool {
+    matches!(
+        kind(id % ID_STEP),
+        Some(MetricKind::Counter | MetricKind::Gauge)
+    )
 }
 
-/// `clear_route_cache` has no effect that a filter could see, since there are no routes here.
+fn kind(number: u32) -> Option<MetricKind> {
+    match number {
+        0 => Some(MetricKind::Counter),
+        1 => Some(MetricKind::Gauge),
+        2 => Some(MetricKind::Histogram),
+        _ => None,
+    }
+}
+
+fn with_metric<T>(
+    guest: &mut Guest<'_>,
+    arguments: &Arguments<'_>,
+    action: impl FnOnce(&mut Metric) -> Result<T, Status>,
+) -> Result<T, Status> {
+    let id = arguments.u32(0);
+    let host = guest.host();
+    let place = usize::try_from(id / ID_STEP)
+        .ok()
+        .and_then(|number| number.checked_sub(1))
+        .and_then(|place| host.metrics.get(place).copied())
+        .ok_or(Status::NotFound)?;
+    let mut state = host.process.state();
+    let metric = state
+        .metric(place)
+        .filter(|metric| Some(metric.kind) == kind(id % ID_STEP))
+        .ok_or(Status::NotFound)?;
+    action(metric)
+}
+
+/// `clear_route_cache` has no effect that a filter could see, since there are no routes here. Other functions answer
+/// what they were given in the start options.
 fn call_foreign_function(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
     let name = guest.read(arguments.u32(0), arguments.u32(1))?;
     guest.read(arguments.u32(2), arguments.u32(3))?;
-    if name != b"clear_route_cache" {
-        return Err(Status::NotFound.into());
-    }
+    let known = std::str::from_utf8(&name)
+        .ok()
+        .and_then(|name| guest.host().options.foreign_functions.get(name).cloned());
+    let answer = match known {
+        Some(answer) => answer,
+        None if name == b"clear_route_cache" => ForeignAnswer {
+            status: Status::Ok,
+            result: Vec::new(),
+        },
+        None => return Err(Status::NotFound.into()),
+    };
+    let ForeignAnswer { status, result } = answer;
     // A caller that wants no result passes address 0.
-    for place in [arguments.u32(4), arguments.u32(5)] {
-        if place != 0 {
-            guest.write_u32(place, 0)?;
-        }
+    let (address_place, length_place) = (arguments.u32(4), arguments.u32(5));
+    if address_place != 0 && length_place != 0 {
+        guest.give(&result, address_place, length_place)?;
+    } else if length_place != 0 {
+        let length = u32::try_from(result.len()).map_err(|_| Status::InternalFailure)?;
+        guest.write_u32(length_place, length)?;
+    } else if address_place != 0 {
+        guest.write_u32(address_place, 0)?;
     }
-    Ok(())
+    match status {
+        Status::Ok => Ok(()),
+        status => Err(status.into()),
+    }
 }
+
+/// Ids of metrics are this far apart, which leaves their lowest bits to the kind.
+const ID_STEP: u32 = 4;
+
+/// Nanoseconds of a millisecond.
+const NANOSECONDS: u64 = 1_000_000;

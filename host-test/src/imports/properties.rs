@@ -35,16 +35,17 @@ fn set(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
 }
 
 fn find(host: &mut Host, path: &[Vec<u8>]) -> Option<Vec<u8>> {
-    let options = &host.options;
+    let profile = host.options.profile;
     if let [name] = path {
-        let of_plugin = match name.as_slice() {
-            b"plugin_name" => Some(&options.plugin_name),
-            b"plugin_root_id" => Some(&options.root_id),
-            b"plugin_vm_id" => Some(&options.vm_id),
+        let vm_id = host.options.vm_id.clone();
+        let of_plugin = host.plugin().and_then(|plugin| match name.as_slice() {
+            b"plugin_name" => Some(plugin.name.clone()),
+            b"plugin_root_id" => Some(plugin.root_id.clone()),
+            b"plugin_vm_id" => Some(vm_id),
             _ => None,
-        };
+        });
         if let Some(value) = of_plugin {
-            return Some(value.clone().into_bytes());
+            return Some(value.into_bytes());
         }
     }
     let stream = host.stream()?;
@@ -60,6 +61,7 @@ fn find(host: &mut Host, path: &[Vec<u8>]) -> Option<Vec<u8>> {
         })
         .or_else(|| match path {
             [name] => stream.own_properties.get(name).cloned(),
+            path if profile.finds_own_paths() => stream.own_properties.get(&path.join(&0)).cloned(),
             _ => None,
         })
 }

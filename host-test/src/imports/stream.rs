@@ -1,14 +1,13 @@
 //! How does a filter steer a stream?
 //!
 //! Continue, close and the end of a wait take effect when the callback is over, never in its midst. A local reply ends
-//! the processing of the stream; a second one is too late. Call-outs are not implemented and say so.
+//! the processing of the stream; a second one is too late.
 
 use super::Kind::I32;
 use super::{HostFunction, abi};
 use crate::abi::Status;
 use crate::guest::{Answer, Arguments, Guest};
 use crate::header_map::HeaderMap;
-use crate::host::PLUGIN_CONTEXT;
 use crate::reply::LocalReply;
 use crate::stream::Side;
 
@@ -22,25 +21,6 @@ pub(super) const FUNCTIONS: &[HostFunction] = &[
     abi("proxy_close_stream", &[I32], close_stream),
     abi("proxy_set_effective_context", &[I32], set_effective_context),
     abi("proxy_done", &[], done),
-    abi("proxy_get_status", &[I32, I32, I32], unimplemented),
-    abi(
-        "proxy_http_call",
-        &[I32, I32, I32, I32, I32, I32, I32, I32, I32, I32],
-        unimplemented,
-    ),
-    abi(
-        "proxy_grpc_call",
-        &[I32, I32, I32, I32, I32, I32, I32, I32, I32, I32, I32, I32],
-        unimplemented,
-    ),
-    abi(
-        "proxy_grpc_stream",
-        &[I32, I32, I32, I32, I32, I32, I32, I32, I32],
-        unimplemented,
-    ),
-    abi("proxy_grpc_send", &[I32, I32, I32, I32], unimplemented),
-    abi("proxy_grpc_cancel", &[I32], unimplemented),
-    abi("proxy_grpc_close", &[I32], unimplemented),
 ];
 
 fn send_local_response(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
@@ -93,7 +73,7 @@ fn side(arguments: &Arguments<'_>) -> Result<Side, Status> {
 fn set_effective_context(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
     let context = arguments.u32(0);
     let host = guest.host();
-    if context != PLUGIN_CONTEXT && !host.streams.contains_key(&context) {
+    if !host.has_context(context) {
         return Err(Status::BadArgument.into());
     }
     host.effective = context;
@@ -110,10 +90,6 @@ fn done(guest: &mut Guest<'_>, _arguments: &Arguments<'_>) -> Answer {
     let context = host.waiting_for_done.remove(place);
     host.done.push(context);
     Ok(())
-}
-
-fn unimplemented(_guest: &mut Guest<'_>, _arguments: &Arguments<'_>) -> Answer {
-    Err(Status::Unimplemented.into())
 }
 
 /// `UNAUTHENTICATED`. Anything above, the SDKs' -1 among them, means that there is none.

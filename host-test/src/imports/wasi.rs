@@ -1,7 +1,7 @@
 //! What does WASI mean inside a proxy?
 //!
-//! Envoy's answers, not those of an operating system: standard output and error go to the log, there are no files, no
-//! arguments and no environment, and `proc_exit` logs and returns, so that the module's own trap follows. Randomness is
+//! Envoy's answers, not those of an operating system: standard output and error go to the log, there are no files and
+//! no arguments, the environment is the plugin's setting, and `proc_exit` logs and returns, so that the module's own trap follows. Randomness is
 //! seeded and the clock is the host's, so that a run repeats.
 
 use super::Kind::{I32, I64};
@@ -14,8 +14,8 @@ pub(super) const FUNCTIONS: &[HostFunction] = &[
     wasi("args_sizes_get", &[I32, I32], no_strings),
     wasi("clock_res_get", &[I32, I32], |_, _| Ok(NOT_SUPPORTED)),
     wasi("clock_time_get", &[I32, I64, I32], clock_time_get),
-    wasi("environ_get", &[I32, I32], succeed),
-    wasi("environ_sizes_get", &[I32, I32], no_strings),
+    wasi("environ_get", &[I32, I32], environ_get),
+    wasi("environ_sizes_get", &[I32, I32], environ_sizes_get),
     wasi("fd_close", &[I32], |_, _| Ok(NO_SYSTEM_CALL)),
     wasi("fd_fdstat_get", &[I32, I32], fd_fdstat_get),
     wasi("fd_fdstat_set_flags", &[I32, I32], |_, _| {
@@ -45,7 +45,39 @@ pub(super) const FUNCTIONS: &[HostFunction] = &[
     },
     wasi("random_get", &[I32, I32], random_get),
     wasi("sched_yield", &[], succeed),
+    absent("fd_advise", &[I32, I64, I64, I32]),
+    absent("fd_allocate", &[I32, I64, I64]),
+    absent("fd_datasync", &[I32]),
+    absent("fd_fdstat_set_rights", &[I32, I64, I64]),
+    absent("fd_filestat_set_size", &[I32, I64]),
+    absent("fd_filestat_set_times", &[I32, I64, I64, I32]),
+    absent("fd_pread", &[I32, I32, I32, I64, I32]),
+    absent("fd_pwrite", &[I32, I32, I32, I64, I32]),
+    absent("fd_readdir", &[I32, I32, I32, I64, I32]),
+    absent("fd_renumber", &[I32, I32]),
+    absent("fd_sync", &[I32]),
+    absent("fd_tell", &[I32, I32]),
+    absent("path_create_directory", &[I32, I32, I32]),
+    absent(
+        "path_filestat_set_times",
+        &[I32, I32, I32, I32, I64, I64, I32],
+    ),
+    absent("path_link", &[I32, I32, I32, I32, I32, I32, I32]),
+    absent("path_readlink", &[I32, I32, I32, I32, I32, I32]),
+    absent("path_remove_directory", &[I32, I32, I32]),
+    absent("path_rename", &[I32, I32, I32, I32, I32, I32]),
+    absent("path_symlink", &[I32, I32, I32, I32, I32]),
+    absent("path_unlink_file", &[I32, I32, I32]),
+    absent("proc_raise", &[I32]),
+    absent("sock_recv", &[I32, I32, I32, I32, I32, I32]),
+    absent("sock_send", &[I32, I32, I32, I32, I32]),
+    absent("sock_shutdown", &[I32, I32]),
 ];
+
+/// A function that exists to be linked.
+const fn absent(name: &'static str, parameters: &'static [Kind]) -> HostFunction {
+    wasi(name, parameters, |_, _| Ok(NO_SYSTEM_CALL))
+}
 
 const fn wasi(
     name: &'static str,
@@ -68,6 +100,40 @@ fn no_strings(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Result<i32, S
     guest.write_u32(arguments.u32(0), 0)?;
     guest.write_u32(arguments.u32(1), 0)?;
     Ok(SUCCESS)
+}
+
+fn environ_sizes_get(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Result<i32, Status> {
+    let lines = environment(guest);
+    let size: usize = lines.iter().map(Vec::len).sum();
+    for (place, number) in [(0, lines.len()), (1, size)] {
+        let number = u32::try_from(number).map_err(|_| Status::InvalidMemoryAccess)?;
+        guest.write_u32(arguments.u32(place), number)?;
+    }
+    Ok(SUCCESS)
+}
+
+/// Writes the addresses of the lines, and the lines one behind the other.
+fn environ_get(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Result<i32, Status> {
+    let (mut place, mut address) = (arguments.u32(0), arguments.u32(1));
+    for line in environment(guest) {
+        guest.write_u32(place, address)?;
+        guest.write(address, &line)?;
+        let length = u32::try_from(line.len()).map_err(|_| Status::InvalidMemoryAccess)?;
+        place = place.checked_add(4).ok_or(Status::InvalidMemoryAccess)?;
+        address = address
+            .checked_add(length)
+            .ok_or(Status::InvalidMemoryAccess)?;
+    }
+    Ok(SUCCESS)
+}
+
+/// `NAME=value` with a zero byte behind it, for each variable.
+fn environment(guest: &mut Guest<'_>) -> Vec<Vec<u8>> {
+    let variables = &guest.host().options.environment;
+    variables
+        .iter()
+        .map(|(name, value)| format!("{name}={value}\0").into_bytes())
+        .collect()
 }
 
 fn clock_time_get(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Result<i32, Status> {

@@ -68,7 +68,7 @@ fn a_failure_in_any_callback_is_a_result() {
                 Failure::Trap { callback, .. } => {
                     assert_eq!((callback.as_str(), failing), (name, "unreachable"));
                 }
-                Failure::EndlessLoop { callback, fuel } => {
+                Failure::EndlessLoop { callback, fuel, .. } => {
                     assert_eq!((callback.as_str(), fuel), (name, 100_000));
                     assert_ne!(failing, "unreachable");
                 }

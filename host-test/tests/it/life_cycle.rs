@@ -150,7 +150,7 @@ fn properties_have_envoys_bytes_and_paths() {
 }
 
 #[test]
-fn what_is_not_implemented_says_so() {
+fn what_is_unknown_says_so() {
     let plugin = plugin(
         r#"(data (i32.const 200) "clear_route_cache")
         (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
@@ -162,8 +162,7 @@ fn what_is_not_implemented_says_so() {
             (call $report (call $done))
             i32.const 0)"#,
     );
-    // 12 is written as `<`, the twelfth character from `0`.
     let outcome = exchange(&plugin);
-    assert_eq!(texts(&outcome.logs), "< 0 1 2 1");
+    assert_eq!(texts(&outcome.logs), "2 0 1 2 1");
     assert_eq!(outcome.calls["proxy_call_foreign_function"], 2);
 }

@@ -43,7 +43,7 @@ fn an_import_of_the_wrong_type_is_named() {
 fn an_unknown_abi_version_is_named() {
     for (marker, want) in [
         ("proxy_abi_version_0_2_100", "ABI version 0.2.100"),
-        ("proxy_abi_version_0_1_0", "ABI version 0.1.0"),
+        ("proxy_abi_version_0_3_0", "ABI version 0.3.0"),
         ("something", "no ABI marker"),
     ] {
         let reasons = reasons(&format!(

@@ -2,13 +2,18 @@
 //!
 //! Guests are written here in the text format, each as small as its question. No wasm target is needed.
 
+mod call_outs;
 mod cases;
+mod chain;
 mod cli;
 mod failures;
+mod faults;
 mod guest;
 mod header_maps;
 mod life_cycle;
 mod loading;
 mod memory;
+mod profiles;
 mod serve;
+mod shared;
 mod streams;

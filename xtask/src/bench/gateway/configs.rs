@@ -12,7 +12,18 @@ use serde_json::Value;
 use super::proxies::{Place, Programs};
 use crate::bench::local;
 
+/// As Debian ships it.
 pub(super) fn nginx(programs: &Programs, place: &Place) -> anyhow::Result<Command> {
+    nginx_with(programs, place, "")
+}
+
+/// As one sets it up for large bodies: its buffers are of 4 KiB otherwise.
+pub(super) fn nginx_64k(programs: &Programs, place: &Place) -> anyhow::Result<Command> {
+    let buffers = "proxy_buffers 8 64k; proxy_buffer_size 64k; proxy_busy_buffers_size 128k;";
+    nginx_with(programs, place, buffers)
+}
+
+fn nginx_with(programs: &Programs, place: &Place, more: &str) -> anyhow::Result<Command> {
     let Place {
         folder,
         listen,
@@ -47,6 +58,7 @@ pub(super) fn nginx(programs: &Programs, place: &Place) -> anyhow::Result<Comman
                         proxy_max_temp_file_size 0;
                         proxy_read_timeout 1h;
                         proxy_send_timeout 1h;
+                        {more}
                     }}
                 }}
             }}"#,
@@ -186,6 +198,7 @@ pub(super) fn ours(programs: &Programs, place: &Place) -> anyhow::Result<Command
         .env("FLUXLIT_TRUST_PROXY", "1")
         .env("FLUXLIT_FORWARDED_ALLOW_IPS", "127.0.0.1")
         .env("FLUXLIT_ENABLE_GATEWAY_PROMETHEUS_METRICS", "1")
+        .env("FLUXLIT_GATEWAY_ADMIN_ADDRESS", "127.0.0.1:0")
         .env("FLUXLIT_GATEWAY_MAX_PROXY_REQUEST_BODY_BYTES", "0");
     Ok(command)
 }

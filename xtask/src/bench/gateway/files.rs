@@ -11,7 +11,7 @@ use fluxlit_envoy::{MOUNT, Process, free_port, get, wait_until};
 use super::Bench;
 use super::configs::nginx_basics;
 use super::proxies::{MOST_CONNECTIONS, Programs, START_LIMIT};
-use crate::bench::{local, pin_to};
+use crate::bench::local;
 
 /// A file server. Dropping it ends it.
 pub(super) struct Files {
@@ -26,7 +26,7 @@ pub(super) const SMALL: &str = "1k";
 pub(super) const LARGE: &str = "1m";
 
 impl Files {
-    /// Serves [`SMALL`], [`LARGE`] and Streamlit's health check, on the core of the load.
+    /// Serves [`SMALL`], [`LARGE`] and Streamlit's health check.
     pub(super) fn serve(bench: &Bench<'_>, programs: &Programs) -> anyhow::Result<Self> {
         let folder = bench.folder.join("files");
         let files = folder.join("root").join(MOUNT.trim_start_matches('/'));
@@ -52,7 +52,6 @@ impl Files {
                 basics = nginx_basics(MOST_CONNECTIONS),
             ),
         )?;
-        pin_to(bench.load_core)?;
         let mut command = Command::new(&programs.nginx);
         command
             .arg("-p")

@@ -9,7 +9,7 @@ use super::files::{Files, LARGE, SMALL};
 use super::proxies::{self, OURS, Programs, Target};
 use super::report::{Column, Findings, Goal, Table};
 use super::turns::{self, Row};
-use super::usage::{cpu_time, resident, wait_until_idle};
+use super::usage::{Meter, resident};
 use super::wrk::{self, Load};
 use super::{Bench, mebibytes};
 
@@ -68,6 +68,8 @@ struct Turn {
     /// Most resident memory that was seen, in MiB, with what is left from earlier turns; `None` without a proxy.
     resident: Option<f64>,
     errors: f64,
+    /// The share of the core that others had, in percent.
+    others: f64,
 }
 
 pub(super) fn measure(bench: &Bench<'_>, programs: &Programs) -> anyhow::Result<Findings> {
@@ -95,32 +97,30 @@ fn turn(
     setting: &Setting,
 ) -> anyhow::Result<Turn> {
     let id = target.id();
-    let before = id.map(cpu_time).transpose()?;
+    let meter = Meter::start(bench, id)?;
     let mut most = None;
     let outcome = wrk::run(bench, programs, target.address, &setting.load, || {
         most = most.max(id.map(resident).transpose()?);
         Ok(())
     })
     .context("wrk")?;
-    let after = id.map(cpu_time).transpose()?;
-    if let Some(id) = id {
-        wait_until_idle(bench, id)?;
-    }
+    let spent = meter.stop(bench)?;
     let units = match setting.unit {
         Unit::Mebibyte => outcome.bytes / f64::from(1 << 20),
         Unit::Request => outcome.requests,
     };
     let answered = outcome.requests > 0.0;
     Ok(Turn {
-        cpu: before
-            .zip(after)
+        cpu: spent
+            .cpu
             .filter(|_| units > 0.0)
-            .map(|(before, after)| after.saturating_sub(before).as_secs_f64() * 1e6 / units),
+            .map(|cpu| cpu.as_secs_f64() * 1e6 / units),
         rate: outcome.requests / outcome.seconds,
         p50: answered.then_some(outcome.p50_ms),
         p99: answered.then_some(outcome.p99_ms),
         resident: most.map(mebibytes),
         errors: outcome.errors,
+        others: spent.others,
     })
 }
 
@@ -141,6 +141,7 @@ fn table(setting: &Setting, rows: &[Row<'_, Turn>]) -> Table {
                     row.ratio(|turn| turn.p99),
                     row.median(|turn| turn.resident),
                     Some(row.sum(|turn| turn.errors)),
+                    row.median(|turn| Some(turn.others)),
                 ];
                 (row.name, figures)
             })
@@ -170,7 +171,7 @@ fn goals(setting: &Setting, rows: &[Row<'_, Turn>]) -> Vec<Goal> {
     goals.into_iter().flatten().collect()
 }
 
-const COLUMNS: [Column; 9] = [
+const COLUMNS: [Column; 10] = [
     Column {
         heading: "CPU µs",
         key: "cpu_us",
@@ -214,6 +215,11 @@ const COLUMNS: [Column; 9] = [
     Column {
         heading: "errors",
         key: "errors",
+        places: 0,
+    },
+    Column {
+        heading: "others %",
+        key: "others_percent",
         places: 0,
     },
 ];

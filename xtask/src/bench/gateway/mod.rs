@@ -27,14 +27,14 @@ use std::path::PathBuf;
 use anyhow::{Context, ensure};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::two_cores;
+use super::{pin_to, two_cores};
 use crate::steps::target;
 use crate::stop::Stop;
 
 /// How much to measure, and how to tell it.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Measure only these, and nginx, which all are compared with: direct, haproxy, caddy, envoy, fluxlit, ours
+    /// Measure only these, and nginx, which all are compared with: direct, nginx-64k, haproxy, caddy, envoy, fluxlit, ours
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     only: Vec<String>,
     /// Measure only this
@@ -92,6 +92,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let programs = proxies::Programs::prepare(options)?;
     raise_file_limit()?;
     let [proxy_core, load_core] = two_cores()?;
+    // And with it whatever is started, but for the proxies.
+    pin_to(load_core)?;
     let bench = Bench {
         options,
         proxy_core,

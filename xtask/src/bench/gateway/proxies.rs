@@ -20,10 +20,14 @@ pub(super) struct Proxy {
 }
 
 /// Every proxy.
-pub(super) const ALL: [Proxy; 6] = [
+pub(super) const ALL: [Proxy; 7] = [
     Proxy {
         name: NGINX,
         command: configs::nginx,
+    },
+    Proxy {
+        name: "nginx-64k",
+        command: configs::nginx_64k,
     },
     Proxy {
         name: "haproxy",
@@ -76,7 +80,7 @@ impl Programs {
         };
         Ok(Self {
             wrk: setup::debian("wrk", "wrk")?,
-            nginx: setup::debian("nginx", "nginx-light")?,
+            nginx: setup::debian("nginx", "nginx")?,
             haproxy: when(options.wants("haproxy"), || {
                 setup::debian("haproxy", "haproxy")
             })?,

@@ -58,7 +58,7 @@ impl Findings {
 
     pub(super) fn as_text(&self) -> String {
         let mut text = String::from(
-            "Medians; × is the ratio to nginx in the same round. CPU is that of the proxy's processes. Latencies are wrk's, which hide queueing.\n",
+            "Medians; × is the ratio to nginx in the same round. CPU is that of the proxy's processes; what other processes had of\nits core is in the last column, and where that is much, only CPU means something. Latencies are wrk's, which hide queueing.\n",
         );
         // Writing to a text does not fail.
         for table in &self.tables {

@@ -91,3 +91,23 @@ impl<T> Row<'_, T> {
 fn median(values: Vec<f64>) -> Option<f64> {
     (!values.is_empty()).then(|| spread(values).median)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ratio_is_taken_round_by_round() {
+        let turns = Turns {
+            names: vec!["ours", NGINX],
+            // The third round was disturbed.
+            by_setting: vec![vec![vec![1.0, 2.0, 90.0], vec![2.0, 4.0, 45.0]]],
+        };
+        let rows = turns.rows().next().unwrap();
+        let (ours, nginx) = (&rows[0], &rows[1]);
+        assert_eq!(ours.ratio(|turn| Some(*turn)), Some(0.5));
+        assert_eq!(ours.median(|turn| Some(*turn)), Some(2.0));
+        assert_eq!(nginx.ratio(|turn| Some(*turn)), Some(1.0));
+        assert_eq!(ours.ratio(|_| None), None);
+    }
+}

@@ -1,40 +1,96 @@
 //! How much CPU time and memory does a proxy use, with all of its processes?
 //!
-//! CPU time is `utime` and `stime` of the whole tree, to a hundredth of a second, so an interval should last seconds.
-//! Memory is that of the largest process: a master shares nearly all of its pages with its worker, and adding them up
-//! would count those twice.
+//! CPU time is that of all threads of the whole tree, in user space and in the kernel. Memory is that of the largest
+//! process: a master shares nearly all of its pages with its worker, and adding them up would count those twice.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use fluxlit_envoy::wait_until;
 use rustix::param::clock_ticks_per_second;
 
 use super::Bench;
-use crate::processes::descendants_of;
+use crate::processes;
 
-/// The CPU time of a process and its descendants, including those that have ended.
-pub(super) fn cpu_time(id: u32) -> anyhow::Result<Duration> {
-    let mut ticks = 0;
-    for id in tree(id)? {
-        let stat = std::fs::read_to_string(format!("/proc/{id}/stat"))
-            .context("a process that is measured has ended")?;
-        // The name before it may hold anything but is in parentheses.
-        let fields = stat.rsplit(") ").next().unwrap_or_default();
-        // utime, stime, and the same of children that were waited for: fields 14 to 17, of which two are cut off.
-        let times: Vec<u64> = fields
-            .split(' ')
-            .skip(11)
-            .take(4)
-            .map_while(|field| field.parse().ok())
-            .collect();
-        if times.len() < 4 {
-            bail!("cannot read /proc/{id}/stat");
-        }
-        ticks += times.iter().sum::<u64>();
+/// A turn that is being measured.
+pub(super) struct Meter {
+    id: Option<u32>,
+    core: usize,
+    started: Instant,
+    own: Duration,
+    busy: Duration,
+}
+
+/// What a turn took.
+pub(super) struct Spent {
+    /// CPU time of the proxy; `None` without one.
+    pub(super) cpu: Option<Duration>,
+    /// The share of the proxy's core that others had, in percent.
+    pub(super) others: f64,
+}
+
+impl Meter {
+    /// Begins to measure a proxy, if it is one.
+    pub(super) fn start(bench: &Bench<'_>, id: Option<u32>) -> anyhow::Result<Self> {
+        let core = bench.proxy_core;
+        Ok(Self {
+            id,
+            core,
+            started: Instant::now(),
+            own: own_time(id)?,
+            busy: busy(core)?,
+        })
     }
-    let per_second = clock_ticks_per_second();
-    Ok(Duration::from_millis(ticks * 1000 / per_second))
+
+    /// Ends, and waits until the proxy is at rest: some go on with answers that nobody waits for any more, and the next
+    /// one must not pay for it.
+    pub(super) fn stop(self, bench: &Bench<'_>) -> anyhow::Result<Spent> {
+        let elapsed = self.started.elapsed();
+        let own = own_time(self.id)?.saturating_sub(self.own);
+        let others = busy(self.core)?
+            .saturating_sub(self.busy)
+            .saturating_sub(own);
+        if let Some(id) = self.id {
+            wait_until_idle(bench, id)?;
+        }
+        Ok(Spent {
+            cpu: self.id.map(|_| own),
+            others: others.as_secs_f64() / elapsed.as_secs_f64() * 100.0,
+        })
+    }
+}
+
+fn own_time(id: Option<u32>) -> anyhow::Result<Duration> {
+    id.map_or(Ok(Duration::ZERO), cpu_time)
+}
+
+/// The time in which a core was not idle.
+fn busy(core: usize) -> anyhow::Result<Duration> {
+    let stat = std::fs::read_to_string("/proc/stat").context("cannot read /proc/stat")?;
+    let name = format!("cpu{core} ");
+    let times = stat.lines().find_map(|line| line.strip_prefix(&name));
+    // user, nice, system, idle, iowait, irq, softirq, steal; what guests take is part of the first.
+    let times = times.with_context(|| format!("/proc/stat has no {name}"))?;
+    let ticks = times.split(' ').take(8).enumerate();
+    let ticks = ticks.filter(|(index, _)| ![3, 4].contains(index));
+    let ticks: u64 = ticks
+        .filter_map(|(_, ticks)| ticks.parse::<u64>().ok())
+        .sum();
+    Ok(Duration::from_millis(
+        ticks * 1000 / clock_ticks_per_second(),
+    ))
+}
+
+/// The CPU time of a process and its descendants.
+fn cpu_time(id: u32) -> anyhow::Result<Duration> {
+    let mut spent = Duration::ZERO;
+    for id in tree(id)? {
+        spent += processes::tasks(id)?
+            .iter()
+            .map(|task| task.spent)
+            .sum::<Duration>();
+    }
+    Ok(spent)
 }
 
 /// Resident memory of the largest process of the tree, in bytes.
@@ -47,14 +103,16 @@ pub(super) fn peak(id: u32) -> anyhow::Result<u64> {
     largest(id, "VmHWM:")
 }
 
-/// Some go on with answers that nobody waits for any more; the next proxy must not pay for it.
-pub(super) fn wait_until_idle(bench: &Bench<'_>, id: u32) -> anyhow::Result<()> {
+fn wait_until_idle(bench: &Bench<'_>, id: u32) -> anyhow::Result<()> {
     let mut before = cpu_time(id)?;
     let mut failure = Ok(());
     wait_until(IDLE_LIMIT, || {
         std::thread::sleep(Duration::from_millis(60));
         match cpu_time(id) {
-            Ok(now) => std::mem::replace(&mut before, now) == now || bench.stop.is_asked(),
+            Ok(now) => {
+                let spent = now.saturating_sub(std::mem::replace(&mut before, now));
+                spent < AT_REST || bench.stop.is_asked()
+            }
             Err(error) => {
                 failure = Err(error);
                 true
@@ -80,10 +138,13 @@ fn largest(id: u32, field: &str) -> anyhow::Result<u64> {
 }
 
 fn tree(id: u32) -> anyhow::Result<Vec<u32>> {
-    let mut ids = descendants_of(id)?;
+    let mut ids = processes::descendants_of(id)?;
     ids.push(id);
     Ok(ids)
 }
+
+/// What timers and probes may take between two looks.
+const AT_REST: Duration = Duration::from_millis(1);
 
 /// How long a proxy may take to come to rest.
 const IDLE_LIMIT: Duration = Duration::from_secs(60);

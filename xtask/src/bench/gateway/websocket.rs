@@ -11,7 +11,7 @@ use super::client::WebSocket;
 use super::proxies::{self, Programs, Target};
 use super::report::{Column, Findings, Table};
 use super::turns::{self, Row};
-use super::usage::{cpu_time, wait_until_idle};
+use super::usage::Meter;
 use super::{frame, origin};
 
 struct Setting {
@@ -41,6 +41,8 @@ struct Turn {
     cpu: Option<f64>,
     /// Messages a second.
     rate: f64,
+    /// The share of the core that others had, in percent.
+    others: f64,
 }
 
 pub(super) fn measure(bench: &Bench<'_>, programs: &Programs) -> anyhow::Result<Findings> {
@@ -64,8 +66,7 @@ pub(super) fn measure(bench: &Bench<'_>, programs: &Programs) -> anyhow::Result<
 fn turn(bench: &Bench<'_>, target: &Target, setting: &Setting) -> anyhow::Result<Turn> {
     // New ones each time: some proxies close those that are silent while others have their turns.
     let mut sockets = open(target.address, setting.connections)?;
-    let id = target.id();
-    let before = id.map(cpu_time).transpose()?;
+    let meter = Meter::start(bench, target.id())?;
     let started = Instant::now();
     let end = started + Duration::from_secs(bench.options.seconds.into());
     let mut frame = Vec::new();
@@ -82,16 +83,11 @@ fn turn(bench: &Bench<'_>, target: &Target, setting: &Setting) -> anyhow::Result
         }
     }
     let seconds = started.elapsed().as_secs_f64();
-    let after = id.map(cpu_time).transpose()?;
-    drop(sockets);
-    if let Some(id) = id {
-        wait_until_idle(bench, id)?;
-    }
+    let spent = meter.stop(bench)?;
     Ok(Turn {
-        cpu: before
-            .zip(after)
-            .map(|(before, after)| after.saturating_sub(before).as_secs_f64() * 1e6 / messages),
+        cpu: spent.cpu.map(|cpu| cpu.as_secs_f64() * 1e6 / messages),
         rate: messages / seconds,
+        others: spent.others,
     })
 }
 
@@ -112,6 +108,7 @@ fn table(setting: &Setting, rows: &[Row<'_, Turn>]) -> Table {
                     row.ratio(|turn| turn.cpu),
                     row.median(|turn| Some(turn.rate)),
                     row.ratio(|turn| Some(turn.rate)),
+                    row.median(|turn| Some(turn.others)),
                 ];
                 (row.name, figures)
             })
@@ -119,7 +116,7 @@ fn table(setting: &Setting, rows: &[Row<'_, Turn>]) -> Table {
     }
 }
 
-const COLUMNS: [Column; 4] = [
+const COLUMNS: [Column; 5] = [
     Column {
         heading: "CPU µs",
         key: "cpu_us",
@@ -139,5 +136,10 @@ const COLUMNS: [Column; 4] = [
         heading: "×",
         key: "messages_per_second_times_nginx",
         places: 2,
+    },
+    Column {
+        heading: "others %",
+        key: "others_percent",
+        places: 0,
     },
 ];

@@ -1,0 +1,5 @@
+"""A second page, for links and deep links."""
+
+import streamlit as st
+
+st.title("Second page")

@@ -1,0 +1,54 @@
+// A real browser for the tests, and the app's address in it.
+//
+// The app is named by a public host name: Streamlit lets every local Origin pass, which hides defects.
+
+import { chromium } from "playwright-core";
+
+const { CHROMIUM, APP_PORT, APP_MOUNT } = process.env;
+
+export const mount = APP_MOUNT;
+export const host = "app.example.test";
+export const origin = `http://${host}:${APP_PORT}`;
+export const app = `${origin}${mount}`;
+
+// Starts the browser with a profile that lives as long as it does.
+export const launch = () =>
+  chromium.launch({
+    executablePath: CHROMIUM,
+    args: [
+      "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+      "--disable-background-networking", "--disable-component-update", "--disable-sync",
+      `--host-resolver-rules=MAP ${host} 127.0.0.1`,
+    ],
+  });
+
+// One person's browser: cookies of its own. `page.sockets` in the page are its WebSockets, so that a test can cut one.
+export const client = async (browser, cookies = {}) => {
+  const context = await browser.newContext({ viewport: { width: 1100, height: 900 } });
+  await context.addCookies(Object.entries(cookies).map(([name, value]) => ({ name, value, url: origin })));
+  await context.addInitScript(() => {
+    const sockets = (window.sockets = []);
+    window.WebSocket = class extends window.WebSocket {
+      constructor(...parameters) {
+        super(...parameters);
+        sockets.push(this);
+      }
+    };
+  });
+  const page = await context.newPage();
+  page.setDefaultTimeout(30_000);
+  return page;
+};
+
+// Collects what a page is refused of its app. Below a deep link the front end asks for `second/_stcore/…` first, and needs
+// the 404. That of Streamlit 1.45 looks for downloads at the root, too.
+export const refusals = (page) => {
+  const refused = [];
+  page.on("response", (response) => {
+    const url = response.url();
+    if (response.status() >= 400 && url.startsWith(`${app}/`) && !url.includes("/second/_stcore/")) {
+      refused.push(`${response.status()} ${url}`);
+    }
+  });
+  return refused;
+};

@@ -1,0 +1,30 @@
+// The demo app as a visitor sees it, and the picture of it.
+
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { app, client, host, launch, mount, refusals } from "./chromium.mjs";
+
+let browser, page, refused;
+
+before(async () => {
+  browser = await launch();
+  page = await client(browser);
+  refused = refusals(page);
+});
+
+after(() => browser?.close());
+
+test("the demo counts, and shows what the app is told", async () => {
+  await page.goto(`${app}/`);
+  await page.getByRole("heading", { name: "FluxLit Edge demo" }).waitFor();
+  await page.getByRole("button", { name: "Increment" }).click();
+  await page.getByText("counter=1", { exact: true }).waitFor();
+  const table = await page.locator("table").innerText();
+  for (const fact of ["127.0.0.1", host, mount]) {
+    assert.ok(table.includes(fact), `${fact} is not in ${table}`);
+  }
+  await page.getByText("forged headers that arrived: none").waitFor();
+  await page.screenshot({ path: join(process.env.ARTIFACTS, "app.png") });
+  assert.deepEqual(refused, []);
+});

@@ -1,0 +1,280 @@
+//! HTTP: files, ranges, compression, uploads, and the many paths that Streamlit answers with its page.
+
+use std::io::Write;
+
+use crate::compare::differences;
+use crate::pair::{Generation, HOST, Pair, Place, Shape};
+use crate::session::{NEW, Session};
+use crate::support::client::{Response, connect, try_read_response};
+
+/// A request, and what each generation of Streamlit answers. `{…}` is filled in when it is sent.
+struct Row {
+    what: &'static str,
+    /// Method and path below the app's own.
+    request: &'static str,
+    lines: &'static str,
+    body: Body,
+    /// The status by Starlette and by Tornado: that the request proves what it is meant to.
+    status: (u16, u16),
+}
+
+enum Body {
+    None,
+    /// A multipart form with a file of this size, of known length.
+    File(usize),
+    /// The same, chunked.
+    Chunked(usize),
+}
+
+const fn row(
+    what: &'static str,
+    request: &'static str,
+    lines: &'static str,
+    status: (u16, u16),
+) -> Row {
+    Row {
+        what,
+        request,
+        lines,
+        body: Body::None,
+        status,
+    }
+}
+
+const fn upload(what: &'static str, lines: &'static str, body: Body, status: (u16, u16)) -> Row {
+    Row {
+        what,
+        request: "PUT /_stcore/upload_file/{session}/00000000-0000-4000-8000-000000000000",
+        lines,
+        body,
+        status,
+    }
+}
+
+const TOKEN: &str = "cookie: _streamlit_xsrf={token}\r\nx-xsrftoken: {token}\r\n";
+const FOREIGN: &str =
+    "cookie: _streamlit_xsrf={token}\r\nx-xsrftoken: {token}\r\norigin: https://evil.example\r\n";
+const OTHER_TOKEN: &str = "cookie: _streamlit_xsrf={token}\r\nx-xsrftoken: 2|11111111|22222222222222222222222222222222|1\r\n";
+const GZIP: &str = "accept-encoding: gzip\r\n";
+
+#[rustfmt::skip]
+const ROWS: &[Row] = &[
+    //   what                                request                              header lines                    1.67  1.45
+    row("health: `ok`, and a token",         "GET /_stcore/health",               "",                             (200, 200)),
+    row("health, with a token already",      "GET /_stcore/health",               TOKEN,                          (200, 200)),
+    row("health, asked by HEAD",             "HEAD /_stcore/health",              "",                             (200, 200)),
+    row("health, asked by OPTIONS",          "OPTIONS /_stcore/health",           "",                             (204, 204)),
+    row("health, asked by POST",             "POST /_stcore/health",              "",                             (405, 403)),
+    row("health with a slash",               "GET /_stcore/health/",              "",                             (301, 200)),
+    row("nested health: deep links need it", "GET /second/_stcore/health",        "",                             (404, 404)),
+    row("nested host-config, likewise",      "GET /second/_stcore/host-config",   "",                             (404, 404)),
+    row("host-config",                       "GET /_stcore/host-config",          "",                             (200, 200)),
+    row("host-config, asked by HEAD",        "HEAD /_stcore/host-config",         "",                             (200, 405)),
+    row("metrics",                           "GET /_stcore/metrics?families=none", "",                            (200, 200)),
+    row("the socket's path without one",     "GET /_stcore/stream",               "",                             (200, 400)),
+    row("an unknown component",              "GET /component/none/x.js",          "",                             (404, 404)),
+    row("the page",                          "GET /",                             "",                             (200, 200)),
+    row("the page, asked by HEAD",           "HEAD /",                            "",                             (200, 200)),
+    row("the page, gzip welcome",            "GET /",                             GZIP,                           (200, 200)),
+    row("the page, as it was before",        "GET /",                             "if-none-match: {etag of /}\r\n", (304, 304)),
+    row("any path is the page",              "GET /no/such/page?a=b%2Fc",         "",                             (200, 200)),
+    row("escapes stay as they are",          "GET /a%2Fb%3Fc%23d",                "",                             (200, 200)),
+    row("any path with a slash",             "GET /second/?a=b",                  "",                             (301, 301)),
+    row("any path, asked by POST",           "POST /",                            "",                             (405, 403)),
+    row("any path, asked by DELETE",         "DELETE /x",                         "",                             (405, 403)),
+    row("the manifest or the page",          "GET /manifest.json",                GZIP,                           (200, 200)),
+    row("Tornado's own health",              "GET /healthz",                      "",                             (200, 200)),
+    row("log-in that is not set up",         "GET /auth/login",                   "",                             (302, 200)),
+    row("a static file: kept for ever",      "GET {static}",                      "",                             (200, 200)),
+    row("a static file, asked by HEAD",      "HEAD {static}",                     "",                             (200, 200)),
+    row("a static file, gzip welcome",       "GET {static}",                      GZIP,                           (200, 200)),
+    row("a static file, as it was before",   "GET {static}",                      "if-none-match: {etag}\r\n",    (304, 304)),
+    row("a static file, older than before",  "GET {static}",                      "if-none-match: \"x\"\r\n",     (200, 200)),
+    row("a part of a static file",           "GET {static}",                      "range: bytes=0-9\r\n",         (206, 206)),
+    row("a static file that is not there",   "GET /static/none.js",               "",                             (200, 200)),
+    row("a download",                        "GET {media}",                       "",                             (200, 200)),
+    row("a download, asked by HEAD",         "HEAD {media}",                      "",                             (200, 200)),
+    row("a download, as gzip",               "GET {media}",                       GZIP,                           (200, 200)),
+    row("a download, of any state",          "GET {media}",                       "if-none-match: *\r\n",         (200, 304)),
+    row("a download's first bytes",          "GET {media}",                       "range: bytes=0-9\r\n",         (206, 206)),
+    row("a download's last bytes",           "GET {media}",                       "range: bytes=-10\r\n",         (206, 206)),
+    row("a part is never gzip",              "GET {media}",                       "range: bytes=0-1999\r\naccept-encoding: gzip\r\n", (206, 206)),
+    row("beyond a download's end",           "GET {media}",                       "range: bytes=9000-\r\n",       (416, 416)),
+    row("two parts of a download",           "GET {media}",                       "range: bytes=0-1,4-5\r\n",     (416, 200)),
+    row("a download that is not there",      "GET /media/none.txt",               "",                             (404, 404)),
+    upload("an upload",                      TOKEN,                               Body::File(100_000),            (204, 204)),
+    upload("an upload, chunked",             TOKEN,                               Body::Chunked(100_000),         (204, 204)),
+    upload("an upload without a token",      "",                                  Body::File(1000),               (403, 403)),
+    upload("an upload with another token",   OTHER_TOKEN,                         Body::File(1000),               (403, 403)),
+    upload("an upload from another Origin",  FOREIGN,                             Body::File(1000),               (204, 204)),
+    upload("an upload over the limit",       TOKEN,                               Body::File(3_000_000),          (413, 400)),
+    upload("an upload over it, chunked",     TOKEN,                               Body::Chunked(3_000_000),       (413, 400)),
+    upload("an upload without a file",       TOKEN,                               Body::None,                     (400, 500)),
+    row("an upload into no session",         "PUT /_stcore/upload_file/none/x",   TOKEN,                          (400, 500)),
+    row("an upload taken back",              "DELETE /_stcore/upload_file/{session}/00000000-0000-4000-8000-000000000000", TOKEN, (204, 204)),
+    row("an upload's preflight",             "OPTIONS /_stcore/upload_file/x/y",  "",                             (204, 204)),
+];
+
+impl Row {
+    /// Whether Streamlit resets the connection after its answer, so that the end of it may be lost.
+    fn is_cut_off(&self) -> bool {
+        matches!(self.body, Body::File(size) | Body::Chunked(size) if size > LIMIT)
+    }
+}
+
+#[test]
+fn answers_are_those_of_streamlit_1_67() {
+    compare(Generation::Starlette);
+}
+
+#[test]
+fn answers_are_those_of_streamlit_1_45() {
+    compare(Generation::Tornado);
+}
+
+fn compare(generation: Generation) {
+    let mut faults = Vec::new();
+    for shape in Shape::ALL {
+        let pair = Pair::start(generation, shape);
+        let known = Known::of(pair.direct());
+        for row in ROWS {
+            let direct = send(pair.direct(), row, &known);
+            let through = send(pair.through(), row, &known);
+            let status = generation.of(row.status.0, row.status.1);
+            let mut found = Vec::new();
+            for (way, answer) in [("directly", &direct), ("through the gateway", &through)] {
+                match answer {
+                    Some(answer) if answer.status == status => {}
+                    Some(answer) => found.push(format!("{way} {}, not {status}", answer.status)),
+                    None => found.push(format!("{way} no answer")),
+                }
+            }
+            if let (Some(direct), Some(through), false) = (&direct, &through, row.is_cut_off()) {
+                found.extend(differences(shape, direct, through));
+            }
+            faults.extend(
+                found
+                    .iter()
+                    .map(|fault| format!("{shape:?}, {} ({}): {fault}", row.what, row.request)),
+            );
+        }
+    }
+    assert!(faults.is_empty(), "\n{}\n", faults.join("\n"));
+}
+
+/// What a request needs to know of a running Streamlit.
+struct Known {
+    session: Session,
+    token: String,
+    static_file: String,
+    etag: String,
+    etag_of_page: String,
+    media: String,
+}
+
+impl Known {
+    fn of(place: Place<'_>) -> Self {
+        let session = Session::open(place, NEW, "");
+        let health = get(place, "/_stcore/health");
+        let token = health.lines("set-cookie")[0]
+            .strip_prefix("_streamlit_xsrf=")
+            .and_then(|rest| rest.split([';', ',']).next())
+            .expect("a token")
+            .trim_matches('"')
+            .to_owned();
+        let page = get(place, "/");
+        let static_file = page
+            .body_text()
+            .split("\"./static/media/")
+            .nth(1)
+            .and_then(|rest| rest.split('"').next())
+            .map(|name| format!("/static/media/{name}"))
+            .expect("the page loads a font by a relative URL");
+        let etag = |answer: &Response| answer.lines("etag").join("");
+        Self {
+            token,
+            etag: etag(&get(place, &static_file)),
+            etag_of_page: etag(&page),
+            static_file,
+            media: session.find("/media/").expect("a download of the app's"),
+            session,
+        }
+    }
+
+    fn fill(&self, text: &str) -> String {
+        text.replace("{session}", &self.session.id)
+            .replace("{token}", &self.token)
+            .replace("{static}", &self.static_file)
+            .replace("{etag}", &self.etag)
+            .replace("{etag of /}", &self.etag_of_page)
+            .replace("{media}", &self.media)
+    }
+}
+
+fn get(place: Place<'_>, path: &str) -> Response {
+    let request = format!(
+        "GET {}{path} HTTP/1.1\r\nhost: {HOST}\r\nconnection: close\r\n\r\n",
+        place.base
+    );
+    exchange(place, request.as_bytes(), "GET").expect("an answer")
+}
+
+fn send(place: Place<'_>, row: &Row, known: &Known) -> Option<Response> {
+    let request = known.fill(row.request);
+    let (method, path) = request.split_once(' ').expect("a method and a path");
+    let mut bytes = format!(
+        "{method} {}{path} HTTP/1.1\r\nhost: {HOST}\r\nconnection: close\r\n{}",
+        place.base,
+        known.fill(row.lines)
+    )
+    .into_bytes();
+    let form = |size| {
+        let file = vec![b'x'; size];
+        [
+            b"--b\r\ncontent-disposition: form-data; name=\"file\"; filename=\"a.txt\"\r\n\r\n"
+                .as_slice(),
+            &file,
+            b"\r\n--b--\r\n",
+        ]
+        .concat()
+    };
+    match row.body {
+        Body::None if matches!(method, "GET" | "HEAD" | "OPTIONS") => bytes.extend(b"\r\n"),
+        Body::None => bytes.extend(b"content-length: 0\r\n\r\n"),
+        Body::File(size) => {
+            let form = form(size);
+            bytes.extend(FORM.as_bytes());
+            bytes.extend(format!("content-length: {}\r\n\r\n", form.len()).as_bytes());
+            bytes.extend(form);
+        }
+        Body::Chunked(size) => {
+            bytes.extend(FORM.as_bytes());
+            bytes.extend(b"transfer-encoding: chunked\r\n\r\n");
+            for chunk in form(size).chunks(60_000) {
+                bytes.extend(format!("{:x}\r\n", chunk.len()).as_bytes());
+                bytes.extend(chunk);
+                bytes.extend(b"\r\n");
+            }
+            bytes.extend(b"0\r\n\r\n");
+        }
+    }
+    // As if there were no body, where its end may be lost.
+    exchange(
+        place,
+        &bytes,
+        if row.is_cut_off() { "HEAD" } else { method },
+    )
+}
+
+/// Sends a request whose answer may begin before all of it is sent.
+fn exchange(place: Place<'_>, request: &[u8], method: &str) -> Option<Response> {
+    let mut stream = connect(place.address);
+    // A server that refuses an upload need not read it to its end.
+    let _ = stream.write_all(request);
+    try_read_response(&mut stream, method)
+}
+
+/// More than the limit that Streamlit is started with.
+const LIMIT: usize = 2_000_000;
+
+const FORM: &str = "content-type: multipart/form-data; boundary=b\r\n";

@@ -1,0 +1,137 @@
+//! A Streamlit, and a gateway in front of it.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use fluxlit_envoy::{Gateway, MOUNT, Streamlit};
+
+use crate::support::{named, parts};
+
+/// Which server Streamlit is built on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Generation {
+    /// 1.67: Starlette on uvicorn.
+    Starlette,
+    /// 1.45: Tornado.
+    Tornado,
+}
+
+/// Where the app is published, and what Streamlit knows of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// At the root.
+    Root,
+    /// Under a path that Streamlit knows.
+    Full,
+    /// Under a path that Streamlit knows nothing of.
+    Stripped,
+}
+
+/// A Streamlit, and a gateway in front of it.
+pub(crate) struct Pair {
+    pub(crate) shape: Shape,
+    pub(crate) gateway: Gateway,
+    pub(crate) streamlit: Streamlit,
+    _folder: tempfile::TempDir,
+}
+
+/// One of the two places to which a request is sent.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place<'a> {
+    pub(crate) address: SocketAddr,
+    /// The path in front of the app's own.
+    pub(crate) base: &'a str,
+}
+
+impl Pair {
+    pub(crate) fn start(generation: Generation, shape: Shape) -> Self {
+        Self::with_settings(generation, shape, &[])
+    }
+
+    pub(crate) fn with_settings(
+        generation: Generation,
+        shape: Shape,
+        settings: &[(&str, &str)],
+    ) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let app = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/gateway/app.py");
+        let base = if shape == Shape::Full { MOUNT } else { "" };
+        let streamlit = Streamlit::start(
+            &generation.executable(),
+            &app,
+            base,
+            // In MB; the test of the limit need not send the 200 of the default.
+            &["--server.maxUploadSize", "1"],
+            folder.path(),
+        )
+        .unwrap_or_else(|error| panic!("{error}"));
+        let upstream = streamlit.url();
+        let mut all = vec![
+            ("FLUXLIT_STREAMLIT_UPSTREAM", upstream.as_str()),
+            ("FLUXLIT_ROOT_PATH", shape.mount()),
+            ("FLUXLIT_ROOT_PATH_SHAPE", "full"),
+        ];
+        all.extend(settings);
+        let gateway = Gateway::start(&parts().gateway, None, all, folder.path())
+            .unwrap_or_else(|error| panic!("{error}"));
+        assert!(
+            gateway.wait_until_ready(shape.mount(), Duration::from_secs(10)),
+            "{}",
+            gateway.service.log()
+        );
+        Self {
+            shape,
+            gateway,
+            streamlit,
+            _folder: folder,
+        }
+    }
+
+    /// Streamlit itself.
+    pub(crate) fn direct(&self) -> Place<'_> {
+        Place {
+            address: self.streamlit.address,
+            base: &self.streamlit.base,
+        }
+    }
+
+    /// Streamlit through the gateway.
+    pub(crate) fn through(&self) -> Place<'_> {
+        Place {
+            address: self.gateway.address,
+            base: self.shape.mount(),
+        }
+    }
+}
+
+impl Shape {
+    pub(crate) const ALL: [Self; 3] = [Self::Root, Self::Full, Self::Stripped];
+
+    pub(crate) fn mount(self) -> &'static str {
+        match self {
+            Self::Root => "",
+            Self::Full | Self::Stripped => MOUNT,
+        }
+    }
+}
+
+impl Generation {
+    fn executable(self) -> PathBuf {
+        match self {
+            Self::Starlette => parts().streamlit,
+            Self::Tornado => named("FLUXLIT_TEST_STREAMLIT_OLDER"),
+        }
+    }
+
+    /// Of two values, the one for this generation.
+    pub(crate) fn of<T>(self, starlette: T, tornado: T) -> T {
+        match self {
+            Self::Starlette => starlette,
+            Self::Tornado => tornado,
+        }
+    }
+}
+
+/// The public host name.
+pub(crate) const HOST: &str = "app.example.test";

@@ -1,0 +1,179 @@
+//! What do the functions for HTTP and gRPC call-outs answer?
+//!
+//! A call belongs to the plugin, whichever stream made it, and outlives the stream. An upstream that is not configured is
+//! `BAD_ARGUMENT` for HTTP and `PARSE_FAILURE` for gRPC, where it may be named or be a serialised `GrpcService`. The id of
+//! a call says what it is for: a wrong kind is `BAD_ARGUMENT`, an unknown one `NOT_FOUND`.
+
+use std::time::Duration;
+
+use super::Kind::I32;
+use super::{HostFunction, abi};
+use crate::abi::Status;
+use crate::call_out::{CallKind, CallOut};
+use crate::guest::{Answer, Arguments, Guest};
+use crate::header_map::HeaderMap;
+
+pub(super) const FUNCTIONS: &[HostFunction] = &[
+    abi("proxy_get_status", &[I32, I32, I32], status),
+    abi(
+        "proxy_http_call",
+        &[I32, I32, I32, I32, I32, I32, I32, I32, I32, I32],
+        http_call,
+    ),
+    abi(
+        "proxy_grpc_call",
+        &[I32, I32, I32, I32, I32, I32, I32, I32, I32, I32, I32, I32],
+        grpc_call,
+    ),
+    abi(
+        "proxy_grpc_stream",
+        &[I32, I32, I32, I32, I32, I32, I32, I32, I32],
+        grpc_stream,
+    ),
+    abi("proxy_grpc_send", &[I32, I32, I32, I32], grpc_send),
+    abi("proxy_grpc_cancel", &[I32], |guest, arguments| {
+        Ok(guest.host().calls.cancel(arguments.u32(0))?)
+    }),
+    abi("proxy_grpc_close", &[I32], |guest, arguments| {
+        Ok(guest.host().calls.close(arguments.u32(0))?)
+    }),
+];
+
+fn status(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
+    let (code, text) = guest.host().status.clone();
+    guest.write_u32(arguments.u32(0), code)?;
+    guest.give(text.as_bytes(), arguments.u32(1), arguments.u32(2))
+}
+
+fn http_call(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
+    let upstream = guest.read(arguments.u32(0), arguments.u32(1))?;
+    let headers = guest.read(arguments.u32(2), arguments.u32(3))?;
+    let body = guest.read(arguments.u32(4), arguments.u32(5))?;
+    let trailers = guest.read(arguments.u32(6), arguments.u32(7))?;
+    let timeout = arguments.u32(8);
+    // The place for the id is tried before the call is made.
+    guest.write_u32(arguments.u32(9), 0)?;
+    let mut headers = HeaderMap::parse(&headers);
+    let upstream = known_name(guest, &upstream).ok_or(Status::BadArgument)?;
+    let has_required = [":method", ":path", ":authority"]
+        .iter()
+        .all(|name| headers.get(name).is_some());
+    if timeout > MAX_TIMEOUT || !has_required {
+        return Err(Status::BadArgument.into());
+    }
+    if !body.is_empty() {
+        headers.replace(b"content-length", body.len().to_string().as_bytes());
+    }
+    let call = CallOut {
+        id: 0,
+        kind: CallKind::Http,
+        upstream,
+        headers,
+        body,
+        trailers: HeaderMap::parse(&trailers),
+        timeout: to_timeout(timeout),
+    };
+    let id = open(guest, call);
+    guest.write_u32(arguments.u32(9), id)?;
+    Ok(())
+}
+
+fn grpc_call(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
+    let (upstream, service, method, headers) = grpc_target(guest, arguments)?;
+    let body = guest.read(arguments.u32(8), arguments.u32(9))?;
+    guest.write_u32(arguments.u32(11), 0)?;
+    let call = CallOut {
+        id: 0,
+        kind: CallKind::GrpcCall { service, method },
+        upstream,
+        headers,
+        body,
+        trailers: HeaderMap::default(),
+        timeout: to_timeout(arguments.u32(10)),
+    };
+    let id = open(guest, call);
+    guest.write_u32(arguments.u32(11), id)?;
+    Ok(())
+}
+
+fn grpc_stream(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
+    let (upstream, service, method, headers) = grpc_target(guest, arguments)?;
+    guest.write_u32(arguments.u32(8), 0)?;
+    let call = CallOut {
+        id: 0,
+        kind: CallKind::GrpcStream { service, method },
+        upstream,
+        headers,
+        body: Vec::new(),
+        trailers: HeaderMap::default(),
+        timeout: None,
+    };
+    let id = open(guest, call);
+    guest.write_u32(arguments.u32(8), id)?;
+    Ok(())
+}
+
+fn grpc_send(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
+    let message = guest.read(arguments.u32(1), arguments.u32(2))?;
+    guest.host().calls.send(arguments.u32(0), &message)?;
+    Ok(())
+}
+
+/// Upstream, service, method and initial metadata, which the two kinds of gRPC calls begin with.
+fn grpc_target(
+    guest: &mut Guest<'_>,
+    arguments: &Arguments<'_>,
+) -> Result<(String, String, String, HeaderMap), Status> {
+    let upstream = guest.read(arguments.u32(0), arguments.u32(1))?;
+    let service = guest.read(arguments.u32(2), arguments.u32(3))?;
+    let method = guest.read(arguments.u32(4), arguments.u32(5))?;
+    let metadata = guest.read(arguments.u32(6), arguments.u32(7))?;
+    let named = known_name(guest, &upstream);
+    let upstream = named
+        .or_else(|| known_name(guest, cluster_of_service(&upstream)?))
+        .ok_or(Status::ParseFailure)?;
+    Ok((
+        upstream,
+        String::from_utf8_lossy(&service).into_owned(),
+        String::from_utf8_lossy(&method).into_owned(),
+        HeaderMap::parse(&metadata),
+    ))
+}
+
+/// The name of an upstream that is configured.
+fn known_name(guest: &mut Guest<'_>, name: &[u8]) -> Option<String> {
+    let name = std::str::from_utf8(name).ok()?;
+    guest.host().calls.knows(name).then(|| name.to_owned())
+}
+
+/// The cluster that a serialised `envoy.config.core.v3.GrpcService` names: `envoy_grpc` (1), `cluster_name` (1).
+fn cluster_of_service(bytes: &[u8]) -> Option<&[u8]> {
+    first_field(first_field(bytes)?)
+}
+
+/// The contents of field 1 if it comes first and is shorter than 128 bytes, as every name is that Envoy's own tools
+/// write.
+fn first_field(bytes: &[u8]) -> Option<&[u8]> {
+    const FIELD_1_BYTES: u8 = 0x0a;
+    let [FIELD_1_BYTES, length @ 0..=0x7f, rest @ ..] = bytes else {
+        return None;
+    };
+    rest.get(..usize::from(*length))
+}
+
+fn open(guest: &mut Guest<'_>, call: CallOut) -> u32 {
+    let host = guest.host();
+    let (plugin, now, profile) = (host.plugin_context(), host.now(), host.options.profile);
+    let mut recorded = call.clone();
+    let id = host.calls.open(plugin, call, now, profile);
+    recorded.id = id;
+    host.record().call_outs.push(recorded);
+    id
+}
+
+fn to_timeout(milliseconds: u32) -> Option<Duration> {
+    (milliseconds > 0).then(|| Duration::from_millis(milliseconds.into()))
+}
+
+/// Envoy reads the time-out as a signed number.
+const MAX_TIMEOUT: u32 = 0x7fff_ffff;

@@ -1,0 +1,93 @@
+//! Do several filters see what the one before them let pass, in both directions?
+
+use std::time::Duration;
+
+use host_test::{Chain, Flow, Plugin, Properties, Side, lines};
+
+use crate::guest::{plugin, request, texts};
+
+/// Adds a line with `letter` to what passes.
+fn marking(letter: char) -> Plugin {
+    plugin(&format!(
+        r#"(data (i32.const 200) "{letter}")
+        (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+            (call $add (i32.const 0) (i32.const 16) (i32.const 5) (i32.const 200) (i32.const 1)))
+        (func (export "proxy_on_response_headers") (param i32 i32 i32) (result i32)
+            (call $add (i32.const 2) (i32.const 16) (i32.const 5) (i32.const 200) (i32.const 1)))"#
+    ))
+}
+
+/// Answers every request, and marks responses.
+fn answering() -> Plugin {
+    plugin(
+        r#"(func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+            (call $reply (i32.const 403) (i32.const 0) (i32.const 0) (i32.const 32) (i32.const 5) (i32.const 0) (i32.const 0) (i32.const -1)))"#,
+    )
+}
+
+#[test]
+fn requests_go_forward_and_responses_back() {
+    let chain = Chain::new([marking('A'), marking('B')]);
+    let mut stream = chain.stream(&Properties::default());
+    assert_eq!(
+        stream.request_headers(lines(&[(":path", "/")]), true),
+        Flow::Continue
+    );
+    stream.response_headers(lines(&[(":status", "200")]), true);
+    let outcome = stream.finish();
+    let (upstream, downstream) = (outcome.upstream.unwrap(), outcome.downstream.unwrap());
+    assert_eq!(upstream.headers.get_all("x-one"), [b"A", b"B"]);
+    assert_eq!(downstream.headers.get_all("x-one"), [b"B", b"A"]);
+    assert!(upstream.is_complete && downstream.is_complete);
+}
+
+#[test]
+fn an_answer_goes_back_through_the_filters_before_it_alone() {
+    let chain = Chain::new([marking('A'), answering(), marking('B')]);
+    let mut stream = chain.stream(&Properties::default());
+    assert_eq!(stream.request_headers(request(), true), Flow::Replied);
+    let outcome = stream.finish();
+    assert_eq!(outcome.upstream, None);
+    let downstream = outcome.downstream.unwrap();
+    assert_eq!(downstream.headers.get(":status"), Some(&b"403"[..]));
+    assert_eq!(downstream.headers.get_all("x-one"), [b"A"]);
+    assert_eq!(downstream.body, b"value");
+    assert_eq!(outcome.filters[2].upstream, None);
+}
+
+#[test]
+fn a_filter_that_fails_is_answered_for_past_those_before_it() {
+    let failing = plugin(
+        r#"(func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32) unreachable)"#,
+    );
+    let chain = Chain::new([marking('A'), failing]);
+    let mut stream = chain.stream(&Properties::default());
+    stream.request_headers(request(), true);
+    let outcome = stream.finish();
+    assert!(outcome.filters[1].failure.is_some());
+    let downstream = outcome.downstream.unwrap();
+    assert_eq!(downstream.headers, lines(&[(":status", "503")]));
+}
+
+#[test]
+fn a_held_body_reaches_the_next_filter_when_it_is_let_go() {
+    let holding = plugin(
+        r#"(func (export "proxy_on_configure") (param i32 i32) (result i32) (drop (call $tick (i32.const 10))) i32.const 1)
+        (func (export "proxy_on_tick") (param i32) (drop (call $effective (i32.const 2))) (drop (call $continue (i32.const 0))))
+        (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32) i32.const 1)"#,
+    );
+    let counting = plugin(
+        r#"(func (export "proxy_on_request_body") (param i32 i32 i32) (result i32)
+            (call $report (local.get 1)) (call $report (local.get 2)) i32.const 0)"#,
+    );
+    let chain = Chain::new([holding.clone(), counting]);
+    let mut stream = chain.stream(&Properties::default());
+    assert_eq!(stream.request_headers(request(), false), Flow::Paused);
+    stream.request_body(b"abc".to_vec(), false);
+    stream.request_body(Vec::new(), true);
+    holding.advance(Duration::from_millis(10));
+    assert_eq!(stream.flow(Side::Request), Flow::Continue);
+    let outcome = stream.finish();
+    assert_eq!(texts(&outcome.filters[1].logs), "3 0 0 1");
+    assert_eq!(outcome.upstream.unwrap().body, b"abc");
+}

@@ -1,0 +1,199 @@
+//! FluxLit's own behaviour, where it is kept: endpoints, and what reaches the app. `docs/fluxlit.md` says why the rest
+//! differs.
+
+use std::time::Duration;
+
+use fluxlit_cases::Answer;
+use fluxlit_envoy::{Gateway, MOUNT};
+
+use crate::pair::{Generation, HOST, Pair, Shape};
+use crate::support::client::{Response, connect, exchange};
+use crate::support::parts;
+use crate::support::upstream::Upstream;
+
+/// A request, FluxLit's status, ours, and a line or a body of ours. `{mount}` is where the app is published.
+type Row = (&'static str, u16, u16, Says);
+
+enum Says {
+    Body(&'static str),
+    Line(&'static str, &'static str),
+    Page,
+    Anything,
+}
+
+use Says::{Anything, Body, Line, Page};
+
+#[rustfmt::skip]
+const ENDPOINTS: &[Row] = &[
+    // request                  FluxLit  ours
+    ("GET /api/healthz",            200, 200, Body(r#"{"status":"ok"}"#)),
+    ("HEAD /api/healthz",           405, 200, Body("")),
+    ("POST /api/healthz",           405, 405, Line("allow", "GET, HEAD")),
+    ("GET /api/readyz",             200, 200, Body(r#"{"status":"ready","streamlit":"ok"}"#)),
+    ("HEAD /api/readyz",            405, 200, Body("")),
+    ("POST /api/readyz",            405, 405, Line("allow", "GET, HEAD")),
+    ("GET /api",                    404, 404, Body(r#"{"detail":"Not Found"}"#)),
+    ("GET /api/",                   404, 404, Body(r#"{"detail":"Not Found"}"#)),
+    ("GET /api/nope",               404, 404, Body(r#"{"detail":"Not Found"}"#)),
+    ("GET /apix",                   200, 200, Page),
+    ("GET /docs",                   307, 307, Line("location", "{mount}/api/docs")),
+    ("GET /docs/",                  307, 307, Line("location", "{mount}/api/docs")),
+    ("HEAD /docs",                  307, 307, Line("location", "{mount}/api/docs")),
+    ("GET /redoc",                  307, 307, Line("location", "{mount}/api/redoc")),
+    ("GET /redoc/",                 307, 307, Line("location", "{mount}/api/redoc")),
+    ("GET /openapi.json",           307, 307, Line("location", "{mount}/api/openapi.json")),
+    ("POST /docs",                  405, 405, Anything),
+    ("GET /docsx",                  200, 200, Page),
+    ("GET /__fluxlit/debug",        404, 404, Anything),
+    // FluxLit shows Streamlit's page where there are no metrics.
+    ("GET /__fluxlit/metrics",      200, 404, Anything),
+    ("TRACE /",                     405, 405, Anything),
+];
+
+#[test]
+fn endpoints() {
+    let mut faults = Vec::new();
+    for shape in [Shape::Root, Shape::Full] {
+        let pair = Pair::start(Generation::Starlette, shape);
+        let mount = shape.mount();
+        for (request, _, status, says) in ENDPOINTS {
+            let answer = send(&pair.gateway, request, mount, "");
+            let mut fault = |text: String| faults.push(format!("{shape:?}, {request}: {text}"));
+            if answer.status != *status {
+                fault(format!("{}, not {status}", answer.status));
+            }
+            let body = answer.body_text();
+            match says {
+                Body(text) if body != *text => fault(format!("{body:.80}, not {text}")),
+                Page if !body.contains("<title>Streamlit</title>") => {
+                    fault(format!("{body:.80}, not the page"));
+                }
+                Line(name, value) => {
+                    let value = value.replace("{mount}", mount);
+                    if answer.lines(name) != [value.as_str()] {
+                        fault(format!("{name}: {:?}, not {value}", answer.lines(name)));
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+    assert!(faults.is_empty(), "\n{}\n", faults.join("\n"));
+}
+
+/// Where a request arrives if the front may or may not take the mount off: FluxLit's way, and our default.
+#[rustfmt::skip]
+const PATHS: &[(&str, Option<&str>)] = &[
+    ("/strip/me",              Some("/apps/my-app/strip/me")),
+    ("/apps/my-app/full/path", Some("/apps/my-app/full/path")),
+    ("/",                      Some("/apps/my-app/")),
+    ("/apps/my-appX",          Some("/apps/my-app/apps/my-appX")),
+    // FluxLit passes it on; Streamlit's page loads its files by relative URLs, so we redirect.
+    ("/apps/my-app",           None),
+];
+
+#[test]
+fn paths_in_both_shapes() {
+    let (upstream, gateway) = echo();
+    for (path, arrives) in PATHS {
+        upstream.answer(&Answer::default());
+        let answer = send(&gateway, &format!("GET {path}"), "", "");
+        let received = upstream.received();
+        let target = received.first().map(|received| received.target.as_str());
+        assert_eq!(target, *arrives, "{path}");
+        assert_eq!(
+            answer.status,
+            if arrives.is_some() { 200 } else { 308 },
+            "{path}"
+        );
+    }
+}
+
+/// Header lines of a client that nobody vouches for, and what the app receives of them.
+#[rustfmt::skip]
+const HEADERS: &[(&str, &str, &[&str])] = &[
+    // name                      the client's                     the app's
+    ("cookie",                   "a=b",                           &["a=b"]),
+    ("authorization",            "Bearer x",                      &["Bearer x"]),
+    ("x-request-id",             "id-1",                          &["id-1"]),
+    ("x-forwarded-for",          "9.9.9.9, 10.0.0.1",             &["127.0.0.1"]),
+    ("x-forwarded-host",         "evil.example",                  &[HOST]),
+    ("x-forwarded-proto",        "https",                         &["http"]),
+    ("x-forwarded-prefix",       "/evil",                         &[MOUNT]),
+    ("x-forwarded-port",         "444",                           &["80"]),
+    ("x-real-ip",                "9.9.9.9",                       &["127.0.0.1"]),
+    ("x-remote-user",            "root",                          &[]),
+    ("x-forwarded-user",         "root",                          &[]),
+    ("forwarded",                "for=9.9.9.9",                   &[]),
+    ("x-envoy-external-address", "9.9.9.9",                       &[]),
+    ("x-forwarded-scheme",       "https",                         &[]),
+    ("proxy-connection",         "keep-alive",                    &[]),
+    ("x-drop",                   "named by Connection",           &[]),
+    ("x-other",                  "kept",                          &["kept"]),
+];
+
+#[test]
+fn headers_that_reach_the_app() {
+    let (upstream, gateway) = echo();
+    upstream.answer(&Answer::default());
+    let lines: String = HEADERS
+        .iter()
+        .map(|(name, value, _)| format!("{name}: {value}\r\n"))
+        .collect();
+    let answer = send(
+        &gateway,
+        "GET /x",
+        MOUNT,
+        &format!("connection: x-drop\r\n{lines}"),
+    );
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.lines("x-request-id"), ["id-1"], "it is returned");
+    let received = upstream.received();
+    let [received] = received.as_slice() else {
+        panic!("one request, not {received:?}");
+    };
+    assert_eq!(received.host.as_deref(), Some(HOST));
+    let arrived = |name: &str| -> Vec<&str> {
+        received
+            .headers
+            .iter()
+            .filter(|(other, _)| other == name)
+            .map(|(_, value)| value.as_str())
+            .collect()
+    };
+    for (name, _, expected) in HEADERS {
+        assert_eq!(arrived(name), *expected, "{name}");
+    }
+    assert!(
+        arrived("accept-encoding").is_empty(),
+        "the client did not ask for it"
+    );
+}
+
+/// A gateway in front of an upstream that remembers what it received.
+fn echo() -> (Upstream, Gateway) {
+    let upstream = Upstream::start();
+    let folder = tempfile::tempdir().expect("a folder");
+    let url = format!("http://{}{MOUNT}", upstream.address);
+    let settings = [
+        ("FLUXLIT_STREAMLIT_UPSTREAM", url.as_str()),
+        ("FLUXLIT_ROOT_PATH", MOUNT),
+    ];
+    let gateway = Gateway::start(&parts().gateway, None, settings, folder.path())
+        .unwrap_or_else(|error| panic!("{error}"));
+    assert!(gateway.wait_until_ready("", Duration::from_secs(10)));
+    (upstream, gateway)
+}
+
+fn send(gateway: &Gateway, request: &str, mount: &str, lines: &str) -> Response {
+    let (method, path) = request.split_once(' ').expect("a method and a path");
+    let length = if method == "POST" {
+        "content-length: 0\r\n"
+    } else {
+        ""
+    };
+    let bytes = format!(
+        "{method} {mount}{path} HTTP/1.1\r\nhost: {HOST}\r\nconnection: close\r\n{length}{lines}\r\n"
+    );
+    exchange(&mut connect(gateway.address), bytes.as_bytes(), method)
+}

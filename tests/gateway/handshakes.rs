@@ -1,0 +1,176 @@
+//! WebSocket handshakes: which Origins are let in, and how the others are refused.
+
+use crate::compare::differences;
+use crate::pair::{Generation, HOST, Pair, Shape};
+use crate::session::{NEW, STREAM, handshake};
+use crate::support::client::{Response, connect, exchange};
+
+/// A handshake, and what becomes of it.
+struct Row {
+    what: &'static str,
+    host: &'static str,
+    origin: Option<&'static str>,
+    /// The status by Starlette and by Tornado.
+    direct: (u16, u16),
+    gateway: Gateway,
+}
+
+enum Gateway {
+    /// The same answer, to the last line.
+    Same,
+    /// Another one, and why.
+    Own(u16, &'static str),
+}
+
+use Gateway::{Own, Same};
+
+/// What Streamlit refuses, too.
+const REFUSED: Gateway = Own(
+    403,
+    "judged here: Streamlit would ask the internet for its own address first",
+);
+
+const fn row(
+    what: &'static str,
+    host: &'static str,
+    origin: Option<&'static str>,
+    direct: (u16, u16),
+    gateway: Gateway,
+) -> Row {
+    Row {
+        what,
+        host,
+        origin,
+        direct,
+        gateway,
+    }
+}
+
+#[rustfmt::skip]
+const ORIGINS: &[Row] = &[
+    //   what                      host                     Origin                                1.67  1.45   the gateway
+    row("none",                    HOST,                    None,                                (101, 101), Same),
+    row("the app's own",           HOST,                    Some("https://app.example.test"),    (101, 101), Same),
+    row("the app's own, over http", HOST,                   Some("http://app.example.test"),     (101, 101), Same),
+    row("the app's own, a port",   "app.example.test:8443", Some("https://app.example.test:8443"), (101, 101), Same),
+    row("another site",            HOST,                    Some("https://evil.example"),        (403, 403), REFUSED),
+    row("a site below the app's",  HOST,                    Some("https://x.app.example.test"),  (403, 403), REFUSED),
+    row("a site that begins alike", HOST,                   Some("https://app.example.test.evil.example"), (403, 403), REFUSED),
+    row("another port",            "app.example.test:8443", Some("https://app.example.test"),    (403, 403), REFUSED),
+    row("no site",                 HOST,                    Some("null"),                        (403, 403), REFUSED),
+    row("an empty one",            HOST,                    Some(""),                            (403, 403), REFUSED),
+    row("a default port in Host",  "app.example.test:80",   Some("http://app.example.test"),     (403, 403),
+        Own(101, "port 80 is what http without a port means")),
+    row("capital letters in Host", "App.Example.Test",      Some("https://app.example.test"),    (403, 101),
+        Own(101, "host names have no case")),
+    row("the visitor's own machine", HOST,                  Some("http://localhost:3000"),       (101, 101),
+        Own(403, "a page from there is another site, whoever serves it")),
+];
+
+#[test]
+fn origins_are_judged_as_by_streamlit_1_67() {
+    judge(Generation::Starlette);
+}
+
+#[test]
+fn origins_are_judged_as_by_streamlit_1_45() {
+    judge(Generation::Tornado);
+}
+
+fn judge(generation: Generation) {
+    let pair = Pair::start(generation, Shape::Root);
+    let mut faults = Vec::new();
+    for row in ORIGINS {
+        let origin = row
+            .origin
+            .map(|origin| format!("origin: {origin}\r\n"))
+            .unwrap_or_default();
+        let lines = format!("sec-websocket-protocol: {NEW}\r\n{origin}");
+        let (direct, through) = both(&pair, STREAM, row.host, &lines);
+        let status = generation.of(row.direct.0, row.direct.1);
+        let mut found = Vec::new();
+        if direct.status != status {
+            found.push(format!("directly {}, not {status}", direct.status));
+        }
+        match row.gateway {
+            Same => found.extend(differences(pair.shape, &direct, &through)),
+            Own(status, _) if through.status == status => {}
+            Own(status, why) => {
+                found.push(format!("{}, not {status}: {why}", through.status));
+            }
+        }
+        faults.extend(
+            found
+                .iter()
+                .map(|fault| format!("{} ({:?} at {}): {fault}", row.what, row.origin, row.host)),
+        );
+    }
+    assert!(faults.is_empty(), "\n{}\n", faults.join("\n"));
+}
+
+/// Handshakes that are odd in other ways: the path, further lines, and the status by each generation. The gateway's
+/// answer is the same.
+#[rustfmt::skip]
+const ODD: &[(&str, &str, &str, (u16, u16))] = &[
+    ("no protocol",                  "/_stcore/stream", "",                                                                      (101, 101)),
+    ("a protocol that is not Streamlit's", "/_stcore/stream", "sec-websocket-protocol: graphql-ws\r\n",                          (101, 101)),
+    ("compression is offered",       "/_stcore/stream", "sec-websocket-protocol: streamlit\r\nsec-websocket-extensions: permessage-deflate\r\n", (101, 101)),
+    ("7 kB of cookies",              "/_stcore/stream", "sec-websocket-protocol: streamlit\r\ncookie: a={7000}\r\n",              (101, 101)),
+    ("a Latin-1 value",              "/_stcore/stream", "sec-websocket-protocol: streamlit\r\nx-name: Zo\u{eb}\r\n",              (101, 101)),
+    ("an invented session",          "/_stcore/stream", "sec-websocket-protocol: streamlit, x, no-such-session\r\n",              (101, 101)),
+    ("a slash at the end",           "/_stcore/stream/", "sec-websocket-protocol: streamlit\r\n",                (403, 101)),
+    ("another path",                 "/x/_stcore/stream", "sec-websocket-protocol: streamlit\r\n",               (403, 200)),
+];
+
+#[test]
+fn odd_handshakes_are_answered_as_by_streamlit_1_67() {
+    odd(Generation::Starlette);
+}
+
+#[test]
+fn odd_handshakes_are_answered_as_by_streamlit_1_45() {
+    odd(Generation::Tornado);
+}
+
+fn odd(generation: Generation) {
+    let pair = Pair::start(generation, Shape::Full);
+    let mut faults = Vec::new();
+    for (what, path, lines, status) in ODD {
+        let lines = lines.replace("{7000}", &"x".repeat(7000));
+        let (direct, through) = both(&pair, path, HOST, &lines);
+        let status = generation.of(status.0, status.1);
+        if direct.status != status {
+            faults.push(format!("{what}: directly {}, not {status}", direct.status));
+        }
+        let found = differences(pair.shape, &direct, &through);
+        faults.extend(found.iter().map(|fault| format!("{what}: {fault}")));
+    }
+    assert!(faults.is_empty(), "\n{}\n", faults.join("\n"));
+}
+
+/// Streamlit 1.67 leaves such a handshake open for ever; a browser with many cookies sends one.
+#[test]
+fn handshakes_that_streamlit_would_never_answer_are_refused() {
+    let pair = Pair::start(Generation::Starlette, Shape::Root);
+    let cookie = format!("cookie: a={}\r\n", "x".repeat(9000));
+    let many = "x-line: x\r\n".repeat(150);
+    for (what, lines) in [("9 kB of cookies", cookie), ("150 lines", many)] {
+        let request = handshake(pair.through(), STREAM, HOST, &lines);
+        let answer = exchange(
+            &mut connect(pair.gateway.address),
+            request.as_bytes(),
+            "GET",
+        );
+        assert_eq!(answer.status, 431, "{what}: {answer:?}");
+        assert!(!answer.body.is_empty(), "{what}: the reason is said");
+    }
+}
+
+/// The same handshake to Streamlit and to the gateway.
+fn both(pair: &Pair, path: &str, host: &str, lines: &str) -> (Response, Response) {
+    let ask = |place| {
+        let request = crate::support::latin1(&handshake(place, path, host, lines));
+        exchange(&mut connect(place.address), &request, "GET")
+    };
+    (ask(pair.direct()), ask(pair.through()))
+}

@@ -1,0 +1,228 @@
+//! What does a person see of the app, in a real browser, through whatever stands in front of it?
+//!
+//! The same steps each time, `envoy/browser/app.test.mjs`; only the way to the app differs.
+
+use std::any::Any;
+use std::ffi::OsStr;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use fluxlit_envoy::{Bootstrap, Front, Gateway, MOUNT, Stack, Streamlit, free_port};
+
+use crate::setup;
+use crate::steps::{root, target};
+use crate::test::{Outcome, Prepared};
+
+/// A way to an app. It ends when it is dropped, what is in front first.
+struct Way {
+    port: u16,
+    mount: &'static str,
+    /// In the order in which they end.
+    _processes: Vec<Box<dyn Any>>,
+}
+
+/// The demo behind Envoy, and its picture.
+pub(crate) fn demo(prepared: &Prepared) -> anyhow::Result<Outcome> {
+    browse("demo", "demo.test.mjs", |folder| {
+        envoy_way(prepared, &root().join("demo/app.py"), folder)
+    })
+}
+
+/// Envoy with the shipped bootstrap, taking the mount off; Streamlit knows its path.
+pub(crate) fn envoy(prepared: &Prepared) -> anyhow::Result<Outcome> {
+    browse("envoy", STEPS, |folder| envoy_way(prepared, &app(), folder))
+}
+
+/// The gateway alone, the app at the root.
+pub(crate) fn at_root(prepared: &Prepared) -> anyhow::Result<Outcome> {
+    browse("root", STEPS, |folder| {
+        alone(prepared, &prepared.parts.streamlit, "", folder)
+    })
+}
+
+/// The gateway alone, the app under a path that Streamlit knows.
+pub(crate) fn at_mount(prepared: &Prepared) -> anyhow::Result<Outcome> {
+    browse("mount", STEPS, |folder| {
+        alone(prepared, &prepared.parts.streamlit, MOUNT, folder)
+    })
+}
+
+/// A Streamlit of the Tornado generation behind the gateway.
+pub(crate) fn older(prepared: &Prepared) -> anyhow::Result<Outcome> {
+    let streamlit = setup::older_streamlit()?;
+    browse("older", STEPS, |folder| {
+        alone(prepared, &streamlit, MOUNT, folder)
+    })
+}
+
+/// nginx passing the path on; Streamlit knows it.
+pub(crate) fn nginx_full(prepared: &Prepared) -> anyhow::Result<Outcome> {
+    let Some(nginx) = setup::nginx() else {
+        return Ok(Outcome::Skipped("nginx is not installed".to_owned()));
+    };
+    browse("nginx-full", STEPS, |folder| {
+        behind(prepared, Front::NginxFull, &nginx, MOUNT, folder)
+    })
+}
+
+/// nginx taking the mount off; Streamlit knows nothing of it.
+pub(crate) fn nginx_stripped(prepared: &Prepared) -> anyhow::Result<Outcome> {
+    let Some(nginx) = setup::nginx() else {
+        return Ok(Outcome::Skipped("nginx is not installed".to_owned()));
+    };
+    browse("nginx-stripped", STEPS, |folder| {
+        behind(prepared, Front::NginxStripped, &nginx, "", folder)
+    })
+}
+
+/// Caddy taking the mount off; Streamlit knows it.
+pub(crate) fn caddy(prepared: &Prepared) -> anyhow::Result<Outcome> {
+    let caddy = setup::caddy()?;
+    browse("caddy", STEPS, |folder| {
+        behind(prepared, Front::Caddy, &caddy, MOUNT, folder)
+    })
+}
+
+/// Envoy, the gateway and the Streamlit that it starts.
+fn envoy_way(prepared: &Prepared, app: &Path, folder: &Path) -> anyhow::Result<Way> {
+    let listen = local(free_port()?);
+    let stack = Stack::start(&prepared.parts, app, Bootstrap::shipped(), listen, folder)?;
+    ensure!(
+        stack.wait_until_ready(START_LIMIT),
+        "the app did not start; see {}",
+        folder.display()
+    );
+    Ok(Way {
+        port: listen.port(),
+        mount: MOUNT,
+        _processes: vec![Box::new(stack)],
+    })
+}
+
+/// The gateway and the Streamlit that it starts.
+fn alone(
+    prepared: &Prepared,
+    streamlit: &Path,
+    mount: &'static str,
+    folder: &Path,
+) -> anyhow::Result<Way> {
+    let settings: [(&str, &OsStr); 3] = [
+        ("FLUXLIT_STREAMLIT_COMMAND", streamlit.as_os_str()),
+        ("FLUXLIT_ROOT_PATH", mount.as_ref()),
+        ("FLUXLIT_ROOT_PATH_SHAPE", "full".as_ref()),
+    ];
+    let gateway = Gateway::start(&prepared.parts.gateway, Some(&app()), settings, folder)?;
+    wait(&gateway, mount, folder)?;
+    Ok(Way {
+        port: gateway.address.port(),
+        mount,
+        _processes: vec![Box::new(gateway)],
+    })
+}
+
+/// A proxy, the gateway, and a Streamlit that runs by itself, published under `base`.
+fn behind(
+    prepared: &Prepared,
+    front: Front,
+    executable: &Path,
+    base: &str,
+    folder: &Path,
+) -> anyhow::Result<Way> {
+    let streamlit = Streamlit::start(&prepared.parts.streamlit, &app(), base, &[], folder)?;
+    let upstream = streamlit.url();
+    let settings = [
+        ("FLUXLIT_STREAMLIT_UPSTREAM", upstream.as_str()),
+        ("FLUXLIT_ROOT_PATH", MOUNT),
+        (
+            "FLUXLIT_ROOT_PATH_SHAPE",
+            if front.is_stripping() {
+                "stripped"
+            } else {
+                "full"
+            },
+        ),
+        ("FLUXLIT_TRUST_PROXY", "1"),
+        ("FLUXLIT_FORWARDED_ALLOW_IPS", "127.0.0.1"),
+    ];
+    let gateway = Gateway::start(&prepared.parts.gateway, None, settings, folder)?;
+    let arrives = if front.is_stripping() { "" } else { MOUNT };
+    wait(&gateway, arrives, folder)?;
+    let listen = local(free_port()?);
+    let front = front.start(executable, listen, gateway.address, folder)?;
+    Ok(Way {
+        port: listen.port(),
+        mount: MOUNT,
+        _processes: vec![Box::new(front), Box::new(gateway), Box::new(streamlit)],
+    })
+}
+
+/// Sets a way up and runs a test file in a browser on it.
+fn browse(
+    name: &str,
+    file: &str,
+    set_up: impl FnOnce(&Path) -> anyhow::Result<Way>,
+) -> anyhow::Result<Outcome> {
+    let chromium = std::env::var_os("CHROMIUM")
+        .map_or_else(|| PathBuf::from("/usr/bin/chromium"), PathBuf::from);
+    if !chromium.exists() {
+        return Ok(Outcome::Skipped(format!(
+            "there is no browser at {}; install Chromium or name it with CHROMIUM",
+            chromium.display()
+        )));
+    }
+    if setup::find("npm").is_none() {
+        return Ok(Outcome::Skipped("npm is not installed".to_owned()));
+    }
+    let tests = setup::playwright()?;
+    let artifacts = target().join("artifacts");
+    std::fs::create_dir_all(&artifacts)?;
+    let folder = target().join("test-browser").join(name);
+    std::fs::create_dir_all(&folder)?;
+    let way = set_up(&folder)?;
+    let output = Command::new("node")
+        .args(["--test", "--test-reporter=spec"])
+        .arg(tests.join(file))
+        .env("CHROMIUM", &chromium)
+        .env("APP_PORT", way.port.to_string())
+        .env("APP_MOUNT", way.mount)
+        .env("APP_WAY", name)
+        .env("ARTIFACTS", &artifacts)
+        .output()
+        .context("cannot run node")?;
+    // In one piece: other steps may run beside this one.
+    print!(
+        "\n{name}\n{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    ensure!(
+        output.status.success(),
+        "the browser has seen something wrong; the logs are in {}",
+        folder.display()
+    );
+    Ok(Outcome::Passed)
+}
+
+fn wait(gateway: &Gateway, mount: &str, folder: &Path) -> anyhow::Result<()> {
+    ensure!(
+        gateway.wait_until_ready(mount, START_LIMIT),
+        "the app did not start; see {}",
+        folder.display()
+    );
+    Ok(())
+}
+
+fn app() -> PathBuf {
+    root().join("envoy/browser/app/main.py")
+}
+
+fn local(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+}
+
+const STEPS: &str = "app.test.mjs";
+
+const START_LIMIT: Duration = Duration::from_secs(60);
