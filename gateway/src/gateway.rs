@@ -328,7 +328,6 @@ async fn run_worker(
         })
     };
     let open = listener::accept(listener, &worker, draining).await;
-    worker.drain.begin();
     let grace_period = worker.settings.grace_period;
     let deadline = Instant::now() + grace_period;
     let drained = timeout_at(deadline, async {

@@ -41,6 +41,9 @@ mod io;
 mod timer;
 mod upstream;
 
+#[cfg(fuzzing)]
+pub mod fuzzing;
+
 pub use gateway::{Gateway, GatewayError};
 pub use health::Readiness;
 pub use settings::{

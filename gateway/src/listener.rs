@@ -16,6 +16,7 @@ use rustix::net::sockopt::{set_socket_reuseaddr, set_socket_reuseport};
 use rustix::net::{
     AddressFamily, SocketFlags, SocketType, bind as bind_socket, listen, socket_with,
 };
+use socket2::{SockFilter, SockRef};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
@@ -107,23 +108,31 @@ pub(crate) async fn accept(
             },
         }
     }
-    // Nobody new is let in, and whoever was is served: closing the socket resets those that wait in its queue.
-    let _ = listen(&listener, 0);
-    while let Ok(Some((stream, peer))) = take_waiting(&listener).await {
-        start(worker, &open, stream, peer);
+    worker.drain.begin();
+    // Nobody new is let in, and whoever was is served: closing the socket resets those that wait in its queue, and those
+    // whose handshake is not over.
+    if let Err(error) = let_nobody_in(&listener) {
+        tracing::warn!(%error, "connections that come at this moment may be reset");
     }
-    open
+    let mut handshakes = std::pin::pin!(sleep(HANDSHAKE_PATIENCE));
+    loop {
+        tokio::select! {
+            biased;
+            Ok((stream, peer)) = listener.accept() => start(worker, &open, stream, peer),
+            () = &mut handshakes => return open,
+        }
+    }
 }
 
-/// A connection that waits to be accepted, if there is one.
-async fn take_waiting(
-    listener: &tokio::net::TcpListener,
-) -> io::Result<Option<(TcpStream, SocketAddr)>> {
-    tokio::select! {
-        biased;
-        accepted = listener.accept() => accepted.map(Some),
-        () = std::future::ready(()) => Ok(None),
-    }
+/// Makes the system drop what opens a connection, and nothing else: the client sends it again in a second, and is then
+/// refused, or let in by the process that has taken over.
+fn let_nobody_in(listener: &tokio::net::TcpListener) -> io::Result<()> {
+    let load_flags = SockFilter::new(BPF_LOAD_BYTE, 0, 0, TCP_FLAGS);
+    let keep_syn_and_ack = SockFilter::new(BPF_AND, 0, 0, SYN | ACK);
+    let is_syn_alone = SockFilter::new(BPF_JUMP_IF_EQUAL, 0, 1, SYN);
+    let drop = SockFilter::new(BPF_RETURN, 0, 0, 0);
+    let pass = SockFilter::new(BPF_RETURN, 0, 0, u32::MAX);
+    SockRef::from(listener).attach_filter(&[load_flags, keep_syn_and_ack, is_syn_alone, drop, pass])
 }
 
 fn start(worker: &Rc<Worker>, open: &Open, stream: TcpStream, peer: SocketAddr) {
@@ -192,6 +201,20 @@ fn refuse(stream: &TcpStream) {
           content-length: 33\r\n\r\nToo many connections; try again.\n",
     );
 }
+
+/// Instructions of the system's packet filter, `linux/bpf_common.h`.
+const BPF_LOAD_BYTE: u16 = 0x30;
+const BPF_AND: u16 = 0x54;
+const BPF_JUMP_IF_EQUAL: u16 = 0x15;
+const BPF_RETURN: u16 = 0x06;
+
+/// Where a TCP header has its flags, RFC 9293 §3.1, and two of them.
+const TCP_FLAGS: u32 = 13;
+const SYN: u32 = 0x02;
+const ACK: u32 = 0x10;
+
+/// How long the last handshakes may take once the worker is stopping.
+const HANDSHAKE_PATIENCE: Duration = Duration::from_millis(200);
 
 /// How many connections may wait to be accepted; the system allows fewer, most often.
 const BACKLOG: i32 = 4096;

@@ -12,8 +12,17 @@ use crate::setup;
 use crate::steps::{cargo, root, run as command, step, target};
 
 /// Every target.
-pub(crate) const TARGETS: [&str; 5] =
-    ["configuration", "filter", "forwarded", "response", "target"];
+pub(crate) const TARGETS: [&str; 9] = [
+    "chunked",
+    "configuration",
+    "filter",
+    "forwarded",
+    "frames",
+    "http1_request",
+    "http1_response",
+    "response",
+    "target",
+];
 
 /// Runs the named targets, or all, each for this many seconds.
 pub(crate) fn run(names: &[String], seconds: u64) -> anyhow::Result<()> {

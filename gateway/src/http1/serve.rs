@@ -55,6 +55,7 @@ pub(crate) async fn serve(worker: &Rc<Worker>, accepted: Accepted) {
         match connection.next(is_first).await {
             Next::Again => is_first = false,
             Next::Close => return,
+            Next::End => return connection.end().await,
             Next::Linger => return connection.linger().await,
             Next::Http2 => {
                 let Served {
@@ -77,6 +78,8 @@ pub(crate) async fn serve(worker: &Rc<Worker>, accepted: Accepted) {
 enum Next {
     Again,
     Close,
+    /// All is said.
+    End,
     /// Its answer is written, but bytes may come that nobody reads.
     Linger,
     Http2,
@@ -96,14 +99,14 @@ impl Served {
     /// Serves the next request.
     async fn next(&mut self, is_first: bool) -> Next {
         if !self.waits_for_request(is_first).await {
-            return Next::Close;
+            return Next::End;
         }
         // Those that came only now.
         self.reader.skip_empty_lines();
         let limits = &self.worker.settings.limits;
         let head = self.timer.within(limits.head_read, self.reader.head());
         let length = match head.await {
-            Ok(Ok(0)) => return Next::Close,
+            Ok(Ok(0)) => return Next::End,
             Ok(Ok(length)) => length,
             Ok(Err(ReadError::Head(error))) => return self.refuse(refusal(error)).await,
             Ok(Err(ReadError::Ended | ReadError::Io(_))) => return Next::Close,
@@ -222,7 +225,7 @@ impl Served {
         worker.ended(plan, &progress, ending);
         match end {
             End::Complete if is_read && down.persists => Next::Again,
-            End::Complete if is_read => Next::Close,
+            End::Complete if is_read => Next::End,
             End::Complete => Next::Linger,
             End::Broken | End::Tunnel(_) => Next::Close,
         }
@@ -245,6 +248,14 @@ impl Served {
         match flush {
             Ok(Ok(())) => Next::Linger,
             _ => Next::Close,
+        }
+    }
+
+    /// Says within TLS that this is the end: one that the network made up must look different.
+    async fn end(&mut self) {
+        if self.accepted.tls {
+            let end = self.down.writer.end_writing();
+            let _ = self.timer.within(LINGER, end).await;
         }
     }
 

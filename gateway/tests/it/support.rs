@@ -99,6 +99,12 @@ impl Gateway {
         self.client().stream.into_inner()
     }
 
+    /// Waits until no new connection is let in.
+    pub(crate) fn lets_nobody_in(&self) -> bool {
+        let moment = Duration::from_millis(50);
+        eventually(|| TcpStream::connect_timeout(&self.address, moment).is_err())
+    }
+
     pub(crate) fn terminate(&self) {
         self.signal(rustix::process::Signal::TERM);
     }

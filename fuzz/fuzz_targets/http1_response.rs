@@ -1,0 +1,6 @@
+//! Heads of responses, which an app may have made of what a client sent.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| fluxlit_gateway::fuzzing::response(bytes));

@@ -1,0 +1,580 @@
+//! HTTP/2 from the client: the same rules as in HTTP/1.1, many requests on one connection, and WebSocket inside it.
+
+use std::io::{BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::{Arc, Barrier, mpsc};
+use std::time::Duration;
+
+use base64::Engine as _;
+use bytes::Bytes;
+use h2::client::{ResponseFuture, SendRequest};
+use h2::ext::Protocol;
+use h2::{Reason, RecvStream, SendStream};
+use http::{HeaderMap, Method, Request, Response};
+use sha1::{Digest, Sha1};
+use tokio::task::JoinHandle;
+
+use crate::client::{PATIENCE, read_body};
+use crate::support::{Gateway, Received, recording, say, upstream};
+
+const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+
+/// Runs a client, for as long as anything should take.
+pub(crate) fn run<F: Future>(work: F) -> F::Output {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    runtime.expect("a runtime").block_on(async {
+        tokio::time::timeout(PATIENCE, work)
+            .await
+            .expect("it ends in time")
+    })
+}
+
+/// A client's connection.
+pub(crate) struct Http2 {
+    sender: SendRequest<Bytes>,
+    connection: JoinHandle<Result<(), h2::Error>>,
+}
+
+impl Http2 {
+    async fn to(address: SocketAddr) -> Self {
+        let stream = tokio::net::TcpStream::connect(address).await;
+        Self::on(stream.expect("a connection")).await
+    }
+
+    /// On a connection that is open.
+    pub(crate) async fn on<S>(stream: S) -> Self
+    where
+        S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+    {
+        let (sender, connection) = h2::client::handshake(stream).await.expect("HTTP/2");
+        let connection = tokio::spawn(connection);
+        let sender = sender.ready().await.expect("it goes on");
+        Self { sender, connection }
+    }
+
+    async fn send(
+        &mut self,
+        request: Request<()>,
+        ends: bool,
+    ) -> (ResponseFuture, SendStream<Bytes>) {
+        std::future::poll_fn(|context| self.sender.poll_ready(context))
+            .await
+            .expect("it goes on");
+        self.sender.send_request(request, ends).expect("it is sent")
+    }
+
+    /// Sends a request without a body; returns the answer, its body and trailers.
+    pub(crate) async fn ask(&mut self, request: Request<()>) -> (Response<()>, String, HeaderMap) {
+        let (response, _) = self.send(request, true).await;
+        whole(response).await
+    }
+}
+
+fn get(path: &str) -> Request<()> {
+    request(Method::GET, path, &[])
+}
+
+pub(crate) fn request(method: Method, path: &str, fields: &[(&str, &str)]) -> Request<()> {
+    let mut builder = Request::builder()
+        .method(method)
+        .uri(format!("http://app.example{path}"));
+    for (name, value) in fields {
+        builder = builder.header(*name, *value);
+    }
+    builder.body(()).expect("a request")
+}
+
+async fn whole(response: ResponseFuture) -> (Response<()>, String, HeaderMap) {
+    let (head, mut body) = response.await.expect("an answer").into_parts();
+    let mut all = Vec::new();
+    while let Some(data) = next(&mut body).await {
+        all.extend_from_slice(&data);
+    }
+    let trailers = body.trailers().await.expect("the end").unwrap_or_default();
+    (
+        Response::from_parts(head, ()),
+        crate::client::text(&all),
+        trailers,
+    )
+}
+
+async fn next(body: &mut RecvStream) -> Option<Bytes> {
+    loop {
+        let data = body.data().await?.expect("a body");
+        body.flow_control()
+            .release_capacity(data.len())
+            .expect("room");
+        if !data.is_empty() {
+            return Some(data);
+        }
+    }
+}
+
+/// Answers with what was received: the head, an empty line, the body, an empty line, the trailers.
+fn echo(received: &Received, stream: &mut BufReader<TcpStream>) -> bool {
+    let Ok((body, trailers)) = read_body(&received.head, stream) else {
+        return false;
+    };
+    let echoed = format!(
+        "{}\n\n{body}\n\n{}",
+        received.head.join("\n"),
+        trailers.join("\n")
+    );
+    let length = echoed.chars().count();
+    say(
+        stream,
+        &format!(
+            "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\nConnection: x-hop\r\nX-Hop: y\r\n\r\n{echoed}"
+        ),
+    );
+    true
+}
+
+#[test]
+fn a_request_in_other_words() {
+    let gateway = Gateway::before(upstream(echo), &[]);
+    run(async {
+        let mut client = Http2::to(gateway.address).await;
+        let forged = [
+            ("x-forwarded-for", "6.6.6.6"),
+            ("x-forwarded-proto", "https"),
+            ("forwarded", "for=6.6.6.6"),
+            ("x-remote-user", "root"),
+            ("cookie", "a=b"),
+            ("cookie", "c=d"),
+            ("x-value", "caf\u{e9}"),
+        ];
+        let (head, body, _) = client
+            .ask(request(Method::GET, "/a%2Fb?c=d", &forged))
+            .await;
+        assert_eq!(head.status(), 200);
+        assert!(head.headers().contains_key("x-request-id"));
+        for hop in ["connection", "x-hop", "transfer-encoding"] {
+            assert!(!head.headers().contains_key(hop), "{hop}: {head:?}");
+        }
+        let lines: Vec<&str> = body.lines().collect();
+        assert_eq!(lines[..2], ["GET /a%2Fb?c=d HTTP/1.1", "host: app.example"]);
+        for line in [
+            "cookie: a=b; c=d",
+            "x-forwarded-for: 127.0.0.1",
+            "x-forwarded-proto: http",
+            "x-value: caf\u{c3}\u{a9}",
+        ] {
+            assert_eq!(
+                lines.iter().filter(|other| **other == line).count(),
+                1,
+                "{line}: {body}"
+            );
+        }
+        assert_eq!(body.matches("cookie").count(), 1, "{body}");
+        for gone in [
+            "6.6.6.6",
+            "root",
+            "content-length",
+            "transfer-encoding",
+            ":authority",
+        ] {
+            assert!(!body.contains(gone), "{gone}: {body}");
+        }
+    });
+}
+
+#[test]
+fn bodies_and_trailers_both_ways() {
+    let gateway = Gateway::before(upstream(echo), &[]);
+    let (address, _) = recording(
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nDigest: d\r\nSet-Cookie: a=b\r\n\r\n",
+    );
+    let answering = Gateway::before(address, &[]);
+    run(async {
+        let mut client = Http2::to(gateway.address).await;
+        for (fields, framing) in [
+            (&[][..], "transfer-encoding: chunked"),
+            (&[("content-length", "6")], "content-length: 6"),
+        ] {
+            let (response, mut body) = client.send(request(Method::POST, "/", fields), false).await;
+            body.send_data(Bytes::from("abc"), false).unwrap();
+            body.send_data(Bytes::from("def"), fields.len() == 1)
+                .unwrap();
+            if fields.is_empty() {
+                let mut trailers = HeaderMap::new();
+                trailers.insert("digest", "d".parse().unwrap());
+                trailers.insert("x-forwarded-for", "6.6.6.6".parse().unwrap());
+                body.send_trailers(trailers).unwrap();
+            }
+            let (head, body, _) = whole(response).await;
+            assert_eq!(head.status(), 200);
+            let (lines, rest) = body.split_once("\n\n").unwrap();
+            assert!(lines.lines().any(|line| line == framing), "{lines}");
+            let trailers = if fields.is_empty() { "digest: d" } else { "" };
+            assert_eq!(rest, format!("abcdef\n\n{trailers}"));
+        }
+        let (_, body, trailers) = Http2::to(answering.address).await.ask(get("/")).await;
+        assert_eq!(body, "ok");
+        assert_eq!(trailers.len(), 1, "{trailers:?}");
+        assert_eq!(trailers["digest"], "d");
+    });
+}
+
+#[test]
+fn answers_without_a_body() {
+    for (method, answer, length) in [
+        (
+            Method::HEAD,
+            "HTTP/1.1 200 OK\r\ncontent-length: 12345\r\n\r\n",
+            Some("12345"),
+        ),
+        (Method::GET, "HTTP/1.1 204 No Content\r\n\r\n", None),
+        (
+            Method::GET,
+            "HTTP/1.1 304 Not Modified\r\netag: x\r\n\r\n",
+            None,
+        ),
+    ] {
+        let (address, _) = recording(answer);
+        let gateway = Gateway::before(address, &[]);
+        run(async {
+            let mut client = Http2::to(gateway.address).await;
+            let (head, body, _) = client.ask(request(method.clone(), "/", &[])).await;
+            assert_eq!(head.status().as_str(), &answer[9..12]);
+            let declared = head.headers().get("content-length");
+            assert_eq!(
+                declared.map(|value| value.to_str().unwrap()),
+                length,
+                "{answer:?}"
+            );
+            assert_eq!(body, "");
+        });
+    }
+}
+
+#[test]
+fn what_is_refused() {
+    let (address, seen) = recording(OK);
+    let gateway = Gateway::before(
+        address,
+        &[
+            ("FLUXLIT_GATEWAY_MAX_HEADER_COUNT", "10"),
+            ("FLUXLIT_GATEWAY_MAX_PROXY_REQUEST_BODY_BYTES", "10"),
+        ],
+    );
+    let many: Vec<(&str, &str)> = vec![("x", "y"); 11];
+    run(async {
+        let mut client = Http2::to(gateway.address).await;
+        for (status, asked) in [
+            (400, request(Method::GET, "/", &[("host", "other.example")])),
+            (400, request(Method::GET, "/%2e%2e/x", &[])),
+            (405, request(Method::TRACE, "/", &[])),
+            (431, request(Method::GET, "/", &many)),
+            (413, request(Method::PUT, "/", &[("content-length", "11")])),
+            (417, request(Method::GET, "/", &[("expect", "tea")])),
+            (404, get("/__fluxlit/debug")),
+            (404, get("/api/x")),
+        ] {
+            let name = format!("{asked:?}");
+            let ends = asked.method() != Method::PUT;
+            let (response, _body) = client.send(asked, ends).await;
+            assert_eq!(
+                response.await.expect("an answer").status(),
+                status,
+                "{name}"
+            );
+        }
+        // Too large only on its way.
+        let (response, mut body) = client.send(request(Method::PUT, "/", &[]), false).await;
+        body.send_data(Bytes::from("0123456789a"), false).unwrap();
+        assert_eq!(response.await.expect("an answer").status(), 413);
+        assert!(seen.requests().iter().all(|line| line == "PUT / HTTP/1.1"));
+        let (head, body, _) = client.ask(get("/")).await;
+        assert_eq!(
+            (head.status().as_u16(), body.as_str()),
+            (200, "ok"),
+            "the connection goes on"
+        );
+    });
+}
+
+#[test]
+fn many_requests_at_once() {
+    const MANY: usize = 100;
+    let all = Arc::new(Barrier::new(MANY));
+    let gateway = Gateway::before(
+        upstream(move |received, stream| {
+            // Nobody is answered before all have asked.
+            all.wait();
+            echo(received, stream)
+        }),
+        &[],
+    );
+    run(async {
+        let mut client = Http2::to(gateway.address).await;
+        let mut answers = Vec::new();
+        for number in 0..MANY {
+            answers.push(client.send(get(&format!("/{number}")), true).await.0);
+        }
+        for (number, answer) in answers.into_iter().enumerate() {
+            let (_, body, _) = whole(answer).await;
+            assert!(body.starts_with(&format!("GET /{number} ")), "{body}");
+        }
+    });
+}
+
+#[test]
+fn a_stream_that_is_reset_cancels_its_request_alone() {
+    let (ended, end) = mpsc::channel();
+    let gateway = Gateway::before(
+        upstream(move |received, stream| {
+            if received.head[0].starts_with("GET /endless ") {
+                say(
+                    stream,
+                    "HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\n",
+                );
+                let block = vec![b'x'; 64 * 1024];
+                while stream.get_mut().write_all(&block).is_ok() {}
+                ended.send(()).unwrap();
+                return false;
+            }
+            if received.head[0].starts_with("GET /silent ") {
+                let _ = stream.read(&mut [0]);
+                ended.send(()).unwrap();
+                return false;
+            }
+            echo(received, stream)
+        }),
+        &[],
+    );
+    run(async {
+        let mut client = Http2::to(gateway.address).await;
+        let (response, mut stream) = client.send(get("/endless"), true).await;
+        let mut body = response.await.unwrap().into_body();
+        assert!(next(&mut body).await.is_some());
+        stream.send_reset(Reason::CANCEL);
+        let (_silent, mut stream) = client.send(get("/silent"), true).await;
+        let (_, other, _) = client.ask(get("/other")).await;
+        assert!(other.starts_with("GET /other "), "{other}");
+        stream.send_reset(Reason::CANCEL);
+        let waiting =
+            tokio::task::spawn_blocking(move || (0..2).all(|_| end.recv_timeout(PATIENCE).is_ok()));
+        assert!(waiting.await.unwrap(), "the app no longer works for nobody");
+    });
+}
+
+#[test]
+fn a_client_that_reads_nothing_is_not_read_for() {
+    const SIZE: usize = 64 << 20;
+    let (blocked, told) = mpsc::channel();
+    let gateway = Gateway::before(
+        upstream(move |_, stream| {
+            say(
+                stream,
+                &format!("HTTP/1.1 200 OK\r\ncontent-length: {SIZE}\r\n\r\n"),
+            );
+            let stream = stream.get_mut();
+            stream
+                .set_write_timeout(Some(Duration::from_millis(300)))
+                .unwrap();
+            let block = vec![b'x'; 1 << 20];
+            let mut sent = 0;
+            while let Ok(count) = stream.write(&block) {
+                sent += count;
+            }
+            blocked.send(sent).unwrap();
+            false
+        }),
+        &[],
+    );
+    run(async {
+        let mut client = Http2::to(gateway.address).await;
+        let (response, _) = client.send(get("/"), true).await;
+        let _body = response.await.unwrap().into_body();
+        let sent = tokio::task::spawn_blocking(move || told.recv_timeout(PATIENCE).unwrap());
+        let sent = sent.await.unwrap();
+        assert!(
+            sent < SIZE / 2,
+            "{sent} bytes went to a client that reads none"
+        );
+    });
+}
+
+#[test]
+fn what_is_under_way_finishes_when_we_stop() {
+    let (release, released) = mpsc::channel::<()>();
+    let released = std::sync::Mutex::new(released);
+    let (arrived, arrival) = tokio::sync::oneshot::channel();
+    let arrived = std::sync::Mutex::new(Some(arrived));
+    let mut gateway = Gateway::before(
+        upstream(move |_, stream| {
+            let _ = arrived.lock().unwrap().take().unwrap().send(());
+            released.lock().unwrap().recv().unwrap();
+            say(stream, OK);
+            true
+        }),
+        &[],
+    );
+    run(async {
+        let mut client = Http2::to(gateway.address).await;
+        let idle = Http2::to(gateway.address).await;
+        let (response, _) = client.send(get("/"), true).await;
+        let connection = client.connection;
+        let mut sender = client.sender;
+        arrival.await.unwrap();
+        gateway.terminate();
+        // The connection that nothing happens on ends, and says that it does so in peace.
+        idle.connection.await.unwrap().unwrap();
+        let refused = loop {
+            match std::future::poll_fn(|context| sender.poll_ready(context)).await {
+                Err(error) => break error,
+                Ok(()) => tokio::task::yield_now().await,
+            }
+        };
+        assert!(refused.is_go_away(), "{refused}");
+        release.send(()).unwrap();
+        assert_eq!(whole(response).await.1, "ok");
+        drop(sender);
+        connection.await.unwrap().unwrap();
+    });
+    assert_eq!(gateway.child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_connection_without_a_request_ends() {
+    let (address, _) = recording(OK);
+    let gateway = Gateway::before(address, &[("FLUXLIT_GATEWAY_KEEPALIVE_TIMEOUT_S", "0.2")]);
+    run(async {
+        let mut client = Http2::to(gateway.address).await;
+        assert_eq!(client.ask(get("/")).await.1, "ok");
+        client.connection.await.unwrap().unwrap();
+    });
+}
+
+#[test]
+fn an_informational_answer_passes() {
+    let (address, _) = recording(&format!(
+        "HTTP/1.1 103 Early Hints\r\nlink: </a.css>; rel=preload\r\nconnection: x\r\n\r\n{OK}"
+    ));
+    let gateway = Gateway::before(address, &[]);
+    run(async {
+        let mut client = Http2::to(gateway.address).await;
+        let (mut response, _) = client.send(get("/"), true).await;
+        let hints = std::future::poll_fn(|context| response.poll_informational(context)).await;
+        let hints = hints.unwrap().unwrap();
+        assert_eq!(hints.status(), 103);
+        assert_eq!(hints.headers()["link"], "</a.css>; rel=preload");
+        assert_eq!(hints.headers().len(), 1);
+        assert_eq!(whole(response).await.1, "ok");
+    });
+}
+
+/// Accepts a handshake with whatever key it has, and gives back what it gets until the other side has ended.
+fn accepting(received: &Received, stream: &mut BufReader<TcpStream>) -> bool {
+    assert_eq!(received.head[0], "GET /_stcore/stream HTTP/1.1");
+    assert_eq!(received.lines("upgrade"), ["websocket"]);
+    assert_eq!(received.lines("host"), ["app.example"]);
+    let key = received.lines("sec-websocket-key");
+    let digest = Sha1::new()
+        .chain_update(key[0])
+        .chain_update("258EAFA5-E914-47DA-95CA-C5AB0DC85B11")
+        .finalize();
+    let accept = base64::prelude::BASE64_STANDARD.encode(digest);
+    let protocol = received.lines("sec-websocket-protocol").join("|");
+    say(
+        stream,
+        &format!(
+            "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\nset-cookie: x=y\r\n\
+             sec-websocket-accept: {accept}\r\nsec-websocket-protocol: {protocol}\r\n\r\n"
+        ),
+    );
+    let mut block = vec![0; 65_536];
+    while let Ok(count @ 1..) = stream.read(&mut block) {
+        if stream.get_mut().write_all(&block[..count]).is_err() {
+            return false;
+        }
+    }
+    false
+}
+
+fn handshake(fields: &[(&str, &str)]) -> Request<()> {
+    let mut request = request(Method::CONNECT, "/_stcore/stream", fields);
+    request
+        .extensions_mut()
+        .insert(Protocol::from_static("websocket"));
+    let headers = request.headers_mut();
+    headers.insert("sec-websocket-version", "13".parse().unwrap());
+    headers.insert(
+        "sec-websocket-protocol",
+        "streamlit, token, session".parse().unwrap(),
+    );
+    request
+}
+
+#[test]
+fn a_websocket_on_a_stream() {
+    let gateway = Gateway::before(upstream(accepting), &[]);
+    run(async {
+        let mut client = Http2::to(gateway.address).await;
+        // The settings of the server have come with its first answer.
+        client.ask(get("/api/healthz")).await;
+        assert!(client.sender.is_extended_connect_protocol_enabled());
+        let (response, mut up) = client
+            .send(handshake(&[("origin", "http://app.example")]), false)
+            .await;
+        let response = response.await.unwrap();
+        assert_eq!(response.status(), 200);
+        assert_eq!(
+            response.headers()["sec-websocket-protocol"],
+            "streamlit, token, session"
+        );
+        assert_eq!(response.headers()["set-cookie"], "x=y");
+        for gone in [
+            "sec-websocket-accept",
+            "upgrade",
+            "connection",
+            "content-length",
+        ] {
+            assert!(!response.headers().contains_key(gone), "{gone}");
+        }
+        let mut down = response.into_body();
+        for message in ["first", "second"] {
+            up.send_data(Bytes::from(message), false).unwrap();
+            assert_eq!(next(&mut down).await.unwrap(), message);
+        }
+        up.send_data(Bytes::from("last"), true).unwrap();
+        assert_eq!(next(&mut down).await.unwrap(), "last");
+        assert!(next(&mut down).await.is_none(), "both sides have ended");
+
+        let (response, _up) = client
+            .send(handshake(&[("origin", "https://evil.example")]), false)
+            .await;
+        assert_eq!(response.await.unwrap().status(), 403);
+        let mut other = request(Method::CONNECT, "/x", &[]);
+        other
+            .extensions_mut()
+            .insert(Protocol::from_static("connect-udp"));
+        let (response, _up) = client.send(other, false).await;
+        assert_eq!(response.await.unwrap().status(), 501);
+    });
+}
+
+#[test]
+fn a_websocket_on_a_stream_is_told_to_come_again() {
+    let mut gateway = Gateway::before(upstream(accepting), &[]);
+    run(async {
+        let mut client = Http2::to(gateway.address).await;
+        let (response, mut up) = client.send(handshake(&[]), false).await;
+        let mut down = response.await.unwrap().into_body();
+        up.send_data(Bytes::from_static(b"\x81\x02hi"), false)
+            .unwrap();
+        assert_eq!(next(&mut down).await.unwrap(), &b"\x81\x02hi"[..]);
+        gateway.terminate();
+        assert_eq!(next(&mut down).await.unwrap(), &b"\x88\x02\x03\xf4"[..]);
+        assert!(next(&mut down).await.is_none());
+        up.send_data(Bytes::from_static(b"\x88\x82\0\0\0\0\x03\xf4"), true)
+            .unwrap();
+        drop((up, down));
+        drop(client.sender);
+        client.connection.await.unwrap().unwrap();
+    });
+    assert_eq!(gateway.child.wait().unwrap().code(), Some(0));
+}

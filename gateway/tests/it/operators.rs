@@ -1,0 +1,535 @@
+//! What operators get to see, where, and who else does.
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Read};
+use std::net::{SocketAddr, TcpListener};
+use std::process::{ChildStdout, Stdio};
+use std::sync::mpsc;
+
+use serde_json::Value;
+
+use crate::client::{Client, PATIENCE, head, lines, read_body};
+use crate::support::{Gateway, command, eventually, recording, say, upstream};
+use crate::tunnel::{ACCEPT, handshake};
+
+const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+const ADMIN: (&str, &str) = ("FLUXLIT_GATEWAY_ADMIN_ADDRESS", "127.0.0.1:0");
+const METRICS: (&str, &str) = ("FLUXLIT_ENABLE_GATEWAY_PROMETHEUS_METRICS", "1");
+
+/// Asks, on a connection of its own.
+fn ask(address: SocketAddr, request: &str) -> crate::client::Answer {
+    let mut client = Client::new(address);
+    client.say(&format!("{request} HTTP/1.1\r\nhost: a\r\n\r\n"));
+    client.answer()
+}
+
+#[test]
+fn who_sees_what() {
+    let (address, seen) = recording(OK);
+    let debug = ("FLUXLIT_DEBUG", "1");
+    let public = ("FLUXLIT_GATEWAY_PUBLIC_INTERNALS", "1");
+    for (settings, on_public, on_admin) in [
+        (&[][..], [404, 404], None),
+        (&[METRICS, debug], [404, 404], None),
+        (&[METRICS, debug, public], [200, 200], None),
+        (&[METRICS, public], [200, 404], None),
+        (&[ADMIN], [404, 404], Some([404, 404])),
+        (&[ADMIN, METRICS, debug], [404, 404], Some([200, 200])),
+        (&[ADMIN, debug], [404, 404], Some([404, 200])),
+    ] {
+        let gateway = Gateway::before(address, settings);
+        let statuses = |address| {
+            ["/__fluxlit/metrics", "/__fluxlit/debug"]
+                .map(|path| ask(address, &format!("GET {path}")).status)
+        };
+        assert_eq!(statuses(gateway.address), on_public, "{settings:?}");
+        assert_eq!(gateway.admin.map(statuses), on_admin, "{settings:?}");
+    }
+    assert_eq!(seen.requests(), [""; 0], "none of them is for the app");
+}
+
+#[test]
+fn what_is_ours_never_falls_through_to_the_app() {
+    let (address, seen) = recording(OK);
+    let gateway = Gateway::before(address, &[ADMIN, METRICS]);
+    let admin = gateway.admin.unwrap();
+    for (place, request, status) in [
+        (gateway.address, "GET /__fluxlit", 404),
+        (gateway.address, "GET /__fluxlit/", 404),
+        (gateway.address, "GET /__fluxlit/other", 404),
+        (gateway.address, "POST /__fluxlit/metrics", 404),
+        (gateway.address, "GET /__fluxlit/metrics?x=/../..", 404),
+        (admin, "GET /", 404),
+        (admin, "GET /_stcore/health", 404),
+        (admin, "GET /api/healthz", 404),
+        (admin, "GET /healthz", 200),
+        (admin, "GET /readyz", 200),
+        (admin, "GET /metrics", 200),
+        (admin, "GET /__fluxlit/metrics?x=y", 200),
+        (admin, "POST /metrics", 405),
+        (admin, "GET /../metrics", 404),
+    ] {
+        assert_eq!(ask(place, request).status, status, "{request}");
+    }
+    assert_eq!(seen.requests(), [""; 0]);
+    // What only looks like it is the app's.
+    assert_eq!(ask(gateway.address, "GET /__fluxlitx").body, "ok");
+    assert_eq!(ask(gateway.address, "GET /x/__fluxlit/debug").body, "ok");
+}
+
+/// Each series with its value.
+fn scrape(admin: SocketAddr) -> HashMap<String, f64> {
+    let answer = ask(admin, "GET /metrics");
+    assert!(
+        answer.lines("content-type")[0].starts_with("application/openmetrics-text")
+            || answer.lines("content-type")[0].starts_with("text/plain"),
+        "{answer:?}"
+    );
+    answer
+        .body
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .map(|line| {
+            let (series, value) = line.rsplit_once(' ').unwrap();
+            (series.to_owned(), value.parse().unwrap())
+        })
+        .collect()
+}
+
+#[test]
+fn metrics_count_what_has_happened() {
+    let address = upstream(|received, stream| {
+        let request = &received.head[0];
+        if request.contains("/_stcore/stream") {
+            say(
+                stream,
+                &format!(
+                    "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\
+                     sec-websocket-accept: {ACCEPT}\r\n\r\n"
+                ),
+            );
+            let _ = stream.read(&mut [0]);
+            return false;
+        }
+        if request.contains("/broken") {
+            return false;
+        }
+        let Ok((body, _)) = read_body(&received.head, stream) else {
+            return false;
+        };
+        say(
+            stream,
+            if body.is_empty() {
+                OK
+            } else {
+                "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n"
+            },
+        );
+        true
+    });
+    let gateway = Gateway::before(address, &[ADMIN, METRICS]);
+    let admin = gateway.admin.unwrap();
+    let before = scrape(admin);
+    let mut client = gateway.client();
+    for (request, status) in [
+        ("GET / HTTP/1.1\r\nhost: a\r\n\r\n", 200),
+        ("GET / HTTP/1.1\r\nhost: a\r\n\r\n", 200),
+        (
+            "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\nabcde",
+            404,
+        ),
+        ("GET /api/x HTTP/1.1\r\nhost: a\r\n\r\n", 404),
+        ("BREW / HTTP/1.1\r\nhost: a\r\n\r\n", 200),
+        ("TRACE / HTTP/1.1\r\nhost: a\r\n\r\n", 405),
+        ("GET /broken HTTP/1.1\r\nhost: a\r\n\r\n", 502),
+    ] {
+        client.say(request);
+        assert_eq!(client.answer().status, status, "{request:?}");
+    }
+    let mut websocket = gateway.client();
+    websocket.say(&handshake(""));
+    assert_eq!(websocket.head_of_answer().unwrap().status, 101);
+    let is = |name: &str, expected: f64| {
+        let name = format!("fluxlit_gateway_{name}");
+        let mut found = None;
+        let grown = eventually(|| {
+            let value = scrape(admin).get(&name).copied();
+            found = value.map(|value| value - before.get(&name).unwrap_or(&0.0));
+            found == Some(expected)
+        });
+        assert!(grown, "{name}: {found:?} is not {expected}");
+    };
+    is("websockets_active", 1.0);
+    drop(websocket);
+    is("websockets_active", 0.0);
+    for (name, expected) in [
+        (
+            r#"requests_total{dispatch="streamlit",method_kind="GET"}"#,
+            3.0,
+        ),
+        (
+            r#"requests_total{dispatch="streamlit",method_kind="POST"}"#,
+            1.0,
+        ),
+        (
+            r#"requests_total{dispatch="streamlit",method_kind="OTHER"}"#,
+            1.0,
+        ),
+        (
+            r#"requests_total{dispatch="streamlit",method_kind="WEBSOCKET"}"#,
+            1.0,
+        ),
+        (
+            r#"responses_total{dispatch="streamlit",status_class="2xx"}"#,
+            3.0,
+        ),
+        (
+            r#"responses_total{dispatch="streamlit",status_class="4xx"}"#,
+            1.0,
+        ),
+        (
+            r#"responses_total{dispatch="streamlit",status_class="5xx"}"#,
+            1.0,
+        ),
+        (
+            r#"responses_total{dispatch="streamlit",status_class="1xx"}"#,
+            1.0,
+        ),
+        (r#"received_bytes_total{dispatch="streamlit"}"#, 5.0),
+        (
+            r#"request_duration_seconds_count{dispatch="streamlit"}"#,
+            6.0,
+        ),
+        (r#"upstream_errors_total{kind="broke"}"#, 1.0),
+        (r#"refused_total{reason="trace"}"#, 1.0),
+        ("websockets_total", 1.0),
+    ] {
+        is(name, expected);
+    }
+    let after = scrape(admin);
+    for name in [
+        &format!(
+            "fluxlit_gateway_build_info{{version=\"{}\"}}",
+            env!("CARGO_PKG_VERSION")
+        ),
+        r#"fluxlit_gateway_upstream_ready{upstream="streamlit"}"#,
+        "process_resident_memory_bytes",
+    ] {
+        assert!(
+            after.get(name).is_some_and(|value| *value >= 1.0),
+            "{name}: {:?}",
+            after.keys()
+        );
+    }
+    assert!(
+        after.keys().all(|series| !series.contains("BREW")),
+        "nobody adds a series"
+    );
+}
+
+#[test]
+fn the_debug_page_tells_no_secret() {
+    let (address, _) = recording(OK);
+    let gateway = Gateway::before(
+        address,
+        &[
+            ADMIN,
+            ("FLUXLIT_DEBUG", "1"),
+            ("FLUXLIT_GATEWAY_ALLOWED_ORIGINS", "https://portal.example"),
+            ("FLUXLIT_LOG_SENSITIVE_QUERY_KEYS", "hunter2"),
+        ],
+    );
+    ask(gateway.address, "GET /page?token=hunter2");
+    let admin = gateway.admin.unwrap();
+    let answer = ask(admin, "GET /__fluxlit/debug");
+    assert_eq!(answer.lines("content-type"), ["application/json"]);
+    assert_eq!(answer.lines("cache-control"), ["no-store"]);
+    assert!(!answer.body.contains("hunter2"), "{}", answer.body);
+    let told: Value = serde_json::from_str(&answer.body).unwrap();
+    assert_eq!(told["fluxlit_debug"], true);
+    assert_eq!(told["gateway"]["api_prefix"], "/api");
+    assert_eq!(
+        told["settings"]["gateway_allowed_origins"],
+        "https://portal.example"
+    );
+    let seen = told["recent_dispatches"].as_array().unwrap();
+    assert!(
+        seen.iter()
+            .any(|seen| seen["path"] == "/page" && seen["dispatch"] == "streamlit"),
+        "{seen:?}"
+    );
+}
+
+/// A gateway whose log is read.
+fn logging(address: SocketAddr, settings: &[(&str, &str)]) -> (Gateway, BufReader<ChildStdout>) {
+    let upstream = format!("http://{address}");
+    let mut command = command(
+        &[
+            ("FLUXLIT_STREAMLIT_UPSTREAM", upstream.as_str()),
+            ("FLUXLIT_ENABLE_GATEWAY_ACCESS_LOG", "1"),
+        ],
+        &[],
+    );
+    command
+        .envs(settings.iter().copied())
+        .stdout(Stdio::piped());
+    let mut gateway = Gateway::run(command);
+    let log = BufReader::new(gateway.child.stdout.take().unwrap());
+    assert!(eventually(|| ask(gateway.address, "GET /api/readyz")
+        .status
+        == 200));
+    (gateway, log)
+}
+
+/// The next line of a log about this path.
+fn line_about(log: &mut impl BufRead, path: &str) -> String {
+    loop {
+        let mut line = String::new();
+        assert!(log.read_line(&mut line).unwrap() > 0, "the log has ended");
+        if line.contains(path) {
+            return line;
+        }
+    }
+}
+
+#[test]
+fn requests_are_logged_without_what_lets_somebody_in() {
+    let (address, _) = recording(OK);
+    let request = "GET /page?x=1&token=hunter2&fluxlit_sid=hunter2&mine=hunter2&y=2 HTTP/1.1\r\nhost: portal.example\r\n\
+                   x-request-id: abc\r\ncookie: hunter2\r\nauthorization: hunter2\r\n\r\n";
+    let query = "x=1&token=<redacted>&fluxlit_sid=<redacted>&mine=<redacted>&y=2";
+    let own = ("FLUXLIT_LOG_SENSITIVE_QUERY_KEYS", "mine");
+
+    let (gateway, mut log) = logging(address, &[own]);
+    let mut client = gateway.client();
+    client.say(request);
+    client.answer();
+    let line = line_about(&mut log, "/page");
+    assert!(!line.contains("hunter2"), "{line}");
+    let line: Value = serde_json::from_str(&line).unwrap();
+    for (name, value) in [
+        ("request_id", "abc"),
+        ("fluxlit_dispatch", "streamlit"),
+        ("http_method_or_type", "GET"),
+        ("path", "/page"),
+        ("query", query),
+        ("version", "1.1"),
+        ("host", "portal.example"),
+        ("ending", "complete"),
+        ("client", "127.0.0.1"),
+        ("peer", "127.0.0.1"),
+    ] {
+        assert_eq!(line[name], value, "{name} in {line}");
+    }
+    assert_eq!(line["status"], 200);
+    assert_eq!(line["sent_bytes"], 2);
+    assert!(
+        line["upstream_ms"].is_number() && line["duration_ms"].is_number(),
+        "{line}"
+    );
+    // What was no request is logged as well.
+    client.say("NONSENSE\r\n\r\n");
+    client.answer();
+    let refused: Value = serde_json::from_str(&line_about(&mut log, "bad_head")).unwrap();
+    assert_eq!(
+        (&refused["status"], &refused["ending"]),
+        (&Value::from(400), &Value::from("refused"))
+    );
+
+    let (gateway, mut log) = logging(
+        address,
+        &[own, ("FLUXLIT_GATEWAY_ACCESS_LOG_FORMAT", "text")],
+    );
+    let mut client = gateway.client();
+    client.say(request);
+    client.answer();
+    let line = line_about(&mut log, "/page");
+    assert!(!line.contains("hunter2"), "{line}");
+    for part in [
+        "status=200",
+        "path=\"/page\"",
+        &format!("query=\"{query}\""),
+        "request_id=\"abc\"",
+    ] {
+        assert!(
+            line.contains(&format!(" {part} ")),
+            "`{part}` is missing in {line}"
+        );
+    }
+}
+
+#[test]
+fn a_request_that_ends_early_is_logged_with_who_ended_it() {
+    let (arrived, arrival) = mpsc::channel();
+    let address = upstream(move |received, stream| {
+        if received.head[0].contains("/broken") {
+            return false;
+        }
+        arrived.send(()).unwrap();
+        let _ = stream.read(&mut [0]);
+        false
+    });
+    let (gateway, mut log) = logging(
+        address,
+        &[("FLUXLIT_GATEWAY_UPSTREAM_READ_TIMEOUT_S", "0.2")],
+    );
+    let mut client = gateway.client();
+    client.say("GET /left HTTP/1.1\r\nhost: a\r\n\r\n");
+    arrival.recv().unwrap();
+    drop(client);
+    let ended = |log: &mut BufReader<ChildStdout>, path: &str| {
+        let line: Value = serde_json::from_str(&line_about(log, path)).unwrap();
+        (
+            line["ending"].as_str().unwrap().to_owned(),
+            line["status"].as_u64().unwrap(),
+        )
+    };
+    assert_eq!(ended(&mut log, "/left"), ("client_left".to_owned(), 0));
+    for (path, ending, status) in [
+        ("/broken", "upstream_broke", 502),
+        ("/silent", "upstream_timeout", 504),
+    ] {
+        assert_eq!(ask(gateway.address, &format!("GET {path}")).status, status);
+        assert_eq!(
+            ended(&mut log, path),
+            (ending.to_owned(), u64::from(status))
+        );
+    }
+}
+
+/// A collector that tells of each export.
+fn collector() -> (String, mpsc::Receiver<Value>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let mut stream = BufReader::new(stream);
+            loop {
+                let head = head(&mut stream);
+                if head.is_empty() {
+                    break;
+                }
+                assert_eq!(head[0], "POST /v1/traces HTTP/1.1");
+                assert_eq!(lines(&head, "content-type"), ["application/json"]);
+                let (body, _) = read_body(&head, &mut stream).unwrap();
+                say(
+                    &mut stream,
+                    "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}",
+                );
+                sender.send(serde_json::from_str(&body).unwrap()).unwrap();
+            }
+        }
+    });
+    (format!("http://{address}"), receiver)
+}
+
+const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+const PARENT: &str = "00f067aa0ba902b7";
+
+#[test]
+fn a_trace_goes_through_or_begins_here() {
+    let (address, seen) = recording(OK);
+    let (endpoint, _exports) = collector();
+    let sent = format!("00-{TRACE}-{PARENT}-01");
+    let records = [("FLUXLIT_OTLP_ENDPOINT", endpoint.as_str())];
+    for (settings, fields, passes) in [
+        // Whoever records nothing is no part of a trace.
+        (
+            &[][..],
+            format!("traceparent: {sent}\r\ntracestate: a=b\r\n"),
+            true,
+        ),
+        (
+            &records,
+            format!("traceparent: {sent}\r\ntracestate: a=b\r\n"),
+            false,
+        ),
+        (
+            &records,
+            "traceparent: nonsense\r\ntracestate: a=b\r\n".to_owned(),
+            false,
+        ),
+        (&records, String::new(), false),
+    ] {
+        let gateway = Gateway::before(address, settings);
+        let mut client = gateway.client();
+        client.say(&format!("GET / HTTP/1.1\r\nhost: a\r\n{fields}\r\n"));
+        client.answer();
+        let received = seen.last();
+        let parents = received.lines("traceparent");
+        assert_eq!(parents.len(), 1, "{received:?}");
+        assert_eq!(parents[0] == sent, passes, "{fields:?}: {parents:?}");
+        let is_known = fields.contains(TRACE);
+        assert_eq!(
+            parents[0].contains(TRACE),
+            is_known,
+            "{fields:?}: {parents:?}"
+        );
+        assert_eq!(
+            received.lines("tracestate").len(),
+            usize::from(is_known),
+            "{received:?}"
+        );
+    }
+    // What cannot be read is nobody's trace.
+    let gateway = Gateway::before(address, &[]);
+    let mut client = gateway.client();
+    client.say("GET / HTTP/1.1\r\nhost: a\r\ntraceparent: x\r\ntracestate: a=b\r\n\r\n");
+    client.answer();
+    for name in ["traceparent", "tracestate"] {
+        assert_eq!(seen.last().lines(name), [""; 0]);
+    }
+}
+
+#[test]
+fn spans_reach_the_collector() {
+    let (address, seen) = recording(OK);
+    let (endpoint, exports) = collector();
+    let gateway = Gateway::before(
+        address,
+        &[
+            ("FLUXLIT_OTLP_ENDPOINT", &endpoint),
+            ("FLUXLIT_OTLP_SERVICE_NAME", "my-app"),
+        ],
+    );
+    let mut client = gateway.client();
+    client.say(&format!(
+        "GET /page?token=hunter2 HTTP/1.1\r\nhost: portal.example\r\ntraceparent: 00-{TRACE}-{PARENT}-01\r\n\r\n"
+    ));
+    client.answer();
+    let sent = seen.last().lines("traceparent")[0].to_owned();
+    loop {
+        let export = exports.recv_timeout(PATIENCE).expect("the span");
+        let resource = &export["resourceSpans"][0];
+        assert_eq!(
+            resource["resource"]["attributes"][0]["value"]["stringValue"],
+            "my-app"
+        );
+        let spans = resource["scopeSpans"][0]["spans"].as_array().unwrap();
+        let Some(span) = spans.iter().find(|span| span["traceId"] == TRACE) else {
+            continue;
+        };
+        assert_eq!(span["parentSpanId"], PARENT);
+        assert_eq!(sent.split('-').nth(2), span["spanId"].as_str());
+        let text = span.to_string();
+        assert!(!text.contains("hunter2"), "{text}");
+        let attribute = |key: &str| {
+            let attributes = span["attributes"].as_array().unwrap();
+            attributes
+                .iter()
+                .find(|attribute| attribute["key"] == key)
+                .map(|attribute| attribute["value"].clone())
+        };
+        assert_eq!(attribute("url.path").unwrap()["stringValue"], "/page");
+        assert_eq!(
+            attribute("server.address").unwrap()["stringValue"],
+            "portal.example"
+        );
+        assert_eq!(
+            attribute("http.response.status_code").unwrap()["intValue"],
+            "200"
+        );
+        return;
+    }
+}

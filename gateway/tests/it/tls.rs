@@ -1,0 +1,197 @@
+//! TLS: what is negotiated, what the app is told of it, and how a new certificate takes the old one's place.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use http::Method;
+use rustix::process::Signal;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::http2::{Http2, request, run};
+use crate::support::{Gateway, eventually, recording};
+
+/// A certificate and its key, as files.
+struct Files {
+    _folder: TempDir,
+    certificate: PathBuf,
+    key: PathBuf,
+    /// Those that were ever in the files, which a client trusts.
+    trusted: Vec<CertificateDer<'static>>,
+}
+
+impl Files {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut files = Self {
+            certificate: folder.path().join("tls.crt"),
+            key: folder.path().join("tls.key"),
+            _folder: folder,
+            trusted: Vec::new(),
+        };
+        files.renew();
+        files
+    }
+
+    /// Writes a new certificate, each file at once.
+    fn renew(&mut self) {
+        let new = rcgen::generate_simple_self_signed(["app.example".to_owned()]).unwrap();
+        for (path, text) in [
+            (&self.key, new.signing_key.serialize_pem()),
+            (&self.certificate, new.cert.pem()),
+        ] {
+            let aside = path.with_extension("new");
+            std::fs::write(&aside, text).unwrap();
+            std::fs::rename(aside, path).unwrap();
+        }
+        self.trusted.push(new.cert.der().clone());
+    }
+
+    fn gateway(&self, upstream: SocketAddr, settings: &[(&str, &str)]) -> Gateway {
+        let text = |path: &Path| path.to_str().unwrap().to_owned();
+        let (upstream, certificate, key) = (
+            format!("http://{upstream}"),
+            text(&self.certificate),
+            text(&self.key),
+        );
+        let mut all = vec![
+            ("FLUXLIT_STREAMLIT_UPSTREAM", upstream.as_str()),
+            ("FLUXLIT_TLS_CERTIFICATE", certificate.as_str()),
+            ("FLUXLIT_TLS_KEY", key.as_str()),
+        ];
+        all.extend(settings);
+        Gateway::start(&all, &[])
+    }
+
+    async fn connect(
+        &self,
+        to: SocketAddr,
+        protocols: &[&str],
+    ) -> TlsStream<tokio::net::TcpStream> {
+        let mut roots = RootCertStore::empty();
+        for certificate in &self.trusted {
+            roots.add(certificate.clone()).unwrap();
+        }
+        let mut config = ClientConfig::builder_with_provider(aws_lc_rs::default_provider().into())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = protocols
+            .iter()
+            .map(|name| name.as_bytes().to_vec())
+            .collect();
+        let stream = tokio::net::TcpStream::connect(to).await.unwrap();
+        let name = ServerName::try_from("app.example").unwrap();
+        TlsConnector::from(Arc::new(config))
+            .connect(name, stream)
+            .await
+            .unwrap()
+    }
+
+    /// The certificate that is shown on a new connection.
+    fn shown(&self, by: SocketAddr) -> CertificateDer<'static> {
+        run(async {
+            let stream = self.connect(by, &[]).await;
+            let (_, connection) = stream.get_ref();
+            connection.peer_certificates().unwrap()[0]
+                .clone()
+                .into_owned()
+        })
+    }
+}
+
+#[test]
+fn both_versions_of_http_are_spoken_and_the_scheme_is_known() {
+    let (address, seen) = recording(
+        "HTTP/1.1 200 OK\r\nlocation: http://app.example/x\r\ncontent-length: 2\r\n\r\nok",
+    );
+    let files = Files::new();
+    let gateway = files.gateway(address, &[("FLUXLIT_HSTS", "true")]);
+    for (offered, chosen) in [
+        (&[][..], None),
+        (&["http/1.1"], Some("http/1.1")),
+        (&["h2", "http/1.1"], Some("h2")),
+        (&["http/1.1", "h2"], Some("h2")),
+    ] {
+        let answer = run(async {
+            let mut stream = files.connect(gateway.address, offered).await;
+            let protocol = stream.get_ref().1.alpn_protocol();
+            assert_eq!(protocol, chosen.map(str::as_bytes));
+            if chosen == Some("h2") {
+                let mut client = Http2::on(stream).await;
+                let forged = [("x-forwarded-proto", "http"), ("x-forwarded-port", "80")];
+                let (head, body, _) = client.ask(request(Method::GET, "/", &forged)).await;
+                return format!("{head:?}{body}");
+            }
+            let asked = "GET / HTTP/1.1\r\nhost: app.example\r\nx-forwarded-proto: http\r\nconnection: close\r\n\r\n";
+            stream.write_all(asked.as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            answer
+        });
+        assert!(
+            answer.contains("strict-transport-security") && answer.ends_with("ok"),
+            "{answer}"
+        );
+        let received = seen.last();
+        assert_eq!(received.lines("x-forwarded-proto"), ["https"]);
+        assert_eq!(received.lines("x-forwarded-port"), ["443"]);
+    }
+}
+
+#[test]
+fn who_does_not_speak_tls_gets_nothing_and_harms_nobody() {
+    let (address, seen) = recording("");
+    let files = Files::new();
+    let gateway = files.gateway(address, &[]);
+    let answer = gateway.get("/");
+    assert!(!answer.contains("HTTP/1.1"), "{answer:?}");
+    assert_eq!(files.shown(gateway.address), files.trusted[0]);
+    assert_eq!(seen.count(), 0);
+}
+
+#[test]
+fn a_new_certificate_is_shown_once_we_are_told_of_it() {
+    let (address, _) = recording("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+    let mut files = Files::new();
+    let gateway = files.gateway(address, &[]);
+    assert_eq!(files.shown(gateway.address), files.trusted[0]);
+    // Half of a pair changes nothing.
+    std::fs::write(&files.key, "no key").unwrap();
+    gateway.signal(Signal::HUP);
+    assert_eq!(files.shown(gateway.address), files.trusted[0]);
+    files.renew();
+    gateway.signal(Signal::HUP);
+    assert!(eventually(
+        || files.shown(gateway.address) == files.trusted[1]
+    ));
+}
+
+#[test]
+fn a_new_certificate_is_found_without_being_told() {
+    let (address, _) = recording("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+    let mut files = Files::new();
+    let gateway = files.gateway(address, &[]);
+    files.renew();
+    assert!(eventually(
+        || files.shown(gateway.address) == files.trusted[1]
+    ));
+}
+
+/// It is what daemons are told to read their configuration again by, and must not end one that has none to read.
+#[test]
+fn a_hang_up_without_a_certificate_is_survived() {
+    let (address, _) = recording("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+    let gateway = Gateway::before(address, &[]);
+    gateway.signal(Signal::HUP);
+    for _ in 0..10 {
+        assert!(gateway.get("/").ends_with("ok"));
+    }
+}
