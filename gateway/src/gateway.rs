@@ -9,24 +9,32 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::sync::watch;
-use tokio::task::LocalSet;
+use rustix::process::{Resource, getrlimit, setrlimit};
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::health::{self, Readiness};
-use crate::proxy::{Worker, serve};
-use crate::settings::Settings;
+use crate::admission::{Admission, Connections};
+use crate::health::{Probe, Readiness};
+use crate::listener;
+use crate::observe::debug::Debug;
+use crate::observe::line::Format;
+use crate::observe::metrics::Metrics;
+use crate::observe::{Observability, Options};
+use crate::refusal;
+use crate::settings::{LogFormat, Settings};
 use crate::supervisor::Supervisor;
-use crate::tunnel::Tunnels;
-use crate::upstream::Pool;
+use crate::tls::Tls;
+use crate::worker::{Shared, Watched, Worker};
 
 /// A gateway that listens but does not serve yet.
 pub struct Gateway {
     settings: Arc<Settings>,
     listener: TcpListener,
+    /// For operators.
+    admin: Option<TcpListener>,
+    tls: Option<Tls>,
 }
 
 /// Why a gateway cannot run.
@@ -41,6 +49,9 @@ pub enum GatewayError {
         /// Why.
         source: std::io::Error,
     },
+    /// The certificate.
+    #[error("cannot terminate TLS")]
+    Tls(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// A thread or runtime.
     #[error("cannot start a worker")]
     Worker(#[source] std::io::Error),
@@ -57,21 +68,29 @@ pub enum GatewayError {
 }
 
 impl Gateway {
-    /// Opens the listening socket.
+    /// Opens the listening sockets and reads the certificate.
     ///
     /// # Errors
     ///
-    /// [`GatewayError::Listen`] if the address is taken or not ours.
+    /// [`GatewayError::Listen`] if an address is taken or not ours, [`GatewayError::Tls`] if the certificate cannot be
+    /// used.
     pub fn bind(settings: Settings) -> Result<Self, GatewayError> {
-        let listen = |error| GatewayError::Listen {
-            address: settings.listen,
-            source: error,
+        raise_open_files();
+        let bind = |address| {
+            listener::bind(address, settings.reuse_port)
+                .map_err(|source| GatewayError::Listen { address, source })
         };
-        let listener = TcpListener::bind(settings.listen).map_err(listen)?;
-        listener.set_nonblocking(true).map_err(listen)?;
+        let tls = settings
+            .tls
+            .as_ref()
+            .map(|files| Tls::load(&files.certificate, &files.key))
+            .transpose()
+            .map_err(|source| GatewayError::Tls(Box::new(source)))?;
         Ok(Self {
+            listener: bind(settings.listen)?,
+            admin: settings.observe.admin.map(bind).transpose()?,
+            tls,
             settings: Arc::new(settings),
-            listener,
         })
     }
 
@@ -84,16 +103,40 @@ impl Gateway {
         self.listener.local_addr()
     }
 
+    /// The address on which operators are listened to, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// If the system does not say.
+    pub fn admin_address(&self) -> std::io::Result<Option<SocketAddr>> {
+        self.admin.as_ref().map(TcpListener::local_addr).transpose()
+    }
+
+    /// Whether the gateway terminates TLS.
+    pub fn is_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
     /// Serves until `stop` ends, then drains. Must be called on a thread that lives as long as the process.
     ///
     /// # Errors
     ///
     /// If Streamlit or a worker cannot be started.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), GatewayError> {
-        let Self { settings, listener } = self;
-        let (readiness, watched) = watch::channel(Readiness::NotReady(
-            "the app has not answered yet".to_owned(),
-        ));
+        let Self {
+            settings,
+            listener,
+            mut admin,
+            tls,
+        } = self;
+        let waiting = || Readiness::NotReady("the app has not answered yet".to_owned());
+        let (readiness, streamlit) = watch::channel(waiting());
+        let api_probe = Probe::api(&settings);
+        let (api_readiness, api) = watch::channel(waiting());
+        let watched = Watched {
+            streamlit,
+            api: api_probe.is_some().then_some(api),
+        };
         let (drain, draining) = watch::channel(false);
         let mut supervisor = settings
             .app
@@ -107,23 +150,58 @@ impl Gateway {
                     source,
                 })?;
         }
+        let limits = &settings.limits;
+        let observability = Observability::start(told(&settings), std::io::stdout())
+            .map_err(GatewayError::Worker)?;
+        let metrics = Arc::clone(&observability.metrics);
+        let shared = Arc::new(Shared {
+            admission: Admission::new(limits.concurrent, limits.queued),
+            connections: Arc::new(Connections::new(
+                limits.connections,
+                limits.connections_per_peer,
+            )),
+            tls,
+            metrics: Arc::clone(&metrics),
+            debug: observability.debug.clone(),
+        });
+        // The metrics are part of what is shared, and must not keep it alive.
+        let queue = Arc::downgrade(&shared);
+        metrics.watch_gauge(
+            "fluxlit_gateway_queue_length",
+            "Requests that wait for an upstream connection",
+            move || {
+                queue
+                    .upgrade()
+                    .map_or(0, |shared| shared.admission.waiting() as u64)
+            },
+        );
+        if let Some(tls) = &shared.tls {
+            metrics.watch_gauge(
+                "fluxlit_gateway_tls_certificate_expiry_timestamp_seconds",
+                "When the TLS certificate expires, in seconds since 1970",
+                tls.expiry(),
+            );
+        }
         let mut workers = Vec::new();
         for number in 0..settings.workers {
             let listener = listener.try_clone().map_err(GatewayError::Worker)?;
-            workers.push(start_worker(
-                number,
-                listener,
-                Arc::clone(&settings),
-                watched.clone(),
-                draining.clone(),
-            )?);
+            let (settings, shared) = (Arc::clone(&settings), Arc::clone(&shared));
+            let (watched, draining) = (watched.clone(), draining.clone());
+            let observer = observability.observer();
+            let admin = admin.take();
+            workers.push(start_worker(number, move || async move {
+                let worker = Rc::new(Worker::new(settings, shared, watched, observer));
+                run_worker(listener, admin, worker, draining).await;
+            })?);
         }
         drop(listener);
 
         tokio::select! {
             () = stop => {}
-            () = health::probe(settings.upstream.clone(), readiness.clone()) => {}
+            () = Probe::streamlit(&settings).run(readiness.clone(), &metrics) => {}
+            () = probe_api(api_probe, api_readiness, &metrics) => {}
             () = watch_child(supervisor.as_mut()) => {}
+            () = watch_certificate(shared.tls.as_ref()) => {}
         }
         tracing::info!("stopping");
         readiness.send_replace(Readiness::Draining);
@@ -135,7 +213,49 @@ impl Gateway {
         if let Some(supervisor) = &mut supervisor {
             supervisor.end(settings.grace_period).await;
         }
+        observability.end(TELLING_PATIENCE);
         Ok(())
+    }
+}
+
+/// Lets the process have as many open files as it may: each WebSocket takes two, and the usual 1024 are soon used up.
+fn raise_open_files() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // Whoever may not have more goes on with what there is.
+    let _ = setrlimit(Resource::Nofile, limit);
+}
+
+/// What operators are told, by the settings.
+fn told(settings: &Settings) -> Options {
+    let observe = &settings.observe;
+    Options {
+        refusals: refusal::all().collect(),
+        access_log: observe.access_log.map(|format| match format {
+            LogFormat::Json => Format::Json,
+            LogFormat::Text => Format::Text,
+        }),
+        redacted: observe.redacted.clone(),
+        debug: observe.debug.then(|| {
+            let table = settings.table.iter();
+            Debug::new(
+                settings.api.part.path(),
+                settings.policy.mount(),
+                table.map(|setting| (setting.name.clone(), setting.value.clone())),
+                settings.app.is_none(),
+            )
+        }),
+        spans: observe
+            .otlp_endpoint
+            .clone()
+            .map(|endpoint| (endpoint, observe.service_name.clone())),
+    }
+}
+
+async fn probe_api(probe: Option<Probe>, readiness: watch::Sender<Readiness>, metrics: &Metrics) {
+    match probe {
+        Some(probe) => probe.run(readiness, metrics).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -146,112 +266,95 @@ async fn watch_child(supervisor: Option<&mut Supervisor>) {
     }
 }
 
-fn start_worker(
+/// Reads the certificate again from time to time, and when the process is told so by SIGHUP, which must not end it.
+async fn watch_certificate(tls: Option<&Tls>) {
+    let now = Notify::new();
+    let hang_ups = async {
+        match signal(SignalKind::hangup()) {
+            Ok(mut hang_ups) => {
+                while hang_ups.recv().await.is_some() {
+                    now.notify_one();
+                }
+            }
+            Err(error) => tracing::warn!(%error, "cannot wait for SIGHUP"),
+        }
+        std::future::pending::<()>().await;
+    };
+    match tls {
+        Some(tls) => tokio::select! {
+            _ = tls.watch(CERTIFICATE_INTERVAL, &now) => {}
+            () = hang_ups => {}
+        },
+        None => hang_ups.await,
+    }
+}
+
+/// Runs `work` on a thread of its own, with a runtime of its own.
+fn start_worker<W: Future<Output = ()> + 'static>(
     number: usize,
-    listener: TcpListener,
-    settings: Arc<Settings>,
-    readiness: watch::Receiver<Readiness>,
-    draining: watch::Receiver<bool>,
+    work: impl FnOnce() -> W + Send + 'static,
 ) -> Result<JoinHandle<()>, GatewayError> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(GatewayError::Worker)?;
     std::thread::Builder::new()
         .name(format!("worker-{number}"))
         .spawn(move || {
-            let worker = Rc::new(Worker {
-                pool: Pool::new(&settings),
-                tunnels: Rc::new(Tunnels::default()),
-                settings,
-                readiness,
-            });
-            LocalSet::new().block_on(&runtime, accept(listener, worker, draining));
+            let runtime = Builder::new_current_thread()
+                .enable_all()
+                .build_local(LocalOptions::default());
+            match runtime {
+                Ok(runtime) => runtime.block_on(work()),
+                Err(error) => tracing::error!(%error, "a worker cannot start"),
+            }
         })
         .map_err(GatewayError::Worker)
 }
 
-/// Accepts connections until draining, then waits for those that are open.
-async fn accept(listener: TcpListener, worker: Rc<Worker>, mut draining: watch::Receiver<bool>) {
-    let listener = match tokio::net::TcpListener::from_std(listener) {
-        Ok(listener) => listener,
-        Err(error) => {
-            tracing::error!(%error, "a worker cannot listen");
-            return;
-        }
-    };
-    let connections = Rc::new(());
-    let drain = draining.clone();
-    loop {
-        tokio::select! {
-            _ = draining.wait_for(|draining| *draining) => break,
-            accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => {
-                    // Without it, small messages wait for each other's acknowledgement.
-                    let _ = stream.set_nodelay(true);
-                    let alive = Rc::clone(&connections);
-                    let (worker, drain) = (Rc::clone(&worker), drain.clone());
-                    tokio::task::spawn_local(async move {
-                        connection(stream, peer, worker, drain).await;
-                        drop(alive);
-                    });
-                }
-                Err(error) => {
-                    // Out of file descriptors, most often: others must end first.
-                    tracing::warn!(%error, "cannot accept a connection");
-                    sleep(ACCEPT_PAUSE).await;
-                }
-            },
-        }
+/// Serves connections until draining, then waits for those that are open.
+async fn run_worker(
+    listener: TcpListener,
+    admin: Option<TcpListener>,
+    worker: Rc<Worker>,
+    draining: watch::Receiver<bool>,
+) {
+    if let Some(admin) = admin {
+        tokio::task::spawn_local(listener::accept_operators(admin, Rc::clone(&worker)));
     }
-    drop(listener);
-    let deadline = Instant::now() + worker.settings.grace_period;
-    // A tunnel has no end of its own; the browser opens another one elsewhere.
-    worker.tunnels.end().await;
+    let sweeper = {
+        let worker = Rc::clone(&worker);
+        tokio::task::spawn_local(async move {
+            loop {
+                sleep(SWEEP_INTERVAL).await;
+                worker.sweep();
+            }
+        })
+    };
+    let open = listener::accept(listener, &worker, draining).await;
+    worker.drain.begin();
+    let grace_period = worker.settings.grace_period;
+    let deadline = Instant::now() + grace_period;
     let drained = timeout_at(deadline, async {
-        while Rc::strong_count(&connections) > 1 || worker.tunnels.count() > 0 {
-            sleep(Duration::from_millis(10)).await;
+        // A tunnel has no end of its own; the browser opens another one elsewhere.
+        worker.tunnels.end(grace_period).await;
+        while open.count() > 0 {
+            sleep(Duration::from_millis(5)).await;
         }
     });
     if drained.await.is_err() {
-        tracing::warn!("requests were cut off at the end of the grace period");
+        tracing::warn!(
+            connections = open.count(),
+            "the grace period is over; what is still open is cut off"
+        );
     }
+    sweeper.abort();
 }
 
-async fn connection(
-    stream: tokio::net::TcpStream,
-    peer: SocketAddr,
-    worker: Rc<Worker>,
-    mut draining: watch::Receiver<bool>,
-) {
-    let service = service_fn(|request| serve(Rc::clone(&worker), peer, request));
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(IDLE_LIMIT)
-        .max_header_size(MAX_HEADER)
-        .serve_connection(TokioIo::new(stream), service)
-        .with_upgrades();
-    let mut connection = std::pin::pin!(connection);
-    let result = tokio::select! {
-        result = connection.as_mut() => result,
-        _ = draining.wait_for(|draining| *draining) => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = result {
-        tracing::debug!(%error, "a connection ended early");
-    }
-}
-
-/// How long a connection may wait for a request's head: longer than what nginx and others keep idle connections for,
-/// or they would send requests on connections that we are closing.
-const IDLE_LIMIT: Duration = Duration::from_secs(75);
-
-/// Longest head of a request, in bytes; more is answered 431.
-const MAX_HEADER: usize = 64 * 1024;
-
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// What a worker may take, beyond the grace period, to end.
+/// How much longer than the grace period a worker may take to end by itself.
 const WORKER_MARGIN: Duration = Duration::from_millis(500);
+
+/// How often idle connections to the upstream are looked through.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long whoever reads logs or spans may take at the end.
+const TELLING_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How often the certificate is looked at.
+const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(5);

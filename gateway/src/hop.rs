@@ -1,57 +1,85 @@
 //! Which fields belong to one connection, and must not be forwarded?
 //!
-//! RFC 9110 §7.6.1. Fields that `Connection` nominates are removed from requests by the policy; on the way back it is
-//! done here, over all `Connection` lines, because a nominated field may stand on any of them.
+//! RFC 9110 §7.6.1, and the fields by which a message is framed, which each hop writes for itself. What `Connection`
+//! nominates is removed from requests by the policy; in responses it is found here, over all `Connection` lines, because
+//! a nominated field may stand on any of them.
 
-use http::header::{self, HeaderMap, HeaderName};
+use fluxlit_policy::Header;
 
-/// Removes the hop-by-hop fields of a request. What the policy has set stays.
-pub(crate) fn strip_request(headers: &mut HeaderMap) {
-    for name in HOP_BY_HOP {
-        headers.remove(name);
+use crate::http1::head::{elements, read_trailers};
+
+/// Whether a field is for one hop alone, or frames the message; whatever the case of its name.
+pub(crate) fn is_hop_by_hop(name: &[u8]) -> bool {
+    let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
+    // Most fields are told apart by their first letter already.
+    let first = name.first().map_or(0, |first| first | 0x20);
+    if !matches!(first, b'c' | b'k' | b'p' | b't' | b'u') {
+        return false;
+    }
+    match name.len() {
+        2 => is("te"),
+        7 => is("upgrade"),
+        10 => is("connection") || is("keep-alive"),
+        14 => is("content-length"),
+        16 => is("proxy-connection"),
+        17 => is("transfer-encoding"),
+        18 => is("proxy-authenticate"),
+        19 => is("proxy-authorization"),
+        25 => is("proxy-authentication-info"),
+        _ => false,
     }
 }
 
-/// Removes the hop-by-hop fields of a response, those it nominates among them.
-pub(crate) fn strip_response(headers: &mut HeaderMap) {
-    let nominated: Vec<HeaderName> = headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .filter_map(|line| line.to_str().ok())
-        .flat_map(|line| line.split(','))
-        .filter_map(|name| name.trim().parse().ok())
-        .filter(|name| *name != header::CONTENT_LENGTH)
-        .collect();
-    for name in nominated {
-        headers.remove(name);
-    }
-    for name in HOP_BY_HOP {
-        headers.remove(name);
-    }
+/// The fields that a response's `Connection` nominates.
+pub(crate) fn nominated<'a>(fields: &[Header<'a>]) -> Vec<&'a [u8]> {
+    elements(fields, b"connection").collect()
 }
 
-/// Whether a request asks for a WebSocket, RFC 6455 §4.2.1.
-pub(crate) fn is_websocket(headers: &HeaderMap) -> bool {
-    let has = |name: HeaderName, word: &str| {
-        headers
-            .get_all(name)
-            .iter()
-            .filter_map(|line| line.to_str().ok())
-            .flat_map(|line| line.split(','))
-            .any(|token| token.trim().eq_ignore_ascii_case(word))
+/// What of a trailer section may be forwarded: no framing, no routing, nothing that controls how the message is handled,
+/// RFC 9110 §6.5.1. `is_governed` says which names a trailer may never have besides.
+pub(crate) fn trailers(section: &[u8], is_governed: impl Fn(&[u8]) -> bool) -> Vec<u8> {
+    let Ok(fields) = read_trailers(section) else {
+        // Read when it came in; what cannot be read is not passed on.
+        return b"\r\n".to_vec();
     };
-    has(header::UPGRADE, "websocket") && has(header::CONNECTION, "upgrade")
+    let mut kept = Vec::with_capacity(section.len());
+    for (name, value) in fields {
+        if is_hop_by_hop(name) || is_forbidden(name) || is_governed(name) {
+            continue;
+        }
+        for part in [name, b": ", value, b"\r\n"] {
+            kept.extend_from_slice(part);
+        }
+    }
+    kept.extend_from_slice(b"\r\n");
+    kept
 }
 
-const HOP_BY_HOP: [&str; 8] = [
-    "connection",
-    "keep-alive",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "proxy-connection",
-    "te",
-    "transfer-encoding",
-    "upgrade",
+fn is_forbidden(name: &[u8]) -> bool {
+    FORBIDDEN_TRAILERS
+        .iter()
+        .any(|known| name.eq_ignore_ascii_case(known.as_bytes()))
+}
+
+const FORBIDDEN_TRAILERS: [&str; 18] = [
+    "authorization",
+    "cache-control",
+    "content-encoding",
+    "content-location",
+    "content-range",
+    "content-security-policy",
+    "content-type",
+    "cookie",
+    "expect",
+    "host",
+    "location",
+    "range",
+    "refresh",
+    "set-cookie",
+    "strict-transport-security",
+    "trailer",
+    "www-authenticate",
+    "x-request-id",
 ];
 
 #[cfg(test)]
@@ -59,21 +87,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fields_nominated_on_any_line_go() {
-        let mut headers = HeaderMap::new();
-        for (name, value) in [
-            ("connection", "x-one"),
-            ("connection", "close, X-Two"),
-            ("x-one", "1"),
-            ("x-two", "2"),
-            ("x-three", "3"),
-            ("keep-alive", "timeout=5"),
-            ("content-length", "0"),
-        ] {
-            headers.append(name, value.parse().unwrap());
-        }
-        strip_response(&mut headers);
-        let left: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
-        assert_eq!(left, ["x-three", "content-length"]);
+    fn fields_nominated_on_any_line_are_found() {
+        let fields: [Header<'_>; 3] = [
+            (b"connection", b"x-one"),
+            (b"x-three", b"3"),
+            (b"Connection", b"close, X-Two"),
+        ];
+        assert_eq!(nominated(&fields), [&b"x-one"[..], b"close", b"X-Two"]);
+    }
+
+    #[test]
+    fn trailers_carry_nothing_that_counts() {
+        let section = b"Digest: x\r\nSet-Cookie: a=b\r\ncontent-length: 3\r\nx-forwarded-for: 6.6.6.6\r\n\r\n";
+        let kept = trailers(section, |name| name.starts_with(b"x-forwarded"));
+        assert_eq!(kept, b"Digest: x\r\n\r\n");
     }
 }

@@ -13,15 +13,37 @@
 //! way is shared or locked.
 
 mod gateway;
-mod health;
-mod hop;
-mod proxy;
-mod reply;
+mod listener;
 mod settings;
 mod supervisor;
+mod tls;
+mod worker;
+
+mod downstream;
+mod exchange;
+mod plan;
+mod refusal;
+mod reply;
+
+mod http1;
+mod http2;
 mod tunnel;
+mod websocket;
+
+mod observe;
+
+mod admission;
+mod body;
+mod buffer;
+mod health;
+mod hop;
+mod io;
+mod timer;
 mod upstream;
 
 pub use gateway::{Gateway, GatewayError};
 pub use health::Readiness;
-pub use settings::{App, Origin, Setting, SettingError, SettingErrors, Settings, Upstream};
+pub use settings::{
+    Api, App, Limits, LogFormat, Observe, Origin, Setting, SettingError, SettingErrors, Settings,
+    TlsFiles, Upstream,
+};

@@ -152,7 +152,11 @@ fn serve(settings: Settings) -> anyhow::Result<()> {
         let mut terminate = signal(SignalKind::terminate()).context("cannot wait for signals")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for signals")?;
         let gateway = Gateway::bind(settings)?;
-        tracing::info!("listening on http://{}", gateway.local_address()?);
+        let scheme = if gateway.is_tls() { "https" } else { "http" };
+        tracing::info!("listening on {scheme}://{}", gateway.local_address()?);
+        if let Some(address) = gateway.admin_address()? {
+            tracing::info!("operators are served on http://{address}");
+        }
         let mut wait = async move || {
             tokio::select! {
                 _ = terminate.recv() => {}

@@ -4,20 +4,35 @@
 //! environment. All faults are reported together, each with the variable, the value and what is accepted; a `FLUXLIT_`
 //! variable that nothing reads is a warning, because it is most often a typing error.
 
+mod limits;
+mod observe;
+mod rules;
+mod source;
+
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use fluxlit_policy::{ConfigErrors, Defaults, Policy};
-use serde_json::{Map, Value};
+use fluxlit_policy::{AllowedOrigins, ConfigErrors, Defaults, DropCookies, Part, Policy};
+use serde_json::Value;
+
+pub use crate::settings::limits::Limits;
+use crate::settings::limits::{STREAMLIT_FIELDS, STREAMLIT_LINE};
+pub use crate::settings::observe::{LogFormat, Observe};
+use crate::settings::source::{PREFIX, Source};
 
 /// Everything the gateway needs to know, checked.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Where to listen; port 0 takes a free one.
     pub listen: SocketAddr,
-    /// Where the API is mounted, below the app's mount; begins with a slash.
-    pub api_mount_path: String,
+    /// Whether another process may listen at the same place, to take over without a refused connection.
+    pub reuse_port: bool,
+    /// The certificate and the key, if the gateway terminates TLS.
+    pub tls: Option<TlsFiles>,
+    /// The part of the app that is an API.
+    pub api: Api,
     /// The Streamlit server.
     pub upstream: Upstream,
     /// The Streamlit script to start, if the gateway starts Streamlit itself.
@@ -34,12 +49,42 @@ pub struct Settings {
     pub handshake_timeout: Duration,
     /// How long requests in flight may take to finish once the gateway is told to stop.
     pub grace_period: Duration,
+    /// What nobody may exceed.
+    pub limits: Limits,
+    /// What an operator gets to see.
+    pub observe: Observe,
+    /// The pages that may open a WebSocket beside the app's own, as written.
+    pub origins: Vec<String>,
+    /// The same, to be asked.
+    pub allowed_origins: AllowedOrigins,
+    /// The cookies that Streamlit is not sent.
+    pub drop_cookies: DropCookies,
     /// The rules.
     pub policy: Policy,
     /// Each setting as it was understood, for `fluxlit-gateway config`.
     pub table: Vec<Setting>,
     /// What an operator should know.
     pub warnings: Vec<String>,
+}
+
+/// The part of the app that is an API.
+#[derive(Debug, Clone)]
+pub struct Api {
+    /// Its path, below the app's mount.
+    pub part: Part,
+    /// Who serves it, if anybody does.
+    pub upstream: Option<Upstream>,
+    /// The path at which that upstream says that it is alive; none to ask for nothing but a connection.
+    pub health_path: Option<String>,
+}
+
+/// PEM files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The certificate and those that lead to its issuer.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
 }
 
 /// A Streamlit script that the gateway starts.
@@ -74,14 +119,14 @@ pub enum Origin {
     Environment,
 }
 
-/// The Streamlit server.
+/// An upstream server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Upstream {
     /// Host name or address, as in a URL.
     pub host: String,
     /// Port.
     pub port: u16,
-    /// The path Streamlit is configured with (`server.baseUrlPath`), with a leading slash; empty if none.
+    /// The path it is configured with (for Streamlit `server.baseUrlPath`), with a leading slash; empty if none.
     pub base: String,
 }
 
@@ -110,6 +155,38 @@ pub enum SettingError {
         base: String,
         /// The mount.
         mount: String,
+    },
+    /// The API upstream's path is none that the app's paths can be turned into.
+    #[error(
+        "FLUXLIT_API_UPSTREAM has the path `{base}`: it must have none (the API is sent `/items`), `{part}` (it is sent `{part}/items`) or `{mount}{part}` (it is sent the whole path)"
+    )]
+    ApiUpstreamPath {
+        /// The upstream's path.
+        base: String,
+        /// The mount.
+        mount: String,
+        /// The API's path.
+        part: String,
+    },
+    /// A number out of bounds.
+    #[error("{name}: `{value}` is not a whole number from {least} to {most}")]
+    Range {
+        /// The variable.
+        name: &'static str,
+        /// The value.
+        value: String,
+        /// The least that is accepted.
+        least: String,
+        /// The most.
+        most: String,
+    },
+    /// One of two settings that go together.
+    #[error("{set} is set but {missing} is not: TLS needs a certificate and its key")]
+    HalfOfTls {
+        /// The one.
+        set: &'static str,
+        /// The other.
+        missing: &'static str,
     },
     /// A value that is none.
     #[error("{name}: `{value}` is not {expected}")]
@@ -150,7 +227,7 @@ impl Settings {
     ) -> Result<Self, SettingErrors> {
         let environment: Vec<(String, String)> = environment
             .into_iter()
-            .filter(|(name, _)| name.starts_with(PREFIX))
+            .filter(|(name, _)| name.starts_with(PREFIX) || name.starts_with(STREAMLIT_SERVER))
             .collect();
         let mut source = Source {
             flags,
@@ -158,19 +235,42 @@ impl Settings {
             table: Vec::new(),
             errors: Vec::new(),
         };
+        let mut warnings = Vec::new();
         let host = source.address("FLUXLIT_GATEWAY_HOST", IpAddr::V4(Ipv4Addr::LOCALHOST));
-        let port = source.number("FLUXLIT_GATEWAY_PORT", "8000", "a port from 0 to 65535");
-        let workers: usize = source.number(
-            "FLUXLIT_GATEWAY_WORKERS",
-            &available_cores().to_string(),
-            "a number of threads from 1 to 1024",
-        );
-        let api_mount_path = source.api_mount_path();
+        let port = source.whole("FLUXLIT_GATEWAY_PORT", "8000", 0, u16::MAX);
+        let cores = available_cores().to_string();
+        let workers = source.whole("FLUXLIT_GATEWAY_WORKERS", &cores, 1, 1024);
+        let reuse_port = source.flag("FLUXLIT_GATEWAY_REUSE_PORT", "false");
+        let tls = source.tls();
         let streamlit_command = source.text("FLUXLIT_STREAMLIT_COMMAND", "streamlit");
         let connect_timeout = source.seconds("FLUXLIT_GATEWAY_UPSTREAM_CONNECT_TIMEOUT_S", "5");
         let read_timeout = source.seconds("FLUXLIT_GATEWAY_UPSTREAM_READ_TIMEOUT_S", "120");
         let handshake_timeout = source.seconds("FLUXLIT_GATEWAY_WS_OPEN_TIMEOUT_S", "30");
         let grace_period = source.seconds("FLUXLIT_GRACE_PERIOD_S", "10");
+        // A Streamlit that the gateway starts is told to read as much as it is sent.
+        let taken = |variable: &str, started: &str, otherwise: &str| {
+            let told = app.as_ref().map(|_| source.value(variable));
+            told.map_or_else(
+                || otherwise.to_owned(),
+                |told| told.unwrap_or_else(|| started.to_owned()),
+            )
+        };
+        let line = taken(LINE_VARIABLE, STARTED_LINE, STREAMLIT_LINE);
+        let fields = taken(FIELDS_VARIABLE, STARTED_FIELDS, STREAMLIT_FIELDS);
+        let limits = Limits::read(&mut source, &line, &fields);
+        let observe = Observe::read(&mut source, &mut warnings);
+        let origins = source.list("FLUXLIT_GATEWAY_ALLOWED_ORIGINS");
+        let allowed_origins = AllowedOrigins::read(&origins).unwrap_or_else(|value| {
+            let expected = "an origin such as https://portal.example.com, or * alone";
+            source.wrong("FLUXLIT_GATEWAY_ALLOWED_ORIGINS", value, expected);
+            AllowedOrigins::default()
+        });
+        let drop_cookies = source.list("FLUXLIT_DROP_COOKIES");
+        let drop_cookies = DropCookies::read(&drop_cookies).unwrap_or_else(|value| {
+            let expected = "the name of a cookie, with * for any characters";
+            source.wrong("FLUXLIT_DROP_COOKIES", value, expected);
+            DropCookies::default()
+        });
         let upstream = source.upstream(app.is_some());
         let mut rules = source.rules();
 
@@ -180,6 +280,7 @@ impl Settings {
         let mount = Policy::from_settings(root_path.into_iter().collect(), Defaults::GATEWAY)
             .map(|policy| policy.mount().to_owned())
             .unwrap_or_default();
+        let api = source.api(&mount);
         let upstream = match upstream {
             // We start Streamlit with the mount as its base path.
             None => Upstream {
@@ -200,44 +301,54 @@ impl Settings {
                 .entry("upstream_path")
                 .or_insert_with(|| "stripped".into());
         }
-        if upstream.port != 0
-            && let Value::Array(names) = rules
-                .entry("upstream_authorities")
-                .or_insert_with(|| Value::Array(Vec::new()))
+        if let Value::Array(names) = rules
+            .entry("upstream_authorities")
+            .or_insert_with(|| Value::Array(Vec::new()))
         {
-            names.push(upstream.authority().into());
+            let api = api.as_ref().and_then(|api| api.upstream.as_ref());
+            let own = std::iter::once(&upstream).chain(api);
+            names.extend(
+                own.filter(|own| own.port != 0)
+                    .map(|own| Value::from(own.authority())),
+            );
         }
-        let warnings = source.unread_variables();
+        warnings.extend(source.unread_variables());
         let Source {
             table, mut errors, ..
         } = source;
-        let policy = Policy::from_settings(rules, Defaults::GATEWAY);
-        match policy {
-            Ok(policy) if errors.is_empty() => {
-                let mut warnings = warnings;
-                warnings.extend(policy.warnings().iter().map(ToString::to_string));
-                Ok(Self {
-                    listen: SocketAddr::new(host, port),
-                    api_mount_path,
-                    upstream,
-                    app,
-                    streamlit_command,
-                    workers: workers.clamp(1, 1024),
-                    connect_timeout,
-                    read_timeout,
-                    handshake_timeout,
-                    grace_period,
-                    policy,
-                    table,
-                    warnings,
-                })
-            }
-            Ok(_) => Err(SettingErrors(errors)),
+        let policy = match Policy::from_settings(rules, Defaults::GATEWAY) {
+            Ok(policy) => policy,
             Err(faults) => {
                 errors.push(SettingError::Policy(faults));
-                Err(SettingErrors(errors))
+                return Err(SettingErrors(errors));
             }
-        }
+        };
+        let Some(api) = api.filter(|_| errors.is_empty()) else {
+            return Err(SettingErrors(errors));
+        };
+        warnings.extend(policy.warnings().iter().map(ToString::to_string));
+        Ok(Self {
+            listen: SocketAddr::new(host, port),
+            reuse_port,
+            tls,
+            api,
+            upstream,
+            app,
+            streamlit_command,
+            workers,
+            connect_timeout,
+            read_timeout,
+            handshake_timeout,
+            grace_period,
+            limits,
+            observe,
+            origins,
+            allowed_origins,
+            drop_cookies,
+            policy,
+            table,
+            warnings,
+        })
     }
 }
 
@@ -262,252 +373,22 @@ impl Upstream {
     }
 }
 
-/// Where values come from, and what was wrong with them.
-struct Source<'a> {
-    flags: &'a [(&'static str, String)],
-    environment: &'a [(String, String)],
-    table: Vec<Setting>,
-    errors: Vec<SettingError>,
-}
-
-impl Source<'_> {
-    fn get(&mut self, name: &'static str) -> Option<String> {
-        let flag = self.flags.iter().find(|(flag, _)| *flag == name);
-        let (value, origin) = match flag {
-            Some((_, value)) => (value, Origin::CommandLine),
-            None => {
-                let variable = self
-                    .environment
-                    .iter()
-                    .find(|(variable, _)| variable == name);
-                (&variable?.1, Origin::Environment)
-            }
-        };
-        self.table.push(Setting {
-            name: name.to_owned(),
-            value: value.clone(),
-            origin,
-        });
-        Some(value.clone())
-    }
-
-    fn text(&mut self, name: &'static str, default: &str) -> String {
-        self.get(name).unwrap_or_else(|| {
-            self.table.push(Setting {
-                name: name.to_owned(),
-                value: default.to_owned(),
-                origin: Origin::Default,
-            });
-            default.to_owned()
-        })
-    }
-
-    fn wrong(&mut self, name: &'static str, value: String, expected: &'static str) {
-        self.errors.push(SettingError::Value {
-            name,
-            value,
-            expected,
-        });
-    }
-
-    fn number<N: std::str::FromStr + Default>(
-        &mut self,
-        name: &'static str,
-        default: &str,
-        expected: &'static str,
-    ) -> N {
-        let value = self.text(name, default);
-        value.trim().parse().unwrap_or_else(|_| {
-            self.wrong(name, value, expected);
-            N::default()
-        })
-    }
-
-    fn seconds(&mut self, name: &'static str, default: &str) -> Duration {
-        let value = self.text(name, default);
-        let seconds = value.trim().parse::<f64>().ok();
-        match seconds.filter(|seconds| (0.001..=86_400.0).contains(seconds)) {
-            Some(seconds) => Duration::from_secs_f64(seconds),
-            None => {
-                self.wrong(name, value, "a number of seconds from 0.001 to 86400");
-                Duration::ZERO
-            }
-        }
-    }
-
-    fn address(&mut self, name: &'static str, default: IpAddr) -> IpAddr {
-        let value = self.text(name, &default.to_string());
-        value.trim().parse().unwrap_or_else(|_| {
-            self.wrong(name, value, "an IP address, such as 127.0.0.1 or 0.0.0.0");
-            default
-        })
-    }
-
-    fn api_mount_path(&mut self) -> String {
-        let name = "FLUXLIT_API_MOUNT_PATH";
-        let value = self.text(name, "/api");
-        let path = format!("/{}", value.trim().trim_matches('/'));
-        let is_path = path.len() > 1
-            && path.split('/').skip(1).all(|segment| {
-                !matches!(segment, "" | "." | "..")
-                    && segment
-                        .bytes()
-                        .all(|octet| octet.is_ascii_alphanumeric() || b"-._~".contains(&octet))
-            });
-        if !is_path {
-            self.wrong(name, value, "a path such as /api");
-        }
-        path
-    }
-
-    fn upstream(&mut self, starts_app: bool) -> Option<Upstream> {
-        let name = "FLUXLIT_STREAMLIT_UPSTREAM";
-        let Some(url) = self.get(name) else {
-            if !starts_app {
-                self.errors.push(SettingError::NothingToServe);
-            }
-            return None;
-        };
-        if starts_app {
-            self.wrong(
-                name,
-                url,
-                "used together with a script to start: give one of them",
-            );
-            return None;
-        }
-        let read = Upstream::read(url.trim());
-        if read.is_none() {
-            self.wrong(
-                name,
-                url,
-                "a URL such as http://127.0.0.1:8501 or http://127.0.0.1:8501/apps/my-app",
-            );
-        }
-        read
-    }
-
-    /// The settings of the policy, by their names there. What their values mean is the policy's to judge; here they are
-    /// only given their type.
-    fn rules(&mut self) -> Map<String, Value> {
-        let mut rules = Map::new();
-        for (name, kind) in RULES {
-            let Some(text) = self.get(name) else {
-                continue;
-            };
-            let Some(setting) = name.strip_prefix(PREFIX) else {
-                continue;
-            };
-            match kind.read(&text) {
-                Some(value) => {
-                    rules.insert(setting.to_ascii_lowercase(), value);
-                }
-                None => self.wrong(name, text, kind.expected()),
-            }
-        }
-        rules
-    }
-
-    fn unread_variables(&self) -> Vec<String> {
-        let is_read = |name: &str| {
-            self.table.iter().any(|setting| setting.name == name) || KNOWN.contains(&name)
-        };
-        self.environment
-            .iter()
-            .filter(|(name, _)| !is_read(name))
-            .map(|(name, _)| format!("{name} is not a setting of the gateway and has no effect"))
-            .collect()
-    }
-}
-
-/// The type that a setting of the policy has, and how it is written in a variable.
-#[derive(Clone, Copy)]
-enum Kind {
-    Boolean,
-    Json,
-    List,
-    Number,
-    /// A boolean, or JSON with the values of the group.
-    Switch,
-    Text,
-}
-
-impl Kind {
-    fn read(self, text: &str) -> Option<Value> {
-        match self {
-            Self::Boolean => read_boolean(text).map(Value::Bool),
-            Self::Json => serde_json::from_str(text).ok(),
-            Self::List if text.trim().is_empty() => Some(Value::Array(Vec::new())),
-            Self::List => Some(
-                text.split(',')
-                    .map(|item| Value::from(item.trim()))
-                    .collect(),
-            ),
-            Self::Number => text.trim().parse::<i64>().ok().map(Value::from),
-            Self::Switch => read_boolean(text)
-                .map(Value::Bool)
-                .or_else(|| serde_json::from_str(text).ok()),
-            Self::Text => Some(text.into()),
-        }
-    }
-
-    fn expected(self) -> &'static str {
-        match self {
-            Self::Boolean => "1, true, yes, on, 0, false, no or off",
-            Self::Json => "JSON",
-            Self::List | Self::Text => "a text",
-            Self::Number => "a whole number",
-            Self::Switch => "a boolean or a JSON object with the settings of the group",
-        }
-    }
-}
-
-/// The settings of the policy, but for those that only Envoy has facts for.
-const RULES: [(&str, Kind); 26] = [
-    ("FLUXLIT_ALLOWED_HOSTS", Kind::List),
-    ("FLUXLIT_CLIENT_IP_HEADER", Kind::Text),
-    ("FLUXLIT_CONTENT_SECURITY_POLICY", Kind::Json),
-    ("FLUXLIT_COOKIE_PATH", Kind::Text),
-    ("FLUXLIT_EMIT_FORWARDED", Kind::Boolean),
-    ("FLUXLIT_FORWARDED_ALLOW_IPS", Kind::Text),
-    ("FLUXLIT_FORWARDED_SOURCE", Kind::Text),
-    ("FLUXLIT_HSTS", Kind::Switch),
-    ("FLUXLIT_OUTSIDE_MOUNT", Kind::Text),
-    ("FLUXLIT_PREFIX_FROM_HEADER", Kind::Boolean),
-    ("FLUXLIT_PUBLIC_BASE_URL", Kind::Text),
-    ("FLUXLIT_REDIRECT_BARE_MOUNT", Kind::Boolean),
-    ("FLUXLIT_REDIRECT_TO_HTTPS", Kind::Boolean),
-    ("FLUXLIT_REPORT_ONLY", Kind::Boolean),
-    ("FLUXLIT_ROOT_PATH", Kind::Text),
-    ("FLUXLIT_ROOT_PATH_SHAPE", Kind::Text),
-    ("FLUXLIT_SECURITY_HEADERS", Kind::Switch),
-    ("FLUXLIT_STRIP_HEADERS", Kind::List),
-    ("FLUXLIT_TRUST_ANY_PEER", Kind::Boolean),
-    ("FLUXLIT_TRUST_PROXY", Kind::Boolean),
-    ("FLUXLIT_TRUSTED_HOPS", Kind::Number),
-    ("FLUXLIT_TRUSTED_PASS_HEADERS", Kind::List),
-    ("FLUXLIT_UPSTREAM_AUTHORITIES", Kind::List),
-    ("FLUXLIT_UPSTREAM_HOST", Kind::Text),
-    ("FLUXLIT_UPSTREAM_PATH", Kind::Text),
-    ("FLUXLIT_XFF_MODE", Kind::Text),
-];
-
-fn read_boolean(text: &str) -> Option<bool> {
-    match text.trim().to_ascii_lowercase().as_str() {
-        "1" | "true" | "yes" | "on" => Some(true),
-        "0" | "false" | "no" | "off" => Some(false),
-        _ => None,
-    }
-}
-
 fn available_cores() -> usize {
     std::thread::available_parallelism().map_or(1, Into::into)
 }
 
-const PREFIX: &str = "FLUXLIT_";
+/// What the variables of Streamlit's WebSocket server begin with.
+const STREAMLIT_SERVER: &str = "WEBSOCKETS_";
 
-/// Variables that FluxLit itself reads in the app's process, which the gateway passes on.
-const KNOWN: [&str; 1] = ["FLUXLIT_APP"];
+/// How long a header line that server reads.
+pub(crate) const LINE_VARIABLE: &str = "WEBSOCKETS_MAX_LINE_LENGTH";
+
+/// How many header lines it reads.
+pub(crate) const FIELDS_VARIABLE: &str = "WEBSOCKETS_MAX_NUM_HEADERS";
+
+/// What a Streamlit that the gateway starts is told of the two.
+pub(crate) const STARTED_LINE: &str = "65536";
+pub(crate) const STARTED_FIELDS: &str = "256";
 
 #[cfg(test)]
 mod tests {
@@ -591,5 +472,35 @@ mod tests {
             settings.warnings,
             ["FLUXLIT_ROOTPATH is not a setting of the gateway and has no effect"]
         );
+    }
+
+    /// What nobody can read about does not exist.
+    #[test]
+    fn every_variable_is_documented() {
+        let sources = [
+            include_str!("settings.rs"),
+            include_str!("settings/limits.rs"),
+            include_str!("settings/observe.rs"),
+            include_str!("settings/source.rs"),
+        ];
+        let documented = include_str!("../../docs/gateway.md");
+        let policy = include_str!("../../docs/settings.md");
+        let mut count = 0;
+        for name in sources.iter().flat_map(|source| source.split('"')) {
+            let is_variable = name.starts_with(PREFIX)
+                && name.len() > PREFIX.len()
+                && name
+                    .bytes()
+                    .all(|octet| octet.is_ascii_uppercase() || octet == b'_');
+            if !is_variable || ["FLUXLIT_ROOTPATH", "FLUXLIT_APP"].contains(&name) {
+                continue;
+            }
+            let setting = name.trim_start_matches(PREFIX).to_ascii_lowercase();
+            let is_documented = documented.contains(&format!("`{name}`"))
+                || policy.contains(&format!("`{setting}`"));
+            assert!(is_documented, "{name} is not in docs/gateway.md");
+            count += 1;
+        }
+        assert!(count > 30, "{count} variables were found");
     }
 }

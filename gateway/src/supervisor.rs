@@ -11,13 +11,17 @@ use rustix::process::{Pid, Signal, kill_process_group, set_parent_process_death_
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 
-use crate::settings::{App, Settings};
+use crate::settings::{
+    App, FIELDS_VARIABLE, LINE_VARIABLE, STARTED_FIELDS, STARTED_LINE, Settings,
+};
 
 /// Runs Streamlit, and again whenever it ends, until the future is dropped.
 pub(crate) struct Supervisor {
     command: String,
     app: App,
     base: String,
+    /// Pages elsewhere that may open the app's WebSocket.
+    origins: Vec<String>,
     child: Option<Child>,
 }
 
@@ -27,6 +31,7 @@ impl Supervisor {
             command: settings.streamlit_command.clone(),
             app: app.clone(),
             base: settings.upstream.base.clone(),
+            origins: settings.origins.clone(),
             child: None,
         }
     }
@@ -56,6 +61,18 @@ impl Supervisor {
             .stdin(std::process::Stdio::null())
             .stdout(std::io::stderr())
             .process_group(0);
+        // Without these, its WebSocket server leaves a handshake with a long cookie open for ever.
+        for (variable, value) in [
+            (LINE_VARIABLE, STARTED_LINE),
+            (FIELDS_VARIABLE, STARTED_FIELDS),
+        ] {
+            if std::env::var_os(variable).is_none() {
+                command.env(variable, value);
+            }
+        }
+        for origin in self.origins.iter().filter(|origin| *origin != "*") {
+            command.args(["--server.corsAllowedOrigins", origin]);
+        }
         let base = self.base.trim_start_matches('/');
         if !base.is_empty() {
             command.args(["--server.baseUrlPath", base]);

@@ -1,202 +1,168 @@
-//! How does a WebSocket get through?
+//! How does a WebSocket go on once both sides have switched?
 //!
-//! The handshake goes upstream with the client's own lines, one `Host` and one protocol line among them: Streamlit reads
-//! the protocol line by position. Only a 101 that proves the upstream has understood this very handshake (RFC 6455
-//! §4.2.2) opens the tunnel; any other answer is passed on as it is. From then on the connection is bytes, both ways:
-//! frames, close codes, compression and pings are between browser and Streamlit.
+//! As bytes, both ways: frames, close codes, compression and pings are between browser and Streamlit. The end of one side
+//! is passed to the other, which has a moment to end as well. When the gateway stops, the browser is told to come again
+//! by a close frame, put between two frames of the app's.
 
 use std::cell::Cell;
-use std::rc::Rc;
+use std::pin::pin;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
-use bytes::Bytes;
-use http::header::{self, HeaderMap, HeaderValue};
-use http::{Request, Response, StatusCode};
-use http_body_util::{Either, Full};
-use hyper::upgrade::{OnUpgrade, Upgraded};
-use hyper_util::rt::TokioIo;
-use sha1::{Digest, Sha1};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf, split};
 use tokio::sync::Notify;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
-use crate::hop;
-use crate::proxy::{RequestBody, ResponseBody, Worker, failure};
-use crate::reply;
-use crate::upstream::UpstreamError;
+use crate::body::{Sink, Source};
+use crate::exchange::Progress;
+use crate::observe::Ending;
+use crate::timer::Timer;
+use crate::websocket::{CLOSE_RESTART, Frames};
+use crate::worker::Worker;
 
 /// A worker's open tunnels.
 #[derive(Default)]
 pub(crate) struct Tunnels {
     open: Cell<usize>,
+    is_closing: Cell<bool>,
+    /// The longest time that closing them may be spread over.
+    spread: Cell<Duration>,
     close: Notify,
     closed: Notify,
 }
 
 impl Tunnels {
-    /// Ends every tunnel and waits until they have ended.
-    pub(crate) async fn end(&self) {
+    /// Tells every browser to come again, spread over a time that grows with their number so that they do not all come at
+    /// once, and waits until the tunnels have ended.
+    pub(crate) async fn end(&self, grace_period: Duration) {
+        let each = PAUSE_BETWEEN * u32::try_from(self.open.get()).unwrap_or(u32::MAX);
+        self.spread.set(each.min(grace_period / 2));
+        self.is_closing.set(true);
+        self.close.notify_waiters();
         while self.open.get() > 0 {
-            self.close.notify_waiters();
             let _ = timeout(Duration::from_millis(50), self.closed.notified()).await;
         }
     }
 
-    pub(crate) fn count(&self) -> usize {
-        self.open.get()
+    /// Waits until this tunnel must end.
+    async fn ends(&self) {
+        let closing = self.close.notified();
+        if !self.is_closing.get() {
+            closing.await;
+        }
+        let spread = u64::try_from(self.spread.get().as_millis()).unwrap_or(u64::MAX);
+        let place = uuid::Uuid::new_v4().as_u64_pair().0;
+        if let Some(pause) = place.checked_rem(spread) {
+            sleep(Duration::from_millis(pause)).await;
+        }
     }
 }
 
-/// Refuses a handshake that Streamlit would never answer: it leaves one with a long header line, or with very many
-/// lines, open for ever. A browser with too many cookies sends such a handshake.
-pub(crate) fn refuse_early(headers: &HeaderMap) -> Option<Response<Full<Bytes>>> {
-    let longest = headers.values().map(HeaderValue::len).max().unwrap_or(0);
-    let reason = if longest > MAX_LINE {
-        "A header line of this WebSocket handshake is over 8000 bytes, which Streamlit does not answer. Too many cookies?"
-    } else if headers.len() > MAX_LINES {
-        "This WebSocket handshake has over 100 header lines, which Streamlit does not answer."
-    } else {
-        return None;
-    };
-    Some(reply::text(
-        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-        reason,
-    ))
-}
-
-/// Forwards a handshake and, if the upstream accepts it, connects the two sides.
-pub(crate) async fn open(
-    worker: &Rc<Worker>,
-    mut request: Request<RequestBody>,
-    downstream: OnUpgrade,
-) -> Response<ResponseBody> {
-    let key = request.headers().get(header::SEC_WEBSOCKET_KEY).cloned();
-    hop::strip_request(request.headers_mut());
-    let headers = request.headers_mut();
-    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-    let own = |response: Response<Full<Bytes>>| response.map(Either::Right);
-
-    let handshake = async {
-        let mut sender = worker.pool.connect().await?;
-        sender
-            .send_request(request)
-            .await
-            .map_err(UpstreamError::Broken)
-    };
-    let mut response = match timeout(worker.settings.handshake_timeout, handshake).await {
-        Ok(Ok(response)) => response,
-        Ok(Err(error)) => return own(failure(worker, &HeaderMap::new(), &error)),
-        Err(_) => return own(failure(worker, &HeaderMap::new(), &UpstreamError::Timeout)),
-    };
-    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        let mut response = response.map(Either::Left);
-        hop::strip_response(response.headers_mut());
-        return response;
-    }
-    if !is_accepted(key.as_ref(), response.headers()) {
-        tracing::warn!("the upstream switched protocols without accepting the WebSocket handshake");
-        return own(reply::text(
-            StatusCode::BAD_GATEWAY,
-            "The app did not accept the WebSocket handshake.",
-        ));
-    }
-    let upstream = hyper::upgrade::on(&mut response);
-    let tunnels = Rc::clone(&worker.tunnels);
-    tokio::task::spawn_local(async move {
-        tunnels.open.set(tunnels.open.get() + 1);
-        if let (Ok(downstream), Ok(upstream)) = tokio::join!(downstream, upstream) {
-            tokio::select! {
-                () = connect(downstream, upstream) => {}
-                () = tunnels.close.notified() => {}
+/// Connects two sides until both have ended; returns why they have.
+pub(crate) async fn connect(
+    worker: &Worker,
+    client: (impl Source, impl Sink),
+    app: (impl Source, impl Sink),
+    passed: &Progress,
+) -> Ending {
+    let tunnels = &worker.tunnels;
+    let _open = Open::new(worker);
+    let (mut from_client, mut to_client) = client;
+    let (mut from_app, mut to_app) = app;
+    let ending = Cell::new(Ending::Complete);
+    let moved = Cell::new(0u64);
+    let up = async {
+        while let Ok(Some(piece)) = from_client.next().await {
+            moved.set(moved.get() + 1);
+            passed
+                .received
+                .set(passed.received.get() + piece.len() as u64);
+            if to_app.data(&piece).await.is_err() {
+                return;
             }
         }
-        tunnels.open.set(tunnels.open.get() - 1);
-        tunnels.closed.notify_waiters();
-    });
-    let (mut head, _) = response.into_parts();
-    hop::strip_response(&mut head.headers);
-    head.headers
-        .insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-    head.headers
-        .insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-    Response::from_parts(head, Either::Right(Full::default()))
-}
-
-/// Copies both ways until both sides have ended, or one has and the other does not follow in time.
-async fn connect(downstream: Upgraded, upstream: Upgraded) {
-    let (from_client, to_client) = split(TokioIo::new(downstream));
-    let (from_app, to_app) = split(TokioIo::new(upstream));
-    let mut up = std::pin::pin!(copy(from_client, to_app));
-    let mut down = std::pin::pin!(copy(from_app, to_client));
-    tokio::select! {
-        () = &mut up => { let _ = timeout(LINGER, down).await; }
-        () = &mut down => { let _ = timeout(LINGER, up).await; }
-    }
-}
-
-/// Copies until the end of `from`, then says so to the other side, as a half-closed connection does.
-async fn copy(mut from: ReadHalf<TokioIo<Upgraded>>, mut to: WriteHalf<TokioIo<Upgraded>>) {
-    let mut buffer = vec![0; COPY_BUFFER];
-    loop {
-        match from.read(&mut buffer).await {
-            Ok(0) | Err(_) => break,
-            Ok(count) => {
-                let read = buffer.get(..count).unwrap_or_default();
-                if to.write_all(read).await.is_err() {
-                    return;
+        let _ = to_app.end(&[]).await;
+    };
+    let down = async {
+        let mut frames = Frames::default();
+        let mut ends = pin!(tunnels.ends());
+        let mut must_end = false;
+        loop {
+            if must_end && frames.is_between() {
+                ending.set(Ending::Drained);
+                let _ = to_client.data(&CLOSE_RESTART).await;
+                break;
+            }
+            let piece = tokio::select! {
+                () = &mut ends, if !must_end => {
+                    must_end = true;
+                    continue;
                 }
+                piece = from_app.next() => piece,
+            };
+            let Ok(Some(piece)) = piece else {
+                break;
+            };
+            moved.set(moved.get() + 1);
+            passed.sent.set(passed.sent.get() + piece.len() as u64);
+            frames.pass(&piece);
+            if to_client.data(&piece).await.is_err() {
+                return;
             }
         }
-    }
-    let _ = to.shutdown().await;
-}
-
-/// RFC 6455 §4.2.2: the answer proves that it is an answer to this key.
-fn is_accepted(key: Option<&HeaderValue>, answer: &HeaderMap) -> bool {
-    let Some(key) = key else {
-        return false;
+        let _ = to_client.end(&[]).await;
     };
-    let expected = websocket_accept(key.as_bytes());
-    let accept = answer.get(header::SEC_WEBSOCKET_ACCEPT);
-    hop::is_websocket(answer)
-        && accept.is_some_and(|accept| accept.as_bytes() == expected.as_bytes())
+    let both = async {
+        let mut up = pin!(up);
+        let mut down = pin!(down);
+        tokio::select! {
+            () = &mut up => { let _ = timeout(LINGER, down).await; }
+            () = &mut down => { let _ = timeout(LINGER, up).await; }
+        }
+    };
+    tokio::select! {
+        () = both => {}
+        () = is_idle(&moved, worker.settings.limits.websocket_idle) => {
+            ending.set(Ending::ClientTimeout);
+        }
+    }
+    ending.into_inner()
 }
 
-fn websocket_accept(key: &[u8]) -> String {
-    let digest = Sha1::new()
-        .chain_update(key)
-        .chain_update(ACCEPT_GUID)
-        .finalize();
-    BASE64_STANDARD.encode(digest)
+/// Waits until nothing has moved for this long.
+async fn is_idle(moved: &Cell<u64>, limit: Duration) {
+    if limit.is_zero() {
+        std::future::pending::<()>().await;
+    }
+    let mut timer = Timer::default();
+    loop {
+        let before = moved.get();
+        let _ = timer.within(limit, std::future::pending::<()>()).await;
+        if moved.get() == before {
+            return;
+        }
+    }
 }
 
-/// RFC 6455 §1.3.
-const ACCEPT_GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+/// Counts a tunnel as open until it is dropped.
+struct Open<'a>(&'a Worker);
 
-/// Longest header value of a handshake, in bytes: Streamlit answers 8100 and hangs at 8300.
-const MAX_LINE: usize = 8000;
+impl<'a> Open<'a> {
+    fn new(worker: &'a Worker) -> Self {
+        worker.tunnels.open.set(worker.tunnels.open.get() + 1);
+        worker.observer.counters.websocket_opened();
+        Self(worker)
+    }
+}
 
-/// Most header lines of a handshake: Streamlit answers 100 and hangs at 125.
-const MAX_LINES: usize = 100;
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.observer.counters.websocket_closed();
+        self.0.tunnels.open.set(self.0.tunnels.open.get() - 1);
+        self.0.tunnels.closed.notify_waiters();
+    }
+}
 
 /// How long the second side of a half-closed tunnel may take to end.
 const LINGER: Duration = Duration::from_secs(10);
 
-const COPY_BUFFER: usize = 16 * 1024;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The example of RFC 6455 §1.3.
-    #[test]
-    fn the_answer_to_a_key() {
-        assert_eq!(
-            websocket_accept(b"dGhlIHNhbXBsZSBub25jZQ=="),
-            "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
-        );
-    }
-}
+/// How much time there is between two browsers that are told to come again.
+const PAUSE_BETWEEN: Duration = Duration::from_millis(2);

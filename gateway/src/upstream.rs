@@ -1,141 +1,119 @@
-//! How does a request reach the upstream, on a connection that is still alive?
+//! Where do connections to an upstream come from?
 //!
-//! Each worker keeps its own idle connections, so there is nothing to lock. Streamlit's server closes idle connections
-//! after five seconds; ours are used for three at most, the newest first. An idle connection may still turn out to be gone.
-//! A request that was not written yet then goes out on another one, whatever its method. One that was written does so
-//! only if it may be done twice: it is idempotent (RFC 9110 §9.2.2), has no body, and no answer to it had begun.
+//! Each worker keeps its own and shares them with nobody. The newest idle one is used first, and none that has been idle
+//! for more than a moment: Streamlit's server closes idle connections after five seconds, and a connection may be closed
+//! at the very moment it is used.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use http::{Request, Response};
-use http_body::Body;
-use hyper::body::Incoming;
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
 
-use crate::proxy::RequestBody;
-use crate::settings::Settings;
+use crate::buffer::Buffers;
+use crate::http1::reader::Reader;
+use crate::http1::writer::Writer;
+use crate::io::Io;
 
-/// A worker's connections to the upstream.
+/// A worker's connections to one upstream.
 pub(crate) struct Pool {
     authority: String,
-    connect_timeout: Duration,
-    idle: RefCell<Vec<(SendRequest<RequestBody>, Instant)>>,
+    buffers: Rc<Buffers>,
+    idle: RefCell<Vec<(Connection, Instant)>>,
+    open: Rc<Cell<usize>>,
 }
 
-/// Why the upstream did not answer.
-#[derive(Debug)]
-pub(crate) enum UpstreamError {
-    /// No connection could be made.
-    Connect(String),
-    /// The connection broke before the answer began.
-    Broken(hyper::Error),
-    /// No answer began in time.
-    Timeout,
+/// A connection to an upstream.
+pub(crate) struct Connection {
+    io: Rc<Io>,
+    pub(crate) reader: Reader,
+    pub(crate) writer: Writer,
+    pub(crate) is_reused: bool,
+    _counted: Counted,
+}
+
+/// Counts a connection until it is dropped.
+struct Counted(Rc<Cell<usize>>);
+
+impl Counted {
+    fn new(open: &Rc<Cell<usize>>) -> Self {
+        open.set(open.get() + 1);
+        Self(Rc::clone(open))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
 }
 
 impl Pool {
-    pub(crate) fn new(settings: &Settings) -> Rc<Self> {
-        Rc::new(Self {
-            authority: settings.upstream.authority(),
-            connect_timeout: settings.connect_timeout,
+    /// `authority` is `host:port`.
+    pub(crate) fn new(authority: String, buffers: Rc<Buffers>) -> Self {
+        Self {
+            authority,
+            buffers,
             idle: RefCell::default(),
-        })
-    }
-
-    /// Sends a request and waits for the head of the answer. A connection that can be used again returns to the pool
-    /// once the answer's body has been read.
-    pub(crate) async fn send(
-        self: &Rc<Self>,
-        mut request: Request<RequestBody>,
-        limit: Duration,
-    ) -> Result<Response<Incoming>, UpstreamError> {
-        loop {
-            let reused = self.take_idle();
-            let copy = reused.is_some().then(|| repeatable(&request)).flatten();
-            let is_reused = reused.is_some();
-            let mut sender = match reused {
-                Some(sender) => sender,
-                None => self.connect().await?,
-            };
-            match timeout(limit, sender.try_send_request(request)).await {
-                Ok(Ok(response)) => {
-                    self.give_back(sender);
-                    return Ok(response);
-                }
-                Ok(Err(mut error)) => match error.take_message().or(copy) {
-                    Some(again) if is_reused => request = again,
-                    _ => return Err(UpstreamError::Broken(error.into_error())),
-                },
-                Err(_) => return Err(UpstreamError::Timeout),
-            }
+            open: Rc::default(),
         }
     }
 
-    /// Opens a connection that is used once, for a handshake.
-    pub(crate) async fn connect(&self) -> Result<SendRequest<RequestBody>, UpstreamError> {
-        let stream = timeout(self.connect_timeout, TcpStream::connect(&self.authority))
-            .await
-            .map_err(|_| UpstreamError::Connect("the connection timed out".to_owned()))?
-            .map_err(|error| UpstreamError::Connect(error.to_string()))?;
-        // Without it, small messages wait for each other's acknowledgement.
-        let _ = stream.set_nodelay(true);
-        let (sender, connection) = http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(UpstreamError::Broken)?;
-        tokio::task::spawn_local(async move {
-            // How a connection ends is told to the request that it carries.
-            let _ = connection.with_upgrades().await;
-        });
-        Ok(sender)
-    }
-
-    fn take_idle(&self) -> Option<SendRequest<RequestBody>> {
+    /// An idle connection that nothing has happened on.
+    pub(crate) fn take_idle(&self) -> Option<Connection> {
         let mut idle = self.idle.borrow_mut();
-        while let Some((sender, since)) = idle.pop() {
+        while let Some((connection, since)) = idle.pop() {
             if since.elapsed() > IDLE_LIMIT {
                 // The newest is too old, so all are.
                 idle.clear();
                 return None;
             }
-            if sender.is_ready() {
-                return Some(sender);
+            if connection.io.is_quiet() {
+                return Some(connection);
             }
         }
         None
     }
 
-    fn give_back(self: &Rc<Self>, mut sender: SendRequest<RequestBody>) {
-        let pool = Rc::clone(self);
-        tokio::task::spawn_local(async move {
-            if sender.ready().await.is_ok() {
-                let mut idle = pool.idle.borrow_mut();
-                if idle.len() < IDLE_MAX {
-                    idle.push((sender, Instant::now()));
-                }
-            }
-        });
+    /// Opens a connection.
+    pub(crate) async fn connect(&self) -> io::Result<Connection> {
+        let io = Io::plain(TcpStream::connect(&self.authority).await?);
+        Ok(Connection {
+            reader: Reader::new(Rc::clone(&io), Rc::clone(&self.buffers)),
+            writer: Writer::new(Rc::clone(&io)),
+            io,
+            is_reused: false,
+            _counted: Counted::new(&self.open),
+        })
     }
-}
 
-/// A copy of a request that may be done twice.
-fn repeatable(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
-    let is_repeatable = request.method().is_idempotent() && request.body().is_end_stream();
-    is_repeatable.then(|| {
-        let mut copy = Request::new(RequestBody::empty());
-        copy.method_mut().clone_from(request.method());
-        copy.uri_mut().clone_from(request.uri());
-        copy.headers_mut().clone_from(request.headers());
-        copy
-    })
+    /// Takes back a connection whose exchange is over.
+    pub(crate) fn give_back(&self, mut connection: Connection) {
+        let mut idle = self.idle.borrow_mut();
+        // What the upstream sends unasked is no answer to the next request.
+        if idle.len() < IDLE_MOST && connection.reader.bytes().is_empty() {
+            connection.is_reused = true;
+            idle.push((connection, Instant::now()));
+        }
+    }
+
+    /// Closes what has been idle for too long.
+    pub(crate) fn sweep(&self) {
+        let mut idle = self.idle.borrow_mut();
+        let old = idle.partition_point(|(_, since)| since.elapsed() > IDLE_LIMIT);
+        idle.drain(..old);
+    }
+
+    /// How many connections are idle, and how many are in use.
+    pub(crate) fn count(&self) -> (usize, usize) {
+        let idle = self.idle.borrow().len();
+        (idle, self.open.get() - idle)
+    }
 }
 
 /// Longest time a connection is kept without use: below the five seconds of Streamlit's server.
 const IDLE_LIMIT: Duration = Duration::from_secs(3);
 
 /// Most idle connections a worker keeps.
-const IDLE_MAX: usize = 64;
+const IDLE_MOST: usize = 512;

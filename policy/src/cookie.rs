@@ -75,7 +75,8 @@ impl CookieScope<'_> {
         }
         let path: Vec<u8> = match text {
             b"/" => {
-                let public = self.0.site.public_mount(&self.0.told_mount).as_str();
+                let public = self.0.public_mount();
+                let public = public.as_str();
                 if public.is_empty() {
                     return unchanged;
                 }

@@ -1,5 +1,6 @@
 //! What does a host tell the policy, and what does the policy answer?
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -232,12 +233,29 @@ pub struct Exchange {
     pub(crate) site: Arc<Site>,
     /// What the app is told to be its mount; empty if it has none or the request is outside of it.
     pub(crate) told_mount: Mount,
+    /// The path of the part of the app that the request is for, if it is for one that knows neither.
+    pub(crate) part: Mount,
     pub(crate) upstream_saw: UpstreamSaw,
     pub(crate) host_sent: Option<Vec<u8>>,
     /// Whether the answer is our own: then its URLs are what they must be.
     pub(crate) is_answered: bool,
     /// The rule for Content-Security-Policy that covers the path.
     pub(crate) csp_rule: Option<usize>,
+}
+
+impl Exchange {
+    /// Where browsers know the app: a path without trailing slash, empty if it has no mount.
+    pub fn mount(&self) -> String {
+        self.public_mount().as_str().to_owned()
+    }
+
+    pub(crate) fn public_mount(&self) -> Cow<'_, Mount> {
+        match &self.site.public {
+            Some(public) if self.part.is_none() => Cow::Borrowed(&public.mount),
+            Some(public) => Cow::Owned(public.mount.join(&self.part)),
+            None => Cow::Borrowed(&self.told_mount),
+        }
+    }
 }
 
 /// Whether URLs and cookies of the response know the mount.

@@ -27,8 +27,11 @@ mod site;
 mod target;
 
 mod cookie;
+mod drop_cookies;
 mod hsts;
 mod location;
+mod origin;
+mod part;
 mod response;
 mod security_headers;
 
@@ -43,6 +46,7 @@ mod schema;
 
 pub use account::{Account, HstsOutcome, MountOutcome, TrustOutcome};
 pub use config::Defaults;
+pub use drop_cookies::DropCookies;
 pub use edit::{Edit, Name};
 pub use effective::{Effective, Scheme};
 pub use exchange::{
@@ -51,5 +55,7 @@ pub use exchange::{
 };
 pub use fault::{ConfigError, ConfigErrors, ConfigWarning};
 pub use governed::Group;
+pub use origin::{AllowedOrigins, OriginOutcome};
+pub use part::{Part, PartPath};
 pub use peer::Peer;
 pub use policy::Policy;

@@ -30,7 +30,7 @@ impl<'a> PublicUrl<'a> {
 /// place, and if the upstream saw no mount, every other path gets it in front.
 pub(crate) fn public_path(exchange: &Exchange, path: &[u8]) -> Option<Vec<u8>> {
     let told = &exchange.told_mount;
-    let public = exchange.site.public_mount(told);
+    let public = exchange.public_mount();
     let is_public = !public.is_none() && public.strip(path).is_some();
     if exchange.upstream_saw == UpstreamSaw::NoMount || is_public {
         return None;

@@ -231,6 +231,11 @@ impl Policy {
         self.report_only
     }
 
+    /// Whether a peer may speak for clients.
+    pub fn trusts(&self, peer: Peer) -> bool {
+        self.resolver.trust.covers(peer, None)
+    }
+
     /// Decides what becomes of a request. Every request has a decision; none can make this fail.
     pub fn request(&self, request: &Request<'_>) -> Decision {
         let peer_trusted = self.resolver.trust.covers(request.peer, request.identity);
@@ -264,6 +269,7 @@ impl Policy {
                     .any(|(name, _)| CLAIMS.iter().any(|claim| name.eq_ignore_ascii_case(claim))),
             site: Arc::clone(&self.outside),
             told_mount: Mount::default(),
+            part: Mount::default(),
             upstream_saw: UpstreamSaw::NoMount,
             host_sent: None,
             is_answered: false,
@@ -432,7 +438,8 @@ impl Policy {
         if request.is_reentry || !is_plain_read(request) {
             return Ok(());
         }
-        let public = exchange.site.public_mount(&exchange.told_mount).as_str();
+        let public = exchange.public_mount();
+        let public = public.as_str();
         if self.redirect_to_https
             && exchange.effective.scheme == Scheme::Http
             && !HEALTH_PATHS.contains(&route.stripped.as_ref())

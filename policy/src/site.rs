@@ -86,11 +86,6 @@ impl Site {
         }
     }
 
-    /// The mount that browsers know, when the app is told `told`.
-    pub(crate) fn public_mount<'a>(&'a self, told: &'a Mount) -> &'a Mount {
-        self.public.as_ref().map_or(told, |public| &public.mount)
-    }
-
     /// `scheme://host:port` of the URLs that are written for this app.
     pub(crate) fn origin(&self, effective: &Effective) -> Option<String> {
         match &self.public {

@@ -5,6 +5,7 @@ mod browser;
 mod check;
 mod embedded;
 mod fuzz;
+mod processes;
 mod setup;
 mod steps;
 mod stop;
@@ -36,7 +37,7 @@ enum Command {
     },
     /// Check formatting, lints (native and wasm), documentation and licences
     Check,
-    /// Measure what the filter costs inside Envoy
+    /// Measure what the filter and the gateway cost
     #[command(subcommand)]
     Bench(Bench),
     /// Feed the fuzz targets with what they have not seen yet; names run only these
@@ -54,8 +55,10 @@ enum Command {
 
 #[derive(Subcommand)]
 enum Bench {
-    /// CPU time per request, beside an empty filter, header_mutation and Lua
-    Filter(bench::Options),
+    /// The filter inside Envoy: CPU time per request, beside an empty filter, header_mutation and Lua
+    Filter(bench::filter::Options),
+    /// The gateway: CPU time, latency and memory, beside nginx and other proxies
+    Gateway(bench::gateway::Options),
 }
 
 #[derive(clap::Args)]
@@ -79,7 +82,8 @@ fn main() -> ExitCode {
         Command::Up(up) => up::run(up.app, up.tls, up.port),
         Command::Test { steps } => test::run(&steps),
         Command::Check => check::run(),
-        Command::Bench(Bench::Filter(options)) => bench::filter(&options),
+        Command::Bench(Bench::Filter(options)) => bench::filter::run(&options),
+        Command::Bench(Bench::Gateway(options)) => bench::gateway::run(&options),
         Command::Fuzz { targets, seconds } => fuzz::run(&targets, seconds),
         Command::Setup => setup::everything().map(|_| ()),
     };

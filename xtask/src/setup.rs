@@ -65,6 +65,15 @@ pub(crate) fn playwright() -> anyhow::Result<PathBuf> {
     Ok(folder)
 }
 
+/// Installs what only benchmarks need into another one, so that tests do without; returns its `bin` folder.
+pub(crate) fn python_bench_packages() -> anyhow::Result<PathBuf> {
+    venv(
+        "Caddy and FluxLit",
+        "python-bench",
+        "requirements-bench.txt",
+    )
+}
+
 fn venv(what: &str, folder: &str, requirements: &str) -> anyhow::Result<PathBuf> {
     let venv = target().join(folder);
     let bin = venv.join("bin");
@@ -147,11 +156,33 @@ pub(crate) fn programs() -> anyhow::Result<PathBuf> {
     Ok(target().join("debug"))
 }
 
+/// Builds the gateway as it is deployed; returns the executable.
+pub(crate) fn release_gateway() -> anyhow::Result<PathBuf> {
+    step("building the gateway", || {
+        run(cargo().args([
+            "build",
+            "--quiet",
+            "--release",
+            "--package",
+            "fluxlit-gateway",
+        ]))
+    })?;
+    Ok(target().join("release/fluxlit-gateway"))
+}
+
 /// Finds an executable on the path.
 pub(crate) fn find(name: &str) -> Option<PathBuf> {
     std::env::split_paths(&std::env::var_os("PATH")?)
         .map(|folder| folder.join(name))
         .find(|path| path.is_file())
+}
+
+/// Finds an executable of a Debian package.
+pub(crate) fn debian(name: &str, package: &str) -> anyhow::Result<PathBuf> {
+    find(name)
+        // Not on everybody's path.
+        .or_else(|| Some(Path::new("/usr/sbin").join(name)).filter(|path| path.is_file()))
+        .with_context(|| format!("{name} is needed: install it (Debian: apt install {package})"))
 }
 
 /// The target that Envoy's modules are built for.

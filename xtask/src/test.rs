@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use fluxlit_envoy::{MOUNT, Parts, Process, free_port, wait_until};
 
+use crate::processes::descendants_of;
 use crate::steps::{cargo, root, run as command, target};
 use crate::{browser, setup};
 
@@ -315,26 +316,6 @@ fn try_up(arguments: &[&str], trusted: Option<&Path>, title: &str) -> anyhow::Re
         started.elapsed().as_secs_f64()
     );
     Ok(Outcome::Passed)
-}
-
-/// Children, their children, and so on, by the kernel's own list.
-fn descendants_of(id: u32) -> anyhow::Result<Vec<u32>> {
-    let mut found = Vec::new();
-    let mut open = vec![id];
-    while let Some(id) = open.pop() {
-        for task in std::fs::read_dir(format!("/proc/{id}/task"))?.flatten() {
-            let children =
-                std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
-            for child in children
-                .split_whitespace()
-                .filter_map(|child| child.parse().ok())
-            {
-                found.push(child);
-                open.push(child);
-            }
-        }
-    }
-    Ok(found)
 }
 
 fn local(port: u16) -> SocketAddr {

@@ -9,15 +9,15 @@
 
 use std::fmt::Write as _;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use fluxlit_envoy::{Bootstrap, Envoy, MOUNT, free_ports, plugin_config, wait_until};
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use serde_json::{Value, json};
 
+use super::{BROWSER, Spread, local, pin_to, spread, two_cores};
 use crate::setup::{self, WASM};
 use crate::steps::{cargo, root, run as command, step, target};
 
@@ -98,7 +98,7 @@ struct Modules {
 }
 
 /// Measures the filter and prints a table.
-pub(crate) fn filter(options: &Options) -> anyhow::Result<()> {
+pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let envoy = setup::python_packages()?.join("envoy");
     let modules = Modules {
         ours: setup::filter()?,
@@ -234,7 +234,7 @@ fn wasm(vm: &str, module: &Path, config: &str) -> Value {
 
 fn header_mutation() -> anyhow::Result<Value> {
     let config: Value =
-        serde_json::from_str(include_str!("../../envoy/bench/header_mutation.json"))
+        serde_json::from_str(include_str!("../../../envoy/bench/header_mutation.json"))
             .context("cannot read envoy/bench/header_mutation.json")?;
     Ok(json!({"name": "envoy.filters.http.header_mutation", "typed_config": config}))
 }
@@ -244,7 +244,7 @@ fn lua() -> anyhow::Result<Value> {
         "name": "envoy.filters.http.lua",
         "typed_config": {
             "@type": "type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua",
-            "default_source_code": {"inline_string": include_str!("../../envoy/bench/edge.lua")},
+            "default_source_code": {"inline_string": include_str!("../../../envoy/bench/edge.lua")},
         },
     }))
 }
@@ -459,21 +459,9 @@ fn answer_all(mut stream: TcpStream) -> std::io::Result<()> {
 
 /// What a browser sends, and two forged fields; with `more` behind.
 fn request(more: &str) -> String {
-    let fields = [
-        "GET /apps/my-app/_stcore/stream?x=1 HTTP/1.1",
-        "Host: portal.example.com",
-        "User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
-        "Accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
-        "Accept-Language: en-US,en;q=0.5",
-        "Accept-Encoding: gzip, deflate, br, zstd",
-        "Referer: https://portal.example.com/apps/my-app/",
-        "Cookie: _streamlit_xsrf=2|7586241e|47c8c1d6a2|1700000000; session=0123456789abcdef",
-        "Sec-Fetch-Dest: document",
-        "Sec-Fetch-Mode: navigate",
-        "Sec-Fetch-Site: same-origin",
-        "X-Forwarded-For: 6.6.6.6",
-        "X-Forwarded-Proto: https",
-    ];
+    let mut fields = vec!["GET /apps/my-app/_stcore/stream?x=1 HTTP/1.1"];
+    fields.extend(BROWSER);
+    fields.extend(["X-Forwarded-For: 6.6.6.6", "X-Forwarded-Proto: https"]);
     format!("{}\r\n{more}\r\n", fields.join("\r\n"))
 }
 
@@ -500,14 +488,6 @@ struct Row {
     overhead: Spread,
     times_empty: f64,
     times_lua: f64,
-}
-
-/// Quartiles.
-#[derive(Clone, Copy)]
-struct Spread {
-    low: f64,
-    median: f64,
-    high: f64,
 }
 
 fn evaluate(rounds: &[Vec<f64>]) -> anyhow::Result<Vec<Row>> {
@@ -538,16 +518,6 @@ fn evaluate(rounds: &[Vec<f64>]) -> anyhow::Result<Vec<Row>> {
             }
         })
         .collect())
-}
-
-fn spread(mut values: Vec<f64>) -> Spread {
-    values.sort_unstable_by(f64::total_cmp);
-    let at = |quarter: usize| values[(values.len() - 1) * quarter / 4];
-    Spread {
-        low: at(1),
-        median: at(2),
-        high: at(3),
-    }
 }
 
 impl Row {
@@ -616,31 +586,10 @@ fn as_json(options: &Options, rows: &[Row]) -> Value {
     json!({"rounds": options.rounds, "requests": options.requests, "variants": variants})
 }
 
-/// Two cores that this process may use: Envoy and its load must not share one.
-fn two_cores() -> anyhow::Result<[usize; 2]> {
-    let allowed = sched_getaffinity(None).context("cannot tell the cores")?;
-    let mut cores = (0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core));
-    match (cores.next(), cores.next()) {
-        (Some(first), Some(second)) => Ok([first, second]),
-        _ => bail!("two cores are needed: one for Envoy, one for the load"),
-    }
-}
-
-/// Keeps this thread, and what it starts from now on, on one core.
-fn pin_to(core: usize) -> anyhow::Result<()> {
-    let mut cores = CpuSet::new();
-    cores.set(core);
-    sched_setaffinity(None, &cores).with_context(|| format!("cannot run on core {core}"))
-}
-
 fn at<'a>(value: &'a Value, pointer: &str) -> anyhow::Result<&'a Value> {
     value
         .pointer(pointer)
         .with_context(|| format!("bootstrap.yaml has nothing at {pointer}"))
-}
-
-fn local(port: u16) -> SocketAddr {
-    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
 }
 
 const NONE: &str = "none";

@@ -1,0 +1,284 @@
+//! What is in a chunked body?
+//!
+//! RFC 9112 §7.1, read strictly: sizes are hexadecimal digits, every line ends with CRLF, chunk extensions are for this
+//! hop and dropped. The bytes of the chunks are moved together where they lie, so that what came in one piece is passed
+//! on in one piece.
+
+/// Reads one chunked body.
+#[derive(Debug)]
+pub(crate) struct Decoder {
+    state: State,
+    /// Bytes that a client may still spend on extensions and trailers.
+    allowance: usize,
+    trailers: Vec<u8>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// In a chunk's size, which has this many digits yet.
+    Size {
+        size: u64,
+        digits: u8,
+    },
+    Extension {
+        size: u64,
+    },
+    /// After the carriage return of a chunk's first line.
+    SizeEnd {
+        size: u64,
+    },
+    Data {
+        left: u64,
+    },
+    DataReturn,
+    DataEnd,
+    /// In a line of the trailer section.
+    Trailer {
+        is_empty: bool,
+    },
+    TrailerEnd {
+        is_empty: bool,
+    },
+    Done,
+}
+
+/// What is wrong with a chunked body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ChunkError {
+    #[error("a chunk is malformed")]
+    Malformed,
+    #[error("chunk extensions or trailers are too long")]
+    TooLong,
+}
+
+/// What a decoder has done with some bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Decoded {
+    /// How many bytes of data lie at the front now.
+    pub(crate) data: usize,
+    /// How many bytes were read; what follows belongs to the next message.
+    pub(crate) read: usize,
+}
+
+impl Decoder {
+    /// A decoder at the beginning of a body; `allowance` bytes may be spent on extensions and trailers together.
+    pub(crate) fn new(allowance: usize) -> Self {
+        Self {
+            state: State::Size { size: 0, digits: 0 },
+            allowance,
+            trailers: Vec::new(),
+        }
+    }
+
+    /// Whether the body has ended.
+    pub(crate) fn is_done(&self) -> bool {
+        self.state == State::Done
+    }
+
+    /// The trailer section, once the body has ended: field lines and the empty line.
+    pub(crate) fn trailers(&self) -> &[u8] {
+        &self.trailers
+    }
+
+    /// Reads the next bytes of a body, and moves its data to their front.
+    pub(crate) fn decode(&mut self, bytes: &mut [u8]) -> Result<Decoded, ChunkError> {
+        let mut at = 0;
+        let mut data = 0;
+        while let Some(octet) = bytes.get(at).copied() {
+            match self.state {
+                State::Done => break,
+                State::Data { left } => {
+                    let here = bytes.len() - at;
+                    let count = usize::try_from(left).map_or(here, |left| left.min(here));
+                    bytes.copy_within(at..at + count, data);
+                    data += count;
+                    at += count;
+                    self.state = match left - count as u64 {
+                        0 => State::DataReturn,
+                        left => State::Data { left },
+                    };
+                    continue;
+                }
+                _ => self.state = self.step(octet)?,
+            }
+            at += 1;
+        }
+        Ok(Decoded { data, read: at })
+    }
+
+    fn step(&mut self, octet: u8) -> Result<State, ChunkError> {
+        Ok(match (self.state, octet) {
+            (State::Size { size, digits }, _) if octet.is_ascii_hexdigit() => {
+                // More digits than a length has cannot be a length.
+                if digits == MOST_DIGITS {
+                    return Err(ChunkError::Malformed);
+                }
+                let digit = match octet {
+                    b'0'..=b'9' => octet - b'0',
+                    _ => (octet | 0x20) - b'a' + 10,
+                };
+                State::Size {
+                    size: size << 4 | u64::from(digit),
+                    digits: digits + 1,
+                }
+            }
+            (State::Size { digits: 0, .. }, _) => return Err(ChunkError::Malformed),
+            (State::Size { size, .. } | State::Extension { size }, b'\r') => {
+                State::SizeEnd { size }
+            }
+            (State::Size { size, .. }, b';' | b' ' | b'\t')
+            | (State::Extension { size }, b'\t') => {
+                self.spend()?;
+                State::Extension { size }
+            }
+            (State::Extension { size }, 32..=126 | 128..) => {
+                self.spend()?;
+                State::Extension { size }
+            }
+            (State::SizeEnd { size: 0 }, b'\n') => State::Trailer { is_empty: true },
+            (State::SizeEnd { size }, b'\n') => State::Data { left: size },
+            (State::DataReturn, b'\r') => State::DataEnd,
+            (State::DataEnd, b'\n') => State::Size { size: 0, digits: 0 },
+            (State::Trailer { is_empty }, b'\r') => {
+                self.keep(octet)?;
+                State::TrailerEnd { is_empty }
+            }
+            (State::Trailer { .. }, _) if octet != b'\n' => {
+                self.keep(octet)?;
+                State::Trailer { is_empty: false }
+            }
+            (State::TrailerEnd { is_empty }, b'\n') => {
+                self.keep(octet)?;
+                if is_empty {
+                    State::Done
+                } else {
+                    State::Trailer { is_empty: true }
+                }
+            }
+            _ => return Err(ChunkError::Malformed),
+        })
+    }
+
+    fn keep(&mut self, octet: u8) -> Result<(), ChunkError> {
+        self.spend()?;
+        self.trailers.push(octet);
+        Ok(())
+    }
+
+    fn spend(&mut self) -> Result<(), ChunkError> {
+        self.allowance = self.allowance.checked_sub(1).ok_or(ChunkError::TooLong)?;
+        Ok(())
+    }
+}
+
+/// The digits of the largest length: 2⁶⁰ − 1.
+const MOST_DIGITS: u8 = 15;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Feeds `body` in pieces of `size` bytes; gives the data, the trailers and what is left.
+    fn decode(body: &[u8], size: usize) -> Result<(Vec<u8>, Vec<u8>, usize), ChunkError> {
+        let mut decoder = Decoder::new(64);
+        let mut data = Vec::new();
+        let mut left = body.len();
+        for piece in body.chunks(size) {
+            let mut piece = piece.to_vec();
+            let decoded = decoder.decode(&mut piece)?;
+            data.extend_from_slice(&piece[..decoded.data]);
+            left -= decoded.read;
+            if decoder.is_done() {
+                break;
+            }
+        }
+        assert!(decoder.is_done(), "the body is incomplete");
+        Ok((data, decoder.trailers().to_vec(), left))
+    }
+
+    #[test]
+    fn bodies() {
+        for (body, data, trailers, left) in [
+            ("0\r\n\r\n", "", "\r\n", 0),
+            ("3\r\nabc\r\n2\r\nde\r\n0\r\n\r\nGET", "abcde", "\r\n", 3),
+            ("0003;x=\"y\"\r\nabc\r\n0\r\n\r\n", "abc", "\r\n", 0),
+            (
+                "1\r\na\r\n0\r\nx: y\r\nz: w\r\n\r\n",
+                "a",
+                "x: y\r\nz: w\r\n\r\n",
+                0,
+            ),
+        ] {
+            for size in [1, 2, 3, 5, 100] {
+                let want = Ok((data.as_bytes().to_vec(), trailers.as_bytes().to_vec(), left));
+                assert_eq!(
+                    decode(body.as_bytes(), size).map(|(d, t, l)| (
+                        d,
+                        t,
+                        if size == 100 { l } else { left }
+                    )),
+                    want,
+                    "{body:?} by {size}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_none() {
+        for body in [
+            "\r\n",
+            "x\r\n",
+            "-1\r\n",
+            "0x1\r\n",
+            "1\n",
+            "1\r\nab",
+            "1\r\na\n",
+            "1 \n",
+            "1;\n",
+            "0\r\n\n",
+            "1\r\na\r\n\r\n",
+            " 1\r\n",
+            "0000000000000000\r\n",
+            "0\r\nx\n",
+        ] {
+            let mut bytes = body.as_bytes().to_vec();
+            let decoded = Decoder::new(64).decode(&mut bytes);
+            assert_eq!(decoded, Err(ChunkError::Malformed), "{body:?}");
+        }
+        for long in [
+            format!("1;{}\r\n", "x".repeat(64)),
+            format!("0\r\n{}", "x".repeat(65)),
+        ] {
+            let mut bytes = long.into_bytes();
+            assert_eq!(
+                Decoder::new(64).decode(&mut bytes),
+                Err(ChunkError::TooLong)
+            );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_cut_in_chunks_comes_out_whole(
+            chunks in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..40), 0..8),
+            size in 1usize..50,
+        ) {
+            let mut body = Vec::new();
+            for chunk in &chunks {
+                body.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
+                body.extend_from_slice(chunk);
+                body.extend_from_slice(b"\r\n");
+            }
+            body.extend_from_slice(b"0\r\n\r\n");
+            prop_assert_eq!(decode(&body, size).unwrap().0, chunks.concat());
+        }
+
+        #[test]
+        fn nothing_makes_it_panic(mut bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
+            let _ = Decoder::new(16).decode(&mut bytes);
+        }
+    }
+}

@@ -1,0 +1,379 @@
+//! Where does a head end, and what does it say?
+//!
+//! RFC 9112 §2 to §5, without the leniencies. A head is read where it lies: names, values and target are slices of the
+//! bytes that came.
+
+use std::sync::LazyLock;
+
+use fluxlit_policy::Header;
+use memchr::{memchr, memchr_iter, memmem};
+
+/// The head of a request, RFC 9112 §3.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct RequestHead<'a> {
+    pub(crate) method: &'a [u8],
+    pub(crate) target: &'a [u8],
+    pub(crate) version: Version,
+    /// The first `Host`.
+    pub(crate) host: Option<&'a [u8]>,
+    /// How many lines of `Host` there are.
+    pub(crate) hosts: usize,
+    /// The field lines in order, without `Host`.
+    pub(crate) fields: Vec<Header<'a>>,
+}
+
+/// The head of a response, RFC 9112 §4.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct ResponseHead<'a> {
+    pub(crate) version: Version,
+    pub(crate) status: u16,
+    pub(crate) reason: &'a [u8],
+    pub(crate) fields: Vec<Header<'a>>,
+}
+
+/// A version of HTTP/1. A later minor version is spoken to as 1.1, RFC 9110 §2.5.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Version {
+    Http10,
+    Http11,
+}
+
+/// What is wrong with a head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum HeadError {
+    #[error("a line ends without a carriage return")]
+    BareLineFeed,
+    #[error("a field line is malformed")]
+    Field,
+    #[error("a field line is folded")]
+    Folded,
+    #[error("the first line is malformed")]
+    StartLine,
+    #[error("the head is too large")]
+    TooLarge,
+    #[error("there are too many field lines")]
+    TooManyFields,
+    #[error("the version is not HTTP/1.0 or HTTP/1.1")]
+    Version,
+}
+
+/// Finds the end of a head as its bytes come in.
+#[derive(Debug, Default)]
+pub(crate) struct End {
+    /// Up to where it is known that there is none, and that no line ends otherwise than it must.
+    searched: usize,
+}
+
+impl End {
+    /// The length of the head at the front of `bytes`, the empty line included; `None` while it is incomplete. `bytes`
+    /// must begin with those of the call before.
+    pub(crate) fn find(&mut self, bytes: &[u8]) -> Result<Option<usize>, HeadError> {
+        let from = self.searched.saturating_sub(EMPTY_LINE.len() - 1);
+        let rest = bytes.get(from..).unwrap_or_default();
+        if let Some(place) = FINDER.find(rest) {
+            return Ok(Some(from + place + EMPTY_LINE.len()));
+        }
+        // Whoever ends lines otherwise would be waited for until the time is over.
+        let new = bytes.get(self.searched..).unwrap_or_default();
+        for place in memchr_iter(b'\n', new) {
+            let before = (self.searched + place).checked_sub(1);
+            if before.and_then(|before| bytes.get(before)) != Some(&b'\r') {
+                return Err(HeadError::BareLineFeed);
+            }
+        }
+        self.searched = bytes.len();
+        Ok(None)
+    }
+}
+
+impl<'a> RequestHead<'a> {
+    /// Reads a whole head, such as [`End::find`] has found.
+    pub(crate) fn read(bytes: &'a [u8], most_fields: usize) -> Result<Self, HeadError> {
+        let mut lines = Lines(bytes);
+        let line = lines.next().ok_or(HeadError::StartLine)??;
+        let mut parts = line.splitn(3, |octet| *octet == b' ');
+        let (Some(method), Some(target), Some(version)) =
+            (parts.next(), parts.next(), parts.next())
+        else {
+            return Err(HeadError::StartLine);
+        };
+        if !is_token(method) || target.is_empty() {
+            return Err(HeadError::StartLine);
+        }
+        let version = Version::read(version)?;
+        let mut head = Self {
+            method,
+            target,
+            version,
+            host: None,
+            hosts: 0,
+            fields: Vec::with_capacity(TYPICAL_FIELDS),
+        };
+        for line in lines {
+            let field = read_field(line?)?;
+            if field.0.len() == 4 && field.0.eq_ignore_ascii_case(b"host") {
+                head.host.get_or_insert(field.1);
+                head.hosts += 1;
+            } else {
+                head.fields.push(field);
+            }
+            if head.fields.len() + head.hosts > most_fields {
+                return Err(HeadError::TooManyFields);
+            }
+        }
+        Ok(head)
+    }
+}
+
+impl<'a> ResponseHead<'a> {
+    /// Reads a whole head, such as [`End::find`] has found.
+    pub(crate) fn read(bytes: &'a [u8]) -> Result<Self, HeadError> {
+        let mut lines = Lines(bytes);
+        let line = lines.next().ok_or(HeadError::StartLine)??;
+        let mut parts = line.splitn(3, |octet| *octet == b' ');
+        let (Some(version), Some(status)) = (parts.next(), parts.next()) else {
+            return Err(HeadError::StartLine);
+        };
+        let version = Version::read(version)?;
+        let status = match status {
+            [
+                hundreds @ b'1'..=b'9',
+                tens @ b'0'..=b'9',
+                ones @ b'0'..=b'9',
+            ] => [hundreds, tens, ones]
+                .into_iter()
+                .fold(0, |status, digit| status * 10 + u16::from(digit - b'0')),
+            _ => return Err(HeadError::StartLine),
+        };
+        let reason = parts.next().unwrap_or_default();
+        if !is_value(reason) {
+            return Err(HeadError::StartLine);
+        }
+        Ok(Self {
+            version,
+            status,
+            reason,
+            fields: read_fields(lines, usize::MAX)?,
+        })
+    }
+}
+
+impl Version {
+    fn read(text: &[u8]) -> Result<Self, HeadError> {
+        match text {
+            b"HTTP/1.0" => Ok(Self::Http10),
+            [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'1'..=b'9'] => Ok(Self::Http11),
+            [b'H', b'T', b'T', b'P', b'/', ..] => Err(HeadError::Version),
+            _ => Err(HeadError::StartLine),
+        }
+    }
+}
+
+/// Reads a trailer section, RFC 9112 §7.1.2: field lines and the empty line.
+pub(crate) fn read_trailers(bytes: &[u8]) -> Result<Vec<Header<'_>>, HeadError> {
+    read_fields(Lines(bytes), usize::MAX)
+}
+
+/// The value of the one field line with this name, if there is just one.
+pub(crate) fn only<'a>(fields: &[Header<'a>], name: &[u8]) -> Option<&'a [u8]> {
+    let mut lines = all(fields, name);
+    match (lines.next(), lines.next()) {
+        (Some(value), None) => Some(value),
+        _ => None,
+    }
+}
+
+/// The values of all field lines with this name, which is in lower case.
+pub(crate) fn all<'a>(fields: &[Header<'a>], name: &[u8]) -> impl Iterator<Item = &'a [u8]> {
+    fields
+        .iter()
+        .filter(move |(other, _)| other.eq_ignore_ascii_case(name))
+        .map(|(_, value)| *value)
+}
+
+/// The elements of all field lines with this name, as a comma-separated list, RFC 9110 §5.6.1.
+pub(crate) fn elements<'a>(fields: &[Header<'a>], name: &[u8]) -> impl Iterator<Item = &'a [u8]> {
+    all(fields, name)
+        .flat_map(|value| value.split(|octet| *octet == b','))
+        .map(trim)
+        .filter(|element| !element.is_empty())
+}
+
+fn read_fields<'a>(lines: Lines<'a>, most: usize) -> Result<Vec<Header<'a>>, HeadError> {
+    let mut fields = Vec::with_capacity(TYPICAL_FIELDS);
+    for line in lines {
+        if fields.len() == most {
+            return Err(HeadError::TooManyFields);
+        }
+        fields.push(read_field(line?)?);
+    }
+    Ok(fields)
+}
+
+/// A field line, RFC 9112 §5.
+fn read_field(line: &[u8]) -> Result<Header<'_>, HeadError> {
+    let colon = line
+        .iter()
+        .position(|octet| !TOKEN[usize::from(*octet)])
+        .ok_or(HeadError::Field)?;
+    let (name, value) = line.split_at_checked(colon).ok_or(HeadError::Field)?;
+    let [b':', value @ ..] = value else {
+        let is_folded = name.is_empty() && matches!(value, [b' ' | b'\t', ..]);
+        return Err(if is_folded {
+            HeadError::Folded
+        } else {
+            HeadError::Field
+        });
+    };
+    let value = trim(value);
+    if !name.is_empty() && is_value(value) {
+        Ok((name, value))
+    } else {
+        Err(HeadError::Field)
+    }
+}
+
+/// The lines of a head up to the empty one.
+struct Lines<'a>(&'a [u8]);
+
+impl<'a> Iterator for Lines<'a> {
+    type Item = Result<&'a [u8], HeadError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let end = memchr(b'\n', self.0)?;
+        let (line, rest) = self.0.split_at_checked(end + 1)?;
+        self.0 = rest;
+        match line {
+            b"\r\n" => None,
+            [line @ .., b'\r', _] => Some(Ok(line)),
+            _ => Some(Err(HeadError::BareLineFeed)),
+        }
+    }
+}
+
+/// Without the white space around it, RFC 9110 §5.6.3.
+pub(crate) fn trim(mut text: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = text {
+        text = rest;
+    }
+    text
+}
+
+/// A token, RFC 9110 §5.6.2.
+pub(crate) fn is_token(text: &[u8]) -> bool {
+    !text.is_empty() && text.iter().all(|octet| TOKEN[usize::from(*octet)])
+}
+
+/// A field value, RFC 9110 §5.5: visible characters, white space and octets above ASCII.
+pub(crate) fn is_value(text: &[u8]) -> bool {
+    // Without an early end, so that many octets are looked at with one instruction.
+    !text.iter().fold(false, |is_bad, octet| {
+        is_bad | (*octet < b' ') & (*octet != b'\t') | (*octet == 127)
+    })
+}
+
+/// Which octets a token is made of.
+const TOKEN: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut octet = 0;
+    while octet < 128 {
+        table[octet as usize] = matches!(
+            octet,
+            b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~'
+            | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z'
+        );
+        octet += 1;
+    }
+    table
+};
+
+/// The end of the last line and the empty line.
+const EMPTY_LINE: &[u8] = b"\r\n\r\n";
+
+/// Made once, since making it costs more than using it.
+static FINDER: LazyLock<memmem::Finder<'static>> =
+    LazyLock::new(|| memmem::Finder::new(EMPTY_LINE));
+
+/// What a browser sends, and some more.
+const TYPICAL_FIELDS: usize = 24;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_is_found_whatever_comes_at_once() {
+        let head = b"GET / HTTP/1.1\r\na: b\r\n\r\n";
+        let more = [head.as_slice(), b"body\n"].concat();
+        let mut end = End::default();
+        for length in 0..head.len() {
+            assert_eq!(end.find(&more[..length]), Ok(None), "{length}");
+        }
+        assert_eq!(end.find(&more), Ok(Some(head.len())));
+        assert_eq!(End::default().find(&more), Ok(Some(head.len())));
+        for bare in ["GET / HTTP/1.1\n", "GET / HTTP/1.1\r\na: b\n\r\n", "\n"] {
+            let found = End::default().find(bare.as_bytes());
+            assert_eq!(found, Err(HeadError::BareLineFeed), "{bare:?}");
+            let whole = [bare, "\r\n\r\n"].concat();
+            let read = RequestHead::read(whole.as_bytes(), 9);
+            assert_eq!(read, Err(HeadError::BareLineFeed), "{whole:?}");
+        }
+    }
+
+    #[test]
+    fn requests() {
+        let read = |text: &'static str| RequestHead::read(text.as_bytes(), 3);
+        let head =
+            read("get /a%2F?b#c HTTP/1.1\r\nHOST: a\r\nX-A:\t b c \r\nx-b:é\r\n\r\n").unwrap();
+        assert_eq!((head.method, head.target), (&b"get"[..], &b"/a%2F?b#c"[..]));
+        assert_eq!((head.host, head.hosts), (Some(&b"a"[..]), 1));
+        let want: [Header<'_>; 2] = [(b"X-A", b"b c"), (b"x-b", "\u{e9}".as_bytes())];
+        assert_eq!(head.fields, want);
+        for (text, want) in [
+            ("GET / HTTP/1.1\r\na: b\r\n c\r\n\r\n", HeadError::Folded),
+            ("GET / HTTP/1.1\r\na : b\r\n\r\n", HeadError::Field),
+            ("GET / HTTP/1.1\r\na\r\n\r\n", HeadError::Field),
+            ("GET / HTTP/1.1\r\n: b\r\n\r\n", HeadError::Field),
+            ("GET / HTTP/1.1\r\na: b\0\r\n\r\n", HeadError::Field),
+            ("GET / HTTP/1.1\r\na: b\rc\r\n\r\n", HeadError::Field),
+            ("GET  / HTTP/1.1\r\n\r\n", HeadError::StartLine),
+            ("GET / / HTTP/1.1\r\n\r\n", HeadError::StartLine),
+            ("GET /\r\n\r\n", HeadError::StartLine),
+            ("G=T / HTTP/1.1\r\n\r\n", HeadError::StartLine),
+            ("GET / HTTP/2.0\r\n\r\n", HeadError::Version),
+            ("GET / http/1.1\r\n\r\n", HeadError::StartLine),
+            (
+                "GET / HTTP/1.1\r\na: 1\r\nb: 2\r\nc: 3\r\nd: 4\r\n\r\n",
+                HeadError::TooManyFields,
+            ),
+        ] {
+            assert_eq!(read(text), Err(want), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn responses() {
+        let read = |text: &'static str| ResponseHead::read(text.as_bytes());
+        let head = read("HTTP/1.1 404 Not Found\r\na:b\r\n\r\n").unwrap();
+        assert_eq!((head.status, head.reason), (404, &b"Not Found"[..]));
+        assert_eq!(read("HTTP/1.0 200\r\n\r\n").unwrap().reason, b"");
+        for text in [
+            "HTTP/1.1 20 OK\r\n\r\n",
+            "HTTP/1.1 2000 OK\r\n\r\n",
+            "HTTP/1.1 020 OK\r\n\r\n",
+            "ICY 200 OK\r\n\r\n",
+            "HTTP/1.1 200 O\0K\r\n\r\n",
+        ] {
+            assert!(read(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn lists() {
+        let fields: [Header<'_>; 3] = [(b"A", b"x, ,y"), (b"b", b"n"), (b"a", b"\tz")];
+        let found: Vec<&[u8]> = elements(&fields, b"a").collect();
+        assert_eq!(found, [b"x", b"y", b"z"]);
+        assert_eq!(only(&fields, b"a"), None);
+        assert_eq!(only(&fields, b"b"), Some(&b"n"[..]));
+    }
+}

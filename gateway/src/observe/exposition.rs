@@ -1,0 +1,509 @@
+//! How are the figures written for Prometheus?
+//!
+//! As OpenMetrics text. Every series whose labels are known beforehand is there from the start, at zero, so that an
+//! increase from zero can be seen. One counter's line and another's are read a moment apart.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, MetricEncoder, NoLabelSet, text,
+};
+use prometheus_client::metrics::MetricType::{self, Counter, Gauge, Histogram, Info};
+use prometheus_client::registry::Registry;
+
+use super::counters::{
+    BUCKETS, Block, Count, DispatchBlock, METHODS, STATUS_CLASSES, TRUST, UPSTREAM_ERRORS,
+};
+use super::metrics::{Metrics, Upstream};
+use super::{Dispatch, process};
+
+/// The type of what [`Metrics::scrape`] returns.
+pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+impl Metrics {
+    /// All figures, as [`CONTENT_TYPE`].
+    pub(crate) fn scrape(self: &Arc<Self>) -> String {
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(Arc::clone(self)));
+        let mut text = String::with_capacity(16 * 1024);
+        // Writing to a string does not fail.
+        let _ = text::encode(&mut text, &registry);
+        text
+    }
+}
+
+impl Collector for Metrics {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut to = Exposition(encoder);
+        let total = self.total();
+        to.requests(&total)?;
+        to.refusals(self, &total)?;
+        to.upstreams(self, &total)?;
+        to.connections(&total)?;
+        to.0.encode_descriptor("fluxlit_gateway_build", "The version", None, Info)?
+            .encode_info(&[("version", env!("CARGO_PKG_VERSION"))])?;
+        for (name, help, kind, value) in process::figures() {
+            to.family(kind, name, help, [([], value)])?;
+        }
+        for watched in self.watched().iter() {
+            let value = (watched.value)();
+            to.family(watched.kind, watched.name, watched.help, [([], value)])?;
+        }
+        Ok(())
+    }
+}
+
+struct Exposition<'a>(DescriptorEncoder<'a>);
+
+impl Exposition<'_> {
+    fn requests(&mut self, total: &Block) -> fmt::Result {
+        self.family(
+            Counter,
+            "fluxlit_gateway_requests",
+            "Requests that have ended, by whom they were for and by method",
+            by_dispatch(total, "method_kind", METHODS, |of| &of.methods),
+        )?;
+        self.family(
+            Counter,
+            "fluxlit_gateway_responses",
+            "Answers by class of status; none if there was no answer",
+            by_dispatch(total, "status_class", STATUS_CLASSES, |of| &of.statuses),
+        )?;
+        self.durations(total)?;
+        let received = dispatches(total).map(|(label, of)| ([label], of.received_bytes.get()));
+        self.family(
+            Counter,
+            "fluxlit_gateway_received_bytes",
+            "Bytes of requests' bodies",
+            received,
+        )?;
+        let sent = dispatches(total).map(|(label, of)| ([label], of.sent_bytes.get()));
+        self.family(
+            Counter,
+            "fluxlit_gateway_sent_bytes",
+            "Bytes of answers' bodies",
+            sent,
+        )
+    }
+
+    fn durations(&mut self, total: &Block) -> fmt::Result {
+        let mut metric = self.0.encode_descriptor(
+            "fluxlit_gateway_request_duration_seconds",
+            "Time from a request's head to the end of its answer",
+            None,
+            Histogram,
+        )?;
+        for (label, of) in dispatches(total) {
+            let bounds = BUCKETS.map(|milliseconds| milliseconds as f64 / 1e3);
+            let bounds = bounds.into_iter().chain([f64::INFINITY]);
+            let buckets: Vec<_> = bounds.zip(of.buckets.iter().map(Count::get)).collect();
+            let count = buckets.iter().map(|(_, count)| count).sum();
+            let seconds = of.nanoseconds.get() as f64 / 1e9;
+            metric
+                .encode_family(&[label])?
+                .encode_histogram::<NoLabelSet>(seconds, count, &buckets, None)?;
+        }
+        Ok(())
+    }
+
+    fn refusals(&mut self, metrics: &Metrics, total: &Block) -> fmt::Result {
+        self.family(
+            Counter,
+            "fluxlit_gateway_refused",
+            "Requests that were refused",
+            by("reason", &metrics.refusals, &total.refused),
+        )?;
+        self.family(
+            Counter,
+            "fluxlit_gateway_trust",
+            "Requests by whether the peer was believed, and how the client was found",
+            by("outcome", &TRUST, &total.trust),
+        )
+    }
+
+    fn upstreams(&mut self, metrics: &Metrics, total: &Block) -> fmt::Result {
+        self.family(
+            Counter,
+            "fluxlit_gateway_upstream_errors",
+            "Requests that an upstream did not answer, or not to the end",
+            by("kind", &UPSTREAM_ERRORS, &total.upstream_errors),
+        )?;
+        self.family(
+            Counter,
+            "fluxlit_gateway_upstream_retries",
+            "Requests that went out again, because a kept connection was gone",
+            [([], total.upstream_retries.get())],
+        )?;
+        let label = |upstream: Upstream| ("upstream", upstream.label());
+        let ready = Upstream::ALL.into_iter().zip(&metrics.ready);
+        let ready =
+            ready.map(|(upstream, ready)| ([label(upstream)], ready.load(Ordering::Relaxed)));
+        self.family(
+            Gauge,
+            "fluxlit_gateway_upstream_ready",
+            "Whether an upstream answers its probe",
+            ready.filter(|(_, ready)| *ready <= 1),
+        )?;
+        let pools = Upstream::ALL.into_iter().zip(&total.pools);
+        let pools = pools.flat_map(|(upstream, [idle, in_use])| {
+            [("idle", idle), ("in_use", in_use)]
+                .map(|(state, count)| ([label(upstream), ("state", state)], count.get()))
+        });
+        self.family(
+            Gauge,
+            "fluxlit_gateway_upstream_connections",
+            "Connections to an upstream",
+            pools,
+        )
+    }
+
+    fn connections(&mut self, total: &Block) -> fmt::Result {
+        let connections = [
+            (
+                "fluxlit_gateway_connections",
+                "Connections that clients opened",
+                "fluxlit_gateway_connections_active",
+                "Connections of clients that are open",
+                total.connections_opened.get(),
+                total.connections_closed.get(),
+            ),
+            (
+                "fluxlit_gateway_websockets",
+                "WebSockets that were opened",
+                "fluxlit_gateway_websockets_active",
+                "WebSockets that are open",
+                total.websockets_opened.get(),
+                total.websockets_closed.get(),
+            ),
+        ];
+        for (name, help, active_name, active_help, opened, closed) in connections {
+            let active = opened.saturating_sub(closed);
+            self.family(Counter, name, help, [([], opened)])?;
+            self.family(Gauge, active_name, active_help, [([], active)])?;
+        }
+        Ok(())
+    }
+
+    fn family<const LABELS: usize, V: EncodeCounterValue + EncodeGaugeValue>(
+        &mut self,
+        kind: MetricType,
+        name: &str,
+        help: &str,
+        series: impl IntoIterator<Item = ([Label; LABELS], V)>,
+    ) -> fmt::Result {
+        let mut metric = self.0.encode_descriptor(name, help, None, kind)?;
+        for (labels, value) in series {
+            match LABELS {
+                // Or there would be an empty pair of braces.
+                0 => write(&mut metric, kind, &value)?,
+                _ => write(&mut metric.encode_family(&labels)?, kind, &value)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+type Label = (&'static str, &'static str);
+
+fn write<V: EncodeCounterValue + EncodeGaugeValue>(
+    to: &mut MetricEncoder<'_>,
+    kind: MetricType,
+    value: &V,
+) -> fmt::Result {
+    match kind {
+        Counter => to.encode_counter::<NoLabelSet, _, f64>(value, None),
+        _ => to.encode_gauge(value),
+    }
+}
+
+fn dispatches(total: &Block) -> impl Iterator<Item = (Label, &DispatchBlock)> {
+    let labels = Dispatch::ALL.map(|dispatch| ("dispatch", dispatch.label()));
+    labels.into_iter().zip(&total.dispatches)
+}
+
+fn by(
+    key: &'static str,
+    labels: &[&'static str],
+    counts: &[Count],
+) -> impl Iterator<Item = ([Label; 1], u64)> {
+    let counts = labels.iter().zip(counts);
+    counts.map(move |(label, count)| ([(key, *label)], count.get()))
+}
+
+fn by_dispatch<const N: usize>(
+    total: &Block,
+    key: &'static str,
+    labels: [&'static str; N],
+    counts: fn(&DispatchBlock) -> &[Count; N],
+) -> impl Iterator<Item = ([Label; 2], u64)> {
+    dispatches(total).flat_map(move |(dispatch, of)| {
+        let counts = labels.into_iter().zip(counts(of));
+        counts.map(move |(label, count)| ([dispatch, (key, label)], count.get()))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::time::Duration;
+
+    use super::super::tests::typical;
+    use super::super::{Ending, Record};
+    use super::*;
+
+    /// Reads OpenMetrics text as strictly as its grammar is; gives the type of each metric, and the value of each line.
+    fn read(text: &str) -> (BTreeMap<String, String>, BTreeMap<String, f64>) {
+        let body = text.strip_suffix("# EOF\n").expect("an end");
+        let (mut types, mut values) = (BTreeMap::new(), BTreeMap::new());
+        let mut current = String::new();
+        for line in body.split_terminator('\n') {
+            if let Some(help) = line.strip_prefix("# HELP ") {
+                let (name, help) = help.split_once(' ').expect(line);
+                assert!(!help.is_empty(), "{line}");
+                current = name.to_owned();
+            } else if let Some(kind) = line.strip_prefix("# TYPE ") {
+                let (name, kind) = kind.split_once(' ').expect(line);
+                assert_eq!(name, current, "{line}");
+                let first = types.insert(name.to_owned(), kind.to_owned());
+                assert_eq!(first, None, "a metric twice: {line}");
+            } else {
+                let (series, value) = line.rsplit_once(' ').expect(line);
+                let (name, labels) = series.split_once('{').unwrap_or((series, "}"));
+                let suffix = name.strip_prefix(current.as_str()).expect(line);
+                let suffixes: &[&str] = match types.get(&current).expect(line).as_str() {
+                    "counter" => &["_total"],
+                    "gauge" => &[""],
+                    "histogram" => &["_sum", "_count", "_bucket"],
+                    "info" => &["_info"],
+                    other => panic!("type {other}: {line}"),
+                };
+                assert!(suffixes.contains(&suffix), "{line}");
+                let labels = labels.strip_suffix('}').expect(line);
+                for label in labels.split(',').filter(|label| !label.is_empty()) {
+                    let (key, value) = label.split_once("=\"").expect(line);
+                    assert!(
+                        key.bytes()
+                            .all(|octet| octet == b'_' || octet.is_ascii_lowercase())
+                    );
+                    let value = value.strip_suffix('"').expect(line);
+                    assert!(!value.contains(['"', '\\']), "{line}");
+                }
+                let value = value.parse().expect(line);
+                let first = values.insert(series.to_owned(), value);
+                assert_eq!(first, None, "a series twice: {line}");
+            }
+        }
+        (types, values)
+    }
+
+    #[test]
+    fn every_metric_has_its_name_type_and_labels() {
+        let metrics = Metrics::new(["bad_host"]);
+        let _worker = metrics.worker();
+        metrics.upstream_ready(Upstream::Streamlit, false);
+        metrics.watch_counter("fluxlit_gateway_log_lines_dropped", "Lines", || 3);
+        metrics.watch_gauge("fluxlit_gateway_expiry", "When", || 4);
+        let (types, values) = read(&metrics.scrape());
+        let shape: BTreeSet<(String, String)> = values
+            .keys()
+            .map(|series| {
+                let (name, labels) = series.split_once('{').unwrap_or((series, "}"));
+                let keys: Vec<&str> = labels
+                    .trim_end_matches('}')
+                    .split(',')
+                    .filter_map(|label| Some(label.split_once('=')?.0))
+                    .collect();
+                (name.to_owned(), keys.join(" "))
+            })
+            .collect();
+        let expected = [
+            ("fluxlit_gateway_build_info", "version"),
+            ("fluxlit_gateway_connections_active", ""),
+            ("fluxlit_gateway_connections_total", ""),
+            ("fluxlit_gateway_expiry", ""),
+            ("fluxlit_gateway_log_lines_dropped_total", ""),
+            ("fluxlit_gateway_received_bytes_total", "dispatch"),
+            ("fluxlit_gateway_refused_total", "reason"),
+            (
+                "fluxlit_gateway_request_duration_seconds_bucket",
+                "le dispatch",
+            ),
+            ("fluxlit_gateway_request_duration_seconds_count", "dispatch"),
+            ("fluxlit_gateway_request_duration_seconds_sum", "dispatch"),
+            ("fluxlit_gateway_requests_total", "dispatch method_kind"),
+            ("fluxlit_gateway_responses_total", "dispatch status_class"),
+            ("fluxlit_gateway_sent_bytes_total", "dispatch"),
+            ("fluxlit_gateway_trust_total", "outcome"),
+            ("fluxlit_gateway_upstream_connections", "upstream state"),
+            ("fluxlit_gateway_upstream_errors_total", "kind"),
+            ("fluxlit_gateway_upstream_ready", "upstream"),
+            ("fluxlit_gateway_upstream_retries_total", ""),
+            ("fluxlit_gateway_websockets_active", ""),
+            ("fluxlit_gateway_websockets_total", ""),
+            ("process_cpu_seconds_total", ""),
+            ("process_max_fds", ""),
+            ("process_open_fds", ""),
+            ("process_resident_memory_bytes", ""),
+            ("process_start_time_seconds", ""),
+            ("process_virtual_memory_bytes", ""),
+        ]
+        .map(|(name, keys)| (name.to_owned(), keys.to_owned()));
+        assert_eq!(shape, BTreeSet::from(expected));
+        assert_eq!(types["fluxlit_gateway_requests"], "counter");
+        assert_eq!(
+            types["fluxlit_gateway_request_duration_seconds"],
+            "histogram"
+        );
+    }
+
+    #[test]
+    fn what_workers_count_is_added_up() {
+        let metrics = Metrics::new(["bad_host", "body_too_large"]);
+        let records = [
+            typical(),
+            Record {
+                is_websocket: true,
+                status: 101,
+                duration: Duration::from_secs(60),
+                ..typical()
+            },
+            Record {
+                dispatch: Dispatch::Api,
+                method: b"BREW",
+                status: 502,
+                ending: Ending::UpstreamConnect,
+                duration: Duration::from_millis(5),
+                received_bytes: 7,
+                ..typical()
+            },
+            Record {
+                dispatch: Dispatch::Gateway,
+                status: 400,
+                ending: Ending::Refused("bad_host"),
+                trust: "untrusted",
+                ..typical()
+            },
+            Record {
+                dispatch: Dispatch::Gateway,
+                status: 0,
+                ending: Ending::Refused("never heard of"),
+                trust: "never heard of",
+                ..typical()
+            },
+        ];
+        // Each worker on a thread of its own, as they are.
+        let workers: Vec<_> = [metrics.worker(), metrics.worker()]
+            .into_iter()
+            .map(|worker| {
+                let records = records.clone();
+                std::thread::spawn(move || {
+                    for record in &records {
+                        worker.ended(record);
+                    }
+                    worker.connection_opened();
+                    worker.connection_opened();
+                    worker.connection_closed();
+                    worker.websocket_opened();
+                    worker.websocket_closed();
+                    worker.pool(Upstream::Streamlit, 3, 1);
+                    worker.upstream_retried();
+                })
+            })
+            .collect();
+        for worker in workers {
+            worker.join().expect("no panic");
+        }
+        metrics.upstream_ready(Upstream::Api, true);
+        let (_, values) = read(&metrics.scrape());
+        let expected = [
+            (
+                r#"requests_total{dispatch="streamlit",method_kind="GET"}"#,
+                2.0,
+            ),
+            (
+                r#"requests_total{dispatch="streamlit",method_kind="WEBSOCKET"}"#,
+                2.0,
+            ),
+            (r#"requests_total{dispatch="api",method_kind="OTHER"}"#, 2.0),
+            (r#"requests_total{dispatch="api",method_kind="GET"}"#, 0.0),
+            (
+                r#"responses_total{dispatch="streamlit",status_class="2xx"}"#,
+                2.0,
+            ),
+            (
+                r#"responses_total{dispatch="streamlit",status_class="1xx"}"#,
+                2.0,
+            ),
+            (
+                r#"responses_total{dispatch="gateway",status_class="none"}"#,
+                2.0,
+            ),
+            (
+                r#"request_duration_seconds_bucket{le="0.001",dispatch="streamlit"}"#,
+                0.0,
+            ),
+            (
+                r#"request_duration_seconds_bucket{le="0.005",dispatch="streamlit"}"#,
+                2.0,
+            ),
+            (
+                r#"request_duration_seconds_bucket{le="0.005",dispatch="api"}"#,
+                2.0,
+            ),
+            (
+                r#"request_duration_seconds_bucket{le="10.0",dispatch="streamlit"}"#,
+                2.0,
+            ),
+            (
+                r#"request_duration_seconds_bucket{le="+Inf",dispatch="streamlit"}"#,
+                4.0,
+            ),
+            (
+                r#"request_duration_seconds_count{dispatch="streamlit"}"#,
+                4.0,
+            ),
+            (
+                r#"request_duration_seconds_sum{dispatch="streamlit"}"#,
+                120.003,
+            ),
+            (r#"received_bytes_total{dispatch="api"}"#, 14.0),
+            (r#"sent_bytes_total{dispatch="streamlit"}"#, 4096.0),
+            (r#"upstream_errors_total{kind="connect"}"#, 2.0),
+            (r#"upstream_errors_total{kind="broke"}"#, 0.0),
+            (r#"refused_total{reason="bad_host"}"#, 2.0),
+            (r#"refused_total{reason="other"}"#, 2.0),
+            (r#"refused_total{reason="body_too_large"}"#, 0.0),
+            (r#"trust_total{outcome="trusted_header"}"#, 6.0),
+            (r#"trust_total{outcome="other"}"#, 2.0),
+            ("connections_total", 4.0),
+            (
+                r#"responses_total{dispatch="gateway",status_class="4xx"}"#,
+                2.0,
+            ),
+            ("upstream_retries_total", 2.0),
+            ("connections_active", 2.0),
+            ("websockets_total", 2.0),
+            ("websockets_active", 0.0),
+            (
+                r#"upstream_connections{upstream="streamlit",state="idle"}"#,
+                6.0,
+            ),
+            (
+                r#"upstream_connections{upstream="streamlit",state="in_use"}"#,
+                2.0,
+            ),
+            (r#"upstream_ready{upstream="api"}"#, 1.0),
+        ];
+        for (series, value) in expected {
+            assert_eq!(
+                values.get(&format!("fluxlit_gateway_{series}")),
+                Some(&value),
+                "{series}"
+            );
+        }
+        assert!(!values.contains_key(r#"fluxlit_gateway_upstream_ready{upstream="streamlit"}"#));
+    }
+}

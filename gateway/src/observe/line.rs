@@ -1,0 +1,321 @@
+//! How is a request written as one line of a log?
+//!
+//! As JSON, or as `name=value` pairs of the same names in the same order. The names `request_id`, `fluxlit_dispatch`,
+//! `http_method_or_type`, `path` and `query` are FluxLit's. `time` is when the request began.
+//!
+//! What a client sent is written in printable ASCII: any other octet as `\xNN`, a backslash as two. So nobody can end a
+//! line, forge a field, or send commands to the terminal that shows it. What is longer than 4 KiB is cut.
+
+use std::fmt;
+use std::io::Write;
+use std::time::{Duration, SystemTime};
+
+use super::Record;
+use super::target::{self, Redaction};
+
+/// How lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Format {
+    Json,
+    Text,
+}
+
+impl Format {
+    /// A request's line, with its end.
+    pub(crate) fn line(self, record: &Record<'_>, redaction: &Redaction) -> Vec<u8> {
+        let (path, query) = target::split(record.target);
+        let method = if record.is_websocket {
+            "websocket".as_bytes()
+        } else {
+            record.method
+        };
+        let time = humantime::format_rfc3339_millis(record.started.max(SystemTime::UNIX_EPOCH));
+        let mut line = Line {
+            text: Vec::with_capacity(512),
+            format: self,
+        };
+        if self == Self::Json {
+            line.text.push(b'{');
+        }
+        line.display("time", &time);
+        line.text("request_id", [record.request_id.as_bytes()]);
+        line.word("fluxlit_dispatch", record.dispatch.label());
+        line.text("http_method_or_type", [method]);
+        line.text("path", [path]);
+        line.text("query", redaction.query(query));
+        line.word("version", record.version);
+        line.optional("host", record.host);
+        line.bare("status", format_args!("{}", record.status));
+        line.word("ending", record.ending.label());
+        line.optional("reason", record.ending.reason());
+        line.bare("received_bytes", format_args!("{}", record.received_bytes));
+        line.bare("sent_bytes", format_args!("{}", record.sent_bytes));
+        line.milliseconds("duration_ms", Some(record.duration));
+        line.milliseconds("upstream_ms", record.upstream_duration);
+        line.optional("client", record.client);
+        line.display("peer", &record.peer);
+        line.word("trust", record.trust);
+        match record.trace {
+            Some(trace) => {
+                line.display("trace_id", &trace.trace_id);
+                line.display("span_id", &trace.span_id);
+            }
+            None => {
+                line.nothing("trace_id");
+                line.nothing("span_id");
+            }
+        }
+        line.end()
+    }
+}
+
+struct Line {
+    text: Vec<u8>,
+    format: Format,
+}
+
+impl Line {
+    fn name(&mut self, name: &'static str) {
+        let is_first = self.text.len() <= 1;
+        let (between, before, after) = match self.format {
+            Format::Json => (",", "\"", "\":"),
+            Format::Text => (" ", "", "="),
+        };
+        for part in [if is_first { "" } else { between }, before, name, after] {
+            self.text.extend_from_slice(part.as_bytes());
+        }
+    }
+
+    /// A word of ours, which needs no escaping.
+    fn word(&mut self, name: &'static str, word: &str) {
+        self.name(name);
+        let quote = self.quote();
+        for part in [quote, word, quote] {
+            self.text.extend_from_slice(part.as_bytes());
+        }
+    }
+
+    /// A value of ours, which needs no escaping.
+    fn display(&mut self, name: &'static str, value: &dyn fmt::Display) {
+        let quote = self.quote();
+        self.bare(name, format_args!("{quote}{value}{quote}"));
+    }
+
+    /// What is around a value that needs no escaping.
+    fn quote(&self) -> &'static str {
+        match self.format {
+            Format::Json => "\"",
+            Format::Text => "",
+        }
+    }
+
+    /// A value that is written as it is in both formats.
+    fn bare(&mut self, name: &'static str, value: fmt::Arguments<'_>) {
+        self.name(name);
+        // Writing to a vector does not fail.
+        let _ = self.text.write_fmt(value);
+    }
+
+    fn nothing(&mut self, name: &'static str) {
+        self.name(name);
+        self.text.extend_from_slice(match self.format {
+            Format::Json => b"null",
+            Format::Text => b"-",
+        });
+    }
+
+    fn milliseconds(&mut self, name: &'static str, duration: Option<Duration>) {
+        let Some(duration) = duration else {
+            return self.nothing(name);
+        };
+        let micros = duration.as_micros();
+        self.bare(name, format_args!("{}.{:03}", micros / 1000, micros % 1000));
+    }
+
+    fn optional(&mut self, name: &'static str, value: Option<&str>) {
+        match value {
+            Some(value) => self.text(name, [value.as_bytes()]),
+            None => self.nothing(name),
+        }
+    }
+
+    /// A value that a client may have chosen.
+    fn text<'t>(&mut self, name: &'static str, pieces: impl IntoIterator<Item = &'t [u8]>) {
+        self.name(name);
+        self.text.push(b'"');
+        let mut left = LONGEST;
+        for piece in pieces {
+            let (kept, cut) = piece.split_at_checked(left).unwrap_or((piece, b""));
+            left -= kept.len();
+            for run in kept.split_inclusive(|octet| !is_plain(*octet)) {
+                match run.split_last() {
+                    Some((last, plain)) if !is_plain(*last) => {
+                        self.text.extend_from_slice(plain);
+                        self.escape(*last);
+                    }
+                    _ => self.text.extend_from_slice(run),
+                }
+            }
+            if !cut.is_empty() {
+                self.text.extend_from_slice(b"...");
+                break;
+            }
+        }
+        self.text.push(b'"');
+    }
+
+    fn escape(&mut self, octet: u8) {
+        // JSON has a use of its own for a backslash, so there each is written twice.
+        let backslash = match self.format {
+            Format::Json => "\\\\",
+            Format::Text => "\\",
+        };
+        // Writing to a vector does not fail.
+        let _ = match octet {
+            b'"' => write!(self.text, "\\\""),
+            b'\\' => write!(self.text, "{backslash}{backslash}"),
+            _ => write!(self.text, "{backslash}x{octet:02x}"),
+        };
+    }
+
+    fn end(mut self) -> Vec<u8> {
+        self.text.extend_from_slice(match self.format {
+            Format::Json => b"}\n",
+            Format::Text => b"\n",
+        });
+        self.text
+    }
+}
+
+/// Whether an octet is written as it is.
+fn is_plain(octet: u8) -> bool {
+    matches!(octet, b' '..=b'~') && !matches!(octet, b'"' | b'\\')
+}
+
+/// Longest value, in octets as received.
+const LONGEST: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::super::tests::typical;
+    use super::super::trace::Trace;
+    use super::super::{Dispatch, Ending};
+    use super::*;
+
+    fn line(format: Format, record: &Record<'_>) -> String {
+        let line = format.line(record, &Redaction::new([]));
+        String::from_utf8(line).expect("ASCII")
+    }
+
+    fn json(record: &Record<'_>) -> Value {
+        serde_json::from_str(&line(Format::Json, record)).expect("JSON")
+    }
+
+    #[test]
+    fn a_request_in_both_formats() {
+        let sent = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let trace = Trace::read([sent.as_slice()].into_iter());
+        let full = Record {
+            trace: trace.as_ref(),
+            target: b"/apps/my-app/?page=2&token=abc",
+            ..typical()
+        };
+        assert_eq!(
+            line(Format::Text, &full),
+            concat!(
+                "time=2026-09-21T14:13:20.123Z request_id=\"0190\" fluxlit_dispatch=streamlit ",
+                "http_method_or_type=\"GET\" path=\"/apps/my-app/\" query=\"page=2&token=<redacted>\" ",
+                "version=1.1 host=\"portal.example\" status=200 ending=complete reason=- ",
+                "received_bytes=0 sent_bytes=1024 duration_ms=1.500 upstream_ms=1.250 ",
+                "client=\"203.0.113.7\" peer=10.0.0.1 trust=trusted_header ",
+                "trace_id=4bf92f3577b34da6a3ce929d0e0e4736 span_id=00f067aa0ba902b7\n",
+            )
+        );
+        let expected = json!({
+            "time": "2026-09-21T14:13:20.123Z", "request_id": "0190", "fluxlit_dispatch": "streamlit",
+            "http_method_or_type": "GET", "path": "/apps/my-app/", "query": "page=2&token=<redacted>",
+            "version": "1.1", "host": "portal.example", "status": 200, "ending": "complete", "reason": null,
+            "received_bytes": 0, "sent_bytes": 1024, "duration_ms": 1.5, "upstream_ms": 1.25,
+            "client": "203.0.113.7", "peer": "10.0.0.1", "trust": "trusted_header",
+            "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736", "span_id": "00f067aa0ba902b7",
+        });
+        assert_eq!(json(&full), expected);
+    }
+
+    #[test]
+    fn what_is_not_known_is_null() {
+        let refused = Record {
+            dispatch: Dispatch::Gateway,
+            is_websocket: true,
+            host: None,
+            client: None,
+            status: 0,
+            ending: Ending::Refused("bad_host"),
+            upstream_duration: None,
+            ..typical()
+        };
+        let line = json(&refused);
+        for name in ["host", "client", "upstream_ms", "trace_id", "span_id"] {
+            assert_eq!(line[name], Value::Null, "{name}");
+        }
+        assert_eq!(line["ending"], "refused");
+        assert_eq!(line["reason"], "bad_host");
+        assert_eq!(line["http_method_or_type"], "websocket");
+    }
+
+    #[test]
+    fn nobody_can_forge_a_line() {
+        // What was sent; how it is written as text, and read from JSON.
+        let table: [(&[u8], &str); 6] = [
+            (b"/a\r\n{\"status\":200}", r#"/a\x0d\x0a{"status":200}"#),
+            (b"/\x1b[2J", r"/\x1b[2J"),
+            (b"/\xff\xfe\x00\x7f", r"/\xff\xfe\x00\x7f"),
+            (b"/\\x0a", r"/\\x0a"),
+            ("/\u{202e}\u{9b}".as_bytes(), r"/\xe2\x80\xae\xc2\x9b"),
+            (b"/a b\"", r#"/a b""#),
+        ];
+        for (target, expected) in table {
+            let record = Record {
+                target,
+                ..typical()
+            };
+            assert_eq!(json(&record)["path"], expected);
+            let quoted = expected.replace('"', "\\\"");
+            let text = line(Format::Text, &record);
+            assert!(
+                text.contains(&format!(" path=\"{quoted}\" query=\"\" ")),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_too_long_is_cut() {
+        let target = [&b"/\x01"[..], &[b'a'; 10_000], b"?", &[b'\\'; 10_000]].concat();
+        let record = Record {
+            target: &target,
+            ..typical()
+        };
+        for format in [Format::Json, Format::Text] {
+            assert!(line(format, &record).len() < (1 + 4) * LONGEST + 1024);
+        }
+        let path = json(&record)["path"].to_string();
+        assert!(path.ends_with("a...\""), "{path}");
+    }
+
+    proptest! {
+        #[test]
+        fn every_request_is_one_line(target: Vec<u8>, method: Vec<u8>, host: String) {
+            let record = Record { target: &target, method: &method, host: Some(&host), ..typical() };
+            for format in [Format::Json, Format::Text] {
+                let line = line(format, &record);
+                prop_assert!(line.ends_with('\n'));
+                prop_assert!(line.bytes().rev().skip(1).all(|octet| matches!(octet, b' '..=b'~')));
+            }
+            prop_assert_eq!(json(&record).as_object().map(serde_json::Map::len), Some(20));
+        }
+    }
+}

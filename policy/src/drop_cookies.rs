@@ -1,0 +1,128 @@
+//! Which cookies are not the app's business?
+//!
+//! An auth proxy's session cookie is thousands of bytes that the app never reads, and of which Streamlit's WebSocket
+//! server refuses more than eight without a word. The cookies named here are taken out of `Cookie` ([RFC 6265 §4.2]);
+//! the others stay as they are written.
+//!
+//! [RFC 6265 §4.2]: https://www.rfc-editor.org/rfc/rfc6265#section-4.2
+
+use crate::address::trim;
+
+/// Names of cookies, with `*` for any characters: `_oauth2_proxy*`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DropCookies(Vec<String>);
+
+impl DropCookies {
+    /// Reads patterns. `Err` gives back one that no cookie name fits, RFC 6265 §4.1.1.
+    pub fn read(patterns: &[String]) -> Result<Self, String> {
+        let is_name = |pattern: &str| {
+            !pattern.is_empty()
+                && pattern.bytes().all(|octet| {
+                    octet.is_ascii_graphic() && !b"()<>@,;:\\\"/[]?={}".contains(&octet)
+                })
+        };
+        match patterns.iter().find(|pattern| !is_name(pattern)) {
+            Some(wrong) => Err(wrong.clone()),
+            None => Ok(Self(patterns.to_vec())),
+        }
+    }
+
+    /// Whether there is nothing to drop.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// What remains of a `Cookie` line: `None` if it is unchanged, empty if nothing is left.
+    pub fn filter(&self, line: &[u8]) -> Option<Vec<u8>> {
+        let mut kept = Vec::with_capacity(line.len());
+        let mut is_changed = false;
+        for pair in line.split(|octet| *octet == b';') {
+            let name = pair.split(|octet| *octet == b'=').next().unwrap_or(pair);
+            if self.covers(trim(name)) {
+                is_changed = true;
+            } else {
+                if !kept.is_empty() {
+                    kept.push(b';');
+                }
+                kept.extend_from_slice(if kept.is_empty() { trim(pair) } else { pair });
+            }
+        }
+        is_changed.then_some(kept)
+    }
+
+    fn covers(&self, name: &[u8]) -> bool {
+        self.0
+            .iter()
+            .any(|pattern| matches(pattern.as_bytes(), name))
+    }
+}
+
+/// Whether `name` fits `pattern`, where `*` is any text.
+fn matches(pattern: &[u8], name: &[u8]) -> bool {
+    let mut parts = pattern.split(|octet| *octet == b'*');
+    let first = parts.next().unwrap_or_default();
+    let Some(mut rest) = name.strip_prefix(first) else {
+        return false;
+    };
+    let Some(last) = parts.next_back() else {
+        return rest.is_empty();
+    };
+    for part in parts {
+        let found = rest
+            .windows(part.len().max(1))
+            .position(|window| window == part);
+        match (part.is_empty(), found) {
+            (true, _) => {}
+            (false, Some(start)) => {
+                rest = rest
+                    .get(start.saturating_add(part.len())..)
+                    .unwrap_or_default();
+            }
+            (false, None) => return false,
+        }
+    }
+    rest.ends_with(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_patterns() {
+        for (pattern, name, want) in [
+            ("session", "session", true),
+            ("session", "session2", false),
+            ("_oauth2_proxy*", "_oauth2_proxy_1", true),
+            ("_oauth2_proxy*", "_oauth2_proxy", true),
+            ("*_proxy*", "_oauth2_proxy_1", true),
+            ("a*b*c", "axxbyyc", true),
+            ("a*b*c", "axxcyyb", false),
+            ("a*a", "a", false),
+            ("*", "anything", true),
+        ] {
+            assert_eq!(
+                matches(pattern.as_bytes(), name.as_bytes()),
+                want,
+                "{pattern} {name}"
+            );
+        }
+    }
+
+    #[test]
+    fn lines() {
+        let drop = DropCookies::read(&["auth*".to_owned()]).unwrap();
+        for (line, want) in [
+            ("a=1; b=2", None),
+            ("auth=x; a=1; b=2", Some("a=1; b=2")),
+            ("a=1; auth_0=x; auth_1=y; b=\"2\"", Some("a=1; b=\"2\"")),
+            ("a=1;auth=x", Some("a=1")),
+            ("auth", Some("")),
+            ("b=auth=1", None),
+        ] {
+            let want = want.map(|want| want.as_bytes().to_vec());
+            assert_eq!(drop.filter(line.as_bytes()), want, "{line}");
+        }
+        assert!(DropCookies::read(&["a;b".to_owned()]).is_err());
+    }
+}

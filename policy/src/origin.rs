@@ -1,0 +1,203 @@
+//! Which pages may open a WebSocket?
+//!
+//! A browser sends a user's cookies with a WebSocket handshake whatever page opens it, and says in `Origin` which page that
+//! is ([RFC 6455 §10.2]). So the origin must be the app's own, or one that the operator has listed. Whoever sends no
+//! `Origin` is not a browser, and has no user's cookies but its own.
+//!
+//! [RFC 6455 §10.2]: https://www.rfc-editor.org/rfc/rfc6455#section-10.2
+
+use crate::edit::Edit;
+use crate::effective::{Authority, Effective, Scheme};
+use crate::exchange::Exchange;
+
+/// The origins that may open a WebSocket beside the app's own.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AllowedOrigins {
+    any: bool,
+    listed: Vec<Origin>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Origin {
+    scheme: Scheme,
+    host: String,
+    port: u16,
+}
+
+/// What a handshake's `Origin` is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OriginOutcome {
+    /// There is none.
+    Absent,
+    /// It is one that the operator has listed.
+    Listed,
+    /// It is the app's own.
+    Own,
+    /// It is neither, or cannot be read; the handshake must be refused.
+    Foreign,
+}
+
+impl AllowedOrigins {
+    /// Reads origins such as `https://portal.example.com`; `*` alone allows every origin. `Err` gives back what is none.
+    pub fn read(items: &[String]) -> Result<Self, String> {
+        if items == ["*"] {
+            return Ok(Self {
+                any: true,
+                listed: Vec::new(),
+            });
+        }
+        let listed = items
+            .iter()
+            .map(|item| Origin::read(item.trim().as_bytes()).ok_or_else(|| item.clone()))
+            .collect::<Result<_, _>>()?;
+        Ok(Self { any: false, listed })
+    }
+
+    /// Judges the `Origin` lines of a handshake.
+    pub fn judge<'a>(
+        &self,
+        exchange: &Exchange,
+        lines: impl IntoIterator<Item = &'a [u8]>,
+    ) -> OriginOutcome {
+        let mut lines = lines.into_iter();
+        let origin = match (lines.next(), lines.next()) {
+            (None, _) => return OriginOutcome::Absent,
+            (Some(line), None) => Origin::read(line),
+            (Some(_), Some(_)) => None,
+        };
+        match origin {
+            Some(origin) if origin.is_at(&exchange.effective) => OriginOutcome::Own,
+            Some(origin) if self.any || self.listed.contains(&origin) => OriginOutcome::Listed,
+            None if self.any => OriginOutcome::Listed,
+            _ => OriginOutcome::Foreign,
+        }
+    }
+}
+
+impl Exchange {
+    /// For a handshake from the app's own page: the `Host` that an upstream finds equal to that `Origin` if it compares
+    /// texts, as Streamlit does, spelling and default port included.
+    pub fn host_as_in_origin(&mut self, origin: &[u8]) -> Option<Edit> {
+        let text = origin.splitn(2, |octet| *octet == b'/').last()?;
+        let host = text.strip_prefix(b"/")?.to_vec();
+        self.host_sent = Some(host.clone());
+        Some(Edit::Host(host))
+    }
+}
+
+impl Origin {
+    /// Reads a serialised origin, RFC 6454 §6.2.
+    fn read(text: &[u8]) -> Option<Self> {
+        let end = text.windows(3).position(|window| window == b"://")?;
+        let (scheme, rest) = text.split_at_checked(end)?;
+        let scheme = match scheme.to_ascii_lowercase().as_slice() {
+            b"http" => Scheme::Http,
+            b"https" => Scheme::Https,
+            _ => return None,
+        };
+        let Authority { host, port } = Authority::read(rest.get(3..)?)?;
+        Some(Self {
+            scheme,
+            host,
+            port: port.unwrap_or(scheme.default_port()),
+        })
+    }
+
+    /// Whether this is where the client is. Schemes are not compared: a proxy in front may terminate TLS without our
+    /// believing it; a port that nobody named is the default of either scheme.
+    fn is_at(&self, effective: &Effective) -> bool {
+        let is_default = |port: u16| port == 80 || port == 443;
+        let same_port = self.port == effective.port
+            || (self.port == self.scheme.default_port() && is_default(effective.port));
+        effective.host.as_ref() == Some(&self.host) && same_port
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Defaults;
+    use crate::exchange::Request;
+    use crate::peer::Peer;
+    use crate::policy::Policy;
+
+    fn exchange(host: &str) -> Exchange {
+        let policy = Policy::from_json(b"{}", Defaults::GATEWAY).unwrap();
+        policy
+            .request(&Request {
+                peer: Peer::Unknown,
+                identity: None,
+                is_reentry: false,
+                tls: false,
+                method: b"GET",
+                target: b"/_stcore/stream",
+                host: Some(host.as_bytes()),
+                headers: &[],
+            })
+            .exchange
+    }
+
+    #[test]
+    fn own_and_foreign() {
+        use OriginOutcome::{Foreign, Own};
+        let allowed = AllowedOrigins::default();
+        for (host, origin, want) in [
+            ("app.example", "https://app.example", Own),
+            ("app.example", "http://app.example", Own),
+            ("app.example", "https://app.example:443", Own),
+            ("App.Example", "https://app.example", Own),
+            ("app.example:443", "https://app.example", Own),
+            ("app.example:8443", "https://app.example:8443", Own),
+            ("app.example:8443", "https://app.example", Foreign),
+            ("app.example", "https://app.example:8443", Foreign),
+            ("app.example", "https://evil.example", Foreign),
+            ("app.example", "https://app.example.evil.example", Foreign),
+            ("app.example", "https://evil@app.example", Foreign),
+            ("app.example", "null", Foreign),
+            ("app.example", "", Foreign),
+            ("app.example", "app.example", Foreign),
+            ("127.0.0.1:8000", "http://localhost:8000", Foreign),
+            ("[::1]:8000", "http://[::1]:8000", Own),
+        ] {
+            let got = allowed.judge(&exchange(host), [origin.as_bytes()]);
+            assert_eq!(got, want, "{origin} at {host}");
+        }
+        let at = exchange("app.example");
+        assert_eq!(allowed.judge(&at, []), OriginOutcome::Absent);
+        let twice: [&[u8]; 2] = [b"https://app.example", b"https://app.example"];
+        assert_eq!(allowed.judge(&at, twice), Foreign);
+    }
+
+    #[test]
+    fn listed() {
+        let read = |items: &[&str]| {
+            AllowedOrigins::read(
+                &items
+                    .iter()
+                    .map(|item| (*item).to_owned())
+                    .collect::<Vec<_>>(),
+            )
+        };
+        let at = exchange("app.example");
+        let some = read(&["https://portal.example", "http://x.example:8080"]).unwrap();
+        for (origin, want) in [
+            ("https://portal.example", OriginOutcome::Listed),
+            ("https://portal.example:443", OriginOutcome::Listed),
+            ("http://portal.example", OriginOutcome::Foreign),
+            ("http://x.example:8080", OriginOutcome::Listed),
+        ] {
+            assert_eq!(some.judge(&at, [origin.as_bytes()]), want, "{origin}");
+        }
+        let any = read(&["*"]).unwrap();
+        assert_eq!(any.judge(&at, [&b"null"[..]]), OriginOutcome::Listed);
+        assert_eq!(read(&["portal.example"]), Err("portal.example".to_owned()));
+        assert!(read(&["*", "https://portal.example"]).is_err());
+    }
+
+    #[test]
+    fn the_host_is_spelt_as_the_origin() {
+        let mut at = exchange("App.Example:443");
+        let edit = at.host_as_in_origin(b"https://app.example");
+        assert_eq!(edit, Some(Edit::Host(b"app.example".to_vec())));
+    }
+}

@@ -1,0 +1,207 @@
+//! How is each proxy configured?
+//!
+//! As a reverse proxy of one upstream with one worker, that keeps connections to it, streams both ways and logs no
+//! requests. None but ours edits more headers than it must.
+
+use std::process::Command;
+
+use anyhow::Context;
+use fluxlit_envoy::{Bootstrap, MOUNT, free_port};
+use serde_json::Value;
+
+use super::proxies::{Place, Programs};
+use crate::bench::local;
+
+pub(super) fn nginx(programs: &Programs, place: &Place) -> anyhow::Result<Command> {
+    let Place {
+        folder,
+        listen,
+        origin,
+        most_connections,
+    } = place;
+    let config = folder.join("nginx.conf");
+    std::fs::write(
+        &config,
+        format!(
+            r#"{basics}
+            http {{
+                access_log off;
+                keepalive_requests 1000000000;
+                upstream origin {{
+                    server {origin};
+                    keepalive 1024;
+                    keepalive_requests 1000000000;
+                }}
+                map $http_upgrade $connection_out {{ default upgrade; '' ''; }}
+                server {{
+                    listen {listen};
+                    client_max_body_size 0;
+                    location / {{
+                        proxy_pass http://origin;
+                        proxy_http_version 1.1;
+                        proxy_set_header Host $http_host;
+                        proxy_set_header Connection $connection_out;
+                        proxy_set_header Upgrade $http_upgrade;
+                        proxy_request_buffering off;
+                        # Else it writes to disk what the client does not take at once.
+                        proxy_max_temp_file_size 0;
+                        proxy_read_timeout 1h;
+                        proxy_send_timeout 1h;
+                    }}
+                }}
+            }}"#,
+            basics = nginx_basics(*most_connections),
+        ),
+    )?;
+    let mut command = Command::new(&programs.nginx);
+    command.arg("-p").arg(folder).arg("-c").arg(config);
+    Ok(command)
+}
+
+pub(super) fn haproxy(programs: &Programs, place: &Place) -> anyhow::Result<Command> {
+    let Place {
+        folder,
+        listen,
+        origin,
+        most_connections,
+    } = place;
+    let config = folder.join("haproxy.cfg");
+    std::fs::write(
+        &config,
+        format!(
+            "global
+                nbthread 1
+                maxconn {most_connections}
+            defaults
+                mode http
+                timeout connect 5s
+                timeout client 1h
+                timeout server 1h
+                timeout tunnel 1h
+                http-reuse always
+            listen edge
+                bind {listen}
+                server origin {origin}
+"
+        ),
+    )?;
+    let mut command = Command::new(&programs.haproxy);
+    command.arg("-db").arg("-f").arg(config);
+    Ok(command)
+}
+
+pub(super) fn caddy(programs: &Programs, place: &Place) -> anyhow::Result<Command> {
+    let Place {
+        folder,
+        listen,
+        origin,
+        ..
+    } = place;
+    let config = folder.join("Caddyfile");
+    std::fs::write(
+        &config,
+        format!(
+            "{{
+                admin off
+                persist_config off
+                auto_https off
+            }}
+            http://:{port} {{
+                bind {ip}
+                reverse_proxy {origin} {{
+                    transport http {{
+                        keepalive_idle_conns_per_host 1024
+                    }}
+                }}
+            }}",
+            ip = listen.ip(),
+            port = listen.port(),
+        ),
+    )?;
+    let mut command = Command::new(programs.python_bench.join("caddy"));
+    command
+        .args(["run", "--adapter", "caddyfile", "--config"])
+        .arg(config)
+        .env("GOMAXPROCS", "1")
+        .env("XDG_CONFIG_HOME", folder)
+        .env("XDG_DATA_HOME", folder);
+    Ok(command)
+}
+
+/// The listener that is shipped, without our filter.
+pub(super) fn envoy(programs: &Programs, place: &Place) -> anyhow::Result<Command> {
+    let shipped = Bootstrap::shipped()
+        .listening_on(place.listen)
+        .forwarding_to(place.origin)
+        .administered_on(local(free_port()?));
+    let mut listener = shipped.value()["static_resources"]["listeners"][0].clone();
+    listener
+        .pointer_mut("/filter_chains/0/filters/1/typed_config/http_filters")
+        .and_then(Value::as_array_mut)
+        .context("bootstrap.yaml has no HTTP filters")?
+        .remove(0);
+    let config = place.folder.join("envoy.json");
+    let bootstrap = shipped.with_listeners(vec![listener]);
+    std::fs::write(&config, bootstrap.to_json())?;
+    let mut command = Command::new(&programs.envoy);
+    command
+        .args(["--disable-hot-restart", "--log-level", "warning"])
+        .args(["--concurrency", "1", "-c"])
+        .arg(config);
+    Ok(command)
+}
+
+pub(super) fn fluxlit(programs: &Programs, place: &Place) -> anyhow::Result<Command> {
+    std::fs::write(place.folder.join("app.py"), FLUXLIT_APP)?;
+    let mut command = Command::new(programs.python_bench.join("uvicorn"));
+    command
+        .args(["--factory", "fluxlit.runtime:create_gateway_app"])
+        .args(["--log-level", "warning", "--no-access-log"])
+        .args(["--host", &place.listen.ip().to_string()])
+        .args(["--port", &place.listen.port().to_string()])
+        .env("PYTHONPATH", &place.folder)
+        .env("FLUXLIT_APP", "app:app")
+        .env("FLUXLIT_ROOT_PATH", MOUNT)
+        // Its default is too low for the large messages, with what frames add.
+        .env("FLUXLIT_GATEWAY_WS_MAX_MESSAGE_BYTES", "16777216")
+        .env(
+            "FLUXLIT_STREAMLIT_UPSTREAM",
+            format!("http://{}", place.origin),
+        );
+    Ok(command)
+}
+
+pub(super) fn ours(programs: &Programs, place: &Place) -> anyhow::Result<Command> {
+    let mut command = Command::new(&programs.ours);
+    command
+        .arg("run")
+        .env("FLUXLIT_GATEWAY_HOST", place.listen.ip().to_string())
+        .env("FLUXLIT_GATEWAY_PORT", place.listen.port().to_string())
+        .env("FLUXLIT_GATEWAY_WORKERS", "1")
+        .env("FLUXLIT_ROOT_PATH", MOUNT)
+        .env(
+            "FLUXLIT_STREAMLIT_UPSTREAM",
+            format!("http://{}{MOUNT}", place.origin),
+        )
+        .env("FLUXLIT_TRUST_PROXY", "1")
+        .env("FLUXLIT_FORWARDED_ALLOW_IPS", "127.0.0.1")
+        .env("FLUXLIT_ENABLE_GATEWAY_PROMETHEUS_METRICS", "1")
+        .env("FLUXLIT_GATEWAY_MAX_PROXY_REQUEST_BODY_BYTES", "0");
+    Ok(command)
+}
+
+/// One worker in the foreground, with its files in its own folder; run by whoever runs us, or root's worker could not
+/// read them. nginx takes memory for all `connections` when it starts.
+pub(super) fn nginx_basics(connections: usize) -> String {
+    format!(
+        "daemon off;
+        user root;
+        worker_processes 1;
+        worker_rlimit_nofile {connections};
+        error_log stderr;
+        pid nginx.pid;
+        events {{ worker_connections {connections}; }}"
+    )
+}
+
+const FLUXLIT_APP: &str = "from fluxlit import FluxLit\n\napp = FluxLit()\n";

@@ -1,0 +1,79 @@
+//! Who serves files behind the proxies?
+//!
+//! nginx, since that is far faster than any of them can forward.
+
+use std::net::SocketAddr;
+use std::process::{Command, Stdio};
+
+use anyhow::Context;
+use fluxlit_envoy::{MOUNT, Process, free_port, get, wait_until};
+
+use super::Bench;
+use super::configs::nginx_basics;
+use super::proxies::{MOST_CONNECTIONS, Programs, START_LIMIT};
+use crate::bench::{local, pin_to};
+
+/// A file server. Dropping it ends it.
+pub(super) struct Files {
+    pub(super) address: SocketAddr,
+    _process: Process,
+}
+
+/// 1 KiB.
+pub(super) const SMALL: &str = "1k";
+
+/// 1 MiB.
+pub(super) const LARGE: &str = "1m";
+
+impl Files {
+    /// Serves [`SMALL`], [`LARGE`] and Streamlit's health check, on the core of the load.
+    pub(super) fn serve(bench: &Bench<'_>, programs: &Programs) -> anyhow::Result<Self> {
+        let folder = bench.folder.join("files");
+        let files = folder.join("root").join(MOUNT.trim_start_matches('/'));
+        std::fs::create_dir_all(files.join("_stcore"))?;
+        std::fs::write(files.join(SMALL), vec![b'a'; 1 << 10])?;
+        std::fs::write(files.join(LARGE), vec![b'a'; 1 << 20])?;
+        std::fs::write(files.join("_stcore/health"), "ok")?;
+        let address = local(free_port()?);
+        let config = folder.join("nginx.conf");
+        std::fs::write(
+            &config,
+            format!(
+                "{basics}
+                http {{
+                    access_log off;
+                    default_type text/plain;
+                    sendfile on;
+                    tcp_nopush on;
+                    open_file_cache max=10;
+                    keepalive_requests 1000000000;
+                    server {{ listen {address}; root root; }}
+                }}",
+                basics = nginx_basics(MOST_CONNECTIONS),
+            ),
+        )?;
+        pin_to(bench.load_core)?;
+        let mut command = Command::new(&programs.nginx);
+        command
+            .arg("-p")
+            .arg(&folder)
+            .arg("-c")
+            .arg(&config)
+            .stdin(Stdio::null())
+            .stderr(std::fs::File::create(folder.join("log"))?);
+        let process = Process::start(command).context("cannot run nginx")?;
+        let serves = wait_until(START_LIMIT, || {
+            get(address, &format!("{MOUNT}/{SMALL}"), None)
+                .is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
+        });
+        anyhow::ensure!(
+            serves,
+            "the origin does not start; see {}",
+            folder.display()
+        );
+        Ok(Self {
+            address,
+            _process: process,
+        })
+    }
+}

@@ -1,0 +1,184 @@
+//! How much memory does the gateway need, beside nginx?
+//!
+//! Each figure is of a process that was started for it and has done nothing else, since allocators keep what they had
+//! once. What the kernel holds for sockets is not in it.
+
+use std::time::Duration;
+
+use fluxlit_envoy::wait_until;
+
+use super::files::{Files, LARGE, SMALL};
+use super::proxies::{ALL, MOST_CONNECTIONS, NGINX, OURS, Programs, Proxy, Target, start};
+use super::report::{Column, Findings, Goal, Table};
+use super::usage::{peak, resident};
+use super::wrk::{self, Load};
+use super::{Bench, client, mebibytes, origin, websocket};
+
+/// What one proxy needed, in MiB but for the last.
+struct Memory {
+    at_rest: f64,
+    small: f64,
+    large: f64,
+    download: f64,
+    upload: f64,
+    /// KiB for each WebSocket.
+    idle: f64,
+}
+
+pub(super) fn measure(bench: &Bench<'_>, programs: &Programs) -> anyhow::Result<Findings> {
+    let mut rows = Vec::new();
+    for proxy in &ALL {
+        if [NGINX, OURS].contains(&proxy.name) && bench.options.wants(proxy.name) {
+            rows.push((proxy.name, of(bench, programs, proxy)?));
+        }
+    }
+    let find = |name| rows.iter().find(|row| row.0 == name).map(|row| &row.1);
+    let mut goals = Vec::new();
+    if let (Some(ours), Some(nginx)) = (find(OURS), find(NGINX)) {
+        goals = vec![
+            Goal::at_most(
+                "MiB of RSS over nginx, at most 10, 1 KiB × 64".to_owned(),
+                Some(ours.small - nginx.small),
+                10.0,
+            ),
+            Goal::at_most(
+                "MiB of RSS over nginx, at most 10, 1 MiB × 64".to_owned(),
+                Some(ours.large - nginx.large),
+                10.0,
+            ),
+            Goal::at_most(
+                "KiB for an idle WebSocket, at most 12".to_owned(),
+                Some(ours.idle),
+                12.0,
+            ),
+        ];
+    }
+    Ok(Findings {
+        tables: vec![Table {
+            title: format!("Resident memory in MiB; of an idle WebSocket, of {IDLE}, in KiB each"),
+            columns: &COLUMNS,
+            rows: rows
+                .iter()
+                .map(|(name, memory)| (*name, memory.figures()))
+                .collect(),
+        }],
+        goals: goals.into_iter().flatten().collect(),
+    })
+}
+
+impl Memory {
+    fn figures(&self) -> Vec<Option<f64>> {
+        let Self {
+            at_rest,
+            small,
+            large,
+            download,
+            upload,
+            idle,
+        } = self;
+        [at_rest, small, large, download, upload, idle]
+            .map(|figure| Some(*figure))
+            .to_vec()
+    }
+}
+
+fn of(bench: &Bench<'_>, programs: &Programs, proxy: &Proxy) -> anyhow::Result<Memory> {
+    let say = |what: &str| eprintln!("memory of {}: {what} …", proxy.name);
+    let files = Files::serve(bench, programs)?;
+    let loaded = |file| -> anyhow::Result<f64> {
+        let target = start(bench, programs, proxy, files.address, MOST_CONNECTIONS)?;
+        let load = Load {
+            file,
+            connections: 64,
+        };
+        let mut most = 0;
+        wrk::run(bench, programs, target.address, &load, || {
+            most = most.max(of_target(&target, resident)?);
+            Ok(())
+        })?;
+        Ok(mebibytes(most))
+    };
+    say("64 connections");
+    let (small, large) = (loaded(SMALL)?, loaded(LARGE)?);
+
+    let origin = origin::serve()?;
+    say("download of 2 GiB");
+    let target = start(bench, programs, proxy, origin, MOST_CONNECTIONS)?;
+    let at_rest = mebibytes(of_target(&target, resident)?);
+    client::download(target.address)?;
+    let download = mebibytes(of_target(&target, peak)?);
+    drop(target);
+    say("upload of 2 GiB");
+    let target = start(bench, programs, proxy, origin, MOST_CONNECTIONS)?;
+    client::upload(target.address)?;
+    let upload = mebibytes(of_target(&target, peak)?);
+    drop(target);
+
+    say("idle WebSockets");
+    let target = start(bench, programs, proxy, origin, 2 * IDLE + 100)?;
+    let before = of_target(&target, resident)?;
+    let sockets = websocket::open(target.address, IDLE)?;
+    let after = settled(&target)?;
+    drop(sockets);
+    Ok(Memory {
+        at_rest,
+        small,
+        large,
+        download,
+        upload,
+        idle: mebibytes(after.saturating_sub(before)) * 1024.0 / IDLE as f64,
+    })
+}
+
+/// Resident memory once it no longer changes.
+fn settled(target: &Target) -> anyhow::Result<u64> {
+    let mut seen = of_target(target, resident);
+    wait_until(Duration::from_secs(10), || {
+        std::thread::sleep(Duration::from_millis(500));
+        let now = of_target(target, resident);
+        let is_settled = matches!((&seen, &now), (Ok(seen), Ok(now)) if seen == now);
+        seen = now;
+        is_settled || seen.is_err()
+    });
+    seen
+}
+
+fn of_target(target: &Target, figure: fn(u32) -> anyhow::Result<u64>) -> anyhow::Result<u64> {
+    target.id().map_or(Ok(0), figure)
+}
+
+/// WebSockets that are open at once.
+pub(super) const IDLE: usize = 5000;
+
+const COLUMNS: [Column; 6] = [
+    Column {
+        heading: "at rest",
+        key: "at_rest_mib",
+        places: 1,
+    },
+    Column {
+        heading: "1 KiB × 64",
+        key: "get_1_kib_64_mib",
+        places: 1,
+    },
+    Column {
+        heading: "1 MiB × 64",
+        key: "get_1_mib_64_mib",
+        places: 1,
+    },
+    Column {
+        heading: "peak, 2 GiB down",
+        key: "download_peak_mib",
+        places: 1,
+    },
+    Column {
+        heading: "peak, 2 GiB up",
+        key: "upload_peak_mib",
+        places: 1,
+    },
+    Column {
+        heading: "idle WebSocket",
+        key: "idle_websocket_kib",
+        places: 1,
+    },
+];

@@ -1,0 +1,125 @@
+//! Who echoes WebSocket messages, takes uploads and gives downloads, behind the proxies?
+//!
+//! A thread for each connection, on the core of the load. It trusts what it reads: the proxies stand before it, and the
+//! load before those.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+
+use anyhow::Context;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use sha1::{Digest, Sha1};
+
+use super::frame;
+use crate::bench::local;
+
+/// The paths end with these; every other one is answered with `ok`, as Streamlit's health check is.
+pub(super) const DOWNLOAD: &str = "download";
+pub(super) const UPLOAD: &str = "upload";
+/// Streamlit's own, since FluxLit forwards no other.
+pub(super) const WEBSOCKET: &str = "_stcore/stream";
+
+/// What a download sends and an upload brings, in octets.
+pub(super) const STREAMED: u64 = 2 << 30;
+
+/// Answers on a free port for as long as this process lives.
+pub(super) fn serve() -> anyhow::Result<SocketAddr> {
+    let listener = TcpListener::bind(local(0)).context("no free port for the origin")?;
+    let address = listener.local_addr()?;
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let thread = std::thread::Builder::new().stack_size(STACK);
+            // Without a thread the connection is closed, which the load notices.
+            let _ = thread.spawn(move || {
+                // A proxy breaks connections off when it ends.
+                let _ = answer_all(stream);
+            });
+        }
+    });
+    Ok(address)
+}
+
+fn answer_all(mut stream: TcpStream) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut reader = BufReader::with_capacity(4096, stream.try_clone()?);
+    while let Some(request) = Request::read(&mut reader)? {
+        if let Some(key) = request.websocket_key {
+            return echo(reader, stream, &key);
+        }
+        if request.path.ends_with(DOWNLOAD) {
+            write!(
+                stream,
+                "HTTP/1.1 200 OK\r\ncontent-length: {STREAMED}\r\n\r\n"
+            )?;
+            std::io::copy(&mut std::io::repeat(b'a').take(STREAMED), &mut stream)?;
+            continue;
+        }
+        let mut body = reader.by_ref().take(request.content_length);
+        std::io::copy(&mut body, &mut std::io::sink())?;
+        stream.write_all(
+            b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 2\r\n\r\nok",
+        )?;
+    }
+    Ok(())
+}
+
+/// What is read of a request.
+#[derive(Default)]
+struct Request {
+    path: String,
+    content_length: u64,
+    websocket_key: Option<String>,
+}
+
+impl Request {
+    /// `None` at the end of the connection.
+    fn read(reader: &mut impl BufRead) -> std::io::Result<Option<Self>> {
+        let mut request = Self::default();
+        let mut line = String::new();
+        if reader.read_line(&mut line)? == 0 {
+            return Ok(None);
+        }
+        request.path = line.split(' ').nth(1).unwrap_or_default().to_owned();
+        loop {
+            line.clear();
+            reader.read_line(&mut line)?;
+            let Some((name, value)) = line.split_once(':') else {
+                return Ok(Some(request));
+            };
+            let value = value.trim();
+            match name.to_ascii_lowercase().as_str() {
+                "content-length" => request.content_length = value.parse().unwrap_or(0),
+                "sec-websocket-key" => request.websocket_key = Some(value.to_owned()),
+                _ => {}
+            }
+        }
+    }
+}
+
+fn echo(mut reader: impl Read, mut stream: TcpStream, key: &str) -> std::io::Result<()> {
+    // The constant of RFC 6455 §4.2.2.
+    let accept = Sha1::digest(format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11"));
+    write!(
+        stream,
+        "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\nsec-websocket-accept: {}\r\nsec-websocket-protocol: streamlit\r\n\r\n",
+        STANDARD.encode(accept)
+    )?;
+    let (mut payload, mut answer) = (Vec::new(), Vec::new());
+    loop {
+        let first = frame::read(&mut reader, &mut payload)?;
+        let reply = match first {
+            frame::PING => frame::PONG,
+            frame::PONG => continue,
+            first => first,
+        };
+        frame::write(reply, &payload, false, &mut answer);
+        stream.write_all(&answer)?;
+        if first == frame::CLOSE {
+            return Ok(());
+        }
+    }
+}
+
+/// Thousands of threads wait at once.
+const STACK: usize = 64 << 10;

@@ -1,0 +1,131 @@
+//! What does `wrk` say of a load?
+//!
+//! `wrk` keeps each connection busy with one request at a time and waits for the answer before it sends the next. So it
+//! asks less of a slow server, and the time that a request would have waited for its turn is not in its latencies
+//! ("coordinated omission"): they compare proxies under the same number of connections, and are no promise to users.
+
+use std::net::SocketAddr;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use fluxlit_envoy::{MOUNT, Process};
+
+use super::Bench;
+use super::proxies::Programs;
+use crate::bench::BROWSER;
+
+/// What to ask for.
+pub(super) struct Load {
+    /// Below the mount.
+    pub(super) file: &'static str,
+    pub(super) connections: u32,
+}
+
+/// What came of it.
+pub(super) struct Outcome {
+    pub(super) requests: f64,
+    pub(super) bytes: f64,
+    pub(super) seconds: f64,
+    pub(super) p50_ms: f64,
+    pub(super) p99_ms: f64,
+    /// Connections that were broken off, and answers that were no success.
+    pub(super) errors: f64,
+}
+
+/// Loads an address, and calls `meanwhile` ten times a second.
+pub(super) fn run(
+    bench: &Bench<'_>,
+    programs: &Programs,
+    address: SocketAddr,
+    load: &Load,
+    mut meanwhile: impl FnMut() -> anyhow::Result<()>,
+) -> anyhow::Result<Outcome> {
+    let script = bench.folder.join("wrk.lua");
+    std::fs::write(&script, SCRIPT)?;
+    let said = bench.folder.join("wrk.out");
+    let mut command = Command::new(&programs.wrk);
+    command
+        .args(["--threads", "1", "--timeout", "60s"])
+        .arg(format!("--connections={}", load.connections))
+        .arg(format!("--duration={}s", bench.options.seconds))
+        .arg("--script")
+        .arg(&script)
+        .arg(format!("http://{address}{MOUNT}/{}", load.file))
+        .stdin(Stdio::null())
+        .stdout(std::fs::File::create(&said)?)
+        .stderr(Stdio::inherit());
+    for field in BROWSER.into_iter().chain(FROM_THE_EDGE) {
+        command.args(["--header", field]);
+    }
+    let mut process = Process::start(command).context("cannot run wrk")?;
+    let status = loop {
+        if let Some(status) = process.ended()? {
+            break status;
+        }
+        bench.check_stop()?;
+        meanwhile()?;
+        std::thread::sleep(Duration::from_millis(100));
+    };
+    ensure!(status.success(), "wrk failed ({status})");
+    read(&std::fs::read_to_string(&said)?)
+}
+
+/// Reads the line that the script has printed.
+fn read(said: &str) -> anyhow::Result<Outcome> {
+    let line = said.lines().find_map(|line| line.strip_prefix("result "));
+    let numbers: Vec<f64> = line
+        .with_context(|| format!("cannot read what wrk says:\n{said}"))?
+        .split(' ')
+        .map_while(|number| number.parse().ok())
+        .collect();
+    let [requests, bytes, micros, p50, p99, errors] = numbers[..] else {
+        anyhow::bail!("cannot read what wrk says:\n{said}");
+    };
+    Ok(Outcome {
+        requests,
+        bytes,
+        seconds: micros / 1e6,
+        p50_ms: p50 / 1e3,
+        p99_ms: p99 / 1e3,
+        errors,
+    })
+}
+
+/// Only what is run at the end: hooks for requests or answers would slow wrk down.
+const SCRIPT: &str = r#"
+done = function(summary, latency)
+  local errors = summary.errors
+  io.write(string.format("result %d %d %d %d %d %d\n", summary.requests, summary.bytes, summary.duration,
+    latency:percentile(50), latency:percentile(99),
+    errors.connect + errors.read + errors.write + errors.timeout + errors.status))
+end
+"#;
+
+/// What a proxy in front adds.
+const FROM_THE_EDGE: [&str; 2] = ["X-Forwarded-For: 203.0.113.7", "X-Forwarded-Proto: https"];
+
+#[cfg(test)]
+mod tests {
+    use super::read;
+
+    #[test]
+    fn the_line_is_found_among_others() {
+        let outcome = read("Running 3s test\nresult 10 2048 1000000 500 2500 1\n").unwrap();
+        assert_eq!(
+            (
+                outcome.requests,
+                outcome.seconds,
+                outcome.p99_ms,
+                outcome.errors
+            ),
+            (10.0, 1.0, 2.5, 1.0)
+        );
+    }
+
+    #[test]
+    fn something_else_is_an_error() {
+        assert!(read("unable to connect\n").is_err());
+        assert!(read("result 10 2048\n").is_err());
+    }
+}
