@@ -14,6 +14,8 @@ mod fluxlit;
 mod handshakes;
 #[path = "gateway/http.rs"]
 mod http;
+#[path = "gateway/own.rs"]
+mod own;
 #[path = "gateway/pair.rs"]
 mod pair;
 #[path = "gateway/session.rs"]
