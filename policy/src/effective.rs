@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use crate::address::{read_port, split_brackets, trim};
+use crate::address::{push_number, read_port, split_brackets, trim};
 use crate::mount::Mount;
 
 /// The scheme the client used.
@@ -67,7 +67,9 @@ impl Effective {
         Some(if self.port == self.scheme.default_port() {
             host.clone()
         } else {
-            format!("{host}:{}", self.port)
+            let mut authority = [host.as_str(), ":"].concat();
+            push_number(&mut authority, self.port);
+            authority
         })
     }
 

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use crate::account::{Account, MountOutcome, TrustOutcome};
-use crate::address::trim;
+use crate::address::{push_number, text_of, trim};
 use crate::client::{Resolved, Resolver, Trust};
 use crate::config::{
     ClientCertificateHeader, Config, CookiePath, Defaults, ForwardedSource, MountConfig,
@@ -259,7 +259,7 @@ impl Policy {
         });
         let mut exchange = Exchange {
             client,
-            client_text: client.address.map(|address| address.to_string()),
+            client_text: client.address.map(text_of),
             peer_trusted,
             forwarded_ignored: !peer_trusted
                 && !request.is_reentry
@@ -502,7 +502,11 @@ impl Policy {
                 Some(match effective.port {
                     443 => Cow::Borrowed("443"),
                     80 => Cow::Borrowed("80"),
-                    port => Cow::Owned(port.to_string()),
+                    port => {
+                        let mut text = String::new();
+                        push_number(&mut text, port);
+                        Cow::Owned(text)
+                    }
                 }),
             ),
             (
@@ -855,7 +859,7 @@ fn chain(attested: &[std::net::IpAddr], peer: Peer) -> Option<String> {
         .iter()
         .copied()
         .chain(peer.address())
-        .map(|address| address.to_string())
+        .map(text_of)
         .collect();
     (!hops.is_empty()).then(|| hops.join(", "))
 }
@@ -863,7 +867,7 @@ fn chain(attested: &[std::net::IpAddr], peer: Peer) -> Option<String> {
 /// One element of `Forwarded`, RFC 7239 §4.
 fn forwarded_element(client: &Client, effective: &Effective) -> String {
     let node = match client.address {
-        Some(std::net::IpAddr::V4(address)) => address.to_string(),
+        Some(address @ std::net::IpAddr::V4(_)) => text_of(address),
         Some(std::net::IpAddr::V6(address)) => format!("\"[{address}]\""),
         None => "unknown".to_owned(),
     };
