@@ -4,7 +4,7 @@
 //! pieces the others are cut: how a connection happens to deliver them must change nothing.
 
 use crate::http1::chunked::{ChunkError, Decoder};
-use crate::http1::head::{End, HeadError, RequestHead, ResponseHead, Version, read_trailers};
+use crate::http1::head::{End, HeadError, RequestHead, ResponseHead, Version, all, read_trailers};
 use crate::http1::transport::{Length, Transport};
 use crate::websocket::Frames;
 
@@ -34,24 +34,26 @@ pub fn request(bytes: &[u8]) {
     assert_eq!(End::default().find(&written), Ok(Some(written.len())));
     assert_eq!(RequestHead::read(&written, MOST_FIELDS).as_ref(), Ok(&read));
 
-    let all = |name: &str| {
-        let lines = read.fields.iter();
-        lines.filter(move |line| line.0.eq_ignore_ascii_case(name.as_bytes()))
-    };
-    let (lengths, codings) = (all("content-length").count(), all("transfer-encoding"));
+    let lengths: Vec<&[u8]> = all(&read.fields, b"content-length").collect();
+    let codings = all(&read.fields, b"transfer-encoding").count();
     match Transport::of(&read.fields).request_length(read.version) {
         Ok(Length::Exact(length)) => {
-            assert!(lengths == 1 && codings.count() == 0);
-            let digits = all("content-length").next().map(|line| line.1);
-            let digits = digits.and_then(|digits| std::str::from_utf8(digits).ok());
+            let [digits] = lengths[..] else {
+                panic!("{lengths:?} is read as one length");
+            };
+            let digits = std::str::from_utf8(digits).ok();
             assert_eq!(digits.and_then(|digits| digits.parse().ok()), Some(length));
+            assert_eq!(codings, 0);
         }
         Ok(Length::Chunked) => {
-            assert!(lengths == 0 && codings.count() == 1 && read.version == Version::Http11);
+            assert_eq!(
+                (lengths.len(), codings, read.version),
+                (0, 1, Version::Http11)
+            );
         }
-        Ok(Length::Empty) => assert_eq!(codings.count(), 0),
+        Ok(Length::Empty) => assert_eq!(codings, 0),
         Ok(Length::UntilEnd) => panic!("a request does not end with its connection"),
-        Err(_) => assert!(lengths + codings.count() > 0),
+        Err(_) => assert!(lengths.len() + codings > 0),
     }
 }
 
