@@ -11,12 +11,13 @@ use crate::websocket::Frames;
 /// A head of a request: found at the same place however it comes, read as what it would be written as, and with a body
 /// whose length is beyond doubt.
 pub fn request(bytes: &[u8]) {
-    let Some(head) = find(bytes) else {
+    let Some((head, is_refused)) = find(bytes) else {
         return;
     };
     let Ok(read) = RequestHead::read(head, MOST_FIELDS) else {
         return;
     };
+    assert!(!is_refused);
     assert!(read.hosts + read.fields.len() <= MOST_FIELDS);
     assert_eq!(read.hosts > 0, read.host.is_some());
     let version: &[u8] = match read.version {
@@ -59,12 +60,13 @@ pub fn request(bytes: &[u8]) {
 
 /// A head of a response: found and read in the same way.
 pub fn response(bytes: &[u8]) {
-    let Some(head) = find(bytes) else {
+    let Some((head, is_refused)) = find(bytes) else {
         return;
     };
     let Ok(read) = ResponseHead::read(head) else {
         return;
     };
+    assert!(!is_refused);
     assert!((100..1000).contains(&read.status));
     let status = read.status.to_string();
     let version: &[u8] = match read.version {
@@ -124,8 +126,8 @@ fn cut(bytes: &[u8]) -> (usize, &[u8]) {
     }
 }
 
-/// The head at the front, if there is one.
-fn find(bytes: &[u8]) -> Option<&[u8]> {
+/// The head at the front, if there is one, and whether it is refused before its end when it comes in pieces.
+fn find(bytes: &[u8]) -> Option<(&[u8], bool)> {
     let (size, bytes) = cut(bytes);
     let whole = End::default().find(bytes);
     let mut end = End::default();
@@ -135,8 +137,10 @@ fn find(bytes: &[u8]) -> Option<&[u8]> {
         known = bytes.len().min(known + size);
         found = end.find(bytes.get(..known).unwrap_or_default());
     }
-    assert_eq!(found, whole);
-    bytes.get(..whole.ok()??)
+    // A line with a wrong end is refused as soon as it is there alone, or when the head is read.
+    let is_refused = found == Err(HeadError::BareLineFeed);
+    assert!(found == whole || is_refused);
+    Some((bytes.get(..whole.ok()??)?, is_refused))
 }
 
 fn put(head: &mut Vec<u8>, name: &[u8], value: &[u8]) {
