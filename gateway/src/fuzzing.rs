@@ -4,19 +4,20 @@
 //! pieces the others are cut: how a connection happens to deliver them must change nothing.
 
 use crate::http1::chunked::{ChunkError, Decoder};
-use crate::http1::head::{End, HeadError, RequestHead, ResponseHead, Version, read_trailers};
+use crate::http1::head::{End, HeadError, RequestHead, ResponseHead, Version, all, read_trailers};
 use crate::http1::transport::{Length, Transport};
 use crate::websocket::Frames;
 
 /// A head of a request: found at the same place however it comes, read as what it would be written as, and with a body
 /// whose length is beyond doubt.
 pub fn request(bytes: &[u8]) {
-    let Some(head) = find(bytes) else {
+    let Some((head, is_refused)) = find(bytes) else {
         return;
     };
     let Ok(read) = RequestHead::read(head, MOST_FIELDS) else {
         return;
     };
+    assert!(!is_refused);
     assert!(read.hosts + read.fields.len() <= MOST_FIELDS);
     assert_eq!(read.hosts > 0, read.host.is_some());
     let version: &[u8] = match read.version {
@@ -34,35 +35,38 @@ pub fn request(bytes: &[u8]) {
     assert_eq!(End::default().find(&written), Ok(Some(written.len())));
     assert_eq!(RequestHead::read(&written, MOST_FIELDS).as_ref(), Ok(&read));
 
-    let all = |name: &str| {
-        let lines = read.fields.iter();
-        lines.filter(move |line| line.0.eq_ignore_ascii_case(name.as_bytes()))
-    };
-    let (lengths, codings) = (all("content-length").count(), all("transfer-encoding"));
+    let lengths: Vec<&[u8]> = all(&read.fields, b"content-length").collect();
+    let codings = all(&read.fields, b"transfer-encoding").count();
     match Transport::of(&read.fields).request_length(read.version) {
         Ok(Length::Exact(length)) => {
-            assert!(lengths == 1 && codings.count() == 0);
-            let digits = all("content-length").next().map(|line| line.1);
-            let digits = digits.and_then(|digits| std::str::from_utf8(digits).ok());
+            let [digits] = lengths[..] else {
+                panic!("{lengths:?} is read as one length");
+            };
+            let digits = std::str::from_utf8(digits).ok();
             assert_eq!(digits.and_then(|digits| digits.parse().ok()), Some(length));
+            assert_eq!(codings, 0);
         }
         Ok(Length::Chunked) => {
-            assert!(lengths == 0 && codings.count() == 1 && read.version == Version::Http11);
+            assert_eq!(
+                (lengths.len(), codings, read.version),
+                (0, 1, Version::Http11)
+            );
         }
-        Ok(Length::Empty) => assert_eq!(codings.count(), 0),
+        Ok(Length::Empty) => assert_eq!(codings, 0),
         Ok(Length::UntilEnd) => panic!("a request does not end with its connection"),
-        Err(_) => assert!(lengths + codings.count() > 0),
+        Err(_) => assert!(lengths.len() + codings > 0),
     }
 }
 
 /// A head of a response: found and read in the same way.
 pub fn response(bytes: &[u8]) {
-    let Some(head) = find(bytes) else {
+    let Some((head, is_refused)) = find(bytes) else {
         return;
     };
     let Ok(read) = ResponseHead::read(head) else {
         return;
     };
+    assert!(!is_refused);
     assert!((100..1000).contains(&read.status));
     let status = read.status.to_string();
     let version: &[u8] = match read.version {
@@ -122,8 +126,8 @@ fn cut(bytes: &[u8]) -> (usize, &[u8]) {
     }
 }
 
-/// The head at the front, if there is one.
-fn find(bytes: &[u8]) -> Option<&[u8]> {
+/// The head at the front, if there is one, and whether it is refused before its end when it comes in pieces.
+fn find(bytes: &[u8]) -> Option<(&[u8], bool)> {
     let (size, bytes) = cut(bytes);
     let whole = End::default().find(bytes);
     let mut end = End::default();
@@ -133,8 +137,10 @@ fn find(bytes: &[u8]) -> Option<&[u8]> {
         known = bytes.len().min(known + size);
         found = end.find(bytes.get(..known).unwrap_or_default());
     }
-    assert_eq!(found, whole);
-    bytes.get(..whole.ok()??)
+    // A line with a wrong end is refused as soon as it is there alone, or when the head is read.
+    let is_refused = found == Err(HeadError::BareLineFeed);
+    assert!(found == whole || is_refused);
+    Some((bytes.get(..whole.ok()??)?, is_refused))
 }
 
 fn put(head: &mut Vec<u8>, name: &[u8], value: &[u8]) {
