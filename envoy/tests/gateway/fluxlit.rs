@@ -45,6 +45,8 @@ const ENDPOINTS: &[Row] = &[
     ("POST /docs",                  405, 405, Anything),
     ("GET /docsx",                  200, 200, Page),
     ("GET /__fluxlit/debug",        404, 404, Anything),
+    ("HEAD /__fluxlit/debug",       200, 404, Anything),
+    ("POST /__fluxlit/debug",       405, 404, Anything),
     // FluxLit shows Streamlit's page where there are no metrics.
     ("GET /__fluxlit/metrics",      200, 404, Anything),
     ("TRACE /",                     405, 405, Anything),
