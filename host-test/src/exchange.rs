@@ -101,6 +101,10 @@ impl Exchange {
         self.reply.is_some() && self.reply_is_direct
     }
 
+    pub(crate) fn reply(&self) -> Option<&LocalReply> {
+        self.reply.as_ref()
+    }
+
     pub(crate) fn is_reset(&self) -> bool {
         self.is_reset
     }

@@ -12,8 +12,14 @@ use crate::setup;
 use crate::steps::{cargo, root, run as command, step, target};
 
 /// Every target.
-pub(crate) const TARGETS: [&str; 5] =
-    ["configuration", "filter", "forwarded", "response", "target"];
+pub(crate) const TARGETS: [&str; 6] = [
+    "configuration",
+    "filter",
+    "forwarded",
+    "imports",
+    "response",
+    "target",
+];
 
 /// Runs the named targets, or all, each for this many seconds.
 pub(crate) fn run(names: &[String], seconds: u64) -> anyhow::Result<()> {

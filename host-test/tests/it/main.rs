@@ -3,9 +3,12 @@
 //! Guests are written here in the text format, each as small as its question. No wasm target is needed.
 
 mod call_outs;
+mod case_files;
 mod cases;
 mod chain;
 mod cli;
+mod commands;
+mod every_import;
 mod failures;
 mod faults;
 mod guest;
