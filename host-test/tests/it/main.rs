@@ -16,6 +16,7 @@ mod header_maps;
 mod life_cycle;
 mod loading;
 mod memory;
+mod probes;
 mod profiles;
 mod serve;
 mod shared;
