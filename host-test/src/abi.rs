@@ -100,6 +100,15 @@ impl LogLevel {
     }
 }
 
+impl LogLevel {
+    /// The level of that name, such as `warn`.
+    pub fn named(name: &str) -> Option<Self> {
+        (0..=Self::Critical as u32)
+            .filter_map(Self::from_number)
+            .find(|level| level.to_string() == name)
+    }
+}
+
 impl fmt::Display for LogLevel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -368,9 +368,9 @@ fn grpc_arrivals(kind: &CallKind, answer: &Answer) -> Vec<Arrival> {
         })]
     };
     match answer {
-        Answer::Refused => close(GRPC_UNAVAILABLE, REFUSED),
-        Answer::Reset => close(GRPC_UNAVAILABLE, RESET),
-        Answer::TimedOut => close(GRPC_UNAVAILABLE, TIMED_OUT),
+        Answer::Refused => close(GRPC_UNAVAILABLE, &format!("{REFUSED}{REFUSED_DETAILS}")),
+        Answer::Reset => close(GRPC_UNAVAILABLE, &format!("{RESET}{RESET_DETAILS}")),
+        Answer::TimedOut => close(GRPC_UNAVAILABLE, &format!("{TIMED_OUT}{TIMED_OUT_DETAILS}")),
         Answer::NoHeaders => close(GRPC_UNAVAILABLE, ""),
         Answer::Http { .. } => close(GRPC_UNKNOWN, "the answer is not gRPC"),
         Answer::Grpc(events) if kind.is_unary() => {
@@ -401,8 +401,15 @@ const GRPC_UNKNOWN: u32 = 2;
 const GRPC_UNAVAILABLE: u32 = 14;
 
 /// Envoy 1.40's text in place of a response.
-const REFUSED: &str = "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure, transport failure reason: delayed connect error: Connection refused";
+const REFUSED: &str = "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure";
 /// Envoy 1.40's text in place of a response.
 const RESET: &str = "upstream connect error or disconnect/reset before headers. reset reason: connection termination";
 /// Envoy 1.40's text in place of a response.
 const TIMED_OUT: &str = "upstream request timeout";
+
+/// What follows the text in the message of a gRPC call, as seen in Envoy 1.40.
+const REFUSED_DETAILS: &str = "{upstream_reset_before_response_started{remote_connection_failure|delayed_connect_error:_Connection_refused}}";
+/// As [`REFUSED_DETAILS`]; by its pattern, not seen.
+const RESET_DETAILS: &str = "{upstream_reset_before_response_started{connection_termination}}";
+/// As [`REFUSED_DETAILS`].
+const TIMED_OUT_DETAILS: &str = "{response_timeout}";

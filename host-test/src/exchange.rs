@@ -101,6 +101,10 @@ impl Exchange {
         self.reply.is_some() && self.reply_is_direct
     }
 
+    pub(crate) fn reply(&self) -> Option<&LocalReply> {
+        self.reply.as_ref()
+    }
+
     pub(crate) fn is_reset(&self) -> bool {
         self.is_reset
     }
@@ -315,7 +319,7 @@ impl Vm {
         };
         let direction = exchange.direction_mut(side);
         match (phase, action.unwrap_or(CONTINUE)) {
-            (_, CONTINUE) => {
+            (_, CONTINUE) | (Phase::Headers, CONTINUE_AND_END_STREAM) => {
                 direction.held = None;
                 self.pass(context, side, phase);
             }
@@ -432,6 +436,9 @@ impl Vm {
 
 /// `Continue` of every callback.
 const CONTINUE: u32 = 0;
+
+/// `ContinueAndEndStream` of the headers' callbacks, which Envoy 1.40 takes for `Continue`.
+const CONTINUE_AND_END_STREAM: u32 = 2;
 
 /// `StopIteration` of the headers' callbacks.
 const STOP_ITERATION: u32 = 1;

@@ -54,6 +54,13 @@ pub enum FailurePolicy {
 }
 
 impl Failure {
+    /// The callback that ran.
+    pub fn callback(&self) -> &str {
+        match self {
+            Self::EndlessLoop { callback, .. } | Self::Trap { callback, .. } => callback,
+        }
+    }
+
     pub(crate) fn new(
         callback: &str,
         fuel: u64,

@@ -50,6 +50,11 @@ impl HeaderMap {
         self.lines.push((name.to_ascii_lowercase(), value.to_vec()));
     }
 
+    /// Adds a line whose name keeps its case: a key of a map that is no header map.
+    pub(crate) fn add_exactly(&mut self, name: &[u8], value: &[u8]) {
+        self.lines.push((name.to_vec(), value.to_vec()));
+    }
+
     /// Leaves one line of `name`, where the first one was, or adds it behind the others.
     pub fn replace(&mut self, name: &[u8], value: &[u8]) {
         let name = name.to_ascii_lowercase();

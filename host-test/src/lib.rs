@@ -35,7 +35,8 @@
 //! - [`Filter`] is a module, [`Plugin`] a started one, [`Stream`] a request through it, [`Outcome`] what came of it.
 //! - [`Process`] holds what several VMs share, and time; [`Chain`] puts several plugins behind each other.
 //! - [`Upstream`] scripts the services that a filter calls, [`Fault`] what goes wrong on purpose.
-//! - [`cases`] runs case files.
+//! - [`case_file`] runs case files, [`cases`] those of this project, [`suite`] those of Service Extensions.
+//! - [`fuzz`] looks for inputs under which a filter fails.
 //!
 //! # What is not there
 //!
@@ -46,6 +47,7 @@
 
 mod abi;
 mod call_out;
+pub mod case_file;
 pub mod cases;
 mod chain;
 pub mod envoy;
@@ -53,6 +55,7 @@ mod exchange;
 mod failure;
 mod fault;
 mod filter;
+pub mod fuzz;
 mod guest;
 mod header_map;
 mod host;
@@ -65,6 +68,7 @@ mod profile;
 mod property;
 mod reply;
 mod stream;
+pub mod suite;
 mod trace;
 mod vm;
 

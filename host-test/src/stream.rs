@@ -9,10 +9,11 @@ use std::collections::VecDeque;
 use crate::exchange::{Event, Exchange};
 use crate::failure::FailurePolicy;
 use crate::header_map::HeaderMap;
-use crate::host::StreamState;
+use crate::host::{LogLine, StreamState};
 use crate::outcome::Outcome;
 use crate::plugin::Plugin;
 use crate::property::Properties;
+use crate::reply::LocalReply;
 use crate::vm::Vm;
 
 /// One side of a stream.
@@ -154,6 +155,36 @@ impl Stream {
         exchange
             .and_then(|exchange| exchange.passed_mut(side))
             .map_or_else(Vec::new, |passed| std::mem::take(&mut passed.body))
+    }
+
+    /// The headers on `side` as the filter has them now, passed or held; empty if none have arrived.
+    pub fn current_headers(&self, side: Side) -> HeaderMap {
+        let mut vm = self.plugin.vm();
+        let stream = vm.host().streams.get(&self.context);
+        stream
+            .and_then(|stream| stream.headers(side))
+            .cloned()
+            .unwrap_or_default()
+    }
+
+    /// The body bytes on `side` that the filter holds back.
+    pub fn held_body(&self, side: Side) -> Vec<u8> {
+        let mut vm = self.plugin.vm();
+        let stream = vm.host().streams.get_mut(&self.context);
+        stream.map_or_else(Vec::new, |stream| stream.body_mut(side).clone())
+    }
+
+    /// What was logged so far by callbacks of this stream.
+    pub fn logs(&self) -> Vec<LogLine> {
+        let mut vm = self.plugin.vm();
+        let record = vm.host().records.get(&self.context);
+        record.map_or_else(Vec::new, |record| record.logs.clone())
+    }
+
+    /// The filter's own answer, if it has answered.
+    pub fn local_reply(&self) -> Option<LocalReply> {
+        let vm = self.plugin.vm();
+        vm.exchanges.get(&self.context)?.reply().cloned()
     }
 
     /// The trailers that have passed on `side`; empty if none have.

@@ -12,7 +12,7 @@ use crate::setup;
 use crate::steps::{cargo, root, run as command, step, target};
 
 /// Every target.
-pub(crate) const TARGETS: [&str; 9] = [
+pub(crate) const TARGETS: [&str; 10] = [
     "chunked",
     "configuration",
     "filter",
@@ -20,6 +20,7 @@ pub(crate) const TARGETS: [&str; 9] = [
     "frames",
     "http1_request",
     "http1_response",
+    "imports",
     "response",
     "target",
 ];

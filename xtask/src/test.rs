@@ -186,8 +186,13 @@ fn is_beside(step: &str) -> bool {
     step.starts_with("browser-")
 }
 
-fn native(_: &Prepared) -> anyhow::Result<Outcome> {
-    command(cargo().arg("test"))?;
+fn native(prepared: &Prepared) -> anyhow::Result<Outcome> {
+    // The test host compares itself with an Envoy that it is told of.
+    command(
+        cargo()
+            .arg("test")
+            .env("FLUXLIT_TEST_ENVOY", &prepared.parts.envoy),
+    )?;
     Ok(Outcome::Passed)
 }
 

@@ -3,14 +3,20 @@
 //! Data goes to standard output, messages to standard error. Exit code 0: done; 1: it ran, and something missed; 2:
 //! wrong usage, or a file that cannot be used.
 
+mod bench;
+mod diff;
+mod fuzz;
 mod inspect;
+mod loading;
+mod record;
+mod report;
 mod run;
 mod serve;
 
 use std::error::Error;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 /// Run a proxy-wasm filter without Envoy
 #[derive(Parser)]
@@ -22,7 +28,17 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    Bench(bench::Arguments),
+    /// Print a script that completes this command's arguments in a shell
+    Completions {
+        /// For this shell
+        shell: clap_complete::Shell,
+    },
+    Diff(diff::Arguments),
+    Fuzz(fuzz::Arguments),
     Inspect(inspect::Arguments),
+    Record(record::RecordArguments),
+    Replay(record::ReplayArguments),
     Run(run::Arguments),
     Serve(serve::Arguments),
 }
@@ -35,7 +51,17 @@ enum Ending {
 
 pub(crate) fn main() -> ExitCode {
     let ending = match Arguments::parse().command {
+        Command::Bench(arguments) => bench::bench(&arguments),
+        Command::Completions { shell } => {
+            let mut command = Arguments::command();
+            clap_complete::generate(shell, &mut command, "host-test", &mut std::io::stdout());
+            Ok(Ending::Done)
+        }
+        Command::Diff(arguments) => diff::diff(&arguments),
+        Command::Fuzz(arguments) => fuzz::fuzz(&arguments),
         Command::Inspect(arguments) => inspect::inspect(&arguments),
+        Command::Record(arguments) => record::record(&arguments),
+        Command::Replay(arguments) => record::replay(&arguments),
         Command::Run(arguments) => run::run(&arguments),
         Command::Serve(arguments) => serve::serve(&arguments),
     };

@@ -3,69 +3,109 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use fluxlit_cases::{Case, CaseFile, Host};
-use host_test::{Filter, cases};
-use serde_json::{Value, json};
+use anyhow::Context as _;
+use host_test::case_file::{Case, CaseFile, Runner, Schedule};
+use host_test::suite::Suite;
 
+use super::loading::Loading;
+use super::report::{self, CaseEnding, CaseResult};
 use super::{Ending, chain};
 
 /// Run cases through a filter and say what differs
 ///
-/// Ends with 1 if a case missed.
+/// Reads case files, and test suites of Google Cloud's Service Extensions (tests.textpb or YAML). Ends with 1 if a case
+/// missed.
 #[derive(clap::Args)]
 pub(super) struct Arguments {
-    /// Run this .wasm file
-    #[arg(long)]
-    filter: PathBuf,
+    #[command(flatten)]
+    loading: Loading,
     /// Run the cases of these files, or of the *.json files of these folders
     #[arg(long, required = true, num_args = 1.., value_name = "PATH")]
     cases: Vec<PathBuf>,
+    /// Give the filter this configuration, JSON text that begins with `{` or a file, where a file of cases has none
+    #[arg(long, value_name = "FILE_OR_JSON")]
+    config: Option<String>,
+    /// Run every case under these frame schedules: `all`, or of empty-last, one-frame, bytes, halves, open-headers,
+    /// trailers
+    #[arg(long, num_args = 1.., value_name = "SCHEDULE", default_value = "empty-last")]
+    schedules: Vec<String>,
     /// Print JSON instead of text
     #[arg(long)]
     json: bool,
+    /// Write a JUnit report to this file
+    #[arg(long, value_name = "FILE")]
+    junit: Option<PathBuf>,
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Ending> {
-    let files = load_cases(&arguments.cases)?;
-    let filter = Filter::load(&arguments.filter)?;
-    let results: Vec<CaseResult<'_>> = files
-        .iter()
-        .flat_map(|(path, file)| file.cases.iter().map(move |case| (path, case)))
-        .map(|(path, case)| CaseResult {
-            path,
-            case,
-            ending: run_case(&filter, case),
-        })
-        .collect();
+    let (files, suites) = load(&arguments.cases, arguments.config.as_deref())?;
+    let schedules = schedules(&arguments.schedules)?;
+    let filter = arguments.loading.load()?;
+    let mut runner = Runner::new(filter);
+    runner.options.profile = arguments.loading.rules.profile;
+    runner.load_options = arguments.loading.rules.load_options();
+    let mut results = Vec::new();
+    for (path, file) in &files {
+        for case in &file.cases {
+            for schedule in &schedules {
+                results.push(run_case(&runner, path, file, case, *schedule));
+            }
+        }
+    }
+    let config = arguments.config.as_deref().map(Path::new);
+    for (path, suite) in &suites {
+        for test in &suite.tests {
+            let misses = suite.misses(runner.filter(), config, test);
+            results.push(CaseResult {
+                file: path.display().to_string(),
+                case: test.name.clone(),
+                why: String::new(),
+                schedule: None,
+                ending: ending(misses),
+            });
+        }
+    }
+    if let Some(path) = &arguments.junit {
+        std::fs::write(path, report::to_junit(&results))
+            .with_context(|| format!("cannot write {}", path.display()))?;
+    }
     let text = if arguments.json {
-        to_json(&results)
+        report::to_json(&results)
     } else {
-        to_text(&results)
+        report::to_text(&results)
     };
     std::io::stdout().write_all(text.as_bytes())?;
-    let has_missed = results
-        .iter()
-        .any(|result| matches!(result.ending, CaseEnding::Missed(_)));
-    Ok(if has_missed {
+    Ok(if results.iter().any(CaseResult::has_missed) {
         Ending::Failed
     } else {
         Ending::Done
     })
 }
 
-struct CaseResult<'a> {
-    path: &'a Path,
-    case: &'a Case,
-    ending: CaseEnding<'a>,
+type Files = Vec<(PathBuf, CaseFile)>;
+type Suites = Vec<(PathBuf, Suite)>;
+
+fn load(paths: &[PathBuf], config: Option<&str>) -> anyhow::Result<(Files, Suites)> {
+    let suites = paths
+        .iter()
+        .filter(|path| Suite::is_suite(path))
+        .map(|path| Ok((path.clone(), Suite::load(path)?)))
+        .collect::<anyhow::Result<Suites>>()?;
+    let files: Vec<PathBuf> = paths
+        .iter()
+        .filter(|path| !Suite::is_suite(path))
+        .cloned()
+        .collect();
+    let files = load_cases(&files, config, suites.is_empty())?;
+    Ok((files, suites))
 }
 
-enum CaseEnding<'a> {
-    Met,
-    Missed(Vec<String>),
-    Skipped(&'a str),
-}
-
-fn load_cases(paths: &[PathBuf]) -> anyhow::Result<Vec<(PathBuf, CaseFile)>> {
+/// Reads case files; there must be a case among them if `is_needed`.
+pub(super) fn load_cases(
+    paths: &[PathBuf],
+    config: Option<&str>,
+    is_needed: bool,
+) -> anyhow::Result<Files> {
     let mut files = Vec::new();
     for path in paths {
         if path.is_dir() {
@@ -74,70 +114,59 @@ fn load_cases(paths: &[PathBuf]) -> anyhow::Result<Vec<(PathBuf, CaseFile)>> {
             files.push((path.clone(), CaseFile::load(path)?));
         }
     }
-    if files.iter().all(|(_, file)| file.cases.is_empty()) {
+    if is_needed && files.iter().all(|(_, file)| file.cases.is_empty()) {
         anyhow::bail!("there is no case in the given paths");
+    }
+    if let Some(config) = config {
+        for (_, file) in &mut files {
+            file.config_by_default(&super::loading::configuration(config)?);
+        }
     }
     Ok(files)
 }
 
-fn run_case<'a>(filter: &Filter, case: &'a Case) -> CaseEnding<'a> {
-    if let Some(reason) = case.except.get(&Host::Wasm) {
-        return CaseEnding::Skipped(reason);
+pub(super) fn schedules(names: &[String]) -> anyhow::Result<Vec<Schedule>> {
+    if names.iter().any(|name| name == "all") {
+        return Ok(Schedule::ALL.to_vec());
     }
-    let misses = match cases::run(filter, case) {
-        Ok(outcome) => outcome.misses(case),
-        Err(error) => vec![chain(&error)],
+    names
+        .iter()
+        .map(|name| {
+            let names = Schedule::ALL.map(Schedule::name).join(", ");
+            Schedule::named(name)
+                .with_context(|| format!("--schedules: `{name}` is not one of all, {names}"))
+        })
+        .collect()
+}
+
+fn run_case(
+    runner: &Runner,
+    path: &Path,
+    file: &CaseFile,
+    case: &Case,
+    schedule: Schedule,
+) -> CaseResult {
+    let ending = match case.except.get("wasm") {
+        Some(reason) => CaseEnding::Skipped(reason.clone()),
+        None => ending(
+            runner
+                .misses(path, file, case, schedule)
+                .unwrap_or_else(|error| vec![chain(&error)]),
+        ),
     };
+    CaseResult {
+        file: path.display().to_string(),
+        case: case.name.clone(),
+        why: case.why.clone(),
+        schedule: (schedule != Schedule::default()).then(|| schedule.name()),
+        ending,
+    }
+}
+
+fn ending(misses: Vec<String>) -> CaseEnding {
     if misses.is_empty() {
         CaseEnding::Met
     } else {
         CaseEnding::Missed(misses)
     }
-}
-
-fn to_text(results: &[CaseResult<'_>]) -> String {
-    let mut text = String::new();
-    let (mut met, mut missed, mut skipped) = (0, 0, 0);
-    for CaseResult { path, case, ending } in results {
-        let title = format!("{}: {}", path.display(), case.name);
-        match ending {
-            CaseEnding::Met => met += 1,
-            CaseEnding::Missed(misses) => {
-                missed += 1;
-                text.push_str(&format!("missed   {title}\n         why: {}\n", case.why));
-                for miss in misses {
-                    text.push_str(&format!(
-                        "         {}\n",
-                        miss.replace('\n', "\n           ")
-                    ));
-                }
-            }
-            CaseEnding::Skipped(reason) => {
-                skipped += 1;
-                text.push_str(&format!("skipped  {title}: {reason}\n"));
-            }
-        }
-    }
-    text.push_str(&format!("{met} met, {missed} missed, {skipped} skipped\n"));
-    text
-}
-
-fn to_json(results: &[CaseResult<'_>]) -> String {
-    let results: Vec<Value> = results
-        .iter()
-        .map(|CaseResult { path, case, ending }| {
-            let (ending, details) = match ending {
-                CaseEnding::Met => ("met", json!([])),
-                CaseEnding::Missed(misses) => ("missed", json!(misses)),
-                CaseEnding::Skipped(reason) => ("skipped", json!([reason])),
-            };
-            json!({
-                "file": path.display().to_string(),
-                "case": case.name,
-                "ending": ending,
-                "details": details,
-            })
-        })
-        .collect();
-    format!("{:#}\n", Value::Array(results))
 }

@@ -50,6 +50,11 @@ fn set_bytes(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
     let side = match BufferId::from_number(arguments.u32(0)) {
         Some(BufferId::RequestBody) => Side::Request,
         Some(BufferId::ResponseBody) => Side::Response,
+        // What can be read cannot be written; what is not there is not found.
+        Some(BufferId::PluginConfiguration | BufferId::CallBody) => {
+            contents(guest, arguments)?;
+            return Err(Status::BadArgument.into());
+        }
         _ => return Err(Status::BadArgument.into()),
     };
     let new = guest.read(arguments.u32(3), arguments.u32(4))?;

@@ -69,7 +69,7 @@ fn failures_are_responses_in_envoy_and_none_by_the_specification() {
     let nothing = "0 0 0 2  0 reset";
     for (answer, envoy, spec) in [
         (ok("fine"), "0 1 4 0 200 0 ", "0 1 4 0 200 0 "),
-        (Answer::Refused, "0 3 1 6 7 0 503 0 ", nothing),
+        (Answer::Refused, "0 3 9 8 0 503 0 ", nothing),
         (Answer::Reset, "0 3 9 5 0 503 0 ", nothing),
         (Answer::TimedOut, "0 3 2 4 0 504 0 ", nothing),
     ] {

@@ -13,13 +13,13 @@ const CASES: &str = r#"{"about": "One header.", "cases": [
     {"name": "added", "why": "w", "request": {"peer": "192.0.2.1"}, "upstream": {"headers": {"x-one": ["value"]}}},
     {"name": "elsewhere", "why": "w", "request": {"peer": "192.0.2.1"}, "upstream": {}, "except": {"wasm": "not here"}}]}"#;
 
-struct Ran {
-    code: Option<i32>,
-    stdout: String,
-    stderr: String,
+pub(crate) struct Ran {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
-fn host_test(arguments: &[&str]) -> Ran {
+pub(crate) fn host_test(arguments: &[&str]) -> Ran {
     let Output {
         status,
         stdout,
@@ -35,7 +35,7 @@ fn host_test(arguments: &[&str]) -> Ran {
     }
 }
 
-fn write(folder: &Path, name: &str, contents: impl AsRef<[u8]>) -> String {
+pub(crate) fn write(folder: &Path, name: &str, contents: impl AsRef<[u8]>) -> String {
     let path = folder.join(name);
     std::fs::write(&path, contents).unwrap();
     path.to_str().unwrap().to_owned()

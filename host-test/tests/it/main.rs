@@ -3,9 +3,12 @@
 //! Guests are written here in the text format, each as small as its question. No wasm target is needed.
 
 mod call_outs;
+mod case_files;
 mod cases;
 mod chain;
 mod cli;
+mod commands;
+mod every_import;
 mod failures;
 mod faults;
 mod guest;
@@ -13,6 +16,7 @@ mod header_maps;
 mod life_cycle;
 mod loading;
 mod memory;
+mod probes;
 mod profiles;
 mod serve;
 mod shared;

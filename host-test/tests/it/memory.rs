@@ -5,6 +5,7 @@
 
 use host_test::{Filter, Properties, StartOptions};
 
+use crate::every_import::imports;
 use crate::guest::{exchange, plugin, request, texts};
 
 #[test]
@@ -163,67 +164,26 @@ fn no_argument_of_any_import_stops_the_host() {
     }
 }
 
-fn imports() -> Vec<(&'static str, &'static str, &'static str)> {
-    let env = [
-        ("proxy_log", "i32 i32 i32"),
-        ("proxy_get_log_level", "i32"),
-        ("proxy_get_current_time_nanoseconds", "i32"),
-        ("proxy_set_tick_period_milliseconds", "i32"),
-        ("proxy_get_buffer_bytes", "i32 i32 i32 i32 i32"),
-        ("proxy_get_buffer_status", "i32 i32 i32"),
-        ("proxy_set_buffer_bytes", "i32 i32 i32 i32 i32"),
-        ("proxy_get_header_map_size", "i32 i32"),
-        ("proxy_get_header_map_pairs", "i32 i32 i32"),
-        ("proxy_set_header_map_pairs", "i32 i32 i32"),
-        ("proxy_get_header_map_value", "i32 i32 i32 i32 i32"),
-        ("proxy_add_header_map_value", "i32 i32 i32 i32 i32"),
-        ("proxy_replace_header_map_value", "i32 i32 i32 i32 i32"),
-        ("proxy_remove_header_map_value", "i32 i32 i32"),
-        ("proxy_get_property", "i32 i32 i32 i32"),
-        ("proxy_set_property", "i32 i32 i32 i32"),
-        (
-            "proxy_send_local_response",
-            "i32 i32 i32 i32 i32 i32 i32 i32",
-        ),
-        ("proxy_continue_stream", "i32"),
-        ("proxy_close_stream", "i32"),
-        ("proxy_get_status", "i32 i32 i32"),
-        ("proxy_http_call", "i32 i32 i32 i32 i32 i32 i32 i32 i32 i32"),
-        (
-            "proxy_grpc_call",
-            "i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32",
-        ),
-        ("proxy_grpc_stream", "i32 i32 i32 i32 i32 i32 i32 i32 i32"),
-        ("proxy_grpc_send", "i32 i32 i32 i32"),
-        ("proxy_grpc_cancel", "i32"),
-        ("proxy_grpc_close", "i32"),
-        ("proxy_set_shared_data", "i32 i32 i32 i32 i32"),
-        ("proxy_get_shared_data", "i32 i32 i32 i32 i32"),
-        ("proxy_register_shared_queue", "i32 i32 i32"),
-        ("proxy_resolve_shared_queue", "i32 i32 i32 i32 i32"),
-        ("proxy_enqueue_shared_queue", "i32 i32 i32"),
-        ("proxy_dequeue_shared_queue", "i32 i32 i32"),
-        ("proxy_define_metric", "i32 i32 i32 i32"),
-        ("proxy_increment_metric", "i32 i64"),
-        ("proxy_record_metric", "i32 i64"),
-        ("proxy_get_metric", "i32 i32"),
-        ("proxy_set_effective_context", "i32"),
-        ("proxy_done", ""),
-        ("proxy_call_foreign_function", "i32 i32 i32 i32 i32 i32"),
-    ];
-    let wasi = [
-        ("args_get", "i32 i32"),
-        ("args_sizes_get", "i32 i32"),
-        ("clock_time_get", "i32 i64 i32"),
-        ("environ_get", "i32 i32"),
-        ("environ_sizes_get", "i32 i32"),
-        ("fd_fdstat_get", "i32 i32"),
-        ("fd_write", "i32 i32 i32 i32"),
-        ("poll_oneoff", "i32 i32 i32 i32"),
-        ("random_get", "i32 i32"),
-    ];
-    assert_eq!(env.len(), 39);
-    let env = env.map(|(name, parameters)| ("env", name, parameters));
-    let wasi = wasi.map(|(name, parameters)| ("wasi_snapshot_preview1", name, parameters));
-    env.into_iter().chain(wasi).collect()
+/// Arbitrary arguments to arbitrary imports in every callback, as the fuzz target `imports` has them.
+#[test]
+fn no_sequence_of_calls_stops_the_host() {
+    let filter = crate::every_import::filter();
+    let mut state = 1_u64;
+    for _ in 0..300 {
+        let program: Vec<u8> = (0..400)
+            .map(|_| {
+                state = state
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1);
+                // Small numbers are more often an address, a length or an id that means something.
+                let byte = (state >> 56) as u8;
+                if state & 0x300_0000_0000 == 0 {
+                    byte
+                } else {
+                    byte & 3
+                }
+            })
+            .collect();
+        crate::every_import::run(&filter, &program);
+    }
 }

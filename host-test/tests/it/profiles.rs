@@ -93,6 +93,12 @@ fn every_rule_has_a_test_here_or_in_call_outs() {
             || rule.name == "call-out-failure" && tests.contains("failures_are_responses")
             || rule.name == "buffer-range-overflow" && tests.contains("range_overflow");
         assert!(is_tested, "{}", rule.name);
+        let documented = include_str!("../../../docs/host-test.md");
+        assert!(
+            documented.contains(&format!("| {} |", rule.name)),
+            "{}",
+            rule.name
+        );
     }
     assert_eq!(Profile::named("envoy-1.40"), Some(Profile::Envoy));
     assert_eq!(Profile::named("spec"), Some(Profile::Spec));

@@ -24,7 +24,7 @@ const FILTER: &str = r#"(data (i32.const 200) ":method")
 struct Server {
     child: Child,
     address: SocketAddr,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Server {
@@ -51,7 +51,7 @@ impl Server {
         Self {
             child,
             address,
-            _folder: folder,
+            folder,
         }
     }
 
@@ -196,4 +196,21 @@ fn an_upgrade_is_tunnelled() {
     let received = upstream.join().unwrap();
     assert!(received.contains("upgrade: websocket\r\n"), "{received}");
     assert!(received.contains("connection: upgrade\r\n"), "{received}");
+}
+
+#[test]
+fn a_changed_module_is_loaded_and_one_that_does_not_load_is_not() {
+    let server = Server::start(SocketAddr::from(([127, 0, 0, 1], 9)));
+    let get = || server.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    assert!(get().starts_with("HTTP/1.1 503 "), "nobody listens there");
+    let path = server.folder.path().join("filter.wasm");
+    // `G` in place of `D`: now it is GET that is answered.
+    let answering = FILTER.replace("i32.const 68", "i32.const 71");
+    std::fs::write(&path, guest::module(&answering)).unwrap();
+    assert!(get().starts_with("HTTP/1.1 403 "));
+    std::fs::write(&path, "no module").unwrap();
+    assert!(get().starts_with("HTTP/1.1 403 "));
+    let said = server.stop();
+    assert!(said.contains("the filter was loaded anew"), "{said}");
+    assert!(said.contains("the old filter stays"), "{said}");
 }

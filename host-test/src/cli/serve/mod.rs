@@ -3,7 +3,11 @@
 //! A local HTTP/1.1 proxy: each request passes the filter on its way to one upstream, each response on its way back.
 //! The peer that the filter sees is the real other end of the connection. One line a request says what the filter did.
 //!
-//! Not a proxy for production: one VM on one thread, a connection to the upstream for each request, no time-outs, no ticks.
+//! When the module or the configuration file changes, new connections get the new filter; one that does not start leaves
+//! the old one in place and is told of.
+//!
+//! Not a proxy for production: one VM on one thread, a connection to the upstream for each request, no time-outs; call-outs
+//! go nowhere.
 
 mod body;
 mod headers;
@@ -14,7 +18,7 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use host_test::{Clock, Filter, Plugin, Refused, StartOptions};
@@ -28,6 +32,7 @@ use tokio::task::JoinSet;
 
 use self::proxy::{Proxy, Upstream};
 use super::Ending;
+use super::loading::configuration;
 
 /// Put the filter in front of an HTTP upstream and print what it does to each request
 ///
@@ -50,6 +55,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn serve(arguments: &Arguments) -> anyhow::Result<Ending> {
+    let watched = Watched::new(arguments);
     let plugin = start(arguments)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -58,19 +64,14 @@ pub(super) fn serve(arguments: &Arguments) -> anyhow::Result<Ending> {
         plugin,
         upstream: arguments.upstream.clone(),
     };
-    runtime.block_on(tokio::task::LocalSet::new().run_until(listen(arguments.listen, proxy)))?;
+    let serving = listen(arguments, proxy, watched);
+    runtime.block_on(tokio::task::LocalSet::new().run_until(serving))?;
     Ok(Ending::Done)
 }
 
 fn start(arguments: &Arguments) -> anyhow::Result<Plugin> {
-    let text = &arguments.config;
-    let configuration = if text.trim_start().starts_with('{') {
-        text.clone().into_bytes()
-    } else {
-        std::fs::read(Path::new(text)).with_context(|| format!("cannot read --config {text}"))?
-    };
     let options = StartOptions {
-        plugin_configuration: configuration,
+        plugin_configuration: configuration(&arguments.config)?,
         clock: Clock::System,
         ..StartOptions::default()
     };
@@ -81,7 +82,40 @@ fn start(arguments: &Arguments) -> anyhow::Result<Plugin> {
         .context("the filter refused to start")
 }
 
-async fn listen(address: SocketAddr, proxy: Proxy) -> anyhow::Result<()> {
+/// The files that a filter was started from, and when they changed last.
+struct Watched {
+    files: Vec<(PathBuf, Option<SystemTime>)>,
+}
+
+impl Watched {
+    fn new(arguments: &Arguments) -> Self {
+        let config = PathBuf::from(&arguments.config);
+        let files = [arguments.filter.clone(), config];
+        Self {
+            files: files.map(|file| (file.clone(), changed(&file))).into(),
+        }
+    }
+
+    /// Whether a file has changed since the last time.
+    fn have_changed(&mut self) -> bool {
+        let mut have_changed = false;
+        for (file, last) in &mut self.files {
+            let now = changed(file);
+            have_changed |= now.is_some() && now != *last;
+            *last = now.or(*last);
+        }
+        have_changed
+    }
+}
+
+fn changed(file: &Path) -> Option<SystemTime> {
+    std::fs::metadata(file)
+        .and_then(|file| file.modified())
+        .ok()
+}
+
+async fn listen(arguments: &Arguments, proxy: Proxy, mut watched: Watched) -> anyhow::Result<()> {
+    let address = arguments.listen;
     let listener = TcpListener::bind(address)
         .await
         .with_context(|| format!("cannot listen on {address}"))?;
@@ -90,7 +124,8 @@ async fn listen(address: SocketAddr, proxy: Proxy) -> anyhow::Result<()> {
         signal(SignalKind::interrupt())?,
     );
     let (stop, stopping) = watch::channel(false);
-    let proxy = Rc::new(proxy);
+    let mut proxy = Rc::new(proxy);
+    let mut ticks = tokio::time::interval(TICK);
     let mut connections = JoinSet::new();
     let address = listener.local_addr()?;
     writeln!(std::io::stdout(), "listening on http://{address}")?;
@@ -98,11 +133,15 @@ async fn listen(address: SocketAddr, proxy: Proxy) -> anyhow::Result<()> {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((connection, peer)) => {
+                    if watched.have_changed() {
+                        proxy = reload(arguments, proxy);
+                    }
                     let serving = connect(connection, peer, Rc::clone(&proxy), stopping.clone());
                     connections.spawn_local(serving);
                 }
                 Err(error) => eprintln!("cannot accept a connection: {error}"),
             },
+            _ = ticks.tick() => proxy.plugin.process().run_due(),
             Some(_) = connections.join_next() => {}
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
@@ -143,6 +182,26 @@ async fn connect(
         eprintln!("connection of {peer}: {error}");
     }
 }
+
+/// The filter as its files are now, or the old one if that does not start.
+fn reload(arguments: &Arguments, old: Rc<Proxy>) -> Rc<Proxy> {
+    match start(arguments) {
+        Ok(plugin) => {
+            eprintln!("the filter was loaded anew");
+            Rc::new(Proxy {
+                plugin,
+                upstream: old.upstream.clone(),
+            })
+        }
+        Err(error) => {
+            eprintln!("the old filter stays: {error:#}");
+            old
+        }
+    }
+}
+
+/// How exactly the module's ticks are kept.
+const TICK: Duration = Duration::from_millis(10);
 
 /// How long running requests may take after a signal.
 const GRACE_PERIOD: Duration = Duration::from_secs(10);

@@ -1,0 +1,194 @@
+//! How is every import called with arguments that nobody thought of?
+//!
+//! A guest reads a program from a request header and carries it out in every callback: a byte names an import, the bytes
+//! behind it are its arguments. Whatever comes of it is a status or a failure of the guest; the host goes on.
+
+use std::time::Duration;
+
+use host_test::{
+    Answer, DelayedAnswer, FailurePolicy, Filter, GrpcEvent, HeaderMap, Properties, StartOptions,
+    Upstream, lines,
+};
+
+/// The guest.
+pub(crate) fn filter() -> Filter {
+    let (mut import_text, mut cases, mut labels) = (String::new(), String::new(), String::new());
+    let imports = imports();
+    for (number, (module, name, parameters)) in imports.iter().enumerate() {
+        import_text.push_str(&format!(
+            "(import \"{module}\" \"{name}\" (func $import{number} (param {parameters}) (result i32)))\n"
+        ));
+        labels.push_str(&format!(" {number}"));
+        let mut offset = 1;
+        let mut arguments = String::new();
+        for kind in parameters.split_whitespace() {
+            arguments.push_str(&format!("({kind}.load offset={offset} (local.get $at))"));
+            offset += if kind == "i64" { 8 } else { 4 };
+        }
+        cases.push_str(&format!(
+            ") (drop (call $import{number} {arguments})) (local.set $at (i32.add (local.get $at) (i32.const {offset}))) (br $next)\n"
+        ));
+    }
+    let blocks = "(block ".repeat(imports.len());
+    let callbacks: String = CALLBACKS
+        .iter()
+        .map(|(name, parameters, result)| {
+            let (result, value) = if *result {
+                ("(result i32)", "(i32.const 0)")
+            } else {
+                ("", "")
+            };
+            format!(
+                "(func (export \"{name}\") (param {parameters}) {result} (call $run) {value})\n"
+            )
+        })
+        .collect();
+    let text = format!(
+        r#"(module {import_text}
+        (memory (export "memory") 1)
+        (global $end (mut i32) (i32.const 0))
+        (data (i32.const 16) "program")
+        (func (export "proxy_abi_version_0_2_1"))
+        (func (export "proxy_on_memory_allocate") (param i32) (result i32) i32.const 8192)
+        (func $run (local $at i32)
+            (local.set $at (i32.const 8192))
+            (block $done (loop $next
+                (br_if $done (i32.ge_u (local.get $at) (global.get $end)))
+                {blocks} (br_table {labels} (i32.rem_u (i32.load8_u (local.get $at)) (i32.const {count}))) {cases})))
+        (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+            (drop (call $import{get} (i32.const 0) (i32.const 16) (i32.const 7) (i32.const 0) (i32.const 4)))
+            (global.set $end (i32.add (i32.const 8192) (i32.load (i32.const 4))))
+            (call $run) (i32.const 0))
+        {callbacks})"#,
+        count = imports.len(),
+        get = imports
+            .iter()
+            .position(|(_, name, _)| *name == "proxy_get_header_map_value")
+            .expect("it is an import"),
+    );
+    Filter::from_bytes(&wat::parse_str(&text).expect("the text is right")).expect("it loads")
+}
+
+/// Runs a program in every callback.
+pub(crate) fn run(filter: &Filter, program: &[u8]) {
+    let answers = vec![DelayedAnswer {
+        delay: Duration::ZERO,
+        answer: Answer::Grpc(vec![GrpcEvent::Message(b"m".to_vec())]),
+    }];
+    let plugin = filter
+        .start(StartOptions {
+            fuel_per_callback: 200_000,
+            failure_policy: FailurePolicy::Reload {
+                backoff: Duration::ZERO,
+            },
+            upstreams: vec![Upstream {
+                name: "p".to_owned(),
+                answers,
+            }],
+            trace: true,
+            ..StartOptions::default()
+        })
+        .expect("the program comes later");
+    let mut headers = HeaderMap::default();
+    headers.add(b":path", b"/");
+    headers.add(b"program", program);
+    for _ in 0..2 {
+        let mut stream = plugin.stream(Properties::default());
+        stream.request_headers(headers.clone(), false);
+        stream.request_body(b"body".to_vec(), false);
+        stream.request_trailers(lines(&[("a", "b")]));
+        stream.response_headers(lines(&[(":status", "200")]), false);
+        stream.response_body(b"body".to_vec(), true);
+        plugin.process().advance_to_next(Duration::from_secs(1));
+        stream.finish();
+    }
+    // A plugin whose VM has failed cannot be stopped in order.
+    let _ = plugin.stop();
+}
+
+/// Name, parameters, whether there is a result.
+const CALLBACKS: [(&str, &str, bool); 13] = [
+    ("proxy_on_request_body", "i32 i32 i32", true),
+    ("proxy_on_request_trailers", "i32 i32", true),
+    ("proxy_on_response_headers", "i32 i32 i32", true),
+    ("proxy_on_response_body", "i32 i32 i32", true),
+    ("proxy_on_http_call_response", "i32 i32 i32 i32 i32", false),
+    ("proxy_on_grpc_receive", "i32 i32 i32", false),
+    ("proxy_on_grpc_close", "i32 i32 i32", false),
+    (
+        "proxy_on_grpc_receive_initial_metadata",
+        "i32 i32 i32",
+        false,
+    ),
+    ("proxy_on_queue_ready", "i32 i32", false),
+    ("proxy_on_tick", "i32", false),
+    ("proxy_on_log", "i32", false),
+    ("proxy_on_done", "i32", true),
+    ("proxy_on_delete", "i32", false),
+];
+
+/// Module, name and parameters of every import that answers a number.
+pub(crate) fn imports() -> Vec<(&'static str, &'static str, &'static str)> {
+    let env = [
+        ("proxy_log", "i32 i32 i32"),
+        ("proxy_get_log_level", "i32"),
+        ("proxy_get_current_time_nanoseconds", "i32"),
+        ("proxy_set_tick_period_milliseconds", "i32"),
+        ("proxy_get_buffer_bytes", "i32 i32 i32 i32 i32"),
+        ("proxy_get_buffer_status", "i32 i32 i32"),
+        ("proxy_set_buffer_bytes", "i32 i32 i32 i32 i32"),
+        ("proxy_get_header_map_size", "i32 i32"),
+        ("proxy_get_header_map_pairs", "i32 i32 i32"),
+        ("proxy_set_header_map_pairs", "i32 i32 i32"),
+        ("proxy_get_header_map_value", "i32 i32 i32 i32 i32"),
+        ("proxy_add_header_map_value", "i32 i32 i32 i32 i32"),
+        ("proxy_replace_header_map_value", "i32 i32 i32 i32 i32"),
+        ("proxy_remove_header_map_value", "i32 i32 i32"),
+        ("proxy_get_property", "i32 i32 i32 i32"),
+        ("proxy_set_property", "i32 i32 i32 i32"),
+        (
+            "proxy_send_local_response",
+            "i32 i32 i32 i32 i32 i32 i32 i32",
+        ),
+        ("proxy_continue_stream", "i32"),
+        ("proxy_close_stream", "i32"),
+        ("proxy_get_status", "i32 i32 i32"),
+        ("proxy_http_call", "i32 i32 i32 i32 i32 i32 i32 i32 i32 i32"),
+        (
+            "proxy_grpc_call",
+            "i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32",
+        ),
+        ("proxy_grpc_stream", "i32 i32 i32 i32 i32 i32 i32 i32 i32"),
+        ("proxy_grpc_send", "i32 i32 i32 i32"),
+        ("proxy_grpc_cancel", "i32"),
+        ("proxy_grpc_close", "i32"),
+        ("proxy_set_shared_data", "i32 i32 i32 i32 i32"),
+        ("proxy_get_shared_data", "i32 i32 i32 i32 i32"),
+        ("proxy_register_shared_queue", "i32 i32 i32"),
+        ("proxy_resolve_shared_queue", "i32 i32 i32 i32 i32"),
+        ("proxy_enqueue_shared_queue", "i32 i32 i32"),
+        ("proxy_dequeue_shared_queue", "i32 i32 i32"),
+        ("proxy_define_metric", "i32 i32 i32 i32"),
+        ("proxy_increment_metric", "i32 i64"),
+        ("proxy_record_metric", "i32 i64"),
+        ("proxy_get_metric", "i32 i32"),
+        ("proxy_set_effective_context", "i32"),
+        ("proxy_done", ""),
+        ("proxy_call_foreign_function", "i32 i32 i32 i32 i32 i32"),
+    ];
+    let wasi = [
+        ("args_get", "i32 i32"),
+        ("args_sizes_get", "i32 i32"),
+        ("clock_time_get", "i32 i64 i32"),
+        ("environ_get", "i32 i32"),
+        ("environ_sizes_get", "i32 i32"),
+        ("fd_fdstat_get", "i32 i32"),
+        ("fd_write", "i32 i32 i32 i32"),
+        ("poll_oneoff", "i32 i32 i32 i32"),
+        ("random_get", "i32 i32"),
+    ];
+    assert_eq!(env.len(), 39);
+    let env = env.map(|(name, parameters)| ("env", name, parameters));
+    let wasi = wasi.map(|(name, parameters)| ("wasi_snapshot_preview1", name, parameters));
+    env.into_iter().chain(wasi).collect()
+}
