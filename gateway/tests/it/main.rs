@@ -11,6 +11,7 @@ mod limits;
 mod operators;
 mod process;
 mod proxy;
+mod refused;
 mod support;
 mod tls;
 mod tunnel;

@@ -1,0 +1,200 @@
+//! What can be read in two ways is refused before anybody has read it, and what is no message is passed on to nobody.
+
+use crate::support::{Gateway, recording};
+
+/// An answer that goes on.
+const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+
+/// Each request is followed by another one in the same segment, which would be the smuggled one.
+#[track_caller]
+fn refused(table: &[(u16, &str)]) {
+    let (address, seen) = recording(OK);
+    let gateway = Gateway::before(address, &[]);
+    for (status, request) in table {
+        let answer = gateway.send(&format!(
+            "{request}GET /smuggled HTTP/1.1\r\nhost: a\r\n\r\n"
+        ));
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{request:?}: {answer}"
+        );
+        assert_eq!(
+            answer.matches("HTTP/1.1 ").count(),
+            1,
+            "{request:?} ends the connection: {answer}"
+        );
+        assert!(
+            answer.contains("connection: close"),
+            "{request:?}: {answer}"
+        );
+        assert_eq!(seen.requests(), [""; 0], "{request:?} arrived");
+    }
+}
+
+#[test]
+fn a_body_with_two_lengths_or_none_that_is_certain() {
+    let post = |fields: &str| format!("POST / HTTP/1.1\r\nhost: a\r\n{fields}\r\n0\r\n\r\n");
+    let table = [
+        (400, "content-length: 5\r\ntransfer-encoding: chunked\r\n"),
+        (400, "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n"),
+        (400, "content-length: 0\r\ntransfer-encoding: chunked\r\n"),
+        (400, "content-length: 5\r\ncontent-length: 6\r\n"),
+        (400, "content-length: 5\r\ncontent-length: 5\r\n"),
+        (400, "content-length: 5, 5\r\n"),
+        (400, "content-length: +5\r\n"),
+        (400, "content-length: -5\r\n"),
+        (400, "content-length: 0x5\r\n"),
+        (400, "content-length: 5 5\r\n"),
+        (400, "content-length: 5;\r\n"),
+        (400, "content-length: \r\n"),
+        (400, "content-length: five\r\n"),
+        (400, "content-length: \u{b2}\r\n"),
+        (400, "content-length: 18446744073709551616\r\n"),
+        (501, "transfer-encoding: gzip\r\n"),
+        (501, "transfer-encoding: gzip, chunked\r\n"),
+        (501, "transfer-encoding: chunked, gzip\r\n"),
+        (501, "transfer-encoding: chunked, chunked\r\n"),
+        (501, "transfer-encoding: chunked;q=1\r\n"),
+        (501, "transfer-encoding: xchunked\r\n"),
+        (501, "transfer-encoding: \"chunked\"\r\n"),
+        (501, "transfer-encoding: identity\r\n"),
+        (
+            501,
+            "transfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n",
+        ),
+        (
+            501,
+            "transfer-encoding: chunked\r\nTransfer-Encoding: x\r\n",
+        ),
+        (501, "transfer-encoding: \r\n"),
+        (400, "transfer-encoding: \u{b}chunked\r\n"),
+        (400, "transfer-encoding:\n chunked\r\n"),
+    ];
+    let requests: Vec<(u16, String)> = table
+        .iter()
+        .map(|(status, fields)| (*status, post(fields)))
+        .chain([(
+            400,
+            "POST / HTTP/1.0\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n".to_owned(),
+        )])
+        .collect();
+    let requests: Vec<(u16, &str)> = requests
+        .iter()
+        .map(|(status, request)| (*status, request.as_str()))
+        .collect();
+    refused(&requests);
+}
+
+#[test]
+fn a_head_that_is_none() {
+    refused(&[
+        // A line feed without a carriage return, and the other way round.
+        (400, "GET / HTTP/1.1\nhost: a\r\n\r\n"),
+        (400, "GET / HTTP/1.1\r\nhost: a\n\r\n"),
+        (400, "GET / HTTP/1.1\r\nhost: a\r\nx: y\n\r\n"),
+        (400, "GET / HTTP/1.1\r\nhost: a\r\n\n"),
+        (400, "\nGET / HTTP/1.1\r\nhost: a\r\n\r\n"),
+        (400, "GET / HTTP/1.1\r\nhost: a\r\nx: y\rz: w\r\n\r\n"),
+        (505, "GET / HTTP/1.1\rhost: a\r\n\r\n"),
+        (400, "GET / HTTP/1.1\r\nhost: a\r\nx: y\r\r\n\r\n"),
+        // A folded line, RFC 9112 §5.2.
+        (400, "GET / HTTP/1.1\r\nhost: a\r\nx: y\r\n z\r\n\r\n"),
+        (400, "GET / HTTP/1.1\r\nhost: a\r\nx: y\r\n\tz\r\n\r\n"),
+        (400, "GET / HTTP/1.1\r\n host: a\r\n\r\n"),
+        (400, "GET / HTTP/1.1\r\nhost: a\r\nx: y\r\n \r\n\r\n"),
+        // A name that is none.
+        (400, "GET / HTTP/1.1\r\nhost: a\r\nx : y\r\n\r\n"),
+        (400, "GET / HTTP/1.1\r\nhost: a\r\nx\t: y\r\n\r\n"),
+        (400, "GET / HTTP/1.1\r\nhost: a\r\n: y\r\n\r\n"),
+        (400, "GET / HTTP/1.1\r\nhost: a\r\nx\r\n\r\n"),
+        (400, "GET / HTTP/1.1\r\nhost: a\r\nx(y): z\r\n\r\n"),
+        (400, "GET / HTTP/1.1\r\nhost: a\r\n\u{e9}: z\r\n\r\n"),
+        (
+            400,
+            "POST / HTTP/1.1\r\nhost: a\r\ncontent-length : 4\r\n\r\nabcd",
+        ),
+        // Control characters.
+        (400, "GET / HTTP/1.1\r\nhost: a\r\nx: \0\r\n\r\n"),
+        (400, "GET / HTTP/1.1\r\nhost: a\r\nx\0: y\r\n\r\n"),
+        (400, "GET / HTTP/1.1\r\nhost: a\0\r\n\r\n"),
+        (400, "GET / HTTP/1.1\r\nhost: a\r\nx: \u{7f}\r\n\r\n"),
+        (400, "GET / HTTP/1.1\r\nhost: a\r\nx: \u{1b}[2J\r\n\r\n"),
+        // The first line.
+        (400, "GET  / HTTP/1.1\r\nhost: a\r\n\r\n"),
+        (400, "GET\t/ HTTP/1.1\r\nhost: a\r\n\r\n"),
+        (505, "GET / HTTP/1.1 \r\nhost: a\r\n\r\n"),
+        (400, "GET / x HTTP/1.1\r\nhost: a\r\n\r\n"),
+        (400, " GET / HTTP/1.1\r\nhost: a\r\n\r\n"),
+        (400, "GET /\r\nhost: a\r\n\r\n"),
+        (400, "GET / http/1.1\r\nhost: a\r\n\r\n"),
+        (400, "G=T / HTTP/1.1\r\nhost: a\r\n\r\n"),
+        (400, "\u{16}\u{3}\u{1} / HTTP/1.1\r\nhost: a\r\n\r\n"),
+        (505, "GET / HTTP/2.0\r\nhost: a\r\n\r\n"),
+        (505, "GET / HTTP/0.9\r\nhost: a\r\n\r\n"),
+        (505, "GET / HTTP/1.10\r\nhost: a\r\n\r\n"),
+    ]);
+}
+
+/// These are read for certain, so the connection goes on, but nobody else gets to see them (FluxLit's defects 28 and 32).
+#[test]
+fn a_request_that_nobody_should_get() {
+    let (address, seen) = recording(OK);
+    let gateway = Gateway::before(address, &[]);
+    for (status, request) in [
+        (400, "GET / HTTP/1.1\r\n\r\n"),
+        (400, "GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n"),
+        (400, "GET / HTTP/1.1\r\nhost: a\r\nHost: a\r\n\r\n"),
+        (400, "GET / HTTP/1.1\r\nhost: a, b\r\n\r\n"),
+        (400, "GET / HTTP/1.1\r\nhost: a b\r\n\r\n"),
+        (400, "GET / HTTP/1.1\r\nhost: user@evil/../\r\n\r\n"),
+        (400, "GET / HTTP/1.1\r\nhost: a:port\r\n\r\n"),
+        (400, "GET http://user@a/ HTTP/1.1\r\nhost: a\r\n\r\n"),
+        (400, "GET a HTTP/1.1\r\nhost: a\r\n\r\n"),
+        (400, "GET /a#b HTTP/1.1\r\nhost: a\r\n\r\n"),
+        (400, "GET /a\\b HTTP/1.1\r\nhost: a\r\n\r\n"),
+        (400, "GET /\u{e9} HTTP/1.1\r\nhost: a\r\n\r\n"),
+        (400, "GET /%zz HTTP/1.1\r\nhost: a\r\n\r\n"),
+        (400, "GET /%0d%0a HTTP/1.1\r\nhost: a\r\n\r\n"),
+        (405, "TRACE / HTTP/1.1\r\nhost: a\r\n\r\n"),
+        (405, "CONNECT a:80 HTTP/1.1\r\nhost: a:80\r\n\r\n"),
+        (417, "GET / HTTP/1.1\r\nhost: a\r\nexpect: tea\r\n\r\n"),
+    ] {
+        let mut client = gateway.client();
+        client.say(request);
+        assert_eq!(client.answer().status, status, "{request:?}");
+        assert_eq!(seen.requests(), [""; 0], "{request:?} arrived");
+        client.say("GET /api/healthz HTTP/1.1\r\nhost: a\r\n\r\n");
+        assert_eq!(client.answer().status, 200, "after {request:?}");
+    }
+}
+
+#[test]
+fn a_chunked_body_that_is_none() {
+    for body in [
+        "3\nabc\r\n0\r\n\r\n",
+        "3\r\nabc\n0\r\n\r\n",
+        "3\r\nabc\r\n0\n\r\n",
+        "3\r\nabc\r\n0\r\n\n",
+        "3\r\nabcd\r\n0\r\n\r\n",
+        "+3\r\nabc\r\n0\r\n\r\n",
+        "0x3\r\nabc\r\n0\r\n\r\n",
+        " 3\r\nabc\r\n0\r\n\r\n",
+        "\r\nabc\r\n0\r\n\r\n",
+        "3;x\n\r\nabc\r\n0\r\n\r\n",
+        "fffffffffffffffff\r\nabc",
+        "3\r\nabc\r\n0\r\nx: y\n\r\n",
+    ] {
+        let (address, seen) = recording("");
+        let gateway = Gateway::before(address, &[]);
+        let answer = gateway.send(&format!(
+            "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n{body}GET /smuggled HTTP/1.1\r\nhost: a\r\n\r\n"
+        ));
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{body:?}: {answer}");
+        assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{body:?}: {answer}");
+        assert!(answer.contains("connection: close"), "{body:?}: {answer}");
+        assert!(
+            !seen.requests().iter().any(|line| line.contains("smuggled")),
+            "{body:?}"
+        );
+    }
+}
