@@ -64,6 +64,8 @@ pub struct StartOptions {
     /// Fuel for each callback: about one for each instruction, 50 for each host call and one for each byte that it
     /// copies.
     pub fuel_per_callback: u64,
+    /// Fuel for each step of the start, in which some modules unpack large tables.
+    pub fuel_at_start: u64,
     /// The most memory that the module may have, in bytes.
     pub memory_limit: usize,
     /// What goes wrong on purpose.
@@ -103,7 +105,8 @@ impl Default for Clock {
 }
 
 impl Default for StartOptions {
-    /// Empty configurations and names, a clock that stands at 2026-01-01, 100 million units of fuel and 256 MiB.
+    /// Empty configurations and names, a clock that stands at 2026-01-01, 100 million units of fuel for a callback,
+    /// 5 billion for a step of the start, and 256 MiB.
     fn default() -> Self {
         Self {
             plugin_configuration: Vec::new(),
@@ -121,6 +124,7 @@ impl Default for StartOptions {
             clock: Clock::default(),
             random_seed: 0,
             fuel_per_callback: 100_000_000,
+            fuel_at_start: 5_000_000_000,
             memory_limit: 256 * 1024 * 1024,
             faults: Vec::new(),
             trace: false,

@@ -57,7 +57,7 @@ impl Vm {
             .table_elements(MAX_TABLE_ELEMENTS)
             .build();
         let engine = filter.instance.module().engine();
-        let fuel = options.fuel_per_callback;
+        let fuel = options.fuel_at_start;
         let host = Host::new(options, filter.version, limits, process.clone(), number);
         let mut store = Store::new(engine, host);
         store.limiter(|host| &mut host.limits);
@@ -248,7 +248,11 @@ impl Vm {
         host.callback = name;
         host.running = context;
         host.effective = context;
-        let fuel = host.options.fuel_per_callback;
+        let fuel = if STARTING.contains(&name) {
+            host.options.fuel_at_start
+        } else {
+            host.options.fuel_per_callback
+        };
         let is_faulty = host.faults.callback(name);
         let ty = function.ty(&self.store);
         // The headers' callbacks of ABI 0.1.0 take one argument less.
@@ -450,6 +454,16 @@ impl Vm {
 pub(crate) fn count(length: usize) -> u32 {
     u32::try_from(length).unwrap_or(u32::MAX)
 }
+
+/// The callbacks of the start.
+const STARTING: [&str; 6] = [
+    "__main_void",
+    "_initialize",
+    "_start",
+    "main",
+    "proxy_on_configure",
+    "proxy_on_vm_start",
+];
 
 const INITIALISATION: &str = "the module's initialisation";
 

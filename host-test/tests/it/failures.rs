@@ -114,7 +114,10 @@ fn a_failure_at_the_start_is_a_refusal() {
             let refused = filter(&format!(
                 "{guest} (call $say (i32.const 32) (i32.const 5)) {failing})"
             ))
-            .start(StartOptions::default())
+            .start(StartOptions {
+                fuel_at_start: 100_000,
+                ..StartOptions::default()
+            })
             .err()
             .expect("it is refused");
             assert_eq!(refused.step, step);
