@@ -1,9 +1,9 @@
 //! What FluxLit 0.13.2 gets wrong and a gateway must not. Each of its 37 known defects has a test that names it, here or
 //! where its subject is: `grep "defect 20"` finds it.
 //!
-//! Some show themselves in a browser, or with a Streamlit that has sessions and a login, as well: 1 (the login of another
-//! user), 4 (a large message in the page), 5 (a session that goes on after a reconnect), 6 (Streamlit's own comparison of
-//! Host and Origin) and 7 (its protections stay on). Those are also tried there.
+//! Some show themselves in a browser, or with a real Streamlit, as well, and are also tried there, in `envoy/browser` and
+//! `envoy/tests/gateway.rs`: 1 (cookies of two clients), 4 (a large message in the page), 5 (a session that goes on after a
+//! reconnect), 6 (Streamlit's own comparison of Host and Origin) and 7 (its protections stay on). A login by OIDC is not.
 
 use std::io::{BufReader, Read};
 use std::net::TcpStream;
