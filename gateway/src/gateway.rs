@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -35,6 +35,8 @@ pub struct Gateway {
     /// For operators.
     admin: Option<TcpListener>,
     tls: Option<Tls>,
+    /// Waited for from the beginning, since the first SIGHUP would end the process otherwise.
+    hang_ups: Signal,
 }
 
 /// Why a gateway cannot run.
@@ -68,7 +70,7 @@ pub enum GatewayError {
 }
 
 impl Gateway {
-    /// Opens the listening sockets and reads the certificate.
+    /// Opens the listening sockets and reads the certificate. Must be called within a runtime.
     ///
     /// # Errors
     ///
@@ -90,6 +92,7 @@ impl Gateway {
             listener: bind(settings.listen)?,
             admin: settings.observe.admin.map(bind).transpose()?,
             tls,
+            hang_ups: signal(SignalKind::hangup()).map_err(GatewayError::Worker)?,
             settings: Arc::new(settings),
         })
     }
@@ -128,6 +131,7 @@ impl Gateway {
             listener,
             mut admin,
             tls,
+            hang_ups,
         } = self;
         let waiting = || Readiness::NotReady("the app has not answered yet".to_owned());
         let (readiness, streamlit) = watch::channel(waiting());
@@ -201,7 +205,7 @@ impl Gateway {
             () = Probe::streamlit(&settings).run(readiness.clone(), &metrics) => {}
             () = probe_api(api_probe, api_readiness, &metrics) => {}
             () = watch_child(supervisor.as_mut()) => {}
-            () = watch_certificate(shared.tls.as_ref()) => {}
+            () = watch_certificate(shared.tls.as_ref(), hang_ups) => {}
         }
         tracing::info!("stopping");
         readiness.send_replace(Readiness::Draining);
@@ -267,16 +271,11 @@ async fn watch_child(supervisor: Option<&mut Supervisor>) {
 }
 
 /// Reads the certificate again from time to time, and when the process is told so by SIGHUP, which must not end it.
-async fn watch_certificate(tls: Option<&Tls>) {
+async fn watch_certificate(tls: Option<&Tls>, mut hang_ups: Signal) {
     let now = Notify::new();
     let hang_ups = async {
-        match signal(SignalKind::hangup()) {
-            Ok(mut hang_ups) => {
-                while hang_ups.recv().await.is_some() {
-                    now.notify_one();
-                }
-            }
-            Err(error) => tracing::warn!(%error, "cannot wait for SIGHUP"),
+        while hang_ups.recv().await.is_some() {
+            now.notify_one();
         }
         std::future::pending::<()>().await;
     };
