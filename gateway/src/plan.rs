@@ -255,7 +255,9 @@ fn judge(
         ));
     }
     if api {
-        policy_part(worker, &mut forward, exchange);
+        settings
+            .policy
+            .enter(&settings.api.part, &mut forward, exchange);
     }
     let accept = if request.is_websocket {
         Some(judge_handshake(
@@ -286,11 +288,6 @@ fn judge(
             && all(request.fields, b"accept")
                 .any(|accept| accept.windows(9).any(|window| window == b"text/html")),
     })
-}
-
-fn policy_part(worker: &Worker, forward: &mut fluxlit_policy::Forward, exchange: &mut Exchange) {
-    let settings = &worker.settings;
-    settings.policy.enter(&settings.api.part, forward, exchange);
 }
 
 /// What is said of a body that is too large.

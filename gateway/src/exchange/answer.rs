@@ -54,7 +54,7 @@ impl Way<'_> {
             let persists =
                 transport.persists(head.version) && body != Length::UntilEnd && !switches;
             let is_early = uploaded.get() != Some(Upload::Whole);
-            self.begin_answer(&head, body, is_early, down)?;
+            self.begin_answer(&head, body, is_early, down);
             reader.consume(length);
             if switches {
                 down.flush().await.map_err(NoAnswer::client)?;
@@ -124,7 +124,7 @@ impl Way<'_> {
         length: Length,
         is_early: bool,
         down: &mut impl Downstream,
-    ) -> Result<(), NoAnswer> {
+    ) {
         let policy = &self.worker.settings.policy;
         let decision = policy.response(
             self.exchange,
@@ -149,6 +149,5 @@ impl Way<'_> {
             is_early,
             request_id: Some(&self.facts.request_id),
         });
-        Ok(())
     }
 }
