@@ -372,3 +372,34 @@ fn no_cookie_is_kept_between_requests() {
     assert!(gateway.get("/").contains("x-cookies: []"));
     assert!(eventually(|| gateway.get("/").contains("x-cookies: []")));
 }
+
+/// What is left of a body must not become the beginning of somebody else's request.
+#[test]
+fn a_connection_on_which_a_body_is_incomplete_is_not_used_again() {
+    let gateway = Gateway::before(
+        upstream(|_, stream| {
+            let port = stream.get_ref().peer_addr().unwrap().port();
+            say(
+                stream,
+                &format!("HTTP/1.1 200 OK\r\nx-port: {port}\r\ncontent-length: 0\r\n\r\n"),
+            );
+            true
+        }),
+        &[],
+    );
+    let port = |lines: &[String]| {
+        let of = |line: &String| line.strip_prefix("x-port: ").map(str::to_owned);
+        lines.iter().find_map(of).expect("a port")
+    };
+    let mut early = gateway.connect();
+    early
+        .write_all(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\nabc")
+        .unwrap();
+    let first = port(&head(&mut BufReader::new(&early)));
+    let mut other = gateway.connect();
+    other
+        .write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
+        .unwrap();
+    let second = port(&head(&mut BufReader::new(&other)));
+    assert_ne!(first, second);
+}
