@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -59,7 +60,7 @@ impl Drop for Process {
     }
 }
 
-/// A loopback port that is free now.
+/// A loopback port that is free now and stays so: see [`free_ports`].
 ///
 /// # Errors
 ///
@@ -71,18 +72,42 @@ pub fn free_port() -> std::io::Result<u16> {
     Ok(port)
 }
 
-/// That many different loopback ports that are free now. Ports asked for one by one may be the same one twice.
+/// That many different loopback ports that are free now.
+///
+/// They are below those that the kernel gives to outgoing connections and to listeners that ask for any port, so that
+/// nobody takes one by chance before it is listened on. This process is never given a port twice, and another one begins
+/// its search elsewhere.
 ///
 /// # Errors
 ///
 /// If there are none.
 pub fn free_ports(count: usize) -> std::io::Result<Vec<u16>> {
-    let held = (0..count)
-        .map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))
-        .collect::<std::io::Result<Vec<_>>>()?;
-    held.iter()
-        .map(|listener| Ok(listener.local_addr()?.port()))
-        .collect()
+    static TRIED: AtomicU32 = AtomicU32::new(0);
+    let range = FIRST_PORT..first_ephemeral_port();
+    let room = u32::try_from(range.len()).unwrap_or_default();
+    let mut ports = Vec::with_capacity(count);
+    while ports.len() < count {
+        let tried = TRIED.fetch_add(1, Ordering::Relaxed);
+        if tried >= room {
+            return Err(std::io::Error::other("no free port"));
+        }
+        let start = std::process::id().wrapping_mul(PROCESS_STRIDE);
+        let offset = start.wrapping_add(tried) % room;
+        let port = range.start + u16::try_from(offset).unwrap_or_default();
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            ports.push(port);
+        }
+    }
+    Ok(ports)
+}
+
+/// Where the ports begin that the kernel gives by itself (`ip_local_port_range` in ip(7)).
+fn first_ephemeral_port() -> u16 {
+    std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range")
+        .ok()
+        .and_then(|range| range.split_whitespace().next()?.parse().ok())
+        .filter(|&port| port > FIRST_PORT)
+        .unwrap_or(LINUX_EPHEMERAL)
 }
 
 /// Waits until `condition` holds; returns whether it came to hold within `limit`.
@@ -98,6 +123,15 @@ pub fn wait_until(limit: Duration, mut condition: impl FnMut() -> bool) -> bool 
         std::thread::sleep(Duration::from_millis(20));
     }
 }
+
+/// Below it are the ports of well-known services.
+const FIRST_PORT: u16 = 10_240;
+
+/// The kernel's own choice, if it does not say.
+const LINUX_EPHEMERAL: u16 = 32_768;
+
+/// How far apart two processes with adjacent numbers begin their search for a port.
+const PROCESS_STRIDE: u32 = 251;
 
 /// How long a process may take to end by itself.
 const GRACE_PERIOD: Duration = Duration::from_secs(10);
