@@ -325,6 +325,7 @@ impl Vm {
             }
             (Phase::Headers, STOP_ITERATION) if stops_at_headers_only => {
                 direction.has_stopped_headers = true;
+                *stream.holds_headers_mut(side) = true;
             }
             (_, action) => {
                 direction.held = Some(phase);
@@ -344,6 +345,7 @@ impl Vm {
             return;
         };
         *stream.phase_mut(side) = None;
+        *stream.holds_headers_mut(side) = false;
         let direction = exchange.direction_mut(side);
         let is_behind_headers = !matches!(phase, Phase::Headers);
         if std::mem::take(&mut direction.has_stopped_headers) && is_behind_headers {
@@ -428,6 +430,8 @@ impl Vm {
         if let Some(stream) = self.host().streams.get_mut(&context) {
             stream.request_phase = None;
             stream.response_phase = None;
+            stream.holds_request_headers = false;
+            stream.holds_response_headers = false;
             stream.request_body.clear();
             stream.response_body.clear();
         }

@@ -68,6 +68,9 @@ pub(crate) struct StreamState {
     /// The phase of each side whose callback runs, or that is paused.
     pub(crate) request_phase: Option<Phase>,
     pub(crate) response_phase: Option<Phase>,
+    /// Whether headers are held while the body's callbacks go on, so that these can still read and write them.
+    pub(crate) holds_request_headers: bool,
+    pub(crate) holds_response_headers: bool,
     pub(crate) logging: bool,
     pub(crate) reply: Option<LocalReply>,
     pub(crate) closed: bool,
@@ -90,10 +93,14 @@ impl StreamState {
             end_of_stream: true,
         });
         match map {
-            MapId::RequestHeaders if self.request_phase == Some(Phase::Headers) => {
+            MapId::RequestHeaders
+                if self.request_phase == Some(Phase::Headers) || self.holds_request_headers =>
+            {
                 self.request_headers.as_mut()
             }
-            MapId::ResponseHeaders if self.response_phase == Some(Phase::Headers) => {
+            MapId::ResponseHeaders
+                if self.response_phase == Some(Phase::Headers) || self.holds_response_headers =>
+            {
                 self.response_headers.as_mut()
             }
             MapId::RequestTrailers if self.request_phase == Some(Phase::Trailers) => {
@@ -115,11 +122,19 @@ impl StreamState {
     /// The map that may be read now: as [`Self::open_map`], which it never brings into being, and all maps in `on_log`;
     /// where maps do not close, every one that has arrived.
     pub(crate) fn readable_map(&self, map: MapId, profile: Profile) -> Option<&HeaderMap> {
-        let (phase, stored) = match map {
-            MapId::RequestHeaders => (self.request_phase, &self.request_headers),
-            MapId::RequestTrailers => (self.request_phase, &self.request_trailers),
-            MapId::ResponseHeaders => (self.response_phase, &self.response_headers),
-            MapId::ResponseTrailers => (self.response_phase, &self.response_trailers),
+        let (phase, holds_headers, stored) = match map {
+            MapId::RequestHeaders => (
+                self.request_phase,
+                self.holds_request_headers,
+                &self.request_headers,
+            ),
+            MapId::RequestTrailers => (self.request_phase, false, &self.request_trailers),
+            MapId::ResponseHeaders => (
+                self.response_phase,
+                self.holds_response_headers,
+                &self.response_headers,
+            ),
+            MapId::ResponseTrailers => (self.response_phase, false, &self.response_trailers),
             MapId::GrpcInitialMetadata
             | MapId::GrpcTrailingMetadata
             | MapId::CallHeaders
@@ -130,13 +145,20 @@ impl StreamState {
                 matches!(map, MapId::RequestHeaders | MapId::ResponseHeaders)
             }
             Some(Phase::Trailers | Phase::Body { .. }) => {
-                matches!(map, MapId::RequestTrailers | MapId::ResponseTrailers)
+                holds_headers || matches!(map, MapId::RequestTrailers | MapId::ResponseTrailers)
             }
-            None => false,
+            None => holds_headers,
         };
         stored
             .as_ref()
             .filter(|_| self.logging || is_open || !profile.closes_maps())
+    }
+
+    pub(crate) fn holds_headers_mut(&mut self, side: Side) -> &mut bool {
+        match side {
+            Side::Request => &mut self.holds_request_headers,
+            Side::Response => &mut self.holds_response_headers,
+        }
     }
 
     pub(crate) fn phase_mut(&mut self, side: Side) -> &mut Option<Phase> {
