@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use wasmtime::{Config, Engine, InstancePre, Linker, Module};
+use wasmtime::{Cache, CacheConfig, Config, Engine, InstancePre, Linker, Module};
 
 use crate::abi::{Status, Version};
 use crate::host::Host;
@@ -22,6 +22,8 @@ pub struct LoadOptions {
     pub unknown: Unknown,
     /// Whether a module without a known ABI marker is taken for one of 0.2.1.
     pub any_abi: bool,
+    /// Whether a file is compiled even if it was compiled before, and nothing of it kept.
+    pub no_cache: bool,
 }
 
 /// What becomes of imports that this host does not know.
@@ -68,7 +70,9 @@ pub enum LoadError {
 }
 
 impl Filter {
-    /// Reads and compiles a module.
+    /// Reads and compiles a module, or takes what was kept when the same bytes were compiled before, by this process or
+    /// another. It is kept in the folder that all users of wasmtime share, such as `~/.cache/wasmtime`, which wasmtime
+    /// keeps from growing without bound.
     ///
     /// # Errors
     ///
@@ -77,16 +81,18 @@ impl Filter {
         Self::load_with(path, LoadOptions::default())
     }
 
-    /// Reads and compiles a module that may lack what `options` name.
+    /// As [`Self::load`]; the module may lack what `options` name.
     ///
     /// # Errors
     ///
     /// As [`LoadError`] says.
     pub fn load_with(path: &Path, options: LoadOptions) -> Result<Self, LoadError> {
-        Self::from_bytes_with(&read(path)?, options)
+        let bytes = read(path)?;
+        let cache = if options.no_cache { None } else { cache() };
+        Self::link(&compile(&bytes, cache)?, bytes.len(), options)
     }
 
-    /// Compiles a module.
+    /// Compiles a module. Nothing is kept on disk.
     ///
     /// # Errors
     ///
@@ -95,13 +101,13 @@ impl Filter {
         Self::from_bytes_with(bytes, LoadOptions::default())
     }
 
-    /// Compiles a module that may lack what `options` name.
+    /// Compiles a module that may lack what `options` name. Nothing is kept on disk.
     ///
     /// # Errors
     ///
     /// [`LoadError::Invalid`] and [`LoadError::Refused`].
     pub fn from_bytes_with(bytes: &[u8], options: LoadOptions) -> Result<Self, LoadError> {
-        Self::link(&compile(bytes)?, bytes.len(), options)
+        Self::link(&compile(bytes, None)?, bytes.len(), options)
     }
 
     pub(crate) fn link(
@@ -134,7 +140,7 @@ impl Filter {
     /// [`LoadError::Read`] and [`LoadError::Invalid`].
     pub fn inspect(path: &Path) -> Result<Inspection, LoadError> {
         let bytes = read(path)?;
-        let module = compile(&bytes)?;
+        let module = compile(&bytes, cache())?;
         Ok(Inspection::new(
             &module,
             bytes.len(),
@@ -183,9 +189,14 @@ fn read(path: &Path) -> Result<Vec<u8>, LoadError> {
     })
 }
 
-fn compile(bytes: &[u8]) -> Result<Module, LoadError> {
+fn compile(bytes: &[u8], cache: Option<Cache>) -> Result<Module, LoadError> {
     let mut config = Config::new();
-    config.consume_fuel(true);
+    config.consume_fuel(true).cache(cache);
     let engine = Engine::new(&config).map_err(LoadError::Invalid)?;
     Module::new(&engine, bytes).map_err(LoadError::Invalid)
+}
+
+/// Where compiled modules are kept. Without a home folder, or where it cannot be written, nothing is.
+fn cache() -> Option<Cache> {
+    Cache::new(CacheConfig::new()).ok()
 }

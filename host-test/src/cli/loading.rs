@@ -27,6 +27,9 @@ pub(super) struct Rules {
     /// Load a module without a known ABI marker as one of ABI 0.2.1
     #[arg(long)]
     any_abi: bool,
+    /// Compile the module even if it was compiled before, and keep nothing of it in wasmtime's cache folder
+    #[arg(long)]
+    no_cache: bool,
 }
 
 impl Loading {
@@ -40,6 +43,7 @@ impl Rules {
         LoadOptions {
             unknown: self.unknown_imports.unwrap_or_default(),
             any_abi: self.any_abi,
+            no_cache: self.no_cache,
         }
     }
 }

@@ -153,6 +153,7 @@ fn foreign(unknown: Unknown) -> Filter {
     let options = LoadOptions {
         unknown,
         any_abi: true,
+        ..LoadOptions::default()
     };
     Filter::from_bytes_with(&wat::parse_str(text).unwrap(), options).expect("it loads")
 }
