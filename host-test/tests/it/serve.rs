@@ -20,6 +20,31 @@ const FILTER: &str = r#"(data (i32.const 200) ":method")
     (func (export "proxy_on_response_headers") (param i32 i32 i32) (result i32)
         (call $add (i32.const 2) (i32.const 16) (i32.const 5) (i32.const 32) (i32.const 5)))"#;
 
+/// Holds each request until `auth` has answered, and lets it go with the answer's status.
+const ASKING: &str = r#"
+    (data (i32.const 280) ":status")
+    (data (i32.const 300) "auth")
+    (data (i32.const 320) "\03\00\00\00\07\00\00\00\03\00\00\00\05\00\00\00\06\00\00\00\0a\00\00\00\01\00\00\00:method\00GET\00:path\00/check\00:authority\00a\00")
+    (func (export "proxy_on_request_headers") (param $context i32) (param i32 i32) (result i32)
+        (i32.store (i32.const 420) (local.get $context))
+        (drop (call $call (i32.const 300) (i32.const 4) (i32.const 320) (i32.const 66) (i32.const 0) (i32.const 0)
+            (i32.const 0) (i32.const 0) (i32.const 10000) (i32.const 400)))
+        i32.const 1)
+    (func (export "proxy_on_http_call_response") (param i32 i32 i32 i32 i32)
+        (drop (call $get (i32.const 6) (i32.const 280) (i32.const 7) (i32.const 0) (i32.const 4)))
+        (drop (call $effective (i32.load (i32.const 420))))
+        (drop (call $add (i32.const 0) (i32.const 16) (i32.const 5) (i32.load (i32.const 0)) (i32.load (i32.const 4))))
+        (drop (call $continue (i32.const 0))))"#;
+
+/// Holds the headers until the body has come.
+const WAITING_FOR_THE_BODY: &str = r#"
+    (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32) i32.const 1)
+    (func (export "proxy_on_request_body") (param i32 i32) (param $end i32) (result i32)
+        (if (i32.eqz (local.get $end)) (then (return (i32.const 1))))
+        (call $replace (i32.const 0) (i32.const 16) (i32.const 5) (i32.const 32) (i32.const 5))
+        drop
+        i32.const 0)"#;
+
 /// A running `host-test serve`; ended with the test.
 struct Server {
     child: Child,
@@ -29,13 +54,24 @@ struct Server {
 
 impl Server {
     fn start(upstream: SocketAddr) -> Self {
+        Self::start_with(FILTER, upstream, &[])
+    }
+
+    /// Starts it with these options, in which `{folder}` is a folder of its own.
+    fn start_with(filter: &str, upstream: SocketAddr, options: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let filter = folder.path().join("filter.wasm");
-        std::fs::write(&filter, guest::module(FILTER)).unwrap();
+        let path = folder.path().join("filter.wasm");
+        std::fs::write(&path, guest::module(filter)).unwrap();
+        let in_folder = folder.path().display().to_string();
         let mut child = Command::new(env!("CARGO_BIN_EXE_host-test"))
             .args(["serve", "--listen", "127.0.0.1:0", "--filter"])
-            .arg(filter)
+            .arg(path)
             .args(["--upstream", &format!("http://{upstream}")])
+            .args(
+                options
+                    .iter()
+                    .map(|text| text.replace("{folder}", &in_folder)),
+            )
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -65,7 +101,12 @@ impl Server {
     }
 
     /// Stops it by SIGTERM and returns what it said.
-    fn stop(mut self) -> String {
+    fn stop(self) -> String {
+        self.stop_and_keep().0
+    }
+
+    /// As [`Self::stop`], with its folder.
+    fn stop_and_keep(mut self) -> (String, tempfile::TempDir) {
         let killed = Command::new("kill")
             .args(["-TERM", &self.child.id().to_string()])
             .status()
@@ -79,7 +120,8 @@ impl Server {
             .read_to_string(&mut said)
             .unwrap();
         assert!(self.child.wait().unwrap().success());
-        said
+        let folder = std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap());
+        (said, folder)
     }
 }
 
@@ -213,4 +255,56 @@ fn a_changed_module_is_loaded_and_one_that_does_not_load_is_not() {
     let said = server.stop();
     assert!(said.contains("the filter was loaded anew"), "{said}");
     assert!(said.contains("the old filter stays"), "{said}");
+}
+
+#[test]
+fn a_request_waits_for_a_call_out_and_the_recording_replays() {
+    for (auth, status) in [
+        ("HTTP/1.1 204 No Content\r\n\r\n", "204"),
+        // Broken off before an answer.
+        ("", "503"),
+    ] {
+        let (auth, asked) = upstream("\r\n\r\n", auth);
+        let (app, received) = upstream("abc", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi");
+        let cluster = format!("auth=http://{auth}");
+        let options = ["--cluster", &cluster, "--record", "{folder}/recording.json"];
+        let server = Server::start_with(ASKING, app, &options);
+        let answer = server.send(
+            "POST /a HTTP/1.1\r\nHost: app.example\r\nConnection: close\r\nContent-Length: 3\r\n\r\nabc",
+        );
+        assert!(answer.ends_with("\r\n\r\nhi"), "{answer}");
+        let asked = asked.join().unwrap();
+        assert!(asked.starts_with("GET /check HTTP/1.1\r\n"), "{asked}");
+        let received = received.join().unwrap();
+        let want = format!("x-one: {status}\r\n");
+        assert!(received.contains(&want), "{received}");
+        let (said, folder) = server.stop_and_keep();
+        assert!(said.contains("called auth: GET /check"), "{said}");
+        assert!(said.contains("1 requests recorded"), "{said}");
+        let recording = folder.path().join("recording.json");
+        let text = std::fs::read_to_string(&recording).unwrap();
+        for part in ["POST", "abc", "hi", "/check", status] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        let replay = Command::new(env!("CARGO_BIN_EXE_host-test"))
+            .args(["replay", "--filter"])
+            .arg(folder.path().join("filter.wasm"))
+            .arg(recording)
+            .output()
+            .unwrap();
+        assert!(replay.status.success(), "{replay:?}");
+    }
+}
+
+#[test]
+fn headers_wait_for_the_body() {
+    let (app, received) = upstream("abc", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    let options = ["--allow-on-headers-stop-iteration"];
+    let server = Server::start_with(WAITING_FOR_THE_BODY, app, &options);
+    let answer = server.send(
+        "POST /a HTTP/1.1\r\nHost: app.example\r\nConnection: close\r\nContent-Length: 3\r\n\r\nabc",
+    );
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    let received = received.join().unwrap();
+    assert!(received.contains("x-one: value\r\n"), "{received}");
 }

@@ -6,12 +6,16 @@
 //! When the module or the configuration file changes, new connections get the new filter; one that does not start leaves
 //! the old one in place and is told of.
 //!
-//! Not a proxy for production: one VM on one thread, a connection to the upstream for each request, no time-outs; call-outs
-//! go nowhere.
+//! Call-outs go to the servers that `--cluster` names. `--record` keeps what came in and writes it as a case file at the
+//! end.
+//!
+//! Not a proxy for production: one VM on one thread, a connection to the upstream for each request, no time-outs.
 
 mod body;
+mod calls;
 mod headers;
 mod proxy;
+mod recording;
 mod report;
 
 use std::io::Write as _;
@@ -21,7 +25,7 @@ use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
-use host_test::{Clock, Filter, Plugin, Refused, StartOptions};
+use host_test::{Clock, Plugin, Refused, StartOptions};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -30,9 +34,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use self::calls::{Cluster, Live};
 use self::proxy::{Proxy, Upstream};
+use self::recording::Recorder;
 use super::Ending;
-use super::loading::configuration;
+use super::loading::{Loading, configuration};
 
 /// Put the filter in front of an HTTP upstream and print what it does to each request
 ///
@@ -40,9 +46,8 @@ use super::loading::configuration;
 /// finish, for at most 10 seconds.
 #[derive(clap::Args)]
 pub(super) struct Arguments {
-    /// Run this .wasm file
-    #[arg(long)]
-    filter: PathBuf,
+    #[command(flatten)]
+    loading: Loading,
     /// Give the filter this configuration: JSON text that begins with `{`, or a file
     #[arg(long, default_value = "{}", value_name = "FILE_OR_JSON")]
     config: String,
@@ -52,6 +57,16 @@ pub(super) struct Arguments {
     /// Forward to this server, as in http://127.0.0.1:8080
     #[arg(long, value_name = "URL")]
     upstream: Upstream,
+    /// Send the filter's HTTP call-outs to the cluster NAME to this server, as in auth=http://127.0.0.1:9000; may be
+    /// given several times
+    #[arg(long, value_name = "NAME=URL")]
+    cluster: Vec<Cluster>,
+    /// Write the requests that came in, with what came of them, to this case file at the end; see `host-test replay`
+    #[arg(long, value_name = "FILE")]
+    record: Option<PathBuf>,
+    /// Let the body's callbacks go on while the filter holds the headers, as Envoy's setting of this name does
+    #[arg(long)]
+    allow_on_headers_stop_iteration: bool,
 }
 
 pub(super) fn serve(arguments: &Arguments) -> anyhow::Result<Ending> {
@@ -60,12 +75,19 @@ pub(super) fn serve(arguments: &Arguments) -> anyhow::Result<Ending> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
+    let recorder = arguments.record.as_deref().map(Recorder::new).map(Rc::new);
     let proxy = Proxy {
-        plugin,
+        live: Rc::new(Live::new(plugin, arguments.cluster.clone())),
         upstream: arguments.upstream.clone(),
+        recorder: recorder.clone(),
     };
     let serving = listen(arguments, proxy, watched);
     runtime.block_on(tokio::task::LocalSet::new().run_until(serving))?;
+    if let Some(recorder) = recorder {
+        let profile = arguments.loading.rules.profile;
+        let config = configuration(&arguments.config)?;
+        recorder.write(arguments.loading.load()?, profile, &config)?;
+    }
     Ok(Ending::Done)
 }
 
@@ -73,9 +95,21 @@ fn start(arguments: &Arguments) -> anyhow::Result<Plugin> {
     let options = StartOptions {
         plugin_configuration: configuration(&arguments.config)?,
         clock: Clock::System,
+        profile: arguments.loading.rules.profile,
+        allow_on_headers_stop_iteration: arguments.allow_on_headers_stop_iteration,
+        upstreams: arguments
+            .cluster
+            .iter()
+            .map(|cluster| host_test::Upstream {
+                name: cluster.name.clone(),
+                answers: Vec::new(),
+            })
+            .collect(),
         ..StartOptions::default()
     };
-    Filter::load(&arguments.filter)?
+    arguments
+        .loading
+        .load()?
         .start(options)
         .inspect(|plugin| report::print_logs(&plugin.logs()))
         .inspect_err(|Refused { logs, .. }| report::print_logs(logs))
@@ -90,7 +124,7 @@ struct Watched {
 impl Watched {
     fn new(arguments: &Arguments) -> Self {
         let config = PathBuf::from(&arguments.config);
-        let files = [arguments.filter.clone(), config];
+        let files = [arguments.loading.filter.clone(), config];
         Self {
             files: files.map(|file| (file.clone(), changed(&file))).into(),
         }
@@ -141,7 +175,7 @@ async fn listen(arguments: &Arguments, proxy: Proxy, mut watched: Watched) -> an
                 }
                 Err(error) => eprintln!("cannot accept a connection: {error}"),
             },
-            _ = ticks.tick() => proxy.plugin.process().run_due(),
+            _ = ticks.tick() => proxy.live.tick(),
             Some(_) = connections.join_next() => {}
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
@@ -189,8 +223,9 @@ fn reload(arguments: &Arguments, old: Rc<Proxy>) -> Rc<Proxy> {
         Ok(plugin) => {
             eprintln!("the filter was loaded anew");
             Rc::new(Proxy {
-                plugin,
+                live: Rc::new(Live::new(plugin, arguments.cluster.clone())),
                 upstream: old.upstream.clone(),
+                recorder: old.recorder.clone(),
             })
         }
         Err(error) => {

@@ -1,8 +1,8 @@
 //! How does one request get through the filter to the upstream and back?
 //!
-//! Present it, forward what passed, present the response, send what passed. An upgrade is tunnelled as bytes once the
-//! upstream has agreed to it; the filter sees its headers only. An upstream that cannot be reached is a 503 that passes
-//! the filter like any response, as in Envoy.
+//! Present it, forward what passed, present the response, send what passed. What the filter holds waits until a tick or a
+//! call-out's answer lets it go. An upgrade is tunnelled as bytes once the upstream has agreed to it; the filter sees its
+//! headers only. An upstream that cannot be reached is a 503 that passes the filter like any response, as in Envoy.
 
 use std::cell::{RefCell, RefMut};
 use std::convert::Infallible;
@@ -10,9 +10,10 @@ use std::error::Error;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::str::FromStr;
+use std::time::Duration;
 
 use host_test::envoy::{self, RequestHead};
-use host_test::{Flow, HeaderMap, Plugin, Side, Stream};
+use host_test::{Flow, HeaderMap, Side, Stream};
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Request, Response, StatusCode, Uri, header};
 use http_body::Body as _;
@@ -21,16 +22,20 @@ use hyper::client::conn::http1;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tokio::sync::futures::OwnedNotified;
 
 use super::super::chain;
 use super::body::{FilteredBody, ProxyBody};
+use super::calls::Live;
 use super::headers;
+use super::recording::{Recorder, Seen};
 use super::report::{self, Before};
 
 /// A filter in front of an upstream.
 pub(super) struct Proxy {
-    pub(super) plugin: Plugin,
+    pub(super) live: Rc<Live>,
     pub(super) upstream: Upstream,
+    pub(super) recorder: Option<Rc<Recorder>>,
 }
 
 /// Host and port of an HTTP server.
@@ -41,8 +46,11 @@ pub(super) struct Upstream {
 
 /// One request on its way. When its last holder lets go of it, the stream ends and the filter's doings are printed.
 pub(super) struct Exchange {
+    live: Rc<Live>,
     stream: RefCell<Option<Stream>>,
     before: RefCell<Before>,
+    recorder: Option<Rc<Recorder>>,
+    seen: RefCell<Seen>,
 }
 
 impl Proxy {
@@ -53,42 +61,89 @@ impl Proxy {
     ) -> Result<Response<ProxyBody>, Infallible> {
         let properties = envoy::connection_properties(envoy::Peer::Ip(peer), false);
         let exchange = Rc::new(Exchange {
-            stream: RefCell::new(Some(self.plugin.stream(properties))),
+            live: Rc::clone(&self.live),
+            stream: RefCell::new(Some(self.live.plugin.stream(properties))),
             before: RefCell::default(),
+            recorder: self.recorder.clone(),
+            seen: RefCell::new(Seen::from(peer)),
         });
         let downstream_upgrade =
             headers::upgrade(request.headers()).map(|_| hyper::upgrade::on(&mut request));
         let (parts, body) = request.into_parts();
-        let end_of_stream = downstream_upgrade.is_none() && body.is_end_stream();
-        let flow = exchange.feed_request(parts, end_of_stream);
-        if flow != Flow::Continue {
-            return Ok(exchange.answer(flow, Side::Request));
+        let body = (downstream_upgrade.is_none() && !body.is_end_stream()).then_some(body);
+        let end_of_stream = downstream_upgrade.is_none() && body.is_none();
+        exchange.feed_request(parts, end_of_stream);
+        let mut body = FilteredBody::new(body, Rc::clone(&exchange), Side::Request);
+        if let Some(answer) = exchange.settle(&mut body, Side::Request).await {
+            return Ok(answer);
         }
-        let body = if end_of_stream {
-            ProxyBody::empty()
-        } else {
-            ProxyBody::Filtered(FilteredBody::new(body, Rc::clone(&exchange), Side::Request))
-        };
-        let response = match exchange.upstream_request(body) {
-            Ok(request) => self.upstream.send(request).await,
-            Err(error) => Err(error),
+        let request = request_from(&exchange.passed(Side::Request), body.into_body());
+        let response = async { self.upstream.send(request?).await };
+        let response = tokio::select! {
+            response = response => response,
+            // By a tick, a call-out's answer, or while the body streams.
+            () = exchange.interrupted() => {
+                let flow = exchange.flow(Side::Request);
+                return Ok(exchange.answer(flow));
+            }
         };
         Ok(match response {
-            Ok(response) => exchange.respond(response, downstream_upgrade),
-            Err(error) => exchange.answer_for_upstream(&*error),
+            Ok(response) => exchange.respond(response, downstream_upgrade).await,
+            Err(error) => exchange.answer_for_upstream(&*error).await,
         })
     }
 }
 
 impl Exchange {
-    /// The open stream; `None` only while this is dropped.
-    pub(super) fn stream(&self) -> RefMut<'_, Option<Stream>> {
-        self.stream.borrow_mut()
+    /// Ready when the filter may have let something go since this was called.
+    pub(super) fn changed(&self) -> OwnedNotified {
+        self.live.changed()
+    }
+
+    /// Whether the filter holds the headers, so that nothing can be sent yet.
+    pub(super) fn holds_headers(&self, side: Side) -> bool {
+        self.with_stream(|stream| {
+            stream.headers(side).is_none() && stream.flow(side) == Flow::Paused
+        })
+        .unwrap_or(false)
+    }
+
+    pub(super) fn flow(&self, side: Side) -> Flow {
+        self.with_stream(|stream| stream.flow(side))
+            .unwrap_or(Flow::Reset)
     }
 
     pub(super) fn take_body(&self, side: Side) -> Vec<u8> {
         self.with_stream(|stream| stream.take_body(side))
             .unwrap_or_default()
+    }
+
+    pub(super) fn trailers(&self, side: Side) -> HeaderMap {
+        self.with_stream(|stream| stream.trailers(side))
+            .unwrap_or_default()
+    }
+
+    pub(super) fn feed_body(&self, side: Side, data: Vec<u8>, end_of_stream: bool) {
+        self.seen.borrow_mut().body(side, &data);
+        self.with_stream(|stream| match side {
+            Side::Request => stream.request_body(data, end_of_stream),
+            Side::Response => stream.response_body(data, end_of_stream),
+        });
+        self.live.after_callbacks();
+    }
+
+    pub(super) fn feed_trailers(&self, side: Side, trailers: HeaderMap) {
+        self.seen.borrow_mut().trailers(side, &trailers);
+        self.with_stream(|stream| match side {
+            Side::Request => stream.request_trailers(trailers),
+            Side::Response => stream.response_trailers(trailers),
+        });
+        self.live.after_callbacks();
+    }
+
+    /// The open stream; `None` only while this is dropped.
+    fn stream(&self) -> RefMut<'_, Option<Stream>> {
+        self.stream.borrow_mut()
     }
 
     fn with_stream<T>(&self, action: impl FnOnce(&mut Stream) -> T) -> Option<T> {
@@ -101,7 +156,7 @@ impl Exchange {
             .unwrap_or_default()
     }
 
-    fn feed_request(&self, mut parts: http::request::Parts, end_of_stream: bool) -> Flow {
+    fn feed_request(&self, mut parts: http::request::Parts, end_of_stream: bool) {
         headers::remove_hop_by_hop(&mut parts.headers);
         let hosts: Vec<HeaderValue> = parts
             .headers
@@ -114,51 +169,59 @@ impl Exchange {
             let hosts: Vec<&[u8]> = hosts.iter().map(HeaderValue::as_bytes).collect();
             hosts.join(&b","[..])
         });
-        let map = envoy::request_headers(
-            RequestHead {
-                method: parts.method.as_str().as_bytes(),
-                target: parts.uri.to_string().as_bytes(),
-                host: host.as_deref(),
-                is_tls: false,
-            },
-            headers::fields(&parts.headers),
-        );
+        let target = parts.uri.to_string();
+        let head = RequestHead {
+            method: parts.method.as_str().as_bytes(),
+            target: target.as_bytes(),
+            host: host.as_deref(),
+            is_tls: false,
+        };
+        let fields = || headers::fields(&parts.headers);
+        self.seen.borrow_mut().request(&head, fields());
+        let map = envoy::request_headers(head, fields());
         self.before.borrow_mut().request.clone_from(&map);
-        self.with_stream(|stream| stream.request_headers(map, end_of_stream))
-            .unwrap_or(Flow::Reset)
+        self.with_stream(|stream| stream.request_headers(map, end_of_stream));
+        self.live.after_callbacks();
     }
 
-    fn feed_response(
-        &self,
-        status: StatusCode,
-        mut fields: http::HeaderMap,
-        end_of_stream: bool,
-    ) -> Flow {
+    fn feed_response(&self, status: StatusCode, mut fields: http::HeaderMap, end_of_stream: bool) {
         headers::remove_hop_by_hop(&mut fields);
         let map = envoy::response_headers(status.as_u16(), headers::fields(&fields));
+        self.seen.borrow_mut().response(status.as_u16(), &map);
         self.before.borrow_mut().response.clone_from(&map);
-        self.with_stream(|stream| stream.response_headers(map, end_of_stream))
-            .unwrap_or(Flow::Reset)
+        self.with_stream(|stream| stream.response_headers(map, end_of_stream));
+        self.live.after_callbacks();
     }
 
-    fn upstream_request(
-        &self,
-        body: ProxyBody,
-    ) -> Result<Request<ProxyBody>, Box<dyn Error + Send + Sync>> {
-        let map = self.passed(Side::Request);
-        let path = PathAndQuery::try_from(map.get(":path").unwrap_or_default())?;
-        let mut request = Request::new(body);
-        *request.method_mut() = map.get(":method").unwrap_or_default().try_into()?;
-        *request.uri_mut() = Uri::from(path);
-        *request.headers_mut() = headers::from_filter(&map)?;
-        if let Some(host) = map.get(":authority") {
-            let host = HeaderValue::from_bytes(host)?;
-            request.headers_mut().insert(header::HOST, host);
+    /// Waits until the headers have passed; the client's answer if they never will.
+    async fn settle(&self, body: &mut FilteredBody, side: Side) -> Option<Response<ProxyBody>> {
+        match tokio::time::timeout(STREAM_IDLE, body.settle()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Some(failure(&chain(&error))),
+            Err(_) => {
+                return Some(failure(
+                    "the filter has held the headers for five minutes, after which Envoy gives up as well",
+                ));
+            }
         }
-        Ok(request)
+        match self.flow(side) {
+            Flow::Continue | Flow::Paused => None,
+            flow => Some(self.answer(flow)),
+        }
     }
 
-    fn respond(
+    /// Waits until the filter answers or resets the stream; for ever if it does not.
+    async fn interrupted(&self) {
+        loop {
+            let changed = self.changed();
+            if matches!(self.flow(Side::Request), Flow::Replied | Flow::Reset) {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    async fn respond(
         self: Rc<Self>,
         mut response: Response<Incoming>,
         downstream_upgrade: Option<OnUpgrade>,
@@ -166,47 +229,34 @@ impl Exchange {
         let is_upgraded = response.status() == StatusCode::SWITCHING_PROTOCOLS;
         let upstream_upgrade = is_upgraded.then(|| hyper::upgrade::on(&mut response));
         let (parts, body) = response.into_parts();
-        let end_of_stream = !is_upgraded && body.is_end_stream();
-        let flow = self.feed_response(parts.status, parts.headers, end_of_stream);
-        if flow != Flow::Continue {
-            return self.answer(flow, Side::Response);
+        let body = (!is_upgraded && !body.is_end_stream()).then_some(body);
+        let end_of_stream = !is_upgraded && body.is_none();
+        self.feed_response(parts.status, parts.headers, end_of_stream);
+        let mut body = FilteredBody::new(body, Rc::clone(&self), Side::Response);
+        if let Some(answer) = self.settle(&mut body, Side::Response).await {
+            return answer;
         }
-        let body = match (upstream_upgrade, downstream_upgrade) {
-            (Some(upstream), Some(downstream)) => {
-                tokio::task::spawn_local(tunnel(Rc::clone(&self), downstream, upstream));
-                ProxyBody::empty()
-            }
-            _ if end_of_stream => ProxyBody::empty(),
-            _ => ProxyBody::Filtered(FilteredBody::new(body, Rc::clone(&self), Side::Response)),
-        };
-        self.response(body)
+        if let (Some(upstream), Some(downstream)) = (upstream_upgrade, downstream_upgrade) {
+            tokio::task::spawn_local(tunnel(Rc::clone(&self), downstream, upstream));
+        }
+        self.response(body.into_body())
     }
 
-    /// The client's answer when `side` did not go on.
-    fn answer(&self, flow: Flow, side: Side) -> Response<ProxyBody> {
+    /// The client's answer when the stream did not go on.
+    fn answer(&self, flow: Flow) -> Response<ProxyBody> {
         match flow {
-            Flow::Continue | Flow::Replied => {
-                let body = self.take_body(Side::Response);
-                self.response(ProxyBody::whole(body))
-            }
-            Flow::Paused => {
-                let side = match side {
-                    Side::Request => "request",
-                    Side::Response => "response",
-                };
-                failure(&format!(
-                    "the filter left the {side} paused, and nothing here would continue it"
-                ))
-            }
             Flow::Reset => failure("the filter reset the stream"),
+            _ => self.response(ProxyBody::whole(self.take_body(Side::Response))),
         }
     }
 
     /// The client's answer when the upstream gave none: the filter's own if it gave one within the body, else 503.
-    fn answer_for_upstream(&self, error: &(dyn Error + 'static)) -> Response<ProxyBody> {
-        let flow = self.with_stream(|stream| stream.flow(Side::Request));
-        if flow == Some(Flow::Replied) {
-            return self.answer(Flow::Replied, Side::Request);
+    async fn answer_for_upstream(
+        self: Rc<Self>,
+        error: &(dyn Error + 'static),
+    ) -> Response<ProxyBody> {
+        if self.flow(Side::Request) == Flow::Replied {
+            return self.answer(Flow::Replied);
         }
         eprintln!("upstream: {}", chain(error));
         let text = b"The upstream could not be reached.\n";
@@ -214,14 +264,13 @@ impl Exchange {
         let content_type = HeaderValue::from_static("text/plain");
         fields.insert(header::CONTENT_TYPE, content_type);
         fields.insert(header::CONTENT_LENGTH, text.len().into());
-        let flow = self.feed_response(StatusCode::SERVICE_UNAVAILABLE, fields, false);
-        let flow = match flow {
-            Flow::Continue => self
-                .with_stream(|stream| stream.response_body(text.to_vec(), true))
-                .unwrap_or(Flow::Reset),
-            flow => flow,
-        };
-        self.answer(flow, Side::Response)
+        self.feed_response(StatusCode::SERVICE_UNAVAILABLE, fields, false);
+        self.feed_body(Side::Response, text.to_vec(), true);
+        let mut body = FilteredBody::new(None, Rc::clone(&self), Side::Response);
+        match self.settle(&mut body, Side::Response).await {
+            Some(answer) => answer,
+            None => self.response(body.into_body()),
+        }
     }
 
     /// The response headers that passed, with `body`.
@@ -243,13 +292,22 @@ impl Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         if let Some(stream) = self.stream.get_mut().take() {
-            report::print(self.before.get_mut(), &stream.finish());
+            let outcome = stream.finish();
+            report::print(self.before.get_mut(), &outcome);
+            let calls: Vec<_> = outcome
+                .call_outs
+                .iter()
+                .filter_map(|call| Some((call.upstream.clone(), self.live.take_answer(call.id)?)))
+                .collect();
+            if let Some(recorder) = &self.recorder {
+                recorder.keep(std::mem::take(self.seen.get_mut()), calls);
+            }
         }
     }
 }
 
 impl Upstream {
-    async fn send(
+    pub(super) async fn send(
         &self,
         request: Request<ProxyBody>,
     ) -> Result<Response<Incoming>, Box<dyn Error + Send + Sync>> {
@@ -283,6 +341,23 @@ impl FromStr for Upstream {
     }
 }
 
+/// The request that a header map of the filter describes.
+pub(super) fn request_from(
+    map: &HeaderMap,
+    body: ProxyBody,
+) -> Result<Request<ProxyBody>, Box<dyn Error + Send + Sync>> {
+    let path = PathAndQuery::try_from(map.get(":path").unwrap_or_default())?;
+    let mut request = Request::new(body);
+    *request.method_mut() = map.get(":method").unwrap_or_default().try_into()?;
+    *request.uri_mut() = Uri::from(path);
+    *request.headers_mut() = headers::from_filter(map)?;
+    if let Some(host) = map.get(":authority") {
+        let host = HeaderValue::from_bytes(host)?;
+        request.headers_mut().insert(header::HOST, host);
+    }
+    Ok(request)
+}
+
 /// Copies bytes both ways until both sides are done. The exchange lasts as long as the tunnel does.
 async fn tunnel(_exchange: Rc<Exchange>, downstream: OnUpgrade, upstream: OnUpgrade) {
     match tokio::try_join!(downstream, upstream) {
@@ -300,3 +375,6 @@ fn failure(reason: &str) -> Response<ProxyBody> {
     *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
     response
 }
+
+/// Envoy's `stream_idle_timeout`, if nothing is said.
+const STREAM_IDLE: Duration = Duration::from_secs(300);

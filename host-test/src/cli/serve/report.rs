@@ -13,6 +13,15 @@ pub(super) struct Before {
 
 pub(super) fn print(before: &Before, outcome: &Outcome) {
     eprintln!("{}", line(before, outcome));
+    for call in &outcome.call_outs {
+        let (method, path) = (call.headers.get(":method"), call.headers.get(":path"));
+        eprintln!(
+            "  called {}: {} {}",
+            call.upstream,
+            text(method),
+            text(path)
+        );
+    }
     print_logs(&outcome.logs);
     if let Some(failure) = &outcome.failure {
         eprintln!("  failed: {failure}");
