@@ -3,11 +3,32 @@
 //! An ordered list of lines; names in lower case, values bytes, a name may repeat. Serialised: a u32 count, the u32
 //! lengths of each name and value, then each name and value with a zero byte behind it, all little-endian.
 
+use std::ops::Range;
+
 /// Header or trailer lines in order.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+///
+/// All text lies in one piece: a map is copied at each border that it crosses, and one copy is cheaper than many.
+#[derive(Debug, Clone, Default)]
 pub struct HeaderMap {
-    lines: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Names and values, and what is left of lines that are gone.
+    text: Vec<u8>,
+    lines: Vec<Line>,
 }
+
+/// Where a line's name and value are in the text.
+#[derive(Debug, Clone)]
+struct Line {
+    name: Range<usize>,
+    value: Range<usize>,
+}
+
+impl PartialEq for HeaderMap {
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
+impl Eq for HeaderMap {}
 
 /// Writes a header map down as text.
 pub fn lines(lines: &[(&str, &str)]) -> HeaderMap {
@@ -30,9 +51,10 @@ impl HeaderMap {
 
     /// The lines in order.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let piece = |range: &Range<usize>| self.text.get(range.clone()).unwrap_or_default();
         self.lines
             .iter()
-            .map(|(name, value)| (name.as_slice(), value.as_slice()))
+            .map(move |line| (piece(&line.name), piece(&line.value)))
     }
 
     /// How many lines there are.
@@ -47,34 +69,67 @@ impl HeaderMap {
 
     /// Adds a line behind the others.
     pub fn add(&mut self, name: &[u8], value: &[u8]) {
-        self.lines.push((name.to_ascii_lowercase(), value.to_vec()));
+        let line = self.write(name, value);
+        self.lines.push(line);
     }
 
     /// Adds a line whose name keeps its case: a key of a map that is no header map.
     pub(crate) fn add_exactly(&mut self, name: &[u8], value: &[u8]) {
-        self.lines.push((name.to_vec(), value.to_vec()));
+        let line = self.write_exactly(name, value);
+        self.lines.push(line);
     }
 
     /// Leaves one line of `name`, where the first one was, or adds it behind the others.
     pub fn replace(&mut self, name: &[u8], value: &[u8]) {
-        let name = name.to_ascii_lowercase();
-        let place = self.lines.iter().position(|(other, _)| *other == name);
-        self.remove(&name);
-        let place = place.unwrap_or(self.lines.len());
-        self.lines.insert(place, (name, value.to_vec()));
+        let line = self.write(name, value);
+        match self.place(name) {
+            None => self.lines.push(line),
+            Some(place) => {
+                self.remove(name);
+                self.lines.insert(place, line);
+            }
+        }
     }
 
     /// Removes all lines of `name`.
     pub fn remove(&mut self, name: &[u8]) {
-        let name = name.to_ascii_lowercase();
-        self.lines.retain(|(other, _)| *other != name);
+        let text = &self.text;
+        self.lines.retain(|line| {
+            !text
+                .get(line.name.clone())
+                .is_some_and(|other| other.eq_ignore_ascii_case(name))
+        });
     }
 
     pub(crate) fn get_bytes(&self, name: &[u8]) -> Option<&[u8]> {
-        let name = name.to_ascii_lowercase();
         self.iter()
-            .find(|(other, _)| *other == name)
+            .find(|(other, _)| other.eq_ignore_ascii_case(name))
             .map(|(_, value)| value)
+    }
+
+    /// Where the first line of `name` is.
+    fn place(&self, name: &[u8]) -> Option<usize> {
+        self.iter()
+            .position(|(other, _)| other.eq_ignore_ascii_case(name))
+    }
+
+    fn write(&mut self, name: &[u8], value: &[u8]) -> Line {
+        let line = self.write_exactly(name, value);
+        if let Some(name) = self.text.get_mut(line.name.clone()) {
+            name.make_ascii_lowercase();
+        }
+        line
+    }
+
+    fn write_exactly(&mut self, name: &[u8], value: &[u8]) -> Line {
+        let start = self.text.len();
+        self.text.extend_from_slice(name);
+        let middle = self.text.len();
+        self.text.extend_from_slice(value);
+        Line {
+            name: start..middle,
+            value: middle..self.text.len(),
+        }
     }
 
     /// The sum of all name and value lengths: what Envoy answers for the size of a map.
@@ -90,7 +145,9 @@ impl HeaderMap {
             return Vec::new();
         }
         let length = |length: usize| u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes();
-        let mut bytes = Vec::from(length(self.len()));
+        let size = 4 + self.len() * 10 + self.byte_size();
+        let mut bytes = Vec::with_capacity(size);
+        bytes.extend(length(self.len()));
         for (name, value) in self.iter() {
             bytes.extend(length(name.len()));
             bytes.extend(length(value.len()));
@@ -119,7 +176,10 @@ impl HeaderMap {
             return None;
         }
         let (lengths, mut rest) = rest.split_at_checked(count * 8)?;
-        let mut map = Self::default();
+        let mut map = Self {
+            text: Vec::with_capacity(rest.len()),
+            lines: Vec::with_capacity(count),
+        };
         for lengths in lengths.chunks_exact(8) {
             let (name_length, lengths) = split_u32(lengths)?;
             let (value_length, _) = split_u32(lengths)?;

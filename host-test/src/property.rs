@@ -5,13 +5,15 @@
 //! Rust and Go modules only separate them: both are read. Segments may contain dots, so a path is never split at one.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::header_map::HeaderMap;
 
-/// What a stream knows of its connection and surroundings.
+/// What a stream knows of its connection and surroundings. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Properties {
-    values: BTreeMap<Vec<Vec<u8>>, Value>,
+    /// By path, its segments joined by zero bytes.
+    values: Arc<BTreeMap<Vec<u8>, Value>>,
 }
 
 /// A typed property.
@@ -37,15 +39,12 @@ impl Properties {
     /// Adds or replaces a value, as in `with(&["source", "address"], Value::Text("192.0.2.1:4711".into()))`.
     #[must_use]
     pub fn with(mut self, path: &[&str], value: Value) -> Self {
-        let path = path
-            .iter()
-            .map(|segment| segment.as_bytes().to_vec())
-            .collect();
-        self.values.insert(path, value);
+        Arc::make_mut(&mut self.values).insert(path.join("\0").into_bytes(), value);
         self
     }
 
-    pub(crate) fn get(&self, path: &[Vec<u8>]) -> Option<Vec<u8>> {
+    /// The value at a path, its segments joined by zero bytes, in Envoy's encoding.
+    pub(crate) fn get(&self, path: &[u8]) -> Option<Vec<u8>> {
         self.values.get(path).map(Value::encode)
     }
 }
@@ -64,22 +63,18 @@ impl Value {
     }
 }
 
-/// Takes a path apart. Empty if the module passed an empty one.
-pub(crate) fn split_path(path: &[u8]) -> Vec<Vec<u8>> {
-    if path.is_empty() {
-        return Vec::new();
-    }
-    let path = path.strip_suffix(&[0]).unwrap_or(path);
-    path.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect()
+/// A path as a module passed it, with its segments only separated by zero bytes.
+pub(crate) fn separated(path: &[u8]) -> &[u8] {
+    path.strip_suffix(&[0]).unwrap_or(path)
 }
 
 /// A property of the messages themselves: `request.path`, `request.headers.NAME`, `response.code` and their kin.
 pub(crate) fn of_messages(
-    path: &[Vec<u8>],
+    path: &[u8],
     request: Option<&HeaderMap>,
     response: Option<&HeaderMap>,
 ) -> Option<Vec<u8>> {
-    let path: Vec<&[u8]> = path.iter().map(Vec::as_slice).collect();
+    let path: Vec<&[u8]> = path.split(|byte| *byte == 0).collect();
     let pseudo = |name| request?.get(name).map(<[u8]>::to_vec);
     match path.as_slice() {
         [b"request", b"path"] => pseudo(":path"),

@@ -18,11 +18,10 @@ pub(super) const FUNCTIONS: &[HostFunction] = &[
 
 fn get(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
     let path = guest.read(arguments.u32(0), arguments.u32(1))?;
-    let path = property::split_path(&path);
     if path.is_empty() {
         return Err(Status::SerializationFailure.into());
     }
-    let value = find(guest.host(), &path).ok_or(Status::NotFound)?;
+    let value = find(guest.host(), property::separated(&path)).ok_or(Status::NotFound)?;
     guest.give(&value, arguments.u32(2), arguments.u32(3))
 }
 
@@ -34,19 +33,10 @@ fn set(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
     Ok(())
 }
 
-fn find(host: &mut Host, path: &[Vec<u8>]) -> Option<Vec<u8>> {
+fn find(host: &mut Host, path: &[u8]) -> Option<Vec<u8>> {
     let profile = host.options.profile;
-    if let [name] = path {
-        let vm_id = host.options.vm_id.clone();
-        let of_plugin = host.plugin().and_then(|plugin| match name.as_slice() {
-            b"plugin_name" => Some(plugin.name.clone()),
-            b"plugin_root_id" => Some(plugin.root_id.clone()),
-            b"plugin_vm_id" => Some(vm_id),
-            _ => None,
-        });
-        if let Some(value) = of_plugin {
-            return Some(value.into_bytes());
-        }
+    if let Some(value) = of_plugin(host, path) {
+        return Some(value.as_bytes().to_vec());
     }
     let stream = host.stream()?;
     stream
@@ -59,9 +49,21 @@ fn find(host: &mut Host, path: &[Vec<u8>]) -> Option<Vec<u8>> {
                 stream.response_headers.as_ref(),
             )
         })
-        .or_else(|| match path {
-            [name] => stream.own_properties.get(name).cloned(),
-            path if profile.finds_own_paths() => stream.own_properties.get(&path.join(&0)).cloned(),
-            _ => None,
+        .or_else(|| {
+            let is_found = !path.contains(&0) || profile.finds_own_paths();
+            stream
+                .own_properties
+                .get(path)
+                .filter(|_| is_found)
+                .cloned()
         })
+}
+
+fn of_plugin<'a>(host: &'a mut Host, path: &[u8]) -> Option<&'a str> {
+    match path {
+        b"plugin_vm_id" => Some(&host.options.vm_id),
+        b"plugin_name" => Some(&host.plugin()?.name),
+        b"plugin_root_id" => Some(&host.plugin()?.root_id),
+        _ => None,
+    }
 }
