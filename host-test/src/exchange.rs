@@ -135,6 +135,7 @@ impl Exchange {
             trace: record.trace,
             memory,
             fuel: record.fuel,
+            abi_fuel: record.abi_fuel,
         }
     }
 

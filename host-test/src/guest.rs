@@ -57,7 +57,11 @@ impl Arguments<'_> {
 impl<'a> Guest<'a> {
     /// `None` if the module exports no memory.
     pub(crate) fn new(mut caller: Caller<'a, Host>) -> Option<Self> {
-        let memory = caller.get_export("memory").and_then(Extern::into_memory)?;
+        let memory = match caller.data().memory {
+            Some(memory) => memory,
+            // A start section runs before the host has looked.
+            None => caller.get_export("memory").and_then(Extern::into_memory)?,
+        };
         Some(Self {
             caller,
             memory,
@@ -74,6 +78,7 @@ impl<'a> Guest<'a> {
     pub(crate) fn charge(&mut self) -> wasmtime::Result<()> {
         let left = self.caller.get_fuel()?;
         let cost = FUEL_PER_CALL.saturating_add(self.copied);
+        self.host().record().abi_fuel += cost;
         self.caller.set_fuel(left.saturating_sub(cost))
     }
 
@@ -142,13 +147,15 @@ impl<'a> Guest<'a> {
         if self.host().faults.allocation() {
             return Ok(0);
         }
-        let allocator = ALLOCATORS
-            .iter()
-            .find_map(|name| self.caller.get_export(name).and_then(Extern::into_func))
-            .ok_or(Status::InvalidMemoryAccess)?;
-        let allocator = allocator
-            .typed::<u32, u32>(&self.caller)
-            .map_err(Stop::Trap)?;
+        let allocator = match self.caller.data().allocator.clone() {
+            Some(allocator) => allocator,
+            None => ALLOCATORS
+                .iter()
+                .find_map(|name| self.caller.get_export(name).and_then(Extern::into_func))
+                .ok_or(Status::InvalidMemoryAccess)?
+                .typed(&self.caller)
+                .map_err(Stop::Trap)?,
+        };
         self.host().is_allocating = true;
         let address = allocator.call(&mut self.caller, length);
         self.host().is_allocating = false;

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use wasmtime::StoreLimits;
+use wasmtime::{Memory, StoreLimits, TypedFunc};
 
 use crate::abi::{LogLevel, MapId, Version};
 use crate::call_out::{CallOut, Calls};
@@ -38,6 +38,7 @@ pub(crate) struct Record {
     pub(crate) call_outs: Vec<CallOut>,
     pub(crate) trace: Vec<HostCall>,
     pub(crate) fuel: u64,
+    pub(crate) abi_fuel: u64,
 }
 
 /// One plugin of the VM.
@@ -219,6 +220,9 @@ pub(crate) struct Host {
     pub(crate) options: StartOptions,
     pub(crate) version: Version,
     pub(crate) limits: StoreLimits,
+    /// The module's memory and allocator, once they can be looked up for good.
+    pub(crate) memory: Option<Memory>,
+    pub(crate) allocator: Option<TypedFunc<u32, u32>>,
     pub(crate) process: Process,
     /// This VM's number in the process.
     pub(crate) number: usize,
@@ -268,6 +272,8 @@ impl Host {
             options,
             version,
             limits,
+            memory: None,
+            allocator: None,
             process,
             number,
             is_ready: false,

@@ -44,6 +44,8 @@ pub struct Outcome {
     /// Fuel used by callbacks of this stream: about one for each instruction, 50 for each host call and one for each
     /// byte that it copies.
     pub fuel: u64,
+    /// The part of it that host calls and their copies took.
+    pub abi_fuel: u64,
 }
 
 /// A request or response as the filter let it pass.

@@ -7,21 +7,32 @@
 
 use std::collections::BTreeMap;
 
-use wasmtime::{Instance, Store, StoreLimitsBuilder, Val};
+use wasmtime::{Func, Instance, Store, StoreLimitsBuilder, Val};
 
 use crate::abi::Version;
 use crate::call_out::{Arrival, GrpcEvent};
 use crate::exchange::Exchange;
 use crate::failure::{Failure, FailurePolicy};
 use crate::filter::Filter;
+use crate::guest::ALLOCATORS;
 use crate::host::{CallData, FIRST_PLUGIN, Host, PluginState};
 use crate::plugin::{Refused, StartOptions, size};
 use crate::process::Process;
+
+/// An export that the host calls.
+#[derive(Clone, Copy)]
+struct Callback {
+    function: Func,
+    parameters: usize,
+    has_result: bool,
+}
 
 /// A running module with its streams.
 pub(crate) struct Vm {
     pub(crate) store: Store<Host>,
     instance: Instance,
+    /// What the module exports for the host to call, looked up once.
+    callbacks: BTreeMap<&'static str, Option<Callback>>,
     pub(crate) failure: Option<Failure>,
     pub(crate) exchanges: BTreeMap<u32, Exchange>,
     filter: Filter,
@@ -79,6 +90,7 @@ impl Vm {
         let mut vm = Self {
             store,
             instance,
+            callbacks: BTreeMap::new(),
             failure: None,
             exchanges: BTreeMap::new(),
             filter: filter.clone(),
@@ -86,6 +98,7 @@ impl Vm {
             next_context: FIRST_PLUGIN,
             loaded_anew: None,
         };
+        vm.find_memory();
         if let Err(failure) = vm.initialise() {
             return Err(Refused {
                 step: INITIALISATION,
@@ -95,6 +108,17 @@ impl Vm {
         }
         vm.host().is_ready = true;
         Ok(vm)
+    }
+
+    /// Looks up what every host call needs.
+    fn find_memory(&mut self) {
+        let memory = self.instance.get_memory(&mut self.store, "memory");
+        let allocator = ALLOCATORS
+            .iter()
+            .find_map(|name| self.instance.get_typed_func(&mut self.store, name).ok());
+        let host = self.host();
+        host.memory = memory;
+        host.allocator = allocator;
     }
 
     /// Envoy's order: `_initialize`, then `main` in one of its two forms; without the first, `_start`.
@@ -241,7 +265,7 @@ impl Vm {
         if let Some(failure) = &self.failure {
             return Err(failure.clone());
         }
-        let Some(function) = self.instance.get_func(&mut self.store, name) else {
+        let Some(callback) = self.callback(name) else {
             return Ok(None);
         };
         let host = self.host();
@@ -254,20 +278,25 @@ impl Vm {
             host.options.fuel_per_callback
         };
         let is_faulty = host.faults.callback(name);
-        let ty = function.ty(&self.store);
         // The headers' callbacks of ABI 0.1.0 take one argument less.
-        let arguments: Vec<Val> = arguments
-            .iter()
-            .take(ty.params().len())
-            .map(|number| Val::I32(number.cast_signed()))
-            .collect();
-        let mut results = vec![Val::I32(0); ty.results().len()];
+        let mut values = [const { Val::I32(0) }; MAX_PARAMETERS];
+        for (value, argument) in values.iter_mut().zip(arguments) {
+            *value = Val::I32(argument.cast_signed());
+        }
+        let values = values.get(..callback.parameters).unwrap_or(&values);
+        let mut results = [Val::I32(0)];
+        let results = if callback.has_result {
+            &mut results[..]
+        } else {
+            &mut []
+        };
         let called = self.store.set_fuel(fuel).and_then(|()| {
             if is_faulty {
                 wasmtime::bail!("made to fail");
             }
-            function.call(&mut self.store, &arguments, &mut results)
+            callback.function.call(&mut self.store, values, results)
         });
+        let result = results.first().and_then(Val::i32).unwrap_or(0);
         let left = self.store.get_fuel().unwrap_or(0);
         let record = self.host().record();
         record.fuel += fuel.saturating_sub(left);
@@ -276,8 +305,26 @@ impl Vm {
             self.failure = Some(failure.clone());
             return Err(failure);
         }
-        let result = results.first().and_then(Val::i32).unwrap_or(0);
         Ok(Some(result.cast_unsigned()))
+    }
+
+    fn callback(&mut self, name: &'static str) -> Option<Callback> {
+        if let Some(known) = self.callbacks.get(name) {
+            return *known;
+        }
+        let callback = self
+            .instance
+            .get_func(&mut self.store, name)
+            .map(|function| {
+                let ty = function.ty(&self.store);
+                Callback {
+                    function,
+                    parameters: ty.params().len(),
+                    has_result: ty.results().len() > 0,
+                }
+            });
+        self.callbacks.insert(name, callback);
+        callback
     }
 
     /// Carries out what the last callback asked for.
@@ -472,6 +519,9 @@ const BROKEN_CONNECTION: u32 = 11;
 
 /// How many times callbacks may cause further callbacks before that counts as an endless loop.
 const MAX_ROUNDS: usize = 1000;
+
+/// More than any callback of the ABI takes.
+const MAX_PARAMETERS: usize = 8;
 
 /// Far above what any filter's table of functions holds.
 const MAX_TABLE_ELEMENTS: usize = 1_000_000;
