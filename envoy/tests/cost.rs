@@ -102,6 +102,27 @@ fn a_typical_request_makes_these_host_calls() {
     assert_eq!(outcome.calls, want);
 }
 
+/// What the filter adds to its rules: maps taken apart, edits carried out, the account kept.
+#[test]
+fn the_filter_costs_little_more_than_its_rules_and_the_copies_of_the_abi() {
+    let ours = typical(&start(&filter(), SHIPPED));
+    let alone = Filter::load(&support::named("FLUXLIT_TEST_POLICY")).expect("it can be loaded");
+    let alone = typical(&start(&alone, SHIPPED));
+    assert!(alone.calls.is_empty(), "{:?}", alone.calls);
+    assert!(alone.paused.is_empty(), "it has not decided");
+    let least = alone.fuel + ours.abi_fuel;
+    println!(
+        "fuel: {} in all; {} for the rules, {} for host calls and their copies",
+        ours.fuel, alone.fuel, ours.abi_fuel
+    );
+    assert!(
+        ours.fuel * 10 <= least * 15,
+        "{} of {}",
+        ours.fuel,
+        least * 15 / 10
+    );
+}
+
 #[test]
 fn instructions_are_bounded_and_do_not_grow_with_the_configuration() {
     let filter = filter();

@@ -27,6 +27,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
             "--quiet",
             "--package",
             "fluxlit-filter",
+            "--all-targets",
             "--target",
             WASM,
             "--",

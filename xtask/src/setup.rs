@@ -125,6 +125,26 @@ pub(crate) fn filter() -> anyhow::Result<PathBuf> {
     Ok(module)
 }
 
+/// Builds the filter that decides and does nothing else; returns the module.
+pub(crate) fn policy_alone() -> anyhow::Result<PathBuf> {
+    step("building the policy alone", || {
+        run(cargo().args([
+            "build",
+            "--quiet",
+            "--release",
+            "--package",
+            "fluxlit-filter",
+            "--example",
+            "policy_alone",
+            "--target",
+            WASM,
+        ]))
+    })?;
+    Ok(target()
+        .join(WASM)
+        .join("release/examples/policy_alone.wasm"))
+}
+
 /// Adds the wasm target to the toolchain if it is missing.
 pub(crate) fn wasm_target() -> anyhow::Result<()> {
     let output = Command::new("rustc")
