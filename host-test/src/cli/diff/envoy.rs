@@ -1,73 +1,411 @@
 //! How is an Envoy started, asked and ended?
 //!
-//! It lives as long as the value. Its log goes to a file beside its configuration, and the end of that log is in the
-//! error if it does not come up.
+//! It lives as long as the value. Its log goes to a file beside its configuration; the end of that log is in the error
+//! if it does not come up. It chooses its ports itself: one that was free a moment ago may be somebody else's by the time
+//! it listens.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use host_test::Message;
-use host_test::case_file::{Answer, Case, CaseFile};
+use host_test::case_file::{Ending, Exchange};
+use host_test::{ChainOutcome, Message};
 
-use super::bootstrap::{Listener, bootstrap};
-use super::exchange::{self, Seen};
+use super::admin::Admin;
+use super::bootstrap::{Listener, REACHED, Site, bootstrap, upstream_name};
+use super::certificate::Certificate;
+use super::client::{self, Certificates, Place};
+use super::plan::{Plan, call_outs};
+use super::script::Reaction;
+use super::shared_data;
+use super::surroundings::{PeerKind, Surroundings};
+use super::upstream::{Protocol, Upstream};
 
-/// A running Envoy with a listener for each case, and the upstream behind it.
-pub(super) struct Envoy {
-    process: Child,
-    listeners: Vec<SocketAddr>,
-    upstream: Arc<Upstream>,
+/// A running Envoy with the listeners of some cases, and the upstreams behind it.
+pub(super) struct Envoy<'a> {
+    _process: Process,
+    admin: Admin,
+    listeners: Vec<(Listener<'a>, Place)>,
+    upstreams: Upstreams,
+    access_log: PathBuf,
+    /// How many lines of the access log have been read.
+    logged: usize,
     runtime: tokio::runtime::Runtime,
     _folder: tempfile::TempDir,
 }
 
-/// What the upstream answers, and what it received last.
-#[derive(Default)]
-pub(super) struct Upstream {
-    pub(super) answer: Mutex<Answer>,
-    pub(super) received: Mutex<Option<Message>>,
+struct Upstreams {
+    http1: Upstream,
+    http2: Upstream,
+    /// The services that filters call, by name.
+    services: Vec<(String, Upstream)>,
 }
 
-impl Upstream {
-    pub(super) fn take_received(&self) -> Option<Message> {
-        let mut received = self.received.lock().unwrap_or_else(PoisonError::into_inner);
-        received.take()
-    }
+/// What came of an exchange in Envoy.
+#[derive(Debug, Clone)]
+pub(super) struct Seen {
+    /// What the upstream received.
+    pub(super) upstream: Option<Message>,
+    /// What the client got.
+    pub(super) downstream: Option<Message>,
+    /// What each service received.
+    pub(super) calls: Vec<(String, Vec<Message>)>,
+    /// Envoy's word for what ended the stream; `None` if the access log says nothing.
+    pub(super) details: Option<String>,
+    /// Whether a filter has seen the request.
+    pub(super) is_reached: bool,
 }
 
-impl Envoy {
+/// How a start went.
+pub(super) enum Started<'a> {
+    Up(Box<Envoy<'a>>),
+    /// It ended by itself; this is its log.
+    Refused(String),
+}
+
+impl<'a> Envoy<'a> {
+    /// Starts Envoy with what `plans` need.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be run, or is not ready in time.
     pub(super) fn start(
         program: &Path,
         module: &Path,
-        cases: &[(&Path, &CaseFile, &Case)],
-    ) -> anyhow::Result<Self> {
+        plans: &[&'a Plan<'a>],
+    ) -> anyhow::Result<Started<'a>> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
-        let upstream = Arc::new(Upstream::default());
-        let upstream_address = runtime.block_on(exchange::listen(Arc::clone(&upstream)))?;
-        let listeners = free_addresses(cases.len())?;
         let folder = tempfile::tempdir()?;
-        let described: Vec<Listener<'_>> = cases
-            .iter()
-            .zip(&listeners)
-            .map(|((_, file, case), address)| Listener {
-                address: *address,
-                file,
-                case,
+        let upstreams = runtime.block_on(Upstreams::start(plans))?;
+        let listeners = listeners(plans, folder.path())?;
+        let access_log = folder.path().join("access.log");
+        let config = bootstrap(&Site {
+            module,
+            access_log: &access_log,
+            clusters: upstreams.clusters(),
+            listeners: &listeners,
+        });
+        let mut process = Process::start(
+            program,
+            folder.path(),
+            &config.to_string(),
+            log_level(plans),
+        )?;
+        let Some(admin) = runtime.block_on(process.wait_until_ready())? else {
+            return Ok(Started::Refused(process.log()));
+        };
+        let addresses = runtime.block_on(admin.listeners())?;
+        let listeners = listeners
+            .into_iter()
+            .map(|listener| {
+                let place = match &listener.socket {
+                    Some(path) => Place::Socket(path.clone()),
+                    None => Place::Port(
+                        *addresses
+                            .get(&listener.name)
+                            .context("Envoy does not tell a listener's port")?,
+                    ),
+                };
+                Ok((listener, place))
             })
+            .collect::<anyhow::Result<_>>()?;
+        Ok(Started::Up(Box::new(Self {
+            _process: process,
+            admin,
+            listeners,
+            upstreams,
+            access_log,
+            logged: 0,
+            runtime,
+            _folder: folder,
+        })))
+    }
+
+    /// Plays the exchanges of a case; the reason if they cannot be judged.
+    ///
+    /// # Errors
+    ///
+    /// Envoy cannot be reached, or does not answer.
+    pub(super) fn run(&mut self, plan: &Plan<'_>) -> anyhow::Result<Result<Vec<Seen>, String>> {
+        for (name, _) in &self.upstreams.services {
+            let counter = format!("cluster.{}.upstream_rq_total", name.replace(':', "_"));
+            if self.runtime.block_on(self.admin.counter(&counter))? > 0 {
+                return Ok(Err(
+                    "the filter calls out at its start, which is several starts in Envoy"
+                        .to_owned(),
+                ));
+            }
+        }
+        let outcomes: &[ChainOutcome] = match &plan.ran.ending {
+            Ending::Served(outcomes) => outcomes,
+            Ending::Refused(_) => &[],
+        };
+        let mut seen = Vec::new();
+        for (number, exchange) in plan.exchanges.iter().enumerate() {
+            let one = self
+                .play(plan, number, exchange, outcomes.get(number))
+                .with_context(|| format!("`{}` in Envoy", plan.case.name))?;
+            if !one.is_reached {
+                let details = one.details.unwrap_or_default();
+                return Ok(Err(format!(
+                    "Envoy refuses it before any filter sees it: {details}"
+                )));
+            }
+            seen.push(one);
+        }
+        Ok(Ok(seen))
+    }
+
+    fn play(
+        &mut self,
+        plan: &Plan<'_>,
+        number: usize,
+        exchange: &Exchange,
+        here: Option<&ChainOutcome>,
+    ) -> anyhow::Result<Seen> {
+        let surroundings = plan
+            .surroundings
+            .get(number)
+            .context("each exchange has surroundings")?;
+        let upstream = upstream_of(exchange);
+        let (listener, place) = self
+            .listeners
+            .iter()
+            .find(|(listener, _)| is_for(listener, plan, surroundings, upstream))
+            .context("there is no listener for the exchange")?;
+        let upstream = self.upstreams.get(upstream);
+        upstream.follow(vec![Reaction::of_answer(&exchange.answer)]);
+        let before: Vec<usize> = self
+            .upstreams
+            .services
+            .iter()
+            .map(|(_, service)| service.received().len())
             .collect();
-        let config = folder.path().join("envoy.json");
-        let json = bootstrap(module, upstream_address, &described).to_string();
-        std::fs::write(&config, json)?;
-        let log = folder.path().join("envoy.log");
-        let process = Command::new(program)
+        let admin = self.admin;
+        let downstream = self.runtime.block_on(async {
+            // The case says that time passes.
+            tokio::time::sleep(Duration::from_millis(exchange.after_ms)).await;
+            client::play(
+                place,
+                listener.certificates.as_ref(),
+                surroundings,
+                &exchange.request,
+                &admin,
+            )
+            .await
+        })?;
+        let line = self
+            .runtime
+            .block_on(next_line(&self.access_log, self.logged));
+        self.logged += usize::from(line.is_some());
+        // A filter need not wait for the calls that it makes.
+        let expected = |name: &str| {
+            here.map_or(0, |here| {
+                call_outs(here).filter(|call| call.upstream == name).count()
+            })
+        };
+        let mut calls = Vec::new();
+        for ((name, service), before) in self.upstreams.services.iter().zip(before) {
+            let received = self.runtime.block_on(async {
+                let deadline = Instant::now() + SETTLING;
+                loop {
+                    let received: Vec<Message> = service.received().split_off(before);
+                    let is_complete = received.iter().all(|call| call.is_complete);
+                    if (received.len() >= expected(name) && is_complete)
+                        || Instant::now() > deadline
+                    {
+                        return received;
+                    }
+                    tokio::task::yield_now().await;
+                }
+            });
+            calls.push((name.clone(), received));
+        }
+        let (mark, details) = line
+            .as_deref()
+            .and_then(|line| line.split_once(' '))
+            .unwrap_or(("-", "-"));
+        Ok(Seen {
+            upstream: upstream.received().pop(),
+            downstream,
+            calls,
+            details: (details != "-").then(|| details.to_owned()),
+            is_reached: mark == REACHED,
+        })
+    }
+}
+
+impl Upstreams {
+    async fn start(plans: &[&Plan<'_>]) -> anyhow::Result<Self> {
+        let mut services = Vec::new();
+        for service in plans.iter().flat_map(|plan| &plan.services) {
+            let upstream = Upstream::start(service.protocol, service.script.clone()).await?;
+            services.push((service.name.clone(), upstream));
+        }
+        Ok(Self {
+            http1: Upstream::start(Protocol::Http1, Vec::new()).await?,
+            http2: Upstream::start(Protocol::Http2, Vec::new()).await?,
+            services,
+        })
+    }
+
+    fn get(&self, protocol: Protocol) -> &Upstream {
+        match protocol {
+            Protocol::Http1 => &self.http1,
+            Protocol::Http2 => &self.http2,
+        }
+    }
+
+    fn clusters(&self) -> Vec<(String, &Upstream)> {
+        let upstreams = [Protocol::Http1, Protocol::Http2]
+            .map(|protocol| (upstream_name(protocol).to_owned(), self.get(protocol)));
+        let services = self
+            .services
+            .iter()
+            .map(|(name, upstream)| (name.clone(), upstream));
+        upstreams.into_iter().chain(services).collect()
+    }
+}
+
+/// Frames that must arrive as they are come over HTTP/2; HTTP/1 joins what is read at once.
+fn upstream_of(exchange: &Exchange) -> Protocol {
+    if exchange.answer.frames.is_empty() {
+        Protocol::Http1
+    } else {
+        Protocol::Http2
+    }
+}
+
+fn is_for(
+    listener: &Listener<'_>,
+    plan: &Plan<'_>,
+    surroundings: &Surroundings,
+    upstream: Protocol,
+) -> bool {
+    std::ptr::eq(listener.plan.case, plan.case)
+        && listener.surroundings == surroundings
+        && listener.upstream == upstream
+}
+
+/// The listeners that the exchanges of `plans` need; exchanges of one case share those that are alike.
+fn listeners<'a>(plans: &[&'a Plan<'a>], folder: &Path) -> anyhow::Result<Vec<Listener<'a>>> {
+    let mut listeners: Vec<Listener<'a>> = Vec::new();
+    for (number, plan) in plans.iter().copied().enumerate() {
+        let shared_data = if plan.case.shared_data.is_empty() {
+            None
+        } else {
+            let path = folder.join(format!("{number}.wasm"));
+            std::fs::write(&path, shared_data::module(&plan.case.shared_data)?)?;
+            Some(path)
+        };
+        let first = listeners.len();
+        // A refused configuration is refused with its listener, which no request asks for.
+        let nobody = plan
+            .exchanges
+            .is_empty()
+            .then(|| (&plan.nobody, Protocol::Http1));
+        let wanted = plan
+            .surroundings
+            .iter()
+            .zip(plan.exchanges.iter().map(upstream_of));
+        for (surroundings, upstream) in wanted.chain(nobody) {
+            let own = listeners.get(first..).unwrap_or_default();
+            if own
+                .iter()
+                .any(|listener| is_for(listener, plan, surroundings, upstream))
+            {
+                continue;
+            }
+            let name = format!("case-{number}-{}", listeners.len());
+            listeners.push(Listener {
+                socket: (surroundings.peer == PeerKind::Unix)
+                    .then(|| folder.join(format!("{name}.sock"))),
+                certificates: if surroundings.tls {
+                    Some(certificates(surroundings)?)
+                } else {
+                    None
+                },
+                name,
+                plan,
+                surroundings,
+                upstream,
+                vm_id: if plan.is_alone() {
+                    String::new()
+                } else {
+                    format!("case-{number}")
+                },
+                shared_data: shared_data.clone(),
+            });
+        }
+    }
+    Ok(listeners)
+}
+
+fn certificates(surroundings: &Surroundings) -> anyhow::Result<Certificates> {
+    let name = surroundings
+        .server_name
+        .as_deref()
+        .unwrap_or(client::SERVER_NAME);
+    let client = surroundings.client.as_ref().map(|names| {
+        let dns: Vec<&str> = names.dns.as_deref().into_iter().collect();
+        let uris: Vec<&str> = names.uri.as_deref().into_iter().collect();
+        Certificate::create(&dns, &uris)
+    });
+    Ok(Certificates {
+        server: Certificate::create(&[name], &[])?,
+        client: client.transpose()?,
+    })
+}
+
+/// The level of the filters' logs: `trace`, as here, unless a case says another.
+fn log_level<'p>(plans: &[&'p Plan<'_>]) -> &'p str {
+    let setup = plans
+        .first()
+        .and_then(|plan| plan.case.plugin.as_ref().or(plan.file.plugin.as_ref()));
+    match setup.and_then(|setup| setup.log_level.as_deref()) {
+        Some("warn") => "warning",
+        Some(level) => level,
+        None => "trace",
+    }
+}
+
+/// The line with this number, once it is there.
+async fn next_line(log: &Path, number: usize) -> Option<String> {
+    let deadline = Instant::now() + SETTLING;
+    loop {
+        let text = std::fs::read_to_string(log).unwrap_or_default();
+        let whole = text.rfind('\n').and_then(|end| text.get(..end));
+        if let Some(line) = whole.and_then(|whole| whole.lines().nth(number)) {
+            return Some(line.to_owned());
+        }
+        if Instant::now() > deadline {
+            return None;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+/// The process, which ends with the value.
+struct Process {
+    child: Child,
+    folder: PathBuf,
+}
+
+impl Process {
+    fn start(program: &Path, folder: &Path, config: &str, log_level: &str) -> anyhow::Result<Self> {
+        let path = folder.join("envoy.json");
+        std::fs::write(&path, config)?;
+        let child = Command::new(program)
             .arg("--config-path")
-            .arg(&config)
+            .arg(&path)
+            .arg("--admin-address-path")
+            .arg(folder.join(ADMIN))
+            .arg("--log-path")
+            .arg(folder.join(LOG))
+            .args(["--component-log-level", &format!("wasm:{log_level}")])
             .args([
                 "--concurrency",
                 "1",
@@ -75,77 +413,66 @@ impl Envoy {
                 "--log-level",
                 "warn",
             ])
-            .arg("--log-path")
-            .arg(&log)
+            .args(["--file-flush-interval-msec", "1"])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .with_context(|| format!("cannot run {}", program.display()))?;
-        let mut envoy = Self {
-            process,
-            listeners,
-            upstream,
-            runtime,
-            _folder: folder,
-        };
-        envoy.wait_until_ready(&log)?;
-        Ok(envoy)
+        Ok(Self {
+            child,
+            folder: folder.to_owned(),
+        })
     }
 
-    /// Plays the exchanges of the case with this number.
-    pub(super) fn run(&self, number: usize, case: &Case) -> anyhow::Result<Vec<Seen>> {
-        let address = self
-            .listeners
-            .get(number)
-            .context("there is no listener for the case")?;
-        case.exchanges()
-            .iter()
-            .map(|exchange| {
-                let play = exchange::play(*address, exchange, &self.upstream);
-                self.runtime
-                    .block_on(play)
-                    .with_context(|| format!("`{}` in Envoy", case.name))
-            })
-            .collect()
-    }
-
-    /// Waits until every listener takes connections.
-    fn wait_until_ready(&mut self, log: &Path) -> anyhow::Result<()> {
+    /// Waits until Envoy serves; `None` if it ends instead.
+    async fn wait_until_ready(&mut self) -> anyhow::Result<Option<Admin>> {
         let deadline = Instant::now() + START_LIMIT;
-        for address in self.listeners.clone() {
-            while TcpStream::connect(address).is_err() {
-                let has_ended = self.process.try_wait()?.is_some();
-                if has_ended || Instant::now() > deadline {
-                    let log = std::fs::read_to_string(log).unwrap_or_default();
-                    let lines: Vec<&str> = log.lines().rev().take(10).collect();
-                    let lines: Vec<&str> = lines.into_iter().rev().collect();
-                    bail!("Envoy does not come up:\n{}", lines.join("\n"));
+        loop {
+            let address = std::fs::read_to_string(self.folder.join(ADMIN)).unwrap_or_default();
+            if let Ok(address) = address.trim().parse() {
+                let admin = Admin { address };
+                if admin.is_ready().await {
+                    return Ok(Some(admin));
                 }
-                std::thread::yield_now();
             }
+            if self.child.try_wait()?.is_some() {
+                return Ok(None);
+            }
+            if Instant::now() > deadline {
+                bail!("Envoy does not come up:\n{}", end_of(&self.log()));
+            }
+            std::thread::yield_now();
         }
-        Ok(())
+    }
+
+    fn log(&self) -> String {
+        let bytes = std::fs::read(self.folder.join(LOG)).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
     }
 }
 
-impl Drop for Envoy {
+impl Drop for Process {
     fn drop(&mut self) {
         // It may have ended by itself.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
-/// Addresses that nobody listens on. All are taken before any is let go, so that no two are the same.
-fn free_addresses(count: usize) -> anyhow::Result<Vec<SocketAddr>> {
-    let taken = (0..count)
-        .map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))
-        .collect::<std::io::Result<Vec<_>>>()?;
-    taken
-        .iter()
-        .map(|listener| Ok(listener.local_addr()?))
-        .collect()
+/// The last lines of a log.
+pub(super) fn end_of(log: &str) -> String {
+    let lines: Vec<&str> = log.lines().collect();
+    lines
+        .get(lines.len().saturating_sub(10)..)
+        .unwrap_or_default()
+        .join("\n")
 }
 
-const START_LIMIT: Duration = Duration::from_secs(60);
+const ADMIN: &str = "admin";
+const LOG: &str = "envoy.log";
+
+const START_LIMIT: Duration = Duration::from_secs(120);
+
+/// How long a line of the access log, or a call that nobody waits for, may be on its way.
+const SETTLING: Duration = Duration::from_secs(3);
