@@ -96,13 +96,20 @@ fn listener(site: &Site<'_>, listener: &Listener<'_>) -> Value {
         Some(path) => json!({"pipe": {"path": path}}),
         None => socket(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
     };
-    let listener_filters = match surroundings.peer {
-        PeerKind::Unix => json!([]),
-        PeerKind::Known | PeerKind::Unknown => json!([{
+    let mut listener_filters = Vec::new();
+    if surroundings.peer != PeerKind::Unix {
+        listener_filters.push(json!({
             "name": "envoy.filters.listener.proxy_protocol",
             "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol"},
-        }]),
-    };
+        }));
+    }
+    // Envoy knows the name that the client asks for only through this.
+    if surroundings.server_name.is_some() {
+        listener_filters.push(json!({
+            "name": "envoy.filters.listener.tls_inspector",
+            "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector"},
+        }));
+    }
     let mut chain = json!({"filters": network_filters(site, listener)});
     if let Some(certificates) = &listener.certificates {
         chain["transport_socket"] = tls(certificates);

@@ -218,12 +218,12 @@ fn request_headers(head: &wire::Head) -> (HeaderMap, Vec<u8>) {
 }
 
 async fn serve_http2(connection: TcpStream, shared: &Arc<Shared>) -> anyhow::Result<()> {
+    // Declared first, so that the connection is closed before the request that asked for it learns so.
+    let (close, mut closed) = watch::channel(false);
     let mut connection = h2::server::handshake(connection).await?;
-    let (close, closed) = watch::channel(false);
-    let mut closed_by_script = closed.clone();
     loop {
         tokio::select! {
-            _ = closed_by_script.wait_for(|close| *close) => return Ok(()),
+            _ = closed.wait_for(|close| *close) => return Ok(()),
             accepted = connection.accept() => {
                 let Some(accepted) = accepted else { return Ok(()) };
                 let (request, respond) = accepted?;
@@ -264,6 +264,8 @@ async fn serve_http2_request(
     match shared.react().await {
         Reaction::Close | Reaction::Refuse => {
             close.send_replace(true);
+            // What is let go of before that would be reset by itself.
+            close.closed().await;
         }
         Reaction::Silence => {
             std::future::poll_fn(|context| respond.poll_reset(context)).await?;
