@@ -222,8 +222,68 @@ const END_CASES: &str = r#"{"cases": [
     {"name": "trapped", "config": "t", "request": {}, "fails": "unreachable", "downstream": {"status": 503}},
     {"name": "refused", "config": "c", "refused": ["absent"]}]}"#;
 
+/// Answers itself, in the callback that the configuration names: `h` and `b` of the request, `r` and `s` of the
+/// response; `2` twice, `e` without a body, `c` when the response has begun.
+const REPLY: &str = r#"
+    (data (i32.const 600) "why not") (data (i32.const 620) "\02\00\00\00\05\00\00\00\01\00\00\00\05\00\00\00\01\00\00\00x-one\00a\00x-one\00b\00")
+    (global $what (mut i32) (i32.const 0))
+    (func (export "proxy_on_configure") (param i32 i32) (result i32)
+        (drop (call $buffer (i32.const 7) (i32.const 0) (i32.const -1) (i32.const 0) (i32.const 4)))
+        (global.set $what (i32.load8_u (i32.load (i32.const 0)))) i32.const 1)
+    (func $reply_with (param $size i32) (result i32)
+        (drop (call $reply (i32.const 418) (i32.const 600) (i32.const 7) (i32.const 32) (local.get $size)
+            (i32.const 620) (i32.const 36) (i32.const -1))) i32.const 1)
+    (func $at (param $letter i32) (result i32)
+        (if (i32.eq (global.get $what) (local.get $letter)) (then (return (call $reply_with (i32.const 5)))))
+        i32.const 0)
+    (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+        (if (i32.eq (global.get $what) (i32.const 50)) (then (drop (call $reply_with (i32.const 5))) (return (call $reply_with (i32.const 0)))))
+        (if (i32.eq (global.get $what) (i32.const 101)) (then (return (call $reply_with (i32.const 0)))))
+        (call $at (i32.const 104)))
+    (func (export "proxy_on_request_body") (param i32 i32 i32) (result i32) (call $at (i32.const 98)))
+    (func (export "proxy_on_response_headers") (param i32 i32 i32) (result i32)
+        (if (i32.eq (global.get $what) (i32.const 99)) (then (drop (call $close (i32.const 1)))))
+        (call $at (i32.const 114)))
+    (func (export "proxy_on_response_body") (param i32 i32 i32) (result i32) (call $at (i32.const 115)))"#;
+
+const REPLY_CASES: &str = r#"{"cases": [
+    {"name": "to the headers", "config": "h", "request": {"method": "POST", "body": "abc"},
+     "downstream": {"status": 418, "body": "value", "headers": {"x-one": ["a", "b"], "content-type": ["text/plain"]}},
+     "reply": {"details": "why_not"}},
+    {"name": "to HEAD", "config": "h", "request": {"method": "HEAD"}, "downstream": {"status": 418, "body": ""}},
+    {"name": "to gRPC", "config": "h", "request": {"http": "2", "headers": [["content-type", "application/grpc"]]},
+     "downstream": {"status": 200, "headers": {"grpc-status": ["2"]}}},
+    {"name": "without a body", "config": "e", "request": {}, "downstream": {"status": 418, "headers": {"content-type": []}}},
+    {"name": "to the body", "config": "b", "request": {"method": "POST", "body": "abc"}, "upstream": {"method": "POST"},
+     "downstream": {"status": 418}},
+    {"name": "in place of the response", "config": "r", "request": {}, "upstream": {}, "answer": {"headers": [["x", "1"]], "body": "def"},
+     "downstream": {"status": 418, "body": "value", "headers": {"x": []}}, "reply": {"status": 418}},
+    {"name": "too late", "config": "s", "request": {}, "upstream": {}, "answer": {"body": "def"}, "reset": true},
+    {"name": "twice", "config": "2", "request": {}, "downstream": {"status": 418}},
+    {"name": "closed before the response", "config": "c", "request": {}, "upstream": {}, "reset": true},
+    {"name": "HEAD", "request": {"method": "HEAD"}, "upstream": {}, "downstream": {"body": ""}},
+    {"name": "204", "request": {}, "upstream": {}, "answer": {"status": 204}, "downstream": {"status": 204}},
+    {"name": "304", "request": {"http": "2"}, "upstream": {}, "answer": {"status": 304, "headers": [["etag", "\"x\""]]}, "downstream": {"status": 304}},
+    {"name": "repeated fields", "request": {"headers": [["a", "1"], ["B", " 2 "], ["a", "3"], ["x-forwarded-for", "192.0.2.7"], ["x-forwarded-for", "192.0.2.8"]]},
+     "upstream": {"headers": {"a": ["1", "3"], "b": ["2"]}}, "answer": {"headers": [["Set-Cookie", "a"], ["x", "\u00e9"], ["set-cookie", "b"]]},
+     "downstream": {"headers": {"set-cookie": ["a", "b"], "x": ["\u00e9"]}}}]}"#;
+
+/// Traps on the field `x-one`.
+const TRAP: &str = r#"(func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+    (if (i32.eqz (call $get (i32.const 0) (i32.const 16) (i32.const 5) (i32.const 0) (i32.const 4))) (then unreachable)) i32.const 0)"#;
+
+const TRAP_CASES: &str = r#"{"cases": [
+    {"name": "closed", "request": {"headers": [["x-one", "1"]]}, "fails": "unreachable", "downstream": {"status": 503},
+     "then": [{"request": {}, "fails": "", "downstream": {"status": 503}}]},
+    {"name": "open", "plugin": {"failure_policy": "open"}, "request": {"headers": [["x-one", "1"]]}, "fails": "unreachable",
+     "downstream": {"status": 503}, "then": [{"request": {}, "upstream": {}}]},
+    {"name": "reload", "plugin": {"failure_policy": "reload"}, "request": {"headers": [["x-one", "1"]]}, "fails": "unreachable",
+     "downstream": {"status": 503}, "then": [{"after_ms": 1500, "request": {}, "upstream": {}}]}]}"#;
+
 /// Cases of one kind: their name, the filter, the cases.
-const KINDS: [(&str, &str, &str); 9] = [
+const KINDS: [(&str, &str, &str); 11] = [
+    ("answers", REPLY, REPLY_CASES),
+    ("failures", TRAP, TRAP_CASES),
     ("properties and connections", TELL, TELL_CASES),
     (
         "trailers and frames",
@@ -316,6 +376,10 @@ fn what_cannot_be_played_says_why() {
         (
             r#""request": {}, "then": [{"after_ms": 60000, "request": {}}]"#,
             "it would take 60 s of real time",
+        ),
+        (
+            r#""request": {"method": "HEAD"}, "answer": {"body": "a"}"#,
+            "no response to HEAD, or of status 204 or 304, has a body",
         ),
         (
             r#""request": {}, "upstreams": {"a": [{"fails": "no-headers"}]}"#,

@@ -37,12 +37,19 @@ pub(super) fn differences(
             word(was_given_up)
         ));
     }
-    messages(
-        "upstream",
-        here.upstream.as_ref(),
-        there.upstream.as_ref(),
-        &mut differences,
-    );
+    // Whether anything of a request that is cut off reaches the upstream depends on how fast its connection is.
+    let is_cut_off = here
+        .upstream
+        .as_ref()
+        .is_some_and(|message| !message.is_complete);
+    if !(is_cut_off && there.upstream.is_none()) {
+        messages(
+            "upstream",
+            here.upstream.as_ref(),
+            there.upstream.as_ref(),
+            &mut differences,
+        );
+    }
     // What Envoy says when it gives a paused stream up is not the filter's.
     let downstream = there.downstream.as_ref().filter(|_| !was_given_up);
     messages(

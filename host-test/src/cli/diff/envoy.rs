@@ -306,7 +306,7 @@ fn listeners<'a>(plans: &[&'a Plan<'a>], folder: &Path) -> anyhow::Result<Vec<Li
         let nobody = plan
             .exchanges
             .is_empty()
-            .then(|| (&plan.nobody, Protocol::Http1));
+            .then_some((&plan.nobody, Protocol::Http1));
         let wanted = plan
             .surroundings
             .iter()

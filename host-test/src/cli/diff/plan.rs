@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use host_test::case_file::{
-    Case, CaseFile, Ending, Exchange, Plugin, Ran, Request, Runner, Schedule, Version,
+    Answer, Case, CaseFile, Ending, Exchange, Plugin, Ran, Request, Runner, Schedule, Version,
 };
 use host_test::{CallKind, CallOut, ChainOutcome};
 
@@ -65,6 +65,18 @@ impl<'a> Plan<'a> {
             .iter()
             .map(|exchange| {
                 playable(&exchange.request)?;
+                let Answer {
+                    status,
+                    body,
+                    frames,
+                    ..
+                } = &exchange.answer;
+                let is_bodiless = exchange.request.method == "HEAD" || matches!(status, 204 | 304);
+                if is_bodiless && !(body.is_empty() && frames.is_empty()) {
+                    return Err(
+                        "no response to HEAD, or of status 204 or 304, has a body".to_owned()
+                    );
+                }
                 Surroundings::of(&exchange.request)
             })
             .collect::<Result<_, _>>()?;
