@@ -16,6 +16,7 @@ use tokio::net::{TcpStream, UnixStream};
 use super::admin::Admin;
 use super::certificate::{self, Certificate};
 use super::content::{Content, add_http, fields, latin1};
+use super::process::wait_for;
 use super::surroundings::{PeerKind, Surroundings};
 use super::upstream::send_http2;
 use super::wire::{self, Kind};
@@ -128,8 +129,12 @@ async fn play_http1(
         }
         if content.has_frames {
             let size = u64::try_from(piece.len())?;
-            // What has not been read yet would be one frame with what follows.
-            while admin.received_bytes().await? < before + size {}
+            // What has not been read yet would be one frame with what follows. Envoy may not read on: it has answered.
+            let is_read = async || {
+                let read = admin.received_bytes().await.ok()?;
+                (read >= before + size).then_some(())
+            };
+            let _ = wait_for(READING, is_read).await;
         }
     }
     loop {
@@ -249,6 +254,9 @@ pub(super) fn http2_request(request: &Request) -> anyhow::Result<http::Request<(
 
 /// The name in the listener's certificate if the request asks for none.
 pub(super) const SERVER_NAME: &str = "localhost";
+
+/// How long Envoy may take to read a frame.
+const READING: Duration = Duration::from_secs(2);
 
 /// Longer than Envoy waits for anything.
 const LIMIT: Duration = Duration::from_secs(30);

@@ -1,14 +1,12 @@
-//! How is an Envoy started, asked and ended?
+//! How are cases played in an Envoy?
 //!
-//! It lives as long as the value. Its log goes to a file beside its configuration; the end of that log is in the error
-//! if it does not come up. It chooses its ports itself: one that was free a moment ago may be somebody else's by the time
-//! it listens.
+//! It has the listeners and upstreams of some cases, and plays one exchange after the other. What the access log says of
+//! an exchange, and the calls that nobody waits for, come a moment after the response.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use host_test::case_file::{Ending, Exchange};
 use host_test::{ChainOutcome, Message};
 
@@ -17,6 +15,7 @@ use super::bootstrap::{Listener, REACHED, Site, bootstrap, upstream_name};
 use super::certificate::Certificate;
 use super::client::{self, Certificates, Place};
 use super::plan::{Plan, call_outs};
+use super::process::{Process, wait_for};
 use super::script::Reaction;
 use super::shared_data;
 use super::surroundings::{PeerKind, Surroundings};
@@ -209,20 +208,15 @@ impl<'a> Envoy<'a> {
         };
         let mut calls = Vec::new();
         for ((name, service), before) in self.upstreams.services.iter().zip(before) {
-            let received = self.runtime.block_on(async {
-                let deadline = Instant::now() + SETTLING;
-                loop {
-                    let received: Vec<Message> = service.received().split_off(before);
-                    let is_complete = received.iter().all(|call| call.is_complete);
-                    if (received.len() >= expected(name) && is_complete)
-                        || Instant::now() > deadline
-                    {
-                        return received;
-                    }
-                    tokio::task::yield_now().await;
-                }
-            });
-            calls.push((name.clone(), received));
+            let received = || service.received().split_off(before);
+            let are_there = async || {
+                let received = received();
+                let are_complete = received.iter().all(|call| call.is_complete);
+                (received.len() >= expected(name) && are_complete).then_some(())
+            };
+            // If they don't come, what has come is compared.
+            let _ = self.runtime.block_on(wait_for(SETTLING, are_there));
+            calls.push((name.clone(), received()));
         }
         let (mark, details) = line
             .as_deref()
@@ -374,105 +368,13 @@ fn log_level<'p>(plans: &[&'p Plan<'_>]) -> &'p str {
 
 /// The line with this number, once it is there.
 async fn next_line(log: &Path, number: usize) -> Option<String> {
-    let deadline = Instant::now() + SETTLING;
-    loop {
+    wait_for(SETTLING, async || {
         let text = std::fs::read_to_string(log).unwrap_or_default();
-        let whole = text.rfind('\n').and_then(|end| text.get(..end));
-        if let Some(line) = whole.and_then(|whole| whole.lines().nth(number)) {
-            return Some(line.to_owned());
-        }
-        if Instant::now() > deadline {
-            return None;
-        }
-        tokio::task::yield_now().await;
-    }
+        let whole = text.get(..text.rfind('\n')?)?;
+        whole.lines().nth(number).map(str::to_owned)
+    })
+    .await
 }
-
-/// The process, which ends with the value.
-struct Process {
-    child: Child,
-    folder: PathBuf,
-}
-
-impl Process {
-    fn start(program: &Path, folder: &Path, config: &str, log_level: &str) -> anyhow::Result<Self> {
-        let path = folder.join("envoy.json");
-        std::fs::write(&path, config)?;
-        let child = Command::new(program)
-            .arg("--config-path")
-            .arg(&path)
-            .arg("--admin-address-path")
-            .arg(folder.join(ADMIN))
-            .arg("--log-path")
-            .arg(folder.join(LOG))
-            .args(["--component-log-level", &format!("wasm:{log_level}")])
-            .args([
-                "--concurrency",
-                "1",
-                "--disable-hot-restart",
-                "--log-level",
-                "warn",
-            ])
-            .args(["--file-flush-interval-msec", "1"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .with_context(|| format!("cannot run {}", program.display()))?;
-        Ok(Self {
-            child,
-            folder: folder.to_owned(),
-        })
-    }
-
-    /// Waits until Envoy serves; `None` if it ends instead.
-    async fn wait_until_ready(&mut self) -> anyhow::Result<Option<Admin>> {
-        let deadline = Instant::now() + START_LIMIT;
-        loop {
-            let address = std::fs::read_to_string(self.folder.join(ADMIN)).unwrap_or_default();
-            if let Ok(address) = address.trim().parse() {
-                let admin = Admin { address };
-                if admin.is_ready().await {
-                    return Ok(Some(admin));
-                }
-            }
-            if self.child.try_wait()?.is_some() {
-                return Ok(None);
-            }
-            if Instant::now() > deadline {
-                bail!("Envoy does not come up:\n{}", end_of(&self.log()));
-            }
-            std::thread::yield_now();
-        }
-    }
-
-    fn log(&self) -> String {
-        let bytes = std::fs::read(self.folder.join(LOG)).unwrap_or_default();
-        String::from_utf8_lossy(&bytes).into_owned()
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// The last lines of a log.
-pub(super) fn end_of(log: &str) -> String {
-    let lines: Vec<&str> = log.lines().collect();
-    lines
-        .get(lines.len().saturating_sub(10)..)
-        .unwrap_or_default()
-        .join("\n")
-}
-
-const ADMIN: &str = "admin";
-const LOG: &str = "envoy.log";
-
-const START_LIMIT: Duration = Duration::from_secs(120);
 
 /// How long a line of the access log, or a call that nobody waits for, may be on its way.
 const SETTLING: Duration = Duration::from_secs(3);

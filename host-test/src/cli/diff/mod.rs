@@ -15,6 +15,7 @@ mod compare;
 mod content;
 mod envoy;
 mod plan;
+mod process;
 mod script;
 mod shared_data;
 mod surroundings;
@@ -29,8 +30,9 @@ use host_test::Profile;
 use host_test::case_file::{Case, Ending as CaseEnding, Ran, Runner, Schedule};
 
 use self::compare::differences;
-use self::envoy::{Envoy, Seen, Started, end_of};
+use self::envoy::{Envoy, Seen, Started};
 use self::plan::Plan;
+use self::process::end_of;
 use super::Ending;
 use super::loading::Loading;
 use super::run::load_cases;
