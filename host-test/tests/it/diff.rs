@@ -408,3 +408,47 @@ fn what_cannot_be_played_says_why() {
         assert_eq!((ran.stdout, ran.code), (want, Some(0)), "{}", ran.stderr);
     }
 }
+
+/// Calls `auth` when it is configured.
+const EARLY: &str = r#"
+    (data (i32.const 300) "auth")
+    (data (i32.const 320) "\03\00\00\00\07\00\00\00\03\00\00\00\05\00\00\00\01\00\00\00\0a\00\00\00\01\00\00\00:method\00GET\00:path\00/\00:authority\00a\00")
+    (func (export "proxy_on_configure") (param i32 i32) (result i32)
+        (drop (call $call (i32.const 300) (i32.const 4) (i32.const 320) (i32.const 61) (i32.const 0) (i32.const 0)
+            (i32.const 0) (i32.const 0) (i32.const 400) (i32.const 500))) i32.const 1)"#;
+
+#[test]
+fn what_only_envoy_knows_is_skipped_with_its_word() {
+    let Ok(envoy) = std::env::var("FLUXLIT_TEST_ENVOY") else {
+        return;
+    };
+    for (guest, case, want) in [
+        (
+            "",
+            r#""request": {"target": "/a#b"}"#,
+            "Envoy refuses it before any filter sees it: path_normalization_failed",
+        ),
+        (
+            "",
+            r#""request": {"host": null}"#,
+            "Envoy refuses it before any filter sees it: missing_host_header",
+        ),
+        (
+            EARLY,
+            r#""request": {}, "upstreams": {"auth": [{}]}"#,
+            "the filter calls out at its start, which is several starts in Envoy",
+        ),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let filter = write(folder.path(), "filter.wasm", guest::module(guest));
+        let text = format!(r#"{{"cases": [{{"name": "n", {case}}}]}}"#);
+        let cases = write(folder.path(), "cases.json", text);
+        let ran = host_test(&[
+            "diff", "--envoy", &envoy, "--filter", &filter, "--cases", &cases,
+        ]);
+        let want = format!(
+            "skipped  {cases}: n: {want}\n0 the same, 0 differ, 1 skipped (host-test / Envoy)\n"
+        );
+        assert_eq!((ran.stdout, ran.code), (want, Some(0)), "{}", ran.stderr);
+    }
+}

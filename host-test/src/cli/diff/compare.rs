@@ -52,12 +52,16 @@ pub(super) fn differences(
     }
     // What Envoy says when it gives a paused stream up is not the filter's.
     let downstream = there.downstream.as_ref().filter(|_| !was_given_up);
-    messages(
-        "downstream",
-        here.downstream.as_ref(),
-        downstream,
-        &mut differences,
-    );
+    // What has gone out just before a reset may still be in a buffer that is thrown away.
+    let is_reset = here.filters.iter().any(|filter| filter.is_reset);
+    if !(is_reset && downstream.is_none()) {
+        messages(
+            "downstream",
+            here.downstream.as_ref(),
+            downstream,
+            &mut differences,
+        );
+    }
     let replied = here
         .filters
         .iter()
