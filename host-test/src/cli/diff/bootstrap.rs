@@ -164,7 +164,7 @@ fn network_filters(site: &Site<'_>, listener: &Listener<'_>) -> Vec<Value> {
             "@type": "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog",
             "path": site.access_log,
             "log_format": {"text_format_source": {
-                "inline_string": format!("%DYNAMIC_METADATA({MARK}:{MARK})% %RESPONSE_CODE_DETAILS%\n"),
+                "inline_string": format!("{} %DYNAMIC_METADATA({MARK}:{MARK})% %RESPONSE_CODE_DETAILS%\n", listener.name),
             }},
         },
     }]);
@@ -337,5 +337,5 @@ fn socket(address: SocketAddr) -> Value {
 /// Namespace and key of the mark.
 const MARK: &str = "host-test";
 
-/// The value of the mark, and what a line of the access log begins with if it is there.
+/// The value of the mark, and what a line of the access log has behind the listener's name if it is there.
 pub(super) const REACHED: &str = "reached";

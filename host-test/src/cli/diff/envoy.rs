@@ -3,6 +3,7 @@
 //! It has the listeners and upstreams of some cases, and plays one exchange after the other. What the access log says of
 //! an exchange, and the calls that nobody waits for, come a moment after the response.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -28,8 +29,8 @@ pub(super) struct Envoy<'a> {
     listeners: Vec<(Listener<'a>, Place)>,
     upstreams: Upstreams,
     access_log: PathBuf,
-    /// How many lines of the access log have been read.
-    logged: usize,
+    /// How many exchanges each listener has served, by its name.
+    served: BTreeMap<String, usize>,
     runtime: tokio::runtime::Runtime,
     _folder: tempfile::TempDir,
 }
@@ -117,7 +118,7 @@ impl<'a> Envoy<'a> {
             listeners,
             upstreams,
             access_log,
-            logged: 0,
+            served: BTreeMap::new(),
             runtime,
             _folder: folder,
         })))
@@ -196,10 +197,12 @@ impl<'a> Envoy<'a> {
             )
             .await
         })?;
+        let served = self.served.entry(listener.name.clone()).or_default();
         let line = self
             .runtime
-            .block_on(next_line(&self.access_log, self.logged));
-        self.logged += usize::from(line.is_some());
+            .block_on(line_of(&self.access_log, &listener.name, *served))
+            .context("Envoy's access log does not tell of the exchange")?;
+        *served += 1;
         // A filter need not wait for the calls that it makes.
         let expected = |name: &str| {
             here.map_or(0, |here| {
@@ -218,10 +221,7 @@ impl<'a> Envoy<'a> {
             let _ = self.runtime.block_on(wait_for(SETTLING, are_there));
             calls.push((name.clone(), received()));
         }
-        let (mark, details) = line
-            .as_deref()
-            .and_then(|line| line.split_once(' '))
-            .unwrap_or(("-", "-"));
+        let (mark, details) = line.split_once(' ').unwrap_or(("-", "-"));
         Ok(Seen {
             upstream: upstream.received().pop(),
             downstream,
@@ -366,15 +366,21 @@ fn log_level<'p>(plans: &[&'p Plan<'_>]) -> &'p str {
     }
 }
 
-/// The line with this number, once it is there.
-async fn next_line(log: &Path, number: usize) -> Option<String> {
-    wait_for(SETTLING, async || {
+/// What the access log says of an exchange of this listener, counted from 0, once it does.
+async fn line_of(log: &Path, listener: &str, number: usize) -> Option<String> {
+    wait_for(LOGGING, async || {
         let text = std::fs::read_to_string(log).unwrap_or_default();
         let whole = text.get(..text.rfind('\n')?)?;
-        whole.lines().nth(number).map(str::to_owned)
+        let mut lines = whole
+            .lines()
+            .filter_map(|line| line.strip_prefix(listener)?.strip_prefix(' '));
+        lines.nth(number).map(str::to_owned)
     })
     .await
 }
 
-/// How long a line of the access log, or a call that nobody waits for, may be on its way.
+/// How long a line of the access log may be on its way.
+const LOGGING: Duration = Duration::from_secs(30);
+
+/// How long a call that nobody waits for may be on its way.
 const SETTLING: Duration = Duration::from_secs(3);
