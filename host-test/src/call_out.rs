@@ -373,18 +373,46 @@ fn grpc_arrivals(kind: &CallKind, answer: &Answer) -> Vec<Arrival> {
         Answer::TimedOut => close(GRPC_UNAVAILABLE, &format!("{TIMED_OUT}{TIMED_OUT_DETAILS}")),
         Answer::NoHeaders => close(GRPC_UNAVAILABLE, ""),
         Answer::Http { .. } => close(GRPC_UNKNOWN, "the answer is not gRPC"),
-        Answer::Grpc(events) if kind.is_unary() => {
-            // Success is one message; everything else is a close. Metadata is not delivered.
-            let first = events
-                .iter()
-                .find(|event| matches!(event, GrpcEvent::Message(_) | GrpcEvent::Close { .. }));
-            match first {
-                Some(event) => vec![Arrival::Grpc(event.clone())],
-                None => close(GRPC_UNKNOWN, ""),
-            }
-        }
-        Answer::Grpc(events) => events.iter().cloned().map(Arrival::Grpc).collect(),
+        Answer::Grpc(events) if kind.is_unary() => unary_arrival(events),
+        Answer::Grpc(events) => events.iter().map(arrival_of).collect(),
     }
+}
+
+/// What a unary call ends in: the last message if the status is success, else a close. Metadata is not delivered.
+fn unary_arrival(events: &[GrpcEvent]) -> Vec<Arrival> {
+    let message = events
+        .iter()
+        .rfind(|event| matches!(event, GrpcEvent::Message(_)));
+    let close = events
+        .iter()
+        .find(|event| matches!(event, GrpcEvent::Close { .. }));
+    let without_text = |status| {
+        Arrival::Grpc(GrpcEvent::Close {
+            status,
+            message: String::new(),
+        })
+    };
+    vec![match (message, close) {
+        (_, Some(close @ GrpcEvent::Close { status: 1.., .. })) => arrival_of(close),
+        (Some(message), _) => arrival_of(message),
+        (None, Some(_)) => without_text(GRPC_INTERNAL),
+        (None, None) => without_text(GRPC_UNKNOWN),
+    }]
+}
+
+/// The event as Envoy delivers it: behind the text of a status stands where it is from.
+fn arrival_of(event: &GrpcEvent) -> Arrival {
+    Arrival::Grpc(match event {
+        GrpcEvent::Close { status, message } => GrpcEvent::Close {
+            status: *status,
+            message: if message.is_empty() {
+                FROM_UPSTREAM.to_owned()
+            } else {
+                format!("{message}{{{FROM_UPSTREAM}}}")
+            },
+        },
+        other => other.clone(),
+    })
 }
 
 fn nanoseconds(duration: Duration) -> u64 {
@@ -398,7 +426,11 @@ const TOKEN_MASK: u32 = 3;
 const TOKEN_STEP: u32 = 4;
 
 const GRPC_UNKNOWN: u32 = 2;
+const GRPC_INTERNAL: u32 = 13;
 const GRPC_UNAVAILABLE: u32 = 14;
+
+/// Envoy 1.40's word for a response that is the service's own.
+const FROM_UPSTREAM: &str = "via_upstream";
 
 /// Envoy 1.40's text in place of a response.
 const REFUSED: &str = "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure";

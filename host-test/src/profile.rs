@@ -52,6 +52,11 @@ impl Profile {
             spec: "a failed HTTP call-out has no headers",
         },
         Rule {
+            name: "call-out-trailers",
+            envoy: "the trailers of an HTTP call-out are not sent",
+            spec: "the trailers of an HTTP call-out are sent",
+        },
+        Rule {
             name: "counter-record",
             envoy: "recording a counter adds to it",
             spec: "recording a counter sets it",
@@ -107,6 +112,10 @@ impl Profile {
 
     pub(crate) fn answers_for_failed_calls(self) -> bool {
         self == Self::Envoy
+    }
+
+    pub(crate) fn sends_call_trailers(self) -> bool {
+        self == Self::Spec
     }
 
     pub(crate) fn adds_recorded_counters(self) -> bool {

@@ -385,7 +385,8 @@ impl Exchange {
 }
 
 impl Config {
-    pub(super) fn to_bytes(&self) -> Vec<u8> {
+    /// The configuration as the filter gets it.
+    pub fn to_bytes(&self) -> Vec<u8> {
         match self {
             Self::Text(text) => latin1::bytes(text),
             Self::Object(map) => Value::Object(map.clone()).to_string().into_bytes(),

@@ -61,6 +61,11 @@ fn http_call(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
     if timeout > MAX_TIMEOUT || !has_required {
         return Err(Status::BadArgument.into());
     }
+    let trailers = if guest.host().options.profile.sends_call_trailers() {
+        HeaderMap::parse(&trailers)
+    } else {
+        HeaderMap::default()
+    };
     if !body.is_empty() {
         headers.replace(b"content-length", body.len().to_string().as_bytes());
     }
@@ -70,7 +75,7 @@ fn http_call(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
         upstream,
         headers,
         body,
-        trailers: HeaderMap::parse(&trailers),
+        trailers,
         timeout: to_timeout(timeout),
     };
     let id = open(guest, call);
@@ -115,7 +120,15 @@ fn grpc_stream(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
 
 fn grpc_send(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
     let message = guest.read(arguments.u32(1), arguments.u32(2))?;
-    guest.host().calls.send(arguments.u32(0), &message)?;
+    let id = arguments.u32(0);
+    let host = guest.host();
+    host.calls.send(id, &message)?;
+    // The record of the call is complete only with what is sent later.
+    let records = host.records.values_mut();
+    let mut calls = records.flat_map(|record| &mut record.call_outs);
+    if let Some(call) = calls.find(|call| call.id == id) {
+        call.body.extend(message);
+    }
     Ok(())
 }
 

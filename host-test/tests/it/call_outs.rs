@@ -186,14 +186,14 @@ fn grpc(start: &str, answer: Answer) -> Plugin {
     .expect("the guest starts")
 }
 
-fn conversation() -> Vec<GrpcEvent> {
+fn conversation(status: u32) -> Vec<GrpcEvent> {
     vec![
         GrpcEvent::InitialMetadata(lines(&[("x-one", "first")])),
         GrpcEvent::Message(b"one".to_vec()),
         GrpcEvent::Message(b"four".to_vec()),
         GrpcEvent::TrailingMetadata(lines(&[("x-two", "")])),
         GrpcEvent::Close {
-            status: 7,
+            status,
             message: "no".to_owned(),
         },
     ]
@@ -205,15 +205,22 @@ fn a_unary_call_ends_in_one_callback() {
         (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 1000) (i32.const 400)))"#;
     let refused = grpc(call, Answer::Refused);
     assert!(texts(&refused.logs()).starts_with("0 1 4 0 upstream connect error"));
-    let message = grpc(call, Answer::Grpc(conversation()));
-    assert_eq!(texts(&message.logs()), "0 3 0 one");
+    for (status, want) in [(0, "0 4 0 four"), (7, "0 7 0 no{via_upstream}")] {
+        let ended = grpc(call, Answer::Grpc(conversation(status)));
+        assert_eq!(texts(&ended.logs()), want);
+    }
+    let nothing = vec![GrpcEvent::Close {
+        status: 0,
+        message: String::new(),
+    }];
+    assert_eq!(texts(&grpc(call, Answer::Grpc(nothing)).logs()), "0 1 3 0 ");
     let by_service = call.replace(
         "(i32.const 300) (i32.const 4)",
         "(i32.const 310) (i32.const 8)",
     );
     assert_eq!(
-        texts(&grpc(&by_service, Answer::Grpc(conversation())).logs()),
-        "0 3 0 one"
+        texts(&grpc(&by_service, Answer::Grpc(conversation(0))).logs()),
+        "0 4 0 four"
     );
     let unknown = call.replace("(i32.const 300)", "(i32.const 301)");
     assert_eq!(texts(&grpc(&unknown, Answer::Refused).logs()), "4");
@@ -224,10 +231,10 @@ fn a_stream_tells_everything_in_order() {
     let stream = r#"(call $report (call $grpc_stream (i32.const 300) (i32.const 4) (i32.const 16) (i32.const 5) (i32.const 32) (i32.const 5)
         (i32.const 0) (i32.const 0) (i32.const 400)))
         (call $report (call $grpc_send (i32.load (i32.const 400)) (i32.const 32) (i32.const 5) (i32.const 1)))"#;
-    let plugin = grpc(stream, Answer::Grpc(conversation()));
+    let plugin = grpc(stream, Answer::Grpc(conversation(7)));
     assert_eq!(
         texts(&plugin.logs()),
-        "0 0 1 0 first 3 0 one 4 0 four 1 7 0 no"
+        "0 0 1 0 first 3 0 one 4 0 four 1 7 0 no{via_upstream}"
     );
 }
 
@@ -245,6 +252,6 @@ fn ids_say_what_they_are_for() {
             (i32.const 0) (i32.const 0) (i32.const 400)))
         (call $report (call $grpc_close (i32.load (i32.const 400))))
         (call $report (call $grpc_cancel (i32.load (i32.const 400))))"#;
-    let plugin = grpc(start, Answer::Grpc(conversation()));
+    let plugin = grpc(start, Answer::Grpc(conversation(7)));
     assert_eq!(texts(&plugin.logs()), "2 0 1 2 1 0 0");
 }

@@ -8,6 +8,7 @@ mod cases;
 mod chain;
 mod cli;
 mod commands;
+mod diff;
 mod every_import;
 mod failures;
 mod faults;

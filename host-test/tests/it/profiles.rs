@@ -1,6 +1,6 @@
 //! Do the two profiles differ in the rules they name, and in nothing else?
 
-use host_test::{Plugin, Profile, Properties, StartOptions, lines};
+use host_test::{Plugin, Profile, Properties, StartOptions, Upstream, lines};
 
 use crate::guest::{exchange, filter, texts};
 
@@ -43,6 +43,28 @@ fn buffer_outside_callback_and_range_overflow() {
     let overflowing = r#"(func (export "proxy_on_request_body") (param i32 i32 i32) (result i32)
         (call $report (call $buffer (i32.const 0) (i32.const 1) (i32.const -1) (i32.const 0) (i32.const 4))) i32.const 0)"#;
     check(overflowing, "0", "2");
+}
+
+#[test]
+fn call_out_trailers() {
+    let call = r#"(data (i32.const 300) "auth")
+        (data (i32.const 320) "\03\00\00\00\07\00\00\00\03\00\00\00\05\00\00\00\01\00\00\00\0a\00\00\00\01\00\00\00:method\00GET\00:path\00/\00:authority\00a\00")
+        (data (i32.const 450) "\01\00\00\00\05\00\00\00\05\00\00\00x-one\00value\00")
+        (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+            (call $call (i32.const 300) (i32.const 4) (i32.const 320) (i32.const 61) (i32.const 32) (i32.const 5)
+                (i32.const 450) (i32.const 24) (i32.const 0) (i32.const 500)))"#;
+    for (profile, want) in [(Profile::Envoy, 0), (Profile::Spec, 1)] {
+        let options = StartOptions {
+            profile,
+            upstreams: vec![Upstream {
+                name: "auth".to_owned(),
+                answers: Vec::new(),
+            }],
+            ..StartOptions::default()
+        };
+        let outcome = exchange(&filter(call).start(options).unwrap());
+        assert_eq!(outcome.call_outs[0].trailers.len(), want);
+    }
 }
 
 #[test]

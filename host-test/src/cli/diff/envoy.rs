@@ -1,151 +1,386 @@
-//! How is an Envoy started, asked and ended?
+//! How are cases played in an Envoy?
 //!
-//! It lives as long as the value. Its log goes to a file beside its configuration, and the end of that log is in the
-//! error if it does not come up.
+//! It has the listeners and upstreams of some cases, and plays one exchange after the other. What the access log says of
+//! an exchange, and the calls that nobody waits for, come a moment after the response.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use anyhow::{Context as _, bail};
-use host_test::Message;
-use host_test::case_file::{Answer, Case, CaseFile};
+use anyhow::Context as _;
+use host_test::case_file::{Ending, Exchange};
+use host_test::{ChainOutcome, Message};
 
-use super::bootstrap::{Listener, bootstrap};
-use super::exchange::{self, Seen};
+use super::admin::Admin;
+use super::bootstrap::{Listener, REACHED, Site, bootstrap, upstream_name};
+use super::certificate::Certificate;
+use super::client::{self, Certificates, Place};
+use super::plan::{Plan, call_outs};
+use super::process::{Process, wait_for};
+use super::script::Reaction;
+use super::shared_data;
+use super::surroundings::{PeerKind, Surroundings};
+use super::upstream::{Protocol, Upstream};
 
-/// A running Envoy with a listener for each case, and the upstream behind it.
-pub(super) struct Envoy {
-    process: Child,
-    listeners: Vec<SocketAddr>,
-    upstream: Arc<Upstream>,
+/// A running Envoy with the listeners of some cases, and the upstreams behind it.
+pub(super) struct Envoy<'a> {
+    _process: Process,
+    admin: Admin,
+    listeners: Vec<(Listener<'a>, Place)>,
+    upstreams: Upstreams,
+    access_log: PathBuf,
+    /// How many exchanges each listener has served, by its name.
+    served: BTreeMap<String, usize>,
     runtime: tokio::runtime::Runtime,
     _folder: tempfile::TempDir,
 }
 
-/// What the upstream answers, and what it received last.
-#[derive(Default)]
-pub(super) struct Upstream {
-    pub(super) answer: Mutex<Answer>,
-    pub(super) received: Mutex<Option<Message>>,
+struct Upstreams {
+    http1: Upstream,
+    http2: Upstream,
+    /// The services that filters call, by name.
+    services: Vec<(String, Upstream)>,
 }
 
-impl Upstream {
-    pub(super) fn take_received(&self) -> Option<Message> {
-        let mut received = self.received.lock().unwrap_or_else(PoisonError::into_inner);
-        received.take()
-    }
+/// What came of an exchange in Envoy.
+#[derive(Debug, Clone)]
+pub(super) struct Seen {
+    /// What the upstream received.
+    pub(super) upstream: Option<Message>,
+    /// What the client got.
+    pub(super) downstream: Option<Message>,
+    /// What each service received.
+    pub(super) calls: Vec<(String, Vec<Message>)>,
+    /// Envoy's word for what ended the stream; `None` if the access log says nothing.
+    pub(super) details: Option<String>,
+    /// Whether a filter has seen the request.
+    pub(super) is_reached: bool,
 }
 
-impl Envoy {
+/// How a start went.
+pub(super) enum Started<'a> {
+    Up(Box<Envoy<'a>>),
+    /// It ended by itself; this is its log.
+    Refused(String),
+}
+
+impl<'a> Envoy<'a> {
+    /// Starts Envoy with what `plans` need.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be run, or is not ready in time.
     pub(super) fn start(
         program: &Path,
         module: &Path,
-        cases: &[(&Path, &CaseFile, &Case)],
-    ) -> anyhow::Result<Self> {
+        plans: &[&'a Plan<'a>],
+    ) -> anyhow::Result<Started<'a>> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
-        let upstream = Arc::new(Upstream::default());
-        let upstream_address = runtime.block_on(exchange::listen(Arc::clone(&upstream)))?;
-        let listeners = free_addresses(cases.len())?;
         let folder = tempfile::tempdir()?;
-        let described: Vec<Listener<'_>> = cases
-            .iter()
-            .zip(&listeners)
-            .map(|((_, file, case), address)| Listener {
-                address: *address,
-                file,
-                case,
+        let upstreams = runtime.block_on(Upstreams::start(plans))?;
+        let listeners = listeners(plans, folder.path())?;
+        let access_log = folder.path().join("access.log");
+        let config = bootstrap(&Site {
+            module,
+            access_log: &access_log,
+            clusters: upstreams.clusters(),
+            listeners: &listeners,
+        });
+        let mut process = Process::start(
+            program,
+            folder.path(),
+            &config.to_string(),
+            log_level(plans),
+        )?;
+        let Some(admin) = runtime.block_on(process.wait_until_ready())? else {
+            return Ok(Started::Refused(process.log()));
+        };
+        let addresses = runtime.block_on(admin.listeners())?;
+        let listeners = listeners
+            .into_iter()
+            .map(|listener| {
+                let place = match &listener.socket {
+                    Some(path) => Place::Socket(path.clone()),
+                    None => Place::Port(
+                        *addresses
+                            .get(&listener.name)
+                            .context("Envoy does not tell a listener's port")?,
+                    ),
+                };
+                Ok((listener, place))
             })
-            .collect();
-        let config = folder.path().join("envoy.json");
-        let json = bootstrap(module, upstream_address, &described).to_string();
-        std::fs::write(&config, json)?;
-        let log = folder.path().join("envoy.log");
-        let process = Command::new(program)
-            .arg("--config-path")
-            .arg(&config)
-            .args([
-                "--concurrency",
-                "1",
-                "--disable-hot-restart",
-                "--log-level",
-                "warn",
-            ])
-            .arg("--log-path")
-            .arg(&log)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .with_context(|| format!("cannot run {}", program.display()))?;
-        let mut envoy = Self {
-            process,
+            .collect::<anyhow::Result<_>>()?;
+        Ok(Started::Up(Box::new(Self {
+            _process: process,
+            admin,
             listeners,
-            upstream,
+            upstreams,
+            access_log,
+            served: BTreeMap::new(),
             runtime,
             _folder: folder,
-        };
-        envoy.wait_until_ready(&log)?;
-        Ok(envoy)
+        })))
     }
 
-    /// Plays the exchanges of the case with this number.
-    pub(super) fn run(&self, number: usize, case: &Case) -> anyhow::Result<Vec<Seen>> {
-        let address = self
-            .listeners
-            .get(number)
-            .context("there is no listener for the case")?;
-        case.exchanges()
-            .iter()
-            .map(|exchange| {
-                let play = exchange::play(*address, exchange, &self.upstream);
-                self.runtime
-                    .block_on(play)
-                    .with_context(|| format!("`{}` in Envoy", case.name))
-            })
-            .collect()
-    }
-
-    /// Waits until every listener takes connections.
-    fn wait_until_ready(&mut self, log: &Path) -> anyhow::Result<()> {
-        let deadline = Instant::now() + START_LIMIT;
-        for address in self.listeners.clone() {
-            while TcpStream::connect(address).is_err() {
-                let has_ended = self.process.try_wait()?.is_some();
-                if has_ended || Instant::now() > deadline {
-                    let log = std::fs::read_to_string(log).unwrap_or_default();
-                    let lines: Vec<&str> = log.lines().rev().take(10).collect();
-                    let lines: Vec<&str> = lines.into_iter().rev().collect();
-                    bail!("Envoy does not come up:\n{}", lines.join("\n"));
-                }
-                std::thread::yield_now();
+    /// Plays the exchanges of a case; the reason if they cannot be judged.
+    ///
+    /// # Errors
+    ///
+    /// Envoy cannot be reached, or does not answer.
+    pub(super) fn run(&mut self, plan: &Plan<'_>) -> anyhow::Result<Result<Vec<Seen>, String>> {
+        for (name, _) in &self.upstreams.services {
+            let counter = format!("cluster.{}.upstream_rq_total", name.replace(':', "_"));
+            if self.runtime.block_on(self.admin.counter(&counter))? > 0 {
+                return Ok(Err(
+                    "the filter calls out at its start, which is several starts in Envoy"
+                        .to_owned(),
+                ));
             }
         }
-        Ok(())
+        let outcomes: &[ChainOutcome] = match &plan.ran.ending {
+            Ending::Served(outcomes) => outcomes,
+            Ending::Refused(_) => &[],
+        };
+        let mut seen = Vec::new();
+        for (number, exchange) in plan.exchanges.iter().enumerate() {
+            let one = self
+                .play(plan, number, exchange, outcomes.get(number))
+                .with_context(|| format!("`{}` in Envoy", plan.case.name))?;
+            if !one.is_reached {
+                let details = one.details.unwrap_or_default();
+                return Ok(Err(format!(
+                    "Envoy refuses it before any filter sees it: {details}"
+                )));
+            }
+            seen.push(one);
+        }
+        Ok(Ok(seen))
+    }
+
+    fn play(
+        &mut self,
+        plan: &Plan<'_>,
+        number: usize,
+        exchange: &Exchange,
+        here: Option<&ChainOutcome>,
+    ) -> anyhow::Result<Seen> {
+        let surroundings = plan
+            .surroundings
+            .get(number)
+            .context("each exchange has surroundings")?;
+        let upstream = upstream_of(exchange);
+        let (listener, place) = self
+            .listeners
+            .iter()
+            .find(|(listener, _)| is_for(listener, plan, surroundings, upstream))
+            .context("there is no listener for the exchange")?;
+        let upstream = self.upstreams.get(upstream);
+        upstream.follow(vec![Reaction::of_answer(&exchange.answer)]);
+        let before: Vec<usize> = self
+            .upstreams
+            .services
+            .iter()
+            .map(|(_, service)| service.received().len())
+            .collect();
+        let admin = self.admin;
+        let downstream = self.runtime.block_on(async {
+            // The case says that time passes.
+            tokio::time::sleep(Duration::from_millis(exchange.after_ms)).await;
+            client::play(
+                place,
+                listener.certificates.as_ref(),
+                surroundings,
+                &exchange.request,
+                &admin,
+            )
+            .await
+        })?;
+        let served = self.served.entry(listener.name.clone()).or_default();
+        let line = self
+            .runtime
+            .block_on(line_of(&self.access_log, &listener.name, *served))
+            .context("Envoy's access log does not tell of the exchange")?;
+        *served += 1;
+        // A filter need not wait for the calls that it makes.
+        let expected = |name: &str| {
+            here.map_or(0, |here| {
+                call_outs(here).filter(|call| call.upstream == name).count()
+            })
+        };
+        let mut calls = Vec::new();
+        for ((name, service), before) in self.upstreams.services.iter().zip(before) {
+            let received = || service.received().split_off(before);
+            let are_there = async || {
+                let received = received();
+                let are_complete = received.iter().all(|call| call.is_complete);
+                (received.len() >= expected(name) && are_complete).then_some(())
+            };
+            // If they don't come, what has come is compared.
+            let _ = self.runtime.block_on(wait_for(SETTLING, are_there));
+            calls.push((name.clone(), received()));
+        }
+        let (mark, details) = line.split_once(' ').unwrap_or(("-", "-"));
+        Ok(Seen {
+            upstream: upstream.received().pop(),
+            downstream,
+            calls,
+            details: (details != "-").then(|| details.to_owned()),
+            is_reached: mark == REACHED,
+        })
     }
 }
 
-impl Drop for Envoy {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+impl Upstreams {
+    async fn start(plans: &[&Plan<'_>]) -> anyhow::Result<Self> {
+        let mut services = Vec::new();
+        for service in plans.iter().flat_map(|plan| &plan.services) {
+            let upstream = Upstream::start(service.protocol, service.script.clone()).await?;
+            services.push((service.name.clone(), upstream));
+        }
+        Ok(Self {
+            http1: Upstream::start(Protocol::Http1, Vec::new()).await?,
+            http2: Upstream::start(Protocol::Http2, Vec::new()).await?,
+            services,
+        })
+    }
+
+    fn get(&self, protocol: Protocol) -> &Upstream {
+        match protocol {
+            Protocol::Http1 => &self.http1,
+            Protocol::Http2 => &self.http2,
+        }
+    }
+
+    fn clusters(&self) -> Vec<(String, &Upstream)> {
+        let upstreams = [Protocol::Http1, Protocol::Http2]
+            .map(|protocol| (upstream_name(protocol).to_owned(), self.get(protocol)));
+        let services = self
+            .services
+            .iter()
+            .map(|(name, upstream)| (name.clone(), upstream));
+        upstreams.into_iter().chain(services).collect()
     }
 }
 
-/// Addresses that nobody listens on. All are taken before any is let go, so that no two are the same.
-fn free_addresses(count: usize) -> anyhow::Result<Vec<SocketAddr>> {
-    let taken = (0..count)
-        .map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))
-        .collect::<std::io::Result<Vec<_>>>()?;
-    taken
-        .iter()
-        .map(|listener| Ok(listener.local_addr()?))
-        .collect()
+/// Frames that must arrive as they are come over HTTP/2; HTTP/1 joins what is read at once.
+fn upstream_of(exchange: &Exchange) -> Protocol {
+    if exchange.answer.frames.is_empty() {
+        Protocol::Http1
+    } else {
+        Protocol::Http2
+    }
 }
 
-const START_LIMIT: Duration = Duration::from_secs(60);
+fn is_for(
+    listener: &Listener<'_>,
+    plan: &Plan<'_>,
+    surroundings: &Surroundings,
+    upstream: Protocol,
+) -> bool {
+    std::ptr::eq(listener.plan.case, plan.case)
+        && listener.surroundings == surroundings
+        && listener.upstream == upstream
+}
+
+/// The listeners that the exchanges of `plans` need; exchanges of one case share those that are alike.
+fn listeners<'a>(plans: &[&'a Plan<'a>], folder: &Path) -> anyhow::Result<Vec<Listener<'a>>> {
+    let mut listeners: Vec<Listener<'a>> = Vec::new();
+    for (number, plan) in plans.iter().copied().enumerate() {
+        let shared_data = if plan.case.shared_data.is_empty() {
+            None
+        } else {
+            let path = folder.join(format!("{number}.wasm"));
+            std::fs::write(&path, shared_data::module(&plan.case.shared_data)?)?;
+            Some(path)
+        };
+        let first = listeners.len();
+        // A refused configuration is refused with its listener, which no request asks for.
+        let nobody = plan
+            .exchanges
+            .is_empty()
+            .then_some((&plan.nobody, Protocol::Http1));
+        let wanted = plan
+            .surroundings
+            .iter()
+            .zip(plan.exchanges.iter().map(upstream_of));
+        for (surroundings, upstream) in wanted.chain(nobody) {
+            let own = listeners.get(first..).unwrap_or_default();
+            if own
+                .iter()
+                .any(|listener| is_for(listener, plan, surroundings, upstream))
+            {
+                continue;
+            }
+            let name = format!("case-{number}-{}", listeners.len());
+            listeners.push(Listener {
+                socket: (surroundings.peer == PeerKind::Unix)
+                    .then(|| folder.join(format!("{name}.sock"))),
+                certificates: if surroundings.tls {
+                    Some(certificates(surroundings)?)
+                } else {
+                    None
+                },
+                name,
+                plan,
+                surroundings,
+                upstream,
+                vm_id: if plan.is_alone() {
+                    String::new()
+                } else {
+                    format!("case-{number}")
+                },
+                shared_data: shared_data.clone(),
+            });
+        }
+    }
+    Ok(listeners)
+}
+
+fn certificates(surroundings: &Surroundings) -> anyhow::Result<Certificates> {
+    let name = surroundings
+        .server_name
+        .as_deref()
+        .unwrap_or(client::SERVER_NAME);
+    let client = surroundings.client.as_ref().map(|names| {
+        let dns: Vec<&str> = names.dns.as_deref().into_iter().collect();
+        let uris: Vec<&str> = names.uri.as_deref().into_iter().collect();
+        Certificate::create(&dns, &uris)
+    });
+    Ok(Certificates {
+        server: Certificate::create(&[name], &[])?,
+        client: client.transpose()?,
+    })
+}
+
+/// The level of the filters' logs: `trace`, as here, unless a case says another.
+fn log_level<'p>(plans: &[&'p Plan<'_>]) -> &'p str {
+    let setup = plans
+        .first()
+        .and_then(|plan| plan.case.plugin.as_ref().or(plan.file.plugin.as_ref()));
+    match setup.and_then(|setup| setup.log_level.as_deref()) {
+        Some("warn") => "warning",
+        Some(level) => level,
+        None => "trace",
+    }
+}
+
+/// What the access log says of an exchange of this listener, counted from 0, once it does.
+async fn line_of(log: &Path, listener: &str, number: usize) -> Option<String> {
+    wait_for(LOGGING, async || {
+        let text = std::fs::read_to_string(log).unwrap_or_default();
+        let whole = text.get(..text.rfind('\n')?)?;
+        let mut lines = whole
+            .lines()
+            .filter_map(|line| line.strip_prefix(listener)?.strip_prefix(' '));
+        lines.nth(number).map(str::to_owned)
+    })
+    .await
+}
+
+/// How long a line of the access log may be on its way.
+const LOGGING: Duration = Duration::from_secs(30);
+
+/// How long a call that nobody waits for may be on its way.
+const SETTLING: Duration = Duration::from_secs(3);

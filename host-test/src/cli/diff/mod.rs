@@ -1,25 +1,38 @@
 //! `host-test diff`: does this host do what real Envoy does?
 //!
 //! The same cases run here and in an Envoy that is started for the purpose, and what differs is named: in the request
-//! that the upstream received, or the response that the client got. Fields that Envoy adds for its own hop are left out.
-//! Where Envoy agrees with the other profile, the difference is one of that profile's rules.
+//! that the upstream received, the response that the client got, and the calls that other services received. Fields that
+//! Envoy adds for its own hop are left out. Where Envoy agrees with the other profile, the difference is one of that
+//! profile's rules.
 //!
-//! What cannot be played over one plain connection is skipped and said so: TLS, peers that are no address, trailers,
-//! properties, call-outs, chains, time, and exchanges that do not come to an end.
+//! What cannot be played in a real Envoy is skipped, with the reason.
 
+mod admin;
 mod bootstrap;
+mod certificate;
+mod client;
+mod compare;
+mod content;
 mod envoy;
-mod exchange;
+mod plan;
+mod process;
+mod script;
+mod shared_data;
+mod surroundings;
+mod upstream;
+mod wire;
 
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
 use host_test::Profile;
-use host_test::case_file::{Case, CaseFile, Ending as CaseEnding, Ran, Runner, Schedule};
+use host_test::case_file::{Case, Ending as CaseEnding, Ran, Runner, Schedule};
 
-use self::envoy::Envoy;
-use self::exchange::{Seen, differences, of_outcome};
+use self::compare::differences;
+use self::envoy::{Envoy, Seen, Started};
+use self::plan::Plan;
+use self::process::end_of;
 use super::Ending;
 use super::loading::Loading;
 use super::run::load_cases;
@@ -46,62 +59,38 @@ pub(super) fn diff(arguments: &Arguments) -> anyhow::Result<Ending> {
     let files = load_cases(&arguments.cases, arguments.config.as_deref(), true)?;
     let mut runner = Runner::new(arguments.loading.load()?);
     runner.options.profile = arguments.loading.rules.profile;
-    let module = std::path::absolute(&arguments.loading.filter)?;
-    let mut text = String::new();
-    let (mut same, mut differing, mut skipped) = (0, 0, 0);
-    let playable: Vec<(&Path, &CaseFile, &Case)> = files
-        .iter()
-        .flat_map(|(path, file)| {
-            file.cases
-                .iter()
-                .map(move |case| (path.as_path(), file, case))
-        })
-        .filter(|(path, file, case)| {
-            let reason = unplayable(file, case);
-            if let Some(reason) = &reason {
-                skipped += 1;
-                text.push_str(&format!(
-                    "skipped  {}: {}: {reason}\n",
-                    path.display(),
-                    case.name
-                ));
+    runner.load_options = arguments.loading.rules.load_options();
+    let mut report = Report::default();
+    let mut plans = Vec::new();
+    for (path, file) in &files {
+        for case in &file.cases {
+            match Plan::make(&runner, path, file, case)? {
+                Ok(plan) => plans.push(plan),
+                Err(reason) => report.skip(path, case, &reason),
             }
-            reason.is_none()
-        })
-        .collect();
-    let envoy = Envoy::start(&arguments.envoy, &module, &playable)
-        .context("cannot start Envoy with the cases' configurations")?;
-    for (number, (path, file, case)) in playable.iter().enumerate() {
-        let seen = envoy.run(number, case)?;
-        let mut here = |profile| -> anyhow::Result<Vec<String>> {
-            runner.options.profile = profile;
-            let ran = runner.run(path, file, case, Schedule::default())?;
-            Ok(compare(&ran, &seen))
-        };
-        let found = here(arguments.loading.rules.profile)?;
-        if found.is_empty() {
-            same += 1;
-            continue;
-        }
-        differing += 1;
-        text.push_str(&format!("differs  {}: {}\n", path.display(), case.name));
-        for difference in &found {
-            text.push_str(&format!("         {difference}\n"));
-        }
-        let other = match arguments.loading.rules.profile {
-            Profile::Envoy => Profile::Spec,
-            _ => Profile::Envoy,
-        };
-        if here(other)?.is_empty() {
-            text.push_str(&format!(
-                "         Envoy does as profile {} has it\n",
-                other.name()
-            ));
         }
     }
-    text.push_str(&format!(
-        "{same} the same, {differing} differ, {skipped} skipped (host-test / Envoy)\n"
-    ));
+    let (alone, together): (Vec<&Plan<'_>>, Vec<&Plan<'_>>) =
+        plans.iter().partition(|plan| plan.is_alone());
+    let mut stage = Stage {
+        program: &arguments.envoy,
+        module: &std::path::absolute(&arguments.loading.filter)?,
+        runner,
+        report,
+    };
+    stage.play(&together)?;
+    for plan in alone {
+        stage.play(&[plan])?;
+    }
+    let Report {
+        text,
+        same,
+        differing,
+        skipped,
+    } = stage.report;
+    let text = format!(
+        "{text}{same} the same, {differing} differ, {skipped} skipped (host-test / Envoy)\n"
+    );
     std::io::stdout().write_all(text.as_bytes())?;
     Ok(if differing > 0 {
         Ending::Failed
@@ -110,35 +99,127 @@ pub(super) fn diff(arguments: &Arguments) -> anyhow::Result<Ending> {
     })
 }
 
-fn compare(ran: &Ran, seen: &[Seen]) -> Vec<String> {
-    match &ran.ending {
-        CaseEnding::Refused(message) => vec![format!("refused: `{message}` / accepted")],
-        CaseEnding::Served(outcomes) => outcomes
-            .iter()
-            .zip(seen)
-            .flat_map(|(outcome, seen)| differences(&of_outcome(outcome), seen))
-            .collect(),
+/// Where cases are played and judged.
+struct Stage<'a> {
+    program: &'a Path,
+    module: &'a Path,
+    runner: Runner,
+    report: Report,
+}
+
+/// What has come of the cases so far.
+#[derive(Default)]
+struct Report {
+    text: String,
+    same: usize,
+    differing: usize,
+    skipped: usize,
+}
+
+/// What came of a case in Envoy.
+enum There {
+    /// Envoy did not start; this is its log.
+    Refused(String),
+    Served(Vec<Seen>),
+}
+
+impl Stage<'_> {
+    /// Plays cases in one Envoy. If it refuses to start with all of them, halves of them find out which one it is.
+    fn play(&mut self, plans: &[&Plan<'_>]) -> anyhow::Result<()> {
+        if plans.is_empty() {
+            return Ok(());
+        }
+        match (plans, Envoy::start(self.program, self.module, plans)?) {
+            (_, Started::Up(mut envoy)) => {
+                for plan in plans {
+                    match envoy.run(plan)? {
+                        Ok(seen) => self.judge(plan, &There::Served(seen))?,
+                        Err(reason) => self.report.skip(plan.path, plan.case, &reason),
+                    }
+                }
+                Ok(())
+            }
+            ([plan], Started::Refused(log)) => self.judge(plan, &There::Refused(log)),
+            (plans, Started::Refused(_)) => {
+                let (first, second) = plans.split_at(plans.len() / 2);
+                self.play(first)?;
+                self.play(second)
+            }
+        }
+    }
+
+    fn judge(&mut self, plan: &Plan<'_>, there: &There) -> anyhow::Result<()> {
+        let found = compare(plan, &plan.ran, there);
+        if found.is_empty() {
+            self.report.same += 1;
+            return Ok(());
+        }
+        let mine = self.runner.options.profile;
+        let other = match mine {
+            Profile::Envoy => Profile::Spec,
+            _ => Profile::Envoy,
+        };
+        self.runner.options.profile = other;
+        let ran = self
+            .runner
+            .run(plan.path, plan.file, plan.case, Schedule::default());
+        self.runner.options.profile = mine;
+        let is_rule = compare(plan, &ran?, there).is_empty();
+        self.report
+            .differ(plan, &found, is_rule.then(|| other.name()));
+        Ok(())
     }
 }
 
-/// Why a case cannot be played over a plain connection, if it cannot.
-fn unplayable(file: &CaseFile, case: &Case) -> Option<String> {
-    if let Some(reason) = case.except.get("envoy").or(case.except.get("wasm")) {
-        return Some(reason.clone());
+impl Report {
+    fn skip(&mut self, path: &Path, case: &Case, reason: &str) {
+        self.skipped += 1;
+        self.text.push_str(&format!(
+            "skipped  {}: {}: {reason}\n",
+            path.display(),
+            case.name
+        ));
     }
-    let setup = case.plugin.as_ref().or(file.plugin.as_ref());
-    if !case.upstreams.is_empty() || !file.upstreams.is_empty() {
-        return Some("call-outs".to_owned());
+
+    fn differ(&mut self, plan: &Plan<'_>, differences: &[String], agreeing: Option<&str>) {
+        self.differing += 1;
+        self.text.push_str(&format!(
+            "differs  {}: {}\n",
+            plan.path.display(),
+            plan.case.name
+        ));
+        for difference in differences {
+            self.text.push_str(&format!("         {difference}\n"));
+        }
+        if let Some(profile) = agreeing {
+            self.text.push_str(&format!(
+                "         Envoy does as profile {profile} has it\n"
+            ));
+        }
     }
-    if !file.chain.is_empty() || !case.shared_data.is_empty() {
-        return Some("a chain, or shared data".to_owned());
+}
+
+fn compare(plan: &Plan<'_>, ran: &Ran, there: &There) -> Vec<String> {
+    match (&ran.ending, there) {
+        (CaseEnding::Refused(_), There::Refused(log)) => {
+            let missing = plan.case.refused.iter().filter(|text| !log.contains(*text));
+            missing
+                .map(|text| format!("refused / refused without `{text}`: {}", end_of(log)))
+                .collect()
+        }
+        (CaseEnding::Refused(message), There::Served(_)) => {
+            vec![format!("refused: `{message}` / accepted")]
+        }
+        (CaseEnding::Served(_), There::Refused(log)) => {
+            vec![format!("accepted / refused: {}", end_of(log))]
+        }
+        (CaseEnding::Served(outcomes), There::Served(seen)) => {
+            let mut called = BTreeMap::new();
+            outcomes
+                .iter()
+                .zip(seen)
+                .flat_map(|(outcome, seen)| differences(plan, outcome, seen, &mut called))
+                .collect()
+        }
     }
-    if setup.is_some_and(|setup| setup.start_s.is_some()) {
-        return Some("a clock of its own".to_owned());
-    }
-    let exchanges = case.exchanges();
-    if exchanges.is_empty() {
-        return Some("no request".to_owned());
-    }
-    exchanges.iter().find_map(exchange::unplayable)
 }

@@ -1,0 +1,246 @@
+//! In what do two hosts differ in what came of an exchange?
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use host_test::{CallKind, ChainOutcome, HeaderMap, Message};
+
+use super::envoy::Seen;
+use super::plan::{Plan, Service, call_outs};
+use super::script::{Reaction, grpc_messages};
+
+/// Says in what an exchange differs, one readable line a difference: here, then in Envoy.
+///
+/// `called`: how often each service has been called before, counted on.
+pub(super) fn differences(
+    plan: &Plan<'_>,
+    here: &ChainOutcome,
+    there: &Seen,
+    called: &mut BTreeMap<String, usize>,
+) -> Vec<String> {
+    let mut differences = Vec::new();
+    let is_paused = here.filters.iter().any(|filter| !filter.paused.is_empty());
+    let was_given_up = there
+        .details
+        .as_deref()
+        .is_some_and(|details| GIVEN_UP.contains(&details));
+    if is_paused != was_given_up {
+        let word = |paused: bool| {
+            if paused {
+                "left paused"
+            } else {
+                "not left paused"
+            }
+        };
+        differences.push(format!(
+            "the stream: {} / {}",
+            word(is_paused),
+            word(was_given_up)
+        ));
+    }
+    // Whether anything of a request that is cut off reaches the upstream depends on how fast its connection is.
+    let is_cut_off = here
+        .upstream
+        .as_ref()
+        .is_some_and(|message| !message.is_complete);
+    if !(is_cut_off && there.upstream.is_none()) {
+        messages(
+            "upstream",
+            here.upstream.as_ref(),
+            there.upstream.as_ref(),
+            &mut differences,
+        );
+    }
+    // What Envoy says when it gives a paused stream up is not the filter's.
+    let downstream = there.downstream.as_ref().filter(|_| !was_given_up);
+    // What has gone out just before a reset may still be in a buffer that is thrown away.
+    let is_reset = here.filters.iter().any(|filter| filter.is_reset);
+    if !(is_reset && downstream.is_none()) {
+        messages(
+            "downstream",
+            here.downstream.as_ref(),
+            downstream,
+            &mut differences,
+        );
+    }
+    let replied = here
+        .filters
+        .iter()
+        .find_map(|filter| filter.local_reply.as_ref());
+    if let (Some(reply), Some(details)) = (replied, &there.details)
+        && !reply.details.is_empty()
+        && reply.details != *details
+    {
+        differences.push(format!("reply details: {:?} / {details:?}", reply.details));
+    }
+    for service in &plan.services {
+        calls(
+            service,
+            here,
+            there,
+            called.entry(service.name.clone()).or_default(),
+            &mut differences,
+        );
+    }
+    differences
+}
+
+fn calls(
+    service: &Service,
+    here: &ChainOutcome,
+    there: &Seen,
+    called: &mut usize,
+    differences: &mut Vec<String>,
+) {
+    let name = &service.name;
+    let made: Vec<_> = call_outs(here)
+        .filter(|call| call.upstream == *name)
+        .collect();
+    let first = *called;
+    *called += made.len();
+    let refused = service
+        .script
+        .iter()
+        .position(Reaction::is_refusal)
+        .unwrap_or(usize::MAX);
+    // Nobody sees a call that is refused.
+    let arriving = made.iter().take(refused.saturating_sub(first));
+    let here: Vec<Message> = arriving
+        .map(|call| Message {
+            headers: call.headers.clone(),
+            body: call.body.clone(),
+            trailers: call.trailers.clone(),
+            // A gRPC stream that stays open is not over when the exchange is.
+            is_complete: true,
+        })
+        .collect();
+    let is_grpc = made.iter().any(|call| call.kind != CallKind::Http);
+    let received = there
+        .calls
+        .iter()
+        .filter(|(other, _)| other == name)
+        .flat_map(|(_, messages)| messages);
+    let there: Vec<Message> = received
+        .map(|call| Message {
+            headers: call.headers.clone(),
+            body: if is_grpc {
+                grpc_messages(&call.body)
+            } else {
+                call.body.clone()
+            },
+            trailers: call.trailers.clone(),
+            is_complete: true,
+        })
+        .collect();
+    if here.len() != there.len() {
+        differences.push(format!(
+            "calls to `{name}`: {} / {}",
+            here.len(),
+            there.len()
+        ));
+    }
+    for (number, (mut here, mut there)) in here.into_iter().zip(there).enumerate() {
+        let what = format!("call {} to `{name}`", first + number + 1);
+        if let Some(call) = made.get(number)
+            && let CallKind::GrpcCall { service, method } | CallKind::GrpcStream { service, method } =
+                &call.kind
+        {
+            here.headers
+                .add(b":path", format!("/{service}/{method}").as_bytes());
+            // The rest of the head is gRPC's own.
+            for name in [":method", ":authority", "content-type", "grpc-timeout"] {
+                there.headers.remove(name.as_bytes());
+            }
+        }
+        for name in CALL_TRANSPORT {
+            here.headers.remove(name.as_bytes());
+            there.headers.remove(name.as_bytes());
+        }
+        messages(&what, Some(&here), Some(&there), differences);
+    }
+}
+
+fn messages(
+    side: &str,
+    here: Option<&Message>,
+    there: Option<&Message>,
+    differences: &mut Vec<String>,
+) {
+    match (here, there) {
+        (None, None) => {}
+        (Some(here), Some(there)) => message(side, here, there, differences),
+        (Some(_), None) => differences.push(format!("{side}: a message / none")),
+        (None, Some(_)) => differences.push(format!("{side}: none / a message")),
+    }
+}
+
+fn message(side: &str, here: &Message, there: &Message, differences: &mut Vec<String>) {
+    lines(side, &here.headers, &there.headers, differences);
+    if here.body != there.body {
+        differences.push(format!(
+            "{side} body: \"{}\" / \"{}\"",
+            here.body.escape_ascii(),
+            there.body.escape_ascii()
+        ));
+    }
+    lines(
+        &format!("{side} trailer"),
+        &here.trailers,
+        &there.trailers,
+        differences,
+    );
+    if here.is_complete != there.is_complete {
+        let word = |complete: bool| if complete { "complete" } else { "cut off" };
+        differences.push(format!(
+            "{side}: {} / {}",
+            word(here.is_complete),
+            word(there.is_complete)
+        ));
+    }
+}
+
+/// Compares the lines of each field, in their order.
+fn lines(side: &str, here: &HeaderMap, there: &HeaderMap, differences: &mut Vec<String>) {
+    let names: BTreeSet<String> = [here, there]
+        .into_iter()
+        .flat_map(HeaderMap::iter)
+        .map(|(name, _)| String::from_utf8_lossy(name).into_owned())
+        .filter(|name| !TRANSPORT.contains(&name.as_str()))
+        .collect();
+    for name in names {
+        let lines = |map: &HeaderMap| -> Vec<String> {
+            let lines = map.get_all(&name).into_iter();
+            lines
+                .map(|value| value.escape_ascii().to_string())
+                .collect()
+        };
+        let (here, there) = (lines(here), lines(there));
+        if here != there {
+            differences.push(format!("{side} `{name}`: {here:?} / {there:?}"));
+        }
+    }
+}
+
+/// Fields that belong to one hop's transport, or that Envoy adds to every message. The scheme is not on the wire.
+const TRANSPORT: [&str; 11] = [
+    ":scheme",
+    "connection",
+    "content-length",
+    "date",
+    "keep-alive",
+    "server",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "x-envoy-upstream-service-time",
+    "x-forwarded-proto",
+];
+
+/// Fields that Envoy adds to a call of a filter's.
+const CALL_TRANSPORT: [&str; 3] = [
+    "x-envoy-expected-rq-timeout-ms",
+    "x-envoy-internal",
+    "x-forwarded-for",
+];
+
+/// Envoy's words for a stream on which nothing happened for too long.
+const GIVEN_UP: [&str; 2] = ["stream_idle_timeout", "response_timeout"];

@@ -1,0 +1,235 @@
+//! Which cases can be played in Envoy, and what does each need there?
+//!
+//! The case runs here first: which calls the filter makes decides what the services speak and how long they may take.
+//! What cannot be played is said with its reason.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use host_test::case_file::{
+    Answer, Case, CaseFile, Ending, Exchange, Plugin, Ran, Request, Runner, Schedule, Version,
+};
+use host_test::{CallKind, CallOut, ChainOutcome};
+
+use super::client;
+use super::script::Reaction;
+use super::surroundings::Surroundings;
+use super::upstream::Protocol;
+
+/// A case with what it needs, and what came of it here.
+pub(super) struct Plan<'a> {
+    pub(super) path: &'a Path,
+    pub(super) file: &'a CaseFile,
+    pub(super) case: &'a Case,
+    pub(super) ran: Ran,
+    pub(super) exchanges: Vec<Exchange>,
+    /// One for each exchange.
+    pub(super) surroundings: Vec<Surroundings>,
+    /// The surroundings of a case that sends no request.
+    pub(super) nobody: Surroundings,
+    pub(super) services: Vec<Service>,
+    /// How long Envoy waits for something to happen before it gives a stream up.
+    pub(super) patience: Duration,
+}
+
+/// A service that the filter may call.
+pub(super) struct Service {
+    pub(super) name: String,
+    pub(super) protocol: Protocol,
+    pub(super) script: Vec<Reaction>,
+}
+
+impl<'a> Plan<'a> {
+    /// Runs the case here and plans how it is played there; the reason if it cannot be.
+    ///
+    /// # Errors
+    ///
+    /// A module of a chain cannot be loaded.
+    pub(super) fn make(
+        runner: &Runner,
+        path: &'a Path,
+        file: &'a CaseFile,
+        case: &'a Case,
+    ) -> anyhow::Result<Result<Self, String>> {
+        if let Some(reason) = unplayable(file, case) {
+            return Ok(Err(reason));
+        }
+        let ran = runner.run(path, file, case, Schedule::default())?;
+        Ok(Self::of(path, file, case, ran))
+    }
+
+    fn of(path: &'a Path, file: &'a CaseFile, case: &'a Case, ran: Ran) -> Result<Self, String> {
+        let exchanges = case.exchanges();
+        let surroundings = exchanges
+            .iter()
+            .map(|exchange| {
+                playable(&exchange.request)?;
+                let Answer {
+                    status,
+                    body,
+                    frames,
+                    ..
+                } = &exchange.answer;
+                let is_bodiless = exchange.request.method == "HEAD" || matches!(status, 204 | 304);
+                if is_bodiless && !(body.is_empty() && frames.is_empty()) {
+                    return Err(
+                        "no response to HEAD, or of status 204 or 304, has a body".to_owned()
+                    );
+                }
+                Surroundings::of(&exchange.request)
+            })
+            .collect::<Result<_, _>>()?;
+        let outcomes = match &ran.ending {
+            Ending::Served(outcomes) => outcomes.as_slice(),
+            Ending::Refused(_) => &[],
+        };
+        let calls = || outcomes.iter().flat_map(call_outs);
+        let services = services(file, case, calls)?;
+        let delays = services
+            .iter()
+            .flat_map(|service| &service.script)
+            .map(|reaction| match reaction {
+                Reaction::Answer(delay, _) => *delay,
+                _ => Duration::ZERO,
+            });
+        let waits: Duration = calls().filter_map(|call| call.timeout).chain(delays).sum();
+        let passes: Duration = exchanges
+            .iter()
+            .map(|exchange| Duration::from_millis(exchange.after_ms))
+            .sum();
+        // A time-out counts only where it strikes.
+        let times_out = services
+            .iter()
+            .flat_map(|service| &service.script)
+            .any(|reaction| matches!(reaction, Reaction::Silence));
+        let takes = passes + if times_out { waits } else { Duration::ZERO };
+        if takes > LONGEST {
+            return Err(format!("it would take {} s of real time", takes.as_secs()));
+        }
+        Ok(Self {
+            path,
+            file,
+            case,
+            ran,
+            exchanges,
+            surroundings,
+            nobody: Surroundings::default(),
+            services,
+            patience: PATIENCE
+                + if times_out {
+                    waits
+                } else {
+                    waits.min(PATIENCE)
+                },
+        })
+    }
+
+    /// Whether the case needs an Envoy of its own: names of clusters, ids of VMs and the log level are the process's, and
+    /// a configuration that is refused keeps Envoy from starting.
+    pub(super) fn is_alone(&self) -> bool {
+        let plugins = self.plugins();
+        let has_own = |plugin: &Plugin| !plugin.vm_id.is_empty() || plugin.log_level.is_some();
+        !self.services.is_empty()
+            || self.exchanges.is_empty()
+            || matches!(self.ran.ending, Ending::Refused(_))
+            || plugins.iter().any(has_own)
+    }
+
+    /// How each plugin of the chain is set up, the tested one first.
+    pub(super) fn plugins(&self) -> Vec<Plugin> {
+        let tested = self.case.plugin.clone().or(self.file.plugin.clone());
+        let chained = self.file.chain.iter().map(|chained| chained.plugin.clone());
+        std::iter::once(tested)
+            .chain(chained)
+            .map(Option::unwrap_or_default)
+            .collect()
+    }
+}
+
+/// The calls that the filters of a chain made, in order.
+pub(super) fn call_outs(outcome: &ChainOutcome) -> impl Iterator<Item = &CallOut> {
+    outcome.filters.iter().flat_map(|filter| &filter.call_outs)
+}
+
+fn unplayable(file: &CaseFile, case: &Case) -> Option<String> {
+    if let Some(reason) = case.except.get("envoy").or(case.except.get("wasm")) {
+        return Some(reason.clone());
+    }
+    let setup = case.plugin.as_ref().or(file.plugin.as_ref());
+    if setup.is_some_and(|setup| setup.start_s.is_some()) {
+        return Some("Envoy's clock cannot be set".to_owned());
+    }
+    if std::str::from_utf8(&file.config_of(case)).is_err() {
+        return Some("the configuration is no UTF-8, as Envoy's own is".to_owned());
+    }
+    if case.request.is_none() && case.refused.is_empty() {
+        return Some("without a request there is nothing to compare".to_owned());
+    }
+    None
+}
+
+/// Whether the wire can carry a request.
+fn playable(request: &Request) -> Result<(), String> {
+    let ends_with_a_frame = request.frames.last().is_some_and(|frame| !frame.is_empty());
+    if request.http != Version::Http2 && ends_with_a_frame && request.trailers.is_empty() {
+        return Err("in HTTP/1 an empty frame ends a body that comes in frames".to_owned());
+    }
+    if request.http == Version::Http10
+        && (!request.frames.is_empty() || !request.trailers.is_empty())
+    {
+        return Err("HTTP/1.0 has neither frames nor trailers".to_owned());
+    }
+    match request.http {
+        Version::Http2 => client::http2_request(request)
+            .map(|_| ())
+            .map_err(|error| format!("the HTTP/2 client cannot send the request: {error}")),
+        Version::Http10 | Version::Http11 => Ok(()),
+    }
+}
+
+fn services<'c, C: Iterator<Item = &'c CallOut>>(
+    file: &CaseFile,
+    case: &Case,
+    calls: impl Fn() -> C,
+) -> Result<Vec<Service>, String> {
+    let mut scripts = BTreeMap::new();
+    scripts.extend(&file.upstreams);
+    scripts.extend(&case.upstreams);
+    scripts
+        .into_iter()
+        .map(|(name, answers)| {
+            let script = answers
+                .iter()
+                .map(Reaction::of_call)
+                .collect::<Option<Vec<_>>>()
+                .ok_or("no service can make Envoy give its own call up")?;
+            let refusal = script.iter().position(Reaction::is_refusal);
+            if refusal
+                .is_some_and(|place| script.iter().skip(place).any(|after| !after.is_refusal()))
+            {
+                return Err(
+                    "nobody sees a refused call, so that what follows it cannot be given"
+                        .to_owned(),
+                );
+            }
+            let is_grpc = answers.iter().any(|answer| answer.grpc.is_some())
+                || calls().any(|call| call.upstream == *name && call.kind != CallKind::Http);
+            Ok(Service {
+                name: name.clone(),
+                protocol: if is_grpc {
+                    Protocol::Http2
+                } else {
+                    Protocol::Http1
+                },
+                script,
+            })
+        })
+        .collect()
+}
+
+/// How long Envoy waits for a stream on which nothing happens.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// How much real time a case may take.
+const LONGEST: Duration = Duration::from_secs(10);

@@ -1,0 +1,165 @@
+//! What must Envoy be like for a request: who is at the other end, and which properties does it have?
+//!
+//! A case may give a request any property. Envoy has those that follow from its configuration or from the connection;
+//! each of them is placed where Envoy takes it from, and a request that has another one cannot be played.
+
+use host_test::case_file::{Peer, Request, Typed};
+use host_test::envoy;
+use serde_json::{Map, Value, json};
+
+/// What a listener, and a connection to it, must be like.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Surroundings {
+    pub(super) peer: PeerKind,
+    pub(super) tls: bool,
+    /// The name that a TLS client asks for.
+    pub(super) server_name: Option<String>,
+    /// The names in the certificate of a TLS client that has one.
+    pub(super) client: Option<ClientNames>,
+    /// Filter state by key.
+    pub(super) filter_state: Vec<(String, String)>,
+    /// Dynamic metadata by namespace.
+    pub(super) metadata: Map<String, Value>,
+    pub(super) route_metadata: Map<String, Value>,
+    pub(super) listener_metadata: Map<String, Value>,
+    pub(super) route_name: Option<String>,
+    pub(super) virtual_host_name: Option<String>,
+}
+
+/// How much Envoy can know of the peer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum PeerKind {
+    /// Its address and port.
+    #[default]
+    Known,
+    /// An address that is not the connection's.
+    Unknown,
+    /// A Unix socket.
+    Unix,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct ClientNames {
+    pub(super) dns: Option<String>,
+    pub(super) uri: Option<String>,
+}
+
+impl Surroundings {
+    /// What `request` needs.
+    ///
+    /// # Errors
+    ///
+    /// A property that Envoy cannot be given, as the reason why the request cannot be played.
+    pub(super) fn of(request: &Request) -> Result<Self, String> {
+        let mut surroundings = Self {
+            peer: match request.peer {
+                Peer(envoy::Peer::Ip(_)) => PeerKind::Known,
+                Peer(envoy::Peer::FromHeader) => PeerKind::Unknown,
+                Peer(envoy::Peer::Unix) => PeerKind::Unix,
+            },
+            tls: request.tls,
+            ..Self::default()
+        };
+        for property in &request.properties {
+            let path: Vec<&str> = property.path.iter().map(String::as_str).collect();
+            surroundings.place(&path, &property.value).ok_or_else(|| {
+                format!(
+                    "Envoy cannot be given the property `{}` of that type",
+                    path.join(".")
+                )
+            })?;
+        }
+        Ok(surroundings)
+    }
+
+    fn place(&mut self, path: &[&str], value: &Typed) -> Option<()> {
+        match (path, value) {
+            (["filter_state", key], Typed::Text(text)) => {
+                self.filter_state.push(((*key).to_owned(), text.clone()));
+            }
+            (["metadata", "filter_metadata", namespace, key], value) => {
+                put(&mut self.metadata, namespace, key, value)?;
+            }
+            (["xds", "route_metadata", "filter_metadata", namespace, key], value) => {
+                put(&mut self.route_metadata, namespace, key, value)?;
+            }
+            (
+                [
+                    "xds",
+                    "listener_metadata",
+                    "filter_metadata",
+                    namespace,
+                    key,
+                ],
+                value,
+            ) => {
+                put(&mut self.listener_metadata, namespace, key, value)?;
+            }
+            (["xds", "route_name"] | ["route_name"], Typed::Text(text)) => {
+                self.route_name = Some(text.clone());
+            }
+            (["xds", "virtual_host_name"], Typed::Text(text)) => {
+                self.virtual_host_name = Some(text.clone());
+            }
+            (["connection", "requested_server_name"], Typed::Text(text)) if self.tls => {
+                self.server_name = Some(text.clone());
+            }
+            (["connection", "mtls"], Typed::Bool(true)) if self.tls => {
+                self.client.get_or_insert_default();
+            }
+            (["connection", "uri_san_peer_certificate"], Typed::Text(text)) if self.tls => {
+                self.client.get_or_insert_default().uri = Some(text.clone());
+            }
+            (["connection", "dns_san_peer_certificate"], Typed::Text(text)) if self.tls => {
+                self.client.get_or_insert_default().dns = Some(text.clone());
+            }
+            _ => return None,
+        }
+        Some(())
+    }
+}
+
+/// Metadata is a protobuf `Struct`: its numbers are doubles, and it has no bytes.
+fn put(metadata: &mut Map<String, Value>, namespace: &str, key: &str, value: &Typed) -> Option<()> {
+    let value = match value {
+        Typed::Bool(value) => json!(value),
+        Typed::Double(value) => json!(value),
+        Typed::Text(text) => json!(text),
+        _ => return None,
+    };
+    let namespace = metadata.entry(namespace).or_insert_with(|| json!({}));
+    namespace.as_object_mut()?.insert(key.to_owned(), value);
+    Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(request: &str, want: &str) {
+        let request: Request = serde_json::from_str(request).unwrap();
+        let got = Surroundings::of(&request).err().unwrap_or_default();
+        assert_eq!(got, want);
+    }
+
+    #[test]
+    fn what_envoy_cannot_be_given_is_named() {
+        check(
+            r#"{"properties": [{"path": ["xds", "route_name"], "text": "r"}]}"#,
+            "",
+        );
+        check(
+            r#"{"tls": true, "properties": [{"path": ["connection", "mtls"], "bool": true}]}"#,
+            "",
+        );
+        check(
+            r#"{"properties": [{"path": ["connection", "mtls"], "bool": true}]}"#,
+            "Envoy cannot be given the property `connection.mtls` of that type",
+        );
+        check(
+            r#"{"properties": [{"path": ["request", "id"], "text": "x"}]}"#,
+            "Envoy cannot be given the property `request.id` of that type",
+        );
+    }
+}
