@@ -5,7 +5,7 @@ import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { app, client, launch, mount, origin, refusals } from "./chromium.mjs";
+import { app, client, launch, mount, origin, refusals, scheme } from "./chromium.mjs";
 
 const { APP_WAY, ARTIFACTS } = process.env;
 
@@ -47,6 +47,11 @@ step("the bare mount leads to the page", { skip: mount === "" && "there is no mo
   await page.goto(app);
   await says(page, "counter=0");
   assert.equal(page.url(), `${app}/`);
+});
+
+step("TLS: the page comes over HTTP/2", { skip: scheme === "http" && "there is no TLS" }, async () => {
+  const [navigation] = await page.evaluate(() => performance.getEntriesByType("navigation").map((entry) => entry.nextHopProtocol));
+  assert.equal(navigation, "h2");
 });
 
 step("click: two clicks count", async () => {
@@ -109,12 +114,12 @@ step("big: one message of 4 MB", async () => {
 
 step("context: the app is told the truth", async () => {
   const { headers, url, ip_address } = await context(page);
-  const authority = origin.replace("http://", "");
+  const authority = origin.replace(`${scheme}://`, "");
   assert.deepEqual(headers, {
     Host: authority,
     "X-Forwarded-For": "127.0.0.1",
     "X-Forwarded-Host": authority,
-    "X-Forwarded-Proto": "http",
+    "X-Forwarded-Proto": scheme,
     "X-Forwarded-Prefix": mount || null,
     "X-Remote-User": null,
   });

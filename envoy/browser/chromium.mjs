@@ -4,11 +4,12 @@
 
 import { chromium } from "playwright-core";
 
-const { CHROMIUM, APP_PORT, APP_MOUNT } = process.env;
+const { CHROMIUM, APP_PORT, APP_MOUNT, APP_SCHEME } = process.env;
 
 export const mount = APP_MOUNT;
 export const host = "app.example.test";
-export const origin = `http://${host}:${APP_PORT}`;
+export const scheme = APP_SCHEME;
+export const origin = `${scheme}://${host}:${APP_PORT}`;
 export const app = `${origin}${mount}`;
 
 // Starts the browser with a profile that lives as long as it does.
@@ -24,7 +25,11 @@ export const launch = () =>
 
 // One person's browser: cookies of its own. `page.sockets` in the page are its WebSockets, so that a test can cut one.
 export const client = async (browser, cookies = {}) => {
-  const context = await browser.newContext({ viewport: { width: 1100, height: 900 } });
+  const context = await browser.newContext({
+    viewport: { width: 1100, height: 900 },
+    // The certificate is made for the test.
+    ignoreHTTPSErrors: true,
+  });
   await context.addCookies(Object.entries(cookies).map(([name, value]) => ({ name, value, url: origin })));
   await context.addInitScript(() => {
     const sockets = (window.sockets = []);

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -17,6 +17,8 @@ pub struct Gateway {
     pub service: Service,
     /// Where it listens.
     pub address: SocketAddr,
+    /// The certificate to trust, if it speaks TLS.
+    pub certificate: Option<PathBuf>,
 }
 
 impl Gateway {
@@ -49,7 +51,11 @@ impl Gateway {
             what: "the gateway",
             source: std::io::Error::other("it does not say where it listens"),
         })?;
-        Ok(Self { service, address })
+        Ok(Self {
+            service,
+            address,
+            certificate: None,
+        })
     }
 
     /// Waits until the gateway says that the app answers; `false` if it does not within `limit`. `mount` is what stands
@@ -57,15 +63,25 @@ impl Gateway {
     pub fn wait_until_ready(&self, mount: &str, limit: Duration) -> bool {
         let path = format!("{mount}/api/readyz");
         wait_until(limit, || {
-            get(self.address, &path, None).is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
+            get(self.address, &path, self.certificate.as_deref())
+                .is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
         })
+    }
+
+    /// Speaks to it over TLS, trusting this certificate.
+    #[must_use]
+    pub fn with_certificate(mut self, certificate: PathBuf) -> Self {
+        self.certificate = Some(certificate);
+        self
     }
 }
 
 /// Finds the line that says where the gateway listens.
 fn listening(log: &str) -> Option<SocketAddr> {
-    log.split_once("listening on http://")?
+    log.split_once("listening on http")?
         .1
+        .trim_start_matches('s')
+        .strip_prefix("://")?
         .split_once('\n')?
         .0
         .trim()

@@ -10,7 +10,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use fluxlit_envoy::{Bootstrap, Front, Gateway, MOUNT, Stack, Streamlit, free_port};
+use fluxlit_envoy::{Bootstrap, Certificate, Front, Gateway, MOUNT, Stack, Streamlit, free_port};
 
 use crate::setup;
 use crate::steps::{root, target};
@@ -18,6 +18,7 @@ use crate::test::{Outcome, Prepared};
 
 /// A way to an app. It ends when it is dropped, what is in front first.
 struct Way {
+    scheme: &'static str,
     port: u16,
     mount: &'static str,
     /// In the order in which they end.
@@ -47,6 +48,35 @@ pub(crate) fn at_root(prepared: &Prepared) -> anyhow::Result<Outcome> {
 pub(crate) fn at_mount(prepared: &Prepared) -> anyhow::Result<Outcome> {
     browse("mount", STEPS, |folder| {
         alone(prepared, &prepared.parts.streamlit, MOUNT, folder)
+    })
+}
+
+/// The gateway alone with TLS, which brings HTTP/2 and WebSockets over it.
+pub(crate) fn tls(prepared: &Prepared) -> anyhow::Result<Outcome> {
+    browse("tls", STEPS, |folder| {
+        let certificate = Certificate::create(folder, &["127.0.0.1", "app.example.test"])?;
+        let settings = [
+            (
+                "FLUXLIT_STREAMLIT_COMMAND",
+                prepared.parts.streamlit.as_os_str(),
+            ),
+            ("FLUXLIT_ROOT_PATH", MOUNT.as_ref()),
+            ("FLUXLIT_ROOT_PATH_SHAPE", "full".as_ref()),
+            (
+                "FLUXLIT_TLS_CERTIFICATE",
+                certificate.certificate.as_os_str(),
+            ),
+            ("FLUXLIT_TLS_KEY", certificate.key.as_os_str()),
+        ];
+        let gateway = Gateway::start(&prepared.parts.gateway, Some(&app()), settings, folder)?
+            .with_certificate(certificate.certificate);
+        wait(&gateway, MOUNT, folder)?;
+        Ok(Way {
+            scheme: "https",
+            port: gateway.address.port(),
+            mount: MOUNT,
+            _processes: vec![Box::new(gateway)],
+        })
     })
 }
 
@@ -96,6 +126,7 @@ fn envoy_way(prepared: &Prepared, app: &Path, folder: &Path) -> anyhow::Result<W
         folder.display()
     );
     Ok(Way {
+        scheme: "http",
         port: listen.port(),
         mount: MOUNT,
         _processes: vec![Box::new(stack)],
@@ -117,6 +148,7 @@ fn alone(
     let gateway = Gateway::start(&prepared.parts.gateway, Some(&app()), settings, folder)?;
     wait(&gateway, mount, folder)?;
     Ok(Way {
+        scheme: "http",
         port: gateway.address.port(),
         mount,
         _processes: vec![Box::new(gateway)],
@@ -153,6 +185,7 @@ fn behind(
     let listen = local(free_port()?);
     let front = front.start(executable, listen, gateway.address, folder)?;
     Ok(Way {
+        scheme: "http",
         port: listen.port(),
         mount: MOUNT,
         _processes: vec![Box::new(front), Box::new(gateway), Box::new(streamlit)],
@@ -186,6 +219,7 @@ fn browse(
         .args(["--test", "--test-reporter=spec"])
         .arg(tests.join(file))
         .env("CHROMIUM", &chromium)
+        .env("APP_SCHEME", way.scheme)
         .env("APP_PORT", way.port.to_string())
         .env("APP_MOUNT", way.mount)
         .env("APP_WAY", name)

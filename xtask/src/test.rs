@@ -20,7 +20,7 @@ type Work = fn(&Prepared) -> anyhow::Result<Outcome>;
 /// A name, what it covers, and the work.
 type Step = (&'static str, &'static str, Work);
 
-const STEPS: [Step; 19] = [
+const STEPS: [Step; 20] = [
     (
         "native",
         "unit tests, properties, cases in the policy, documentation examples",
@@ -81,6 +81,7 @@ const STEPS: [Step; 19] = [
         "likewise, the gateway alone, under a path",
         browser::at_mount,
     ),
+    ("browser-tls", "likewise, with TLS and HTTP/2", browser::tls),
     (
         "browser-nginx-full",
         "likewise, behind nginx",
