@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use bytes::Bytes;
-use host_test::case_file::{Exchange, Peer, Version};
+use host_test::case_file::{Exchange, Peer, Version, envoy_peer};
 use host_test::{ChainOutcome, HeaderMap, Message, envoy};
 use http::{HeaderName, HeaderValue, Request, Response};
 use http_body_util::{BodyExt as _, Full};
@@ -43,15 +43,19 @@ pub(super) fn unplayable(exchange: &Exchange) -> Option<String> {
         "TLS"
     } else if request.http != Version::Http11 {
         "another HTTP version"
-    } else if !matches!(request.peer, Peer(envoy::Peer::Ip(_))) {
+    } else if !matches!(request.peer, Peer::Ip(_)) {
         "a peer that is no address"
     } else if !request.trailers.is_empty() || !exchange.answer.trailers.is_empty() {
         "trailers"
-    } else if !request.frames.is_empty() || !exchange.answer.frames.is_empty() {
+    } else if !request.frames.is_empty()
+        || !exchange.answer.frames.is_empty()
+        || request.frame_size.is_some()
+        || exchange.answer.frame_size.is_some()
+    {
         "frames"
     } else if !request.properties.is_empty() {
         "properties"
-    } else if exchange.after_ms > 0 {
+    } else if exchange.after_ms > 0 || exchange.answer.delay_ms > 0 {
         "time that passes"
     } else if exchange.paused || exchange.reset {
         "an exchange that does not come to an end"
@@ -144,7 +148,7 @@ pub(super) async fn play(
         .unwrap_or_else(PoisonError::into_inner)
         .clone_from(&exchange.answer);
     let mut connection = TcpStream::connect(address).await?;
-    if let Peer(envoy::Peer::Ip(peer)) = exchange.request.peer {
+    if let envoy::Peer::Ip(peer) = envoy_peer(exchange.request.peer) {
         let line = match peer.ip() {
             IpAddr::V4(ip) => format!("PROXY TCP4 {ip} 127.0.0.1 {} 10000\r\n", peer.port()),
             IpAddr::V6(ip) => format!("PROXY TCP6 {ip} ::1 {} 10000\r\n", peer.port()),

@@ -133,8 +133,21 @@ fn unplayable(file: &CaseFile, case: &Case) -> Option<String> {
     if !file.chain.is_empty() || !case.shared_data.is_empty() {
         return Some("a chain, or shared data".to_owned());
     }
+    if setup.is_some_and(|setup| !setup.allowed_capabilities.is_empty()) {
+        return Some("restricted capabilities".to_owned());
+    }
     if setup.is_some_and(|setup| setup.start_s.is_some()) {
         return Some("a clock of its own".to_owned());
+    }
+    if case.workers.is_some() || !case.queues.is_empty() {
+        return Some("workers, or shared queues".to_owned());
+    }
+    if case
+        .groups()
+        .iter()
+        .any(|group| !group.alongside.is_empty())
+    {
+        return Some("exchanges at the same time".to_owned());
     }
     let exchanges = case.exchanges();
     if exchanges.is_empty() {

@@ -1,17 +1,18 @@
 //! Which keys does a case file have?
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroUsize;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::expectation::{
-    CallExpectation, Downstream, Finally, LogExpectation, ReplyExpectation, Upstream,
+use crate::connection::Connection;
+use crate::expectation::{
+    CallExpectation, Downstream, Finally, LogExpectation, Queue, ReplyExpectation, Upstream,
 };
-use super::latin1;
-use super::misses::whole;
-use super::stimulus::{Answer, CallAnswer, Request, is_default};
-use crate::abi::LogLevel;
+use crate::latin1;
+use crate::pattern::whole;
+use crate::stimulus::{Answer, CallAnswer, Request, is_default};
 
 /// One file of cases that share a topic and, where it helps, a configuration.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -37,6 +38,9 @@ pub struct CaseFile {
     /// The services that the plugin may call, with their answers in order; the last one is given to all further calls.
     #[serde(default, skip_serializing_if = "is_default")]
     pub upstreams: BTreeMap<String, Vec<CallAnswer>>,
+    /// A recording, relative to the file: what it expects of a case of the same name must come of that case as well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub golden: Option<String>,
     /// The cases, in reading order.
     pub cases: Vec<Case>,
 }
@@ -66,12 +70,28 @@ pub struct Case {
     /// Shared data that is there before the plugin starts.
     #[serde(default, skip_serializing_if = "is_default")]
     pub shared_data: BTreeMap<String, String>,
+    /// Shared queues that are there before the plugin starts, with messages that nobody was told of.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub queues: Vec<Queue>,
+    /// Start the plugins as Envoy does with this many workers: to check the configuration, on the main thread, and on
+    /// each worker, all with the same shared data, queues and metrics. One VM alone if nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workers: Option<NonZeroUsize>,
     /// Texts: the configuration must be refused with a message that contains each of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub refused: Vec<String>,
+    /// As in [`Exchange`].
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub worker: usize,
+    /// As in [`Exchange`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub enqueue: Vec<Queue>,
     /// The request as it arrives.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<Request>,
+    /// As in [`Exchange`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alongside: Vec<Exchange>,
     /// What the upstream must receive. Absent: the request must be answered without asking the upstream.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upstream: Option<Upstream>,
@@ -91,6 +111,9 @@ pub struct Case {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calls: Option<Vec<CallExpectation>>,
     /// As in [`Exchange`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_ms: Option<u64>,
+    /// As in [`Exchange`].
     #[serde(default, skip_serializing_if = "is_default")]
     pub paused: bool,
     /// As in [`Exchange`].
@@ -102,12 +125,18 @@ pub struct Case {
     /// Further exchanges.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub then: Vec<Exchange>,
+    /// Connections through a network filter, one after the other; in place of `request`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub connections: Vec<Connection>,
     /// What must be so when all exchanges are over.
     #[serde(default, skip_serializing_if = "is_default")]
     pub finally: Finally,
     /// Hosts the case is not run in (`wasm`, `envoy` and others), each with the reason.
     #[serde(default, skip_serializing_if = "is_default")]
     pub except: BTreeMap<String, String>,
+    /// What the recording expects, if the file names one that has this case.
+    #[serde(skip)]
+    pub golden: Option<Box<Case>>,
 }
 
 /// A request, and what must come of it.
@@ -118,8 +147,18 @@ pub struct Exchange {
     /// Milliseconds that pass before the request.
     #[serde(default, skip_serializing_if = "is_default")]
     pub after_ms: u64,
+    /// The worker that serves it, from 0.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub worker: usize,
+    /// Messages that somebody else puts into shared queues before the request, and whose readers are told.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub enqueue: Vec<Queue>,
     /// The request as it arrives.
     pub request: Request,
+    /// Exchanges at the same time: the frames of all requests come in turn, then those of all answers. What a filter
+    /// mixes up between streams shows here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alongside: Vec<Exchange>,
     /// What the upstream must receive. Absent: the request must be answered without asking the upstream.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upstream: Option<Upstream>,
@@ -129,7 +168,7 @@ pub struct Exchange {
     /// What the client must get.
     #[serde(default)]
     pub downstream: Downstream,
-    /// The filter must answer itself, like this.
+    /// The filter must answer itself, like this. An answer in place of the upstream's own is a miss without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reply: Option<ReplyExpectation>,
     /// Lines that must be logged while the stream's callbacks run, or must not.
@@ -138,6 +177,9 @@ pub struct Exchange {
     /// The call-outs that the stream's callbacks must make: all of them, in order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calls: Option<Vec<CallExpectation>>,
+    /// Milliseconds that the filter must hold the request and the answer back, both together, before it lets them go.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_ms: Option<u64>,
     /// The filter must leave the stream paused for ever.
     #[serde(default, skip_serializing_if = "is_default")]
     pub paused: bool,
@@ -188,13 +230,32 @@ pub struct Plugin {
     pub failure_policy: Option<Policy>,
     /// The lowest level that is logged; `trace` if nothing is said.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub log_level: Option<String>,
+    pub log_level: Option<Level>,
+    /// The host functions and callbacks that the plugin may use, by their full names, such as `proxy_log` or
+    /// `fd_write`; all if nothing is said. A function that is not named answers INTERNAL_FAILURE, one of WASI 76, and a
+    /// callback that is not named is not called.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub allowed_capabilities: BTreeSet<String>,
     /// The time when the plugin starts, in seconds since the Unix epoch; 2026-01-01 if nothing is said.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub start_s: Option<u64>,
     /// Start of the random sequence.
     #[serde(skip_serializing_if = "is_default")]
     pub random_seed: u64,
+}
+
+/// Severity of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Level {
+    Trace,
+    Debug,
+    Info,
+    Warn,
+    Error,
+    Critical,
 }
 
 /// Envoy's failure policies.
@@ -224,21 +285,17 @@ pub struct Chained {
     /// How it is set up.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub plugin: Option<Plugin>,
+    /// It runs in the tested plugin's VM, as plugins of the same code, `vm_id` and VM configuration do in Envoy. Not
+    /// together with `module`.
+    #[serde(skip_serializing_if = "is_default")]
+    pub same_vm: bool,
 }
 
 impl CaseFile {
     /// The configuration of a case, as the filter gets it.
     pub fn config_of(&self, case: &Case) -> Vec<u8> {
-        match (&self.config, &case.config) {
-            (Some(Config::Object(shared)), Some(Config::Object(own))) => {
-                let mut config = shared.clone();
-                config.extend(own.clone());
-                Config::Object(config).to_bytes()
-            }
-            (_, Some(own)) => own.to_bytes(),
-            (Some(shared), None) => shared.to_bytes(),
-            (None, None) => b"{}".to_vec(),
-        }
+        self.merged_config(case)
+            .map_or_else(|| b"{}".to_vec(), |config| config.to_bytes())
     }
 
     /// A file with one case: a plain GET.
@@ -268,8 +325,39 @@ impl CaseFile {
         }
     }
 
+    /// The cases, each with what the file says for all of them, so that it stands alone.
+    pub fn into_cases(self) -> Vec<Case> {
+        let whole = |case: &Case| Case {
+            config: Some(match self.merged_config(case) {
+                Some(config) => config,
+                None => Config::Object(Map::new()),
+            }),
+            ..case.clone()
+        };
+        self.cases.iter().map(whole).collect()
+    }
+
+    fn merged_config(&self, case: &Case) -> Option<Config> {
+        match (&self.config, &case.config) {
+            (Some(Config::Object(shared)), Some(Config::Object(own))) => {
+                let mut config = shared.clone();
+                config.extend(own.clone());
+                Some(Config::Object(config))
+            }
+            (shared, own) => own.clone().or(shared.clone()),
+        }
+    }
+
     /// Says which case contradicts itself, and how.
-    pub(super) fn check(&self) -> Result<(), (String, String)> {
+    pub(crate) fn check(&self) -> Result<(), (String, String)> {
+        if let Some(place) = self
+            .chain
+            .iter()
+            .position(|chained| chained.same_vm && chained.module.is_some())
+        {
+            let problem = "a plugin in the same VM is of the same `module`".to_owned();
+            return Err((format!("chain[{place}]"), problem));
+        }
         let mut seen = BTreeSet::new();
         for case in &self.cases {
             let problem = |problem: String| (case.name.clone(), problem);
@@ -283,20 +371,35 @@ impl CaseFile {
 }
 
 impl Case {
-    /// The exchanges in order; none if the configuration must be refused.
+    /// The exchanges in order, each followed by those alongside; none if there is no request.
     pub fn exchanges(&self) -> Vec<Exchange> {
+        self.groups()
+            .into_iter()
+            .flat_map(|mut exchange| {
+                let alongside = std::mem::take(&mut exchange.alongside);
+                std::iter::once(exchange).chain(alongside)
+            })
+            .collect()
+    }
+
+    /// The exchanges in order, with those alongside in them.
+    pub fn groups(&self) -> Vec<Exchange> {
         let Some(request) = &self.request else {
             return Vec::new();
         };
         let first = Exchange {
             after_ms: 0,
+            worker: self.worker,
+            enqueue: self.enqueue.clone(),
             request: request.clone(),
+            alongside: self.alongside.clone(),
             upstream: self.upstream.clone(),
             answer: self.answer.clone().unwrap_or_default(),
             downstream: self.downstream.clone().unwrap_or_default(),
             reply: self.reply.clone(),
             logs: self.logs.clone(),
             calls: self.calls.clone(),
+            held_ms: self.held_ms,
             paused: self.paused,
             reset: self.reset,
             fails: self.fails.clone(),
@@ -306,39 +409,119 @@ impl Case {
             .collect()
     }
 
+    /// Puts these groups in place of the exchanges that the case has.
+    pub fn set_groups(&mut self, groups: impl IntoIterator<Item = Exchange>) {
+        let mut groups = groups.into_iter();
+        if let Some(first) = groups.next() {
+            let Exchange {
+                after_ms: _,
+                worker,
+                enqueue,
+                request,
+                alongside,
+                upstream,
+                answer,
+                downstream,
+                reply,
+                logs,
+                calls,
+                held_ms,
+                paused,
+                reset,
+                fails,
+            } = first;
+            self.worker = worker;
+            self.enqueue = enqueue;
+            self.request = Some(request);
+            self.alongside = alongside;
+            self.upstream = upstream;
+            self.answer = Some(answer);
+            self.downstream = Some(downstream);
+            self.reply = reply;
+            self.logs = logs;
+            self.calls = calls;
+            self.held_ms = held_ms;
+            self.paused = paused;
+            self.reset = reset;
+            self.fails = fails;
+        }
+        self.then = groups.collect();
+    }
+
+    /// The configuration as the filter gets it, if the case stands alone, see [`CaseFile::into_cases`].
+    pub fn config_text(&self) -> String {
+        self.config
+            .as_ref()
+            .map_or_else(String::new, |config| latin1::text(&config.to_bytes()))
+    }
+
+    /// Whether the case is run in this host.
+    pub fn runs_in(&self, host: &str) -> bool {
+        !self.except.contains_key(host)
+    }
+
     fn check(&self) -> Result<(), String> {
         let expects_exchange = self.upstream.is_some()
             || self.answer.is_some()
             || self.downstream.is_some()
             || self.reply.is_some()
+            || !self.alongside.is_empty()
             || !self.then.is_empty();
+        if !self.refused.is_empty() && !self.connections.is_empty() {
+            return Err("a refused configuration serves no `connections`".to_owned());
+        }
         match &self.request {
             Some(_) if !self.refused.is_empty() => {
                 return Err("a refused configuration serves no `request`".to_owned());
             }
+            Some(_) if !self.connections.is_empty() => {
+                return Err("give `request` or `connections`, not both".to_owned());
+            }
             None if expects_exchange => {
                 return Err(
-                    "`upstream`, `answer`, `downstream`, `reply` and `then` need a `request`"
+                    "`upstream`, `answer`, `downstream`, `reply`, `alongside` and `then` need a `request`"
                         .to_owned(),
                 );
             }
-            None if self.refused.is_empty() && self.finally == Finally::default() => {
+            None if self.refused.is_empty()
+                && self.connections.is_empty()
+                && self.finally == Finally::default() =>
+            {
                 return Err(
-                    "needs a `request`, `refused` if the configuration must not load, or `finally`"
+                    "needs a `request`, `connections`, `refused` if the configuration must not load, or `finally`"
                         .to_owned(),
                 );
             }
             _ => {}
         }
+        let workers = self.workers.map_or(1, NonZeroUsize::get);
         for exchange in self.exchanges() {
-            exchange.check()?;
+            exchange.check(workers)?;
         }
+        for connection in &self.connections {
+            connection.check()?;
+        }
+        check_queues(&self.queues)?;
+        check_queues(&self.finally.queues)?;
         check_logs(&self.finally.logs)
     }
 }
 
 impl Exchange {
-    fn check(&self) -> Result<(), String> {
+    fn check(&self, workers: usize) -> Result<(), String> {
+        if self.worker >= workers {
+            return Err(format!(
+                "there is no worker {}: `workers` is {workers}, and they count from 0",
+                self.worker
+            ));
+        }
+        if self
+            .alongside
+            .iter()
+            .any(|other| !other.alongside.is_empty() || other.after_ms > 0)
+        {
+            return Err("an exchange alongside has no `alongside` or `after_ms`".to_owned());
+        }
         let (request, answer) = (&self.request, &self.answer);
         for (body, frames) in [
             (&request.body, &request.frames),
@@ -374,18 +557,22 @@ impl Exchange {
         let regexes = upstream
             .matches
             .values()
+            .chain(upstream.unlike.values())
             .chain(&upstream.body_matches)
             .chain(downstream.matches.values())
+            .chain(downstream.unlike.values())
             .chain(&downstream.body_matches);
         for regex in regexes {
             whole(regex)?;
         }
+        check_queues(&self.enqueue)?;
         check_logs(&self.logs)
     }
 }
 
 impl Config {
-    pub(super) fn to_bytes(&self) -> Vec<u8> {
+    /// The configuration as the filter gets it.
+    pub fn to_bytes(&self) -> Vec<u8> {
         match self {
             Self::Text(text) => latin1::bytes(text),
             Self::Object(map) => Value::Object(map.clone()).to_string().into_bytes(),
@@ -398,7 +585,7 @@ impl Config {
     }
 
     /// A text under `key`, if this is an object that has one.
-    pub(super) fn text(&self, key: &str) -> Option<&str> {
+    pub fn text(&self, key: &str) -> Option<&str> {
         match self {
             Self::Text(_) => None,
             Self::Object(map) => map.get(key)?.as_str(),
@@ -406,15 +593,18 @@ impl Config {
     }
 }
 
-fn check_logs(logs: &[LogExpectation]) -> Result<(), String> {
-    for log in logs {
-        if let Some(level) = &log.level
-            && LogLevel::named(level).is_none()
-        {
-            return Err(format!("`{level}` is not a log level"));
-        }
-        if let Some(regex) = &log.matches {
-            whole(regex)?;
+pub(crate) fn check_logs(logs: &[LogExpectation]) -> Result<(), String> {
+    for regex in logs.iter().filter_map(|log| log.matches.as_ref()) {
+        whole(regex)?;
+    }
+    Ok(())
+}
+
+fn check_queues(queues: &[Queue]) -> Result<(), String> {
+    for queue in queues {
+        latin1::check(&queue.name)?;
+        for message in &queue.messages {
+            latin1::check(message)?;
         }
     }
     Ok(())
