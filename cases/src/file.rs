@@ -5,13 +5,15 @@
 
 use std::path::Path;
 
-use crate::format::{Case, CaseFile, Exchange};
+use crate::format::{Case, CaseFile, Config, Exchange};
 use crate::latin1;
 use crate::stimulus::{Answer, Request, Version};
 
 impl CaseFile {
     /// Reads what the cases name, relative to `folder`; an error is the case and what is wrong.
     pub(crate) fn read_named_files(&mut self, folder: &Path) -> Result<(), (String, String)> {
+        set_config(folder, self.config_file.take(), &mut self.config)
+            .map_err(|problem| ("all".to_owned(), problem))?;
         for case in &mut self.cases {
             let name = case.name.clone();
             case.read_named_files(folder)
@@ -23,6 +25,7 @@ impl CaseFile {
 
 impl Case {
     fn read_named_files(&mut self, folder: &Path) -> Result<(), String> {
+        set_config(folder, self.config_file.take(), &mut self.config)?;
         // What the case does not say stays unsaid.
         let (has_answer, has_downstream) = (self.answer.is_some(), self.downstream.is_some());
         let mut groups = self.groups();
@@ -176,6 +179,21 @@ fn message(
     Ok(text.or(named(folder, "message_file", file)?))
 }
 
+fn set_config(
+    folder: &Path,
+    file: Option<String>,
+    config: &mut Option<Config>,
+) -> Result<(), String> {
+    let Some(text) = named(folder, "config_file", file)? else {
+        return Ok(());
+    };
+    if config.is_some() {
+        return Err("give `config` or `config_file`, not both".to_owned());
+    }
+    *config = Some(Config::from_bytes(&latin1::bytes(&text)));
+    Ok(())
+}
+
 fn named(folder: &Path, key: &str, file: Option<String>) -> Result<Option<String>, String> {
     let Some(file) = file else {
         return Ok(None);
@@ -238,6 +256,19 @@ mod tests {
         assert_eq!(exchange.request.body, bytes);
         assert_eq!(exchange.upstream.unwrap().body.as_deref(), Some(bytes));
         assert_eq!(exchange.downstream.body.as_deref(), Some(bytes));
+    }
+
+    #[test]
+    fn a_configuration_in_a_file_is_one_in_the_case_file() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("a.json"), r#"{"a": 1, "b": 1}"#).unwrap();
+        std::fs::write(folder.path().join("b.json"), r#"{"b": 2}"#).unwrap();
+        let text = r#"{"config_file": "a.json", "cases": [{"name": "n", "config_file": "b.json", "request": {}}]}"#;
+        let file = CaseFile::parse(&folder.path().join("cases.json"), text).unwrap();
+        assert_eq!(file.config_of(&file.cases[0]), br#"{"a":1,"b":2}"#);
+        let text = r#"{"config_file": "absent", "cases": []}"#;
+        let error = CaseFile::parse(&folder.path().join("cases.json"), text).unwrap_err();
+        assert!(error.to_string().contains("config_file: cannot read"));
     }
 
     #[test]

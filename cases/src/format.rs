@@ -29,6 +29,9 @@ pub struct CaseFile {
     /// replaces keys of an object here, and a text all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config: Option<Config>,
+    /// A file with the configuration, relative to this file. Read with it, in place of `config`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_file: Option<String>,
     /// How the plugin and its VM are set up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plugin: Option<Plugin>,
@@ -61,6 +64,9 @@ pub struct Case {
     /// Configuration of this case alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config: Option<Config>,
+    /// A file with that configuration, relative to the case file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_file: Option<String>,
     /// Set-up of this case alone, in place of the file's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plugin: Option<Plugin>,
@@ -460,6 +466,25 @@ impl Case {
         !self.except.contains_key(host)
     }
 
+    /// Whether a host without a VM can play the case: it has requests, answers and messages, and nothing else.
+    pub fn is_plain(&self) -> bool {
+        let plain = Self {
+            name: self.name.clone(),
+            why: self.why.clone(),
+            source: self.source.clone(),
+            config: self.config.clone(),
+            refused: self.refused.clone(),
+            request: self.request.clone(),
+            upstream: self.upstream.clone(),
+            answer: self.answer.clone(),
+            downstream: self.downstream.clone(),
+            then: self.then.clone(),
+            except: self.except.clone(),
+            ..Self::default()
+        };
+        *self == plain && self.exchanges().iter().all(Exchange::is_plain)
+    }
+
     fn check(&self) -> Result<(), String> {
         let expects_exchange = self.upstream.is_some()
             || self.answer.is_some()
@@ -508,6 +533,27 @@ impl Case {
 }
 
 impl Exchange {
+    fn is_plain(&self) -> bool {
+        let plain = Self {
+            request: Request {
+                frames: Vec::new(),
+                frame_size: None,
+                properties: Vec::new(),
+                ..self.request.clone()
+            },
+            upstream: self.upstream.clone(),
+            answer: Answer {
+                delay_ms: 0,
+                frames: Vec::new(),
+                frame_size: None,
+                ..self.answer.clone()
+            },
+            downstream: self.downstream.clone(),
+            ..Self::default()
+        };
+        *self == plain
+    }
+
     fn check(&self, workers: usize) -> Result<(), String> {
         if self.worker >= workers {
             return Err(format!(
@@ -580,7 +626,7 @@ impl Config {
     }
 
     /// JSON if it is an object, else text.
-    fn from_bytes(bytes: &[u8]) -> Self {
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Self {
         serde_json::from_slice(bytes).map_or_else(|_| Self::Text(latin1::text(bytes)), Self::Object)
     }
 

@@ -25,7 +25,7 @@ fn the_projects_cases_are_case_files_by_type_and_by_schema() {
     let schema = serde_json::to_value(schemars::schema_for!(CaseFile)).unwrap();
     let validator = jsonschema::validator_for(&schema).unwrap();
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let files = CaseFile::load_folder(&folder).unwrap();
+    let files = CaseFile::load_folder(folder).unwrap();
     assert!(!files.is_empty());
     for (path, file) in files {
         let text = std::fs::read_to_string(&path).unwrap();

@@ -1,7 +1,8 @@
 //! How does a filter steer a stream?
 //!
 //! Continue, close and the end of a wait take effect when the callback is over, never in its midst. A local reply ends
-//! the processing of the stream; a second one is too late.
+//! the processing of the stream; a second one is too late. On a connection nothing can be answered, and only the client's
+//! side be continued.
 
 use super::Kind::I32;
 use super::{HostFunction, abi};

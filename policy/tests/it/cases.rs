@@ -16,6 +16,7 @@ fn every_case_holds_in_the_policy() {
         for case in cases.iter().filter(|case| case.runs_in("policy")) {
             count += 1;
             assert!(!case.why.is_empty(), "{} has no `why`", case.name);
+            assert!(case.is_plain(), "{} is not for every host", case.name);
             let misses = native::run(case).misses(case);
             if !misses.is_empty() {
                 let file = path.file_name().unwrap_or_default().to_string_lossy();
