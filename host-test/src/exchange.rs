@@ -243,7 +243,10 @@ impl Vm {
                 return;
             }
             let direction = exchange.direction_mut(side);
-            if matches!(direction.held, Some(Phase::Headers | Phase::Trailers)) {
+            if matches!(
+                direction.held,
+                Some(Phase::Headers | Phase::Trailers | Phase::Connection)
+            ) {
                 return;
             }
             let Some(event) = direction.waiting.pop_front() else {

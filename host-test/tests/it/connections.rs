@@ -36,7 +36,7 @@ fn held_data_are_seen_again_and_may_be_continued_later() {
         r#"(global $connection (mut i32) (i32.const 0))
         (func (export "proxy_on_configure") (param i32 i32) (result i32) (i32.eqz (call $tick (i32.const 10))))
         (func (export "proxy_on_new_connection") (param i32) (result i32)
-            (global.set $connection (local.get 0)) i32.const 1)
+            (global.set $connection (local.get 0)) i32.const 0)
         (func (export "proxy_on_downstream_data") (param i32 i32 i32) (result i32)
             (drop (call $buffer (i32.const 2) (i32.const 0) (i32.const -1) (i32.const 0) (i32.const 4)))
             (call $say_result) i32.const 1)
@@ -66,6 +66,32 @@ fn held_data_are_seen_again_and_may_be_continued_later() {
     assert_eq!(texts(&outcome.logs), "a ab c cd");
     assert_eq!(passed(&outcome), ["ab", "none"]);
     assert_eq!(outcome.paused, [Side::Response]);
+}
+
+#[test]
+fn a_held_connection_holds_back_its_data() {
+    let plugin = plugin(
+        r#"(global $connection (mut i32) (i32.const 0))
+        (func (export "proxy_on_configure") (param i32 i32) (result i32) (i32.eqz (call $tick (i32.const 10))))
+        (func (export "proxy_on_new_connection") (param i32) (result i32)
+            (global.set $connection (local.get 0)) i32.const 1)
+        (func (export "proxy_on_downstream_data") (param i32 i32 i32) (result i32)
+            (call $report (local.get 1)) i32.const 0)
+        (func (export "proxy_on_tick") (param i32)
+            (drop (call $effective (global.get $connection)))
+            (drop (call $continue (i32.const 2))))"#,
+    );
+    let mut connection = plugin.connection(Properties::default());
+    assert_eq!(
+        connection.downstream_data(b"a".to_vec(), false),
+        Flow::Paused
+    );
+    plugin.advance(Duration::from_millis(10));
+    assert_eq!(connection.flow(Side::Request), Flow::Continue);
+    connection.downstream_data(b"bc".to_vec(), false);
+    let outcome = connection.finish();
+    assert_eq!(texts(&outcome.logs), "1 2");
+    assert_eq!(passed(&outcome)[0], "abc");
 }
 
 #[test]
