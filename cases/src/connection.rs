@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::check::check_logs;
 use crate::expectation::LogExpectation;
-use crate::format::check_logs;
 use crate::latin1;
 use crate::stimulus::{Peer, Property, is_default};
 

@@ -12,6 +12,7 @@
 //! Deliberately not here: how a host runs a case. This crate knows no policy, no wasm and no Envoy, so that it can
 //! judge all three.
 
+mod check;
 mod comments;
 mod connection;
 mod expectation;
