@@ -9,35 +9,37 @@ mod native;
 #[expect(dead_code, reason = "other test binaries use the rest")]
 mod support;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use fluxlit_cases::{
-    Answer, Case, CaseFile, Downstream, Exchange, Expect, Host, HttpVersion, Outcome, Peer, Request,
-};
+use fluxlit_cases::{Answer, Case, CaseFile, Config, Outcome, Peer, Request, Served, Version};
 use host::EnvoyHost;
+use host_test::case_file::{self, Ending, Runner, Schedule};
 
 #[test]
 fn every_case_is_the_same_everywhere() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../cases");
-    let files = CaseFile::load_folder(&folder).expect("the cases can be read");
-    let all = || files.iter().flat_map(|(_, file)| &file.cases);
+    let files: Vec<(PathBuf, Vec<Case>)> = CaseFile::load_folder(&folder)
+        .expect("the cases can be read")
+        .into_iter()
+        .map(|(path, file)| (path, file.into_cases()))
+        .collect();
+    let all = || files.iter().flat_map(|(_, cases)| cases);
     let envoy = EnvoyHost::start(all());
     let filter =
         host_test::Filter::load(&support::parts().module).expect("the filter can be loaded");
     let (mut failures, mut runs) = (Vec::new(), 0);
-    for (path, file) in &files {
+    let runner = Runner::new(filter);
+    for (path, cases) in &files {
         let file_name = path.file_name().unwrap_or_default().to_string_lossy();
-        for case in &file.cases {
-            let outcomes: Vec<_> = [Host::Policy, Host::Wasm, Host::Envoy]
+        for case in cases {
+            let outcomes: Vec<_> = ["policy", "wasm", "envoy"]
                 .into_iter()
-                .filter(|host| case.runs_in(*host))
+                .filter(|host| case.runs_in(host))
                 .map(|host| {
                     let outcome = match host {
-                        Host::Policy => native::run(case),
-                        Host::Wasm => {
-                            host_test::cases::run(&filter, case).expect("the filter runs")
-                        }
-                        Host::Envoy => envoy.run(case),
+                        "policy" => native::run(case),
+                        "wasm" => in_wasmtime(&runner, case),
+                        _ => envoy.run(case),
                     };
                     (host, outcome)
                 })
@@ -83,6 +85,32 @@ fn every_case_is_the_same_everywhere() {
         failures.len(),
         failures.join("\n")
     );
+}
+
+/// Runs a case in the filter under wasmtime.
+fn in_wasmtime(runner: &Runner, case: &Case) -> Outcome {
+    let file = CaseFile::default();
+    let ran = runner
+        .run(Path::new(""), &file, case, Schedule::default())
+        .expect("there is no other module");
+    match ran.ending {
+        Ending::Refused(message) => Outcome::Refused(message),
+        Ending::Served(outcomes) => {
+            let served = outcomes.into_iter().map(|outcome| {
+                for filter in &outcome.filters {
+                    let name = &case.name;
+                    assert_eq!(filter.failure, None, "{name}: {:?}", filter.logs);
+                    assert!(filter.paused.is_empty(), "{name}: {:?}", filter.logs);
+                }
+                let downstream = outcome.downstream.as_ref();
+                Served {
+                    upstream: outcome.upstream.as_ref().map(case_file::received),
+                    downstream: case_file::reply(downstream.expect("no reset")),
+                }
+            });
+            Outcome::Served(served.collect())
+        }
+    }
 }
 
 /// A trap takes the worker's whole VM down, so no byte that a client or an upstream may send must cause one.
@@ -158,7 +186,8 @@ fn no_byte_traps_the_filter() {
         "set-cookie",
         "strict-transport-security",
     ];
-    let config = |source: &str| {
+    let runner = Runner::new(filter);
+    let config = |source: &str| -> Config {
         let text = format!(
             r#"{{"root_path": "/a", "hsts": true, "security_headers": true, "trust_proxy": true,
                 "forwarded_allow_ips": "10.0.0.0/8", "forwarded_source": "{source}"}}"#
@@ -186,63 +215,40 @@ fn no_byte_traps_the_filter() {
             };
             let case = Case {
                 name: format!("byte {byte:#04x} in {value:?}"),
-                why: String::new(),
-                source: None,
-                config: config(source),
-                expect: Expect::Served(vec![Exchange {
-                    request: Request {
-                        peer: Peer::Ip("10.0.0.1".parse().expect("an address")),
-                        tls: true,
-                        http: HttpVersion::Http2,
-                        method: "GET".to_owned(),
-                        target: format!("/a/{value}"),
-                        host: Some(value.clone()),
-                        headers: lines(&governed)
-                            .into_iter()
-                            .chain([
-                                (format!("x-forwarded-{character}"), value.clone()),
-                                (format!("{character}_real_ip"), value.clone()),
-                                (character.to_string(), value.clone()),
-                            ])
-                            .collect(),
-                        body: String::new(),
-                        trailers: lines(&governed),
-                    },
-                    upstream: None,
-                    answer: Answer {
-                        status: 200,
-                        headers: lines(&answered),
-                        body: String::new(),
-                    },
-                    downstream: Downstream::default(),
-                }]),
-                except: std::collections::BTreeMap::new(),
+                config: Some(config(source)),
+                request: Some(Request {
+                    peer: Peer::Ip("10.0.0.1".parse().expect("an address")),
+                    tls: true,
+                    http: Version::Http2,
+                    target: format!("/a/{value}"),
+                    host: Some(value.clone()),
+                    headers: lines(&governed)
+                        .into_iter()
+                        .chain([
+                            (format!("x-forwarded-{character}"), value.clone()),
+                            (format!("{character}_real_ip"), value.clone()),
+                            (character.to_string(), value.clone()),
+                        ])
+                        .collect(),
+                    trailers: lines(&governed),
+                    ..Request::default()
+                }),
+                answer: Some(Answer {
+                    headers: lines(&answered),
+                    ..Answer::default()
+                }),
+                ..Case::default()
             };
-            let hidden = Case {
-                expect: match &case.expect {
-                    Expect::Served(exchanges) => Expect::Served(
-                        exchanges
-                            .iter()
-                            .cloned()
-                            .map(|mut exchange| {
-                                // A request that is forwarded, so that the response and the trailers are read, too.
-                                "/a/x".clone_into(&mut exchange.request.target);
-                                exchange.request.host = Some("app.example".to_owned());
-                                exchange
-                            })
-                            .collect(),
-                    ),
-                    refused => refused.clone(),
-                },
-                ..case.clone()
-            };
+            // A request that is forwarded, so that the response and the trailers are read, too.
+            let mut hidden = case.clone();
+            if let Some(request) = &mut hidden.request {
+                "/a/x".clone_into(&mut request.target);
+                request.host = Some("app.example".to_owned());
+            }
             for case in [case, hidden] {
-                let outcome = host_test::cases::run(&filter, &case);
-                assert!(
-                    matches!(outcome, Ok(Outcome::Served(_))),
-                    "{}: {outcome:?}",
-                    case.name
-                );
+                let outcome = in_wasmtime(&runner, &case);
+                let is_served = matches!(outcome, Outcome::Served(_));
+                assert!(is_served, "{}: {outcome:?}", case.name);
             }
         }
     }

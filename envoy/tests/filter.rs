@@ -198,6 +198,7 @@ fn an_internal_redirect_changes_nothing_but_the_path() {
                     format!("http://portal.example{location}"),
                 )],
                 body: String::new(),
+                ..Answer::default()
             },
             Answer::default(),
         ]);

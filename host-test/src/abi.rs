@@ -156,7 +156,9 @@ impl MapId {
 pub(crate) enum BufferId {
     RequestBody,
     ResponseBody,
-    /// Connection data and foreign arguments: never present here, which the ABI shows as empty.
+    DownstreamData,
+    UpstreamData,
+    /// Foreign arguments: never present here, which the ABI shows as empty.
     Absent,
     CallBody,
     GrpcMessage,
@@ -169,11 +171,13 @@ impl BufferId {
         Some(match number {
             0 => Self::RequestBody,
             1 => Self::ResponseBody,
-            2 | 3 | 8 => Self::Absent,
+            2 => Self::DownstreamData,
+            3 => Self::UpstreamData,
             4 => Self::CallBody,
             5 => Self::GrpcMessage,
             6 => Self::VmConfiguration,
             7 => Self::PluginConfiguration,
+            8 => Self::Absent,
             _ => return None,
         })
     }
@@ -201,7 +205,7 @@ pub(crate) const MARKER_PREFIX: &str = "proxy_abi_version_";
 
 /// The callbacks that this host calls: name, numbers of `i32` parameters it may have, whether it returns an `i32`. The
 /// headers' callbacks of ABI 0.1.0 are not told of the end of the stream.
-pub(crate) const CALLBACKS: [(&str, &[usize], bool); 26] = [
+pub(crate) const CALLBACKS: [(&str, &[usize], bool); 31] = [
     ("__main_void", &[0], true),
     ("_initialize", &[0], false),
     ("_start", &[0], false),
@@ -211,6 +215,8 @@ pub(crate) const CALLBACKS: [(&str, &[usize], bool); 26] = [
     ("proxy_on_context_create", &[2], false),
     ("proxy_on_delete", &[1], false),
     ("proxy_on_done", &[1], true),
+    ("proxy_on_downstream_connection_close", &[2], false),
+    ("proxy_on_downstream_data", &[3], true),
     ("proxy_on_grpc_close", &[3], false),
     ("proxy_on_grpc_receive", &[3], false),
     ("proxy_on_grpc_receive_initial_metadata", &[3], false),
@@ -218,6 +224,7 @@ pub(crate) const CALLBACKS: [(&str, &[usize], bool); 26] = [
     ("proxy_on_http_call_response", &[5], false),
     ("proxy_on_log", &[1], false),
     ("proxy_on_memory_allocate", &[1], true),
+    ("proxy_on_new_connection", &[1], true),
     ("proxy_on_queue_ready", &[2], false),
     ("proxy_on_request_body", &[3], true),
     ("proxy_on_request_headers", &[3, 2], true),
@@ -226,6 +233,8 @@ pub(crate) const CALLBACKS: [(&str, &[usize], bool); 26] = [
     ("proxy_on_response_headers", &[3, 2], true),
     ("proxy_on_response_trailers", &[2], true),
     ("proxy_on_tick", &[1], false),
+    ("proxy_on_upstream_connection_close", &[2], false),
+    ("proxy_on_upstream_data", &[3], true),
     ("proxy_on_vm_start", &[2], true),
     ("proxy_validate_configuration", &[2], true),
 ];

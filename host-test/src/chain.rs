@@ -115,7 +115,7 @@ impl ChainStream {
         }
     }
 
-    fn feed(&mut self, side: Side, event: Event) -> Flow {
+    pub(crate) fn feed(&mut self, side: Side, event: Event) -> Flow {
         let entry = match side {
             Side::Request => self.streams.first_mut(),
             Side::Response => self.streams.last_mut(),
@@ -176,20 +176,6 @@ impl ChainStream {
             Side::Request => &mut self.upstream,
             Side::Response => &mut self.downstream,
         };
-        let message = message.get_or_insert_default();
-        match event {
-            Event::Headers(headers, is_complete) => {
-                message.headers = headers;
-                message.is_complete = is_complete;
-            }
-            Event::Body(body, is_complete) => {
-                message.body.extend(body);
-                message.is_complete = is_complete;
-            }
-            Event::Trailers(trailers) => {
-                message.trailers = trailers;
-                message.is_complete = true;
-            }
-        }
+        message.get_or_insert_default().take(event);
     }
 }

@@ -24,6 +24,10 @@ pub(crate) enum Event {
     Headers(HeaderMap, bool),
     Body(Vec<u8>, bool),
     Trailers(HeaderMap),
+    /// A connection.
+    Connection,
+    /// Data of a connection.
+    Data(Vec<u8>, bool),
 }
 
 /// How one stream stands.
@@ -40,6 +44,8 @@ pub(crate) struct Exchange {
     passes_by: bool,
     /// Whether another filter takes what passes.
     is_chained: bool,
+    /// Whether it is a connection through a network filter.
+    is_connection: bool,
 }
 
 #[derive(Default)]
@@ -79,6 +85,14 @@ impl Exchange {
     pub(crate) fn passing_by() -> Self {
         Self {
             passes_by: true,
+            ..Self::default()
+        }
+    }
+
+    /// A connection through a network filter.
+    pub(crate) fn of_connection() -> Self {
+        Self {
+            is_connection: true,
             ..Self::default()
         }
     }
@@ -160,21 +174,7 @@ impl Exchange {
         if is_chained {
             direction.outbox.push_back(event.clone());
         }
-        let passed = direction.passed.get_or_insert_default();
-        match event {
-            Event::Headers(headers, is_complete) => {
-                passed.headers = headers;
-                passed.is_complete = is_complete;
-            }
-            Event::Body(body, is_complete) => {
-                passed.body.extend(body);
-                passed.is_complete = is_complete;
-            }
-            Event::Trailers(trailers) => {
-                passed.trailers = trailers;
-                passed.is_complete = true;
-            }
-        }
+        direction.passed.get_or_insert_default().take(event);
     }
 
     /// Whether `side` takes nothing more: an answer ends the request, and a reset ends both.
@@ -244,7 +244,10 @@ impl Vm {
                 return;
             }
             let direction = exchange.direction_mut(side);
-            if matches!(direction.held, Some(Phase::Headers | Phase::Trailers)) {
+            if matches!(
+                direction.held,
+                Some(Phase::Headers | Phase::Trailers | Phase::Connection)
+            ) {
                 return;
             }
             let Some(event) = direction.waiting.pop_front() else {
@@ -296,6 +299,19 @@ impl Vm {
                 };
                 *map = Some(trailers);
                 (Phase::Trailers, callback, vec![context, number])
+            }
+            Event::Connection => (Phase::Connection, "proxy_on_new_connection", vec![context]),
+            Event::Data(data, end_of_stream) => {
+                let body = stream.body_mut(side);
+                body.extend(data);
+                let size = count(body.len());
+                let callback = if is_request {
+                    "proxy_on_downstream_data"
+                } else {
+                    "proxy_on_upstream_data"
+                };
+                let arguments = vec![context, size, u32::from(end_of_stream)];
+                (Phase::Data { end_of_stream }, callback, arguments)
             }
         };
         *stream.phase_mut(side) = Some(phase);
@@ -378,6 +394,11 @@ impl Vm {
                 }
                 exchange.let_pass(side, Event::Trailers(trailers));
             }
+            Phase::Connection => exchange.let_pass(side, Event::Connection),
+            Phase::Data { end_of_stream } => {
+                let data = std::mem::take(stream.body_mut(side));
+                exchange.let_pass(side, Event::Data(data, end_of_stream));
+            }
         }
     }
 
@@ -414,8 +435,14 @@ impl Vm {
         }
     }
 
-    /// What Envoy does with a stream whose filter failed: 503, which no callback sees.
+    /// What Envoy does with a stream whose filter failed: 503, which no callback sees; a connection is closed.
     fn fail(&mut self, context: u32) {
+        if let Some(exchange) = self.exchanges.get_mut(&context)
+            && exchange.is_connection
+        {
+            exchange.is_reset = true;
+            return self.abandon(context);
+        }
         self.answer(context, LocalReply::of_failed_filter(), false);
     }
 

@@ -52,11 +52,13 @@ pub(crate) struct PluginState {
     pub(crate) tick_due: u64,
 }
 
-/// One HTTP stream as its host functions see it.
+/// One HTTP stream, or a connection through a network filter, as its host functions see it.
 #[derive(Default)]
 pub(crate) struct StreamState {
     /// The context of the plugin that the stream belongs to.
     pub(crate) plugin: u32,
+    /// Whether it is a connection; its data lie where a body would, the client's where a request's would.
+    pub(crate) is_connection: bool,
     pub(crate) properties: Properties,
     pub(crate) own_properties: BTreeMap<Vec<u8>, Vec<u8>>,
     pub(crate) request_headers: Option<HeaderMap>,
@@ -81,8 +83,16 @@ pub(crate) struct StreamState {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
     Headers,
-    Body { end_of_stream: bool },
+    Body {
+        end_of_stream: bool,
+    },
     Trailers,
+    /// A connection has come.
+    Connection,
+    /// Data of a connection.
+    Data {
+        end_of_stream: bool,
+    },
 }
 
 impl StreamState {
@@ -148,6 +158,7 @@ impl StreamState {
             Some(Phase::Trailers | Phase::Body { .. }) => {
                 holds_headers || matches!(map, MapId::RequestTrailers | MapId::ResponseTrailers)
             }
+            Some(Phase::Connection | Phase::Data { .. }) => false,
             None => holds_headers,
         };
         stored
@@ -316,6 +327,13 @@ impl Host {
     /// Whether a callback may be called for `context`.
     pub(crate) fn has_context(&self, context: u32) -> bool {
         self.plugins.contains_key(&context) || self.streams.contains_key(&context)
+    }
+
+    /// Whether a stream ends with `on_log` before `on_done`. Of a connection it never does.
+    pub(crate) fn logs_before_done(&self, context: u32) -> bool {
+        let stream = self.streams.get(&context);
+        let is_connection = stream.is_some_and(|stream| stream.is_connection);
+        self.options.profile.logs_before_done() && !is_connection
     }
 
     pub(crate) fn record(&mut self) -> &mut Record {

@@ -1,4 +1,4 @@
-//! What does a proxy-wasm HTTP filter do, seen without Envoy?
+//! What does a proxy-wasm filter do, seen without Envoy?
 //!
 //! Load a filter once, start a plugin of it, open streams, and look at what came of them:
 //!
@@ -35,12 +35,15 @@
 //! - [`Filter`] is a module, [`Plugin`] a started one, [`Stream`] a request through it, [`Outcome`] what came of it.
 //! - [`Process`] holds what several VMs share, and time; [`Chain`] puts several plugins behind each other.
 //! - [`Upstream`] scripts the services that a filter calls, [`Fault`] what goes wrong on purpose.
-//! - [`case_file`] runs case files, [`cases`] those of this project, [`suite`] those of Service Extensions.
+//! - [`Connection`] is a connection through a network filter.
+//! - [`case_file`] runs case files, [`suite`] test suites of Service Extensions.
 //! - [`fuzz`] looks for inputs under which a filter fails.
 //!
 //! # What is not there
 //!
-//! - Network (L4) callbacks, HTTP/2 METADATA frames, and `proxy_on_foreign_function`: they are never called.
+//! - HTTP/2 METADATA frames, which Envoy 1.40 takes from a peer only where `allow_metadata` is set, and which pass a
+//!   filter whatever it returns; `proxy_on_foreign_function`, which only Envoy's own extensions cause: their callbacks
+//!   are never called.
 //! - Foreign functions of Envoy other than `clear_route_cache`: they are `NOT_FOUND` unless
 //!   [`StartOptions::foreign_functions`] answers for them.
 //! - Properties: those of the request and response maps, and what [`Properties`] is given; others are `NOT_FOUND`.
@@ -48,8 +51,8 @@
 mod abi;
 mod call_out;
 pub mod case_file;
-pub mod cases;
 mod chain;
+mod connection;
 pub mod envoy;
 mod exchange;
 mod failure;
@@ -75,6 +78,7 @@ mod vm;
 pub use abi::{LogLevel, Status};
 pub use call_out::{Answer, CallKind, CallOut, DelayedAnswer, GrpcEvent, Upstream};
 pub use chain::{Chain, ChainOutcome, ChainStream};
+pub use connection::{ClosedBy, Connection};
 pub use failure::{Failure, FailurePolicy};
 pub use fault::{Fault, FaultPoint};
 pub use filter::{Filter, LoadError, LoadOptions, Unknown};

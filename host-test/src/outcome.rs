@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use crate::call_out::CallOut;
+use crate::exchange::Event;
 use crate::failure::Failure;
 use crate::header_map::HeaderMap;
 use crate::host::LogLine;
@@ -13,7 +14,7 @@ use crate::stream::Side;
 use crate::trace::HostCall;
 
 /// Everything one stream left behind.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Outcome {
     /// What went to the upstream; `None` if it was not asked.
     pub upstream: Option<Message>,
@@ -48,7 +49,7 @@ pub struct Outcome {
     pub abi_fuel: u64,
 }
 
-/// A request or response as the filter let it pass.
+/// A request or response as the filter let it pass, or all data that passed on one side of a connection.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Message {
     /// Pseudo-headers and fields.
@@ -59,4 +60,26 @@ pub struct Message {
     pub trailers: HeaderMap,
     /// Whether the end has passed.
     pub is_complete: bool,
+}
+
+impl Message {
+    /// Adds what passed.
+    pub(crate) fn take(&mut self, event: Event) {
+        match event {
+            Event::Headers(headers, is_complete) => {
+                self.headers = headers;
+                self.is_complete = is_complete;
+            }
+            Event::Body(bytes, is_complete) | Event::Data(bytes, is_complete) => {
+                self.body.extend(bytes);
+                self.is_complete = is_complete;
+            }
+            Event::Trailers(trailers) => {
+                self.trailers = trailers;
+                self.is_complete = true;
+            }
+            // It carries nothing yet.
+            Event::Connection => {}
+        }
+    }
 }

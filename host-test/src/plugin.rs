@@ -5,12 +5,13 @@
 //! started often, see [`Filter::start_as_envoy`]. Several plugins may share a VM, as in Envoy those with equal code,
 //! `vm_id` and VM configuration do.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use crate::abi::{LogLevel, Status};
 use crate::call_out::{Answer, CallOut, Upstream};
+use crate::connection::Connection;
 use crate::failure::{Failure, FailurePolicy};
 use crate::fault::Fault;
 use crate::filter::Filter;
@@ -68,10 +69,21 @@ pub struct StartOptions {
     pub fuel_at_start: u64,
     /// The most memory that the module may have, in bytes.
     pub memory_limit: usize,
+    /// The host functions and callbacks that the module may use, by their names; all if it is empty. Envoy's
+    /// `capability_restriction_config`: any other function answers [`Status::InternalFailure`], one of WASI 76, and
+    /// logs an error; any other callback is not called.
+    pub allowed_capabilities: BTreeSet<String>,
     /// What goes wrong on purpose.
     pub faults: Vec<Fault>,
     /// Whether to record every host call, see [`crate::Outcome::trace`].
     pub trace: bool,
+}
+
+impl StartOptions {
+    /// Whether the module may use the host function or callback of this name.
+    pub(crate) fn allows(&self, name: &str) -> bool {
+        self.allowed_capabilities.is_empty() || self.allowed_capabilities.contains(name)
+    }
 }
 
 /// What a foreign function answers.
@@ -126,6 +138,7 @@ impl Default for StartOptions {
             fuel_per_callback: 100_000_000,
             fuel_at_start: 5_000_000_000,
             memory_limit: 256 * 1024 * 1024,
+            allowed_capabilities: BTreeSet::new(),
             faults: Vec::new(),
             trace: false,
         }
@@ -182,6 +195,11 @@ impl Plugin {
     /// Opens a stream: `on_context_create`. Streams of one plugin may overlap.
     pub fn stream(&self, properties: Properties) -> Stream {
         Stream::open(self.clone(), properties)
+    }
+
+    /// Opens a connection through a network filter: `on_context_create`, `on_new_connection`.
+    pub fn connection(&self, properties: Properties) -> Connection {
+        Connection::open(self.clone(), properties)
     }
 
     /// The process that the VM is in.

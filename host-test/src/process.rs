@@ -54,8 +54,8 @@ struct Queue {
     vm_id: String,
     name: Vec<u8>,
     items: VecDeque<Vec<u8>>,
-    /// VM and context that registered last.
-    reader: (usize, u32),
+    /// VM and context that registered last, if one has.
+    reader: Option<(usize, u32)>,
 }
 
 impl Process {
@@ -143,6 +143,28 @@ impl Process {
     pub fn set_shared_data(&self, vm_id: &str, key: &[u8], value: &[u8]) {
         // Version 0 sets whatever is there.
         let _ = self.state().set_shared_data(vm_id, key, value.to_vec(), 0);
+    }
+
+    /// Puts a message into a shared queue, as another VM would, and tells its reader; opens the queue if nobody has.
+    pub fn enqueue(&self, vm_id: &str, name: &[u8], message: &[u8]) {
+        let mut state = self.state();
+        let id = state
+            .resolve_queue(vm_id, name)
+            .or_else(|| state.open_queue(vm_id, name));
+        if let Some(id) = id {
+            // A queue that was just found or opened takes it.
+            let _ = state.enqueue(id, message.to_vec());
+        }
+        drop(state);
+        self.deliver();
+    }
+
+    /// The messages that are in a shared queue, the first one to be taken first; `None` if there is no such queue.
+    pub fn queue(&self, vm_id: &str, name: &[u8]) -> Option<Vec<Vec<u8>>> {
+        let mut state = self.state();
+        let id = state.resolve_queue(vm_id, name)?;
+        let messages = &state.queue(id)?.items;
+        Some(messages.iter().cloned().collect())
     }
 
     /// The state. It is never held while a VM runs or is locked; a panic of another thread left it whole.
@@ -251,14 +273,21 @@ impl State {
         reader: (usize, u32),
     ) -> Option<u32> {
         if let Some(id) = self.resolve_queue(vm_id, name) {
-            self.queue(id)?.reader = reader;
+            self.queue(id)?.reader = Some(reader);
             return Some(id);
         }
+        let id = self.open_queue(vm_id, name)?;
+        self.queue(id)?.reader = Some(reader);
+        Some(id)
+    }
+
+    /// Opens a queue that nobody reads yet.
+    fn open_queue(&mut self, vm_id: &str, name: &[u8]) -> Option<u32> {
         self.queues.push(Queue {
             vm_id: vm_id.to_owned(),
             name: name.to_vec(),
             items: VecDeque::new(),
-            reader,
+            reader: None,
         });
         u32::try_from(self.queues.len()).ok()
     }
@@ -274,8 +303,9 @@ impl State {
     pub(crate) fn enqueue(&mut self, id: u32, item: Vec<u8>) -> Result<(), Status> {
         let queue = self.queue(id).ok_or(Status::NotFound)?;
         queue.items.push_back(item);
-        let (vm, context) = queue.reader;
-        self.notices.push((vm, context, id));
+        if let Some((vm, context)) = queue.reader {
+            self.notices.push((vm, context, id));
+        }
         Ok(())
     }
 

@@ -10,6 +10,9 @@ use crate::header_map::HeaderMap;
 /// An answer of the filter's own, as passed to `proxy_send_local_response`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LocalReply {
+    /// The callback that answered, such as `proxy_on_request_headers`; empty for the answer in place of a filter that
+    /// failed.
+    pub callback: &'static str,
     /// The HTTP status.
     pub status: u32,
     /// The reason for the access log, with spaces replaced by `_`.
@@ -26,6 +29,7 @@ impl LocalReply {
     /// Envoy's answer in place of a filter that failed.
     pub(crate) fn of_failed_filter() -> Self {
         Self {
+            callback: "",
             status: 503,
             details: "wasm_fail_stream".to_owned(),
             body: Vec::new(),
@@ -111,6 +115,7 @@ mod tests {
 
     fn reply(body: &str, headers: &[(&str, &str)]) -> LocalReply {
         LocalReply {
+            callback: "proxy_on_request_headers",
             status: 403,
             details: String::new(),
             body: body.into(),

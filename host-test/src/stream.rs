@@ -46,6 +46,15 @@ pub struct Stream {
 
 impl Stream {
     pub(crate) fn open(plugin: Plugin, properties: Properties) -> Self {
+        Self::open_as(plugin, properties, false)
+    }
+
+    /// Opens a connection through a network filter.
+    pub(crate) fn open_connection(plugin: Plugin, properties: Properties) -> Self {
+        Self::open_as(plugin, properties, true)
+    }
+
+    fn open_as(plugin: Plugin, properties: Properties, is_connection: bool) -> Self {
         let mut vm = plugin.vm();
         vm.load_anew();
         let context = vm.new_context();
@@ -56,11 +65,17 @@ impl Stream {
             return Self { plugin, context };
         }
         let root = vm.plugin_context(plugin.place());
-        vm.exchanges.insert(context, Exchange::default());
+        let exchange = if is_connection {
+            Exchange::of_connection()
+        } else {
+            Exchange::default()
+        };
+        vm.exchanges.insert(context, exchange);
         vm.host().streams.insert(
             context,
             StreamState {
                 plugin: root,
+                is_connection,
                 properties,
                 ..StreamState::default()
             },
@@ -200,7 +215,7 @@ impl Stream {
     pub fn finish(self) -> Outcome {
         let context = self.context;
         let mut vm = self.plugin.vm();
-        let logs_first = vm.host().options.profile.logs_before_done();
+        let logs_first = vm.host().logs_before_done(context);
         if vm.host().has_context(context) {
             // Once the VM has failed, none of these calls happens; the failure is in the outcome.
             if logs_first {
@@ -229,6 +244,18 @@ impl Stream {
         drop(vm);
         self.plugin.process().deliver();
         outcome
+    }
+
+    /// Calls an export that returns nothing. Once the VM has failed, the call does not happen; the failure is in the
+    /// outcome.
+    pub(crate) fn tell(&mut self, callback: &'static str, argument: u32) {
+        let mut vm = self.plugin.vm();
+        if vm.host().has_context(self.context) {
+            let _ = vm.call(self.context, callback, &[self.context, argument]);
+            vm.settle();
+        }
+        drop(vm);
+        self.plugin.process().deliver();
     }
 
     pub(crate) fn feed(&mut self, side: Side, event: Event) -> Flow {

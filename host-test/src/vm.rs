@@ -269,6 +269,10 @@ impl Vm {
             return Ok(None);
         };
         let host = self.host();
+        // What initialises the module is no capability.
+        if name.starts_with("proxy_") && !host.options.allows(name) {
+            return Ok(None);
+        }
         host.callback = name;
         host.running = context;
         host.effective = context;

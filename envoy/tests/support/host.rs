@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fluxlit_cases::{Case, Exchange, Expect, HttpVersion, Outcome, Peer, Reply, Request, Served};
+use fluxlit_cases::{Case, Exchange, Outcome, Peer, Reply, Request, Served, Version};
 use fluxlit_envoy::{Bootstrap, Certificate, Envoy, free_ports};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -73,14 +73,9 @@ impl EnvoyHost {
         let upstream = Upstream::start();
         let kinds: BTreeSet<Listener> = cases
             .into_iter()
-            .filter_map(|case| match &case.expect {
-                Expect::Served(exchanges) => Some((case, exchanges)),
-                Expect::Refused(_) => None,
-            })
-            .flat_map(|(case, exchanges)| {
-                exchanges
-                    .iter()
-                    .map(move |exchange| Listener::of(case, &exchange.request))
+            .flat_map(|case| {
+                let exchanges = case.exchanges().into_iter();
+                exchanges.map(move |exchange| Listener::of(case, &exchange.request))
             })
             .collect();
         let ports = free_ports(kinds.len()).expect("free ports");
@@ -112,32 +107,21 @@ impl EnvoyHost {
 
     /// Runs one case. A configuration that must be refused is judged by `envoy --mode validate`.
     pub(crate) fn run(&self, case: &Case) -> Outcome {
-        match &case.expect {
-            Expect::Refused(_) => refused(case),
-            Expect::Served(exchanges) => {
-                let first = &exchanges[0].request;
-                if first.http == HttpVersion::Http2 {
-                    return Outcome::Served(
-                        exchanges
-                            .iter()
-                            .map(|exchange| self.serve_http2(case, exchange))
-                            .collect(),
-                    );
-                }
-                let mut connection = self.connect(case, first);
-                Outcome::Served(
-                    exchanges
-                        .iter()
-                        .map(|one| {
-                            self.upstream.answer(&one.answer);
-                            let response =
-                                connection.exchange(&to_bytes(&one.request), &one.request.method);
-                            self.served(response)
-                        })
-                        .collect(),
-                )
-            }
+        let exchanges = case.exchanges();
+        let Some(first) = exchanges.first() else {
+            return refused(case);
+        };
+        if first.request.http == Version::Http2 {
+            let served = exchanges.iter();
+            return Outcome::Served(served.map(|one| self.serve_http2(case, one)).collect());
         }
+        let mut connection = self.connect(case, &first.request);
+        let served = exchanges.iter().map(|one| {
+            self.upstream.answer(&one.answer);
+            let response = connection.exchange(&to_bytes(&one.request), &one.request.method);
+            self.served(response)
+        });
+        Outcome::Served(served.collect())
     }
 
     fn served(&self, response: Response) -> Served {
@@ -146,6 +130,8 @@ impl EnvoyHost {
             downstream: Reply {
                 status: response.status,
                 headers: response.headers,
+                body: text(&response.body),
+                trailers: Vec::new(),
             },
         }
     }
@@ -272,8 +258,8 @@ fn proxy_line(peer: Peer) -> String {
 /// The request as the case writes it, byte for byte.
 fn to_bytes(request: &Request) -> Vec<u8> {
     let version = match request.http {
-        HttpVersion::Http10 => "HTTP/1.0",
-        HttpVersion::Http11 | HttpVersion::Http2 => "HTTP/1.1",
+        Version::Http10 => "HTTP/1.0",
+        Version::Http11 | Version::Http2 => "HTTP/1.1",
     };
     let mut bytes = latin1(&format!(
         "{} {} {version}\r\n",

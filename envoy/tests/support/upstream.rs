@@ -86,16 +86,17 @@ fn serve(mut stream: &TcpStream, state: &Mutex<State>) {
                 .find(|(other, _)| other == name)
                 .map(|(_, value)| value.clone())
         };
-        let mut trailers = Vec::new();
+        let (mut body, mut trailers) = (Vec::new(), Vec::new());
         if find("transfer-encoding").is_some_and(|coding| coding == "chunked") {
-            trailers = read_chunks(&mut reader)
-                .1
+            let (bytes, lines) = read_chunks(&mut reader);
+            body = bytes;
+            trailers = lines
                 .iter()
                 .filter_map(|line| line.split_once(':'))
                 .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
                 .collect();
         } else if let Some(length) = find("content-length") {
-            let mut body = vec![0; length.parse().expect("a length")];
+            body = vec![0; length.parse().expect("a length")];
             std::io::Read::read_exact(&mut reader, &mut body).expect("a whole body");
         }
         if find("user-agent").is_some_and(|agent| agent == "fluxlit-gateway-probe") {
@@ -111,6 +112,7 @@ fn serve(mut stream: &TcpStream, state: &Mutex<State>) {
             target: target.to_owned(),
             host: find("host"),
             headers: all.into_iter().filter(|(name, _)| name != "host").collect(),
+            body: super::text(&body),
             trailers,
         };
         let answer = {

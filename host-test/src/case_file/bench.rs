@@ -1,11 +1,16 @@
 //! What does a stream of a case cost?
 
+use std::path::Path;
 use std::time::Instant;
 
-use super::format::{Case, CaseFile};
+use fluxlit_cases::{Case, CaseFile};
+
+use super::present;
 use super::run::{Runner, serve};
 use super::schedule::Schedule;
-use crate::chain::{Chain, ChainOutcome};
+use crate::filter::LoadError;
+use crate::property::Properties;
+use crate::stream::Stream;
 
 /// What one stream costs, as the mean of many.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +34,9 @@ pub enum BenchError {
     /// The case has no request.
     #[error("the case `{0}` has no request")]
     NoRequest(String),
+    /// A module of its chain cannot be loaded.
+    #[error("cannot load a module of the chain")]
+    Load(#[from] LoadError),
     /// The plugin does not start.
     #[error("the filter refused to start for `{case}`")]
     Refused {
@@ -40,49 +48,61 @@ pub enum BenchError {
 }
 
 impl Runner {
-    /// Runs `streams` streams of the case's first request in one VM, after a few that warm it up.
+    /// Runs `streams` streams of the case's first request, and those alongside, in one VM, after a few that warm it up.
+    /// Meanwhile `live` more streams, which have seen a request's headers and nothing else, stay open.
     ///
     /// # Errors
     ///
     /// As [`BenchError`] says.
-    pub fn bench(&self, file: &CaseFile, case: &Case, streams: u32) -> Result<Bench, BenchError> {
-        let exchange = case
-            .exchanges()
+    pub fn bench(
+        &self,
+        path: &Path,
+        file: &CaseFile,
+        case: &Case,
+        streams: u32,
+        live: u32,
+    ) -> Result<Bench, BenchError> {
+        let group = case
+            .groups()
             .into_iter()
             .next()
             .ok_or_else(|| BenchError::NoRequest(case.name.clone()))?;
-        let (process, plugin, recorded_as) =
-            self.start(file, case)
-                .map_err(|source| BenchError::Refused {
-                    case: case.name.clone(),
-                    source: Box::new(source),
-                })?;
-        let chain = Chain::new([plugin.clone()]);
-        let run = || {
-            serve(
-                &process,
-                &chain,
-                &exchange,
-                Schedule::default(),
-                recorded_as.as_deref(),
-            )
+        let started = self.start(path, file, case)?;
+        let started = started.map_err(|not| BenchError::Refused {
+            case: case.name.clone(),
+            source: Box::new(not.refused),
+        })?;
+        let Some(plugin) = started.tested(group.worker) else {
+            return Err(BenchError::NoRequest(case.name.clone()));
         };
+        let run = || serve(&started, &group, Schedule::default());
         for _ in 0..WARM_UP {
             run();
         }
         let memory_before = plugin.memory();
+        let open: Vec<Stream> = (0..live)
+            .map(|_| {
+                let mut stream = plugin.stream(Properties::default());
+                stream.request_headers(present::request_headers(&group.request), false);
+                stream
+            })
+            .collect();
         let (mut fuel, mut calls) = (0, 0);
         let start = Instant::now();
         for _ in 0..streams {
-            let outcome: ChainOutcome = run();
-            for filter in &outcome.filters {
-                fuel += filter.fuel;
-                calls += filter.calls.values().sum::<u64>();
+            for (outcome, _) in run() {
+                for filter in &outcome.filters {
+                    fuel += filter.fuel;
+                    calls += filter.calls.values().sum::<u64>();
+                }
             }
         }
         let elapsed = start.elapsed();
         let count = u64::from(streams.max(1));
         let memory = plugin.memory();
+        for stream in open {
+            stream.finish();
+        }
         Ok(Bench {
             fuel: fuel / count,
             nanoseconds: u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX) / count,

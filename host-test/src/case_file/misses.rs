@@ -1,67 +1,75 @@
-//! In what does an outcome miss the expectation of its case?
+//! In what does what came of a case miss its expectation?
 //!
 //! One readable line a miss: what is looked at, what was wanted, what came. A filter that trapped, paused for ever or
 //! reset the stream has missed every expectation but that one.
 
-use regex::Regex;
-
-use super::expectation::{
-    CallExpectation, Downstream, Headers, LogExpectation, Matches, ReplyExpectation, Upstream,
+use fluxlit_cases::{
+    CallExpectation, Case, Downstream, Exchange, LogExpectation, MetricExpectation, Queue,
+    ReplyExpectation, latin1, line_misses, matches_whole,
 };
-use super::format::{Case, Exchange};
-use super::latin1;
+
+use super::connections;
+use super::present;
 use super::run::{Ending, Ran};
-use crate::abi::LogLevel;
 use crate::call_out::CallOut;
 use crate::chain::ChainOutcome;
-use crate::header_map::HeaderMap;
 use crate::host::LogLine;
-use crate::outcome::Message;
+use crate::outcome::Outcome;
 use crate::stream::Side;
 
 impl Ran {
-    /// Says in what this misses the expectation of `case`; empty if it is met.
+    /// Says in what this misses the expectation of `case`, and of its recording if it has one; empty if it is met.
     pub fn misses(&self, case: &Case) -> Vec<String> {
         let mut misses = Vec::new();
         match &self.ending {
-            Ending::Refused(message) if case.refused.is_empty() => {
-                misses.push(format!("configuration: want it accepted, got `{message}`"));
-            }
             Ending::Refused(message) => {
-                for text in &case.refused {
-                    if !message.contains(text) {
-                        misses.push(format!(
-                            "refusal: want a message with `{text}`, got `{message}`"
-                        ));
-                    }
-                }
+                let refused = fluxlit_cases::Outcome::Refused(message.clone());
+                misses.extend(refused.misses(case));
             }
             Ending::Served(_) if !case.refused.is_empty() => {
-                misses.push("configuration: want it refused, got it accepted".to_owned());
+                let served = fluxlit_cases::Outcome::Served(Vec::new());
+                misses.extend(served.misses(case));
             }
             Ending::Served(outcomes) => {
                 let exchanges = case.exchanges();
-                for (number, (exchange, outcome)) in exchanges.iter().zip(outcomes).enumerate() {
-                    let prefix = if exchanges.len() > 1 {
-                        format!("exchange {}: ", number + 1)
-                    } else {
-                        String::new()
-                    };
-                    let found = exchange_misses(exchange, outcome);
-                    misses.extend(found.into_iter().map(|miss| format!("{prefix}{miss}")));
-                }
+                let found =
+                    exchanges.iter().zip(outcomes).zip(&self.held_ms).map(
+                        |((exchange, outcome), held)| exchange_misses(exchange, outcome, *held),
+                    );
+                numbered("exchange", exchanges.len(), found, &mut misses);
+                let found = case
+                    .connections
+                    .iter()
+                    .zip(&self.connections)
+                    .map(|(connection, outcome)| connections::misses(connection, outcome));
+                numbered("connection", case.connections.len(), found, &mut misses);
             }
         }
         self.final_misses(case, &mut misses);
+        if let Some(golden) = &case.golden {
+            let found = self.misses(golden);
+            misses.extend(found.into_iter().map(|miss| format!("recording: {miss}")));
+        }
         misses
     }
 
     fn final_misses(&self, case: &Case, misses: &mut Vec<String>) {
         for (name, want) in &case.finally.metrics {
-            let got = self.metrics.get(name).map(|metric| metric.value);
-            if got != Some(*want) {
-                let got = got.map_or_else(|| "none".to_owned(), |value| value.to_string());
-                misses.push(format!("metric `{name}`: want {want}, got {got}"));
+            let got = self.metrics.get(name);
+            let (kind, value) = match want {
+                MetricExpectation::Value(value) => (None, *value),
+                MetricExpectation::Typed { kind, value } => (Some(*kind), *value),
+            };
+            let got_kind = got.map(|metric| present::metric_kind(metric.kind));
+            if got.map(|metric| metric.value) != Some(value) {
+                let got = got.map_or_else(|| "none".to_owned(), |metric| metric.value.to_string());
+                misses.push(format!("metric `{name}`: want {value}, got {got}"));
+            } else if kind.is_some() && kind != got_kind {
+                misses.push(format!(
+                    "metric `{name}`: want a {}, got a {}",
+                    kind.map_or_else(String::new, |kind| format!("{kind:?}").to_lowercase()),
+                    got_kind.map_or_else(String::new, |kind| format!("{kind:?}").to_lowercase()),
+                ));
             }
         }
         log_misses("plugin log", &case.finally.logs, &self.logs, misses);
@@ -72,24 +80,54 @@ impl Ran {
                 misses.push(format!("shared data `{key}`: want `{want}`, got {got:?}"));
             }
         }
+        for (want, got) in case.finally.queues.iter().zip(&self.queues) {
+            queue_misses(want, got.as_deref(), misses);
+        }
+        let has_failing_stream = case.exchanges().iter().any(|each| each.fails.is_some())
+            || case.connections.iter().any(|each| each.fails.is_some());
+        match (&case.finally.fails, &self.failure) {
+            (Some(want), None) => misses.push(format!("want the VM to fail with `{want}`")),
+            (Some(want), Some(failure)) if !failure.to_string().contains(want) => {
+                misses.push(format!("the VM's failure: want `{want}`, got `{failure}`"));
+            }
+            // A stream has said so already, or was to fail.
+            (None, Some(failure)) if misses.is_empty() && !has_failing_stream => {
+                misses.push(format!("the VM failed: {failure}"));
+            }
+            _ => {}
+        }
     }
 }
 
-fn exchange_misses(exchange: &Exchange, outcome: &ChainOutcome) -> Vec<String> {
-    let mut misses = Vec::new();
-    let logs: Vec<LogLine> = outcome
-        .filters
-        .iter()
-        .flat_map(|filter| filter.logs.clone())
-        .collect();
-    let failure = outcome
-        .filters
-        .iter()
-        .find_map(|filter| filter.failure.as_ref());
-    match (&exchange.fails, failure) {
+/// Puts what is missed into `misses`, with numbers if there is more than one of them.
+fn numbered(
+    what: &str,
+    count: usize,
+    found: impl Iterator<Item = Vec<String>>,
+    misses: &mut Vec<String>,
+) {
+    for (number, found) in found.enumerate() {
+        misses.extend(found.into_iter().map(|miss| match count {
+            1 => miss,
+            _ => format!("{what} {}: {miss}", number + 1),
+        }));
+    }
+}
+
+/// How a stream or connection may end instead of passing.
+pub(super) struct Ends<'a> {
+    pub(super) fails: Option<&'a str>,
+    pub(super) paused: bool,
+    pub(super) reset: bool,
+}
+
+/// Adds in what the end misses; false if nothing else need be looked at.
+pub(super) fn end_misses(want: &Ends<'_>, filters: &[Outcome], misses: &mut Vec<String>) -> bool {
+    let failure = filters.iter().find_map(|filter| filter.failure.as_ref());
+    match (want.fails, failure) {
         (None, Some(failure)) => {
-            misses.push(format!("the filter failed: {failure}{}", log_text(&logs)));
-            return misses;
+            misses.push(format!("the filter failed: {failure}{}", log_text(filters)));
+            return false;
         }
         (Some(want), None) => misses.push(format!("want the filter to fail with `{want}`")),
         (Some(want), Some(failure)) if !failure.to_string().contains(want) => {
@@ -97,8 +135,7 @@ fn exchange_misses(exchange: &Exchange, outcome: &ChainOutcome) -> Vec<String> {
         }
         _ => {}
     }
-    let paused = outcome
-        .filters
+    let paused = filters
         .iter()
         .flat_map(|filter| &filter.paused)
         .map(|side| match side {
@@ -107,174 +144,110 @@ fn exchange_misses(exchange: &Exchange, outcome: &ChainOutcome) -> Vec<String> {
         })
         .collect::<Vec<_>>()
         .join(" and the ");
-    match (exchange.paused, paused.is_empty()) {
+    match (want.paused, paused.is_empty()) {
         (false, false) => {
             misses.push(format!(
                 "the filter left the {paused} paused{}",
-                log_text(&logs)
+                log_text(filters)
             ));
-            return misses;
+            return false;
         }
         (true, true) => misses.push("want the filter to leave the stream paused".to_owned()),
         _ => {}
     }
-    let is_reset = outcome.filters.iter().any(|filter| filter.is_reset);
-    match (exchange.reset, is_reset) {
+    let is_reset = filters.iter().any(|filter| filter.is_reset) && failure.is_none();
+    match (want.reset, is_reset) {
         (false, true) => {
-            misses.push(format!("the filter reset the stream{}", log_text(&logs)));
-            return misses;
+            misses.push(format!("the filter reset the stream{}", log_text(filters)));
+            return false;
         }
         (true, false) => misses.push("want the filter to reset the stream".to_owned()),
         _ => {}
     }
-    upstream_misses(exchange, outcome, &mut misses);
-    downstream_misses(&exchange.downstream, outcome, &mut misses);
-    if let Some(want) = &exchange.reply {
-        reply_misses(want, outcome, &mut misses);
+    true
+}
+
+fn exchange_misses(exchange: &Exchange, outcome: &ChainOutcome, held_ms: u64) -> Vec<String> {
+    let mut misses = Vec::new();
+    let filters = &outcome.filters;
+    let ends = Ends {
+        fails: exchange.fails.as_deref(),
+        paused: exchange.paused,
+        reset: exchange.reset,
+    };
+    if !end_misses(&ends, filters, &mut misses) {
+        return misses;
     }
+    match (&exchange.upstream, &outcome.upstream) {
+        (Some(want), Some(got)) => misses.extend(want.misses(&present::received(got))),
+        (None, Some(got)) if !(exchange.paused || exchange.reset) => {
+            misses.push(present::received(got).is_unwanted());
+        }
+        (Some(_), None) => misses.push(match &outcome.downstream {
+            Some(got) => present::reply(got).is_instead(),
+            None => "upstream: want it asked, got no answer".to_owned(),
+        }),
+        (None, _) => {}
+    }
+    match &outcome.downstream {
+        Some(got) => misses.extend(exchange.downstream.misses(&present::reply(got))),
+        None if exchange.downstream != Downstream::default() => {
+            misses.push("downstream: want an answer, got none".to_owned());
+        }
+        None => {}
+    }
+    reply_misses(exchange, outcome, &mut misses);
+    let logs: Vec<LogLine> = filters
+        .iter()
+        .flat_map(|filter| filter.logs.clone())
+        .collect();
     log_misses("log", &exchange.logs, &logs, &mut misses);
     if let Some(want) = &exchange.calls {
-        let got: Vec<&CallOut> = outcome
-            .filters
+        let got: Vec<&CallOut> = filters
             .iter()
             .flat_map(|filter| &filter.call_outs)
             .collect();
         call_misses(want, &got, &mut misses);
     }
+    if exchange.held_ms.is_some_and(|want| want != held_ms) {
+        let want = exchange.held_ms.unwrap_or_default();
+        misses.push(format!("held: want {want} ms, got {held_ms} ms"));
+    }
     misses
 }
 
-fn upstream_misses(exchange: &Exchange, outcome: &ChainOutcome, misses: &mut Vec<String>) {
-    let (want, got) = match (&exchange.upstream, &outcome.upstream) {
-        (Some(want), Some(got)) => (want, got),
-        (None, Some(got)) => {
-            if !(exchange.paused || exchange.reset) {
-                let pseudo = |name| latin1::text(got.headers.get(name).unwrap_or_default());
-                misses.push(format!(
-                    "upstream: want it not asked, got {} {}",
-                    pseudo(":method"),
-                    pseudo(":path")
-                ));
+fn reply_misses(exchange: &Exchange, outcome: &ChainOutcome, misses: &mut Vec<String>) {
+    let mut filters = outcome.filters.iter();
+    let reply = filters.find_map(|filter| filter.local_reply.as_ref());
+    let (want, reply) = match (&exchange.reply, reply) {
+        (Some(want), Some(reply)) => (want, reply),
+        (Some(_), None) => {
+            misses.push("reply: want the filter to answer itself".to_owned());
+            return;
+        }
+        // Without a request to the upstream it is expected; in place of the upstream's answer it is not.
+        (None, Some(reply)) if exchange.upstream.is_some() && outcome.upstream.is_some() => {
+            if exchange.fails.is_none() {
+                let during = short_name(reply.callback);
+                let status = reply.status;
+                misses.push(format!("reply: want none, got {status} in `{during}`"));
             }
             return;
         }
-        (Some(_), None) => {
-            let status = outcome.downstream.as_ref().map_or_else(
-                || "no answer".to_owned(),
-                |message| format!("the local answer {}", status_text(message)),
-            );
-            misses.push(format!("upstream: want it asked, got {status}"));
-            return;
-        }
-        (None, None) => return,
-    };
-    let Upstream {
-        method,
-        target,
-        host,
-        headers,
-        matches,
-        body,
-        body_matches,
-        trailers,
-    } = want;
-    for (what, name, want) in [
-        ("method", ":method", method),
-        ("target", ":path", target),
-        ("host", ":authority", host),
-    ] {
-        let got = got.headers.get(name).map(latin1::text);
-        if want.is_some() && *want != got {
-            let want = want.as_deref().unwrap_or_default();
-            let got = got.unwrap_or_else(|| "none".to_owned());
-            misses.push(format!("upstream {what}: want `{want}`, got `{got}`"));
-        }
-    }
-    message_misses(
-        "upstream",
-        got,
-        (headers, matches, trailers),
-        (body, body_matches),
-        misses,
-    );
-}
-
-fn downstream_misses(want: &Downstream, outcome: &ChainOutcome, misses: &mut Vec<String>) {
-    let Downstream {
-        status,
-        headers,
-        matches,
-        body,
-        body_matches,
-        trailers,
-    } = want;
-    let Some(got) = &outcome.downstream else {
-        if *want != Downstream::default() {
-            misses.push("downstream: want an answer, got none".to_owned());
-        }
-        return;
-    };
-    if let Some(status) = status
-        && status.to_string() != status_text(got)
-    {
-        misses.push(format!(
-            "downstream status: want {status}, got {}",
-            status_text(got)
-        ));
-    }
-    message_misses(
-        "downstream",
-        got,
-        (headers, matches, trailers),
-        (body, body_matches),
-        misses,
-    );
-}
-
-fn message_misses(
-    side: &str,
-    got: &Message,
-    (headers, matches, trailers): (&Headers, &Matches, &Headers),
-    (body, body_matches): (&Option<String>, &Option<String>),
-    misses: &mut Vec<String>,
-) {
-    line_misses(side, headers, &got.headers, misses);
-    line_misses(&format!("{side} trailer"), trailers, &got.trailers, misses);
-    for (name, regex) in matches {
-        let got = lines(&got.headers, name);
-        if !got.iter().any(|line| matches_whole(regex, line)) {
-            misses.push(format!(
-                "{side} `{name}`: want a line like `{regex}`, got {got:?}"
-            ));
-        }
-    }
-    let got = latin1::text(&got.body);
-    if let Some(want) = body
-        && *want != got
-    {
-        misses.push(format!("{side} body: want {want:?}, got {got:?}"));
-    }
-    if let Some(regex) = body_matches
-        && !matches_whole(regex, &got)
-    {
-        misses.push(format!("{side} body: want it like `{regex}`, got {got:?}"));
-    }
-}
-
-fn reply_misses(want: &ReplyExpectation, outcome: &ChainOutcome, misses: &mut Vec<String>) {
-    let reply = outcome
-        .filters
-        .iter()
-        .find_map(|filter| filter.local_reply.as_ref());
-    let Some(reply) = reply else {
-        misses.push("reply: want the filter to answer itself".to_owned());
-        return;
+        (None, _) => return,
     };
     let ReplyExpectation {
+        during,
         details,
         grpc_status,
         status,
     } = want;
+    let got = short_name(reply.callback);
+    if let Some(during) = during
+        && during != got
+    {
+        misses.push(format!("reply: want it in `{during}`, got it in `{got}`"));
+    }
     if details.as_ref().is_some_and(|want| *want != reply.details) {
         misses.push(format!(
             "reply details: want {details:?}, got {:?}",
@@ -295,22 +268,32 @@ fn reply_misses(want: &ReplyExpectation, outcome: &ChainOutcome, misses: &mut Ve
     }
 }
 
-fn log_misses(what: &str, want: &[LogExpectation], got: &[LogLine], misses: &mut Vec<String>) {
+/// A callback's name as case files have it.
+pub(super) fn short_name(callback: &str) -> &str {
+    callback.strip_prefix("proxy_on_").unwrap_or(callback)
+}
+
+pub(super) fn log_misses(
+    what: &str,
+    want: &[LogExpectation],
+    got: &[LogLine],
+    misses: &mut Vec<String>,
+) {
     for want in want {
         let is_there = got.iter().any(|line| is_like(want, line));
         let text = want.text.as_deref().or(want.matches.as_deref());
         let text = text.unwrap_or("a line");
         if want.absent && is_there {
-            misses.push(format!("{what}: want no `{text}`{}", log_text(got)));
+            misses.push(format!("{what}: want no `{text}`{}", lines_text(got)));
         } else if !want.absent && !is_there {
-            misses.push(format!("{what}: want `{text}`{}", log_text(got)));
+            misses.push(format!("{what}: want `{text}`{}", lines_text(got)));
         }
     }
 }
 
 fn is_like(want: &LogExpectation, line: &LogLine) -> bool {
-    let level = want.level.as_deref().and_then(LogLevel::named);
-    level.is_none_or(|level| level == line.level)
+    want.level
+        .is_none_or(|level| present::log_level(level) == line.level)
         && want.text.as_ref().is_none_or(|text| *text == line.text)
         && want
             .matches
@@ -336,7 +319,8 @@ fn call_misses(want: &[CallExpectation], got: &[&CallOut], misses: &mut Vec<Stri
                 want.upstream, got.upstream
             ));
         }
-        line_misses(&what, &want.headers, &got.headers, misses);
+        let lines = present::lines(&got.headers);
+        line_misses(&what, &want.headers, &lines, misses);
         let body = latin1::text(&got.body);
         if want.body.as_ref().is_some_and(|want| *want != body) {
             misses.push(format!("{what} body: want {:?}, got {body:?}", want.body));
@@ -354,40 +338,31 @@ fn call_misses(want: &[CallExpectation], got: &[&CallOut], misses: &mut Vec<Stri
     }
 }
 
-fn line_misses(side: &str, want: &Headers, got: &HeaderMap, misses: &mut Vec<String>) {
-    for (name, want) in want {
-        let got = lines(got, name);
-        if *want != got {
-            misses.push(format!("{side} `{name}`: want {want:?}, got {got:?}"));
+fn queue_misses(want: &Queue, got: Option<&[Vec<u8>]>, misses: &mut Vec<String>) {
+    let Queue { name, messages, .. } = want;
+    match got {
+        Some(got) => {
+            let got: Vec<String> = got.iter().map(|message| latin1::text(message)).collect();
+            if *messages != got {
+                misses.push(format!("queue `{name}`: want {messages:?}, got {got:?}"));
+            }
         }
+        None => misses.push(format!("queue `{name}`: want {messages:?}, got no queue")),
     }
 }
 
-fn lines(map: &HeaderMap, name: &str) -> Vec<String> {
-    map.get_all(&name.to_ascii_lowercase())
-        .into_iter()
-        .map(latin1::text)
-        .collect()
+fn log_text(filters: &[Outcome]) -> String {
+    let logs: Vec<LogLine> = filters
+        .iter()
+        .flat_map(|filter| filter.logs.clone())
+        .collect();
+    lines_text(&logs)
 }
 
-fn status_text(message: &Message) -> String {
-    latin1::text(message.headers.get(":status").unwrap_or_default())
-}
-
-fn log_text(logs: &[LogLine]) -> String {
+fn lines_text(logs: &[LogLine]) -> String {
     if logs.is_empty() {
         return String::new();
     }
     let lines: Vec<&str> = logs.iter().map(|line| line.text.as_str()).collect();
     format!(", having logged `{}`", lines.join("\n"))
-}
-
-/// A regular expression for a whole text, as Google's suites have it, too.
-pub(crate) fn whole(regex: &str) -> Result<Regex, String> {
-    Regex::new(&format!("(?s)^(?:{regex})$")).map_err(|error| format!("regex `{regex}`: {error}"))
-}
-
-/// Whether `regex`, which was checked when the file was read, matches the whole of `text`.
-pub(crate) fn matches_whole(regex: &str, text: &str) -> bool {
-    whole(regex).is_ok_and(|regex| regex.is_match(text))
 }

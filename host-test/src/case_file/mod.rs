@@ -1,206 +1,25 @@
-//! What must a filter do, written down so that a person can read it and a host can check it?
+//! What comes of a case file under this host?
 //!
-//! A case file is JSON, with `//` and `/* */` comments: a configuration, requests as they arrive, what the upstream
-//! must receive, what it answers, what the client must get, and what else must have come of it. Every key is described
-//! where it is defined, in [`Case`] and its parts, and in `host-test/cases.schema.json`, which is made from them.
-//! The cases of this project are such files, with fewer keys.
-//!
-//! An error names the line and the key. Text is Latin-1: the character U+00E9 stands for the byte 0xE9, so that every
-//! byte can be written.
+//! The format is that of [`fluxlit_cases`], where every key is described, and in `host-test/cases.schema.json`. Here a
+//! case is run, compared with what it expects, and written anew from what came of it.
 
 mod bench;
-mod comments;
-mod expectation;
-mod format;
-mod latin1;
+mod connections;
 mod misses;
+mod present;
 mod record;
 mod run;
 mod schedule;
-#[cfg(test)]
-mod schema;
-mod stimulus;
-
-use std::path::{Path, PathBuf};
+mod start;
 
 pub use bench::{Bench, BenchError};
-pub use expectation::{
-    CallExpectation, Downstream, Finally, Headers, LogExpectation, Matches, ReplyExpectation,
-    Upstream,
+pub use fluxlit_cases::{
+    Answer, CallAnswer, CallExpectation, Case, CaseFile, CaseFileError, Chained, Close, Config,
+    Connection, ConnectionEvent, Downstream, Exchange, Failing, Finally, Headers, Level,
+    LogExpectation, Matches, MetricExpectation, Peer, Plugin, Policy, Property, Queue,
+    ReplyExpectation, Request, Typed, Upstream, Version,
 };
-pub use format::{Case, CaseFile, Chained, Config, Exchange, Plugin, Policy};
-pub(crate) use misses::{matches_whole, whole};
+pub(crate) use fluxlit_cases::{matches_whole, whole};
+pub use present::{envoy_peer, received, reply};
 pub use run::{Ending, Ran, Runner};
 pub use schedule::Schedule;
-pub use stimulus::{Answer, CallAnswer, Failing, Peer, Property, Request, Typed, Version};
-
-/// Why a case file cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum CaseFileError {
-    /// It does not have the form of a case file.
-    #[error("{path}:{line}:{column}: {key}: {message}", path = path.display())]
-    Form {
-        /// The file.
-        path: PathBuf,
-        /// The line, from 1.
-        line: usize,
-        /// The column, from 1.
-        column: usize,
-        /// Where in the file's structure, such as `cases[2].request.peer`.
-        key: String,
-        /// What is wrong.
-        message: String,
-    },
-    /// A case contradicts itself.
-    #[error("{path}: case `{case}`: {problem}", path = path.display())]
-    Case {
-        /// The file.
-        path: PathBuf,
-        /// The case's name.
-        case: String,
-        /// What is wrong.
-        problem: String,
-    },
-    /// The file or folder cannot be read.
-    #[error("cannot read {path}", path = path.display())]
-    Read {
-        /// The file or folder.
-        path: PathBuf,
-        /// The reason.
-        source: std::io::Error,
-    },
-}
-
-impl CaseFile {
-    /// Reads a file.
-    ///
-    /// # Errors
-    ///
-    /// As [`CaseFileError`] says.
-    pub fn load(path: &Path) -> Result<Self, CaseFileError> {
-        let text = std::fs::read_to_string(path).map_err(|source| CaseFileError::Read {
-            path: path.to_owned(),
-            source,
-        })?;
-        Self::parse(path, &text)
-    }
-
-    /// Reads every `*.json` file of a folder, in the order of their names.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::load`], for the first file that fails.
-    pub fn load_folder(folder: &Path) -> Result<Vec<(PathBuf, Self)>, CaseFileError> {
-        let read_error = |source| CaseFileError::Read {
-            path: folder.to_owned(),
-            source,
-        };
-        let mut paths = Vec::new();
-        for entry in std::fs::read_dir(folder).map_err(read_error)? {
-            let path = entry.map_err(read_error)?.path();
-            if path
-                .extension()
-                .is_some_and(|extension| extension == "json")
-            {
-                paths.push(path);
-            }
-        }
-        paths.sort();
-        paths
-            .into_iter()
-            .map(|path| Self::load(&path).map(|file| (path, file)))
-            .collect()
-    }
-
-    /// Reads the text of a file; `path` is for messages, and what relative paths in the file begin at.
-    ///
-    /// # Errors
-    ///
-    /// [`CaseFileError::Form`] and [`CaseFileError::Case`].
-    pub fn parse(path: &Path, text: &str) -> Result<Self, CaseFileError> {
-        let json = comments::blank(text);
-        let mut deserializer = serde_json::Deserializer::from_str(&json);
-        let form_error = |key: String, error: &serde_json::Error| CaseFileError::Form {
-            path: path.to_owned(),
-            line: error.line(),
-            column: error.column(),
-            key,
-            message: without_place(error),
-        };
-        let file: Self = serde_path_to_error::deserialize(&mut deserializer)
-            .map_err(|error| form_error(error.path().to_string(), error.inner()))?;
-        deserializer
-            .end()
-            .map_err(|error| form_error("the end of the file".to_owned(), &error))?;
-        file.check()
-            .map_err(|(case, problem)| CaseFileError::Case {
-                path: path.to_owned(),
-                case,
-                problem,
-            })?;
-        Ok(file)
-    }
-
-    /// The file as text, as [`Self::parse`] reads it.
-    pub fn to_text(&self) -> String {
-        let mut text = serde_json::to_string_pretty(self).unwrap_or_default();
-        text.push('\n');
-        text
-    }
-}
-
-/// The message without the place that `serde_json` puts at its end.
-fn without_place(error: &serde_json::Error) -> String {
-    let text = error.to_string();
-    let place = format!(" at line {} column {}", error.line(), error.column());
-    text.strip_suffix(&place).unwrap_or(&text).to_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[track_caller]
-    fn error(text: &str) -> String {
-        CaseFile::parse(Path::new("x.json"), text)
-            .unwrap_err()
-            .to_string()
-    }
-
-    #[test]
-    fn an_error_names_line_and_key() {
-        let text = "{\n  // What it is about.\n  \"cases\": [\n    {\"name\": \"a\", \"request\": {\"pear\": 1}}\n  ]\n}";
-        let message = error(text);
-        assert!(
-            message.starts_with("x.json:4:40: cases[0].request.pear: unknown field `pear`")
-                || message.starts_with("x.json:4:") && message.contains("cases[0].request"),
-            "{message}"
-        );
-        assert!(error("{\"cases\": 3}").starts_with("x.json:1:11: cases: invalid type"));
-        assert!(error("{\"cases\": []} x").contains("the end of the file"));
-    }
-
-    #[test]
-    fn a_case_that_contradicts_itself_is_named() {
-        let both = r#"{"cases": [{"name": "n", "refused": ["x"], "request": {}}]}"#;
-        assert!(error(both).contains("case `n`"), "{}", error(both));
-        let twice = r#"{"cases": [{"name": "n", "request": {}}, {"name": "n", "request": {}}]}"#;
-        assert!(error(twice).contains("twice"));
-        let regex = r#"{"cases": [{"name": "n", "request": {}, "logs": [{"matches": "("}]}]}"#;
-        assert!(error(regex).contains("regex"), "{}", error(regex));
-        let text = r#"{"cases": [{"name": "n", "request": {"target": "/€"}}]}"#;
-        assert!(error(text).contains("U+00FF"), "{}", error(text));
-    }
-
-    #[test]
-    fn what_is_written_is_read_back() {
-        let text = r#"{"about": "a", "config": "text", "cases": [{"name": "n", "request": {"peer": "unix", "tls": true,
-            "properties": [{"path": ["a", "b.c"], "int": -4}]}, "upstream": {"body": "x"}}]}"#;
-        let file = CaseFile::parse(Path::new("x.json"), text).unwrap();
-        assert_eq!(
-            CaseFile::parse(Path::new("x.json"), &file.to_text()).unwrap(),
-            file
-        );
-    }
-}

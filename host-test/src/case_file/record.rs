@@ -5,14 +5,18 @@
 
 use std::collections::BTreeMap;
 
-use super::expectation::{
-    CallExpectation, Downstream, Headers, LogExpectation, ReplyExpectation, Upstream,
+use fluxlit_cases::{
+    CallExpectation, Case, Downstream, Exchange, Headers, LogExpectation, MetricExpectation, Queue,
+    ReplyExpectation, Upstream, latin1,
 };
-use super::format::{Case, Exchange};
-use super::latin1;
+
+use super::connections;
+use super::misses::short_name;
+use super::present;
 use super::run::{Ending, Ran};
 use crate::chain::ChainOutcome;
 use crate::header_map::HeaderMap;
+use crate::host::LogLine;
 use crate::outcome::Message;
 
 impl Ran {
@@ -30,39 +34,79 @@ impl Ran {
                     plugin: case.plugin.clone(),
                     upstreams: case.upstreams.clone(),
                     shared_data: case.shared_data.clone(),
+                    queues: case.queues.clone(),
+                    workers: case.workers,
                     except: case.except.clone(),
                     ..Case::default()
                 };
             }
             Ending::Served(outcomes) => {
                 recorded.refused.clear();
-                let mut exchanges = case
-                    .exchanges()
-                    .into_iter()
-                    .zip(outcomes)
-                    .map(|(exchange, outcome)| record(exchange, outcome));
-                if let Some(first) = exchanges.next() {
-                    recorded.upstream = first.upstream;
-                    recorded.downstream = Some(first.downstream);
-                    recorded.reply = first.reply;
-                    recorded.logs = first.logs;
-                    recorded.calls = first.calls;
-                    recorded.paused = first.paused;
-                    recorded.reset = first.reset;
-                    recorded.fails = first.fails;
-                }
-                recorded.then = exchanges.collect();
-                let metrics = self.metrics.iter();
-                recorded.finally.metrics = metrics
-                    .map(|(name, metric)| (name.clone(), metric.value))
+                let mut outcomes = outcomes.iter().zip(&self.held_ms);
+                let mut next = |exchange: Exchange| match outcomes.next() {
+                    Some((outcome, held_ms)) => record(exchange, outcome, *held_ms),
+                    None => exchange,
+                };
+                let groups = case.groups().into_iter().map(|mut group| {
+                    let alongside = std::mem::take(&mut group.alongside);
+                    let mut group = next(group);
+                    group.alongside = alongside.into_iter().map(&mut next).collect();
+                    group
+                });
+                let groups: Vec<Exchange> = groups.collect();
+                recorded.set_groups(groups);
+                recorded.connections = case
+                    .connections
+                    .iter()
+                    .zip(&self.connections)
+                    .map(|(connection, outcome)| connections::recorded(connection, outcome))
                     .collect();
+                self.record_end(case, &mut recorded);
             }
         }
         recorded
     }
+
+    fn record_end(&self, case: &Case, recorded: &mut Case) {
+        let finally = &mut recorded.finally;
+        finally.metrics = self
+            .metrics
+            .iter()
+            .map(|(name, metric)| {
+                let typed = MetricExpectation::Typed {
+                    kind: present::metric_kind(metric.kind),
+                    value: metric.value,
+                };
+                (name.clone(), typed)
+            })
+            .collect();
+        finally.logs = logs(&self.logs);
+        finally.shared_data = self
+            .shared_data
+            .iter()
+            .filter_map(|(key, value)| Some((key.clone(), latin1::text(value.as_ref()?))))
+            .collect();
+        finally.queues = case
+            .finally
+            .queues
+            .iter()
+            .zip(&self.queues)
+            .filter_map(|(queue, messages)| {
+                let messages = messages.as_ref()?.iter();
+                Some(Queue {
+                    messages: messages.map(|message| latin1::text(message)).collect(),
+                    ..queue.clone()
+                })
+            })
+            .collect();
+        finally.fails = self
+            .failure
+            .as_ref()
+            .map(|failure| failure.callback().to_owned());
+    }
 }
 
-fn record(mut exchange: Exchange, outcome: &ChainOutcome) -> Exchange {
+fn record(mut exchange: Exchange, outcome: &ChainOutcome, held_ms: u64) -> Exchange {
     let filters = || outcome.filters.iter();
     exchange.upstream = outcome.upstream.as_ref().map(upstream);
     exchange.downstream = outcome
@@ -73,18 +117,13 @@ fn record(mut exchange: Exchange, outcome: &ChainOutcome) -> Exchange {
     exchange.reply = filters()
         .find_map(|filter| filter.local_reply.as_ref())
         .map(|reply| ReplyExpectation {
+            during: Some(short_name(reply.callback).to_owned()),
             details: Some(reply.details.clone()),
             grpc_status: reply.grpc_status,
             status: Some(reply.status),
         });
-    exchange.logs = filters()
-        .flat_map(|filter| &filter.logs)
-        .map(|line| LogExpectation {
-            level: Some(line.level.to_string()),
-            text: Some(line.text.clone()),
-            ..LogExpectation::default()
-        })
-        .collect();
+    exchange.logs = filters().flat_map(|filter| logs(&filter.logs)).collect();
+    exchange.held_ms = Some(held_ms);
     let calls: Vec<CallExpectation> = filters()
         .flat_map(|filter| &filter.call_outs)
         .map(|call| CallExpectation {
@@ -99,11 +138,23 @@ fn record(mut exchange: Exchange, outcome: &ChainOutcome) -> Exchange {
         .collect();
     exchange.calls = Some(calls);
     exchange.paused = filters().any(|filter| !filter.paused.is_empty());
-    exchange.reset = filters().any(|filter| filter.is_reset);
+    // A filter that failed when the response was on its way has reset it: that is said once.
+    exchange.reset = filters().any(|filter| filter.is_reset && filter.failure.is_none());
     exchange.fails = filters()
         .find_map(|filter| filter.failure.as_ref())
         .map(|failure| failure.callback().to_owned());
     exchange
+}
+
+pub(super) fn logs(lines: &[LogLine]) -> Vec<LogExpectation> {
+    lines
+        .iter()
+        .map(|line| LogExpectation {
+            level: Some(present::level(line.level)),
+            text: Some(line.text.clone()),
+            ..LogExpectation::default()
+        })
+        .collect()
 }
 
 fn upstream(message: &Message) -> Upstream {
@@ -132,7 +183,7 @@ fn downstream(message: &Message) -> Downstream {
 
 fn headers(map: &HeaderMap, is_wanted: impl Fn(&str) -> bool) -> Headers {
     let mut headers: Headers = BTreeMap::new();
-    for (name, value) in latin1::lines(map) {
+    for (name, value) in present::lines(map) {
         if is_wanted(&name) {
             headers.entry(name).or_default().push(value);
         }

@@ -4,30 +4,32 @@
 //! filter holds a message back, time moves on to the next tick, answer or time-out, so that a call-out's answer comes
 //! without anybody waiting; what is still held when nothing more can come was left paused for ever.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, VecDeque};
+use std::path::Path;
 use std::time::Duration;
 
-use super::format::{Case, CaseFile, Chained, Config, Exchange, Plugin as Setup, Policy};
-use super::latin1;
-use super::schedule::{Part, Schedule};
-use super::stimulus::{Request, Version, to_upstreams};
-use crate::abi::LogLevel;
-use crate::chain::{Chain, ChainOutcome, ChainStream};
-use crate::envoy::{self, RequestHead};
-use crate::failure::FailurePolicy;
+use fluxlit_cases::{Case, CaseFile, Exchange, latin1};
+
+use super::connections;
+use super::present::{self, borrow};
+use super::schedule::{Frames, Schedule};
+use super::start::{NotStarted, Started, enqueue};
+use crate::chain::{ChainOutcome, ChainStream};
+use crate::envoy;
+use crate::exchange::Event;
+use crate::failure::Failure;
 use crate::filter::{Filter, LoadError, LoadOptions};
-use crate::header_map::HeaderMap;
 use crate::host::LogLine;
-use crate::plugin::{Clock, Plugin, Refused, StartOptions};
+use crate::outcome::Outcome;
+use crate::plugin::{Plugin, Refused, StartOptions};
 use crate::process::{Metric, Process};
 use crate::profile::Profile;
-use crate::property::{Properties, Value};
+use crate::property::Value;
 use crate::stream::{Flow, Side};
 
 /// Runs cases through a module.
 pub struct Runner {
-    filter: Filter,
+    pub(super) filter: Filter,
     /// What every case starts with before its own settings: profile, fuel, faults.
     pub options: StartOptions,
     /// What other modules of a chain may be loaded in spite of.
@@ -39,12 +41,20 @@ pub struct Runner {
 pub struct Ran {
     /// How it went.
     pub ending: Ending,
+    /// What came of its connections, if it has any.
+    pub connections: Vec<Outcome>,
+    /// For each exchange, how many milliseconds the filter held its messages back.
+    pub held_ms: Vec<u64>,
     /// What the plugin itself logged.
     pub logs: Vec<LogLine>,
     /// The metrics.
     pub metrics: BTreeMap<String, Metric>,
     /// The values of the shared data that the case asks for.
     pub shared_data: BTreeMap<String, Option<Vec<u8>>>,
+    /// The messages in each of the queues that the case asks for, in the case's order.
+    pub queues: Vec<Option<Vec<Vec<u8>>>>,
+    /// How a VM of the tested plugin failed, if one did.
+    pub failure: Option<Failure>,
 }
 
 /// How a case went.
@@ -100,121 +110,27 @@ impl Runner {
         case: &Case,
         schedule: Schedule,
     ) -> Result<Ran, LoadError> {
-        let options = self.case_options(file, case);
-        let vm_id = options.vm_id.clone();
-        let process = process_of(case, &options);
-        let mut plugins = Vec::new();
-        let mut refusal = None;
-        match process.start(&self.filter, options) {
-            Ok(plugin) => plugins.push(plugin),
-            Err(refused) => refusal = Some(refused),
-        }
-        for chained in &file.chain {
-            match process.start(&self.chained_filter(path, chained)?, self.chained(chained)) {
-                Ok(plugin) => plugins.push(plugin),
-                Err(refused) => refusal = refusal.or(Some(refused)),
+        Ok(match self.start(path, file, case)? {
+            Ok(started) => run_started(&started, case, schedule),
+            Err(NotStarted {
+                process,
+                vm_id,
+                refused,
+            }) => {
+                let ending = Ending::Refused(refusal_text(&refused));
+                let (shared_data, queues) = left_behind(&process, &vm_id, case);
+                Ran {
+                    ending,
+                    connections: Vec::new(),
+                    held_ms: Vec::new(),
+                    logs: refused.logs,
+                    metrics: process.metrics(),
+                    shared_data,
+                    queues,
+                    failure: None,
+                }
             }
-        }
-        let ending = match &refusal {
-            Some(refused) => Ending::Refused(refusal_text(refused)),
-            None => {
-                let recorded_as = recorded_as(file, case);
-                let chain = Chain::new(plugins.iter().cloned());
-                let exchanges = case.exchanges();
-                Ending::Served(
-                    exchanges
-                        .iter()
-                        .map(|exchange| {
-                            serve(&process, &chain, exchange, schedule, recorded_as.as_deref())
-                        })
-                        .collect(),
-                )
-            }
-        };
-        let asked = case.finally.shared_data.keys();
-        Ok(Ran {
-            ending,
-            logs: plugins.first().map_or_else(
-                || refusal.map_or_else(Vec::new, |refused| refused.logs),
-                Plugin::logs,
-            ),
-            metrics: process.metrics(),
-            shared_data: asked
-                .map(|key| {
-                    let value = process.shared_data(&vm_id, &latin1::bytes(key));
-                    (key.clone(), value)
-                })
-                .collect(),
         })
-    }
-
-    /// Starts the plugin of a case; returns its process as well, and where the listener records the peer.
-    pub(super) fn start(
-        &self,
-        file: &CaseFile,
-        case: &Case,
-    ) -> Result<(Process, Plugin, Option<String>), Refused> {
-        let options = self.case_options(file, case);
-        let process = process_of(case, &options);
-        let plugin = process.start(&self.filter, options)?;
-        Ok((process, plugin, recorded_as(file, case)))
-    }
-
-    fn case_options(&self, file: &CaseFile, case: &Case) -> StartOptions {
-        let setup = case.plugin.as_ref().or(file.plugin.as_ref());
-        let mut upstreams = file.upstreams.clone();
-        upstreams.extend(case.upstreams.clone());
-        let mut options = self.options(setup);
-        options.plugin_configuration = file.config_of(case);
-        options.upstreams = to_upstreams(&upstreams);
-        options
-    }
-
-    fn options(&self, setup: Option<&Setup>) -> StartOptions {
-        let mut options = self.options.clone();
-        let Some(setup) = setup else {
-            return options;
-        };
-        options.root_id.clone_from(&setup.root_id);
-        options.plugin_name.clone_from(&setup.name);
-        options.vm_id.clone_from(&setup.vm_id);
-        options.vm_configuration = latin1::bytes(&setup.vm_config);
-        options.environment = setup.environment.clone().into_iter().collect();
-        options.allow_on_headers_stop_iteration = setup.allow_on_headers_stop_iteration;
-        options.failure_policy = match setup.failure_policy {
-            None | Some(Policy::Closed) => FailurePolicy::Closed,
-            Some(Policy::Open) => FailurePolicy::Open,
-            Some(Policy::Reload) => FailurePolicy::Reload {
-                backoff: Duration::from_secs(1),
-            },
-        };
-        if let Some(level) = setup.log_level.as_deref().and_then(LogLevel::named) {
-            options.log_level = level;
-        }
-        if let Some(seconds) = setup.start_s {
-            options.clock = Clock::Virtual {
-                start: seconds.saturating_mul(1_000_000_000),
-            };
-        }
-        options.random_seed = setup.random_seed;
-        options
-    }
-
-    fn chained(&self, chained: &Chained) -> StartOptions {
-        let mut options = self.options(chained.plugin.as_ref());
-        let config = chained.config.as_ref();
-        options.plugin_configuration = config.map_or_else(Vec::new, Config::to_bytes);
-        options
-    }
-
-    fn chained_filter(&self, path: &Path, chained: &Chained) -> Result<Filter, LoadError> {
-        match &chained.module {
-            None => Ok(self.filter.clone()),
-            Some(module) => {
-                let folder = path.parent().map_or_else(PathBuf::new, Path::to_owned);
-                Filter::load_with(&folder.join(module), self.load_options)
-            }
-        }
     }
 
     /// The profile that cases are run under.
@@ -223,122 +139,170 @@ impl Runner {
     }
 }
 
-/// The process of a case, with the shared data that it begins with.
-fn process_of(case: &Case, options: &StartOptions) -> Process {
-    let process = Process::new(options.clock);
-    for (key, value) in &case.shared_data {
-        process.set_shared_data(&options.vm_id, &latin1::bytes(key), &latin1::bytes(value));
+fn run_started(started: &Started, case: &Case, schedule: Schedule) -> Ran {
+    let (mut outcomes, mut held_ms) = (Vec::new(), Vec::new());
+    for group in case.groups() {
+        for (outcome, held) in serve(started, &group, schedule) {
+            outcomes.push(outcome);
+            held_ms.push(held);
+        }
     }
-    process
+    let connections = case
+        .connections
+        .iter()
+        .map(|connection| connections::run(started, connection))
+        .collect();
+    let process = &started.process;
+    process.advance(Duration::from_millis(case.finally.after_ms));
+    let (shared_data, queues) = left_behind(process, &started.vm_id, case);
+    Ran {
+        ending: Ending::Served(outcomes),
+        connections,
+        held_ms,
+        logs: started.logs(),
+        metrics: process.metrics(),
+        shared_data,
+        queues,
+        failure: started.all_tested().find_map(Plugin::failure),
+    }
 }
 
-/// The one configuration key that the host knows: it names where the listener records its peer.
-fn recorded_as(file: &CaseFile, case: &Case) -> Option<String> {
-    let mut configs = [&case.config, &file.config].into_iter().flatten();
-    configs.find_map(|config| config.text("peer_filter_state_key").map(str::to_owned))
+type SharedData = BTreeMap<String, Option<Vec<u8>>>;
+type Queues = Vec<Option<Vec<Vec<u8>>>>;
+
+/// What the case asks for in the end.
+fn left_behind(process: &Process, vm_id: &str, case: &Case) -> (SharedData, Queues) {
+    let keys = case.finally.shared_data.keys();
+    let shared_data = keys
+        .map(|key| {
+            let value = process.shared_data(vm_id, &latin1::bytes(key));
+            (key.clone(), value)
+        })
+        .collect();
+    let queues = case.finally.queues.iter();
+    let queues = queues
+        .map(|queue| {
+            let vm_id = queue.vm_id.as_deref().unwrap_or(vm_id);
+            process.queue(vm_id, &latin1::bytes(&queue.name))
+        })
+        .collect();
+    (shared_data, queues)
 }
 
+/// One stream, while it is served.
+struct Serving<'a> {
+    exchange: &'a Exchange,
+    stream: ChainStream,
+    held: u64,
+}
+
+/// Serves an exchange and those alongside; returns what came of each, and the milliseconds that it was held back.
 pub(super) fn serve(
-    process: &Process,
-    chain: &Chain,
-    exchange: &Exchange,
+    started: &Started,
+    group: &Exchange,
     schedule: Schedule,
-    recorded_as: Option<&str>,
-) -> ChainOutcome {
-    process.advance(Duration::from_millis(exchange.after_ms));
-    let request = &exchange.request;
-    let mut stream = chain.stream(&properties(request, recorded_as));
-    let headers = present_request(request);
-    let parts = schedule.cut(
-        &latin1::bytes(&request.body),
-        &frames(&request.frames),
-        latin1::fields(&request.trailers),
-    );
-    feed(process, &mut stream, Side::Request, &headers, parts);
+) -> Vec<(ChainOutcome, u64)> {
+    let process = &started.process;
+    process.advance(Duration::from_millis(group.after_ms));
+    let exchanges = std::iter::once(group).chain(&group.alongside);
+    let mut all: Vec<Serving<'_>> = exchanges.map(|exchange| open(started, exchange)).collect();
+    let requests = all
+        .iter()
+        .map(|each| request_events(each.exchange, schedule));
+    let requests = requests.collect();
+    feed(process, &mut all, Side::Request, requests);
     // The upstream answers when it has been asked, whether or not the request is complete by then.
-    let is_asked = stream.headers(Side::Request).is_some();
-    if is_asked && stream.flow(Side::Request) != Flow::Reset {
-        let answer = &exchange.answer;
-        let fields = latin1::fields(&answer.headers);
-        let headers = envoy::response_headers(answer.status, borrow(&fields));
-        let parts = schedule.cut(
-            &latin1::bytes(&answer.body),
-            &frames(&answer.frames),
-            latin1::fields(&answer.trailers),
+    let mut answers = Vec::new();
+    for each in &mut all {
+        let is_asked = each.stream.headers(Side::Request).is_some();
+        answers.push(
+            if is_asked && each.stream.flow(Side::Request) != Flow::Reset {
+                process.advance(Duration::from_millis(each.exchange.answer.delay_ms));
+                answer_events(each.exchange, schedule)
+            } else {
+                VecDeque::new()
+            },
         );
-        feed(process, &mut stream, Side::Response, &headers, parts);
     }
-    stream.finish()
+    feed(process, &mut all, Side::Response, answers);
+    all.into_iter()
+        .map(|each| (each.stream.finish(), each.held / NANOSECONDS))
+        .collect()
 }
 
-/// Feeds a message, part by part; while it is held back at the end, time moves on.
+fn open<'a>(started: &Started, exchange: &'a Exchange) -> Serving<'a> {
+    enqueue(&started.process, &started.vm_id, &exchange.enqueue);
+    let request = &exchange.request;
+    let recorded_as = started.recorded_as.as_deref();
+    let properties =
+        present::properties(request.peer, request.tls, &request.properties, recorded_as).with(
+            &["request", "protocol"],
+            Value::Text(request.http.name().to_owned()),
+        );
+    Serving {
+        exchange,
+        stream: started.chain(exchange.worker).stream(&properties),
+        held: 0,
+    }
+}
+
+fn request_events(exchange: &Exchange, schedule: Schedule) -> VecDeque<Event> {
+    let request = &exchange.request;
+    let frames = Frames {
+        body: &request.body,
+        frames: &request.frames,
+        size: request.frame_size,
+        trailers: &request.trailers,
+    };
+    schedule.cut(present::request_headers(request), &frames)
+}
+
+fn answer_events(exchange: &Exchange, schedule: Schedule) -> VecDeque<Event> {
+    let answer = &exchange.answer;
+    let fields = latin1::fields(&answer.headers);
+    let frames = Frames {
+        body: &answer.body,
+        frames: &answer.frames,
+        size: answer.frame_size,
+        trailers: &answer.trailers,
+    };
+    schedule.cut(
+        envoy::response_headers(answer.status, borrow(&fields)),
+        &frames,
+    )
+}
+
+/// Feeds messages, an event of each in turn; while one is held back at the end, time moves on.
 fn feed(
     process: &Process,
-    stream: &mut ChainStream,
+    all: &mut [Serving<'_>],
     side: Side,
-    headers: &HeaderMap,
-    parts: Vec<Part>,
+    mut messages: Vec<VecDeque<Event>>,
 ) {
-    for part in parts {
-        let is_request = side == Side::Request;
-        match part {
-            Part::Headers(end) if is_request => stream.request_headers(headers.clone(), end),
-            Part::Headers(end) => stream.response_headers(headers.clone(), end),
-            Part::Frame(frame, end) if is_request => stream.request_body(frame, end),
-            Part::Frame(frame, end) => stream.response_body(frame, end),
-            Part::Trailers(lines) => {
-                let trailers = envoy::trailers(borrow(&lines));
-                if is_request {
-                    stream.request_trailers(trailers)
-                } else {
-                    stream.response_trailers(trailers)
-                }
+    while messages.iter().any(|events| !events.is_empty()) {
+        for (each, events) in all.iter_mut().zip(&mut messages) {
+            if let Some(event) = events.pop_front() {
+                each.stream.feed(side, event);
             }
-        };
+        }
     }
-    let deadline = process.now().saturating_add(nanoseconds(PATIENCE));
-    while stream.flow(side) == Flow::Paused
-        && process.now() < deadline
-        && process.advance_to_next(PATIENCE)
-    {}
-}
-
-fn properties(request: &Request, recorded_as: Option<&str>) -> Properties {
-    let peer = request.peer.0;
-    let mut properties = envoy::connection_properties(peer, request.tls).with(
-        &["request", "protocol"],
-        Value::Text(request.http.name().to_owned()),
-    );
-    if let Some(key) = recorded_as {
-        properties = envoy::with_recorded_peer(properties, key, peer);
+    let patience = u64::try_from(PATIENCE.as_nanos()).unwrap_or(u64::MAX);
+    let deadline = process.now().saturating_add(patience);
+    loop {
+        let held: Vec<bool> = all
+            .iter_mut()
+            .map(|each| each.stream.flow(side) == Flow::Paused)
+            .collect();
+        let before = process.now();
+        let is_waiting = held.contains(&true) && before < deadline;
+        if !is_waiting || !process.advance_to_next(PATIENCE) {
+            return;
+        }
+        let passed = process.now().saturating_sub(before);
+        for (each, _) in all.iter_mut().zip(held).filter(|(_, held)| *held) {
+            each.held = each.held.saturating_add(passed);
+        }
     }
-    for property in &request.properties {
-        let path: Vec<&str> = property.path.iter().map(String::as_str).collect();
-        properties = properties.with(&path, property.value.to_value());
-    }
-    properties
-}
-
-/// Presents a request's headers. `Host` lines among the fields count as the request's host: HTTP/1 has Envoy join them
-/// with a comma, HTTP/2 has it drop them in favour of `:authority`.
-fn present_request(request: &Request) -> HeaderMap {
-    let (hosts, fields): (Vec<_>, Vec<_>) = latin1::fields(&request.headers)
-        .into_iter()
-        .partition(|(name, _)| name.eq_ignore_ascii_case(b"host"));
-    let host = request.host.as_deref().map(latin1::bytes);
-    let further = hosts.into_iter().map(|(_, value)| value);
-    let hosts: Vec<Vec<u8>> = match request.http {
-        Version::Http2 => host.into_iter().chain(further).take(1).collect(),
-        Version::Http10 | Version::Http11 => host.into_iter().chain(further).collect(),
-    };
-    let host = (!hosts.is_empty()).then(|| hosts.join(&b","[..]));
-    let head = RequestHead {
-        method: &latin1::bytes(&request.method),
-        target: &latin1::bytes(&request.target),
-        host: host.as_deref(),
-        is_tls: request.tls,
-    };
-    envoy::request_headers(head, borrow(&fields))
 }
 
 fn refusal_text(refused: &Refused) -> String {
@@ -350,19 +314,8 @@ fn refusal_text(refused: &Refused) -> String {
     lines.join("\n")
 }
 
-fn frames(frames: &[String]) -> Vec<Vec<u8>> {
-    frames.iter().map(|frame| latin1::bytes(frame)).collect()
-}
-
-fn borrow(fields: &[(Vec<u8>, Vec<u8>)]) -> impl Iterator<Item = (&[u8], &[u8])> {
-    fields
-        .iter()
-        .map(|(name, value)| (name.as_slice(), value.as_slice()))
-}
-
-fn nanoseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-}
-
 /// How long a held message is waited for: as long as Envoy's route waits for the upstream.
 const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Nanoseconds of a millisecond.
+const NANOSECONDS: u64 = 1_000_000;

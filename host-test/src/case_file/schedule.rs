@@ -4,7 +4,16 @@
 //! end may come with the headers or behind them. So each case can be run under every schedule, with the same
 //! expectation. Frames that a case writes down itself, and trailers of its own, stay as they are.
 
+use std::collections::VecDeque;
 use std::fmt;
+use std::num::NonZeroUsize;
+
+use fluxlit_cases::latin1;
+
+use super::present::borrow;
+use crate::envoy;
+use crate::exchange::Event;
+use crate::header_map::HeaderMap;
 
 /// A way to cut messages into frames.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,15 +34,14 @@ pub enum Schedule {
     Trailers,
 }
 
-/// Something of a message, in order.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Part {
-    /// The headers, and whether they end the message.
-    Headers(bool),
-    /// A frame, and whether it ends the message.
-    Frame(Vec<u8>, bool),
-    /// The trailers.
-    Trailers(Vec<(Vec<u8>, Vec<u8>)>),
+/// What a case says of a message's body and end.
+pub(super) struct Frames<'a> {
+    pub(super) body: &'a str,
+    /// The body in frames of the case's own, if it has written them down.
+    pub(super) frames: &'a [String],
+    /// How many bytes each frame has, if the case says so.
+    pub(super) size: Option<NonZeroUsize>,
+    pub(super) trailers: &'a [(String, String)],
 }
 
 impl Schedule {
@@ -66,37 +74,41 @@ impl Schedule {
             .find(|schedule| schedule.name() == name)
     }
 
-    /// Cuts a message: `frames` if the case wrote them down, else `body`.
-    pub(super) fn cut(
-        self,
-        body: &[u8],
-        frames: &[Vec<u8>],
-        trailers: Vec<(Vec<u8>, Vec<u8>)>,
-    ) -> Vec<Part> {
-        let mut frames = if frames.is_empty() {
-            self.frames(body)
-        } else {
-            frames.to_vec()
+    /// Cuts a message with these headers.
+    pub(super) fn cut(self, headers: HeaderMap, message: &Frames<'_>) -> VecDeque<Event> {
+        let body = latin1::bytes(message.body);
+        let mut frames: Vec<Vec<u8>> = match message.size {
+            _ if !message.frames.is_empty() => {
+                let frames = message.frames.iter();
+                frames.map(|frame| latin1::bytes(frame)).collect()
+            }
+            Some(size) if !body.is_empty() => body
+                .chunks(size.get())
+                .map(<[u8]>::to_vec)
+                .chain([Vec::new()])
+                .collect(),
+            _ => self.frames(&body),
         };
         let trailers = match self {
-            Self::Trailers if trailers.is_empty() => {
+            Self::Trailers if message.trailers.is_empty() => {
                 vec![(b"x-end".to_vec(), b"trailers".to_vec())]
             }
-            _ => trailers,
+            _ => latin1::fields(message.trailers),
         };
         if !trailers.is_empty() && frames.last().is_some_and(Vec::is_empty) {
             frames.pop();
         }
-        let mut parts = vec![Part::Headers(frames.is_empty() && trailers.is_empty())];
+        let ends_with_headers = frames.is_empty() && trailers.is_empty();
+        let mut events = VecDeque::from([Event::Headers(headers, ends_with_headers)]);
         let count = frames.len();
         for (number, frame) in frames.into_iter().enumerate() {
             let is_last = number + 1 == count && trailers.is_empty();
-            parts.push(Part::Frame(frame, is_last));
+            events.push_back(Event::Body(frame, is_last));
         }
         if !trailers.is_empty() {
-            parts.push(Part::Trailers(trailers));
+            events.push_back(Event::Trailers(envoy::trailers(borrow(&trailers))));
         }
-        parts
+        events
     }
 
     fn frames(self, body: &[u8]) -> Vec<Vec<u8>> {
@@ -140,20 +152,26 @@ mod tests {
     use super::*;
 
     /// `H` for headers, a frame as its text, `T` for trailers, `.` behind what ends the message.
-    fn written(schedule: Schedule, body: &str) -> String {
+    fn written(schedule: Schedule, body: &str, size: Option<NonZeroUsize>) -> String {
         let end = |is_end: &bool| if *is_end { "." } else { "" };
-        let parts = schedule.cut(body.as_bytes(), &[], Vec::new());
-        let parts: Vec<String> = parts
+        let frames = Frames {
+            body,
+            frames: &[],
+            size,
+            trailers: &[],
+        };
+        let events = schedule.cut(HeaderMap::default(), &frames);
+        let events: Vec<String> = events
             .iter()
-            .map(|part| match part {
-                Part::Headers(is_end) => format!("H{}", end(is_end)),
-                Part::Frame(frame, is_end) => {
+            .map(|event| match event {
+                Event::Headers(_, is_end) => format!("H{}", end(is_end)),
+                Event::Body(frame, is_end) => {
                     format!("{}{}", String::from_utf8_lossy(frame), end(is_end))
                 }
-                Part::Trailers(_) => "T.".to_owned(),
+                _ => "T.".to_owned(),
             })
             .collect();
-        parts.join("|")
+        events.join("|")
     }
 
     #[test]
@@ -166,9 +184,17 @@ mod tests {
             (Schedule::OpenHeaders, "H|abc|.", "H|."),
             (Schedule::Trailers, "H|abc|T.", "H|T."),
         ] {
-            assert_eq!(written(schedule, "abc"), body, "{schedule}");
-            assert_eq!(written(schedule, ""), none, "{schedule}");
+            assert_eq!(written(schedule, "abc", None), body, "{schedule}");
+            assert_eq!(written(schedule, "", None), none, "{schedule}");
             assert_eq!(Schedule::named(schedule.name()), Some(schedule));
         }
+    }
+
+    #[test]
+    fn a_size_of_the_case_goes_before_the_schedule() {
+        let two = NonZeroUsize::new(2);
+        assert_eq!(written(Schedule::OneFrame, "abc", two), "H|ab|c|.");
+        assert_eq!(written(Schedule::Trailers, "abc", two), "H|ab|c|T.");
+        assert_eq!(written(Schedule::EmptyLast, "", two), "H.");
     }
 }

@@ -5,7 +5,7 @@
 //! few that warm it up; memory that grows over all of them is a leak.
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::ensure;
@@ -39,6 +39,9 @@ pub(super) struct Arguments {
     /// Run this many streams of each case
     #[arg(long, default_value_t = 10_000)]
     streams: u32,
+    /// Keep this many more streams open meanwhile
+    #[arg(long, default_value_t = 0)]
+    live: u32,
     /// Print JSON instead of text
     #[arg(long)]
     json: bool,
@@ -75,7 +78,7 @@ pub(super) fn bench(arguments: &Arguments) -> anyhow::Result<Ending> {
         load_cases(&arguments.cases, arguments.config.as_deref(), true)?
     };
     let mut rows = Vec::new();
-    for (_, file) in &files {
+    for (path, file) in &files {
         let is_wanted = |case: &&Case| {
             arguments
                 .case
@@ -86,7 +89,13 @@ pub(super) fn bench(arguments: &Arguments) -> anyhow::Result<Ending> {
             if case.request.is_none() {
                 continue;
             }
-            rows.push(measure(arguments, &runner, other.as_ref(), file, case)?);
+            rows.push(measure(
+                arguments,
+                (&runner, other.as_ref()),
+                path,
+                file,
+                case,
+            )?);
         }
     }
     ensure!(
@@ -104,8 +113,8 @@ pub(super) fn bench(arguments: &Arguments) -> anyhow::Result<Ending> {
 
 fn measure(
     arguments: &Arguments,
-    runner: &Runner,
-    other: Option<&Runner>,
+    (runner, other): (&Runner, Option<&Runner>),
+    path: &Path,
     file: &CaseFile,
     case: &Case,
 ) -> anyhow::Result<Row> {
@@ -115,13 +124,13 @@ fn measure(
             if let Some(config) = &arguments.with_config {
                 file.replace_config(&configuration(config)?);
             }
-            Some(other.bench(&file, case, arguments.streams)?)
+            Some(other.bench(path, &file, case, arguments.streams, arguments.live)?)
         }
         None => None,
     };
     Ok(Row {
         name: case.name.clone(),
-        one: runner.bench(file, case, arguments.streams)?,
+        one: runner.bench(path, file, case, arguments.streams, arguments.live)?,
         two,
     })
 }

@@ -3,8 +3,8 @@
 //! Measured in Envoy 1.40: bodies outside their callback read as `OK` and empty, so "no body" and "not now" look alike;
 //! the plugin configuration is there in `on_configure` only, a call-out's body in its callback only; a start behind the
 //! end reads as empty, a length behind it is cut. A body may be replaced from its start or added to at its end; a start
-//! inside it is `BAD_ARGUMENT`, although the specification allows it: see the rules of [`crate::Profile`]. Connection
-//! data and foreign arguments never exist here.
+//! inside it is `BAD_ARGUMENT`, although the specification allows it: see the rules of [`crate::Profile`]. The data of a
+//! connection are such a body; foreign arguments never exist here.
 
 use super::Kind::I32;
 use super::{HostFunction, abi};
@@ -48,8 +48,8 @@ fn status(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
 
 fn set_bytes(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
     let side = match BufferId::from_number(arguments.u32(0)) {
-        Some(BufferId::RequestBody) => Side::Request,
-        Some(BufferId::ResponseBody) => Side::Response,
+        Some(BufferId::RequestBody | BufferId::DownstreamData) => Side::Request,
+        Some(BufferId::ResponseBody | BufferId::UpstreamData) => Side::Response,
         // What can be read cannot be written; what is not there is not found.
         Some(BufferId::PluginConfiguration | BufferId::CallBody) => {
             contents(guest, arguments)?;
@@ -57,12 +57,13 @@ fn set_bytes(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
         }
         _ => return Err(Status::BadArgument.into()),
     };
+    let is_data = matches!(arguments.u32(0), 2 | 3);
     let new = guest.read(arguments.u32(3), arguments.u32(4))?;
     let host = guest.host();
     let profile = host.options.profile;
     let body = host
         .stream()
-        .and_then(|stream| open_body(stream, side))
+        .and_then(|stream| open(stream, side, is_data))
         .ok_or(Status::BadArgument)?;
     let (start, size) = (to_usize(arguments.u32(1)), to_usize(arguments.u32(2)));
     if start == 0 {
@@ -89,13 +90,15 @@ fn contents(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Result<Vec<u8>,
             Err(Status::NotFound)
         }
     };
-    let body = |stream: Option<&mut StreamState>, side| {
-        let open = stream.and_then(|stream| open_body(stream, side));
+    let body = |stream: Option<&mut StreamState>, side, is_data| {
+        let open = stream.and_then(|stream| open(stream, side, is_data));
         open.map_or_else(closed, |body| Ok(body.clone()))
     };
     match buffer {
-        BufferId::RequestBody => body(host.stream(), Side::Request),
-        BufferId::ResponseBody => body(host.stream(), Side::Response),
+        BufferId::RequestBody => body(host.stream(), Side::Request, false),
+        BufferId::ResponseBody => body(host.stream(), Side::Response, false),
+        BufferId::DownstreamData => body(host.stream(), Side::Request, true),
+        BufferId::UpstreamData => body(host.stream(), Side::Response, true),
         BufferId::VmConfiguration => Ok(host.options.vm_configuration.clone()),
         BufferId::PluginConfiguration => host
             .plugin()
@@ -108,8 +111,13 @@ fn contents(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Result<Vec<u8>,
     }
 }
 
-fn open_body(stream: &mut StreamState, side: Side) -> Option<&mut Vec<u8>> {
-    let is_open = matches!(stream.phase_mut(side), Some(Phase::Body { .. }));
+/// The body, or the data of a connection, if its callback runs or holds it.
+fn open(stream: &mut StreamState, side: Side, is_data: bool) -> Option<&mut Vec<u8>> {
+    let is_open = match stream.phase_mut(side) {
+        Some(Phase::Body { .. }) => !is_data,
+        Some(Phase::Data { .. }) => is_data,
+        _ => false,
+    };
     is_open.then(|| stream.body_mut(side))
 }
 

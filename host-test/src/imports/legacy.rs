@@ -4,18 +4,18 @@
 //! as well.
 
 use super::Kind::I32;
+use super::stream::{Target, go_on};
 use super::{HostFunction, abi};
-use crate::abi::Status;
 use crate::guest::{Answer, Arguments, Guest};
 use crate::stream::Side;
 
 pub(super) const FUNCTIONS: &[HostFunction] = &[
     abi("proxy_clear_route_cache", &[], |_, _| Ok(())),
     abi("proxy_continue_request", &[], |guest, _| {
-        go_on(guest, Side::Request)
+        go_on(guest, Target::Http(Side::Request))
     }),
     abi("proxy_continue_response", &[], |guest, _| {
-        go_on(guest, Side::Response)
+        go_on(guest, Target::Http(Side::Response))
     }),
     abi("proxy_get_configuration", &[I32, I32], configuration),
 ];
@@ -23,16 +23,6 @@ pub(super) const FUNCTIONS: &[HostFunction] = &[
 /// The names of these functions.
 pub(super) fn names() -> impl Iterator<Item = &'static str> {
     FUNCTIONS.iter().map(|function| function.name)
-}
-
-fn go_on(guest: &mut Guest<'_>, side: Side) -> Answer {
-    let host = guest.host();
-    let context = host.effective;
-    if host.stream().is_none() {
-        return Err(Status::BadArgument.into());
-    }
-    host.continued.push((context, side));
-    Ok(())
 }
 
 /// The plugin's configuration in `on_configure`, else that of the VM.

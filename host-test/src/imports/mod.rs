@@ -20,7 +20,7 @@ mod wasi;
 
 use wasmtime::{Caller, Engine, ExternType, FuncType, Linker, Module, Val, ValType};
 
-use crate::abi::Status;
+use crate::abi::{LogLevel, Status};
 use crate::filter::Unknown;
 use crate::guest::{Answer, Arguments, Guest, Stop};
 use crate::host::Host;
@@ -91,6 +91,9 @@ impl HostFunction {
             finish(&mut guest, results, (status as u32).cast_signed());
             return guest.charge();
         }
+        if !UNRESTRICTED.contains(&self.name) && !guest.host().options.allows(self.name) {
+            return self.refuse(&mut guest, results);
+        }
         let arguments = Arguments(arguments);
         let answer = match self.action {
             Action::Abi(action) => {
@@ -107,6 +110,21 @@ impl HostFunction {
             }
         };
         finish(&mut guest, results, answer);
+        guest.charge()
+    }
+
+    /// Answers as Envoy does for a function that the module may not use.
+    fn refuse(&self, guest: &mut Guest<'_>, results: &mut [Val]) -> wasmtime::Result<()> {
+        let (kind, answer) = match self.action {
+            Action::Abi(_) | Action::EarlyAbi(_) => {
+                ("proxy-wasm", (Status::InternalFailure as u32).cast_signed())
+            }
+            Action::Wasi(_) | Action::Silent(_) => ("WASI", wasi::NOT_CAPABLE),
+        };
+        let name = self.name;
+        let line = format!("Attempted call to restricted {kind} capability: {name}");
+        guest.host().log(LogLevel::Error, line.as_bytes());
+        finish(guest, results, answer);
         guest.charge()
     }
 }
@@ -242,6 +260,9 @@ const ENV: &[&str] = &["env"];
 
 /// AssemblyScript's modules import from the older name.
 const WASI: &[&str] = &["wasi_snapshot_preview1", "wasi_unstable"];
+
+/// What a module may always use, whatever capabilities it has.
+const UNRESTRICTED: [&str; 2] = ["emscripten_notify_memory_growth", "pthread_equal"];
 
 /// Fuel for the call of an unknown import.
 const UNKNOWN_FUEL: u64 = 50;

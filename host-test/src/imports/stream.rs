@@ -1,13 +1,15 @@
 //! How does a filter steer a stream?
 //!
 //! Continue, close and the end of a wait take effect when the callback is over, never in its midst. A local reply ends
-//! the processing of the stream; a second one is too late.
+//! the processing of the stream; a second one is too late. On a connection nothing can be answered, and only the client's
+//! side be continued.
 
 use super::Kind::I32;
 use super::{HostFunction, abi};
 use crate::abi::Status;
 use crate::guest::{Answer, Arguments, Guest};
 use crate::header_map::HeaderMap;
+use crate::host::StreamState;
 use crate::reply::LocalReply;
 use crate::stream::Side;
 
@@ -29,11 +31,18 @@ fn send_local_response(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answ
     let body = guest.read(arguments.u32(3), arguments.u32(4))?;
     let headers = guest.read(arguments.u32(5), arguments.u32(6))?;
     let grpc_status = arguments.u32(7);
-    let stream = guest.host().stream().ok_or(Status::BadArgument)?;
+    let host = guest.host();
+    let callback = host.callback;
+    let stream = host.stream().ok_or(Status::BadArgument)?;
     if stream.logging {
         return Err(Status::BadArgument.into());
     }
+    // Nothing can be answered on a connection, and Envoy does not say so.
+    if stream.is_connection {
+        return Ok(());
+    }
     stream.reply.get_or_insert_with(|| LocalReply {
+        callback,
         status,
         details: String::from_utf8_lossy(&details).replace(char::is_whitespace, "_"),
         body,
@@ -44,28 +53,57 @@ fn send_local_response(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answ
 }
 
 fn continue_stream(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
-    let side = side(arguments)?;
+    match target(arguments)? {
+        Target::Connection(Side::Response) => Err(Status::Unimplemented.into()),
+        target => go_on(guest, target),
+    }
+}
+
+/// Continues what `target` names when the callback is over. A stream of the other kind has no such thing: nothing
+/// happens.
+pub(super) fn go_on(guest: &mut Guest<'_>, target: Target) -> Answer {
     let host = guest.host();
     let context = host.effective;
-    if host.stream().is_none() {
-        return Err(Status::BadArgument.into());
+    let stream = host.stream().ok_or(Status::BadArgument)?;
+    if let Some(side) = target.of(stream) {
+        host.continued.push((context, side));
     }
-    host.continued.push((context, side));
     Ok(())
 }
 
 fn close_stream(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
-    side(arguments)?;
-    guest.host().stream().ok_or(Status::BadArgument)?.closed = true;
+    let target = target(arguments)?;
+    let stream = guest.host().stream().ok_or(Status::BadArgument)?;
+    if target.of(stream).is_some() {
+        stream.closed = true;
+    }
     Ok(())
 }
 
-/// The side that a stream type (`proxy_stream_type_t`) names. 2 and 3 are connections, which no HTTP stream has.
-fn side(arguments: &Arguments<'_>) -> Result<Side, Status> {
+/// What a stream type (`proxy_stream_type_t`) names.
+#[derive(Clone, Copy)]
+pub(super) enum Target {
+    Http(Side),
+    /// The client's side of a connection, or the upstream's.
+    Connection(Side),
+}
+
+impl Target {
+    /// The side, if `stream` is of the kind that has it.
+    fn of(self, stream: &StreamState) -> Option<Side> {
+        match self {
+            Self::Http(side) => (!stream.is_connection).then_some(side),
+            Self::Connection(side) => stream.is_connection.then_some(side),
+        }
+    }
+}
+
+fn target(arguments: &Arguments<'_>) -> Result<Target, Status> {
     match arguments.u32(0) {
-        0 => Ok(Side::Request),
-        1 => Ok(Side::Response),
-        2 | 3 => Err(Status::Unimplemented),
+        0 => Ok(Target::Http(Side::Request)),
+        1 => Ok(Target::Http(Side::Response)),
+        2 => Ok(Target::Connection(Side::Request)),
+        3 => Ok(Target::Connection(Side::Response)),
         _ => Err(Status::BadArgument),
     }
 }

@@ -233,3 +233,4 @@ const INVALID: i32 = 28;
 const NO_SUCH_FILE: i32 = 44;
 const NO_SYSTEM_CALL: i32 = 52;
 const NOT_SUPPORTED: i32 = 58;
+pub(super) const NOT_CAPABLE: i32 = 76;

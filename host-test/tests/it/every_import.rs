@@ -1,13 +1,15 @@
 //! How is every import called with arguments that nobody thought of?
 //!
-//! A guest reads a program from a request header and carries it out in every callback: a byte names an import, the bytes
-//! behind it are its arguments. Whatever comes of it is a status or a failure of the guest; the host goes on.
+//! A guest reads a program from a request header and carries it out, a part in each callback: a byte names an import,
+//! the bytes behind it are its arguments; one byte more ends the callback, and the byte behind it is what that returns.
+//! So each call is made once, in the callback that the program says. Whatever comes of it is a status or a failure of
+//! the guest; the host goes on.
 
 use std::time::Duration;
 
 use host_test::{
-    Answer, DelayedAnswer, FailurePolicy, Filter, GrpcEvent, HeaderMap, Properties, StartOptions,
-    Upstream, lines,
+    Answer, ClosedBy, DelayedAnswer, FailurePolicy, Filter, GrpcEvent, HeaderMap, Properties,
+    StartOptions, Upstream, lines,
 };
 
 /// The guest.
@@ -22,45 +24,53 @@ pub(crate) fn filter() -> Filter {
         let mut offset = 1;
         let mut arguments = String::new();
         for kind in parameters.split_whitespace() {
-            arguments.push_str(&format!("({kind}.load offset={offset} (local.get $at))"));
+            arguments.push_str(&format!("({kind}.load offset={offset} (local.get $here))"));
             offset += if kind == "i64" { 8 } else { 4 };
         }
         cases.push_str(&format!(
-            ") (drop (call $import{number} {arguments})) (local.set $at (i32.add (local.get $at) (i32.const {offset}))) (br $next)\n"
+            ") (global.set $at (i32.add (local.get $here) (i32.const {offset}))) (drop (call $import{number} {arguments})) (br $next)\n"
         ));
     }
-    let blocks = "(block ".repeat(imports.len());
+    let ending = imports.len();
+    labels.push_str(&format!(" {ending}"));
+    let blocks = "(block ".repeat(imports.len() + 1);
     let callbacks: String = CALLBACKS
         .iter()
         .map(|(name, parameters, result)| {
-            let (result, value) = if *result {
-                ("(result i32)", "(i32.const 0)")
+            let (result, body) = if *result {
+                ("(result i32)", "(call $run)")
             } else {
-                ("", "")
+                ("", "(drop (call $run))")
             };
-            format!(
-                "(func (export \"{name}\") (param {parameters}) {result} (call $run) {value})\n"
-            )
+            format!("(func (export \"{name}\") (param {parameters}) {result} {body})\n")
         })
         .collect();
     let text = format!(
         r#"(module {import_text}
         (memory (export "memory") 1)
+        ;; The program lies between $at and $end; what the host gives later lies behind it.
+        (global $at (mut i32) (i32.const {PROGRAM}))
         (global $end (mut i32) (i32.const 0))
+        (global $given (mut i32) (i32.const {PROGRAM}))
         (data (i32.const 16) "program")
         (func (export "proxy_abi_version_0_2_1"))
-        (func (export "proxy_on_memory_allocate") (param i32) (result i32) i32.const 8192)
-        (func $run (local $at i32)
-            (local.set $at (i32.const 8192))
+        (func (export "proxy_on_memory_allocate") (param i32) (result i32) global.get $given)
+        (func $run (result i32) (local $here i32)
             (block $done (loop $next
-                (br_if $done (i32.ge_u (local.get $at) (global.get $end)))
-                {blocks} (br_table {labels} (i32.rem_u (i32.load8_u (local.get $at)) (i32.const {count}))) {cases})))
+                (local.set $here (global.get $at))
+                (br_if $done (i32.ge_u (local.get $here) (global.get $end)))
+                {blocks} (br_table {labels} (i32.rem_u (i32.load8_u (local.get $here)) (i32.const {choices}))) {cases}
+                ) (global.set $at (i32.add (local.get $here) (i32.const 2)))
+                (return (i32.load8_u offset=1 (local.get $here)))))
+            i32.const 0)
         (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
-            (drop (call $import{get} (i32.const 0) (i32.const 16) (i32.const 7) (i32.const 0) (i32.const 4)))
-            (global.set $end (i32.add (i32.const 8192) (i32.load (i32.const 4))))
-            (call $run) (i32.const 0))
+            (if (i32.eqz (global.get $end)) (then
+                (drop (call $import{get} (i32.const 0) (i32.const 16) (i32.const 7) (i32.const 0) (i32.const 4)))
+                (global.set $end (i32.add (i32.const {PROGRAM}) (i32.load (i32.const 4))))
+                (global.set $given (i32.const {GIVEN}))))
+            (call $run))
         {callbacks})"#,
-        count = imports.len(),
+        choices = imports.len() + 1,
         get = imports
             .iter()
             .position(|(_, name, _)| *name == "proxy_get_header_map_value")
@@ -69,7 +79,7 @@ pub(crate) fn filter() -> Filter {
     Filter::from_bytes(&wat::parse_str(&text).expect("the text is right")).expect("it loads")
 }
 
-/// Runs a program in every callback.
+/// Runs a program in the callbacks of two streams and a connection.
 pub(crate) fn run(filter: &Filter, program: &[u8]) {
     let answers = vec![DelayedAnswer {
         delay: Duration::ZERO,
@@ -98,25 +108,49 @@ pub(crate) fn run(filter: &Filter, program: &[u8]) {
         stream.request_body(b"body".to_vec(), false);
         stream.request_trailers(lines(&[("a", "b")]));
         stream.response_headers(lines(&[(":status", "200")]), false);
-        stream.response_body(b"body".to_vec(), true);
+        stream.response_body(b"body".to_vec(), false);
+        stream.response_trailers(lines(&[("c", "d")]));
         plugin.process().advance_to_next(Duration::from_secs(1));
         stream.finish();
     }
+    let mut connection = plugin.connection(Properties::default());
+    connection.downstream_data(b"data".to_vec(), false);
+    connection.upstream_data(b"data".to_vec(), true);
+    plugin.process().advance_to_next(Duration::from_secs(1));
+    connection.close(ClosedBy::Remote);
+    connection.finish();
     // A plugin whose VM has failed cannot be stopped in order.
     let _ = plugin.stop();
 }
 
+/// Where the program lies.
+const PROGRAM: u32 = 8192;
+
+/// Where the host puts what it gives later: behind the longest program.
+const GIVEN: u32 = 40_000;
+
 /// Name, parameters, whether there is a result.
-const CALLBACKS: [(&str, &str, bool); 13] = [
+const CALLBACKS: [(&str, &str, bool); 20] = [
+    ("proxy_on_new_connection", "i32", true),
+    ("proxy_on_downstream_data", "i32 i32 i32", true),
+    ("proxy_on_upstream_data", "i32 i32 i32", true),
+    ("proxy_on_downstream_connection_close", "i32 i32", false),
+    ("proxy_on_upstream_connection_close", "i32 i32", false),
     ("proxy_on_request_body", "i32 i32 i32", true),
     ("proxy_on_request_trailers", "i32 i32", true),
     ("proxy_on_response_headers", "i32 i32 i32", true),
     ("proxy_on_response_body", "i32 i32 i32", true),
+    ("proxy_on_response_trailers", "i32 i32", true),
     ("proxy_on_http_call_response", "i32 i32 i32 i32 i32", false),
     ("proxy_on_grpc_receive", "i32 i32 i32", false),
     ("proxy_on_grpc_close", "i32 i32 i32", false),
     (
         "proxy_on_grpc_receive_initial_metadata",
+        "i32 i32 i32",
+        false,
+    ),
+    (
+        "proxy_on_grpc_receive_trailing_metadata",
         "i32 i32 i32",
         false,
     ),

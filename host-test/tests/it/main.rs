@@ -4,10 +4,11 @@
 
 mod call_outs;
 mod case_files;
-mod cases;
+mod case_keys;
 mod chain;
 mod cli;
 mod commands;
+mod connections;
 mod diff;
 mod every_import;
 mod failures;
@@ -17,6 +18,7 @@ mod header_maps;
 mod life_cycle;
 mod loading;
 mod memory;
+mod presented;
 mod probes;
 mod profiles;
 mod serve;

@@ -164,6 +164,24 @@ fn no_argument_of_any_import_stops_the_host() {
     }
 }
 
+#[test]
+fn each_import_can_be_called_in_each_callback() {
+    let filter = crate::every_import::filter();
+    let all = imports();
+    let ending = u8::try_from(all.len()).expect("a byte names each");
+    for (number, (_, _, parameters)) in (0_u8..).zip(&all) {
+        let size: usize = parameters
+            .split_whitespace()
+            .map(|kind| if kind == "i64" { 8 } else { 4 })
+            .sum();
+        // Each argument is 1, and each callback continues.
+        let mut call = vec![number];
+        call.extend((0..size).map(|place| u8::from(place % 4 == 0)));
+        call.extend([ending, 0]);
+        crate::every_import::run(&filter, &call.repeat(32));
+    }
+}
+
 /// Arbitrary arguments to arbitrary imports in every callback, as the fuzz target `imports` has them.
 #[test]
 fn no_sequence_of_calls_stops_the_host() {

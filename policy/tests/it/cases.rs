@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use fluxlit_cases::{CaseFile, Host};
+use fluxlit_cases::CaseFile;
 
 use crate::native;
 
@@ -11,8 +11,12 @@ fn every_case_holds_in_the_policy() {
     let mut failures = Vec::new();
     let mut count = 0;
     for (path, file) in CaseFile::load_folder(&folder).unwrap() {
-        for case in file.cases.iter().filter(|case| case.runs_in(Host::Policy)) {
+        assert!(!file.about.is_empty(), "{} has no `about`", path.display());
+        let cases = file.into_cases();
+        for case in cases.iter().filter(|case| case.runs_in("policy")) {
             count += 1;
+            assert!(!case.why.is_empty(), "{} has no `why`", case.name);
+            assert!(case.is_plain(), "{} is not for every host", case.name);
             let misses = native::run(case).misses(case);
             if !misses.is_empty() {
                 let file = path.file_name().unwrap_or_default().to_string_lossy();

@@ -1,6 +1,6 @@
 //! Runs a case in the policy itself: what a perfect host would do with its decisions.
 
-use fluxlit_cases::{Case, Exchange, Expect, HttpVersion, Outcome, Peer, Received, Reply, Served};
+use fluxlit_cases::{Case, Exchange, Outcome, Peer, Received, Reply, Served, Version, latin1};
 use fluxlit_policy::{self as policy, Action, Decision, Defaults, Edit, Policy, Request, Response};
 
 type Lines = Vec<(Vec<u8>, Vec<u8>)>;
@@ -11,22 +11,16 @@ pub(crate) fn run(case: &Case) -> Outcome {
         Ok(policy) => policy,
         Err(errors) => return Outcome::Refused(errors.to_string()),
     };
-    match &case.expect {
-        Expect::Refused(_) => Outcome::Served(Vec::new()),
-        Expect::Served(exchanges) => Outcome::Served(
-            exchanges
-                .iter()
-                .map(|exchange| serve(&policy, exchange))
-                .collect(),
-        ),
-    }
+    let exchanges = case.exchanges();
+    let served = exchanges.iter().map(|exchange| serve(&policy, exchange));
+    Outcome::Served(served.collect())
 }
 
 fn serve(policy: &Policy, exchange: &Exchange) -> Served {
     let request = &exchange.request;
     let headers = to_lines(&request.headers);
     let borrowed = borrow(&headers);
-    let host = request.host.as_deref().map(latin1);
+    let host = request.host.as_deref().map(latin1::bytes);
     let Decision {
         action,
         exchange: facts,
@@ -41,14 +35,16 @@ fn serve(policy: &Policy, exchange: &Exchange) -> Served {
         is_reentry: false,
         tls: request.tls,
         method: request.method.as_bytes(),
-        target: &latin1(&request.target),
+        target: &latin1::bytes(&request.target),
         host: host.as_deref(),
         headers: &borrowed,
     });
+    // A body passes as it is; that of our own answer is for the host to write.
+    let mut body = String::new();
     let (upstream, status, mut answer) = match action {
         Action::Forward(forward) => {
             let mut received = Message {
-                target: latin1(&request.target),
+                target: latin1::bytes(&request.target),
                 host,
                 lines: headers.clone(),
             };
@@ -62,16 +58,18 @@ fn serve(policy: &Policy, exchange: &Exchange) -> Served {
             trailers.apply(&trailer_edits);
             let upstream = Received {
                 method: request.method.clone(),
-                target: text(&received.target),
-                host: received.host.as_deref().map(text),
+                target: latin1::text(&received.target),
+                host: received.host.as_deref().map(latin1::text),
                 headers: to_text(&received.lines),
+                body: request.body.clone(),
                 trailers: to_text(&trailers.lines),
             };
             let answer = &exchange.answer;
+            body = answer.body.clone();
             (Some(upstream), answer.status, to_lines(&answer.headers))
         }
         Action::Reply(reply) => {
-            let status = reply.status(|| request.http == HttpVersion::Http10);
+            let status = reply.status(|| request.http == Version::Http10);
             let location = reply
                 .location
                 .map(|location| (b"location".to_vec(), location));
@@ -95,6 +93,8 @@ fn serve(policy: &Policy, exchange: &Exchange) -> Served {
         downstream: Reply {
             status,
             headers: to_text(&response.lines),
+            body,
+            trailers: exchange.answer.trailers.clone(),
         },
     }
 }
@@ -134,7 +134,10 @@ impl Message {
 fn to_lines(headers: &[(String, String)]) -> Lines {
     headers
         .iter()
-        .map(|(name, value)| (latin1(name), latin1(value.trim_matches([' ', '\t']))))
+        .map(|(name, value)| {
+            let value = value.trim_matches([' ', '\t']);
+            (latin1::bytes(name), latin1::bytes(value))
+        })
         .collect()
 }
 
@@ -148,16 +151,6 @@ fn borrow(lines: &Lines) -> Vec<(&[u8], &[u8])> {
 fn to_text(lines: &Lines) -> Vec<(String, String)> {
     lines
         .iter()
-        .map(|(name, value)| (text(name).to_ascii_lowercase(), text(value)))
+        .map(|(name, value)| (latin1::text(name).to_ascii_lowercase(), latin1::text(value)))
         .collect()
-}
-
-fn latin1(text: &str) -> Vec<u8> {
-    text.chars()
-        .map(|character| u8::try_from(u32::from(character)).expect("case text is Latin-1"))
-        .collect()
-}
-
-fn text(bytes: &[u8]) -> String {
-    bytes.iter().copied().map(char::from).collect()
 }

@@ -308,6 +308,11 @@ fn wasm(name: &str, module: &Path, setup: &Plugin, vm_id: &str, config: &str) ->
         Some(Policy::Open) => "FAIL_OPEN",
         Some(Policy::Reload) => "FAIL_RELOAD",
     };
+    let allowed: Map<String, Value> = setup
+        .allowed_capabilities
+        .iter()
+        .map(|name| (name.clone(), json!({})))
+        .collect();
     json!({
         "name": name,
         "typed_config": {
@@ -317,6 +322,7 @@ fn wasm(name: &str, module: &Path, setup: &Plugin, vm_id: &str, config: &str) ->
                 "root_id": setup.root_id,
                 "failure_policy": policy,
                 "allow_on_headers_stop_iteration": setup.allow_on_headers_stop_iteration,
+                "capability_restriction_config": {"allowed_capabilities": allowed},
                 "configuration": {"@type": "type.googleapis.com/google.protobuf.StringValue", "value": config},
                 "vm_config": {
                     "vm_id": vm_id,

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use host_test::case_file::{Peer, Request, Version};
+use host_test::case_file::{Peer, Request, Version, envoy_peer};
 use host_test::{HeaderMap, Message, envoy};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpStream, UnixStream};
@@ -91,12 +91,14 @@ async fn connect(
 
 /// The line of the PROXY protocol that plays the peer. A port of 0 says that the address is not the connection's.
 fn proxy_line(peer: Peer) -> String {
-    match peer {
-        Peer(envoy::Peer::Ip(peer)) => match peer.ip() {
+    match envoy_peer(peer) {
+        envoy::Peer::Ip(peer) => match peer.ip() {
             IpAddr::V4(ip) => format!("PROXY TCP4 {ip} 127.0.0.1 {} 10000\r\n", peer.port()),
             IpAddr::V6(ip) => format!("PROXY TCP6 {ip} ::1 {} 10000\r\n", peer.port()),
         },
-        Peer(_) => "PROXY TCP4 203.0.113.99 127.0.0.1 0 10000\r\n".to_owned(),
+        envoy::Peer::Unix | envoy::Peer::FromHeader => {
+            "PROXY TCP4 203.0.113.99 127.0.0.1 0 10000\r\n".to_owned()
+        }
     }
 }
 
@@ -115,7 +117,7 @@ async fn play_http1(
         .iter()
         .map(|host| (b"Host".to_vec(), latin1(host)));
     let lines: Vec<wire::Field> = host.chain(fields(&request.headers)).collect();
-    let content = Content::new(&request.body, &request.frames, &request.trailers);
+    let content = Content::of_request(request);
     let mut connection = BufReader::new(connection);
     for piece in wire::pieces(&start, &lines, &content, Kind::Request) {
         let before = if content.has_frames {
@@ -175,7 +177,7 @@ async fn play_http2(
     connection: Box<dyn Duplex>,
     request: &Request,
 ) -> anyhow::Result<Option<Message>> {
-    let content = Content::new(&request.body, &request.frames, &request.trailers);
+    let content = Content::of_request(request);
     let is_headers_only = content.frames.is_empty() && content.trailers.is_empty();
     let (sender, connection) = h2::client::handshake(connection).await?;
     let connection = tokio::spawn(connection);

@@ -1,6 +1,9 @@
 //! What does a message carry behind its headers, and in which frames?
 
+use std::num::NonZeroUsize;
+
 use host_test::HeaderMap;
+use host_test::case_file::{Answer, Request};
 
 use super::wire::Field;
 
@@ -16,6 +19,18 @@ pub(super) struct Content {
 }
 
 impl Content {
+    /// What a request carries.
+    pub(super) fn of_request(request: &Request) -> Self {
+        let frames = frames(&request.body, request.frame_size, &request.frames);
+        Self::new(&request.body, &frames, &request.trailers)
+    }
+
+    /// What the upstream's answer carries.
+    pub(super) fn of_answer(answer: &Answer) -> Self {
+        let frames = frames(&answer.body, answer.frame_size, &answer.frames);
+        Self::new(&answer.body, &frames, &answer.trailers)
+    }
+
     /// The content of a message as case files have it: `body`, or `frames`.
     pub(super) fn new(body: &str, frames: &[String], trailers: &[(String, String)]) -> Self {
         let has_frames = !frames.is_empty();
@@ -32,6 +47,19 @@ impl Content {
             trailers: fields(trailers),
         }
     }
+}
+
+/// The frames that a message has by its case: those written down, or pieces of the body, with an empty last one.
+fn frames(body: &str, size: Option<NonZeroUsize>, frames: &[String]) -> Vec<String> {
+    let Some(size) = size else {
+        return frames.to_vec();
+    };
+    let characters: Vec<char> = body.chars().collect();
+    let pieces = characters.chunks(size.get());
+    pieces
+        .map(|piece| piece.iter().collect())
+        .chain([String::new()])
+        .collect()
 }
 
 /// Field lines as bytes.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use host_test::case_file::{Ending, Exchange};
+use host_test::case_file::{Ending, Exchange, Level};
 use host_test::{ChainOutcome, Message};
 
 use super::admin::Admin;
@@ -359,10 +359,13 @@ fn log_level<'p>(plans: &[&'p Plan<'_>]) -> &'p str {
     let setup = plans
         .first()
         .and_then(|plan| plan.case.plugin.as_ref().or(plan.file.plugin.as_ref()));
-    match setup.and_then(|setup| setup.log_level.as_deref()) {
-        Some("warn") => "warning",
-        Some(level) => level,
-        None => "trace",
+    match setup.and_then(|setup| setup.log_level) {
+        None | Some(Level::Trace) => "trace",
+        Some(Level::Debug) => "debug",
+        Some(Level::Info) => "info",
+        Some(Level::Warn) => "warning",
+        Some(Level::Error) => "error",
+        Some(Level::Critical) => "critical",
     }
 }
 

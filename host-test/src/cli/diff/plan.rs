@@ -96,7 +96,7 @@ impl<'a> Plan<'a> {
         let waits: Duration = calls().filter_map(|call| call.timeout).chain(delays).sum();
         let passes: Duration = exchanges
             .iter()
-            .map(|exchange| Duration::from_millis(exchange.after_ms))
+            .map(|exchange| Duration::from_millis(exchange.after_ms + exchange.answer.delay_ms))
             .sum();
         // A time-out counts only where it strikes.
         let times_out = services
@@ -162,6 +162,20 @@ fn unplayable(file: &CaseFile, case: &Case) -> Option<String> {
     }
     if std::str::from_utf8(&file.config_of(case)).is_err() {
         return Some("the configuration is no UTF-8, as Envoy's own is".to_owned());
+    }
+    if case.workers.is_some() || !case.queues.is_empty() {
+        return Some("a worker of Envoy's cannot be chosen, nor a queue filled before".to_owned());
+    }
+    if !case.connections.is_empty() {
+        return Some("a network filter stands before no upstream of HTTP".to_owned());
+    }
+    let has_more =
+        |exchange: &Exchange| !exchange.alongside.is_empty() || !exchange.enqueue.is_empty();
+    if case.groups().iter().any(has_more) {
+        return Some(
+            "requests at the same time, and queues filled by somebody else, are not played"
+                .to_owned(),
+        );
     }
     if case.request.is_none() && case.refused.is_empty() {
         return Some("without a request there is nothing to compare".to_owned());

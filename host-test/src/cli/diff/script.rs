@@ -34,9 +34,9 @@ impl Reaction {
         let response = Response {
             status: answer.status,
             headers: fields(&answer.headers),
-            content: Content::new(&answer.body, &answer.frames, &answer.trailers),
+            content: Content::of_answer(answer),
         };
-        Self::Answer(Duration::ZERO, response)
+        Self::Answer(Duration::from_millis(answer.delay_ms), response)
     }
 
     /// What a service that a filter calls does; `None` if no service can.

@@ -4,7 +4,6 @@
 //! each of them is placed where Envoy takes it from, and a request that has another one cannot be played.
 
 use host_test::case_file::{Peer, Request, Typed};
-use host_test::envoy;
 use serde_json::{Map, Value, json};
 
 /// What a listener, and a connection to it, must be like.
@@ -53,9 +52,9 @@ impl Surroundings {
     pub(super) fn of(request: &Request) -> Result<Self, String> {
         let mut surroundings = Self {
             peer: match request.peer {
-                Peer(envoy::Peer::Ip(_)) => PeerKind::Known,
-                Peer(envoy::Peer::FromHeader) => PeerKind::Unknown,
-                Peer(envoy::Peer::Unix) => PeerKind::Unix,
+                Peer::Ip(_) => PeerKind::Known,
+                Peer::Unknown => PeerKind::Unknown,
+                Peer::Unix => PeerKind::Unix,
             },
             tls: request.tls,
             ..Self::default()

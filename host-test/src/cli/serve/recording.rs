@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use host_test::case_file::{Answer, CallAnswer, Case, CaseFile, Peer, Request, Runner, Schedule};
-use host_test::envoy::{self, RequestHead};
+use host_test::envoy::RequestHead;
 use host_test::{Filter, HeaderMap, Side};
 
 use super::calls::{latin1, lines};
@@ -94,7 +94,7 @@ impl Seen {
     pub(super) fn from(peer: SocketAddr) -> Self {
         Self {
             request: Request {
-                peer: Peer(envoy::Peer::Ip(peer)),
+                peer: Peer::Ip(peer.ip()),
                 ..Request::default()
             },
             ..Self::default()

@@ -1,16 +1,8 @@
 //! What comes to a filter from outside: requests, answers of the upstream, answers to call-outs, facts?
 
-use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::time::Duration;
+use std::net::{IpAddr, Ipv4Addr};
 
 use serde::{Deserialize, Serialize};
-
-use super::latin1;
-use crate::call_out::{self, GrpcEvent};
-use crate::envoy;
-use crate::header_map::HeaderMap;
-use crate::property::Value;
 
 /// A request as it arrives at the listener.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -39,9 +31,22 @@ pub struct Request {
     /// The body, which is sent in the frames that the schedule asks for.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub body: String,
+    /// A file with the body, relative to the case file. Read with the case file, in place of `body`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub body_file: Option<String>,
+    /// Bytes of a frame: the body comes in frames of this length, whatever the schedule.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub frame_size: Option<std::num::NonZeroUsize>,
     /// The body in frames of its own: the last one ends the stream, and may be empty. Not together with `body`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub frames: Vec<String>,
+    /// A whole HTTP/1 message, start line and all, in place of the keys that it says: its lines may end with a line
+    /// feed alone. It is not checked further than to be cut up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// A file with such a message, relative to the case file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message_file: Option<String>,
     /// Trailer field lines in wire order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub trailers: Vec<(String, String)>,
@@ -60,12 +65,27 @@ pub struct Answer {
     /// Field lines in wire order; a name may repeat.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub headers: Vec<(String, String)>,
+    /// Milliseconds from the request to the answer.
+    #[serde(skip_serializing_if = "is_default")]
+    pub delay_ms: u64,
     /// The body, which is sent in the frames that the schedule asks for.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub body: String,
+    /// A file with the body, relative to the case file. Read with the case file, in place of `body`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub body_file: Option<String>,
+    /// Bytes of a frame: the body comes in frames of this length, whatever the schedule.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub frame_size: Option<std::num::NonZeroUsize>,
     /// The body in frames of its own: the last one ends the stream, and may be empty. Not together with `body`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub frames: Vec<String>,
+    /// A whole HTTP/1 message, status line and all, in place of the keys that it says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// A file with such a message, relative to the case file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message_file: Option<String>,
     /// Trailer field lines in wire order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub trailers: Vec<(String, String)>,
@@ -171,7 +191,14 @@ pub enum Version {
 /// The other end of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Peer(pub envoy::Peer);
+pub enum Peer {
+    /// An IP connection from this address.
+    Ip(IpAddr),
+    /// A Unix socket.
+    Unix,
+    /// A connection whose peer the host cannot tell.
+    Unknown,
+}
 
 impl Default for Request {
     fn default() -> Self {
@@ -184,7 +211,11 @@ impl Default for Request {
             host: Some("app.example".to_owned()),
             headers: Vec::new(),
             body: String::new(),
+            body_file: None,
+            frame_size: None,
             frames: Vec::new(),
+            message: None,
+            message_file: None,
             trailers: Vec::new(),
             properties: Vec::new(),
         }
@@ -196,8 +227,13 @@ impl Default for Answer {
         Self {
             status: 200,
             headers: Vec::new(),
+            delay_ms: 0,
             body: String::new(),
+            body_file: None,
+            frame_size: None,
             frames: Vec::new(),
+            message: None,
+            message_file: None,
             trailers: Vec::new(),
         }
     }
@@ -206,13 +242,12 @@ impl Default for Answer {
 impl Default for Peer {
     /// An address for documentation, so that nothing is trusted by accident.
     fn default() -> Self {
-        let address = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
-        Self(envoy::Peer::Ip(SocketAddr::new(address, CLIENT_PORT)))
+        Self::Ip(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)))
     }
 }
 
 impl Peer {
-    fn is_default(&self) -> bool {
+    pub(crate) fn is_default(&self) -> bool {
         *self == Self::default()
     }
 }
@@ -221,32 +256,30 @@ impl TryFrom<String> for Peer {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        let peer = match text.as_str() {
-            "unix" => envoy::Peer::Unix,
-            "unknown" => envoy::Peer::FromHeader,
-            address => {
-                let address: IpAddr = address
-                    .parse()
-                    .map_err(|_| format!("`{text}` is not an IP address, `unix` or `unknown`"))?;
-                envoy::Peer::Ip(SocketAddr::new(address, CLIENT_PORT))
-            }
-        };
-        Ok(Self(peer))
+        match text.as_str() {
+            "unix" => Ok(Self::Unix),
+            "unknown" => Ok(Self::Unknown),
+            address => address
+                .parse()
+                .map(Self::Ip)
+                .map_err(|_| format!("`{text}` is not an IP address, `unix` or `unknown`")),
+        }
     }
 }
 
 impl From<Peer> for String {
     fn from(peer: Peer) -> Self {
-        match peer.0 {
-            envoy::Peer::Ip(address) => address.ip().to_string(),
-            envoy::Peer::Unix => "unix".to_owned(),
-            envoy::Peer::FromHeader => "unknown".to_owned(),
+        match peer {
+            Peer::Ip(address) => address.to_string(),
+            Peer::Unix => "unix".to_owned(),
+            Peer::Unknown => "unknown".to_owned(),
         }
     }
 }
 
 impl Version {
-    pub(super) fn name(self) -> &'static str {
+    /// Its name on the wire, such as `HTTP/1.1`.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Http10 => "HTTP/1.0",
             Self::Http11 => "HTTP/1.1",
@@ -255,87 +288,6 @@ impl Version {
     }
 }
 
-impl Typed {
-    pub(super) fn to_value(&self) -> Value {
-        match self {
-            Self::Bool(value) => Value::Bool(*value),
-            Self::Double(value) => Value::Double(*value),
-            Self::Int(value) => Value::Int(*value),
-            Self::List(items) => {
-                let mut map = HeaderMap::default();
-                for item in items {
-                    map.add_exactly(&latin1::bytes(item), b"");
-                }
-                Value::Map(map)
-            }
-            Self::Map(lines) => {
-                let mut map = HeaderMap::default();
-                for (name, value) in latin1::fields(lines) {
-                    map.add_exactly(&name, &value);
-                }
-                Value::Map(map)
-            }
-            Self::Text(text) => Value::Bytes(latin1::bytes(text)),
-            Self::Uint(value) => Value::Uint(*value),
-        }
-    }
-}
-
-impl CallAnswer {
-    pub(super) fn to_answer(&self) -> call_out::DelayedAnswer {
-        let answer = match (self.fails, &self.grpc) {
-            (Some(Failing::NoHeaders), _) => call_out::Answer::NoHeaders,
-            (Some(Failing::Refused), _) => call_out::Answer::Refused,
-            (Some(Failing::Reset), _) => call_out::Answer::Reset,
-            (Some(Failing::TimeOut), _) => call_out::Answer::TimedOut,
-            (None, Some(messages)) => call_out::Answer::Grpc(self.grpc_events(messages)),
-            (None, None) => call_out::Answer::Http {
-                headers: envoy::response_headers(
-                    self.status.unwrap_or(200),
-                    latin1::fields(&self.headers)
-                        .iter()
-                        .map(|(name, value)| (name.as_slice(), value.as_slice())),
-                ),
-                body: latin1::bytes(&self.body),
-                trailers: latin1::map(&self.trailers),
-            },
-        };
-        call_out::DelayedAnswer {
-            delay: Duration::from_millis(self.delay_ms),
-            answer,
-        }
-    }
-
-    fn grpc_events(&self, messages: &[String]) -> Vec<GrpcEvent> {
-        let mut events = vec![GrpcEvent::InitialMetadata(latin1::map(&self.headers))];
-        events.extend(
-            messages
-                .iter()
-                .map(|message| GrpcEvent::Message(latin1::bytes(message))),
-        );
-        events.push(GrpcEvent::TrailingMetadata(latin1::map(&self.trailers)));
-        events.push(GrpcEvent::Close {
-            status: self.grpc_status.unwrap_or(0),
-            message: self.grpc_message.clone(),
-        });
-        events
-    }
-}
-
-/// The services that a plugin may call, with their answers in order.
-pub(super) fn to_upstreams(answers: &BTreeMap<String, Vec<CallAnswer>>) -> Vec<call_out::Upstream> {
-    answers
-        .iter()
-        .map(|(name, answers)| call_out::Upstream {
-            name: name.clone(),
-            answers: answers.iter().map(CallAnswer::to_answer).collect(),
-        })
-        .collect()
-}
-
-pub(super) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
-
-/// Any port but 0, which would say that the address came from a header.
-const CLIENT_PORT: u16 = 49152;

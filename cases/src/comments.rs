@@ -4,7 +4,7 @@
 //! alone, and so is a comment that does not end: the reader then says where.
 
 /// The text with `//` and `/* */` comments blanked.
-pub(super) fn blank(text: &str) -> String {
+pub(crate) fn blank(text: &str) -> String {
     let mut result = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(next) = rest.chars().next() {

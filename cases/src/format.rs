@@ -1,17 +1,17 @@
 //! Which keys does a case file have?
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroUsize;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::expectation::{
-    CallExpectation, Downstream, Finally, LogExpectation, ReplyExpectation, Upstream,
+use crate::connection::Connection;
+use crate::expectation::{
+    CallExpectation, Downstream, Finally, LogExpectation, Queue, ReplyExpectation, Upstream,
 };
-use super::latin1;
-use super::misses::whole;
-use super::stimulus::{Answer, CallAnswer, Request, is_default};
-use crate::abi::LogLevel;
+use crate::latin1;
+use crate::stimulus::{Answer, CallAnswer, Request, is_default};
 
 /// One file of cases that share a topic and, where it helps, a configuration.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -28,6 +28,9 @@ pub struct CaseFile {
     /// replaces keys of an object here, and a text all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config: Option<Config>,
+    /// A file with the configuration, relative to this file. Read with it, in place of `config`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_file: Option<String>,
     /// How the plugin and its VM are set up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plugin: Option<Plugin>,
@@ -37,6 +40,9 @@ pub struct CaseFile {
     /// The services that the plugin may call, with their answers in order; the last one is given to all further calls.
     #[serde(default, skip_serializing_if = "is_default")]
     pub upstreams: BTreeMap<String, Vec<CallAnswer>>,
+    /// A recording, relative to the file: what it expects of a case of the same name must come of that case as well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub golden: Option<String>,
     /// The cases, in reading order.
     pub cases: Vec<Case>,
 }
@@ -57,6 +63,9 @@ pub struct Case {
     /// Configuration of this case alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config: Option<Config>,
+    /// A file with that configuration, relative to the case file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_file: Option<String>,
     /// Set-up of this case alone, in place of the file's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plugin: Option<Plugin>,
@@ -66,12 +75,28 @@ pub struct Case {
     /// Shared data that is there before the plugin starts.
     #[serde(default, skip_serializing_if = "is_default")]
     pub shared_data: BTreeMap<String, String>,
+    /// Shared queues that are there before the plugin starts, with messages that nobody was told of.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub queues: Vec<Queue>,
+    /// Start the plugins as Envoy does with this many workers: to check the configuration, on the main thread, and on
+    /// each worker, all with the same shared data, queues and metrics. One VM alone if nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workers: Option<NonZeroUsize>,
     /// Texts: the configuration must be refused with a message that contains each of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub refused: Vec<String>,
+    /// As in [`Exchange`].
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub worker: usize,
+    /// As in [`Exchange`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub enqueue: Vec<Queue>,
     /// The request as it arrives.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<Request>,
+    /// As in [`Exchange`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alongside: Vec<Exchange>,
     /// What the upstream must receive. Absent: the request must be answered without asking the upstream.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upstream: Option<Upstream>,
@@ -91,6 +116,9 @@ pub struct Case {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calls: Option<Vec<CallExpectation>>,
     /// As in [`Exchange`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_ms: Option<u64>,
+    /// As in [`Exchange`].
     #[serde(default, skip_serializing_if = "is_default")]
     pub paused: bool,
     /// As in [`Exchange`].
@@ -102,12 +130,18 @@ pub struct Case {
     /// Further exchanges.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub then: Vec<Exchange>,
+    /// Connections through a network filter, one after the other; in place of `request`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub connections: Vec<Connection>,
     /// What must be so when all exchanges are over.
     #[serde(default, skip_serializing_if = "is_default")]
     pub finally: Finally,
     /// Hosts the case is not run in (`wasm`, `envoy` and others), each with the reason.
     #[serde(default, skip_serializing_if = "is_default")]
     pub except: BTreeMap<String, String>,
+    /// What the recording expects, if the file names one that has this case.
+    #[serde(skip)]
+    pub golden: Option<Box<Case>>,
 }
 
 /// A request, and what must come of it.
@@ -118,8 +152,18 @@ pub struct Exchange {
     /// Milliseconds that pass before the request.
     #[serde(default, skip_serializing_if = "is_default")]
     pub after_ms: u64,
+    /// The worker that serves it, from 0.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub worker: usize,
+    /// Messages that somebody else puts into shared queues before the request, and whose readers are told.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub enqueue: Vec<Queue>,
     /// The request as it arrives.
     pub request: Request,
+    /// Exchanges at the same time: the frames of all requests come in turn, then those of all answers. What a filter
+    /// mixes up between streams shows here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alongside: Vec<Exchange>,
     /// What the upstream must receive. Absent: the request must be answered without asking the upstream.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upstream: Option<Upstream>,
@@ -129,7 +173,7 @@ pub struct Exchange {
     /// What the client must get.
     #[serde(default)]
     pub downstream: Downstream,
-    /// The filter must answer itself, like this.
+    /// The filter must answer itself, like this. An answer in place of the upstream's own is a miss without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reply: Option<ReplyExpectation>,
     /// Lines that must be logged while the stream's callbacks run, or must not.
@@ -138,6 +182,9 @@ pub struct Exchange {
     /// The call-outs that the stream's callbacks must make: all of them, in order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calls: Option<Vec<CallExpectation>>,
+    /// Milliseconds that the filter must hold the request and the answer back, both together, before it lets them go.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_ms: Option<u64>,
     /// The filter must leave the stream paused for ever.
     #[serde(default, skip_serializing_if = "is_default")]
     pub paused: bool,
@@ -188,13 +235,32 @@ pub struct Plugin {
     pub failure_policy: Option<Policy>,
     /// The lowest level that is logged; `trace` if nothing is said.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub log_level: Option<String>,
+    pub log_level: Option<Level>,
+    /// The host functions and callbacks that the plugin may use, by their full names, such as `proxy_log` or
+    /// `fd_write`; all if nothing is said. A function that is not named answers INTERNAL_FAILURE, one of WASI 76, and a
+    /// callback that is not named is not called.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub allowed_capabilities: BTreeSet<String>,
     /// The time when the plugin starts, in seconds since the Unix epoch; 2026-01-01 if nothing is said.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub start_s: Option<u64>,
     /// Start of the random sequence.
     #[serde(skip_serializing_if = "is_default")]
     pub random_seed: u64,
+}
+
+/// Severity of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Level {
+    Trace,
+    Debug,
+    Info,
+    Warn,
+    Error,
+    Critical,
 }
 
 /// Envoy's failure policies.
@@ -224,21 +290,17 @@ pub struct Chained {
     /// How it is set up.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub plugin: Option<Plugin>,
+    /// It runs in the tested plugin's VM, as plugins of the same code, `vm_id` and VM configuration do in Envoy. Not
+    /// together with `module`.
+    #[serde(skip_serializing_if = "is_default")]
+    pub same_vm: bool,
 }
 
 impl CaseFile {
     /// The configuration of a case, as the filter gets it.
     pub fn config_of(&self, case: &Case) -> Vec<u8> {
-        match (&self.config, &case.config) {
-            (Some(Config::Object(shared)), Some(Config::Object(own))) => {
-                let mut config = shared.clone();
-                config.extend(own.clone());
-                Config::Object(config).to_bytes()
-            }
-            (_, Some(own)) => own.to_bytes(),
-            (Some(shared), None) => shared.to_bytes(),
-            (None, None) => b"{}".to_vec(),
-        }
+        self.merged_config(case)
+            .map_or_else(|| b"{}".to_vec(), |config| config.to_bytes())
     }
 
     /// A file with one case: a plain GET.
@@ -268,35 +330,60 @@ impl CaseFile {
         }
     }
 
-    /// Says which case contradicts itself, and how.
-    pub(super) fn check(&self) -> Result<(), (String, String)> {
-        let mut seen = BTreeSet::new();
-        for case in &self.cases {
-            let problem = |problem: String| (case.name.clone(), problem);
-            if !seen.insert(&case.name) {
-                return Err(problem("the name is used twice".to_owned()));
+    /// The cases, each with what the file says for all of them, so that it stands alone.
+    pub fn into_cases(self) -> Vec<Case> {
+        let whole = |case: &Case| Case {
+            config: Some(match self.merged_config(case) {
+                Some(config) => config,
+                None => Config::Object(Map::new()),
+            }),
+            ..case.clone()
+        };
+        self.cases.iter().map(whole).collect()
+    }
+
+    fn merged_config(&self, case: &Case) -> Option<Config> {
+        match (&self.config, &case.config) {
+            (Some(Config::Object(shared)), Some(Config::Object(own))) => {
+                let mut config = shared.clone();
+                config.extend(own.clone());
+                Some(Config::Object(config))
             }
-            case.check().map_err(problem)?;
+            (shared, own) => own.clone().or(shared.clone()),
         }
-        Ok(())
     }
 }
 
 impl Case {
-    /// The exchanges in order; none if the configuration must be refused.
+    /// The exchanges in order, each followed by those alongside; none if there is no request.
     pub fn exchanges(&self) -> Vec<Exchange> {
+        self.groups()
+            .into_iter()
+            .flat_map(|mut exchange| {
+                let alongside = std::mem::take(&mut exchange.alongside);
+                std::iter::once(exchange).chain(alongside)
+            })
+            .collect()
+    }
+
+    /// The exchanges in order, with those alongside in them.
+    pub fn groups(&self) -> Vec<Exchange> {
         let Some(request) = &self.request else {
             return Vec::new();
         };
         let first = Exchange {
             after_ms: 0,
+            worker: self.worker,
+            enqueue: self.enqueue.clone(),
             request: request.clone(),
+            alongside: self.alongside.clone(),
             upstream: self.upstream.clone(),
             answer: self.answer.clone().unwrap_or_default(),
             downstream: self.downstream.clone().unwrap_or_default(),
             reply: self.reply.clone(),
             logs: self.logs.clone(),
             calls: self.calls.clone(),
+            held_ms: self.held_ms,
             paused: self.paused,
             reset: self.reset,
             fails: self.fails.clone(),
@@ -306,81 +393,97 @@ impl Case {
             .collect()
     }
 
-    fn check(&self) -> Result<(), String> {
-        let expects_exchange = self.upstream.is_some()
-            || self.answer.is_some()
-            || self.downstream.is_some()
-            || self.reply.is_some()
-            || !self.then.is_empty();
-        match &self.request {
-            Some(_) if !self.refused.is_empty() => {
-                return Err("a refused configuration serves no `request`".to_owned());
-            }
-            None if expects_exchange => {
-                return Err(
-                    "`upstream`, `answer`, `downstream`, `reply` and `then` need a `request`"
-                        .to_owned(),
-                );
-            }
-            None if self.refused.is_empty() && self.finally == Finally::default() => {
-                return Err(
-                    "needs a `request`, `refused` if the configuration must not load, or `finally`"
-                        .to_owned(),
-                );
-            }
-            _ => {}
+    /// Puts these groups in place of the exchanges that the case has.
+    pub fn set_groups(&mut self, groups: impl IntoIterator<Item = Exchange>) {
+        let mut groups = groups.into_iter();
+        if let Some(first) = groups.next() {
+            let Exchange {
+                after_ms: _,
+                worker,
+                enqueue,
+                request,
+                alongside,
+                upstream,
+                answer,
+                downstream,
+                reply,
+                logs,
+                calls,
+                held_ms,
+                paused,
+                reset,
+                fails,
+            } = first;
+            self.worker = worker;
+            self.enqueue = enqueue;
+            self.request = Some(request);
+            self.alongside = alongside;
+            self.upstream = upstream;
+            self.answer = Some(answer);
+            self.downstream = Some(downstream);
+            self.reply = reply;
+            self.logs = logs;
+            self.calls = calls;
+            self.held_ms = held_ms;
+            self.paused = paused;
+            self.reset = reset;
+            self.fails = fails;
         }
-        for exchange in self.exchanges() {
-            exchange.check()?;
-        }
-        check_logs(&self.finally.logs)
+        self.then = groups.collect();
+    }
+
+    /// The configuration as the filter gets it, if the case stands alone, see [`CaseFile::into_cases`].
+    pub fn config_text(&self) -> String {
+        self.config
+            .as_ref()
+            .map_or_else(String::new, |config| latin1::text(&config.to_bytes()))
+    }
+
+    /// Whether the case is run in this host.
+    pub fn runs_in(&self, host: &str) -> bool {
+        !self.except.contains_key(host)
+    }
+
+    /// Whether a host without a VM can play the case: it has requests, answers and messages, and nothing else.
+    pub fn is_plain(&self) -> bool {
+        let plain = Self {
+            name: self.name.clone(),
+            why: self.why.clone(),
+            source: self.source.clone(),
+            config: self.config.clone(),
+            refused: self.refused.clone(),
+            request: self.request.clone(),
+            upstream: self.upstream.clone(),
+            answer: self.answer.clone(),
+            downstream: self.downstream.clone(),
+            then: self.then.clone(),
+            except: self.except.clone(),
+            ..Self::default()
+        };
+        *self == plain && self.exchanges().iter().all(Exchange::is_plain)
     }
 }
 
 impl Exchange {
-    fn check(&self) -> Result<(), String> {
-        let (request, answer) = (&self.request, &self.answer);
-        for (body, frames) in [
-            (&request.body, &request.frames),
-            (&answer.body, &answer.frames),
-        ] {
-            if !body.is_empty() && !frames.is_empty() {
-                return Err("give `body` or `frames`, not both".to_owned());
-            }
-        }
-        let lines = [
-            &request.headers,
-            &request.trailers,
-            &answer.headers,
-            &answer.trailers,
-        ];
-        let texts = lines
-            .into_iter()
-            .flatten()
-            .flat_map(|(name, value)| [name, value])
-            .chain([
-                &request.method,
-                &request.target,
-                &request.body,
-                &answer.body,
-            ])
-            .chain(&request.host)
-            .chain(request.frames.iter().chain(&answer.frames));
-        for text in texts {
-            latin1::check(text)?;
-        }
-        let upstream = self.upstream.clone().unwrap_or_default();
-        let downstream = &self.downstream;
-        let regexes = upstream
-            .matches
-            .values()
-            .chain(&upstream.body_matches)
-            .chain(downstream.matches.values())
-            .chain(&downstream.body_matches);
-        for regex in regexes {
-            whole(regex)?;
-        }
-        check_logs(&self.logs)
+    fn is_plain(&self) -> bool {
+        let plain = Self {
+            request: Request {
+                frames: Vec::new(),
+                frame_size: None,
+                properties: Vec::new(),
+                ..self.request.clone()
+            },
+            upstream: self.upstream.clone(),
+            answer: Answer {
+                delay_ms: 0,
+                frames: Vec::new(),
+                frame_size: None,
+                ..self.answer.clone()
+            },
+            downstream: self.downstream.clone(),
+            ..Self::default()
+        };
+        *self == plain
     }
 }
 
@@ -394,29 +497,15 @@ impl Config {
     }
 
     /// JSON if it is an object, else text.
-    fn from_bytes(bytes: &[u8]) -> Self {
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Self {
         serde_json::from_slice(bytes).map_or_else(|_| Self::Text(latin1::text(bytes)), Self::Object)
     }
 
     /// A text under `key`, if this is an object that has one.
-    pub(super) fn text(&self, key: &str) -> Option<&str> {
+    pub fn text(&self, key: &str) -> Option<&str> {
         match self {
             Self::Text(_) => None,
             Self::Object(map) => map.get(key)?.as_str(),
         }
     }
-}
-
-fn check_logs(logs: &[LogExpectation]) -> Result<(), String> {
-    for log in logs {
-        if let Some(level) = &log.level
-            && LogLevel::named(level).is_none()
-        {
-            return Err(format!("`{level}` is not a log level"));
-        }
-        if let Some(regex) = &log.matches {
-            whole(regex)?;
-        }
-    }
-    Ok(())
 }

@@ -1,0 +1,216 @@
+//! How are the plugins of a case started?
+//!
+//! In one process. Each plugin has a VM of its own, unless the file says that it shares that of the tested one. With
+//! workers, Envoy's three kinds of start: to check the configuration, after which that VM goes; on the main thread; and
+//! on each worker.
+
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use fluxlit_cases::{Case, CaseFile, Chained, Config, Plugin as Setup, Policy, latin1};
+
+use super::present;
+use super::run::Runner;
+use crate::chain::Chain;
+use crate::failure::FailurePolicy;
+use crate::filter::{Filter, LoadError};
+use crate::host::LogLine;
+use crate::plugin::{Clock, Plugin, Refused, StartOptions};
+use crate::process::Process;
+
+/// The plugins of a case.
+pub(super) struct Started {
+    pub(super) process: Process,
+    /// The tested plugin on the main thread, if there are workers.
+    main: Option<Plugin>,
+    /// For each worker, its plugins in the order of the chain; without workers, one.
+    workers: Vec<Vec<Plugin>>,
+    /// What the start that only checks logged.
+    check_logs: Vec<LogLine>,
+    /// The tested plugin's `vm_id`.
+    pub(super) vm_id: String,
+    /// Where the listener records the peer.
+    pub(super) recorded_as: Option<String>,
+}
+
+/// A process in which a plugin refused to start.
+pub(super) struct NotStarted {
+    pub(super) process: Process,
+    pub(super) vm_id: String,
+    pub(super) refused: Refused,
+}
+
+impl Started {
+    /// The chain on a worker. A case that was read names none that is not there.
+    pub(super) fn chain(&self, worker: usize) -> Chain {
+        Chain::new(self.workers.get(worker).into_iter().flatten().cloned())
+    }
+
+    /// The tested plugin on a worker.
+    pub(super) fn tested(&self, worker: usize) -> Option<&Plugin> {
+        self.workers.get(worker)?.first()
+    }
+
+    /// What the tested plugin logged by itself, start by start.
+    pub(super) fn logs(&self) -> Vec<LogLine> {
+        let mut logs = self.check_logs.clone();
+        logs.extend(self.all_tested().flat_map(Plugin::logs));
+        logs
+    }
+
+    /// The tested plugin on every thread.
+    pub(super) fn all_tested(&self) -> impl Iterator<Item = &Plugin> {
+        let workers = self.workers.iter().filter_map(|plugins| plugins.first());
+        self.main.iter().chain(workers)
+    }
+}
+
+impl Runner {
+    /// Starts the plugins of a case, in a process that has its data and queues already.
+    ///
+    /// # Errors
+    ///
+    /// A module of the chain cannot be loaded. A refusal is a result.
+    pub(super) fn start(
+        &self,
+        path: &Path,
+        file: &CaseFile,
+        case: &Case,
+    ) -> Result<Result<Started, NotStarted>, LoadError> {
+        let options = self.case_options(file, case);
+        let vm_id = options.vm_id.clone();
+        let process = process_of(case, &options);
+        let mut chain = Vec::new();
+        for chained in &file.chain {
+            let filter = self.chained_filter(path, chained)?;
+            chain.push((filter, self.chained_options(chained), chained.same_vm));
+        }
+        let thread = || -> Result<Vec<Plugin>, Refused> {
+            let tested = process.start(&self.filter, options.clone())?;
+            let mut plugins = vec![tested.clone()];
+            for (filter, options, is_in_same_vm) in &chain {
+                plugins.push(if *is_in_same_vm {
+                    tested.start_in_same_vm(options.clone())?
+                } else {
+                    process.start(filter, options.clone())?
+                });
+            }
+            Ok(plugins)
+        };
+        let start = || {
+            let Some(workers) = case.workers else {
+                return Ok((None, Vec::new(), vec![thread()?]));
+            };
+            let checked = thread()?;
+            let check_logs = checked.first().map_or_else(Vec::new, Plugin::logs);
+            drop(checked);
+            let main = thread()?.into_iter().next();
+            let workers = (0..NonZeroUsize::get(workers))
+                .map(|_| thread())
+                .collect::<Result<Vec<_>, Refused>>()?;
+            Ok((main, check_logs, workers))
+        };
+        Ok(match start() {
+            Ok((main, check_logs, workers)) => Ok(Started {
+                process,
+                main,
+                workers,
+                check_logs,
+                vm_id,
+                recorded_as: recorded_as(file, case),
+            }),
+            Err(refused) => Err(NotStarted {
+                process,
+                vm_id,
+                refused,
+            }),
+        })
+    }
+
+    fn case_options(&self, file: &CaseFile, case: &Case) -> StartOptions {
+        let setup = case.plugin.as_ref().or(file.plugin.as_ref());
+        let mut upstreams = file.upstreams.clone();
+        upstreams.extend(case.upstreams.clone());
+        let mut options = self.options(setup);
+        options.plugin_configuration = file.config_of(case);
+        options.upstreams = present::upstreams(&upstreams);
+        options
+    }
+
+    fn options(&self, setup: Option<&Setup>) -> StartOptions {
+        let mut options = self.options.clone();
+        let Some(setup) = setup else {
+            return options;
+        };
+        options.root_id.clone_from(&setup.root_id);
+        options.plugin_name.clone_from(&setup.name);
+        options.vm_id.clone_from(&setup.vm_id);
+        options.vm_configuration = latin1::bytes(&setup.vm_config);
+        options.environment = setup.environment.clone().into_iter().collect();
+        options.allow_on_headers_stop_iteration = setup.allow_on_headers_stop_iteration;
+        options
+            .allowed_capabilities
+            .clone_from(&setup.allowed_capabilities);
+        options.failure_policy = match setup.failure_policy {
+            None | Some(Policy::Closed) => FailurePolicy::Closed,
+            Some(Policy::Open) => FailurePolicy::Open,
+            Some(Policy::Reload) => FailurePolicy::Reload {
+                backoff: Duration::from_secs(1),
+            },
+        };
+        if let Some(level) = setup.log_level {
+            options.log_level = present::log_level(level);
+        }
+        if let Some(seconds) = setup.start_s {
+            options.clock = Clock::Virtual {
+                start: seconds.saturating_mul(1_000_000_000),
+            };
+        }
+        options.random_seed = setup.random_seed;
+        options
+    }
+
+    fn chained_options(&self, chained: &Chained) -> StartOptions {
+        let mut options = self.options(chained.plugin.as_ref());
+        let config = chained.config.as_ref();
+        options.plugin_configuration = config.map_or_else(Vec::new, Config::to_bytes);
+        options
+    }
+
+    fn chained_filter(&self, path: &Path, chained: &Chained) -> Result<Filter, LoadError> {
+        match &chained.module {
+            None => Ok(self.filter.clone()),
+            Some(module) => {
+                let folder = path.parent().map_or_else(PathBuf::new, Path::to_owned);
+                Filter::load_with(&folder.join(module), self.load_options)
+            }
+        }
+    }
+}
+
+/// The process of a case, with the shared data and queues that it begins with.
+fn process_of(case: &Case, options: &StartOptions) -> Process {
+    let process = Process::new(options.clock);
+    for (key, value) in &case.shared_data {
+        process.set_shared_data(&options.vm_id, &latin1::bytes(key), &latin1::bytes(value));
+    }
+    enqueue(&process, &options.vm_id, &case.queues);
+    process
+}
+
+/// Puts messages into queues, of the tested plugin's `vm_id` where none is named.
+pub(super) fn enqueue(process: &Process, vm_id: &str, queues: &[fluxlit_cases::Queue]) {
+    for queue in queues {
+        let vm_id = queue.vm_id.as_deref().unwrap_or(vm_id);
+        for message in &queue.messages {
+            process.enqueue(vm_id, &latin1::bytes(&queue.name), &latin1::bytes(message));
+        }
+    }
+}
+
+/// The one configuration key that the host knows: it names where the listener records its peer.
+fn recorded_as(file: &CaseFile, case: &Case) -> Option<String> {
+    let mut configs = [&case.config, &file.config].into_iter().flatten();
+    configs.find_map(|config| config.text("peer_filter_state_key").map(str::to_owned))
+}
