@@ -37,7 +37,7 @@ impl Suite {
         let plugin = filter.start(StartOptions {
             plugin_configuration: configuration,
             clock: Clock::Virtual {
-                start: self.time_secs.saturating_mul(1_000_000_000),
+                start: self.time_secs.saturating_mul(1_000_000_000).max(EARLIEST),
             },
             log_level: level.unwrap_or(LogLevel::Info),
             ..StartOptions::default()
@@ -301,6 +301,10 @@ impl Running<'_> {
         self.judged_logs = logs.len();
     }
 }
+
+/// One millisecond after the epoch, in nanoseconds: the clock of a suite without a time. A Go module does not start when
+/// the clock is at the epoch.
+const EARLIEST: u64 = 1_000_000;
 
 /// A message's head in HTTP/1 form, with any line endings.
 fn from_http1(text: &[u8], side: Side) -> HeaderMap {

@@ -117,6 +117,20 @@ fn suites_of_service_extensions_are_read_in_both_forms() {
 }
 
 #[test]
+fn the_clock_of_a_suite_without_a_time_is_not_at_zero() {
+    let files = Files::new();
+    let filter = files.filter(
+        "filter.wasm",
+        r#"(func (export "_initialize")
+            (drop (call $time (i32.const 1) (i64.const 0) (i32.const 512)))
+            (if (i64.eqz (i64.load (i32.const 512))) (then unreachable)))"#,
+    );
+    let suite = files.text("tests.textpb", r#"test { name: "starts" }"#);
+    let ran = host_test(&["run", "--filter", &filter, "--cases", &suite]);
+    assert_eq!(ran.stdout, "1 met, 0 missed, 0 skipped\n");
+}
+
+#[test]
 fn a_replay_names_what_another_filter_does_differently() {
     let files = Files::new();
     let (one, two) = (
