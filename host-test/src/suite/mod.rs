@@ -32,7 +32,7 @@ pub struct Test {
     /// Its name.
     pub name: String,
     chunks: Option<Chunks>,
-    /// Path, segments joined by dots, and value.
+    /// Path, segments joined by dots (they may hold some themselves), and value.
     properties: Vec<(String, Vec<u8>)>,
     plugin_init: Expectation,
     stream_init: Expectation,

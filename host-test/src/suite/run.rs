@@ -10,7 +10,7 @@ use crate::filter::Filter;
 use crate::header_map::HeaderMap;
 use crate::host::LogLine;
 use crate::plugin::{Clock, StartOptions};
-use crate::property::{Properties, Value};
+use crate::property::Properties;
 use crate::stream::{Side, Stream};
 
 /// A test that runs: its stream, and how much of the log was judged.
@@ -57,8 +57,7 @@ impl Suite {
         );
         let mut properties = Properties::default();
         for (path, value) in &test.properties {
-            let path: Vec<&str> = path.split('.').collect();
-            properties = properties.with(&path, Value::Bytes(value.clone()));
+            properties = properties.with_dotted(path, value.clone());
         }
         let mut running = Running {
             suite: self,
