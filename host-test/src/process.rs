@@ -99,10 +99,17 @@ impl Process {
         while let Some(due) = self.next_due()
             && due <= end
         {
-            self.state().now = due;
+            self.sleep_until(due);
             self.run_due();
         }
-        self.state().now = end;
+        self.sleep_until(end);
+    }
+
+    /// Moves a virtual clock on to `time`, in nanoseconds since the epoch; nothing happens on the way. It never goes back:
+    /// a callback may have slept for longer.
+    pub(crate) fn sleep_until(&self, time: u64) {
+        let mut state = self.state();
+        state.now = state.now.max(time);
     }
 
     /// Moves a virtual clock to the next tick, answer or time-out and lets it happen; false if none is to come before
@@ -112,7 +119,7 @@ impl Process {
         let now = self.now();
         match self.next_due() {
             Some(due) if due <= now.saturating_add(limit) => {
-                self.state().now = due.max(now);
+                self.sleep_until(due);
                 self.run_due();
                 true
             }

@@ -14,6 +14,8 @@ use crate::header_map::HeaderMap;
 pub struct Properties {
     /// By path, its segments joined by zero bytes.
     values: Arc<BTreeMap<Vec<u8>, Value>>,
+    /// Values that any path finds whose segments, joined by dots, are the key.
+    dotted: Arc<BTreeMap<Vec<u8>, Vec<u8>>>,
 }
 
 /// A typed property.
@@ -43,9 +45,25 @@ impl Properties {
         self
     }
 
+    /// Adds or replaces a value whose path is only known as a text with dots, which may part segments or lie in one.
+    pub(crate) fn with_dotted(mut self, path: &str, value: Vec<u8>) -> Self {
+        Arc::make_mut(&mut self.dotted).insert(path.as_bytes().to_vec(), value);
+        self
+    }
+
     /// The value at a path, its segments joined by zero bytes, in Envoy's encoding.
     pub(crate) fn get(&self, path: &[u8]) -> Option<Vec<u8>> {
-        self.values.get(path).map(Value::encode)
+        if let Some(value) = self.values.get(path) {
+            return Some(value.encode());
+        }
+        if self.dotted.is_empty() {
+            return None;
+        }
+        let path: Vec<u8> = path
+            .iter()
+            .map(|byte| if *byte == 0 { b'.' } else { *byte })
+            .collect();
+        self.dotted.get(&path).cloned()
     }
 }
 

@@ -55,6 +55,23 @@ pub(crate) fn caddy() -> anyhow::Result<PathBuf> {
     Ok(bin.join("caddy"))
 }
 
+/// Installs filters that others have written, likewise; returns the folder of their modules, `NAME/VERSION/plugin.wasm`.
+pub(crate) fn filters_of_others() -> anyhow::Result<PathBuf> {
+    let bin = venv(
+        "filters of others",
+        "python-filters",
+        "requirements-filters.txt",
+    )?;
+    let libraries = bin.with_file_name("lib");
+    // One folder, named by the version of Python.
+    std::fs::read_dir(&libraries)
+        .with_context(|| format!("cannot read {}", libraries.display()))?
+        .filter_map(|library| Some(library.ok()?.path()))
+        .map(|library| library.join("site-packages/gpustack_higress_plugins/plugins"))
+        .find(|plugins| plugins.is_dir())
+        .with_context(|| format!("there are no filters in {}", libraries.display()))
+}
+
 /// Finds nginx, which Debian keeps where only root's path leads.
 pub(crate) fn nginx() -> Option<PathBuf> {
     find("nginx").or_else(|| Some(PathBuf::from("/usr/sbin/nginx")).filter(|path| path.is_file()))

@@ -191,9 +191,40 @@ fn fd_write(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Result<i32, Sta
     Ok(SUCCESS)
 }
 
+/// Says at once that nothing has happened, as Envoy does, so that a module that sleeps asks again until its time has
+/// passed. A virtual clock goes on by the shortest time that was asked for, or it would ask for ever.
 fn poll_oneoff(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Result<i32, Status> {
+    let (subscriptions, count) = (arguments.u32(0), arguments.u32(2));
+    let length = count
+        .checked_mul(SUBSCRIPTION_SIZE)
+        .ok_or(Status::InvalidMemoryAccess)?;
+    let bytes = guest.read(subscriptions, length)?;
     guest.write_u32(arguments.u32(3), 0)?;
+    let now = guest.host().now();
+    let due = bytes
+        .chunks_exact(SUBSCRIPTION_SIZE as usize)
+        .filter_map(|subscription| due(subscription, now))
+        .min();
+    if let Some(due) = due {
+        guest.host().process.sleep_until(due);
+    }
     Ok(SUCCESS)
+}
+
+/// When a subscription to a clock is due; `None` for one to a file.
+fn due(subscription: &[u8], now: u64) -> Option<u64> {
+    const CLOCK: u8 = 0;
+    const ABSOLUTE: u8 = 1;
+    if *subscription.get(8)? != CLOCK {
+        return None;
+    }
+    let timeout = u64::from_le_bytes(subscription.get(24..32)?.try_into().ok()?);
+    let is_absolute = subscription.get(40)? & ABSOLUTE != 0;
+    Some(if is_absolute {
+        timeout
+    } else {
+        now.saturating_add(timeout)
+    })
 }
 
 fn proc_exit(guest: &mut Guest<'_>, arguments: &Arguments<'_>) {
@@ -218,6 +249,9 @@ fn random_get(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Result<i32, S
 
 const STANDARD_OUTPUT: u32 = 1;
 const STANDARD_ERROR: u32 = 2;
+
+/// Bytes of a `subscription`: user data, the kind at 8, a clock's time-out at 24 and its flags at 40.
+const SUBSCRIPTION_SIZE: u32 = 48;
 
 /// What Envoy's host gives at once, in bytes.
 const MAX_RANDOM: u32 = 64 * 1024;

@@ -3,7 +3,8 @@
 //! Their suites (`tests.textpb`, or the same in YAML) are read as they are: phases with an input and what must come of it.
 //! A phase that is left out is not called; a phase is judged by what the filter made of its input, whether or not it
 //! held it back; the values of one header are compared as one text, joined by `, `. The clock stands at `time_secs`, or
-//! at the epoch. Regular expressions match the whole text. `log_path` and the numbers for benchmarks are not used.
+//! one millisecond after the epoch: at the epoch itself no Go module starts. Regular expressions match the whole text.
+//! `log_path` and the numbers for benchmarks are not used.
 
 mod read;
 mod run;
@@ -31,7 +32,7 @@ pub struct Test {
     /// Its name.
     pub name: String,
     chunks: Option<Chunks>,
-    /// Path, segments joined by dots, and value.
+    /// Path, segments joined by dots (they may hold some themselves), and value.
     properties: Vec<(String, Vec<u8>)>,
     plugin_init: Expectation,
     stream_init: Expectation,

@@ -10,7 +10,7 @@ use crate::filter::Filter;
 use crate::header_map::HeaderMap;
 use crate::host::LogLine;
 use crate::plugin::{Clock, StartOptions};
-use crate::property::{Properties, Value};
+use crate::property::Properties;
 use crate::stream::{Side, Stream};
 
 /// A test that runs: its stream, and how much of the log was judged.
@@ -37,7 +37,7 @@ impl Suite {
         let plugin = filter.start(StartOptions {
             plugin_configuration: configuration,
             clock: Clock::Virtual {
-                start: self.time_secs.saturating_mul(1_000_000_000),
+                start: self.time_secs.saturating_mul(1_000_000_000).max(EARLIEST),
             },
             log_level: level.unwrap_or(LogLevel::Info),
             ..StartOptions::default()
@@ -57,8 +57,7 @@ impl Suite {
         );
         let mut properties = Properties::default();
         for (path, value) in &test.properties {
-            let path: Vec<&str> = path.split('.').collect();
-            properties = properties.with(&path, Value::Bytes(value.clone()));
+            properties = properties.with_dotted(path, value.clone());
         }
         let mut running = Running {
             suite: self,
@@ -301,6 +300,10 @@ impl Running<'_> {
         self.judged_logs = logs.len();
     }
 }
+
+/// One millisecond after the epoch, in nanoseconds: the clock of a suite without a time. A Go module does not start when
+/// the clock is at the epoch.
+const EARLIEST: u64 = 1_000_000;
 
 /// A message's head in HTTP/1 form, with any line endings.
 fn from_http1(text: &[u8], side: Side) -> HeaderMap {

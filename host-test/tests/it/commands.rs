@@ -117,6 +117,42 @@ fn suites_of_service_extensions_are_read_in_both_forms() {
 }
 
 #[test]
+fn the_clock_of_a_suite_without_a_time_is_not_at_zero() {
+    let files = Files::new();
+    let filter = files.filter(
+        "filter.wasm",
+        r#"(func (export "_initialize")
+            (drop (call $time (i32.const 1) (i64.const 0) (i32.const 512)))
+            (if (i64.eqz (i64.load (i32.const 512))) (then unreachable)))"#,
+    );
+    let suite = files.text("tests.textpb", r#"test { name: "starts" }"#);
+    let ran = host_test(&["run", "--filter", &filter, "--cases", &suite]);
+    assert_eq!(ran.stdout, "1 met, 0 missed, 0 skipped\n");
+}
+
+#[test]
+fn a_property_of_a_suite_is_found_by_its_segments_and_by_its_whole_name() {
+    let files = Files::new();
+    let filter = files.filter(
+        "filter.wasm",
+        r#"(data (i32.const 512) "source\00client.region" "source.client.region")
+        (func $read (param $address i32)
+            (if (i32.eqz (call $property (local.get $address) (i32.const 20) (i32.const 0) (i32.const 4)))
+                (then (drop (call $add (i32.const 0) (i32.const 16) (i32.const 5)
+                    (i32.load (i32.const 0)) (i32.load (i32.const 4)))))))
+        (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+            (call $read (i32.const 512)) (call $read (i32.const 532)) i32.const 0)"#,
+    );
+    let suite = files.text(
+        "tests.textpb",
+        r#"test { name: "reads" properties { path: "source.client.region" value: "US" }
+            request_headers { result { has_header { key: "x-one" value: "US, US" } } } }"#,
+    );
+    let ran = host_test(&["run", "--filter", &filter, "--cases", &suite]);
+    assert_eq!(ran.stdout, "1 met, 0 missed, 0 skipped\n");
+}
+
+#[test]
 fn a_replay_names_what_another_filter_does_differently() {
     let files = Files::new();
     let (one, two) = (

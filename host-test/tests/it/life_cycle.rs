@@ -126,6 +126,24 @@ fn standard_error_is_an_error_in_the_log() {
 }
 
 #[test]
+fn who_sleeps_finds_that_time_has_passed() {
+    // Memory from 512: a subscription to the clock for 3 ms, then one for 2 ms; the time before is kept at 640.
+    let plugin = plugin(
+        r#"(func $now (result i64)
+            (drop (call $time (i32.const 1) (i64.const 0) (i32.const 648))) (i64.load (i32.const 648)))
+        (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+            (i64.store (i32.const 536) (i64.const 3000000))
+            (i64.store (i32.const 584) (i64.const 2000000))
+            (i64.store (i32.const 640) (call $now))
+            (call $report (call $poll (i32.const 512) (i32.const 656) (i32.const 2) (i32.const 700)))
+            (call $report (i32.load (i32.const 700)))
+            (call $say_number (i32.wrap_i64 (i64.sub (call $now) (i64.load (i32.const 640)))))
+            i32.const 0)"#,
+    );
+    assert_eq!(texts(&exchange(&plugin).logs), "0 0 2 0 0 0 0 0 0");
+}
+
+#[test]
 fn properties_have_envoys_bytes_and_paths() {
     let plugin = plugin(
         r#"(data (i32.const 200) "source\00port\00") (data (i32.const 220) "request\00path") (data (i32.const 240) "plugin_root_id")
