@@ -2,6 +2,7 @@
 //!
 //! The targets are those of `fuzz/`, in the layout of cargo-fuzz. Here they are built with the coverage instrumentation
 //! that libFuzzer needs, which the stable compiler has, too; only the sanitizers it lacks, and no target has unsafe code.
+//! `fuzz/rustc.sh` keeps the instrumentation out of wasmtime.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -65,7 +66,8 @@ fn build() -> anyhow::Result<PathBuf> {
                 .arg(root().join("fuzz/Cargo.toml"))
                 .args(["--target", &host, "--target-dir"])
                 .arg(&folder)
-                .env("RUSTFLAGS", INSTRUMENTATION.join(" ")),
+                .env("RUSTC_WRAPPER", root().join("fuzz/rustc.sh"))
+                .env("FLUXLIT_FUZZ_FLAGS", INSTRUMENTATION.join(" ")),
         )
     })?;
     Ok(folder.join(host).join("release"))
