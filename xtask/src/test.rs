@@ -20,7 +20,7 @@ type Work = fn(&Prepared) -> anyhow::Result<Outcome>;
 /// A name, what it covers, and the work.
 type Step = (&'static str, &'static str, Work);
 
-const STEPS: [Step; 20] = [
+const STEPS: [Step; 21] = [
     (
         "native",
         "unit tests, properties, cases in the policy, documentation examples",
