@@ -1,12 +1,12 @@
 //! What does a stream of a case cost?
 
 use std::path::Path;
-use std::time::Instant;
 
 use fluxlit_cases::{Case, CaseFile};
+use rustix::time::{ClockId, clock_gettime};
 
 use super::present;
-use super::run::{Runner, serve};
+use super::run::{Prepared, Runner, play};
 use super::schedule::Schedule;
 use crate::filter::LoadError;
 use crate::property::Properties;
@@ -17,7 +17,9 @@ use crate::stream::Stream;
 pub struct Bench {
     /// Fuel of its callbacks.
     pub fuel: u64,
-    /// Time, the host's own work included.
+    /// The part of it that host calls and their copies took.
+    pub abi_fuel: u64,
+    /// Time of the processor, the host's own work included.
     pub nanoseconds: u64,
     /// Host calls.
     pub calls: u64,
@@ -75,7 +77,8 @@ impl Runner {
         let Some(plugin) = started.tested(group.worker) else {
             return Err(BenchError::NoRequest(case.name.clone()));
         };
-        let run = || serve(&started, &group, Schedule::default());
+        let prepared = Prepared::of(&started, &group, Schedule::default());
+        let run = || play(&started, &group, &prepared);
         for _ in 0..WARM_UP {
             run();
         }
@@ -87,17 +90,18 @@ impl Runner {
                 stream
             })
             .collect();
-        let (mut fuel, mut calls) = (0, 0);
-        let start = Instant::now();
+        let (mut fuel, mut abi_fuel, mut calls) = (0, 0, 0);
+        let start = cpu_time();
         for _ in 0..streams {
             for (outcome, _) in run() {
                 for filter in &outcome.filters {
                     fuel += filter.fuel;
+                    abi_fuel += filter.abi_fuel;
                     calls += filter.calls.values().sum::<u64>();
                 }
             }
         }
-        let elapsed = start.elapsed();
+        let elapsed = cpu_time().saturating_sub(start);
         let count = u64::from(streams.max(1));
         let memory = plugin.memory();
         for stream in open {
@@ -105,12 +109,22 @@ impl Runner {
         }
         Ok(Bench {
             fuel: fuel / count,
-            nanoseconds: u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX) / count,
+            abi_fuel: abi_fuel / count,
+            nanoseconds: elapsed / count,
             calls: calls / count,
             memory: memory as u64,
             growth: memory.saturating_sub(memory_before) as u64,
         })
     }
+}
+
+/// Nanoseconds that this thread has had of a processor: other load on the machine does not count.
+fn cpu_time() -> u64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    let part = |number: i64| u64::try_from(number).unwrap_or(0);
+    part(time.tv_sec)
+        .saturating_mul(1_000_000_000)
+        .saturating_add(part(time.tv_nsec))
 }
 
 const WARM_UP: u32 = 100;

@@ -24,7 +24,7 @@ use crate::outcome::Outcome;
 use crate::plugin::{Plugin, Refused, StartOptions};
 use crate::process::{Metric, Process};
 use crate::profile::Profile;
-use crate::property::Value;
+use crate::property::{Properties, Value};
 use crate::stream::{Flow, Side};
 
 /// Runs cases through a module.
@@ -202,23 +202,59 @@ pub(super) fn serve(
     group: &Exchange,
     schedule: Schedule,
 ) -> Vec<(ChainOutcome, u64)> {
+    play(started, group, &Prepared::of(started, group, schedule))
+}
+
+/// An exchange in this host's own types.
+#[derive(Clone)]
+pub(super) struct Prepared<'a> {
+    exchange: &'a Exchange,
+    properties: Properties,
+    request: VecDeque<Event>,
+    answer: VecDeque<Event>,
+}
+
+impl<'a> Prepared<'a> {
+    /// The exchange `group` and those alongside it.
+    pub(super) fn of(started: &Started, group: &'a Exchange, schedule: Schedule) -> Vec<Self> {
+        let recorded_as = started.recorded_as.as_deref();
+        std::iter::once(group)
+            .chain(&group.alongside)
+            .map(|exchange| {
+                let request = &exchange.request;
+                let (tls, own) = (request.tls, &request.properties);
+                let protocol = Value::Text(request.http.name().to_owned());
+                Self {
+                    exchange,
+                    properties: present::properties(request.peer, tls, own, recorded_as)
+                        .with(&["request", "protocol"], protocol),
+                    request: request_events(exchange, schedule),
+                    answer: answer_events(exchange, schedule),
+                }
+            })
+            .collect()
+    }
+}
+
+/// Plays exchanges at the same time; returns what came of each and for how many milliseconds it was held.
+pub(super) fn play(
+    started: &Started,
+    group: &Exchange,
+    prepared: &[Prepared<'_>],
+) -> Vec<(ChainOutcome, u64)> {
     let process = &started.process;
     process.advance(Duration::from_millis(group.after_ms));
-    let exchanges = std::iter::once(group).chain(&group.alongside);
-    let mut all: Vec<Serving<'_>> = exchanges.map(|exchange| open(started, exchange)).collect();
-    let requests = all
-        .iter()
-        .map(|each| request_events(each.exchange, schedule));
-    let requests = requests.collect();
+    let mut all: Vec<Serving<'_>> = prepared.iter().map(|each| open(started, each)).collect();
+    let requests = prepared.iter().map(|each| each.request.clone()).collect();
     feed(process, &mut all, Side::Request, requests);
     // The upstream answers when it has been asked, whether or not the request is complete by then.
     let mut answers = Vec::new();
-    for each in &mut all {
+    for (each, prepared) in all.iter_mut().zip(prepared) {
         let is_asked = each.stream.headers(Side::Request).is_some();
         answers.push(
             if is_asked && each.stream.flow(Side::Request) != Flow::Reset {
                 process.advance(Duration::from_millis(each.exchange.answer.delay_ms));
-                answer_events(each.exchange, schedule)
+                prepared.answer.clone()
             } else {
                 VecDeque::new()
             },
@@ -230,18 +266,12 @@ pub(super) fn serve(
         .collect()
 }
 
-fn open<'a>(started: &Started, exchange: &'a Exchange) -> Serving<'a> {
+fn open<'a>(started: &Started, prepared: &Prepared<'a>) -> Serving<'a> {
+    let exchange = prepared.exchange;
     enqueue(&started.process, &started.vm_id, &exchange.enqueue);
-    let request = &exchange.request;
-    let recorded_as = started.recorded_as.as_deref();
-    let properties =
-        present::properties(request.peer, request.tls, &request.properties, recorded_as).with(
-            &["request", "protocol"],
-            Value::Text(request.http.name().to_owned()),
-        );
     Serving {
         exchange,
-        stream: started.chain(exchange.worker).stream(&properties),
+        stream: started.chain(exchange.worker).stream(&prepared.properties),
         held: 0,
     }
 }

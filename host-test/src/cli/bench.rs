@@ -138,20 +138,26 @@ fn measure(
 fn to_text(rows: &[Row], loading: u128) -> String {
     let mut text = format!("compiled in {loading} ms\n");
     text.push_str(&format!(
-        "{:>9} {:>9} {:>6} {:>9} {:>9}  {}\n",
-        "fuel", "ns", "calls", "memory", "growth", "a stream of"
+        "{:>9} {:>9} {:>9} {:>6} {:>9} {:>9}  {}\n",
+        "fuel", "of host", "ns", "calls", "memory", "growth", "a stream of"
     ));
     for Row { name, one, two } in rows {
         for bench in std::iter::once(one).chain(two) {
             text.push_str(&format!(
-                "{:>9} {:>9} {:>6} {:>9} {:>9}  {name}\n",
-                bench.fuel, bench.nanoseconds, bench.calls, bench.memory, bench.growth
+                "{:>9} {:>9} {:>9} {:>6} {:>9} {:>9}  {name}\n",
+                bench.fuel,
+                bench.abi_fuel,
+                bench.nanoseconds,
+                bench.calls,
+                bench.memory,
+                bench.growth
             ));
         }
         if let Some(two) = two {
             text.push_str(&format!(
-                "{:>9} {:>9} {:>6} {:>9} {:>9}  second by first\n",
+                "{:>9} {:>9} {:>9} {:>6} {:>9} {:>9}  second by first\n",
                 ratio(two.fuel, one.fuel),
+                ratio(two.abi_fuel, one.abi_fuel),
                 ratio(two.nanoseconds, one.nanoseconds),
                 ratio(two.calls, one.calls),
                 ratio(two.memory, one.memory),
@@ -177,6 +183,7 @@ fn to_json(rows: &[Row]) -> String {
             let value = |bench: &Bench| {
                 json!({
                     "fuel": bench.fuel,
+                    "abi_fuel": bench.abi_fuel,
                     "nanoseconds": bench.nanoseconds,
                     "calls": bench.calls,
                     "memory": bench.memory,
