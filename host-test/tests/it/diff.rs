@@ -255,7 +255,7 @@ const REPLY_CASES: &str = r#"{"cases": [
      "downstream": {"status": 200, "headers": {"grpc-status": ["2"]}}},
     {"name": "without a body", "config": "e", "request": {}, "downstream": {"status": 418, "headers": {"content-type": []}}},
     {"name": "to the body", "config": "b", "request": {"method": "POST", "body": "abc"}, "upstream": {"method": "POST"},
-     "downstream": {"status": 418}},
+     "downstream": {"status": 418}, "reply": {"status": 418}},
     {"name": "in place of the response", "config": "r", "request": {}, "upstream": {}, "answer": {"headers": [["x", "1"]], "body": "def"},
      "downstream": {"status": 418, "body": "value", "headers": {"x": []}}, "reply": {"status": 418}},
     {"name": "too late", "config": "s", "request": {}, "upstream": {}, "answer": {"body": "def"}, "reset": true},
