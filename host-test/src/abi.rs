@@ -158,8 +158,8 @@ pub(crate) enum BufferId {
     ResponseBody,
     DownstreamData,
     UpstreamData,
-    /// Foreign arguments: never present here, which the ABI shows as empty.
-    Absent,
+    /// What a foreign function hands over.
+    ForeignArguments,
     CallBody,
     GrpcMessage,
     VmConfiguration,
@@ -177,7 +177,7 @@ impl BufferId {
             5 => Self::GrpcMessage,
             6 => Self::VmConfiguration,
             7 => Self::PluginConfiguration,
-            8 => Self::Absent,
+            8 => Self::ForeignArguments,
             _ => return None,
         })
     }
@@ -205,7 +205,7 @@ pub(crate) const MARKER_PREFIX: &str = "proxy_abi_version_";
 
 /// The callbacks that this host calls: name, numbers of `i32` parameters it may have, whether it returns an `i32`. The
 /// headers' callbacks of ABI 0.1.0 are not told of the end of the stream.
-pub(crate) const CALLBACKS: [(&str, &[usize], bool); 31] = [
+pub(crate) const CALLBACKS: [(&str, &[usize], bool); 34] = [
     ("__main_void", &[0], true),
     ("_initialize", &[0], false),
     ("_start", &[0], false),
@@ -217,6 +217,7 @@ pub(crate) const CALLBACKS: [(&str, &[usize], bool); 31] = [
     ("proxy_on_done", &[1], true),
     ("proxy_on_downstream_connection_close", &[2], false),
     ("proxy_on_downstream_data", &[3], true),
+    ("proxy_on_foreign_function", &[3], false),
     ("proxy_on_grpc_close", &[3], false),
     ("proxy_on_grpc_receive", &[3], false),
     ("proxy_on_grpc_receive_initial_metadata", &[3], false),
@@ -228,9 +229,11 @@ pub(crate) const CALLBACKS: [(&str, &[usize], bool); 31] = [
     ("proxy_on_queue_ready", &[2], false),
     ("proxy_on_request_body", &[3], true),
     ("proxy_on_request_headers", &[3, 2], true),
+    ("proxy_on_request_metadata", &[2], true),
     ("proxy_on_request_trailers", &[2], true),
     ("proxy_on_response_body", &[3], true),
     ("proxy_on_response_headers", &[3, 2], true),
+    ("proxy_on_response_metadata", &[2], true),
     ("proxy_on_response_trailers", &[2], true),
     ("proxy_on_tick", &[1], false),
     ("proxy_on_upstream_connection_close", &[2], false),

@@ -211,6 +211,8 @@ pub(crate) struct CallData {
     pub(crate) initial_metadata: Option<HeaderMap>,
     pub(crate) trailing_metadata: Option<HeaderMap>,
     pub(crate) message: Option<Vec<u8>>,
+    /// What a foreign function hands over.
+    pub(crate) foreign: Option<Vec<u8>>,
 }
 
 impl CallData {

@@ -197,6 +197,16 @@ impl Plugin {
         Stream::open(self.clone(), properties)
     }
 
+    /// Calls the plugin as an extension of the proxy would, with a number that both know: `proxy_on_foreign_function`, which
+    /// reads the arguments from buffer 8.
+    pub fn call_foreign(&self, function: u32, arguments: &[u8]) {
+        let mut vm = self.vm();
+        let context = vm.plugin_context(self.place);
+        vm.call_foreign(context, function, arguments.to_vec());
+        drop(vm);
+        self.process.deliver();
+    }
+
     /// Opens a connection through a network filter: `on_context_create`, `on_new_connection`.
     pub fn connection(&self, properties: Properties) -> Connection {
         Connection::open(self.clone(), properties)

@@ -148,6 +148,17 @@ impl Stream {
         self.feed(Side::Response, Event::Trailers(trailers))
     }
 
+    /// Shows the filter a METADATA frame of HTTP/2 with this many entries: `proxy_on_request_metadata` or
+    /// `proxy_on_response_metadata`. As in Envoy, the filter can neither read the entries, which no map of the ABI holds, nor
+    /// hold the frame back.
+    pub fn metadata(&mut self, side: Side, entries: u32) -> Flow {
+        let mut vm = self.plugin.vm();
+        vm.show_metadata(self.context, side, entries);
+        drop(vm);
+        self.plugin.process().deliver();
+        self.flow(side)
+    }
+
     /// How `side` stands now; a tick or another stream may have moved it.
     pub fn flow(&self, side: Side) -> Flow {
         let vm = self.plugin.vm();

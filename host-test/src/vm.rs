@@ -18,6 +18,7 @@ use crate::guest::ALLOCATORS;
 use crate::host::{CallData, FIRST_PLUGIN, Host, PluginState};
 use crate::plugin::{Refused, StartOptions, size};
 use crate::process::Process;
+use crate::stream::Side;
 
 /// An export that the host calls.
 #[derive(Clone, Copy)]
@@ -386,6 +387,33 @@ impl Vm {
             let _ = self.call(reader, "proxy_on_queue_ready", &[reader, queue]);
             self.settle();
         }
+    }
+
+    /// Shows a stream a METADATA frame. What the callback returns does not matter.
+    pub(crate) fn show_metadata(&mut self, context: u32, side: Side, entries: u32) {
+        let callback = match side {
+            Side::Request => "proxy_on_request_metadata",
+            Side::Response => "proxy_on_response_metadata",
+        };
+        if self.host().has_context(context) {
+            // A failure is kept in the VM, and every later event shows it.
+            let _ = self.call(context, callback, &[context, entries]);
+            self.settle();
+        }
+    }
+
+    /// Calls a plugin from the proxy's own side.
+    pub(crate) fn call_foreign(&mut self, plugin: u32, function: u32, arguments: Vec<u8>) {
+        let size = count(arguments.len());
+        self.host().call_data.foreign = Some(arguments);
+        // A failure is kept in the VM, and every later stream shows it.
+        let _ = self.call(
+            plugin,
+            "proxy_on_foreign_function",
+            &[plugin, function, size],
+        );
+        self.host().call_data = CallData::default();
+        self.settle();
     }
 
     /// When the next tick, answer or time-out is due.

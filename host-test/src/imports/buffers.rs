@@ -107,7 +107,7 @@ fn contents(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Result<Vec<u8>,
             .ok_or(Status::NotFound),
         BufferId::CallBody => host.call_data.body.clone().ok_or(Status::NotFound),
         BufferId::GrpcMessage => host.call_data.message.clone().map_or_else(closed, Ok),
-        BufferId::Absent => closed(),
+        BufferId::ForeignArguments => host.call_data.foreign.clone().map_or_else(closed, Ok),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use host_test::{LogLevel, MetricKind, Properties, StartOptions, Value};
+use host_test::{Flow, LogLevel, MetricKind, Properties, Side, StartOptions, Value};
 
 use crate::guest::{exchange, filter, plugin, texts};
 
@@ -183,4 +183,38 @@ fn what_is_unknown_says_so() {
     let outcome = exchange(&plugin);
     assert_eq!(texts(&outcome.logs), "2 0 1 2 1");
     assert_eq!(outcome.calls["proxy_call_foreign_function"], 2);
+}
+
+/// An HTTP/2 METADATA frame can be neither read nor held back; a foreign call's arguments can be read while it lasts.
+#[test]
+fn metadata_frames_and_foreign_calls_come_through() {
+    let plugin = plugin(
+        r#"
+        (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32) i32.const 0)
+        (func (export "proxy_on_request_metadata") (param i32 i32) (result i32)
+            (call $say_number (local.get 1))
+            i32.const 1)
+        (func (export "proxy_on_response_metadata") (param i32 i32) (result i32)
+            (call $say_number (local.get 1))
+            i32.const 0)
+        (func (export "proxy_on_foreign_function") (param i32 i32 i32)
+            (call $say_number (local.get 1))
+            (call $say_number (local.get 2))
+            (call $report (call $buffer (i32.const 8) (i32.const 0) (i32.const 9) (i32.const 0) (i32.const 4)))
+            (call $say_result))
+        (func (export "proxy_on_tick") (param i32)
+            (call $report (call $buffer (i32.const 8) (i32.const 0) (i32.const 9) (i32.const 0) (i32.const 4)))
+            (call $say_number (i32.load (i32.const 4))))
+        (func (export "proxy_on_configure") (param i32 i32) (result i32)
+            (drop (call $tick (i32.const 1000)))
+            i32.const 1)"#,
+    );
+    let mut stream = plugin.stream(Properties::default());
+    stream.request_headers(crate::guest::request(), false);
+    assert_eq!(stream.metadata(Side::Request, 2), Flow::Continue);
+    assert_eq!(stream.metadata(Side::Response, 3), Flow::Continue);
+    assert_eq!(texts(&stream.finish().logs), "2 3");
+    plugin.call_foreign(7, b"abc");
+    plugin.advance(Duration::from_secs(1));
+    assert_eq!(texts(&plugin.logs()), "7 3 0 abc 0 0");
 }
