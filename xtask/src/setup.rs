@@ -126,17 +126,7 @@ fn venv(what: &str, folder: &str, requirements: &str) -> anyhow::Result<PathBuf>
 /// Builds the filter, after adding the wasm target if it is missing; returns the module.
 pub(crate) fn filter() -> anyhow::Result<PathBuf> {
     wasm_target()?;
-    step("building the filter", || {
-        run(cargo().args([
-            "build",
-            "--quiet",
-            "--release",
-            "--package",
-            "fluxlit-filter",
-            "--target",
-            WASM,
-        ]))
-    })?;
+    step("building the filter", || run(&mut build_filter()))?;
     let module = target().join(WASM).join("release/fluxlit_filter.wasm");
     ensure!(module.exists(), "the build left no {}", module.display());
     Ok(module)
@@ -145,21 +135,25 @@ pub(crate) fn filter() -> anyhow::Result<PathBuf> {
 /// Builds the filter that decides and does nothing else; returns the module.
 pub(crate) fn policy_alone() -> anyhow::Result<PathBuf> {
     step("building the policy alone", || {
-        run(cargo().args([
-            "build",
-            "--quiet",
-            "--release",
-            "--package",
-            "fluxlit-filter",
-            "--example",
-            "policy_alone",
-            "--target",
-            WASM,
-        ]))
+        run(build_filter().args(["--example", "policy_alone"]))
     })?;
     Ok(target()
         .join(WASM)
         .join("release/examples/policy_alone.wasm"))
+}
+
+fn build_filter() -> Command {
+    let mut cargo = cargo();
+    cargo.args([
+        "build",
+        "--quiet",
+        "--release",
+        "--package",
+        "fluxlit-filter",
+        "--target",
+        WASM,
+    ]);
+    cargo
 }
 
 /// Adds the wasm target to the toolchain if it is missing.
