@@ -66,7 +66,12 @@ const TELL_CASES: &str = r#"{"cases": [
      "downstream": {"headers": {"x-one": ["TLSv1.3"]}},
      "then": [{"after_ms": 20, "request": {"http": "2"}, "upstream": {}, "downstream": {"headers": {"x-one": ["1"]}}}]},
     {"name": "an id of a VM", "config": "plugin_vm_id", "plugin": {"vm_id": "one"}, "request": {}, "upstream": {},
-     "downstream": {"headers": {"x-one": ["one"]}}}]}"#;
+     "downstream": {"headers": {"x-one": ["one"]}}},
+    {"name": "a function that the plugin may not use", "config": "plugin_vm_id", "plugin": {"allowed_capabilities":
+     ["proxy_on_configure", "proxy_on_response_headers", "proxy_get_buffer_bytes", "proxy_add_header_map_value"]},
+     "request": {}, "upstream": {}, "downstream": {"headers": {"x-one": [":"]}}},
+    {"name": "a callback that the plugin may not have", "config": "plugin_vm_id", "plugin": {"allowed_capabilities":
+     ["proxy_on_configure", "proxy_get_buffer_bytes"]}, "request": {}, "upstream": {}, "downstream": {"headers": {"x-one": []}}}]}"#;
 
 /// Adds a line to the trailers of both sides, and writes over each frame.
 const TRAILERS_AND_FRAMES: &str = r#"
@@ -93,7 +98,10 @@ const TRAILER_AND_FRAME_CASES: &str = r#"{"cases": [
     {"name": "frames in HTTP/2", "request": {"http": "2", "method": "POST", "frames": ["a", "bc", "d"]},
      "upstream": {"body": "valuevaluevalue"}, "answer": {"frames": ["d", ""]}, "downstream": {"body": "valuevalue"}},
     {"name": "frames over TLS", "request": {"tls": true, "method": "POST", "frames": ["a", "bc", ""]},
-     "upstream": {"body": "valuevaluevalue"}, "downstream": {}}]}"#;
+     "upstream": {"body": "valuevaluevalue"}, "downstream": {}},
+    {"name": "frames of a size, and a late answer", "request": {"method": "POST", "body": "abc", "frame_size": 2},
+     "upstream": {"body": "valuevaluevalue"}, "answer": {"body": "def", "frame_size": 3, "delay_ms": 20},
+     "downstream": {"body": "valuevalue"}}]}"#;
 
 /// Asks `auth`, and answers with its body.
 const ASK: &str = r#"
