@@ -6,8 +6,9 @@
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
 
 use crate::setup;
 use crate::steps::{cargo, root, run as command, step, target};
@@ -26,7 +27,7 @@ pub(crate) const TARGETS: [&str; 10] = [
     "target",
 ];
 
-/// Runs the named targets, or all, each for this many seconds.
+/// Runs the named targets, or all, each for this many seconds, as many at once as there are cores.
 pub(crate) fn run(names: &[String], seconds: u64) -> anyhow::Result<()> {
     for name in names {
         ensure!(
@@ -37,15 +38,28 @@ pub(crate) fn run(names: &[String], seconds: u64) -> anyhow::Result<()> {
     }
     let module = setup::filter()?;
     let programs = build()?;
-    for name in TARGETS {
-        if !names.is_empty() && !names.iter().any(|wanted| wanted == name) {
-            continue;
+    let chosen: Vec<&str> = TARGETS
+        .into_iter()
+        .filter(|name| names.is_empty() || names.iter().any(|wanted| wanted == name))
+        .collect();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let next = AtomicUsize::new(0);
+    let feed_the_next = || -> anyhow::Result<()> {
+        while let Some(name) = chosen.get(next.fetch_add(1, Ordering::Relaxed)) {
+            step(&format!("fuzzing {name} for {seconds} s"), || {
+                feed(&programs, name, seconds, &module)
+            })?;
         }
-        step(&format!("fuzzing {name} for {seconds} s"), || {
-            feed(&programs, name, seconds, &module)
-        })?;
-    }
-    Ok(())
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        let feeders: Vec<_> = (0..cores.min(chosen.len()))
+            .map(|_| scope.spawn(feed_the_next))
+            .collect();
+        feeders
+            .into_iter()
+            .try_for_each(|feeder| feeder.join().map_err(|_| anyhow!("a feeder panicked"))?)
+    })
 }
 
 /// Builds all targets; returns the folder they are in.

@@ -1,7 +1,7 @@
 //! How is a step shown, and a command run?
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, ensure};
@@ -37,6 +37,11 @@ pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
         .with_context(|| format!("cannot run {}", show(command)))?;
     ensure!(status.success(), "{} failed ({status})", show(command));
     Ok(())
+}
+
+/// Runs a command in the repository's root; what it prints to standard output is not shown.
+pub(crate) fn quietly(command: &mut Command) -> anyhow::Result<()> {
+    run(command.stdout(Stdio::null()))
 }
 
 /// The cargo that runs us.

@@ -20,7 +20,7 @@ type Work = fn(&Prepared) -> anyhow::Result<Outcome>;
 /// A name, what it covers, and the work.
 type Step = (&'static str, &'static str, Work);
 
-const STEPS: [Step; 21] = [
+const STEPS: [Step; 22] = [
     (
         "native",
         "unit tests, properties, cases in the policy, documentation examples",
@@ -50,6 +50,11 @@ const STEPS: [Step; 21] = [
         "others",
         "filters of others under the test host",
         filters_of_others,
+    ),
+    (
+        "example",
+        "a project elsewhere that tests its own filter with the library",
+        example,
     ),
     (
         "manifests",
@@ -247,6 +252,18 @@ fn filters_of_others(_: &Prepared) -> anyhow::Result<Outcome> {
         }
     }
     ensure!(missed.is_empty(), "missed: {}", missed.join(", "));
+    Ok(Outcome::Passed)
+}
+
+fn example(_: &Prepared) -> anyhow::Result<Outcome> {
+    command(
+        cargo()
+            .args(["test", "--quiet", "--locked", "--manifest-path"])
+            .arg(root().join("host-test/example/Cargo.toml"))
+            // What it has in common with the workspace is not compiled again.
+            .arg("--target-dir")
+            .arg(target()),
+    )?;
     Ok(Outcome::Passed)
 }
 
