@@ -8,7 +8,9 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
@@ -76,6 +78,17 @@ impl Io {
     pub(crate) async fn end_writing(&self) -> io::Result<()> {
         std::future::poll_fn(|context| Pin::new(&mut *self.0.borrow_mut()).poll_shutdown(context))
             .await
+    }
+
+    /// Makes the end of the connection a reset, which nobody takes for the end of a message.
+    pub(crate) fn reset_at_end(&self) {
+        let stream = self.0.borrow();
+        let socket = match &*stream {
+            Stream::Plain(stream) => SockRef::from(stream),
+            Stream::Tls(stream) => SockRef::from(stream.get_ref().0),
+        };
+        // If it fails, the client is no worse off than with other proxies.
+        let _ = socket.set_linger(Some(Duration::ZERO));
     }
 
     /// Whether nothing has happened on a connection on which nothing should: no bytes, no end.

@@ -14,6 +14,7 @@
 
 mod gateway;
 mod listener;
+mod port;
 mod settings;
 mod supervisor;
 mod tls;
@@ -46,6 +47,7 @@ pub mod fuzzing;
 
 pub use gateway::{Gateway, GatewayError};
 pub use health::Readiness;
+pub use port::ReservedPort;
 pub use settings::{
     Api, App, Limits, LogFormat, Observe, Origin, Setting, SettingError, SettingErrors, Settings,
     TlsFiles, Upstream,

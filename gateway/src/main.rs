@@ -1,12 +1,11 @@
 //! The command line of `fluxlit-gateway`.
 
 use std::io::IsTerminal;
-use std::net::TcpListener;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
-use fluxlit_gateway::{App, Gateway, Settings};
+use fluxlit_gateway::{App, Gateway, ReservedPort, Settings};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Put a Streamlit app on the web: health, forwarded headers, path prefix, WebSocket
@@ -66,8 +65,9 @@ fn main() -> ExitCode {
         Command::Run(run) => (run, None),
         Command::Config { run, json } => (run, Some(json)),
     };
-    let settings = match read_settings(run) {
-        Ok(settings) => settings,
+    // The port stays reserved while Streamlit is started, and started again.
+    let (settings, _port) = match read_settings(run) {
+        Ok(read) => read,
         Err(error) => {
             eprintln!("error: {error:#}");
             return ExitCode::from(WRONG_USAGE);
@@ -86,7 +86,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn read_settings(run: Run) -> anyhow::Result<Settings> {
+fn read_settings(run: Run) -> anyhow::Result<(Settings, Option<ReservedPort>)> {
     let Run {
         app,
         host,
@@ -105,22 +105,17 @@ fn read_settings(run: Run) -> anyhow::Result<Settings> {
     .into_iter()
     .filter_map(|(name, value)| value.map(|value| (name, value)))
     .collect();
-    let app = match app {
-        Some(script) => {
-            anyhow::ensure!(
-                std::path::Path::new(&script).exists(),
-                "there is no script `{script}`"
-            );
-            // Taken again by Streamlit a moment later; it is told to listen on this very port.
-            let port = TcpListener::bind("127.0.0.1:0")
-                .and_then(|listener| listener.local_addr())
-                .context("no free port for Streamlit")?
-                .port();
-            Some(App { script, port })
-        }
-        None => None,
+    let Some(script) = app else {
+        return Ok((Settings::read(None, &flags, std::env::vars())?, None));
     };
-    Ok(Settings::read(app, &flags, std::env::vars())?)
+    anyhow::ensure!(
+        std::path::Path::new(&script).exists(),
+        "there is no script `{script}`"
+    );
+    let reserved = ReservedPort::any().context("no free port for Streamlit")?;
+    let port = reserved.number();
+    let settings = Settings::read(Some(App { script, port }), &flags, std::env::vars())?;
+    Ok((settings, Some(reserved)))
 }
 
 fn print_settings(settings: &Settings, json: bool) -> anyhow::Result<()> {

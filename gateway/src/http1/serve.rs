@@ -44,6 +44,7 @@ pub(crate) async fn serve(worker: &Rc<Worker>, accepted: Accepted) {
             writer: Writer::new(Rc::clone(&accepted.io)),
             version: Version::Http11,
             persists: true,
+            ends_with_connection: false,
         },
         reader,
         accepted,
@@ -227,6 +228,11 @@ impl Served {
             End::Complete if is_read && down.persists => Next::Again,
             End::Complete if is_read => Next::End,
             End::Complete => Next::Linger,
+            End::Broken if down.ends_with_connection => {
+                // An orderly end would say that this was all.
+                self.accepted.io.reset_at_end();
+                Next::Close
+            }
             End::Broken | End::Tunnel(_) => Next::Close,
         }
     }
@@ -327,6 +333,8 @@ pub(crate) struct Http1Downstream {
     version: Version,
     /// Whether the connection goes on after the answer.
     persists: bool,
+    /// Whether the end of the connection is what ends the answer's body, RFC 9112 §6.3.
+    ends_with_connection: bool,
 }
 
 impl Downstream for Http1Downstream {
@@ -336,7 +344,8 @@ impl Downstream for Http1Downstream {
             (Length::Chunked | Length::UntilEnd, Version::Http10) => (Length::UntilEnd, false),
             (length, _) => (length, false),
         };
-        self.persists &= length != Length::UntilEnd && !answer.is_early;
+        self.ends_with_connection = length == Length::UntilEnd;
+        self.persists &= !self.ends_with_connection && !answer.is_early;
         let head = &mut self.writer.head;
         put_head(head, answer);
         match length {

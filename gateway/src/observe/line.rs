@@ -1,7 +1,8 @@
 //! How is a request written as one line of a log?
 //!
 //! As JSON, or as `name=value` pairs of the same names in the same order. The names `request_id`, `fluxlit_dispatch`,
-//! `http_method_or_type`, `path` and `query` are FluxLit's. `time` is when the request began.
+//! `http_method_or_type`, `path` and `query` are FluxLit's. `time` is when the request began. JSON has the rest of what
+//! each of FluxLit's lines has, too: `level`, `logger`, and a `message`, which repeats other fields as a sentence.
 //!
 //! What a client sent is written in printable ASCII: any other octet as `\xNN`, a backslash as two. So nobody can end a
 //! line, forge a field, or send commands to the terminal that shows it. What is longer than 4 KiB is cut.
@@ -38,6 +39,13 @@ impl Format {
             line.text.push(b'{');
         }
         line.display("time", &time);
+        if self == Self::Json {
+            line.word("level", "INFO");
+            line.word("logger", "fluxlit.gateway");
+            let id = record.request_id.as_bytes();
+            let said = [b"gateway ", method, b" ", path, b" request_id=", id];
+            line.text("message", said);
+        }
         line.text("request_id", [record.request_id.as_bytes()]);
         line.word("fluxlit_dispatch", record.dispatch.label());
         line.text("http_method_or_type", [method]);
@@ -235,7 +243,9 @@ mod tests {
             )
         );
         let expected = json!({
-            "time": "2026-09-21T14:13:20.123Z", "request_id": "0190", "fluxlit_dispatch": "streamlit",
+            "time": "2026-09-21T14:13:20.123Z", "level": "INFO", "logger": "fluxlit.gateway",
+            "message": "gateway GET /apps/my-app/ request_id=0190",
+            "request_id": "0190", "fluxlit_dispatch": "streamlit",
             "http_method_or_type": "GET", "path": "/apps/my-app/", "query": "page=2&token=<redacted>",
             "version": "1.1", "host": "portal.example", "status": 200, "ending": "complete", "reason": null,
             "received_bytes": 0, "sent_bytes": 1024, "duration_ms": 1.5, "upstream_ms": 1.25,
@@ -300,7 +310,7 @@ mod tests {
             ..typical()
         };
         for format in [Format::Json, Format::Text] {
-            assert!(line(format, &record).len() < (1 + 4) * LONGEST + 1024);
+            assert!(line(format, &record).len() < (2 + 4) * LONGEST + 1024);
         }
         let path = json(&record)["path"].to_string();
         assert!(path.ends_with("a...\""), "{path}");
@@ -315,7 +325,7 @@ mod tests {
                 prop_assert!(line.ends_with('\n'));
                 prop_assert!(line.bytes().rev().skip(1).all(|octet| matches!(octet, b' '..=b'~')));
             }
-            prop_assert_eq!(json(&record).as_object().map(serde_json::Map::len), Some(20));
+            prop_assert_eq!(json(&record).as_object().map(serde_json::Map::len), Some(23));
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Where does a message begin and end? What is clear passes to the octet; what is not is refused elsewhere.
 
-use std::io::{BufReader, Read};
+use std::io::{BufReader, ErrorKind, Read};
 use std::net::{Shutdown, TcpStream};
 
 use crate::client::read_body;
@@ -270,6 +270,39 @@ fn an_answer_that_lasts_until_its_connection_ends() {
             assert_eq!(answer.lines("transfer-encoding"), ["chunked"], "{answer:?}");
             assert_eq!(answer.body, "all of it");
         }
+    }
+}
+
+/// In HTTP/1.0 the end of the connection is the end of the body, so one that is cut off must not end in order.
+#[test]
+fn a_client_of_http_1_0_notices_that_an_answer_is_not_whole() {
+    for (answer, is_whole) in [
+        (
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n0\r\n\r\n",
+            true,
+        ),
+        (
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n",
+            false,
+        ),
+    ] {
+        let gateway = Gateway::before(
+            upstream(move |_, stream| {
+                say(stream, answer);
+                false
+            }),
+            &[],
+        );
+        let mut client = gateway.client();
+        client.say("GET / HTTP/1.0\r\nhost: a\r\n\r\n");
+        let end = client.stream.read_to_end(&mut Vec::new());
+        let end = end.map(drop).map_err(|error| error.kind());
+        let expected = if is_whole {
+            Ok(())
+        } else {
+            Err(ErrorKind::ConnectionReset)
+        };
+        assert_eq!(end, expected, "{answer}");
     }
 }
 
