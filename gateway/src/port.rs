@@ -1,0 +1,79 @@
+//! How is a port kept free for a process that does not run yet?
+//!
+//! A socket is bound to it and never listens. Linux gives such a port to nobody who asks for any free one, and still lets
+//! it be taken by whoever asks for this very one with `SO_REUSEADDR`, as servers do (socket(7)).
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use socket2::{Domain, Socket, Type};
+
+/// A loopback port that nobody is given by chance, until this is dropped.
+#[derive(Debug)]
+pub struct ReservedPort {
+    number: u16,
+    _socket: Socket,
+}
+
+impl ReservedPort {
+    /// Reserves a port that is free.
+    ///
+    /// # Errors
+    ///
+    /// If there is none.
+    pub fn any() -> std::io::Result<Self> {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        socket.set_reuse_address(true)?;
+        socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
+        let number = socket
+            .local_addr()?
+            .as_socket()
+            .map_or(0, |address| address.port());
+        Ok(Self {
+            number,
+            _socket: socket,
+        })
+    }
+
+    /// Its number.
+    #[must_use]
+    pub fn number(&self) -> u16 {
+        self.number
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    #[test]
+    fn it_is_taken_by_its_number_again_and_again() {
+        let port = ReservedPort::any().expect("a port");
+        for _ in 0..2 {
+            // The standard library sets SO_REUSEADDR.
+            let server = TcpListener::bind((Ipv4Addr::LOCALHOST, port.number())).expect("bound");
+            let _client =
+                TcpStream::connect(server.local_addr().expect("address")).expect("a connection");
+            server.accept().expect("accepted");
+        }
+    }
+
+    #[test]
+    fn nobody_is_given_it_by_chance() {
+        let reserved: Vec<ReservedPort> = (0..64)
+            .map(|_| ReservedPort::any().expect("a port"))
+            .collect();
+        let numbers: HashSet<u16> = reserved.iter().map(ReservedPort::number).collect();
+        assert_eq!(numbers.len(), reserved.len());
+        let others: Vec<TcpListener> = (0..2000)
+            .map_while(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).ok())
+            .collect();
+        assert!(others.len() > 200, "too few sockets: {}", others.len());
+        for other in others {
+            let number = other.local_addr().expect("address").port();
+            assert!(!numbers.contains(&number), "{number} was given away");
+        }
+    }
+}
