@@ -124,10 +124,11 @@ fn print_settings(settings: &Settings, json: bool) -> anyhow::Result<()> {
     } else {
         for setting in &settings.table {
             let origin = serde_json::to_value(setting.origin)?;
+            let value = setting.value.to_string();
             println!(
                 "{}={}  # {}",
                 setting.name,
-                setting.value,
+                setting.value.as_str().unwrap_or(&value),
                 origin.as_str().unwrap_or_default()
             );
         }

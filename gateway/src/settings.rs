@@ -101,8 +101,8 @@ pub struct App {
 pub struct Setting {
     /// The variable.
     pub name: String,
-    /// The value, as text.
-    pub value: String,
+    /// The value: a truth value, a number, or text.
+    pub value: serde_json::Value,
     /// Where it came from.
     pub origin: Origin,
 }

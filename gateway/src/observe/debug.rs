@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use serde::Serialize;
+use serde_json::Value;
 
 use super::{Record, target};
 
@@ -18,7 +19,7 @@ use super::{Record, target};
 #[derive(Debug)]
 pub(crate) struct Debug {
     gateway: Setup,
-    settings: BTreeMap<String, String>,
+    settings: BTreeMap<String, Value>,
     streamlit_upstream_env: &'static str,
     memories: Mutex<Vec<Memory>>,
 }
@@ -44,7 +45,7 @@ struct Seen {
 struct Answer<'a> {
     fluxlit_debug: bool,
     gateway: &'a Setup,
-    settings: &'a BTreeMap<String, String>,
+    settings: &'a BTreeMap<String, Value>,
     streamlit_upstream_env: &'static str,
     recent_dispatches: Vec<Seen>,
 }
@@ -55,13 +56,13 @@ impl Debug {
     pub(crate) fn new(
         api_prefix: &str,
         root_mount: &str,
-        settings: impl IntoIterator<Item = (String, String)>,
+        settings: impl IntoIterator<Item = (String, Value)>,
         is_upstream_set: bool,
     ) -> Self {
         let settings = settings.into_iter().map(|(variable, value)| {
             let name = variable.strip_prefix("FLUXLIT_").unwrap_or(&variable);
             let name = name.to_ascii_lowercase();
-            let value = blanked(&name, &value);
+            let value = blanked(&name, value);
             (name, value)
         });
         Self {
@@ -97,7 +98,7 @@ impl Debug {
             streamlit_upstream_env: self.streamlit_upstream_env,
             recent_dispatches: seen.drain(too_many..).map(|(_, seen)| seen).collect(),
         };
-        // Text and lists of text are always JSON.
+        // Values and lists of text are always JSON.
         serde_json::to_string(&answer).unwrap_or_default()
     }
 }
@@ -125,10 +126,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// A setting's value without what must not be told.
-fn blanked(name: &str, value: &str) -> String {
+fn blanked(name: &str, value: Value) -> Value {
+    let Value::String(value) = value else {
+        return value;
+    };
     let is_secret = SECRETS.iter().any(|secret| name.contains(secret));
     if is_secret && !value.is_empty() {
-        return REDACTED.to_owned();
+        return REDACTED.into();
     }
     let mut parts = value.split("://");
     let mut blanked = parts.next().unwrap_or_default().to_owned();
@@ -142,7 +146,7 @@ fn blanked(name: &str, value: &str) -> String {
         }
         blanked.push_str(rest);
     }
-    blanked
+    blanked.into()
 }
 
 const SECRETS: [&str; 4] = ["secret", "token", "password", "key"];
@@ -156,7 +160,7 @@ const LONGEST_PATH: usize = 1024;
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::super::tests::typical;
     use super::super::{Dispatch, Record};
@@ -165,7 +169,7 @@ mod tests {
     fn debug(settings: &[(&str, &str)]) -> Debug {
         let settings = settings
             .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+            .map(|(name, value)| ((*name).to_owned(), Value::from(*value)));
         Debug::new("/api", "/apps/my-app", settings, true)
     }
 
@@ -242,7 +246,7 @@ mod tests {
             ("mail", "someone@portal.example", "someone@portal.example"),
         ];
         for (name, value, expected) in table {
-            assert_eq!(blanked(name, value), expected, "{name}={value}");
+            assert_eq!(blanked(name, value.into()), expected, "{name}={value}");
         }
     }
 }

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use fluxlit_policy::{Part, PartPath};
+use serde_json::Value;
 
 use crate::settings::{Api, Origin, Setting, SettingError, TlsFiles, Upstream};
 
@@ -23,10 +24,17 @@ impl Source<'_> {
         let (value, origin) = self.find(name)?;
         self.table.push(Setting {
             name: name.to_owned(),
-            value: value.clone(),
+            value: value.clone().into(),
             origin,
         });
         Some(value)
+    }
+
+    /// Notes what the value that was asked for last is, when it is more than text.
+    fn understood(&mut self, value: impl Into<Value>) {
+        if let Some(setting) = self.table.last_mut() {
+            setting.value = value.into();
+        }
     }
 
     /// The same, without noting that it was asked for.
@@ -48,7 +56,7 @@ impl Source<'_> {
         self.get(name).unwrap_or_else(|| {
             self.table.push(Setting {
                 name: name.to_owned(),
-                value: default.to_owned(),
+                value: default.into(),
                 origin: Origin::Default,
             });
             default.to_owned()
@@ -66,11 +74,14 @@ impl Source<'_> {
     /// A whole number within bounds.
     pub(super) fn whole<N>(&mut self, name: &'static str, default: &str, least: N, most: N) -> N
     where
-        N: std::str::FromStr + PartialOrd + Copy + std::fmt::Display,
+        N: std::str::FromStr + PartialOrd + Copy + std::fmt::Display + Into<Value>,
     {
         let value = self.text(name, default);
         match value.trim().parse::<N>() {
-            Ok(number) if (least..=most).contains(&number) => number,
+            Ok(number) if (least..=most).contains(&number) => {
+                self.understood(number);
+                number
+            }
             _ => {
                 self.errors.push(SettingError::Range {
                     name,
@@ -85,10 +96,12 @@ impl Source<'_> {
 
     pub(super) fn flag(&mut self, name: &'static str, default: &str) -> bool {
         let value = self.text(name, default);
-        read_boolean(&value).unwrap_or_else(|| {
-            self.wrong(name, value, "1, true, yes, on, 0, false, no or off");
-            false
-        })
+        if let Some(flag) = read_boolean(&value) {
+            self.understood(flag);
+            return flag;
+        }
+        self.wrong(name, value, "1, true, yes, on, 0, false, no or off");
+        false
     }
 
     /// A list with commas; empty if it is not set.
@@ -122,6 +135,7 @@ impl Source<'_> {
             .is_some_and(|value| value.trim().parse() == Ok(0.0));
         if is_none {
             let _ = self.get(name);
+            self.understood(0.0);
             return Duration::ZERO;
         }
         self.seconds(name, default)
@@ -131,7 +145,10 @@ impl Source<'_> {
         let value = self.text(name, default);
         let seconds = value.trim().parse::<f64>().ok();
         match seconds.filter(|seconds| (0.001..=86_400.0).contains(seconds)) {
-            Some(seconds) => Duration::from_secs_f64(seconds),
+            Some(seconds) => {
+                self.understood(seconds);
+                Duration::from_secs_f64(seconds)
+            }
             None => {
                 self.wrong(name, value, "a number of seconds from 0.001 to 86400");
                 Duration::ZERO

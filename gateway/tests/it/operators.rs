@@ -247,6 +247,8 @@ fn the_debug_page_tells_no_secret() {
     assert!(!answer.body.contains("hunter2"), "{}", answer.body);
     let told: Value = serde_json::from_str(&answer.body).unwrap();
     assert_eq!(told["fluxlit_debug"], true);
+    assert_eq!(told["settings"]["debug"], true);
+    assert_eq!(told["settings"]["grace_period_s"], 10.0);
     assert_eq!(told["gateway"]["api_prefix"], "/api");
     assert_eq!(
         told["settings"]["gateway_allowed_origins"],
