@@ -135,6 +135,11 @@ impl Process {
         self.deliver();
     }
 
+    /// Whether a plugin has asked for ticks.
+    pub fn has_ticks(&self) -> bool {
+        self.vms().iter().any(|vm| lock(vm).has_ticks())
+    }
+
     /// The metrics of all VMs by name.
     pub fn metrics(&self) -> BTreeMap<String, Metric> {
         self.state().metrics.iter().cloned().collect()

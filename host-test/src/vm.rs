@@ -416,6 +416,12 @@ impl Vm {
         self.settle();
     }
 
+    /// Whether a plugin has asked for ticks.
+    pub(crate) fn has_ticks(&mut self) -> bool {
+        let plugins = &self.host().plugins;
+        plugins.values().any(|plugin| plugin.tick_period > 0)
+    }
+
     /// When the next tick, answer or time-out is due.
     pub(crate) fn next_due(&mut self) -> Option<u64> {
         if self.failure.is_some() {

@@ -73,7 +73,7 @@ pub(super) fn misses(want: &Connection, got: &Outcome) -> Vec<String> {
             misses.push(format!("{side} data: want {want:?}, got {got:?}"));
         }
     }
-    log_misses("log", &want.logs, &got.logs, &mut misses);
+    misses.extend(log_misses("log", &want.logs, &got.logs));
     misses
 }
 

@@ -72,7 +72,7 @@ impl Ran {
                 ));
             }
         }
-        log_misses("plugin log", &case.finally.logs, &self.logs, misses);
+        misses.extend(log_misses("plugin log", &case.finally.logs, &self.logs));
         for (key, want) in &case.finally.shared_data {
             let got = self.shared_data.get(key).cloned().flatten();
             let got = got.as_deref().map(latin1::text);
@@ -201,7 +201,7 @@ fn exchange_misses(exchange: &Exchange, outcome: &ChainOutcome, held_ms: u64) ->
         .iter()
         .flat_map(|filter| filter.logs.clone())
         .collect();
-    log_misses("log", &exchange.logs, &logs, &mut misses);
+    misses.extend(log_misses("log", &exchange.logs, &logs));
     if let Some(want) = &exchange.calls {
         let got: Vec<&CallOut> = filters
             .iter()
@@ -273,12 +273,9 @@ pub(super) fn short_name(callback: &str) -> &str {
     callback.strip_prefix("proxy_on_").unwrap_or(callback)
 }
 
-pub(super) fn log_misses(
-    what: &str,
-    want: &[LogExpectation],
-    got: &[LogLine],
-    misses: &mut Vec<String>,
-) {
+/// Says which lines of a log are missed, and which should not be there.
+pub fn log_misses(what: &str, want: &[LogExpectation], got: &[LogLine]) -> Vec<String> {
+    let mut misses = Vec::new();
     for want in want {
         let is_there = got.iter().any(|line| is_like(want, line));
         let text = want.text.as_deref().or(want.matches.as_deref());
@@ -289,6 +286,7 @@ pub(super) fn log_misses(
             misses.push(format!("{what}: want `{text}`{}", lines_text(got)));
         }
     }
+    misses
 }
 
 fn is_like(want: &LogExpectation, line: &LogLine) -> bool {

@@ -20,6 +20,7 @@ pub use fluxlit_cases::{
     ReplyExpectation, Request, Typed, Upstream, Version,
 };
 pub(crate) use fluxlit_cases::{matches_whole, whole};
+pub use misses::log_misses;
 pub use present::{envoy_peer, received, reply};
 pub use run::{Ending, Ran, Runner};
 pub use schedule::Schedule;

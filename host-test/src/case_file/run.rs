@@ -49,6 +49,10 @@ pub struct Ran {
     pub logs: Vec<LogLine>,
     /// The metrics.
     pub metrics: BTreeMap<String, Metric>,
+    /// What the metrics were before the first exchange.
+    pub metrics_at_start: BTreeMap<String, Metric>,
+    /// Whether plugins have asked for ticks: then what they do depends on how much time passes.
+    pub has_ticks: bool,
     /// The values of the shared data that the case asks for.
     pub shared_data: BTreeMap<String, Option<Vec<u8>>>,
     /// The messages in each of the queues that the case asks for, in the case's order.
@@ -125,6 +129,8 @@ impl Runner {
                     held_ms: Vec::new(),
                     logs: refused.logs,
                     metrics: process.metrics(),
+                    metrics_at_start: BTreeMap::new(),
+                    has_ticks: false,
                     shared_data,
                     queues,
                     failure: None,
@@ -141,6 +147,7 @@ impl Runner {
 
 fn run_started(started: &Started, case: &Case, schedule: Schedule) -> Ran {
     let (mut outcomes, mut held_ms) = (Vec::new(), Vec::new());
+    let metrics_at_start = started.process.metrics();
     for group in case.groups() {
         for (outcome, held) in serve(started, &group, schedule) {
             outcomes.push(outcome);
@@ -161,6 +168,8 @@ fn run_started(started: &Started, case: &Case, schedule: Schedule) -> Ran {
         held_ms,
         logs: started.logs(),
         metrics: process.metrics(),
+        metrics_at_start,
+        has_ticks: process.has_ticks(),
         shared_data,
         queues,
         failure: started.all_tested().find_map(Plugin::failure),

@@ -288,8 +288,76 @@ const TRAP_CASES: &str = r#"{"cases": [
     {"name": "reload", "plugin": {"failure_policy": "reload"}, "request": {"headers": [["x-one", "1"]]}, "fails": "unreachable",
      "downstream": {"status": 503}, "then": [{"after_ms": 1500, "request": {}, "upstream": {}}]}]}"#;
 
+/// Counts and logs: once at each start, for each request, and when a stream is over.
+const COUNT: &str = r#"
+    (data (i32.const 700) "starts") (data (i32.const 710) "requests") (data (i32.const 720) "open") (data (i32.const 730) "level")
+    (data (i32.const 740) "sizes") (data (i32.const 750) "two\nlines") (data (i32.const 760) "over") (data (i32.const 770) "started")
+    (global $requests (mut i32) (i32.const 0)) (global $open (mut i32) (i32.const 0))
+    (global $level (mut i32) (i32.const 0)) (global $sizes (mut i32) (i32.const 0))
+    (func $defined (param $kind i32) (param $at i32) (param $length i32) (result i32)
+        (drop (call $define (local.get $kind) (local.get $at) (local.get $length) (i32.const 0))) (i32.load (i32.const 0)))
+    (func (export "proxy_on_configure") (param i32 i32) (result i32)
+        (drop (call $increment (call $defined (i32.const 0) (i32.const 700) (i32.const 6)) (i64.const 1)))
+        (global.set $requests (call $defined (i32.const 0) (i32.const 710) (i32.const 8)))
+        (global.set $open (call $defined (i32.const 1) (i32.const 720) (i32.const 4)))
+        (global.set $level (call $defined (i32.const 1) (i32.const 730) (i32.const 5)))
+        (global.set $sizes (call $defined (i32.const 2) (i32.const 740) (i32.const 5)))
+        (drop (call $log (i32.const 2) (i32.const 770) (i32.const 7))) i32.const 1)
+    (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+        (drop (call $increment (global.get $requests) (i64.const 2)))
+        (drop (call $increment (global.get $open) (i64.const 1)))
+        (drop (call $record (global.get $level) (i64.const 5)))
+        (drop (call $record (global.get $sizes) (i64.const 7)))
+        (drop (call $log (i32.const 3) (i32.const 750) (i32.const 9))) i32.const 0)
+    (func (export "proxy_on_log") (param i32)
+        (drop (call $increment (global.get $open) (i64.const -1)))
+        (drop (call $log (i32.const 0) (i32.const 760) (i32.const 4))))"#;
+
+const COUNT_CASES: &str = r#"{"cases": [
+    {"name": "one exchange", "request": {}, "upstream": {}, "logs": [{"level": "warn", "text": "two\nlines"}, {"level": "trace", "text": "over"}],
+     "finally": {"metrics": {"requests": 2, "open": 0, "level": 5, "starts": 1}, "logs": [{"text": "started"}]}},
+    {"name": "two exchanges", "request": {}, "upstream": {}, "logs": [{"text": "over"}, {"level": "info", "absent": true}],
+     "then": [{"request": {}, "upstream": {}, "logs": [{"text": "two", "absent": true}, {"level": "warn"}]}],
+     "finally": {"metrics": {"requests": 4, "open": 0}}},
+    {"name": "a VM with names", "plugin": {"name": "same", "root_id": "r", "vm_id": "v"}, "request": {}, "upstream": {},
+     "logs": [{"level": "warn", "text": "two\nlines"}], "finally": {"metrics": {"requests": 2}}}]}"#;
+
+/// Counts and logs the status of a foreign function, which Envoy has, and which this host has not.
+const FOREIGN: &str = r#"
+    (data (i32.const 700) "verify_signature") (data (i32.const 720) "statuses")
+    (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32) (local $status i32)
+        (drop (call $define (i32.const 0) (i32.const 720) (i32.const 8) (i32.const 4)))
+        (local.set $status (call $foreign (i32.const 700) (i32.const 16) (i32.const 16) (i32.const 5) (i32.const 0) (i32.const 0)))
+        (drop (call $increment (i32.load (i32.const 4)) (i64.extend_i32_u (local.get $status))))
+        (call $report (local.get $status))
+        i32.const 0)"#;
+
+const FOREIGN_CASES: &str = r#"{"cases": [
+    {"name": "a status", "request": {}, "upstream": {}, "logs": [{"text": "1"}], "finally": {"metrics": {"statuses": 1}}}]}"#;
+
+#[test]
+fn what_is_counted_and_logged_is_compared() {
+    let Ok(envoy) = std::env::var("FLUXLIT_TEST_ENVOY") else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let filter = write(folder.path(), "filter.wasm", guest::module(FOREIGN));
+    let path = write(folder.path(), "cases.json", FOREIGN_CASES);
+    let ran = host_test(&[
+        "diff", "--envoy", &envoy, "--filter", &filter, "--cases", &path,
+    ]);
+    assert_eq!(
+        ran.stdout,
+        format!(
+            "differs  {path}: a status\n         as expected / log: want `1`, having logged `2`\n         \
+             metric `statuses`: +1 / +2\n0 the same, 1 differ, 0 skipped (host-test / Envoy)\n"
+        )
+    );
+}
+
 /// Cases of one kind: their name, the filter, the cases.
-const KINDS: [(&str, &str, &str); 11] = [
+const KINDS: [(&str, &str, &str); 12] = [
+    ("metrics and logs", COUNT, COUNT_CASES),
     ("answers", REPLY, REPLY_CASES),
     ("failures", TRAP, TRAP_CASES),
     ("properties and connections", TELL, TELL_CASES),

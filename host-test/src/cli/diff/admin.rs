@@ -55,6 +55,20 @@ impl Admin {
         Ok(value.map_or(Ok(0), str::parse)?)
     }
 
+    /// The counters and gauges that filters have defined and used, by the names that they gave them.
+    pub(super) async fn metrics(&self) -> anyhow::Result<BTreeMap<String, u64>> {
+        let body = self
+            .get(&format!("/stats?usedonly&filter=^{CUSTOM}"))
+            .await?;
+        let text = String::from_utf8_lossy(&body);
+        let metric = |line: &str| {
+            // What a histogram says is no number.
+            let (name, value) = line.strip_prefix(CUSTOM)?.rsplit_once(": ")?;
+            Some((name.to_owned(), value.parse().ok()?))
+        };
+        Ok(text.lines().filter_map(metric).collect())
+    }
+
     async fn get(&self, path: &str) -> anyhow::Result<Vec<u8>> {
         let mut connection = BufReader::new(TcpStream::connect(self.address).await?);
         let request = format!("GET {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n");
@@ -70,3 +84,6 @@ impl Admin {
         )
     }
 }
+
+/// Envoy's own word before the name of a filter's metric.
+const CUSTOM: &str = "wasmcustom.";

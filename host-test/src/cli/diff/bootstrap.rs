@@ -15,6 +15,7 @@ use host_test::case_file::{Plugin, Policy};
 use serde_json::{Map, Value, json};
 
 use super::client::Certificates;
+use super::logs::Writer;
 use super::plan::Plan;
 use super::surroundings::{PeerKind, Surroundings};
 use super::upstream::{Protocol, Upstream};
@@ -41,6 +42,25 @@ pub(super) struct Listener<'a> {
     pub(super) vm_id: String,
     /// The module that puts the shared data there.
     pub(super) shared_data: Option<PathBuf>,
+}
+
+impl Listener<'_> {
+    /// The names by which Envoy knows a plugin of this listener.
+    pub(super) fn writer<'a>(&'a self, plugin: &'a Plugin) -> Writer<'a> {
+        Writer {
+            name: &plugin.name,
+            root_id: &plugin.root_id,
+            vm_id: self.vm_id_of(plugin),
+        }
+    }
+
+    fn vm_id_of<'a>(&'a self, plugin: &'a Plugin) -> &'a str {
+        if plugin.vm_id.is_empty() {
+            &self.vm_id
+        } else {
+            &plugin.vm_id
+        }
+    }
 }
 
 pub(super) fn bootstrap(site: &Site<'_>) -> Value {
@@ -207,10 +227,7 @@ fn network_filters(site: &Site<'_>, listener: &Listener<'_>) -> Vec<Value> {
 
 fn http_filters(site: &Site<'_>, listener: &Listener<'_>) -> Vec<Value> {
     let Listener {
-        plan,
-        surroundings,
-        vm_id,
-        ..
+        plan, surroundings, ..
     } = listener;
     let mut mark = Map::new();
     mark.insert(MARK.to_owned(), json!({MARK: REACHED}));
@@ -220,12 +237,7 @@ fn http_filters(site: &Site<'_>, listener: &Listener<'_>) -> Vec<Value> {
     }
     let setups = plan.plugins();
     let wasm = |name: &str, module: &Path, setup: &Plugin, config: &str| {
-        let vm_id = if setup.vm_id.is_empty() {
-            vm_id
-        } else {
-            &setup.vm_id
-        };
-        wasm(name, module, setup, vm_id, config)
+        wasm(name, module, setup, listener.vm_id_of(setup), config)
     };
     if let Some(module) = &listener.shared_data {
         let vm_id = setups

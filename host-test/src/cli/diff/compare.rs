@@ -1,10 +1,11 @@
-//! In what do two hosts differ in what came of an exchange?
+//! In what do two hosts differ in what came of a case?
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use host_test::{CallKind, ChainOutcome, HeaderMap, Message};
+use host_test::case_file::{Ending, LogExpectation, Ran, log_misses};
+use host_test::{CallKind, ChainOutcome, HeaderMap, LogLine, Message, Metric, MetricKind};
 
-use super::envoy::Seen;
+use super::envoy::{Metrics, Played, Seen};
 use super::plan::{Plan, Service, call_outs};
 use super::script::{Reaction, grpc_messages};
 
@@ -82,6 +83,79 @@ pub(super) fn differences(
         );
     }
     differences
+}
+
+/// Says which of the log lines that a case expects are in one log only.
+pub(super) fn log_differences(plan: &Plan<'_>, ran: &Ran, there: &Played) -> Vec<String> {
+    let Ending::Served(outcomes) = &ran.ending else {
+        return Vec::new();
+    };
+    let mut found = Vec::new();
+    for ((exchange, here), there) in plan.exchanges.iter().zip(outcomes).zip(&there.exchanges) {
+        let filters = here.filters.iter();
+        let logs: Vec<LogLine> = filters.flat_map(|filter| filter.logs.clone()).collect();
+        found.extend(one_sided(&exchange.logs, &logs, &there.logs));
+    }
+    // Envoy does not tell what a plugin logs by itself from what it logs in a stream.
+    let finally = plan.case.finally.logs.iter();
+    let wanted: Vec<LogExpectation> = finally.filter(|want| !want.absent).cloned().collect();
+    found.extend(one_sided(&wanted, &ran.logs, &there.logs));
+    found
+}
+
+fn one_sided(want: &[LogExpectation], here: &[LogLine], there: &[LogLine]) -> Vec<String> {
+    let (here, there) = (
+        log_misses("log", want, here),
+        log_misses("log", want, there),
+    );
+    if here.is_empty() == there.is_empty() {
+        return Vec::new();
+    }
+    let word = |misses: &[String]| match misses {
+        [] => "as expected".to_owned(),
+        misses => misses.join("; "),
+    };
+    vec![format!("{} / {}", word(&here), word(&there))]
+}
+
+/// Says in which counters and gauges two hosts differ.
+///
+/// Envoy starts a plugin several times and keeps its metrics from case to case, so that it is the change that counts, or
+/// the level of a gauge that is set. With ticks, what is counted depends on the time that passes.
+pub(super) fn metric_differences(ran: &Ran, there: &Played) -> Vec<String> {
+    if ran.has_ticks {
+        return Vec::new();
+    }
+    let names = ran
+        .metrics
+        .iter()
+        .filter(|(_, metric)| metric.kind != MetricKind::Histogram)
+        .map(|(name, _)| name);
+    let names: BTreeSet<&String> = names.chain(there.metrics.keys()).collect();
+    let is_histogram = |name: &String| {
+        let metric = ran.metrics.get(name);
+        metric.is_some_and(|metric| metric.kind == MetricKind::Histogram)
+    };
+    let mut found = Vec::new();
+    for name in names.into_iter().filter(|name| !is_histogram(name)) {
+        let value = |metrics: &BTreeMap<String, Metric>| metrics.get(name).map_or(0, |it| it.value);
+        let here = [value(&ran.metrics_at_start), value(&ran.metrics)];
+        let value = |metrics: &Metrics| metrics.get(name).copied().unwrap_or_default();
+        let there = [value(&there.metrics_at_start), value(&there.metrics)];
+        let changes = [here, there].map(|[start, end]| i128::from(end) - i128::from(start));
+        let is_gauge = ran
+            .metrics
+            .get(name)
+            .is_some_and(|metric| metric.kind == MetricKind::Gauge);
+        let is_same_level = is_gauge && here.last() == there.last();
+        if changes[0] != changes[1] && !is_same_level {
+            found.push(format!(
+                "metric `{name}`: {:+} / {:+}",
+                changes[0], changes[1]
+            ));
+        }
+    }
+    found
 }
 
 fn calls(

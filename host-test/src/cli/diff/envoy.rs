@@ -9,12 +9,14 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use host_test::case_file::{Ending, Exchange, Level};
-use host_test::{ChainOutcome, Message};
+use host_test::{ChainOutcome, LogLine, Message};
 
 use super::admin::Admin;
 use super::bootstrap::{Listener, REACHED, Site, bootstrap, upstream_name};
 use super::certificate::Certificate;
 use super::client::{self, Certificates, Place};
+use super::compare::metric_differences;
+use super::logs::{self, Writer};
 use super::plan::{Plan, call_outs};
 use super::process::{Process, wait_for};
 use super::script::Reaction;
@@ -24,7 +26,7 @@ use super::upstream::{Protocol, Upstream};
 
 /// A running Envoy with the listeners of some cases, and the upstreams behind it.
 pub(super) struct Envoy<'a> {
-    _process: Process,
+    process: Process,
     admin: Admin,
     listeners: Vec<(Listener<'a>, Place)>,
     upstreams: Upstreams,
@@ -55,7 +57,22 @@ pub(super) struct Seen {
     pub(super) details: Option<String>,
     /// Whether a filter has seen the request.
     pub(super) is_reached: bool,
+    /// What the filters logged meanwhile; empty if the case expects nothing of it.
+    pub(super) logs: Vec<LogLine>,
 }
+
+/// What came of a case in Envoy.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Played {
+    pub(super) exchanges: Vec<Seen>,
+    /// What the filters have logged since they started; empty if the case expects nothing of it.
+    pub(super) logs: Vec<LogLine>,
+    pub(super) metrics_at_start: Metrics,
+    pub(super) metrics: Metrics,
+}
+
+/// Counters and gauges by name.
+pub(super) type Metrics = BTreeMap<String, u64>;
 
 /// How a start went.
 pub(super) enum Started<'a> {
@@ -113,7 +130,7 @@ impl<'a> Envoy<'a> {
             })
             .collect::<anyhow::Result<_>>()?;
         Ok(Started::Up(Box::new(Self {
-            _process: process,
+            process,
             admin,
             listeners,
             upstreams,
@@ -129,7 +146,7 @@ impl<'a> Envoy<'a> {
     /// # Errors
     ///
     /// Envoy cannot be reached, or does not answer.
-    pub(super) fn run(&mut self, plan: &Plan<'_>) -> anyhow::Result<Result<Vec<Seen>, String>> {
+    pub(super) fn run(&mut self, plan: &Plan<'_>) -> anyhow::Result<Result<Played, String>> {
         for (name, _) in &self.upstreams.services {
             let counter = format!("cluster.{}.upstream_rq_total", name.replace(':', "_"));
             if self.runtime.block_on(self.admin.counter(&counter))? > 0 {
@@ -143,7 +160,10 @@ impl<'a> Envoy<'a> {
             Ending::Served(outcomes) => outcomes,
             Ending::Refused(_) => &[],
         };
-        let mut seen = Vec::new();
+        let mut played = Played {
+            metrics_at_start: self.runtime.block_on(self.admin.metrics())?,
+            ..Played::default()
+        };
         for (number, exchange) in plan.exchanges.iter().enumerate() {
             let one = self
                 .play(plan, number, exchange, outcomes.get(number))
@@ -154,9 +174,35 @@ impl<'a> Envoy<'a> {
                     "Envoy refuses it before any filter sees it: {details}"
                 )));
             }
-            seen.push(one);
+            played.exchanges.push(one);
         }
-        Ok(Ok(seen))
+        if !plan.case.finally.logs.is_empty() {
+            played.logs = self.logs(plan);
+        }
+        // What a filter counts when a stream has ended comes a moment later.
+        let admin = self.admin;
+        let settled = async || {
+            played.metrics = admin.metrics().await.ok()?;
+            metric_differences(&plan.ran, &played)
+                .is_empty()
+                .then_some(())
+        };
+        // If it does not come, what has come is compared.
+        let _ = self.runtime.block_on(wait_for(SETTLING, settled));
+        Ok(Ok(played))
+    }
+
+    /// What the filters of a case have logged so far.
+    fn logs(&self, plan: &Plan<'_>) -> Vec<LogLine> {
+        let plugins = plan.plugins();
+        let own = self
+            .listeners
+            .iter()
+            .filter(|(listener, _)| std::ptr::eq(listener.plan.case, plan.case));
+        let writers: Vec<Writer<'_>> = own
+            .flat_map(|(listener, _)| plugins.iter().map(|plugin| listener.writer(plugin)))
+            .collect();
+        logs::lines(&self.process.marked_log(), &writers)
     }
 
     fn play(
@@ -184,6 +230,12 @@ impl<'a> Envoy<'a> {
             .iter()
             .map(|(_, service)| service.received().len())
             .collect();
+        let expects_logs = !exchange.logs.is_empty();
+        let logged = if expects_logs {
+            self.logs(plan).len()
+        } else {
+            0
+        };
         let admin = self.admin;
         let downstream = self.runtime.block_on(async {
             // The case says that time passes.
@@ -221,6 +273,17 @@ impl<'a> Envoy<'a> {
             let _ = self.runtime.block_on(wait_for(SETTLING, are_there));
             calls.push((name.clone(), received()));
         }
+        let mut logs = Vec::new();
+        if expects_logs {
+            let count = here.map_or(0, |here| {
+                here.filters.iter().map(|filter| filter.logs.len()).sum()
+            });
+            let are_there = async || {
+                logs = self.logs(plan).split_off(logged);
+                (logs.len() >= count).then_some(())
+            };
+            let _ = self.runtime.block_on(wait_for(SETTLING, are_there));
+        }
         let (mark, details) = line.split_once(' ').unwrap_or(("-", "-"));
         Ok(Seen {
             upstream: upstream.received().pop(),
@@ -228,6 +291,7 @@ impl<'a> Envoy<'a> {
             calls,
             details: (details != "-").then(|| details.to_owned()),
             is_reached: mark == REACHED,
+            logs,
         })
     }
 }

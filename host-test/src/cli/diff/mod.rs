@@ -1,8 +1,8 @@
 //! `host-test diff`: does this host do what real Envoy does?
 //!
 //! The same cases run here and in an Envoy that is started for the purpose, and what differs is named: in the request
-//! that the upstream received, the response that the client got, and the calls that other services received. Fields that
-//! Envoy adds for its own hop are left out. Where Envoy agrees with the other profile, the difference is one of that
+//! that the upstream received, the response that the client got, the calls that other services received, what the
+//! filters counted, and the log lines that the case expects. Fields that Envoy adds for its own hop are left out. Where Envoy agrees with the other profile, the difference is one of that
 //! profile's rules.
 //!
 //! What cannot be played in a real Envoy is skipped, with the reason.
@@ -14,6 +14,7 @@ mod client;
 mod compare;
 mod content;
 mod envoy;
+mod logs;
 mod plan;
 mod process;
 mod script;
@@ -29,8 +30,8 @@ use std::path::{Path, PathBuf};
 use host_test::Profile;
 use host_test::case_file::{Case, Ending as CaseEnding, Ran, Runner, Schedule};
 
-use self::compare::differences;
-use self::envoy::{Envoy, Seen, Started};
+use self::compare::{differences, log_differences, metric_differences};
+use self::envoy::{Envoy, Played, Started};
 use self::plan::Plan;
 use self::process::end_of;
 use super::Ending;
@@ -120,7 +121,7 @@ struct Report {
 enum There {
     /// Envoy did not start; this is its log.
     Refused(String),
-    Served(Vec<Seen>),
+    Served(Played),
 }
 
 impl Stage<'_> {
@@ -133,7 +134,7 @@ impl Stage<'_> {
             (_, Started::Up(mut envoy)) => {
                 for plan in plans {
                     match envoy.run(plan)? {
-                        Ok(seen) => self.judge(plan, &There::Served(seen))?,
+                        Ok(played) => self.judge(plan, &There::Served(played))?,
                         Err(reason) => self.report.skip(plan.path, plan.case, &reason),
                     }
                 }
@@ -213,13 +214,16 @@ fn compare(plan: &Plan<'_>, ran: &Ran, there: &There) -> Vec<String> {
         (CaseEnding::Served(_), There::Refused(log)) => {
             vec![format!("accepted / refused: {}", end_of(log))]
         }
-        (CaseEnding::Served(outcomes), There::Served(seen)) => {
+        (CaseEnding::Served(outcomes), There::Served(played)) => {
             let mut called = BTreeMap::new();
-            outcomes
+            let mut found: Vec<String> = outcomes
                 .iter()
-                .zip(seen)
+                .zip(&played.exchanges)
                 .flat_map(|(outcome, seen)| differences(plan, outcome, seen, &mut called))
-                .collect()
+                .collect();
+            found.extend(log_differences(plan, ran, played));
+            found.extend(metric_differences(ran, played));
+            found
         }
     }
 }

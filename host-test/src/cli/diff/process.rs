@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 
 use super::admin::Admin;
+use super::logs;
 
 /// The process, which ends with the value.
 pub(super) struct Process {
@@ -42,6 +43,8 @@ impl Process {
                 "--disable-hot-restart",
                 "--log-level",
                 "warn",
+                "--log-format",
+                logs::FORMAT,
             ])
             .args(["--file-flush-interval-msec", "1"])
             .stdin(Stdio::null())
@@ -79,8 +82,13 @@ impl Process {
         }
     }
 
-    /// What it has logged so far.
+    /// What it has logged so far, for a person.
     pub(super) fn log(&self) -> String {
+        self.marked_log().replace(logs::BEGIN, "")
+    }
+
+    /// The same, in the form of [`logs::FORMAT`].
+    pub(super) fn marked_log(&self) -> String {
         let bytes = std::fs::read(self.folder.join(LOG)).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
     }
