@@ -11,14 +11,6 @@ use crate::pattern::whole;
 impl CaseFile {
     /// Says which case contradicts itself, and how.
     pub(crate) fn check(&self) -> Result<(), (String, String)> {
-        if let Some(place) = self
-            .chain
-            .iter()
-            .position(|chained| chained.same_vm && chained.module.is_some())
-        {
-            let problem = "a plugin in the same VM is of the same `module`".to_owned();
-            return Err((format!("chain[{place}]"), problem));
-        }
         let mut seen = BTreeSet::new();
         for case in &self.cases {
             let problem = |problem: String| (case.name.clone(), problem);

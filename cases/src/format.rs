@@ -276,7 +276,8 @@ pub enum Policy {
     Reload,
 }
 
-/// A plugin behind the one that is tested.
+/// A plugin behind the one that is tested. As in Envoy, plugins of the same module, `vm_id` and VM configuration are in one
+/// VM, and those that have the same names and configuration as well are one plugin.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
@@ -290,10 +291,6 @@ pub struct Chained {
     /// How it is set up.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub plugin: Option<Plugin>,
-    /// It runs in the tested plugin's VM, as plugins of the same code, `vm_id` and VM configuration do in Envoy. Not
-    /// together with `module`.
-    #[serde(skip_serializing_if = "is_default")]
-    pub same_vm: bool,
 }
 
 impl CaseFile {

@@ -176,8 +176,8 @@ impl Plugin {
         })
     }
 
-    /// Starts another plugin in the same VM: its own context and configuration, no second `on_vm_start`. Of `options`,
-    /// what is the VM's own is not used.
+    /// Starts another plugin in the same VM, with a context and configuration of its own; `on_vm_start` is called again, as
+    /// in Envoy, or not, by the rule `vm-start`. Of `options`, what is the VM's own is not used.
     ///
     /// # Errors
     ///

@@ -81,6 +81,11 @@ impl Profile {
             envoy: "a property set under several segments is not found again",
             spec: "a property is found under the path it was set with",
         },
+        Rule {
+            name: "vm-start",
+            envoy: "on_vm_start is called for each plugin in a VM",
+            spec: "on_vm_start is called for the first plugin in a VM",
+        },
     ];
 
     /// The name that a command line or file uses: `envoy-1.40` or `spec`.
@@ -135,6 +140,10 @@ impl Profile {
             Self::Envoy => map.byte_size(),
             Self::Spec => map.serialise().len(),
         }
+    }
+
+    pub(crate) fn starts_vm_for_each_plugin(self) -> bool {
+        self == Self::Envoy
     }
 
     pub(crate) fn finds_own_paths(self) -> bool {

@@ -158,7 +158,7 @@ impl Vm {
             ("on_vm_start", "proxy_on_vm_start", vm_size),
             ("on_configure", "proxy_on_configure", plugin_size),
         ];
-        if !self.plugins.is_empty() {
+        if !self.plugins.is_empty() && !self.host().options.profile.starts_vm_for_each_plugin() {
             steps.retain(|(step, _, _)| *step != "on_vm_start");
         }
         for (step, callback, argument) in steps {

@@ -1,8 +1,8 @@
 //! How are the plugins of a case started?
 //!
-//! In one process. Each plugin has a VM of its own, unless the file says that it shares that of the tested one. With
-//! workers, Envoy's three kinds of start: to check the configuration, after which that VM goes; on the main thread; and
-//! on each worker.
+//! In one process. As in Envoy, plugins of the same module, `vm_id` and VM configuration share a VM, and those that have
+//! the same names and configuration as well are one plugin. With workers, Envoy's three kinds of start: to check the
+//! configuration, after which that VM goes; on the main thread; and on each worker.
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -81,23 +81,19 @@ impl Runner {
         let options = self.case_options(file, case);
         let vm_id = options.vm_id.clone();
         let process = process_of(case, &options);
-        let mut chain = Vec::new();
+        let mut chain = vec![Link {
+            module: None,
+            filter: self.filter.clone(),
+            options,
+        }];
         for chained in &file.chain {
-            let filter = self.chained_filter(path, chained)?;
-            chain.push((filter, self.chained_options(chained), chained.same_vm));
+            chain.push(Link {
+                module: chained.module.as_deref(),
+                filter: self.chained_filter(path, chained)?,
+                options: self.chained_options(chained),
+            });
         }
-        let thread = || -> Result<Vec<Plugin>, Refused> {
-            let tested = process.start(&self.filter, options.clone())?;
-            let mut plugins = vec![tested.clone()];
-            for (filter, options, is_in_same_vm) in &chain {
-                plugins.push(if *is_in_same_vm {
-                    tested.start_in_same_vm(options.clone())?
-                } else {
-                    process.start(filter, options.clone())?
-                });
-            }
-            Ok(plugins)
-        };
+        let thread = || start_thread(&process, &chain);
         let start = || {
             let Some(workers) = case.workers else {
                 return Ok((None, Vec::new(), vec![thread()?]));
@@ -187,6 +183,50 @@ impl Runner {
             }
         }
     }
+}
+
+/// A plugin of a chain, before it is started.
+struct Link<'a> {
+    /// Where its module is; the tested one if nothing is said.
+    module: Option<&'a str>,
+    filter: Filter,
+    options: StartOptions,
+}
+
+impl Link<'_> {
+    /// Whether Envoy runs both in one VM.
+    fn shares_vm_with(&self, other: &Self) -> bool {
+        self.module == other.module
+            && self.options.vm_id == other.options.vm_id
+            && self.options.vm_configuration == other.options.vm_configuration
+    }
+
+    /// Whether both are one plugin for Envoy, given that they are in one VM.
+    fn is_as(&self, other: &Self) -> bool {
+        self.options.plugin_name == other.options.plugin_name
+            && self.options.root_id == other.options.root_id
+            && self.options.plugin_configuration == other.options.plugin_configuration
+            && self.options.failure_policy == other.options.failure_policy
+    }
+}
+
+/// Starts the plugins of a chain on one thread.
+fn start_thread(process: &Process, chain: &[Link<'_>]) -> Result<Vec<Plugin>, Refused> {
+    let mut plugins: Vec<Plugin> = Vec::new();
+    for link in chain {
+        let same_vm: Vec<(&Link<'_>, &Plugin)> = chain
+            .iter()
+            .zip(&plugins)
+            .filter(|(other, _)| link.shares_vm_with(other))
+            .collect();
+        let same = same_vm.iter().find(|(other, _)| link.is_as(other));
+        plugins.push(match (same, same_vm.first()) {
+            (Some((_, plugin)), _) => (*plugin).clone(),
+            (None, Some((_, plugin))) => plugin.start_in_same_vm(link.options.clone())?,
+            (None, None) => process.start(&link.filter, link.options.clone())?,
+        });
+    }
+    Ok(plugins)
 }
 
 /// The process of a case, with the shared data and queues that it begins with.

@@ -4,6 +4,7 @@
 
 use std::path::Path;
 
+use host_test::Profile;
 use host_test::case_file::{CaseFile, Runner, Schedule};
 
 use crate::guest::filter;
@@ -329,24 +330,43 @@ fn exchanges_alongside_are_open_at_the_same_time() {
 }
 
 #[test]
-fn a_plugin_in_the_same_vm() {
-    let runner = Runner::new(filter(
-        r#"(func (export "proxy_on_vm_start") (param i32 i32) (result i32)
-            (drop (call $define (i32.const 0) (i32.const 16) (i32.const 5) (i32.const 128)))
-            (i32.eqz (call $increment (i32.load (i32.const 128)) (i64.const 1))))"#,
-    ));
+fn plugins_that_share_a_vm() {
+    let count = |at: &str, length: u32| {
+        format!(
+            "(drop (call $define (i32.const 0) (i32.const {at}) (i32.const {length}) (i32.const 128)))
+             (i32.eqz (call $increment (i32.load (i32.const 128)) (i64.const 1)))"
+        )
+    };
+    let mut runner = Runner::new(filter(&format!(
+        r#"(func (export "proxy_on_vm_start") (param i32 i32) (result i32) {})
+           (func (export "proxy_on_configure") (param i32 i32) (result i32) {})"#,
+        count("16", 5),
+        count("32", 5)
+    )));
+    // Here a VM is started once.
+    runner.options.profile = Profile::Spec;
     let path = Path::new("cases.json");
-    for (chained, count) in [("{}", 2), (r#"{"same_vm": true}"#, 1)] {
+    for (chained, vms, plugins) in [
+        ("{}", 1, 1),
+        (r#"{"config": "b"}"#, 1, 2),
+        (r#"{"plugin": {"root_id": "b"}}"#, 1, 2),
+        (r#"{"plugin": {"name": "b"}}"#, 1, 2),
+        (r#"{"plugin": {"vm_id": "b"}}"#, 2, 2),
+        (r#"{"plugin": {"vm_config": "b"}}"#, 2, 2),
+        (
+            r#"{"plugin": {"vm_id": "b"}}, {"plugin": {"vm_id": "b"}, "config": "c"}"#,
+            2,
+            3,
+        ),
+    ] {
         let text = format!(
-            r#"{{"chain": [{chained}], "cases": [{{"name": "n", "finally": {{"metrics": {{"x-one": {count}}}}}}}]}}"#
+            r#"{{"config": "", "chain": [{chained}], "cases": [
+                {{"name": "n", "finally": {{"metrics": {{"x-one": {vms}, "value": {plugins}}}}}}}]}}"#
         );
         let file = CaseFile::parse(path, &text).unwrap();
         let missed = runner.misses(path, &file, &file.cases[0], Schedule::default());
-        assert_eq!(missed.unwrap(), Vec::<String>::new());
+        assert_eq!(missed.unwrap(), Vec::<String>::new(), "{chained}");
     }
-    let text = r#"{"chain": [{"same_vm": true, "module": "x"}], "cases": []}"#;
-    let error = CaseFile::parse(path, text).unwrap_err().to_string();
-    assert!(error.contains("chain[0]"), "{error}");
 }
 
 #[test]

@@ -207,6 +207,18 @@ const OTHER: &str = r#"(data (i32.const 700) "other")
     (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
     (drop (call $replace (i32.const 0) (i32.const 16) (i32.const 5) (i32.const 700) (i32.const 5))) i32.const 0)"#;
 
+/// Adds how often its VM and its plugins in that VM were started.
+const STARTS: &str = r#"
+    (global $starts (mut i32) (i32.const 0)) (global $plugins (mut i32) (i32.const 0))
+    (func (export "proxy_on_vm_start") (param i32 i32) (result i32)
+        (global.set $starts (i32.add (global.get $starts) (i32.const 1))) i32.const 1)
+    (func (export "proxy_on_configure") (param i32 i32) (result i32)
+        (global.set $plugins (i32.add (global.get $plugins) (i32.const 1))) i32.const 1)
+    (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+        (i32.store8 (i32.const 8) (i32.add (i32.const 48) (global.get $starts)))
+        (i32.store8 (i32.const 9) (i32.add (i32.const 48) (global.get $plugins)))
+        (drop (call $add (i32.const 0) (i32.const 16) (i32.const 5) (i32.const 8) (i32.const 2))) i32.const 0)"#;
+
 /// The configuration says what it does: `p` holds the request for ever, `q` the response, `r` resets the stream, `t`
 /// traps, `c` is refused.
 const END: &str = r#"
@@ -356,7 +368,7 @@ fn what_is_counted_and_logged_is_compared() {
 }
 
 /// Cases of one kind: their name, the filter, the cases.
-const KINDS: [(&str, &str, &str); 12] = [
+const KINDS: [(&str, &str, &str); 15] = [
     ("metrics and logs", COUNT, COUNT_CASES),
     ("answers", REPLY, REPLY_CASES),
     ("failures", TRAP, TRAP_CASES),
@@ -371,6 +383,24 @@ const KINDS: [(&str, &str, &str); 12] = [
     ("gRPC streams", "", GRPC_STREAM_CASES),
     ("shared data", SHARED, SHARED_CASES),
     ("chains", ADD, CHAIN_CASES),
+    (
+        "one plugin twice",
+        STARTS,
+        r#"{"config": "a", "chain": [{"config": "a"}], "cases": [
+        {"name": "n", "request": {}, "upstream": {"headers": {"x-one": ["11", "11"]}}}]}"#,
+    ),
+    (
+        "two plugins in a VM",
+        STARTS,
+        r#"{"config": "a", "chain": [{"config": "b"}], "cases": [
+        {"name": "n", "request": {}, "upstream": {"headers": {"x-one": ["22", "22"]}}}]}"#,
+    ),
+    (
+        "two VMs of a module",
+        STARTS,
+        r#"{"config": "a", "chain": [{"config": "b", "plugin": {"vm_config": "b"}}, {"config": "c", "plugin": {"vm_id": "b"}}],
+        "cases": [{"name": "n", "request": {}, "upstream": {"headers": {"x-one": ["11", "11", "11"]}}}]}"#,
+    ),
     ("endings", END, END_CASES),
     (
         "VMs",

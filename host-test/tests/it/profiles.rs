@@ -107,6 +107,20 @@ fn own_property_path() {
 }
 
 #[test]
+fn vm_start() {
+    let start = r#"(func (export "proxy_on_vm_start") (param $context i32) (param i32) (result i32)
+        (call $report (local.get $context)) i32.const 1)"#;
+    for (profile, want) in [(Profile::Envoy, "2"), (Profile::Spec, "")] {
+        let first = started(start, profile);
+        let second = first.start_in_same_vm(StartOptions::default()).unwrap();
+        assert_eq!(
+            (texts(&first.logs()), texts(&second.logs())),
+            ("1".to_owned(), want.to_owned())
+        );
+    }
+}
+
+#[test]
 fn every_rule_has_a_test_here_or_in_call_outs() {
     let tests = concat!(include_str!("profiles.rs"), include_str!("call_outs.rs"));
     for rule in Profile::RULES {

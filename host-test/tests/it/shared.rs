@@ -89,7 +89,7 @@ fn plugins_of_one_vm_have_their_own_configuration_and_one_fate() {
     let two = one.start_in_same_vm(configured("two")).unwrap();
     one.advance(Duration::from_millis(100));
     assert_eq!(texts(&one.logs()), "1 1 one 1");
-    assert_eq!(texts(&two.logs()), "2 two 2");
+    assert_eq!(texts(&two.logs()), "1 2 two 2");
     assert_eq!(exchange(&one).failure, None);
     assert!(exchange(&two).failure.is_some());
     assert_eq!(one.failure(), two.failure());
