@@ -116,6 +116,9 @@ pub struct Case {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calls: Option<Vec<CallExpectation>>,
     /// As in [`Exchange`].
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub filter_state: BTreeMap<String, Option<String>>,
+    /// As in [`Exchange`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held_ms: Option<u64>,
     /// As in [`Exchange`].
@@ -182,6 +185,10 @@ pub struct Exchange {
     /// The call-outs that the stream's callbacks must make: all of them, in order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calls: Option<Vec<CallExpectation>>,
+    /// The stream's filter state at its end: values by key, or null for a key that must not be there. A property that a
+    /// filter sets has the key `wasm.` and its path.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub filter_state: BTreeMap<String, Option<String>>,
     /// Milliseconds that the filter must hold the request and the answer back, both together, before it lets them go.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held_ms: Option<u64>,
@@ -247,6 +254,41 @@ pub struct Plugin {
     /// Start of the random sequence.
     #[serde(skip_serializing_if = "is_default")]
     pub random_seed: u64,
+    /// Foreign functions by name, with what each answers, in place of Envoy's own.
+    #[serde(skip_serializing_if = "is_default")]
+    pub foreign_functions: BTreeMap<String, ForeignAnswer>,
+}
+
+/// What a foreign function answers.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, default)]
+pub struct ForeignAnswer {
+    /// The status.
+    #[serde(skip_serializing_if = "is_default")]
+    pub status: Status,
+    /// The result.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub result: String,
+}
+
+/// What a host function of the ABI answers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[expect(missing_docs, reason = "the names are the ABI's")]
+pub enum Status {
+    #[default]
+    Ok,
+    NotFound,
+    BadArgument,
+    SerializationFailure,
+    ParseFailure,
+    InvalidMemoryAccess,
+    Empty,
+    CasMismatch,
+    InternalFailure,
+    Unimplemented,
 }
 
 /// Severity of a log line.
@@ -380,6 +422,7 @@ impl Case {
             reply: self.reply.clone(),
             logs: self.logs.clone(),
             calls: self.calls.clone(),
+            filter_state: self.filter_state.clone(),
             held_ms: self.held_ms,
             paused: self.paused,
             reset: self.reset,
@@ -406,6 +449,7 @@ impl Case {
                 reply,
                 logs,
                 calls,
+                filter_state,
                 held_ms,
                 paused,
                 reset,
@@ -421,6 +465,7 @@ impl Case {
             self.reply = reply;
             self.logs = logs;
             self.calls = calls;
+            self.filter_state = filter_state;
             self.held_ms = held_ms;
             self.paused = paused;
             self.reset = reset;

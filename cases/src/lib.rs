@@ -31,7 +31,9 @@ pub use expectation::{
     CallExpectation, Downstream, Finally, Headers, LogExpectation, Matches, MetricExpectation,
     MetricKind, Queue, ReplyExpectation, Upstream,
 };
-pub use format::{Case, CaseFile, Chained, Config, Exchange, Level, Plugin, Policy};
+pub use format::{
+    Case, CaseFile, Chained, Config, Exchange, ForeignAnswer, Level, Plugin, Policy, Status,
+};
 pub use outcome::{Outcome, Received, Reply, Served, line_misses};
 pub use pattern::{matches_whole, whole};
 pub use read::CaseFileError;

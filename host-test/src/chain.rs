@@ -5,6 +5,7 @@
 //! it; the ones behind it see neither request nor response.
 
 use crate::exchange::Event;
+use crate::filter_state::FilterState;
 use crate::header_map::HeaderMap;
 use crate::outcome::{Message, Outcome};
 use crate::plugin::Plugin;
@@ -45,12 +46,12 @@ impl Chain {
 
     /// Opens a stream in every filter.
     pub fn stream(&self, properties: &Properties) -> ChainStream {
+        let filter_state = FilterState::default();
+        let open = |plugin: &Plugin| {
+            Stream::open_in_chain(plugin.clone(), properties.clone(), filter_state.clone())
+        };
         ChainStream {
-            streams: self
-                .plugins
-                .iter()
-                .map(|plugin| Stream::open_in_chain(plugin.clone(), properties.clone()))
-                .collect(),
+            streams: self.plugins.iter().map(open).collect(),
             upstream: None,
             downstream: None,
         }

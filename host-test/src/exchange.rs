@@ -11,6 +11,7 @@
 use std::collections::VecDeque;
 
 use crate::failure::Failure;
+use crate::filter_state::Entries;
 use crate::header_map::HeaderMap;
 use crate::host::{Phase, Record};
 use crate::outcome::{Message, Outcome};
@@ -126,6 +127,7 @@ impl Exchange {
     pub(crate) fn into_outcome(
         self,
         record: Record,
+        filter_state: Entries,
         failure: Option<Failure>,
         waits_for_done: bool,
         memory: usize,
@@ -143,6 +145,7 @@ impl Exchange {
             paused,
             waits_for_done,
             logs: record.logs,
+            filter_state,
             calls: record.calls,
             unknown_calls: record.unknown_calls,
             call_outs: record.call_outs,

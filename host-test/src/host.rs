@@ -11,6 +11,7 @@ use wasmtime::{Memory, StoreLimits, TypedFunc};
 use crate::abi::{LogLevel, MapId, Version};
 use crate::call_out::{CallOut, Calls};
 use crate::fault::Faults;
+use crate::filter_state::FilterState;
 use crate::header_map::HeaderMap;
 use crate::plugin::StartOptions;
 use crate::process::Process;
@@ -50,6 +51,8 @@ pub(crate) struct PluginState {
     /// Nanoseconds between ticks; 0 is no tick.
     pub(crate) tick_period: u64,
     pub(crate) tick_due: u64,
+    /// Properties that the plugin has declared, and whether each can be set only once.
+    pub(crate) declared: BTreeMap<Vec<u8>, bool>,
 }
 
 /// One HTTP stream, or a connection through a network filter, as its host functions see it.
@@ -59,8 +62,10 @@ pub(crate) struct StreamState {
     pub(crate) plugin: u32,
     /// Whether it is a connection; its data lie where a body would, the client's where a request's would.
     pub(crate) is_connection: bool,
+    /// Nanoseconds since the Unix epoch.
+    pub(crate) opened_at: u64,
     pub(crate) properties: Properties,
-    pub(crate) own_properties: BTreeMap<Vec<u8>, Vec<u8>>,
+    pub(crate) filter_state: FilterState,
     pub(crate) request_headers: Option<HeaderMap>,
     pub(crate) request_trailers: Option<HeaderMap>,
     pub(crate) response_headers: Option<HeaderMap>,

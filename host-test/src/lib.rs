@@ -41,12 +41,10 @@
 //!
 //! # What is not there
 //!
-//! - HTTP/2 METADATA frames, which Envoy 1.40 takes from a peer only where `allow_metadata` is set, and which pass a
-//!   filter whatever it returns; `proxy_on_foreign_function`, which only Envoy's own extensions cause: their callbacks
-//!   are never called.
-//! - Foreign functions of Envoy other than `clear_route_cache`: they are `NOT_FOUND` unless
-//!   [`StartOptions::foreign_functions`] answers for them.
-//! - Properties: those of the request and response maps, and what [`Properties`] is given; others are `NOT_FOUND`.
+//! - Envoy's foreign functions that need keys or expressions (`sign`, `verify_signature`, `expr_create` and its kin): they
+//!   are `NOT_FOUND` unless [`StartOptions::foreign_functions`] answers for them.
+//! - Properties beside those of the messages' fields, the filter state, `request.time`, `connection.mtls`, and what
+//!   [`Properties`] is given: sizes, durations, ids and addresses, which are `NOT_FOUND`.
 
 mod abi;
 mod call_out;
@@ -58,6 +56,8 @@ mod exchange;
 mod failure;
 mod fault;
 mod filter;
+mod filter_state;
+mod foreign;
 pub mod fuzz;
 mod guest;
 mod header_map;

@@ -50,7 +50,7 @@ pub struct StartOptions {
     pub profile: Profile,
     /// The services that the plugin may call.
     pub upstreams: Vec<Upstream>,
-    /// Answers of foreign functions by name, in addition to `clear_route_cache`.
+    /// Answers of foreign functions by name, in place of Envoy's own.
     pub foreign_functions: BTreeMap<String, ForeignAnswer>,
     /// What becomes of requests when the VM has failed.
     pub failure_policy: FailurePolicy,

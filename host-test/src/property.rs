@@ -81,6 +81,22 @@ impl Value {
     }
 }
 
+/// Whether a path leads to a group of values, which has no form of its own. Measured in Envoy 1.40.
+pub(crate) fn is_group(path: &[u8]) -> bool {
+    const GROUPS: [&[u8]; 9] = [
+        b"connection",
+        b"destination",
+        b"filter_state",
+        b"request",
+        b"response",
+        b"source",
+        b"upstream",
+        b"upstream_filter_state",
+        b"xds",
+    ];
+    GROUPS.contains(&path)
+}
+
 /// A path as a module passed it, with its segments only separated by zero bytes.
 pub(crate) fn separated(path: &[u8]) -> &[u8] {
     path.strip_suffix(&[0]).unwrap_or(path)
@@ -93,21 +109,24 @@ pub(crate) fn of_messages(
     response: Option<&HeaderMap>,
 ) -> Option<Vec<u8>> {
     let path: Vec<&[u8]> = path.split(|byte| *byte == 0).collect();
-    let pseudo = |name| request?.get(name).map(<[u8]>::to_vec);
+    let field = |name| request?.get(name).map(<[u8]>::to_vec);
     match path.as_slice() {
-        [b"request", b"path"] => pseudo(":path"),
+        [b"request", b"path"] => field(":path"),
         [b"request", b"url_path"] => {
-            let target = pseudo(":path")?;
+            let target = field(":path")?;
             Some(target.split(|byte| *byte == b'?').next()?.to_vec())
         }
         [b"request", b"query"] => {
-            let target = pseudo(":path")?;
+            let target = field(":path")?;
             let start = target.iter().position(|byte| *byte == b'?');
             Some(start.map_or_else(Vec::new, |start| target[start + 1..].to_vec()))
         }
-        [b"request", b"host"] => pseudo(":authority"),
-        [b"request", b"method"] => pseudo(":method"),
-        [b"request", b"scheme"] => pseudo(":scheme"),
+        [b"request", b"host"] => field(":authority"),
+        [b"request", b"method"] => field(":method"),
+        [b"request", b"scheme"] => field(":scheme"),
+        [b"request", b"id"] => field("x-request-id"),
+        [b"request", b"referer"] => field("referer"),
+        [b"request", b"useragent"] => field("user-agent"),
         [b"request", b"headers"] => Some(request?.serialise()),
         [b"request", b"headers", name] => request?.get_bytes(name).map(<[u8]>::to_vec),
         [b"response", b"code"] => {

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 
 use crate::exchange::{Event, Exchange};
 use crate::failure::FailurePolicy;
+use crate::filter_state::{Entries, FilterState};
 use crate::header_map::HeaderMap;
 use crate::host::{LogLine, StreamState};
 use crate::outcome::Outcome;
@@ -46,15 +47,20 @@ pub struct Stream {
 
 impl Stream {
     pub(crate) fn open(plugin: Plugin, properties: Properties) -> Self {
-        Self::open_as(plugin, properties, false)
+        Self::open_as(plugin, properties, FilterState::default(), false)
     }
 
     /// Opens a connection through a network filter.
     pub(crate) fn open_connection(plugin: Plugin, properties: Properties) -> Self {
-        Self::open_as(plugin, properties, true)
+        Self::open_as(plugin, properties, FilterState::default(), true)
     }
 
-    fn open_as(plugin: Plugin, properties: Properties, is_connection: bool) -> Self {
+    fn open_as(
+        plugin: Plugin,
+        properties: Properties,
+        filter_state: FilterState,
+        is_connection: bool,
+    ) -> Self {
         let mut vm = plugin.vm();
         vm.load_anew();
         let context = vm.new_context();
@@ -71,12 +77,15 @@ impl Stream {
             Exchange::default()
         };
         vm.exchanges.insert(context, exchange);
+        let opened_at = vm.host().now();
         vm.host().streams.insert(
             context,
             StreamState {
                 plugin: root,
+                opened_at,
                 is_connection,
                 properties,
+                filter_state,
                 ..StreamState::default()
             },
         );
@@ -89,8 +98,12 @@ impl Stream {
     }
 
     /// Opens a stream whose passed events another filter takes.
-    pub(crate) fn open_in_chain(plugin: Plugin, properties: Properties) -> Self {
-        let stream = Self::open(plugin, properties);
+    pub(crate) fn open_in_chain(
+        plugin: Plugin,
+        properties: Properties,
+        filter_state: FilterState,
+    ) -> Self {
+        let stream = Self::open_as(plugin, properties, filter_state, false);
         if let Some(exchange) = stream.plugin.vm().exchanges.get_mut(&stream.context) {
             exchange.chain();
         }
@@ -227,6 +240,8 @@ impl Stream {
         let context = self.context;
         let mut vm = self.plugin.vm();
         let logs_first = vm.host().logs_before_done(context);
+        let stream = vm.host().streams.get(&context);
+        let filter_state = stream.map(|stream| stream.filter_state.clone());
         if vm.host().has_context(context) {
             // Once the VM has failed, none of these calls happens; the failure is in the outcome.
             if logs_first {
@@ -251,7 +266,8 @@ impl Stream {
         let record = vm.host().records.remove(&context).unwrap_or_default();
         let memory = vm.memory();
         let failure = vm.failure.clone().filter(|_| !exchange.passes_by());
-        let outcome = exchange.into_outcome(record, failure, waits_for_done, memory);
+        let filter_state = filter_state.map_or_else(Entries::new, |state| state.entries().clone());
+        let outcome = exchange.into_outcome(record, filter_state, failure, waits_for_done, memory);
         drop(vm);
         self.plugin.process().deliver();
         outcome

@@ -151,6 +151,7 @@ impl Vm {
                 is_configuring: false,
                 tick_period: 0,
                 tick_due: 0,
+                declared: BTreeMap::new(),
             },
         );
         let mut steps = vec![

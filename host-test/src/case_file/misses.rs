@@ -209,6 +209,19 @@ fn exchange_misses(exchange: &Exchange, outcome: &ChainOutcome, held_ms: u64) ->
             .collect();
         call_misses(want, &got, &mut misses);
     }
+    let state = filters.first().map(|filter| &filter.filter_state);
+    for (key, want) in &exchange.filter_state {
+        let got = state.and_then(|state| state.get(&latin1::bytes(key)));
+        let got = got.map(|value| latin1::text(value));
+        if got != *want {
+            let word = |value: &Option<String>| match value {
+                Some(value) => format!("`{value}`"),
+                None => "none".to_owned(),
+            };
+            let (want, got) = (word(want), word(&got));
+            misses.push(format!("filter state `{key}`: want {want}, got {got}"));
+        }
+    }
     if exchange.held_ms.is_some_and(|want| want != held_ms) {
         let want = exchange.held_ms.unwrap_or_default();
         misses.push(format!("held: want {want} ms, got {held_ms} ms"));

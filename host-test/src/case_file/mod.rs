@@ -15,9 +15,9 @@ mod start;
 pub use bench::{Bench, BenchError};
 pub use fluxlit_cases::{
     Answer, CallAnswer, CallExpectation, Case, CaseFile, CaseFileError, Chained, Close, Config,
-    Connection, ConnectionEvent, Downstream, Exchange, Failing, Finally, Headers, Level,
-    LogExpectation, Matches, MetricExpectation, Peer, Plugin, Policy, Property, Queue,
-    ReplyExpectation, Request, Typed, Upstream, Version,
+    Connection, ConnectionEvent, Downstream, Exchange, Failing, Finally, ForeignAnswer, Headers,
+    Level, LogExpectation, Matches, MetricExpectation, Peer, Plugin, Policy, Property, Queue,
+    ReplyExpectation, Request, Status, Typed, Upstream, Version,
 };
 pub(crate) use fluxlit_cases::{matches_whole, whole};
 pub use misses::log_misses;

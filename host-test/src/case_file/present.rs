@@ -9,11 +9,12 @@ use fluxlit_cases::{
     Version, latin1,
 };
 
-use crate::abi::LogLevel;
+use crate::abi::{LogLevel, Status};
 use crate::call_out::{self, GrpcEvent};
 use crate::envoy::{self, RequestHead};
 use crate::header_map::HeaderMap;
 use crate::outcome::Message;
+use crate::plugin::ForeignAnswer;
 use crate::process;
 use crate::property::{Properties, Value};
 
@@ -175,6 +176,36 @@ pub(super) fn upstreams(answers: &BTreeMap<String, Vec<CallAnswer>>) -> Vec<call
             answers: answers.iter().map(delayed_answer).collect(),
         })
         .collect()
+}
+
+/// What foreign functions answer in place of Envoy's own.
+pub(super) fn foreign_functions(
+    answers: &BTreeMap<String, fluxlit_cases::ForeignAnswer>,
+) -> BTreeMap<String, ForeignAnswer> {
+    let answer = |answer: &fluxlit_cases::ForeignAnswer| ForeignAnswer {
+        status: status(answer.status),
+        result: latin1::bytes(&answer.result),
+    };
+    let answers = answers.iter();
+    answers
+        .map(|(name, given)| (name.clone(), answer(given)))
+        .collect()
+}
+
+fn status(status: fluxlit_cases::Status) -> Status {
+    use fluxlit_cases::Status as Given;
+    match status {
+        Given::Ok => Status::Ok,
+        Given::NotFound => Status::NotFound,
+        Given::BadArgument => Status::BadArgument,
+        Given::SerializationFailure => Status::SerializationFailure,
+        Given::ParseFailure => Status::ParseFailure,
+        Given::InvalidMemoryAccess => Status::InvalidMemoryAccess,
+        Given::Empty => Status::Empty,
+        Given::CasMismatch => Status::CasMismatch,
+        Given::InternalFailure => Status::InternalFailure,
+        Given::Unimplemented => Status::Unimplemented,
+    }
 }
 
 fn delayed_answer(answer: &CallAnswer) -> call_out::DelayedAnswer {

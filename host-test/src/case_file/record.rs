@@ -124,6 +124,10 @@ fn record(mut exchange: Exchange, outcome: &ChainOutcome, held_ms: u64) -> Excha
         });
     exchange.logs = filters().flat_map(|filter| logs(&filter.logs)).collect();
     exchange.held_ms = Some(held_ms);
+    exchange.filter_state = filters()
+        .flat_map(|filter| &filter.filter_state)
+        .map(|(key, value)| (latin1::text(key), Some(latin1::text(value))))
+        .collect();
     let calls: Vec<CallExpectation> = filters()
         .flat_map(|filter| &filter.call_outs)
         .map(|call| CallExpectation {

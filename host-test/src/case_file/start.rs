@@ -164,6 +164,7 @@ impl Runner {
             };
         }
         options.random_seed = setup.random_seed;
+        options.foreign_functions = present::foreign_functions(&setup.foreign_functions);
         options
     }
 

@@ -3,6 +3,7 @@
 use super::Kind::{I32, I64};
 use super::{Action, HostFunction, abi};
 use crate::abi::{LogLevel, Status};
+use crate::foreign;
 use crate::guest::{Answer, Arguments, Guest};
 use crate::plugin::ForeignAnswer;
 use crate::process::{Metric, MetricKind};
@@ -160,21 +161,22 @@ fn with_metric<T>(
     action(metric)
 }
 
-/// `clear_route_cache` has no effect that a filter could see, since there are no routes here. Other functions answer
-/// what they were given in the start options.
+/// What the start options answer comes first, then Envoy's own functions.
 fn call_foreign_function(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
     let name = guest.read(arguments.u32(0), arguments.u32(1))?;
-    guest.read(arguments.u32(2), arguments.u32(3))?;
+    let passed = guest.read(arguments.u32(2), arguments.u32(3))?;
     let known = std::str::from_utf8(&name)
         .ok()
         .and_then(|name| guest.host().options.foreign_functions.get(name).cloned());
     let answer = match known {
         Some(answer) => answer,
-        None if name == b"clear_route_cache" => ForeignAnswer {
-            status: Status::Ok,
-            result: Vec::new(),
-        },
-        None => return Err(Status::NotFound.into()),
+        None => {
+            let function = foreign::named(&name).ok_or(Status::NotFound)?;
+            ForeignAnswer {
+                status: Status::Ok,
+                result: function(guest.host(), &passed)?,
+            }
+        }
     };
     let ForeignAnswer { status, result } = answer;
     // A caller that wants no result passes address 0.

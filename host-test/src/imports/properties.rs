@@ -1,14 +1,15 @@
 //! What do the property functions answer?
 //!
 //! A path leads to what the stream was given, then to the messages' own facts, then to the plugin's; in Envoy all of
-//! them are built in and cannot be overwritten. What a module sets is kept under the whole path but found again only by
-//! a path of one segment, as measured in Envoy 1.40.
+//! them are built in and cannot be overwritten. What a module sets is kept in the filter state, under the whole path, but
+//! found again only by a path of one segment, or by its key below `filter_state`, as measured in Envoy 1.40.
 
 use super::Kind::I32;
 use super::{HostFunction, abi};
 use crate::abi::Status;
+use crate::filter_state;
 use crate::guest::{Answer, Arguments, Guest};
-use crate::host::Host;
+use crate::host::{Host, StreamState};
 use crate::property;
 
 pub(super) const FUNCTIONS: &[HostFunction] = &[
@@ -18,18 +19,27 @@ pub(super) const FUNCTIONS: &[HostFunction] = &[
 
 fn get(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
     let path = guest.read(arguments.u32(0), arguments.u32(1))?;
-    if path.is_empty() {
+    let path = property::separated(&path);
+    if path.is_empty() || property::is_group(path) && guest.host().stream().is_some() {
         return Err(Status::SerializationFailure.into());
     }
-    let value = find(guest.host(), property::separated(&path)).ok_or(Status::NotFound)?;
+    let value = find(guest.host(), path).ok_or(Status::NotFound)?;
     guest.give(&value, arguments.u32(2), arguments.u32(3))
 }
 
 fn set(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
     let path = guest.read(arguments.u32(0), arguments.u32(1))?;
     let value = guest.read(arguments.u32(2), arguments.u32(3))?;
-    let stream = guest.host().stream().ok_or(Status::NotFound)?;
-    stream.own_properties.insert(path, value);
+    let host = guest.host();
+    let is_readonly = host
+        .plugin()
+        .is_some_and(|plugin| plugin.declared.get(&path) == Some(&true));
+    let state = &host.stream().ok_or(Status::NotFound)?.filter_state;
+    let key = filter_state::key_of_property(&path);
+    if is_readonly && state.get(&key).is_some() {
+        return Err(Status::BadArgument.into());
+    }
+    state.set(key, value);
     Ok(())
 }
 
@@ -39,9 +49,8 @@ fn find(host: &mut Host, path: &[u8]) -> Option<Vec<u8>> {
         return Some(value.as_bytes().to_vec());
     }
     let stream = host.stream()?;
-    stream
-        .properties
-        .get(path)
+    of_filter_state(stream, path)
+        .or_else(|| stream.properties.get(path))
         .or_else(|| {
             property::of_messages(
                 path,
@@ -49,15 +58,29 @@ fn find(host: &mut Host, path: &[u8]) -> Option<Vec<u8>> {
                 stream.response_headers.as_ref(),
             )
         })
+        .or_else(|| match path {
+            b"request\0time" => Some(stream.opened_at.to_le_bytes().to_vec()),
+            b"connection\0mtls" => Some(vec![0]),
+            _ => None,
+        })
         .or_else(|| {
             let is_found = !path.contains(&0) || profile.finds_own_paths();
-            stream
-                .own_properties
-                .get(path)
-                .filter(|_| is_found)
-                .cloned()
+            let key = filter_state::key_of_property(path);
+            is_found.then(|| stream.filter_state.get(&key)).flatten()
         })
 }
+
+/// A value of the filter state by its key.
+fn of_filter_state(stream: &StreamState, path: &[u8]) -> Option<Vec<u8>> {
+    let key = path.strip_prefix(b"filter_state\0")?;
+    if UNREADABLE.contains(&key) {
+        return None;
+    }
+    stream.filter_state.get(key)
+}
+
+/// What Envoy keeps in a form that is no text.
+const UNREADABLE: [&[u8]; 1] = [b"envoy.network.application_protocols"];
 
 fn of_plugin<'a>(host: &'a mut Host, path: &[u8]) -> Option<&'a str> {
     match path {

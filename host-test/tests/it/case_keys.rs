@@ -369,6 +369,46 @@ fn plugins_that_share_a_vm() {
     }
 }
 
+/// What a test answers for a foreign function comes before Envoy's own; what is unpacked is what was packed.
+#[test]
+fn foreign_functions_and_filter_state() {
+    let runner = Runner::new(filter(
+        r#"(data (i32.const 700) "compress") (data (i32.const 720) "uncompress") (data (i32.const 740) "own")
+        (func $ask (param $name i32) (param $length i32) (param $at i32) (param $size i32)
+            (call $report (call $foreign (local.get $name) (local.get $length) (local.get $at) (local.get $size)
+                (i32.const 128) (i32.const 132))))
+        (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+            (call $ask (i32.const 700) (i32.const 8) (i32.const 32) (i32.const 5))
+            (call $ask (i32.const 720) (i32.const 10) (i32.load (i32.const 128)) (i32.load (i32.const 132)))
+            (drop (call $set_property (i32.const 16) (i32.const 5) (i32.load (i32.const 128)) (i32.load (i32.const 132))))
+            (call $ask (i32.const 740) (i32.const 3) (i32.const 0) (i32.const 0)) i32.const 0)"#,
+    ));
+    let path = Path::new("cases.json");
+    let row = |plugin: &str, state: &str, logs: &str| {
+        misses(
+            &runner,
+            path,
+            &format!(
+                r#""plugin": {{"foreign_functions": {{{plugin}}}}}, "request": {{}}, "upstream": {{}}, "logs": [{logs}],
+                "filter_state": {{{state}}}"#
+            ),
+        )
+    };
+    let value = r#""wasm.x-one": "value", "wasm.value": null"#;
+    let own = r#""own": {"status": "PARSE_FAILURE"}"#;
+    assert_eq!(row("", value, r#"{"text": "1"}"#), Vec::<String>::new());
+    assert_eq!(row(own, value, r#"{"text": "4"}"#), Vec::<String>::new());
+    let other = r#""uncompress": {"result": "other"}"#;
+    assert_eq!(
+        row(other, value, ""),
+        ["filter state `wasm.x-one`: want `value`, got `other`"]
+    );
+    assert_eq!(
+        row("", r#""wasm.x-one": null"#, ""),
+        ["filter state `wasm.x-one`: want none, got `value`"]
+    );
+}
+
 #[test]
 fn a_golden_run() {
     let folder = tempfile::tempdir().unwrap();

@@ -184,7 +184,7 @@ fn network_filters(site: &Site<'_>, listener: &Listener<'_>) -> Vec<Value> {
             "@type": "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog",
             "path": site.access_log,
             "log_format": {"text_format_source": {
-                "inline_string": format!("{} %DYNAMIC_METADATA({MARK}:{MARK})% %RESPONSE_CODE_DETAILS%\n", listener.name),
+                "inline_string": access_log_line(listener),
             }},
         },
     }]);
@@ -280,6 +280,20 @@ fn http_filters(site: &Site<'_>, listener: &Listener<'_>) -> Vec<Value> {
     filters
 }
 
+/// What the access log says of an exchange: the listener, the mark, Envoy's word for its end, and the values of the filter
+/// state that are compared.
+fn access_log_line(listener: &Listener<'_>) -> String {
+    let mut line = format!(
+        "{} %DYNAMIC_METADATA({MARK}:{MARK})% %RESPONSE_CODE_DETAILS%",
+        listener.name
+    );
+    for key in listener.plan.filter_state_keys() {
+        line.push_str(&format!("{BETWEEN}%FILTER_STATE({key}:PLAIN)%"));
+    }
+    line.push('\n');
+    line
+}
+
 /// The one configuration key that the host knows: it names where the listener records its peer.
 fn peer_key(plan: &Plan<'_>) -> Option<String> {
     let config: Value = serde_json::from_slice(&plan.file.config_of(plan.case)).ok()?;
@@ -351,6 +365,9 @@ fn wasm(name: &str, module: &Path, setup: &Plugin, vm_id: &str, config: &str) ->
 fn socket(address: SocketAddr) -> Value {
     json!({"socket_address": {"address": address.ip().to_string(), "port_value": address.port()}})
 }
+
+/// Stands before each value of the filter state in a line of the access log.
+pub(super) const BETWEEN: char = '\u{1f}';
 
 /// Namespace and key of the mark.
 const MARK: &str = "host-test";

@@ -73,6 +73,14 @@ pub(super) fn differences(
     {
         differences.push(format!("reply details: {:?} / {details:?}", reply.details));
     }
+    let state = here.filters.first().map(|filter| &filter.filter_state);
+    for (key, there) in &there.filter_state {
+        let here = state.and_then(|state| state.get(key.as_bytes()));
+        let here = here.map_or("-".into(), |value| String::from_utf8_lossy(value));
+        if here != *there {
+            differences.push(format!("filter state `{key}`: {here} / {there}"));
+        }
+    }
     for service in &plan.services {
         calls(
             service,

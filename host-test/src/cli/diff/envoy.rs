@@ -12,7 +12,7 @@ use host_test::case_file::{Ending, Exchange, Level};
 use host_test::{ChainOutcome, LogLine, Message};
 
 use super::admin::Admin;
-use super::bootstrap::{Listener, REACHED, Site, bootstrap, upstream_name};
+use super::bootstrap::{BETWEEN, Listener, REACHED, Site, bootstrap, upstream_name};
 use super::certificate::Certificate;
 use super::client::{self, Certificates, Place};
 use super::compare::metric_differences;
@@ -57,6 +57,8 @@ pub(super) struct Seen {
     pub(super) details: Option<String>,
     /// Whether a filter has seen the request.
     pub(super) is_reached: bool,
+    /// The values of the filter state that are compared, by key; `-` for what is not there.
+    pub(super) filter_state: BTreeMap<String, String>,
     /// What the filters logged meanwhile; empty if the case expects nothing of it.
     pub(super) logs: Vec<LogLine>,
 }
@@ -284,6 +286,12 @@ impl<'a> Envoy<'a> {
             };
             let _ = self.runtime.block_on(wait_for(SETTLING, are_there));
         }
+        let (line, values) = line.split_once(BETWEEN).unwrap_or((&line, ""));
+        let filter_state = plan
+            .filter_state_keys()
+            .into_iter()
+            .zip(values.split(BETWEEN).map(str::to_owned))
+            .collect();
         let (mark, details) = line.split_once(' ').unwrap_or(("-", "-"));
         Ok(Seen {
             upstream: upstream.received().pop(),
@@ -291,6 +299,7 @@ impl<'a> Envoy<'a> {
             calls,
             details: (details != "-").then(|| details.to_owned()),
             is_reached: mark == REACHED,
+            filter_state,
             logs,
         })
     }

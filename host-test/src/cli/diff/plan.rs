@@ -3,7 +3,7 @@
 //! The case runs here first: which calls the filter makes decides what the services speak and how long they may take.
 //! What cannot be played is said with its reason.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
@@ -134,6 +134,34 @@ impl<'a> Plan<'a> {
             || self.exchanges.is_empty()
             || matches!(self.ran.ending, Ending::Refused(_))
             || plugins.iter().any(has_own)
+    }
+
+    /// The keys of the filter state that can be compared: those that filters set as properties, and those that the case
+    /// expects, if a line of Envoy's access log can show them.
+    pub(super) fn filter_state_keys(&self) -> BTreeSet<String> {
+        let outcomes = match &self.ran.ending {
+            Ending::Served(outcomes) => outcomes.as_slice(),
+            Ending::Refused(_) => &[],
+        };
+        let filters = outcomes.iter().flat_map(|outcome| &outcome.filters);
+        let entries = || filters.clone().flat_map(|filter| &filter.filter_state);
+        let set = entries().map(|(key, _)| String::from_utf8_lossy(key).into_owned());
+        let expected = self
+            .exchanges
+            .iter()
+            .flat_map(|each| each.filter_state.keys());
+        let is_text = |key: &String| {
+            let mut values = entries().filter(|(other, _)| *other == key.as_bytes());
+            values.all(|(_, value)| value.iter().all(|byte| matches!(byte, b' '..=b'~')))
+        };
+        set.chain(expected.cloned())
+            .filter(|key| key.starts_with("wasm."))
+            .filter(|key| {
+                key.bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte))
+            })
+            .filter(is_text)
+            .collect()
     }
 
     /// How each plugin of the chain is set up, the tested one first.
