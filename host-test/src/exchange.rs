@@ -132,10 +132,15 @@ impl Exchange {
         waits_for_done: bool,
         memory: usize,
     ) -> Outcome {
-        let paused = [Side::Request, Side::Response]
+        let paused: Vec<Side> = [Side::Request, Side::Response]
             .into_iter()
             .filter(|side| self.flow(*side) == Flow::Paused)
             .collect();
+        let is_unseen = |side: &Side| {
+            let direction = self.direction(*side);
+            direction.held == Some(Phase::Headers) && !direction.waiting.is_empty()
+        };
+        let unseen = paused.iter().copied().filter(is_unseen).collect();
         Outcome {
             upstream: self.request.passed,
             downstream: self.response.passed,
@@ -143,6 +148,7 @@ impl Exchange {
             failure: self.failure.or(failure),
             is_reset: self.is_reset,
             paused,
+            unseen,
             waits_for_done,
             logs: record.logs,
             filter_state,

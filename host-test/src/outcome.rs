@@ -28,6 +28,8 @@ pub struct Outcome {
     pub is_reset: bool,
     /// The sides that were left paused: in Envoy they would wait until a time-out.
     pub paused: Vec<Side>,
+    /// Those among them whose headers hold back a body that the filter never saw.
+    pub unseen: Vec<Side>,
     /// Whether the filter still holds the context: `on_done` returned false, and `proxy_done` has not come.
     pub waits_for_done: bool,
     /// What was logged by callbacks of this stream, in order.

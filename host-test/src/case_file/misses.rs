@@ -146,8 +146,15 @@ pub(super) fn end_misses(want: &Ends<'_>, filters: &[Outcome], misses: &mut Vec<
         .join(" and the ");
     match (want.paused, paused.is_empty()) {
         (false, false) => {
+            let is_unseen = filters.iter().any(|filter| !filter.unseen.is_empty());
+            let hint = if is_unseen {
+                ", and never saw its body: while headers are paused, the body waits behind them, unless the plugin is \
+                 set up with `allow_on_headers_stop_iteration`"
+            } else {
+                ""
+            };
             misses.push(format!(
-                "the filter left the {paused} paused{}",
+                "the filter left the {paused} paused{hint}{}",
                 log_text(filters)
             ));
             return false;

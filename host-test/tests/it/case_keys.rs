@@ -409,6 +409,34 @@ fn foreign_functions_and_filter_state() {
     );
 }
 
+/// The most common reason for a stream that stays paused is named.
+#[test]
+fn a_body_that_was_never_seen() {
+    let pauses = r#"(func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32) i32.const 1)
+        (func (export "proxy_on_request_body") (param i32 i32 i32) (result i32) i32.const 0)"#;
+    let runner = Runner::new(filter(pauses));
+    let path = Path::new("cases.json");
+    for (body, setup, hints) in [
+        (r#", "method": "POST", "body": "abc""#, "", true),
+        ("", "", false),
+        (
+            r#", "method": "POST", "body": "abc""#,
+            r#""allow_on_headers_stop_iteration": true"#,
+            false,
+        ),
+    ] {
+        let case = format!(
+            r#""plugin": {{{setup}}}, "request": {{"target": "/"{body}}}, "upstream": {{}}"#
+        );
+        let missed = misses(&runner, path, &case).join("\n");
+        assert_eq!(
+            missed.contains("never saw its body"),
+            hints,
+            "{case}: {missed}"
+        );
+    }
+}
+
 #[test]
 fn a_golden_run() {
     let folder = tempfile::tempdir().unwrap();
