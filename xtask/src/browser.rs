@@ -25,29 +25,40 @@ struct Way {
     _processes: Vec<Box<dyn Any>>,
 }
 
+/// What a way leads to, where it begins, and where its logs go.
+struct Stage<'a> {
+    app: PathBuf,
+    listen: SocketAddr,
+    folder: &'a Path,
+}
+
 /// The demo behind Envoy, and its picture.
 pub(crate) fn demo(prepared: &Prepared) -> anyhow::Result<Outcome> {
     browse("demo", "demo.test.mjs", |folder| {
-        envoy_way(prepared, &root().join("demo/app.py"), folder)
+        let mut stage = stage(folder)?;
+        stage.app = root().join("demo/app.py");
+        envoy_way(prepared, &stage)
     })
 }
 
 /// Envoy with the shipped bootstrap, taking the mount off; Streamlit knows its path.
 pub(crate) fn envoy(prepared: &Prepared) -> anyhow::Result<Outcome> {
-    browse("envoy", STEPS, |folder| envoy_way(prepared, &app(), folder))
+    browse("envoy", STEPS, |folder| {
+        envoy_way(prepared, &stage(folder)?)
+    })
 }
 
 /// The gateway alone, the app at the root.
 pub(crate) fn at_root(prepared: &Prepared) -> anyhow::Result<Outcome> {
     browse("root", STEPS, |folder| {
-        alone(prepared, &prepared.parts.streamlit, "", folder)
+        alone(prepared, &prepared.parts.streamlit, "", &stage(folder)?)
     })
 }
 
 /// The gateway alone, the app under a path that Streamlit knows.
 pub(crate) fn at_mount(prepared: &Prepared) -> anyhow::Result<Outcome> {
     browse("mount", STEPS, |folder| {
-        alone(prepared, &prepared.parts.streamlit, MOUNT, folder)
+        alone(prepared, &prepared.parts.streamlit, MOUNT, &stage(folder)?)
     })
 }
 
@@ -68,8 +79,13 @@ pub(crate) fn tls(prepared: &Prepared) -> anyhow::Result<Outcome> {
             ),
             ("FLUXLIT_TLS_KEY", certificate.key.as_os_str()),
         ];
-        let gateway = Gateway::start(&prepared.parts.gateway, Some(&app()), settings, folder)?
-            .with_certificate(certificate.certificate);
+        let gateway = Gateway::start(
+            &prepared.parts.gateway,
+            Some(&stage(folder)?.app),
+            settings,
+            folder,
+        )?
+        .with_certificate(certificate.certificate);
         wait(&gateway, MOUNT, folder)?;
         Ok(Way {
             scheme: "https",
@@ -84,7 +100,7 @@ pub(crate) fn tls(prepared: &Prepared) -> anyhow::Result<Outcome> {
 pub(crate) fn older(prepared: &Prepared) -> anyhow::Result<Outcome> {
     let streamlit = setup::older_streamlit()?;
     browse("older", STEPS, |folder| {
-        alone(prepared, &streamlit, MOUNT, folder)
+        alone(prepared, &streamlit, MOUNT, &stage(folder)?)
     })
 }
 
@@ -94,7 +110,7 @@ pub(crate) fn nginx_full(prepared: &Prepared) -> anyhow::Result<Outcome> {
         return Ok(Outcome::Skipped("nginx is not installed".to_owned()));
     };
     browse("nginx-full", STEPS, |folder| {
-        behind(prepared, Front::NginxFull, &nginx, MOUNT, folder)
+        behind(prepared, Front::NginxFull, &nginx, MOUNT, &stage(folder)?)
     })
 }
 
@@ -104,7 +120,7 @@ pub(crate) fn nginx_stripped(prepared: &Prepared) -> anyhow::Result<Outcome> {
         return Ok(Outcome::Skipped("nginx is not installed".to_owned()));
     };
     browse("nginx-stripped", STEPS, |folder| {
-        behind(prepared, Front::NginxStripped, &nginx, "", folder)
+        behind(prepared, Front::NginxStripped, &nginx, "", &stage(folder)?)
     })
 }
 
@@ -112,14 +128,82 @@ pub(crate) fn nginx_stripped(prepared: &Prepared) -> anyhow::Result<Outcome> {
 pub(crate) fn caddy(prepared: &Prepared) -> anyhow::Result<Outcome> {
     let caddy = setup::caddy()?;
     browse("caddy", STEPS, |folder| {
-        behind(prepared, Front::Caddy, &caddy, MOUNT, folder)
+        behind(prepared, Front::Caddy, &caddy, MOUNT, &stage(folder)?)
+    })
+}
+
+/// A login at an identity provider, on three ways: the gateway alone; a proxy that takes the mount off; Envoy. Streamlit
+/// knows its path each time: it names the place for logins itself, in a message to the page that no proxy can mend.
+pub(crate) fn login(prepared: &Prepared) -> anyhow::Result<Outcome> {
+    let Some(nginx) = setup::nginx() else {
+        return Ok(Outcome::Skipped("nginx is not installed".to_owned()));
+    };
+    let streamlit = &prepared.parts.streamlit;
+    let ways: [(&str, &dyn Fn(&Stage<'_>) -> anyhow::Result<Way>); 3] = [
+        ("login-alone", &|stage| {
+            alone(prepared, streamlit, MOUNT, stage)
+        }),
+        ("login-stripped", &|stage| {
+            behind(prepared, Front::NginxStripped, &nginx, MOUNT, stage)
+        }),
+        ("login-envoy", &|stage| envoy_way(prepared, stage)),
+    ];
+    for (name, set_up) in ways {
+        let provider = free_port()?;
+        let outcome = browse_with(
+            name,
+            "login.test.mjs",
+            &[("APP_PROVIDER_PORT", provider.to_string())],
+            |folder| {
+                let mut stage = stage(folder)?;
+                stage.app = login_app(&stage, provider)?;
+                set_up(&stage)
+            },
+        )?;
+        if let Outcome::Skipped(_) = outcome {
+            return Ok(outcome);
+        }
+    }
+    Ok(Outcome::Passed)
+}
+
+/// Puts the app of the login test beside the secrets that tell it where its provider is, and where itself.
+fn login_app(stage: &Stage<'_>, provider: u16) -> anyhow::Result<PathBuf> {
+    let folder = stage.folder.join("app");
+    std::fs::create_dir_all(folder.join(".streamlit"))?;
+    let script = folder.join("main.py");
+    std::fs::copy(root().join("envoy/browser/login/main.py"), &script)?;
+    let port = stage.listen.port();
+    let secrets = format!(
+        r#"[auth]
+redirect_uri = "http://app.example.test:{port}{MOUNT}/oauth2callback"
+cookie_secret = "of this test alone"
+client_id = "app"
+client_secret = "of this test alone"
+server_metadata_url = "http://127.0.0.1:{provider}/.well-known/openid-configuration"
+"#
+    );
+    std::fs::write(folder.join(".streamlit/secrets.toml"), secrets)?;
+    Ok(script)
+}
+
+/// The app of the browser test on a free port.
+fn stage(folder: &Path) -> anyhow::Result<Stage<'_>> {
+    Ok(Stage {
+        app: root().join("envoy/browser/app/main.py"),
+        listen: local(free_port()?),
+        folder,
     })
 }
 
 /// Envoy, the gateway and the Streamlit that it starts.
-fn envoy_way(prepared: &Prepared, app: &Path, folder: &Path) -> anyhow::Result<Way> {
-    let listen = local(free_port()?);
-    let stack = Stack::start(&prepared.parts, app, Bootstrap::shipped(), listen, folder)?;
+fn envoy_way(prepared: &Prepared, stage: &Stage<'_>) -> anyhow::Result<Way> {
+    let Stage {
+        app,
+        listen,
+        folder,
+    } = stage;
+    let stack = Stack::start(&prepared.parts, app, Bootstrap::shipped(), *listen, folder)?;
     ensure!(
         stack.wait_until_ready(START_LIMIT),
         "the app did not start; see {}",
@@ -138,18 +222,25 @@ fn alone(
     prepared: &Prepared,
     streamlit: &Path,
     mount: &'static str,
-    folder: &Path,
+    stage: &Stage<'_>,
 ) -> anyhow::Result<Way> {
-    let settings: [(&str, &OsStr); 3] = [
+    let Stage {
+        app,
+        listen,
+        folder,
+    } = stage;
+    let port = listen.port().to_string();
+    let settings: [(&str, &OsStr); 4] = [
         ("FLUXLIT_STREAMLIT_COMMAND", streamlit.as_os_str()),
         ("FLUXLIT_ROOT_PATH", mount.as_ref()),
         ("FLUXLIT_ROOT_PATH_SHAPE", "full".as_ref()),
+        ("FLUXLIT_GATEWAY_PORT", port.as_ref()),
     ];
-    let gateway = Gateway::start(&prepared.parts.gateway, Some(&app()), settings, folder)?;
+    let gateway = Gateway::start(&prepared.parts.gateway, Some(app), settings, folder)?;
     wait(&gateway, mount, folder)?;
     Ok(Way {
         scheme: "http",
-        port: gateway.address.port(),
+        port: listen.port(),
         mount,
         _processes: vec![Box::new(gateway)],
     })
@@ -161,9 +252,14 @@ fn behind(
     front: Front,
     executable: &Path,
     base: &str,
-    folder: &Path,
+    stage: &Stage<'_>,
 ) -> anyhow::Result<Way> {
-    let streamlit = Streamlit::start(&prepared.parts.streamlit, &app(), base, &[], folder)?;
+    let Stage {
+        app,
+        listen,
+        folder,
+    } = stage;
+    let streamlit = Streamlit::start(&prepared.parts.streamlit, app, base, &[], folder)?;
     let upstream = streamlit.url();
     let settings = [
         ("FLUXLIT_STREAMLIT_UPSTREAM", upstream.as_str()),
@@ -182,8 +278,7 @@ fn behind(
     let gateway = Gateway::start(&prepared.parts.gateway, None, settings, folder)?;
     let arrives = if front.is_stripping() { "" } else { MOUNT };
     wait(&gateway, arrives, folder)?;
-    let listen = local(free_port()?);
-    let front = front.start(executable, listen, gateway.address, folder)?;
+    let front = front.start(executable, *listen, gateway.address, folder)?;
     Ok(Way {
         scheme: "http",
         port: listen.port(),
@@ -196,6 +291,16 @@ fn behind(
 fn browse(
     name: &str,
     file: &str,
+    set_up: impl FnOnce(&Path) -> anyhow::Result<Way>,
+) -> anyhow::Result<Outcome> {
+    browse_with(name, file, &[], set_up)
+}
+
+/// The same, with variables that the test file reads.
+fn browse_with(
+    name: &str,
+    file: &str,
+    variables: &[(&str, String)],
     set_up: impl FnOnce(&Path) -> anyhow::Result<Way>,
 ) -> anyhow::Result<Outcome> {
     let chromium = std::env::var_os("CHROMIUM")
@@ -224,6 +329,7 @@ fn browse(
         .env("APP_MOUNT", way.mount)
         .env("APP_WAY", name)
         .env("ARTIFACTS", &artifacts)
+        .envs(variables.iter().map(|(name, value)| (name, value)))
         .output()
         .context("cannot run node")?;
     // In one piece: other steps may run beside this one.
@@ -247,10 +353,6 @@ fn wait(gateway: &Gateway, mount: &str, folder: &Path) -> anyhow::Result<()> {
         folder.display()
     );
     Ok(())
-}
-
-fn app() -> PathBuf {
-    root().join("envoy/browser/app/main.py")
 }
 
 fn local(port: u16) -> SocketAddr {

@@ -20,7 +20,7 @@ type Work = fn(&Prepared) -> anyhow::Result<Outcome>;
 /// A name, what it covers, and the work.
 type Step = (&'static str, &'static str, Work);
 
-const STEPS: [Step; 22] = [
+const STEPS: [Step; 23] = [
     (
         "native",
         "unit tests, properties, cases in the policy, documentation examples",
@@ -111,6 +111,11 @@ const STEPS: [Step; 22] = [
         "browser-older",
         "likewise, with Streamlit on Tornado",
         browser::older,
+    ),
+    (
+        "browser-login",
+        "a login at an identity provider, on three ways",
+        browser::login,
     ),
     ("up", "cargo xtask up, and that nothing is left of it", up),
     ("embedded", "cargo xtask up --embedded, likewise", embedded),

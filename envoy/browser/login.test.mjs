@@ -1,0 +1,134 @@
+// Does a person's login reach the app, and last?
+//
+// The app sends the browser to an identity provider (OpenID Connect, authorization code with PKCE), which is here and lets
+// everybody in as the same person. What the app then believes hangs on redirects, on cookies and their paths, and on the
+// WebSocket's Origin and protocol line.
+
+import assert from "node:assert/strict";
+import { createHash, generateKeyPairSync, sign } from "node:crypto";
+import { createServer } from "node:http";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { app, client, launch, mount } from "./chromium.mjs";
+
+const { APP_PROVIDER_PORT, APP_WAY, ARTIFACTS } = process.env;
+const issuer = `http://127.0.0.1:${APP_PROVIDER_PORT}`;
+
+const key = generateKeyPairSync("rsa", { modulusLength: 2048 });
+const base64 = (value) => Buffer.from(value).toString("base64url");
+const token = (claims) => {
+  const signed = `${base64(JSON.stringify({ alg: "RS256", kid: "1" }))}.${base64(JSON.stringify(claims))}`;
+  return `${signed}.${sign("RSA-SHA256", signed, key.privateKey).toString("base64url")}`;
+};
+
+// What the provider was asked for, in order.
+const asked = [];
+
+const answers = {
+  "/.well-known/openid-configuration": () => ({
+    issuer,
+    authorization_endpoint: `${issuer}/authorize`,
+    token_endpoint: `${issuer}/token`,
+    jwks_uri: `${issuer}/keys`,
+    response_types_supported: ["code"],
+    subject_types_supported: ["public"],
+    id_token_signing_alg_values_supported: ["RS256"],
+    code_challenge_methods_supported: ["S256"],
+  }),
+  "/keys": () => ({ keys: [{ ...key.publicKey.export({ format: "jwk" }), kid: "1", alg: "RS256", use: "sig" }] }),
+  "/token": (_, body) => {
+    const question = asked.at(-1);
+    const challenge = createHash("sha256").update(new URLSearchParams(body).get("code_verifier")).digest("base64url");
+    assert.equal(challenge, question.code_challenge);
+    const now = Math.floor(Date.now() / 1000);
+    const claims = { iss: issuer, sub: "1", aud: "app", iat: now, exp: now + 3600, nonce: question.nonce, email: "zoe@example.com" };
+    return { access_token: "a", token_type: "Bearer", expires_in: 3600, id_token: token(claims) };
+  },
+};
+
+const provider = createServer(async (request, response) => {
+  const url = new URL(request.url, issuer);
+  let body = "";
+  for await (const chunk of request) body += chunk;
+  if (url.pathname === "/authorize") {
+    const question = Object.fromEntries(url.searchParams);
+    asked.push(question);
+    const back = new URL(question.redirect_uri);
+    back.search = new URLSearchParams({ code: "c", state: question.state });
+    response.writeHead(302, { location: back.href }).end();
+  } else if (answers[url.pathname]) {
+    response.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify(answers[url.pathname](url, body)));
+  } else {
+    response.writeHead(404).end();
+  }
+});
+
+let browser, page, failed;
+
+before(async () => {
+  await new Promise((resolve) => provider.listen(APP_PROVIDER_PORT, "127.0.0.1", resolve));
+  browser = await launch();
+  page = await client(browser);
+});
+
+after(async () => {
+  await browser?.close();
+  provider.closeAllConnections();
+  provider.close();
+});
+
+const step = (name, work) =>
+  test(name, async (t) => {
+    if (failed) return t.skip(`after "${failed}"`);
+    try {
+      await work();
+    } catch (error) {
+      failed = name;
+      await page.screenshot({ path: join(ARTIFACTS, `failed-${APP_WAY}.png`) });
+      throw error;
+    }
+  });
+
+const says = (page, text) => page.getByText(text, { exact: true }).waitFor();
+const press = (page, name) => page.getByRole("button", { name, exact: true }).click();
+
+step("nobody is logged in", async () => {
+  await page.goto(`${app}/`);
+  await says(page, "user=nobody");
+});
+
+step("a login comes back to the app, below its path", async () => {
+  await press(page, "Log in");
+  await says(page, "user=zoe@example.com");
+  assert.equal(page.url(), `${app}/`);
+  assert.deepEqual(asked.map((question) => question.redirect_uri), [`${app}/oauth2callback`]);
+});
+
+step("the login's cookies go to no other app", async () => {
+  const cookies = await page.context().cookies(`${app}/`);
+  const login = cookies.filter((cookie) => cookie.name.startsWith("_streamlit_user"));
+  assert.notEqual(login.length, 0);
+  for (const { name, path, httpOnly } of login) {
+    assert.deepEqual({ name, path: path.replace(/(?<=.)\/$/, ""), httpOnly }, { name, path: mount, httpOnly: true });
+  }
+});
+
+step("a reload keeps it", async () => {
+  await page.reload();
+  await says(page, "user=zoe@example.com");
+});
+
+step("another person is not logged in by it", async () => {
+  const other = await client(browser);
+  await other.goto(`${app}/`);
+  await says(other, "user=nobody");
+  await other.context().close();
+});
+
+step("a logout ends it", async () => {
+  await press(page, "Log out");
+  await says(page, "user=nobody");
+  assert.equal(page.url(), `${app}/`);
+  await page.reload();
+  await says(page, "user=nobody");
+});
