@@ -2,7 +2,7 @@
 //!
 //! All that the host knows of Envoy's HTTP connection manager, measured in Envoy 1.40 and in one place: pseudo-headers
 //! first, names in lower case, optional white space trimmed, a target in absolute form split, the repeated lines of
-//! four fields joined by a comma, and the bytes of the properties that tell who is at the other end.
+//! some fields joined by a comma, and the bytes of the properties that tell who is at the other end.
 //!
 //! Deliberately not done: what depends on the listener's settings, such as path normalisation, limits, and the headers
 //! that the connection manager adds (`x-request-id`, `x-forwarded-proto`). A request that Envoy would refuse before the
@@ -10,7 +10,9 @@
 
 use std::net::SocketAddr;
 
+use crate::abi::MapId;
 use crate::header_map::HeaderMap;
+use crate::joined;
 use crate::property::{Properties, Value};
 
 /// The start of a request as read from the connection.
@@ -57,7 +59,7 @@ pub fn request_headers<'a>(
     }
     map.add(b":method", head.method);
     map.add(b":scheme", if head.is_tls { b"https" } else { b"http" });
-    add_fields(&mut map, fields);
+    add_fields(&mut map, MapId::RequestHeaders, fields);
     map
 }
 
@@ -68,14 +70,15 @@ pub fn response_headers<'a>(
 ) -> HeaderMap {
     let mut map = HeaderMap::default();
     map.add(b":status", status.to_string().as_bytes());
-    add_fields(&mut map, fields);
+    add_fields(&mut map, MapId::ResponseHeaders, fields);
     map
 }
 
 /// Builds a trailer map.
 pub fn trailers<'a>(fields: impl IntoIterator<Item = (&'a [u8], &'a [u8])>) -> HeaderMap {
     let mut map = HeaderMap::default();
-    add_fields(&mut map, fields);
+    // Which side they are of makes no difference.
+    add_fields(&mut map, MapId::RequestTrailers, fields);
     map
 }
 
@@ -120,15 +123,13 @@ impl Peer {
     }
 }
 
-fn add_fields<'a>(map: &mut HeaderMap, fields: impl IntoIterator<Item = (&'a [u8], &'a [u8])>) {
+fn add_fields<'a>(
+    map: &mut HeaderMap,
+    which: MapId,
+    fields: impl IntoIterator<Item = (&'a [u8], &'a [u8])>,
+) {
     for (name, value) in fields {
-        let name = name.to_ascii_lowercase();
-        let value = trim(value);
-        let joins = JOINED.iter().any(|joined| joined.as_bytes() == name);
-        match map.get_bytes(&name).map(<[u8]>::to_vec) {
-            Some(first) if joins => map.replace(&name, &[&first, &b","[..], value].concat()),
-            _ => map.add(&name, value),
-        }
+        joined::add(map, which, name, trim(value));
     }
 }
 
@@ -159,14 +160,6 @@ fn trim(value: &[u8]) -> &[u8] {
     let end = value.iter().rposition(is_text).map_or(start, |end| end + 1);
     value.get(start..end).unwrap_or_default()
 }
-
-/// Fields that Envoy keeps as one value. All others stay as many lines as they were.
-const JOINED: [&str; 4] = [
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-port",
-    "x-forwarded-proto",
-];
 
 #[cfg(test)]
 mod tests {
@@ -204,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn only_four_fields_are_joined() {
+    fn some_fields_are_joined() {
         check(
             "/",
             &[

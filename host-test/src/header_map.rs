@@ -67,10 +67,17 @@ impl HeaderMap {
         self.lines.is_empty()
     }
 
-    /// Adds a line behind the others.
+    /// Adds a line behind the others; a pseudo-header behind other pseudo-headers.
     pub fn add(&mut self, name: &[u8], value: &[u8]) {
         let line = self.write(name, value);
-        self.lines.push(line);
+        let place = match name {
+            [b':', ..] => self
+                .iter()
+                .take_while(|(name, _)| name.starts_with(b":"))
+                .count(),
+            _ => self.lines.len(),
+        };
+        self.lines.insert(place, line);
     }
 
     /// Adds a line whose name keeps its case: a key of a map that is no header map.
@@ -81,14 +88,12 @@ impl HeaderMap {
 
     /// Leaves one line of `name`, where the first one was, or adds it behind the others.
     pub fn replace(&mut self, name: &[u8], value: &[u8]) {
+        let Some(place) = self.place(name) else {
+            return self.add(name, value);
+        };
         let line = self.write(name, value);
-        match self.place(name) {
-            None => self.lines.push(line),
-            Some(place) => {
-                self.remove(name);
-                self.lines.insert(place, line);
-            }
-        }
+        self.remove(name);
+        self.lines.insert(place, line);
     }
 
     /// Removes all lines of `name`.

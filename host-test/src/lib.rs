@@ -64,6 +64,7 @@ mod header_map;
 mod host;
 mod imports;
 mod inspection;
+mod joined;
 mod outcome;
 mod plugin;
 mod process;

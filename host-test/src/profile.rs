@@ -67,6 +67,11 @@ impl Profile {
             spec: "a stream ends with on_done, on_log, on_delete",
         },
         Rule {
+            name: "joined-lines",
+            envoy: "a second line of a field that Envoy keeps one value of, such as accept, is joined to the first",
+            spec: "a line that is added is a line of its own",
+        },
+        Rule {
             name: "map-lifetime",
             envoy: "a header map is gone when its phase has gone on",
             spec: "a header map can be read until the stream ends",
@@ -128,6 +133,10 @@ impl Profile {
     }
 
     pub(crate) fn logs_before_done(self) -> bool {
+        self == Self::Envoy
+    }
+
+    pub(crate) fn joins_lines(self) -> bool {
         self == Self::Envoy
     }
 

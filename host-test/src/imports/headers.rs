@@ -11,6 +11,7 @@ use crate::abi::{MapId, Status, Version};
 use crate::guest::{Answer, Arguments, Guest};
 use crate::header_map::HeaderMap;
 use crate::host::Host;
+use crate::joined;
 
 pub(super) const FUNCTIONS: &[HostFunction] = &[
     abi("proxy_get_header_map_size", &[I32, I32], size),
@@ -50,7 +51,17 @@ fn pairs(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
 
 fn set_pairs(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
     let bytes = guest.read(arguments.u32(1), arguments.u32(2))?;
-    *open(guest, arguments)? = HeaderMap::parse(&bytes);
+    let (which, profile) = (id(arguments)?, guest.host().options.profile);
+    let map = open(guest, arguments)?;
+    let given = HeaderMap::parse(&bytes);
+    if !profile.joins_lines() {
+        *map = given;
+        return Ok(());
+    }
+    *map = HeaderMap::default();
+    for (name, value) in given.iter() {
+        joined::add(map, which, alias(name), value);
+    }
     Ok(())
 }
 
@@ -74,7 +85,13 @@ fn value(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
 
 fn add(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
     let (name, value) = line(guest, arguments)?;
-    open(guest, arguments)?.add(alias(&name), &value);
+    let (which, profile) = (id(arguments)?, guest.host().options.profile);
+    let map = open(guest, arguments)?;
+    if profile.joins_lines() {
+        joined::add(map, which, alias(&name), &value);
+    } else {
+        map.add(alias(&name), &value);
+    }
     Ok(())
 }
 

@@ -87,6 +87,17 @@ fn end_order() {
 }
 
 #[test]
+fn joined_lines() {
+    let add = r#"(data (i32.const 300) "accept") (data (i32.const 310) "a") (data (i32.const 312) "\01\00\00\00\06\00\00\00\01\00\00\00accept\00b\00")
+        (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+            (drop (call $add (i32.const 0) (i32.const 300) (i32.const 6) (i32.const 310) (i32.const 1)))
+            (drop (call $add (i32.const 0) (i32.const 300) (i32.const 6) (i32.const 32) (i32.const 5)))
+            (drop (call $get (i32.const 0) (i32.const 300) (i32.const 6) (i32.const 0) (i32.const 4)))
+            (call $say_result) i32.const 0)"#;
+    check(add, "a,value", "a");
+}
+
+#[test]
 fn map_lifetime_and_map_size() {
     let response = r#"(func (export "proxy_on_response_headers") (param i32 i32 i32) (result i32)
         (call $report (call $get (i32.const 0) (i32.const 16) (i32.const 5) (i32.const 0) (i32.const 4)))
