@@ -207,6 +207,16 @@ impl<'a> FromIterator<(&'a str, &'a str)> for HeaderMap {
     }
 }
 
+impl<'a> FromIterator<(&'a [u8], &'a [u8])> for HeaderMap {
+    fn from_iter<I: IntoIterator<Item = (&'a [u8], &'a [u8])>>(lines: I) -> Self {
+        let mut map = Self::default();
+        for (name, value) in lines {
+            map.add(name, value);
+        }
+        map
+    }
+}
+
 fn split_u32(bytes: &[u8]) -> Option<(usize, &[u8])> {
     let (number, rest) = bytes.split_first_chunk::<4>()?;
     Some((usize::try_from(u32::from_le_bytes(*number)).ok()?, rest))

@@ -50,6 +50,7 @@ mod abi;
 mod call_out;
 pub mod case_file;
 mod chain;
+mod codec;
 mod connection;
 pub mod envoy;
 mod exchange;

@@ -37,6 +37,11 @@ impl Profile {
             spec: "any range of the body may be replaced",
         },
         Rule {
+            name: "broken-messages",
+            envoy: "a message that a filter leaves without what it needs, or with what cannot be sent, is answered for or reset",
+            spec: "a message passes as the filter left it",
+        },
+        Rule {
             name: "buffer-outside-callback",
             envoy: "a body outside its callback reads as OK and empty",
             spec: "a body outside its callback is NOT_FOUND",
@@ -110,6 +115,10 @@ impl Profile {
 
     pub(crate) fn replaces_inner_ranges(self) -> bool {
         self == Self::Spec
+    }
+
+    pub(crate) fn refuses_broken_messages(self) -> bool {
+        self == Self::Envoy
     }
 
     pub(crate) fn hides_closed_buffers(self) -> bool {

@@ -8,19 +8,20 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::time::Duration;
 
-use fluxlit_cases::{Case, CaseFile, Exchange, latin1};
+use fluxlit_cases::{Case, CaseFile, Exchange, Version, latin1};
 
 use super::connections;
 use super::present::{self, borrow};
 use super::schedule::{Frames, Schedule};
 use super::start::{NotStarted, Started, enqueue};
 use crate::chain::{ChainOutcome, ChainStream};
+use crate::codec::{self, Refusal};
 use crate::envoy;
 use crate::exchange::Event;
 use crate::failure::Failure;
 use crate::filter::{Filter, LoadError, LoadOptions};
 use crate::host::LogLine;
-use crate::outcome::Outcome;
+use crate::outcome::{Message, Outcome};
 use crate::plugin::{Plugin, Refused, StartOptions};
 use crate::process::{Metric, Process};
 use crate::profile::Profile;
@@ -203,6 +204,8 @@ struct Serving<'a> {
     exchange: &'a Exchange,
     stream: ChainStream,
     held: u64,
+    /// What Envoy answers in place of the upstream.
+    refusal: Option<Refusal>,
 }
 
 /// Serves an exchange and those alongside; returns what came of each, and the milliseconds that it was held back.
@@ -259,20 +262,47 @@ pub(super) fn play(
     // The upstream answers when it has been asked, whether or not the request is complete by then.
     let mut answers = Vec::new();
     for (each, prepared) in all.iter_mut().zip(prepared) {
-        let is_asked = each.stream.headers(Side::Request).is_some();
-        answers.push(
-            if is_asked && each.stream.flow(Side::Request) != Flow::Reset {
+        let asked = each.stream.headers(Side::Request);
+        each.refusal = asked
+            .as_ref()
+            .filter(|_| started.profile.refuses_broken_messages())
+            .and_then(codec::refused_request);
+        answers.push(match (asked, &each.refusal) {
+            (None, _) => VecDeque::new(),
+            (Some(_), _) if each.stream.flow(Side::Request) == Flow::Reset => VecDeque::new(),
+            (Some(_), Some(refusal)) => refusal.events(),
+            (Some(_), None) => {
                 process.advance(Duration::from_millis(each.exchange.answer.delay_ms));
                 prepared.answer.clone()
-            } else {
-                VecDeque::new()
-            },
-        );
+            }
+        });
     }
     feed(process, &mut all, Side::Response, answers);
     all.into_iter()
-        .map(|each| (each.stream.finish(), each.held / NANOSECONDS))
+        .map(|each| {
+            let held = each.held / NANOSECONDS;
+            (finish(started.profile, each), held)
+        })
         .collect()
+}
+
+/// Ends a stream; what left the filters is as their peers receive it.
+fn finish(profile: Profile, each: Serving<'_>) -> ChainOutcome {
+    let mut outcome = each.stream.finish();
+    if profile.refuses_broken_messages() {
+        outcome.upstream = match each.refusal {
+            Some(_) => None,
+            None => outcome.upstream.map(|message| Message {
+                headers: codec::sent_request(&message.headers),
+                ..message
+            }),
+        };
+        let is_http2 = each.exchange.request.http == Version::Http2;
+        outcome.downstream = outcome
+            .downstream
+            .and_then(|message| codec::sent_response(message, is_http2));
+    }
+    outcome
 }
 
 fn open<'a>(started: &Started, prepared: &Prepared<'a>) -> Serving<'a> {
@@ -282,6 +312,7 @@ fn open<'a>(started: &Started, prepared: &Prepared<'a>) -> Serving<'a> {
         exchange,
         stream: started.chain(exchange.worker).stream(&prepared.properties),
         held: 0,
+        refusal: None,
     }
 }
 

@@ -18,10 +18,12 @@ use crate::filter::{Filter, LoadError};
 use crate::host::LogLine;
 use crate::plugin::{Clock, Plugin, Refused, StartOptions};
 use crate::process::Process;
+use crate::profile::Profile;
 
 /// The plugins of a case.
 pub(super) struct Started {
     pub(super) process: Process,
+    pub(super) profile: Profile,
     /// The tested plugin on the main thread, if there are workers.
     main: Option<Plugin>,
     /// For each worker, its plugins in the order of the chain; without workers, one.
@@ -110,6 +112,7 @@ impl Runner {
         Ok(match start() {
             Ok((main, check_logs, workers)) => Ok(Started {
                 process,
+                profile: self.options.profile,
                 main,
                 workers,
                 check_logs,

@@ -372,6 +372,50 @@ const DECLARE: &str = r#"
         (call $tell (call $set_property (i32.const 16) (i32.const 5) (i32.const 32) (i32.const 5)))
         (drop (call $add (i32.const 0) (i32.const 16) (i32.const 5) (i32.const 740) (global.get $count))) i32.const 0)"#;
 
+/// Adds (`a`), replaces (`r`) or removes (`x`) a field of the request (`q`) or response (`p`); the configuration has side,
+/// what to do, the name with its length, and the value.
+const BREAK: &str = r#"
+    (global $at (mut i32) (i32.const 0)) (global $end (mut i32) (i32.const 0))
+    (func (export "proxy_on_configure") (param i32 i32) (result i32)
+        (drop (call $buffer (i32.const 7) (i32.const 0) (i32.const -1) (i32.const 0) (i32.const 4)))
+        (global.set $at (i32.load (i32.const 0)))
+        (global.set $end (i32.add (i32.load (i32.const 0)) (i32.load (i32.const 4)))) i32.const 1)
+    (func $break (param $side i32) (param $map i32) (result i32) (local $what i32) (local $name i32) (local $size i32) (local $value i32)
+        (if (i32.ne (i32.load8_u (global.get $at)) (local.get $side)) (then (return (i32.const 0))))
+        (local.set $what (i32.load8_u (i32.add (global.get $at) (i32.const 1))))
+        (local.set $size (i32.load8_u (i32.add (global.get $at) (i32.const 2))))
+        (local.set $name (i32.add (global.get $at) (i32.const 3)))
+        (local.set $value (i32.add (local.get $name) (local.get $size)))
+        (if (i32.eq (local.get $what) (i32.const 97)) (then (drop (call $add (local.get $map) (local.get $name) (local.get $size)
+            (local.get $value) (i32.sub (global.get $end) (local.get $value))))))
+        (if (i32.eq (local.get $what) (i32.const 114)) (then (drop (call $replace (local.get $map) (local.get $name) (local.get $size)
+            (local.get $value) (i32.sub (global.get $end) (local.get $value))))))
+        (if (i32.eq (local.get $what) (i32.const 120)) (then (drop (call $remove (local.get $map) (local.get $name) (local.get $size)))))
+        i32.const 0)
+    (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32) (call $break (i32.const 113) (i32.const 0)))
+    (func (export "proxy_on_response_headers") (param i32 i32 i32) (result i32) (call $break (i32.const 112) (i32.const 2)))"#;
+
+const BREAK_CASES: &str = r#"{"cases": [
+    {"name": "q x :path ''", "config": "qx\u0005:path", "request": {"method": "POST", "body": "abc", "http": "1.1"}, "answer": {"headers": [["x-in", "r"]], "body": "def"}, "downstream": {"status": 404, "body": ""}},
+    {"name": "q r :path ''", "config": "qr\u0005:path", "request": {"method": "POST", "body": "abc", "http": "1.1"}, "answer": {"headers": [["x-in", "r"]], "body": "def"}, "downstream": {"status": 404, "body": ""}},
+    {"name": "q x :method ''", "config": "qx\u0007:method", "request": {"method": "POST", "body": "abc", "http": "1.1"}, "answer": {"headers": [["x-in", "r"]], "body": "def"}, "downstream": {"status": 503, "body": "missing required header: :method"}},
+    {"name": "q a :path 'x'", "config": "qa\u0005:pathx", "request": {"method": "POST", "body": "abc", "http": "1.1"}, "answer": {"headers": [["x-in", "r"]], "body": "def"}, "upstream": {"target": "/,x"}},
+    {"name": "q a host 'x'", "config": "qa\u0004hostx", "request": {"method": "POST", "body": "abc", "http": "1.1"}, "answer": {"headers": [["x-in", "r"]], "body": "def"}, "upstream": {"host": "app.example,x"}},
+    {"name": "q a x-one 'a\\r\\nx-b: c'", "config": "qa\u0005x-onea\r\nx-b: c", "request": {"method": "POST", "body": "abc", "http": "1.1"}, "answer": {"headers": [["x-in", "r"]], "body": "def"}, "downstream": {"status": 503, "body": "invalid header value for: x-one"}},
+    {"name": "q a x-one '\\x7f'", "config": "qa\u0005x-one\u007f", "request": {"method": "POST", "body": "abc", "http": "2"}, "answer": {"headers": [["x-in", "r"]], "body": "def"}, "downstream": {"status": 503, "body": "invalid header value for: x-one"}},
+    {"name": "q a x-one ' a\\tb '", "config": "qa\u0005x-one a\tb ", "request": {"method": "POST", "body": "abc", "http": "1.1"}, "answer": {"headers": [["x-in", "r"]], "body": "def"}, "upstream": {"headers": {"x-one": ["a\tb"]}}},
+    {"name": "q a a b 'v'", "config": "qa\u0003a bv", "request": {"method": "POST", "body": "abc", "http": "1.1"}, "answer": {"headers": [["x-in", "r"]], "body": "def"}, "downstream": {"status": 503, "body": "invalid header name: a b"}},
+    {"name": "q a x\r\nb 'v'", "config": "qa\u0004x\r\nbv", "request": {"method": "POST", "body": "abc", "http": "1.1"}, "answer": {"headers": [["x-in", "r"]], "body": "def"}, "downstream": {"status": 503, "body": "invalid header name: x\\r\\nb"}},
+    {"name": "q a :new 'v'", "config": "qa\u0004:newv", "request": {"method": "POST", "body": "abc", "http": "1.1"}, "answer": {"headers": [["x-in", "r"]], "body": "def"}, "upstream": {}},
+    {"name": "p x :status ''", "config": "px\u0007:status", "request": {"method": "POST", "body": "abc", "http": "1.1"}, "answer": {"headers": [["x-in", "r"]], "body": "def"}, "upstream": {}, "downstream": {"status": 502, "body": "missing required header: :status"}},
+    {"name": "p a :status 'x'", "config": "pa\u0007:statusx", "request": {"method": "POST", "body": "abc", "http": "1.1"}, "answer": {"headers": [["x-in", "r"]], "body": "def"}, "upstream": {}, "downstream": {"status": 502, "body": "missing required header: :status"}},
+    {"name": "p a x-one 'a\\r\\nx-b: c'", "config": "pa\u0005x-onea\r\nx-b: c", "request": {"method": "POST", "body": "abc", "http": "1.1"}, "answer": {"headers": [["x-in", "r"]], "body": "def"}, "upstream": {}, "downstream": {"headers": {"x-one": ["a"], "x-b": ["c"], "x-in": ["r"]}}},
+    {"name": "p a x-one 'a\\nb'", "config": "pa\u0005x-onea\nb", "request": {"method": "POST", "body": "abc", "http": "1.1"}, "answer": {"headers": [["x-in", "r"]], "body": "def"}, "upstream": {}, "downstream": {"headers": {"x-one": ["a"], "b": []}}},
+    {"name": "p a x-one over HTTP/2", "config": "pa\u0005x-onea\nb", "request": {"method": "POST", "body": "abc", "http": "2"}, "answer": {"headers": [["x-in", "r"]], "body": "def"}, "upstream": {}},
+    {"name": "p a a:b 'v'", "config": "pa\u0003a:bv", "request": {"method": "POST", "body": "abc", "http": "1.1"}, "answer": {"headers": [["x-in", "r"]], "body": "def"}, "upstream": {}, "downstream": {"headers": {"a": ["b: v"]}}},
+    {"name": "p a upgrade 'v'", "config": "pa\u0007upgradev", "request": {"method": "POST", "body": "abc", "http": "1.1"}, "answer": {"headers": [["x-in", "r"]], "body": "def"}, "upstream": {}, "downstream": {"headers": {"upgrade": []}}},
+    {"name": "p a :path 'v'", "config": "pa\u0005:pathv", "request": {"method": "POST", "body": "abc", "http": "1.1"}, "answer": {"headers": [["x-in", "r"]], "body": "def"}, "upstream": {}, "downstream": {"headers": {":path": []}}}]}"#;
+
 /// Counts and logs: once at each start, for each request, and when a stream is over.
 const COUNT: &str = r#"
     (data (i32.const 700) "starts") (data (i32.const 710) "requests") (data (i32.const 720) "open") (data (i32.const 730) "level")
@@ -440,8 +484,9 @@ fn what_is_counted_and_logged_is_compared() {
 }
 
 /// Cases of one kind: their name, the filter, the cases.
-const KINDS: [(&str, &str, &str); 18] = [
+const KINDS: [(&str, &str, &str); 19] = [
     ("metrics and logs", COUNT, COUNT_CASES),
+    ("broken messages", BREAK, BREAK_CASES),
     ("foreign functions and filter state", STATE, STATE_CASES),
     (
         "a property that can be set once",

@@ -1,5 +1,8 @@
 //! Do the two profiles differ in the rules they name, and in nothing else?
 
+use std::path::Path;
+
+use host_test::case_file::{CaseFile, Runner, Schedule};
 use host_test::{Plugin, Profile, Properties, StartOptions, Upstream, lines};
 
 use crate::guest::{exchange, filter, texts};
@@ -33,6 +36,30 @@ fn body_inner_range() {
         (drop (call $buffer (i32.const 0) (i32.const 0) (i32.const -1) (i32.const 0) (i32.const 4)))
         (call $say_result) i32.const 0)"#;
     check(body, "2 abc", "0 avaluec");
+}
+
+#[test]
+fn broken_messages() {
+    let module = filter(
+        r#"(func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+        (i32.store8 (i32.const 32) (i32.const 10))
+        (drop (call $add (i32.const 0) (i32.const 16) (i32.const 5) (i32.const 32) (i32.const 5))) i32.const 0)"#,
+    );
+    let mut runner = Runner::new(module);
+    let path = Path::new("cases.json");
+    for (profile, expected) in [
+        (Profile::Envoy, r#""downstream": {"status": 503}"#),
+        (
+            Profile::Spec,
+            r#""upstream": {"headers": {"x-one": ["\nalue"]}}"#,
+        ),
+    ] {
+        runner.options.profile = profile;
+        let text = format!(r#"{{"cases": [{{"name": "n", "request": {{}}, {expected}}}]}}"#);
+        let file = CaseFile::parse(path, &text).unwrap();
+        let missed = runner.misses(path, &file, &file.cases[0], Schedule::default());
+        assert_eq!(missed.unwrap(), Vec::<String>::new(), "{}", profile.name());
+    }
 }
 
 #[test]
