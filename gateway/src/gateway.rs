@@ -26,6 +26,7 @@ use crate::refusal;
 use crate::settings::{LogFormat, Settings};
 use crate::supervisor::Supervisor;
 use crate::tls::Tls;
+use crate::warnings::Warnings;
 use crate::worker::{Shared, Watched, Worker};
 
 /// A gateway that listens but does not serve yet.
@@ -167,6 +168,7 @@ impl Gateway {
             tls,
             metrics: Arc::clone(&metrics),
             debug: observability.debug.clone(),
+            warnings: Warnings::default(),
         });
         // The metrics are part of what is shared, and must not keep it alive.
         let queue = Arc::downgrade(&shared);

@@ -41,6 +41,7 @@ mod hop;
 mod io;
 mod timer;
 mod upstream;
+mod warnings;
 
 #[cfg(fuzzing)]
 pub mod fuzzing;

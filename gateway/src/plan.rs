@@ -123,6 +123,9 @@ pub(crate) fn plan(worker: &Worker, request: &Incoming<'_>) -> Plan {
         headers: request.fields,
     });
     let mut exchange = decision.exchange;
+    if exchange.forwarded_ignored {
+        worker.shared.warnings.forwarded_ignored(request.peer);
+    }
     let (trace, onward) = worker.observer.trace(all(request.fields, TRACEPARENT));
     let mut facts = Facts {
         started: Instant::now(),

@@ -25,6 +25,7 @@ use crate::settings::Settings;
 use crate::tls::Tls;
 use crate::tunnel::Tunnels;
 use crate::upstream::Pool;
+use crate::warnings::Warnings;
 
 /// What all workers share.
 pub(crate) struct Shared {
@@ -35,6 +36,7 @@ pub(crate) struct Shared {
     pub(crate) metrics: Arc<Metrics>,
     /// None unless the gateway is in debug mode.
     pub(crate) debug: Option<Arc<Debug>>,
+    pub(crate) warnings: Warnings,
 }
 
 /// What the upstreams' probes have found.

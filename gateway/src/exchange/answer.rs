@@ -133,6 +133,9 @@ impl Way<'_> {
                 headers: &head.fields,
             },
         );
+        if decision.host_cookie_kept {
+            self.worker.shared.warnings.host_cookie_kept();
+        }
         let declares = length == Length::Empty && !matches!(head.status, 100..=199 | 204);
         let declared = declares
             .then(|| all(&head.fields, b"content-length").next())

@@ -52,7 +52,7 @@ impl Limits {
         Self {
             head_bytes: source.whole("FLUXLIT_GATEWAY_MAX_HEADER_BYTES", "65536", 1024, 1 << 20),
             fields: source.whole("FLUXLIT_GATEWAY_MAX_HEADER_COUNT", "100", 10, 1000),
-            target_bytes: source.whole("FLUXLIT_GATEWAY_MAX_TARGET_BYTES", "8192", 64, 65_536),
+            target_bytes: source.whole("FLUXLIT_GATEWAY_MAX_TARGET_BYTES", "8192", 64, 8192),
             body_bytes: source.whole(
                 "FLUXLIT_GATEWAY_MAX_PROXY_REQUEST_BODY_BYTES",
                 "268435456",

@@ -262,6 +262,28 @@ fn the_debug_page_tells_no_secret() {
     );
 }
 
+#[test]
+fn an_operator_is_told_which_proxy_is_not_trusted_and_which_cookie_is_not_confined() {
+    let (address, _) = recording(
+        "HTTP/1.1 200 OK\r\ncontent-length: 2\r\nset-cookie: __Host-a=1; Secure; Path=/\r\n\r\nok",
+    );
+    let gateway = Gateway::before(address, &[("FLUXLIT_ROOT_PATH", "/apps/my-app")]);
+    let warnings = [
+        "forwarded headers of 127.0.0.1 are ignored",
+        "the app sets a __Host- cookie",
+    ];
+    assert!(!gateway.said().contains(warnings[0]));
+    for _ in 0..3 {
+        gateway.send(
+            "GET /apps/my-app/ HTTP/1.1\r\nhost: a\r\nx-forwarded-for: 192.0.2.7\r\nconnection: close\r\n\r\n",
+        );
+    }
+    for warning in warnings {
+        assert!(eventually(|| gateway.said().contains(warning)), "{warning}");
+        assert_eq!(gateway.said().matches(warning).count(), 1, "{warning}");
+    }
+}
+
 /// A gateway whose log is read.
 fn logging(address: SocketAddr, settings: &[(&str, &str)]) -> (Gateway, BufReader<ChildStdout>) {
     let upstream = format!("http://{address}");

@@ -16,6 +16,8 @@ pub(crate) struct Gateway {
     pub(crate) address: SocketAddr,
     /// Where operators are served, if they are.
     pub(crate) admin: Option<SocketAddr>,
+    /// What it has said since it listens.
+    said: Arc<Mutex<String>>,
 }
 
 impl Gateway {
@@ -50,12 +52,26 @@ impl Gateway {
         let address = wait_for("listening on ");
         let admin = has_admin.then(|| wait_for("operators are served on "));
         // Whoever writes to a full pipe waits for ever.
-        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+        let said = Arc::<Mutex<String>>::default();
+        let all = Arc::clone(&said);
+        std::thread::spawn(move || {
+            for line in log.lines().map_while(Result::ok) {
+                let mut all = all.lock().expect("no panic");
+                all.push_str(&line);
+                all.push('\n');
+            }
+        });
         Self {
             child,
             address,
             admin,
+            said,
         }
+    }
+
+    /// What it has said since it listens.
+    pub(crate) fn said(&self) -> String {
+        self.said.lock().expect("no panic").clone()
     }
 
     /// Starts a gateway in front of `upstream` and waits until it is ready.
