@@ -48,7 +48,10 @@ impl Reply {
     /// The answer while the app cannot be asked: a page for browsers, a line for everybody else.
     pub(crate) fn not_ready(wants_page: bool, text: &str) -> Self {
         let reply = if wants_page {
-            Self::with_body(503, "text/html; charset=utf-8", STARTING.as_bytes())
+            Self {
+                names_request: true,
+                ..Self::with_body(503, "text/html; charset=utf-8", STARTING.as_bytes())
+            }
         } else {
             Self::failure(503, text)
         };
@@ -104,5 +107,5 @@ const STARTING: &str = "<!doctype html>
 <meta http-equiv=refresh content=2>
 <title>Starting</title>
 <style>body{font:16px system-ui;display:grid;place-items:center;height:90vh;color-scheme:light dark}</style>
-<p>The app is starting. This page asks again by itself.
+<p>The app is starting. This page asks again by itself.<br><small>
 ";

@@ -2,7 +2,9 @@
 //!
 //! Health and readiness, the redirects to the API's pages, and what operators ask for. These paths never get to the app.
 
-use fluxlit_policy::Exchange;
+use std::sync::LazyLock;
+
+use fluxlit_policy::{Exchange, Part, PartPath};
 use serde_json::json;
 
 use crate::health::Readiness;
@@ -40,10 +42,11 @@ pub(super) fn own_answer(
             let location = [mount.as_bytes(), api.as_bytes(), page, query].concat();
             Some(Reply::redirect(307, location))
         }
-        _ if path == INTERNAL || path.starts_with(INTERNAL_FOLDER) => {
-            Some(worker.internal(path, is_read, false))
+        _ => {
+            // However its letters are escaped.
+            let below = INTERNAL.as_ref()?.strip(path)?;
+            Some(worker.internal(&[PREFIX, below].concat(), is_read, false))
         }
-        _ => None,
     }
 }
 
@@ -85,5 +88,6 @@ fn readiness(worker: &Worker) -> Reply {
 }
 
 /// Paths of the gateway's own, which Streamlit never sees.
-const INTERNAL: &[u8] = b"/__fluxlit";
-const INTERNAL_FOLDER: &[u8] = b"/__fluxlit/";
+const PREFIX: &[u8] = b"/__fluxlit";
+static INTERNAL: LazyLock<Option<Part>> =
+    LazyLock::new(|| Part::read("/__fluxlit", PartPath::Stripped));

@@ -58,6 +58,8 @@ fn what_is_ours_never_falls_through_to_the_app() {
         (gateway.address, "GET /__fluxlit/", 404),
         (gateway.address, "GET /__fluxlit/other", 404),
         (gateway.address, "POST /__fluxlit/metrics", 404),
+        (gateway.address, "GET /%5f_fluxlit/metrics", 404),
+        (gateway.address, "GET /__fluxli%74/debug", 404),
         (gateway.address, "GET /__fluxlit/metrics?x=/../..", 404),
         (admin, "GET /", 404),
         (admin, "GET /_stcore/health", 404),
