@@ -51,5 +51,5 @@ pub use health::Readiness;
 pub use port::ReservedPort;
 pub use settings::{
     Api, App, Limits, LogFormat, Observe, Origin, Setting, SettingError, SettingErrors, Settings,
-    TlsFiles, Upstream,
+    SettingsFile, SettingsFileError, TlsFiles, Upstream,
 };

@@ -1,11 +1,12 @@
 //! The command line of `fluxlit-gateway`.
 
 use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
-use fluxlit_gateway::{App, Gateway, ReservedPort, Settings};
+use fluxlit_gateway::{App, Gateway, ReservedPort, Settings, SettingsFile};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Put a Streamlit app on the web: health, forwarded headers, path prefix, WebSocket
@@ -46,6 +47,9 @@ struct Run {
     /// Stand in front of this Streamlit, such as http://127.0.0.1:8501 [env: FLUXLIT_STREAMLIT_UPSTREAM]
     #[arg(long, value_name = "URL")]
     streamlit_upstream: Option<String>,
+    /// Read settings from this file [default: fluxlit.toml, if there is one] [env: FLUXLIT_SETTINGS_FILE]
+    #[arg(long, value_name = "FILE")]
+    settings_file: Option<PathBuf>,
     /// Start Streamlit by this executable [default: streamlit] [env: FLUXLIT_STREAMLIT_COMMAND]
     #[arg(long, value_name = "PATH")]
     streamlit_command: Option<String>,
@@ -93,8 +97,10 @@ fn read_settings(run: Run) -> anyhow::Result<(Settings, Option<ReservedPort>)> {
         port,
         root_path,
         streamlit_upstream,
+        settings_file,
         streamlit_command,
     } = run;
+    let file = read_settings_file(settings_file)?;
     let flags: Vec<(&'static str, String)> = [
         ("FLUXLIT_GATEWAY_HOST", host),
         ("FLUXLIT_GATEWAY_PORT", port),
@@ -106,7 +112,8 @@ fn read_settings(run: Run) -> anyhow::Result<(Settings, Option<ReservedPort>)> {
     .filter_map(|(name, value)| value.map(|value| (name, value)))
     .collect();
     let Some(script) = app else {
-        return Ok((Settings::read(None, &flags, std::env::vars())?, None));
+        let settings = Settings::read(None, &flags, &file, std::env::vars())?;
+        return Ok((settings, None));
     };
     anyhow::ensure!(
         std::path::Path::new(&script).exists(),
@@ -114,8 +121,20 @@ fn read_settings(run: Run) -> anyhow::Result<(Settings, Option<ReservedPort>)> {
     );
     let reserved = ReservedPort::any().context("no free port for Streamlit")?;
     let port = reserved.number();
-    let settings = Settings::read(Some(App { script, port }), &flags, std::env::vars())?;
+    let app = Some(App { script, port });
+    let settings = Settings::read(app, &flags, &file, std::env::vars())?;
     Ok((settings, Some(reserved)))
+}
+
+/// The file that is named, or the one in this folder, if there is one.
+fn read_settings_file(named: Option<PathBuf>) -> anyhow::Result<SettingsFile> {
+    let named = named.or_else(|| std::env::var_os("FLUXLIT_SETTINGS_FILE").map(PathBuf::from));
+    let usual = Path::new("fluxlit.toml");
+    Ok(match named {
+        Some(path) => SettingsFile::read(&path)?,
+        None if usual.exists() => SettingsFile::read(usual)?,
+        None => SettingsFile::default(),
+    })
 }
 
 fn print_settings(settings: &Settings, json: bool) -> anyhow::Result<()> {

@@ -4,6 +4,7 @@
 //! environment. All faults are reported together, each with the variable, the value and what is accepted; a `FLUXLIT_`
 //! variable that nothing reads is a warning, because it is most often a typing error.
 
+mod file;
 mod limits;
 mod observe;
 mod rules;
@@ -17,6 +18,7 @@ use std::time::Duration;
 use fluxlit_policy::{AllowedOrigins, ConfigErrors, Defaults, DropCookies, Part, Policy};
 use serde_json::Value;
 
+pub use crate::settings::file::{SettingsFile, SettingsFileError};
 pub use crate::settings::limits::Limits;
 use crate::settings::limits::{STREAMLIT_FIELDS, STREAMLIT_LINE};
 pub use crate::settings::observe::{LogFormat, Observe};
@@ -117,6 +119,8 @@ pub enum Origin {
     Default,
     /// The environment.
     Environment,
+    /// The file of settings.
+    File,
 }
 
 /// An upstream server.
@@ -188,6 +192,14 @@ pub enum SettingError {
         /// The other.
         missing: &'static str,
     },
+    /// A key of the file that is no setting.
+    #[error("{}: `{key}` is not a setting of the gateway", path.display())]
+    UnknownKey {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: String,
+    },
     /// A value that is none.
     #[error("{name}: `{value}` is not {expected}")]
     Value {
@@ -215,7 +227,8 @@ impl fmt::Display for SettingErrors {
 impl std::error::Error for SettingErrors {}
 
 impl Settings {
-    /// Reads the settings. `flags` are those of the command line, by variable name; `environment` is the process's.
+    /// Reads the settings. `flags` are those of the command line, by variable name; `environment` is the process's. The
+    /// command line counts before the environment, and that before the file.
     ///
     /// # Errors
     ///
@@ -223,6 +236,7 @@ impl Settings {
     pub fn read(
         app: Option<App>,
         flags: &[(&'static str, String)],
+        file: &SettingsFile,
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, SettingErrors> {
         let environment: Vec<(String, String)> = environment
@@ -232,6 +246,7 @@ impl Settings {
         let mut source = Source {
             flags,
             environment: &environment,
+            file,
             table: Vec::new(),
             errors: Vec::new(),
         };
@@ -321,6 +336,7 @@ impl Settings {
             );
         }
         warnings.extend(source.unread_variables());
+        source.refuse_unread_keys();
         let Source {
             table, mut errors, ..
         } = source;
@@ -412,6 +428,7 @@ mod tests {
                 port: 8501,
             }),
             &[],
+            &SettingsFile::default(),
             environment,
         )
         .map_err(|errors| errors.to_string())

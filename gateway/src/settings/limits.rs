@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use crate::settings::file::SettingsFile;
 use crate::settings::source::Source;
 
 /// What nobody may exceed.
@@ -110,6 +111,7 @@ impl Default for Limits {
         let mut source = Source {
             flags: &[],
             environment: &[],
+            file: &SettingsFile::default(),
             table: Vec::new(),
             errors: Vec::new(),
         };

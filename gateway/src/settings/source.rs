@@ -1,6 +1,6 @@
 //! Where does a setting's value come from, and what was wrong with it?
 //!
-//! Command line before environment before default. Every fault is kept, so that an operator sees all of them at once.
+//! Command line before environment before file before default. Every fault is kept, so that an operator sees all of them at once.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -8,12 +8,14 @@ use std::time::Duration;
 use fluxlit_policy::{Part, PartPath};
 use serde_json::Value;
 
+use crate::settings::file::SettingsFile;
 use crate::settings::{Api, Origin, Setting, SettingError, TlsFiles, Upstream};
 
 /// Where values come from, and what was wrong with them.
 pub(super) struct Source<'a> {
     pub(super) flags: &'a [(&'static str, String)],
     pub(super) environment: &'a [(String, String)],
+    pub(super) file: &'a SettingsFile,
     pub(super) table: Vec<Setting>,
     pub(super) errors: Vec<SettingError>,
 }
@@ -46,10 +48,12 @@ impl Source<'_> {
         if let Some((_, value)) = self.flags.iter().find(|(flag, _)| *flag == name) {
             return Some((value.clone(), Origin::CommandLine));
         }
-        self.environment
-            .iter()
-            .find(|(variable, _)| variable == name)
-            .map(|(_, value)| (value.clone(), Origin::Environment))
+        let value = |of: &[(String, String)]| {
+            let (_, value) = of.iter().find(|(variable, _)| variable == name)?;
+            Some(value.clone())
+        };
+        let of_environment = value(self.environment).map(|value| (value, Origin::Environment));
+        of_environment.or_else(|| Some((value(&self.file.values)?, Origin::File)))
     }
 
     pub(super) fn text(&mut self, name: &'static str, default: &str) -> String {
@@ -258,6 +262,19 @@ impl Source<'_> {
         }
     }
 
+    /// Says which names of the file are no settings.
+    pub(super) fn refuse_unread_keys(&mut self) {
+        let is_read = |name: &str| self.table.iter().any(|setting| setting.name == name);
+        let unread = self.file.values.iter().filter(|(name, _)| !is_read(name));
+        let errors: Vec<SettingError> = unread
+            .map(|(name, _)| SettingError::UnknownKey {
+                path: self.file.path.clone(),
+                key: name.trim_start_matches(PREFIX).to_ascii_lowercase(),
+            })
+            .collect();
+        self.errors.extend(errors);
+    }
+
     pub(super) fn unread_variables(&self) -> Vec<String> {
         let is_read = |name: &str| {
             self.table.iter().any(|setting| setting.name == name) || KNOWN.contains(&name)
@@ -281,5 +298,5 @@ pub(super) fn read_boolean(text: &str) -> Option<bool> {
 /// What the variables of the gateway begin with.
 pub(super) const PREFIX: &str = "FLUXLIT_";
 
-/// Variables that FluxLit itself reads in the app's process, which the gateway passes on.
-const KNOWN: [&str; 1] = ["FLUXLIT_APP"];
+/// Variables that FluxLit itself reads in the app's process, which the gateway passes on, and that which names the file.
+const KNOWN: [&str; 2] = ["FLUXLIT_APP", "FLUXLIT_SETTINGS_FILE"];

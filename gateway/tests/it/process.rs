@@ -4,7 +4,7 @@
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::sync::mpsc;
 
 use crate::support::{Gateway, command, eventually, say, upstream};
@@ -149,6 +149,61 @@ fn wrong_settings_end_with_2_and_say_all_that_is_wrong() {
     for text in ["FLUXLIT_STREAMLIT_UPSTREAM: `ftp://x`", "E06"] {
         assert!(said.contains(text), "`{text}` is missing in {said}");
     }
+}
+
+#[test]
+fn settings_come_from_a_file_after_the_environment_and_the_command_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = |arguments: &[&str], environment: &[(&str, &str)]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_fluxlit-gateway"))
+            .args(["config", "--streamlit-upstream", "http://127.0.0.1:8501"])
+            .args(arguments)
+            .current_dir(folder.path())
+            .env_clear()
+            .envs(environment.iter().copied())
+            .output()
+            .unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&said).into_owned(),
+        )
+    };
+    let usual = folder.path().join("fluxlit.toml");
+    std::fs::write(
+        &usual,
+        "root_path = \"/apps/my-app\"\ngateway_port = 8080\ntrust_proxy = true\nforwarded_allow_ips = [\"10.0.0.0/8\", \"192.0.2.1\"]\n",
+    )
+    .unwrap();
+    let (code, said) = config(&["--port", "8081"], &[("FLUXLIT_ROOT_PATH", "/other")]);
+    assert_eq!(code, Some(0), "{said}");
+    for line in [
+        "FLUXLIT_GATEWAY_PORT=8081  # command_line",
+        "FLUXLIT_ROOT_PATH=/other  # environment",
+        "FLUXLIT_FORWARDED_ALLOW_IPS=10.0.0.0/8,192.0.2.1  # file",
+    ] {
+        assert!(said.contains(line), "`{line}` is missing in {said}");
+    }
+
+    let other = folder.path().join("other.toml");
+    std::fs::write(&other, "no_such = 1\ngateway_port = \"x\"\n").unwrap();
+    for (code, said) in [
+        config(&["--settings-file", "other.toml"], &[]),
+        config(&[], &[("FLUXLIT_SETTINGS_FILE", "other.toml")]),
+    ] {
+        assert_eq!(code, Some(2), "{said}");
+        for text in [
+            "other.toml: `no_such` is not a setting of the gateway",
+            "FLUXLIT_GATEWAY_PORT: `x`",
+        ] {
+            assert!(said.contains(text), "`{text}` is missing in {said}");
+        }
+    }
+    let (code, said) = config(&["--settings-file", "absent.toml"], &[]);
+    assert!(
+        code == Some(2) && said.contains("cannot read absent.toml"),
+        "{said}"
+    );
 }
 
 #[test]

@@ -1,0 +1,142 @@
+//! What does `fluxlit.toml` say?
+//!
+//! The names are those of the variables, without `FLUXLIT_` and in lower case: `root_path`, `gateway_port`. A value is given
+//! as a variable would have it, or as TOML's own: a list of texts, a table, a number.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::settings::source::PREFIX;
+
+/// A file of settings.
+#[derive(Debug, Clone, Default)]
+pub struct SettingsFile {
+    pub(super) path: PathBuf,
+    /// By variable.
+    pub(super) values: Vec<(String, String)>,
+}
+
+/// Why a file of settings cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SettingsFileError {
+    /// It cannot be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It is no TOML.
+    #[error("{} is no TOML: {message}", path.display())]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// Where, and what was expected.
+        message: String,
+    },
+    /// A name that no setting has.
+    #[error("{}: `{name}` is no name of a setting: they are in lower case, such as root_path", path.display())]
+    Name {
+        /// The file.
+        path: PathBuf,
+        /// The name.
+        name: String,
+    },
+}
+
+impl SettingsFile {
+    /// Reads the file at `path`.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read, or is no TOML.
+    pub fn read(path: &Path) -> Result<Self, SettingsFileError> {
+        let text = std::fs::read_to_string(path).map_err(|source| SettingsFileError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        Self::parse(path, &text)
+    }
+
+    fn parse(path: &Path, text: &str) -> Result<Self, SettingsFileError> {
+        let table: serde_json::Map<String, Value> =
+            toml::from_str(text).map_err(|error| SettingsFileError::Syntax {
+                path: path.to_owned(),
+                message: error.to_string(),
+            })?;
+        let values = table.into_iter().map(|(name, value)| {
+            let is_name = name
+                .bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
+            if !is_name {
+                let path = path.to_owned();
+                return Err(SettingsFileError::Name { path, name });
+            }
+            let variable = format!("{PREFIX}{}", name.to_ascii_uppercase());
+            Ok((variable, text_of(&value)))
+        });
+        Ok(Self {
+            path: path.to_owned(),
+            values: values.collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+/// A value as a variable has it.
+fn text_of(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Array(items) if items.iter().all(Value::is_string) => items
+            .iter()
+            .filter_map(Value::as_str)
+            .collect::<Vec<_>>()
+            .join(","),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_become_what_a_variable_would_have() {
+        let text = r#"
+            root_path = "/apps/my-app"
+            trust_proxy = true
+            forwarded_allow_ips = ["10.0.0.0/8", "192.0.2.1"]
+            gateway_port = 8080
+            grace_period_s = 2.5
+            [hsts]
+            mode = "if_absent"
+            max_age = 60
+        "#;
+        let file = SettingsFile::parse(Path::new("fluxlit.toml"), text).expect("TOML");
+        let mut values = file.values;
+        values.sort();
+        let expected = [
+            ("FLUXLIT_FORWARDED_ALLOW_IPS", "10.0.0.0/8,192.0.2.1"),
+            ("FLUXLIT_GATEWAY_PORT", "8080"),
+            ("FLUXLIT_GRACE_PERIOD_S", "2.5"),
+            ("FLUXLIT_HSTS", r#"{"max_age":60,"mode":"if_absent"}"#),
+            ("FLUXLIT_ROOT_PATH", "/apps/my-app"),
+            ("FLUXLIT_TRUST_PROXY", "true"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(values, expected);
+    }
+
+    #[test]
+    fn what_is_wrong_says_where() {
+        for (text, said) in [
+            ("root_path = /x", "fluxlit.toml is no TOML"),
+            ("ROOT_PATH = \"/x\"", "`ROOT_PATH` is no name of a setting"),
+        ] {
+            let error = SettingsFile::parse(Path::new("fluxlit.toml"), text).unwrap_err();
+            assert!(error.to_string().contains(said), "{error}");
+        }
+    }
+}
