@@ -98,6 +98,12 @@ pub(crate) fn sent_response(message: Message, is_http2: bool) -> Option<Message>
     let Some(status) = status else {
         return Some(Refusal::new(502, "missing required header: :status").message());
     };
+    let is_interim = status < 200 && status != 101;
+    let is_unsendable = is_http2 && !(200..=999).contains(&status);
+    if is_interim || is_unsendable {
+        return None;
+    }
+    let is_bodiless = matches!(status, 101 | 204 | 304);
     let is_hop = |name: &[u8]| status != 101 && (name == b"upgrade" || name == b"proxy-connection");
     let mut headers = HeaderMap::default();
     for (name, value) in message.headers.iter() {
@@ -114,7 +120,16 @@ pub(crate) fn sent_response(message: Message, is_http2: bool) -> Option<Message>
             add_split(&mut headers, name, value);
         }
     }
-    Some(Message { headers, ..message })
+    let body = if is_bodiless {
+        Vec::new()
+    } else {
+        message.body
+    };
+    Some(Message {
+        headers,
+        body,
+        ..message
+    })
 }
 
 /// Adds what a client reads of a line in HTTP/1: as many lines as there are line breaks in it.

@@ -77,8 +77,8 @@ pub fn response_headers<'a>(
 /// Builds a trailer map.
 pub fn trailers<'a>(fields: impl IntoIterator<Item = (&'a [u8], &'a [u8])>) -> HeaderMap {
     let mut map = HeaderMap::default();
-    // Which side they are of makes no difference.
-    add_fields(&mut map, MapId::RequestTrailers, fields);
+    // Those of a request have nothing that is joined.
+    add_fields(&mut map, MapId::ResponseTrailers, fields);
     map
 }
 

@@ -65,7 +65,10 @@ impl Exchange {
     pub(crate) fn flow(&self, side: Side) -> Flow {
         if self.is_reset {
             Flow::Reset
-        } else if self.reply.is_some() {
+        } else if self.reply.is_some()
+            && !(side == Side::Response && self.direction(side).held.is_some())
+        {
+            // An answer may be held by the filter's own response callbacks.
             Flow::Replied
         } else if self.direction(side).held.is_some() || self.direction(side).has_stopped_headers {
             Flow::Paused
@@ -424,7 +427,11 @@ impl Vm {
             exchange.is_reset = true;
             return;
         }
+        let details = reply.details.clone();
         exchange.reply = Some(reply);
+        if let Some(stream) = self.store.data_mut().streams.get_mut(&context) {
+            stream.code_details = Some(details);
+        }
         if runs_callbacks {
             let has_body = !body.is_empty();
             let waiting = &mut exchange.response.waiting;
@@ -437,9 +444,13 @@ impl Vm {
             exchange.reply_is_direct = true;
             exchange.response.outbox.clear();
             let has_body = !body.is_empty();
-            exchange.let_pass(Side::Response, Event::Headers(headers, !has_body));
+            exchange.let_pass(Side::Response, Event::Headers(headers.clone(), !has_body));
             if has_body {
                 exchange.let_pass(Side::Response, Event::Body(body, true));
+            }
+            // What is logged is what was answered.
+            if let Some(stream) = self.host().streams.get_mut(&context) {
+                stream.response_headers = Some(headers);
             }
         }
     }
@@ -453,6 +464,24 @@ impl Vm {
             return self.abandon(context);
         }
         self.answer(context, LocalReply::of_failed_filter(), false);
+    }
+
+    /// Answers for the streams that wait for a filter that has failed: nothing will let them go.
+    pub(crate) fn fail_held(&mut self) {
+        let is_held = |exchange: &Exchange| {
+            let sides = [Side::Request, Side::Response];
+            sides
+                .into_iter()
+                .any(|side| exchange.flow(side) == Flow::Paused)
+        };
+        let exchanges = self.exchanges.iter();
+        let held: Vec<u32> = exchanges
+            .filter(|(_, exchange)| is_held(exchange))
+            .map(|(context, _)| *context)
+            .collect();
+        for context in held {
+            self.fail(context);
+        }
     }
 
     /// Forgets what was held and waiting on both sides.

@@ -80,6 +80,8 @@ pub(crate) struct StreamState {
     pub(crate) holds_request_headers: bool,
     pub(crate) holds_response_headers: bool,
     pub(crate) logging: bool,
+    /// The details of the filter's own answer.
+    pub(crate) code_details: Option<String>,
     pub(crate) reply: Option<LocalReply>,
     pub(crate) closed: bool,
 }
@@ -135,8 +137,8 @@ impl StreamState {
         }
     }
 
-    /// The map that may be read now: as [`Self::open_map`], which it never brings into being, and all maps in `on_log`;
-    /// where maps do not close, every one that has arrived.
+    /// The map that may be read now: as [`Self::open_map`], which it never brings into being, and all maps but the
+    /// request's trailers in `on_log`; where maps do not close, every one that has arrived.
     pub(crate) fn readable_map(&self, map: MapId, profile: Profile) -> Option<&HeaderMap> {
         let (phase, holds_headers, stored) = match map {
             MapId::RequestHeaders => (
@@ -144,6 +146,7 @@ impl StreamState {
                 self.holds_request_headers,
                 &self.request_headers,
             ),
+            MapId::RequestTrailers if self.logging => return None,
             MapId::RequestTrailers => (self.request_phase, false, &self.request_trailers),
             MapId::ResponseHeaders => (
                 self.response_phase,

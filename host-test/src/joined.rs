@@ -26,6 +26,7 @@ fn is_joined(which: MapId, name: &[u8]) -> bool {
     let table: &[&str] = match which {
         MapId::RequestHeaders => &REQUEST,
         MapId::ResponseHeaders => &RESPONSE,
+        MapId::ResponseTrailers => &["grpc-message", "grpc-status"],
         _ => return false,
     };
     let name = name.to_ascii_lowercase();

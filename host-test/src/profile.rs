@@ -77,6 +77,11 @@ impl Profile {
             spec: "a line that is added is a line of its own",
         },
         Rule {
+            name: "late-answer",
+            envoy: "answering or closing a stream in on_log, on_done or on_delete kills the process: here it is a failure",
+            spec: "answering or closing a stream in on_log, on_done or on_delete is BAD_ARGUMENT",
+        },
+        Rule {
             name: "map-lifetime",
             envoy: "a header map is gone when its phase has gone on",
             spec: "a header map can be read until the stream ends",
@@ -146,6 +151,10 @@ impl Profile {
     }
 
     pub(crate) fn joins_lines(self) -> bool {
+        self == Self::Envoy
+    }
+
+    pub(crate) fn dies_of_late_answers(self) -> bool {
         self == Self::Envoy
     }
 

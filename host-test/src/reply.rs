@@ -5,7 +5,9 @@
 //! `grpc-status` and `grpc-message`, as the gRPC protocol over HTTP/2 describes. `date` and `server` are not added:
 //! they say nothing about the filter.
 
+use crate::abi::MapId;
 use crate::header_map::HeaderMap;
+use crate::joined;
 
 /// An answer of the filter's own, as passed to `proxy_send_local_response`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,7 +49,7 @@ impl LocalReply {
         headers.add(b":status", status.to_string().as_bytes());
         for (name, value) in self.headers.iter() {
             if name != b":status" {
-                headers.add(name, value);
+                joined::add(&mut headers, MapId::ResponseHeaders, name, value);
             }
         }
         if is_grpc {

@@ -522,8 +522,10 @@ impl Vm {
             }
         };
         host.call_data = data;
-        // A failure is kept in the VM, and every later stream shows it.
-        let _ = self.call(plugin, callback, &arguments);
+        let is_well = self.call(plugin, callback, &arguments).is_ok();
+        if !is_well {
+            self.fail_held();
+        }
         let host = self.host();
         host.call_data = CallData::default();
         // The text does not outlive the callback, the number does.

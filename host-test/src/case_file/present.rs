@@ -85,7 +85,14 @@ pub(super) fn request_headers(request: &Request) -> HeaderMap {
         host: host.as_deref(),
         is_tls: request.tls,
     };
-    envoy::request_headers(head, borrow(&fields))
+    let mut map = envoy::request_headers(head, borrow(&fields));
+    let cookies = map.get_all("cookie");
+    // RFC 9113 §8.2.3: HTTP/2 may have cut them apart.
+    if request.http == Version::Http2 && cookies.len() > 1 {
+        let cookies = cookies.join(&b"; "[..]);
+        map.replace(b"cookie", &cookies);
+    }
+    map
 }
 
 /// What a connection or a request knows. `recorded_as` is where the listener records the peer.

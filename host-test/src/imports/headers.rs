@@ -1,8 +1,8 @@
 //! What do the header map functions answer, and when?
 //!
 //! A map lives while its phase's callback runs or is paused. Outside: values, sizes and setters answer `BAD_ARGUMENT`,
-//! which the Rust SDK turns into a panic, while the whole map reads as `OK` and empty. In `on_log` all maps can be
-//! read, and what is missing is `NOT_FOUND`; maps of call-outs can be read in their callback. Measured in Envoy 1.40;
+//! which the Rust SDK turns into a panic, while the whole map reads as `OK` and empty. In `on_log` all maps but the
+//! request's trailers can be read, and what is missing is `NOT_FOUND`; maps of call-outs can be read in their callback. Measured in Envoy 1.40;
 //! where the specification differs, [`crate::Profile`] says so.
 
 use super::Kind::I32;
@@ -141,7 +141,7 @@ fn id(arguments: &Arguments<'_>) -> Result<MapId, Status> {
 }
 
 /// Envoy keeps `Host` as `:authority` and answers to both names.
-fn alias(name: &[u8]) -> &[u8] {
+pub(super) fn alias(name: &[u8]) -> &[u8] {
     if name.eq_ignore_ascii_case(b"host") {
         b":authority"
     } else {

@@ -61,6 +61,12 @@ fn find(host: &mut Host, path: &[u8]) -> Option<Vec<u8>> {
         .or_else(|| match path {
             b"request\0time" => Some(stream.opened_at.to_le_bytes().to_vec()),
             b"connection\0mtls" => Some(vec![0]),
+            b"response\0code_details" => {
+                let details = stream.code_details.as_deref();
+                let is_answered = stream.response_headers.is_some();
+                let details = details.or(is_answered.then_some("via_upstream"))?;
+                Some(details.as_bytes().to_vec())
+            }
             _ => None,
         })
         .or_else(|| {

@@ -416,6 +416,29 @@ const BREAK_CASES: &str = r#"{"cases": [
     {"name": "p a upgrade 'v'", "config": "pa\u0007upgradev", "request": {"method": "POST", "body": "abc", "http": "1.1"}, "answer": {"headers": [["x-in", "r"]], "body": "def"}, "upstream": {}, "downstream": {"headers": {"upgrade": []}}},
     {"name": "p a :path 'v'", "config": "pa\u0005:pathv", "request": {"method": "POST", "body": "abc", "http": "1.1"}, "answer": {"headers": [["x-in", "r"]], "body": "def"}, "upstream": {}, "downstream": {"headers": {":path": []}}}]}"#;
 
+/// Answers in the response if it has the field `x-one`; logs what `on_log` finds: the status, the details, and whether the
+/// request's trailers and headers are there.
+const LATE: &str = r#"
+    (data (i32.const 700) ":status") (data (i32.const 710) "response\00code_details") (data (i32.const 740) "t") (data (i32.const 750) ":path")
+    (func (export "proxy_on_response_headers") (param i32 i32 i32) (result i32)
+        (if (i32.eqz (call $get (i32.const 2) (i32.const 16) (i32.const 5) (i32.const 0) (i32.const 4))) (then
+            (drop (call $reply (i32.const 418) (i32.const 32) (i32.const 5) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const -1)))))
+        i32.const 0)
+    (func (export "proxy_on_log") (param i32)
+        (drop (call $get (i32.const 2) (i32.const 700) (i32.const 7) (i32.const 0) (i32.const 4))) (call $say_result)
+        (drop (call $property (i32.const 710) (i32.const 21) (i32.const 0) (i32.const 4))) (call $say_result)
+        (call $report (call $get (i32.const 1) (i32.const 740) (i32.const 1) (i32.const 0) (i32.const 4)))
+        (call $report (call $get (i32.const 0) (i32.const 750) (i32.const 5) (i32.const 0) (i32.const 4))))"#;
+
+const LATE_CASES: &str = r#"{"cases": [
+    {"name": "the upstream's", "request": {"http": "2", "method": "POST", "body": "a", "trailers": [["t", "1"]]}, "upstream": {},
+     "logs": [{"text": "200"}, {"text": "via_upstream"}, {"text": "1"}, {"text": "0"}]},
+    {"name": "the filter's own", "request": {}, "upstream": {}, "answer": {"headers": [["x-one", "1"]]}, "downstream": {"status": 418},
+     "reply": {"status": 418}, "logs": [{"text": "418"}, {"text": "value"}, {"text": "200", "absent": true}]},
+    {"name": "cookies that HTTP/2 cut apart", "request": {"http": "2", "headers": [["cookie", "a=1"], ["accept", "x"], ["cookie", "b=2"], ["accept", "y"]]},
+     "upstream": {"headers": {"cookie": ["a=1; b=2"], "accept": ["x,y"]}}},
+    {"name": "no body with 204", "request": {}, "upstream": {}, "answer": {"status": 204}, "downstream": {"body": ""}}]}"#;
+
 /// Counts and logs: once at each start, for each request, and when a stream is over.
 const COUNT: &str = r#"
     (data (i32.const 700) "starts") (data (i32.const 710) "requests") (data (i32.const 720) "open") (data (i32.const 730) "level")
@@ -484,9 +507,10 @@ fn what_is_counted_and_logged_is_compared() {
 }
 
 /// Cases of one kind: their name, the filter, the cases.
-const KINDS: [(&str, &str, &str); 19] = [
+const KINDS: [(&str, &str, &str); 20] = [
     ("metrics and logs", COUNT, COUNT_CASES),
     ("broken messages", BREAK, BREAK_CASES),
+    ("what a log finds", LATE, LATE_CASES),
     ("foreign functions and filter state", STATE, STATE_CASES),
     (
         "a property that can be set once",

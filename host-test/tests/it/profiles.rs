@@ -125,6 +125,34 @@ fn joined_lines() {
 }
 
 #[test]
+fn late_answer() {
+    for callback in ["proxy_on_log", "proxy_on_done", "proxy_on_delete"] {
+        for call in [
+            "(call $close (i32.const 1))",
+            "(call $reply (i32.const 403) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const -1))",
+        ] {
+            let result = if callback == "proxy_on_done" {
+                ("(result i32)", "i32.const 1")
+            } else {
+                ("", "")
+            };
+            let guest = format!(
+                r#"(func (export "{callback}") (param i32) {} (call $report {call}) {})"#,
+                result.0, result.1
+            );
+            let outcome = exchange(&started(&guest, Profile::Envoy));
+            let failure = outcome.failure.expect("a failure").to_string();
+            assert!(failure.contains("Envoy 1.40 dies"), "{failure}");
+            let outcome = exchange(&started(&guest, Profile::Spec));
+            assert_eq!(
+                (texts(&outcome.logs), outcome.failure),
+                ("2".to_owned(), None)
+            );
+        }
+    }
+}
+
+#[test]
 fn map_lifetime_and_map_size() {
     let response = r#"(func (export "proxy_on_response_headers") (param i32 i32 i32) (result i32)
         (call $report (call $get (i32.const 0) (i32.const 16) (i32.const 5) (i32.const 0) (i32.const 4)))

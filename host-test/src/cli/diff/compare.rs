@@ -68,6 +68,7 @@ pub(super) fn differences(
         .iter()
         .find_map(|filter| filter.local_reply.as_ref());
     if let (Some(reply), Some(details)) = (replied, &there.details)
+        && !was_given_up
         && !reply.details.is_empty()
         && reply.details != *details
     {

@@ -15,7 +15,7 @@ use super::admin::Admin;
 use super::bootstrap::{BETWEEN, Listener, REACHED, Site, bootstrap, upstream_name};
 use super::certificate::Certificate;
 use super::client::{self, Certificates, Place};
-use super::compare::metric_differences;
+use super::compare::{log_differences, metric_differences};
 use super::logs::{self, Writer};
 use super::plan::{Plan, call_outs};
 use super::process::{Process, wait_for};
@@ -179,7 +179,14 @@ impl<'a> Envoy<'a> {
             played.exchanges.push(one);
         }
         if !plan.case.finally.logs.is_empty() {
-            played.logs = self.logs(plan);
+            let are_there = async || {
+                played.logs = self.logs(plan);
+                log_differences(plan, &plan.ran, &played)
+                    .is_empty()
+                    .then_some(())
+            };
+            // If they don't come, what has come is compared.
+            let _ = self.runtime.block_on(wait_for(SETTLING, are_there));
         }
         // What a filter counts when a stream has ended comes a moment later.
         let admin = self.admin;

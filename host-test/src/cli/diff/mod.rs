@@ -132,13 +132,26 @@ impl Stage<'_> {
         }
         match (plans, Envoy::start(self.program, self.module, plans)?) {
             (_, Started::Up(mut envoy)) => {
-                for plan in plans {
-                    match envoy.run(plan)? {
-                        Ok(played) => self.judge(plan, &There::Served(played))?,
-                        Err(reason) => self.report.skip(plan.path, plan.case, &reason),
+                for (number, plan) in plans.iter().enumerate() {
+                    match envoy.run(plan) {
+                        Ok(Ok(played)) => self.judge(plan, &There::Served(played))?,
+                        Ok(Err(reason)) => self.report.skip(plan.path, plan.case, &reason),
+                        // It may be gone, and the others need one.
+                        Err(error) => {
+                            drop(envoy);
+                            let found = [format!("it ran / {error:#}")];
+                            self.report.differ(plan, &found, None);
+                            return self.play(plans.get(number + 1..).unwrap_or_default());
+                        }
                     }
                 }
                 Ok(())
+            }
+            (_, Started::Refused(log)) if log.trim().is_empty() => {
+                anyhow::bail!(
+                    "{} ended at once and said nothing: is it an Envoy?",
+                    self.program.display()
+                )
             }
             ([plan], Started::Refused(log)) => self.judge(plan, &There::Refused(log)),
             (plans, Started::Refused(_)) => {
