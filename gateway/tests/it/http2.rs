@@ -3,7 +3,7 @@
 use std::io::{BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Barrier, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use bytes::Bytes;
@@ -69,6 +69,100 @@ impl Http2 {
     pub(crate) async fn ask(&mut self, request: Request<()>) -> (Response<()>, String, HeaderMap) {
         let (response, _) = self.send(request, true).await;
         whole(response).await
+    }
+}
+
+/// A client that says what the `h2` crate would never say: frames as they are, field lines as literals.
+struct Frames(TcpStream);
+
+struct Frame {
+    kind: u8,
+    payload: Vec<u8>,
+}
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const SETTINGS: u8 = 4;
+const GOAWAY: u8 = 7;
+const CONTINUATION: u8 = 9;
+
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
+
+const GET: [(&str, &str); 4] = [
+    (":method", "GET"),
+    (":scheme", "http"),
+    (":authority", "app.example"),
+    (":path", "/"),
+];
+
+impl Frames {
+    fn new(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).expect("a connection");
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut client = Self(stream);
+        client
+            .0
+            .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+            .unwrap();
+        client.send(SETTINGS, 0, 0, &[]);
+        client
+    }
+
+    fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
+        let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+        let mut frame = length[1..].to_vec();
+        frame.extend_from_slice(&[kind, flags]);
+        frame.extend_from_slice(&stream.to_be_bytes());
+        frame.extend_from_slice(payload);
+        self.0.write_all(&frame).expect("it is sent");
+    }
+
+    /// Sends a head or a trailer section, RFC 7541 §6.2.2.
+    fn headers(&mut self, stream: u32, flags: u8, fields: &[(&str, &str)]) {
+        let mut block = Vec::new();
+        for (name, value) in fields {
+            block.push(0);
+            for text in [name, value] {
+                // An integer with a prefix of seven bits, RFC 7541 §5.1.
+                match text.len().checked_sub(127) {
+                    None => block.push(u8::try_from(text.len()).unwrap()),
+                    Some(mut rest) => {
+                        block.push(127);
+                        while rest >= 128 {
+                            block.push(u8::try_from(rest % 128).unwrap() | 128);
+                            rest /= 128;
+                        }
+                        block.push(u8::try_from(rest).unwrap());
+                    }
+                }
+                block.extend_from_slice(text.as_bytes());
+            }
+        }
+        let parts: Vec<&[u8]> = block.chunks(16_000).collect();
+        for (number, part) in parts.iter().enumerate() {
+            let (kind, flags) = if number == 0 {
+                (HEADERS, flags)
+            } else {
+                (CONTINUATION, 0)
+            };
+            let last = if number + 1 == parts.len() {
+                END_HEADERS
+            } else {
+                0
+            };
+            self.send(kind, flags | last, stream, part);
+        }
+    }
+
+    /// The next frame; `None` at the end of the connection.
+    fn next(&mut self) -> Option<Frame> {
+        let mut head = [0; 9];
+        self.0.read_exact(&mut head).ok()?;
+        let [high, middle, low, kind, ..] = head;
+        let mut payload = vec![0; u32::from_be_bytes([0, high, middle, low]) as usize];
+        self.0.read_exact(&mut payload).ok()?;
+        Some(Frame { kind, payload })
     }
 }
 
@@ -436,6 +530,42 @@ fn what_is_under_way_finishes_when_we_stop() {
         connection.await.unwrap().unwrap();
     });
     assert_eq!(gateway.child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_client_that_answers_no_ping_holds_nothing_up_when_we_stop() {
+    let (release, released) = mpsc::channel::<()>();
+    let released = std::sync::Mutex::new(released);
+    let (arrived, arrival) = mpsc::channel();
+    let mut gateway = Gateway::before(
+        upstream(move |_, stream| {
+            arrived.send(()).unwrap();
+            released.lock().unwrap().recv().unwrap();
+            say(stream, OK);
+            true
+        }),
+        &[("FLUXLIT_GRACE_PERIOD_S", "15")],
+    );
+    let mut idle = Frames::new(gateway.address);
+    let mut waiting = Frames::new(gateway.address);
+    waiting.headers(1, END_STREAM, &GET);
+    arrival.recv_timeout(PATIENCE).unwrap();
+    let started = Instant::now();
+    gateway.terminate();
+    let kinds: Vec<u8> = std::iter::from_fn(|| idle.next())
+        .map(|frame| frame.kind)
+        .collect();
+    assert!(kinds.contains(&GOAWAY), "{kinds:?}");
+    let took = started.elapsed();
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    // Whoever waits for an answer gets it, and then the connection ends.
+    release.send(()).unwrap();
+    let body = std::iter::from_fn(|| waiting.next()).find(|frame| frame.kind == DATA);
+    assert_eq!(body.expect("an answer").payload, b"ok");
+    while waiting.next().is_some() {}
+    assert_eq!(gateway.child.wait().unwrap().code(), Some(0));
+    let took = started.elapsed();
+    assert!(took < Duration::from_secs(10), "{took:?}");
 }
 
 #[test]
