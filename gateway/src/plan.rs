@@ -147,6 +147,17 @@ pub(crate) fn plan(worker: &Worker, request: &Incoming<'_>) -> Plan {
     } else {
         judge(worker, request, decision.action, &mut exchange, &mut facts)
     };
+    let judged = judged.map_err(|refusal| {
+        // To an extended CONNECT any 2xx says that the WebSocket is open, RFC 8441 §5.
+        if request.is_websocket
+            && request.version == HttpVersion::Http2
+            && (200..300).contains(&refusal.reply.status)
+        {
+            Refusal::new(refusal::HANDSHAKE, 400, "No WebSocket is served here.")
+        } else {
+            refusal
+        }
+    });
     let step = match judged {
         Ok(forward) => Step::Forward(forward),
         Err(Refusal { label, reply }) => {

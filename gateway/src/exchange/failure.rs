@@ -28,6 +28,8 @@ pub(super) enum NoAnswer {
     Client(Ending),
     /// The connection ended before the answer.
     Ended,
+    /// The upstream's answer to a WebSocket handshake, which has this status, opens none.
+    NotSwitched(u16),
     Timeout,
 }
 
@@ -94,6 +96,11 @@ impl NoAnswer {
                 Ending::UpstreamBroke,
                 502,
                 format!("{name} broke off before its answer."),
+            ),
+            NoAnswer::NotSwitched(status) => (
+                Ending::UpstreamBroke,
+                502,
+                format!("{name} answered {status} instead of opening a WebSocket."),
             ),
             NoAnswer::Bad(reason) => {
                 tracing::warn!(reason, "the upstream's answer cannot be passed on");

@@ -626,7 +626,11 @@ fn accepting(received: &Received, stream: &mut BufReader<TcpStream>) -> bool {
 }
 
 fn handshake(fields: &[(&str, &str)]) -> Request<()> {
-    let mut request = request(Method::CONNECT, "/_stcore/stream", fields);
+    handshake_at("/_stcore/stream", fields)
+}
+
+fn handshake_at(path: &str, fields: &[(&str, &str)]) -> Request<()> {
+    let mut request = request(Method::CONNECT, path, fields);
     request
         .extensions_mut()
         .insert(Protocol::from_static("websocket"));
@@ -684,6 +688,57 @@ fn a_websocket_on_a_stream() {
             .insert(Protocol::from_static("connect-udp"));
         let (response, _up) = client.send(other, false).await;
         assert_eq!(response.await.unwrap().status(), 501);
+    });
+}
+
+#[test]
+fn an_answer_that_opens_no_websocket_does_not_look_like_one() {
+    let answering = || {
+        upstream(|received, stream| {
+            let answer = if received.head[0].contains("/refuses ") {
+                "HTTP/1.1 403 Forbidden\r\ncontent-length: 2\r\n\r\nno"
+            } else {
+                "HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\n<html>"
+            };
+            say(stream, answer);
+            true
+        })
+    };
+    let api = format!("http://{}", answering());
+    let gateway = Gateway::before(
+        answering(),
+        &[
+            ("FLUXLIT_API_UPSTREAM", &api),
+            ("FLUXLIT_ENABLE_GATEWAY_PROMETHEUS_METRICS", "true"),
+            ("FLUXLIT_GATEWAY_PUBLIC_INTERNALS", "true"),
+        ],
+    );
+    run(async {
+        let mut client = Http2::to(gateway.address).await;
+        client.ask(get("/api/healthz")).await;
+        for (path, status, text) in [
+            (
+                "/_stcore/other",
+                502,
+                "The app answered 200 instead of opening a WebSocket.",
+            ),
+            (
+                "/api/other",
+                502,
+                "The API answered 200 instead of opening a WebSocket.",
+            ),
+            ("/refuses", 403, "no"),
+            ("/api/healthz", 400, "No WebSocket is served here."),
+            ("/api/readyz", 400, "No WebSocket is served here."),
+            ("/__fluxlit/metrics", 400, "No WebSocket is served here."),
+        ] {
+            let (response, _up) = client.send(handshake_at(path, &[]), false).await;
+            let (head, body, _) = whole(response).await;
+            assert_eq!(head.status(), status, "{path}");
+            assert!(body.starts_with(text), "{path}: {body}");
+        }
+        // Whoever asks in the ordinary way is answered.
+        assert_eq!(client.ask(get("/_stcore/other")).await.1, "<html>");
     });
 }
 
