@@ -163,7 +163,10 @@ fn read_fields<'a>(
     let mut fields: Vec<Header<'a>> = headers
         .iter()
         .filter(|(name, _)| {
-            *name != http::header::HOST && !(cookie.is_some() && *name == http::header::COOKIE)
+            *name != http::header::HOST
+                && !(cookie.is_some() && *name == http::header::COOKIE)
+                // Of no use on a stream, RFC 8441 §5, and the upstream is sent one of our own.
+                && !(is_websocket && *name == http::header::SEC_WEBSOCKET_KEY)
         })
         .map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()))
         .collect();

@@ -597,12 +597,18 @@ fn an_informational_answer_passes() {
     });
 }
 
+/// A key that no client has to send on a stream.
+const CLIENT_KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+
 /// Accepts a handshake with whatever key it has, and gives back what it gets until the other side has ended.
 fn accepting(received: &Received, stream: &mut BufReader<TcpStream>) -> bool {
     assert_eq!(received.head[0], "GET /_stcore/stream HTTP/1.1");
     assert_eq!(received.lines("upgrade"), ["websocket"]);
     assert_eq!(received.lines("host"), ["app.example"]);
+    assert_eq!(received.lines("sec-websocket-version"), ["13"]);
     let key = received.lines("sec-websocket-key");
+    assert_eq!(key.len(), 1, "{key:?}");
+    assert_ne!(key[0], CLIENT_KEY);
     let digest = Sha1::new()
         .chain_update(key[0])
         .chain_update("258EAFA5-E914-47DA-95CA-C5AB0DC85B11")
@@ -652,7 +658,13 @@ fn a_websocket_on_a_stream() {
         client.ask(get("/api/healthz")).await;
         assert!(client.sender.is_extended_connect_protocol_enabled());
         let (response, mut up) = client
-            .send(handshake(&[("origin", "http://app.example")]), false)
+            .send(
+                handshake(&[
+                    ("origin", "http://app.example"),
+                    ("sec-websocket-key", CLIENT_KEY),
+                ]),
+                false,
+            )
             .await;
         let response = response.await.unwrap();
         assert_eq!(response.status(), 200);
