@@ -40,6 +40,7 @@ pub(crate) async fn serve(
     let mut down = Http2Downstream {
         sender: Rc::clone(&sender),
         head: None,
+        interim: 0,
     };
     let protocol = head.extensions.get::<Protocol>().map(Protocol::as_str);
     let is_websocket = head.method == Method::CONNECT && protocol == Some("websocket");
@@ -280,6 +281,8 @@ struct Http2Downstream {
     sender: Rc<RefCell<Sender>>,
     /// A head that was not sent yet, and whether nothing follows it.
     head: Option<(Response<()>, bool)>,
+    /// How many informational answers were sent.
+    interim: u32,
 }
 
 impl Http2Downstream {
@@ -325,6 +328,10 @@ impl Downstream for Http2Downstream {
     }
 
     async fn interim(&mut self, answer: &AnswerHead<'_>) -> io::Result<()> {
+        if self.interim == MOST_INTERIM {
+            return Ok(());
+        }
+        self.interim += 1;
         match &mut *self.sender.borrow_mut() {
             Sender::Waiting(respond) => respond
                 .send_informational(to_response(answer))
@@ -408,3 +415,7 @@ fn to_trailers(section: &[u8]) -> Option<HeaderMap> {
     }
     (!trailers.is_empty()).then_some(trailers)
 }
+
+/// Informational answers that are passed on, on each stream. Those of HTTP/2 cannot wait for a client to take them, so
+/// what an upstream sends without end would pile up here; of more than a few nobody has a use.
+const MOST_INTERIM: u32 = 8;

@@ -597,6 +597,26 @@ fn an_informational_answer_passes() {
     });
 }
 
+#[test]
+fn informational_answers_have_an_end() {
+    let many = "HTTP/1.1 102 Processing\r\n\r\n".repeat(1000);
+    let (address, _) = recording(&format!("{many}{OK}"));
+    let gateway = Gateway::before(address, &[]);
+    run(async {
+        let mut client = Http2::to(gateway.address).await;
+        let (mut response, _) = client.send(get("/"), true).await;
+        let mut count = 0;
+        while let Some(interim) =
+            std::future::poll_fn(|context| response.poll_informational(context)).await
+        {
+            assert_eq!(interim.unwrap().status(), 102);
+            count += 1;
+        }
+        assert_eq!(count, 8);
+        assert_eq!(whole(response).await.1, "ok");
+    });
+}
+
 /// A key that no client has to send on a stream.
 const CLIENT_KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 
