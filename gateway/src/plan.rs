@@ -201,8 +201,8 @@ fn judge(
     facts: &mut Facts,
 ) -> Result<Forward, Refusal> {
     let settings = &worker.settings;
-    // RFC 9112 §3.2: exactly one, and HTTP/1.1 has no request without.
-    if request.hosts > 1 || (request.version == HttpVersion::Http11 && request.hosts == 0) {
+    // RFC 9112 §3.2 and RFC 9113 §8.3.1: exactly one, and only HTTP/1.0 has requests without.
+    if request.hosts > 1 || (request.version != HttpVersion::Http10 && request.hosts == 0) {
         return Err(Refusal::new(
             refusal::HOST_LINES,
             400,

@@ -75,6 +75,10 @@ pub(crate) async fn serve(
         .filter(|host| authority != Some(*host))
         .chain(authority)
         .collect();
+    if hosts.iter().all(|host| host.is_empty()) {
+        // A host that is empty is none, RFC 9113 §8.3.1.
+        hosts.clear();
+    }
     let target = head
         .uri
         .path_and_query()

@@ -155,6 +155,17 @@ impl Frames {
         }
     }
 
+    /// The status of the next answer; `None` if there is none.
+    fn status(&mut self) -> Option<String> {
+        let head = std::iter::from_fn(|| self.next()).find(|frame| frame.kind == HEADERS)?;
+        // It comes first: one of the static table, or as a literal beside its name there, RFC 7541 §6 and appendix A.
+        match head.payload.as_slice() {
+            [0x88, ..] => Some("200".to_owned()),
+            [0x8c, ..] => Some("400".to_owned()),
+            other => panic!("{other:02x?}"),
+        }
+    }
+
     /// The next frame; `None` at the end of the connection.
     fn next(&mut self) -> Option<Frame> {
         let mut head = [0; 9];
@@ -388,6 +399,25 @@ fn what_is_refused() {
             "the connection goes on"
         );
     });
+}
+
+#[test]
+fn a_request_names_its_host() {
+    let (address, seen) = recording(OK);
+    let gateway = Gateway::before(address, &[]);
+    let bare = [(":method", "GET"), (":scheme", "http"), (":path", "/")];
+    for (status, host) in [
+        ("400", &[][..]),
+        ("400", &[("host", "")]),
+        ("400", &[("host", "app.example"), ("host", "app.example")]),
+        ("200", &[("host", "app.example")]),
+    ] {
+        let mut client = Frames::new(gateway.address);
+        client.headers(1, END_STREAM, &[&bare[..], host].concat());
+        assert_eq!(client.status().as_deref(), Some(status), "{host:?}");
+    }
+    assert_eq!(seen.count(), 1);
+    assert_eq!(seen.last().lines("host"), ["app.example"]);
 }
 
 #[test]
