@@ -172,6 +172,15 @@ pub(crate) fn plan(worker: &Worker, request: &Incoming<'_>) -> Plan {
     }
 }
 
+impl Plan {
+    /// Answers here instead, for a reason that lies in the client's version of HTTP.
+    pub(crate) fn refuse(&mut self, label: &'static str, status: u16, text: &str) {
+        self.facts.refused = Some(label);
+        self.facts.dispatch = Dispatch::Gateway;
+        self.step = Step::Answer(Reply::failure(status, text));
+    }
+}
+
 /// An answer of our own, and why.
 struct Refusal {
     label: Option<&'static str>,

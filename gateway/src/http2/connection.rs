@@ -27,7 +27,9 @@ pub(crate) async fn serve(worker: &Rc<Worker>, accepted: Accepted, early: Option
         early,
         io: Rc::clone(&accepted.io),
     };
-    let most = u32::try_from(limits.head_bytes).unwrap_or(u32::MAX);
+    // Twice what is allowed: up to there a head that is too large is answered with a text, and only beyond with a bare
+    // status, which is the h2 crate's.
+    let most = u32::try_from(limits.head_bytes.saturating_mul(2)).unwrap_or(u32::MAX);
     let handshake = h2::server::Builder::new()
         .enable_connect_protocol()
         .initial_connection_window_size(CONNECTION_WINDOW)

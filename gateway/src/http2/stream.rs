@@ -48,25 +48,36 @@ pub(crate) async fn serve(
     let fields = read_fields(&head.headers, cookie.as_deref(), is_websocket);
     let transport = Transport::of(&fields);
     let declared = transport.request_length(Version::Http11);
-    let refusal = match (&declared, protocol) {
-        _ if fields.len() > worker.settings.limits.fields => Some((431, HEAD_TOO_LARGE)),
-        (_, Some(_)) if !is_websocket => Some((501, BAD_HEAD)),
-        (Err(_), _) => Some((400, BAD_HEAD)),
-        _ => None,
+    let target = head
+        .uri
+        .path_and_query()
+        .map_or("", |target| target.as_str());
+    let authority = head
+        .uri
+        .authority()
+        .map(|authority| authority.as_str().as_bytes());
+    let size = list_size(&head.headers) + target.len() + authority.map_or(0, <[u8]>::len);
+    let limits = &worker.settings.limits;
+    let refusal = if size > limits.head_bytes {
+        Some((431, HEAD_TOO_LARGE, "The head of the request is too large."))
+    } else if fields.len() > limits.fields {
+        Some((
+            431,
+            HEAD_TOO_LARGE,
+            "The request has too many header lines.",
+        ))
+    } else if protocol.is_some() && !is_websocket {
+        Some((501, BAD_HEAD, "This protocol is not spoken here."))
+    } else if declared.is_err() {
+        Some((400, BAD_HEAD, "The length of the body cannot be told."))
+    } else {
+        None
     };
-    if let Some((status, label)) = refusal {
-        worker.refused(accepted.peer, HttpVersion::Http2.label(), status, label);
-        return sender.borrow_mut().refuse(status);
-    }
     let length = match declared {
         _ if body.is_end_stream() || is_websocket => Length::Empty,
         Ok(Length::Exact(length)) => Length::Exact(length),
         Ok(_) | Err(_) => Length::Chunked,
     };
-    let authority = head
-        .uri
-        .authority()
-        .map(|authority| authority.as_str().as_bytes());
     let mut hosts: Vec<&[u8]> = head
         .headers
         .get_all(http::header::HOST)
@@ -79,10 +90,6 @@ pub(crate) async fn serve(
         // A host that is empty is none, RFC 9113 §8.3.1.
         hosts.clear();
     }
-    let target = head
-        .uri
-        .path_and_query()
-        .map_or("", |target| target.as_str());
     let mut plan = plan(
         worker,
         &Incoming {
@@ -104,6 +111,9 @@ pub(crate) async fn serve(
             is_admin: accepted.is_admin,
         },
     );
+    if let Some((status, label, text)) = refusal {
+        plan.refuse(label, status, text);
+    }
     let mut source = Http2Body {
         body,
         sender: Rc::clone(&sender),
@@ -148,6 +158,14 @@ async fn connect(
     let from_app = crate::http1::reader::Body::new(&mut reader, Length::UntilEnd, 0);
     let app: (_, Writer) = (from_app, writer);
     tunnel::connect(worker, (source, down), app, progress).await
+}
+
+/// The size of a list of fields as RFC 9113 §10.5.1 counts it.
+fn list_size(headers: &HeaderMap) -> usize {
+    headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len() + 32)
+        .sum()
 }
 
 /// The crumbs of a cookie as one line, RFC 9113 §8.2.3; `None` if there are not several.
@@ -205,15 +223,6 @@ impl Sender {
             Self::Waiting(respond) => respond.send_reset(reason),
             Self::Sending(stream) => stream.send_reset(reason),
             Self::Ended => {}
-        }
-    }
-
-    fn refuse(&mut self, status: u16) {
-        if let Self::Waiting(respond) = self {
-            let mut response = Response::new(());
-            *response.status_mut() = StatusCode::from_u16(status).unwrap_or_default();
-            // Whoever has gone meanwhile needs no answer.
-            let _ = respond.send_response(response, true);
         }
     }
 }

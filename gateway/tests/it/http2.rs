@@ -402,6 +402,62 @@ fn what_is_refused() {
 }
 
 #[test]
+fn a_refusal_says_why_and_about_which_request() {
+    let (address, seen) = recording(OK);
+    let gateway = Gateway::before(address, &[("FLUXLIT_GATEWAY_MAX_HEADER_COUNT", "10")]);
+    let many: Vec<(&str, &str)> = vec![("x", "y"); 11];
+    let large = "y".repeat(70_000);
+    let mut tunnel = request(Method::CONNECT, "/x", &[]);
+    tunnel
+        .extensions_mut()
+        .insert(Protocol::from_static("connect-udp"));
+    let lengths = [("content-length", "0"), ("content-length", "0")];
+    run(async {
+        let mut client = Http2::to(gateway.address).await;
+        client.ask(get("/api/healthz")).await;
+        for (status, text, asked) in [
+            (
+                431,
+                "The request has too many header lines.",
+                request(Method::GET, "/", &many),
+            ),
+            (
+                431,
+                "The head of the request is too large.",
+                request(Method::GET, "/", &[("x", &large)]),
+            ),
+            (
+                400,
+                "The length of the body cannot be told.",
+                request(Method::GET, "/", &lengths),
+            ),
+            (501, "This protocol is not spoken here.", tunnel),
+            // There is no body in an answer to HEAD, which says how long it would be.
+            (431, "", request(Method::HEAD, "/", &many)),
+            (400, "", request(Method::HEAD, "/", &lengths)),
+            (404, "", request(Method::HEAD, "/api/x", &[])),
+        ] {
+            let name = format!("{:.200}", format!("{asked:?}"));
+            let to_head = asked.method() == Method::HEAD;
+            let (response, _up) = client.send(asked, true).await;
+            let (head, body, _) = whole(response).await;
+            assert_eq!(head.status(), status, "{name}");
+            assert!(body.starts_with(text), "{name}: {body}");
+            assert_eq!(body.is_empty(), to_head, "{name}: {body}");
+            let id = head.headers()["x-request-id"].to_str().unwrap();
+            assert!(to_head || body.contains(id), "{name}: {body}");
+            let length: usize = head.headers()["content-length"]
+                .to_str()
+                .unwrap()
+                .parse()
+                .unwrap();
+            assert!(length > 0 && (to_head || length == body.len()), "{name}");
+        }
+    });
+    assert_eq!(seen.count(), 0);
+}
+
+#[test]
 fn a_request_names_its_host() {
     let (address, seen) = recording(OK);
     let gateway = Gateway::before(address, &[]);
