@@ -68,6 +68,8 @@ pub(crate) async fn serve(
         ))
     } else if protocol.is_some() && !is_websocket {
         Some((501, BAD_HEAD, "This protocol is not spoken here."))
+    } else if head.headers.values().any(is_padded) {
+        Some((400, BAD_HEAD, "A header line of the request is malformed."))
     } else if declared.is_err() {
         Some((400, BAD_HEAD, "The length of the body cannot be told."))
     } else {
@@ -118,6 +120,7 @@ pub(crate) async fn serve(
         body,
         sender: Rc::clone(&sender),
         unreleased: 0,
+        most_trailers: limits.head_bytes,
         trailers: Vec::new(),
         has_ended: false,
     };
@@ -166,6 +169,24 @@ fn list_size(headers: &HeaderMap) -> usize {
         .iter()
         .map(|(name, value)| name.as_str().len() + value.len() + 32)
         .sum()
+}
+
+/// Whether white space is around a value, which makes a message malformed, RFC 9113 §8.2.1.
+fn is_padded(value: &HeaderValue) -> bool {
+    matches!(value.as_bytes(), [b' ' | b'\t', ..] | [.., b' ' | b'\t'])
+}
+
+/// Whether a trailer section is one, and not too large.
+fn check_trailers(trailers: &HeaderMap, most: usize) -> Result<(), BodyError> {
+    // The h2 crate leaves out pseudo-header fields, RFC 9113 §8.1, and a field that is larger than it reads, without
+    // saying so. Where nothing is left there was most likely such a one: nobody sends trailers that are none.
+    if trailers.is_empty() || trailers.values().any(is_padded) {
+        Err(BodyError::Trailers)
+    } else if list_size(trailers) > most {
+        Err(BodyError::TrailersTooLarge)
+    } else {
+        Ok(())
+    }
 }
 
 /// The crumbs of a cookie as one line, RFC 9113 §8.2.3; `None` if there are not several.
@@ -233,6 +254,8 @@ struct Http2Body {
     sender: Rc<RefCell<Sender>>,
     /// Bytes that were handed on; the client may send as many again once they are written.
     unreleased: usize,
+    /// Most bytes of a trailer section.
+    most_trailers: usize,
     trailers: Vec<u8>,
     has_ended: bool,
 }
@@ -259,7 +282,11 @@ impl Source for Http2Body {
         if !self.has_ended {
             self.has_ended = true;
             let trailers = std::future::poll_fn(|context| self.body.poll_trailers(context)).await;
-            for (name, value) in trailers.map_err(broken)?.iter().flatten() {
+            let trailers = trailers.map_err(broken)?;
+            if let Some(trailers) = &trailers {
+                check_trailers(trailers, self.most_trailers)?;
+            }
+            for (name, value) in trailers.iter().flatten() {
                 for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
                     self.trailers.extend_from_slice(part);
                 }

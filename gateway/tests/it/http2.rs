@@ -2,6 +2,7 @@
 
 use std::io::{BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, mpsc};
 use std::time::{Duration, Instant};
 
@@ -162,6 +163,7 @@ impl Frames {
         match head.payload.as_slice() {
             [0x88, ..] => Some("200".to_owned()),
             [0x8c, ..] => Some("400".to_owned()),
+            [0x48, 0x83, 0x69, 0x90, 0xff, ..] => Some("431".to_owned()),
             other => panic!("{other:02x?}"),
         }
     }
@@ -455,6 +457,52 @@ fn a_refusal_says_why_and_about_which_request() {
         }
     });
     assert_eq!(seen.count(), 0);
+}
+
+#[test]
+fn what_is_malformed_is_not_passed_on() {
+    let whole = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&whole);
+    let gateway = Gateway::before(
+        upstream(move |received, stream| {
+            let is_whole = read_body(&received.head, stream).is_ok();
+            count.fetch_add(is_whole.into(), Ordering::SeqCst);
+            say(stream, OK);
+            is_whole
+        }),
+        &[],
+    );
+    for (status, value) in [
+        ("400", " y"),
+        ("400", "y "),
+        ("400", "\ty"),
+        ("400", " "),
+        ("200", ""),
+        ("200", "y z"),
+    ] {
+        let mut client = Frames::new(gateway.address);
+        client.headers(1, END_STREAM, &[&GET[..], &[("x", value)]].concat());
+        assert_eq!(client.status().as_deref(), Some(status), "{value:?}");
+    }
+    let post = [&[(":method", "POST")][..], &GET[1..]].concat();
+    let large = "y".repeat(70_000);
+    let too_large = "y".repeat(140_000);
+    for (status, trailers) in [
+        ("200", &[("digest", "d")][..]),
+        ("400", &[(":path", "/x")]),
+        ("400", &[("digest", "d ")]),
+        ("431", &[("digest", "d"), ("x", &large)]),
+        ("400", &[("x", &too_large)]),
+    ] {
+        let mut client = Frames::new(gateway.address);
+        client.headers(1, 0, &post);
+        client.send(DATA, 0, 1, b"abc");
+        client.headers(1, END_STREAM, trailers);
+        let name = trailers[0].0;
+        assert_eq!(client.status().as_deref(), Some(status), "{name}");
+    }
+    let whole = whole.load(Ordering::SeqCst);
+    assert_eq!(whole, 3, "what is refused never arrives whole");
 }
 
 #[test]
