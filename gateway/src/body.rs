@@ -73,6 +73,12 @@ pub(crate) enum BodyError {
     /// The connection ended before the body.
     #[error("the connection ended early")]
     Incomplete,
+    /// What follows it as trailers is none.
+    #[error("the trailers are malformed")]
+    Trailers,
+    /// Its trailers are larger than a head may be.
+    #[error("the trailers are too large")]
+    TrailersTooLarge,
 }
 
 /// Why a body did not get through.

@@ -150,6 +150,17 @@ pub(crate) fn plan(worker: &Worker, request: &Incoming<'_>) -> Plan {
     } else {
         judge(worker, request, decision.action, &mut exchange, &mut facts)
     };
+    let judged = judged.map_err(|refusal| {
+        // To an extended CONNECT any 2xx says that the WebSocket is open, RFC 8441 §5.
+        if request.is_websocket
+            && request.version == HttpVersion::Http2
+            && (200..300).contains(&refusal.reply.status)
+        {
+            Refusal::new(refusal::HANDSHAKE, 400, "No WebSocket is served here.")
+        } else {
+            refusal
+        }
+    });
     let step = match judged {
         Ok(forward) => Step::Forward(forward),
         Err(Refusal { label, reply }) => {
@@ -161,6 +172,15 @@ pub(crate) fn plan(worker: &Worker, request: &Incoming<'_>) -> Plan {
         facts,
         exchange,
         step,
+    }
+}
+
+impl Plan {
+    /// Answers here instead, for a reason that lies in the client's version of HTTP.
+    pub(crate) fn refuse(&mut self, label: &'static str, status: u16, text: &str) {
+        self.facts.refused = Some(label);
+        self.facts.dispatch = Dispatch::Gateway;
+        self.step = Step::Answer(Reply::failure(status, text));
     }
 }
 
@@ -193,8 +213,8 @@ fn judge(
     facts: &mut Facts,
 ) -> Result<Forward, Refusal> {
     let settings = &worker.settings;
-    // RFC 9112 §3.2: exactly one, and HTTP/1.1 has no request without.
-    if request.hosts > 1 || (request.version == HttpVersion::Http11 && request.hosts == 0) {
+    // RFC 9112 §3.2 and RFC 9113 §8.3.1: exactly one, and only HTTP/1.0 has requests without.
+    if request.hosts > 1 || (request.version != HttpVersion::Http10 && request.hosts == 0) {
         return Err(Refusal::new(
             refusal::HOST_LINES,
             400,

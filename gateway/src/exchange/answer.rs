@@ -12,6 +12,7 @@ use crate::hop;
 use crate::http1::head::{ResponseHead, Version, all, only};
 use crate::http1::reader::{Body, ReadError, Reader};
 use crate::http1::transport::{Length, Transport};
+use crate::plan::HttpVersion;
 use crate::timer::Timer;
 
 impl Way<'_> {
@@ -50,6 +51,12 @@ impl Way<'_> {
             let switches = head.status == 101;
             if switches {
                 self.check_switch(&head, &transport)?;
+            } else if self.forward.accept.is_some()
+                && self.facts.version == HttpVersion::Http2
+                && (200..300).contains(&head.status)
+            {
+                // There it would say that the WebSocket is open, RFC 8441 §5, and a page would be read as frames.
+                return Err(NoAnswer::NotSwitched(head.status));
             }
             let persists =
                 transport.persists(head.version) && body != Length::UntilEnd && !switches;

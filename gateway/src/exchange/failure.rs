@@ -7,7 +7,7 @@ use std::io;
 use crate::body::{BodyError, PumpError};
 use crate::observe::Ending;
 use crate::plan::too_large;
-use crate::refusal::{BAD_BODY, BODY_TOO_LARGE};
+use crate::refusal::{BAD_BODY, BODY_TOO_LARGE, HEAD_TOO_LARGE};
 use crate::reply::Reply;
 
 /// Why a request was not answered by the upstream.
@@ -28,6 +28,8 @@ pub(super) enum NoAnswer {
     Client(Ending),
     /// The connection ended before the answer.
     Ended,
+    /// The upstream's answer to a WebSocket handshake, which has this status, opens none.
+    NotSwitched(u16),
     Timeout,
 }
 
@@ -43,7 +45,12 @@ impl Failure {
     pub(super) fn upload(error: &PumpError, most: u64) -> Self {
         let (ending, status, text) = match error {
             PumpError::TooLarge => (Ending::Refused(BODY_TOO_LARGE), 413, too_large(most)),
-            PumpError::Source(BodyError::Chunk(_)) => (
+            PumpError::Source(BodyError::TrailersTooLarge) => (
+                Ending::Refused(HEAD_TOO_LARGE),
+                431,
+                "The trailers of the request are too large.".to_owned(),
+            ),
+            PumpError::Source(BodyError::Chunk(_) | BodyError::Trailers) => (
                 Ending::Refused(BAD_BODY),
                 400,
                 "The body of the request is malformed.".to_owned(),
@@ -94,6 +101,11 @@ impl NoAnswer {
                 Ending::UpstreamBroke,
                 502,
                 format!("{name} broke off before its answer."),
+            ),
+            NoAnswer::NotSwitched(status) => (
+                Ending::UpstreamBroke,
+                502,
+                format!("{name} answered {status} instead of opening a WebSocket."),
             ),
             NoAnswer::Bad(reason) => {
                 tracing::warn!(reason, "the upstream's answer cannot be passed on");

@@ -6,8 +6,10 @@ use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
+use h2::Reason;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::buffer::Buffer;
@@ -25,7 +27,9 @@ pub(crate) async fn serve(worker: &Rc<Worker>, accepted: Accepted, early: Option
         early,
         io: Rc::clone(&accepted.io),
     };
-    let most = u32::try_from(limits.head_bytes).unwrap_or(u32::MAX);
+    // Twice what is allowed: up to there a head that is too large is answered with a text, and only beyond with a bare
+    // status, which is the h2 crate's.
+    let most = u32::try_from(limits.head_bytes.saturating_mul(2)).unwrap_or(u32::MAX);
     let handshake = h2::server::Builder::new()
         .enable_connect_protocol()
         .initial_connection_window_size(CONNECTION_WINDOW)
@@ -41,7 +45,12 @@ pub(crate) async fn serve(worker: &Rc<Worker>, accepted: Accepted, early: Option
     let mut drain = pin!(worker.drain.wait());
     let mut is_ending = false;
     loop {
-        let next = timer.within(limits.keep_alive, connection.accept());
+        let limit = if is_ending {
+            DRAIN_PATIENCE
+        } else {
+            limits.keep_alive
+        };
+        let next = timer.within(limit, connection.accept());
         let next = tokio::select! {
             next = next => next,
             () = &mut drain, if !is_ending => {
@@ -59,8 +68,13 @@ pub(crate) async fn serve(worker: &Rc<Worker>, accepted: Accepted, early: Option
             }
             Ok(None | Some(Err(_))) => return,
             // Nothing new for a while; whoever has no stream open either is idle.
-            Err(_) if Rc::strong_count(&accepted) > 1 => {}
-            Err(_) if is_ending => return,
+            Err(_) if Rc::strong_count(&accepted) > 1 || connection.has_streams() => {}
+            Err(_) if is_ending => {
+                // A client that lives has answered the last ping by now, and the connection would have ended with it.
+                connection.abrupt_shutdown(Reason::NO_ERROR);
+                let _ = timer.within(DRAIN_PATIENCE, connection.accept()).await;
+                return;
+            }
             Err(_) => {
                 is_ending = true;
                 connection.graceful_shutdown();
@@ -134,3 +148,6 @@ const MOST_STREAMS: u32 = 128;
 
 /// Bytes of an answer that wait for the client to take them, on each stream.
 const SEND_BUFFER: usize = 128 * 1024;
+
+/// How long a connection without streams is kept once it has been told that it ends.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(1);

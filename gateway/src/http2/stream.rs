@@ -40,6 +40,7 @@ pub(crate) async fn serve(
     let mut down = Http2Downstream {
         sender: Rc::clone(&sender),
         head: None,
+        interim: 0,
     };
     let protocol = head.extensions.get::<Protocol>().map(Protocol::as_str);
     let is_websocket = head.method == Method::CONNECT && protocol == Some("websocket");
@@ -47,25 +48,38 @@ pub(crate) async fn serve(
     let fields = read_fields(&head.headers, cookie.as_deref(), is_websocket);
     let transport = Transport::of(&fields);
     let declared = transport.request_length(Version::Http11);
-    let refusal = match (&declared, protocol) {
-        _ if fields.len() > worker.settings.limits.fields => Some((431, HEAD_TOO_LARGE)),
-        (_, Some(_)) if !is_websocket => Some((501, BAD_HEAD)),
-        (Err(_), _) => Some((400, BAD_HEAD)),
-        _ => None,
+    let target = head
+        .uri
+        .path_and_query()
+        .map_or("", |target| target.as_str());
+    let authority = head
+        .uri
+        .authority()
+        .map(|authority| authority.as_str().as_bytes());
+    let size = list_size(&head.headers) + target.len() + authority.map_or(0, <[u8]>::len);
+    let limits = &worker.settings.limits;
+    let refusal = if size > limits.head_bytes {
+        Some((431, HEAD_TOO_LARGE, "The head of the request is too large."))
+    } else if fields.len() > limits.fields {
+        Some((
+            431,
+            HEAD_TOO_LARGE,
+            "The request has too many header lines.",
+        ))
+    } else if protocol.is_some() && !is_websocket {
+        Some((501, BAD_HEAD, "This protocol is not spoken here."))
+    } else if head.headers.values().any(is_padded) {
+        Some((400, BAD_HEAD, "A header line of the request is malformed."))
+    } else if declared.is_err() {
+        Some((400, BAD_HEAD, "The length of the body cannot be told."))
+    } else {
+        None
     };
-    if let Some((status, label)) = refusal {
-        worker.refused(accepted.peer, HttpVersion::Http2.label(), status, label);
-        return sender.borrow_mut().refuse(status);
-    }
     let length = match declared {
         _ if body.is_end_stream() || is_websocket => Length::Empty,
         Ok(Length::Exact(length)) => Length::Exact(length),
         Ok(_) | Err(_) => Length::Chunked,
     };
-    let authority = head
-        .uri
-        .authority()
-        .map(|authority| authority.as_str().as_bytes());
     let mut hosts: Vec<&[u8]> = head
         .headers
         .get_all(http::header::HOST)
@@ -74,10 +88,10 @@ pub(crate) async fn serve(
         .filter(|host| authority != Some(*host))
         .chain(authority)
         .collect();
-    let target = head
-        .uri
-        .path_and_query()
-        .map_or("", |target| target.as_str());
+    if hosts.iter().all(|host| host.is_empty()) {
+        // A host that is empty is none, RFC 9113 §8.3.1.
+        hosts.clear();
+    }
     let mut plan = plan(
         worker,
         &Incoming {
@@ -99,10 +113,14 @@ pub(crate) async fn serve(
             is_admin: accepted.is_admin,
         },
     );
+    if let Some((status, label, text)) = refusal {
+        plan.refuse(label, status, text);
+    }
     let mut source = Http2Body {
         body,
         sender: Rc::clone(&sender),
         unreleased: 0,
+        most_trailers: limits.head_bytes,
         trailers: Vec::new(),
         has_ended: false,
     };
@@ -145,6 +163,32 @@ async fn connect(
     tunnel::connect(worker, (source, down), app, progress).await
 }
 
+/// The size of a list of fields as RFC 9113 §10.5.1 counts it.
+fn list_size(headers: &HeaderMap) -> usize {
+    headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len() + 32)
+        .sum()
+}
+
+/// Whether white space is around a value, which makes a message malformed, RFC 9113 §8.2.1.
+fn is_padded(value: &HeaderValue) -> bool {
+    matches!(value.as_bytes(), [b' ' | b'\t', ..] | [.., b' ' | b'\t'])
+}
+
+/// Whether a trailer section is one, and not too large.
+fn check_trailers(trailers: &HeaderMap, most: usize) -> Result<(), BodyError> {
+    // The h2 crate leaves out pseudo-header fields, RFC 9113 §8.1, and a field that is larger than it reads, without
+    // saying so. Where nothing is left there was most likely such a one: nobody sends trailers that are none.
+    if trailers.is_empty() || trailers.values().any(is_padded) {
+        Err(BodyError::Trailers)
+    } else if list_size(trailers) > most {
+        Err(BodyError::TrailersTooLarge)
+    } else {
+        Ok(())
+    }
+}
+
 /// The crumbs of a cookie as one line, RFC 9113 §8.2.3; `None` if there are not several.
 fn join_cookies(headers: &HeaderMap) -> Option<Vec<u8>> {
     let crumbs: Vec<&[u8]> = headers
@@ -163,7 +207,10 @@ fn read_fields<'a>(
     let mut fields: Vec<Header<'a>> = headers
         .iter()
         .filter(|(name, _)| {
-            *name != http::header::HOST && !(cookie.is_some() && *name == http::header::COOKIE)
+            *name != http::header::HOST
+                && !(cookie.is_some() && *name == http::header::COOKIE)
+                // Of no use on a stream, RFC 8441 §5, and the upstream is sent one of our own.
+                && !(is_websocket && *name == http::header::SEC_WEBSOCKET_KEY)
         })
         .map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()))
         .collect();
@@ -199,15 +246,6 @@ impl Sender {
             Self::Ended => {}
         }
     }
-
-    fn refuse(&mut self, status: u16) {
-        if let Self::Waiting(respond) = self {
-            let mut response = Response::new(());
-            *response.status_mut() = StatusCode::from_u16(status).unwrap_or_default();
-            // Whoever has gone meanwhile needs no answer.
-            let _ = respond.send_response(response, true);
-        }
-    }
 }
 
 /// A request's body.
@@ -216,6 +254,8 @@ struct Http2Body {
     sender: Rc<RefCell<Sender>>,
     /// Bytes that were handed on; the client may send as many again once they are written.
     unreleased: usize,
+    /// Most bytes of a trailer section.
+    most_trailers: usize,
     trailers: Vec<u8>,
     has_ended: bool,
 }
@@ -242,7 +282,11 @@ impl Source for Http2Body {
         if !self.has_ended {
             self.has_ended = true;
             let trailers = std::future::poll_fn(|context| self.body.poll_trailers(context)).await;
-            for (name, value) in trailers.map_err(broken)?.iter().flatten() {
+            let trailers = trailers.map_err(broken)?;
+            if let Some(trailers) = &trailers {
+                check_trailers(trailers, self.most_trailers)?;
+            }
+            for (name, value) in trailers.iter().flatten() {
                 for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
                     self.trailers.extend_from_slice(part);
                 }
@@ -277,6 +321,8 @@ struct Http2Downstream {
     sender: Rc<RefCell<Sender>>,
     /// A head that was not sent yet, and whether nothing follows it.
     head: Option<(Response<()>, bool)>,
+    /// How many informational answers were sent.
+    interim: u32,
 }
 
 impl Http2Downstream {
@@ -322,6 +368,10 @@ impl Downstream for Http2Downstream {
     }
 
     async fn interim(&mut self, answer: &AnswerHead<'_>) -> io::Result<()> {
+        if self.interim == MOST_INTERIM {
+            return Ok(());
+        }
+        self.interim += 1;
         match &mut *self.sender.borrow_mut() {
             Sender::Waiting(respond) => respond
                 .send_informational(to_response(answer))
@@ -405,3 +455,7 @@ fn to_trailers(section: &[u8]) -> Option<HeaderMap> {
     }
     (!trailers.is_empty()).then_some(trailers)
 }
+
+/// Informational answers that are passed on, on each stream. Those of HTTP/2 cannot wait for a client to take them, so
+/// what an upstream sends without end would pile up here; of more than a few nobody has a use.
+const MOST_INTERIM: u32 = 8;

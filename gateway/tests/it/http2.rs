@@ -2,8 +2,9 @@
 
 use std::io::{BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use bytes::Bytes;
@@ -69,6 +70,112 @@ impl Http2 {
     pub(crate) async fn ask(&mut self, request: Request<()>) -> (Response<()>, String, HeaderMap) {
         let (response, _) = self.send(request, true).await;
         whole(response).await
+    }
+}
+
+/// A client that says what the `h2` crate would never say: frames as they are, field lines as literals.
+struct Frames(TcpStream);
+
+struct Frame {
+    kind: u8,
+    payload: Vec<u8>,
+}
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const SETTINGS: u8 = 4;
+const GOAWAY: u8 = 7;
+const CONTINUATION: u8 = 9;
+
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
+
+const GET: [(&str, &str); 4] = [
+    (":method", "GET"),
+    (":scheme", "http"),
+    (":authority", "app.example"),
+    (":path", "/"),
+];
+
+impl Frames {
+    fn new(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).expect("a connection");
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut client = Self(stream);
+        client
+            .0
+            .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+            .unwrap();
+        client.send(SETTINGS, 0, 0, &[]);
+        client
+    }
+
+    fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
+        let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+        let mut frame = length[1..].to_vec();
+        frame.extend_from_slice(&[kind, flags]);
+        frame.extend_from_slice(&stream.to_be_bytes());
+        frame.extend_from_slice(payload);
+        self.0.write_all(&frame).expect("it is sent");
+    }
+
+    /// Sends a head or a trailer section, RFC 7541 §6.2.2.
+    fn headers(&mut self, stream: u32, flags: u8, fields: &[(&str, &str)]) {
+        let mut block = Vec::new();
+        for (name, value) in fields {
+            block.push(0);
+            for text in [name, value] {
+                // An integer with a prefix of seven bits, RFC 7541 §5.1.
+                match text.len().checked_sub(127) {
+                    None => block.push(u8::try_from(text.len()).unwrap()),
+                    Some(mut rest) => {
+                        block.push(127);
+                        while rest >= 128 {
+                            block.push(u8::try_from(rest % 128).unwrap() | 128);
+                            rest /= 128;
+                        }
+                        block.push(u8::try_from(rest).unwrap());
+                    }
+                }
+                block.extend_from_slice(text.as_bytes());
+            }
+        }
+        let parts: Vec<&[u8]> = block.chunks(16_000).collect();
+        for (number, part) in parts.iter().enumerate() {
+            let (kind, flags) = if number == 0 {
+                (HEADERS, flags)
+            } else {
+                (CONTINUATION, 0)
+            };
+            let last = if number + 1 == parts.len() {
+                END_HEADERS
+            } else {
+                0
+            };
+            self.send(kind, flags | last, stream, part);
+        }
+    }
+
+    /// The status of the next answer; `None` if there is none.
+    fn status(&mut self) -> Option<String> {
+        let head = std::iter::from_fn(|| self.next()).find(|frame| frame.kind == HEADERS)?;
+        // It comes first: one of the static table, or as a literal beside its name there, RFC 7541 §6 and appendix A.
+        match head.payload.as_slice() {
+            [0x88, ..] => Some("200".to_owned()),
+            [0x8c, ..] => Some("400".to_owned()),
+            [0x48, 0x83, 0x69, 0x90, 0xff, ..] => Some("431".to_owned()),
+            other => panic!("{other:02x?}"),
+        }
+    }
+
+    /// The next frame; `None` at the end of the connection.
+    fn next(&mut self) -> Option<Frame> {
+        let mut head = [0; 9];
+        self.0.read_exact(&mut head).ok()?;
+        let [high, middle, low, kind, ..] = head;
+        let mut payload = vec![0; u32::from_be_bytes([0, high, middle, low]) as usize];
+        self.0.read_exact(&mut payload).ok()?;
+        Some(Frame { kind, payload })
     }
 }
 
@@ -297,6 +404,127 @@ fn what_is_refused() {
 }
 
 #[test]
+fn a_refusal_says_why_and_about_which_request() {
+    let (address, seen) = recording(OK);
+    let gateway = Gateway::before(address, &[("FLUXLIT_GATEWAY_MAX_HEADER_COUNT", "10")]);
+    let many: Vec<(&str, &str)> = vec![("x", "y"); 11];
+    let large = "y".repeat(70_000);
+    let mut tunnel = request(Method::CONNECT, "/x", &[]);
+    tunnel
+        .extensions_mut()
+        .insert(Protocol::from_static("connect-udp"));
+    let lengths = [("content-length", "0"), ("content-length", "0")];
+    run(async {
+        let mut client = Http2::to(gateway.address).await;
+        client.ask(get("/api/healthz")).await;
+        for (status, text, asked) in [
+            (
+                431,
+                "The request has too many header lines.",
+                request(Method::GET, "/", &many),
+            ),
+            (
+                431,
+                "The head of the request is too large.",
+                request(Method::GET, "/", &[("x", &large)]),
+            ),
+            (
+                400,
+                "The length of the body cannot be told.",
+                request(Method::GET, "/", &lengths),
+            ),
+            (501, "This protocol is not spoken here.", tunnel),
+            // There is no body in an answer to HEAD, which says how long it would be.
+            (431, "", request(Method::HEAD, "/", &many)),
+            (400, "", request(Method::HEAD, "/", &lengths)),
+            (404, "", request(Method::HEAD, "/api/x", &[])),
+        ] {
+            let name = format!("{:.200}", format!("{asked:?}"));
+            let to_head = asked.method() == Method::HEAD;
+            let (response, _up) = client.send(asked, true).await;
+            let (head, body, _) = whole(response).await;
+            assert_eq!(head.status(), status, "{name}");
+            assert!(body.starts_with(text), "{name}: {body}");
+            assert_eq!(body.is_empty(), to_head, "{name}: {body}");
+            let id = head.headers()["x-request-id"].to_str().unwrap();
+            assert!(to_head || body.contains(id), "{name}: {body}");
+            let length: usize = head.headers()["content-length"]
+                .to_str()
+                .unwrap()
+                .parse()
+                .unwrap();
+            assert!(length > 0 && (to_head || length == body.len()), "{name}");
+        }
+    });
+    assert_eq!(seen.count(), 0);
+}
+
+#[test]
+fn what_is_malformed_is_not_passed_on() {
+    let whole = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&whole);
+    let gateway = Gateway::before(
+        upstream(move |received, stream| {
+            let is_whole = read_body(&received.head, stream).is_ok();
+            count.fetch_add(is_whole.into(), Ordering::SeqCst);
+            say(stream, OK);
+            is_whole
+        }),
+        &[],
+    );
+    for (status, value) in [
+        ("400", " y"),
+        ("400", "y "),
+        ("400", "\ty"),
+        ("400", " "),
+        ("200", ""),
+        ("200", "y z"),
+    ] {
+        let mut client = Frames::new(gateway.address);
+        client.headers(1, END_STREAM, &[&GET[..], &[("x", value)]].concat());
+        assert_eq!(client.status().as_deref(), Some(status), "{value:?}");
+    }
+    let post = [&[(":method", "POST")][..], &GET[1..]].concat();
+    let large = "y".repeat(70_000);
+    let too_large = "y".repeat(140_000);
+    for (status, trailers) in [
+        ("200", &[("digest", "d")][..]),
+        ("400", &[(":path", "/x")]),
+        ("400", &[("digest", "d ")]),
+        ("431", &[("digest", "d"), ("x", &large)]),
+        ("400", &[("x", &too_large)]),
+    ] {
+        let mut client = Frames::new(gateway.address);
+        client.headers(1, 0, &post);
+        client.send(DATA, 0, 1, b"abc");
+        client.headers(1, END_STREAM, trailers);
+        let name = trailers[0].0;
+        assert_eq!(client.status().as_deref(), Some(status), "{name}");
+    }
+    let whole = whole.load(Ordering::SeqCst);
+    assert_eq!(whole, 3, "what is refused never arrives whole");
+}
+
+#[test]
+fn a_request_names_its_host() {
+    let (address, seen) = recording(OK);
+    let gateway = Gateway::before(address, &[]);
+    let bare = [(":method", "GET"), (":scheme", "http"), (":path", "/")];
+    for (status, host) in [
+        ("400", &[][..]),
+        ("400", &[("host", "")]),
+        ("400", &[("host", "app.example"), ("host", "app.example")]),
+        ("200", &[("host", "app.example")]),
+    ] {
+        let mut client = Frames::new(gateway.address);
+        client.headers(1, END_STREAM, &[&bare[..], host].concat());
+        assert_eq!(client.status().as_deref(), Some(status), "{host:?}");
+    }
+    assert_eq!(seen.count(), 1);
+    assert_eq!(seen.last().lines("host"), ["app.example"]);
+}
+
+#[test]
 fn many_requests_at_once() {
     const MANY: usize = 100;
     let all = Arc::new(Barrier::new(MANY));
@@ -439,6 +667,42 @@ fn what_is_under_way_finishes_when_we_stop() {
 }
 
 #[test]
+fn a_client_that_answers_no_ping_holds_nothing_up_when_we_stop() {
+    let (release, released) = mpsc::channel::<()>();
+    let released = std::sync::Mutex::new(released);
+    let (arrived, arrival) = mpsc::channel();
+    let mut gateway = Gateway::before(
+        upstream(move |_, stream| {
+            arrived.send(()).unwrap();
+            released.lock().unwrap().recv().unwrap();
+            say(stream, OK);
+            true
+        }),
+        &[("FLUXLIT_GRACE_PERIOD_S", "15")],
+    );
+    let mut idle = Frames::new(gateway.address);
+    let mut waiting = Frames::new(gateway.address);
+    waiting.headers(1, END_STREAM, &GET);
+    arrival.recv_timeout(PATIENCE).unwrap();
+    let started = Instant::now();
+    gateway.terminate();
+    let kinds: Vec<u8> = std::iter::from_fn(|| idle.next())
+        .map(|frame| frame.kind)
+        .collect();
+    assert!(kinds.contains(&GOAWAY), "{kinds:?}");
+    let took = started.elapsed();
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    // Whoever waits for an answer gets it, and then the connection ends.
+    release.send(()).unwrap();
+    let body = std::iter::from_fn(|| waiting.next()).find(|frame| frame.kind == DATA);
+    assert_eq!(body.expect("an answer").payload, b"ok");
+    while waiting.next().is_some() {}
+    assert_eq!(gateway.child.wait().unwrap().code(), Some(0));
+    let took = started.elapsed();
+    assert!(took < Duration::from_secs(10), "{took:?}");
+}
+
+#[test]
 fn a_connection_without_a_request_ends() {
     let (address, _) = recording(OK);
     let gateway = Gateway::before(address, &[("FLUXLIT_GATEWAY_KEEPALIVE_TIMEOUT_S", "0.2")]);
@@ -467,12 +731,38 @@ fn an_informational_answer_passes() {
     });
 }
 
+#[test]
+fn informational_answers_have_an_end() {
+    let many = "HTTP/1.1 102 Processing\r\n\r\n".repeat(1000);
+    let (address, _) = recording(&format!("{many}{OK}"));
+    let gateway = Gateway::before(address, &[]);
+    run(async {
+        let mut client = Http2::to(gateway.address).await;
+        let (mut response, _) = client.send(get("/"), true).await;
+        let mut count = 0;
+        while let Some(interim) =
+            std::future::poll_fn(|context| response.poll_informational(context)).await
+        {
+            assert_eq!(interim.unwrap().status(), 102);
+            count += 1;
+        }
+        assert_eq!(count, 8);
+        assert_eq!(whole(response).await.1, "ok");
+    });
+}
+
+/// A key that no client has to send on a stream.
+const CLIENT_KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+
 /// Accepts a handshake with whatever key it has, and gives back what it gets until the other side has ended.
 fn accepting(received: &Received, stream: &mut BufReader<TcpStream>) -> bool {
     assert_eq!(received.head[0], "GET /_stcore/stream HTTP/1.1");
     assert_eq!(received.lines("upgrade"), ["websocket"]);
     assert_eq!(received.lines("host"), ["app.example"]);
+    assert_eq!(received.lines("sec-websocket-version"), ["13"]);
     let key = received.lines("sec-websocket-key");
+    assert_eq!(key.len(), 1, "{key:?}");
+    assert_ne!(key[0], CLIENT_KEY);
     let digest = Sha1::new()
         .chain_update(key[0])
         .chain_update("258EAFA5-E914-47DA-95CA-C5AB0DC85B11")
@@ -496,7 +786,11 @@ fn accepting(received: &Received, stream: &mut BufReader<TcpStream>) -> bool {
 }
 
 fn handshake(fields: &[(&str, &str)]) -> Request<()> {
-    let mut request = request(Method::CONNECT, "/_stcore/stream", fields);
+    handshake_at("/_stcore/stream", fields)
+}
+
+fn handshake_at(path: &str, fields: &[(&str, &str)]) -> Request<()> {
+    let mut request = request(Method::CONNECT, path, fields);
     request
         .extensions_mut()
         .insert(Protocol::from_static("websocket"));
@@ -518,7 +812,13 @@ fn a_websocket_on_a_stream() {
         client.ask(get("/api/healthz")).await;
         assert!(client.sender.is_extended_connect_protocol_enabled());
         let (response, mut up) = client
-            .send(handshake(&[("origin", "http://app.example")]), false)
+            .send(
+                handshake(&[
+                    ("origin", "http://app.example"),
+                    ("sec-websocket-key", CLIENT_KEY),
+                ]),
+                false,
+            )
             .await;
         let response = response.await.unwrap();
         assert_eq!(response.status(), 200);
@@ -554,6 +854,57 @@ fn a_websocket_on_a_stream() {
             .insert(Protocol::from_static("connect-udp"));
         let (response, _up) = client.send(other, false).await;
         assert_eq!(response.await.unwrap().status(), 501);
+    });
+}
+
+#[test]
+fn an_answer_that_opens_no_websocket_does_not_look_like_one() {
+    let answering = || {
+        upstream(|received, stream| {
+            let answer = if received.head[0].contains("/refuses ") {
+                "HTTP/1.1 403 Forbidden\r\ncontent-length: 2\r\n\r\nno"
+            } else {
+                "HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\n<html>"
+            };
+            say(stream, answer);
+            true
+        })
+    };
+    let api = format!("http://{}", answering());
+    let gateway = Gateway::before(
+        answering(),
+        &[
+            ("FLUXLIT_API_UPSTREAM", &api),
+            ("FLUXLIT_ENABLE_GATEWAY_PROMETHEUS_METRICS", "true"),
+            ("FLUXLIT_GATEWAY_PUBLIC_INTERNALS", "true"),
+        ],
+    );
+    run(async {
+        let mut client = Http2::to(gateway.address).await;
+        client.ask(get("/api/healthz")).await;
+        for (path, status, text) in [
+            (
+                "/_stcore/other",
+                502,
+                "The app answered 200 instead of opening a WebSocket.",
+            ),
+            (
+                "/api/other",
+                502,
+                "The API answered 200 instead of opening a WebSocket.",
+            ),
+            ("/refuses", 403, "no"),
+            ("/api/healthz", 400, "No WebSocket is served here."),
+            ("/api/readyz", 400, "No WebSocket is served here."),
+            ("/__fluxlit/metrics", 400, "No WebSocket is served here."),
+        ] {
+            let (response, _up) = client.send(handshake_at(path, &[]), false).await;
+            let (head, body, _) = whole(response).await;
+            assert_eq!(head.status(), status, "{path}");
+            assert!(body.starts_with(text), "{path}: {body}");
+        }
+        // Whoever asks in the ordinary way is answered.
+        assert_eq!(client.ask(get("/_stcore/other")).await.1, "<html>");
     });
 }
 
