@@ -139,7 +139,8 @@ pub(crate) fn login(prepared: &Prepared) -> anyhow::Result<Outcome> {
         return Ok(Outcome::Skipped("nginx is not installed".to_owned()));
     };
     let streamlit = &prepared.parts.streamlit;
-    let ways: [(&str, &dyn Fn(&Stage<'_>) -> anyhow::Result<Way>); 3] = [
+    type SetUp<'a> = &'a dyn Fn(&Stage<'_>) -> anyhow::Result<Way>;
+    let ways: [(&str, SetUp<'_>); 3] = [
         ("login-alone", &|stage| {
             alone(prepared, streamlit, MOUNT, stage)
         }),
