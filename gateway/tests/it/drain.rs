@@ -1,6 +1,6 @@
 //! Stopping: who is under way arrives, and whoever comes is told to come again elsewhere.
 
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
@@ -285,5 +285,42 @@ fn a_websocket_is_told_to_come_again_between_two_frames() {
         let said = end.recv_timeout(PATIENCE).unwrap();
         assert_eq!(said, b"\x88\x82\0\0\0\0\x03\xf4", "the app hears it too");
         assert_eq!(gateway.child.wait().unwrap().code(), Some(0));
+    }
+}
+
+/// An app that sends frame after frame leaves no pause in which a close frame could be put.
+#[test]
+fn a_busy_websocket_is_told_to_come_again_as_well() {
+    for size in [1000u16, 16_384, 60_000] {
+        let [high, low] = size.to_be_bytes();
+        let frame = [&[0x82, 126, high, low][..], &vec![b'x'; usize::from(size)]].concat();
+        let sent = frame.clone();
+        let address = upstream(move |_, stream| {
+            say(
+                stream,
+                &format!(
+                    "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\
+                     sec-websocket-accept: {ACCEPT}\r\n\r\n"
+                ),
+            );
+            while stream.get_mut().write_all(&sent).is_ok() {}
+            false
+        });
+        let gateway = Gateway::before(address, &[("FLUXLIT_GRACE_PERIOD_S", "5")]);
+        let mut client = gateway.client();
+        client.say(&handshake(""));
+        assert_eq!(client.head_of_answer().unwrap().status, 101);
+        let mut got = vec![0; frame.len()];
+        client.stream.read_exact(&mut got).unwrap();
+        gateway.terminate();
+        loop {
+            client.stream.read_exact(&mut got[..4]).unwrap();
+            if got[..4] == [0x88, 2, 0x03, 0xf4] {
+                break;
+            }
+            client.stream.read_exact(&mut got[4..]).unwrap();
+            assert!(got == frame, "whole frames of {size}");
+        }
+        assert!(client.is_closed(), "and nothing behind it");
     }
 }
