@@ -369,6 +369,15 @@ impl Downstream for Http1Downstream {
         self.writer.begin(length);
     }
 
+    fn take_back(&mut self) -> bool {
+        if self.writer.has_begun() {
+            return false;
+        }
+        self.writer.head.clear();
+        self.ends_with_connection = false;
+        true
+    }
+
     async fn interim(&mut self, answer: &AnswerHead<'_>) -> std::io::Result<()> {
         // HTTP/1.0 has none, RFC 9110 §15.2.
         if self.version == Version::Http10 {

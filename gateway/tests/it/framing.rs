@@ -385,6 +385,10 @@ fn an_answer_that_can_be_read_in_two_ways_is_a_502() {
         "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n",
         "HTTP/1.1 200 OK\r\n",
         "",
+        // Nothing of these was passed on when it was seen what they are.
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nZZ\r\n",
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\nZZ\r\n",
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r",
     ] {
         let gateway = Gateway::before(
             upstream(move |_, stream| {
