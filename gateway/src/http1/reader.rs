@@ -104,7 +104,7 @@ impl Reader {
         self.rest.take()
     }
 
-    /// Reads ahead until the connection ends, breaks, or no more fits in.
+    /// Waits until the connection ends or breaks; reads ahead as far as there is room.
     async fn watch(&mut self) -> io::Result<()> {
         loop {
             match &mut self.rest {
@@ -113,7 +113,7 @@ impl Reader {
                         return Ok(());
                     }
                 }
-                Some(buffer) if buffer.is_full() => std::future::pending().await,
+                Some(buffer) if buffer.is_full() => return self.io.has_ended().await,
                 Some(buffer) => {
                     if self.io.read_more(buffer).await? == 0 {
                         return Ok(());
