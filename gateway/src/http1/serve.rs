@@ -79,7 +79,7 @@ pub(crate) async fn serve(worker: &Rc<Worker>, accepted: Accepted) {
 enum Next {
     Again,
     Close,
-    /// All is said.
+    /// All is said, and nothing more was asked.
     End,
     /// Its answer is written, but bytes may come that nobody reads.
     Linger,
@@ -226,7 +226,7 @@ impl Served {
         worker.ended(plan, &progress, ending);
         match end {
             End::Complete if is_read && down.persists => Next::Again,
-            End::Complete if is_read => Next::End,
+            // The client learns only from this answer that the connection ends, and may have sent more, RFC 9112 §9.6.
             End::Complete => Next::Linger,
             End::Broken if down.ends_with_connection => {
                 // An orderly end would say that this was all.
@@ -268,11 +268,12 @@ impl Served {
     /// Waits until the client has read its answer: closing a connection with unread bytes would reset it, and the answer
     /// might be lost with it.
     async fn linger(&mut self) {
-        if self.down.writer.end_writing().await.is_err() {
-            return;
-        }
         let mut rest = Body::new(&mut self.reader, Length::UntilEnd, 0);
-        let read = async { while let Ok(Some(_)) = rest.next().await {} };
+        let read = async {
+            if self.down.writer.end_writing().await.is_ok() {
+                while let Ok(Some(_)) = rest.next().await {}
+            }
+        };
         let _ = self.timer.within(LINGER, read).await;
     }
 

@@ -1,9 +1,9 @@
 //! Where does a message begin and end? What is clear passes to the octet; what is not is refused elsewhere.
 
-use std::io::{BufReader, ErrorKind, Read};
+use std::io::{BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 
-use crate::client::read_body;
+use crate::client::{PATIENCE, read_body};
 use crate::support::{Gateway, Received, recording, say, upstream};
 
 /// An answer that goes on.
@@ -557,4 +557,41 @@ fn a_half_closed_client() {
     let mut rest = Vec::new();
     client.stream.read_to_end(&mut rest).unwrap();
     assert_eq!(rest, b"", "half of a body is no request");
+}
+
+/// Closing a connection with bytes that nobody has read resets it, and what is still on its way to the client is lost.
+#[test]
+fn an_answer_arrives_although_more_was_asked() {
+    let body = "x".repeat(3_000_000);
+    let (address, seen) = recording(&format!(
+        "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    ));
+    let more = "GET / HTTP/1.1\r\nhost: a\r\n\r\n".repeat(12_000);
+    for drains in [false, true] {
+        let gateway = Gateway::before(address, &[]);
+        let socket =
+            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.set_recv_buffer_size(8192).unwrap();
+        socket.connect(&gateway.address.into()).unwrap();
+        let mut stream = TcpStream::from(socket);
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let connection = if drains { "" } else { "connection: close\r\n" };
+        let request = format!("GET / HTTP/1.1\r\nhost: a\r\n{connection}\r\n");
+        if drains {
+            gateway.terminate();
+            assert!(gateway.lets_nobody_in());
+        }
+        let mut sending = stream.try_clone().unwrap();
+        let more = more.clone();
+        let sender = std::thread::spawn(move || {
+            // Not all of it may be taken.
+            let _ = sending.write_all((request + &more).as_bytes());
+        });
+        let mut all = Vec::new();
+        stream.read_to_end(&mut all).unwrap();
+        assert!(all.ends_with(body.as_bytes()) && all.starts_with(b"HTTP/1.1 200 "));
+        sender.join().unwrap();
+    }
+    assert_eq!(seen.count(), 2, "only what was answered");
 }
