@@ -3,6 +3,9 @@
 //! As it came, but for what the policy changes and what belongs to one hop. Informational answers are passed on before it.
 
 use std::cell::Cell;
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::body::{Bounds, pump};
 use crate::downstream::{AnswerHead, Downstream};
@@ -12,7 +15,24 @@ use crate::hop;
 use crate::http1::head::{ResponseHead, Version, all, only};
 use crate::http1::reader::{Body, ReadError, Reader};
 use crate::http1::transport::{Length, Transport};
+use crate::observe::Ending;
 use crate::timer::Timer;
+
+/// How long the upstream's answer is waited for already.
+#[derive(Default)]
+struct Waiting {
+    /// Whether the request was sent by then.
+    was_uploaded: bool,
+    deadline: Option<Instant>,
+}
+
+impl Waiting {
+    fn is_over(&mut self, limit: Duration) -> bool {
+        let now = Instant::now();
+        let deadline = *self.deadline.get_or_insert_with(|| now + limit);
+        self.was_uploaded && now >= deadline
+    }
+}
 
 impl Way<'_> {
     /// Waits for the upstream's answer and passes it on.
@@ -24,8 +44,10 @@ impl Way<'_> {
         uploaded: &Cell<Option<Upload>>,
     ) -> Result<Passed, NoAnswer> {
         let limits = &self.worker.settings.limits;
+        let mut waiting = Waiting::default();
         loop {
-            let length = self.wait_for_head(reader, timer, uploaded).await?;
+            let head = self.wait_for_head(reader, timer, uploaded, &mut waiting);
+            let length = head.await?;
             let bytes = reader.bytes().get(..length).unwrap_or_default();
             let head = ResponseHead::read(bytes).map_err(|error| NoAnswer::bad(&error))?;
             if (100..200).contains(&head.status) && head.status != 101 {
@@ -39,8 +61,15 @@ impl Way<'_> {
                     is_early: false,
                     request_id: None,
                 };
-                down.interim(&interim).await.map_err(NoAnswer::client)?;
+                let written = timer.within(limits.idle, down.interim(&interim)).await;
+                written
+                    .map_err(|_| NoAnswer::Client(Ending::ClientTimeout))?
+                    .map_err(NoAnswer::client)?;
                 reader.consume(length);
+                // Those that come without a pause are never waited for.
+                if waiting.is_over(self.answer_limit()) {
+                    return Err(NoAnswer::Timeout);
+                }
                 continue;
             }
             let transport = Transport::of(&head.fields);
@@ -74,21 +103,34 @@ impl Way<'_> {
         }
     }
 
-    /// Waits for a head; the time runs from when the request was sent.
+    /// How long the upstream may take from the end of the request to its answer.
+    fn answer_limit(&self) -> Duration {
+        let settings = &self.worker.settings;
+        match &self.forward.accept {
+            Some(_) => settings.handshake_timeout,
+            None => settings.read_timeout,
+        }
+    }
+
+    /// Waits for a head; the time runs from when the request was sent, whatever informational answers come meanwhile.
     async fn wait_for_head(
         &self,
         reader: &mut Reader,
         timer: &mut Timer,
         uploaded: &Cell<Option<Upload>>,
+        waiting: &mut Waiting,
     ) -> Result<usize, NoAnswer> {
-        let settings = &self.worker.settings;
-        let limit = match &self.forward.accept {
-            Some(_) => settings.handshake_timeout,
-            None => settings.read_timeout,
-        };
+        let limit = self.answer_limit();
         loop {
             let was_uploaded = uploaded.get().is_some();
-            match timer.within(limit, reader.head()).await {
+            if waiting.was_uploaded != was_uploaded {
+                *waiting = Waiting {
+                    was_uploaded,
+                    deadline: None,
+                };
+            }
+            let head = timer.until(limit, &mut waiting.deadline, reader.head());
+            match head.await {
                 Ok(Ok(0)) => return Err(NoAnswer::Ended),
                 Ok(Ok(length)) => return Ok(length),
                 Ok(Err(ReadError::Io(_) | ReadError::Ended)) if reader.bytes().is_empty() => {
@@ -96,7 +138,7 @@ impl Way<'_> {
                 }
                 Ok(Err(error)) => return Err(NoAnswer::bad(&error)),
                 Err(_) if was_uploaded => return Err(NoAnswer::Timeout),
-                Err(_) => {}
+                Err(_) => waiting.deadline = None,
             }
         }
     }

@@ -1,6 +1,6 @@
 //! What nobody may exceed, and what whoever does is told.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -168,6 +168,45 @@ fn an_app_that_takes_too_long() {
                 Ok(0),
                 "the app is no longer waited for"
             );
+        }
+    }
+}
+
+/// Informational answers are none, however many there are.
+#[test]
+fn an_app_that_only_says_that_it_is_about_to_answer() {
+    for (limit, request) in [
+        (
+            "FLUXLIT_GATEWAY_UPSTREAM_READ_TIMEOUT_S",
+            "GET / HTTP/1.1\r\nhost: a\r\n\r\n".to_owned(),
+        ),
+        ("FLUXLIT_GATEWAY_WS_OPEN_TIMEOUT_S", handshake("")),
+    ] {
+        for pause in [1, 50] {
+            let address = upstream(move |_, stream| {
+                let hints = b"HTTP/1.1 103 Early Hints\r\n\r\n";
+                stream
+                    .get_ref()
+                    .set_read_timeout(Some(Duration::from_millis(pause)))
+                    .unwrap();
+                // Until the gateway ends the connection.
+                while stream.get_mut().write_all(hints).is_ok()
+                    && stream
+                        .read(&mut [0])
+                        .is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+                {}
+                false
+            });
+            let gateway = Gateway::before(address, &[(limit, "0.4")]);
+            let mut client = gateway.client();
+            client.say(&request);
+            let mut hints = 0;
+            let answered = eventually(|| {
+                let status = client.head_of_answer().unwrap().status;
+                hints += usize::from(status == 103);
+                status == 504
+            });
+            assert!(answered && hints > 1, "{limit}: {hints}");
         }
     }
 }
