@@ -19,10 +19,9 @@ use crate::observe::Ending;
 use crate::timer::Timer;
 
 /// How long the upstream's answer is waited for already.
-#[derive(Default)]
 struct Waiting {
-    /// Whether the request was sent by then.
-    was_uploaded: bool,
+    /// How far the request was by then.
+    uploaded: Upload,
     deadline: Option<Instant>,
 }
 
@@ -30,7 +29,7 @@ impl Waiting {
     fn is_over(&mut self, limit: Duration) -> bool {
         let now = Instant::now();
         let deadline = *self.deadline.get_or_insert_with(|| now + limit);
-        self.was_uploaded && now >= deadline
+        self.uploaded != Upload::UnderWay && now >= deadline
     }
 }
 
@@ -41,10 +40,13 @@ impl Way<'_> {
         reader: &mut Reader,
         down: &mut impl Downstream,
         timer: &mut Timer,
-        uploaded: &Cell<Option<Upload>>,
+        uploaded: &Cell<Upload>,
     ) -> Result<Passed, NoAnswer> {
         let limits = &self.worker.settings.limits;
-        let mut waiting = Waiting::default();
+        let mut waiting = Waiting {
+            uploaded: self.progress_of(uploaded),
+            deadline: None,
+        };
         loop {
             let head = self.wait_for_head(reader, timer, uploaded, &mut waiting);
             let length = head.await?;
@@ -65,6 +67,9 @@ impl Way<'_> {
                 written
                     .map_err(|_| NoAnswer::Client(Ending::ClientTimeout))?
                     .map_err(NoAnswer::client)?;
+                if head.status == 100 && uploaded.get() == Upload::Held {
+                    uploaded.set(Upload::UnderWay);
+                }
                 reader.consume(length);
                 // Those that come without a pause are never waited for.
                 if waiting.is_over(self.answer_limit()) {
@@ -82,7 +87,7 @@ impl Way<'_> {
             }
             let persists =
                 transport.persists(head.version) && body != Length::UntilEnd && !switches;
-            let is_early = uploaded.get() != Some(Upload::Whole);
+            let is_early = uploaded.get() != Upload::Whole;
             self.begin_answer(&head, body, is_early, down);
             reader.consume(length);
             if switches {
@@ -103,7 +108,7 @@ impl Way<'_> {
         }
     }
 
-    /// How long the upstream may take from the end of the request to its answer.
+    /// How long the upstream may take for its answer, or to ask for the body.
     fn answer_limit(&self) -> Duration {
         let settings = &self.worker.settings;
         match &self.forward.accept {
@@ -112,20 +117,20 @@ impl Way<'_> {
         }
     }
 
-    /// Waits for a head; the time runs from when the request was sent, whatever informational answers come meanwhile.
+    /// Waits for a head; the time runs from when it is the upstream's turn, whatever informational answers come meanwhile.
     async fn wait_for_head(
         &self,
         reader: &mut Reader,
         timer: &mut Timer,
-        uploaded: &Cell<Option<Upload>>,
+        uploaded: &Cell<Upload>,
         waiting: &mut Waiting,
     ) -> Result<usize, NoAnswer> {
         let limit = self.answer_limit();
         loop {
-            let was_uploaded = uploaded.get().is_some();
-            if waiting.was_uploaded != was_uploaded {
+            let before = self.progress_of(uploaded);
+            if waiting.uploaded != before {
                 *waiting = Waiting {
-                    was_uploaded,
+                    uploaded: before,
                     deadline: None,
                 };
             }
@@ -137,7 +142,9 @@ impl Way<'_> {
                     return Err(NoAnswer::Ended);
                 }
                 Ok(Err(error)) => return Err(NoAnswer::bad(&error)),
-                Err(_) if was_uploaded => return Err(NoAnswer::Timeout),
+                Err(_) if before != Upload::UnderWay && before == self.progress_of(uploaded) => {
+                    return Err(NoAnswer::Timeout);
+                }
                 Err(_) => waiting.deadline = None,
             }
         }

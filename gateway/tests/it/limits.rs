@@ -172,6 +172,42 @@ fn an_app_that_takes_too_long() {
     }
 }
 
+/// It is not the client who keeps everybody waiting.
+#[test]
+fn an_app_that_does_not_ask_for_the_body() {
+    let put = "PUT / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 3\r\n\r\n";
+    for (answer, sent, status) in [
+        ("", "", 504),
+        // The client has been asked, or has begun unasked.
+        ("HTTP/1.1 100 Continue\r\n\r\n", "", 408),
+        ("", "a", 408),
+        ("", "abc", 504),
+        ("HTTP/1.1 100 Continue\r\n\r\n", "abc", 504),
+        ("HTTP/1.1 103 Early Hints\r\n\r\n", "", 504),
+    ] {
+        let address = upstream(move |_, stream| {
+            say(stream, answer);
+            while stream.read(&mut [0]).is_ok_and(|count| count > 0) {}
+            false
+        });
+        let gateway = Gateway::before(
+            address,
+            &[
+                ("FLUXLIT_GATEWAY_BODY_IDLE_TIMEOUT_S", "0.1"),
+                ("FLUXLIT_GATEWAY_UPSTREAM_READ_TIMEOUT_S", "0.5"),
+            ],
+        );
+        let mut client = gateway.client();
+        client.say(put);
+        if !answer.is_empty() {
+            assert!(client.head_of_answer().unwrap().status < 200);
+        }
+        client.say(sent);
+        let got = client.answer();
+        assert_eq!(got.status, status, "{answer:?}, {sent:?}: {got:?}");
+    }
+}
+
 /// Informational answers are none, however many there are.
 #[test]
 fn an_app_that_only_says_that_it_is_about_to_answer() {
