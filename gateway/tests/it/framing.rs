@@ -215,8 +215,9 @@ fn answers_that_have_no_body() {
 /// FluxLit's defect 32.
 #[test]
 fn informational_answers_pass() {
-    let early =
-        "HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\nconnection: x\r\nx: y\r\n\r\n";
+    let early = "HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\nconnection: x\r\nx: y\r\n\
+         Set-Cookie: a=b\r\nlocation: /x\r\nContent-Location: /x\r\nrefresh: 1\r\ntransfer-encoding: chunked\r\n\
+         strict-transport-security: max-age=1\r\nx-request-id: x\r\ncontent-length: 3\r\n\r\n";
     let (address, _) = recording(&format!("{early}{early}{OK}"));
     let gateway = Gateway::before(address, &[]);
     let mut client = gateway.client();
