@@ -183,6 +183,12 @@ fn a_chunked_body_that_is_none() {
         "3;x\n\r\nabc\r\n0\r\n\r\n",
         "fffffffffffffffff\r\nabc",
         "3\r\nabc\r\n0\r\nx: y\n\r\n",
+        "3 3\r\nabc\r\n0\r\n\r\n",
+        "3 \r\nabc\r\n0\r\n\r\n",
+        "3\r\nabc\r\n0\r\nx: a\0b\r\n\r\n",
+        "3\r\nabc\r\n0\r\nx: y\r\n z\r\n\r\n",
+        "3\r\nabc\r\n0\r\nnocolon\r\n\r\n",
+        "3\r\nabc\r\n0\r\nx : y\r\n\r\n",
     ] {
         let (address, seen) = recording("");
         let gateway = Gateway::before(address, &[]);
