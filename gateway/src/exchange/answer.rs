@@ -136,7 +136,7 @@ impl Way<'_> {
                     deadline: None,
                 };
             }
-            let head = timer.until(limit, &mut waiting.deadline, reader.head());
+            let head = timer.until(limit, &mut waiting.deadline, reader.head(usize::MAX));
             match head.await {
                 Ok(Ok(0)) => return Err(NoAnswer::Ended),
                 Ok(Ok(length)) => return Ok(length),

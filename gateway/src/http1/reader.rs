@@ -53,8 +53,8 @@ impl Reader {
     }
 
     /// Reads until there is a whole head at the front of [`Reader::bytes`]; returns its length, or 0 at the end of the
-    /// connection.
-    pub(crate) async fn head(&mut self) -> Result<usize, ReadError> {
+    /// connection. One that has more than `most` bytes and no end yet is not read any further.
+    pub(crate) async fn head(&mut self, most: usize) -> Result<usize, ReadError> {
         if !self.has_more().await? {
             return Ok(0);
         }
@@ -66,7 +66,7 @@ impl Reader {
             if let Some(length) = end.find(buffer)? {
                 return Ok(length);
             }
-            if buffer.is_full() {
+            if buffer.len() > most || buffer.is_full() {
                 return Err(HeadError::TooLarge.into());
             }
             if self.io.read_more(buffer).await? == 0 {

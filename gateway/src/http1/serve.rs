@@ -105,8 +105,8 @@ impl Served {
         // Those that came only now.
         self.reader.skip_empty_lines();
         let limits = &self.worker.settings.limits;
-        let head = self.timer.within(limits.head_read, self.reader.head());
-        let length = match head.await {
+        let head = self.reader.head(limits.head_bytes);
+        let length = match self.timer.within(limits.head_read, head).await {
             Ok(Ok(0)) => return Next::End,
             Ok(Ok(length)) => length,
             Ok(Err(ReadError::Head(error))) => return self.refuse(refusal(error)).await,

@@ -21,6 +21,7 @@ fn sizes_of_a_request() {
         address,
         &[
             ("FLUXLIT_GATEWAY_MAX_HEADER_BYTES", "2048"),
+            ("FLUXLIT_GATEWAY_HEADER_READ_TIMEOUT_S", "600"),
             ("FLUXLIT_GATEWAY_MAX_HEADER_COUNT", "10"),
             ("FLUXLIT_GATEWAY_MAX_TARGET_BYTES", "64"),
             ("FLUXLIT_GATEWAY_MAX_PROXY_REQUEST_BODY_BYTES", "10"),
@@ -35,6 +36,8 @@ fn sizes_of_a_request() {
         (431, get(format!("x: {}\r\n", "y".repeat(2100)))),
         (431, get(format!("x: {}\r\n", "y".repeat(70_000)))),
         (431, format!("GET / HTTP/1.1\r\nx: {}", "y".repeat(70_000))),
+        // Its end is not waited for.
+        (431, format!("GET / HTTP/1.1\r\nx: {}", "y".repeat(2048))),
         (200, get("x: y\r\n".repeat(9))),
         (431, get("x: y\r\n".repeat(10))),
         (200, target(63)),
