@@ -75,7 +75,29 @@ impl Reader {
         }
     }
 
-    /// Drops the empty lines that some clients send before a request, RFC 9112 §2.2.
+    /// The same, behind the empty lines that some clients send before a request, RFC 9112 §2.2, however they come.
+    pub(crate) async fn head_of_request(&mut self, most: usize) -> Result<usize, ReadError> {
+        let mut skipped = 0;
+        while self.has_more().await? {
+            match self.bytes() {
+                [b'\r', b'\n', ..] if skipped < most => {
+                    self.consume(2);
+                    skipped += 2;
+                }
+                [b'\r'] => {
+                    if let Some(buffer) = &mut self.rest
+                        && self.io.read_more(buffer).await? == 0
+                    {
+                        return Err(ReadError::Ended);
+                    }
+                }
+                _ => return self.head(most).await,
+            }
+        }
+        Ok(0)
+    }
+
+    /// Drops the empty lines that are there already.
     pub(crate) fn skip_empty_lines(&mut self) {
         while let Some(buffer) = &mut self.rest
             && buffer.starts_with(b"\r\n")

@@ -102,10 +102,8 @@ impl Served {
         if !self.waits_for_request(is_first).await {
             return Next::End;
         }
-        // Those that came only now.
-        self.reader.skip_empty_lines();
         let limits = &self.worker.settings.limits;
-        let head = self.reader.head(limits.head_bytes);
+        let head = self.reader.head_of_request(limits.head_bytes);
         let length = match self.timer.within(limits.head_read, head).await {
             Ok(Ok(0)) => return Next::End,
             Ok(Ok(length)) => length,

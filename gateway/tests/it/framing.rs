@@ -89,6 +89,40 @@ fn requests_in_one_segment_are_answered_one_after_another() {
     );
 }
 
+/// Each piece is a segment of its own.
+#[test]
+fn empty_lines_before_a_request_are_nothing_however_they_come() {
+    let gateway = Gateway::before(
+        upstream(echo),
+        &[("FLUXLIT_GATEWAY_MAX_HEADER_BYTES", "1024")],
+    );
+    let request = "GET /1 HTTP/1.1\r\nhost: a\r\n\r\n";
+    let many = "\r\n".repeat(1000);
+    for (pieces, status) in [
+        (&["\r\n"][..], 200),
+        (&["\r\n", "\r\n"], 200),
+        (&["\r"], 200),
+        (&["\r", "\n\r", "\n"], 200),
+        (&["\r", "x"], 400),
+        (&["\r", &many], 400),
+    ] {
+        let mut client = gateway.client();
+        for piece in pieces {
+            client.say(piece);
+            // Nothing tells when it was read; if it was not, the pieces come as one, which must be the same.
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        let rest = if pieces == ["\r"] { "\n" } else { "" };
+        client.say(&format!("{rest}{request}"));
+        assert_eq!(client.answer().status, status, "{pieces:?}");
+        if status == 200 {
+            // Behind a request as well.
+            client.say(&format!("\r\n{request}"));
+            assert_eq!(client.answer().status, 200, "{pieces:?}");
+        }
+    }
+}
+
 #[test]
 fn http_1_0() {
     let chunked = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n";
