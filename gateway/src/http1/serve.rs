@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::body::{Sink, Source};
 use crate::downstream::{AnswerHead, Downstream};
-use crate::exchange::{End, LINGER, Progress, Timers, carry_out};
+use crate::exchange::{End, LINGER, Timers, carry_out};
 use crate::http1::head::{HeadError, RequestHead, Version};
 use crate::http1::reader::{Body, ReadError, Reader};
 use crate::http1::transport::{Length, LengthError, Transport};
@@ -21,7 +21,7 @@ use crate::refusal::{BAD_HEAD, HEAD_TOO_LARGE, HEAD_TOO_SLOW};
 use crate::timer::{Elapsed, Timer};
 use crate::tunnel;
 use crate::upstream::Connection;
-use crate::worker::Worker;
+use crate::worker::{UnderWay, Worker};
 
 /// What is known of a connection before anything was read from it.
 pub(crate) struct Accepted {
@@ -66,9 +66,9 @@ pub(crate) async fn serve(worker: &Rc<Worker>, accepted: Accepted) {
                 } = connection;
                 return crate::http2::serve(worker, accepted, reader.take_rest()).await;
             }
-            Next::Tunnel(plan, upstream) => {
+            Next::Tunnel(request, upstream) => {
                 // A task of its own, since this one is made for requests and would hold their memory.
-                tokio::task::spawn_local(connection.into_tunnel(plan, *upstream));
+                tokio::task::spawn_local(connection.into_tunnel(request, *upstream));
                 return;
             }
         }
@@ -84,7 +84,7 @@ enum Next {
     /// Its answer is written, but bytes may come that nobody reads.
     Linger,
     Http2,
-    Tunnel(Box<Plan>, Box<Connection>),
+    Tunnel(Box<UnderWay>, Box<Connection>),
 }
 
 struct Served {
@@ -204,7 +204,7 @@ impl Served {
         Ok((plan, length_of_body))
     }
 
-    async fn exchange(&mut self, mut plan: Plan, length: Length) -> Next {
+    async fn exchange(&mut self, plan: Plan, length: Length) -> Next {
         let Self {
             worker,
             reader,
@@ -214,14 +214,16 @@ impl Served {
         } = self;
         // Said before the answer is written, since it is in the answer.
         down.persists &= !worker.drain.has_begun();
-        let progress = Progress::default();
+        let mut request = UnderWay::new(worker, plan);
+        let UnderWay { plan, progress, .. } = &mut request;
         let mut body = Body::new(reader, length, worker.settings.limits.head_bytes);
-        let (end, ending) = carry_out(worker, &mut plan, &mut body, down, timers, &progress).await;
+        let (end, ending) = carry_out(worker, plan, &mut body, down, timers, progress).await;
         let is_read = body.has_ended();
         if let End::Tunnel(upstream) = end {
-            return Next::Tunnel(Box::new(plan), upstream);
+            return Next::Tunnel(Box::new(request), upstream);
         }
-        worker.ended(plan, &progress, ending);
+        request.ending = ending;
+        drop(request);
         match end {
             End::Complete if is_read && down.persists => Next::Again,
             // The client learns only from this answer that the connection ends, and may have sent more, RFC 9112 §9.6.
@@ -276,7 +278,11 @@ impl Served {
     }
 
     /// What remains of the connection once both sides have switched to WebSocket.
-    fn into_tunnel(self, plan: Box<Plan>, upstream: Connection) -> impl Future<Output = ()> {
+    fn into_tunnel(
+        self,
+        mut request: Box<UnderWay>,
+        upstream: Connection,
+    ) -> impl Future<Output = ()> {
         let Self {
             worker,
             accepted,
@@ -292,12 +298,11 @@ impl Served {
         down.writer.begin(Length::UntilEnd);
         app_writer.begin(Length::UntilEnd);
         async move {
-            let progress = Progress::default();
-            progress.status.set(101);
             let client = (Body::new(&mut reader, Length::UntilEnd, 0), down.writer);
             let from_app = Body::new(&mut app_reader, Length::UntilEnd, 0);
-            let ending = tunnel::connect(&worker, client, (from_app, app_writer), &progress).await;
-            worker.ended(*plan, &progress, ending);
+            let app = (from_app, app_writer);
+            request.ending = tunnel::connect(&worker, client, app, &request.progress).await;
+            drop(request);
             drop(accepted);
         }
     }

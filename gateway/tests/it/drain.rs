@@ -9,6 +9,7 @@ use std::thread::{self, JoinHandle};
 use rustix::process::Signal;
 
 use crate::client::{Client, PATIENCE};
+use crate::operators::logging;
 use crate::support::{Gateway, command, eventually, recording, say, upstream};
 use crate::tunnel::{ACCEPT, handshake};
 
@@ -102,6 +103,59 @@ fn the_grace_period_has_an_end() {
     gateway.terminate();
     assert_eq!(client.rest(), "", "it is cut off");
     assert_eq!(gateway.child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn what_is_cut_off_is_logged() {
+    let (arrived, arrival) = mpsc::channel();
+    let address = upstream(move |received, stream| {
+        let answer = match received.head[0].as_str() {
+            "GET /hangs HTTP/1.1" => String::new(),
+            "GET /goes-on HTTP/1.1" => {
+                "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf".to_owned()
+            }
+            // A frame whose end never comes, so that none of ours has a place.
+            _ => format!(
+                "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\
+                 sec-websocket-accept: {ACCEPT}\r\n\r\n\u{82}\u{7}half"
+            ),
+        };
+        say(stream, &answer);
+        arrived.send(()).unwrap();
+        let _ = stream.read(&mut [0]);
+        false
+    });
+    let (mut gateway, mut log) = logging(address, &[("FLUXLIT_GRACE_PERIOD_S", "0.5")]);
+    let mut clients = Vec::new();
+    for (request, sent) in [
+        ("GET /hangs HTTP/1.1\r\nhost: a\r\n\r\n", 0),
+        ("GET /goes-on HTTP/1.1\r\nhost: a\r\n\r\n", 4),
+        (&handshake(""), 6),
+    ] {
+        let mut client = gateway.client();
+        client.say(request);
+        arrival.recv().unwrap();
+        if sent > 0 {
+            client.head_of_answer().unwrap();
+            client.stream.read_exact(&mut vec![0; sent]).unwrap();
+        }
+        clients.push(client);
+    }
+    gateway.terminate();
+    assert_eq!(gateway.child.wait().unwrap().code(), Some(0));
+    let mut lines = String::new();
+    log.read_to_string(&mut lines).unwrap();
+    for (path, status, sent) in [
+        ("/hangs", 0, 0),
+        ("/goes-on", 200, 4),
+        ("/_stcore/stream", 101, 6),
+    ] {
+        let line = lines.lines().find(|line| line.contains(path));
+        let line: serde_json::Value = serde_json::from_str(line.unwrap_or_default()).unwrap();
+        assert_eq!(line["ending"], "drained", "{line}");
+        assert_eq!(line["status"], status, "{line}");
+        assert_eq!(line["sent_bytes"], sent, "{line}");
+    }
 }
 
 /// Clients that ask again and again, on connections that last and on new ones, and count what went wrong. Only a refused

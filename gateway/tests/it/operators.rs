@@ -263,7 +263,10 @@ fn the_debug_page_tells_no_secret() {
 }
 
 /// A gateway whose log is read.
-fn logging(address: SocketAddr, settings: &[(&str, &str)]) -> (Gateway, BufReader<ChildStdout>) {
+pub(crate) fn logging(
+    address: SocketAddr,
+    settings: &[(&str, &str)],
+) -> (Gateway, BufReader<ChildStdout>) {
     let upstream = format!("http://{address}");
     let mut command = command(
         &[
@@ -284,7 +287,7 @@ fn logging(address: SocketAddr, settings: &[(&str, &str)]) -> (Gateway, BufReade
 }
 
 /// The next line of a log about this path.
-fn line_about(log: &mut impl BufRead, path: &str) -> String {
+pub(crate) fn line_about(log: &mut impl BufRead, path: &str) -> String {
     loop {
         let mut line = String::new();
         assert!(log.read_line(&mut line).unwrap() > 0, "the log has ended");
