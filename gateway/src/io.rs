@@ -80,6 +80,14 @@ impl Io {
             .await
     }
 
+    /// The name that the client has asked for within TLS.
+    pub(crate) fn server_name(&self) -> Option<String> {
+        match &*self.0.borrow() {
+            Stream::Plain(_) => None,
+            Stream::Tls(stream) => stream.get_ref().1.server_name().map(str::to_owned),
+        }
+    }
+
     /// Makes the end of the connection a reset, which nobody takes for the end of a message.
     pub(crate) fn reset_at_end(&self) {
         // If it fails, the client is no worse off than with other proxies.

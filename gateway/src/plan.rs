@@ -303,7 +303,7 @@ pub(crate) fn too_large(most: u64) -> String {
 }
 
 /// Takes a request id that is safe to log and to send, or makes one.
-fn request_id(fields: &[Header<'_>]) -> String {
+pub(crate) fn request_id(fields: &[Header<'_>]) -> String {
     let given = only(fields, REQUEST_ID).filter(|id| {
         (1..=128).contains(&id.len())
             && id

@@ -227,8 +227,20 @@ impl Worker {
         status: u16,
         label: &'static str,
     ) {
+        self.refused_as("", peer, version, status, label);
+    }
+
+    /// The same, under this id.
+    pub(crate) fn refused_as(
+        &self,
+        request_id: &str,
+        peer: IpAddr,
+        version: &'static str,
+        status: u16,
+        label: &'static str,
+    ) {
         self.observer.ended(&Record {
-            request_id: "",
+            request_id,
             trace: None,
             dispatch: Dispatch::Gateway,
             method: b"",

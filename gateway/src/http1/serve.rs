@@ -10,8 +10,9 @@ use std::time::Duration;
 use crate::body::{Sink, Source};
 use crate::downstream::{AnswerHead, Downstream};
 use crate::exchange::{End, LINGER, Timers, carry_out};
-use crate::http1::head::{HeadError, RequestHead, Version};
+use crate::http1::head::{self, HeadError, RequestHead, Version};
 use crate::http1::reader::{Body, ReadError, Reader};
+use crate::http1::refuse::{Refusal, Unplanned, refuse};
 use crate::http1::transport::{Length, LengthError, Transport};
 use crate::http1::writer::Writer;
 use crate::io::Io;
@@ -238,17 +239,27 @@ impl Served {
     }
 
     /// Answers what is no request.
-    async fn refuse(&mut self, (status, text, label): Refusal) -> Next {
-        self.worker
-            .refused(self.accepted.peer, "1.1", status, label);
-        let reason = crate::reply::reason(status);
-        let date = self.worker.date();
-        self.down.writer.head = format!(
-            "HTTP/1.1 {status} {reason}\r\ncontent-type: text/plain; charset=utf-8\r\ndate: {date}\r\n\
-             content-length: {}\r\nconnection: close\r\n\r\n{text}\n",
-            text.len() + 1
-        )
-        .into_bytes();
+    async fn refuse(&mut self, refusal: Refusal) -> Next {
+        let limits = &self.worker.settings.limits;
+        let bytes = self.reader.bytes();
+        let length = head::End::default().find(bytes).ok().flatten();
+        let head = bytes.get(..length.unwrap_or_default()).unwrap_or_default();
+        // If the head can be read after all, it says how the client came.
+        let head = RequestHead::read(head, limits.fields).ok();
+        let name = self.accepted.io.server_name();
+        let host = match &head {
+            Some(head) => head.host,
+            None => name.as_deref().map(str::as_bytes),
+        };
+        let unplanned = Unplanned {
+            peer: self.accepted.peer,
+            tls: self.accepted.tls,
+            version: "1.1",
+            host,
+            fields: head.as_ref().map_or(&[], |head| &head.fields),
+            to_head: bytes.starts_with(b"HEAD "),
+        };
+        self.down.writer.head = refuse(&self.worker, &unplanned, refusal);
         self.down.writer.begin(Length::Empty);
         let flush = self.timer.within(LINGER, self.down.writer.flush()).await;
         match flush {
@@ -307,9 +318,6 @@ impl Served {
         }
     }
 }
-
-/// Status, text and label.
-type Refusal = (u16, &'static str, &'static str);
 
 fn refusal(error: HeadError) -> Refusal {
     match error {
@@ -407,7 +415,7 @@ impl Sink for Http1Downstream {
     }
 }
 
-fn put_head(head: &mut Vec<u8>, answer: &AnswerHead<'_>) {
+pub(super) fn put_head(head: &mut Vec<u8>, answer: &AnswerHead<'_>) {
     let status = answer.status.to_string();
     put(
         head,

@@ -425,6 +425,10 @@ fn connections_are_counted_in_all_and_by_peer() {
             let answer = client.answer();
             assert_eq!(answer.status, 503, "{settings:?}");
             assert_eq!(answer.lines("retry-after"), ["1"]);
+            let [id] = answer.lines("x-request-id")[..] else {
+                panic!("{answer:?}");
+            };
+            assert!(answer.body.contains(id), "{answer:?}");
             assert!(client.is_closed());
         }
         let mut other = from(Ipv4Addr::new(127, 0, 0, 2), gateway.address);
