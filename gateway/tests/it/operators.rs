@@ -297,6 +297,19 @@ pub(crate) fn line_about(log: &mut impl BufRead, path: &str) -> String {
     }
 }
 
+/// The log says what was sent, and not what the upstream had begun with.
+#[test]
+fn an_answer_that_was_taken_back_is_not_logged() {
+    let (address, _) =
+        recording("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\nZZ\r\n");
+    let (gateway, mut log) = logging(address, &[]);
+    assert_eq!(ask(gateway.address, "GET /broken").status, 502);
+    let line = line_about(&mut log, "/broken");
+    let line: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(line["status"], 502, "{line}");
+    assert_eq!(line["ending"], "upstream_broke", "{line}");
+}
+
 #[test]
 fn requests_are_logged_without_what_lets_somebody_in() {
     let (address, _) = recording(OK);
