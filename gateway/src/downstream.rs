@@ -11,6 +11,9 @@ pub(crate) trait Downstream: Sink {
     /// Begins the final answer.
     fn begin(&mut self, head: &AnswerHead<'_>);
 
+    /// Takes back the answer that was begun, if nothing of it was written yet.
+    fn take_back(&mut self) -> bool;
+
     /// Sends an informational answer, RFC 9110 §15.2, if this client can have one.
     async fn interim(&mut self, head: &AnswerHead<'_>) -> std::io::Result<()>;
 }

@@ -85,6 +85,11 @@ pub(crate) async fn carry_out(
             }
         }
     };
+    // The upstream's answer may have broken off before any of it was passed on; then there is none yet.
+    if progress.status.get() > 0 && down.take_back() {
+        progress.status.set(0);
+        progress.sent.set(0);
+    }
     match failure.reply {
         Some(reply) if progress.status.get() == 0 => {
             let is_early = !source.has_ended();

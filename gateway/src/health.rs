@@ -136,7 +136,7 @@ impl Probe {
             .await
             .map_err(|_| broke())?;
         let mut reader = Reader::new(Rc::clone(&io), Buffers::new(ANSWER_BYTES));
-        let length = reader.head().await.map_err(|_| broke())?;
+        let length = reader.head(usize::MAX).await.map_err(|_| broke())?;
         let no_http = || format!("what answers at {authority} does not speak HTTP");
         let head = reader.bytes().get(..length).unwrap_or_default();
         let head = ResponseHead::read(head).map_err(|_| no_http())?;

@@ -11,7 +11,7 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
@@ -80,15 +80,28 @@ impl Io {
             .await
     }
 
+    /// The name that the client has asked for within TLS.
+    pub(crate) fn server_name(&self) -> Option<String> {
+        match &*self.0.borrow() {
+            Stream::Plain(_) => None,
+            Stream::Tls(stream) => stream.get_ref().1.server_name().map(str::to_owned),
+        }
+    }
+
     /// Makes the end of the connection a reset, which nobody takes for the end of a message.
     pub(crate) fn reset_at_end(&self) {
-        let stream = self.0.borrow();
-        let socket = match &*stream {
-            Stream::Plain(stream) => SockRef::from(stream),
-            Stream::Tls(stream) => SockRef::from(stream.get_ref().0),
-        };
         // If it fails, the client is no worse off than with other proxies.
-        let _ = socket.set_linger(Some(Duration::ZERO));
+        let _ = self.0.borrow().socket().set_linger(Some(Duration::ZERO));
+    }
+
+    /// Waits until the client's side of the connection has ended, or the connection was reset; reads nothing, so bytes may
+    /// still be there.
+    pub(crate) async fn has_ended(&self) -> io::Result<()> {
+        // A second registration of the same socket: the first one is ready for as long as there are bytes.
+        let socket = self.0.borrow().socket().try_clone()?;
+        let watched = TcpStream::from_std(socket.into())?;
+        // Urgent bytes are not among what it is registered for, so only an end makes it ready.
+        watched.ready(Interest::PRIORITY).await.map(|_| ())
     }
 
     /// Whether nothing has happened on a connection on which nothing should: no bytes, no end.
@@ -129,6 +142,13 @@ impl Io {
 }
 
 impl Stream {
+    fn socket(&self) -> SockRef<'_> {
+        match self {
+            Self::Plain(stream) => SockRef::from(stream),
+            Self::Tls(stream) => SockRef::from(stream.get_ref().0),
+        }
+    }
+
     fn poll_read(
         &mut self,
         context: &mut Context<'_>,

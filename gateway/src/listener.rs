@@ -6,7 +6,7 @@
 
 use std::cell::Cell;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +22,7 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use crate::admission::Place;
+use crate::http1::refuse::{self, Unplanned};
 use crate::http1::serve::{Accepted, serve};
 use crate::io::Io;
 use crate::refusal::TOO_MANY_CONNECTIONS;
@@ -140,10 +141,7 @@ fn start(worker: &Rc<Worker>, open: &Open, stream: TcpStream, peer: SocketAddr) 
     // A proxy speaks for many, so it is not held to what one client may have.
     let counted = (!worker.settings.policy.trusts(Peer::Ip(peer))).then_some(peer);
     let Some(place) = Arc::clone(&worker.shared.connections).enter(counted) else {
-        worker.refused(peer, "", 503, TOO_MANY_CONNECTIONS);
-        if worker.shared.tls.is_none() {
-            refuse(&stream);
-        }
+        refuse(worker, &stream, peer);
         return;
     };
     let held = open.hold(worker, place);
@@ -195,11 +193,21 @@ pub(crate) async fn accept_operators(listener: TcpListener, worker: Rc<Worker>) 
 }
 
 /// Says why, as far as it can be said without waiting.
-fn refuse(stream: &TcpStream) {
-    let _ = stream.try_write(
-        b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 1\r\ncontent-type: text/plain\r\n\
-          content-length: 33\r\n\r\nToo many connections; try again.\n",
-    );
+fn refuse(worker: &Worker, stream: &TcpStream, peer: IpAddr) {
+    if worker.shared.tls.is_some() {
+        return worker.refused(peer, "", 503, TOO_MANY_CONNECTIONS);
+    }
+    let unplanned = Unplanned {
+        peer,
+        tls: false,
+        version: "",
+        host: None,
+        fields: &[],
+        to_head: false,
+    };
+    let text = "Too many connections; try again.";
+    let answer = refuse::refuse(worker, &unplanned, (503, text, TOO_MANY_CONNECTIONS));
+    let _ = stream.try_write(&answer);
 }
 
 /// Instructions of the system's packet filter, `linux/bpf_common.h`.

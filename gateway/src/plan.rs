@@ -91,6 +91,8 @@ pub(crate) struct Forward {
     /// The whole head as it will be sent.
     pub(crate) head: Vec<u8>,
     pub(crate) length: Length,
+    /// Whether the client may wait with its body until it is asked for it; in HTTP/1.0 it cannot be asked.
+    pub(crate) expects_continue: bool,
     /// Whether the request may be done twice, RFC 9110 §9.2.2.
     pub(crate) is_idempotent: bool,
     /// The `Sec-WebSocket-Accept` that proves the answer to a handshake.
@@ -302,6 +304,9 @@ fn judge(
         is_api: api,
         head,
         length: request.length,
+        expects_continue: request.transport.expects_continue
+            && request.length != Length::Empty
+            && request.version != HttpVersion::Http10,
         is_idempotent: matches!(
             request.method,
             b"GET" | b"HEAD" | b"OPTIONS" | b"PUT" | b"DELETE"
@@ -321,7 +326,7 @@ pub(crate) fn too_large(most: u64) -> String {
 }
 
 /// Takes a request id that is safe to log and to send, or makes one.
-fn request_id(fields: &[Header<'_>]) -> String {
+pub(crate) fn request_id(fields: &[Header<'_>]) -> String {
     let given = only(fields, REQUEST_ID).filter(|id| {
         (1..=128).contains(&id.len())
             && id

@@ -25,8 +25,17 @@ impl Timer {
         limit: Duration,
         future: F,
     ) -> Result<F::Output, Elapsed> {
+        self.until(limit, &mut None, future).await
+    }
+
+    /// Waits for `future` until `deadline`, which is `limit` from now unless an earlier wait has set it.
+    pub(crate) async fn until<F: Future>(
+        &mut self,
+        limit: Duration,
+        deadline: &mut Option<Instant>,
+        future: F,
+    ) -> Result<F::Output, Elapsed> {
         let mut future = pin!(future);
-        let mut deadline = None;
         std::future::poll_fn(|context| {
             if let Poll::Ready(output) = future.as_mut().poll(context) {
                 return Poll::Ready(Ok(output));
@@ -70,5 +79,13 @@ mod tests {
         assert_eq!(wait.await, Ok(()));
         assert_eq!(timer.within(2 * second, never()).await, Err(Elapsed));
         assert_eq!(started.elapsed().as_secs(), 6);
+        let (started, mut deadline) = (Instant::now(), None);
+        for passed in [4, 8] {
+            let moment = tokio::time::sleep(4 * second);
+            assert_eq!(timer.until(9 * second, &mut deadline, moment).await, Ok(()));
+            assert_eq!(started.elapsed().as_secs(), passed);
+        }
+        let last = timer.until(9 * second, &mut deadline, never()).await;
+        assert_eq!((last, started.elapsed().as_secs()), (Err(Elapsed), 9));
     }
 }

@@ -65,22 +65,39 @@ pub(crate) struct Frames {
 impl Frames {
     /// Tells of bytes that have passed.
     pub(crate) fn pass(&mut self, mut bytes: &[u8]) {
-        while !bytes.is_empty() {
-            let skipped =
-                usize::try_from(self.left).map_or(bytes.len(), |left| left.min(bytes.len()));
-            self.left -= skipped as u64;
-            bytes = bytes.get(skipped..).unwrap_or_default();
-            let [first, rest @ ..] = bytes else {
-                return;
+        while let Some(end) = self.pass_frame(bytes) {
+            bytes = bytes.get(end..).unwrap_or_default();
+        }
+    }
+
+    /// Tells of bytes that have passed, up to the end of the frame that they begin in; returns how many these are, or
+    /// `None` if the frame goes on behind them.
+    pub(crate) fn pass_frame(&mut self, bytes: &[u8]) -> Option<usize> {
+        let mut rest = bytes;
+        loop {
+            if self.left > 0 {
+                let skipped =
+                    usize::try_from(self.left).map_or(rest.len(), |left| left.min(rest.len()));
+                self.left -= skipped as u64;
+                rest = rest.get(skipped..).unwrap_or_default();
+                if self.left == 0 {
+                    return Some(bytes.len() - rest.len());
+                }
+            }
+            let [first, after @ ..] = rest else {
+                return None;
             };
             if let Some(place) = self.header.get_mut(self.known) {
                 *place = *first;
             }
             self.known += 1;
-            bytes = rest;
+            rest = after;
             if let Some(payload) = self.payload() {
                 self.left = payload;
                 self.known = 0;
+                if payload == 0 {
+                    return Some(bytes.len() - rest.len());
+                }
             }
         }
     }
@@ -159,6 +176,38 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn the_end_of_the_frame_under_way() {
+        let frames = [
+            &[0x81, 3][..],
+            b"abc",
+            &[0x89, 0],
+            &[0x82, 126, 1, 0],
+            &[7; 256],
+        ]
+        .concat();
+        for (passed, want) in [
+            (0, 5),
+            (1, 4),
+            (2, 3),
+            (4, 1),
+            (5, 2),
+            (6, 1),
+            (7, 260),
+            (9, 258),
+        ] {
+            let mut follower = Frames::default();
+            let (before, after) = frames.split_at(passed);
+            follower.pass(before);
+            assert_eq!(follower.pass_frame(after), Some(want), "behind {passed}");
+            assert!(follower.is_between());
+        }
+        let mut follower = Frames::default();
+        assert_eq!(follower.pass_frame(&frames[..4]), None);
+        assert_eq!(follower.pass_frame(&[]), None);
+        assert!(!follower.is_between());
     }
 
     #[test]

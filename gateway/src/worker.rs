@@ -62,6 +62,33 @@ pub(crate) struct Worker {
     spare_heads: RefCell<Vec<Vec<u8>>>,
 }
 
+/// A request that is under way; what became of it is told when it is dropped.
+pub(crate) struct UnderWay {
+    worker: Rc<Worker>,
+    pub(crate) plan: Plan,
+    pub(crate) progress: Progress,
+    /// How it has ended. Whatever is dropped before it has is cut off because the worker stops.
+    pub(crate) ending: Ending,
+}
+
+impl UnderWay {
+    pub(crate) fn new(worker: &Rc<Worker>, plan: Plan) -> Self {
+        Self {
+            worker: Rc::clone(worker),
+            plan,
+            progress: Progress::default(),
+            ending: Ending::Drained,
+        }
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.worker
+            .ended(&mut self.plan, &self.progress, self.ending);
+    }
+}
+
 /// Whether the worker is stopping.
 #[derive(Default)]
 pub(crate) struct Drain {
@@ -159,9 +186,9 @@ impl Worker {
     }
 
     /// A request has ended.
-    pub(crate) fn ended(&self, plan: Plan, progress: &Progress, ending: Ending) {
-        if let Step::Forward(forward) = plan.step {
-            self.give_back_head(forward.head);
+    fn ended(&self, plan: &mut Plan, progress: &Progress, ending: Ending) {
+        if let Step::Forward(forward) = &mut plan.step {
+            self.give_back_head(std::mem::take(&mut forward.head));
         }
         let facts = &plan.facts;
         let duration = facts.started.elapsed();
@@ -198,8 +225,20 @@ impl Worker {
         status: u16,
         label: &'static str,
     ) {
+        self.refused_as("", peer, version, status, label);
+    }
+
+    /// The same, under this id.
+    pub(crate) fn refused_as(
+        &self,
+        request_id: &str,
+        peer: IpAddr,
+        version: &'static str,
+        status: u16,
+        label: &'static str,
+    ) {
         self.observer.ended(&Record {
-            request_id: "",
+            request_id,
             trace: None,
             dispatch: Dispatch::Gateway,
             method: b"",

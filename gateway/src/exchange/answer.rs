@@ -2,7 +2,12 @@
 //!
 //! As it came, but for what the policy changes and what belongs to one hop. Informational answers are passed on before it.
 
+use std::borrow::Cow;
 use std::cell::Cell;
+use std::time::Duration;
+
+use fluxlit_policy::Edit;
+use tokio::time::Instant;
 
 use crate::body::{Bounds, pump};
 use crate::downstream::{AnswerHead, Downstream};
@@ -12,8 +17,24 @@ use crate::hop;
 use crate::http1::head::{ResponseHead, Version, all, only};
 use crate::http1::reader::{Body, ReadError, Reader};
 use crate::http1::transport::{Length, Transport};
+use crate::observe::Ending;
 use crate::plan::HttpVersion;
 use crate::timer::Timer;
+
+/// How long the upstream's answer is waited for already.
+struct Waiting {
+    /// How far the request was by then.
+    uploaded: Upload,
+    deadline: Option<Instant>,
+}
+
+impl Waiting {
+    fn is_over(&mut self, limit: Duration) -> bool {
+        let now = Instant::now();
+        let deadline = *self.deadline.get_or_insert_with(|| now + limit);
+        self.uploaded != Upload::UnderWay && now >= deadline
+    }
+}
 
 impl Way<'_> {
     /// Waits for the upstream's answer and passes it on.
@@ -22,11 +43,16 @@ impl Way<'_> {
         reader: &mut Reader,
         down: &mut impl Downstream,
         timer: &mut Timer,
-        uploaded: &Cell<Option<Upload>>,
+        uploaded: &Cell<Upload>,
     ) -> Result<Passed, NoAnswer> {
         let limits = &self.worker.settings.limits;
+        let mut waiting = Waiting {
+            uploaded: self.progress_of(uploaded),
+            deadline: None,
+        };
         loop {
-            let length = self.wait_for_head(reader, timer, uploaded).await?;
+            let head = self.wait_for_head(reader, timer, uploaded, &mut waiting);
+            let length = head.await?;
             let bytes = reader.bytes().get(..length).unwrap_or_default();
             let head = ResponseHead::read(bytes).map_err(|error| NoAnswer::bad(&error))?;
             if (100..200).contains(&head.status) && head.status != 101 {
@@ -34,14 +60,24 @@ impl Way<'_> {
                     status: head.status,
                     reason: head.reason,
                     fields: &head.fields,
-                    edits: &[],
+                    edits: &NOT_INTERIM,
                     length: Length::Empty,
                     declared: None,
                     is_early: false,
                     request_id: None,
                 };
-                down.interim(&interim).await.map_err(NoAnswer::client)?;
+                let written = timer.within(limits.idle, down.interim(&interim)).await;
+                written
+                    .map_err(|_| NoAnswer::Client(Ending::ClientTimeout))?
+                    .map_err(NoAnswer::client)?;
+                if head.status == 100 && uploaded.get() == Upload::Held {
+                    uploaded.set(Upload::UnderWay);
+                }
                 reader.consume(length);
+                // Those that come without a pause are never waited for.
+                if waiting.is_over(self.answer_limit()) {
+                    return Err(NoAnswer::Timeout);
+                }
                 continue;
             }
             let transport = Transport::of(&head.fields);
@@ -60,7 +96,7 @@ impl Way<'_> {
             }
             let persists =
                 transport.persists(head.version) && body != Length::UntilEnd && !switches;
-            let is_early = uploaded.get() != Some(Upload::Whole);
+            let is_early = uploaded.get() != Upload::Whole;
             self.begin_answer(&head, body, is_early, down);
             reader.consume(length);
             if switches {
@@ -81,29 +117,44 @@ impl Way<'_> {
         }
     }
 
-    /// Waits for a head; the time runs from when the request was sent.
+    /// How long the upstream may take for its answer, or to ask for the body.
+    fn answer_limit(&self) -> Duration {
+        let settings = &self.worker.settings;
+        match &self.forward.accept {
+            Some(_) => settings.handshake_timeout,
+            None => settings.read_timeout,
+        }
+    }
+
+    /// Waits for a head; the time runs from when it is the upstream's turn, whatever informational answers come meanwhile.
     async fn wait_for_head(
         &self,
         reader: &mut Reader,
         timer: &mut Timer,
-        uploaded: &Cell<Option<Upload>>,
+        uploaded: &Cell<Upload>,
+        waiting: &mut Waiting,
     ) -> Result<usize, NoAnswer> {
-        let settings = &self.worker.settings;
-        let limit = match &self.forward.accept {
-            Some(_) => settings.handshake_timeout,
-            None => settings.read_timeout,
-        };
+        let limit = self.answer_limit();
         loop {
-            let was_uploaded = uploaded.get().is_some();
-            match timer.within(limit, reader.head()).await {
+            let before = self.progress_of(uploaded);
+            if waiting.uploaded != before {
+                *waiting = Waiting {
+                    uploaded: before,
+                    deadline: None,
+                };
+            }
+            let head = timer.until(limit, &mut waiting.deadline, reader.head(usize::MAX));
+            match head.await {
                 Ok(Ok(0)) => return Err(NoAnswer::Ended),
                 Ok(Ok(length)) => return Ok(length),
                 Ok(Err(ReadError::Io(_) | ReadError::Ended)) if reader.bytes().is_empty() => {
                     return Err(NoAnswer::Ended);
                 }
                 Ok(Err(error)) => return Err(NoAnswer::bad(&error)),
-                Err(_) if was_uploaded => return Err(NoAnswer::Timeout),
-                Err(_) => {}
+                Err(_) if before != Upload::UnderWay && before == self.progress_of(uploaded) => {
+                    return Err(NoAnswer::Timeout);
+                }
+                Err(_) => waiting.deadline = None,
             }
         }
     }
@@ -161,3 +212,14 @@ impl Way<'_> {
         });
     }
 }
+
+/// What an informational answer does not pass on, since the policy judges it in the final one: cookies, places, and what a
+/// browser remembers.
+static NOT_INTERIM: [Edit; 6] = [
+    Edit::Remove(Cow::Borrowed("content-location")),
+    Edit::Remove(Cow::Borrowed("location")),
+    Edit::Remove(Cow::Borrowed("refresh")),
+    Edit::Remove(Cow::Borrowed("set-cookie")),
+    Edit::Remove(Cow::Borrowed("strict-transport-security")),
+    Edit::Remove(Cow::Borrowed("x-request-id")),
+];

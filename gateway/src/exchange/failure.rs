@@ -92,7 +92,7 @@ impl NoAnswer {
     /// What is said of the upstream called `name`.
     pub(super) fn explain(&self, name: &str) -> Failure {
         let (ending, status, text) = match self {
-            NoAnswer::Timeout => (
+            NoAnswer::Timeout | NoAnswer::BodyTimeout => (
                 Ending::UpstreamTimeout,
                 504,
                 format!("{name} did not answer in time."),
@@ -115,17 +115,14 @@ impl NoAnswer {
                     format!("{name} gave an answer that cannot be passed on."),
                 )
             }
-            NoAnswer::Body | NoAnswer::BodyTimeout | NoAnswer::Client(_) => (
+            NoAnswer::Body | NoAnswer::Client(_) => (
                 Ending::UpstreamBroke,
                 502,
                 format!("{name} broke off its answer."),
             ),
         };
         Failure {
-            ending: match self {
-                NoAnswer::BodyTimeout => Ending::UpstreamTimeout,
-                _ => ending,
-            },
+            ending,
             reply: Some(Reply::failure(status, &text)),
         }
     }

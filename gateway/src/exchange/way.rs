@@ -168,25 +168,36 @@ impl Way<'_> {
         writer.head.clear();
         writer.head.extend_from_slice(&forward.head);
         writer.begin(forward.length);
-        let uploaded = Cell::new(None);
+        let uploaded = Cell::new(if forward.expects_continue {
+            Upload::Held
+        } else {
+            Upload::UnderWay
+        });
         let Timers {
             up: up_timer,
             down: down_timer,
         } = timers;
         let upload = async {
-            let bounds = Bounds {
-                idle: limits.idle,
-                most: limits.body_bytes,
-                passed: &progress.received,
+            let moved = loop {
+                let bounds = Bounds {
+                    idle: limits.idle,
+                    most: limits.body_bytes,
+                    passed: &progress.received,
+                };
+                let was_held = self.progress_of(&uploaded) == Upload::Held;
+                let moved = pump(source, writer, up_timer, bounds, |trailers| {
+                    self.request_trailers(trailers)
+                });
+                match moved.await {
+                    // A client that waits to be asked for its body keeps nobody waiting.
+                    Err(PumpError::SourceIdle) if was_held && progress.received.get() == 0 => {}
+                    moved => break moved,
+                }
             };
-            let moved = pump(source, writer, up_timer, bounds, |trailers| {
-                self.request_trailers(trailers)
-            })
-            .await;
             match moved {
-                Ok(()) => uploaded.set(Some(Upload::Whole)),
+                Ok(()) => uploaded.set(Upload::Whole),
                 // An upstream that no longer reads may have answered why.
-                Err(PumpError::Sink(_) | PumpError::SinkIdle) => uploaded.set(Some(Upload::Broken)),
+                Err(PumpError::Sink(_) | PumpError::SinkIdle) => uploaded.set(Upload::Broken),
                 Err(error) => return error,
             }
             PumpError::Source(source.left().await)
@@ -197,7 +208,7 @@ impl Way<'_> {
             error = upload => Err(error),
             outcome = answer => Ok(outcome),
         };
-        let is_uploaded = uploaded.get() == Some(Upload::Whole);
+        let is_uploaded = uploaded.get() == Upload::Whole;
         match outcome {
             Ok(Ok(Passed::Tunnel)) => Ok(End::Tunnel(Box::new(connection))),
             Ok(Ok(Passed::Whole { persists })) => {
@@ -222,6 +233,14 @@ impl Way<'_> {
         }
     }
 
+    /// How far a request's body is. Nobody has to wait to be asked for it.
+    pub(super) fn progress_of(&self, uploaded: &Cell<Upload>) -> Upload {
+        match uploaded.get() {
+            Upload::Held if self.progress.received.get() > 0 => Upload::UnderWay,
+            uploaded => uploaded,
+        }
+    }
+
     fn request_trailers(&self, section: &[u8]) -> Vec<u8> {
         let policy = &self.worker.settings.policy;
         hop::trailers(section, |name| {
@@ -230,9 +249,12 @@ impl Way<'_> {
     }
 }
 
-/// How far a request's body got.
+/// How far a request's body is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Upload {
+    /// The client waits until the upstream asks for it, RFC 9110 §10.1.1.
+    Held,
+    UnderWay,
     Whole,
     /// The upstream did not take all of it.
     Broken,

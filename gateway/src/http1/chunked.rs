@@ -1,8 +1,11 @@
 //! What is in a chunked body?
 //!
-//! RFC 9112 §7.1, read strictly: sizes are hexadecimal digits, every line ends with CRLF, chunk extensions are for this
-//! hop and dropped. The bytes of the chunks are moved together where they lie, so that what came in one piece is passed
+//! RFC 9112 §7.1, read strictly in requests and responses alike: sizes are hexadecimal digits, white space behind them only
+//! stands before an extension, every line ends with CRLF, trailers are field lines as in a head. Chunk extensions are for
+//! this hop and dropped. The bytes of the chunks are moved together where they lie, so that what came in one piece is passed
 //! on in one piece.
+
+use crate::http1::head::read_trailers;
 
 /// Reads one chunked body.
 #[derive(Debug)]
@@ -19,6 +22,10 @@ enum State {
     Size {
         size: u64,
         digits: u8,
+    },
+    /// In white space, which only an extension may follow.
+    BeforeExtension {
+        size: u64,
     },
     Extension {
         size: u64,
@@ -126,12 +133,12 @@ impl Decoder {
             (State::Size { size, .. } | State::Extension { size }, b'\r') => {
                 State::SizeEnd { size }
             }
-            (State::Size { size, .. }, b';' | b' ' | b'\t')
-            | (State::Extension { size }, b'\t') => {
+            (State::Size { size, .. } | State::BeforeExtension { size }, b' ' | b'\t') => {
                 self.spend()?;
-                State::Extension { size }
+                State::BeforeExtension { size }
             }
-            (State::Extension { size }, 32..=126 | 128..) => {
+            (State::Size { size, .. } | State::BeforeExtension { size }, b';')
+            | (State::Extension { size }, b'\t' | 32..=126 | 128..) => {
                 self.spend()?;
                 State::Extension { size }
             }
@@ -150,6 +157,8 @@ impl Decoder {
             (State::TrailerEnd { is_empty }, b'\n') => {
                 self.keep(octet)?;
                 if is_empty {
+                    // Somebody behind us might make something of what cannot be read.
+                    read_trailers(&self.trailers).map_err(|_| ChunkError::Malformed)?;
                     State::Done
                 } else {
                     State::Trailer { is_empty: true }
@@ -204,6 +213,7 @@ mod tests {
             ("0\r\n\r\n", "", "\r\n", 0),
             ("3\r\nabc\r\n2\r\nde\r\n0\r\n\r\nGET", "abcde", "\r\n", 3),
             ("0003;x=\"y\"\r\nabc\r\n0\r\n\r\n", "abc", "\r\n", 0),
+            ("3 \t;x = y \r\nabc\r\n0 ;\r\n\r\n", "abc", "\r\n", 0),
             (
                 "1\r\na\r\n0\r\nx: y\r\nz: w\r\n\r\n",
                 "a",
@@ -243,6 +253,15 @@ mod tests {
             " 1\r\n",
             "0000000000000000\r\n",
             "0\r\nx\n",
+            "3 5\r\n",
+            "3 \r\n",
+            "3\t\r\n",
+            "3 \t5;x\r\n",
+            "0\r\nx: a\0b\r\n\r\n",
+            "0\r\nx: y\r\n z\r\n\r\n",
+            "0\r\nx\r\n\r\n",
+            "0\r\nx : y\r\n\r\n",
+            "0\r\n: y\r\n\r\n",
         ] {
             let mut bytes = body.as_bytes().to_vec();
             let decoded = Decoder::new(64).decode(&mut bytes);

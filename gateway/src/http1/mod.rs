@@ -7,6 +7,7 @@
 pub(crate) mod chunked;
 pub(crate) mod head;
 pub(crate) mod reader;
+pub(crate) mod refuse;
 pub(crate) mod serve;
 pub(crate) mod transport;
 pub(crate) mod writer;

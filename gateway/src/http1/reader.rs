@@ -53,8 +53,8 @@ impl Reader {
     }
 
     /// Reads until there is a whole head at the front of [`Reader::bytes`]; returns its length, or 0 at the end of the
-    /// connection.
-    pub(crate) async fn head(&mut self) -> Result<usize, ReadError> {
+    /// connection. One that has more than `most` bytes and no end yet is not read any further.
+    pub(crate) async fn head(&mut self, most: usize) -> Result<usize, ReadError> {
         if !self.has_more().await? {
             return Ok(0);
         }
@@ -66,7 +66,7 @@ impl Reader {
             if let Some(length) = end.find(buffer)? {
                 return Ok(length);
             }
-            if buffer.is_full() {
+            if buffer.len() > most || buffer.is_full() {
                 return Err(HeadError::TooLarge.into());
             }
             if self.io.read_more(buffer).await? == 0 {
@@ -75,7 +75,29 @@ impl Reader {
         }
     }
 
-    /// Drops the empty lines that some clients send before a request, RFC 9112 §2.2.
+    /// The same, behind the empty lines that some clients send before a request, RFC 9112 §2.2, however they come.
+    pub(crate) async fn head_of_request(&mut self, most: usize) -> Result<usize, ReadError> {
+        let mut skipped = 0;
+        while self.has_more().await? {
+            match self.bytes() {
+                [b'\r', b'\n', ..] if skipped < most => {
+                    self.consume(2);
+                    skipped += 2;
+                }
+                [b'\r'] => {
+                    if let Some(buffer) = &mut self.rest
+                        && self.io.read_more(buffer).await? == 0
+                    {
+                        return Err(ReadError::Ended);
+                    }
+                }
+                _ => return self.head(most).await,
+            }
+        }
+        Ok(0)
+    }
+
+    /// Drops the empty lines that are there already.
     pub(crate) fn skip_empty_lines(&mut self) {
         while let Some(buffer) = &mut self.rest
             && buffer.starts_with(b"\r\n")
@@ -104,7 +126,7 @@ impl Reader {
         self.rest.take()
     }
 
-    /// Reads ahead until the connection ends, breaks, or no more fits in.
+    /// Waits until the connection ends or breaks; reads ahead as far as there is room.
     async fn watch(&mut self) -> io::Result<()> {
         loop {
             match &mut self.rest {
@@ -113,7 +135,7 @@ impl Reader {
                         return Ok(());
                     }
                 }
-                Some(buffer) if buffer.is_full() => std::future::pending().await,
+                Some(buffer) if buffer.is_full() => return self.io.has_ended().await,
                 Some(buffer) => {
                     if self.io.read_more(buffer).await? == 0 {
                         return Ok(());

@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use crate::body::{Sink, Source};
 use crate::downstream::{AnswerHead, Downstream};
-use crate::exchange::{End, LINGER, Progress, Timers, carry_out};
-use crate::http1::head::{HeadError, RequestHead, Version};
+use crate::exchange::{End, LINGER, Timers, carry_out};
+use crate::http1::head::{self, HeadError, RequestHead, Version};
 use crate::http1::reader::{Body, ReadError, Reader};
+use crate::http1::refuse::{Refusal, Unplanned, refuse};
 use crate::http1::transport::{Length, LengthError, Transport};
 use crate::http1::writer::Writer;
 use crate::io::Io;
@@ -21,7 +22,7 @@ use crate::refusal::{BAD_HEAD, HEAD_TOO_LARGE, HEAD_TOO_SLOW};
 use crate::timer::{Elapsed, Timer};
 use crate::tunnel;
 use crate::upstream::Connection;
-use crate::worker::Worker;
+use crate::worker::{UnderWay, Worker};
 
 /// What is known of a connection before anything was read from it.
 pub(crate) struct Accepted {
@@ -66,9 +67,9 @@ pub(crate) async fn serve(worker: &Rc<Worker>, accepted: Accepted) {
                 } = connection;
                 return crate::http2::serve(worker, accepted, reader.take_rest()).await;
             }
-            Next::Tunnel(plan, upstream) => {
+            Next::Tunnel(request, upstream) => {
                 // A task of its own, since this one is made for requests and would hold their memory.
-                tokio::task::spawn_local(connection.into_tunnel(plan, *upstream));
+                tokio::task::spawn_local(connection.into_tunnel(request, *upstream));
                 return;
             }
         }
@@ -79,12 +80,12 @@ pub(crate) async fn serve(worker: &Rc<Worker>, accepted: Accepted) {
 enum Next {
     Again,
     Close,
-    /// All is said.
+    /// All is said, and nothing more was asked.
     End,
     /// Its answer is written, but bytes may come that nobody reads.
     Linger,
     Http2,
-    Tunnel(Box<Plan>, Box<Connection>),
+    Tunnel(Box<UnderWay>, Box<Connection>),
 }
 
 struct Served {
@@ -102,11 +103,9 @@ impl Served {
         if !self.waits_for_request(is_first).await {
             return Next::End;
         }
-        // Those that came only now.
-        self.reader.skip_empty_lines();
         let limits = &self.worker.settings.limits;
-        let head = self.timer.within(limits.head_read, self.reader.head());
-        let length = match head.await {
+        let head = self.reader.head_of_request(limits.head_bytes);
+        let length = match self.timer.within(limits.head_read, head).await {
             Ok(Ok(0)) => return Next::End,
             Ok(Ok(length)) => length,
             Ok(Err(ReadError::Head(error))) => return self.refuse(refusal(error)).await,
@@ -206,7 +205,7 @@ impl Served {
         Ok((plan, length_of_body))
     }
 
-    async fn exchange(&mut self, mut plan: Plan, length: Length) -> Next {
+    async fn exchange(&mut self, plan: Plan, length: Length) -> Next {
         let Self {
             worker,
             reader,
@@ -216,17 +215,19 @@ impl Served {
         } = self;
         // Said before the answer is written, since it is in the answer.
         down.persists &= !worker.drain.has_begun();
-        let progress = Progress::default();
+        let mut request = UnderWay::new(worker, plan);
+        let UnderWay { plan, progress, .. } = &mut request;
         let mut body = Body::new(reader, length, worker.settings.limits.head_bytes);
-        let (end, ending) = carry_out(worker, &mut plan, &mut body, down, timers, &progress).await;
+        let (end, ending) = carry_out(worker, plan, &mut body, down, timers, progress).await;
         let is_read = body.has_ended();
         if let End::Tunnel(upstream) = end {
-            return Next::Tunnel(Box::new(plan), upstream);
+            return Next::Tunnel(Box::new(request), upstream);
         }
-        worker.ended(plan, &progress, ending);
+        request.ending = ending;
+        drop(request);
         match end {
             End::Complete if is_read && down.persists => Next::Again,
-            End::Complete if is_read => Next::End,
+            // The client learns only from this answer that the connection ends, and may have sent more, RFC 9112 §9.6.
             End::Complete => Next::Linger,
             End::Broken if down.ends_with_connection => {
                 // An orderly end would say that this was all.
@@ -238,17 +239,27 @@ impl Served {
     }
 
     /// Answers what is no request.
-    async fn refuse(&mut self, (status, text, label): Refusal) -> Next {
-        self.worker
-            .refused(self.accepted.peer, "1.1", status, label);
-        let reason = crate::reply::reason(status);
-        let date = self.worker.date();
-        self.down.writer.head = format!(
-            "HTTP/1.1 {status} {reason}\r\ncontent-type: text/plain; charset=utf-8\r\ndate: {date}\r\n\
-             content-length: {}\r\nconnection: close\r\n\r\n{text}\n",
-            text.len() + 1
-        )
-        .into_bytes();
+    async fn refuse(&mut self, refusal: Refusal) -> Next {
+        let limits = &self.worker.settings.limits;
+        let bytes = self.reader.bytes();
+        let length = head::End::default().find(bytes).ok().flatten();
+        let head = bytes.get(..length.unwrap_or_default()).unwrap_or_default();
+        // If the head can be read after all, it says how the client came.
+        let head = RequestHead::read(head, limits.fields).ok();
+        let name = self.accepted.io.server_name();
+        let host = match &head {
+            Some(head) => head.host,
+            None => name.as_deref().map(str::as_bytes),
+        };
+        let unplanned = Unplanned {
+            peer: self.accepted.peer,
+            tls: self.accepted.tls,
+            version: "1.1",
+            host,
+            fields: head.as_ref().map_or(&[], |head| &head.fields),
+            to_head: bytes.starts_with(b"HEAD "),
+        };
+        self.down.writer.head = refuse(&self.worker, &unplanned, refusal);
         self.down.writer.begin(Length::Empty);
         let flush = self.timer.within(LINGER, self.down.writer.flush()).await;
         match flush {
@@ -268,16 +279,21 @@ impl Served {
     /// Waits until the client has read its answer: closing a connection with unread bytes would reset it, and the answer
     /// might be lost with it.
     async fn linger(&mut self) {
-        if self.down.writer.end_writing().await.is_err() {
-            return;
-        }
         let mut rest = Body::new(&mut self.reader, Length::UntilEnd, 0);
-        let read = async { while let Ok(Some(_)) = rest.next().await {} };
+        let read = async {
+            if self.down.writer.end_writing().await.is_ok() {
+                while let Ok(Some(_)) = rest.next().await {}
+            }
+        };
         let _ = self.timer.within(LINGER, read).await;
     }
 
     /// What remains of the connection once both sides have switched to WebSocket.
-    fn into_tunnel(self, plan: Box<Plan>, upstream: Connection) -> impl Future<Output = ()> {
+    fn into_tunnel(
+        self,
+        mut request: Box<UnderWay>,
+        upstream: Connection,
+    ) -> impl Future<Output = ()> {
         let Self {
             worker,
             accepted,
@@ -293,19 +309,15 @@ impl Served {
         down.writer.begin(Length::UntilEnd);
         app_writer.begin(Length::UntilEnd);
         async move {
-            let progress = Progress::default();
-            progress.status.set(101);
             let client = (Body::new(&mut reader, Length::UntilEnd, 0), down.writer);
             let from_app = Body::new(&mut app_reader, Length::UntilEnd, 0);
-            let ending = tunnel::connect(&worker, client, (from_app, app_writer), &progress).await;
-            worker.ended(*plan, &progress, ending);
+            let app = (from_app, app_writer);
+            request.ending = tunnel::connect(&worker, client, app, &request.progress).await;
+            drop(request);
             drop(accepted);
         }
     }
 }
-
-/// Status, text and label.
-type Refusal = (u16, &'static str, &'static str);
 
 fn refusal(error: HeadError) -> Refusal {
     match error {
@@ -369,6 +381,15 @@ impl Downstream for Http1Downstream {
         self.writer.begin(length);
     }
 
+    fn take_back(&mut self) -> bool {
+        if self.writer.has_begun() {
+            return false;
+        }
+        self.writer.head.clear();
+        self.ends_with_connection = false;
+        true
+    }
+
     async fn interim(&mut self, answer: &AnswerHead<'_>) -> std::io::Result<()> {
         // HTTP/1.0 has none, RFC 9110 §15.2.
         if self.version == Version::Http10 {
@@ -394,7 +415,7 @@ impl Sink for Http1Downstream {
     }
 }
 
-fn put_head(head: &mut Vec<u8>, answer: &AnswerHead<'_>) {
+pub(super) fn put_head(head: &mut Vec<u8>, answer: &AnswerHead<'_>) {
     let status = answer.status.to_string();
     put(
         head,

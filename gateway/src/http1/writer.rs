@@ -78,11 +78,12 @@ impl Writer {
             }
             filled
         };
+        // Said before, since whoever waits no longer does not know how much was written.
+        self.has_begun = true;
         let result = self
             .io
             .write_all(parts.get_mut(..filled).unwrap_or_default())
             .await;
-        self.has_begun = true;
         self.head.clear();
         if self.head.capacity() > KEPT {
             self.head = Vec::new();

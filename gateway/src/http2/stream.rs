@@ -26,7 +26,7 @@ use crate::plan::{HttpVersion, Incoming, plan};
 use crate::refusal::{BAD_HEAD, HEAD_TOO_LARGE};
 use crate::tunnel;
 use crate::upstream::Connection;
-use crate::worker::Worker;
+use crate::worker::{UnderWay, Worker};
 
 /// Serves a request and its answer.
 pub(crate) async fn serve(
@@ -124,25 +124,19 @@ pub(crate) async fn serve(
         trailers: Vec::new(),
         has_ended: false,
     };
-    let progress = Progress::default();
+    let mut request = UnderWay::new(worker, plan);
+    let UnderWay { plan, progress, .. } = &mut request;
     let mut timers = Timers::default();
-    let carried = carry_out(
-        worker,
-        &mut plan,
-        &mut source,
-        &mut down,
-        &mut timers,
-        &progress,
-    );
-    let (end, mut ending) = carried.await;
-    match end {
-        End::Complete => {}
-        End::Broken => sender.borrow_mut().reset(Reason::INTERNAL_ERROR),
-        End::Tunnel(upstream) => {
-            ending = connect(worker, source, down, *upstream, &progress).await;
+    let carried = carry_out(worker, plan, &mut source, &mut down, &mut timers, progress);
+    let (end, ending) = carried.await;
+    request.ending = match end {
+        End::Complete => ending,
+        End::Broken => {
+            sender.borrow_mut().reset(Reason::INTERNAL_ERROR);
+            ending
         }
-    }
-    worker.ended(plan, &progress, ending);
+        End::Tunnel(upstream) => connect(worker, source, down, *upstream, &request.progress).await,
+    };
 }
 
 async fn connect(
@@ -365,6 +359,10 @@ impl Downstream for Http2Downstream {
             headers.insert(http::header::CONTENT_LENGTH, declared);
         }
         self.head = Some((head, answer.length == Length::Empty && !switches));
+    }
+
+    fn take_back(&mut self) -> bool {
+        self.head.take().is_some()
     }
 
     async fn interim(&mut self, answer: &AnswerHead<'_>) -> io::Result<()> {

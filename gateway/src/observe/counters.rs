@@ -186,6 +186,8 @@ fn method_kind(record: &Record<'_>) -> usize {
 fn status_class(status: u16) -> usize {
     match status {
         100..600 => usize::from(status / 100),
+        // What an app may make up is an error of a server to everybody, RFC 9110 §15.
+        600.. => 5,
         _ => 0,
     }
 }
@@ -277,8 +279,8 @@ mod tests {
             (304, "3xx"),
             (431, "4xx"),
             (599, "5xx"),
-            (600, "none"),
-            (u16::MAX, "none"),
+            (600, "5xx"),
+            (999, "5xx"),
         ];
         for (status, expected) in table {
             assert_eq!(STATUS_CLASSES[status_class(status)], expected);

@@ -1,6 +1,6 @@
 //! Stopping: who is under way arrives, and whoever comes is told to come again elsewhere.
 
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
@@ -9,6 +9,7 @@ use std::thread::{self, JoinHandle};
 use rustix::process::Signal;
 
 use crate::client::{Client, PATIENCE};
+use crate::operators::logging;
 use crate::support::{Gateway, command, eventually, recording, say, upstream};
 use crate::tunnel::{ACCEPT, handshake};
 
@@ -102,6 +103,59 @@ fn the_grace_period_has_an_end() {
     gateway.terminate();
     assert_eq!(client.rest(), "", "it is cut off");
     assert_eq!(gateway.child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn what_is_cut_off_is_logged() {
+    let (arrived, arrival) = mpsc::channel();
+    let address = upstream(move |received, stream| {
+        let answer = match received.head[0].as_str() {
+            "GET /hangs HTTP/1.1" => String::new(),
+            "GET /goes-on HTTP/1.1" => {
+                "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf".to_owned()
+            }
+            // A frame whose end never comes, so that none of ours has a place.
+            _ => format!(
+                "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\
+                 sec-websocket-accept: {ACCEPT}\r\n\r\n\u{82}\u{7}half"
+            ),
+        };
+        say(stream, &answer);
+        arrived.send(()).unwrap();
+        let _ = stream.read(&mut [0]);
+        false
+    });
+    let (mut gateway, mut log) = logging(address, &[("FLUXLIT_GRACE_PERIOD_S", "0.5")]);
+    let mut clients = Vec::new();
+    for (request, sent) in [
+        ("GET /hangs HTTP/1.1\r\nhost: a\r\n\r\n", 0),
+        ("GET /goes-on HTTP/1.1\r\nhost: a\r\n\r\n", 4),
+        (&handshake(""), 6),
+    ] {
+        let mut client = gateway.client();
+        client.say(request);
+        arrival.recv().unwrap();
+        if sent > 0 {
+            client.head_of_answer().unwrap();
+            client.stream.read_exact(&mut vec![0; sent]).unwrap();
+        }
+        clients.push(client);
+    }
+    gateway.terminate();
+    assert_eq!(gateway.child.wait().unwrap().code(), Some(0));
+    let mut lines = String::new();
+    log.read_to_string(&mut lines).unwrap();
+    for (path, status, sent) in [
+        ("/hangs", 0, 0),
+        ("/goes-on", 200, 4),
+        ("/_stcore/stream", 101, 6),
+    ] {
+        let line = lines.lines().find(|line| line.contains(path));
+        let line: serde_json::Value = serde_json::from_str(line.unwrap_or_default()).unwrap();
+        assert_eq!(line["ending"], "drained", "{line}");
+        assert_eq!(line["status"], status, "{line}");
+        assert_eq!(line["sent_bytes"], sent, "{line}");
+    }
 }
 
 /// Clients that ask again and again, on connections that last and on new ones, and count what went wrong. Only a refused
@@ -285,5 +339,53 @@ fn a_websocket_is_told_to_come_again_between_two_frames() {
         let said = end.recv_timeout(PATIENCE).unwrap();
         assert_eq!(said, b"\x88\x82\0\0\0\0\x03\xf4", "the app hears it too");
         assert_eq!(gateway.child.wait().unwrap().code(), Some(0));
+    }
+}
+
+/// An app that sends frame after frame may never pause between two of them: here each write ends within a frame.
+#[test]
+fn a_busy_websocket_is_told_to_come_again_as_well() {
+    for size in [1000u16, 16_384, 60_000] {
+        let [high, low] = size.to_be_bytes();
+        let header = [0x82, 126, high, low];
+        let frame = [&header[..], &vec![b'x'; usize::from(size)]].concat();
+        let (start, end) = frame.split_at(100);
+        let (go_on, told) = mpsc::channel::<()>();
+        let told = Mutex::new(told);
+        let (first, next) = (start.to_vec(), [end, start].concat());
+        let address = upstream(move |_, stream| {
+            say(
+                stream,
+                &format!(
+                    "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\
+                     sec-websocket-accept: {ACCEPT}\r\n\r\n"
+                ),
+            );
+            let mut sent = stream.get_mut().write_all(&first);
+            while sent.is_ok() && told.lock().unwrap().recv().is_ok() {
+                sent = stream.get_mut().write_all(&next);
+            }
+            false
+        });
+        let gateway = Gateway::before(address, &[("FLUXLIT_GRACE_PERIOD_S", "5")]);
+        let mut client = gateway.client();
+        client.say(&handshake(""));
+        assert_eq!(client.head_of_answer().unwrap().status, 101);
+        let mut got = vec![0; frame.len()];
+        client.stream.read_exact(&mut got[..start.len()]).unwrap();
+        gateway.terminate();
+        let has_ended = eventually(|| {
+            go_on.send(()).unwrap();
+            client.stream.read_exact(&mut got[start.len()..]).unwrap();
+            assert!(got == frame, "whole frames of {size}");
+            client.stream.read_exact(&mut got[..4]).unwrap();
+            if got[..4] == [0x88, 2, 0x03, 0xf4] {
+                return true;
+            }
+            client.stream.read_exact(&mut got[4..start.len()]).unwrap();
+            false
+        });
+        assert!(has_ended, "{size}");
+        assert!(client.is_closed(), "and nothing behind it");
     }
 }

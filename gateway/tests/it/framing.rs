@@ -1,9 +1,9 @@
 //! Where does a message begin and end? What is clear passes to the octet; what is not is refused elsewhere.
 
-use std::io::{BufReader, ErrorKind, Read};
+use std::io::{BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 
-use crate::client::read_body;
+use crate::client::{PATIENCE, read_body};
 use crate::support::{Gateway, Received, recording, say, upstream};
 
 /// An answer that goes on.
@@ -87,6 +87,40 @@ fn requests_in_one_segment_are_answered_one_after_another() {
         "",
         "nothing follows what ends the connection"
     );
+}
+
+/// Each piece is a segment of its own.
+#[test]
+fn empty_lines_before_a_request_are_nothing_however_they_come() {
+    let gateway = Gateway::before(
+        upstream(echo),
+        &[("FLUXLIT_GATEWAY_MAX_HEADER_BYTES", "1024")],
+    );
+    let request = "GET /1 HTTP/1.1\r\nhost: a\r\n\r\n";
+    let many = "\r\n".repeat(1000);
+    for (pieces, status) in [
+        (&["\r\n"][..], 200),
+        (&["\r\n", "\r\n"], 200),
+        (&["\r"], 200),
+        (&["\r", "\n\r", "\n"], 200),
+        (&["\r", "x"], 400),
+        (&["\r", &many], 400),
+    ] {
+        let mut client = gateway.client();
+        for piece in pieces {
+            client.say(piece);
+            // Nothing tells when it was read; if it was not, the pieces come as one, which must be the same.
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        let rest = if pieces == ["\r"] { "\n" } else { "" };
+        client.say(&format!("{rest}{request}"));
+        assert_eq!(client.answer().status, status, "{pieces:?}");
+        if status == 200 {
+            // Behind a request as well.
+            client.say(&format!("\r\n{request}"));
+            assert_eq!(client.answer().status, 200, "{pieces:?}");
+        }
+    }
 }
 
 #[test]
@@ -215,8 +249,9 @@ fn answers_that_have_no_body() {
 /// FluxLit's defect 32.
 #[test]
 fn informational_answers_pass() {
-    let early =
-        "HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\nconnection: x\r\nx: y\r\n\r\n";
+    let early = "HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\nconnection: x\r\nx: y\r\n\
+         Set-Cookie: a=b\r\nlocation: /x\r\nContent-Location: /x\r\nrefresh: 1\r\ntransfer-encoding: chunked\r\n\
+         strict-transport-security: max-age=1\r\nx-request-id: x\r\ncontent-length: 3\r\n\r\n";
     let (address, _) = recording(&format!("{early}{early}{OK}"));
     let gateway = Gateway::before(address, &[]);
     let mut client = gateway.client();
@@ -385,6 +420,10 @@ fn an_answer_that_can_be_read_in_two_ways_is_a_502() {
         "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n",
         "HTTP/1.1 200 OK\r\n",
         "",
+        // Nothing of these was passed on when it was seen what they are.
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nZZ\r\n",
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\nZZ\r\n",
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r",
     ] {
         let gateway = Gateway::before(
             upstream(move |_, stream| {
@@ -553,4 +592,41 @@ fn a_half_closed_client() {
     let mut rest = Vec::new();
     client.stream.read_to_end(&mut rest).unwrap();
     assert_eq!(rest, b"", "half of a body is no request");
+}
+
+/// Closing a connection with bytes that nobody has read resets it, and what is still on its way to the client is lost.
+#[test]
+fn an_answer_arrives_although_more_was_asked() {
+    let body = "x".repeat(3_000_000);
+    let (address, seen) = recording(&format!(
+        "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    ));
+    let more = "GET / HTTP/1.1\r\nhost: a\r\n\r\n".repeat(12_000);
+    for drains in [false, true] {
+        let gateway = Gateway::before(address, &[]);
+        let socket =
+            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.set_recv_buffer_size(8192).unwrap();
+        socket.connect(&gateway.address.into()).unwrap();
+        let mut stream = TcpStream::from(socket);
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let connection = if drains { "" } else { "connection: close\r\n" };
+        let request = format!("GET / HTTP/1.1\r\nhost: a\r\n{connection}\r\n");
+        if drains {
+            gateway.terminate();
+            assert!(gateway.lets_nobody_in());
+        }
+        let mut sending = stream.try_clone().unwrap();
+        let more = more.clone();
+        let sender = std::thread::spawn(move || {
+            // Not all of it may be taken.
+            let _ = sending.write_all((request + &more).as_bytes());
+        });
+        let mut all = Vec::new();
+        stream.read_to_end(&mut all).unwrap();
+        assert!(all.ends_with(body.as_bytes()) && all.starts_with(b"HTTP/1.1 200 "));
+        sender.join().unwrap();
+    }
+    assert_eq!(seen.count(), 2, "only what was answered");
 }

@@ -1,6 +1,6 @@
 //! What nobody may exceed, and what whoever does is told.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -21,6 +21,7 @@ fn sizes_of_a_request() {
         address,
         &[
             ("FLUXLIT_GATEWAY_MAX_HEADER_BYTES", "2048"),
+            ("FLUXLIT_GATEWAY_HEADER_READ_TIMEOUT_S", "600"),
             ("FLUXLIT_GATEWAY_MAX_HEADER_COUNT", "10"),
             ("FLUXLIT_GATEWAY_MAX_TARGET_BYTES", "64"),
             ("FLUXLIT_GATEWAY_MAX_PROXY_REQUEST_BODY_BYTES", "10"),
@@ -35,6 +36,8 @@ fn sizes_of_a_request() {
         (431, get(format!("x: {}\r\n", "y".repeat(2100)))),
         (431, get(format!("x: {}\r\n", "y".repeat(70_000)))),
         (431, format!("GET / HTTP/1.1\r\nx: {}", "y".repeat(70_000))),
+        // Its end is not waited for.
+        (431, format!("GET / HTTP/1.1\r\nx: {}", "y".repeat(2048))),
         (200, get("x: y\r\n".repeat(9))),
         (431, get("x: y\r\n".repeat(10))),
         (200, target(63)),
@@ -168,6 +171,81 @@ fn an_app_that_takes_too_long() {
                 Ok(0),
                 "the app is no longer waited for"
             );
+        }
+    }
+}
+
+/// It is not the client who keeps everybody waiting.
+#[test]
+fn an_app_that_does_not_ask_for_the_body() {
+    let put = "PUT / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 3\r\n\r\n";
+    for (answer, sent, status) in [
+        ("", "", 504),
+        // The client has been asked, or has begun unasked.
+        ("HTTP/1.1 100 Continue\r\n\r\n", "", 408),
+        ("", "a", 408),
+        ("", "abc", 504),
+        ("HTTP/1.1 100 Continue\r\n\r\n", "abc", 504),
+        ("HTTP/1.1 103 Early Hints\r\n\r\n", "", 504),
+    ] {
+        let address = upstream(move |_, stream| {
+            say(stream, answer);
+            while stream.read(&mut [0]).is_ok_and(|count| count > 0) {}
+            false
+        });
+        let gateway = Gateway::before(
+            address,
+            &[
+                ("FLUXLIT_GATEWAY_BODY_IDLE_TIMEOUT_S", "0.1"),
+                ("FLUXLIT_GATEWAY_UPSTREAM_READ_TIMEOUT_S", "0.5"),
+            ],
+        );
+        let mut client = gateway.client();
+        client.say(put);
+        if !answer.is_empty() {
+            assert!(client.head_of_answer().unwrap().status < 200);
+        }
+        client.say(sent);
+        let got = client.answer();
+        assert_eq!(got.status, status, "{answer:?}, {sent:?}: {got:?}");
+    }
+}
+
+/// Informational answers are none, however many there are.
+#[test]
+fn an_app_that_only_says_that_it_is_about_to_answer() {
+    for (limit, request) in [
+        (
+            "FLUXLIT_GATEWAY_UPSTREAM_READ_TIMEOUT_S",
+            "GET / HTTP/1.1\r\nhost: a\r\n\r\n".to_owned(),
+        ),
+        ("FLUXLIT_GATEWAY_WS_OPEN_TIMEOUT_S", handshake("")),
+    ] {
+        for pause in [1, 50] {
+            let address = upstream(move |_, stream| {
+                let hints = b"HTTP/1.1 103 Early Hints\r\n\r\n";
+                stream
+                    .get_ref()
+                    .set_read_timeout(Some(Duration::from_millis(pause)))
+                    .unwrap();
+                // Until the gateway ends the connection.
+                while stream.get_mut().write_all(hints).is_ok()
+                    && stream
+                        .read(&mut [0])
+                        .is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+                {}
+                false
+            });
+            let gateway = Gateway::before(address, &[(limit, "0.4")]);
+            let mut client = gateway.client();
+            client.say(&request);
+            let mut hints = 0;
+            let answered = eventually(|| {
+                let status = client.head_of_answer().unwrap().status;
+                hints += usize::from(status == 103);
+                status == 504
+            });
+            assert!(answered && hints > 1, "{limit}: {hints}");
         }
     }
 }
@@ -347,6 +425,10 @@ fn connections_are_counted_in_all_and_by_peer() {
             let answer = client.answer();
             assert_eq!(answer.status, 503, "{settings:?}");
             assert_eq!(answer.lines("retry-after"), ["1"]);
+            let [id] = answer.lines("x-request-id")[..] else {
+                panic!("{answer:?}");
+            };
+            assert!(answer.body.contains(id), "{answer:?}");
             assert!(client.is_closed());
         }
         let mut other = from(Ipv4Addr::new(127, 0, 0, 2), gateway.address);

@@ -287,7 +287,10 @@ fn an_operator_is_told_which_proxy_is_not_trusted_and_which_cookie_is_not_confin
 }
 
 /// A gateway whose log is read.
-fn logging(address: SocketAddr, settings: &[(&str, &str)]) -> (Gateway, BufReader<ChildStdout>) {
+pub(crate) fn logging(
+    address: SocketAddr,
+    settings: &[(&str, &str)],
+) -> (Gateway, BufReader<ChildStdout>) {
     let upstream = format!("http://{address}");
     let mut command = command(
         &[
@@ -308,7 +311,7 @@ fn logging(address: SocketAddr, settings: &[(&str, &str)]) -> (Gateway, BufReade
 }
 
 /// The next line of a log about this path.
-fn line_about(log: &mut impl BufRead, path: &str) -> String {
+pub(crate) fn line_about(log: &mut impl BufRead, path: &str) -> String {
     loop {
         let mut line = String::new();
         assert!(log.read_line(&mut line).unwrap() > 0, "the log has ended");
@@ -316,6 +319,19 @@ fn line_about(log: &mut impl BufRead, path: &str) -> String {
             return line;
         }
     }
+}
+
+/// The log says what was sent, and not what the upstream had begun with.
+#[test]
+fn an_answer_that_was_taken_back_is_not_logged() {
+    let (address, _) =
+        recording("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\nZZ\r\n");
+    let (gateway, mut log) = logging(address, &[]);
+    assert_eq!(ask(gateway.address, "GET /broken").status, 502);
+    let line = line_about(&mut log, "/broken");
+    let line: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(line["status"], 502, "{line}");
+    assert_eq!(line["ending"], "upstream_broke", "{line}");
 }
 
 #[test]

@@ -4,7 +4,9 @@ use std::io::{BufReader, Read, Write};
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
+use crate::client::PATIENCE;
 use crate::support::{Gateway, Received, eventually, head, say, upstream};
 
 /// Answers 200 with the request's head as the body.
@@ -207,6 +209,34 @@ fn the_upstream_is_cancelled_when_the_client_leaves() {
     drop(client);
     end.recv_timeout(std::time::Duration::from_secs(10))
         .expect("the upstream's connection ends");
+}
+
+/// More requests wait than are read ahead, so that the end of the connection cannot be found by reading.
+#[test]
+fn a_client_with_many_requests_is_noticed_to_leave_as_well() {
+    let (happened, what) = mpsc::channel();
+    let gateway = Gateway::before(
+        upstream(move |_, stream| {
+            happened.send("arrived").unwrap();
+            let _ = stream.read(&mut [0]);
+            happened.send("ended").unwrap();
+            false
+        }),
+        &[("FLUXLIT_GATEWAY_MAX_CONCURRENT_UPSTREAM_HTTP", "1")],
+    );
+    // The second one has its turn only if the first has ended.
+    for resets in [false, true] {
+        let mut client = gateway.connect();
+        let requests = "GET / HTTP/1.1\r\nhost: a\r\n\r\n".repeat(3000);
+        client.write_all(requests.as_bytes()).unwrap();
+        assert_eq!(what.recv_timeout(PATIENCE), Ok("arrived"));
+        if resets {
+            let socket = socket2::SockRef::from(&client);
+            socket.set_linger(Some(Duration::ZERO)).unwrap();
+        }
+        drop(client);
+        assert_eq!(what.recv_timeout(PATIENCE), Ok("ended"), "{resets}");
+    }
 }
 
 /// FluxLit's defects 20 and 21.

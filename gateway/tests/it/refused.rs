@@ -27,7 +27,36 @@ fn refused(table: &[(u16, &str)]) {
             answer.contains("connection: close"),
             "{request:?}: {answer}"
         );
+        let id = answer.split_once("x-request-id: ").unwrap().1;
+        let id = id.lines().next().unwrap();
+        assert!(
+            answer.ends_with(&format!("\nRequest {id}\n")),
+            "{request:?}: {answer}"
+        );
         assert_eq!(seen.requests(), [""; 0], "{request:?} arrived");
+    }
+}
+
+/// An answer to HEAD has no body, whatever it says.
+#[test]
+fn who_asks_for_a_head_gets_no_body() {
+    let (address, _) = recording(OK);
+    let gateway = Gateway::before(address, &[]);
+    for (status, request) in [
+        (
+            501,
+            "HEAD / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: gzip\r\n\r\n",
+        ),
+        (400, "HEAD / HTTP/1.1\r\nhost : a\r\n\r\n"),
+        (505, "HEAD / HTTP/3.0\r\n\r\n"),
+    ] {
+        let answer = gateway.send(request);
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")) && answer.ends_with("\r\n\r\n"),
+            "{request:?}: {answer}"
+        );
+        assert_eq!(answer.matches("\r\n\r\n").count(), 1, "{answer}");
+        assert!(answer.contains("content-length: "), "{answer}");
     }
 }
 
@@ -183,6 +212,12 @@ fn a_chunked_body_that_is_none() {
         "3;x\n\r\nabc\r\n0\r\n\r\n",
         "fffffffffffffffff\r\nabc",
         "3\r\nabc\r\n0\r\nx: y\n\r\n",
+        "3 3\r\nabc\r\n0\r\n\r\n",
+        "3 \r\nabc\r\n0\r\n\r\n",
+        "3\r\nabc\r\n0\r\nx: a\0b\r\n\r\n",
+        "3\r\nabc\r\n0\r\nx: y\r\n z\r\n\r\n",
+        "3\r\nabc\r\n0\r\nnocolon\r\n\r\n",
+        "3\r\nabc\r\n0\r\nx : y\r\n\r\n",
     ] {
         let (address, seen) = recording("");
         let gateway = Gateway::before(address, &[]);

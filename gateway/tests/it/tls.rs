@@ -146,6 +146,48 @@ fn both_versions_of_http_are_spoken_and_the_scheme_is_known() {
     }
 }
 
+/// The name is known from the handshake, and from the head if that can be read.
+#[test]
+fn what_is_said_of_no_request_has_what_every_answer_has() {
+    let (address, _) = recording("");
+    let files = Files::new();
+    let gateway = files.gateway(
+        address,
+        &[
+            ("FLUXLIT_HSTS", "true"),
+            ("FLUXLIT_SECURITY_HEADERS", "true"),
+        ],
+    );
+    for (status, request) in [
+        (400, "GET / HTTP/1.1\r\nhost : a\r\n\r\n"),
+        (505, "GET / HTTP/3.0\r\n\r\n"),
+        (
+            501,
+            "PUT / HTTP/1.1\r\nhost: other.example\r\ntransfer-encoding: gzip\r\n\r\n",
+        ),
+    ] {
+        let answer = run(async {
+            let mut stream = files.connect(gateway.address, &[]).await;
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            answer
+        });
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{answer}"
+        );
+        for name in [
+            "strict-transport-security",
+            "x-content-type-options",
+            "x-request-id",
+        ] {
+            let found = answer.matches(&format!("\r\n{name}: ")).count();
+            assert_eq!(found, 1, "{name}: {answer}");
+        }
+    }
+}
+
 #[test]
 fn who_does_not_speak_tls_gets_nothing_and_harms_nobody() {
     let (address, seen) = recording("");
