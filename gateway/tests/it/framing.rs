@@ -582,7 +582,7 @@ fn a_request_keeps_its_framing() {
     }
 }
 
-/// A client that ends its side has not left: nobody sends what it has no use for.
+/// A client that ends its side in the midst of a body has left: half of it is passed on to nobody.
 #[test]
 fn a_half_closed_client() {
     let gateway = Gateway::before(upstream(echo), &[]);
