@@ -264,7 +264,9 @@ impl Source<'_> {
 
     /// Says which names of the file are no settings.
     pub(super) fn refuse_unread_keys(&mut self) {
-        let is_read = |name: &str| self.table.iter().any(|setting| setting.name == name);
+        let is_read = |name: &str| {
+            self.table.iter().any(|setting| setting.name == name) || OF_FLUXLIT.contains(&name)
+        };
         let unread = self.file.values.iter().filter(|(name, _)| !is_read(name));
         let errors: Vec<SettingError> = unread
             .map(|(name, _)| SettingError::UnknownKey {
@@ -294,6 +296,9 @@ pub(super) fn read_boolean(text: &str) -> Option<bool> {
         _ => None,
     }
 }
+
+/// What else FluxLit has in its file: which Python app it is, and how much that logs.
+const OF_FLUXLIT: [&str; 2] = ["FLUXLIT_LOG_LEVEL", "FLUXLIT_TARGET"];
 
 /// What the variables of the gateway begin with.
 pub(super) const PREFIX: &str = "FLUXLIT_";

@@ -172,7 +172,7 @@ fn settings_come_from_a_file_after_the_environment_and_the_command_line() {
     let usual = folder.path().join("fluxlit.toml");
     std::fs::write(
         &usual,
-        "root_path = \"/apps/my-app\"\ngateway_port = 8080\ntrust_proxy = true\nforwarded_allow_ips = [\"10.0.0.0/8\", \"192.0.2.1\"]\n",
+        "target = \"app:app\"\nlog_level = \"info\"\nroot_path = \"/apps/my-app\"\ngateway_port = 8080\ntrust_proxy = true\nforwarded_allow_ips = [\"10.0.0.0/8\", \"192.0.2.1\"]\n",
     )
     .unwrap();
     let (code, said) = config(&["--port", "8081"], &[("FLUXLIT_ROOT_PATH", "/other")]);
