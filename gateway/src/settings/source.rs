@@ -264,14 +264,14 @@ impl Source<'_> {
 
     /// Says which names of the file are no settings.
     pub(super) fn refuse_unread_keys(&mut self) {
-        let is_read = |name: &str| {
-            self.table.iter().any(|setting| setting.name == name) || OF_FLUXLIT.contains(&name)
-        };
+        let is_read = |name: &str| self.table.iter().any(|setting| setting.name == name);
         let unread = self.file.values.iter().filter(|(name, _)| !is_read(name));
-        let errors: Vec<SettingError> = unread
-            .map(|(name, _)| SettingError::UnknownKey {
+        let keys = unread.map(|(name, _)| name.trim_start_matches(PREFIX).to_ascii_lowercase());
+        let errors: Vec<SettingError> = keys
+            .filter(|key| !OF_FLUXLIT.contains(&key.as_str()))
+            .map(|key| SettingError::UnknownKey {
                 path: self.file.path.clone(),
-                key: name.trim_start_matches(PREFIX).to_ascii_lowercase(),
+                key,
             })
             .collect();
         self.errors.extend(errors);
@@ -298,7 +298,7 @@ pub(super) fn read_boolean(text: &str) -> Option<bool> {
 }
 
 /// What else FluxLit has in its file: which Python app it is, and how much that logs.
-const OF_FLUXLIT: [&str; 2] = ["FLUXLIT_LOG_LEVEL", "FLUXLIT_TARGET"];
+const OF_FLUXLIT: [&str; 2] = ["log_level", "target"];
 
 /// What the variables of the gateway begin with.
 pub(super) const PREFIX: &str = "FLUXLIT_";
