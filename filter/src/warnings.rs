@@ -7,6 +7,8 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use fluxlit_policy::{MOST_WARNINGS, WARNING_INTERVAL_S, warned_network};
+
 use crate::host::{self, Level};
 
 /// What a warning is about.
@@ -22,16 +24,13 @@ pub(crate) enum Subject {
     Withheld(&'static str),
 }
 
-/// An IPv4 /24, an IPv6 /48, or what has no address.
+/// The network of a peer, or what has no address.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Network(Option<IpAddr>);
 
 impl Network {
     pub(crate) fn of(address: Option<IpAddr>) -> Self {
-        Self(address.map(|address| match address {
-            IpAddr::V4(address) => IpAddr::V4((u32::from(address) & 0xffff_ff00).into()),
-            IpAddr::V6(address) => IpAddr::V6((u128::from(address) >> 80 << 80).into()),
-        }))
+        Self(address.map(warned_network))
     }
 }
 
@@ -55,22 +54,16 @@ impl Warnings {
         let mut said = self.said.borrow_mut();
         if said
             .get(&subject)
-            .is_some_and(|last| now.saturating_sub(*last) < INTERVAL)
+            .is_some_and(|last| now.saturating_sub(*last) < WARNING_INTERVAL_S)
         {
             return;
         }
-        if said.len() >= MOST_SUBJECTS {
-            said.retain(|_, last| now.saturating_sub(*last) < INTERVAL);
+        if said.len() >= MOST_WARNINGS {
+            said.retain(|_, last| now.saturating_sub(*last) < WARNING_INTERVAL_S);
         }
-        if said.len() < MOST_SUBJECTS {
+        if said.len() < MOST_WARNINGS {
             said.insert(subject, now);
             host::log(level, &text());
         }
     }
 }
-
-/// Seconds between two warnings about the same.
-const INTERVAL: u64 = 60;
-
-/// Most subjects in a minute.
-const MOST_SUBJECTS: usize = 100;

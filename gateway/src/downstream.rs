@@ -36,12 +36,12 @@ pub(crate) struct AnswerHead<'a> {
 }
 
 impl AnswerHead<'_> {
-    /// Gives each field line to `emit`, in order, but for those that frame the message.
+    /// Gives each field line to `emit`, in order, but for those that frame the message; a request's id is ours.
     pub(crate) fn emit(&self, mut emit: impl FnMut(&[u8], &[u8])) {
         let nominated = hop::nominated(self.fields);
         for (name, value) in self.fields {
             let is_dropped = hop::is_hop_by_hop(name)
-                || (self.request_id.is_some() && name.eq_ignore_ascii_case(REQUEST_ID))
+                || name.eq_ignore_ascii_case(REQUEST_ID)
                 || nominated
                     .iter()
                     .any(|nominated| nominated.eq_ignore_ascii_case(name))

@@ -24,12 +24,10 @@ impl ReservedPort {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
         socket.set_reuse_address(true)?;
         socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
-        let number = socket
-            .local_addr()?
-            .as_socket()
-            .map_or(0, |address| address.port());
+        let address = socket.local_addr()?.as_socket();
+        let address = address.ok_or_else(|| std::io::Error::other("the address has no port"))?;
         Ok(Self {
-            number,
+            number: address.port(),
             _socket: socket,
         })
     }

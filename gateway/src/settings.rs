@@ -1,8 +1,9 @@
 //! Which settings is the gateway run with, and where does each come from?
 //!
-//! Command line before environment before default. A setting has one name: `FLUXLIT_` and upper case in the
-//! environment. All faults are reported together, each with the variable, the value and what is accepted; a `FLUXLIT_`
-//! variable that nothing reads is a warning, because it is most often a typing error.
+//! Command line before environment before file before default. A setting has one name: `FLUXLIT_` and upper case in the
+//! environment, without `FLUXLIT_` and in lower case in the file. All faults are reported together, each with the
+//! variable, the value and what is accepted. What nothing reads is most often a typing error: in the file it is a fault, and
+//! in the environment, where an app finds settings of its own, a `FLUXLIT_` variable is a warning.
 
 mod file;
 mod limits;
@@ -193,7 +194,7 @@ pub enum SettingError {
         missing: &'static str,
     },
     /// A key of the file that is no setting.
-    #[error("{}: `{key}` is not a setting of the gateway", path.display())]
+    #[error("{}: `{key}` is not a setting of the gateway: correct it, or take it out", path.display())]
     UnknownKey {
         /// The file.
         path: PathBuf,

@@ -8,10 +8,12 @@ use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use fluxlit_policy::{MOST_WARNINGS, WARNING_INTERVAL_S, warned_network};
+
 /// What a warning is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Subject {
-    /// Forwarded headers of this network are ignored: an IPv4 /24 or an IPv6 /48.
+    /// Forwarded headers of this network are ignored.
     Ignored(IpAddr),
     /// A cookie that the mount cannot confine.
     HostCookie,
@@ -24,7 +26,7 @@ pub(crate) struct Warnings(Mutex<HashMap<Subject, Instant>>);
 impl Warnings {
     /// Says that forwarded headers of an untrusted peer were ignored, and what would make it trusted.
     pub(crate) fn forwarded_ignored(&self, peer: IpAddr) {
-        if self.is_due(Subject::Ignored(network(peer)), Instant::now()) {
+        if self.is_due(Subject::Ignored(warned_network(peer)), Instant::now()) {
             tracing::warn!(
                 "forwarded headers of {peer} are ignored; if that is your proxy, set FLUXLIT_TRUST_PROXY=1 and list \
                  {peer} in FLUXLIT_FORWARDED_ALLOW_IPS"
@@ -48,10 +50,10 @@ impl Warnings {
         if said.get(&subject).is_some_and(is_fresh) {
             return false;
         }
-        if said.len() >= MOST_SUBJECTS {
+        if said.len() >= MOST_WARNINGS {
             said.retain(|_, last| is_fresh(last));
         }
-        let has_room = said.len() < MOST_SUBJECTS;
+        let has_room = said.len() < MOST_WARNINGS;
         if has_room {
             said.insert(subject, now);
         }
@@ -59,18 +61,8 @@ impl Warnings {
     }
 }
 
-fn network(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(address) => IpAddr::V4((u32::from(address) & 0xffff_ff00).into()),
-        IpAddr::V6(address) => IpAddr::V6((u128::from(address) >> 80 << 80).into()),
-    }
-}
-
 /// Between two warnings about the same.
-const INTERVAL: Duration = Duration::from_secs(60);
-
-/// Most subjects in a minute.
-const MOST_SUBJECTS: usize = 100;
+const INTERVAL: Duration = Duration::from_secs(WARNING_INTERVAL_S);
 
 #[cfg(test)]
 mod tests {
@@ -90,7 +82,7 @@ mod tests {
             ("192.0.2.1", 59, false),
             ("192.0.2.1", 60, true),
         ] {
-            let network = network(address.parse().expect("an address"));
+            let network = warned_network(address.parse().expect("an address"));
             let now = start + Duration::from_secs(after);
             let found = warnings.is_due(Subject::Ignored(network), now);
             assert_eq!(found, is_due, "{address} after {after} s");
@@ -104,7 +96,7 @@ mod tests {
         let said = (0..=u8::MAX)
             .filter(|part| warnings.is_due(Subject::Ignored([10, 0, *part, 0].into()), now))
             .count();
-        assert_eq!(said, MOST_SUBJECTS);
+        assert_eq!(said, MOST_WARNINGS);
         let later = now + INTERVAL;
         assert!(warnings.is_due(Subject::HostCookie, later));
     }

@@ -34,6 +34,7 @@ mod origin;
 mod part;
 mod response;
 mod security_headers;
+mod warning;
 
 mod account;
 mod address;
@@ -59,3 +60,4 @@ pub use origin::{AllowedOrigins, OriginOutcome};
 pub use part::{Part, PartPath};
 pub use peer::Peer;
 pub use policy::Policy;
+pub use warning::{MOST_WARNINGS, WARNING_INTERVAL_S, warned_network};

@@ -45,6 +45,12 @@ impl Policy {
         decision
     }
 
+    /// The changes to an informational response, RFC 9110 §15.2: what a client keeps or follows is judged in the final
+    /// response, and is not passed on before it.
+    pub fn informational() -> &'static [Edit] {
+        &NOT_INFORMATIONAL
+    }
+
     fn own_hsts(&self, exchange: &Exchange, known: &Known<'_>, decision: &mut ResponseDecision) {
         let upstream = &known.hsts;
         match self.hsts.line(&exchange.effective, upstream) {
@@ -162,3 +168,11 @@ const HSTS: &str = "strict-transport-security";
 const LOCATION: &str = "location";
 const REFRESH: &str = "refresh";
 const SET_COOKIE: &str = "set-cookie";
+/// Fields of final responses alone.
+static NOT_INFORMATIONAL: [Edit; 5] = [
+    Edit::Remove(Cow::Borrowed("content-location")),
+    Edit::Remove(Cow::Borrowed("location")),
+    Edit::Remove(Cow::Borrowed("refresh")),
+    Edit::Remove(Cow::Borrowed("set-cookie")),
+    Edit::Remove(Cow::Borrowed("strict-transport-security")),
+];

@@ -2,11 +2,10 @@
 //!
 //! As it came, but for what the policy changes and what belongs to one hop. Informational answers are passed on before it.
 
-use std::borrow::Cow;
 use std::cell::Cell;
 use std::time::Duration;
 
-use fluxlit_policy::Edit;
+use fluxlit_policy::Policy;
 use tokio::time::Instant;
 
 use crate::body::{Bounds, pump};
@@ -60,7 +59,7 @@ impl Way<'_> {
                     status: head.status,
                     reason: head.reason,
                     fields: &head.fields,
-                    edits: &NOT_INTERIM,
+                    edits: Policy::informational(),
                     length: Length::Empty,
                     declared: None,
                     is_early: false,
@@ -212,14 +211,3 @@ impl Way<'_> {
         });
     }
 }
-
-/// What an informational answer does not pass on, since the policy judges it in the final one: cookies, places, and what a
-/// browser remembers.
-static NOT_INTERIM: [Edit; 6] = [
-    Edit::Remove(Cow::Borrowed("content-location")),
-    Edit::Remove(Cow::Borrowed("location")),
-    Edit::Remove(Cow::Borrowed("refresh")),
-    Edit::Remove(Cow::Borrowed("set-cookie")),
-    Edit::Remove(Cow::Borrowed("strict-transport-security")),
-    Edit::Remove(Cow::Borrowed("x-request-id")),
-];

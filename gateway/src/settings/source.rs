@@ -1,6 +1,7 @@
 //! Where does a setting's value come from, and what was wrong with it?
 //!
-//! Command line before environment before file before default. Every fault is kept, so that an operator sees all of them at once.
+//! Command line before environment before file before default. Every fault is kept, so that an operator sees all of
+//! them at once.
 
 use std::net::IpAddr;
 use std::time::Duration;
