@@ -3,13 +3,10 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
-import { join } from "node:path";
-import { after, before, test } from "node:test";
-import { app, client, launch, mount, origin, refusals, scheme } from "./chromium.mjs";
+import { after, before } from "node:test";
+import { app, client, launch, mount, origin, refusals, scheme, steps } from "./chromium.mjs";
 
-const { APP_WAY, ARTIFACTS } = process.env;
-
-let browser, page, refused, failed;
+let browser, page, refused;
 
 before(async () => {
   browser = await launch();
@@ -19,18 +16,7 @@ before(async () => {
 
 after(() => browser?.close());
 
-// One step. The first that fails leaves a picture, and those after it have nothing to stand on.
-const step = (name, options, work = options) =>
-  test(name, work === options ? {} : options, async (t) => {
-    if (failed) return t.skip(`after "${failed}"`);
-    try {
-      await work();
-    } catch (error) {
-      failed = name;
-      await page.screenshot({ path: join(ARTIFACTS, `failed-${APP_WAY}.png`) });
-      throw error;
-    }
-  });
+const step = steps(() => page);
 
 const digest = (content) => createHash("sha256").update(content).digest("hex");
 const says = (page, text) => page.getByText(text, { exact: true }).waitFor();

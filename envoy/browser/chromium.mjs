@@ -2,9 +2,11 @@
 //
 // The app is named by a public host name: Streamlit lets every local Origin pass, which hides defects.
 
+import { join } from "node:path";
+import { test } from "node:test";
 import { chromium } from "playwright-core";
 
-const { CHROMIUM, APP_PORT, APP_MOUNT, APP_SCHEME } = process.env;
+const { APP_MOUNT, APP_PORT, APP_SCHEME, APP_WAY, ARTIFACTS, CHROMIUM } = process.env;
 
 export const mount = APP_MOUNT;
 export const host = "app.example.test";
@@ -56,4 +58,20 @@ export const refusals = (page) => {
     }
   });
   return refused;
+};
+
+// Steps of one visit. The first that fails leaves a picture of the page, and those after it have nothing to stand on.
+export const steps = (page) => {
+  let failed;
+  return (name, options, work = options) =>
+    test(name, work === options ? {} : options, async (t) => {
+      if (failed) return t.skip(`after "${failed}"`);
+      try {
+        await work();
+      } catch (error) {
+        failed = name;
+        await page().screenshot({ path: join(ARTIFACTS, `failed-${APP_WAY}.png`) });
+        throw error;
+      }
+    });
 };

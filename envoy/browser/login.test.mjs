@@ -7,11 +7,10 @@
 import assert from "node:assert/strict";
 import { createHash, generateKeyPairSync, sign } from "node:crypto";
 import { createServer } from "node:http";
-import { join } from "node:path";
-import { after, before, test } from "node:test";
-import { app, client, launch, mount } from "./chromium.mjs";
+import { after, before } from "node:test";
+import { app, client, launch, mount, steps } from "./chromium.mjs";
 
-const { APP_PROVIDER_PORT, APP_WAY, ARTIFACTS } = process.env;
+const { APP_PROVIDER_PORT } = process.env;
 const issuer = `http://127.0.0.1:${APP_PROVIDER_PORT}`;
 
 const key = generateKeyPairSync("rsa", { modulusLength: 2048 });
@@ -63,7 +62,7 @@ const provider = createServer(async (request, response) => {
   }
 });
 
-let browser, page, failed;
+let browser, page;
 
 before(async () => {
   await new Promise((resolve) => provider.listen(APP_PROVIDER_PORT, "127.0.0.1", resolve));
@@ -77,17 +76,7 @@ after(async () => {
   provider.close();
 });
 
-const step = (name, work) =>
-  test(name, async (t) => {
-    if (failed) return t.skip(`after "${failed}"`);
-    try {
-      await work();
-    } catch (error) {
-      failed = name;
-      await page.screenshot({ path: join(ARTIFACTS, `failed-${APP_WAY}.png`) });
-      throw error;
-    }
-  });
+const step = steps(() => page);
 
 const says = (page, text) => page.getByText(text, { exact: true }).waitFor();
 const press = (page, name) => page.getByRole("button", { name, exact: true }).click();
