@@ -101,6 +101,7 @@ fn text_of(value: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::Settings;
 
     #[test]
     fn values_become_what_a_variable_would_have() {
@@ -127,6 +128,19 @@ mod tests {
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()));
         assert_eq!(values, expected);
+    }
+
+    #[test]
+    fn the_documented_file_can_be_used() {
+        let text = include_str!("../../../docs/gateway.md");
+        let (_, text) = text.split_once("```toml\n").expect("an example");
+        let (text, _) = text.split_once("```").expect("its end");
+        let file = SettingsFile::parse(Path::new("fluxlit.toml"), text).expect("TOML");
+        assert!(file.values.len() > 3);
+        let upstream = "http://127.0.0.1:8501".to_owned();
+        let flags = [("FLUXLIT_STREAMLIT_UPSTREAM", upstream)];
+        let settings = Settings::read(None, &flags, &file, []).expect("settings");
+        assert_eq!(settings.policy.mount(), "/apps/my-app");
     }
 
     #[test]

@@ -1,13 +1,21 @@
 //! Where does a message begin and end? What is clear passes to the octet; what is not is refused elsewhere.
 
 use std::io::{BufReader, ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 
 use crate::client::{PATIENCE, read_body};
-use crate::support::{Gateway, Received, recording, say, upstream};
+use crate::support::{Gateway, Received, eventually, recording, say, upstream};
 
 /// An answer that goes on.
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+
+/// An upstream that gives this answer and ends the connection.
+fn ending(answer: &'static str) -> SocketAddr {
+    upstream(move |_, stream| {
+        say(stream, answer);
+        false
+    })
+}
 
 /// Answers with what was received: the head, an empty line, the body, an empty line, the trailers.
 fn echo(received: &Received, stream: &mut BufReader<TcpStream>) -> bool {
@@ -107,11 +115,13 @@ fn empty_lines_before_a_request_are_nothing_however_they_come() {
         (&["\r", &many], 400),
     ] {
         let mut client = gateway.client();
-        for piece in pieces {
+        for (number, piece) in pieces.iter().enumerate() {
+            // What comes next is a segment of its own only once this is read.
+            assert!(number == 0 || eventually(|| gateway.has_read(&client)));
             client.say(piece);
-            // Nothing tells when it was read; if it was not, the pieces come as one, which must be the same.
-            std::thread::sleep(std::time::Duration::from_millis(20));
         }
+        // Whoever is refused may not be read any more.
+        assert!(status != 200 || eventually(|| gateway.has_read(&client)));
         let rest = if pieces == ["\r"] { "\n" } else { "" };
         client.say(&format!("{rest}{request}"));
         assert_eq!(client.answer().status, status, "{pieces:?}");
@@ -321,13 +331,7 @@ fn a_client_of_http_1_0_notices_that_an_answer_is_not_whole() {
             false,
         ),
     ] {
-        let gateway = Gateway::before(
-            upstream(move |_, stream| {
-                say(stream, answer);
-                false
-            }),
-            &[],
-        );
+        let gateway = Gateway::before(ending(answer), &[]);
         let mut client = gateway.client();
         client.say("GET / HTTP/1.0\r\nhost: a\r\n\r\n");
         let end = client.stream.read_to_end(&mut Vec::new());
@@ -357,13 +361,7 @@ fn a_client_notices_that_an_answer_is_not_whole() {
             "0\r\n\r\n",
         ),
     ] {
-        let gateway = Gateway::before(
-            upstream(move |_, stream| {
-                say(stream, answer);
-                false
-            }),
-            &[],
-        );
+        let gateway = Gateway::before(ending(answer), &[]);
         let all = gateway.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
         assert!(all.contains("half"), "what came is passed on: {all}");
         assert!(!all.ends_with(is_whole), "{answer:?}: {all}");
@@ -425,13 +423,7 @@ fn an_answer_that_can_be_read_in_two_ways_is_a_502() {
         "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\nZZ\r\n",
         "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r",
     ] {
-        let gateway = Gateway::before(
-            upstream(move |_, stream| {
-                say(stream, answer);
-                false
-            }),
-            &[],
-        );
+        let gateway = Gateway::before(ending(answer), &[]);
         let mut client = gateway.client();
         client.say("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
         assert_eq!(client.answer().status, 502, "{answer:?}");

@@ -16,6 +16,7 @@ use sha1::{Digest, Sha1};
 use tokio::task::JoinHandle;
 
 use crate::client::{PATIENCE, read_body};
+use crate::operators::logging;
 use crate::support::{Gateway, Received, recording, say, upstream};
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
@@ -749,6 +750,43 @@ fn informational_answers_have_an_end() {
         assert_eq!(count, 8);
         assert_eq!(whole(response).await.1, "ok");
     });
+}
+
+#[test]
+fn an_answer_that_is_malformed_from_its_start_is_a_502() {
+    for body in ["ZZ\r\n", "5\r\nhello\r\nZZ\r\n"] {
+        let answer = format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{body}");
+        let (address, _) = recording(&answer);
+        let gateway = Gateway::before(address, &[]);
+        run(async {
+            let mut client = Http2::to(gateway.address).await;
+            let (head, text, _) = client.ask(get("/")).await;
+            assert_eq!(head.status(), 502, "{body:?}");
+            assert!(text.starts_with("The app"), "{text}");
+        });
+    }
+}
+
+#[test]
+fn a_stream_that_is_cut_off_when_we_stop_is_logged() {
+    let (arrived, arrival) = mpsc::channel();
+    let address = upstream(move |_, stream| {
+        arrived.send(()).unwrap();
+        let _ = stream.read(&mut [0]);
+        false
+    });
+    let (mut gateway, mut log) = logging(address, &[("FLUXLIT_GRACE_PERIOD_S", "0.5")]);
+    let mut client = Frames::new(gateway.address);
+    client.headers(1, END_STREAM, &GET);
+    arrival.recv_timeout(PATIENCE).unwrap();
+    gateway.terminate();
+    assert_eq!(gateway.child.wait().unwrap().code(), Some(0));
+    let mut lines = String::new();
+    log.read_to_string(&mut lines).unwrap();
+    let line = lines.lines().find(|line| line.contains(r#""version":"2""#));
+    let line: serde_json::Value = serde_json::from_str(line.unwrap_or_default()).unwrap();
+    assert_eq!(line["ending"], "drained", "{line}");
+    assert_eq!(line["status"], 0, "{line}");
 }
 
 /// A key that no client has to send on a stream.

@@ -115,6 +115,30 @@ impl Gateway {
         self.client().stream.into_inner()
     }
 
+    /// Whether the gateway has read all that a client has said: nothing waits at either end of the connection, proc(5).
+    pub(crate) fn has_read(&self, client: &Client) -> bool {
+        let client = client.stream.get_ref().local_addr().expect("an address");
+        let sockets = std::fs::read_to_string("/proc/net/tcp").expect("the list of sockets");
+        let ends: Vec<bool> = sockets
+            .lines()
+            .filter_map(|line| {
+                let [_, local, remote, _, queues, ..] =
+                    line.split_whitespace().collect::<Vec<_>>()[..]
+                else {
+                    return None;
+                };
+                let ports = [local, remote].map(|end| {
+                    let (_, port) = end.split_once(':')?;
+                    u16::from_str_radix(port, 16).ok()
+                });
+                let is_of_client = ports == [self.address.port(), client.port()].map(Some)
+                    || ports == [client.port(), self.address.port()].map(Some);
+                is_of_client.then_some(queues == "00000000:00000000")
+            })
+            .collect();
+        ends == [true, true]
+    }
+
     /// Waits until no new connection is let in.
     pub(crate) fn lets_nobody_in(&self) -> bool {
         let moment = Duration::from_millis(50);
