@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 
+use crate::envoy::trim;
 use crate::exchange::Event;
 use crate::header_map::HeaderMap;
 use crate::outcome::Message;
@@ -85,7 +86,7 @@ pub(crate) fn sent_request(headers: &HeaderMap) -> HeaderMap {
     headers
         .iter()
         .filter(|(name, _)| !name.starts_with(b":") || known.contains(name))
-        .map(|(name, value)| (name, trimmed(value)))
+        .map(|(name, value)| (name, trim(value)))
         .collect()
 }
 
@@ -140,16 +141,9 @@ fn add_split(headers: &mut HeaderMap, name: &[u8], value: &[u8]) {
         if let Some(colon) = line.iter().position(|byte| *byte == b':')
             && let (name, [_, value @ ..]) = line.split_at(colon)
         {
-            headers.add(name, trimmed(value));
+            headers.add(name, trim(value));
         }
     }
-}
-
-fn trimmed(value: &[u8]) -> &[u8] {
-    let is_text = |byte: &u8| !matches!(byte, b' ' | b'\t');
-    let start = value.iter().position(is_text).unwrap_or(value.len());
-    let end = value.iter().rposition(is_text).map_or(start, |end| end + 1);
-    value.get(start..end).unwrap_or_default()
 }
 
 /// RFC 9110 §5.6.2.

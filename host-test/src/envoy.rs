@@ -154,7 +154,7 @@ fn split_absolute(target: &[u8]) -> Option<(&[u8], Vec<u8>)> {
 }
 
 /// Optional white space of RFC 9110 §5.6.3.
-fn trim(value: &[u8]) -> &[u8] {
+pub(crate) fn trim(value: &[u8]) -> &[u8] {
     let is_text = |byte: &u8| !matches!(byte, b' ' | b'\t');
     let start = value.iter().position(is_text).unwrap_or(value.len());
     let end = value.iter().rposition(is_text).map_or(start, |end| end + 1);

@@ -7,13 +7,22 @@
 use crate::abi::MapId;
 use crate::header_map::HeaderMap;
 
+/// The lines as Envoy keeps them.
+pub(crate) fn keep<'a>(
+    which: MapId,
+    lines: impl IntoIterator<Item = (&'a [u8], &'a [u8])>,
+) -> HeaderMap {
+    let mut map = HeaderMap::default();
+    for (name, value) in lines {
+        add(&mut map, which, name, value);
+    }
+    map
+}
+
 /// Adds a line as Envoy does.
 pub(crate) fn add(map: &mut HeaderMap, which: MapId, name: &[u8], value: &[u8]) {
-    let first = match is_joined(which, name) {
-        true => map.get_bytes(name).map(<[u8]>::to_vec),
-        false => None,
-    };
-    match first {
+    let first = map.get_bytes(name).filter(|_| is_joined(which, name));
+    match first.map(<[u8]>::to_vec) {
         // An empty value leaves no trace.
         Some(first) if first.is_empty() => map.replace(name, value),
         Some(_) if value.is_empty() => {}
@@ -148,6 +157,34 @@ const RESPONSE: [&str; 37] = [
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_empty_line_leaves_no_trace() {
+        for (which, name, lines, want) in [
+            (MapId::RequestHeaders, "accept", ["a", "b"], &["a,b"][..]),
+            (MapId::RequestHeaders, "Accept", ["", "b"], &["b"]),
+            (MapId::RequestHeaders, "accept", ["a", ""], &["a"]),
+            (MapId::RequestHeaders, "accept", ["", ""], &[""]),
+            (MapId::RequestHeaders, "cookie", ["", "b"], &["", "b"]),
+            (MapId::ResponseHeaders, "accept", ["a", "b"], &["a", "b"]),
+            (MapId::ResponseTrailers, "grpc-status", ["1", "2"], &["1,2"]),
+            (
+                MapId::RequestTrailers,
+                "grpc-status",
+                ["1", "2"],
+                &["1", "2"],
+            ),
+        ] {
+            let lines = lines.map(|value| (name.as_bytes(), value.as_bytes()));
+            let map = keep(which, lines);
+            let want: Vec<&[u8]> = want.iter().map(|value| value.as_bytes()).collect();
+            assert_eq!(
+                map.get_all(&name.to_ascii_lowercase()),
+                want,
+                "{name} {lines:?}"
+            );
+        }
+    }
 
     #[test]
     fn the_tables_are_sorted() {

@@ -34,8 +34,8 @@ pub struct Outcome {
     pub waits_for_done: bool,
     /// What was logged by callbacks of this stream, in order.
     pub logs: Vec<LogLine>,
-    /// The stream's filter state at its end, by key, as all its filters left it: a property that was set is under `wasm.` and
-    /// its path.
+    /// The stream's filter state at its end, by key, as all its filters left it: a property that was set is under `wasm.`
+    /// and its path.
     pub filter_state: BTreeMap<Vec<u8>, Vec<u8>>,
     /// How often each host function was called by callbacks of this stream.
     pub calls: BTreeMap<&'static str, u64>,

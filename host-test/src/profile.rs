@@ -38,7 +38,7 @@ impl Profile {
         },
         Rule {
             name: "broken-messages",
-            envoy: "a message that a filter leaves without what it needs, or with what cannot be sent, is answered for or reset",
+            envoy: "in cases, a message that a filter leaves without what it needs, or with what cannot be sent, is answered for or reset",
             spec: "a message passes as the filter left it",
         },
         Rule {

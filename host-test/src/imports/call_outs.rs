@@ -12,7 +12,6 @@ use crate::abi::{MapId, Status};
 use crate::call_out::{CallKind, CallOut};
 use crate::guest::{Answer, Arguments, Guest};
 use crate::header_map::HeaderMap;
-use crate::joined;
 
 pub(super) const FUNCTIONS: &[HostFunction] = &[
     abi("proxy_get_status", &[I32, I32, I32], status),
@@ -54,7 +53,8 @@ fn http_call(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
     let timeout = arguments.u32(8);
     // The place for the id is tried before the call is made.
     guest.write_u32(arguments.u32(9), 0)?;
-    let mut headers = read_headers(guest, &headers);
+    let profile = guest.host().options.profile;
+    let mut headers = headers::read(&headers, MapId::RequestHeaders, profile);
     let upstream = known_name(guest, &upstream).ok_or(Status::BadArgument)?;
     let has_required = [":method", ":path", ":authority"]
         .iter()
@@ -82,24 +82,6 @@ fn http_call(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
     let id = open(guest, call);
     guest.write_u32(arguments.u32(9), id)?;
     Ok(())
-}
-
-/// The headers of a call, kept as Envoy keeps a request's.
-fn read_headers(guest: &mut Guest<'_>, bytes: &[u8]) -> HeaderMap {
-    let given = HeaderMap::parse(bytes);
-    if !guest.host().options.profile.joins_lines() {
-        return given;
-    }
-    let mut headers = HeaderMap::default();
-    for (name, value) in given.iter() {
-        joined::add(
-            &mut headers,
-            MapId::RequestHeaders,
-            headers::alias(name),
-            value,
-        );
-    }
-    headers
 }
 
 fn grpc_call(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {

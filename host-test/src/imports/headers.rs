@@ -2,8 +2,8 @@
 //!
 //! A map lives while its phase's callback runs or is paused. Outside: values, sizes and setters answer `BAD_ARGUMENT`,
 //! which the Rust SDK turns into a panic, while the whole map reads as `OK` and empty. In `on_log` all maps but the
-//! request's trailers can be read, and what is missing is `NOT_FOUND`; maps of call-outs can be read in their callback. Measured in Envoy 1.40;
-//! where the specification differs, [`crate::Profile`] says so.
+//! request's trailers can be read, and what is missing is `NOT_FOUND`; maps of call-outs can be read in their callback.
+//! Measured in Envoy 1.40; where the specification differs, [`crate::Profile`] says so.
 
 use super::Kind::I32;
 use super::{HostFunction, abi};
@@ -12,6 +12,7 @@ use crate::guest::{Answer, Arguments, Guest};
 use crate::header_map::HeaderMap;
 use crate::host::Host;
 use crate::joined;
+use crate::profile::Profile;
 
 pub(super) const FUNCTIONS: &[HostFunction] = &[
     abi("proxy_get_header_map_size", &[I32, I32], size),
@@ -52,17 +53,18 @@ fn pairs(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
 fn set_pairs(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
     let bytes = guest.read(arguments.u32(1), arguments.u32(2))?;
     let (which, profile) = (id(arguments)?, guest.host().options.profile);
-    let map = open(guest, arguments)?;
-    let given = HeaderMap::parse(&bytes);
-    if !profile.joins_lines() {
-        *map = given;
-        return Ok(());
-    }
-    *map = HeaderMap::default();
-    for (name, value) in given.iter() {
-        joined::add(map, which, alias(name), value);
-    }
+    *open(guest, arguments)? = read(&bytes, which, profile);
     Ok(())
+}
+
+/// A map that the module has made.
+pub(super) fn read(bytes: &[u8], which: MapId, profile: Profile) -> HeaderMap {
+    let given = HeaderMap::parse(bytes);
+    if !profile.joins_lines() {
+        return given;
+    }
+    let lines = given.iter().map(|(name, value)| (alias(name), value));
+    joined::keep(which, lines)
 }
 
 fn value(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
@@ -141,7 +143,7 @@ fn id(arguments: &Arguments<'_>) -> Result<MapId, Status> {
 }
 
 /// Envoy keeps `Host` as `:authority` and answers to both names.
-pub(super) fn alias(name: &[u8]) -> &[u8] {
+fn alias(name: &[u8]) -> &[u8] {
     if name.eq_ignore_ascii_case(b"host") {
         b":authority"
     } else {

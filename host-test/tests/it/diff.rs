@@ -437,6 +437,8 @@ const LATE_CASES: &str = r#"{"cases": [
      "reply": {"status": 418}, "logs": [{"text": "418"}, {"text": "value"}, {"text": "200", "absent": true}]},
     {"name": "cookies that HTTP/2 cut apart", "request": {"http": "2", "headers": [["cookie", "a=1"], ["accept", "x"], ["cookie", "b=2"], ["accept", "y"]]},
      "upstream": {"headers": {"cookie": ["a=1; b=2"], "accept": ["x,y"]}}},
+    {"name": "empty lines", "request": {"headers": [["accept", ""], ["accept", "x"], ["origin", "y"], ["origin", ""], ["x", ""], ["x", "z"]]},
+     "upstream": {"headers": {"accept": ["x"], "origin": ["y"], "x": ["", "z"]}}},
     {"name": "no body with 204", "request": {}, "upstream": {}, "answer": {"status": 204}, "downstream": {"body": ""}}]}"#;
 
 /// Counts and logs: once at each start, for each request, and when a stream is over.

@@ -2,8 +2,8 @@
 //!
 //! The same cases run here and in an Envoy that is started for the purpose, and what differs is named: in the request
 //! that the upstream received, the response that the client got, the calls that other services received, what the
-//! filters counted, and the log lines that the case expects. Fields that Envoy adds for its own hop are left out. Where Envoy agrees with the other profile, the difference is one of that
-//! profile's rules.
+//! filters counted, the properties that they set, and the log lines that the case expects. Fields that Envoy adds for its
+//! own hop are left out. Where Envoy agrees with the other profile, the difference is one of that profile's rules.
 //!
 //! What cannot be played in a real Envoy is skipped, with the reason.
 

@@ -4,6 +4,7 @@
 //! if it does not come up. It chooses its ports itself: one that was free a moment ago may be somebody else's by the time
 //! it listens.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -34,8 +35,6 @@ impl Process {
             .arg(&path)
             .arg("--admin-address-path")
             .arg(folder.join(ADMIN))
-            .arg("--log-path")
-            .arg(folder.join(LOG))
             .args(["--component-log-level", &format!("wasm:{log_level}")])
             .args([
                 "--concurrency",
@@ -49,7 +48,8 @@ impl Process {
             .args(["--file-flush-interval-msec", "1"])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            // Unlike a log that it opens itself, this one has each line when it is said.
+            .stderr(File::create(folder.join(LOG))?)
             .spawn()
             .with_context(|| format!("cannot run {}", program.display()))?;
         Ok(Self {
