@@ -114,6 +114,7 @@ const ASK: &str = r#"
         (drop (call $call (i32.const 300) (i32.const 4) (i32.const 320) (i32.const 81) (i32.const 32) (i32.const 5)
             (i32.const 450) (i32.const 24) (i32.const 400) (i32.const 500))) i32.const 1)
     (func (export "proxy_on_http_call_response") (param $context i32) (param $id i32) (param $headers i32) (param $size i32) (param $trailers i32)
+        (if (i32.eq (local.get $size) (i32.const 7)) (then unreachable))
         (i32.store (i32.const 0) (i32.const 32)) (i32.store (i32.const 4) (i32.const 5))
         (if (local.get $size)
             (then (drop (call $buffer (i32.const 4) (i32.const 0) (i32.const -1) (i32.const 0) (i32.const 4)))))
@@ -128,6 +129,7 @@ const ASK_CASES: &str = r#"{"cases": [
      "then": [{"request": {}, "downstream": {"status": 400, "body": "b"}}, {"request": {}, "downstream": {"body": "b"}}]},
     {"name": "reset, then refused", "upstreams": {"auth": [{"fails": "reset"}, {"fails": "refused"}]},
      "request": {}, "downstream": {"status": 400}, "then": [{"request": {}, "downstream": {"status": 400}}]},
+    {"name": "trapped", "upstreams": {"auth": [{"body": "trapped"}]}, "request": {}, "fails": "unreachable", "downstream": {"status": 503}},
     {"name": "refused at once", "upstreams": {"auth": [{"fails": "refused"}]}, "request": {}, "downstream": {"status": 400}},
     {"name": "not in time", "upstreams": {"auth": [{"fails": "time-out"}]},
      "request": {}, "downstream": {"status": 400, "body": "upstream request timeout"}}]}"#;
@@ -287,6 +289,12 @@ const REPLY_CASES: &str = r#"{"cases": [
     {"name": "repeated fields", "request": {"headers": [["a", "1"], ["B", " 2 "], ["a", "3"], ["x-forwarded-for", "192.0.2.7"], ["x-forwarded-for", "192.0.2.8"]]},
      "upstream": {"headers": {"a": ["1", "3"], "b": ["2"]}}, "answer": {"headers": [["Set-Cookie", "a"], ["x", "\u00e9"], ["set-cookie", "b"]]},
      "downstream": {"headers": {"set-cookie": ["a", "b"], "x": ["\u00e9"]}}}]}"#;
+
+/// Answers, and holds its own answer.
+const HOLD: &str = r#"
+    (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+        (call $reply (i32.const 403) (i32.const 32) (i32.const 5) (i32.const 32) (i32.const 5) (i32.const 0) (i32.const 0) (i32.const -1)))
+    (func (export "proxy_on_response_headers") (param i32 i32 i32) (result i32) i32.const 1)"#;
 
 /// Traps on the field `x-one`.
 const TRAP: &str = r#"(func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
@@ -509,7 +517,7 @@ fn what_is_counted_and_logged_is_compared() {
 }
 
 /// Cases of one kind: their name, the filter, the cases.
-const KINDS: [(&str, &str, &str); 20] = [
+const KINDS: [(&str, &str, &str); 21] = [
     ("metrics and logs", COUNT, COUNT_CASES),
     ("broken messages", BREAK, BREAK_CASES),
     ("what a log finds", LATE, LATE_CASES),
@@ -527,6 +535,11 @@ const KINDS: [(&str, &str, &str); 20] = [
     ),
     ("answers", REPLY, REPLY_CASES),
     ("failures", TRAP, TRAP_CASES),
+    (
+        "an answer that the filter holds itself",
+        HOLD,
+        r#"{"cases": [{"name": "n", "request": {}, "paused": true, "reply": {"status": 403}}]}"#,
+    ),
     ("properties and connections", TELL, TELL_CASES),
     (
         "trailers and frames",
