@@ -3,10 +3,10 @@
 //! Here for the fuzz targets, since what reads those bytes is nobody else's to use. The first byte says into how large
 //! pieces the others are cut: how a connection happens to deliver them must change nothing.
 
-use crate::http1::chunked::{ChunkError, Decoder};
-use crate::http1::head::{End, HeadError, RequestHead, ResponseHead, Version, all, read_trailers};
-use crate::http1::transport::{Length, Transport};
-use crate::websocket::Frames;
+use crate::http::chunked::{ChunkError, Decoder};
+use crate::http::framing::{Length, Transport};
+use crate::http::head::{End, HeadError, RequestHead, ResponseHead, Version, all, read_trailers};
+use crate::http::websocket::Frames;
 
 /// A head of a request: found at the same place however it comes, read as what it would be written as, and with a body
 /// whose length is beyond doubt.

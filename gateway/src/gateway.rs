@@ -15,18 +15,18 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::admission::{Admission, Connections};
-use crate::health::{Probe, Readiness};
-use crate::listener;
+use crate::net::tls::Tls;
+use crate::observe::access_log_format::Format;
 use crate::observe::debug::Debug;
-use crate::observe::line::Format;
 use crate::observe::metrics::Metrics;
+use crate::observe::reject_reason;
 use crate::observe::{Observability, Options};
-use crate::refusal;
+use crate::server::listener;
 use crate::settings::{LogFormat, Settings};
-use crate::supervisor::Supervisor;
-use crate::tls::Tls;
-use crate::warnings::Warnings;
+use crate::streamlit::supervisor::Supervisor;
+use crate::upstream::health::{Probe, Readiness};
+use crate::worker::admission::{Admission, Connections};
+use crate::worker::warnings::Warnings;
 use crate::worker::{Shared, Watched, Worker};
 
 /// A gateway that listens but does not serve yet.
@@ -236,7 +236,7 @@ fn raise_open_files() {
 fn told(settings: &Settings) -> Options {
     let observe = &settings.observe;
     Options {
-        refusals: refusal::all().collect(),
+        refusals: reject_reason::all().collect(),
         access_log: observe.access_log.map(|format| match format {
             LogFormat::Json => Format::Json,
             LogFormat::Text => Format::Text,

@@ -13,43 +13,27 @@
 //! way is shared or locked.
 
 mod gateway;
-mod listener;
-mod port;
-mod settings;
-mod supervisor;
-mod tls;
+mod server;
+
+mod proxy;
 mod worker;
 
-mod downstream;
-mod exchange;
-mod plan;
-mod refusal;
-mod reply;
-
-mod http1;
-mod http2;
-mod tunnel;
-mod websocket;
-
-mod observe;
-
-mod admission;
-mod body;
-mod buffer;
-mod health;
-mod hop;
-mod io;
-mod timer;
+mod streamlit;
 mod upstream;
-mod warnings;
+
+mod http;
+mod settings;
+
+mod net;
+mod observe;
 
 #[cfg(fuzzing)]
 pub mod fuzzing;
 
 pub use gateway::{Gateway, GatewayError};
-pub use health::Readiness;
-pub use port::ReservedPort;
 pub use settings::{
     Api, App, Limits, LogFormat, Observe, Origin, Setting, SettingError, SettingErrors, Settings,
     SettingsFile, SettingsFileError, TlsFiles, Upstream,
 };
+pub use streamlit::ReservedPort;
+pub use upstream::Readiness;

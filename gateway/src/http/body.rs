@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::buffer::Buffer;
-use crate::http1::chunked::ChunkError;
-use crate::timer::Timer;
+use crate::http::chunked::ChunkError;
+use crate::net::buffer::Buffer;
+use crate::net::timer::Timer;
 
 /// A body that comes in.
 pub(crate) trait Source {

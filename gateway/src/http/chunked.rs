@@ -5,7 +5,7 @@
 //! this hop and dropped. The bytes of the chunks are moved together where they lie, so that what came in one piece is passed
 //! on in one piece.
 
-use crate::http1::head::read_trailers;
+use crate::http::head::read_trailers;
 
 /// Reads one chunked body.
 #[derive(Debug)]

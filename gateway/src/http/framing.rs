@@ -5,7 +5,7 @@
 
 use fluxlit_policy::Header;
 
-use crate::http1::head::{Version, trim};
+use crate::http::head::{Version, trim};
 
 /// What the fields of one head say to this hop.
 #[derive(Debug, Default, PartialEq, Eq)]

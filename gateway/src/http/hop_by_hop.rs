@@ -6,7 +6,7 @@
 
 use fluxlit_policy::Header;
 
-use crate::http1::head::{elements, read_trailers};
+use crate::http::head::{elements, read_trailers};
 
 /// Whether a field is for one hop alone, or frames the message; whatever the case of its name.
 pub(crate) fn is_hop_by_hop(name: &[u8]) -> bool {

@@ -5,12 +5,12 @@
 use std::io;
 use std::rc::Rc;
 
-use crate::body::{BodyError, Chunk, Source};
-use crate::buffer::{Buffer, Buffers};
-use crate::http1::chunked::Decoder;
-use crate::http1::head::{End, HeadError};
-use crate::http1::transport::Length;
-use crate::io::Io;
+use crate::http::body::{BodyError, Chunk, Source};
+use crate::http::chunked::Decoder;
+use crate::http::framing::Length;
+use crate::http::head::{End, HeadError};
+use crate::net::buffer::{Buffer, Buffers};
+use crate::net::stream::Io;
 
 /// The reading side of a connection.
 pub(crate) struct Reader {

@@ -6,9 +6,9 @@
 use std::io::{self, IoSlice, Write};
 use std::rc::Rc;
 
-use crate::body::Sink;
-use crate::http1::transport::Length;
-use crate::io::Io;
+use crate::http::body::Sink;
+use crate::http::framing::Length;
+use crate::net::stream::Io;
 
 /// The writing side of a connection.
 pub(crate) struct Writer {

@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
-use crate::buffer::{Buffer, Buffers};
+use crate::net::buffer::{Buffer, Buffers};
 
 /// A connection.
 pub(crate) struct Io(RefCell<Stream>);

@@ -12,8 +12,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::Record;
-use super::line::Format;
-use super::target::Redaction;
+use super::access_log_format::Format;
+use super::redaction::Redaction;
 
 /// The log of requests.
 #[derive(Debug)]

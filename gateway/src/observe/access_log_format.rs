@@ -12,7 +12,7 @@ use std::io::Write;
 use std::time::{Duration, SystemTime};
 
 use super::Record;
-use super::target::{self, Redaction};
+use super::redaction::{self, Redaction};
 
 /// How lines are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub(crate) enum Format {
 impl Format {
     /// A request's line, with its end.
     pub(crate) fn line(self, record: &Record<'_>, redaction: &Redaction) -> Vec<u8> {
-        let (path, query) = target::split(record.target);
+        let (path, query) = redaction::split(record.target);
         let method = if record.is_websocket {
             "websocket".as_bytes()
         } else {

@@ -13,7 +13,7 @@ use std::time::Instant;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{Record, target};
+use super::{Record, redaction};
 
 /// What there is to tell.
 #[derive(Debug)]
@@ -106,7 +106,7 @@ impl Debug {
 impl Memory {
     /// Remembers a request that has ended.
     pub(crate) fn add(&self, record: &Record<'_>) {
-        let (path, _) = target::split(record.target);
+        let (path, _) = redaction::split(record.target);
         let path = path.get(..LONGEST_PATH).unwrap_or(path);
         let seen = Seen {
             request_id: record.request_id.to_owned(),

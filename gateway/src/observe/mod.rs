@@ -6,16 +6,17 @@
 //! Each worker has an [`Observer`] of its own, so that telling takes no lock.
 
 pub(crate) mod access_log;
+pub(crate) mod access_log_format;
 mod collector;
 mod counters;
 pub(crate) mod debug;
 pub(crate) mod exposition;
-pub(crate) mod line;
 pub(crate) mod metrics;
 pub(crate) mod otlp;
 mod process;
+pub(crate) mod redaction;
+pub(crate) mod reject_reason;
 mod span;
-pub(crate) mod target;
 pub(crate) mod trace;
 
 use std::io::Write;
@@ -24,12 +25,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use access_log::{AccessLog, Logger};
+use access_log_format::Format;
 use counters::Counters;
 use debug::{Debug, Memory};
-use line::Format;
 use metrics::Metrics;
 use otlp::{Endpoint, Exporter, Spans};
-use target::Redaction;
+use redaction::Redaction;
 use trace::{Onward, Trace};
 
 /// A request that has ended.

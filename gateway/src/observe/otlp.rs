@@ -14,8 +14,8 @@ use tokio::time::{Instant, sleep};
 
 use super::Record;
 use super::collector::Collector;
+use super::redaction::Redaction;
 use super::span::Span;
-use super::target::Redaction;
 
 /// Sends spans to a collector.
 #[derive(Debug)]

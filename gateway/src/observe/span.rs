@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
-use super::target::{self, Redaction};
+use super::redaction::{self, Redaction};
 use super::{Ending, Record};
 
 /// What a request to a collector holds.
@@ -106,7 +106,7 @@ impl Span {
         let method = METHODS
             .into_iter()
             .find(|known| known.as_bytes() == record.method);
-        let (path, query) = target::split(record.target);
+        let (path, query) = redaction::split(record.target);
         let mut attributes = vec![
             text("http.request.method", method.unwrap_or("_OTHER")),
             octets("url.path", path),

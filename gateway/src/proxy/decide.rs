@@ -3,10 +3,6 @@
 //! The policy judges it; what passes is for the gateway itself, the API or Streamlit. The head that the upstream will be
 //! sent is written here, so that nothing of the client's head has to be kept.
 
-mod handshake;
-mod head;
-mod own;
-
 use std::borrow::Cow;
 use std::net::IpAddr;
 use std::time::Instant;
@@ -15,17 +11,17 @@ use fluxlit_policy::{Action, Exchange, Header, Peer};
 use serde_json::json;
 use uuid::{NoContext, Timestamp, Uuid};
 
-use crate::downstream::REQUEST_ID;
-use crate::http1::head::{all, only};
-use crate::http1::transport::{Length, Transport};
+use crate::http::framing::{Length, Transport};
+use crate::http::head::{all, only};
+use crate::http::websocket;
 use crate::observe::Dispatch;
+use crate::observe::reject_reason;
 use crate::observe::trace::{Onward, Trace};
-use crate::plan::handshake::judge_handshake;
-use crate::plan::head::{TRACEPARENT, write_head};
-use crate::plan::own::{operators_answer, own_answer};
-use crate::refusal;
-use crate::reply::Reply;
-use crate::websocket;
+use crate::proxy::downstream::REQUEST_ID;
+use crate::proxy::handshake::judge_handshake;
+use crate::proxy::internal::{operators_answer, own_answer};
+use crate::proxy::local_reply::Reply;
+use crate::proxy::upstream_head::{TRACEPARENT, write_head};
 use crate::worker::Worker;
 
 /// The head of a request, in whichever version of HTTP it came.
@@ -76,7 +72,7 @@ pub(crate) struct Facts {
     pub(crate) to_head: bool,
     pub(crate) trace: Option<Trace>,
     /// What becomes of the client's word on the trace.
-    onward: Onward,
+    pub(super) onward: Onward,
 }
 
 /// What is to be done about a request.
@@ -158,7 +154,11 @@ pub(crate) fn plan(worker: &Worker, request: &Incoming<'_>) -> Plan {
             && request.version == HttpVersion::Http2
             && (200..300).contains(&refusal.reply.status)
         {
-            Refusal::new(refusal::HANDSHAKE, 400, "No WebSocket is served here.")
+            Refusal::new(
+                reject_reason::HANDSHAKE,
+                400,
+                "No WebSocket is served here.",
+            )
         } else {
             refusal
         }
@@ -187,13 +187,13 @@ impl Plan {
 }
 
 /// An answer of our own, and why.
-struct Refusal {
+pub(super) struct Refusal {
     label: Option<&'static str>,
     reply: Reply,
 }
 
 impl Refusal {
-    fn new(label: &'static str, status: u16, text: &str) -> Self {
+    pub(super) fn new(label: &'static str, status: u16, text: &str) -> Self {
         Self {
             label: Some(label),
             reply: Reply::failure(status, text),
@@ -218,21 +218,21 @@ fn judge(
     // RFC 9112 §3.2 and RFC 9113 §8.3.1: exactly one, and only HTTP/1.0 has requests without.
     if request.hosts > 1 || (request.version != HttpVersion::Http10 && request.hosts == 0) {
         return Err(Refusal::new(
-            refusal::HOST_LINES,
+            reject_reason::HOST_LINES,
             400,
             "A request has exactly one Host.",
         ));
     }
     if request.method == b"TRACE" {
         return Err(Refusal::new(
-            refusal::TRACE,
+            reject_reason::TRACE,
             405,
             "TRACE is not allowed here.",
         ));
     }
     if request.target.len() > settings.limits.target_bytes {
         return Err(Refusal::new(
-            refusal::TARGET_TOO_LONG,
+            reject_reason::TARGET_TOO_LONG,
             414,
             "The request target is too long.",
         ));
@@ -251,7 +251,7 @@ fn judge(
     };
     if request.transport.expects_more {
         return Err(Refusal::new(
-            refusal::EXPECTATION,
+            reject_reason::EXPECTATION,
             417,
             "This expectation cannot be met.",
         ));
@@ -274,7 +274,7 @@ fn judge(
         && length > settings.limits.body_bytes
     {
         return Err(Refusal::new(
-            refusal::BODY_TOO_LARGE,
+            reject_reason::BODY_TOO_LARGE,
             413,
             &too_large(settings.limits.body_bytes),
         ));
@@ -298,7 +298,7 @@ fn judge(
     let head = write_head(worker, request, &forward.edits, facts, api, accept.as_ref());
     if accept.is_some() && !api {
         websocket::fits(&head, &settings.limits)
-            .map_err(|text| Refusal::new(refusal::HANDSHAKE_TOO_LARGE, 431, &text))?;
+            .map_err(|text| Refusal::new(reject_reason::HANDSHAKE_TOO_LARGE, 431, &text))?;
     }
     Ok(Forward {
         is_api: api,

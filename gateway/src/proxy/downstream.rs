@@ -2,9 +2,9 @@
 
 use fluxlit_policy::{Edit, Header};
 
-use crate::body::Sink;
-use crate::hop;
-use crate::http1::transport::Length;
+use crate::http::body::Sink;
+use crate::http::framing::Length;
+use crate::http::hop_by_hop;
 
 /// The side of a client's connection or stream on which its answer is written.
 pub(crate) trait Downstream: Sink {
@@ -38,9 +38,9 @@ pub(crate) struct AnswerHead<'a> {
 impl AnswerHead<'_> {
     /// Gives each field line to `emit`, in order, but for those that frame the message; a request's id is ours.
     pub(crate) fn emit(&self, mut emit: impl FnMut(&[u8], &[u8])) {
-        let nominated = hop::nominated(self.fields);
+        let nominated = hop_by_hop::nominated(self.fields);
         for (name, value) in self.fields {
-            let is_dropped = hop::is_hop_by_hop(name)
+            let is_dropped = hop_by_hop::is_hop_by_hop(name)
                 || name.eq_ignore_ascii_case(REQUEST_ID)
                 || nominated
                     .iter()

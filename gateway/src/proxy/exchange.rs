@@ -3,23 +3,19 @@
 //! The request's body goes up while the answer comes down, so an answer may come early and a body may be endless. When
 //! the client leaves, everything here is dropped, and the upstream's connection with it.
 
-mod answer;
-mod failure;
-mod way;
-
 use std::cell::Cell;
 use std::time::Duration;
 
-use crate::body::Source;
-use crate::downstream::{AnswerHead, Downstream};
-use crate::exchange::failure::Failure;
-use crate::exchange::way::Way;
-use crate::http1::transport::Length;
+use crate::http::body::Source;
+use crate::http::framing::Length;
+use crate::net::timer::Timer;
 use crate::observe::Ending;
-use crate::plan::{Plan, Step};
-use crate::reply::{self, Reply};
-use crate::timer::Timer;
-use crate::upstream::Connection;
+use crate::proxy::decide::{Plan, Step};
+use crate::proxy::downstream::{AnswerHead, Downstream};
+use crate::proxy::failure::Failure;
+use crate::proxy::forward::Way;
+use crate::proxy::local_reply::{self, Reply};
+use crate::upstream::pool::Connection;
 use crate::worker::Worker;
 
 /// What has happened of an exchange so far.
@@ -38,8 +34,8 @@ pub(crate) struct Progress {
 /// The two timers of an exchange: one for each direction.
 #[derive(Default)]
 pub(crate) struct Timers {
-    up: Timer,
-    down: Timer,
+    pub(super) up: Timer,
+    pub(super) down: Timer,
 }
 
 /// How an exchange has ended.
@@ -141,7 +137,7 @@ async fn answer(
     progress.status.set(reply.status);
     down.begin(&AnswerHead {
         status: reply.status,
-        reason: reply::reason(reply.status).as_bytes(),
+        reason: local_reply::reason(reply.status).as_bytes(),
         fields: &fields,
         edits: &decision.edits,
         length: if facts.to_head {

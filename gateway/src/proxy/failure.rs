@@ -4,11 +4,11 @@
 
 use std::io;
 
-use crate::body::{BodyError, PumpError};
+use crate::http::body::{BodyError, PumpError};
 use crate::observe::Ending;
-use crate::plan::too_large;
-use crate::refusal::{BAD_BODY, BODY_TOO_LARGE, HEAD_TOO_LARGE};
-use crate::reply::Reply;
+use crate::observe::reject_reason::{BAD_BODY, BODY_TOO_LARGE, HEAD_TOO_LARGE};
+use crate::proxy::decide::too_large;
+use crate::proxy::local_reply::Reply;
 
 /// Why a request was not answered by the upstream.
 pub(super) struct Failure {

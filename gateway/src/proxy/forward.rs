@@ -7,19 +7,19 @@ use std::cell::Cell;
 
 use fluxlit_policy::Exchange;
 
-use crate::admission::{Full, Permit};
-use crate::body::{Bounds, PumpError, Source, pump};
-use crate::downstream::Downstream;
-use crate::exchange::failure::{Failure, NoAnswer};
-use crate::exchange::{End, Progress, Timers};
-use crate::hop;
-use crate::http1::transport::Length;
+use crate::http::body::{Bounds, PumpError, Source, pump};
+use crate::http::framing::Length;
+use crate::http::hop_by_hop;
 use crate::observe::Ending;
-use crate::plan::{Facts, Forward};
-use crate::refusal::TOO_MANY;
-use crate::reply::Reply;
-use crate::upstream::{Connection, Pool};
+use crate::observe::reject_reason::TOO_MANY;
+use crate::proxy::decide::{Facts, Forward};
+use crate::proxy::downstream::Downstream;
+use crate::proxy::exchange::{End, Progress, Timers};
+use crate::proxy::failure::{Failure, NoAnswer};
+use crate::proxy::local_reply::Reply;
+use crate::upstream::pool::{Connection, Pool};
 use crate::worker::Worker;
+use crate::worker::admission::{Full, Permit};
 
 /// What one forwarded request needs.
 pub(super) struct Way<'a> {
@@ -243,7 +243,7 @@ impl Way<'_> {
 
     fn request_trailers(&self, section: &[u8]) -> Vec<u8> {
         let policy = &self.worker.settings.policy;
-        hop::trailers(section, |name| {
+        hop_by_hop::trailers(section, |name| {
             !policy.request_trailers(&[(name, b"")]).is_empty()
         })
     }

@@ -5,11 +5,11 @@
 
 use fluxlit_policy::{Edit, Exchange, Forward, OriginOutcome};
 
-use crate::http1::head::{all, only};
-use crate::http1::transport::Length;
-use crate::plan::{HttpVersion, Incoming, Refusal};
-use crate::refusal;
-use crate::websocket;
+use crate::http::framing::Length;
+use crate::http::head::{all, only};
+use crate::http::websocket;
+use crate::observe::reject_reason;
+use crate::proxy::decide::{HttpVersion, Incoming, Refusal};
 use crate::worker::Worker;
 
 /// Judges a handshake.
@@ -22,7 +22,7 @@ pub(super) fn judge_handshake(
 ) -> Result<Handshake, Refusal> {
     if request.length != Length::Empty {
         return Err(Refusal::new(
-            refusal::HANDSHAKE,
+            reject_reason::HANDSHAKE,
             400,
             "A WebSocket handshake has no body.",
         ));
@@ -31,7 +31,7 @@ pub(super) fn judge_handshake(
     match origins.judge(exchange, all(request.fields, b"origin")) {
         OriginOutcome::Foreign => {
             return Err(Refusal::new(
-                refusal::FOREIGN_ORIGIN,
+                reject_reason::FOREIGN_ORIGIN,
                 403,
                 "This page may not open a WebSocket here: its Origin is not the app's. \
                  FLUXLIT_GATEWAY_ALLOWED_ORIGINS allows more.",
@@ -53,7 +53,7 @@ pub(super) fn judge_handshake(
         Some(key) => Some(key),
         None => {
             return Err(Refusal::new(
-                refusal::HANDSHAKE,
+                reject_reason::HANDSHAKE,
                 400,
                 "A WebSocket handshake has one Sec-WebSocket-Key.",
             ));

@@ -7,9 +7,9 @@ use std::sync::LazyLock;
 use fluxlit_policy::{Exchange, Part, PartPath};
 use serde_json::json;
 
-use crate::health::Readiness;
-use crate::plan::Incoming;
-use crate::reply::Reply;
+use crate::proxy::decide::Incoming;
+use crate::proxy::local_reply::Reply;
+use crate::upstream::health::Readiness;
 use crate::worker::{METRICS_PATH, Worker};
 
 /// What the gateway answers itself; `None` for everything else.

@@ -8,17 +8,17 @@ use std::time::Duration;
 use fluxlit_policy::Policy;
 use tokio::time::Instant;
 
-use crate::body::{Bounds, pump};
-use crate::downstream::{AnswerHead, Downstream};
-use crate::exchange::failure::NoAnswer;
-use crate::exchange::way::{Passed, Upload, Way};
-use crate::hop;
-use crate::http1::head::{ResponseHead, Version, all, only};
-use crate::http1::reader::{Body, ReadError, Reader};
-use crate::http1::transport::{Length, Transport};
+use crate::http::body::{Bounds, pump};
+use crate::http::framing::{Length, Transport};
+use crate::http::head::{ResponseHead, Version, all, only};
+use crate::http::hop_by_hop;
+use crate::http::reader::{Body, ReadError, Reader};
+use crate::net::timer::Timer;
 use crate::observe::Ending;
-use crate::plan::HttpVersion;
-use crate::timer::Timer;
+use crate::proxy::decide::HttpVersion;
+use crate::proxy::downstream::{AnswerHead, Downstream};
+use crate::proxy::failure::NoAnswer;
+use crate::proxy::forward::{Passed, Upload, Way};
 
 /// How long the upstream's answer is waited for already.
 struct Waiting {
@@ -109,7 +109,7 @@ impl Way<'_> {
                 passed: &self.progress.sent,
             };
             let moved = pump(&mut body, down, timer, bounds, |section| {
-                hop::trailers(section, |_| false)
+                hop_by_hop::trailers(section, |_| false)
             });
             moved.await.map_err(|error| NoAnswer::of_body(&error))?;
             return Ok(Passed::Whole { persists });

@@ -11,11 +11,11 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
-use crate::body::{Sink, Source};
-use crate::exchange::Progress;
+use crate::http::body::{Sink, Source};
+use crate::http::websocket::{CLOSE_RESTART, Frames};
+use crate::net::timer::Timer;
 use crate::observe::Ending;
-use crate::timer::Timer;
-use crate::websocket::{CLOSE_RESTART, Frames};
+use crate::proxy::exchange::Progress;
 use crate::worker::Worker;
 
 /// A worker's open tunnels.

@@ -5,12 +5,12 @@
 
 use fluxlit_policy::Edit;
 
-use crate::downstream::{REQUEST_ID, replaces};
-use crate::hop;
-use crate::http1::transport::Length;
+use crate::http::framing::Length;
+use crate::http::hop_by_hop;
 use crate::observe::trace::Onward;
-use crate::plan::handshake::Handshake;
-use crate::plan::{Facts, Incoming};
+use crate::proxy::decide::{Facts, Incoming};
+use crate::proxy::downstream::{REQUEST_ID, replaces};
+use crate::proxy::handshake::Handshake;
 use crate::worker::Worker;
 
 /// Writes the head that the upstream is sent.
@@ -44,7 +44,7 @@ pub(super) fn write_head(
     ]);
     put(&[host.or(request.host).unwrap_or_default(), b"\r\n"]);
     for (name, value) in request.fields {
-        if hop::is_hop_by_hop(name)
+        if hop_by_hop::is_hop_by_hop(name)
             || name.eq_ignore_ascii_case(REQUEST_ID)
             || facts.drops_trace(name)
             || replaces(edits, name)
@@ -64,7 +64,7 @@ pub(super) fn write_head(
     }
     for edit in edits {
         if let Edit::Append(name, value) | Edit::Set(name, value) = edit
-            && !hop::is_hop_by_hop(name.as_bytes())
+            && !hop_by_hop::is_hop_by_hop(name.as_bytes())
         {
             put(&[name.as_bytes(), b": ", value, b"\r\n"]);
         }

@@ -7,21 +7,21 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::body::{Sink, Source};
-use crate::downstream::{AnswerHead, Downstream};
-use crate::exchange::{End, LINGER, Timers, carry_out};
-use crate::http1::head::{self, HeadError, RequestHead, Version};
-use crate::http1::reader::{Body, ReadError, Reader};
-use crate::http1::refuse::{Refusal, Unplanned, refuse};
-use crate::http1::transport::{Length, LengthError, Transport};
-use crate::http1::writer::Writer;
-use crate::io::Io;
-use crate::listener::Held;
-use crate::plan::{HttpVersion, Incoming, Plan, plan};
-use crate::refusal::{BAD_HEAD, HEAD_TOO_LARGE, HEAD_TOO_SLOW};
-use crate::timer::{Elapsed, Timer};
-use crate::tunnel;
-use crate::upstream::Connection;
+use crate::http::body::{Sink, Source};
+use crate::http::framing::{Length, LengthError, Transport};
+use crate::http::head::{self, HeadError, RequestHead, Version};
+use crate::http::reader::{Body, ReadError, Reader};
+use crate::http::writer::Writer;
+use crate::net::stream::Io;
+use crate::net::timer::{Elapsed, Timer};
+use crate::observe::reject_reason::{BAD_HEAD, HEAD_TOO_LARGE, HEAD_TOO_SLOW};
+use crate::proxy::decide::{HttpVersion, Incoming, Plan, plan};
+use crate::proxy::downstream::{AnswerHead, Downstream};
+use crate::proxy::exchange::{End, LINGER, Timers, carry_out};
+use crate::proxy::tunnel;
+use crate::server::listener::Held;
+use crate::server::reject::{Refusal, Unplanned, refuse};
+use crate::upstream::pool::Connection;
 use crate::worker::{UnderWay, Worker};
 
 /// What is known of a connection before anything was read from it.
@@ -65,7 +65,7 @@ pub(crate) async fn serve(worker: &Rc<Worker>, accepted: Accepted) {
                     accepted,
                     ..
                 } = connection;
-                return crate::http2::serve(worker, accepted, reader.take_rest()).await;
+                return crate::server::http2::serve(worker, accepted, reader.take_rest()).await;
             }
             Next::Tunnel(request, upstream) => {
                 // A task of its own, since this one is made for requests and would hold their memory.

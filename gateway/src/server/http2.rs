@@ -12,11 +12,11 @@ use bytes::Bytes;
 use h2::Reason;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::buffer::Buffer;
-use crate::http1::serve::Accepted;
-use crate::http2::stream;
-use crate::io::Io;
-use crate::timer::Timer;
+use crate::net::buffer::Buffer;
+use crate::net::stream::Io;
+use crate::net::timer::Timer;
+use crate::server::http1::Accepted;
+use crate::server::http2_stream;
 use crate::worker::Worker;
 
 /// Serves a connection until it ends. `early` was read before it was known what it is.
@@ -63,7 +63,7 @@ pub(crate) async fn serve(worker: &Rc<Worker>, accepted: Accepted, early: Option
             Ok(Some(Ok((request, respond)))) => {
                 let (worker, accepted) = (Rc::clone(worker), Rc::clone(&accepted));
                 tokio::task::spawn_local(async move {
-                    stream::serve(&worker, &accepted, request, respond).await;
+                    http2_stream::serve(&worker, &accepted, request, respond).await;
                 });
             }
             Ok(None | Some(Err(_))) => return,

@@ -14,18 +14,18 @@ use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 
-use crate::body::{BodyError, Chunk, Sink, Source};
-use crate::downstream::{AnswerHead, Downstream};
-use crate::exchange::{End, Progress, Timers, carry_out};
-use crate::http1::head::{Version, read_trailers};
-use crate::http1::serve::Accepted;
-use crate::http1::transport::{Length, Transport};
-use crate::http1::writer::Writer;
+use crate::http::body::{BodyError, Chunk, Sink, Source};
+use crate::http::framing::{Length, Transport};
+use crate::http::head::{Version, read_trailers};
+use crate::http::writer::Writer;
 use crate::observe::Ending;
-use crate::plan::{HttpVersion, Incoming, plan};
-use crate::refusal::{BAD_HEAD, HEAD_TOO_LARGE};
-use crate::tunnel;
-use crate::upstream::Connection;
+use crate::observe::reject_reason::{BAD_HEAD, HEAD_TOO_LARGE};
+use crate::proxy::decide::{HttpVersion, Incoming, plan};
+use crate::proxy::downstream::{AnswerHead, Downstream};
+use crate::proxy::exchange::{End, Progress, Timers, carry_out};
+use crate::proxy::tunnel;
+use crate::server::http1::Accepted;
+use crate::upstream::pool::Connection;
 use crate::worker::{UnderWay, Worker};
 
 /// Serves a request and its answer.
@@ -152,7 +152,7 @@ async fn connect(
         ..
     } = upstream;
     writer.begin(Length::UntilEnd);
-    let from_app = crate::http1::reader::Body::new(&mut reader, Length::UntilEnd, 0);
+    let from_app = crate::http::reader::Body::new(&mut reader, Length::UntilEnd, 0);
     let app: (_, Writer) = (from_app, writer);
     tunnel::connect(worker, (source, down), app, progress).await
 }

@@ -21,12 +21,12 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use crate::admission::Place;
-use crate::http1::refuse::{self, Unplanned};
-use crate::http1::serve::{Accepted, serve};
-use crate::io::Io;
-use crate::refusal::TOO_MANY_CONNECTIONS;
+use crate::net::stream::Io;
+use crate::observe::reject_reason::TOO_MANY_CONNECTIONS;
+use crate::server::http1::{Accepted, serve};
+use crate::server::reject::{self, Unplanned};
 use crate::worker::Worker;
+use crate::worker::admission::Place;
 
 /// Opens a listening socket.
 pub(crate) fn bind(address: SocketAddr, reuse_port: bool) -> io::Result<TcpListener> {
@@ -206,7 +206,7 @@ fn refuse(worker: &Worker, stream: &TcpStream, peer: IpAddr) {
         to_head: false,
     };
     let text = "Too many connections; try again.";
-    let answer = refuse::refuse(worker, &unplanned, (503, text, TOO_MANY_CONNECTIONS));
+    let answer = reject::refuse(worker, &unplanned, (503, text, TOO_MANY_CONNECTIONS));
     let _ = stream.try_write(&answer);
 }
 

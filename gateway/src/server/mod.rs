@@ -1,8 +1,13 @@
-//! HTTP/2 from the client: RFC 9113, and WebSocket inside it, RFC 8441.
+//! Accepts connections and speaks HTTP with clients: reads requests as [`proxy`](crate::proxy) wants them and writes
+//! its responses.
 //!
-//! Envoy and browsers speak it; the upstream is spoken to in HTTP/1.1 all the same, one stream one request.
+//! HTTP/1.1 (RFC 9112), HTTP/2 (RFC 9113) and WebSocket over HTTP/2 (RFC 8441). Upstreams are always sent HTTP/1.1, one
+//! request for each HTTP/2 stream.
+//!
+//! May use `proxy`, `worker`, `settings`, `http`, `observe` and `net`.
 
-mod connection;
-mod stream;
-
-pub(crate) use connection::serve;
+mod http1;
+mod http2;
+mod http2_stream;
+pub(crate) mod listener;
+mod reject;

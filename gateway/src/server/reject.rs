@@ -7,11 +7,11 @@ use std::net::IpAddr;
 
 use fluxlit_policy::{Header, Peer};
 
-use crate::downstream::AnswerHead;
-use crate::http1::serve::put_head;
-use crate::http1::transport::Length;
-use crate::plan::request_id;
-use crate::reply::{self, Reply};
+use crate::http::framing::Length;
+use crate::proxy::decide::request_id;
+use crate::proxy::downstream::AnswerHead;
+use crate::proxy::local_reply::{self, Reply};
+use crate::server::http1::put_head;
 use crate::worker::Worker;
 
 /// What is known of the request, such as it is.
@@ -71,7 +71,7 @@ pub(crate) fn refuse(
         &mut answer,
         &AnswerHead {
             status,
-            reason: reply::reason(status).as_bytes(),
+            reason: local_reply::reason(status).as_bytes(),
             fields: &fields,
             edits: &decision.edits,
             length: Length::Empty,

@@ -504,13 +504,13 @@ mod tests {
     #[test]
     fn every_variable_is_documented() {
         let sources = [
-            include_str!("settings.rs"),
-            include_str!("settings/limits.rs"),
-            include_str!("settings/observe.rs"),
-            include_str!("settings/source.rs"),
+            include_str!("mod.rs"),
+            include_str!("limits.rs"),
+            include_str!("observe.rs"),
+            include_str!("source.rs"),
         ];
-        let documented = include_str!("../../docs/gateway.md");
-        let policy = include_str!("../../docs/settings.md");
+        let documented = include_str!("../../../docs/gateway.md");
+        let policy = include_str!("../../../docs/settings.md");
         let mut count = 0;
         for name in sources.iter().flat_map(|source| source.split('"')) {
             let is_variable = name.starts_with(PREFIX)

@@ -13,12 +13,12 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use crate::body::Source;
-use crate::buffer::Buffers;
-use crate::http1::head::ResponseHead;
-use crate::http1::reader::{Body, Reader};
-use crate::http1::transport::Transport;
-use crate::io::Io;
+use crate::http::body::Source;
+use crate::http::framing::Transport;
+use crate::http::head::ResponseHead;
+use crate::http::reader::{Body, Reader};
+use crate::net::buffer::Buffers;
+use crate::net::stream::Io;
 use crate::observe::metrics::{self, Metrics};
 use crate::settings::{Settings, Upstream};
 

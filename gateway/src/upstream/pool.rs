@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
 
-use crate::buffer::Buffers;
-use crate::http1::reader::Reader;
-use crate::http1::writer::Writer;
-use crate::io::Io;
+use crate::http::reader::Reader;
+use crate::http::writer::Writer;
+use crate::net::buffer::Buffers;
+use crate::net::stream::Io;
 
 /// A worker's connections to one upstream.
 pub(crate) struct Pool {

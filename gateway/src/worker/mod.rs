@@ -2,6 +2,9 @@
 //!
 //! A worker is a thread. What it has is its own, but for what is counted over all of them.
 
+pub(crate) mod admission;
+pub(crate) mod warnings;
+
 use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -12,20 +15,20 @@ use fluxlit_policy::{ClientQuality, Peer, TrustOutcome};
 use serde_json::json;
 use tokio::sync::{Notify, watch};
 
-use crate::admission::{Admission, Connections};
-use crate::buffer::Buffers;
-use crate::exchange::Progress;
-use crate::health::Readiness;
+use crate::net::buffer::Buffers;
+use crate::net::tls::Tls;
 use crate::observe::debug::Debug;
 use crate::observe::metrics::{Metrics, Upstream};
 use crate::observe::{Dispatch, Ending, Observer, Record, exposition};
-use crate::plan::{Plan, Step};
-use crate::reply::Reply;
+use crate::proxy::decide::{Plan, Step};
+use crate::proxy::exchange::Progress;
+use crate::proxy::local_reply::Reply;
+use crate::proxy::tunnel::Tunnels;
 use crate::settings::Settings;
-use crate::tls::Tls;
-use crate::tunnel::Tunnels;
-use crate::upstream::Pool;
-use crate::warnings::Warnings;
+use crate::upstream::health::Readiness;
+use crate::upstream::pool::Pool;
+use crate::worker::admission::{Admission, Connections};
+use crate::worker::warnings::Warnings;
 
 /// What all workers share.
 pub(crate) struct Shared {

@@ -1,0 +1,8 @@
+//! Moves bytes: connections, buffers, timers and TLS.
+//!
+//! Uses no other folder.
+
+pub(crate) mod buffer;
+pub(crate) mod stream;
+pub(crate) mod timer;
+pub(crate) mod tls;
