@@ -19,7 +19,6 @@ use crate::net::tls::Tls;
 use crate::observe::access_log_format::Format;
 use crate::observe::debug::Debug;
 use crate::observe::metrics::Metrics;
-use crate::observe::reject_reason;
 use crate::observe::{Observability, Options};
 use crate::server::listener;
 use crate::settings::{LogFormat, Settings};
@@ -236,7 +235,6 @@ fn raise_open_files() {
 fn told(settings: &Settings) -> Options {
     let observe = &settings.observe;
     Options {
-        refusals: reject_reason::all().collect(),
         access_log: observe.access_log.map(|format| match format {
             LogFormat::Json => Format::Json,
             LogFormat::Text => Format::Text,

@@ -11,8 +11,8 @@ use std::fmt;
 use std::io::Write;
 use std::time::{Duration, SystemTime};
 
-use super::Record;
 use super::redaction::{self, Redaction};
+use super::{HttpVersion, Record};
 
 /// How lines are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,7 +51,7 @@ impl Format {
         line.text("http_method_or_type", [method]);
         line.text("path", [path]);
         line.text("query", redaction.query(query));
-        line.word("version", record.version);
+        line.word("version", record.version.map_or("", HttpVersion::label));
         line.optional("host", record.host);
         line.bare("status", format_args!("{}", record.status));
         line.word("ending", record.ending.label());
@@ -62,7 +62,7 @@ impl Format {
         line.milliseconds("upstream_ms", record.upstream_duration);
         line.optional("client", record.client);
         line.display("peer", &record.peer);
-        line.word("trust", record.trust);
+        line.word("trust", record.trust.label());
         match record.trace {
             Some(trace) => {
                 line.display("trace_id", &trace.trace_id);
@@ -205,9 +205,11 @@ const LONGEST: usize = 4096;
 
 #[cfg(test)]
 mod tests {
+    use fluxlit_policy::Reason;
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
+    use super::super::reject_reason::RejectReason;
     use super::super::tests::typical;
     use super::super::trace::Trace;
     use super::super::{Dispatch, Ending};
@@ -263,7 +265,7 @@ mod tests {
             host: None,
             client: None,
             status: 0,
-            ending: Ending::Refused("bad_host"),
+            ending: Ending::Refused(RejectReason::Policy(Reason::BadHost)),
             upstream_duration: None,
             ..typical()
         };

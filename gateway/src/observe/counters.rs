@@ -14,21 +14,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::metrics::Upstream;
+use super::reject_reason::RejectReason;
 use super::{Dispatch, Ending, Record};
 
 /// What one worker counts. It can move to the worker's thread, and cannot be shared with another.
 pub(crate) struct Counters {
     block: Arc<Block>,
-    refusals: Vec<&'static str>,
     single_writer: PhantomData<Cell<()>>,
 }
 
 impl Counters {
-    /// `refusals`: the labels of the reasons that the block counts, the last for all others.
-    pub(super) fn new(block: Arc<Block>, refusals: Vec<&'static str>) -> Self {
+    pub(super) fn new(block: Arc<Block>) -> Self {
         Self {
             block,
-            refusals,
             single_writer: PhantomData,
         }
     }
@@ -44,13 +42,14 @@ impl Counters {
         of.buckets[bucket(record.duration)].add(1);
         of.nanoseconds
             .add(record.duration.as_nanos().try_into().unwrap_or(u64::MAX));
-        block.trust[position(&TRUST, record.trust)].add(1);
+        block.trust[position(&TRUST, record.trust.label())].add(1);
         let upstream_error = match record.ending {
             Ending::UpstreamConnect => 0,
             Ending::UpstreamTimeout => 1,
             Ending::UpstreamBroke => 2,
             Ending::Refused(reason) => {
-                if let Some(count) = block.refused.get(position(&self.refusals, reason)) {
+                let index = RejectReason::all().position(|known| known == reason);
+                if let Some(count) = index.and_then(|index| block.refused.get(index)) {
                     count.add(1);
                 }
                 return;
@@ -117,9 +116,9 @@ pub(super) struct DispatchBlock {
 }
 
 impl Block {
-    pub(super) fn new(refusals: usize) -> Self {
+    pub(super) fn new() -> Self {
         Self {
-            refused: (0..refusals).map(|_| Count::default()).collect(),
+            refused: refused_labels().map(|_| Count::default()).collect(),
             ..Self::default()
         }
     }
@@ -222,6 +221,13 @@ pub(super) const METHODS: [&str; 11] = [
 ];
 pub(super) const STATUS_CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
 pub(super) const UPSTREAM_ERRORS: [&str; 3] = ["connect", "timeout", "broke"];
+
+/// The labels of rejected requests by reason. Nothing is counted as `other`, which dashboards may know from before.
+pub(super) fn refused_labels() -> impl Iterator<Item = &'static str> {
+    RejectReason::all()
+        .map(RejectReason::label)
+        .chain(["other"])
+}
 
 /// Upper bounds in milliseconds.
 pub(super) const BUCKETS: [u64; 12] = [1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000];

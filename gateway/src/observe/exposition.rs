@@ -16,6 +16,7 @@ use prometheus_client::registry::Registry;
 
 use super::counters::{
     BUCKETS, Block, Count, DispatchBlock, METHODS, STATUS_CLASSES, TRUST, UPSTREAM_ERRORS,
+    refused_labels,
 };
 use super::metrics::{Metrics, Upstream};
 use super::{Dispatch, process};
@@ -40,7 +41,7 @@ impl Collector for Metrics {
         let mut to = Exposition(encoder);
         let total = self.total();
         to.requests(&total)?;
-        to.refusals(self, &total)?;
+        to.refusals(&total)?;
         to.upstreams(self, &total)?;
         to.connections(&total)?;
         to.0.encode_descriptor("fluxlit_gateway_build", "The version", None, Info)?
@@ -109,18 +110,18 @@ impl Exposition<'_> {
         Ok(())
     }
 
-    fn refusals(&mut self, metrics: &Metrics, total: &Block) -> fmt::Result {
+    fn refusals(&mut self, total: &Block) -> fmt::Result {
         self.family(
             Counter,
             "fluxlit_gateway_refused",
             "Requests that were refused",
-            by("reason", &metrics.refusals, &total.refused),
+            by("reason", refused_labels(), &total.refused),
         )?;
         self.family(
             Counter,
             "fluxlit_gateway_trust",
             "Requests by whether the peer was believed, and how the client was found",
-            by("outcome", &TRUST, &total.trust),
+            by("outcome", TRUST, &total.trust),
         )
     }
 
@@ -129,7 +130,7 @@ impl Exposition<'_> {
             Counter,
             "fluxlit_gateway_upstream_errors",
             "Requests that an upstream did not answer, or not to the end",
-            by("kind", &UPSTREAM_ERRORS, &total.upstream_errors),
+            by("kind", UPSTREAM_ERRORS, &total.upstream_errors),
         )?;
         self.family(
             Counter,
@@ -226,11 +227,11 @@ fn dispatches(total: &Block) -> impl Iterator<Item = (Label, &DispatchBlock)> {
 
 fn by(
     key: &'static str,
-    labels: &[&'static str],
+    labels: impl IntoIterator<Item = &'static str>,
     counts: &[Count],
 ) -> impl Iterator<Item = ([Label; 1], u64)> {
-    let counts = labels.iter().zip(counts);
-    counts.map(move |(label, count)| ([(key, *label)], count.get()))
+    let counts = labels.into_iter().zip(counts);
+    counts.map(move |(label, count)| ([(key, label)], count.get()))
 }
 
 fn by_dispatch<const N: usize>(
@@ -250,6 +251,9 @@ mod tests {
     use std::collections::{BTreeMap, BTreeSet};
     use std::time::Duration;
 
+    use fluxlit_policy::{Reason, TrustOutcome};
+
+    use super::super::reject_reason::RejectReason;
     use super::super::tests::typical;
     use super::super::{Ending, Record};
     use super::*;
@@ -301,7 +305,7 @@ mod tests {
 
     #[test]
     fn every_metric_has_its_name_type_and_labels() {
-        let metrics = Metrics::new(["bad_host"]);
+        let metrics = Metrics::new();
         let _worker = metrics.worker();
         metrics.upstream_ready(Upstream::Streamlit, false);
         metrics.watch_counter("fluxlit_gateway_log_lines_dropped", "Lines", || 3);
@@ -361,7 +365,7 @@ mod tests {
 
     #[test]
     fn what_workers_count_is_added_up() {
-        let metrics = Metrics::new(["bad_host", "body_too_large"]);
+        let metrics = Metrics::new();
         let records = [
             typical(),
             Record {
@@ -382,15 +386,15 @@ mod tests {
             Record {
                 dispatch: Dispatch::Gateway,
                 status: 400,
-                ending: Ending::Refused("bad_host"),
-                trust: "untrusted",
+                ending: Ending::Refused(RejectReason::Policy(Reason::BadHost)),
+                trust: TrustOutcome::Untrusted,
                 ..typical()
             },
             Record {
                 dispatch: Dispatch::Gateway,
                 status: 0,
-                ending: Ending::Refused("never heard of"),
-                trust: "never heard of",
+                ending: Ending::Refused(RejectReason::TooManyConnections),
+                trust: TrustOutcome::Unknown,
                 ..typical()
             },
         ];
@@ -474,10 +478,12 @@ mod tests {
             (r#"upstream_errors_total{kind="connect"}"#, 2.0),
             (r#"upstream_errors_total{kind="broke"}"#, 0.0),
             (r#"refused_total{reason="bad_host"}"#, 2.0),
-            (r#"refused_total{reason="other"}"#, 2.0),
+            (r#"refused_total{reason="too_many_connections"}"#, 2.0),
+            (r#"refused_total{reason="other"}"#, 0.0),
             (r#"refused_total{reason="body_too_large"}"#, 0.0),
             (r#"trust_total{outcome="trusted_header"}"#, 6.0),
-            (r#"trust_total{outcome="other"}"#, 2.0),
+            (r#"trust_total{outcome="peer_unknown"}"#, 2.0),
+            (r#"trust_total{outcome="other"}"#, 0.0),
             ("connections_total", 4.0),
             (
                 r#"responses_total{dispatch="gateway",status_class="4xx"}"#,

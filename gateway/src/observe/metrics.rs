@@ -17,7 +17,6 @@ pub(crate) struct Metrics {
     /// Zero or one; anything else is not known yet.
     pub(super) ready: [AtomicU64; Upstream::ALL.len()],
     watched: Mutex<Vec<Watched>>,
-    pub(super) refusals: Vec<&'static str>,
 }
 
 /// Whom the gateway asks.
@@ -36,22 +35,20 @@ pub(super) struct Watched {
 }
 
 impl Metrics {
-    /// `refusals`: the labels of all reasons to refuse a request; one that is not among them is counted as `other`.
-    pub(crate) fn new(refusals: impl IntoIterator<Item = &'static str>) -> Arc<Self> {
+    pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self {
             blocks: Mutex::default(),
             ready: Upstream::ALL.map(|_| AtomicU64::new(u64::MAX)),
             watched: Mutex::default(),
-            refusals: refusals.into_iter().chain(["other"]).collect(),
         })
     }
 
     /// What a new worker counts with.
     pub(crate) fn worker(&self) -> Counters {
-        let block = Arc::new(Block::new(self.refusals.len()));
+        let block = Arc::new(Block::new());
         let mut blocks = self.blocks.lock().unwrap_or_else(PoisonError::into_inner);
         blocks.push(Arc::clone(&block));
-        Counters::new(block, self.refusals.clone())
+        Counters::new(block)
     }
 
     /// Whether an upstream answers its probe. One that is never told of is not shown.
@@ -98,7 +95,7 @@ impl Metrics {
 
     /// What all workers have counted.
     pub(super) fn total(&self) -> Block {
-        let total = Block::new(self.refusals.len());
+        let total = Block::new();
         let blocks = self.blocks.lock().unwrap_or_else(PoisonError::into_inner);
         for block in blocks.iter() {
             total.add(block);

@@ -28,10 +28,12 @@ use access_log::{AccessLog, Logger};
 use access_log_format::Format;
 use counters::Counters;
 use debug::{Debug, Memory};
+use fluxlit_policy::TrustOutcome;
 use metrics::Metrics;
 use otlp::{Endpoint, Exporter, Spans};
 use redaction::Redaction;
-use trace::{Onward, Trace};
+use reject_reason::RejectReason;
+use trace::{Propagation, Trace};
 
 /// A request that has ended.
 #[derive(Debug, Clone)]
@@ -41,16 +43,15 @@ pub(crate) struct Record<'a> {
     pub(crate) dispatch: Dispatch,
     pub(crate) method: &'a [u8],
     pub(crate) is_websocket: bool,
-    /// `1.0`, `1.1` or `2`.
-    pub(crate) version: &'static str,
+    /// `None` if nothing was read.
+    pub(crate) version: Option<HttpVersion>,
     /// As received: path and query.
     pub(crate) target: &'a [u8],
     pub(crate) host: Option<&'a str>,
     /// Who the request is from, by the policy.
     pub(crate) client: Option<&'a str>,
     pub(crate) peer: IpAddr,
-    /// The label of the trust outcome.
-    pub(crate) trust: &'static str,
+    pub(crate) trust: TrustOutcome,
     /// Zero if no answer was sent.
     pub(crate) status: u16,
     pub(crate) ending: Ending,
@@ -62,6 +63,14 @@ pub(crate) struct Record<'a> {
     pub(crate) duration: Duration,
     /// Until the head of the upstream's answer.
     pub(crate) upstream_duration: Option<Duration>,
+}
+
+/// The client's version of HTTP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum HttpVersion {
+    Http10,
+    Http11,
+    Http2,
 }
 
 /// Who a request was for.
@@ -82,8 +91,7 @@ pub(crate) enum Ending {
     UpstreamConnect,
     UpstreamTimeout,
     UpstreamBroke,
-    /// With the label of the reason.
-    Refused(&'static str),
+    Refused(RejectReason),
     /// Cut off because the gateway stops.
     Drained,
 }
@@ -91,8 +99,6 @@ pub(crate) enum Ending {
 /// What is told, beside the counting.
 #[derive(Debug, Default)]
 pub(crate) struct Options {
-    /// The labels of all reasons to refuse a request.
-    pub(crate) refusals: Vec<&'static str>,
     /// None if requests are not logged.
     pub(crate) access_log: Option<Format>,
     /// Names in a query whose values are not told, beside those that never are.
@@ -133,14 +139,13 @@ impl Observability {
         log: impl Write + Send + 'static,
     ) -> std::io::Result<Self> {
         let Options {
-            refusals,
             access_log,
             redacted,
             debug,
             spans,
         } = options;
         let redaction = Redaction::new(redacted);
-        let metrics = Metrics::new(refusals);
+        let metrics = Metrics::new();
         let access_log = access_log
             .map(|format| AccessLog::start(log, format, redaction.clone()))
             .transpose()?;
@@ -196,7 +201,7 @@ impl Observer {
     pub(crate) fn trace<'l>(
         &self,
         lines: impl Iterator<Item = &'l [u8]>,
-    ) -> (Option<Trace>, Onward) {
+    ) -> (Option<Trace>, Propagation) {
         // The lower half of a random UUID: 62 bits of chance, and never zero.
         let random = || uuid::Uuid::new_v4().as_u64_pair().1;
         Trace::of(
@@ -218,6 +223,17 @@ impl Observer {
         }
         if let Some(spans) = &self.spans {
             spans.export(record);
+        }
+    }
+}
+
+impl HttpVersion {
+    /// Returns the version as logs and spans have it.
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::Http10 => "1.0",
+            Self::Http11 => "1.1",
+            Self::Http2 => "2",
         }
     }
 }
@@ -253,7 +269,7 @@ impl Ending {
     /// Why the request was refused, if it was.
     pub(crate) fn reason(self) -> Option<&'static str> {
         match self {
-            Self::Refused(reason) => Some(reason),
+            Self::Refused(reason) => Some(reason.label()),
             _ => None,
         }
     }
@@ -262,6 +278,8 @@ impl Ending {
 #[cfg(test)]
 pub(crate) mod tests {
     use std::net::Ipv4Addr;
+
+    use fluxlit_policy::{ClientQuality, Reason};
 
     use super::*;
 
@@ -273,12 +291,12 @@ pub(crate) mod tests {
             dispatch: Dispatch::Streamlit,
             method: b"GET",
             is_websocket: false,
-            version: "1.1",
+            version: Some(HttpVersion::Http11),
             target: b"/apps/my-app/?page=2",
             host: Some("portal.example"),
             client: Some("203.0.113.7"),
             peer: IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)),
-            trust: "trusted_header",
+            trust: TrustOutcome::Trusted(ClientQuality::Header),
             status: 200,
             ending: Ending::Complete,
             received_bytes: 0,
@@ -298,7 +316,11 @@ pub(crate) mod tests {
             (Ending::UpstreamConnect, "upstream_connect", None),
             (Ending::UpstreamTimeout, "upstream_timeout", None),
             (Ending::UpstreamBroke, "upstream_broke", None),
-            (Ending::Refused("bad_host"), "refused", Some("bad_host")),
+            (
+                Ending::Refused(RejectReason::Policy(Reason::BadHost)),
+                "refused",
+                Some("bad_host"),
+            ),
             (Ending::Drained, "drained", None),
         ];
         for (ending, label, reason) in endings {
@@ -318,8 +340,8 @@ pub(crate) mod tests {
         };
         let observability = Observability::start(options, writer).expect("a thread");
         let observer = observability.observer();
-        let (trace, onward) = observer.trace(std::iter::empty());
-        assert_eq!(onward, Onward::Started);
+        let (trace, propagation) = observer.trace(std::iter::empty());
+        assert_eq!(propagation, Propagation::Started);
         let trace = trace.expect("a trace");
         observer.ended(&Record {
             trace: Some(&trace),
@@ -352,8 +374,8 @@ pub(crate) mod tests {
         observer.ended(&typical());
         assert!(observer.access_log.is_none() && observer.debug.is_none());
         assert!(observer.spans.is_none());
-        let (trace, onward) = observer.trace(std::iter::empty());
-        assert_eq!((trace, onward), (None, Onward::Removed));
+        let (trace, propagation) = observer.trace(std::iter::empty());
+        assert_eq!((trace, propagation), (None, Propagation::Removed));
         assert!(!observability.metrics.scrape().contains("dropped"));
         observability.end(Duration::ZERO);
     }

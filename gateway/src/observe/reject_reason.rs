@@ -1,43 +1,69 @@
-//! Why does the gateway itself refuse a request?
+//! Names the reasons for which the gateway rejects a request, one label each for logs and metrics.
 //!
-//! The labels of its own reasons, beside those of the policy: one word each, for logs and metrics.
+//! A reason that is added to the table below gets its label and its place in [`RejectReason::all`] from there, so neither
+//! can be forgotten.
 
 use fluxlit_policy::Reason;
 
-pub(crate) const BAD_BODY: &str = "bad_body";
-pub(crate) const BAD_HEAD: &str = "bad_head";
-pub(crate) const BODY_TOO_LARGE: &str = "body_too_large";
-pub(crate) const EXPECTATION: &str = "expectation";
-pub(crate) const FOREIGN_ORIGIN: &str = "foreign_origin";
-pub(crate) const HANDSHAKE: &str = "handshake";
-pub(crate) const HANDSHAKE_TOO_LARGE: &str = "handshake_too_large";
-pub(crate) const HEAD_TOO_LARGE: &str = "head_too_large";
-pub(crate) const HEAD_TOO_SLOW: &str = "head_too_slow";
-pub(crate) const HOST_LINES: &str = "host_lines";
-pub(crate) const TARGET_TOO_LONG: &str = "target_too_long";
-pub(crate) const TOO_MANY: &str = "too_many_requests";
-pub(crate) const TOO_MANY_CONNECTIONS: &str = "too_many_connections";
-pub(crate) const TRACE: &str = "trace";
+macro_rules! reject_reasons {
+    ($($(#[$doc:meta])+ $name:ident => $label:literal,)+) => {
+        /// The reason for which a request is rejected.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(crate) enum RejectReason {
+            /// A reason of the policy.
+            Policy(Reason),
+            $($(#[$doc])+ $name,)+
+        }
 
-/// Every label, the policy's included.
-pub(crate) fn all() -> impl Iterator<Item = &'static str> {
-    let own = [
-        BAD_BODY,
-        BAD_HEAD,
-        BODY_TOO_LARGE,
-        EXPECTATION,
-        FOREIGN_ORIGIN,
-        HANDSHAKE,
-        HANDSHAKE_TOO_LARGE,
-        HEAD_TOO_LARGE,
-        HEAD_TOO_SLOW,
-        HOST_LINES,
-        TOO_MANY,
-        TOO_MANY_CONNECTIONS,
-        TRACE,
-    ];
-    // The policy has its own limit for targets, with the same label.
-    Reason::ALL.into_iter().map(Reason::label).chain(own)
+        impl RejectReason {
+            const OWN: &[Self] = &[$(Self::$name),+];
+
+            /// Returns the label for logs and metrics.
+            pub(crate) fn label(self) -> &'static str {
+                match self {
+                    Self::Policy(reason) => reason.label(),
+                    $(Self::$name => $label,)+
+                }
+            }
+        }
+    };
+}
+
+reject_reasons! {
+    /// The body or its trailers are malformed.
+    BadBody => "bad_body",
+    /// The head is malformed or not supported.
+    BadHead => "bad_head",
+    /// The body is larger than allowed.
+    BodyTooLarge => "body_too_large",
+    /// The request has an `Expect` other than `100-continue`.
+    Expectation => "expectation",
+    /// A page of another origin opens a WebSocket.
+    ForeignOrigin => "foreign_origin",
+    /// The WebSocket handshake is malformed.
+    Handshake => "handshake",
+    /// The WebSocket handshake has more than Streamlit reads.
+    HandshakeTooLarge => "handshake_too_large",
+    /// The head or the trailers are larger than allowed.
+    HeadTooLarge => "head_too_large",
+    /// The head did not arrive in time.
+    HeadTooSlow => "head_too_slow",
+    /// The request has several `Host` lines, or none.
+    HostLines => "host_lines",
+    /// Too many requests are waiting for an upstream.
+    TooManyRequests => "too_many_requests",
+    /// Too many connections are open.
+    TooManyConnections => "too_many_connections",
+    /// The method is TRACE.
+    Trace => "trace",
+}
+
+impl RejectReason {
+    /// Returns every reason in the order of the metrics, those of the policy first.
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
+        let of_policy = Reason::ALL.into_iter().map(Self::Policy);
+        of_policy.chain(Self::OWN.iter().copied())
+    }
 }
 
 #[cfg(test)]
@@ -45,12 +71,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_label_stands_there_once() {
-        let mut labels: Vec<&str> = all().collect();
+    fn labels_are_unique() {
+        let mut labels: Vec<&str> = RejectReason::all().map(RejectReason::label).collect();
         labels.sort_unstable();
         let count = labels.len();
         labels.dedup();
         assert_eq!(labels.len(), count);
-        assert!(labels.contains(&TARGET_TOO_LONG));
     }
 }

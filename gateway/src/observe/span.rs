@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 
 use super::redaction::{self, Redaction};
-use super::{Ending, Record};
+use super::{Ending, HttpVersion, Record};
 
 /// What a request to a collector holds.
 #[derive(Debug, Serialize)]
@@ -111,7 +111,10 @@ impl Span {
             text("http.request.method", method.unwrap_or("_OTHER")),
             octets("url.path", path),
             text("network.protocol.name", "http"),
-            text("network.protocol.version", record.version),
+            text(
+                "network.protocol.version",
+                record.version.map_or("", HttpVersion::label),
+            ),
             text("network.peer.address", &record.peer.to_string()),
             number("http.request.body.size", record.received_bytes),
             number("http.response.body.size", record.sent_bytes),
@@ -206,6 +209,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::super::Dispatch;
+    use super::super::reject_reason::RejectReason;
     use super::super::tests::typical;
     use super::super::trace::Trace;
     use super::*;
@@ -275,7 +279,7 @@ mod tests {
         let table = [
             (200, Ending::Complete, None),
             (404, Ending::Complete, None),
-            (431, Ending::Refused("cookies_too_long"), None),
+            (431, Ending::Refused(RejectReason::HandshakeTooLarge), None),
             (0, Ending::ClientLeft, None),
             (500, Ending::Complete, Some("500")),
             (502, Ending::UpstreamConnect, Some("upstream_connect")),

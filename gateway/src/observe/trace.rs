@@ -33,7 +33,7 @@ pub(crate) struct SpanId(NonZeroU64);
 
 /// What becomes of the client's `traceparent` and `tracestate`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Onward {
+pub(crate) enum Propagation {
     /// Both are passed on as they came.
     Unchanged,
     /// Both are removed.
@@ -103,12 +103,12 @@ impl Trace {
         logs: bool,
         records: bool,
         random: impl FnMut() -> u64,
-    ) -> (Option<Self>, Onward) {
+    ) -> (Option<Self>, Propagation) {
         match Self::read(lines) {
-            Some(trace) if records => (Some(trace.child(random)), Onward::Replaced),
-            Some(trace) => (Some(trace), Onward::Unchanged),
-            None if records || logs => (Some(Self::start(random)), Onward::Started),
-            None => (None, Onward::Removed),
+            Some(trace) if records => (Some(trace.child(random)), Propagation::Replaced),
+            Some(trace) => (Some(trace), Propagation::Unchanged),
+            None if records || logs => (Some(Self::start(random)), Propagation::Started),
+            None => (None, Propagation::Removed),
         }
     }
 
@@ -249,18 +249,18 @@ mod tests {
         let child = "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000001-01";
         // The client's line, logs, records; the trace, and what becomes of the line.
         let table = [
-            (SENT, false, false, Some(SENT), Onward::Unchanged),
-            (SENT, true, false, Some(SENT), Onward::Unchanged),
-            (SENT, false, true, Some(child), Onward::Replaced),
-            ("none", false, false, None, Onward::Removed),
-            ("none", true, false, Some(started), Onward::Started),
-            ("none", false, true, Some(started), Onward::Started),
+            (SENT, false, false, Some(SENT), Propagation::Unchanged),
+            (SENT, true, false, Some(SENT), Propagation::Unchanged),
+            (SENT, false, true, Some(child), Propagation::Replaced),
+            ("none", false, false, None, Propagation::Removed),
+            ("none", true, false, Some(started), Propagation::Started),
+            ("none", false, true, Some(started), Propagation::Started),
         ];
-        for (line, logs, records, expected, onward) in table {
+        for (line, logs, records, expected, propagation) in table {
             let lines = [line.as_bytes()].into_iter();
             let (trace, what) = Trace::of(lines, logs, records, numbers());
             let value = trace.map(|trace| trace.traceparent());
-            assert_eq!((value.as_deref(), what), (expected, onward));
+            assert_eq!((value.as_deref(), what), (expected, propagation));
         }
     }
 

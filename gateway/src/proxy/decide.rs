@@ -7,16 +7,16 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::time::Instant;
 
-use fluxlit_policy::{Action, Exchange, Header, Peer};
+use fluxlit_policy::{Action, Exchange, Header, Peer, Reason, TrustOutcome};
 use serde_json::json;
 use uuid::{NoContext, Timestamp, Uuid};
 
 use crate::http::framing::{Length, Transport};
 use crate::http::head::{all, only};
 use crate::http::websocket;
-use crate::observe::Dispatch;
-use crate::observe::reject_reason;
-use crate::observe::trace::{Onward, Trace};
+use crate::observe::reject_reason::RejectReason;
+use crate::observe::trace::{Propagation, Trace};
+use crate::observe::{Dispatch, HttpVersion};
 use crate::proxy::downstream::REQUEST_ID;
 use crate::proxy::handshake::judge_handshake;
 use crate::proxy::internal::{operators_answer, own_answer};
@@ -41,14 +41,6 @@ pub(crate) struct Incoming<'a> {
     pub(crate) is_admin: bool,
 }
 
-/// The client's version of HTTP.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum HttpVersion {
-    Http10,
-    Http11,
-    Http2,
-}
-
 /// What was found out about a request, and what is to be done.
 pub(crate) struct Plan {
     pub(crate) facts: Facts,
@@ -66,13 +58,13 @@ pub(crate) struct Facts {
     pub(crate) version: HttpVersion,
     pub(crate) is_websocket: bool,
     pub(crate) peer: IpAddr,
-    pub(crate) trust: &'static str,
+    pub(crate) trust: TrustOutcome,
     /// Why it is answered here, for logs and metrics.
-    pub(crate) refused: Option<&'static str>,
+    pub(crate) refused: Option<RejectReason>,
     pub(crate) to_head: bool,
     pub(crate) trace: Option<Trace>,
     /// What becomes of the client's word on the trace.
-    pub(super) onward: Onward,
+    pub(super) propagation: Propagation,
 }
 
 /// What is to be done about a request.
@@ -97,16 +89,6 @@ pub(crate) struct Forward {
     pub(crate) wants_page: bool,
 }
 
-impl HttpVersion {
-    pub(crate) fn label(self) -> &'static str {
-        match self {
-            Self::Http10 => "1.0",
-            Self::Http11 => "1.1",
-            Self::Http2 => "2",
-        }
-    }
-}
-
 /// Judges a request.
 pub(crate) fn plan(worker: &Worker, request: &Incoming<'_>) -> Plan {
     let policy = &worker.settings.policy;
@@ -124,7 +106,7 @@ pub(crate) fn plan(worker: &Worker, request: &Incoming<'_>) -> Plan {
     if exchange.forwarded_ignored {
         worker.shared.warnings.forwarded_ignored(request.peer);
     }
-    let (trace, onward) = worker.observer.trace(all(request.fields, TRACEPARENT));
+    let (trace, propagation) = worker.observer.trace(all(request.fields, TRACEPARENT));
     let mut facts = Facts {
         started: Instant::now(),
         request_id: request_id(request.fields),
@@ -137,11 +119,11 @@ pub(crate) fn plan(worker: &Worker, request: &Incoming<'_>) -> Plan {
         version: request.version,
         is_websocket: request.is_websocket,
         peer: request.peer,
-        trust: decision.account.trust.label(),
-        refused: decision.account.answered.map(fluxlit_policy::Reason::label),
+        trust: decision.account.trust,
+        refused: decision.account.answered.map(RejectReason::Policy),
         to_head: request.method == b"HEAD",
         trace,
-        onward,
+        propagation,
     };
     let judged = if request.is_admin {
         Err(operators_answer(worker, request).into())
@@ -154,11 +136,7 @@ pub(crate) fn plan(worker: &Worker, request: &Incoming<'_>) -> Plan {
             && request.version == HttpVersion::Http2
             && (200..300).contains(&refusal.reply.status)
         {
-            Refusal::new(
-                reject_reason::HANDSHAKE,
-                400,
-                "No WebSocket is served here.",
-            )
+            Refusal::new(RejectReason::Handshake, 400, "No WebSocket is served here.")
         } else {
             refusal
         }
@@ -179,7 +157,7 @@ pub(crate) fn plan(worker: &Worker, request: &Incoming<'_>) -> Plan {
 
 impl Plan {
     /// Answers here instead, for a reason that lies in the client's version of HTTP.
-    pub(crate) fn refuse(&mut self, label: &'static str, status: u16, text: &str) {
+    pub(crate) fn refuse(&mut self, label: RejectReason, status: u16, text: &str) {
         self.facts.refused = Some(label);
         self.facts.dispatch = Dispatch::Gateway;
         self.step = Step::Answer(Reply::failure(status, text));
@@ -188,12 +166,12 @@ impl Plan {
 
 /// An answer of our own, and why.
 pub(super) struct Refusal {
-    label: Option<&'static str>,
+    label: Option<RejectReason>,
     reply: Reply,
 }
 
 impl Refusal {
-    pub(super) fn new(label: &'static str, status: u16, text: &str) -> Self {
+    pub(super) fn new(label: RejectReason, status: u16, text: &str) -> Self {
         Self {
             label: Some(label),
             reply: Reply::failure(status, text),
@@ -218,21 +196,21 @@ fn judge(
     // RFC 9112 §3.2 and RFC 9113 §8.3.1: exactly one, and only HTTP/1.0 has requests without.
     if request.hosts > 1 || (request.version != HttpVersion::Http10 && request.hosts == 0) {
         return Err(Refusal::new(
-            reject_reason::HOST_LINES,
+            RejectReason::HostLines,
             400,
             "A request has exactly one Host.",
         ));
     }
     if request.method == b"TRACE" {
         return Err(Refusal::new(
-            reject_reason::TRACE,
+            RejectReason::Trace,
             405,
             "TRACE is not allowed here.",
         ));
     }
     if request.target.len() > settings.limits.target_bytes {
         return Err(Refusal::new(
-            reject_reason::TARGET_TOO_LONG,
+            RejectReason::Policy(Reason::TargetTooLong),
             414,
             "The request target is too long.",
         ));
@@ -251,7 +229,7 @@ fn judge(
     };
     if request.transport.expects_more {
         return Err(Refusal::new(
-            reject_reason::EXPECTATION,
+            RejectReason::Expectation,
             417,
             "This expectation cannot be met.",
         ));
@@ -274,7 +252,7 @@ fn judge(
         && length > settings.limits.body_bytes
     {
         return Err(Refusal::new(
-            reject_reason::BODY_TOO_LARGE,
+            RejectReason::BodyTooLarge,
             413,
             &too_large(settings.limits.body_bytes),
         ));
@@ -298,7 +276,7 @@ fn judge(
     let head = write_head(worker, request, &forward.edits, facts, api, accept.as_ref());
     if accept.is_some() && !api {
         websocket::fits(&head, &settings.limits)
-            .map_err(|text| Refusal::new(reject_reason::HANDSHAKE_TOO_LARGE, 431, &text))?;
+            .map_err(|text| Refusal::new(RejectReason::HandshakeTooLarge, 431, &text))?;
     }
     Ok(Forward {
         is_api: api,

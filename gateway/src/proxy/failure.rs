@@ -6,7 +6,7 @@ use std::io;
 
 use crate::http::body::{BodyError, PumpError};
 use crate::observe::Ending;
-use crate::observe::reject_reason::{BAD_BODY, BODY_TOO_LARGE, HEAD_TOO_LARGE};
+use crate::observe::reject_reason::RejectReason;
 use crate::proxy::decide::too_large;
 use crate::proxy::local_reply::Reply;
 
@@ -44,14 +44,18 @@ impl Failure {
     /// Why the request's body did not get through.
     pub(super) fn upload(error: &PumpError, most: u64) -> Self {
         let (ending, status, text) = match error {
-            PumpError::TooLarge => (Ending::Refused(BODY_TOO_LARGE), 413, too_large(most)),
+            PumpError::TooLarge => (
+                Ending::Refused(RejectReason::BodyTooLarge),
+                413,
+                too_large(most),
+            ),
             PumpError::Source(BodyError::TrailersTooLarge) => (
-                Ending::Refused(HEAD_TOO_LARGE),
+                Ending::Refused(RejectReason::HeadTooLarge),
                 431,
                 "The trailers of the request are too large.".to_owned(),
             ),
             PumpError::Source(BodyError::Chunk(_) | BodyError::Trailers) => (
-                Ending::Refused(BAD_BODY),
+                Ending::Refused(RejectReason::BadBody),
                 400,
                 "The body of the request is malformed.".to_owned(),
             ),

@@ -11,7 +11,7 @@ use crate::http::body::{Bounds, PumpError, Source, pump};
 use crate::http::framing::Length;
 use crate::http::hop_by_hop;
 use crate::observe::Ending;
-use crate::observe::reject_reason::TOO_MANY;
+use crate::observe::reject_reason::RejectReason;
 use crate::proxy::decide::{Facts, Forward};
 use crate::proxy::downstream::Downstream;
 use crate::proxy::exchange::{End, Progress, Timers};
@@ -93,7 +93,7 @@ impl Way<'_> {
             Ok(permit) => Ok(permit),
             Err(None) => Err(Failure::client_left()),
             Err(Some(Full)) => Err(Failure {
-                ending: Ending::Refused(TOO_MANY),
+                ending: Ending::Refused(RejectReason::TooManyRequests),
                 reply: Some(
                     Reply::failure(503, "Too many requests are under way; try again.")
                         .with("retry-after", b"1".as_slice()),

@@ -8,8 +8,9 @@ use fluxlit_policy::{Edit, Exchange, Forward, OriginOutcome};
 use crate::http::framing::Length;
 use crate::http::head::{all, only};
 use crate::http::websocket;
-use crate::observe::reject_reason;
-use crate::proxy::decide::{HttpVersion, Incoming, Refusal};
+use crate::observe::HttpVersion;
+use crate::observe::reject_reason::RejectReason;
+use crate::proxy::decide::{Incoming, Refusal};
 use crate::worker::Worker;
 
 /// Judges a handshake.
@@ -22,7 +23,7 @@ pub(super) fn judge_handshake(
 ) -> Result<Handshake, Refusal> {
     if request.length != Length::Empty {
         return Err(Refusal::new(
-            reject_reason::HANDSHAKE,
+            RejectReason::Handshake,
             400,
             "A WebSocket handshake has no body.",
         ));
@@ -31,7 +32,7 @@ pub(super) fn judge_handshake(
     match origins.judge(exchange, all(request.fields, b"origin")) {
         OriginOutcome::Foreign => {
             return Err(Refusal::new(
-                reject_reason::FOREIGN_ORIGIN,
+                RejectReason::ForeignOrigin,
                 403,
                 "This page may not open a WebSocket here: its Origin is not the app's. \
                  FLUXLIT_GATEWAY_ALLOWED_ORIGINS allows more.",
@@ -53,7 +54,7 @@ pub(super) fn judge_handshake(
         Some(key) => Some(key),
         None => {
             return Err(Refusal::new(
-                reject_reason::HANDSHAKE,
+                RejectReason::Handshake,
                 400,
                 "A WebSocket handshake has one Sec-WebSocket-Key.",
             ));

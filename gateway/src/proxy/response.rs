@@ -15,7 +15,7 @@ use crate::http::hop_by_hop;
 use crate::http::reader::{Body, ReadError, Reader};
 use crate::net::timer::Timer;
 use crate::observe::Ending;
-use crate::proxy::decide::HttpVersion;
+use crate::observe::HttpVersion;
 use crate::proxy::downstream::{AnswerHead, Downstream};
 use crate::proxy::failure::NoAnswer;
 use crate::proxy::forward::{Passed, Upload, Way};

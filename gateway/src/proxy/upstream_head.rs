@@ -7,7 +7,7 @@ use fluxlit_policy::Edit;
 
 use crate::http::framing::Length;
 use crate::http::hop_by_hop;
-use crate::observe::trace::Onward;
+use crate::observe::trace::Propagation;
 use crate::proxy::decide::{Facts, Incoming};
 use crate::proxy::downstream::{REQUEST_ID, replaces};
 use crate::proxy::handshake::Handshake;
@@ -69,7 +69,9 @@ pub(super) fn write_head(
             put(&[name.as_bytes(), b": ", value, b"\r\n"]);
         }
     }
-    if let (Some(trace), Onward::Replaced | Onward::Started) = (&facts.trace, facts.onward) {
+    if let (Some(trace), Propagation::Replaced | Propagation::Started) =
+        (&facts.trace, facts.propagation)
+    {
         put(&[TRACEPARENT, b": ", trace.traceparent().as_bytes(), b"\r\n"]);
     }
     put(&[REQUEST_ID, b": ", facts.request_id.as_bytes(), b"\r\n"]);
@@ -97,10 +99,10 @@ pub(super) fn write_head(
 impl Facts {
     /// Whether a field of the client's speaks of a trace that is another one upstream.
     fn drops_trace(&self, name: &[u8]) -> bool {
-        match self.onward {
-            Onward::Unchanged => false,
-            Onward::Replaced => name.eq_ignore_ascii_case(TRACEPARENT),
-            Onward::Removed | Onward::Started => {
+        match self.propagation {
+            Propagation::Unchanged => false,
+            Propagation::Replaced => name.eq_ignore_ascii_case(TRACEPARENT),
+            Propagation::Removed | Propagation::Started => {
                 name.eq_ignore_ascii_case(TRACEPARENT) || name.eq_ignore_ascii_case(TRACESTATE)
             }
         }

@@ -14,8 +14,9 @@ use crate::http::reader::{Body, ReadError, Reader};
 use crate::http::writer::Writer;
 use crate::net::stream::Io;
 use crate::net::timer::{Elapsed, Timer};
-use crate::observe::reject_reason::{BAD_HEAD, HEAD_TOO_LARGE, HEAD_TOO_SLOW};
-use crate::proxy::decide::{HttpVersion, Incoming, Plan, plan};
+use crate::observe::HttpVersion;
+use crate::observe::reject_reason::RejectReason;
+use crate::proxy::decide::{Incoming, Plan, plan};
 use crate::proxy::downstream::{AnswerHead, Downstream};
 use crate::proxy::exchange::{End, LINGER, Timers, carry_out};
 use crate::proxy::tunnel;
@@ -112,7 +113,11 @@ impl Served {
             Ok(Err(ReadError::Ended | ReadError::Io(_))) => return Next::Close,
             Err(Elapsed) => {
                 return self
-                    .refuse((408, "The request did not come in time.", HEAD_TOO_SLOW))
+                    .refuse((
+                        408,
+                        "The request did not come in time.",
+                        RejectReason::HeadTooSlow,
+                    ))
                     .await;
             }
         };
@@ -172,9 +177,11 @@ impl Served {
             transport
                 .request_length(head.version)
                 .map_err(|error| match error {
-                    LengthError::Coding => {
-                        (501, "This transfer coding is not understood.", BAD_HEAD)
-                    }
+                    LengthError::Coding => (
+                        501,
+                        "This transfer coding is not understood.",
+                        RejectReason::BadHead,
+                    ),
                     _ => bad("The length of the body cannot be told."),
                 })?;
         let is_websocket =
@@ -254,7 +261,7 @@ impl Served {
         let unplanned = Unplanned {
             peer: self.accepted.peer,
             tls: self.accepted.tls,
-            version: "1.1",
+            version: Some(HttpVersion::Http11),
             host,
             fields: head.as_ref().map_or(&[], |head| &head.fields),
             to_head: bytes.starts_with(b"HEAD "),
@@ -325,18 +332,26 @@ fn refusal(error: HeadError) -> Refusal {
         HeadError::Field => bad("A header line of the request is malformed."),
         HeadError::Folded => bad("A header line of the request is folded."),
         HeadError::StartLine => bad("The first line of the request is malformed."),
-        HeadError::TooLarge => (431, "The head of the request is too large.", HEAD_TOO_LARGE),
+        HeadError::TooLarge => (
+            431,
+            "The head of the request is too large.",
+            RejectReason::HeadTooLarge,
+        ),
         HeadError::TooManyFields => (
             431,
             "The request has too many header lines.",
-            HEAD_TOO_LARGE,
+            RejectReason::HeadTooLarge,
         ),
-        HeadError::Version => (505, "This version of HTTP is not spoken here.", BAD_HEAD),
+        HeadError::Version => (
+            505,
+            "This version of HTTP is not spoken here.",
+            RejectReason::BadHead,
+        ),
     }
 }
 
 fn bad(text: &'static str) -> Refusal {
-    (400, text, BAD_HEAD)
+    (400, text, RejectReason::BadHead)
 }
 
 /// A client's connection, as answers are written to it.

@@ -19,8 +19,9 @@ use crate::http::framing::{Length, Transport};
 use crate::http::head::{Version, read_trailers};
 use crate::http::writer::Writer;
 use crate::observe::Ending;
-use crate::observe::reject_reason::{BAD_HEAD, HEAD_TOO_LARGE};
-use crate::proxy::decide::{HttpVersion, Incoming, plan};
+use crate::observe::HttpVersion;
+use crate::observe::reject_reason::RejectReason;
+use crate::proxy::decide::{Incoming, plan};
 use crate::proxy::downstream::{AnswerHead, Downstream};
 use crate::proxy::exchange::{End, Progress, Timers, carry_out};
 use crate::proxy::tunnel;
@@ -59,19 +60,35 @@ pub(crate) async fn serve(
     let size = list_size(&head.headers) + target.len() + authority.map_or(0, <[u8]>::len);
     let limits = &worker.settings.limits;
     let refusal = if size > limits.head_bytes {
-        Some((431, HEAD_TOO_LARGE, "The head of the request is too large."))
+        Some((
+            431,
+            RejectReason::HeadTooLarge,
+            "The head of the request is too large.",
+        ))
     } else if fields.len() > limits.fields {
         Some((
             431,
-            HEAD_TOO_LARGE,
+            RejectReason::HeadTooLarge,
             "The request has too many header lines.",
         ))
     } else if protocol.is_some() && !is_websocket {
-        Some((501, BAD_HEAD, "This protocol is not spoken here."))
+        Some((
+            501,
+            RejectReason::BadHead,
+            "This protocol is not spoken here.",
+        ))
     } else if head.headers.values().any(is_padded) {
-        Some((400, BAD_HEAD, "A header line of the request is malformed."))
+        Some((
+            400,
+            RejectReason::BadHead,
+            "A header line of the request is malformed.",
+        ))
     } else if declared.is_err() {
-        Some((400, BAD_HEAD, "The length of the body cannot be told."))
+        Some((
+            400,
+            RejectReason::BadHead,
+            "The length of the body cannot be told.",
+        ))
     } else {
         None
     };

@@ -22,7 +22,7 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use crate::net::stream::Io;
-use crate::observe::reject_reason::TOO_MANY_CONNECTIONS;
+use crate::observe::reject_reason::RejectReason;
 use crate::server::http1::{Accepted, serve};
 use crate::server::reject::{self, Unplanned};
 use crate::worker::Worker;
@@ -195,18 +195,22 @@ pub(crate) async fn accept_operators(listener: TcpListener, worker: Rc<Worker>) 
 /// Says why, as far as it can be said without waiting.
 fn refuse(worker: &Worker, stream: &TcpStream, peer: IpAddr) {
     if worker.shared.tls.is_some() {
-        return worker.refused(peer, "", 503, TOO_MANY_CONNECTIONS);
+        return worker.refused(peer, None, 503, RejectReason::TooManyConnections);
     }
     let unplanned = Unplanned {
         peer,
         tls: false,
-        version: "",
+        version: None,
         host: None,
         fields: &[],
         to_head: false,
     };
     let text = "Too many connections; try again.";
-    let answer = reject::refuse(worker, &unplanned, (503, text, TOO_MANY_CONNECTIONS));
+    let answer = reject::refuse(
+        worker,
+        &unplanned,
+        (503, text, RejectReason::TooManyConnections),
+    );
     let _ = stream.try_write(&answer);
 }
 

@@ -8,6 +8,8 @@ use std::net::IpAddr;
 use fluxlit_policy::{Header, Peer};
 
 use crate::http::framing::Length;
+use crate::observe::HttpVersion;
+use crate::observe::reject_reason::RejectReason;
 use crate::proxy::decide::request_id;
 use crate::proxy::downstream::AnswerHead;
 use crate::proxy::local_reply::{self, Reply};
@@ -19,14 +21,14 @@ pub(crate) struct Unplanned<'a> {
     pub(crate) peer: IpAddr,
     pub(crate) tls: bool,
     /// The client's version of HTTP, for logs.
-    pub(crate) version: &'static str,
+    pub(crate) version: Option<HttpVersion>,
     pub(crate) host: Option<&'a [u8]>,
     pub(crate) fields: &'a [Header<'a>],
     pub(crate) to_head: bool,
 }
 
 /// Status, text and label.
-pub(crate) type Refusal = (u16, &'static str, &'static str);
+pub(crate) type Refusal = (u16, &'static str, RejectReason);
 
 /// The whole answer, which is told of here.
 pub(crate) fn refuse(

@@ -19,7 +19,8 @@ use crate::net::buffer::Buffers;
 use crate::net::tls::Tls;
 use crate::observe::debug::Debug;
 use crate::observe::metrics::{Metrics, Upstream};
-use crate::observe::{Dispatch, Ending, Observer, Record, exposition};
+use crate::observe::reject_reason::RejectReason;
+use crate::observe::{Dispatch, Ending, HttpVersion, Observer, Record, exposition};
 use crate::proxy::decide::{Plan, Step};
 use crate::proxy::exchange::Progress;
 use crate::proxy::local_reply::Reply;
@@ -201,7 +202,7 @@ impl Worker {
             dispatch: facts.dispatch,
             method: &facts.method,
             is_websocket: facts.is_websocket,
-            version: facts.version.label(),
+            version: Some(facts.version),
             target: &facts.target,
             host: plan.exchange.effective.host.as_deref(),
             client: plan.exchange.client_text.as_deref(),
@@ -224,9 +225,9 @@ impl Worker {
     pub(crate) fn refused(
         &self,
         peer: IpAddr,
-        version: &'static str,
+        version: Option<HttpVersion>,
         status: u16,
-        label: &'static str,
+        label: RejectReason,
     ) {
         self.refused_as("", peer, version, status, label);
     }
@@ -236,9 +237,9 @@ impl Worker {
         &self,
         request_id: &str,
         peer: IpAddr,
-        version: &'static str,
+        version: Option<HttpVersion>,
         status: u16,
-        label: &'static str,
+        label: RejectReason,
     ) {
         self.observer.ended(&Record {
             request_id,
@@ -252,9 +253,9 @@ impl Worker {
             client: None,
             peer,
             trust: if self.settings.policy.trusts(Peer::Ip(peer)) {
-                TrustOutcome::Trusted(ClientQuality::Peer).label()
+                TrustOutcome::Trusted(ClientQuality::Peer)
             } else {
-                TrustOutcome::Untrusted.label()
+                TrustOutcome::Untrusted
             },
             status,
             ending: Ending::Refused(label),
