@@ -36,6 +36,19 @@ pub struct Request<'a> {
     pub headers: &'a [Header<'a>],
 }
 
+/// The facts about a request that the host could not parse, such as one without a valid head.
+#[derive(Debug, Clone, Copy)]
+pub struct UnparsedRequest<'a> {
+    /// The other end of the connection.
+    pub peer: Peer,
+    /// True if the connection to our listener is TLS.
+    pub tls: bool,
+    /// The host, if it could be read.
+    pub host: Option<&'a [u8]>,
+    /// The field lines that could be read, without `Host` and pseudo-headers.
+    pub headers: &'a [Header<'a>],
+}
+
 /// The facts about a response.
 #[derive(Debug, Clone, Copy)]
 pub struct Response<'a> {

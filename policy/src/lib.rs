@@ -52,7 +52,7 @@ pub use edit::{Edit, Name};
 pub use effective::{Effective, Scheme};
 pub use exchange::{
     Action, BadTarget, Client, ClientQuality, Decision, Exchange, Forward, Header, Reason, Reply,
-    Request, Response, ResponseDecision,
+    Request, Response, ResponseDecision, UnparsedRequest,
 };
 pub use fault::{ConfigError, ConfigErrors, ConfigWarning};
 pub use governed::Group;

@@ -26,7 +26,8 @@ use crate::config::{
 use crate::edit::Edit;
 use crate::effective::{Authority, Effective, Scheme};
 use crate::exchange::{
-    Action, Client, Decision, Exchange, Forward, Header, Reason, Reply, Request, UpstreamSaw,
+    Action, Client, Decision, Exchange, Forward, Header, Reason, Reply, Request, UnparsedRequest,
+    UpstreamSaw,
 };
 use crate::fault::{ConfigError, ConfigErrors, ConfigWarning};
 use crate::fields::{Fields, read_object};
@@ -257,25 +258,7 @@ impl Policy {
             (false, Peer::Unknown) => TrustOutcome::Unknown,
             (false, _) => TrustOutcome::Untrusted,
         });
-        let mut exchange = Exchange {
-            client,
-            client_text: client.address.map(text_of),
-            peer_trusted,
-            forwarded_ignored: !peer_trusted
-                && !request.is_reentry
-                && request
-                    .headers
-                    .iter()
-                    .any(|(name, _)| CLAIMS.iter().any(|claim| name.eq_ignore_ascii_case(claim))),
-            site: Arc::clone(&self.outside),
-            told_mount: Mount::default(),
-            part: Mount::default(),
-            upstream_saw: UpstreamSaw::NoMount,
-            host_sent: None,
-            is_answered: false,
-            effective,
-            csp_rule: None,
-        };
+        let mut exchange = self.exchange(request, peer_trusted, client, effective);
         let routed = target.map_err(Refusal::of).and_then(|target| {
             if host_is_bad {
                 return Err(Refusal::of(Reason::BadHost));
@@ -335,6 +318,59 @@ impl Policy {
             action,
             exchange,
             account,
+        }
+    }
+
+    /// Returns the exchange of a request that could not be parsed, for the response that the host makes to it.
+    pub fn unparsed_request(&self, unparsed: &UnparsedRequest<'_>) -> Exchange {
+        let request = Request {
+            peer: unparsed.peer,
+            identity: None,
+            is_reentry: false,
+            tls: unparsed.tls,
+            method: b"",
+            target: b"",
+            host: unparsed.host,
+            headers: unparsed.headers,
+        };
+        let peer_trusted = self.resolver.trust.covers(request.peer, None);
+        let host = request.host.filter(|host| !host.is_empty());
+        let host = host.and_then(Authority::read);
+        let resolved = self.resolver.resolve(&request, peer_trusted, host);
+        let mut exchange =
+            self.exchange(&request, peer_trusted, resolved.client, resolved.effective);
+        exchange.is_answered = true;
+        if !self.has_mounts {
+            // The path is not known, and the root is the app's.
+            exchange.csp_rule = self.csp_rules.find(b"/");
+        }
+        exchange
+    }
+
+    /// The exchange of a request for which no app has been looked for yet.
+    fn exchange(
+        &self,
+        request: &Request<'_>,
+        peer_trusted: bool,
+        client: Client,
+        effective: Effective,
+    ) -> Exchange {
+        let claims = |name: &[u8]| CLAIMS.iter().any(|claim| name.eq_ignore_ascii_case(claim));
+        Exchange {
+            client,
+            client_text: client.address.map(text_of),
+            peer_trusted,
+            forwarded_ignored: !peer_trusted
+                && !request.is_reentry
+                && request.headers.iter().any(|(name, _)| claims(name)),
+            site: Arc::clone(&self.outside),
+            told_mount: Mount::default(),
+            part: Mount::default(),
+            upstream_saw: UpstreamSaw::NoMount,
+            host_sent: None,
+            is_answered: false,
+            effective,
+            csp_rule: None,
         }
     }
 
