@@ -1,0 +1,181 @@
+//! Creates certificates for tests, and TLS clients that trust them.
+
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rcgen::{CertificateParams, DistinguishedName, IsCa, Issuer, KeyPair, SanType};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore};
+
+/// A certificate and its key.
+#[derive(Debug)]
+pub struct Certificate {
+    /// The certificate as PEM.
+    pub pem: String,
+    /// The key as PEM.
+    pub key_pem: String,
+    certificate: CertificateDer<'static>,
+    key: PrivateKeyDer<'static>,
+}
+
+/// The PEM files of a certificate and its key.
+#[derive(Debug, Clone)]
+pub struct CertificateFiles {
+    /// The certificate, which is also what a client must trust.
+    pub certificate: PathBuf,
+    /// The key, readable by its owner alone.
+    pub key: PathBuf,
+}
+
+/// A certificate authority that signs client certificates.
+#[derive(Debug)]
+pub struct Authority {
+    /// The certificate of the authority as PEM.
+    pub pem: String,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl Certificate {
+    /// Creates a self-signed certificate for these names, which are host names or IP addresses, and URIs.
+    ///
+    /// # Errors
+    ///
+    /// If a name cannot stand in a certificate.
+    pub fn create(names: &[&str], uris: &[&str]) -> std::io::Result<Self> {
+        let names = names
+            .iter()
+            .map(|&name| name.to_owned())
+            .collect::<Vec<_>>();
+        let mut params = CertificateParams::new(names).map_err(std::io::Error::other)?;
+        add_uris(&mut params, uris)?;
+        let key = KeyPair::generate().map_err(std::io::Error::other)?;
+        let certificate = params.self_signed(&key).map_err(std::io::Error::other)?;
+        Self::of(&certificate, &key)
+    }
+
+    /// Creates a self-signed certificate for these names, and writes it and its key to `folder`.
+    ///
+    /// # Errors
+    ///
+    /// If a name cannot stand in a certificate, or a file cannot be written.
+    pub fn create_files(folder: &Path, names: &[&str]) -> std::io::Result<CertificateFiles> {
+        let created = Self::create(names, &[])?;
+        let files = CertificateFiles {
+            certificate: folder.join("certificate.pem"),
+            key: folder.join("key.pem"),
+        };
+        std::fs::write(&files.certificate, &created.pem)?;
+        std::fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&files.key)?
+            .write_all(created.key_pem.as_bytes())?;
+        Ok(files)
+    }
+
+    /// Builds the settings of a TLS client that trusts this certificate and presents `client`, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// If a certificate is not usable for that.
+    pub fn client_config(&self, client: Option<&Self>) -> std::io::Result<ClientConfig> {
+        client_config(self.certificate.clone(), client)
+    }
+
+    fn of(certificate: &rcgen::Certificate, key: &KeyPair) -> std::io::Result<Self> {
+        Ok(Self {
+            pem: certificate.pem(),
+            key_pem: key.serialize_pem(),
+            certificate: certificate.der().clone(),
+            key: PrivateKeyDer::try_from(key.serialize_der()).map_err(std::io::Error::other)?,
+        })
+    }
+}
+
+impl CertificateFiles {
+    /// Builds the settings of a TLS client that trusts this certificate and presents `client`, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// If a certificate is not usable for that.
+    pub fn client_config(&self, client: Option<&Certificate>) -> std::io::Result<ClientConfig> {
+        trusting_file(&self.certificate, client)
+    }
+}
+
+impl Authority {
+    /// Creates an authority.
+    ///
+    /// # Errors
+    ///
+    /// If no key can be generated.
+    pub fn create() -> std::io::Result<Self> {
+        let key = KeyPair::generate().map_err(std::io::Error::other)?;
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let certificate = params.self_signed(&key).map_err(std::io::Error::other)?;
+        Ok(Self {
+            pem: certificate.pem(),
+            issuer: Issuer::new(params, key),
+        })
+    }
+
+    /// Creates a certificate for a client that these URIs identify.
+    ///
+    /// # Errors
+    ///
+    /// If a URI cannot stand in a certificate.
+    pub fn sign(&self, uris: &[&str]) -> std::io::Result<Certificate> {
+        let key = KeyPair::generate().map_err(std::io::Error::other)?;
+        let mut params = CertificateParams::default();
+        // With the issuer's name the certificate would count as self-signed.
+        params.distinguished_name = DistinguishedName::new();
+        add_uris(&mut params, uris)?;
+        let certificate = params
+            .signed_by(&key, &self.issuer)
+            .map_err(std::io::Error::other)?;
+        Certificate::of(&certificate, &key)
+    }
+}
+
+/// Builds the settings of a TLS client that trusts the certificate in a PEM file and presents `client`, if there is one.
+///
+/// # Errors
+///
+/// If the file cannot be read, or a certificate is not usable for that.
+pub fn trusting_file(path: &Path, client: Option<&Certificate>) -> std::io::Result<ClientConfig> {
+    let trusted = CertificateDer::from_pem_file(path).map_err(std::io::Error::other)?;
+    client_config(trusted, client)
+}
+
+fn client_config(
+    trusted: CertificateDer<'static>,
+    client: Option<&Certificate>,
+) -> std::io::Result<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    roots.add(trusted).map_err(std::io::Error::other)?;
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(std::io::Error::other)?
+        .with_root_certificates(roots);
+    match client {
+        None => Ok(builder.with_no_client_auth()),
+        Some(client) => builder
+            .with_client_auth_cert(vec![client.certificate.clone()], client.key.clone_key())
+            .map_err(std::io::Error::other),
+    }
+}
+
+fn add_uris(params: &mut CertificateParams, uris: &[&str]) -> std::io::Result<()> {
+    for &uri in uris {
+        let uri = uri.try_into().map_err(std::io::Error::other)?;
+        params.subject_alt_names.push(SanType::URI(uri));
+    }
+    Ok(())
+}

@@ -1,0 +1,173 @@
+//! Starts an Envoy process, waits until it serves, and ends it.
+//!
+//! Envoy chooses the port of its admin interface itself: a port that was free a moment ago may be taken when it listens.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use super::{Admin, log};
+use crate::process::Process;
+use crate::service::end_of;
+use crate::wait::wait_for;
+
+/// A running Envoy. Dropping it ends it.
+#[derive(Debug)]
+pub struct Envoy {
+    process: Process,
+    folder: PathBuf,
+    admin: Admin,
+}
+
+/// Why Envoy does not run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EnvoyError {
+    /// It ended by itself, as it does when it rejects the configuration.
+    #[error("Envoy ended; its log ends with\n{end}", end = end_of(log))]
+    Ended {
+        /// Its log.
+        log: String,
+    },
+    /// It did not become ready in time.
+    #[error("Envoy did not become ready; its log ends with\n{end}", end = end_of(log))]
+    NotReady {
+        /// Its log.
+        log: String,
+    },
+    /// The executable or a file cannot be used.
+    #[error("cannot run Envoy at {executable}", executable = executable.display())]
+    Run {
+        /// The executable.
+        executable: PathBuf,
+        /// The reason.
+        source: std::io::Error,
+    },
+}
+
+impl Envoy {
+    /// Starts the executable with a bootstrap, which is JSON and has its admin interface on port 0, and waits until it is
+    /// ready. Bootstrap and log are written to `folder`. `arguments` are added to the command line.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be started, or rejects the bootstrap.
+    pub fn start(
+        executable: &Path,
+        bootstrap: &str,
+        folder: &Path,
+        arguments: &[&str],
+    ) -> Result<Self, EnvoyError> {
+        let run = |source| EnvoyError::Run {
+            executable: executable.to_owned(),
+            source,
+        };
+        let config = folder.join("envoy.json");
+        let admin_path = folder.join("envoy.admin");
+        std::fs::write(&config, bootstrap).map_err(run)?;
+        // One that was left by an earlier Envoy would name its port.
+        std::fs::write(&admin_path, "").map_err(run)?;
+        let mut command = Command::new(executable);
+        command
+            .arg("--config-path")
+            .arg(&config)
+            .arg("--admin-address-path")
+            .arg(&admin_path)
+            .args(["--disable-hot-restart", "--log-level", "warning"])
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            // Unlike a log file that Envoy opens itself, this one is never buffered.
+            .stderr(File::create(folder.join(LOG)).map_err(run)?);
+        let mut process = Process::start(command).map_err(run)?;
+        let admin = wait_for(START_LIMIT, || {
+            let address = std::fs::read_to_string(&admin_path).unwrap_or_default();
+            if let Ok(address) = address.trim().parse() {
+                let admin = Admin { address };
+                if admin.is_ready() {
+                    return Some(Some(admin));
+                }
+            }
+            (!matches!(process.ended(), Ok(None))).then_some(None)
+        });
+        let log = || read_log(folder).replace(log::BEGIN, "");
+        match admin {
+            Some(Some(admin)) => Ok(Self {
+                process,
+                folder: folder.to_owned(),
+                admin,
+            }),
+            Some(None) => Err(EnvoyError::Ended { log: log() }),
+            None => Err(EnvoyError::NotReady { log: log() }),
+        }
+    }
+
+    /// Runs the executable with `--mode validate`; returns whether it accepts the bootstrap, and its output.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be started.
+    pub fn validate(
+        executable: &Path,
+        bootstrap: &str,
+        folder: &Path,
+    ) -> Result<(bool, String), EnvoyError> {
+        let run = |source| EnvoyError::Run {
+            executable: executable.to_owned(),
+            source,
+        };
+        let config = folder.join("validate.json");
+        std::fs::write(&config, bootstrap).map_err(run)?;
+        let output = Command::new(executable)
+            .arg("--config-path")
+            .arg(&config)
+            .args(["--mode", "validate", "--log-level", "warning"])
+            .output()
+            .map_err(run)?;
+        let text = [output.stdout, output.stderr].concat();
+        Ok((
+            output.status.success(),
+            String::from_utf8_lossy(&text).into_owned(),
+        ))
+    }
+
+    /// The admin interface.
+    pub fn admin(&self) -> Admin {
+        self.admin
+    }
+
+    /// The process id.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Returns the exit status if the process has ended.
+    ///
+    /// # Errors
+    ///
+    /// If the system cannot tell.
+    pub fn ended(&mut self) -> std::io::Result<Option<ExitStatus>> {
+        self.process.ended()
+    }
+
+    /// The log so far.
+    pub fn log(&self) -> String {
+        self.marked_log().replace(log::BEGIN, "")
+    }
+
+    /// The log so far, with the marks of [`log::FORMAT`] if Envoy was started with it.
+    pub fn marked_log(&self) -> String {
+        read_log(&self.folder)
+    }
+}
+
+fn read_log(folder: &Path) -> String {
+    let bytes = std::fs::read(folder.join(LOG)).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+const LOG: &str = "envoy.log";
+
+/// How long Envoy may take to compile the filters and to start.
+const START_LIMIT: Duration = Duration::from_secs(120);
