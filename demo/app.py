@@ -1,4 +1,4 @@
-"""What an app sees of the web: the demo that `cargo xtask up` shows."""
+"""The demo of `cargo xtask up`: shows the request headers that an app receives."""
 
 import hashlib
 
@@ -7,7 +7,7 @@ import streamlit as st
 st.set_page_config(page_title="FluxLit Edge demo", page_icon=":material/shield:", layout="centered")
 
 st.title("FluxLit Edge demo")
-st.write("This page came through Envoy, the filter and the gateway, under a path of its own.")
+st.write("This page is served through Envoy, the filter and the gateway, under its own path.")
 
 st.session_state.setdefault("counter", 0)
 if st.button("Increment", icon=":material/add:"):
@@ -25,9 +25,9 @@ with right:
     st.write("Download a file")
     st.download_button("Download", data=b"0123456789" * 500, file_name="five-kilobytes.txt")
 
-st.subheader("What the app is told")
+st.subheader("Headers that the app receives")
 names = ["X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Forwarded-Port", "X-Forwarded-Prefix", "Host"]
-st.table({"header": names, "value": [st.context.headers.get(name, "not sent") for name in names]})
+st.table({"header": names, "value": [st.context.headers.get(name, "not received") for name in names]})
 
 forged = ["Forwarded", "X-Remote-User", "X-Auth-Request-User", "True-Client-IP", "X-Original-URL"]
 arrived = [name for name in forged if name in st.context.headers]

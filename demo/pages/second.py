@@ -1,6 +1,6 @@
-"""A second page, so that links and deep links below the app's path are seen to work."""
+"""A second page, which shows that links and deep links below the app's path work."""
 
 import streamlit as st
 
 st.title("Second page")
-st.write("Its address is below the app's path, and may be opened directly.")
+st.write("The URL of this page is below the app's path and can be opened directly.")

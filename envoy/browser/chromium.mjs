@@ -1,12 +1,12 @@
-// A real browser for the tests, and the app's address in it.
+// Starts a real browser for the tests, and defines the app's URL.
 //
-// The app is named by a public host name: Streamlit lets every local Origin pass, which hides defects.
+// The app has a public host name, because Streamlit accepts every local Origin, which would hide defects.
 
 import { join } from "node:path";
 import { test } from "node:test";
 import { chromium } from "playwright-core";
 
-const { APP_MOUNT, APP_PORT, APP_SCHEME, APP_WAY, ARTIFACTS, CHROMIUM } = process.env;
+const { APP_MOUNT, APP_PORT, APP_SCHEME, APP_DEPLOYMENT, ARTIFACTS, CHROMIUM } = process.env;
 
 export const mount = APP_MOUNT;
 export const host = "app.example.test";
@@ -14,7 +14,7 @@ export const scheme = APP_SCHEME;
 export const origin = `${scheme}://${host}:${APP_PORT}`;
 export const app = `${origin}${mount}`;
 
-// Starts the browser with a profile that lives as long as it does.
+// Starts the browser with a temporary profile.
 export const launch = () =>
   chromium.launch({
     executablePath: CHROMIUM,
@@ -25,11 +25,11 @@ export const launch = () =>
     ],
   });
 
-// One person's browser: cookies of its own. `page.sockets` in the page are its WebSockets, so that a test can cut one.
+// Opens a page with separate cookies. Its WebSockets are in `window.sockets`, so a test can close one.
 export const client = async (browser, cookies = {}) => {
   const context = await browser.newContext({
     viewport: { width: 1100, height: 900 },
-    // The certificate is made for the test.
+    // The certificate is generated for the test.
     ignoreHTTPSErrors: true,
   });
   await context.addCookies(Object.entries(cookies).map(([name, value]) => ({ name, value, url: origin })));
@@ -47,20 +47,20 @@ export const client = async (browser, cookies = {}) => {
   return page;
 };
 
-// Collects what a page is refused of its app. Below a deep link the front end asks for `second/_stcore/…` first, and needs
-// the 404. That of Streamlit 1.45 looks for downloads at the root, too.
-export const refusals = (page) => {
-  const refused = [];
+// Collects the failed requests of a page to its app. After a deep link, the front end first requests `second/_stcore/…` and
+// expects a 404. The front end of Streamlit 1.45 also requests downloads at the root.
+export const failures = (page) => {
+  const failed = [];
   page.on("response", (response) => {
     const url = response.url();
     if (response.status() >= 400 && url.startsWith(`${app}/`) && !url.includes("/second/_stcore/")) {
-      refused.push(`${response.status()} ${url}`);
+      failed.push(`${response.status()} ${url}`);
     }
   });
-  return refused;
+  return failed;
 };
 
-// Steps of one visit. The first that fails leaves a picture of the page, and those after it have nothing to stand on.
+// Defines the steps of one visit. The first failure takes a screenshot and skips the remaining steps, which depend on it.
 export const steps = (page) => {
   let failed;
   return (name, options, work = options) =>
@@ -70,7 +70,7 @@ export const steps = (page) => {
         await work();
       } catch (error) {
         failed = name;
-        await page().screenshot({ path: join(ARTIFACTS, `failed-${APP_WAY}.png`) });
+        await page().screenshot({ path: join(ARTIFACTS, `failed-${APP_DEPLOYMENT}.png`) });
         throw error;
       }
     });

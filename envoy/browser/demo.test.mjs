@@ -1,21 +1,21 @@
-// The demo app as a visitor sees it, and the picture of it.
+// Tests the demo app and takes its screenshot.
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { app, client, host, launch, mount, refusals } from "./chromium.mjs";
+import { app, client, failures, host, launch, mount } from "./chromium.mjs";
 
-let browser, page, refused;
+let browser, page, failed;
 
 before(async () => {
   browser = await launch();
   page = await client(browser);
-  refused = refusals(page);
+  failed = failures(page);
 });
 
 after(() => browser?.close());
 
-test("the demo counts, and shows what the app is told", async () => {
+test("the demo counts, and shows the headers that the app receives", async () => {
   await page.goto(`${app}/`);
   await page.getByRole("heading", { name: "FluxLit Edge demo" }).waitFor();
   await page.getByRole("button", { name: "Increment" }).click();
@@ -26,5 +26,5 @@ test("the demo counts, and shows what the app is told", async () => {
   }
   await page.getByText("forged headers that arrived: none").waitFor();
   await page.screenshot({ path: join(process.env.ARTIFACTS, "app.png") });
-  assert.deepEqual(refused, []);
+  assert.deepEqual(failed, []);
 });

@@ -1,8 +1,8 @@
-// Does a person's login reach the app, and last?
+// Tests that a login reaches the app and lasts.
 //
-// The app sends the browser to an identity provider (OpenID Connect, authorization code with PKCE), which is here and lets
-// everybody in as the same person. What the app then believes hangs on redirects, on cookies and their paths, and on the
-// WebSocket's Origin and protocol line.
+// The app redirects the browser to an identity provider (OpenID Connect, authorization code with PKCE). This file contains the
+// provider, which accepts everyone as the same user. The login depends on redirects, on cookies and their paths, and on the
+// WebSocket's Origin and Sec-WebSocket-Protocol.
 
 import assert from "node:assert/strict";
 import { createHash, generateKeyPairSync, sign } from "node:crypto";
@@ -20,10 +20,10 @@ const token = (claims) => {
   return `${signed}.${sign("RSA-SHA256", signed, key.privateKey).toString("base64url")}`;
 };
 
-// What the provider was asked for, in order.
-const asked = [];
+// Authorization requests that the provider has received, in order.
+const authorizations = [];
 
-const answers = {
+const endpoints = {
   "/.well-known/openid-configuration": () => ({
     issuer,
     authorization_endpoint: `${issuer}/authorize`,
@@ -36,11 +36,11 @@ const answers = {
   }),
   "/keys": () => ({ keys: [{ ...key.publicKey.export({ format: "jwk" }), kid: "1", alg: "RS256", use: "sig" }] }),
   "/token": (_, body) => {
-    const question = asked.at(-1);
+    const authorization = authorizations.at(-1);
     const challenge = createHash("sha256").update(new URLSearchParams(body).get("code_verifier")).digest("base64url");
-    assert.equal(challenge, question.code_challenge);
+    assert.equal(challenge, authorization.code_challenge);
     const now = Math.floor(Date.now() / 1000);
-    const claims = { iss: issuer, sub: "1", aud: "app", iat: now, exp: now + 3600, nonce: question.nonce, email: "zoe@example.com" };
+    const claims = { iss: issuer, sub: "1", aud: "app", iat: now, exp: now + 3600, nonce: authorization.nonce, email: "zoe@example.com" };
     return { access_token: "a", token_type: "Bearer", expires_in: 3600, id_token: token(claims) };
   },
 };
@@ -50,13 +50,13 @@ const provider = createServer(async (request, response) => {
   let body = "";
   for await (const chunk of request) body += chunk;
   if (url.pathname === "/authorize") {
-    const question = Object.fromEntries(url.searchParams);
-    asked.push(question);
-    const back = new URL(question.redirect_uri);
-    back.search = new URLSearchParams({ code: "c", state: question.state });
-    response.writeHead(302, { location: back.href }).end();
-  } else if (answers[url.pathname]) {
-    response.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify(answers[url.pathname](url, body)));
+    const authorization = Object.fromEntries(url.searchParams);
+    authorizations.push(authorization);
+    const callback = new URL(authorization.redirect_uri);
+    callback.search = new URLSearchParams({ code: "c", state: authorization.state });
+    response.writeHead(302, { location: callback.href }).end();
+  } else if (endpoints[url.pathname]) {
+    response.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify(endpoints[url.pathname](url, body)));
   } else {
     response.writeHead(404).end();
   }
@@ -78,22 +78,22 @@ after(async () => {
 
 const step = steps(() => page);
 
-const says = (page, text) => page.getByText(text, { exact: true }).waitFor();
+const shows = (page, text) => page.getByText(text, { exact: true }).waitFor();
 const press = (page, name) => page.getByRole("button", { name, exact: true }).click();
 
-step("nobody is logged in", async () => {
+step("the user is not logged in", async () => {
   await page.goto(`${app}/`);
-  await says(page, "user=nobody");
+  await shows(page, "user=none");
 });
 
-step("a login comes back to the app, below its path", async () => {
+step("a login returns to the app, below its path", async () => {
   await press(page, "Log in");
-  await says(page, "user=zoe@example.com");
+  await shows(page, "user=zoe@example.com");
   assert.equal(page.url(), `${app}/`);
-  assert.deepEqual(asked.map((question) => question.redirect_uri), [`${app}/oauth2callback`]);
+  assert.deepEqual(authorizations.map((authorization) => authorization.redirect_uri), [`${app}/oauth2callback`]);
 });
 
-step("the login's cookies go to no other app", async () => {
+step("the cookies of the login are limited to the app's path", async () => {
   const cookies = await page.context().cookies(`${app}/`);
   const login = cookies.filter((cookie) => cookie.name.startsWith("_streamlit_user"));
   assert.notEqual(login.length, 0);
@@ -102,22 +102,22 @@ step("the login's cookies go to no other app", async () => {
   }
 });
 
-step("a reload keeps it", async () => {
+step("the login survives a reload", async () => {
   await page.reload();
-  await says(page, "user=zoe@example.com");
+  await shows(page, "user=zoe@example.com");
 });
 
-step("another person is not logged in by it", async () => {
+step("another user is not logged in", async () => {
   const other = await client(browser);
   await other.goto(`${app}/`);
-  await says(other, "user=nobody");
+  await shows(other, "user=none");
   await other.context().close();
 });
 
-step("a logout ends it", async () => {
+step("a logout ends the login", async () => {
   await press(page, "Log out");
-  await says(page, "user=nobody");
+  await shows(page, "user=none");
   assert.equal(page.url(), `${app}/`);
   await page.reload();
-  await says(page, "user=nobody");
+  await shows(page, "user=none");
 });

@@ -1,6 +1,6 @@
-//! What does a person see of the app, in a real browser, through whatever stands in front of it?
+//! Tests an app in a real browser, in different deployments.
 //!
-//! The same steps each time, `envoy/browser/app.test.mjs`; only the way to the app differs.
+//! The steps are always those of `envoy/browser/app.test.mjs`; only the programs in front of the app differ.
 
 use std::any::Any;
 use std::ffi::OsStr;
@@ -14,62 +14,72 @@ use fluxlit_envoy::{Bootstrap, Certificate, Front, Gateway, MOUNT, Stack, Stream
 
 use crate::setup;
 use crate::steps::{root, target};
-use crate::test::{Outcome, Prepared};
+use crate::test::{Outcome, Prerequisites};
 
-/// A way to an app. It ends when it is dropped, what is in front first.
-struct Way {
+/// An app with the programs in front of it. They stop when it is dropped, the front first.
+struct Deployment {
     scheme: &'static str,
     port: u16,
     mount: &'static str,
-    /// In the order in which they end.
+    /// In the order in which they stop.
     _processes: Vec<Box<dyn Any>>,
 }
 
-/// What a way leads to, where it begins, and where its logs go.
-struct Stage<'a> {
+/// The app of a deployment, its address, and the folder for its logs.
+struct Scenario<'a> {
     app: PathBuf,
     listen: SocketAddr,
     folder: &'a Path,
 }
 
-/// The demo behind Envoy, and its picture.
-pub(crate) fn demo(prepared: &Prepared) -> anyhow::Result<Outcome> {
+/// Tests the demo behind Envoy, and takes its screenshot.
+pub(crate) fn demo(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
     browse("demo", "demo.test.mjs", |folder| {
-        let mut stage = stage(folder)?;
-        stage.app = root().join("demo/app.py");
-        envoy_way(prepared, &stage)
+        let mut scenario = scenario(folder)?;
+        scenario.app = root().join("demo/app.py");
+        behind_envoy(prerequisites, &scenario)
     })
 }
 
-/// Envoy with the shipped bootstrap, taking the mount off; Streamlit knows its path.
-pub(crate) fn envoy(prepared: &Prepared) -> anyhow::Result<Outcome> {
+/// Tests Envoy with the shipped bootstrap, which removes the mount; Streamlit knows its path.
+pub(crate) fn envoy(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
     browse("envoy", STEPS, |folder| {
-        envoy_way(prepared, &stage(folder)?)
+        behind_envoy(prerequisites, &scenario(folder)?)
     })
 }
 
-/// The gateway alone, the app at the root.
-pub(crate) fn at_root(prepared: &Prepared) -> anyhow::Result<Outcome> {
+/// Tests the gateway alone, with the app at the root.
+pub(crate) fn at_root(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
     browse("root", STEPS, |folder| {
-        alone(prepared, &prepared.parts.streamlit, "", &stage(folder)?)
+        gateway_alone(
+            prerequisites,
+            &prerequisites.parts.streamlit,
+            "",
+            &scenario(folder)?,
+        )
     })
 }
 
-/// The gateway alone, the app under a path that Streamlit knows.
-pub(crate) fn at_mount(prepared: &Prepared) -> anyhow::Result<Outcome> {
+/// Tests the gateway alone, with the app under a path that Streamlit knows.
+pub(crate) fn at_mount(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
     browse("mount", STEPS, |folder| {
-        alone(prepared, &prepared.parts.streamlit, MOUNT, &stage(folder)?)
+        gateway_alone(
+            prerequisites,
+            &prerequisites.parts.streamlit,
+            MOUNT,
+            &scenario(folder)?,
+        )
     })
 }
 
-/// The gateway alone with TLS, which brings HTTP/2 and WebSockets over it.
-pub(crate) fn tls(prepared: &Prepared) -> anyhow::Result<Outcome> {
+/// Tests the gateway alone with TLS, which enables HTTP/2 and WebSockets over HTTP/2.
+pub(crate) fn tls(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
     browse("tls", STEPS, |folder| {
         let certificate = Certificate::create(folder, &["127.0.0.1", "app.example.test"])?;
         let settings = [
             (
                 "FLUXLIT_STREAMLIT_COMMAND",
-                prepared.parts.streamlit.as_os_str(),
+                prerequisites.parts.streamlit.as_os_str(),
             ),
             ("FLUXLIT_ROOT_PATH", MOUNT.as_ref()),
             ("FLUXLIT_ROOT_PATH_SHAPE", "full".as_ref()),
@@ -80,14 +90,14 @@ pub(crate) fn tls(prepared: &Prepared) -> anyhow::Result<Outcome> {
             ("FLUXLIT_TLS_KEY", certificate.key.as_os_str()),
         ];
         let gateway = Gateway::start(
-            &prepared.parts.gateway,
-            Some(&stage(folder)?.app),
+            &prerequisites.parts.gateway,
+            Some(&scenario(folder)?.app),
             settings,
             folder,
         )?
         .with_certificate(certificate.certificate);
         wait(&gateway, MOUNT, folder)?;
-        Ok(Way {
+        Ok(Deployment {
             scheme: "https",
             port: gateway.address.port(),
             mount: MOUNT,
@@ -96,69 +106,90 @@ pub(crate) fn tls(prepared: &Prepared) -> anyhow::Result<Outcome> {
     })
 }
 
-/// A Streamlit of the Tornado generation behind the gateway.
-pub(crate) fn older(prepared: &Prepared) -> anyhow::Result<Outcome> {
+/// Tests an older Streamlit, which uses Tornado, behind the gateway.
+pub(crate) fn older(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
     let streamlit = setup::older_streamlit()?;
     browse("older", STEPS, |folder| {
-        alone(prepared, &streamlit, MOUNT, &stage(folder)?)
+        gateway_alone(prerequisites, &streamlit, MOUNT, &scenario(folder)?)
     })
 }
 
-/// nginx passing the path on; Streamlit knows it.
-pub(crate) fn nginx_full(prepared: &Prepared) -> anyhow::Result<Outcome> {
+/// Tests nginx that forwards the path unchanged; Streamlit knows its path.
+pub(crate) fn nginx_full(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
     let Some(nginx) = setup::nginx() else {
         return Ok(Outcome::Skipped("nginx is not installed".to_owned()));
     };
     browse("nginx-full", STEPS, |folder| {
-        behind(prepared, Front::NginxFull, &nginx, MOUNT, &stage(folder)?)
+        behind_proxy(
+            prerequisites,
+            Front::NginxFull,
+            &nginx,
+            MOUNT,
+            &scenario(folder)?,
+        )
     })
 }
 
-/// nginx taking the mount off; Streamlit knows nothing of it.
-pub(crate) fn nginx_stripped(prepared: &Prepared) -> anyhow::Result<Outcome> {
+/// Tests nginx that removes the mount; Streamlit does not know it.
+pub(crate) fn nginx_stripped(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
     let Some(nginx) = setup::nginx() else {
         return Ok(Outcome::Skipped("nginx is not installed".to_owned()));
     };
     browse("nginx-stripped", STEPS, |folder| {
-        behind(prepared, Front::NginxStripped, &nginx, "", &stage(folder)?)
+        behind_proxy(
+            prerequisites,
+            Front::NginxStripped,
+            &nginx,
+            "",
+            &scenario(folder)?,
+        )
     })
 }
 
-/// Caddy taking the mount off; Streamlit knows it.
-pub(crate) fn caddy(prepared: &Prepared) -> anyhow::Result<Outcome> {
+/// Tests Caddy that removes the mount; Streamlit knows its path.
+pub(crate) fn caddy(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
     let caddy = setup::caddy()?;
     browse("caddy", STEPS, |folder| {
-        behind(prepared, Front::Caddy, &caddy, MOUNT, &stage(folder)?)
+        behind_proxy(
+            prerequisites,
+            Front::Caddy,
+            &caddy,
+            MOUNT,
+            &scenario(folder)?,
+        )
     })
 }
 
-/// A login at an identity provider, on three ways: the gateway alone; a proxy that takes the mount off; Envoy. Streamlit
-/// knows its path each time: it names the place for logins itself, in a message to the page that no proxy can mend.
-pub(crate) fn login(prepared: &Prepared) -> anyhow::Result<Outcome> {
+/// Tests a login at an identity provider in three deployments: the gateway alone, a proxy that removes the mount, and Envoy.
+///
+/// Streamlit knows its path in all of them, because it sends the login URL to the page in a message that no proxy can rewrite.
+pub(crate) fn login(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
     let Some(nginx) = setup::nginx() else {
         return Ok(Outcome::Skipped("nginx is not installed".to_owned()));
     };
-    let streamlit = &prepared.parts.streamlit;
-    type SetUp<'a> = &'a dyn Fn(&Stage<'_>) -> anyhow::Result<Way>;
-    let ways: [(&str, SetUp<'_>); 3] = [
-        ("login-alone", &|stage| {
-            alone(prepared, streamlit, MOUNT, stage)
+    let streamlit = &prerequisites.parts.streamlit;
+    type SetUp<'a> = &'a dyn Fn(&Scenario<'_>) -> anyhow::Result<Deployment>;
+    let deployments: [(&str, SetUp<'_>); 3] = [
+        ("login-alone", &|scenario| {
+            gateway_alone(prerequisites, streamlit, MOUNT, scenario)
         }),
-        ("login-stripped", &|stage| {
-            behind(prepared, Front::NginxStripped, &nginx, MOUNT, stage)
+        ("login-stripped", &|scenario| {
+            behind_proxy(prerequisites, Front::NginxStripped, &nginx, MOUNT, scenario)
         }),
-        ("login-envoy", &|stage| envoy_way(prepared, stage)),
+        ("login-envoy", &|scenario| {
+            behind_envoy(prerequisites, scenario)
+        }),
     ];
-    for (name, set_up) in ways {
+    for (name, set_up) in deployments {
         let provider = free_port()?;
         let outcome = browse_with(
             name,
             "login.test.mjs",
             &[("APP_PROVIDER_PORT", provider.to_string())],
             |folder| {
-                let mut stage = stage(folder)?;
-                stage.app = login_app(&stage, provider)?;
-                set_up(&stage)
+                let mut scenario = scenario(folder)?;
+                scenario.app = login_app(&scenario, provider)?;
+                set_up(&scenario)
             },
         )?;
         if let Outcome::Skipped(_) = outcome {
@@ -168,19 +199,19 @@ pub(crate) fn login(prepared: &Prepared) -> anyhow::Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
-/// Puts the app of the login test beside the secrets that tell it where its provider is, and where itself.
-fn login_app(stage: &Stage<'_>, provider: u16) -> anyhow::Result<PathBuf> {
-    let folder = stage.folder.join("app");
+/// Copies the app of the login test next to its secrets, which name the provider's URL and its own.
+fn login_app(scenario: &Scenario<'_>, provider: u16) -> anyhow::Result<PathBuf> {
+    let folder = scenario.folder.join("app");
     std::fs::create_dir_all(folder.join(".streamlit"))?;
     let script = folder.join("main.py");
     std::fs::copy(root().join("envoy/browser/login/main.py"), &script)?;
-    let port = stage.listen.port();
+    let port = scenario.listen.port();
     let secrets = format!(
         r#"[auth]
 redirect_uri = "http://app.example.test:{port}{MOUNT}/oauth2callback"
-cookie_secret = "of this test alone"
+cookie_secret = "only for this test"
 client_id = "app"
-client_secret = "of this test alone"
+client_secret = "only for this test"
 server_metadata_url = "http://127.0.0.1:{provider}/.well-known/openid-configuration"
 "#
     );
@@ -188,29 +219,38 @@ server_metadata_url = "http://127.0.0.1:{provider}/.well-known/openid-configurat
     Ok(script)
 }
 
-/// The app of the browser test on a free port.
-fn stage(folder: &Path) -> anyhow::Result<Stage<'_>> {
-    Ok(Stage {
+/// Returns the scenario with the app of the browser test, on a free port.
+fn scenario(folder: &Path) -> anyhow::Result<Scenario<'_>> {
+    Ok(Scenario {
         app: root().join("envoy/browser/app/main.py"),
         listen: local(free_port()?),
         folder,
     })
 }
 
-/// Envoy, the gateway and the Streamlit that it starts.
-fn envoy_way(prepared: &Prepared, stage: &Stage<'_>) -> anyhow::Result<Way> {
-    let Stage {
+/// Starts Envoy, and the gateway, which starts Streamlit.
+fn behind_envoy(
+    prerequisites: &Prerequisites,
+    scenario: &Scenario<'_>,
+) -> anyhow::Result<Deployment> {
+    let Scenario {
         app,
         listen,
         folder,
-    } = stage;
-    let stack = Stack::start(&prepared.parts, app, Bootstrap::shipped(), *listen, folder)?;
+    } = scenario;
+    let stack = Stack::start(
+        &prerequisites.parts,
+        app,
+        Bootstrap::shipped(),
+        *listen,
+        folder,
+    )?;
     ensure!(
         stack.wait_until_ready(START_LIMIT),
         "the app did not start; see {}",
         folder.display()
     );
-    Ok(Way {
+    Ok(Deployment {
         scheme: "http",
         port: listen.port(),
         mount: MOUNT,
@@ -218,18 +258,18 @@ fn envoy_way(prepared: &Prepared, stage: &Stage<'_>) -> anyhow::Result<Way> {
     })
 }
 
-/// The gateway and the Streamlit that it starts.
-fn alone(
-    prepared: &Prepared,
+/// Starts the gateway, which starts Streamlit.
+fn gateway_alone(
+    prerequisites: &Prerequisites,
     streamlit: &Path,
     mount: &'static str,
-    stage: &Stage<'_>,
-) -> anyhow::Result<Way> {
-    let Stage {
+    scenario: &Scenario<'_>,
+) -> anyhow::Result<Deployment> {
+    let Scenario {
         app,
         listen,
         folder,
-    } = stage;
+    } = scenario;
     let port = listen.port().to_string();
     let settings: [(&str, &OsStr); 4] = [
         ("FLUXLIT_STREAMLIT_COMMAND", streamlit.as_os_str()),
@@ -237,9 +277,9 @@ fn alone(
         ("FLUXLIT_ROOT_PATH_SHAPE", "full".as_ref()),
         ("FLUXLIT_GATEWAY_PORT", port.as_ref()),
     ];
-    let gateway = Gateway::start(&prepared.parts.gateway, Some(app), settings, folder)?;
+    let gateway = Gateway::start(&prerequisites.parts.gateway, Some(app), settings, folder)?;
     wait(&gateway, mount, folder)?;
-    Ok(Way {
+    Ok(Deployment {
         scheme: "http",
         port: listen.port(),
         mount,
@@ -247,20 +287,20 @@ fn alone(
     })
 }
 
-/// A proxy, the gateway, and a Streamlit that runs by itself, published under `base`.
-fn behind(
-    prepared: &Prepared,
+/// Starts a proxy, the gateway, and a separate Streamlit with the base path `base`.
+fn behind_proxy(
+    prerequisites: &Prerequisites,
     front: Front,
     executable: &Path,
     base: &str,
-    stage: &Stage<'_>,
-) -> anyhow::Result<Way> {
-    let Stage {
+    scenario: &Scenario<'_>,
+) -> anyhow::Result<Deployment> {
+    let Scenario {
         app,
         listen,
         folder,
-    } = stage;
-    let streamlit = Streamlit::start(&prepared.parts.streamlit, app, base, &[], folder)?;
+    } = scenario;
+    let streamlit = Streamlit::start(&prerequisites.parts.streamlit, app, base, &[], folder)?;
     let upstream = streamlit.url();
     let settings = [
         ("FLUXLIT_STREAMLIT_UPSTREAM", upstream.as_str()),
@@ -276,11 +316,11 @@ fn behind(
         ("FLUXLIT_TRUST_PROXY", "1"),
         ("FLUXLIT_FORWARDED_ALLOW_IPS", "127.0.0.1"),
     ];
-    let gateway = Gateway::start(&prepared.parts.gateway, None, settings, folder)?;
-    let arrives = if front.is_stripping() { "" } else { MOUNT };
-    wait(&gateway, arrives, folder)?;
+    let gateway = Gateway::start(&prerequisites.parts.gateway, None, settings, folder)?;
+    let mount = if front.is_stripping() { "" } else { MOUNT };
+    wait(&gateway, mount, folder)?;
     let front = front.start(executable, *listen, gateway.address, folder)?;
-    Ok(Way {
+    Ok(Deployment {
         scheme: "http",
         port: listen.port(),
         mount: MOUNT,
@@ -288,27 +328,27 @@ fn behind(
     })
 }
 
-/// Sets a way up and runs a test file in a browser on it.
+/// Sets up a deployment and runs a test file against it in a browser.
 fn browse(
     name: &str,
     file: &str,
-    set_up: impl FnOnce(&Path) -> anyhow::Result<Way>,
+    set_up: impl FnOnce(&Path) -> anyhow::Result<Deployment>,
 ) -> anyhow::Result<Outcome> {
     browse_with(name, file, &[], set_up)
 }
 
-/// The same, with variables that the test file reads.
+/// Sets up a deployment and runs a test file against it in a browser, with variables for the test file.
 fn browse_with(
     name: &str,
     file: &str,
     variables: &[(&str, String)],
-    set_up: impl FnOnce(&Path) -> anyhow::Result<Way>,
+    set_up: impl FnOnce(&Path) -> anyhow::Result<Deployment>,
 ) -> anyhow::Result<Outcome> {
     let chromium = std::env::var_os("CHROMIUM")
         .map_or_else(|| PathBuf::from("/usr/bin/chromium"), PathBuf::from);
     if !chromium.exists() {
         return Ok(Outcome::Skipped(format!(
-            "there is no browser at {}; install Chromium or name it with CHROMIUM",
+            "there is no browser at {}; install Chromium or set CHROMIUM to its path",
             chromium.display()
         )));
     }
@@ -320,20 +360,20 @@ fn browse_with(
     std::fs::create_dir_all(&artifacts)?;
     let folder = target().join("test-browser").join(name);
     std::fs::create_dir_all(&folder)?;
-    let way = set_up(&folder)?;
+    let deployment = set_up(&folder)?;
     let output = Command::new("node")
         .args(["--test", "--test-reporter=spec"])
         .arg(tests.join(file))
         .env("CHROMIUM", &chromium)
-        .env("APP_SCHEME", way.scheme)
-        .env("APP_PORT", way.port.to_string())
-        .env("APP_MOUNT", way.mount)
-        .env("APP_WAY", name)
+        .env("APP_SCHEME", deployment.scheme)
+        .env("APP_PORT", deployment.port.to_string())
+        .env("APP_MOUNT", deployment.mount)
+        .env("APP_DEPLOYMENT", name)
         .env("ARTIFACTS", &artifacts)
         .envs(variables.iter().map(|(name, value)| (name, value)))
         .output()
         .context("cannot run node")?;
-    // In one piece: other steps may run beside this one.
+    // Printed at once, because other steps may run in parallel.
     print!(
         "\n{name}\n{}{}",
         String::from_utf8_lossy(&output.stdout),
@@ -341,7 +381,7 @@ fn browse_with(
     );
     ensure!(
         output.status.success(),
-        "the browser has seen something wrong; the logs are in {}",
+        "the browser test failed; the logs are in {}",
         folder.display()
     );
     Ok(Outcome::Passed)

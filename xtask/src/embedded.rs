@@ -1,5 +1,6 @@
-//! The filter at work with nothing but Rust: the test host serves it, the gateway stands behind, and a small page shows
-//! what reaches the app.
+//! Runs the filter with Rust alone: in the test host, in front of the gateway and a built-in page.
+//!
+//! The page shows the headers that reach the app.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -19,7 +20,7 @@ pub(crate) fn run(port: u16) -> anyhow::Result<()> {
     let stop = Stop::watch()?;
     let module = setup::filter()?;
     let programs = setup::programs()?;
-    if stop.is_asked() {
+    if stop.is_requested() {
         return Ok(());
     }
     let listen = local(port);
@@ -69,22 +70,22 @@ pub(crate) fn run(port: u16) -> anyhow::Result<()> {
     };
     step("starting the page, the gateway and the filter", || {
         let mut failure = Ok(());
-        let answers = wait_until(START_LIMIT, || {
+        let responds = wait_until(START_LIMIT, || {
             failure = check();
-            let answer = fluxlit_envoy::get(listen, &format!("{MOUNT}/_stcore/health"), None);
-            stop.is_asked()
+            let response = fluxlit_envoy::get(listen, &format!("{MOUNT}/_stcore/health"), None);
+            stop.is_requested()
                 || failure.is_err()
-                || answer.is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
+                || response.is_ok_and(|response| response.starts_with("HTTP/1.1 200"))
         });
         failure?;
         ensure!(
-            answers,
-            "the page did not answer within {} s",
+            responds,
+            "the page did not respond within {} s",
             START_LIMIT.as_secs()
         );
         Ok(())
     })?;
-    if stop.is_asked() {
+    if stop.is_requested() {
         return Ok(());
     }
     println!("\n  http://{listen}{MOUNT}/\n");
@@ -93,18 +94,18 @@ pub(crate) fn run(port: u16) -> anyhow::Result<()> {
     println!("  page                built in, {app}");
     println!("  logs                {}", folder.display());
     println!("\n  Try: curl -H 'X-Forwarded-For: 1.2.3.4' http://{listen}{MOUNT}/");
-    println!("  Ctrl-C ends everything.");
-    while !stop.is_asked() {
+    println!("  Press Ctrl-C to stop.");
+    while !stop.is_requested() {
         check()?;
-        wait_until(Duration::from_millis(300), || stop.is_asked());
+        wait_until(Duration::from_millis(300), || stop.is_requested());
     }
     eprintln!("stopping …");
     drop(processes);
-    eprintln!("everything has ended");
+    eprintln!("all processes have stopped");
     Ok(())
 }
 
-/// Serves the page on a free port for as long as this process lives.
+/// Serves the page on a free port until this process ends.
 fn serve_page() -> anyhow::Result<SocketAddr> {
     let listener =
         TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no free port for the page")?;
@@ -112,16 +113,16 @@ fn serve_page() -> anyhow::Result<SocketAddr> {
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             std::thread::spawn(move || {
-                // A visitor who leaves early is no failure.
-                let _ = answer(&stream);
+                // A client that disconnects early is not a failure.
+                let _ = respond(&stream);
             });
         }
     });
     Ok(address)
 }
 
-/// Answers one request and closes the connection.
-fn answer(mut stream: &TcpStream) -> std::io::Result<()> {
+/// Responds to one request and closes the connection.
+fn respond(mut stream: &TcpStream) -> std::io::Result<()> {
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;
     let mut lines = BufReader::new(stream).lines();
     let request = lines.next().transpose()?.unwrap_or_default();
@@ -173,9 +174,9 @@ table{border-collapse:collapse;width:100%}
 td{border-bottom:1px solid #d0d7de;padding:.35rem .5rem;font:14px ui-monospace,monospace;word-break:break-all}
 code{background:#f6f8fa;padding:.1rem .3rem}
 </style>
-<h1>What reaches the app</h1>
-<p>This page stands behind the filter and the gateway. The browser asked for it under a path; the app was asked
-<code>REQUEST</code> with these headers. Send forged ones and look for them:
+<h1>Headers that reach the app</h1>
+<p>This page is served through the filter and the gateway. The browser requested it under a path; the app received
+<code>REQUEST</code> with the headers below. Send forged headers and check that they do not arrive:
 <p><code>curl -H 'X-Forwarded-For: 1.2.3.4' -H 'X-Remote-User: root' …</code>
 <table>
 ROWS</table>

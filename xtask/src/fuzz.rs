@@ -1,8 +1,8 @@
-//! Feeding the fuzz targets, on the stable compiler and without further tools.
+//! Builds and runs the fuzz targets with the stable compiler and without further tools.
 //!
-//! The targets are those of `fuzz/`, in the layout of cargo-fuzz. Here they are built with the coverage instrumentation
-//! that libFuzzer needs, which the stable compiler has, too; only the sanitizers it lacks, and no target has unsafe code.
-//! `fuzz/rustc.sh` keeps the instrumentation out of wasmtime.
+//! The targets are in `fuzz/`, in the layout of cargo-fuzz. They are built with the coverage instrumentation that libFuzzer
+//! needs, which the stable compiler supports. It lacks the sanitizers, but no target has unsafe code. `fuzz/rustc.sh`
+//! disables the instrumentation for wasmtime.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -13,7 +13,7 @@ use anyhow::{Context, anyhow, bail, ensure};
 use crate::setup;
 use crate::steps::{cargo, root, run as command, step, target};
 
-/// Every target.
+/// All targets.
 pub(crate) const TARGETS: [&str; 10] = [
     "chunked",
     "configuration",
@@ -27,12 +27,12 @@ pub(crate) const TARGETS: [&str; 10] = [
     "target",
 ];
 
-/// Runs the named targets, or all, each for this many seconds, as many at once as there are cores.
+/// Runs the named targets, or all, each for this many seconds, and as many in parallel as there are cores.
 pub(crate) fn run(names: &[String], seconds: u64) -> anyhow::Result<()> {
     for name in names {
         ensure!(
             TARGETS.contains(&name.as_str()),
-            "there is no target `{name}`; there are: {}",
+            "unknown target `{name}`; expected one of: {}",
             TARGETS.join(", ")
         );
     }
@@ -44,25 +44,27 @@ pub(crate) fn run(names: &[String], seconds: u64) -> anyhow::Result<()> {
         .collect();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let next = AtomicUsize::new(0);
-    let feed_the_next = || -> anyhow::Result<()> {
+    let run_next = || -> anyhow::Result<()> {
         while let Some(name) = chosen.get(next.fetch_add(1, Ordering::Relaxed)) {
             step(&format!("fuzzing {name} for {seconds} s"), || {
-                feed(&programs, name, seconds, &module)
+                run_target(&programs, name, seconds, &module)
             })?;
         }
         Ok(())
     };
     std::thread::scope(|scope| {
-        let feeders: Vec<_> = (0..cores.min(chosen.len()))
-            .map(|_| scope.spawn(feed_the_next))
+        let threads: Vec<_> = (0..cores.min(chosen.len()))
+            .map(|_| scope.spawn(run_next))
             .collect();
-        feeders
-            .into_iter()
-            .try_for_each(|feeder| feeder.join().map_err(|_| anyhow!("a feeder panicked"))?)
+        threads.into_iter().try_for_each(|thread| {
+            thread
+                .join()
+                .map_err(|_| anyhow!("a fuzzing thread panicked"))?
+        })
     })
 }
 
-/// Builds all targets; returns the folder they are in.
+/// Builds all targets; returns their folder.
 fn build() -> anyhow::Result<PathBuf> {
     let host = host_triple()?;
     let folder = target().join("fuzz");
@@ -87,13 +89,13 @@ fn build() -> anyhow::Result<PathBuf> {
     Ok(folder.join(host).join("release"))
 }
 
-fn feed(
+fn run_target(
     programs: &std::path::Path,
     name: &str,
     seconds: u64,
     module: &std::path::Path,
 ) -> anyhow::Result<()> {
-    // What is found in one run is where the next one begins.
+    // The corpus of one run is the start of the next.
     let corpus = target().join("fuzz/corpus").join(name);
     let findings = target().join("fuzz/findings").join(name);
     for folder in [&corpus, &findings] {
@@ -112,24 +114,25 @@ fn feed(
         .stderr(std::fs::File::create(&log)?)
         .status()
         .with_context(|| format!("cannot run the target {name}"))?;
-    let said = String::from_utf8_lossy(&std::fs::read(&log)?).into_owned();
+    let output = String::from_utf8_lossy(&std::fs::read(&log)?).into_owned();
     if !status.success() {
-        let lines: Vec<&str> = said.lines().collect();
+        let lines: Vec<&str> = output.lines().collect();
         bail!(
-            "{name} found something; its input is in {}\n{}",
+            "{name} failed; the input is in {}\n{}",
             findings.display(),
             lines[lines.len().saturating_sub(20)..].join("\n")
         );
     }
     let figure = |name: &str| {
-        said.lines()
+        output
+            .lines()
             .find_map(|line| line.strip_prefix(&format!("stat::{name}:")))
             .unwrap_or("?")
             .trim()
             .to_owned()
     };
     eprintln!(
-        "  {name}: {} inputs, {} in a second, nothing found",
+        "  {name}: {} inputs, {} per second, no failure",
         figure("number_of_executed_units"),
         figure("average_exec_per_sec")
     );
@@ -144,10 +147,10 @@ fn host_triple() -> anyhow::Result<String> {
         .context("cannot run rustc")?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let host = text.lines().find_map(|line| line.strip_prefix("host: "));
-    host.map(str::to_owned).context("rustc names no host")
+    host.map(str::to_owned).context("rustc prints no host")
 }
 
-/// What cargo-fuzz passes, too.
+/// The flags that cargo-fuzz passes.
 const INSTRUMENTATION: [&str; 7] = [
     "-Cpasses=sancov-module",
     "-Cllvm-args=-sanitizer-coverage-level=4",

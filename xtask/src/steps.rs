@@ -1,4 +1,4 @@
-//! How is a step shown, and a command run?
+//! Shows progress and runs commands.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -6,30 +6,33 @@ use std::time::Instant;
 
 use anyhow::{Context, ensure};
 
-/// The repository's root.
+/// Returns the root of the repository.
 pub(crate) fn root() -> PathBuf {
     let own = Path::new(env!("CARGO_MANIFEST_DIR"));
     own.parent().unwrap_or(own).to_owned()
 }
 
-/// Cargo's target folder.
+/// Returns cargo's target folder.
 pub(crate) fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
 
-/// Says what is being done, does it, and says how long it took if that was long.
-pub(crate) fn step<T>(what: &str, work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
-    eprintln!("{what} …");
+/// Prints the description of a step and runs it; prints its duration if it took two seconds or more.
+pub(crate) fn step<T>(
+    description: &str,
+    work: impl FnOnce() -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    eprintln!("{description} …");
     let started = Instant::now();
-    let result = work().with_context(|| what.to_owned())?;
+    let result = work().with_context(|| description.to_owned())?;
     let seconds = started.elapsed().as_secs();
     if seconds >= 2 {
-        eprintln!("{what}: done in {seconds} s");
+        eprintln!("{description}: done in {seconds} s");
     }
     Ok(result)
 }
 
-/// Runs a command in the repository's root; its output is the user's.
+/// Runs a command in the root of the repository, and shows its output.
 pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
     let status = command
         .current_dir(root())
@@ -39,12 +42,12 @@ pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Runs a command in the repository's root; what it prints to standard output is not shown.
+/// Runs a command in the root of the repository, without its standard output.
 pub(crate) fn quietly(command: &mut Command) -> anyhow::Result<()> {
     run(command.stdout(Stdio::null()))
 }
 
-/// The cargo that runs us.
+/// Returns a command for the cargo that runs this program.
 pub(crate) fn cargo() -> Command {
     Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }

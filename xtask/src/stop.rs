@@ -1,4 +1,4 @@
-//! Has somebody asked to stop, with Ctrl-C or SIGTERM?
+//! Detects a request to stop: Ctrl-C or SIGTERM.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Turns true once, when a signal has come.
+/// A flag that a signal sets.
 #[derive(Clone, Default)]
 pub(crate) struct Stop(Arc<AtomicBool>);
 
 impl Stop {
-    /// Begins to watch for the signals; from now on they no longer end this process by themselves.
+    /// Begins to watch for the signals. From now on they no longer end this process.
     pub(crate) fn watch() -> anyhow::Result<Self> {
         let stop = Self::default();
         let flag = stop.clone();
@@ -37,7 +37,7 @@ impl Stop {
         Ok(stop)
     }
 
-    pub(crate) fn is_asked(&self) -> bool {
+    pub(crate) fn is_requested(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }

@@ -1,7 +1,6 @@
-//! Every test there is, as named steps, with an honest account at the end.
+//! Runs all tests as named steps, and prints a summary.
 //!
-//! A step whose prerequisite is missing is skipped with the reason. With `CI=true` that is a failure: what is not run
-//! there is not known to work.
+//! A step whose prerequisite is missing is skipped, with the reason. With `CI=true`, a skipped step is a failure.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
@@ -15,110 +14,118 @@ use crate::processes::descendants_of;
 use crate::steps::{cargo, root, run as command, target};
 use crate::{browser, setup};
 
-type Work = fn(&Prepared) -> anyhow::Result<Outcome>;
+type Work = fn(&Prerequisites) -> anyhow::Result<Outcome>;
 
-/// A name, what it covers, and the work.
+/// The name of a step, what it covers, and the function that runs it.
 type Step = (&'static str, &'static str, Work);
 
 const STEPS: [Step; 23] = [
     (
         "native",
-        "unit tests, properties, cases in the policy, documentation examples",
+        "unit tests, property tests, cases in the policy, documentation examples",
         native,
     ),
     (
         "cases",
-        "every case in the policy, in wasmtime and in real Envoy",
+        "all cases in the policy, in wasmtime and in real Envoy",
         cases,
     ),
-    (
-        "attacks",
-        "whatever a client may send to the shipped listener",
-        attacks,
-    ),
+    ("attacks", "attacks on the shipped listener", attacks),
     (
         "filter",
-        "what the filter does across passes, filters, logs and metrics",
+        "the filter with internal redirects, other filters, logs and metrics",
         filter,
     ),
     (
         "cost",
-        "host calls and instructions of the typical request",
+        "host calls and instructions for a typical request",
         cost,
     ),
     (
         "others",
-        "filters of others under the test host",
-        filters_of_others,
+        "third-party filters under the test host",
+        third_party_filters,
     ),
     (
         "example",
-        "a project elsewhere that tests its own filter with the library",
+        "an independent project that tests its own filter with the library",
         example,
     ),
     (
         "manifests",
-        "the shipped configuration: bootstrap, Istio, one plugin configuration",
+        "the shipped configuration: bootstrap, Istio manifests, plugin configuration",
         manifests,
     ),
     (
         "streamlit",
-        "real Envoy, filter, gateway and real Streamlit",
+        "real Streamlit behind real Envoy, the filter and the gateway",
         streamlit,
     ),
     (
         "gateway",
-        "whether the gateway can be told from Streamlit itself, old and new",
+        "the gateway compared with Streamlit itself, old and new",
         gateway,
     ),
     (
         "browser-demo",
-        "a real browser on the demo, behind Envoy and the filter",
+        "the demo in a real browser, behind Envoy and the filter",
         browser::demo,
     ),
     (
         "browser-envoy",
-        "a real browser on each thing an app can do, behind Envoy and the filter",
+        "all features of an app in a real browser, behind Envoy and the filter",
         browser::envoy,
     ),
     (
         "browser-root",
-        "likewise, the gateway alone",
+        "the same features, with the gateway alone",
         browser::at_root,
     ),
     (
         "browser-mount",
-        "likewise, the gateway alone, under a path",
+        "the same features, with the gateway alone, under a path",
         browser::at_mount,
     ),
-    ("browser-tls", "likewise, with TLS and HTTP/2", browser::tls),
+    (
+        "browser-tls",
+        "the same features, with TLS and HTTP/2",
+        browser::tls,
+    ),
     (
         "browser-nginx-full",
-        "likewise, behind nginx",
+        "the same features, behind nginx",
         browser::nginx_full,
     ),
     (
         "browser-nginx-stripped",
-        "likewise, behind nginx that takes the path off",
+        "the same features, behind nginx that removes the mount",
         browser::nginx_stripped,
     ),
     (
         "browser-caddy",
-        "likewise, behind Caddy that takes the path off",
+        "the same features, behind Caddy that removes the mount",
         browser::caddy,
     ),
     (
         "browser-older",
-        "likewise, with Streamlit on Tornado",
+        "the same features, with a Streamlit version that uses Tornado",
         browser::older,
     ),
     (
         "browser-login",
-        "a login at an identity provider, on three ways",
+        "a login at an identity provider, in three deployments",
         browser::login,
     ),
-    ("up", "cargo xtask up, and that nothing is left of it", up),
-    ("embedded", "cargo xtask up --embedded, likewise", embedded),
+    (
+        "up",
+        "cargo xtask up, which must leave no process behind",
+        up,
+    ),
+    (
+        "embedded",
+        "cargo xtask up --embedded, which must leave no process behind",
+        embedded,
+    ),
     ("fuzz", "each fuzz target for 30 seconds", fuzz),
 ];
 
@@ -127,21 +134,21 @@ pub(crate) enum Outcome {
     Skipped(String),
 }
 
-/// What all steps share; prepared once.
-pub(crate) struct Prepared {
+/// Programs that all steps share, set up once.
+pub(crate) struct Prerequisites {
     pub(crate) parts: Parts,
 }
 
-/// Runs the named steps, or all. `browser` names each step that begins with `browser-`.
+/// Runs the named steps, or all. The name `browser` selects every step that begins with `browser-`.
 pub(crate) fn run(names: &[String]) -> anyhow::Result<()> {
     for name in names {
         ensure!(
             STEPS.iter().any(|(step, ..)| is_named(name, step)),
-            "there is no step `{name}`; there are: {}",
+            "unknown step `{name}`; expected one of: {}",
             STEPS.map(|(step, ..)| step).join(", ")
         );
     }
-    let prepared = Prepared {
+    let prerequisites = Prerequisites {
         parts: setup::everything()?,
     };
     let steps: Vec<Step> = STEPS
@@ -149,18 +156,20 @@ pub(crate) fn run(names: &[String]) -> anyhow::Result<()> {
         .filter(|(step, ..)| names.is_empty() || names.iter().any(|name| is_named(name, step)))
         .collect();
     let mut rows = Vec::new();
-    for group in steps.chunk_by(|(one, ..), (other, ..)| is_beside(one) && is_beside(other)) {
-        for pair in group.chunks(BESIDE) {
+    for group in
+        steps.chunk_by(|(one, ..), (other, ..)| runs_in_parallel(one) && runs_in_parallel(other))
+    {
+        for pair in group.chunks(PARALLEL_STEPS) {
             rows.extend(std::thread::scope(|scope| {
                 let running: Vec<_> = pair
                     .iter()
-                    .map(|step| scope.spawn(|| run_step(step, &prepared)))
+                    .map(|step| scope.spawn(|| run_step(step, &prerequisites)))
                     .collect();
                 running
                     .into_iter()
                     .map(|step| {
                         step.join()
-                            .unwrap_or_else(|_| (false, "  FAILED: a panic".to_owned()))
+                            .unwrap_or_else(|_| (false, "  FAILED: the step panicked".to_owned()))
                     })
                     .collect::<Vec<_>>()
             }));
@@ -169,27 +178,30 @@ pub(crate) fn run(names: &[String]) -> anyhow::Result<()> {
     for (_, row) in &rows {
         println!("{row}");
     }
-    let failed = rows.iter().filter(|(is_well, _)| !is_well).count();
+    let failed = rows.iter().filter(|(has_passed, _)| !has_passed).count();
     ensure!(failed == 0, "{failed} of {} steps failed", rows.len());
     Ok(())
 }
 
-/// Runs a step; returns whether it is well, and its row in the account.
-fn run_step((name, what, work): &Step, prepared: &Prepared) -> (bool, String) {
+/// Runs a step; returns whether it passed, and its row in the summary.
+fn run_step((name, description, work): &Step, prerequisites: &Prerequisites) -> (bool, String) {
     let in_ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
-    eprintln!("\n── {name}: {what}");
+    eprintln!("\n── {name}: {description}");
     let started = Instant::now();
-    let (is_well, result) = match work(prepared) {
+    let (has_passed, result) = match work(prerequisites) {
         Ok(Outcome::Passed) => (true, "passed".to_owned()),
         Ok(Outcome::Skipped(reason)) if !in_ci => (true, format!("skipped: {reason}")),
         Ok(Outcome::Skipped(reason)) => (
             false,
-            format!("FAILED: nothing may be skipped in CI, but {reason}"),
+            format!("FAILED: skipped, which CI does not allow: {reason}"),
         ),
         Err(error) => (false, format!("FAILED: {error:#}")),
     };
     let seconds = started.elapsed().as_secs_f64();
-    (is_well, format!("  {name:<22} {seconds:>5.0} s  {result}"))
+    (
+        has_passed,
+        format!("  {name:<22} {seconds:>5.0} s  {result}"),
+    )
 }
 
 fn is_named(name: &str, step: &str) -> bool {
@@ -197,54 +209,55 @@ fn is_named(name: &str, step: &str) -> bool {
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
 }
 
-/// Whether a step may run beside others of its kind: it waits more than it works, and shares nothing with them.
-fn is_beside(step: &str) -> bool {
+/// Returns whether a step can run in parallel with similar ones: it mostly waits, and shares nothing with them.
+fn runs_in_parallel(step: &str) -> bool {
     step.starts_with("browser-")
 }
 
-fn native(prepared: &Prepared) -> anyhow::Result<Outcome> {
-    // The test host compares itself with an Envoy that it is told of.
+fn native(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
+    // Tests of the test host compare it with this Envoy.
     command(
         cargo()
             .arg("test")
-            .env("FLUXLIT_TEST_ENVOY", &prepared.parts.envoy),
+            .env("FLUXLIT_TEST_ENVOY", &prerequisites.parts.envoy),
     )?;
     Ok(Outcome::Passed)
 }
 
-fn cases(prepared: &Prepared) -> anyhow::Result<Outcome> {
-    envoy_test(prepared, "cases")
+fn cases(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
+    envoy_test(prerequisites, "cases")
 }
 
-fn attacks(prepared: &Prepared) -> anyhow::Result<Outcome> {
-    envoy_test(prepared, "attacks")
+fn attacks(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
+    envoy_test(prerequisites, "attacks")
 }
 
-fn filter(prepared: &Prepared) -> anyhow::Result<Outcome> {
-    envoy_test(prepared, "filter")
+fn filter(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
+    envoy_test(prerequisites, "filter")
 }
 
-fn cost(prepared: &Prepared) -> anyhow::Result<Outcome> {
+fn cost(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
     let policy = setup::policy_alone()?;
-    command(test_binary(prepared, "cost").env("FLUXLIT_TEST_POLICY", policy))?;
+    command(test_binary(prerequisites, "cost").env("FLUXLIT_TEST_POLICY", policy))?;
     Ok(Outcome::Passed)
 }
 
-/// Runs each module of a package of Higress plugins through its case file. Envoy refuses them, for their own version of the
-/// ABI, and so does the test host without its switches.
-fn filters_of_others(_: &Prepared) -> anyhow::Result<Outcome> {
-    let plugins = setup::filters_of_others()?;
+/// Runs each module of a package of Higress plugins through its case file.
+///
+/// Envoy rejects these modules because of their ABI version, and so does the test host without these options.
+fn third_party_filters(_: &Prerequisites) -> anyhow::Result<Outcome> {
+    let plugins = setup::third_party_filters()?;
     let host_test = setup::programs()?.join("host-test");
     let cases = root().join("host-test/tests/higress");
-    let mut missed = Vec::new();
+    let mut failed = Vec::new();
     for name in names(&plugins)? {
         let module = names(&plugins.join(&name))?
             .into_iter()
             .map(|version| plugins.join(&name).join(version).join("plugin.wasm"))
             .find(|module| module.is_file())
-            .with_context(|| format!("{name} has no module"))?;
+            .with_context(|| format!("the plugin {name} has no module"))?;
         eprintln!("{name}");
-        let ran = Command::new(&host_test)
+        let status = Command::new(&host_test)
             .arg("run")
             .arg("--filter")
             .arg(module)
@@ -252,27 +265,27 @@ fn filters_of_others(_: &Prepared) -> anyhow::Result<Outcome> {
             .arg(cases.join(format!("{name}.json")))
             .status()
             .context("cannot run host-test")?;
-        if !ran.success() {
-            missed.push(name);
+        if !status.success() {
+            failed.push(name);
         }
     }
-    ensure!(missed.is_empty(), "missed: {}", missed.join(", "));
+    ensure!(failed.is_empty(), "failed: {}", failed.join(", "));
     Ok(Outcome::Passed)
 }
 
-fn example(_: &Prepared) -> anyhow::Result<Outcome> {
+fn example(_: &Prerequisites) -> anyhow::Result<Outcome> {
     command(
         cargo()
             .args(["test", "--quiet", "--locked", "--manifest-path"])
             .arg(root().join("host-test/example/Cargo.toml"))
-            // What it has in common with the workspace is not compiled again.
+            // Shares compiled dependencies with the workspace.
             .arg("--target-dir")
             .arg(target()),
     )?;
     Ok(Outcome::Passed)
 }
 
-/// The names in a folder, sorted.
+/// Returns the sorted names of a folder's entries.
 fn names(folder: &Path) -> anyhow::Result<Vec<String>> {
     let mut names = std::fs::read_dir(folder)
         .and_then(|entries| {
@@ -285,38 +298,38 @@ fn names(folder: &Path) -> anyhow::Result<Vec<String>> {
     Ok(names)
 }
 
-fn fuzz(_: &Prepared) -> anyhow::Result<Outcome> {
+fn fuzz(_: &Prerequisites) -> anyhow::Result<Outcome> {
     if setup::find("c++").is_none() {
         return Ok(Outcome::Skipped(
-            "there is no C++ compiler, which libFuzzer needs".to_owned(),
+            "libFuzzer needs a C++ compiler, and none is installed".to_owned(),
         ));
     }
     crate::fuzz::run(&[], 30)?;
     Ok(Outcome::Passed)
 }
 
-fn manifests(prepared: &Prepared) -> anyhow::Result<Outcome> {
-    envoy_test(prepared, "manifests")
+fn manifests(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
+    envoy_test(prerequisites, "manifests")
 }
 
-fn streamlit(prepared: &Prepared) -> anyhow::Result<Outcome> {
-    envoy_test(prepared, "streamlit")
+fn streamlit(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
+    envoy_test(prerequisites, "streamlit")
 }
 
-fn gateway(prepared: &Prepared) -> anyhow::Result<Outcome> {
+fn gateway(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
     let older = setup::older_streamlit()?;
-    command(test_binary(prepared, "gateway").env("FLUXLIT_TEST_STREAMLIT_OLDER", older))?;
+    command(test_binary(prerequisites, "gateway").env("FLUXLIT_TEST_STREAMLIT_OLDER", older))?;
     Ok(Outcome::Passed)
 }
 
-fn envoy_test(prepared: &Prepared, name: &str) -> anyhow::Result<Outcome> {
-    command(&mut test_binary(prepared, name))?;
+fn envoy_test(prerequisites: &Prerequisites, name: &str) -> anyhow::Result<Outcome> {
+    command(&mut test_binary(prerequisites, name))?;
     Ok(Outcome::Passed)
 }
 
-/// One test binary of `envoy/tests`, which finds the programs by these variables.
-fn test_binary(prepared: &Prepared, name: &str) -> Command {
-    let parts = &prepared.parts;
+/// Returns the command for a test binary of `envoy/tests`, with the variables that name the programs.
+fn test_binary(prerequisites: &Prerequisites, name: &str) -> Command {
+    let parts = &prerequisites.parts;
     let mut cargo = cargo();
     cargo
         .args(["test", "--package", "fluxlit-envoy", "--test", name])
@@ -327,17 +340,17 @@ fn test_binary(prepared: &Prepared, name: &str) -> Command {
     cargo
 }
 
-fn up(_: &Prepared) -> anyhow::Result<Outcome> {
+fn up(_: &Prerequisites) -> anyhow::Result<Outcome> {
     try_up(&[], None, "<title>Streamlit</title>")?;
     let certificate = target().join("up/certificate.pem");
     try_up(&["--tls"], Some(&certificate), "<title>Streamlit</title>")
 }
 
-fn embedded(_: &Prepared) -> anyhow::Result<Outcome> {
-    try_up(&["--embedded"], None, "What reaches the app")
+fn embedded(_: &Prerequisites) -> anyhow::Result<Outcome> {
+    try_up(&["--embedded"], None, "Headers that reach the app")
 }
 
-/// Starts `up` as a user would, asks the app through it, ends it with SIGTERM, and looks for what is left.
+/// Starts `up` as a user would, sends requests to the app, stops it with SIGTERM, and checks that no process is left.
 fn try_up(arguments: &[&str], trusted: Option<&Path>, title: &str) -> anyhow::Result<Outcome> {
     let port = free_port()?;
     let listen = local(port);
@@ -352,17 +365,17 @@ fn try_up(arguments: &[&str], trusted: Option<&Path>, title: &str) -> anyhow::Re
         .stdout(std::fs::File::create(&log)?)
         .stderr(Stdio::inherit());
     let mut up = Process::start(up)?;
-    let said = || std::fs::read_to_string(&log).unwrap_or_default();
+    let output = || std::fs::read_to_string(&log).unwrap_or_default();
     let announced = wait_until(Duration::from_secs(180), || {
-        said().contains("Ctrl-C") || !matches!(up.ended(), Ok(None))
+        output().contains("Ctrl-C") || !matches!(up.ended(), Ok(None))
     });
     ensure!(
         announced && matches!(up.ended(), Ok(None)),
-        "it did not start"
+        "`up` did not start"
     );
     ensure!(
-        said().contains(&format!("{scheme}://{listen}{MOUNT}/")),
-        "it does not say where the app is"
+        output().contains(&format!("{scheme}://{listen}{MOUNT}/")),
+        "`up` does not print the URL of the app"
     );
     let health = fluxlit_envoy::get(listen, &format!("{MOUNT}/_stcore/health"), trusted)?;
     ensure!(
@@ -377,20 +390,20 @@ fn try_up(arguments: &[&str], trusted: Option<&Path>, title: &str) -> anyhow::Re
     let page = fluxlit_envoy::get(listen, &format!("{MOUNT}/"), trusted)?;
     ensure!(
         page.starts_with("HTTP/1.1 200") && page.contains(title),
-        "the page is another one: {page}"
+        "unexpected page: {page}"
     );
     let descendants = descendants_of(up.id())?;
-    ensure!(!descendants.is_empty(), "it runs nothing");
+    ensure!(!descendants.is_empty(), "`up` has started no process");
     let started = Instant::now();
     up.end();
     let left: Vec<u32> = descendants
         .into_iter()
         .filter(|id| Path::new(&format!("/proc/{id}")).exists())
         .collect();
-    ensure!(left.is_empty(), "processes {left:?} are left");
-    TcpListener::bind(listen).with_context(|| format!("port {port} is still taken"))?;
+    ensure!(left.is_empty(), "processes {left:?} are still running");
+    TcpListener::bind(listen).with_context(|| format!("port {port} is still in use"))?;
     eprintln!(
-        "ended in {:.1} s, nothing is left",
+        "stopped in {:.1} s, no process is left",
         started.elapsed().as_secs_f64()
     );
     Ok(Outcome::Passed)
@@ -400,5 +413,5 @@ fn local(port: u16) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, port))
 }
 
-/// How many steps run beside each other.
-const BESIDE: usize = 2;
+/// Number of steps that run in parallel.
+const PARALLEL_STEPS: usize = 2;

@@ -1,4 +1,4 @@
-//! A real Streamlit app behind real Envoy, the filter and the gateway.
+//! Runs a real Streamlit app behind real Envoy, the filter and the gateway.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ pub(crate) fn run(app: Option<PathBuf>, tls: bool, port: u16) -> anyhow::Result<
     ensure!(app.is_file(), "there is no script {}", app.display());
     let stop = Stop::watch()?;
     let parts = setup::everything()?;
-    if stop.is_asked() {
+    if stop.is_requested() {
         return Ok(());
     }
     let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
@@ -37,31 +37,31 @@ pub(crate) fn run(app: Option<PathBuf>, tls: bool, port: u16) -> anyhow::Result<
         wait(&mut stack, certificate.as_ref(), &folder, &stop)?;
         Ok(stack)
     })?;
-    if stop.is_asked() {
+    if stop.is_requested() {
         return Ok(());
     }
     announce(&stack, &app, certificate.as_ref(), &folder);
-    while !stop.is_asked() {
+    while !stop.is_requested() {
         stack.check()?;
-        wait_until(Duration::from_millis(300), || stop.is_asked());
+        wait_until(Duration::from_millis(300), || stop.is_requested());
     }
     eprintln!("stopping …");
     drop(stack);
-    eprintln!("everything has ended");
+    eprintln!("all processes have stopped");
     Ok(())
 }
 
-/// Says which port is taken, before half of the processes run.
+/// Fails if the port is in use, before any process is started.
 pub(crate) fn check_port(listen: SocketAddr) -> anyhow::Result<()> {
     TcpListener::bind(listen).map(drop).with_context(|| {
         format!(
-            "port {} is taken; choose another one with --port",
+            "port {} is in use; choose another one with --port",
             listen.port()
         )
     })
 }
 
-/// Waits until the app answers its health check through Envoy.
+/// Waits until the app's health check succeeds through Envoy.
 fn wait(
     stack: &mut Stack,
     certificate: Option<&Certificate>,
@@ -71,18 +71,18 @@ fn wait(
     let health = format!("{MOUNT}/_stcore/health");
     let trusted = certificate.map(|certificate| certificate.certificate.as_path());
     let mut failure = Ok(());
-    let answers = wait_until(START_LIMIT, || {
+    let responds = wait_until(START_LIMIT, || {
         failure = stack.check();
-        let answer = fluxlit_envoy::get(stack.address, &health, trusted);
-        let is_healthy = answer.is_ok_and(|answer| {
-            answer.starts_with("HTTP/1.1 200") && answer.ends_with("\r\n\r\nok")
+        let response = fluxlit_envoy::get(stack.address, &health, trusted);
+        let is_healthy = response.is_ok_and(|response| {
+            response.starts_with("HTTP/1.1 200") && response.ends_with("\r\n\r\nok")
         });
-        stop.is_asked() || failure.is_err() || is_healthy
+        stop.is_requested() || failure.is_err() || is_healthy
     });
     failure?;
     ensure!(
-        answers,
-        "the app did not answer within {} s; see {}",
+        responds,
+        "the app did not respond within {} s; see {}",
         START_LIMIT.as_secs(),
         folder.join("gateway.log").display()
     );
@@ -96,7 +96,7 @@ fn announce(stack: &Stack, app: &Path, certificate: Option<&Certificate>, folder
         "http"
     };
     println!("\n  {scheme}://{}{MOUNT}/\n", stack.address);
-    println!("  Envoy and filter   {}", stack.address);
+    println!("  Envoy with filter  {}", stack.address);
     println!(
         "  gateway            http://{} (readiness: /api/readyz)",
         stack.gateway_address
@@ -109,7 +109,7 @@ fn announce(stack: &Stack, app: &Path, certificate: Option<&Certificate>, folder
             certificate.certificate.display()
         );
     }
-    println!("\n  Ctrl-C ends everything.");
+    println!("\n  Press Ctrl-C to stop.");
 }
 
 const START_LIMIT: Duration = Duration::from_secs(90);

@@ -1,4 +1,4 @@
-"""The app of the browser test: one widget for each thing that must reach an app and come back."""
+"""The app of the browser test: one widget for each feature to test."""
 
 import hashlib
 import json
@@ -35,10 +35,10 @@ if st.button("Big message"):
 
 names = ["Host", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Prefix", "X-Remote-User"]
 with st.container(key="context"):
-    facts = {
+    context = {
         "headers": {name: st.context.headers.get(name) for name in names},
         "cookies": dict(st.context.cookies),
         "ip_address": st.context.ip_address,
         "url": st.context.url,
     }
-    st.code(json.dumps(facts), language=None)
+    st.code(json.dumps(context), language=None)

@@ -1,4 +1,4 @@
-"""The app of the login test: it shows who is logged in."""
+"""The app of the login test, which shows the logged-in user."""
 
 import streamlit as st
 
@@ -8,6 +8,6 @@ if st.user.is_logged_in:
     if st.button("Log out"):
         st.logout()
 else:
-    st.write("user=nobody")
+    st.write("user=none")
     if st.button("Log in"):
         st.login()

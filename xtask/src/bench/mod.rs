@@ -1,7 +1,6 @@
-//! What do the filter and the gateway cost, beside other programs that do their job?
+//! Measures the cost of the filter and the gateway, compared with other programs that do the same work.
 //!
-//! Two questions, a file each; here is what both need to measure: cores that are kept apart, a typical request, and
-//! medians.
+//! Both benchmarks share what is here: pinning to separate cores, a typical request, and quartiles.
 
 pub(crate) mod filter;
 pub(crate) mod gateway;
@@ -11,28 +10,28 @@ use std::net::{Ipv4Addr, SocketAddr};
 use anyhow::{Context, bail};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-/// Two cores that this process may use: what is measured and what loads it must not share one.
+/// Returns two cores that this process may use: one for the measured program, one for the load.
 fn two_cores() -> anyhow::Result<[usize; 2]> {
-    let allowed = sched_getaffinity(None).context("cannot tell the cores")?;
+    let allowed = sched_getaffinity(None).context("cannot read the CPU affinity")?;
     let mut cores = (0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core));
     match (cores.next(), cores.next()) {
         (Some(first), Some(second)) => Ok([first, second]),
-        _ => bail!("two cores are needed: one for what is measured, one for the load"),
+        _ => bail!("two cores are needed: one for the measured program, one for the load"),
     }
 }
 
-/// Keeps this thread, and what it starts from now on, on one core.
+/// Pins this thread, and every process it starts from now on, to one core.
 fn pin_to(core: usize) -> anyhow::Result<()> {
     let mut cores = CpuSet::new();
     cores.set(core);
-    sched_setaffinity(None, &cores).with_context(|| format!("cannot run on core {core}"))
+    sched_setaffinity(None, &cores).with_context(|| format!("cannot pin to core {core}"))
 }
 
 fn local(port: u16) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, port))
 }
 
-/// Quartiles.
+/// Quartiles of a set of values.
 #[derive(Clone, Copy)]
 struct Spread {
     low: f64,
@@ -40,7 +39,7 @@ struct Spread {
     high: f64,
 }
 
-/// Of at least one value.
+/// Computes the quartiles of at least one value.
 fn spread(mut values: Vec<f64>) -> Spread {
     values.sort_unstable_by(f64::total_cmp);
     let at = |quarter: usize| values[(values.len() - 1) * quarter / 4];
@@ -51,7 +50,7 @@ fn spread(mut values: Vec<f64>) -> Spread {
     }
 }
 
-/// What a browser sends with a request.
+/// Header lines that a browser sends with a request.
 const BROWSER: [&str; 10] = [
     "Host: portal.example.com",
     "User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",

@@ -1,4 +1,4 @@
-"""A second page, for links and deep links."""
+"""A second page, to test links and deep links."""
 
 import streamlit as st
 

@@ -1,6 +1,6 @@
-//! How does the load open WebSockets, and stream bodies?
+//! Opens WebSockets and streams bodies through a proxy.
 //!
-//! Blocking, one after the other; `wrk` does what must be fast.
+//! It is blocking and sequential; `wrk` generates the load that must be fast.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -18,7 +18,7 @@ pub(super) struct WebSocket(BufReader<TcpStream>);
 impl WebSocket {
     pub(super) fn open(address: SocketAddr) -> anyhow::Result<Self> {
         let mut stream = connect(address)?;
-        // The key is the example of RFC 6455 §1.3; who accepts it is not in question here.
+        // The key is the example of RFC 6455 §1.3; the response's Sec-WebSocket-Accept is not checked.
         write!(
             stream,
             "GET {MOUNT}/{WEBSOCKET} HTTP/1.1\r\nHost: portal.example.com\r\nOrigin: http://portal.example.com\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: streamlit\r\n\r\n"
@@ -27,34 +27,37 @@ impl WebSocket {
         let head = read_head(&mut reader)?;
         ensure!(
             head.starts_with("HTTP/1.1 101 "),
-            "no WebSocket was opened: {head}"
+            "the WebSocket handshake failed: {head}"
         );
         Ok(Self(reader))
     }
 
-    /// Sends a frame as it is.
+    /// Sends an encoded frame.
     pub(super) fn send(&mut self, frame: &[u8]) -> std::io::Result<()> {
         self.0.get_mut().write_all(frame)
     }
 
-    /// Waits for an answer of this many octets, which may come in several frames.
+    /// Waits for a message of this many bytes, which may arrive in several frames.
     pub(super) fn receive(&mut self, length: usize, payload: &mut Vec<u8>) -> anyhow::Result<()> {
         let mut received = 0;
         while received < length {
             match frame::read(&mut self.0, payload)? {
                 frame::PING | frame::PONG => {}
                 frame::CLOSE => {
-                    anyhow::bail!("closed: {:?}", String::from_utf8_lossy(payload));
+                    anyhow::bail!(
+                        "the peer closed the WebSocket: {:?}",
+                        String::from_utf8_lossy(payload)
+                    );
                 }
                 _ => received += payload.len(),
             }
         }
-        ensure!(received == length, "another message came back");
+        ensure!(received == length, "the echoed message has another length");
         Ok(())
     }
 }
 
-/// Takes [`STREAMED`] octets from the origin.
+/// Downloads [`STREAMED`] bytes from the origin.
 pub(super) fn download(address: SocketAddr) -> anyhow::Result<()> {
     let mut stream = connect(address)?;
     write!(
@@ -63,14 +66,17 @@ pub(super) fn download(address: SocketAddr) -> anyhow::Result<()> {
     )?;
     let mut reader = BufReader::new(stream);
     let head = read_head(&mut reader)?;
-    ensure!(head.starts_with("HTTP/1.1 200 "), "no download: {head}");
+    ensure!(
+        head.starts_with("HTTP/1.1 200 "),
+        "the download failed: {head}"
+    );
     let mut body = reader.take(STREAMED);
     let read = std::io::copy(&mut body, &mut std::io::sink())?;
-    ensure!(read == STREAMED, "the download was cut off after {read}");
+    ensure!(read == STREAMED, "the download ended after {read} bytes");
     Ok(())
 }
 
-/// Brings [`STREAMED`] octets to the origin.
+/// Uploads [`STREAMED`] bytes to the origin.
 pub(super) fn upload(address: SocketAddr) -> anyhow::Result<()> {
     let mut stream = connect(address)?;
     write!(
@@ -78,21 +84,24 @@ pub(super) fn upload(address: SocketAddr) -> anyhow::Result<()> {
         "POST {MOUNT}/{UPLOAD} HTTP/1.1\r\nHost: portal.example.com\r\nContent-Length: {STREAMED}\r\n\r\n"
     )?;
     std::io::copy(&mut std::io::repeat(b'a').take(STREAMED), &mut stream)
-        .context("the upload was cut off")?;
+        .context("the upload was interrupted")?;
     let head = read_head(&mut BufReader::new(stream))?;
-    ensure!(head.starts_with("HTTP/1.1 200 "), "no upload: {head}");
+    ensure!(
+        head.starts_with("HTTP/1.1 200 "),
+        "the upload failed: {head}"
+    );
     Ok(())
 }
 
 fn connect(address: SocketAddr) -> anyhow::Result<TcpStream> {
     let stream = TcpStream::connect(address)?;
     stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(ANSWER_LIMIT))?;
-    stream.set_write_timeout(Some(ANSWER_LIMIT))?;
+    stream.set_read_timeout(Some(SILENCE_LIMIT))?;
+    stream.set_write_timeout(Some(SILENCE_LIMIT))?;
     Ok(stream)
 }
 
-/// Reads up to the empty line.
+/// Reads a message head, including the empty line.
 fn read_head(reader: &mut impl BufRead) -> std::io::Result<String> {
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
@@ -103,5 +112,5 @@ fn read_head(reader: &mut impl BufRead) -> std::io::Result<String> {
     Ok(head)
 }
 
-/// How long a proxy may be silent.
-const ANSWER_LIMIT: Duration = Duration::from_secs(60);
+/// Maximum time without a byte from the proxy.
+const SILENCE_LIMIT: Duration = Duration::from_secs(60);

@@ -1,7 +1,7 @@
-//! How is each proxy configured?
+//! Configures and starts each proxy.
 //!
-//! As a reverse proxy of one upstream with one worker, that keeps connections to it, streams both ways and logs no
-//! requests. None but ours edits more headers than it must.
+//! Each is a reverse proxy for one upstream with one worker. It keeps upstream connections open, streams in both directions
+//! and logs no requests. Only ours edits more headers than a proxy must.
 
 use std::process::Command;
 
@@ -9,27 +9,27 @@ use anyhow::Context;
 use fluxlit_envoy::{Bootstrap, MOUNT, free_port};
 use serde_json::Value;
 
-use super::proxies::{Place, Programs};
+use super::proxies::{Placement, Programs};
 use crate::bench::local;
 
-/// As Debian ships it.
-pub(super) fn nginx(programs: &Programs, place: &Place) -> anyhow::Result<Command> {
-    nginx_with(programs, place, "")
+/// nginx with its default buffers.
+pub(super) fn nginx(programs: &Programs, placement: &Placement) -> anyhow::Result<Command> {
+    nginx_with(programs, placement, "")
 }
 
-/// As one sets it up for large bodies: its buffers are of 4 KiB otherwise.
-pub(super) fn nginx_64k(programs: &Programs, place: &Place) -> anyhow::Result<Command> {
+/// nginx with buffers for large bodies; the default is 4 KiB.
+pub(super) fn nginx_64k(programs: &Programs, placement: &Placement) -> anyhow::Result<Command> {
     let buffers = "proxy_buffers 8 64k; proxy_buffer_size 64k; proxy_busy_buffers_size 128k;";
-    nginx_with(programs, place, buffers)
+    nginx_with(programs, placement, buffers)
 }
 
-fn nginx_with(programs: &Programs, place: &Place, more: &str) -> anyhow::Result<Command> {
-    let Place {
+fn nginx_with(programs: &Programs, placement: &Placement, more: &str) -> anyhow::Result<Command> {
+    let Placement {
         folder,
         listen,
         origin,
-        most_connections,
-    } = place;
+        max_connections,
+    } = placement;
     let config = folder.join("nginx.conf");
     std::fs::write(
         &config,
@@ -54,7 +54,7 @@ fn nginx_with(programs: &Programs, place: &Place, more: &str) -> anyhow::Result<
                         proxy_set_header Connection $connection_out;
                         proxy_set_header Upgrade $http_upgrade;
                         proxy_request_buffering off;
-                        # Else it writes to disk what the client does not take at once.
+                        # Otherwise nginx writes to disk what the client does not accept at once.
                         proxy_max_temp_file_size 0;
                         proxy_read_timeout 1h;
                         proxy_send_timeout 1h;
@@ -62,7 +62,7 @@ fn nginx_with(programs: &Programs, place: &Place, more: &str) -> anyhow::Result<
                     }}
                 }}
             }}"#,
-            basics = nginx_basics(*most_connections),
+            basics = nginx_basics(*max_connections),
         ),
     )?;
     let mut command = Command::new(&programs.nginx);
@@ -70,20 +70,20 @@ fn nginx_with(programs: &Programs, place: &Place, more: &str) -> anyhow::Result<
     Ok(command)
 }
 
-pub(super) fn haproxy(programs: &Programs, place: &Place) -> anyhow::Result<Command> {
-    let Place {
+pub(super) fn haproxy(programs: &Programs, placement: &Placement) -> anyhow::Result<Command> {
+    let Placement {
         folder,
         listen,
         origin,
-        most_connections,
-    } = place;
+        max_connections,
+    } = placement;
     let config = folder.join("haproxy.cfg");
     std::fs::write(
         &config,
         format!(
             "global
                 nbthread 1
-                maxconn {most_connections}
+                maxconn {max_connections}
             defaults
                 mode http
                 timeout connect 5s
@@ -102,13 +102,13 @@ pub(super) fn haproxy(programs: &Programs, place: &Place) -> anyhow::Result<Comm
     Ok(command)
 }
 
-pub(super) fn caddy(programs: &Programs, place: &Place) -> anyhow::Result<Command> {
-    let Place {
+pub(super) fn caddy(programs: &Programs, placement: &Placement) -> anyhow::Result<Command> {
+    let Placement {
         folder,
         listen,
         origin,
         ..
-    } = place;
+    } = placement;
     let config = folder.join("Caddyfile");
     std::fs::write(
         &config,
@@ -140,11 +140,11 @@ pub(super) fn caddy(programs: &Programs, place: &Place) -> anyhow::Result<Comman
     Ok(command)
 }
 
-/// The listener that is shipped, without our filter.
-pub(super) fn envoy(programs: &Programs, place: &Place) -> anyhow::Result<Command> {
+/// Envoy with the shipped listener, without our filter.
+pub(super) fn envoy(programs: &Programs, placement: &Placement) -> anyhow::Result<Command> {
     let shipped = Bootstrap::shipped()
-        .listening_on(place.listen)
-        .forwarding_to(place.origin)
+        .listening_on(placement.listen)
+        .forwarding_to(placement.origin)
         .administered_on(local(free_port()?));
     let mut listener = shipped.value()["static_resources"]["listeners"][0].clone();
     listener
@@ -152,7 +152,7 @@ pub(super) fn envoy(programs: &Programs, place: &Place) -> anyhow::Result<Comman
         .and_then(Value::as_array_mut)
         .context("bootstrap.yaml has no HTTP filters")?
         .remove(0);
-    let config = place.folder.join("envoy.json");
+    let config = placement.folder.join("envoy.json");
     let bootstrap = shipped.with_listeners(vec![listener]);
     std::fs::write(&config, bootstrap.to_json())?;
     let mut command = Command::new(&programs.envoy);
@@ -163,37 +163,37 @@ pub(super) fn envoy(programs: &Programs, place: &Place) -> anyhow::Result<Comman
     Ok(command)
 }
 
-pub(super) fn fluxlit(programs: &Programs, place: &Place) -> anyhow::Result<Command> {
-    std::fs::write(place.folder.join("app.py"), FLUXLIT_APP)?;
+pub(super) fn fluxlit(programs: &Programs, placement: &Placement) -> anyhow::Result<Command> {
+    std::fs::write(placement.folder.join("app.py"), FLUXLIT_APP)?;
     let mut command = Command::new(programs.python_bench.join("uvicorn"));
     command
         .args(["--factory", "fluxlit.runtime:create_gateway_app"])
         .args(["--log-level", "warning", "--no-access-log"])
-        .args(["--host", &place.listen.ip().to_string()])
-        .args(["--port", &place.listen.port().to_string()])
-        .env("PYTHONPATH", &place.folder)
+        .args(["--host", &placement.listen.ip().to_string()])
+        .args(["--port", &placement.listen.port().to_string()])
+        .env("PYTHONPATH", &placement.folder)
         .env("FLUXLIT_APP", "app:app")
         .env("FLUXLIT_ROOT_PATH", MOUNT)
-        // Its default is too low for the large messages, with what frames add.
+        // The default limit is below the size of the large messages with their frame headers.
         .env("FLUXLIT_GATEWAY_WS_MAX_MESSAGE_BYTES", "16777216")
         .env(
             "FLUXLIT_STREAMLIT_UPSTREAM",
-            format!("http://{}", place.origin),
+            format!("http://{}", placement.origin),
         );
     Ok(command)
 }
 
-pub(super) fn ours(programs: &Programs, place: &Place) -> anyhow::Result<Command> {
+pub(super) fn ours(programs: &Programs, placement: &Placement) -> anyhow::Result<Command> {
     let mut command = Command::new(&programs.ours);
     command
         .arg("run")
-        .env("FLUXLIT_GATEWAY_HOST", place.listen.ip().to_string())
-        .env("FLUXLIT_GATEWAY_PORT", place.listen.port().to_string())
+        .env("FLUXLIT_GATEWAY_HOST", placement.listen.ip().to_string())
+        .env("FLUXLIT_GATEWAY_PORT", placement.listen.port().to_string())
         .env("FLUXLIT_GATEWAY_WORKERS", "1")
         .env("FLUXLIT_ROOT_PATH", MOUNT)
         .env(
             "FLUXLIT_STREAMLIT_UPSTREAM",
-            format!("http://{}{MOUNT}", place.origin),
+            format!("http://{}{MOUNT}", placement.origin),
         )
         .env("FLUXLIT_TRUST_PROXY", "1")
         .env("FLUXLIT_FORWARDED_ALLOW_IPS", "127.0.0.1")
@@ -203,8 +203,10 @@ pub(super) fn ours(programs: &Programs, place: &Place) -> anyhow::Result<Command
     Ok(command)
 }
 
-/// One worker in the foreground, with its files in its own folder; run by whoever runs us, or root's worker could not
-/// read them. nginx takes memory for all `connections` when it starts.
+/// nginx directives for one worker in the foreground, with its files in its own folder.
+///
+/// `user root` matters only if we run as root: otherwise the worker could not read the files. nginx allocates memory for
+/// all `connections` when it starts.
 pub(super) fn nginx_basics(connections: usize) -> String {
     format!(
         "daemon off;

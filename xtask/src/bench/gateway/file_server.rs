@@ -1,6 +1,6 @@
-//! Who serves files behind the proxies?
+//! Serves files as the origin of the HTTP benchmark.
 //!
-//! nginx, since that is far faster than any of them can forward.
+//! It is nginx, because nginx serves files much faster than any proxy can forward them.
 
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
@@ -10,22 +10,22 @@ use fluxlit_envoy::{MOUNT, Process, free_port, get, wait_until};
 
 use super::Bench;
 use super::configs::nginx_basics;
-use super::proxies::{MOST_CONNECTIONS, Programs, START_LIMIT};
+use super::proxies::{MAX_CONNECTIONS, Programs, START_LIMIT};
 use crate::bench::local;
 
-/// A file server. Dropping it ends it.
-pub(super) struct Files {
+/// A file server that stops when it is dropped.
+pub(super) struct FileServer {
     pub(super) address: SocketAddr,
     _process: Process,
 }
 
-/// 1 KiB.
+/// Name of the file with 1 KiB.
 pub(super) const SMALL: &str = "1k";
 
-/// 1 MiB.
+/// Name of the file with 1 MiB.
 pub(super) const LARGE: &str = "1m";
 
-impl Files {
+impl FileServer {
     /// Serves [`SMALL`], [`LARGE`] and Streamlit's health check.
     pub(super) fn serve(bench: &Bench<'_>, programs: &Programs) -> anyhow::Result<Self> {
         let folder = bench.folder.join("files");
@@ -49,7 +49,7 @@ impl Files {
                     keepalive_requests 1000000000;
                     server {{ listen {address}; root root; }}
                 }}",
-                basics = nginx_basics(MOST_CONNECTIONS),
+                basics = nginx_basics(MAX_CONNECTIONS),
             ),
         )?;
         let mut command = Command::new(&programs.nginx);
@@ -63,11 +63,11 @@ impl Files {
         let process = Process::start(command).context("cannot run nginx")?;
         let serves = wait_until(START_LIMIT, || {
             get(address, &format!("{MOUNT}/{SMALL}"), None)
-                .is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
+                .is_ok_and(|response| response.starts_with("HTTP/1.1 200"))
         });
         anyhow::ensure!(
             serves,
-            "the origin does not start; see {}",
+            "the file server did not start; see {}",
             folder.display()
         );
         Ok(Self {

@@ -1,16 +1,15 @@
-//! How does a WebSocket frame look?
+//! Reads and writes WebSocket frames ([RFC 6455 §5.2](https://www.rfc-editor.org/rfc/rfc6455#section-5.2)).
 //!
-//! As [RFC 6455 §5.2](https://www.rfc-editor.org/rfc/rfc6455#section-5.2) says; no more than an echo needs. Compression is
-//! never negotiated, and fragments are echoed one by one.
+//! It supports only what an echo needs. Compression is never negotiated, and fragments are echoed one by one.
 
 use std::io::{Error, ErrorKind, Read};
 
-/// Reads a frame; its payload is left in `payload`, and its first octet (`FIN` and opcode) is returned.
+/// Reads a frame into `payload`, and returns its first byte (`FIN` and opcode).
 pub(super) fn read(stream: &mut impl Read, payload: &mut Vec<u8>) -> std::io::Result<u8> {
     let [first, second] = read_array(stream)?;
     let length = match second & !MASKED {
-        TWO_OCTETS => u64::from(u16::from_be_bytes(read_array(stream)?)),
-        EIGHT_OCTETS => u64::from_be_bytes(read_array(stream)?),
+        TWO_BYTES => u64::from(u16::from_be_bytes(read_array(stream)?)),
+        EIGHT_BYTES => u64::from_be_bytes(read_array(stream)?),
         length => u64::from(length),
     };
     let mask: [u8; 4] = match second & MASKED {
@@ -19,32 +18,32 @@ pub(super) fn read(stream: &mut impl Read, payload: &mut Vec<u8>) -> std::io::Re
     };
     let length = usize::try_from(length)
         .ok()
-        .filter(|length| *length <= LONGEST)
+        .filter(|length| *length <= MAX_LENGTH)
         .ok_or_else(|| Error::new(ErrorKind::InvalidData, "a frame is too long"))?;
     payload.resize(length, 0);
     stream.read_exact(payload)?;
-    // Ours are masked with zeros: what the load spends on it, the proxies do not get to do.
+    // Our own frames are masked with zeros, so the load generator spends no time on masking.
     if mask != [0; 4] {
-        for (octet, mask) in payload.iter_mut().zip(mask.into_iter().cycle()) {
-            *octet ^= mask;
+        for (byte, mask) in payload.iter_mut().zip(mask.into_iter().cycle()) {
+            *byte ^= mask;
         }
     }
     Ok(first)
 }
 
-/// Writes a frame, as a client does or as a server does.
+/// Encodes a frame, masked if a client sends it.
 pub(super) fn write(first: u8, payload: &[u8], is_client: bool, frame: &mut Vec<u8>) {
     let masked = if is_client { MASKED } else { 0 };
     frame.clear();
     frame.push(first);
     match (u8::try_from(payload.len()), u16::try_from(payload.len())) {
-        (Ok(length), _) if length < TWO_OCTETS => frame.push(masked | length),
+        (Ok(length), _) if length < TWO_BYTES => frame.push(masked | length),
         (_, Ok(length)) => {
-            frame.push(masked | TWO_OCTETS);
+            frame.push(masked | TWO_BYTES);
             frame.extend(length.to_be_bytes());
         }
         _ => {
-            frame.push(masked | EIGHT_OCTETS);
+            frame.push(masked | EIGHT_BYTES);
             frame.extend((payload.len() as u64).to_be_bytes());
         }
     }
@@ -55,30 +54,30 @@ pub(super) fn write(first: u8, payload: &[u8], is_client: bool, frame: &mut Vec<
 }
 
 fn read_array<const N: usize>(stream: &mut impl Read) -> std::io::Result<[u8; N]> {
-    let mut octets = [0; N];
-    stream.read_exact(&mut octets)?;
-    Ok(octets)
+    let mut bytes = [0; N];
+    stream.read_exact(&mut bytes)?;
+    Ok(bytes)
 }
 
-/// A whole binary message.
+/// `FIN` with the opcode of a binary message.
 pub(super) const BINARY: u8 = 0x82;
 pub(super) const CLOSE: u8 = 0x88;
 pub(super) const PING: u8 = 0x89;
 pub(super) const PONG: u8 = 0x8a;
 
 const MASKED: u8 = 0x80;
-/// Lengths that say how many octets of length follow.
-const TWO_OCTETS: u8 = 126;
-const EIGHT_OCTETS: u8 = 127;
+/// Length codes that are followed by an extended length.
+const TWO_BYTES: u8 = 126;
+const EIGHT_BYTES: u8 = 127;
 
-const LONGEST: usize = 16 << 20;
+const MAX_LENGTH: usize = 16 << 20;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read() {
+    fn a_written_frame_can_be_read() {
         for length in [0, 125, 126, 65_535, 65_536] {
             for is_client in [false, true] {
                 let (mut frame, mut payload) = (Vec::new(), Vec::new());
@@ -90,9 +89,9 @@ mod tests {
         }
     }
 
-    /// The example of RFC 6455 §5.7.
+    /// The masked example of RFC 6455 §5.7.
     #[test]
-    fn a_mask_is_taken_off() {
+    fn a_masked_frame_is_unmasked() {
         let frame = [
             0x81, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58,
         ];

@@ -1,19 +1,19 @@
-//! What does an HTTP request cost?
+//! Measures the cost of HTTP requests.
 //!
-//! Small and large answers, with few and many connections. CPU time is divided by requests where the answer is small, and
-//! by bytes where it is large: then requests that are not finished when the time is up count, too.
+//! Responses are small or large, connections few or many. For small responses, CPU time is divided by the number of
+//! requests; for large ones by bytes, so that requests that are unfinished when the time is up count as well.
 
 use anyhow::Context;
 
-use super::files::{Files, LARGE, SMALL};
+use super::file_server::{FileServer, LARGE, SMALL};
 use super::proxies::{self, OURS, Programs, Target};
-use super::report::{Column, Findings, Goal, Table};
-use super::turns::{self, Row};
+use super::report::{Column, Goal, Report, Table};
+use super::rounds::{self, Row};
 use super::usage::{Meter, resident};
 use super::wrk::{self, Load};
 use super::{Bench, mebibytes};
 
-/// A load, and what its CPU time is divided by.
+/// A load, and the unit that its CPU time is divided by.
 struct Setting {
     name: &'static str,
     load: Load,
@@ -27,12 +27,12 @@ enum Unit {
 }
 
 const SETTINGS: [Setting; 6] = [
-    small("GET 1 KiB, 1 connection, CPU a request", 1),
-    small("GET 1 KiB, 64 connections, CPU a request", 64),
-    small("GET 1 KiB, 512 connections, CPU a request", 512),
-    large("GET 1 MiB, 1 connection, CPU a MiB", 1),
-    large("GET 1 MiB, 64 connections, CPU a MiB", 64),
-    large("GET 1 MiB, 512 connections, CPU a MiB", 512),
+    small("GET 1 KiB, 1 connection, CPU per request", 1),
+    small("GET 1 KiB, 64 connections, CPU per request", 64),
+    small("GET 1 KiB, 512 connections, CPU per request", 512),
+    large("GET 1 MiB, 1 connection, CPU per MiB", 1),
+    large("GET 1 MiB, 64 connections, CPU per MiB", 64),
+    large("GET 1 MiB, 512 connections, CPU per MiB", 512),
 ];
 
 const fn small(name: &'static str, connections: u32) -> Setting {
@@ -57,50 +57,50 @@ const fn large(name: &'static str, connections: u32) -> Setting {
     }
 }
 
-/// What one proxy did in its turn.
+/// Figures of one proxy in one round.
 #[derive(Clone, Copy)]
-struct Turn {
-    /// CPU time in µs for each unit; `None` without a proxy.
+struct Sample {
+    /// CPU time in µs per unit; `None` without a proxy.
     cpu: Option<f64>,
     rate: f64,
     p50: Option<f64>,
     p99: Option<f64>,
-    /// Most resident memory that was seen, in MiB, with what is left from earlier turns; `None` without a proxy.
+    /// Highest resident memory observed, in MiB, including memory kept from earlier rounds; `None` without a proxy.
     resident: Option<f64>,
     errors: f64,
-    /// The share of the core that others had, in percent.
+    /// Share of the core that other processes used, in percent.
     others: f64,
 }
 
-pub(super) fn measure(bench: &Bench<'_>, programs: &Programs) -> anyhow::Result<Findings> {
-    let files = Files::serve(bench, programs)?;
+pub(super) fn measure(bench: &Bench<'_>, programs: &Programs) -> anyhow::Result<Report> {
+    let files = FileServer::serve(bench, programs)?;
     let targets = proxies::start_all(bench, programs, files.address)?;
-    let turns = turns::take(
+    let rounds = rounds::measure(
         bench,
         &targets,
         &SETTINGS,
         |setting| setting.name,
-        |target, setting| turn(bench, programs, target, setting),
+        |target, setting| sample(bench, programs, target, setting),
     )?;
-    let mut findings = Findings::default();
-    for (setting, rows) in SETTINGS.iter().zip(turns.rows()) {
-        findings.goals.extend(goals(setting, &rows));
-        findings.tables.push(table(setting, &rows));
+    let mut report = Report::default();
+    for (setting, rows) in SETTINGS.iter().zip(rounds.rows()) {
+        report.goals.extend(goals(setting, &rows));
+        report.tables.push(table(setting, &rows));
     }
-    Ok(findings)
+    Ok(report)
 }
 
-fn turn(
+fn sample(
     bench: &Bench<'_>,
     programs: &Programs,
     target: &Target,
     setting: &Setting,
-) -> anyhow::Result<Turn> {
+) -> anyhow::Result<Sample> {
     let id = target.id();
     let meter = Meter::start(bench, id)?;
-    let mut most = None;
+    let mut largest = None;
     let outcome = wrk::run(bench, programs, target.address, &setting.load, || {
-        most = most.max(id.map(resident).transpose()?);
+        largest = largest.max(id.map(resident).transpose()?);
         Ok(())
     })
     .context("wrk")?;
@@ -109,22 +109,22 @@ fn turn(
         Unit::Mebibyte => outcome.bytes / f64::from(1 << 20),
         Unit::Request => outcome.requests,
     };
-    let answered = outcome.requests > 0.0;
-    Ok(Turn {
+    let has_responses = outcome.requests > 0.0;
+    Ok(Sample {
         cpu: spent
             .cpu
             .filter(|_| units > 0.0)
             .map(|cpu| cpu.as_secs_f64() * 1e6 / units),
         rate: outcome.requests / outcome.seconds,
-        p50: answered.then_some(outcome.p50_ms),
-        p99: answered.then_some(outcome.p99_ms),
-        resident: most.map(mebibytes),
+        p50: has_responses.then_some(outcome.p50_ms),
+        p99: has_responses.then_some(outcome.p99_ms),
+        resident: largest.map(mebibytes),
         errors: outcome.errors,
         others: spent.others,
     })
 }
 
-fn table(setting: &Setting, rows: &[Row<'_, Turn>]) -> Table {
+fn table(setting: &Setting, rows: &[Row<'_, Sample>]) -> Table {
     Table {
         title: setting.name.to_owned(),
         columns: &COLUMNS,
@@ -132,16 +132,16 @@ fn table(setting: &Setting, rows: &[Row<'_, Turn>]) -> Table {
             .iter()
             .map(|row| {
                 let figures = vec![
-                    row.median(|turn| turn.cpu),
-                    row.ratio(|turn| turn.cpu),
-                    row.median(|turn| Some(turn.rate)),
-                    row.ratio(|turn| Some(turn.rate)),
-                    row.median(|turn| turn.p50),
-                    row.median(|turn| turn.p99),
-                    row.ratio(|turn| turn.p99),
-                    row.median(|turn| turn.resident),
-                    Some(row.sum(|turn| turn.errors)),
-                    row.median(|turn| Some(turn.others)),
+                    row.median(|sample| sample.cpu),
+                    row.ratio(|sample| sample.cpu),
+                    row.median(|sample| Some(sample.rate)),
+                    row.ratio(|sample| Some(sample.rate)),
+                    row.median(|sample| sample.p50),
+                    row.median(|sample| sample.p99),
+                    row.ratio(|sample| sample.p99),
+                    row.median(|sample| sample.resident),
+                    Some(row.sum(|sample| sample.errors)),
+                    row.median(|sample| Some(sample.others)),
                 ];
                 (row.name, figures)
             })
@@ -149,15 +149,15 @@ fn table(setting: &Setting, rows: &[Row<'_, Turn>]) -> Table {
     }
 }
 
-fn goals(setting: &Setting, rows: &[Row<'_, Turn>]) -> Vec<Goal> {
+fn goals(setting: &Setting, rows: &[Row<'_, Sample>]) -> Vec<Goal> {
     let Some(ours) = rows.iter().find(|row| row.name == OURS) else {
         return Vec::new();
     };
     if setting.load.connections != 64 {
         return Vec::new();
     }
-    let cpu = ours.ratio(|turn| turn.cpu);
-    let p99 = ours.ratio(|turn| turn.p99);
+    let cpu = ours.ratio(|sample| sample.cpu);
+    let p99 = ours.ratio(|sample| sample.p99);
     let goals = match setting.unit {
         Unit::Request => [
             Goal::at_most("CPU at most 1.0 × nginx, 1 KiB × 64".to_owned(), cpu, 1.0),
@@ -218,7 +218,7 @@ const COLUMNS: [Column; 10] = [
         places: 0,
     },
     Column {
-        heading: "others %",
+        heading: "other CPU %",
         key: "others_percent",
         places: 0,
     },

@@ -1,31 +1,31 @@
-//! How much memory does the gateway need, beside nginx?
+//! Measures the memory of the gateway, compared with nginx.
 //!
-//! Each figure is of a process that was started for it and has done nothing else, since allocators keep what they had
-//! once. What the kernel holds for sockets is not in it.
+//! Each figure is from a process that was started for it, because allocators keep memory that they no longer use. Kernel
+//! memory of sockets is not included.
 
 use std::time::Duration;
 
 use fluxlit_envoy::wait_until;
 
-use super::files::{Files, LARGE, SMALL};
-use super::proxies::{ALL, MOST_CONNECTIONS, NGINX, OURS, Programs, Proxy, Target, start};
-use super::report::{Column, Findings, Goal, Table};
+use super::file_server::{FileServer, LARGE, SMALL};
+use super::proxies::{ALL, MAX_CONNECTIONS, NGINX, OURS, Programs, Proxy, Target, start};
+use super::report::{Column, Goal, Report, Table};
 use super::usage::{peak, resident};
 use super::wrk::{self, Load};
 use super::{Bench, client, mebibytes, origin, websocket};
 
-/// What one proxy needed, in MiB but for the last.
+/// Memory of one proxy, in MiB unless stated otherwise.
 struct Memory {
     at_rest: f64,
     small: f64,
     large: f64,
     download: f64,
     upload: f64,
-    /// KiB for each WebSocket.
+    /// KiB per idle WebSocket.
     idle: f64,
 }
 
-pub(super) fn measure(bench: &Bench<'_>, programs: &Programs) -> anyhow::Result<Findings> {
+pub(super) fn measure(bench: &Bench<'_>, programs: &Programs) -> anyhow::Result<Report> {
     let mut rows = Vec::new();
     for proxy in &ALL {
         if [NGINX, OURS].contains(&proxy.name) && bench.options.wants(proxy.name) {
@@ -47,15 +47,15 @@ pub(super) fn measure(bench: &Bench<'_>, programs: &Programs) -> anyhow::Result<
                 10.0,
             ),
             Goal::at_most(
-                "KiB for an idle WebSocket, at most 12".to_owned(),
+                "KiB per idle WebSocket, at most 12".to_owned(),
                 Some(ours.idle),
                 12.0,
             ),
         ];
     }
-    Ok(Findings {
+    Ok(Report {
         tables: vec![Table {
-            title: format!("Resident memory in MiB; of an idle WebSocket, of {IDLE}, in KiB each"),
+            title: format!("Resident memory in MiB; per idle WebSocket in KiB, with {IDLE} open"),
             columns: &COLUMNS,
             rows: rows
                 .iter()
@@ -83,38 +83,38 @@ impl Memory {
 }
 
 fn of(bench: &Bench<'_>, programs: &Programs, proxy: &Proxy) -> anyhow::Result<Memory> {
-    let say = |what: &str| eprintln!("memory of {}: {what} …", proxy.name);
-    let files = Files::serve(bench, programs)?;
+    let progress = |step: &str| eprintln!("memory of {}: {step} …", proxy.name);
+    let files = FileServer::serve(bench, programs)?;
     let loaded = |file| -> anyhow::Result<f64> {
-        let target = start(bench, programs, proxy, files.address, MOST_CONNECTIONS)?;
+        let target = start(bench, programs, proxy, files.address, MAX_CONNECTIONS)?;
         let load = Load {
             file,
             connections: 64,
         };
-        let mut most = 0;
+        let mut largest = 0;
         wrk::run(bench, programs, target.address, &load, || {
-            most = most.max(of_target(&target, resident)?);
+            largest = largest.max(of_target(&target, resident)?);
             Ok(())
         })?;
-        Ok(mebibytes(most))
+        Ok(mebibytes(largest))
     };
-    say("64 connections");
+    progress("64 connections");
     let (small, large) = (loaded(SMALL)?, loaded(LARGE)?);
 
     let origin = origin::serve()?;
-    say("download of 2 GiB");
-    let target = start(bench, programs, proxy, origin, MOST_CONNECTIONS)?;
+    progress("download of 2 GiB");
+    let target = start(bench, programs, proxy, origin, MAX_CONNECTIONS)?;
     let at_rest = mebibytes(of_target(&target, resident)?);
     client::download(target.address)?;
     let download = mebibytes(of_target(&target, peak)?);
     drop(target);
-    say("upload of 2 GiB");
-    let target = start(bench, programs, proxy, origin, MOST_CONNECTIONS)?;
+    progress("upload of 2 GiB");
+    let target = start(bench, programs, proxy, origin, MAX_CONNECTIONS)?;
     client::upload(target.address)?;
     let upload = mebibytes(of_target(&target, peak)?);
     drop(target);
 
-    say("idle WebSockets");
+    progress("idle WebSockets");
     let target = start(bench, programs, proxy, origin, 2 * IDLE + 100)?;
     let before = of_target(&target, resident)?;
     let sockets = websocket::open(target.address, IDLE)?;
@@ -130,29 +130,29 @@ fn of(bench: &Bench<'_>, programs: &Programs, proxy: &Proxy) -> anyhow::Result<M
     })
 }
 
-/// Resident memory once it no longer changes.
+/// Waits until resident memory no longer changes, and returns it.
 fn settled(target: &Target) -> anyhow::Result<u64> {
-    let mut seen = of_target(target, resident);
+    let mut last = of_target(target, resident);
     wait_until(Duration::from_secs(10), || {
         std::thread::sleep(Duration::from_millis(500));
         let now = of_target(target, resident);
-        let is_settled = matches!((&seen, &now), (Ok(seen), Ok(now)) if seen == now);
-        seen = now;
-        is_settled || seen.is_err()
+        let is_settled = matches!((&last, &now), (Ok(last), Ok(now)) if last == now);
+        last = now;
+        is_settled || last.is_err()
     });
-    seen
+    last
 }
 
 fn of_target(target: &Target, figure: fn(u32) -> anyhow::Result<u64>) -> anyhow::Result<u64> {
     target.id().map_or(Ok(0), figure)
 }
 
-/// WebSockets that are open at once.
+/// Number of WebSockets that are open at the same time.
 pub(super) const IDLE: usize = 5000;
 
 const COLUMNS: [Column; 6] = [
     Column {
-        heading: "at rest",
+        heading: "idle",
         key: "at_rest_mib",
         places: 1,
     },

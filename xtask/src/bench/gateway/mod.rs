@@ -1,23 +1,23 @@
-//! What does the gateway cost, beside nginx and other proxies?
+//! Measures the cost of the gateway, compared with nginx and other proxies.
 //!
-//! All proxies run at once, each with one worker on one core; the load and the origin behind the proxies have another
-//! core to themselves. The proxies take turns in several rounds, and each figure is compared with nginx's of the same
-//! round, so that whatever else the machine does falls on all of them alike. Chiefly measured is the CPU time of the
-//! proxy's processes, which other load on the machine hardly changes; latency it does.
+//! All proxies run at the same time, each with one worker, on one core; the load generator and the origin run on another
+//! core. The proxies are measured one after the other in several rounds. Each figure is compared with nginx's in the same
+//! round, so other load on the machine affects all of them equally. The main figure is the CPU time of the proxy's
+//! processes, because other load hardly changes it; it does change latency.
 //!
-//! The figures of two machines, or of two runs, are not comparable; the ratios within one run are. Nothing fails when a
-//! target is missed.
+//! Figures of different machines or runs are not comparable; ratios within one run are. A missed goal is reported, not a
+//! failure.
 
 mod client;
 mod configs;
-mod files;
+mod file_server;
 mod frame;
 mod http;
 mod memory;
 mod origin;
 mod proxies;
 mod report;
-mod turns;
+mod rounds;
 mod usage;
 mod websocket;
 mod wrk;
@@ -31,13 +31,13 @@ use super::{pin_to, two_cores};
 use crate::steps::target;
 use crate::stop::Stop;
 
-/// How much to measure, and how to tell it.
+/// What to measure, how long, and how to print it.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Measure only these, and nginx, which all are compared with: direct, nginx-64k, haproxy, caddy, envoy, fluxlit, ours
+    /// Measure only these, and nginx for comparison: direct, nginx-64k, haproxy, caddy, envoy, fluxlit, ours
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     only: Vec<String>,
-    /// Measure only this
+    /// Run only these measurements
     #[arg(
         long,
         value_enum,
@@ -45,35 +45,35 @@ pub(crate) struct Options {
         default_value = "http,websocket,memory"
     )]
     measure: Vec<Measurement>,
-    /// Turns that each proxy takes
+    /// Measure each proxy in this many rounds
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
-    /// Seconds that each turn takes
+    /// Measure each proxy for this many seconds in a round
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     seconds: u32,
-    /// Print JSON
+    /// Print JSON instead of text
     #[arg(long)]
     json: bool,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
 enum Measurement {
-    /// Requests, small and large, with few and many connections
+    /// Small and large responses, with few and many connections
     Http,
-    /// Resident memory, of the gateway and nginx
+    /// Resident memory of the gateway and nginx
     Memory,
-    /// Messages, small and large
+    /// Small and large messages
     Websocket,
 }
 
-/// What all measurements share.
+/// Options and paths that all measurements share.
 struct Bench<'a> {
     options: &'a Options,
-    /// Where the proxies run.
+    /// Core of the proxies.
     proxy_core: usize,
-    /// Where everything else runs.
+    /// Core of everything else.
     load_core: usize,
-    /// Configuration, logs and files to serve.
+    /// Folder for configuration, logs and the files to serve.
     folder: PathBuf,
     stop: Stop,
 }
@@ -83,7 +83,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     for name in &options.only {
         ensure!(
             name == proxies::DIRECT || proxies::ALL.iter().any(|proxy| proxy.name == name),
-            "there is no proxy `{name}`; there are: {}, {}",
+            "unknown proxy `{name}`; expected one of: {}, {}",
             proxies::DIRECT,
             proxies::ALL.map(|proxy| proxy.name).join(", ")
         );
@@ -92,7 +92,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let programs = proxies::Programs::prepare(options)?;
     raise_file_limit()?;
     let [proxy_core, load_core] = two_cores()?;
-    // And with it whatever is started, but for the proxies.
+    // Processes inherit the core, except the proxies, which are moved to their own.
     pin_to(load_core)?;
     let bench = Bench {
         options,
@@ -102,18 +102,18 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         stop,
     };
     std::fs::create_dir_all(&bench.folder).context("cannot write under target/")?;
-    let mut findings = report::Findings::default();
+    let mut report = report::Report::default();
     for measurement in &options.measure {
-        findings.add(match measurement {
+        report.add(match measurement {
             Measurement::Http => http::measure(&bench, &programs)?,
             Measurement::Memory => memory::measure(&bench, &programs)?,
             Measurement::Websocket => websocket::measure(&bench, &programs)?,
         });
     }
     if options.json {
-        println!("{:#}", findings.as_json(options));
+        println!("{:#}", report.as_json(options));
     } else {
-        println!("{}", findings.as_text());
+        println!("{}", report.as_text());
     }
     Ok(())
 }
@@ -125,17 +125,17 @@ impl Options {
 }
 
 impl Bench<'_> {
-    /// Fails once somebody has asked to stop, so that everything that was started is ended on the way out.
+    /// Fails after a request to stop, so the caller returns and drops every process that it started.
     fn check_stop(&self) -> anyhow::Result<()> {
-        ensure!(!self.stop.is_asked(), "stopped");
+        ensure!(!self.stop.is_requested(), "stopped");
         Ok(())
     }
 }
 
-/// Lets this process, and those it starts, have as many connections as the system allows.
+/// Raises the limit of open files to the maximum, for this process and those it starts.
 fn raise_file_limit() -> anyhow::Result<()> {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    // Both ends of the idle WebSockets are open here, and something else is, too.
+    // This process holds both ends of the idle WebSockets, and some other files.
     let needed = memory::IDLE as u64 * 2 + 1000;
     ensure!(
         maximum.is_none_or(|maximum| maximum >= needed),
@@ -152,10 +152,7 @@ fn raise_file_limit() -> anyhow::Result<()> {
 }
 
 fn mebibytes(bytes: u64) -> f64 {
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "memory is far below 2^52 octets"
-    )]
+    #[expect(clippy::cast_precision_loss, reason = "memory is far below 2^52 bytes")]
     let bytes = bytes as f64;
     bytes / f64::from(1 << 20)
 }

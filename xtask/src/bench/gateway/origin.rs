@@ -1,7 +1,7 @@
-//! Who echoes WebSocket messages, takes uploads and gives downloads, behind the proxies?
+//! Echoes WebSocket messages, accepts uploads and serves downloads, as the origin of the benchmarks.
 //!
-//! A thread for each connection, on the core of the load. It trusts what it reads: the proxies stand before it, and the
-//! load before those.
+//! Each connection has a thread, on the core of the load. It does not validate its input, because all requests come from
+//! our own load generator through the proxies.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -14,33 +14,33 @@ use sha1::{Digest, Sha1};
 use super::frame;
 use crate::bench::local;
 
-/// The paths end with these; every other one is answered with `ok`, as Streamlit's health check is.
+/// Ends of the paths; every other path gets the response `ok`, like Streamlit's health check.
 pub(super) const DOWNLOAD: &str = "download";
 pub(super) const UPLOAD: &str = "upload";
-/// Streamlit's own, since FluxLit forwards no other.
+/// Streamlit's own WebSocket path, because FluxLit forwards no other.
 pub(super) const WEBSOCKET: &str = "_stcore/stream";
 
-/// What a download sends and an upload brings, in octets.
+/// Bytes of a download and of an upload.
 pub(super) const STREAMED: u64 = 2 << 30;
 
-/// Answers on a free port for as long as this process lives.
+/// Serves on a free port until this process ends.
 pub(super) fn serve() -> anyhow::Result<SocketAddr> {
     let listener = TcpListener::bind(local(0)).context("no free port for the origin")?;
     let address = listener.local_addr()?;
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             let thread = std::thread::Builder::new().stack_size(STACK);
-            // Without a thread the connection is closed, which the load notices.
+            // If no thread can be started, the connection closes and the load generator reports it.
             let _ = thread.spawn(move || {
-                // A proxy breaks connections off when it ends.
-                let _ = answer_all(stream);
+                // A proxy closes its connections when it ends, which is not a failure.
+                let _ = serve_connection(stream);
             });
         }
     });
     Ok(address)
 }
 
-fn answer_all(mut stream: TcpStream) -> std::io::Result<()> {
+fn serve_connection(mut stream: TcpStream) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let mut reader = BufReader::with_capacity(4096, stream.try_clone()?);
     while let Some(request) = Request::read(&mut reader)? {
@@ -64,7 +64,7 @@ fn answer_all(mut stream: TcpStream) -> std::io::Result<()> {
     Ok(())
 }
 
-/// What is read of a request.
+/// The parts of a request that matter here.
 #[derive(Default)]
 struct Request {
     path: String,
@@ -73,7 +73,7 @@ struct Request {
 }
 
 impl Request {
-    /// `None` at the end of the connection.
+    /// Reads a request; returns `None` at the end of the connection.
     fn read(reader: &mut impl BufRead) -> std::io::Result<Option<Self>> {
         let mut request = Self::default();
         let mut line = String::new();
@@ -105,7 +105,7 @@ fn echo(mut reader: impl Read, mut stream: TcpStream, key: &str) -> std::io::Res
         "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\nsec-websocket-accept: {}\r\nsec-websocket-protocol: streamlit\r\n\r\n",
         STANDARD.encode(accept)
     )?;
-    let (mut payload, mut answer) = (Vec::new(), Vec::new());
+    let (mut payload, mut response) = (Vec::new(), Vec::new());
     loop {
         let first = frame::read(&mut reader, &mut payload)?;
         let reply = match first {
@@ -113,13 +113,13 @@ fn echo(mut reader: impl Read, mut stream: TcpStream, key: &str) -> std::io::Res
             frame::PONG => continue,
             first => first,
         };
-        frame::write(reply, &payload, false, &mut answer);
-        stream.write_all(&answer)?;
+        frame::write(reply, &payload, false, &mut response);
+        stream.write_all(&response)?;
         if first == frame::CLOSE {
             return Ok(());
         }
     }
 }
 
-/// Thousands of threads wait at once.
+/// Small, because thousands of threads wait at the same time.
 const STACK: usize = 64 << 10;

@@ -1,4 +1,4 @@
-//! Which proxies are compared, and how are they started?
+//! Lists the proxies to compare, and starts them.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -8,18 +8,18 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use fluxlit_envoy::{MOUNT, Process, free_port, get, wait_until};
 
-use super::files::SMALL;
+use super::file_server::SMALL;
 use super::{Bench, Options, configs};
 use crate::bench::{local, pin_to};
 use crate::setup;
 
-/// A program that forwards.
+/// A proxy program.
 pub(super) struct Proxy {
     pub(super) name: &'static str,
-    command: fn(&Programs, &Place) -> anyhow::Result<Command>,
+    command: fn(&Programs, &Placement) -> anyhow::Result<Command>,
 }
 
-/// Every proxy.
+/// All proxies.
 pub(super) const ALL: [Proxy; 7] = [
     Proxy {
         name: NGINX,
@@ -51,28 +51,28 @@ pub(super) const ALL: [Proxy; 7] = [
     },
 ];
 
-/// No proxy at all: what the load and the origin can do.
+/// No proxy: the limit of the load generator and the origin.
 pub(super) const DIRECT: &str = "direct";
 
-/// The yardstick.
+/// The proxy that all others are compared with.
 pub(super) const NGINX: &str = "nginx";
 
 /// The gateway of this repository.
 pub(super) const OURS: &str = "ours";
 
-/// The executables; a path is empty if the options do not ask for the program.
+/// Paths of the executables; a path is empty if the options exclude the program.
 pub(super) struct Programs {
     pub(super) wrk: PathBuf,
     pub(super) nginx: PathBuf,
     pub(super) haproxy: PathBuf,
-    /// The folder of Caddy and FluxLit.
+    /// Folder that contains Caddy and FluxLit.
     pub(super) python_bench: PathBuf,
     pub(super) envoy: PathBuf,
     pub(super) ours: PathBuf,
 }
 
 impl Programs {
-    /// Finds, installs and builds what the options ask for.
+    /// Finds, installs or builds the programs that the options select.
     pub(super) fn prepare(options: &Options) -> anyhow::Result<Self> {
         let when = |wanted, find: fn() -> anyhow::Result<PathBuf>| match wanted {
             true => find(),
@@ -96,7 +96,7 @@ impl Programs {
     }
 }
 
-/// A proxy that runs, or the origin itself. Dropping it ends it.
+/// A running proxy, or the origin itself. It stops when it is dropped.
 pub(super) struct Target {
     pub(super) name: &'static str,
     pub(super) address: SocketAddr,
@@ -104,23 +104,23 @@ pub(super) struct Target {
 }
 
 impl Target {
-    /// The process to measure; `None` without a proxy.
+    /// Returns the process to measure; `None` without a proxy.
     pub(super) fn id(&self) -> Option<u32> {
         self.process.as_ref().map(Process::id)
     }
 }
 
-/// Where a proxy runs.
-pub(super) struct Place {
-    /// For its configuration and its files.
+/// Folder, addresses and size of a proxy.
+pub(super) struct Placement {
+    /// Folder for its configuration and logs.
     pub(super) folder: PathBuf,
     pub(super) listen: SocketAddr,
     pub(super) origin: SocketAddr,
-    /// With both sides.
-    pub(super) most_connections: usize,
+    /// Maximum number of connections, downstream and upstream together.
+    pub(super) max_connections: usize,
 }
 
-/// Starts every proxy that the options ask for.
+/// Starts every proxy that the options select.
 pub(super) fn start_all(
     bench: &Bench<'_>,
     programs: &Programs,
@@ -136,45 +136,45 @@ pub(super) fn start_all(
         });
     }
     for proxy in ALL.iter().filter(|proxy| bench.options.wants(proxy.name)) {
-        targets.push(start(bench, programs, proxy, origin, MOST_CONNECTIONS)?);
+        targets.push(start(bench, programs, proxy, origin, MAX_CONNECTIONS)?);
     }
     Ok(targets)
 }
 
-/// Starts one proxy on its core, and waits until it forwards.
+/// Starts a proxy on its core, and waits until it forwards a request.
 pub(super) fn start(
     bench: &Bench<'_>,
     programs: &Programs,
     proxy: &Proxy,
     origin: SocketAddr,
-    most_connections: usize,
+    max_connections: usize,
 ) -> anyhow::Result<Target> {
     bench.check_stop()?;
     let listen = local(free_port()?);
-    let place = Place {
+    let placement = Placement {
         folder: bench.folder.join(proxy.name),
         listen,
         origin,
-        most_connections,
+        max_connections,
     };
-    std::fs::create_dir_all(&place.folder)?;
-    let log = place.folder.join("log");
-    let mut command = (proxy.command)(programs, &place)?;
+    std::fs::create_dir_all(&placement.folder)?;
+    let log = placement.folder.join("log");
+    let mut command = (proxy.command)(programs, &placement)?;
     command
-        .current_dir(&place.folder)
+        .current_dir(&placement.folder)
         .stdin(Stdio::null())
         .stdout(std::fs::File::create(&log)?)
         .stderr(std::fs::OpenOptions::new().append(true).open(&log)?);
-    // A process inherits where the thread that starts it may run.
+    // A process inherits the core of the thread that starts it.
     pin_to(bench.proxy_core)?;
     let process = Process::start(command);
     pin_to(bench.load_core)?;
     let mut process = process.with_context(|| format!("cannot run {}", proxy.name))?;
     let forwards = wait_until(START_LIMIT, || {
-        bench.stop.is_asked()
+        bench.stop.is_requested()
             || !matches!(process.ended(), Ok(None))
             || get(listen, &format!("{MOUNT}/{SMALL}"), None)
-                .is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
+                .is_ok_and(|response| response.starts_with("HTTP/1.1 200"))
     });
     bench.check_stop()?;
     ensure!(
@@ -190,8 +190,8 @@ pub(super) fn start(
     })
 }
 
-/// What a proxy must be able to hold under every load, unless it is about their number.
-pub(super) const MOST_CONNECTIONS: usize = 2048;
+/// Connections that a proxy must support under every load, except with the idle WebSockets.
+pub(super) const MAX_CONNECTIONS: usize = 2048;
 
-/// How long a proxy may take to start.
+/// Maximum time for a proxy to start.
 pub(super) const START_LIMIT: Duration = Duration::from_secs(60);

@@ -1,6 +1,6 @@
-//! How are the figures told?
+//! Prints the figures as text or JSON.
 //!
-//! Each measurement hands over tables and what is to be reached; here they become text or JSON.
+//! Each measurement returns tables and goals.
 
 use std::fmt::Write as _;
 
@@ -8,31 +8,31 @@ use serde_json::{Map, Value, json};
 
 use super::Options;
 
-/// What a measurement has found.
+/// The tables and goals of a measurement.
 #[derive(Default)]
-pub(super) struct Findings {
+pub(super) struct Report {
     pub(super) tables: Vec<Table>,
     pub(super) goals: Vec<Goal>,
 }
 
-/// Figures, with a row for each proxy.
+/// A table with a row for each proxy.
 pub(super) struct Table {
     pub(super) title: String,
     pub(super) columns: &'static [Column],
     pub(super) rows: Vec<(&'static str, Vec<Option<f64>>)>,
 }
 
-/// What a column shows.
+/// A column of a table.
 pub(super) struct Column {
-    /// As it is headed in text.
+    /// Heading in text.
     pub(super) heading: &'static str,
-    /// As it is named in JSON.
+    /// Key in JSON.
     pub(super) key: &'static str,
     /// Decimal places in text.
     pub(super) places: usize,
 }
 
-/// Something to reach, and how far it was reached.
+/// A goal, and the figure that was measured for it.
 pub(super) struct Goal {
     text: String,
     found: f64,
@@ -40,7 +40,7 @@ pub(super) struct Goal {
 }
 
 impl Goal {
-    /// At most so much; nothing to tell without a figure.
+    /// Compares a figure with its maximum; returns `None` without a figure.
     pub(super) fn at_most(text: String, found: Option<f64>, limit: f64) -> Option<Self> {
         found.map(|found| Self {
             text,
@@ -50,7 +50,7 @@ impl Goal {
     }
 }
 
-impl Findings {
+impl Report {
     pub(super) fn add(&mut self, other: Self) {
         self.tables.extend(other.tables);
         self.goals.extend(other.goals);
@@ -58,9 +58,9 @@ impl Findings {
 
     pub(super) fn as_text(&self) -> String {
         let mut text = String::from(
-            "Medians; × is the ratio to nginx in the same round. CPU is that of the proxy's processes; what other processes had of\nits core is in the last column, and where that is much, only CPU means something. Latencies are wrk's, which hide queueing.\n",
+            "Medians; × is the ratio to nginx in the same round. CPU is the time of the proxy's processes. The last column is the share\nof its core that other processes used; if it is high, compare CPU only. wrk's latencies do not include queueing.\n",
         );
-        // Writing to a text does not fail.
+        // Writing to a String does not fail.
         for table in &self.tables {
             let _ = write!(text, "\n{}", table.as_text());
         }

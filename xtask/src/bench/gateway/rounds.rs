@@ -1,7 +1,7 @@
-//! How do the proxies take turns, and how are the figures of many turns summed up?
+//! Measures the proxies in rounds, and summarises the samples by medians.
 //!
-//! By medians. A ratio is the median of the ratios of each round, not the ratio of two medians: what disturbs a round
-//! disturbs both sides of it.
+//! A ratio is the median of the ratios within each round, not the ratio of two medians, because a disturbance affects both
+//! proxies of the same round.
 
 use anyhow::Context;
 
@@ -9,56 +9,56 @@ use super::Bench;
 use super::proxies::{NGINX, Target};
 use crate::bench::spread;
 
-/// Figures by setting, then by proxy, then by round.
-pub(super) struct Turns<T> {
+/// Samples by setting, then by proxy, then by round.
+pub(super) struct Rounds<T> {
     names: Vec<&'static str>,
     by_setting: Vec<Vec<Vec<T>>>,
 }
 
-/// Lets every proxy take a turn with every setting, in every round.
-pub(super) fn take<S, T: Clone>(
+/// Measures every proxy with every setting, in every round.
+pub(super) fn measure<S, T: Clone>(
     bench: &Bench<'_>,
     targets: &[Target],
     settings: &[S],
     name: fn(&S) -> &'static str,
-    mut turn: impl FnMut(&Target, &S) -> anyhow::Result<T>,
-) -> anyhow::Result<Turns<T>> {
-    let rounds = usize::try_from(bench.options.rounds)?;
+    mut sample: impl FnMut(&Target, &S) -> anyhow::Result<T>,
+) -> anyhow::Result<Rounds<T>> {
+    let count = usize::try_from(bench.options.rounds)?;
     let mut by_setting = vec![vec![Vec::new(); targets.len()]; settings.len()];
-    for round in 0..rounds {
+    for round in 0..count {
         for (setting, by_target) in settings.iter().zip(&mut by_setting) {
-            eprintln!("round {} of {rounds}: {} …", round + 1, name(setting));
-            for place in 0..targets.len() {
-                // Nobody is always the first.
-                let index = (place + round) % targets.len();
+            eprintln!("round {} of {count}: {} …", round + 1, name(setting));
+            for offset in 0..targets.len() {
+                // Each round begins with another proxy.
+                let index = (offset + round) % targets.len();
                 let target = &targets[index];
                 bench.check_stop()?;
-                let figures = turn(target, setting)
+                let figures = sample(target, setting)
                     .with_context(|| format!("{}, {}", target.name, name(setting)))?;
                 by_target[index].push(figures);
             }
         }
     }
-    Ok(Turns {
+    Ok(Rounds {
         names: targets.iter().map(|target| target.name).collect(),
         by_setting,
     })
 }
 
-/// The turns of one proxy with one setting, and nginx's.
+/// The samples of one proxy with one setting, and those of nginx.
 pub(super) struct Row<'a, T> {
     pub(super) name: &'static str,
     own: &'a [T],
     nginx: &'a [T],
 }
 
-impl<T> Turns<T> {
-    /// For each setting, a row for each proxy.
+impl<T> Rounds<T> {
+    /// Returns a row for each proxy, for each setting.
     pub(super) fn rows(&self) -> impl Iterator<Item = Vec<Row<'_, T>>> {
         self.by_setting.iter().map(|by_target| {
             let named = || self.names.iter().zip(by_target);
             let nginx = named().find(|(name, _)| **name == NGINX);
-            let nginx = nginx.map_or(&[][..], |(_, turns)| turns);
+            let nginx = nginx.map_or(&[][..], |(_, samples)| samples);
             named()
                 .map(|(name, own)| Row { name, own, nginx })
                 .collect()
@@ -67,12 +67,12 @@ impl<T> Turns<T> {
 }
 
 impl<T> Row<'_, T> {
-    /// The median of a figure; `None` if it was never found.
+    /// Returns the median of a figure; `None` if no sample has it.
     pub(super) fn median(&self, figure: fn(&T) -> Option<f64>) -> Option<f64> {
         median(self.own.iter().filter_map(figure).collect())
     }
 
-    /// The median of a figure's ratio to nginx.
+    /// Returns the median of a figure's ratio to nginx.
     pub(super) fn ratio(&self, figure: fn(&T) -> Option<f64>) -> Option<f64> {
         let pairs = self.own.iter().zip(self.nginx);
         median(
@@ -82,7 +82,7 @@ impl<T> Row<'_, T> {
         )
     }
 
-    /// The sum of a figure.
+    /// Returns the sum of a figure.
     pub(super) fn sum(&self, figure: fn(&T) -> f64) -> f64 {
         self.own.iter().map(figure).sum()
     }
@@ -97,17 +97,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_ratio_is_taken_round_by_round() {
-        let turns = Turns {
+    fn ratios_are_computed_within_a_round() {
+        let rounds = Rounds {
             names: vec!["ours", NGINX],
             // The third round was disturbed.
             by_setting: vec![vec![vec![1.0, 2.0, 90.0], vec![2.0, 4.0, 45.0]]],
         };
-        let rows = turns.rows().next().unwrap();
+        let rows = rounds.rows().next().unwrap();
         let (ours, nginx) = (&rows[0], &rows[1]);
-        assert_eq!(ours.ratio(|turn| Some(*turn)), Some(0.5));
-        assert_eq!(ours.median(|turn| Some(*turn)), Some(2.0));
-        assert_eq!(nginx.ratio(|turn| Some(*turn)), Some(1.0));
+        assert_eq!(ours.ratio(|sample| Some(*sample)), Some(0.5));
+        assert_eq!(ours.median(|sample| Some(*sample)), Some(2.0));
+        assert_eq!(nginx.ratio(|sample| Some(*sample)), Some(1.0));
         assert_eq!(ours.ratio(|_| None), None);
     }
 }

@@ -1,7 +1,7 @@
-//! How much CPU time and memory does a proxy use, with all of its processes?
+//! Measures the CPU time and memory of a proxy with all of its processes.
 //!
-//! CPU time is that of all threads of the whole tree, in user space and in the kernel. Memory is that of the largest
-//! process: a master shares nearly all of its pages with its worker, and adding them up would count those twice.
+//! CPU time is the sum over all threads of the process tree, in user space and in the kernel. Memory is that of the largest
+//! process: a master shares nearly all of its pages with its worker, so a sum would count them twice.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use rustix::param::clock_ticks_per_second;
 use super::Bench;
 use crate::processes;
 
-/// A turn that is being measured.
+/// A running measurement.
 pub(super) struct Meter {
     id: Option<u32>,
     core: usize,
@@ -21,16 +21,16 @@ pub(super) struct Meter {
     busy: Duration,
 }
 
-/// What a turn took.
+/// The result of a measurement.
 pub(super) struct Spent {
     /// CPU time of the proxy; `None` without one.
     pub(super) cpu: Option<Duration>,
-    /// The share of the proxy's core that others had, in percent.
+    /// Share of the proxy's core that other processes used, in percent.
     pub(super) others: f64,
 }
 
 impl Meter {
-    /// Begins to measure a proxy, if it is one.
+    /// Begins to measure; without a proxy, only the use of the core by others is measured.
     pub(super) fn start(bench: &Bench<'_>, id: Option<u32>) -> anyhow::Result<Self> {
         let core = bench.proxy_core;
         Ok(Self {
@@ -42,8 +42,9 @@ impl Meter {
         })
     }
 
-    /// Ends, and waits until the proxy is at rest: some go on with answers that nobody waits for any more, and the next
-    /// one must not pay for it.
+    /// Ends the measurement, and waits until the proxy is idle.
+    ///
+    /// Some proxies keep working on responses whose client has left, which would affect the next measurement.
     pub(super) fn stop(self, bench: &Bench<'_>) -> anyhow::Result<Spent> {
         let elapsed = self.started.elapsed();
         let own = own_time(self.id)?.saturating_sub(self.own);
@@ -64,12 +65,12 @@ fn own_time(id: Option<u32>) -> anyhow::Result<Duration> {
     id.map_or(Ok(Duration::ZERO), cpu_time)
 }
 
-/// The time in which a core was not idle.
+/// Returns the time in which a core was not idle.
 fn busy(core: usize) -> anyhow::Result<Duration> {
     let stat = std::fs::read_to_string("/proc/stat").context("cannot read /proc/stat")?;
     let name = format!("cpu{core} ");
     let times = stat.lines().find_map(|line| line.strip_prefix(&name));
-    // user, nice, system, idle, iowait, irq, softirq, steal; what guests take is part of the first.
+    // user, nice, system, idle, iowait, irq, softirq, steal; guest time is part of user.
     let times = times.with_context(|| format!("/proc/stat has no {name}"))?;
     let ticks = times.split(' ').take(8).enumerate();
     let ticks = ticks.filter(|(index, _)| ![3, 4].contains(index));
@@ -81,7 +82,7 @@ fn busy(core: usize) -> anyhow::Result<Duration> {
     ))
 }
 
-/// The CPU time of a process and its descendants.
+/// Returns the CPU time of a process and its descendants.
 fn cpu_time(id: u32) -> anyhow::Result<Duration> {
     let mut spent = Duration::ZERO;
     for id in tree(id)? {
@@ -93,12 +94,12 @@ fn cpu_time(id: u32) -> anyhow::Result<Duration> {
     Ok(spent)
 }
 
-/// Resident memory of the largest process of the tree, in bytes.
+/// Returns the resident memory of the largest process in the tree, in bytes.
 pub(super) fn resident(id: u32) -> anyhow::Result<u64> {
     largest(id, "VmRSS:")
 }
 
-/// The most that it ever was.
+/// Returns the peak resident memory of the largest process in the tree, in bytes.
 pub(super) fn peak(id: u32) -> anyhow::Result<u64> {
     largest(id, "VmHWM:")
 }
@@ -111,7 +112,7 @@ fn wait_until_idle(bench: &Bench<'_>, id: u32) -> anyhow::Result<()> {
         match cpu_time(id) {
             Ok(now) => {
                 let spent = now.saturating_sub(std::mem::replace(&mut before, now));
-                spent < AT_REST || bench.stop.is_asked()
+                spent < IDLE_CPU || bench.stop.is_requested()
             }
             Err(error) => {
                 failure = Err(error);
@@ -123,18 +124,18 @@ fn wait_until_idle(bench: &Bench<'_>, id: u32) -> anyhow::Result<()> {
 }
 
 fn largest(id: u32, field: &str) -> anyhow::Result<u64> {
-    let mut most = 0;
+    let mut max = 0;
     for id in tree(id)? {
         let status = std::fs::read_to_string(format!("/proc/{id}/status"))
-            .context("a process that is measured has ended")?;
+            .context("a measured process has ended")?;
         let kib: Option<u64> = status
             .lines()
             .find_map(|line| line.strip_prefix(field))
             .and_then(|value| value.trim().strip_suffix(" kB"))
             .and_then(|value| value.trim().parse().ok());
-        most = most.max(kib.with_context(|| format!("cannot read /proc/{id}/status"))? * 1024);
+        max = max.max(kib.with_context(|| format!("cannot read /proc/{id}/status"))? * 1024);
     }
-    Ok(most)
+    Ok(max)
 }
 
 fn tree(id: u32) -> anyhow::Result<Vec<u32>> {
@@ -143,8 +144,8 @@ fn tree(id: u32) -> anyhow::Result<Vec<u32>> {
     Ok(ids)
 }
 
-/// What timers and probes may take between two looks.
-const AT_REST: Duration = Duration::from_millis(1);
+/// CPU time that timers and probes of an idle proxy may use between two checks.
+const IDLE_CPU: Duration = Duration::from_millis(1);
 
-/// How long a proxy may take to come to rest.
+/// Maximum time to wait until a proxy is idle.
 const IDLE_LIMIT: Duration = Duration::from_secs(60);

@@ -1,7 +1,7 @@
-//! What does a WebSocket message cost, there and back?
+//! Measures the cost of a WebSocket message and its echo.
 //!
-//! Each connection has one message under way. The load sends on all of them and then waits for all: it is the same for
-//! every proxy, and leaves it free to handle what has come at once.
+//! Each connection has one message in flight. The load generator sends on all connections, then waits for all echoes. This
+//! is the same for every proxy, and lets a proxy process messages in batches.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -9,53 +9,53 @@ use std::time::{Duration, Instant};
 use super::Bench;
 use super::client::WebSocket;
 use super::proxies::{self, Programs, Target};
-use super::report::{Column, Findings, Table};
-use super::turns::{self, Row};
+use super::report::{Column, Report, Table};
+use super::rounds::{self, Row};
 use super::usage::Meter;
 use super::{frame, origin};
 
 struct Setting {
     name: &'static str,
     connections: usize,
-    /// Octets of a message.
+    /// Bytes of a message.
     length: usize,
 }
 
 const SETTINGS: [Setting; 2] = [
     Setting {
-        name: "WebSocket echo of 125 B, 64 connections, CPU a message there and back",
+        name: "WebSocket echo of 125 B, 64 connections, CPU per message and echo",
         connections: 64,
         length: 125,
     },
     Setting {
-        name: "WebSocket echo of 1 MiB, 8 connections, CPU a message there and back",
+        name: "WebSocket echo of 1 MiB, 8 connections, CPU per message and echo",
         connections: 8,
         length: 1 << 20,
     },
 ];
 
-/// What one proxy did in its turn.
+/// Figures of one proxy in one round.
 #[derive(Clone, Copy)]
-struct Turn {
-    /// CPU time in µs for a message; `None` without a proxy.
+struct Sample {
+    /// CPU time in µs per message; `None` without a proxy.
     cpu: Option<f64>,
-    /// Messages a second.
+    /// Messages per second.
     rate: f64,
-    /// The share of the core that others had, in percent.
+    /// Share of the core that other processes used, in percent.
     others: f64,
 }
 
-pub(super) fn measure(bench: &Bench<'_>, programs: &Programs) -> anyhow::Result<Findings> {
+pub(super) fn measure(bench: &Bench<'_>, programs: &Programs) -> anyhow::Result<Report> {
     let targets = proxies::start_all(bench, programs, origin::serve()?)?;
-    let turns = turns::take(
+    let rounds = rounds::measure(
         bench,
         &targets,
         &SETTINGS,
         |setting| setting.name,
-        |target, setting| turn(bench, target, setting),
+        |target, setting| sample(bench, target, setting),
     )?;
-    let tables = SETTINGS.iter().zip(turns.rows());
-    Ok(Findings {
+    let tables = SETTINGS.iter().zip(rounds.rows());
+    Ok(Report {
         tables: tables
             .map(|(setting, rows)| table(setting, &rows))
             .collect(),
@@ -63,8 +63,8 @@ pub(super) fn measure(bench: &Bench<'_>, programs: &Programs) -> anyhow::Result<
     })
 }
 
-fn turn(bench: &Bench<'_>, target: &Target, setting: &Setting) -> anyhow::Result<Turn> {
-    // New ones each time: some proxies close those that are silent while others have their turns.
+fn sample(bench: &Bench<'_>, target: &Target, setting: &Setting) -> anyhow::Result<Sample> {
+    // Open new connections each time: some proxies close those that are idle while other proxies are measured.
     let mut sockets = open(target.address, setting.connections)?;
     let meter = Meter::start(bench, target.id())?;
     let started = Instant::now();
@@ -84,19 +84,19 @@ fn turn(bench: &Bench<'_>, target: &Target, setting: &Setting) -> anyhow::Result
     }
     let seconds = started.elapsed().as_secs_f64();
     let spent = meter.stop(bench)?;
-    Ok(Turn {
+    Ok(Sample {
         cpu: spent.cpu.map(|cpu| cpu.as_secs_f64() * 1e6 / messages),
         rate: messages / seconds,
         others: spent.others,
     })
 }
 
-/// Opens WebSockets, one after the other.
+/// Opens WebSockets one after the other.
 pub(super) fn open(address: SocketAddr, count: usize) -> anyhow::Result<Vec<WebSocket>> {
     (0..count).map(|_| WebSocket::open(address)).collect()
 }
 
-fn table(setting: &Setting, rows: &[Row<'_, Turn>]) -> Table {
+fn table(setting: &Setting, rows: &[Row<'_, Sample>]) -> Table {
     Table {
         title: setting.name.to_owned(),
         columns: &COLUMNS,
@@ -104,11 +104,11 @@ fn table(setting: &Setting, rows: &[Row<'_, Turn>]) -> Table {
             .iter()
             .map(|row| {
                 let figures = vec![
-                    row.median(|turn| turn.cpu),
-                    row.ratio(|turn| turn.cpu),
-                    row.median(|turn| Some(turn.rate)),
-                    row.ratio(|turn| Some(turn.rate)),
-                    row.median(|turn| Some(turn.others)),
+                    row.median(|sample| sample.cpu),
+                    row.ratio(|sample| sample.cpu),
+                    row.median(|sample| Some(sample.rate)),
+                    row.ratio(|sample| Some(sample.rate)),
+                    row.median(|sample| Some(sample.others)),
                 ];
                 (row.name, figures)
             })
@@ -138,7 +138,7 @@ const COLUMNS: [Column; 5] = [
         places: 2,
     },
     Column {
-        heading: "others %",
+        heading: "other CPU %",
         key: "others_percent",
         places: 0,
     },

@@ -1,8 +1,8 @@
-//! What does `wrk` say of a load?
+//! Runs `wrk` and reads its results.
 //!
-//! `wrk` keeps each connection busy with one request at a time and waits for the answer before it sends the next. So it
-//! asks less of a slow server, and the time that a request would have waited for its turn is not in its latencies
-//! ("coordinated omission"): they compare proxies under the same number of connections, and are no promise to users.
+//! `wrk` sends one request at a time on each connection and waits for the response before it sends the next. So it sends
+//! fewer requests to a slow server, and its latencies do not include the time a request would have waited ("coordinated
+//! omission"). They compare proxies under the same number of connections; they do not predict latencies of users.
 
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
@@ -15,25 +15,25 @@ use super::Bench;
 use super::proxies::Programs;
 use crate::bench::BROWSER;
 
-/// What to ask for.
+/// The requests to send.
 pub(super) struct Load {
-    /// Below the mount.
+    /// Path below the mount.
     pub(super) file: &'static str,
     pub(super) connections: u32,
 }
 
-/// What came of it.
+/// The results of a run.
 pub(super) struct Outcome {
     pub(super) requests: f64,
     pub(super) bytes: f64,
     pub(super) seconds: f64,
     pub(super) p50_ms: f64,
     pub(super) p99_ms: f64,
-    /// Connections that were broken off, and answers that were no success.
+    /// Failed connections, and responses without a success status.
     pub(super) errors: f64,
 }
 
-/// Loads an address, and calls `meanwhile` ten times a second.
+/// Sends requests to an address, and calls `meanwhile` ten times a second.
 pub(super) fn run(
     bench: &Bench<'_>,
     programs: &Programs,
@@ -43,7 +43,7 @@ pub(super) fn run(
 ) -> anyhow::Result<Outcome> {
     let script = bench.folder.join("wrk.lua");
     std::fs::write(&script, SCRIPT)?;
-    let said = bench.folder.join("wrk.out");
+    let output = bench.folder.join("wrk.out");
     let mut command = Command::new(&programs.wrk);
     command
         .args(["--threads", "1", "--timeout", "60s"])
@@ -53,7 +53,7 @@ pub(super) fn run(
         .arg(&script)
         .arg(format!("http://{address}{MOUNT}/{}", load.file))
         .stdin(Stdio::null())
-        .stdout(std::fs::File::create(&said)?)
+        .stdout(std::fs::File::create(&output)?)
         .stderr(Stdio::inherit());
     for field in BROWSER.into_iter().chain(FROM_THE_EDGE) {
         command.args(["--header", field]);
@@ -68,19 +68,19 @@ pub(super) fn run(
         std::thread::sleep(Duration::from_millis(100));
     };
     ensure!(status.success(), "wrk failed ({status})");
-    read(&std::fs::read_to_string(&said)?)
+    read(&std::fs::read_to_string(&output)?)
 }
 
-/// Reads the line that the script has printed.
-fn read(said: &str) -> anyhow::Result<Outcome> {
-    let line = said.lines().find_map(|line| line.strip_prefix("result "));
+/// Parses the line that the script has printed.
+fn read(output: &str) -> anyhow::Result<Outcome> {
+    let line = output.lines().find_map(|line| line.strip_prefix("result "));
     let numbers: Vec<f64> = line
-        .with_context(|| format!("cannot read what wrk says:\n{said}"))?
+        .with_context(|| format!("unexpected output of wrk:\n{output}"))?
         .split(' ')
         .map_while(|number| number.parse().ok())
         .collect();
     let [requests, bytes, micros, p50, p99, errors] = numbers[..] else {
-        anyhow::bail!("cannot read what wrk says:\n{said}");
+        anyhow::bail!("unexpected output of wrk:\n{output}");
     };
     Ok(Outcome {
         requests,
@@ -92,7 +92,7 @@ fn read(said: &str) -> anyhow::Result<Outcome> {
     })
 }
 
-/// Only what is run at the end: hooks for requests or answers would slow wrk down.
+/// A hook for the end only; hooks for each request or response would slow wrk down.
 const SCRIPT: &str = r#"
 done = function(summary, latency)
   local errors = summary.errors
@@ -102,7 +102,7 @@ done = function(summary, latency)
 end
 "#;
 
-/// What a proxy in front adds.
+/// Header lines that a proxy in front adds.
 const FROM_THE_EDGE: [&str; 2] = ["X-Forwarded-For: 203.0.113.7", "X-Forwarded-Proto: https"];
 
 #[cfg(test)]
@@ -110,7 +110,7 @@ mod tests {
     use super::read;
 
     #[test]
-    fn the_line_is_found_among_others() {
+    fn the_result_line_is_found_among_other_output() {
         let outcome = read("Running 3s test\nresult 10 2048 1000000 500 2500 1\n").unwrap();
         assert_eq!(
             (
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn something_else_is_an_error() {
+    fn other_output_is_an_error() {
         assert!(read("unable to connect\n").is_err());
         assert!(read("result 10 2048\n").is_err());
     }
