@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use crate::config::{CookiePath, MountConfig, Shape, UpstreamPath};
 use crate::effective::{Authority, Effective, PublicBase};
-use crate::fault::ConfigError;
+use crate::config_error::ConfigError;
 use crate::hosts::{HostPattern, HostTable};
 use crate::mount::{Mount, decode_hex, is_unreserved};
 

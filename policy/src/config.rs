@@ -6,8 +6,8 @@
 
 use serde_json::Value;
 
-use crate::fault::ConfigError;
-use crate::fields::{Fields, Word};
+use crate::config_error::ConfigError;
+use crate::config_reader::{Fields, Word};
 
 /// The settings as written; absent ones take the default of the host, see [`Defaults`].
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -6,7 +6,7 @@
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-use crate::fault::ConfigError;
+use crate::config_error::ConfigError;
 
 /// One of a closed set of words.
 pub(crate) trait Word: Copy + 'static {

@@ -4,7 +4,7 @@
 //! what it would do.
 
 use crate::exchange::{ClientQuality, Reason};
-use crate::governed::Group;
+use crate::protected_headers::Group;
 
 /// What was decided about a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

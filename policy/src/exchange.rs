@@ -4,12 +4,12 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::account::{Account, HstsOutcome};
+use crate::decision_record::{Account, HstsOutcome};
 use crate::edit::Edit;
 use crate::effective::Effective;
 use crate::mount::Mount;
 use crate::peer::Peer;
-use crate::site::Site;
+use crate::app::Site;
 
 /// A field line: name and value as received. Names are compared without case.
 pub type Header<'a> = (&'a [u8], &'a [u8]);

@@ -1,6 +1,6 @@
 //! Which header names may a setting list?
 
-use crate::fault::ConfigError;
+use crate::config_error::ConfigError;
 use crate::forwarded::is_token_octet;
 
 /// Reads a list of header names into lower case. `refuse` gives a setting's own reason not to accept a name.

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use crate::effective::Authority;
-use crate::fault::ConfigError;
+use crate::config_error::ConfigError;
 
 /// A host name as a setting may list it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

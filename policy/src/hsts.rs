@@ -9,7 +9,7 @@
 use crate::address::trim;
 use crate::config::{HstsConfig, HstsMode, HstsPreset, HstsSetting};
 use crate::effective::{Effective, Scheme};
-use crate::fault::ConfigError;
+use crate::config_error::ConfigError;
 use crate::forwarded::is_token_octet;
 
 /// The rule for Strict-Transport-Security.

@@ -14,16 +14,16 @@
 mod config;
 mod edit;
 mod exchange;
-mod fault;
-mod fields;
+mod config_error;
+mod config_reader;
 mod policy;
 
 mod client;
 mod effective;
-mod governed;
+mod protected_headers;
 mod mount;
 mod peer;
-mod site;
+mod app;
 mod target;
 
 mod cookie;
@@ -31,21 +31,21 @@ mod drop_cookies;
 mod hsts;
 mod location;
 mod origin;
-mod part;
+mod sub_app;
 mod response;
 mod security_headers;
-mod warning;
+mod warning_limiter;
 
-mod account;
+mod decision_record;
 mod address;
 mod forwarded;
 mod hosts;
-mod names;
+mod header_names;
 
 #[cfg(test)]
 mod schema;
 
-pub use account::{Account, HstsOutcome, MountOutcome, TrustOutcome};
+pub use decision_record::{Account, HstsOutcome, MountOutcome, TrustOutcome};
 pub use config::Defaults;
 pub use drop_cookies::DropCookies;
 pub use edit::{Edit, Name};
@@ -54,10 +54,10 @@ pub use exchange::{
     Action, BadTarget, Client, ClientQuality, Decision, Exchange, Forward, Header, Reason, Reply,
     Request, Response, ResponseDecision, UnparsedRequest,
 };
-pub use fault::{ConfigError, ConfigErrors, ConfigWarning};
-pub use governed::Group;
+pub use config_error::{ConfigError, ConfigErrors, ConfigWarning};
+pub use protected_headers::Group;
 pub use origin::{AllowedOrigins, OriginOutcome};
-pub use part::{Part, PartPath};
+pub use sub_app::{Part, PartPath};
 pub use peer::Peer;
 pub use policy::Policy;
-pub use warning::{MOST_WARNINGS, WARNING_INTERVAL_S, warned_network};
+pub use warning_limiter::{MOST_WARNINGS, WARNING_INTERVAL_S, warned_network};

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::address;
-use crate::fault::ConfigError;
+use crate::config_error::ConfigError;
 
 /// The other end of the connection, before any header or PROXY protocol is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

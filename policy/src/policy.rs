@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use crate::account::{Account, MountOutcome, TrustOutcome};
+use crate::decision_record::{Account, MountOutcome, TrustOutcome};
 use crate::address::{push_number, text_of, trim};
 use crate::client::{Resolved, Resolver, Trust};
 use crate::config::{
@@ -29,16 +29,16 @@ use crate::exchange::{
     Action, Client, Decision, Exchange, Forward, Header, Reason, Reply, Request, UnparsedRequest,
     UpstreamSaw,
 };
-use crate::fault::{ConfigError, ConfigErrors, ConfigWarning};
-use crate::fields::{Fields, read_object};
-use crate::governed::{Group, group_of, same_name};
+use crate::config_error::{ConfigError, ConfigErrors, ConfigWarning};
+use crate::config_reader::{Fields, read_object};
+use crate::protected_headers::{Group, group_of, same_name};
 use crate::hosts::{HostPattern, HostTable};
 use crate::hsts::Hsts;
 use crate::mount::Mount;
-use crate::names::read_names;
+use crate::header_names::read_names;
 use crate::peer::{Peer, TrustedPeers};
 use crate::security_headers::{CspRules, SecurityHeaders};
-use crate::site::{Ambiguity, Found, Site, Sites, read_authorities};
+use crate::app::{Ambiguity, Found, Site, Sites, read_authorities};
 use crate::target::{Target, collapse_leading_slashes};
 
 /// A validated policy. It cannot hold a wrong value, and deciding by it cannot fail.

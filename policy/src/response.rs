@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use crate::account::HstsOutcome;
+use crate::decision_record::HstsOutcome;
 use crate::cookie::CookieScope;
 use crate::edit::Edit;
 use crate::exchange::{Exchange, Header, Response, ResponseDecision};

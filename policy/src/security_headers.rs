@@ -4,7 +4,7 @@
 //! Streamlit's scripts and sockets change with its versions, and a policy that is right today breaks the page tomorrow.
 
 use crate::config::{CspRuleConfig, HeaderValue, SecurityHeadersConfig, SecurityHeadersSetting};
-use crate::fault::ConfigError;
+use crate::config_error::ConfigError;
 use crate::mount::Mount;
 
 /// The headers to set when absent, with their values.
