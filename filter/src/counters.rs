@@ -7,7 +7,7 @@
 use std::cell::Cell;
 
 use fluxlit_policy::{
-    Account, ClientQuality, Group, HstsOutcome, MountOutcome, Reason, TrustOutcome,
+    ClientSource, DecisionRecord, HeaderGroup, HstsOutcome, MountOutcome, Reason, TrustOutcome,
 };
 
 use crate::host;
@@ -67,10 +67,10 @@ impl Family {
 impl Counters {
     pub(crate) fn define() -> Self {
         let trusted = [
-            ClientQuality::Header,
-            ClientQuality::HeaderAllTrusted,
-            ClientQuality::Peer,
-            ClientQuality::Stopped,
+            ClientSource::Header,
+            ClientSource::HeaderAllTrusted,
+            ClientSource::Peer,
+            ClientSource::Stopped,
         ];
         let trust = [TrustOutcome::Untrusted, TrustOutcome::Unknown]
             .into_iter()
@@ -83,7 +83,7 @@ impl Counters {
         let hsts = [HstsOutcome::Kept, HstsOutcome::Removed, HstsOutcome::Set];
         Self {
             trust: Family::define("requests", trust.map(TrustOutcome::label)),
-            removed: Family::define("headers_removed", Group::ALL.map(Group::label)),
+            removed: Family::define("headers_removed", HeaderGroup::ALL.map(HeaderGroup::label)),
             mount: Family::define("mount", mounts.into_iter().filter_map(MountOutcome::label)),
             answered: Family::define("answered", Reason::ALL.map(Reason::label)),
             hsts: Family::define("hsts", hsts.into_iter().filter_map(HstsOutcome::label)),
@@ -91,12 +91,12 @@ impl Counters {
     }
 
     /// Counts a request.
-    pub(crate) fn request(&self, account: &Account) {
+    pub(crate) fn request(&self, account: &DecisionRecord) {
         self.trust.count(account.trust.label(), 1);
         if let Some(label) = account.mount.label() {
             self.mount.count(label, 1);
         }
-        if let Some(reason) = account.answered {
+        if let Some(reason) = account.reply_reason {
             self.answered.count(reason.label(), 1);
         }
         for (group, count) in account.removed() {

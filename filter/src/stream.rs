@@ -8,7 +8,9 @@
 
 use std::rc::Rc;
 
-use fluxlit_policy::{Account, Action, Edit, Exchange, Header, Peer, Reply, Request, Response};
+use fluxlit_policy::{
+    Action, DecisionRecord, Edit, Exchange, Header, Peer, Reply, Request, Response,
+};
 
 use crate::host::{self, Level, Map};
 use crate::plugin::Plugin;
@@ -46,7 +48,7 @@ impl Stream {
         let map = host::map(Map::RequestHeaders);
         let message = Message::read(&map);
         let peer = read_peer(policy.peer_filter_state_key());
-        let identity = policy.asks_identity().then(read_identity).flatten();
+        let identity = policy.needs_identity().then(read_identity).flatten();
         let decision = policy.request(&Request {
             peer,
             identity: identity.as_deref(),
@@ -59,12 +61,12 @@ impl Stream {
             host: message.authority,
             headers: &message.headers,
         });
-        plugin.counters.request(&decision.account);
+        plugin.counters.request(&decision.record);
         let exchange = decision.exchange;
         warn(plugin, peer, &exchange);
         if policy.is_report_only() {
             // Nothing is stored: that would say that the headers of this request are ours.
-            report(plugin, &decision.account);
+            report(plugin, &decision.record);
         } else {
             host::set_property(CLIENT, name_client(&exchange, peer).as_bytes());
         }
@@ -228,8 +230,8 @@ fn warn(plugin: &Plugin, peer: Peer, exchange: &Exchange) {
 }
 
 /// Says what would have been done.
-fn report(plugin: &Plugin, account: &Account) {
-    if let Some(reason) = account.answered {
+fn report(plugin: &Plugin, account: &DecisionRecord) {
+    if let Some(reason) = account.reply_reason {
         let label = reason.label();
         plugin
             .warnings

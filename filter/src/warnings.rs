@@ -7,7 +7,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use fluxlit_policy::{MOST_WARNINGS, WARNING_INTERVAL_S, warned_network};
+use fluxlit_policy::{MAX_WARNINGS, WARNING_INTERVAL_S, warning_network};
 
 use crate::host::{self, Level};
 
@@ -30,7 +30,7 @@ pub(crate) struct Network(Option<IpAddr>);
 
 impl Network {
     pub(crate) fn of(address: Option<IpAddr>) -> Self {
-        Self(address.map(warned_network))
+        Self(address.map(warning_network))
     }
 }
 
@@ -58,10 +58,10 @@ impl Warnings {
         {
             return;
         }
-        if said.len() >= MOST_WARNINGS {
+        if said.len() >= MAX_WARNINGS {
             said.retain(|_, last| now.saturating_sub(*last) < WARNING_INTERVAL_S);
         }
-        if said.len() < MOST_WARNINGS {
+        if said.len() < MAX_WARNINGS {
             said.insert(subject, now);
             host::log(level, &text());
         }

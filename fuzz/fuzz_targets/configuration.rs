@@ -20,7 +20,7 @@ fuzz_target!(|bytes: &[u8]| {
                 });
             }
             Err(errors) => {
-                assert!(!errors.faults().is_empty());
+                assert!(!errors.errors().is_empty());
                 assert!(errors.to_string().starts_with('E'));
             }
         }

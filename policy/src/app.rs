@@ -8,17 +8,17 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::config::{CookiePath, MountConfig, Shape, UpstreamPath};
-use crate::effective::{Authority, Effective, PublicBase};
+use crate::config::{CookiePath, MountConfig, PathShape, UpstreamPath};
 use crate::config_error::ConfigError;
+use crate::effective::{Authority, Effective, PublicBase};
 use crate::hosts::{HostPattern, HostTable};
 use crate::mount::{Mount, decode_hex, is_unreserved};
 
 /// One published app.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Site {
+pub(crate) struct App {
     pub(crate) mount: Mount,
-    pub(crate) shape: Shape,
+    pub(crate) shape: PathShape,
     pub(crate) upstream_path: UpstreamPath,
     pub(crate) redirect_bare_mount: bool,
     pub(crate) cookie_path: CookiePath,
@@ -28,13 +28,13 @@ pub(crate) struct Site {
     pub(crate) public: Option<PublicBase>,
 }
 
-impl Site {
+impl App {
     /// Reads one entry of `mounts`, or the settings of the only one. `at` is where the entry stands; what it leaves
     /// out is as in `top`.
     pub(crate) fn read(
         at: &str,
         written: MountConfig,
-        top: &Site,
+        top: &App,
         errors: &mut Vec<ConfigError>,
     ) -> Self {
         let MountConfig {
@@ -97,46 +97,46 @@ impl Site {
 
 /// All published apps.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Sites {
+pub(crate) struct AppTable {
     /// Those whose mount is in the path.
     root: Segment,
     /// Those whose mount is not, or not always.
-    without_mount: HostTable<Arc<Site>>,
+    without_mount: HostTable<Arc<App>>,
 }
 
 #[derive(Debug, Clone, Default)]
 struct Segment {
-    sites: HostTable<Arc<Site>>,
+    apps: HostTable<Arc<App>>,
     below: BTreeMap<Vec<u8>, Segment>,
 }
 
 /// Where a path leads.
 pub(crate) enum Found<'s, 'p> {
     /// To this app; the rest of the path after the mount, empty for the mount itself.
-    Under(&'s Arc<Site>, &'p [u8]),
+    Under(&'s Arc<App>, &'p [u8]),
     /// To this app, without its mount in the path.
-    Bare(&'s Arc<Site>),
+    Bare(&'s Arc<App>),
     /// Nowhere.
     Outside,
 }
 
-impl Sites {
+impl AppTable {
     /// Adds an app; `Err` names the entry of `mounts` that no request could tell from it.
-    pub(crate) fn add(&mut self, site: &Arc<Site>, hosts: &[HostPattern]) -> Result<(), Ambiguity> {
+    pub(crate) fn add(&mut self, app: &Arc<App>, hosts: &[HostPattern]) -> Result<(), Ambiguity> {
         for host in hosts {
-            if site.shape != Shape::Stripped {
+            if app.shape != PathShape::Stripped {
                 let mut place = &mut self.root;
-                for segment in site.mount.as_str().split('/').skip(1) {
+                for segment in app.mount.as_str().split('/').skip(1) {
                     place = place.below.entry(segment.as_bytes().to_vec()).or_default();
                 }
-                if place.sites.insert(host.clone(), Arc::clone(site)).is_some() {
+                if place.apps.insert(host.clone(), Arc::clone(app)).is_some() {
                     return Err(Ambiguity::SameMount);
                 }
             }
-            if site.shape != Shape::Full
+            if app.shape != PathShape::Full
                 && self
                     .without_mount
-                    .insert(host.clone(), Arc::clone(site))
+                    .insert(host.clone(), Arc::clone(app))
                     .is_some()
             {
                 return Err(Ambiguity::SameHost);
@@ -146,7 +146,7 @@ impl Sites {
     }
 
     pub(crate) fn find<'p>(&self, host: Option<&str>, path: &'p [u8]) -> Found<'_, 'p> {
-        let mut found = self.root.sites.find(host).map(|site| (site, path));
+        let mut found = self.root.apps.find(host).map(|app| (app, path));
         let (mut place, mut rest) = (&self.root, path);
         while let [b'/', after @ ..] = rest {
             let end = after
@@ -160,14 +160,14 @@ impl Sites {
                 break;
             };
             (place, rest) = (below, behind);
-            if let Some(site) = below.sites.find(host) {
-                found = Some((site, rest));
+            if let Some(app) = below.apps.find(host) {
+                found = Some((app, rest));
             }
         }
         match found {
-            Some((site, rest)) => Found::Under(site, rest),
+            Some((app, rest)) => Found::Under(app, rest),
             None => match self.without_mount.find(host) {
-                Some(site) => Found::Bare(site),
+                Some(app) => Found::Bare(app),
                 None => Found::Outside,
             },
         }

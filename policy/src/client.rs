@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use crate::address::{read_element, read_node, trim};
 use crate::config::{ForwardedSource, XffMode};
 use crate::effective::{Authority, Effective, Scheme, read_forwarded_port};
-use crate::exchange::{Client, ClientQuality, Header, Request};
+use crate::exchange::{Client, ClientSource, Header, Request};
 use crate::forwarded::{self, Element};
 use crate::peer::{Peer, TrustedPeers};
 
@@ -78,7 +78,7 @@ impl Resolver {
             return Resolved {
                 client: Client {
                     address: request.peer.address(),
-                    quality: ClientQuality::Peer,
+                    source: ClientSource::Peer,
                 },
                 effective: effective(listener_scheme(request.tls), host, None),
                 attested: Vec::new(),
@@ -221,7 +221,7 @@ fn from_own_headers(request: &Request<'_>, host: Option<Authority>) -> Resolved 
     Resolved {
         client: Client {
             address,
-            quality: ClientQuality::Header,
+            source: ClientSource::Header,
         },
         effective: effective(scheme, named.or(host), port),
         attested: attested.into_iter().rev().collect(),
@@ -256,32 +256,32 @@ fn walk(
     hops: &mut dyn Iterator<Item = Option<IpAddr>>,
     blank: bool,
 ) -> Walk {
-    let end = |address, quality, place| Walk {
-        client: Client { address, quality },
+    let end = |address, source, place| Walk {
+        client: Client { address, source },
         place,
     };
-    let of_peer = |quality| end(peer.address(), quality, None);
+    let of_peer = |source| end(peer.address(), source, None);
     if blank {
-        return of_peer(ClientQuality::Peer);
+        return of_peer(ClientSource::Peer);
     }
     if let Some(hops_in_front) = trust.hops {
         let place = hops_in_front.saturating_sub(1);
         return match hops.nth(place) {
-            Some(Some(address)) => end(Some(address), ClientQuality::Header, Some(place)),
-            _ => of_peer(ClientQuality::Stopped),
+            Some(Some(address)) => end(Some(address), ClientSource::Header, Some(place)),
+            _ => of_peer(ClientSource::Stopped),
         };
     }
-    let mut last = of_peer(ClientQuality::Peer);
+    let mut last = of_peer(ClientSource::Peer);
     for (place, hop) in hops.enumerate() {
         match hop {
             Some(address) if place < MAX_HOPS => {
                 if !trust.peers.contains(address) {
-                    return end(Some(address), ClientQuality::Header, Some(place));
+                    return end(Some(address), ClientSource::Header, Some(place));
                 }
-                last = end(Some(address), ClientQuality::HeaderAllTrusted, Some(place));
+                last = end(Some(address), ClientSource::HeaderAllTrusted, Some(place));
             }
             _ => {
-                last.client.quality = ClientQuality::Stopped;
+                last.client.source = ClientSource::Stopped;
                 return last;
             }
         }

@@ -7,7 +7,7 @@
 use serde_json::Value;
 
 use crate::config_error::ConfigError;
-use crate::config_reader::{Fields, Word};
+use crate::config_reader::{ConfigReader, Keyword};
 
 /// The settings as written; absent ones take the default of the host, see [`Defaults`].
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -58,7 +58,7 @@ pub(crate) struct Config {
     /// The mount: the path under which the app is published, such as `/apps/my-app`.
     pub(crate) root_path: Option<String>,
     /// How the path arrives.
-    pub(crate) root_path_shape: Option<Shape>,
+    pub(crate) root_path_shape: Option<PathShape>,
     /// X-Content-Type-Options, X-Frame-Options and Referrer-Policy; off by default.
     pub(crate) security_headers: Option<SecurityHeadersSetting>,
     /// Further request headers to remove.
@@ -104,7 +104,7 @@ pub(crate) struct MountConfig {
     #[cfg_attr(test, schemars(required))]
     pub(crate) root_path: Option<String>,
     /// How the path arrives.
-    pub(crate) root_path_shape: Option<Shape>,
+    pub(crate) root_path_shape: Option<PathShape>,
     /// Names by which the app calls itself in redirects.
     pub(crate) upstream_authorities: Option<Vec<String>>,
     /// How the path is sent on.
@@ -265,7 +265,7 @@ pub(crate) enum OutsideMount {
     derive(schemars::JsonSchema),
     schemars(rename_all = "snake_case")
 )]
-pub(crate) enum Shape {
+pub(crate) enum PathShape {
     /// With the mount or without it. The gateway's default.
     Auto,
     /// With the mount. The filter's default.
@@ -346,82 +346,82 @@ pub(crate) enum XffMode {
 
 impl Config {
     /// Takes the settings out of an object.
-    pub(crate) fn read(fields: &mut Fields<'_>) -> Self {
+    pub(crate) fn read(reader: &mut ConfigReader<'_>) -> Self {
         Self {
-            allowed_hosts: fields.texts("allowed_hosts"),
-            client_ip_header: fields.text("client_ip_header"),
-            content_security_policy: fields.objects("content_security_policy", CspRuleConfig::read),
-            cookie_path: fields.word("cookie_path"),
-            emit_forwarded: fields.flag("emit_forwarded"),
-            forwarded_allow_ips: AllowIps::read(fields),
-            forwarded_source: fields.word("forwarded_source"),
-            hsts: HstsSetting::read(fields),
-            mounts: fields.objects("mounts", MountConfig::read),
-            outside_mount: fields.word("outside_mount"),
-            peer_filter_state_key: fields.text("peer_filter_state_key"),
-            prefix_from_header: fields.flag("prefix_from_header"),
-            public_base_url: fields.text("public_base_url"),
-            redirect_bare_mount: fields.flag("redirect_bare_mount"),
-            redirect_to_https: fields.flag("redirect_to_https"),
-            report_only: fields.flag("report_only"),
-            root_path: fields.text("root_path"),
-            root_path_shape: fields.word("root_path_shape"),
-            security_headers: SecurityHeadersSetting::read(fields),
-            strip_headers: fields.texts("strip_headers"),
-            trust_any_peer: fields.flag("trust_any_peer"),
-            trust_proxy: fields.flag("trust_proxy"),
-            trusted_hops: fields.whole_number("trusted_hops"),
-            trusted_identities: fields.texts("trusted_identities"),
-            trusted_pass_headers: fields.texts("trusted_pass_headers"),
-            upstream_authorities: fields.texts("upstream_authorities"),
-            upstream_host: fields.word("upstream_host"),
-            upstream_path: fields.word("upstream_path"),
-            xff_mode: fields.word("xff_mode"),
+            allowed_hosts: reader.strings("allowed_hosts"),
+            client_ip_header: reader.string("client_ip_header"),
+            content_security_policy: reader.objects("content_security_policy", CspRuleConfig::read),
+            cookie_path: reader.keyword("cookie_path"),
+            emit_forwarded: reader.boolean("emit_forwarded"),
+            forwarded_allow_ips: AllowIps::read(reader),
+            forwarded_source: reader.keyword("forwarded_source"),
+            hsts: HstsSetting::read(reader),
+            mounts: reader.objects("mounts", MountConfig::read),
+            outside_mount: reader.keyword("outside_mount"),
+            peer_filter_state_key: reader.string("peer_filter_state_key"),
+            prefix_from_header: reader.boolean("prefix_from_header"),
+            public_base_url: reader.string("public_base_url"),
+            redirect_bare_mount: reader.boolean("redirect_bare_mount"),
+            redirect_to_https: reader.boolean("redirect_to_https"),
+            report_only: reader.boolean("report_only"),
+            root_path: reader.string("root_path"),
+            root_path_shape: reader.keyword("root_path_shape"),
+            security_headers: SecurityHeadersSetting::read(reader),
+            strip_headers: reader.strings("strip_headers"),
+            trust_any_peer: reader.boolean("trust_any_peer"),
+            trust_proxy: reader.boolean("trust_proxy"),
+            trusted_hops: reader.integer("trusted_hops"),
+            trusted_identities: reader.strings("trusted_identities"),
+            trusted_pass_headers: reader.strings("trusted_pass_headers"),
+            upstream_authorities: reader.strings("upstream_authorities"),
+            upstream_host: reader.keyword("upstream_host"),
+            upstream_path: reader.keyword("upstream_path"),
+            xff_mode: reader.keyword("xff_mode"),
         }
     }
 }
 
 impl MountConfig {
-    fn read(fields: &mut Fields<'_>) -> Self {
+    fn read(reader: &mut ConfigReader<'_>) -> Self {
         Self {
-            cookie_path: fields.word("cookie_path"),
-            hosts: fields.texts("hosts"),
-            public_base_url: fields.text("public_base_url"),
-            redirect_bare_mount: fields.flag("redirect_bare_mount"),
-            root_path: fields.text("root_path"),
-            root_path_shape: fields.word("root_path_shape"),
-            upstream_authorities: fields.texts("upstream_authorities"),
-            upstream_path: fields.word("upstream_path"),
+            cookie_path: reader.keyword("cookie_path"),
+            hosts: reader.strings("hosts"),
+            public_base_url: reader.string("public_base_url"),
+            redirect_bare_mount: reader.boolean("redirect_bare_mount"),
+            root_path: reader.string("root_path"),
+            root_path_shape: reader.keyword("root_path_shape"),
+            upstream_authorities: reader.strings("upstream_authorities"),
+            upstream_path: reader.keyword("upstream_path"),
         }
     }
 }
 
 impl CspRuleConfig {
-    fn read(fields: &mut Fields<'_>) -> Self {
+    fn read(reader: &mut ConfigReader<'_>) -> Self {
         Self {
-            path_prefix: fields.text("path_prefix"),
-            report_only: fields.flag("report_only"),
-            value: fields.text("value"),
+            path_prefix: reader.string("path_prefix"),
+            report_only: reader.boolean("report_only"),
+            value: reader.string("value"),
         }
     }
 }
 
 impl AllowIps {
-    fn read(fields: &mut Fields<'_>) -> Option<Self> {
+    fn read(reader: &mut ConfigReader<'_>) -> Option<Self> {
         let name = "forwarded_allow_ips";
-        match fields.take(name)? {
+        match reader.take(name)? {
             Value::String(text) => Some(Self::Text(text)),
             Value::Array(values) => Some(Self::Items(
                 values
                     .into_iter()
                     .filter_map(|value| match value {
                         Value::String(item) => Some(item),
-                        value => fields.wrong(fields.path(name), &value, "an array of texts"),
+                        value => reader.type_error(reader.path(name), &value, "an array of texts"),
                     })
                     .collect(),
             )),
-            value => fields.wrong(
-                fields.path(name),
+            value => reader.type_error(
+                reader.path(name),
                 &value,
                 "a text with commas or an array of texts",
             ),
@@ -441,18 +441,18 @@ impl AllowIps {
 }
 
 impl HstsSetting {
-    fn read(fields: &mut Fields<'_>) -> Option<Self> {
+    fn read(reader: &mut ConfigReader<'_>) -> Option<Self> {
         let name = "hsts";
-        match fields.take(name)? {
+        match reader.take(name)? {
             Value::Bool(on) => Some(Self::Switch(on)),
             Value::String(preset) if preset == "fluxlit" => Some(Self::Preset(HstsPreset::Fluxlit)),
-            Value::Object(members) => Some(Self::Values(fields.nested(
-                fields.path(name),
+            Value::Object(members) => Some(Self::Values(reader.object(
+                reader.path(name),
                 members,
                 HstsConfig::read,
             ))),
-            value => fields.wrong(
-                fields.path(name),
+            value => reader.type_error(
+                reader.path(name),
                 &value,
                 "true, false, \"fluxlit\" or an object",
             ),
@@ -461,59 +461,59 @@ impl HstsSetting {
 }
 
 impl HstsConfig {
-    fn read(fields: &mut Fields<'_>) -> Self {
+    fn read(reader: &mut ConfigReader<'_>) -> Self {
         Self {
-            include_sub_domains: fields.flag("include_sub_domains"),
-            max_age: fields.take("max_age").and_then(|value| {
+            include_sub_domains: reader.boolean("include_sub_domains"),
+            max_age: reader.take("max_age").and_then(|value| {
                 let seconds = value.as_u64().filter(|seconds| *seconds <= TEN_YEARS);
                 if seconds.is_none() {
-                    fields.fault(ConfigError::HstsMaxAge);
+                    reader.error(ConfigError::HstsMaxAge);
                 }
                 seconds
             }),
-            mode: fields.word("mode"),
-            preload: fields.flag("preload"),
+            mode: reader.keyword("mode"),
+            preload: reader.boolean("preload"),
         }
     }
 }
 
 impl SecurityHeadersSetting {
-    fn read(fields: &mut Fields<'_>) -> Option<Self> {
+    fn read(reader: &mut ConfigReader<'_>) -> Option<Self> {
         let name = "security_headers";
-        match fields.take(name)? {
+        match reader.take(name)? {
             Value::Bool(on) => Some(Self::Switch(on)),
-            Value::Object(members) => Some(Self::Values(fields.nested(
-                fields.path(name),
+            Value::Object(members) => Some(Self::Values(reader.object(
+                reader.path(name),
                 members,
                 SecurityHeadersConfig::read,
             ))),
-            value => fields.wrong(fields.path(name), &value, "true, false or an object"),
+            value => reader.type_error(reader.path(name), &value, "true, false or an object"),
         }
     }
 }
 
 impl SecurityHeadersConfig {
-    fn read(fields: &mut Fields<'_>) -> Self {
+    fn read(reader: &mut ConfigReader<'_>) -> Self {
         Self {
-            referrer_policy: HeaderValue::read(fields, "referrer_policy"),
-            x_content_type_options: HeaderValue::read(fields, "x_content_type_options"),
-            x_frame_options: HeaderValue::read(fields, "x_frame_options"),
+            referrer_policy: HeaderValue::read(reader, "referrer_policy"),
+            x_content_type_options: HeaderValue::read(reader, "x_content_type_options"),
+            x_frame_options: HeaderValue::read(reader, "x_frame_options"),
         }
     }
 }
 
 impl HeaderValue {
-    fn read(fields: &mut Fields<'_>, name: &'static str) -> Option<Self> {
-        match fields.take(name)? {
+    fn read(reader: &mut ConfigReader<'_>, name: &'static str) -> Option<Self> {
+        match reader.take(name)? {
             Value::Bool(on) => Some(Self::Switch(on)),
             Value::String(text) => Some(Self::Text(text)),
-            value => fields.wrong(fields.path(name), &value, "true, false or a text"),
+            value => reader.type_error(reader.path(name), &value, "true, false or a text"),
         }
     }
 }
 
-impl Word for HstsMode {
-    const WORDS: &'static [(&'static str, Self)] = &[
+impl Keyword for HstsMode {
+    const KEYWORDS: &'static [(&'static str, Self)] = &[
         ("off", Self::Off),
         ("upstream", Self::Upstream),
         ("if_absent", Self::IfAbsent),
@@ -521,45 +521,45 @@ impl Word for HstsMode {
     ];
 }
 
-impl Word for OutsideMount {
-    const WORDS: &'static [(&'static str, Self)] =
+impl Keyword for OutsideMount {
+    const KEYWORDS: &'static [(&'static str, Self)] =
         &[("pass", Self::Pass), ("reject", Self::Reject)];
 }
 
-impl Word for Shape {
-    const WORDS: &'static [(&'static str, Self)] = &[
+impl Keyword for PathShape {
+    const KEYWORDS: &'static [(&'static str, Self)] = &[
         ("auto", Self::Auto),
         ("full", Self::Full),
         ("stripped", Self::Stripped),
     ];
 }
 
-impl Word for UpstreamHost {
-    const WORDS: &'static [(&'static str, Self)] = &[
+impl Keyword for UpstreamHost {
+    const KEYWORDS: &'static [(&'static str, Self)] = &[
         ("effective", Self::Effective),
         ("as_received", Self::AsReceived),
     ];
 }
 
-impl Word for UpstreamPath {
-    const WORDS: &'static [(&'static str, Self)] =
+impl Keyword for UpstreamPath {
+    const KEYWORDS: &'static [(&'static str, Self)] =
         &[("stripped", Self::Stripped), ("full", Self::Full)];
 }
 
-impl Word for ForwardedSource {
-    const WORDS: &'static [(&'static str, Self)] = &[
+impl Keyword for ForwardedSource {
+    const KEYWORDS: &'static [(&'static str, Self)] = &[
         ("x-forwarded", Self::XForwarded),
         ("forwarded", Self::Forwarded),
     ];
 }
 
-impl Word for CookiePath {
-    const WORDS: &'static [(&'static str, Self)] =
+impl Keyword for CookiePath {
+    const KEYWORDS: &'static [(&'static str, Self)] =
         &[("mount", Self::Mount), ("confine", Self::Confine)];
 }
 
-impl Word for XffMode {
-    const WORDS: &'static [(&'static str, Self)] =
+impl Keyword for XffMode {
+    const KEYWORDS: &'static [(&'static str, Self)] =
         &[("client", Self::Client), ("chain", Self::Chain)];
 }
 
@@ -567,7 +567,7 @@ impl Word for XffMode {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Defaults {
     pub(crate) outside_mount: OutsideMount,
-    pub(crate) root_path_shape: Shape,
+    pub(crate) root_path_shape: PathShape,
     pub(crate) upstream_host: UpstreamHost,
     pub(crate) upstream_path: UpstreamPath,
     pub(crate) client_certificate_header: ClientCertificateHeader,
@@ -578,7 +578,7 @@ impl Defaults {
     /// The filter: its listener carries other apps too, and Envoy chose the virtual host by `:authority`.
     pub const FILTER: Self = Self {
         outside_mount: OutsideMount::Pass,
-        root_path_shape: Shape::Full,
+        root_path_shape: PathShape::Full,
         upstream_host: UpstreamHost::AsReceived,
         upstream_path: UpstreamPath::Stripped,
         client_certificate_header: ClientCertificateHeader::Keep,
@@ -588,7 +588,7 @@ impl Defaults {
     /// The gateway: it serves one app, which compares Host with Origin.
     pub const GATEWAY: Self = Self {
         outside_mount: OutsideMount::Reject,
-        root_path_shape: Shape::Auto,
+        root_path_shape: PathShape::Auto,
         upstream_host: UpstreamHost::Effective,
         upstream_path: UpstreamPath::Full,
         client_certificate_header: ClientCertificateHeader::Remove,

@@ -1,6 +1,6 @@
 //! What is wrong with a configuration, said so that one look at the log is enough to mend it?
 //!
-//! All faults are reported together, each with a stable code, the setting, the value and what is accepted.
+//! All errors are reported together, each with a stable code, the setting, the value and what is accepted.
 
 use std::fmt;
 
@@ -9,8 +9,8 @@ use std::fmt;
 pub struct ConfigErrors(pub(crate) Vec<ConfigError>);
 
 impl ConfigErrors {
-    /// The faults, in the order of the settings' importance.
-    pub fn faults(&self) -> &[ConfigError] {
+    /// The errors, in the order of the settings' importance.
+    pub fn errors(&self) -> &[ConfigError] {
         &self.0
     }
 }

@@ -9,13 +9,13 @@ use serde_json::{Map, Value};
 use crate::config_error::ConfigError;
 
 /// One of a closed set of words.
-pub(crate) trait Word: Copy + 'static {
+pub(crate) trait Keyword: Copy + 'static {
     /// The words, and what each means.
-    const WORDS: &'static [(&'static str, Self)];
+    const KEYWORDS: &'static [(&'static str, Self)];
 }
 
 /// The members of one JSON object, to be taken one by one.
-pub(crate) struct Fields<'e> {
+pub(crate) struct ConfigReader<'e> {
     /// Where the object stands, such as `mounts[2].`; empty for the whole configuration.
     at: String,
     members: Map<String, Value>,
@@ -23,8 +23,8 @@ pub(crate) struct Fields<'e> {
     errors: &'e mut Vec<ConfigError>,
 }
 
-impl<'e> Fields<'e> {
-    pub(crate) fn of(
+impl<'e> ConfigReader<'e> {
+    pub(crate) fn new(
         at: String,
         members: Map<String, Value>,
         errors: &'e mut Vec<ConfigError>,
@@ -43,34 +43,34 @@ impl<'e> Fields<'e> {
         self.members.remove(name).filter(|value| !value.is_null())
     }
 
-    pub(crate) fn text(&mut self, name: &'static str) -> Option<String> {
+    pub(crate) fn string(&mut self, name: &'static str) -> Option<String> {
         let value = self.take(name)?;
-        self.read_text(self.path(name), value)
+        self.read_string(self.path(name), value)
     }
 
-    pub(crate) fn flag(&mut self, name: &'static str) -> Option<bool> {
+    pub(crate) fn boolean(&mut self, name: &'static str) -> Option<bool> {
         match self.take(name)? {
             Value::Bool(flag) => Some(flag),
-            value => self.wrong(self.path(name), &value, "true or false"),
+            value => self.type_error(self.path(name), &value, "true or false"),
         }
     }
 
-    pub(crate) fn whole_number(&mut self, name: &'static str) -> Option<i64> {
+    pub(crate) fn integer(&mut self, name: &'static str) -> Option<i64> {
         let value = self.take(name)?;
         match value.as_i64() {
             Some(number) => Some(number),
-            None => self.wrong(self.path(name), &value, "a whole number"),
+            None => self.type_error(self.path(name), &value, "a whole number"),
         }
     }
 
-    pub(crate) fn word<T: Word>(&mut self, name: &'static str) -> Option<T> {
-        let written = self.text(name)?;
-        let found = T::WORDS.iter().find(|(word, _)| *word == written);
+    pub(crate) fn keyword<T: Keyword>(&mut self, name: &'static str) -> Option<T> {
+        let written = self.string(name)?;
+        let found = T::KEYWORDS.iter().find(|(word, _)| *word == written);
         if found.is_none() {
             self.errors.push(ConfigError::UnknownWord {
                 setting: self.path(name),
                 value: written,
-                expected: T::WORDS
+                expected: T::KEYWORDS
                     .iter()
                     .map(|(word, _)| *word)
                     .collect::<Vec<_>>()
@@ -80,14 +80,14 @@ impl<'e> Fields<'e> {
         found.map(|(_, meaning)| *meaning)
     }
 
-    pub(crate) fn texts(&mut self, name: &'static str) -> Option<Vec<String>> {
+    pub(crate) fn strings(&mut self, name: &'static str) -> Option<Vec<String>> {
         let values = self.values(name, "an array of texts")?;
         Some(
             values
                 .into_iter()
                 .enumerate()
                 .filter_map(|(index, value)| {
-                    self.read_text(format!("{}[{index}]", self.path(name)), value)
+                    self.read_string(format!("{}[{index}]", self.path(name)), value)
                 })
                 .collect(),
         )
@@ -97,16 +97,16 @@ impl<'e> Fields<'e> {
     pub(crate) fn objects<T>(
         &mut self,
         name: &'static str,
-        read: impl Fn(&mut Fields<'_>) -> T,
+        read: impl Fn(&mut ConfigReader<'_>) -> T,
     ) -> Option<Vec<T>> {
         let values = self.values(name, "an array of objects")?;
         let mut objects = Vec::with_capacity(values.len());
         for (index, value) in values.into_iter().enumerate() {
             let at = format!("{}[{index}]", self.path(name));
             match value {
-                Value::Object(members) => objects.push(self.nested(at, members, &read)),
+                Value::Object(members) => objects.push(self.object(at, members, &read)),
                 value => {
-                    self.wrong::<()>(at, &value, "an object");
+                    self.type_error::<()>(at, &value, "an object");
                 }
             }
         }
@@ -114,21 +114,21 @@ impl<'e> Fields<'e> {
     }
 
     /// Reads the members of a nested object.
-    pub(crate) fn nested<T>(
+    pub(crate) fn object<T>(
         &mut self,
         mut at: String,
         members: Map<String, Value>,
-        read: impl FnOnce(&mut Fields<'_>) -> T,
+        read: impl FnOnce(&mut ConfigReader<'_>) -> T,
     ) -> T {
         at.push('.');
-        let mut fields = Fields::of(at, members, self.errors);
-        let object = read(&mut fields);
-        fields.finish();
+        let mut reader = ConfigReader::new(at, members, self.errors);
+        let object = read(&mut reader);
+        reader.finish();
         object
     }
 
     /// Says that a value has the wrong type.
-    pub(crate) fn wrong<T>(
+    pub(crate) fn type_error<T>(
         &mut self,
         setting: String,
         value: &Value,
@@ -142,8 +142,8 @@ impl<'e> Fields<'e> {
         None
     }
 
-    pub(crate) fn fault(&mut self, fault: ConfigError) {
-        self.errors.push(fault);
+    pub(crate) fn error(&mut self, error: ConfigError) {
+        self.errors.push(error);
     }
 
     /// The name of a member with where it stands.
@@ -179,14 +179,14 @@ impl<'e> Fields<'e> {
     fn values(&mut self, name: &'static str, expected: &'static str) -> Option<Vec<Value>> {
         match self.take(name)? {
             Value::Array(values) => Some(values),
-            value => self.wrong(self.path(name), &value, expected),
+            value => self.type_error(self.path(name), &value, expected),
         }
     }
 
-    fn read_text(&mut self, setting: String, value: Value) -> Option<String> {
+    fn read_string(&mut self, setting: String, value: Value) -> Option<String> {
         match value {
             Value::String(text) => Some(text),
-            value => self.wrong(setting, &value, "a text"),
+            value => self.type_error(setting, &value, "a text"),
         }
     }
 }
@@ -271,7 +271,7 @@ impl<'de> Visitor<'de> for StrictVisitor {
 
 fn shorten(value: &Value) -> String {
     let text = value.to_string();
-    match text.char_indices().nth(MOST_SHOWN) {
+    match text.char_indices().nth(MAX_SHOWN) {
         Some((end, _)) => format!("{} …", text.get(..end).unwrap_or_default()),
         None => text,
     }
@@ -299,7 +299,7 @@ fn distance(one: &str, other: &str) -> usize {
 }
 
 /// How much of a wrong value an error repeats, in characters.
-const MOST_SHOWN: usize = 80;
+const MAX_SHOWN: usize = 80;
 
 #[cfg(test)]
 mod tests {
@@ -317,7 +317,7 @@ mod tests {
         ] {
             let got = read_object(text.as_bytes())
                 .err()
-                .map(|fault| fault.to_string());
+                .map(|error| error.to_string());
             match want {
                 None => assert_eq!(got, None, "{text}"),
                 Some(want) => assert!(

@@ -7,7 +7,7 @@
 
 use crate::address::trim;
 use crate::config::CookiePath;
-use crate::exchange::{Exchange, UpstreamSaw};
+use crate::exchange::{Exchange, SentPath};
 use crate::location::{has_control, public_path};
 
 /// The rewriting of cookies in one exchange.
@@ -25,14 +25,14 @@ impl CookieScope<'_> {
 
     /// Whether the line is a `__Host-` cookie, below a mount: such a cookie stays at `Path=/`.
     pub(crate) fn keeps_host_cookie(&self, line: &[u8]) -> bool {
-        self.0.upstream_saw == UpstreamSaw::Stripped && has_host_prefix(line)
+        self.0.sent_path == SentPath::Stripped && has_host_prefix(line)
     }
 
     fn rewrite_attributes(&self, line: &[u8]) -> Vec<u8> {
-        let confine_only = match (self.0.upstream_saw, self.0.site.cookie_path) {
-            (UpstreamSaw::Stripped, _) => false,
-            (UpstreamSaw::Full, CookiePath::Confine) => true,
-            (UpstreamSaw::Full, CookiePath::Mount) | (UpstreamSaw::NoMount, _) => {
+        let confine_only = match (self.0.sent_path, self.0.app.cookie_path) {
+            (SentPath::Stripped, _) => false,
+            (SentPath::Full, CookiePath::Confine) => true,
+            (SentPath::Full, CookiePath::Mount) | (SentPath::NoMount, _) => {
                 return line.to_vec();
             }
         };
@@ -108,7 +108,7 @@ impl CookieScope<'_> {
         domain.eq_ignore_ascii_case(b"localhost")
             || self
                 .0
-                .site
+                .app
                 .own_names
                 .iter()
                 .any(|own| own.host.as_bytes().eq_ignore_ascii_case(domain))

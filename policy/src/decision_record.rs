@@ -3,26 +3,26 @@
 //! An account is taken whether or not the decision is carried out, so that a first roll-out with `report_only` counts
 //! what it would do.
 
-use crate::exchange::{ClientQuality, Reason};
-use crate::protected_headers::Group;
+use crate::exchange::{ClientSource, Reason};
+use crate::protected_headers::HeaderGroup;
 
 /// What was decided about a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Account {
+pub struct DecisionRecord {
     /// Whether the peer was believed.
     pub trust: TrustOutcome,
     /// How the request stands to the mounts.
     pub mount: MountOutcome,
     /// Why the request is answered here, if it is.
-    pub answered: Option<Reason>,
-    removed: [u32; Group::ALL.len()],
+    pub reply_reason: Option<Reason>,
+    removed: [u32; HeaderGroup::ALL.len()],
 }
 
 /// Whether the peer was believed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TrustOutcome {
     /// It was; how the client was found.
-    Trusted(ClientQuality),
+    Trusted(ClientSource),
     /// It was not.
     Untrusted,
     /// The direct peer cannot be told, so it was not.
@@ -55,25 +55,25 @@ pub enum HstsOutcome {
     Set,
 }
 
-impl Account {
+impl DecisionRecord {
     pub(crate) fn new(trust: TrustOutcome) -> Self {
         Self {
             trust,
             mount: MountOutcome::None,
-            answered: None,
-            removed: [0; Group::ALL.len()],
+            reply_reason: None,
+            removed: [0; HeaderGroup::ALL.len()],
         }
     }
 
-    pub(crate) fn remove(&mut self, group: Group) {
+    pub(crate) fn remove(&mut self, group: HeaderGroup) {
         if let Some(count) = self.removed.get_mut(group as usize) {
             *count = count.saturating_add(1);
         }
     }
 
     /// How many header lines were removed or replaced because they are not the sender's to set, by group.
-    pub fn removed(&self) -> impl Iterator<Item = (Group, u32)> {
-        Group::ALL
+    pub fn removed(&self) -> impl Iterator<Item = (HeaderGroup, u32)> {
+        HeaderGroup::ALL
             .into_iter()
             .zip(self.removed)
             .filter(|(_, count)| *count > 0)
@@ -84,10 +84,10 @@ impl TrustOutcome {
     /// A short word for metric names.
     pub fn label(self) -> &'static str {
         match self {
-            Self::Trusted(ClientQuality::Header) => "trusted_header",
-            Self::Trusted(ClientQuality::HeaderAllTrusted) => "trusted_header_all_trusted",
-            Self::Trusted(ClientQuality::Peer) => "trusted_peer",
-            Self::Trusted(ClientQuality::Stopped) => "trusted_stopped",
+            Self::Trusted(ClientSource::Header) => "trusted_header",
+            Self::Trusted(ClientSource::HeaderAllTrusted) => "trusted_header_all_trusted",
+            Self::Trusted(ClientSource::Peer) => "trusted_peer",
+            Self::Trusted(ClientSource::Stopped) => "trusted_stopped",
             Self::Untrusted => "untrusted",
             Self::Unknown => "peer_unknown",
         }

@@ -14,7 +14,7 @@ pub struct DropCookies(Vec<String>);
 
 impl DropCookies {
     /// Reads patterns. `Err` gives back one that no cookie name fits, RFC 6265 §4.1.1.
-    pub fn read(patterns: &[String]) -> Result<Self, String> {
+    pub fn parse(patterns: &[String]) -> Result<Self, String> {
         let is_name = |pattern: &str| {
             !pattern.is_empty()
                 && pattern.bytes().all(|octet| {
@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn lines() {
-        let drop = DropCookies::read(&["auth*".to_owned()]).unwrap();
+        let drop = DropCookies::parse(&["auth*".to_owned()]).unwrap();
         for (line, want) in [
             ("a=1; b=2", None),
             ("auth=x; a=1; b=2", Some("a=1; b=2")),
@@ -123,6 +123,6 @@ mod tests {
             let want = want.map(|want| want.as_bytes().to_vec());
             assert_eq!(drop.filter(line.as_bytes()), want, "{line}");
         }
-        assert!(DropCookies::read(&["a;b".to_owned()]).is_err());
+        assert!(DropCookies::parse(&["a;b".to_owned()]).is_err());
     }
 }

@@ -9,19 +9,19 @@ use std::borrow::Cow;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Edit {
     /// Adds one line, after those the field already has.
-    Append(Name, Vec<u8>),
+    Append(HeaderName, Vec<u8>),
     /// Replaces the request's `Host` (`:authority`).
     Host(Vec<u8>),
     /// Removes every line of a field.
-    Remove(Name),
+    Remove(HeaderName),
     /// Replaces every line of a field by one; adds the field if it is absent.
-    Set(Name, Vec<u8>),
+    Set(HeaderName, Vec<u8>),
     /// Replaces the request target (`:path`).
     Target(Vec<u8>),
 }
 
 /// The name of a field, in lower case.
-pub type Name = Cow<'static, str>;
+pub type HeaderName = Cow<'static, str>;
 
 impl Edit {
     pub(crate) fn set(name: &'static str, value: impl Into<Vec<u8>>) -> Self {

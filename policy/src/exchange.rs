@@ -4,12 +4,12 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::decision_record::{Account, HstsOutcome};
+use crate::app::App;
+use crate::decision_record::{DecisionRecord, HstsOutcome};
 use crate::edit::Edit;
 use crate::effective::Effective;
 use crate::mount::Mount;
 use crate::peer::Peer;
-use crate::app::Site;
 
 /// A field line: name and value as received. Names are compared without case.
 pub type Header<'a> = (&'a [u8], &'a [u8]);
@@ -67,7 +67,7 @@ pub struct Decision {
     pub exchange: Exchange,
     /// What was decided, for logs and metrics. With `report_only` it says what would have been done, while the action
     /// is to forward the request unchanged.
-    pub account: Account,
+    pub record: DecisionRecord,
 }
 
 /// What becomes of a response.
@@ -243,15 +243,15 @@ pub struct Exchange {
     pub peer_trusted: bool,
     /// Whether forwarded headers came from a peer that is not trusted, and were ignored.
     pub forwarded_ignored: bool,
-    pub(crate) site: Arc<Site>,
+    pub(crate) app: Arc<App>,
     /// What the app is told to be its mount; empty if it has none or the request is outside of it.
-    pub(crate) told_mount: Mount,
+    pub(crate) forwarded_prefix: Mount,
     /// The path of the part of the app that the request is for, if it is for one that knows neither.
-    pub(crate) part: Mount,
-    pub(crate) upstream_saw: UpstreamSaw,
-    pub(crate) host_sent: Option<Vec<u8>>,
+    pub(crate) sub_app: Mount,
+    pub(crate) sent_path: SentPath,
+    pub(crate) sent_host: Option<Vec<u8>>,
     /// Whether the answer is our own: then its URLs are what they must be.
-    pub(crate) is_answered: bool,
+    pub(crate) is_local_reply: bool,
     /// The rule for Content-Security-Policy that covers the path.
     pub(crate) csp_rule: Option<usize>,
 }
@@ -263,17 +263,17 @@ impl Exchange {
     }
 
     pub(crate) fn public_mount(&self) -> Cow<'_, Mount> {
-        match &self.site.public {
-            Some(public) if self.part.is_none() => Cow::Borrowed(&public.mount),
-            Some(public) => Cow::Owned(public.mount.join(&self.part)),
-            None => Cow::Borrowed(&self.told_mount),
+        match &self.app.public {
+            Some(public) if self.sub_app.is_none() => Cow::Borrowed(&public.mount),
+            Some(public) => Cow::Owned(public.mount.join(&self.sub_app)),
+            None => Cow::Borrowed(&self.forwarded_prefix),
         }
     }
 }
 
 /// Whether URLs and cookies of the response know the mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum UpstreamSaw {
+pub(crate) enum SentPath {
     /// The public path: they do.
     Full,
     /// Nothing: the answer is ours, or no mount applies.
@@ -288,12 +288,12 @@ pub struct Client {
     /// The address; none if the peer has none and nobody attested one.
     pub address: Option<IpAddr>,
     /// How the address was found.
-    pub quality: ClientQuality,
+    pub source: ClientSource,
 }
 
 /// How a client's address was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ClientQuality {
+pub enum ClientSource {
     /// It is the first untrusted address from the right.
     Header,
     /// Every address is trusted, so it is the leftmost; possibly a proxy's.
@@ -304,7 +304,7 @@ pub enum ClientQuality {
     Stopped,
 }
 
-impl ClientQuality {
+impl ClientSource {
     /// A short word for logs and metric labels.
     pub fn label(self) -> &'static str {
         match self {

@@ -33,7 +33,7 @@ pub(crate) fn read_names(
     read
 }
 
-/// Fields that frame the message or belong to one hop, RFC 9110 §7.6.1 and RFC 9112 §6, and `Host`.
+/// ConfigReader that frame the message or belong to one hop, RFC 9110 §7.6.1 and RFC 9112 §6, and `Host`.
 const UNTOUCHABLE: [&str; 9] = [
     "connection",
     "content-length",

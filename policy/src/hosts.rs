@@ -5,8 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::effective::Authority;
 use crate::config_error::ConfigError;
+use crate::effective::Authority;
 
 /// A host name as a setting may list it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

@@ -8,8 +8,8 @@
 
 use crate::address::trim;
 use crate::config::{HstsConfig, HstsMode, HstsPreset, HstsSetting};
-use crate::effective::{Effective, Scheme};
 use crate::config_error::ConfigError;
+use crate::effective::{Effective, Scheme};
 use crate::forwarded::is_token_octet;
 
 /// The rule for Strict-Transport-Security.

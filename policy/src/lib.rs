@@ -12,18 +12,18 @@
 //! ```
 
 mod config;
-mod edit;
-mod exchange;
 mod config_error;
 mod config_reader;
+mod edit;
+mod exchange;
 mod policy;
 
+mod app;
 mod client;
 mod effective;
-mod protected_headers;
 mod mount;
 mod peer;
-mod app;
+mod protected_headers;
 mod target;
 
 mod cookie;
@@ -31,33 +31,33 @@ mod drop_cookies;
 mod hsts;
 mod location;
 mod origin;
-mod sub_app;
 mod response;
 mod security_headers;
+mod sub_app;
 mod warning_limiter;
 
-mod decision_record;
 mod address;
+mod decision_record;
 mod forwarded;
-mod hosts;
 mod header_names;
+mod hosts;
 
 #[cfg(test)]
 mod schema;
 
-pub use decision_record::{Account, HstsOutcome, MountOutcome, TrustOutcome};
 pub use config::Defaults;
+pub use config_error::{ConfigError, ConfigErrors, ConfigWarning};
+pub use decision_record::{DecisionRecord, HstsOutcome, MountOutcome, TrustOutcome};
 pub use drop_cookies::DropCookies;
-pub use edit::{Edit, Name};
+pub use edit::{Edit, HeaderName};
 pub use effective::{Effective, Scheme};
 pub use exchange::{
-    Action, BadTarget, Client, ClientQuality, Decision, Exchange, Forward, Header, Reason, Reply,
-    Request, Response, ResponseDecision, UnparsedRequest,
+    Action, BadTarget, Client, ClientSource, Decision, Exchange, Forward, Header, Reason, Reply,
+    Request, Response, ResponseDecision,
 };
-pub use config_error::{ConfigError, ConfigErrors, ConfigWarning};
-pub use protected_headers::Group;
 pub use origin::{AllowedOrigins, OriginOutcome};
-pub use sub_app::{Part, PartPath};
 pub use peer::Peer;
 pub use policy::Policy;
-pub use warning_limiter::{MOST_WARNINGS, WARNING_INTERVAL_S, warned_network};
+pub use protected_headers::HeaderGroup;
+pub use sub_app::{SubApp, SubAppPath};
+pub use warning_limiter::{MAX_WARNINGS, WARNING_INTERVAL_S, warning_network};

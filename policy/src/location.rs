@@ -5,21 +5,21 @@
 //! stay as they are.
 
 use crate::effective::{Authority, Effective, Scheme};
-use crate::exchange::{Exchange, UpstreamSaw};
+use crate::exchange::{Exchange, SentPath};
 use crate::target::collapse_leading_slashes;
 
 /// The rewriting of URLs in one exchange.
 pub(crate) struct PublicUrl<'a> {
     exchange: &'a Exchange,
     /// The host we sent upstream, by which it may call itself.
-    host_sent: Option<Authority>,
+    sent_host: Option<Authority>,
 }
 
 impl<'a> PublicUrl<'a> {
     pub(crate) fn of(exchange: &'a Exchange) -> Self {
         Self {
             exchange,
-            host_sent: exchange.host_sent.as_deref().and_then(Authority::read),
+            sent_host: exchange.sent_host.as_deref().and_then(Authority::read),
         }
     }
 }
@@ -29,16 +29,16 @@ impl<'a> PublicUrl<'a> {
 /// A path under the public mount stays. One under the mount that the upstream was told gets the public one in its
 /// place, and if the upstream saw no mount, every other path gets it in front.
 pub(crate) fn public_path(exchange: &Exchange, path: &[u8]) -> Option<Vec<u8>> {
-    let told = &exchange.told_mount;
+    let told = &exchange.forwarded_prefix;
     let public = exchange.public_mount();
     let is_public = !public.is_none() && public.strip(path).is_some();
-    if exchange.upstream_saw == UpstreamSaw::NoMount || is_public {
+    if exchange.sent_path == SentPath::NoMount || is_public {
         return None;
     }
     match told.strip(path) {
         Some([]) if public.is_none() => Some(b"/".to_vec()),
         Some(rest) if !told.is_none() => Some(public.prepend(rest)),
-        _ if exchange.upstream_saw == UpstreamSaw::Stripped => Some(public.prepend(path)),
+        _ if exchange.sent_path == SentPath::Stripped => Some(public.prepend(path)),
         _ => None,
     }
 }
@@ -98,15 +98,15 @@ impl PublicUrl<'_> {
         let is_own = self.is_public(&authority, scheme)
             || self
                 .exchange
-                .site
+                .app
                 .own_names
                 .iter()
-                .chain(&self.host_sent)
+                .chain(&self.sent_host)
                 .any(|own| same_authority(own, &authority, scheme));
         if !is_own {
             return None;
         }
-        let origin = self.exchange.site.origin(&self.exchange.effective)?;
+        let origin = self.exchange.app.origin(&self.exchange.effective)?;
         let path = match rest {
             [b'/', ..] => collapse_leading_slashes(rest).to_vec(),
             rest => [b"/", rest].concat(),
@@ -115,7 +115,7 @@ impl PublicUrl<'_> {
     }
 
     fn is_public(&self, authority: &Authority, scheme: Scheme) -> bool {
-        let base = self.exchange.site.public.as_ref();
+        let base = self.exchange.app.public.as_ref();
         is_at(&self.exchange.effective, authority, scheme)
             || base.is_some_and(|base| is_at(&base.origin, authority, scheme))
     }

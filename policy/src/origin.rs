@@ -32,14 +32,14 @@ pub enum OriginOutcome {
     /// It is one that the operator has listed.
     Listed,
     /// It is the app's own.
-    Own,
+    SameOrigin,
     /// It is neither, or cannot be read; the handshake must be refused.
-    Foreign,
+    NotAllowed,
 }
 
 impl AllowedOrigins {
     /// Reads origins such as `https://portal.example.com`; `*` alone allows every origin. `Err` gives back what is none.
-    pub fn read(items: &[String]) -> Result<Self, String> {
+    pub fn parse(items: &[String]) -> Result<Self, String> {
         if items == ["*"] {
             return Ok(Self {
                 any: true,
@@ -54,7 +54,7 @@ impl AllowedOrigins {
     }
 
     /// Judges the `Origin` lines of a handshake.
-    pub fn judge<'a>(
+    pub fn check<'a>(
         &self,
         exchange: &Exchange,
         lines: impl IntoIterator<Item = &'a [u8]>,
@@ -66,10 +66,10 @@ impl AllowedOrigins {
             (Some(_), Some(_)) => None,
         };
         match origin {
-            Some(origin) if origin.is_at(&exchange.effective) => OriginOutcome::Own,
+            Some(origin) if origin.is_at(&exchange.effective) => OriginOutcome::SameOrigin,
             Some(origin) if self.any || self.listed.contains(&origin) => OriginOutcome::Listed,
             None if self.any => OriginOutcome::Listed,
-            _ => OriginOutcome::Foreign,
+            _ => OriginOutcome::NotAllowed,
         }
     }
 }
@@ -77,10 +77,10 @@ impl AllowedOrigins {
 impl Exchange {
     /// For a handshake from the app's own page: the `Host` that an upstream finds equal to that `Origin` if it compares
     /// texts, as Streamlit does, spelling and default port included.
-    pub fn host_as_in_origin(&mut self, origin: &[u8]) -> Option<Edit> {
+    pub fn set_host_to_origin(&mut self, origin: &[u8]) -> Option<Edit> {
         let text = origin.splitn(2, |octet| *octet == b'/').last()?;
         let host = text.strip_prefix(b"/")?.to_vec();
-        self.host_sent = Some(host.clone());
+        self.sent_host = Some(host.clone());
         Some(Edit::Host(host))
     }
 }
@@ -139,39 +139,43 @@ mod tests {
 
     #[test]
     fn own_and_foreign() {
-        use OriginOutcome::{Foreign, Own};
+        use OriginOutcome::{NotAllowed, SameOrigin};
         let allowed = AllowedOrigins::default();
         for (host, origin, want) in [
-            ("app.example", "https://app.example", Own),
-            ("app.example", "http://app.example", Own),
-            ("app.example", "https://app.example:443", Own),
-            ("App.Example", "https://app.example", Own),
-            ("app.example:443", "https://app.example", Own),
-            ("app.example:8443", "https://app.example:8443", Own),
-            ("app.example:8443", "https://app.example", Foreign),
-            ("app.example", "https://app.example:8443", Foreign),
-            ("app.example", "https://evil.example", Foreign),
-            ("app.example", "https://app.example.evil.example", Foreign),
-            ("app.example", "https://evil@app.example", Foreign),
-            ("app.example", "null", Foreign),
-            ("app.example", "", Foreign),
-            ("app.example", "app.example", Foreign),
-            ("127.0.0.1:8000", "http://localhost:8000", Foreign),
-            ("[::1]:8000", "http://[::1]:8000", Own),
+            ("app.example", "https://app.example", SameOrigin),
+            ("app.example", "http://app.example", SameOrigin),
+            ("app.example", "https://app.example:443", SameOrigin),
+            ("App.Example", "https://app.example", SameOrigin),
+            ("app.example:443", "https://app.example", SameOrigin),
+            ("app.example:8443", "https://app.example:8443", SameOrigin),
+            ("app.example:8443", "https://app.example", NotAllowed),
+            ("app.example", "https://app.example:8443", NotAllowed),
+            ("app.example", "https://evil.example", NotAllowed),
+            (
+                "app.example",
+                "https://app.example.evil.example",
+                NotAllowed,
+            ),
+            ("app.example", "https://evil@app.example", NotAllowed),
+            ("app.example", "null", NotAllowed),
+            ("app.example", "", NotAllowed),
+            ("app.example", "app.example", NotAllowed),
+            ("127.0.0.1:8000", "http://localhost:8000", NotAllowed),
+            ("[::1]:8000", "http://[::1]:8000", SameOrigin),
         ] {
-            let got = allowed.judge(&exchange(host), [origin.as_bytes()]);
+            let got = allowed.check(&exchange(host), [origin.as_bytes()]);
             assert_eq!(got, want, "{origin} at {host}");
         }
         let at = exchange("app.example");
-        assert_eq!(allowed.judge(&at, []), OriginOutcome::Absent);
+        assert_eq!(allowed.check(&at, []), OriginOutcome::Absent);
         let twice: [&[u8]; 2] = [b"https://app.example", b"https://app.example"];
-        assert_eq!(allowed.judge(&at, twice), Foreign);
+        assert_eq!(allowed.check(&at, twice), NotAllowed);
     }
 
     #[test]
     fn listed() {
         let read = |items: &[&str]| {
-            AllowedOrigins::read(
+            AllowedOrigins::parse(
                 &items
                     .iter()
                     .map(|item| (*item).to_owned())
@@ -183,13 +187,13 @@ mod tests {
         for (origin, want) in [
             ("https://portal.example", OriginOutcome::Listed),
             ("https://portal.example:443", OriginOutcome::Listed),
-            ("http://portal.example", OriginOutcome::Foreign),
+            ("http://portal.example", OriginOutcome::NotAllowed),
             ("http://x.example:8080", OriginOutcome::Listed),
         ] {
-            assert_eq!(some.judge(&at, [origin.as_bytes()]), want, "{origin}");
+            assert_eq!(some.check(&at, [origin.as_bytes()]), want, "{origin}");
         }
         let any = read(&["*"]).unwrap();
-        assert_eq!(any.judge(&at, [&b"null"[..]]), OriginOutcome::Listed);
+        assert_eq!(any.check(&at, [&b"null"[..]]), OriginOutcome::Listed);
         assert_eq!(read(&["portal.example"]), Err("portal.example".to_owned()));
         assert!(read(&["*", "https://portal.example"]).is_err());
     }
@@ -197,7 +201,7 @@ mod tests {
     #[test]
     fn the_host_is_spelt_as_the_origin() {
         let mut at = exchange("App.Example:443");
-        let edit = at.host_as_in_origin(b"https://app.example");
+        let edit = at.set_host_to_origin(b"https://app.example");
         assert_eq!(edit, Some(Edit::Host(b"app.example".to_vec())));
     }
 }

@@ -5,7 +5,7 @@
 //! 1. who is the peer, and is it trusted (`peer`);
 //! 2. who is the client, which scheme, host and port did it use (`client`, `effective`);
 //! 3. is the target one that every reader understands alike (`target`);
-//! 4. which app is it for, and is it under its mount (`site`, `mount`);
+//! 4. which app is it for, and is it under its mount (`app`, `mount`);
 //! 5. which headers go (`governed`), which are set, what is the upstream's target.
 //!
 //! The effective scheme and host are found before anything can be refused, because a refusal is a response too and
@@ -16,29 +16,28 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use crate::decision_record::{Account, MountOutcome, TrustOutcome};
 use crate::address::{push_number, text_of, trim};
+use crate::app::{Ambiguity, App, AppTable, Found, read_authorities};
 use crate::client::{Resolved, Resolver, Trust};
 use crate::config::{
     ClientCertificateHeader, Config, CookiePath, Defaults, ForwardedSource, MountConfig,
     OriginalPathHeader, OutsideMount, UpstreamHost, UpstreamPath, XffMode,
 };
+use crate::config_error::{ConfigError, ConfigErrors, ConfigWarning};
+use crate::config_reader::{ConfigReader, read_object};
+use crate::decision_record::{DecisionRecord, MountOutcome, TrustOutcome};
 use crate::edit::Edit;
 use crate::effective::{Authority, Effective, Scheme};
 use crate::exchange::{
-    Action, Client, Decision, Exchange, Forward, Header, Reason, Reply, Request, UnparsedRequest,
-    UpstreamSaw,
+    Action, Client, Decision, Exchange, Forward, Header, Reason, Reply, Request, SentPath,
 };
-use crate::config_error::{ConfigError, ConfigErrors, ConfigWarning};
-use crate::config_reader::{Fields, read_object};
-use crate::protected_headers::{Group, group_of, same_name};
+use crate::header_names::read_names;
 use crate::hosts::{HostPattern, HostTable};
 use crate::hsts::Hsts;
 use crate::mount::Mount;
-use crate::header_names::read_names;
 use crate::peer::{Peer, TrustedPeers};
+use crate::protected_headers::{HeaderGroup, group_of, same_name};
 use crate::security_headers::{CspRules, SecurityHeaders};
-use crate::app::{Ambiguity, Found, Site, Sites, read_authorities};
 use crate::target::{Target, collapse_leading_slashes};
 
 /// A validated policy. It cannot hold a wrong value, and deciding by it cannot fail.
@@ -47,9 +46,9 @@ pub struct Policy {
     resolver: Resolver,
     peer_filter_state_key: Option<String>,
     allowed_hosts: HostTable<()>,
-    sites: Sites,
+    apps: AppTable,
     /// What holds outside every mount.
-    outside: Arc<Site>,
+    outside: Arc<App>,
     has_mounts: bool,
     outside_mount: OutsideMount,
     prefix_from_header: bool,
@@ -73,7 +72,7 @@ impl Policy {
     ///
     /// Every fault of the configuration at once.
     pub fn from_json(text: &[u8], defaults: Defaults) -> Result<Self, ConfigErrors> {
-        let members = read_object(text).map_err(|fault| ConfigErrors(vec![fault]))?;
+        let members = read_object(text).map_err(|error| ConfigErrors(vec![error]))?;
         Self::from_settings(members, defaults)
     }
 
@@ -87,9 +86,9 @@ impl Policy {
         defaults: Defaults,
     ) -> Result<Self, ConfigErrors> {
         let mut errors = Vec::new();
-        let mut fields = Fields::of(String::new(), settings, &mut errors);
-        let config = Config::read(&mut fields);
-        fields.finish();
+        let mut reader = ConfigReader::new(String::new(), settings, &mut errors);
+        let config = Config::read(&mut reader);
+        reader.finish();
         let policy = Self::build(config, defaults, &mut errors);
         if errors.is_empty() {
             Ok(policy)
@@ -123,7 +122,7 @@ impl Policy {
             allowed_hosts.insert(pattern, ());
         }
 
-        let top = Site {
+        let top = App {
             mount: Mount::default(),
             shape: config.root_path_shape.unwrap_or(defaults.root_path_shape),
             upstream_path: config.upstream_path.unwrap_or(defaults.upstream_path),
@@ -136,7 +135,7 @@ impl Policy {
             ),
             public: None,
         };
-        let mut sites = Sites::default();
+        let mut apps = AppTable::default();
         let outside;
         let has_mounts = config.mounts.is_some() || is_mount(config.root_path.as_deref());
         if let Some(mounts) = config.mounts {
@@ -148,7 +147,7 @@ impl Policy {
                     errors.push(ConfigError::MountsAndOne { setting });
                 }
             }
-            read_mounts(mounts, &top, &mut sites, errors);
+            read_mounts(mounts, &top, &mut apps, errors);
             outside = Arc::new(top);
         } else {
             let only = MountConfig {
@@ -156,9 +155,9 @@ impl Policy {
                 public_base_url: config.public_base_url,
                 ..MountConfig::default()
             };
-            let only = Arc::new(Site::read("", only, &top, errors));
+            let only = Arc::new(App::read("", only, &top, errors));
             // Alone, it can be confused with nothing.
-            let _ = sites.add(&only, &[HostPattern::Any]);
+            let _ = apps.add(&only, &[HostPattern::Any]);
             outside = only;
         }
         if config.report_only == Some(true) {
@@ -175,7 +174,7 @@ impl Policy {
             },
             peer_filter_state_key: config.peer_filter_state_key,
             allowed_hosts,
-            sites,
+            apps,
             outside,
             has_mounts,
             outside_mount: config.outside_mount.unwrap_or(defaults.outside_mount),
@@ -193,7 +192,7 @@ impl Policy {
                 "trusted_pass_headers",
                 config.trusted_pass_headers.unwrap_or_default(),
                 |name| match group_of(name.as_bytes()) {
-                    Some(Group::Identity | Group::ClientCertificate) => None,
+                    Some(HeaderGroup::Identity | HeaderGroup::ClientCertificate) => None,
                     _ => Some("is not an identity header, so there is nothing to pass"),
                 },
                 errors,
@@ -223,11 +222,11 @@ impl Policy {
     }
 
     /// Whether peers can be trusted by the URI name of their certificate, so that the host must look at it.
-    pub fn asks_identity(&self) -> bool {
+    pub fn needs_identity(&self) -> bool {
         !self.resolver.trust.identities.is_empty()
     }
 
-    /// Whether decisions are only counted and logged, see [`Decision::account`].
+    /// Whether decisions are only counted and logged, see [`Decision::record`].
     pub fn is_report_only(&self) -> bool {
         self.report_only
     }
@@ -253,12 +252,30 @@ impl Policy {
             effective,
             attested,
         } = self.resolver.resolve(request, peer_trusted, host.flatten());
-        let mut account = Account::new(match (peer_trusted, request.peer) {
-            (true, _) => TrustOutcome::Trusted(client.quality),
+        let mut record = DecisionRecord::new(match (peer_trusted, request.peer) {
+            (true, _) => TrustOutcome::Trusted(client.source),
             (false, Peer::Unknown) => TrustOutcome::Unknown,
             (false, _) => TrustOutcome::Untrusted,
         });
-        let mut exchange = self.exchange(request, peer_trusted, client, effective);
+        let mut exchange = Exchange {
+            client,
+            client_text: client.address.map(text_of),
+            peer_trusted,
+            forwarded_ignored: !peer_trusted
+                && !request.is_reentry
+                && request
+                    .headers
+                    .iter()
+                    .any(|(name, _)| CLAIMS.iter().any(|claim| name.eq_ignore_ascii_case(claim))),
+            app: Arc::clone(&self.outside),
+            forwarded_prefix: Mount::default(),
+            sub_app: Mount::default(),
+            sent_path: SentPath::NoMount,
+            sent_host: None,
+            is_local_reply: false,
+            effective,
+            csp_rule: None,
+        };
         let routed = target.map_err(Refusal::of).and_then(|target| {
             if host_is_bad {
                 return Err(Refusal::of(Reason::BadHost));
@@ -268,21 +285,23 @@ impl Policy {
                 return Err(Refusal::of(Reason::HostNotAllowed));
             }
             let route = self.route(request, peer_trusted, host, &target)?;
-            account.mount = route.outcome(self.has_mounts);
-            exchange.site = Arc::clone(route.site);
-            exchange.told_mount.clone_from(&route.told);
+            record.mount = route.outcome(self.has_mounts);
+            exchange.app = Arc::clone(route.app);
+            exchange
+                .forwarded_prefix
+                .clone_from(&route.forwarded_prefix);
             exchange.csp_rule = self.csp_rules.find(&route.stripped);
             self.redirect(request, &exchange, &route, &target)?;
             Ok((route, target))
         });
         let action = match routed {
             Ok((route, target)) => {
-                exchange.upstream_saw = route.upstream_saw(&exchange.site);
+                exchange.sent_path = route.sent_path(&exchange.app);
                 let edits = self.edits(
                     request,
                     &mut exchange,
-                    &mut account,
-                    &Way {
+                    &mut record,
+                    &RewriteContext {
                         route: &route,
                         query: target.query,
                         received: target.path,
@@ -296,11 +315,11 @@ impl Policy {
                 })
             }
             Err(Refusal { reason, location }) => {
-                account.answered = Some(reason);
-                exchange.is_answered = true;
+                record.reply_reason = Some(reason);
+                exchange.is_local_reply = true;
                 match reason {
-                    Reason::BareMount => account.mount = MountOutcome::Redirect,
-                    Reason::OutsideMount => account.mount = MountOutcome::Miss,
+                    Reason::BareMount => record.mount = MountOutcome::Redirect,
+                    Reason::OutsideMount => record.mount = MountOutcome::Miss,
                     _ => {}
                 }
                 Action::Reply(Reply { location, reason })
@@ -317,60 +336,7 @@ impl Policy {
         Decision {
             action,
             exchange,
-            account,
-        }
-    }
-
-    /// Returns the exchange of a request that could not be parsed, for the response that the host makes to it.
-    pub fn unparsed_request(&self, unparsed: &UnparsedRequest<'_>) -> Exchange {
-        let request = Request {
-            peer: unparsed.peer,
-            identity: None,
-            is_reentry: false,
-            tls: unparsed.tls,
-            method: b"",
-            target: b"",
-            host: unparsed.host,
-            headers: unparsed.headers,
-        };
-        let peer_trusted = self.resolver.trust.covers(request.peer, None);
-        let host = request.host.filter(|host| !host.is_empty());
-        let host = host.and_then(Authority::read);
-        let resolved = self.resolver.resolve(&request, peer_trusted, host);
-        let mut exchange =
-            self.exchange(&request, peer_trusted, resolved.client, resolved.effective);
-        exchange.is_answered = true;
-        if !self.has_mounts {
-            // The path is not known, and the root is the app's.
-            exchange.csp_rule = self.csp_rules.find(b"/");
-        }
-        exchange
-    }
-
-    /// The exchange of a request for which no app has been looked for yet.
-    fn exchange(
-        &self,
-        request: &Request<'_>,
-        peer_trusted: bool,
-        client: Client,
-        effective: Effective,
-    ) -> Exchange {
-        let claims = |name: &[u8]| CLAIMS.iter().any(|claim| name.eq_ignore_ascii_case(claim));
-        Exchange {
-            client,
-            client_text: client.address.map(text_of),
-            peer_trusted,
-            forwarded_ignored: !peer_trusted
-                && !request.is_reentry
-                && request.headers.iter().any(|(name, _)| claims(name)),
-            site: Arc::clone(&self.outside),
-            told_mount: Mount::default(),
-            part: Mount::default(),
-            upstream_saw: UpstreamSaw::NoMount,
-            host_sent: None,
-            is_answered: false,
-            effective,
-            csp_rule: None,
+            record,
         }
     }
 
@@ -398,9 +364,9 @@ impl Policy {
         target: &Target<'p>,
     ) -> Result<Route<'s, 'p>, Refusal> {
         let path = target.path;
-        let route = |site: &'s Arc<Site>, prefix: &Mount, rest: &'p [u8], is_under: bool| Route {
-            told: prefix.join(&site.mount),
-            site,
+        let route = |app: &'s Arc<App>, prefix: &Mount, rest: &'p [u8], is_under: bool| Route {
+            forwarded_prefix: prefix.join(&app.mount),
+            app,
             rest,
             stripped: match rest {
                 [] => Cow::Borrowed(b"/".as_slice()),
@@ -409,30 +375,30 @@ impl Policy {
             is_under,
         };
         if request.is_reentry
-            && let Some((site, prefix)) = self.told_before(request.headers, host)
+            && let Some((app, prefix)) = self.app_of_first_pass(request.headers, host)
         {
             // The upstream names its own paths: with the mount if it is sent it, else without.
-            let rest = match site.upstream_path {
-                UpstreamPath::Full => prefix.join(&site.mount).strip(path).unwrap_or(path),
+            let rest = match app.upstream_path {
+                UpstreamPath::Full => prefix.join(&app.mount).strip(path).unwrap_or(path),
                 UpstreamPath::Stripped => path,
             };
-            return Ok(route(site, &prefix, rest, true));
+            return Ok(route(app, &prefix, rest, true));
         }
         let prefix = if peer_trusted && self.prefix_from_header {
             read_prefix(request.headers)
         } else {
             Mount::default()
         };
-        match self.sites.find(host, path) {
-            Found::Under(site, rest) => Ok(route(site, &prefix, rest, true)),
-            Found::Bare(site) => {
+        match self.apps.find(host, path) {
+            Found::Under(app, rest) => Ok(route(app, &prefix, rest, true)),
+            Found::Bare(app) => {
                 let path = collapse_leading_slashes(path);
-                Ok(route(site, &prefix, path, true))
+                Ok(route(app, &prefix, path, true))
             }
             Found::Outside => match self.outside_mount {
                 OutsideMount::Pass => Ok(Route {
-                    site: &self.outside,
-                    told: Mount::default(),
+                    app: &self.outside,
+                    forwarded_prefix: Mount::default(),
                     rest: path,
                     stripped: Cow::Borrowed(collapse_leading_slashes(path)),
                     is_under: false,
@@ -444,19 +410,19 @@ impl Policy {
 
     /// On re-entry: the app that was found the first time, by the X-Forwarded-Prefix that was set then, and the prefix
     /// that a header had put in front of its mount.
-    fn told_before(
+    fn app_of_first_pass(
         &self,
         headers: &[Header<'_>],
         host: Option<&str>,
-    ) -> Option<(&Arc<Site>, Mount)> {
+    ) -> Option<(&Arc<App>, Mount)> {
         let told = read_prefix(headers);
         let told = told.as_str();
         told.match_indices('/').find_map(|(start, _)| {
             let (prefix, mount) = told.split_at_checked(start)?;
-            match self.sites.find(host, mount.as_bytes()) {
-                Found::Under(site, []) => Some((site, Mount::read(prefix).ok()?)),
-                Found::Bare(site) if site.mount.as_str() == mount => {
-                    Some((site, Mount::read(prefix).ok()?))
+            match self.apps.find(host, mount.as_bytes()) {
+                Found::Under(app, []) => Some((app, Mount::read(prefix).ok()?)),
+                Found::Bare(app) if app.mount.as_str() == mount => {
+                    Some((app, Mount::read(prefix).ok()?))
                 }
                 _ => None,
             }
@@ -492,7 +458,7 @@ impl Policy {
                 location: Some([origin.as_bytes(), &path, slash, target.query].concat()),
             });
         }
-        if route.rest.is_empty() && exchange.site.redirect_bare_mount {
+        if route.rest.is_empty() && exchange.app.redirect_bare_mount {
             return Err(Refusal {
                 reason: Reason::BareMount,
                 location: Some([public.as_bytes(), b"/", target.query].concat()),
@@ -505,29 +471,31 @@ impl Policy {
         &self,
         request: &Request<'_>,
         exchange: &mut Exchange,
-        account: &mut Account,
-        way: &Way<'_>,
+        record: &mut DecisionRecord,
+        context: &RewriteContext<'_>,
     ) -> Vec<Edit> {
         let effective = &exchange.effective;
         let authority = effective.authority();
         let address = exchange.client_text.as_deref().map(Cow::Borrowed);
-        let sent = match exchange.site.upstream_path {
-            UpstreamPath::Full if way.route.is_under => {
-                Cow::Owned(exchange.told_mount.prepend(way.route.rest_as_path()))
-            }
-            UpstreamPath::Full => Cow::Borrowed(way.route.rest_as_path()),
-            UpstreamPath::Stripped => Cow::Borrowed(way.route.stripped.as_ref()),
+        let sent = match exchange.app.upstream_path {
+            UpstreamPath::Full if context.route.is_under => Cow::Owned(
+                exchange
+                    .forwarded_prefix
+                    .prepend(context.route.rest_as_path()),
+            ),
+            UpstreamPath::Full => Cow::Borrowed(context.route.rest_as_path()),
+            UpstreamPath::Stripped => Cow::Borrowed(context.route.stripped.as_ref()),
         };
-        let target = [sent.as_ref(), way.query].concat();
+        let target = [sent.as_ref(), context.query].concat();
         let is_rewritten = target != request.target;
         // Without what absolute form says of the authority.
-        let is_moved = sent.as_ref() != way.received;
+        let is_moved = sent.as_ref() != context.received;
         let set = [
             (
                 "x-forwarded-for",
                 match self.resolver.xff_mode {
                     XffMode::Client => address.clone(),
-                    XffMode::Chain => chain(way.attested, request.peer).map(Cow::Owned),
+                    XffMode::Chain => chain(context.attested, request.peer).map(Cow::Owned),
                 },
             ),
             ("x-real-ip", address),
@@ -547,7 +515,7 @@ impl Policy {
             ),
             (
                 "x-forwarded-prefix",
-                Some(exchange.told_mount.as_str())
+                Some(exchange.forwarded_prefix.as_str())
                     .filter(|told| !told.is_empty())
                     .map(Cow::Borrowed),
             ),
@@ -563,7 +531,7 @@ impl Policy {
                         original_path(request.headers).map(Cow::Borrowed)
                     }
                     OriginalPathHeader::Set if is_moved => {
-                        to_text(way.received).map(|path| match to_text(way.query) {
+                        to_text(context.received).map(|path| match to_text(context.query) {
                             Some(query) if !query.is_empty() => Cow::Owned([path, query].concat()),
                             _ => Cow::Borrowed(path),
                         })
@@ -579,41 +547,41 @@ impl Policy {
                 .iter()
                 .any(|(ours, value)| value.is_some() && name.eq_ignore_ascii_case(ours.as_bytes()));
             if !is_ours {
-                account.remove(Group::Nominated);
+                record.remove(HeaderGroup::Nominated);
                 remove_once(&mut edits, name);
             }
         }
         edits.extend(own_connection(request.headers));
-        let mut standing = [Standing::Absent; 8];
+        let mut state = [HeaderState::Absent; 8];
         for (name, value) in request.headers {
             let Some(group) = self.removal(name, exchange.peer_trusted) else {
                 continue;
             };
             let ours = set
                 .iter()
-                .zip(&mut standing)
+                .zip(&mut state)
                 .find(|((ours, _), _)| name.eq_ignore_ascii_case(ours.as_bytes()));
             match ours {
-                Some(((_, Some(ours)), standing)) => {
-                    let is_right = *standing == Standing::Absent && ours.as_bytes() == *value;
-                    *standing = if is_right {
-                        Standing::Right
+                Some(((_, Some(ours)), state)) => {
+                    let is_right = *state == HeaderState::Absent && ours.as_bytes() == *value;
+                    *state = if is_right {
+                        HeaderState::Correct
                     } else {
-                        Standing::Wrong
+                        HeaderState::Wrong
                     };
                     if !is_right {
-                        account.remove(group);
+                        record.remove(group);
                     }
                 }
                 _ => {
-                    account.remove(group);
+                    record.remove(group);
                     remove_once(&mut edits, name);
                 }
             }
         }
-        for ((name, value), standing) in set.into_iter().zip(standing) {
+        for ((name, value), state) in set.into_iter().zip(state) {
             if let Some(value) = value
-                && standing != Standing::Right
+                && state != HeaderState::Correct
             {
                 edits.push(Edit::set(name, value.into_owned()));
             }
@@ -625,39 +593,39 @@ impl Policy {
         let host = match (self.upstream_host, &authority) {
             (UpstreamHost::Effective, Some(authority)) => Some(authority.clone().into_bytes()),
             (UpstreamHost::Effective, None) => None,
-            (UpstreamHost::AsReceived, _) => way.named_host.map(<[u8]>::to_vec),
+            (UpstreamHost::AsReceived, _) => context.named_host.map(<[u8]>::to_vec),
         };
         if let Some(host) = host {
             if request.host != Some(&host) {
                 edits.push(Edit::Host(host.clone()));
             }
-            exchange.host_sent = Some(host);
+            exchange.sent_host = Some(host);
         }
         edits
     }
 
     /// Why a header may not pass, if it may not.
-    fn removal(&self, name: &[u8], peer_trusted: bool) -> Option<Group> {
+    fn removal(&self, name: &[u8], peer_trusted: bool) -> Option<HeaderGroup> {
         if self
             .strip_headers
             .iter()
             .any(|listed| same_name(listed.as_bytes(), name))
         {
-            return Some(group_of(name).unwrap_or(Group::Listed));
+            return Some(group_of(name).unwrap_or(HeaderGroup::Listed));
         }
         if let Some(client_ip_header) = &self.resolver.client_ip_header
             && same_name(client_ip_header.as_bytes(), name)
         {
             let is_read = peer_trusted && client_ip_header.as_bytes().eq_ignore_ascii_case(name);
-            let is_ours = matches!(group_of(name), Some(Group::Forwarding));
-            return (!is_read || is_ours).then_some(Group::ClientAddress);
+            let is_ours = matches!(group_of(name), Some(HeaderGroup::Forwarding));
+            return (!is_read || is_ours).then_some(HeaderGroup::ClientAddress);
         }
         let group = group_of(name)?;
         let may_pass = match group {
-            Group::Identity => true,
+            HeaderGroup::Identity => true,
             // Envoy answers for the field alone, not for what others read as the same.
-            Group::ClientCertificate if name.contains(&b'_') => false,
-            Group::ClientCertificate => match self.defaults.client_certificate_header {
+            HeaderGroup::ClientCertificate if name.contains(&b'_') => false,
+            HeaderGroup::ClientCertificate => match self.defaults.client_certificate_header {
                 ClientCertificateHeader::Keep => return None,
                 ClientCertificateHeader::Remove => true,
             },
@@ -675,9 +643,9 @@ impl Policy {
 
 /// Where a request goes.
 struct Route<'s, 'p> {
-    site: &'s Arc<Site>,
+    app: &'s Arc<App>,
     /// The mount that the app is told; the prefix of a trusted peer included.
-    told: Mount,
+    forwarded_prefix: Mount,
     /// What follows the mount in the path; empty for the mount itself.
     rest: &'p [u8],
     /// The path as an app sees it that knows no mount.
@@ -694,20 +662,20 @@ impl Route<'_, '_> {
         }
     }
 
-    fn upstream_saw(&self, site: &Site) -> UpstreamSaw {
-        if !self.is_under || (self.told.is_none() && site.public.is_none()) {
-            return UpstreamSaw::NoMount;
+    fn sent_path(&self, app: &App) -> SentPath {
+        if !self.is_under || (self.forwarded_prefix.is_none() && app.public.is_none()) {
+            return SentPath::NoMount;
         }
-        match site.upstream_path {
-            UpstreamPath::Full => UpstreamSaw::Full,
-            UpstreamPath::Stripped => UpstreamSaw::Stripped,
+        match app.upstream_path {
+            UpstreamPath::Full => SentPath::Full,
+            UpstreamPath::Stripped => SentPath::Stripped,
         }
     }
 
     /// What follows the mount in the path of an app that knows it.
     fn rest_as_path(&self) -> &[u8] {
         // Without a mount in front, a double slash would begin an authority.
-        if self.told.is_none() {
+        if self.forwarded_prefix.is_none() {
             collapse_leading_slashes(self.rest)
         } else {
             self.rest
@@ -715,8 +683,8 @@ impl Route<'_, '_> {
     }
 }
 
-/// What the edits need to know of a request's way.
-struct Way<'a> {
+/// What the edits need to know of a request's context.
+struct RewriteContext<'a> {
     route: &'a Route<'a, 'a>,
     query: &'a [u8],
     /// The path as received.
@@ -742,20 +710,20 @@ impl Refusal {
 
 /// How a field that we set stands in the request.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Standing {
+enum HeaderState {
     Absent,
     /// One line, with the right value.
-    Right,
+    Correct,
     Wrong,
 }
 
 fn read_mounts(
     mounts: Vec<MountConfig>,
-    top: &Site,
-    sites: &mut Sites,
+    top: &App,
+    apps: &mut AppTable,
     errors: &mut Vec<ConfigError>,
 ) {
-    let mut read: Vec<Arc<Site>> = Vec::with_capacity(mounts.len());
+    let mut read: Vec<Arc<App>> = Vec::with_capacity(mounts.len());
     for (index, mut written) in mounts.into_iter().enumerate() {
         let at = format!("mounts[{index}].");
         let hosts = HostPattern::read_list(
@@ -768,28 +736,28 @@ fn read_mounts(
                 setting: format!("{at}root_path"),
             });
         }
-        let site = Arc::new(Site::read(&at, written, top, errors));
-        if let Err(ambiguity) = sites.add(&site, &hosts) {
-            let (is_twin, problem): (fn(&Site, &Site) -> bool, _) = match ambiguity {
+        let app = Arc::new(App::read(&at, written, top, errors));
+        if let Err(ambiguity) = apps.add(&app, &hosts) {
+            let (is_twin, problem): (fn(&App, &App) -> bool, _) = match ambiguity {
                 Ambiguity::SameMount => (
                     |one, other| one.mount == other.mount,
-                    format!("both publish \"{}/\" on the same host", site.mount.as_str()),
+                    format!("both publish \"{}/\" on the same host", app.mount.as_str()),
                 ),
                 Ambiguity::SameHost => (
-                    |one, _| one.shape != crate::config::Shape::Full,
+                    |one, _| one.shape != crate::config::PathShape::Full,
                     "both take paths without their mount on the same host, so that nothing tells them apart; set \
                      root_path_shape to full, or give them different hosts"
                         .to_owned(),
                 ),
             };
-            let twin = read.iter().position(|other| is_twin(other, &site));
+            let twin = read.iter().position(|other| is_twin(other, &app));
             errors.push(ConfigError::DoubleMount {
                 one: format!("mounts[{}]", twin.unwrap_or_default()),
                 other: format!("mounts[{index}]"),
                 problem,
             });
         }
-        read.push(site);
+        read.push(app);
     }
 }
 
@@ -921,7 +889,7 @@ fn forwarded_element(client: &Client, effective: &Effective) -> String {
 /// Where the app is served over https: at its fixed address, else at the same host's default port, since the port of
 /// the plain listener does not speak TLS.
 fn https_origin(exchange: &Exchange) -> Option<String> {
-    if let Some(public) = &exchange.site.public
+    if let Some(public) = &exchange.app.public
         && public.origin.scheme == Scheme::Https
     {
         return public.origin.origin();
@@ -930,7 +898,7 @@ fn https_origin(exchange: &Exchange) -> Option<String> {
     Some(format!("https://{host}"))
 }
 
-/// Fields of the request that `Connection` nominates: they are for this hop alone, RFC 9110 §7.6.1. What the connection
+/// ConfigReader of the request that `Connection` nominates: they are for this hop alone, RFC 9110 §7.6.1. What the connection
 /// itself needs is the host's, and nominating what we set has no effect.
 fn nominated<'a>(headers: &'a [Header<'a>]) -> impl Iterator<Item = &'a [u8]> {
     headers
@@ -1009,7 +977,7 @@ const TRANSPORT: [&[u8]; 9] = [
     b"upgrade",
 ];
 
-/// Fields by which a request claims a client. Others, such as `X-Forwarded-Proto`, Envoy sets on every request itself.
+/// ConfigReader by which a request claims a client. Others, such as `X-Forwarded-Proto`, Envoy sets on every request itself.
 const CLAIMS: [&[u8]; 3] = [b"forwarded", b"x-forwarded-for", b"x-real-ip"];
 
 const GRPC: &[u8] = b"application/grpc";

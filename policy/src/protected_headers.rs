@@ -8,7 +8,7 @@
 /// Why a header is governed; also the group under which its removal is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(usize)]
-pub enum Group {
+pub enum HeaderGroup {
     /// What a CGI server would make a variable with a meaning of.
     Cgi,
     /// The client's address in the words of some CDN or proxy.
@@ -31,7 +31,7 @@ pub enum Group {
     Scheme,
 }
 
-impl Group {
+impl HeaderGroup {
     /// Every group.
     pub const ALL: [Self; 10] = [
         Self::Cgi,
@@ -64,7 +64,7 @@ impl Group {
 }
 
 /// The group of a header name; `None` if the policy does not govern it.
-pub(crate) fn group_of(name: &[u8]) -> Option<Group> {
+pub(crate) fn group_of(name: &[u8]) -> Option<HeaderGroup> {
     if !may_be_governed(name) {
         return None;
     }
@@ -80,7 +80,7 @@ pub(crate) fn group_of(name: &[u8]) -> Option<Group> {
     let start = buffer.get(..used)?;
     let whole = used == name.len();
     match start {
-        b"x-forwarded-client-cert" if whole => Some(Group::ClientCertificate),
+        b"x-forwarded-client-cert" if whole => Some(HeaderGroup::ClientCertificate),
         b"x-forwarded-user"
         | b"x-forwarded-email"
         | b"x-forwarded-groups"
@@ -93,17 +93,17 @@ pub(crate) fn group_of(name: &[u8]) -> Option<Group> {
         | b"x-client-cert"
             if whole =>
         {
-            Some(Group::Identity)
+            Some(HeaderGroup::Identity)
         }
-        _ if start.starts_with(b"x-forwarded-") => Some(Group::Forwarding),
+        _ if start.starts_with(b"x-forwarded-") => Some(HeaderGroup::Forwarding),
         _ if start.starts_with(b"x-auth-request-")
             || start.starts_with(b"x-ssl-client-")
             || start.starts_with(b"ssl-client-") =>
         {
-            Some(Group::Identity)
+            Some(HeaderGroup::Identity)
         }
         _ if !whole => None,
-        b"forwarded" | b"x-real-ip" => Some(Group::Forwarding),
+        b"forwarded" | b"x-real-ip" => Some(HeaderGroup::Forwarding),
         b"x-client-ip"
         | b"client-ip"
         | b"x-cluster-client-ip"
@@ -122,10 +122,10 @@ pub(crate) fn group_of(name: &[u8]) -> Option<Group> {
         | b"x-proxyuser-ip"
         | b"x-original-forwarded-for"
         | b"x-original-for"
-        | b"x-envoy-external-address" => Some(Group::ClientAddress),
+        | b"x-envoy-external-address" => Some(HeaderGroup::ClientAddress),
         b"front-end-https" | b"x-url-scheme" | b"x-scheme" | b"x-proxied-https"
-        | b"x-original-proto" => Some(Group::Scheme),
-        b"x-host" | b"x-original-host" | b"x-http-host-override" => Some(Group::Host),
+        | b"x-original-proto" => Some(HeaderGroup::Scheme),
+        b"x-host" | b"x-original-host" | b"x-http-host-override" => Some(HeaderGroup::Host),
         b"x-original-url"
         | b"x-original-uri"
         | b"x-original-method"
@@ -136,9 +136,9 @@ pub(crate) fn group_of(name: &[u8]) -> Option<Group> {
         | b"script-name"
         | b"path-info"
         | b"x-ingress-path"
-        | b"x-original-prefix" => Some(Group::Path),
+        | b"x-original-prefix" => Some(HeaderGroup::Path),
         // A CGI server turns it into HTTP_PROXY, which client libraries obey (httpoxy).
-        b"proxy" => Some(Group::Cgi),
+        b"proxy" => Some(HeaderGroup::Cgi),
         _ => None,
     }
 }
@@ -179,21 +179,21 @@ mod tests {
     #[test]
     fn spelling_does_not_matter() {
         for (name, want) in [
-            ("x-forwarded-for", Group::Forwarding),
-            ("X-FORWARDED-FOR", Group::Forwarding),
-            ("X_Forwarded-For", Group::Forwarding),
-            ("x_forwarded_for", Group::Forwarding),
+            ("x-forwarded-for", HeaderGroup::Forwarding),
+            ("X-FORWARDED-FOR", HeaderGroup::Forwarding),
+            ("X_Forwarded-For", HeaderGroup::Forwarding),
+            ("x_forwarded_for", HeaderGroup::Forwarding),
             (
                 "x-forwarded-anything-that-somebody-may-read-one-day",
-                Group::Forwarding,
+                HeaderGroup::Forwarding,
             ),
-            ("Forwarded", Group::Forwarding),
-            ("X_Real_IP", Group::Forwarding),
-            ("True-Client-IP", Group::ClientAddress),
-            ("Front_End_Https", Group::Scheme),
-            ("X-Host", Group::Host),
-            ("Script-Name", Group::Path),
-            ("Proxy", Group::Cgi),
+            ("Forwarded", HeaderGroup::Forwarding),
+            ("X_Real_IP", HeaderGroup::Forwarding),
+            ("True-Client-IP", HeaderGroup::ClientAddress),
+            ("Front_End_Https", HeaderGroup::Scheme),
+            ("X-Host", HeaderGroup::Host),
+            ("Script-Name", HeaderGroup::Path),
+            ("Proxy", HeaderGroup::Cgi),
         ] {
             assert_eq!(group_of(name.as_bytes()), Some(want), "{name}");
         }
@@ -202,7 +202,11 @@ mod tests {
             "ssl_client_verify",
             "X-Forwarded-Email",
         ] {
-            assert_eq!(group_of(name.as_bytes()), Some(Group::Identity), "{name}");
+            assert_eq!(
+                group_of(name.as_bytes()),
+                Some(HeaderGroup::Identity),
+                "{name}"
+            );
         }
     }
 

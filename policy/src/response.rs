@@ -6,8 +6,8 @@
 
 use std::borrow::Cow;
 
-use crate::decision_record::HstsOutcome;
 use crate::cookie::CookieScope;
+use crate::decision_record::HstsOutcome;
 use crate::edit::Edit;
 use crate::exchange::{Exchange, Header, Response, ResponseDecision};
 use crate::location::{PublicUrl, has_control};
@@ -26,7 +26,7 @@ impl Policy {
             return decision;
         }
         let known = Known::find(response.headers);
-        if !exchange.is_answered {
+        if !exchange.is_local_reply {
             rewrite_urls(exchange, &known, &mut decision.edits);
             rewrite_cookies(exchange, &known, &mut decision);
         }
@@ -47,7 +47,7 @@ impl Policy {
 
     /// The changes to an informational response, RFC 9110 §15.2: what a client keeps or follows is judged in the final
     /// response, and is not passed on before it.
-    pub fn informational() -> &'static [Edit] {
+    pub fn informational_edits() -> &'static [Edit] {
         &NOT_INFORMATIONAL
     }
 
@@ -168,7 +168,7 @@ const HSTS: &str = "strict-transport-security";
 const LOCATION: &str = "location";
 const REFRESH: &str = "refresh";
 const SET_COOKIE: &str = "set-cookie";
-/// Fields of final responses alone.
+/// ConfigReader of final responses alone.
 static NOT_INFORMATIONAL: [Edit; 5] = [
     Edit::Remove(Cow::Borrowed("content-location")),
     Edit::Remove(Cow::Borrowed("location")),

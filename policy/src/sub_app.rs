@@ -4,32 +4,32 @@
 //! believed or removed otherwise than for the app itself; only the path, and what the upstream is told of it, differ.
 
 use crate::edit::Edit;
-use crate::exchange::{Exchange, Forward, UpstreamSaw};
+use crate::exchange::{Exchange, Forward, SentPath};
 use crate::mount::Mount;
 use crate::policy::Policy;
 use crate::target::collapse_leading_slashes;
 
 /// A part of every app of a policy, at this path below its mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Part {
+pub struct SubApp {
     path: Mount,
-    upstream_path: PartPath,
+    upstream_path: SubAppPath,
 }
 
 /// How a part's upstream is sent the path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PartPath {
+pub enum SubAppPath {
     /// As the browser wrote it: `/apps/my-app/api/items`.
     Full,
     /// Without the mount: `/api/items`.
-    Own,
+    MountStripped,
     /// Without the mount and the part's own path: `/items`.
     Stripped,
 }
 
-impl Part {
+impl SubApp {
     /// Reads the path of a part, such as `/api`; `None` if it is none.
-    pub fn read(path: &str, upstream_path: PartPath) -> Option<Self> {
+    pub fn parse(path: &str, upstream_path: SubAppPath) -> Option<Self> {
         let path = Mount::read(path).ok().filter(|path| !path.is_none())?;
         Some(Self {
             path,
@@ -43,7 +43,7 @@ impl Part {
     }
 
     /// What follows this part's path in the path of `stripped_target`, empty for the part itself; `None` if the target
-    /// is not in this part.
+    /// is not in this sub_app.
     pub fn strip<'t>(&self, stripped_target: &'t [u8]) -> Option<&'t [u8]> {
         self.path.strip(split_query(stripped_target).0)
     }
@@ -51,38 +51,40 @@ impl Part {
 
 impl Policy {
     /// Turns the decision to forward a request to the app into one to forward it to `part`.
-    pub fn enter(&self, part: &Part, forward: &mut Forward, exchange: &mut Exchange) {
+    pub fn enter_sub_app(&self, sub_app: &SubApp, forward: &mut Forward, exchange: &mut Exchange) {
         if self.report_only {
             return;
         }
         let (path, query) = split_query(&forward.stripped_target);
-        let Some(rest) = part.path.strip(path) else {
+        let Some(rest) = sub_app.path.strip(path) else {
             return;
         };
-        let target = match part.upstream_path {
-            PartPath::Full => [exchange.told_mount.prepend(path).as_slice(), query].concat(),
-            PartPath::Own => forward.stripped_target.clone(),
-            PartPath::Stripped if rest.is_empty() => [b"/", query].concat(),
-            PartPath::Stripped => [collapse_leading_slashes(rest), query].concat(),
+        let target = match sub_app.upstream_path {
+            SubAppPath::Full => {
+                [exchange.forwarded_prefix.prepend(path).as_slice(), query].concat()
+            }
+            SubAppPath::MountStripped => forward.stripped_target.clone(),
+            SubAppPath::Stripped if rest.is_empty() => [b"/", query].concat(),
+            SubAppPath::Stripped => [collapse_leading_slashes(rest), query].concat(),
         };
-        match part.upstream_path {
-            PartPath::Full => exchange.upstream_saw = UpstreamSaw::Full,
-            PartPath::Own => exchange.upstream_saw = UpstreamSaw::Stripped,
-            PartPath::Stripped => {
-                exchange.upstream_saw = UpstreamSaw::Stripped;
-                exchange.told_mount = exchange.told_mount.join(&part.path);
-                exchange.part = part.path.clone();
+        match sub_app.upstream_path {
+            SubAppPath::Full => exchange.sent_path = SentPath::Full,
+            SubAppPath::MountStripped => exchange.sent_path = SentPath::Stripped,
+            SubAppPath::Stripped => {
+                exchange.sent_path = SentPath::Stripped;
+                exchange.forwarded_prefix = exchange.forwarded_prefix.join(&sub_app.path);
+                exchange.sub_app = sub_app.path.clone();
             }
         }
-        if exchange.told_mount.is_none() {
-            exchange.upstream_saw = UpstreamSaw::NoMount;
+        if exchange.forwarded_prefix.is_none() {
+            exchange.sent_path = SentPath::NoMount;
         }
         forward.edits.retain(|edit| match edit {
             Edit::Target(_) => false,
             Edit::Remove(name) | Edit::Set(name, _) => name != PREFIX,
             Edit::Append(..) | Edit::Host(_) => true,
         });
-        let told = exchange.told_mount.as_str();
+        let told = exchange.forwarded_prefix.as_str();
         forward.edits.push(if told.is_empty() {
             Edit::remove(PREFIX)
         } else {
@@ -109,9 +111,9 @@ mod tests {
     use crate::peer::Peer;
 
     /// What the part's upstream is sent, what it is told, and where its `Location: /x` leads.
-    fn enter(settings: &str, path: PartPath, target: &str) -> (String, Option<String>, String) {
+    fn enter(settings: &str, path: SubAppPath, target: &str) -> (String, Option<String>, String) {
         let policy = Policy::from_json(settings.as_bytes(), Defaults::GATEWAY).unwrap();
-        let part = Part::read("/api", path).unwrap();
+        let sub_app = SubApp::parse("/api", path).unwrap();
         let mut decision = policy.request(&Request {
             peer: Peer::Unknown,
             identity: None,
@@ -125,8 +127,11 @@ mod tests {
         let Action::Forward(forward) = &mut decision.action else {
             panic!("{target} is answered");
         };
-        assert!(part.strip(&forward.stripped_target).is_some(), "{target}");
-        policy.enter(&part, forward, &mut decision.exchange);
+        assert!(
+            sub_app.strip(&forward.stripped_target).is_some(),
+            "{target}"
+        );
+        policy.enter_sub_app(&sub_app, forward, &mut decision.exchange);
         let text = |value: &[u8]| String::from_utf8(value.to_vec()).unwrap();
         let sent = forward.edits.iter().find_map(|edit| match edit {
             Edit::Target(target) => Some(text(target)),
@@ -161,14 +166,14 @@ mod tests {
     }
 
     #[test]
-    fn what_a_part_is_sent_and_told() {
+    fn what_a_sub_app_is_sent_and_told() {
         let mounted = r#"{"root_path": "/m", "upstream_path": "full"}"#;
         let stripped = r#"{"root_path": "/m", "upstream_path": "stripped"}"#;
         let public = r#"{"root_path": "/m", "public_base_url": "https://p.example/public"}"#;
         for (settings, path, target, sent, told, location) in [
             (
                 "{}",
-                PartPath::Stripped,
+                SubAppPath::Stripped,
                 "/api/a?b",
                 "/a?b",
                 Some("/api"),
@@ -176,7 +181,7 @@ mod tests {
             ),
             (
                 "{}",
-                PartPath::Stripped,
+                SubAppPath::Stripped,
                 "/api?b",
                 "/?b",
                 Some("/api"),
@@ -184,16 +189,23 @@ mod tests {
             ),
             (
                 "{}",
-                PartPath::Stripped,
+                SubAppPath::Stripped,
                 "/api//a",
                 "/a",
                 Some("/api"),
                 "/api/x",
             ),
-            ("{}", PartPath::Own, "/api/a", "/api/a", None, "/x"),
+            (
+                "{}",
+                SubAppPath::MountStripped,
+                "/api/a",
+                "/api/a",
+                None,
+                "/x",
+            ),
             (
                 mounted,
-                PartPath::Stripped,
+                SubAppPath::Stripped,
                 "/m/api/a",
                 "/a",
                 Some("/m/api"),
@@ -201,7 +213,7 @@ mod tests {
             ),
             (
                 stripped,
-                PartPath::Stripped,
+                SubAppPath::Stripped,
                 "/api/a%2F",
                 "/a%2F",
                 Some("/m/api"),
@@ -209,7 +221,7 @@ mod tests {
             ),
             (
                 mounted,
-                PartPath::Own,
+                SubAppPath::MountStripped,
                 "/m/api/a",
                 "/api/a",
                 Some("/m"),
@@ -217,7 +229,7 @@ mod tests {
             ),
             (
                 stripped,
-                PartPath::Full,
+                SubAppPath::Full,
                 "/m/api/a",
                 "/m/api/a",
                 Some("/m"),
@@ -225,7 +237,7 @@ mod tests {
             ),
             (
                 public,
-                PartPath::Stripped,
+                SubAppPath::Stripped,
                 "/m/api/a",
                 "/a",
                 Some("/m/api"),
@@ -247,7 +259,7 @@ mod tests {
 
     #[test]
     fn a_part_ends_with_a_segment() {
-        let part = Part::read("api/", PartPath::Stripped).unwrap();
+        let sub_app = SubApp::parse("api/", SubAppPath::Stripped).unwrap();
         for (target, want) in [
             ("/api", Some("")),
             ("/api/", Some("/")),
@@ -256,12 +268,12 @@ mod tests {
             ("/x/api", None),
         ] {
             assert_eq!(
-                part.strip(target.as_bytes()),
+                sub_app.strip(target.as_bytes()),
                 want.map(str::as_bytes),
                 "{target}"
             );
         }
-        assert_eq!(Part::read("/", PartPath::Stripped), None);
-        assert_eq!(Part::read("/a/../b", PartPath::Stripped), None);
+        assert_eq!(SubApp::parse("/", SubAppPath::Stripped), None);
+        assert_eq!(SubApp::parse("/a/../b", SubAppPath::Stripped), None);
     }
 }

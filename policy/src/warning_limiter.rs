@@ -9,10 +9,10 @@ use std::net::IpAddr;
 pub const WARNING_INTERVAL_S: u64 = 60;
 
 /// Most subjects within [`WARNING_INTERVAL_S`].
-pub const MOST_WARNINGS: usize = 100;
+pub const MAX_WARNINGS: usize = 100;
 
 /// The network by which a peer is warned of: an IPv4 /24 or an IPv6 /48.
-pub fn warned_network(address: IpAddr) -> IpAddr {
+pub fn warning_network(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(address) => IpAddr::V4((u32::from(address) & 0xffff_ff00).into()),
         IpAddr::V6(address) => IpAddr::V6((u128::from(address) >> 80 << 80).into()),
@@ -31,7 +31,7 @@ mod tests {
             ("2001:db8:1:2::3", "2001:db8:1::"),
             ("::ffff:192.0.2.1", "::"),
         ] {
-            let address = address.parse().map(warned_network);
+            let address = address.parse().map(warning_network);
             assert_eq!(address, network.parse(), "{network}");
         }
     }

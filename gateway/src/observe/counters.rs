@@ -310,12 +310,12 @@ mod tests {
 
     #[test]
     fn every_outcome_of_the_policy_has_a_label() {
-        use fluxlit_policy::{ClientQuality, TrustOutcome};
+        use fluxlit_policy::{ClientSource, TrustOutcome};
         let outcomes = [
-            TrustOutcome::Trusted(ClientQuality::Header),
-            TrustOutcome::Trusted(ClientQuality::HeaderAllTrusted),
-            TrustOutcome::Trusted(ClientQuality::Peer),
-            TrustOutcome::Trusted(ClientQuality::Stopped),
+            TrustOutcome::Trusted(ClientSource::Header),
+            TrustOutcome::Trusted(ClientSource::HeaderAllTrusted),
+            TrustOutcome::Trusted(ClientSource::Peer),
+            TrustOutcome::Trusted(ClientSource::Stopped),
             TrustOutcome::Untrusted,
             TrustOutcome::Unknown,
         ];

@@ -119,8 +119,8 @@ pub(crate) fn plan(worker: &Worker, request: &Incoming<'_>) -> Plan {
         version: request.version,
         is_websocket: request.is_websocket,
         peer: request.peer,
-        trust: decision.account.trust,
-        refused: decision.account.answered.map(RejectReason::Policy),
+        trust: decision.record.trust,
+        refused: decision.record.reply_reason.map(RejectReason::Policy),
         to_head: request.method == b"HEAD",
         trace,
         propagation,
@@ -260,7 +260,7 @@ fn judge(
     if api {
         settings
             .policy
-            .enter(&settings.api.part, &mut forward, exchange);
+            .enter_sub_app(&settings.api.part, &mut forward, exchange);
     }
     let accept = if request.is_websocket {
         Some(judge_handshake(

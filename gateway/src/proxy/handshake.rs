@@ -29,8 +29,8 @@ pub(super) fn judge_handshake(
         ));
     }
     let origins = &worker.settings.allowed_origins;
-    match origins.judge(exchange, all(request.fields, b"origin")) {
-        OriginOutcome::Foreign => {
+    match origins.check(exchange, all(request.fields, b"origin")) {
+        OriginOutcome::NotAllowed => {
             return Err(Refusal::new(
                 RejectReason::ForeignOrigin,
                 403,
@@ -38,16 +38,16 @@ pub(super) fn judge_handshake(
                  FLUXLIT_GATEWAY_ALLOWED_ORIGINS allows more.",
             ));
         }
-        OriginOutcome::Own if !api => {
+        OriginOutcome::SameOrigin if !api => {
             // Streamlit compares Host and Origin as texts, case and port included.
             let host = only(request.fields, b"origin")
-                .and_then(|origin| exchange.host_as_in_origin(origin));
+                .and_then(|origin| exchange.set_host_to_origin(origin));
             if let Some(host) = host {
                 forward.edits.retain(|edit| !matches!(edit, Edit::Host(_)));
                 forward.edits.push(host);
             }
         }
-        OriginOutcome::Absent | OriginOutcome::Listed | OriginOutcome::Own => {}
+        OriginOutcome::Absent | OriginOutcome::Listed | OriginOutcome::SameOrigin => {}
     }
     let key = match only(request.fields, b"sec-websocket-key") {
         _ if request.version == HttpVersion::Http2 => None,

@@ -4,7 +4,7 @@
 
 use std::sync::LazyLock;
 
-use fluxlit_policy::{Exchange, Part, PartPath};
+use fluxlit_policy::{Exchange, SubApp, SubAppPath};
 use serde_json::json;
 
 use crate::proxy::decide::Incoming;
@@ -89,5 +89,5 @@ fn readiness(worker: &Worker) -> Reply {
 
 /// Paths of the gateway's own, which Streamlit never sees.
 const PREFIX: &[u8] = b"/__fluxlit";
-static INTERNAL: LazyLock<Option<Part>> =
-    LazyLock::new(|| Part::read("/__fluxlit", PartPath::Stripped));
+static INTERNAL: LazyLock<Option<SubApp>> =
+    LazyLock::new(|| SubApp::parse("/__fluxlit", SubAppPath::Stripped));

@@ -59,7 +59,7 @@ impl Way<'_> {
                     status: head.status,
                     reason: head.reason,
                     fields: &head.fields,
-                    edits: Policy::informational(),
+                    edits: Policy::informational_edits(),
                     length: Length::Empty,
                     declared: None,
                     is_early: false,

@@ -16,7 +16,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use fluxlit_policy::{AllowedOrigins, ConfigErrors, Defaults, DropCookies, Part, Policy};
+use fluxlit_policy::{AllowedOrigins, ConfigErrors, Defaults, DropCookies, Policy, SubApp};
 use serde_json::Value;
 
 pub use crate::settings::file::{SettingsFile, SettingsFileError};
@@ -74,7 +74,7 @@ pub struct Settings {
 #[derive(Debug, Clone)]
 pub struct Api {
     /// Its path, below the app's mount.
-    pub part: Part,
+    pub part: SubApp,
     /// Who serves it, if anybody does.
     pub upstream: Option<Upstream>,
     /// The path at which that upstream says that it is alive; none to ask for nothing but a connection.
@@ -284,13 +284,13 @@ impl Settings {
         let limits = Limits::read(&mut source, &line, &fields);
         let observe = Observe::read(&mut source, &mut warnings);
         let origins = source.list("FLUXLIT_GATEWAY_ALLOWED_ORIGINS");
-        let allowed_origins = AllowedOrigins::read(&origins).unwrap_or_else(|value| {
+        let allowed_origins = AllowedOrigins::parse(&origins).unwrap_or_else(|value| {
             let expected = "an origin such as https://portal.example.com, or * alone";
             source.wrong("FLUXLIT_GATEWAY_ALLOWED_ORIGINS", value, expected);
             AllowedOrigins::default()
         });
         let drop_cookies = source.list("FLUXLIT_DROP_COOKIES");
-        let drop_cookies = DropCookies::read(&drop_cookies).unwrap_or_else(|value| {
+        let drop_cookies = DropCookies::parse(&drop_cookies).unwrap_or_else(|value| {
             let expected = "the name of a cookie, with * for any characters";
             source.wrong("FLUXLIT_DROP_COOKIES", value, expected);
             DropCookies::default()

@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use fluxlit_policy::{Part, PartPath};
+use fluxlit_policy::{SubApp, SubAppPath};
 use serde_json::Value;
 
 use crate::settings::file::SettingsFile;
@@ -200,7 +200,7 @@ impl Source<'_> {
     pub(super) fn api(&mut self, mount: &str) -> Option<Api> {
         let name = "FLUXLIT_API_MOUNT_PATH";
         let path = self.text(name, "/api");
-        let mut part = Part::read(&path, PartPath::Stripped);
+        let mut part = SubApp::parse(&path, SubAppPath::Stripped);
         if part.is_none() {
             self.wrong(name, path, "a path such as /api");
         }
@@ -217,9 +217,9 @@ impl Source<'_> {
         {
             let own = api.path().to_owned();
             if upstream.base == own {
-                part = Part::read(&own, PartPath::Own);
+                part = SubApp::parse(&own, SubAppPath::MountStripped);
             } else if upstream.base == [mount, &own].concat() {
-                part = Part::read(&own, PartPath::Full);
+                part = SubApp::parse(&own, SubAppPath::Full);
             } else {
                 self.errors.push(SettingError::ApiUpstreamPath {
                     base: upstream.base.clone(),

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use fluxlit_policy::{ClientQuality, Peer, TrustOutcome};
+use fluxlit_policy::{ClientSource, Peer, TrustOutcome};
 use serde_json::json;
 use tokio::sync::{Notify, watch};
 
@@ -253,7 +253,7 @@ impl Worker {
             client: None,
             peer,
             trust: if self.settings.policy.trusts(Peer::Ip(peer)) {
-                TrustOutcome::Trusted(ClientQuality::Peer)
+                TrustOutcome::Trusted(ClientSource::Peer)
             } else {
                 TrustOutcome::Untrusted
             },

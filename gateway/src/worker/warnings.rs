@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use fluxlit_policy::{MOST_WARNINGS, WARNING_INTERVAL_S, warned_network};
+use fluxlit_policy::{MAX_WARNINGS, WARNING_INTERVAL_S, warning_network};
 
 /// What a warning is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -26,7 +26,7 @@ pub(crate) struct Warnings(Mutex<HashMap<Subject, Instant>>);
 impl Warnings {
     /// Says that forwarded headers of an untrusted peer were ignored, and what would make it trusted.
     pub(crate) fn forwarded_ignored(&self, peer: IpAddr) {
-        if self.is_due(Subject::Ignored(warned_network(peer)), Instant::now()) {
+        if self.is_due(Subject::Ignored(warning_network(peer)), Instant::now()) {
             tracing::warn!(
                 "forwarded headers of {peer} are ignored; if that is your proxy, set FLUXLIT_TRUST_PROXY=1 and list \
                  {peer} in FLUXLIT_FORWARDED_ALLOW_IPS"
@@ -50,10 +50,10 @@ impl Warnings {
         if said.get(&subject).is_some_and(is_fresh) {
             return false;
         }
-        if said.len() >= MOST_WARNINGS {
+        if said.len() >= MAX_WARNINGS {
             said.retain(|_, last| is_fresh(last));
         }
-        let has_room = said.len() < MOST_WARNINGS;
+        let has_room = said.len() < MAX_WARNINGS;
         if has_room {
             said.insert(subject, now);
         }
@@ -82,7 +82,7 @@ mod tests {
             ("192.0.2.1", 59, false),
             ("192.0.2.1", 60, true),
         ] {
-            let network = warned_network(address.parse().expect("an address"));
+            let network = warning_network(address.parse().expect("an address"));
             let now = start + Duration::from_secs(after);
             let found = warnings.is_due(Subject::Ignored(network), now);
             assert_eq!(found, is_due, "{address} after {after} s");
@@ -96,7 +96,7 @@ mod tests {
         let said = (0..=u8::MAX)
             .filter(|part| warnings.is_due(Subject::Ignored([10, 0, *part, 0].into()), now))
             .count();
-        assert_eq!(said, MOST_WARNINGS);
+        assert_eq!(said, MAX_WARNINGS);
         let later = now + INTERVAL;
         assert!(warnings.is_due(Subject::HostCookie, later));
     }

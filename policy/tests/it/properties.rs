@@ -311,7 +311,7 @@ proptest! {
                 apply(&mut lines, &mut target, &forward.edits);
             }
             lines.sort();
-            (lines, target, decision.account)
+            (lines, target, decision.record)
         };
         prop_assert_eq!(upstream(lines), upstream(shuffled));
     }
