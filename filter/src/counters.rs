@@ -7,7 +7,7 @@
 use std::cell::Cell;
 
 use fluxlit_policy::{
-    ClientSource, DecisionRecord, HeaderGroup, HstsOutcome, MountOutcome, Reason, TrustOutcome,
+    DecisionRecord, HeaderGroup, HstsOutcome, MountOutcome, Reason, TrustOutcome,
 };
 
 use crate::host;
@@ -66,35 +66,23 @@ impl Family {
 
 impl Counters {
     pub(crate) fn define() -> Self {
-        let trusted = [
-            ClientSource::Header,
-            ClientSource::HeaderAllTrusted,
-            ClientSource::Peer,
-            ClientSource::Stopped,
-        ];
-        let trust = [TrustOutcome::Untrusted, TrustOutcome::Unknown]
-            .into_iter()
-            .chain(trusted.map(TrustOutcome::Trusted));
-        let mounts = [
-            MountOutcome::Hit,
-            MountOutcome::Miss,
-            MountOutcome::Redirect,
-        ];
-        let hsts = [HstsOutcome::Kept, HstsOutcome::Removed, HstsOutcome::Set];
         Self {
-            trust: Family::define("requests", trust.map(TrustOutcome::label)),
-            removed: Family::define("headers_removed", HeaderGroup::ALL.map(HeaderGroup::label)),
-            mount: Family::define("mount", mounts.into_iter().filter_map(MountOutcome::label)),
-            answered: Family::define("answered", Reason::ALL.map(Reason::label)),
-            hsts: Family::define("hsts", hsts.into_iter().filter_map(HstsOutcome::label)),
+            trust: Family::define("requests", TrustOutcome::ALL.iter().map(|it| it.label())),
+            removed: Family::define(
+                "headers_removed",
+                HeaderGroup::ALL.iter().map(|it| it.label()),
+            ),
+            mount: Family::define("mount", MountOutcome::ALL.iter().map(|it| it.label())),
+            answered: Family::define("answered", Reason::ALL.iter().map(|it| it.label())),
+            hsts: Family::define("hsts", HstsOutcome::ALL.iter().map(|it| it.label())),
         }
     }
 
     /// Counts a request.
     pub(crate) fn request(&self, account: &DecisionRecord) {
         self.trust.count(account.trust.label(), 1);
-        if let Some(label) = account.mount.label() {
-            self.mount.count(label, 1);
+        if let Some(mount) = account.mount {
+            self.mount.count(mount.label(), 1);
         }
         if let Some(reason) = account.reply_reason {
             self.answered.count(reason.label(), 1);
@@ -105,9 +93,9 @@ impl Counters {
     }
 
     /// Counts a response.
-    pub(crate) fn response(&self, hsts: HstsOutcome) {
-        if let Some(label) = hsts.label() {
-            self.hsts.count(label, 1);
+    pub(crate) fn response(&self, hsts: Option<HstsOutcome>) {
+        if let Some(hsts) = hsts {
+            self.hsts.count(hsts.label(), 1);
         }
     }
 

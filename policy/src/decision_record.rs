@@ -1,119 +1,102 @@
-//! What was decided, for logs and metrics?
+//! Records what was decided about a request, for logs and metrics.
 //!
-//! An account is taken whether or not the decision is carried out, so that a first roll-out with `report_only` counts
-//! what it would do.
+//! A record is made whether or not the decision is carried out, so that a first roll-out with `report_only` counts what
+//! would be done.
 
-use crate::exchange::{ClientSource, Reason};
+use crate::exchange::ClientSource;
+use crate::labels::labeled_enum;
 use crate::protected_headers::HeaderGroup;
+use crate::reason::Reason;
 
 /// What was decided about a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DecisionRecord {
-    /// Whether the peer was believed.
+    /// Whether the peer was trusted, and how the client was found.
     pub trust: TrustOutcome,
-    /// How the request stands to the mounts.
-    pub mount: MountOutcome,
-    /// Why the request is answered here, if it is.
+    /// How the path relates to the mounts; `None` if there is no mount, or the request was rejected before.
+    pub mount: Option<MountOutcome>,
+    /// Why the policy replies to the request itself; `None` if it is forwarded.
     pub reply_reason: Option<Reason>,
     removed: [u32; HeaderGroup::ALL.len()],
 }
 
-/// Whether the peer was believed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TrustOutcome {
-    /// It was; how the client was found.
-    Trusted(ClientSource),
-    /// It was not.
-    Untrusted,
-    /// The direct peer cannot be told, so it was not.
-    Unknown,
+labeled_enum! {
+    /// Whether the peer was trusted to name the client, and how the client was found.
+    pub enum TrustOutcome {
+        /// Trusted; the client is the first untrusted address from the right.
+        TrustedHeader = "trusted_header",
+        /// Trusted; every address in the header is trusted, so the client is the leftmost.
+        TrustedHeaderAllTrusted = "trusted_header_all_trusted",
+        /// Trusted; no header names a client, so the client is the peer.
+        TrustedPeer = "trusted_peer",
+        /// Trusted; the header has an unreadable element, so the client is the last address that a trusted hop named.
+        TrustedStopped = "trusted_stopped",
+        /// Not trusted.
+        Untrusted = "untrusted",
+        /// Not trusted, because the direct peer is unknown.
+        PeerUnknown = "peer_unknown",
+    }
 }
 
-/// How a request stands to the mounts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MountOutcome {
-    /// It is under one.
-    Hit,
-    /// It is under none.
-    Miss,
-    /// No mount was looked for: there is none, or the request is refused before.
-    None,
-    /// It names a mount without its trailing slash, and is redirected.
-    Redirect,
+labeled_enum! {
+    /// How the path of a request relates to the mounts.
+    pub enum MountOutcome {
+        /// The path is under a mount.
+        Hit = "hit",
+        /// The path is outside every mount.
+        Miss = "miss",
+        /// The path is a mount without its trailing slash, and is redirected.
+        Redirect = "redirect",
+    }
 }
 
-/// What became of Strict-Transport-Security.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HstsOutcome {
-    /// There was none, and none is sent.
-    Absent,
-    /// The app's own line stays.
-    Kept,
-    /// The app's own lines are removed.
-    Removed,
-    /// Ours is sent.
-    Set,
+labeled_enum! {
+    /// What was done with `Strict-Transport-Security` in a response.
+    pub enum HstsOutcome {
+        /// The app's own line is kept.
+        Kept = "kept",
+        /// The app's own lines are removed.
+        Removed = "removed",
+        /// The policy's line is sent.
+        Set = "set",
+    }
 }
 
 impl DecisionRecord {
     pub(crate) fn new(trust: TrustOutcome) -> Self {
         Self {
             trust,
-            mount: MountOutcome::None,
+            mount: None,
             reply_reason: None,
             removed: [0; HeaderGroup::ALL.len()],
         }
     }
 
-    pub(crate) fn remove(&mut self, group: HeaderGroup) {
+    /// Counts one header line that is removed or replaced.
+    pub(crate) fn count_removed(&mut self, group: HeaderGroup) {
         if let Some(count) = self.removed.get_mut(group as usize) {
             *count = count.saturating_add(1);
         }
     }
 
-    /// How many header lines were removed or replaced because they are not the sender's to set, by group.
+    /// Returns how many header lines of each group are removed or replaced because the sender must not set them.
     pub fn removed(&self) -> impl Iterator<Item = (HeaderGroup, u32)> {
         HeaderGroup::ALL
-            .into_iter()
+            .iter()
+            .copied()
             .zip(self.removed)
             .filter(|(_, count)| *count > 0)
     }
 }
 
 impl TrustOutcome {
-    /// A short word for metric names.
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Trusted(ClientSource::Header) => "trusted_header",
-            Self::Trusted(ClientSource::HeaderAllTrusted) => "trusted_header_all_trusted",
-            Self::Trusted(ClientSource::Peer) => "trusted_peer",
-            Self::Trusted(ClientSource::Stopped) => "trusted_stopped",
-            Self::Untrusted => "untrusted",
-            Self::Unknown => "peer_unknown",
-        }
-    }
-}
-
-impl MountOutcome {
-    /// A short word for metric names; none if there is nothing to count.
-    pub fn label(self) -> Option<&'static str> {
-        match self {
-            Self::Hit => Some("hit"),
-            Self::Miss => Some("miss"),
-            Self::None => None,
-            Self::Redirect => Some("redirect"),
-        }
-    }
-}
-
-impl HstsOutcome {
-    /// A short word for metric names; none if there is nothing to count.
-    pub fn label(self) -> Option<&'static str> {
-        match self {
-            Self::Absent => None,
-            Self::Kept => Some("kept"),
-            Self::Removed => Some("removed"),
-            Self::Set => Some("set"),
+    /// Returns the outcome for a trusted peer whose client was found in this way.
+    pub(crate) fn trusted(source: ClientSource) -> Self {
+        match source {
+            ClientSource::Header => Self::TrustedHeader,
+            ClientSource::HeaderAllTrusted => Self::TrustedHeaderAllTrusted,
+            ClientSource::Peer => Self::TrustedPeer,
+            ClientSource::Stopped => Self::TrustedStopped,
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::edit::Edit;
 use crate::effective::Effective;
 use crate::mount::Mount;
 use crate::peer::Peer;
+use crate::reason::Reason;
 
 /// A field line: name and value as received. Names are compared without case.
 pub type Header<'a> = (&'a [u8], &'a [u8]);
@@ -76,7 +77,7 @@ pub struct ResponseDecision {
     /// The changes to make, in order.
     pub edits: Vec<Edit>,
     /// What became of Strict-Transport-Security.
-    pub hsts: HstsOutcome,
+    pub hsts: Option<HstsOutcome>,
     /// Whether a `__Host-` cookie was left at `Path=/`, which is the only one that browsers accept for it, though the
     /// app is published below a mount: it reaches every app of the host.
     pub host_cookie_kept: bool,
@@ -113,119 +114,9 @@ impl Reply {
     /// The status. It depends on the version of HTTP alone where HTTP/1.0 does not have the right one.
     pub fn status(&self, is_http_1_0: impl FnOnce() -> bool) -> u16 {
         match self.reason {
-            Reason::BadHost | Reason::BadTarget(_) => 400,
-            Reason::BareMount | Reason::PlainHttp => 308,
+            // HTTP/1.0 does not define 421.
             Reason::HostNotAllowed if is_http_1_0() => 400,
-            Reason::HostNotAllowed => 421,
-            Reason::MethodNotAllowed => 405,
-            Reason::OutsideMount => 404,
-            Reason::TargetTooLong => 414,
-        }
-    }
-}
-
-/// Why a request was answered here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reason {
-    /// The mount without its trailing slash.
-    BareMount,
-    /// The `Host` field or the target's authority is none, RFC 9112 §3.2.
-    BadHost,
-    /// The request target is none, or hides a dot segment.
-    BadTarget(BadTarget),
-    /// The effective host is not one of `allowed_hosts`.
-    HostNotAllowed,
-    /// CONNECT.
-    MethodNotAllowed,
-    /// No app is published here.
-    OutsideMount,
-    /// Over http, where only https is served.
-    PlainHttp,
-    /// The request target is over 8 KiB.
-    TargetTooLong,
-}
-
-/// What is wrong with a request target.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BadTarget {
-    /// A backslash in the path.
-    Backslash,
-    /// An escaped control octet in the path.
-    ControlEscape,
-    /// A `.` or `..` segment, escaped or not.
-    DotSegment,
-    /// Neither a path nor an `http` URL.
-    Form,
-    /// A `%` that is not followed by two hex digits, in the path.
-    Escape,
-    /// A `#`.
-    Fragment,
-    /// An octet that is not visible ASCII.
-    Octet,
-}
-
-impl Reason {
-    /// Every reason.
-    pub const ALL: [Self; 14] = [
-        Self::BareMount,
-        Self::BadHost,
-        Self::BadTarget(BadTarget::Backslash),
-        Self::BadTarget(BadTarget::ControlEscape),
-        Self::BadTarget(BadTarget::DotSegment),
-        Self::BadTarget(BadTarget::Form),
-        Self::BadTarget(BadTarget::Escape),
-        Self::BadTarget(BadTarget::Fragment),
-        Self::BadTarget(BadTarget::Octet),
-        Self::HostNotAllowed,
-        Self::MethodNotAllowed,
-        Self::OutsideMount,
-        Self::PlainHttp,
-        Self::TargetTooLong,
-    ];
-
-    /// A sentence for the body of the answer. It tells nothing that the client did not send.
-    pub fn text(self) -> &'static str {
-        match self {
-            Self::BareMount => "The app is one slash further.",
-            Self::BadHost => "The Host of this request is not a valid host name.",
-            Self::BadTarget(bad) => match bad {
-                BadTarget::Backslash => "The path contains a backslash.",
-                BadTarget::ControlEscape => "The path contains an escaped control character.",
-                BadTarget::DotSegment => "The path contains a dot segment.",
-                BadTarget::Form => "The request target is not a path.",
-                BadTarget::Escape => "The path contains a broken escape.",
-                BadTarget::Fragment => "The request target contains a fragment.",
-                BadTarget::Octet => {
-                    "The request target contains an octet that is not visible ASCII."
-                }
-            },
-            Self::HostNotAllowed => "This server does not answer for this host.",
-            Self::MethodNotAllowed => "CONNECT is not allowed here.",
-            Self::OutsideMount => "No app is published at this path.",
-            Self::PlainHttp => "This app is served over https.",
-            Self::TargetTooLong => "The request target is too long.",
-        }
-    }
-
-    /// A short word for logs and metric labels.
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::BareMount => "bare_mount",
-            Self::BadHost => "bad_host",
-            Self::BadTarget(bad) => match bad {
-                BadTarget::Backslash => "backslash",
-                BadTarget::ControlEscape => "control_escape",
-                BadTarget::DotSegment => "dot_segment",
-                BadTarget::Form => "target_form",
-                BadTarget::Escape => "broken_escape",
-                BadTarget::Fragment => "fragment",
-                BadTarget::Octet => "octet",
-            },
-            Self::HostNotAllowed => "host_not_allowed",
-            Self::MethodNotAllowed => "method_not_allowed",
-            Self::OutsideMount => "outside_mount",
-            Self::PlainHttp => "plain_http",
-            Self::TargetTooLong => "target_too_long",
+            reason => reason.status(),
         }
     }
 }
@@ -302,16 +193,4 @@ pub enum ClientSource {
     Peer,
     /// The chain has an unreadable element, so it is the last attested address; possibly a proxy's.
     Stopped,
-}
-
-impl ClientSource {
-    /// A short word for logs and metric labels.
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Header => "header",
-            Self::HeaderAllTrusted => "header-all-trusted",
-            Self::Peer => "peer",
-            Self::Stopped => "stopped",
-        }
-    }
 }

@@ -24,11 +24,13 @@ mod effective;
 mod mount;
 mod peer;
 mod protected_headers;
+mod reason;
 mod target;
 
 mod cookie;
 mod drop_cookies;
 mod hsts;
+mod labels;
 mod location;
 mod origin;
 mod response;
@@ -52,12 +54,13 @@ pub use drop_cookies::DropCookies;
 pub use edit::{Edit, HeaderName};
 pub use effective::{Effective, Scheme};
 pub use exchange::{
-    Action, BadTarget, Client, ClientSource, Decision, Exchange, Forward, Header, Reason, Reply,
-    Request, Response, ResponseDecision,
+    Action, Client, ClientSource, Decision, Exchange, Forward, Header, Reply, Request, Response,
+    ResponseDecision,
 };
 pub use origin::{AllowedOrigins, OriginOutcome};
 pub use peer::Peer;
 pub use policy::Policy;
 pub use protected_headers::HeaderGroup;
+pub use reason::Reason;
 pub use sub_app::{SubApp, SubAppPath};
 pub use warning_limiter::{MAX_WARNINGS, WARNING_INTERVAL_S, warning_network};

@@ -29,7 +29,7 @@ use crate::decision_record::{DecisionRecord, MountOutcome, TrustOutcome};
 use crate::edit::Edit;
 use crate::effective::{Authority, Effective, Scheme};
 use crate::exchange::{
-    Action, Client, Decision, Exchange, Forward, Header, Reason, Reply, Request, SentPath,
+    Action, Client, Decision, Exchange, Forward, Header, Reply, Request, SentPath,
 };
 use crate::header_names::read_names;
 use crate::hosts::{HostPattern, HostTable};
@@ -37,6 +37,7 @@ use crate::hsts::Hsts;
 use crate::mount::Mount;
 use crate::peer::{Peer, TrustedPeers};
 use crate::protected_headers::{HeaderGroup, group_of, same_name};
+use crate::reason::Reason;
 use crate::security_headers::{CspRules, SecurityHeaders};
 use crate::target::{Target, collapse_leading_slashes};
 
@@ -253,8 +254,8 @@ impl Policy {
             attested,
         } = self.resolver.resolve(request, peer_trusted, host.flatten());
         let mut record = DecisionRecord::new(match (peer_trusted, request.peer) {
-            (true, _) => TrustOutcome::Trusted(client.source),
-            (false, Peer::Unknown) => TrustOutcome::Unknown,
+            (true, _) => TrustOutcome::trusted(client.source),
+            (false, Peer::Unknown) => TrustOutcome::PeerUnknown,
             (false, _) => TrustOutcome::Untrusted,
         });
         let mut exchange = Exchange {
@@ -318,8 +319,8 @@ impl Policy {
                 record.reply_reason = Some(reason);
                 exchange.is_local_reply = true;
                 match reason {
-                    Reason::BareMount => record.mount = MountOutcome::Redirect,
-                    Reason::OutsideMount => record.mount = MountOutcome::Miss,
+                    Reason::BareMount => record.mount = Some(MountOutcome::Redirect),
+                    Reason::OutsideMount => record.mount = Some(MountOutcome::Miss),
                     _ => {}
                 }
                 Action::Reply(Reply { location, reason })
@@ -547,7 +548,7 @@ impl Policy {
                 .iter()
                 .any(|(ours, value)| value.is_some() && name.eq_ignore_ascii_case(ours.as_bytes()));
             if !is_ours {
-                record.remove(HeaderGroup::Nominated);
+                record.count_removed(HeaderGroup::Nominated);
                 remove_once(&mut edits, name);
             }
         }
@@ -570,11 +571,11 @@ impl Policy {
                         HeaderState::Wrong
                     };
                     if !is_right {
-                        record.remove(group);
+                        record.count_removed(group);
                     }
                 }
                 _ => {
-                    record.remove(group);
+                    record.count_removed(group);
                     remove_once(&mut edits, name);
                 }
             }
@@ -654,11 +655,11 @@ struct Route<'s, 'p> {
 }
 
 impl Route<'_, '_> {
-    fn outcome(&self, has_mounts: bool) -> MountOutcome {
+    fn outcome(&self, has_mounts: bool) -> Option<MountOutcome> {
         match (has_mounts, self.is_under) {
-            (false, _) => MountOutcome::None,
-            (true, true) => MountOutcome::Hit,
-            (true, false) => MountOutcome::Miss,
+            (false, _) => None,
+            (true, true) => Some(MountOutcome::Hit),
+            (true, false) => Some(MountOutcome::Miss),
         }
     }
 

@@ -5,61 +5,31 @@
 //! family that is read has been read. A name is compared without case and with `_` read as `-`, because CGI and WSGI
 //! map both spellings to one variable.
 
-/// Why a header is governed; also the group under which its removal is counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(usize)]
-pub enum HeaderGroup {
-    /// What a CGI server would make a variable with a meaning of.
-    Cgi,
-    /// The client's address in the words of some CDN or proxy.
-    ClientAddress,
-    /// `x-forwarded-client-cert`, which Envoy's connection manager owns where there is one.
-    ClientCertificate,
-    /// The forwarding headers proper.
-    Forwarding,
-    /// The host.
-    Host,
-    /// The user behind an authenticating proxy: a trusted peer may pass it by name.
-    Identity,
-    /// Listed in `strip_headers`.
-    Listed,
-    /// Nominated by `Connection`.
-    Nominated,
-    /// Path and method.
-    Path,
-    /// The scheme.
-    Scheme,
-}
+use crate::labels::labeled_enum;
 
-impl HeaderGroup {
-    /// Every group.
-    pub const ALL: [Self; 10] = [
-        Self::Cgi,
-        Self::ClientAddress,
-        Self::ClientCertificate,
-        Self::Forwarding,
-        Self::Host,
-        Self::Identity,
-        Self::Listed,
-        Self::Nominated,
-        Self::Path,
-        Self::Scheme,
-    ];
-
-    /// A short word for metric names.
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Cgi => "cgi",
-            Self::ClientAddress => "client_address",
-            Self::ClientCertificate => "client_certificate",
-            Self::Forwarding => "forwarding",
-            Self::Host => "host",
-            Self::Identity => "identity",
-            Self::Listed => "listed",
-            Self::Nominated => "nominated",
-            Self::Path => "path",
-            Self::Scheme => "scheme",
-        }
+labeled_enum! {
+    /// Why a header is protected; also the group under which its removal is counted.
+    pub enum HeaderGroup {
+        /// A name that a CGI server would turn into a variable with a special meaning.
+        Cgi = "cgi",
+        /// The client's address, under the name that some CDN or proxy uses.
+        ClientAddress = "client_address",
+        /// `x-forwarded-client-cert`, which Envoy's connection manager owns where there is one.
+        ClientCertificate = "client_certificate",
+        /// The standard forwarding headers and everything that begins with `X-Forwarded-`.
+        Forwarding = "forwarding",
+        /// The host.
+        Host = "host",
+        /// The user, as named by an authenticating proxy; a trusted peer may pass it by name.
+        Identity = "identity",
+        /// Listed in `strip_headers`.
+        Listed = "listed",
+        /// Nominated by `Connection`.
+        Nominated = "nominated",
+        /// The path or the method.
+        Path = "path",
+        /// The scheme.
+        Scheme = "scheme",
     }
 }
 

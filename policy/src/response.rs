@@ -18,7 +18,7 @@ impl Policy {
     pub fn response(&self, exchange: &Exchange, response: &Response<'_>) -> ResponseDecision {
         let mut decision = ResponseDecision {
             edits: Vec::new(),
-            hsts: HstsOutcome::Absent,
+            hsts: None,
             host_cookie_kept: false,
         };
         let is_informational = (100..200).contains(&response.status) && response.status != 101;
@@ -54,18 +54,18 @@ impl Policy {
     fn own_hsts(&self, exchange: &Exchange, known: &Known<'_>, decision: &mut ResponseDecision) {
         let upstream = &known.hsts;
         match self.hsts.line(&exchange.effective, upstream) {
-            Some(line) if *upstream == [line] => decision.hsts = HstsOutcome::Kept,
+            Some(line) if *upstream == [line] => decision.hsts = Some(HstsOutcome::Kept),
             Some(line) => {
-                decision.hsts = if upstream.contains(&line) {
+                decision.hsts = Some(if upstream.contains(&line) {
                     HstsOutcome::Kept
                 } else {
                     HstsOutcome::Set
-                };
+                });
                 decision.edits.push(Edit::set(HSTS, line));
             }
             None if upstream.is_empty() => {}
             None => {
-                decision.hsts = HstsOutcome::Removed;
+                decision.hsts = Some(HstsOutcome::Removed);
                 decision.edits.push(Edit::remove(HSTS));
             }
         }

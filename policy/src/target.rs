@@ -7,8 +7,9 @@
 //! Forms: RFC 9112 §3.2. The asterisk form is refused, since nothing here has server-wide options.
 
 use crate::address::trim;
-use crate::exchange::{BadTarget, Reason};
+
 use crate::mount::{decode_hex, is_unreserved};
+use crate::reason::Reason;
 
 /// A request target that has passed the checks, split but not changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,10 +31,10 @@ impl<'a> Target<'a> {
             return Err(Reason::TargetTooLong);
         }
         if raw.contains(&b'#') {
-            return Err(Reason::BadTarget(BadTarget::Fragment));
+            return Err(Reason::Fragment);
         }
         if !raw.iter().all(u8::is_ascii_graphic) {
-            return Err(Reason::BadTarget(BadTarget::Octet));
+            return Err(Reason::BadOctet);
         }
         let (authority, rest) = match raw {
             [b'/', ..] => (None, raw),
@@ -44,7 +45,7 @@ impl<'a> Target<'a> {
             None => (rest, b"".as_slice()),
         };
         let path = if path.is_empty() { b"/" } else { path };
-        check_path(path).map_err(Reason::BadTarget)?;
+        check_path(path)?;
         Ok(Self {
             authority,
             path,
@@ -60,14 +61,14 @@ impl<'a> Target<'a> {
                 let (start, rest) = raw.split_at_checked(scheme.len())?;
                 start.eq_ignore_ascii_case(scheme).then_some(rest)
             })
-            .ok_or(Reason::BadTarget(BadTarget::Form))?;
+            .ok_or(Reason::TargetForm)?;
         let end = after_scheme
             .iter()
             .position(|octet| matches!(octet, b'/' | b'?'))
             .unwrap_or(after_scheme.len());
         match after_scheme.split_at_checked(end) {
             Some((authority, rest)) => Ok((Some(authority), rest)),
-            None => Err(Reason::BadTarget(BadTarget::Form)),
+            None => Err(Reason::TargetForm),
         }
     }
 }
@@ -84,22 +85,22 @@ pub(crate) fn collapse_leading_slashes(path: &[u8]) -> &[u8] {
     path
 }
 
-fn check_path(path: &[u8]) -> Result<(), BadTarget> {
+fn check_path(path: &[u8]) -> Result<(), Reason> {
     let mut escaped = false;
     let mut rest = path;
     while let [octet, after @ ..] = rest {
         rest = after;
         match octet {
-            b'\\' => return Err(BadTarget::Backslash),
+            b'\\' => return Err(Reason::Backslash),
             b'%' => {
                 escaped = true;
                 match after {
                     [high, low, ..] => match decode_hex(*high, *low) {
-                        Some(0..=0x1f | 0x7f) => return Err(BadTarget::ControlEscape),
+                        Some(0..=0x1f | 0x7f) => return Err(Reason::ControlEscape),
                         Some(_) => {}
-                        None => return Err(BadTarget::Escape),
+                        None => return Err(Reason::BrokenEscape),
                     },
-                    _ => return Err(BadTarget::Escape),
+                    _ => return Err(Reason::BrokenEscape),
                 }
             }
             _ => {}
@@ -111,7 +112,7 @@ fn check_path(path: &[u8]) -> Result<(), BadTarget> {
         has_dot_segment(path)
     };
     if dotted {
-        return Err(BadTarget::DotSegment);
+        return Err(Reason::DotSegment);
     }
     Ok(())
 }
@@ -155,10 +156,10 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn refused(target: &str, want: BadTarget) {
+    fn refused(target: &str, want: Reason) {
         assert_eq!(
             Target::read(b"GET", target.as_bytes()),
-            Err(Reason::BadTarget(want)),
+            Err(want),
             "{target}"
         );
     }
@@ -184,7 +185,7 @@ mod tests {
             "/..;a",
             "/%25%32%65./x",
         ] {
-            refused(target, BadTarget::DotSegment);
+            refused(target, Reason::DotSegment);
         }
     }
 
@@ -210,19 +211,19 @@ mod tests {
 
     #[test]
     fn what_no_two_readers_agree_on_is_refused() {
-        refused("/a\\b", BadTarget::Backslash);
-        refused("/%00", BadTarget::ControlEscape);
-        refused("/x%0d%0aSet-Cookie:a", BadTarget::ControlEscape);
-        refused("/%zz", BadTarget::Escape);
-        refused("/a%2", BadTarget::Escape);
-        refused("/a#b", BadTarget::Fragment);
-        refused("/a b", BadTarget::Octet);
-        refused("/\u{e9}", BadTarget::Octet);
-        refused("", BadTarget::Form);
-        refused("*", BadTarget::Form);
-        refused("x", BadTarget::Form);
-        refused("?x=1", BadTarget::Form);
-        refused("ftp://a/b", BadTarget::Form);
+        refused("/a\\b", Reason::Backslash);
+        refused("/%00", Reason::ControlEscape);
+        refused("/x%0d%0aSet-Cookie:a", Reason::ControlEscape);
+        refused("/%zz", Reason::BrokenEscape);
+        refused("/a%2", Reason::BrokenEscape);
+        refused("/a#b", Reason::Fragment);
+        refused("/a b", Reason::BadOctet);
+        refused("/\u{e9}", Reason::BadOctet);
+        refused("", Reason::TargetForm);
+        refused("*", Reason::TargetForm);
+        refused("x", Reason::TargetForm);
+        refused("?x=1", Reason::TargetForm);
+        refused("ftp://a/b", Reason::TargetForm);
     }
 
     #[test]

@@ -394,7 +394,7 @@ mod tests {
                 dispatch: Dispatch::Gateway,
                 status: 0,
                 ending: Ending::Refused(RejectReason::TooManyConnections),
-                trust: TrustOutcome::Unknown,
+                trust: TrustOutcome::PeerUnknown,
                 ..typical()
             },
         ];

@@ -279,7 +279,7 @@ impl Ending {
 pub(crate) mod tests {
     use std::net::Ipv4Addr;
 
-    use fluxlit_policy::{ClientQuality, Reason};
+    use fluxlit_policy::Reason;
 
     use super::*;
 
@@ -296,7 +296,7 @@ pub(crate) mod tests {
             host: Some("portal.example"),
             client: Some("203.0.113.7"),
             peer: IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)),
-            trust: TrustOutcome::Trusted(ClientQuality::Header),
+            trust: TrustOutcome::TrustedHeader,
             status: 200,
             ending: Ending::Complete,
             received_bytes: 0,

@@ -61,7 +61,7 @@ reject_reasons! {
 impl RejectReason {
     /// Returns every reason in the order of the metrics, those of the policy first.
     pub(crate) fn all() -> impl Iterator<Item = Self> {
-        let of_policy = Reason::ALL.into_iter().map(Self::Policy);
+        let of_policy = Reason::ALL.iter().copied().map(Self::Policy);
         of_policy.chain(Self::OWN.iter().copied())
     }
 }

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use fluxlit_policy::{ClientSource, Peer, TrustOutcome};
+use fluxlit_policy::{Peer, TrustOutcome};
 use serde_json::json;
 use tokio::sync::{Notify, watch};
 
@@ -253,7 +253,7 @@ impl Worker {
             client: None,
             peer,
             trust: if self.settings.policy.trusts(Peer::Ip(peer)) {
-                TrustOutcome::Trusted(ClientSource::Peer)
+                TrustOutcome::TrustedPeer
             } else {
                 TrustOutcome::Untrusted
             },
