@@ -4,10 +4,10 @@
 //! and there are only so many subjects.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::time::Duration;
 
-use fluxlit_policy::{MAX_WARNINGS, WARNING_INTERVAL_S, warning_network};
+use fluxlit_policy::{WarningLimiter, warning_network};
 
 use crate::host::{self, Level};
 
@@ -34,11 +34,11 @@ impl Network {
     }
 }
 
-/// When each subject was last spoken of.
+/// Limits the warnings of a plugin.
 #[derive(Default)]
 pub(crate) struct Warnings {
-    /// In seconds since the plugin was configured.
-    said: RefCell<BTreeMap<Subject, u64>>,
+    limiter: RefCell<WarningLimiter<Subject>>,
+    /// Seconds since the plugin was configured.
     now: Cell<u64>,
 }
 
@@ -48,21 +48,10 @@ impl Warnings {
         self.now.set(self.now.get().saturating_add(1));
     }
 
-    /// Logs `text` if the subject was not spoken of within the last minute.
+    /// Logs `text` unless the subject was logged within the last minute.
     pub(crate) fn say(&self, subject: Subject, level: Level, text: impl FnOnce() -> String) {
-        let now = self.now.get();
-        let mut said = self.said.borrow_mut();
-        if said
-            .get(&subject)
-            .is_some_and(|last| now.saturating_sub(*last) < WARNING_INTERVAL_S)
-        {
-            return;
-        }
-        if said.len() >= MAX_WARNINGS {
-            said.retain(|_, last| now.saturating_sub(*last) < WARNING_INTERVAL_S);
-        }
-        if said.len() < MAX_WARNINGS {
-            said.insert(subject, now);
+        let now = Duration::from_secs(self.now.get());
+        if self.limiter.borrow_mut().is_due(subject, now) {
             host::log(level, &text());
         }
     }

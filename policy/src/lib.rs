@@ -63,4 +63,4 @@ pub use policy::Policy;
 pub use protected_headers::HeaderGroup;
 pub use reason::Reason;
 pub use sub_app::{SubApp, SubAppPath};
-pub use warning_limiter::{MAX_WARNINGS, WARNING_INTERVAL_S, warning_network};
+pub use warning_limiter::{WarningLimiter, warning_network};
