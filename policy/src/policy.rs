@@ -341,6 +341,34 @@ impl Policy {
         }
     }
 
+    /// Returns the exchange of a request that could not be parsed, so that the host's error response gets the headers
+    /// that every other response gets. Hand it to [`Policy::response`].
+    ///
+    /// `host` and `headers`: the part that was readable; `None` and empty if nothing was. Client, scheme and host are
+    /// resolved from them as for any request. There is no path, so the response gets the headers of one to `/`.
+    pub fn unparsed_request(
+        &self,
+        peer: Peer,
+        tls: bool,
+        host: Option<&[u8]>,
+        headers: &[Header<'_>],
+    ) -> Exchange {
+        let decision = self.request(&Request {
+            peer,
+            identity: None,
+            is_reentry: false,
+            tls,
+            method: b"GET",
+            target: b"/",
+            host,
+            headers,
+        });
+        Exchange {
+            is_local_reply: true,
+            ..decision.exchange
+        }
+    }
+
     /// The edits that remove what the policy governs from a request's trailers, where nothing of it may ever stand.
     pub fn request_trailers(&self, trailers: &[Header<'_>]) -> Vec<Edit> {
         let mut edits = Vec::new();
