@@ -1,68 +1,70 @@
-//! Which texts are an IP address, and which address is it?
+//! Parses and formats IP addresses as they appear in header fields.
 //!
 //! Addresses are compared as numbers and written in one form: RFC 5952 for IPv6, an IPv4-mapped IPv6 address as the
-//! IPv4 address it stands for. What a text leaves open is unreadable: there is no guessing at octal or short IPv4, no
-//! name resolution, and the unspecified addresses are nobody's address. Zones are read and dropped, never emitted.
+//! IPv4 address that it stands for. Ambiguous text is invalid: octal and short IPv4 are not guessed at, names are not
+//! resolved, and the unspecified addresses are rejected. Zones are parsed and dropped, never emitted.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Reads an address without port or brackets: `192.0.2.1`, `2001:db8::1`, `fe80::1%eth0`.
-pub(crate) fn read_bare(text: &[u8]) -> Option<IpAddr> {
+/// Parses an address without port or brackets: `192.0.2.1`, `2001:db8::1`, `fe80::1%eth0`.
+pub(crate) fn parse_bare(text: &[u8]) -> Option<IpAddr> {
     if text.contains(&b':') {
-        return read_ipv6(text).map(IpAddr::V6).and_then(usable);
+        return parse_ipv6(text).map(IpAddr::V6).and_then(usable);
     }
-    read_ipv4(text).map(IpAddr::V4).and_then(usable)
+    parse_ipv4(text).map(IpAddr::V4).and_then(usable)
 }
 
-/// Reads one element of `X-Forwarded-For`: an address, bracketed or not, with or without a port.
-pub(crate) fn read_element(text: &[u8]) -> Option<IpAddr> {
+/// Parses one element of `X-Forwarded-For`: an address, bracketed or not, with or without a port.
+pub(crate) fn parse_element(text: &[u8]) -> Option<IpAddr> {
     let text = trim(text);
     if let Some((address, port)) = split_brackets(text) {
-        let port_fits = match port {
+        let is_port_valid = match port {
             [] => true,
             [b':', port @ ..] => is_port(port),
             _ => false,
         };
-        return (port_fits && address.contains(&b':'))
-            .then(|| read_bare(address))
+        return (is_port_valid && address.contains(&b':'))
+            .then(|| parse_bare(address))
             .flatten();
     }
     let mut parts = text.splitn(3, |octet| *octet == b':');
     match (parts.next(), parts.next(), parts.next()) {
-        (Some(address), Some(port), None) => is_port(port).then(|| read_bare(address)).flatten(),
-        _ => read_bare(text),
+        (Some(address), Some(port), None) => is_port(port).then(|| parse_bare(address)).flatten(),
+        _ => parse_bare(text),
     }
 }
 
-/// Reads the node of a `Forwarded` element, [RFC 7239 §6][node]: IPv6 only in brackets, the port may be obfuscated.
+/// Parses the node of a `Forwarded` element, [RFC 7239 §6][node]: IPv6 only in brackets, the port may be obfuscated.
 ///
 /// [node]: https://www.rfc-editor.org/rfc/rfc7239#section-6
-pub(crate) fn read_node(text: &[u8]) -> Option<IpAddr> {
+pub(crate) fn parse_node(text: &[u8]) -> Option<IpAddr> {
     if let Some((address, port)) = split_brackets(text) {
-        let port_fits = match port {
+        let is_port_valid = match port {
             [] => true,
             [b':', port @ ..] => is_node_port(port),
             _ => false,
         };
         let is_ipv6 = address.contains(&b':') && !address.contains(&b'%');
-        return (port_fits && is_ipv6).then(|| read_bare(address)).flatten();
+        return (is_port_valid && is_ipv6)
+            .then(|| parse_bare(address))
+            .flatten();
     }
     let mut parts = text.splitn(2, |octet| *octet == b':');
     let address = parts.next()?;
-    let port_fits = parts.next().is_none_or(is_node_port);
-    port_fits
-        .then(|| read_ipv4(address).map(IpAddr::V4).and_then(usable))
+    let is_port_valid = parts.next().is_none_or(is_node_port);
+    is_port_valid
+        .then(|| parse_ipv4(address).map(IpAddr::V4).and_then(usable))
         .flatten()
 }
 
-/// The one text of an address, RFC 5952 for IPv6. What `Display` writes, but a request has it to do each time, and the
-/// formatting machinery takes ten times as long for four numbers.
-pub(crate) fn text_of(address: IpAddr) -> String {
+/// Formats an address, RFC 5952 for IPv6. The result is that of `Display`, whose formatting machinery takes ten times as
+/// long for the four numbers of an IPv4 address; this runs for each request.
+pub(crate) fn to_text(address: IpAddr) -> String {
     match address {
         IpAddr::V4(address) => {
             let mut text = String::new();
-            for (place, octet) in address.octets().into_iter().enumerate() {
-                if place > 0 {
+            for (index, octet) in address.octets().into_iter().enumerate() {
+                if index > 0 {
                     text.push('.');
                 }
                 push_number(&mut text, octet.into());
@@ -73,7 +75,7 @@ pub(crate) fn text_of(address: IpAddr) -> String {
     }
 }
 
-/// Writes a number behind a text.
+/// Appends a number to a text.
 pub(crate) fn push_number(text: &mut String, number: u16) {
     if number > 9 {
         push_number(text, number / 10);
@@ -82,7 +84,7 @@ pub(crate) fn push_number(text: &mut String, number: u16) {
     text.push(char::from(digit | b'0'));
 }
 
-/// Cuts `[address]rest` into address and rest.
+/// Splits `[address]rest` into address and rest.
 pub(crate) fn split_brackets(text: &[u8]) -> Option<(&[u8], &[u8])> {
     let inner = text.strip_prefix(b"[")?;
     let end = inner.iter().position(|octet| *octet == b']')?;
@@ -97,8 +99,8 @@ pub(crate) fn trim(mut text: &[u8]) -> &[u8] {
     text
 }
 
-/// Reads a whole number from 0 to 65535 of at most five digits.
-pub(crate) fn read_port(text: &[u8]) -> Option<u16> {
+/// Parses a whole number from 0 to 65535 of at most five digits.
+pub(crate) fn parse_port(text: &[u8]) -> Option<u16> {
     let digits = text.len() <= 5 && text.iter().all(u8::is_ascii_digit);
     digits
         .then(|| std::str::from_utf8(text).ok()?.parse().ok())
@@ -106,7 +108,7 @@ pub(crate) fn read_port(text: &[u8]) -> Option<u16> {
 }
 
 fn is_port(text: &[u8]) -> bool {
-    read_port(text).is_some()
+    parse_port(text).is_some()
 }
 
 fn is_node_port(text: &[u8]) -> bool {
@@ -116,24 +118,24 @@ fn is_node_port(text: &[u8]) -> bool {
     }
 }
 
-/// Octets of an obfuscated identifier, RFC 7239 §6.3.
+/// Returns true for an octet of an obfuscated identifier, RFC 7239 §6.3.
 fn is_obfuscated_octet(octet: u8) -> bool {
     octet.is_ascii_alphanumeric() || matches!(octet, b'.' | b'_' | b'-')
 }
 
-fn read_ipv4(text: &[u8]) -> Option<Ipv4Addr> {
+fn parse_ipv4(text: &[u8]) -> Option<Ipv4Addr> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }
 
-fn read_ipv6(text: &[u8]) -> Option<Ipv6Addr> {
+fn parse_ipv6(text: &[u8]) -> Option<Ipv6Addr> {
     let mut parts = text.splitn(2, |octet| *octet == b'%');
     let address = parts.next()?;
     if let Some(zone) = parts.next() {
-        let zone_fits = (1..=16).contains(&zone.len())
+        let is_zone_valid = (1..=16).contains(&zone.len())
             && zone.iter().all(|octet| {
                 octet.is_ascii_alphanumeric() || matches!(octet, b'.' | b'_' | b'~' | b'-')
             });
-        if !zone_fits {
+        if !is_zone_valid {
             return None;
         }
     }
@@ -150,9 +152,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn texts_are_those_of_display() {
+    fn formats_as_display_does() {
         for address in ["0.0.0.1", "10.0.100.9", "255.255.255.255", "2001:db8::1"] {
-            assert_eq!(text_of(address.parse().unwrap()), address);
+            assert_eq!(to_text(address.parse().unwrap()), address);
         }
         for number in [0, 7, 10, 80, 443, 8000, 10_001, u16::MAX] {
             let mut text = String::new();
@@ -162,9 +164,9 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(read: fn(&[u8]) -> Option<IpAddr>, text: &str, want: Option<&str>) {
+    fn check(parse: fn(&[u8]) -> Option<IpAddr>, text: &str, want: Option<&str>) {
         assert_eq!(
-            read(text.as_bytes()).map(|address| address.to_string()),
+            parse(text.as_bytes()).map(|address| address.to_string()),
             want.map(str::to_owned),
             "{text:?}"
         );
@@ -203,7 +205,7 @@ mod tests {
             ("unknown", None),
             ("", None),
         ] {
-            check(read_element, text, want);
+            check(parse_element, text, want);
         }
     }
 
@@ -223,7 +225,7 @@ mod tests {
             ("unknown", None),
             ("", None),
         ] {
-            check(read_node, text, want);
+            check(parse_node, text, want);
         }
     }
 }

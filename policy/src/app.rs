@@ -1,8 +1,8 @@
-//! Which app is a request for?
+//! Finds the app that a request is for.
 //!
-//! Mounts lie in a tree of path segments, and at each place in a table of hosts, so that finding one costs the same
-//! among hundreds as alone. The longest mount that covers the path wins; where two hosts' entries lie at the same
-//! path, the more specific host does.
+//! Mounts are stored in a tree of path segments, with a table of hosts at each node, so that a look-up costs the same for
+//! one app as for hundreds. The longest mount that covers the path wins; of several hosts at the same path, the most
+//! specific one wins.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -18,23 +18,24 @@ use crate::mount::{Mount, decode_hex, is_unreserved};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct App {
     pub(crate) mount: Mount,
-    pub(crate) shape: PathShape,
+    pub(crate) path_shape: PathShape,
     pub(crate) upstream_path: UpstreamPath,
     pub(crate) redirect_bare_mount: bool,
     pub(crate) cookie_path: CookiePath,
-    /// Names by which the app calls itself.
-    pub(crate) own_names: Vec<Authority>,
-    /// The address under which browsers know the app, if it is fixed.
-    pub(crate) public: Option<PublicBase>,
+    /// Names by which the app refers to itself in redirects.
+    pub(crate) upstream_authorities: Vec<Authority>,
+    /// The URL under which browsers know the app, if it is fixed.
+    pub(crate) public_base: Option<PublicBase>,
 }
 
 impl App {
-    /// Reads one entry of `mounts`, or the settings of the only one. `at` is where the entry stands; what it leaves
-    /// out is as in `top`.
-    pub(crate) fn read(
-        at: &str,
+    /// Builds an app from an entry of `mounts`, or from the top-level settings if there is only one app.
+    ///
+    /// `path`: the path of the entry in the settings, such as `mounts[2].`. `defaults`: the values of absent settings.
+    pub(crate) fn from_config(
+        path: &str,
         written: MountConfig,
-        top: &App,
+        defaults: &App,
         errors: &mut Vec<ConfigError>,
     ) -> Self {
         let MountConfig {
@@ -49,46 +50,46 @@ impl App {
         } = written;
         let mount = match root_path {
             None => Mount::default(),
-            Some(root_path) => Mount::read(&root_path).unwrap_or_else(|value| {
+            Some(root_path) => Mount::parse(&root_path).unwrap_or_else(|value| {
                 errors.push(ConfigError::Mount {
-                    setting: format!("{at}root_path"),
+                    setting: format!("{path}root_path"),
                     value,
                 });
                 Mount::default()
             }),
         };
-        let public = match public_base_url {
-            None => top.public.clone(),
+        let public_base = match public_base_url {
+            None => defaults.public_base.clone(),
             Some(value) => {
-                let read = PublicBase::read(&value);
-                if read.is_none() {
+                let public_base = PublicBase::parse(&value);
+                if public_base.is_none() {
                     errors.push(ConfigError::BaseUrl {
-                        setting: format!("{at}public_base_url"),
+                        setting: format!("{path}public_base_url"),
                         value,
                     });
                 }
-                read
+                public_base
             }
         };
         Self {
             mount,
-            shape: root_path_shape.unwrap_or(top.shape),
-            upstream_path: upstream_path.unwrap_or(top.upstream_path),
-            redirect_bare_mount: redirect_bare_mount.unwrap_or(top.redirect_bare_mount),
-            cookie_path: cookie_path.unwrap_or(top.cookie_path),
-            own_names: match upstream_authorities {
-                None => top.own_names.clone(),
+            path_shape: root_path_shape.unwrap_or(defaults.path_shape),
+            upstream_path: upstream_path.unwrap_or(defaults.upstream_path),
+            redirect_bare_mount: redirect_bare_mount.unwrap_or(defaults.redirect_bare_mount),
+            cookie_path: cookie_path.unwrap_or(defaults.cookie_path),
+            upstream_authorities: match upstream_authorities {
+                None => defaults.upstream_authorities.clone(),
                 Some(names) => {
-                    read_authorities(&format!("{at}upstream_authorities"), names, errors)
+                    parse_authorities(&format!("{path}upstream_authorities"), names, errors)
                 }
             },
-            public,
+            public_base,
         }
     }
 
-    /// `scheme://host:port` of the URLs that are written for this app.
+    /// Returns `scheme://host:port` for the URLs of this app.
     pub(crate) fn origin(&self, effective: &Effective) -> Option<String> {
-        match &self.public {
+        match &self.public_base {
             Some(public) => public.origin.origin(),
             None => effective.origin(),
         }
@@ -98,42 +99,45 @@ impl App {
 /// All published apps.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct AppTable {
-    /// Those whose mount is in the path.
+    /// Apps whose mount is in the path.
     root: Segment,
-    /// Those whose mount is not, or not always.
+    /// Apps whose mount may be missing from the path.
     without_mount: HostTable<Arc<App>>,
 }
 
 #[derive(Debug, Clone, Default)]
 struct Segment {
     apps: HostTable<Arc<App>>,
-    below: BTreeMap<Vec<u8>, Segment>,
+    children: BTreeMap<Vec<u8>, Segment>,
 }
 
-/// Where a path leads.
+/// The result of a look-up.
 pub(crate) enum Found<'s, 'p> {
-    /// To this app; the rest of the path after the mount, empty for the mount itself.
-    Under(&'s Arc<App>, &'p [u8]),
-    /// To this app, without its mount in the path.
-    Bare(&'s Arc<App>),
-    /// Nowhere.
+    /// The app whose mount the path is under, and the rest of the path after the mount, empty for the mount itself.
+    WithMount(&'s Arc<App>, &'p [u8]),
+    /// The app of a path that does not include the mount.
+    WithoutMount(&'s Arc<App>),
+    /// The path is outside every mount.
     Outside,
 }
 
 impl AppTable {
-    /// Adds an app; `Err` names the entry of `mounts` that no request could tell from it.
+    /// Adds an app. `Err` says why requests for it would be ambiguous.
     pub(crate) fn add(&mut self, app: &Arc<App>, hosts: &[HostPattern]) -> Result<(), Ambiguity> {
         for host in hosts {
-            if app.shape != PathShape::Stripped {
-                let mut place = &mut self.root;
+            if app.path_shape != PathShape::Stripped {
+                let mut node = &mut self.root;
                 for segment in app.mount.as_str().split('/').skip(1) {
-                    place = place.below.entry(segment.as_bytes().to_vec()).or_default();
+                    node = node
+                        .children
+                        .entry(segment.as_bytes().to_vec())
+                        .or_default();
                 }
-                if place.apps.insert(host.clone(), Arc::clone(app)).is_some() {
+                if node.apps.insert(host.clone(), Arc::clone(app)).is_some() {
                     return Err(Ambiguity::SameMount);
                 }
             }
-            if app.shape != PathShape::Full
+            if app.path_shape != PathShape::Full
                 && self
                     .without_mount
                     .insert(host.clone(), Arc::clone(app))
@@ -145,44 +149,45 @@ impl AppTable {
         Ok(())
     }
 
+    /// Finds the app for a host and a path.
     pub(crate) fn find<'p>(&self, host: Option<&str>, path: &'p [u8]) -> Found<'_, 'p> {
         let mut found = self.root.apps.find(host).map(|app| (app, path));
-        let (mut place, mut rest) = (&self.root, path);
+        let (mut node, mut rest) = (&self.root, path);
         while let [b'/', after @ ..] = rest {
             let end = after
                 .iter()
                 .position(|octet| *octet == b'/')
                 .unwrap_or(after.len());
-            let Some((segment, behind)) = after.split_at_checked(end) else {
+            let Some((segment, tail)) = after.split_at_checked(end) else {
                 break;
             };
-            let Some(below) = place.below.get(decode_unreserved(segment).as_ref()) else {
+            let Some(child) = node.children.get(decode_unreserved(segment).as_ref()) else {
                 break;
             };
-            (place, rest) = (below, behind);
-            if let Some(app) = below.apps.find(host) {
+            (node, rest) = (child, tail);
+            if let Some(app) = child.apps.find(host) {
                 found = Some((app, rest));
             }
         }
         match found {
-            Some((app, rest)) => Found::Under(app, rest),
+            Some((app, rest)) => Found::WithMount(app, rest),
             None => match self.without_mount.find(host) {
-                Some(app) => Found::Bare(app),
+                Some(app) => Found::WithoutMount(app),
                 None => Found::Outside,
             },
         }
     }
 }
 
-/// Why an app cannot be added.
+/// Why requests for two apps would be ambiguous.
 pub(crate) enum Ambiguity {
-    /// Another one has the same mount and host.
+    /// Both have the same mount and host.
     SameMount,
-    /// Another one of the same host takes paths without a mount.
+    /// Both have the same host and accept paths without their mount.
     SameHost,
 }
 
-/// Escaped unreserved characters equal the characters themselves, RFC 3986 §6.2.2.2.
+/// Decodes escaped unreserved characters, which equal the characters themselves, RFC 3986 §6.2.2.2.
 fn decode_unreserved(segment: &[u8]) -> Cow<'_, [u8]> {
     if !segment.contains(&b'%') {
         return Cow::Borrowed(segment);
@@ -192,32 +197,33 @@ fn decode_unreserved(segment: &[u8]) -> Cow<'_, [u8]> {
     while let [octet, after @ ..] = rest {
         rest = after;
         let mut octet = *octet;
-        if let (b'%', [high, low, behind @ ..]) = (octet, after)
+        if let (b'%', [high, low, tail @ ..]) = (octet, after)
             && let Some(escaped) = decode_hex(*high, *low)
             && is_unreserved(escaped)
         {
             octet = escaped;
-            rest = behind;
+            rest = tail;
         }
         decoded.push(octet);
     }
     Cow::Owned(decoded)
 }
 
-pub(crate) fn read_authorities(
+/// Parses the authorities that a setting lists.
+pub(crate) fn parse_authorities(
     setting: &str,
     written: Vec<String>,
     errors: &mut Vec<ConfigError>,
 ) -> Vec<Authority> {
-    let mut read = Vec::with_capacity(written.len());
+    let mut authorities = Vec::with_capacity(written.len());
     for value in written {
-        match Authority::read(value.as_bytes()) {
-            Some(authority) => read.push(authority),
+        match Authority::parse(value.as_bytes()) {
+            Some(authority) => authorities.push(authority),
             None => errors.push(ConfigError::Authority {
                 setting: setting.to_owned(),
                 value,
             }),
         }
     }
-    read
+    authorities
 }

@@ -1,19 +1,42 @@
-//! Who is the request from, and what do trusted hops say about it?
+//! Resolves the client, scheme and host of a request from its peer and the forwarded headers.
 //!
-//! The hops are read from the right, from the one nearest to us. Each trusted hop vouches for the one to its left; the
-//! first that is not trusted is the client, and nothing left of it is looked at. An element that cannot be read ends
-//! the walk at the last address that somebody trusted attested: to skip it would hand the answer to the client.
+//! The hops are read from the right, beginning with the one nearest to us. Each trusted hop vouches for the one to its
+//! left; the first untrusted hop is the client, and nothing to the left of it is read. An element that cannot be read
+//! ends the walk at the last address that a trusted hop named: skipping it would let the client choose the result.
 
 use std::net::IpAddr;
 
-use crate::address::{read_element, read_node, trim};
+use crate::address::{parse_element, parse_node, trim};
 use crate::config::{ForwardedSource, XffMode};
-use crate::effective::{Authority, Effective, Scheme, read_forwarded_port};
-use crate::exchange::{Client, ClientSource, Header, Request};
+use crate::effective::{Authority, Effective, Scheme, parse_forwarded_port};
 use crate::forwarded::{self, Element};
+use crate::header::{Header, lines};
+use crate::message::Request;
 use crate::peer::{Peer, TrustedPeers};
 
-/// Whose forwarded headers are believed.
+/// The client that a request is from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Client {
+    /// The address; `None` if the peer has none and no trusted hop named one.
+    pub address: Option<IpAddr>,
+    /// How the address was found.
+    pub source: ClientSource,
+}
+
+/// How a client's address was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClientSource {
+    /// It is the first untrusted address from the right.
+    Header,
+    /// Every address is trusted, so it is the leftmost; possibly a proxy's.
+    HeaderAllTrusted,
+    /// It is the peer's; no header was used.
+    Peer,
+    /// The list has an unreadable element, so it is the last address that a trusted hop named; possibly a proxy's.
+    Stopped,
+}
+
+/// Which peers and hops are trusted to name the client.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Trust {
     pub(crate) is_on: bool,
@@ -21,13 +44,13 @@ pub(crate) struct Trust {
     pub(crate) peers: TrustedPeers,
     /// URI names of trusted peers, sorted.
     pub(crate) identities: Vec<String>,
-    /// How many hops deep, where their addresses cannot be known.
+    /// The number of trusted hops, where their addresses cannot be known.
     pub(crate) hops: Option<usize>,
 }
 
 impl Trust {
-    /// Whether this peer may speak for a client. Counting hops trusts any peer, or those with a listed identity where
-    /// there is a list.
+    /// Returns true if this peer may name the client. A number of hops trusts any peer, or those with a listed identity
+    /// if identities are listed.
     pub(crate) fn covers(&self, peer: Peer, identity: Option<&[u8]>) -> bool {
         let by_identity = || {
             identity.is_some_and(|identity| {
@@ -44,27 +67,27 @@ impl Trust {
     }
 }
 
-/// What a request says of its client, after trust was applied.
+/// What a request says about its client, after trust was applied.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Resolved {
     pub(crate) client: Client,
     pub(crate) effective: Effective,
-    /// The client and the trusted hops after it, as far as somebody trusted attested them; in `chain` mode alone.
+    /// The client and the trusted hops after it, as far as trusted hops named them; in `chain` mode only.
     pub(crate) attested: Vec<IpAddr>,
 }
 
-/// How clients are found.
+/// Resolves clients by the settings.
 #[derive(Debug, Clone)]
 pub(crate) struct Resolver {
     pub(crate) trust: Trust,
     pub(crate) source: ForwardedSource,
-    /// The header by which a trusted peer names the client, in lower case.
+    /// The header in which a trusted peer names the client, in lower case.
     pub(crate) client_ip_header: Option<String>,
     pub(crate) xff_mode: XffMode,
 }
 
 impl Resolver {
-    /// Resolves a request. `host` is what it names itself.
+    /// Resolves a request. `host`: the host that the request itself names.
     pub(crate) fn resolve(
         &self,
         request: &Request<'_>,
@@ -85,45 +108,45 @@ impl Resolver {
             };
         }
         match self.source {
-            ForwardedSource::XForwarded => self.read_x_forwarded(request, host),
-            ForwardedSource::Forwarded => self.read_forwarded(request, host),
+            ForwardedSource::XForwarded => self.from_x_forwarded(request, host),
+            ForwardedSource::Forwarded => self.from_forwarded(request, host),
         }
     }
 
-    fn read_x_forwarded(&self, request: &Request<'_>, host: Option<Authority>) -> Resolved {
+    fn from_x_forwarded(&self, request: &Request<'_>, host: Option<Authority>) -> Resolved {
         let headers = request.headers;
         let list = ListField::of(headers, b"x-forwarded-for");
         let (walk, attested) = self.walk(request, list.is_blank(), &|| {
-            Box::new(list.rightmost_first().map(read_element))
+            Box::new(list.rightmost_first().map(parse_element))
         });
-        // A list counts at the client's place only if it has one element for each hop.
-        let aligned = |other: &ListField<'_>| match walk.place {
-            Some(place) if other.len() == list.len() => Some(place),
+        // The element at the client's index counts only if the list has one element for each hop.
+        let aligned_index = |other: &ListField<'_>| match walk.index {
+            Some(index) if other.len() == list.len() => Some(index),
             _ => None,
         };
 
         let proto = ListField::of(headers, b"x-forwarded-proto");
-        let scheme = match (proto.single(), aligned(&proto)) {
-            (Some(proto), _) => Scheme::read(proto),
-            (None, Some(place)) => proto.rightmost_first().nth(place).and_then(Scheme::read),
+        let scheme = match (proto.single(), aligned_index(&proto)) {
+            (Some(proto), _) => Scheme::parse(proto),
+            (None, Some(index)) => proto.rightmost_first().nth(index).and_then(Scheme::parse),
             (None, None) => proto.agreed_scheme(),
         }
         .unwrap_or_else(|| listener_scheme(request.tls));
 
-        let pick = |field: &ListField<'_>| match (field.single(), aligned(field)) {
+        let pick = |field: &ListField<'_>| match (field.single(), aligned_index(field)) {
             (Some(value), _) => Some(value.to_vec()),
-            (None, Some(place)) => field.rightmost_first().nth(place).map(<[u8]>::to_vec),
+            (None, Some(index)) => field.rightmost_first().nth(index).map(<[u8]>::to_vec),
             (None, None) => None,
         };
         let forwarded_host = pick(&ListField::of(headers, b"x-forwarded-host"))
-            .and_then(|value| Authority::read(trim(&value)));
+            .and_then(|value| Authority::parse(trim(&value)));
         let forwarded_port = pick(&ListField::of(headers, b"x-forwarded-port"))
-            .and_then(|value| read_forwarded_port(&value));
-        // The port beside the forwarded host is the client's own, so it outranks the one that stands alone.
-        let names_port = forwarded_host
+            .and_then(|value| parse_forwarded_port(&value));
+        // A port in the forwarded host is the client's own, so it takes precedence over `X-Forwarded-Port`.
+        let host_has_port = forwarded_host
             .as_ref()
             .is_some_and(|host| host.port.is_some());
-        let port = forwarded_port.filter(|_| !names_port);
+        let port = forwarded_port.filter(|_| !host_has_port);
         Resolved {
             client: walk.client,
             effective: effective(scheme, forwarded_host.or(host), port),
@@ -131,39 +154,39 @@ impl Resolver {
         }
     }
 
-    fn read_forwarded(&self, request: &Request<'_>, host: Option<Authority>) -> Resolved {
+    fn from_forwarded(&self, request: &Request<'_>, host: Option<Authority>) -> Resolved {
         let mut elements: Vec<Option<Element<'_>>> = Vec::new();
         let mut blank = true;
-        for line in lines_of(request.headers, b"forwarded") {
+        for line in lines(request.headers, b"forwarded") {
             blank &= trim(line).is_empty();
-            match forwarded::read_line(line) {
-                Some(read) => elements.extend(read.into_iter().map(Some)),
+            match forwarded::parse_line(line) {
+                Some(parsed) => elements.extend(parsed.into_iter().map(Some)),
                 None => elements.push(None),
             }
         }
         let (walk, attested) = self.walk(request, blank, &|| {
             Box::new(elements.iter().rev().map(|element| {
                 let node = element.as_ref()?.node.as_ref()?;
-                read_node(node)
+                parse_node(node)
             }))
         });
-        // What the client's element leaves out, the nearer hops may say; so may the element next to us when it names no
-        // client at all, since a trusted peer wrote it.
-        let said = |read: &dyn Fn(&Element<'_>) -> Option<Vec<u8>>| {
+        // A parameter that the client's element lacks is taken from the nearer hops. If no element names a client, the
+        // nearest element still counts, since the trusted peer wrote it.
+        let parameter = |get: &dyn Fn(&Element<'_>) -> Option<Vec<u8>>| {
             let nearest_first = elements
                 .iter()
                 .rev()
-                .take(walk.place.unwrap_or(0).saturating_add(1));
-            nearest_first.rev().flatten().find_map(read)
+                .take(walk.index.unwrap_or(0).saturating_add(1));
+            nearest_first.rev().flatten().find_map(get)
         };
-        let scheme = said(&|element| element.proto.as_deref().map(<[u8]>::to_vec))
-            .and_then(|proto| Scheme::read(&proto))
+        let scheme = parameter(&|element| element.proto.as_deref().map(<[u8]>::to_vec))
+            .and_then(|proto| Scheme::parse(&proto))
             .unwrap_or_else(|| listener_scheme(request.tls));
-        let named = said(&|element| element.host.as_deref().map(<[u8]>::to_vec))
-            .and_then(|host| Authority::read(&host));
+        let forwarded_host = parameter(&|element| element.host.as_deref().map(<[u8]>::to_vec))
+            .and_then(|host| Authority::parse(&host));
         Resolved {
             client: walk.client,
-            effective: effective(scheme, named.or(host), None),
+            effective: effective(scheme, forwarded_host.or(host), None),
             attested,
         }
     }
@@ -176,10 +199,10 @@ impl Resolver {
         hops: &dyn Fn() -> Box<dyn Iterator<Item = Option<IpAddr>> + 'h>,
     ) -> (Walk, Vec<IpAddr>) {
         let named = self.client_ip_header.as_ref().and_then(|name| {
-            let mut lines = lines_of(request.headers, name.as_bytes());
+            let mut lines = lines(request.headers, name.as_bytes());
             let first = lines.next()?;
             // More than one line is as unreadable as a list.
-            Some(read_element(first).filter(|_| lines.next().is_none()))
+            Some(parse_element(first).filter(|_| lines.next().is_none()))
         });
         let is_named = named.is_some();
         let hops = || -> Box<dyn Iterator<Item = Option<IpAddr>> + 'h> {
@@ -189,10 +212,10 @@ impl Resolver {
             }
         };
         let walk = walk(&self.trust, request.peer, &mut hops(), blank && !is_named);
-        let attested = match (self.xff_mode, walk.place) {
-            (XffMode::Chain, Some(place)) => {
+        let attested = match (self.xff_mode, walk.index) {
+            (XffMode::Chain, Some(index)) => {
                 let mut attested: Vec<IpAddr> =
-                    hops().take(place.saturating_add(1)).flatten().collect();
+                    hops().take(index.saturating_add(1)).flatten().collect();
                 attested.reverse();
                 attested
             }
@@ -202,28 +225,28 @@ impl Resolver {
     }
 }
 
-/// Resolves a request that this policy has decided once already and the proxy has sent on its way again, as after an
-/// internal redirect: its headers are ours.
+/// Resolves a request that this policy has decided before and that the proxy has processed again, as after an internal
+/// redirect: its headers are the policy's own.
 fn from_own_headers(request: &Request<'_>, host: Option<Authority>) -> Resolved {
-    let line = |name: &[u8]| lines_of(request.headers, name).next();
-    let address = line(b"x-real-ip").and_then(read_element);
+    let line = |name: &[u8]| lines(request.headers, name).next();
+    let address = line(b"x-real-ip").and_then(parse_element);
     let attested = ListField::of(request.headers, b"x-forwarded-for");
     let attested: Vec<IpAddr> = attested
         .rightmost_first()
-        .filter_map(read_element)
+        .filter_map(parse_element)
         .skip(usize::from(request.peer.address().is_some()))
         .collect();
     let scheme = line(b"x-forwarded-proto")
-        .and_then(Scheme::read)
+        .and_then(Scheme::parse)
         .unwrap_or_else(|| listener_scheme(request.tls));
-    let named = line(b"x-forwarded-host").and_then(Authority::read);
-    let port = line(b"x-forwarded-port").and_then(read_forwarded_port);
+    let forwarded_host = line(b"x-forwarded-host").and_then(Authority::parse);
+    let port = line(b"x-forwarded-port").and_then(parse_forwarded_port);
     Resolved {
         client: Client {
             address,
             source: ClientSource::Header,
         },
-        effective: effective(scheme, named.or(host), port),
+        effective: effective(scheme, forwarded_host.or(host), port),
         attested: attested.into_iter().rev().collect(),
     }
 }
@@ -246,8 +269,8 @@ fn listener_scheme(tls: bool) -> Scheme {
 
 struct Walk {
     client: Client,
-    /// The client's element, counted from the right; none if the client is the peer.
-    place: Option<usize>,
+    /// The index of the client's element, counted from the right; `None` if the client is the peer.
+    index: Option<usize>,
 }
 
 fn walk(
@@ -256,29 +279,29 @@ fn walk(
     hops: &mut dyn Iterator<Item = Option<IpAddr>>,
     blank: bool,
 ) -> Walk {
-    let end = |address, source, place| Walk {
+    let end = |address, source, index| Walk {
         client: Client { address, source },
-        place,
+        index,
     };
     let of_peer = |source| end(peer.address(), source, None);
     if blank {
         return of_peer(ClientSource::Peer);
     }
     if let Some(hops_in_front) = trust.hops {
-        let place = hops_in_front.saturating_sub(1);
-        return match hops.nth(place) {
-            Some(Some(address)) => end(Some(address), ClientSource::Header, Some(place)),
+        let index = hops_in_front.saturating_sub(1);
+        return match hops.nth(index) {
+            Some(Some(address)) => end(Some(address), ClientSource::Header, Some(index)),
             _ => of_peer(ClientSource::Stopped),
         };
     }
     let mut last = of_peer(ClientSource::Peer);
-    for (place, hop) in hops.enumerate() {
+    for (index, hop) in hops.enumerate() {
         match hop {
-            Some(address) if place < MAX_HOPS => {
+            Some(address) if index < MAX_HOPS => {
                 if !trust.peers.contains(address) {
-                    return end(Some(address), ClientSource::Header, Some(place));
+                    return end(Some(address), ClientSource::Header, Some(index));
                 }
-                last = end(Some(address), ClientSource::HeaderAllTrusted, Some(place));
+                last = end(Some(address), ClientSource::HeaderAllTrusted, Some(index));
             }
             _ => {
                 last.client.source = ClientSource::Stopped;
@@ -297,7 +320,7 @@ struct ListField<'a> {
 impl<'a> ListField<'a> {
     fn of(headers: &[Header<'a>], name: &[u8]) -> Self {
         Self {
-            lines: lines_of(headers, name).collect(),
+            lines: lines(headers, name).collect(),
         }
     }
 
@@ -319,17 +342,18 @@ impl<'a> ListField<'a> {
             .sum()
     }
 
+    /// Returns the only element, if there is exactly one.
     fn single(&self) -> Option<&'a [u8]> {
         let mut elements = self.rightmost_first();
         let first = elements.next()?;
         elements.next().is_none().then_some(first)
     }
 
-    /// https if every element is secure, http if all are schemes but not all secure.
+    /// Returns https if every element is secure, http if all are schemes but not all are secure.
     fn agreed_scheme(&self) -> Option<Scheme> {
         let mut agreed = None;
         for element in self.rightmost_first() {
-            let scheme = Scheme::read(element)?;
+            let scheme = Scheme::parse(element)?;
             agreed = match agreed {
                 None | Some(Scheme::Https) => Some(scheme),
                 Some(Scheme::Http) => Some(Scheme::Http),
@@ -339,12 +363,5 @@ impl<'a> ListField<'a> {
     }
 }
 
-fn lines_of<'a>(headers: &[Header<'a>], name: &[u8]) -> impl Iterator<Item = &'a [u8]> {
-    headers
-        .iter()
-        .filter(move |(other, _)| other.eq_ignore_ascii_case(name))
-        .map(|(_, value)| *value)
-}
-
-/// Most hops that are walked, whatever the header's size.
+/// The maximum number of hops that are walked, whatever the size of the header.
 const MAX_HOPS: usize = 32;

@@ -227,7 +227,7 @@ pub enum ConfigError {
     },
     /// A word that is none of the accepted ones.
     #[error("unknown {setting} \"{value}\"; expected one of {expected}.")]
-    UnknownWord {
+    UnknownKeyword {
         /// The setting.
         setting: String,
         /// The word.
@@ -268,7 +268,7 @@ impl ConfigError {
             | Self::PeerKey
             | Self::Type { .. }
             | Self::UnknownKey { .. }
-            | Self::UnknownWord { .. } => "E15",
+            | Self::UnknownKeyword { .. } => "E15",
         }
     }
 }

@@ -1,140 +1,153 @@
-//! How are settings read out of JSON, with every fault and not only the first?
+//! Reads settings from JSON, and reports every error instead of only the first.
 //!
-//! An object is taken apart member by member, each by the name and type of its setting; what is left in the end is
-//! unknown. `null` is as good as absent.
+//! An object is read member by member, each by the name and the type of its setting; the members that are left over are
+//! unknown. `null` counts as absent. Serde's derived `Deserialize` is not used, because it stops at the first error.
 
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
 use crate::config_error::ConfigError;
 
-/// One of a closed set of words.
-pub(crate) trait Keyword: Copy + 'static {
-    /// The words, and what each means.
-    const KEYWORDS: &'static [(&'static str, Self)];
+/// A value of a setting.
+pub(crate) trait FromSetting: Sized {
+    /// Converts the value of the setting at `path`; reports an error and returns `None` if it is invalid.
+    fn from_setting(reader: &mut ConfigReader<'_>, path: String, value: Value) -> Option<Self>;
 }
 
-/// The members of one JSON object, to be taken one by one.
+/// A group of settings: a JSON object with known members.
+pub(crate) trait ConfigObject: Sized {
+    /// Reads all members.
+    fn read_members(reader: &mut ConfigReader<'_>) -> Self;
+}
+
+/// Declares a group of settings: its struct and how it is read, so that a member is named in one place only.
+macro_rules! config_object {
+    (
+        $(#[$attribute:meta])*
+        pub(crate) struct $name:ident {
+            $($(#[$member_attribute:meta])* $member:ident: $type:ty,)+
+        }
+    ) => {
+        #[derive(Debug, Clone, Default, PartialEq)]
+        #[cfg_attr(test, derive(schemars::JsonSchema), schemars(deny_unknown_fields))]
+        $(#[$attribute])*
+        pub(crate) struct $name {
+            $($(#[$member_attribute])* pub(crate) $member: Option<$type>,)+
+        }
+
+        impl $crate::config_reader::ConfigObject for $name {
+            fn read_members(reader: &mut $crate::config_reader::ConfigReader<'_>) -> Self {
+                Self {
+                    $($member: reader.read(stringify!($member)),)+
+                }
+            }
+        }
+    };
+}
+
+/// Declares a setting whose value is one of a few keywords: its enum and how it is read.
+macro_rules! keyword_enum {
+    (
+        $(#[$attribute:meta])*
+        pub(crate) enum $name:ident {
+            $($(#[$variant_attribute:meta])* $variant:ident = $keyword:tt,)+
+        }
+    ) => {
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[cfg_attr(test, derive(schemars::JsonSchema))]
+        $(#[$attribute])*
+        pub(crate) enum $name {
+            $($(#[$variant_attribute])* #[cfg_attr(test, schemars(rename = $keyword))] $variant,)+
+        }
+
+        impl $crate::config_reader::FromSetting for $name {
+            fn from_setting(
+                reader: &mut $crate::config_reader::ConfigReader<'_>,
+                path: String,
+                value: serde_json::Value,
+            ) -> Option<Self> {
+                let keywords = [$(($keyword, Self::$variant)),+];
+                reader.keyword(&keywords, path, value)
+            }
+        }
+    };
+}
+
+pub(crate) use {config_object, keyword_enum};
+
+/// Reads the members of one JSON object one by one.
 pub(crate) struct ConfigReader<'e> {
-    /// Where the object stands, such as `mounts[2].`; empty for the whole configuration.
-    at: String,
+    /// The path of the object, such as `mounts[2].`; empty for the whole configuration.
+    path: String,
     members: Map<String, Value>,
     known: Vec<&'static str>,
     errors: &'e mut Vec<ConfigError>,
 }
 
-impl<'e> ConfigReader<'e> {
-    pub(crate) fn new(
-        at: String,
+impl ConfigReader<'_> {
+    /// Reads an object and reports its unknown members. `path`: its path, with a dot at the end.
+    pub(crate) fn read_object<T: ConfigObject>(
+        path: String,
         members: Map<String, Value>,
-        errors: &'e mut Vec<ConfigError>,
-    ) -> Self {
-        Self {
-            at,
+        errors: &mut Vec<ConfigError>,
+    ) -> T {
+        let mut reader = ConfigReader {
+            path,
             members,
             known: Vec::new(),
             errors,
-        }
-    }
-
-    /// Takes a member as it is.
-    pub(crate) fn take(&mut self, name: &'static str) -> Option<Value> {
-        self.known.push(name);
-        self.members.remove(name).filter(|value| !value.is_null())
-    }
-
-    pub(crate) fn string(&mut self, name: &'static str) -> Option<String> {
-        let value = self.take(name)?;
-        self.read_string(self.path(name), value)
-    }
-
-    pub(crate) fn boolean(&mut self, name: &'static str) -> Option<bool> {
-        match self.take(name)? {
-            Value::Bool(flag) => Some(flag),
-            value => self.type_error(self.path(name), &value, "true or false"),
-        }
-    }
-
-    pub(crate) fn integer(&mut self, name: &'static str) -> Option<i64> {
-        let value = self.take(name)?;
-        match value.as_i64() {
-            Some(number) => Some(number),
-            None => self.type_error(self.path(name), &value, "a whole number"),
-        }
-    }
-
-    pub(crate) fn keyword<T: Keyword>(&mut self, name: &'static str) -> Option<T> {
-        let written = self.string(name)?;
-        let found = T::KEYWORDS.iter().find(|(word, _)| *word == written);
-        if found.is_none() {
-            self.errors.push(ConfigError::UnknownWord {
-                setting: self.path(name),
-                value: written,
-                expected: T::KEYWORDS
-                    .iter()
-                    .map(|(word, _)| *word)
-                    .collect::<Vec<_>>()
-                    .join(", "),
-            });
-        }
-        found.map(|(_, meaning)| *meaning)
-    }
-
-    pub(crate) fn strings(&mut self, name: &'static str) -> Option<Vec<String>> {
-        let values = self.values(name, "an array of texts")?;
-        Some(
-            values
-                .into_iter()
-                .enumerate()
-                .filter_map(|(index, value)| {
-                    self.read_string(format!("{}[{index}]", self.path(name)), value)
-                })
-                .collect(),
-        )
-    }
-
-    /// Reads an array of objects.
-    pub(crate) fn objects<T>(
-        &mut self,
-        name: &'static str,
-        read: impl Fn(&mut ConfigReader<'_>) -> T,
-    ) -> Option<Vec<T>> {
-        let values = self.values(name, "an array of objects")?;
-        let mut objects = Vec::with_capacity(values.len());
-        for (index, value) in values.into_iter().enumerate() {
-            let at = format!("{}[{index}]", self.path(name));
-            match value {
-                Value::Object(members) => objects.push(self.object(at, members, &read)),
-                value => {
-                    self.type_error::<()>(at, &value, "an object");
-                }
-            }
-        }
-        Some(objects)
-    }
-
-    /// Reads the members of a nested object.
-    pub(crate) fn object<T>(
-        &mut self,
-        mut at: String,
-        members: Map<String, Value>,
-        read: impl FnOnce(&mut ConfigReader<'_>) -> T,
-    ) -> T {
-        at.push('.');
-        let mut reader = ConfigReader::new(at, members, self.errors);
-        let object = read(&mut reader);
-        reader.finish();
+        };
+        let object = T::read_members(&mut reader);
+        reader.report_unknown();
         object
     }
 
-    /// Says that a value has the wrong type.
+    /// Reads a member; `None` if it is absent, null or invalid.
+    pub(crate) fn read<T: FromSetting>(&mut self, name: &'static str) -> Option<T> {
+        self.known.push(name);
+        let value = self.members.remove(name).filter(|value| !value.is_null())?;
+        let path = [self.path.as_str(), name].concat();
+        T::from_setting(self, path, value)
+    }
+
+    /// Reads an object that is nested in this one.
+    pub(crate) fn nested<T: ConfigObject>(
+        &mut self,
+        mut path: String,
+        members: Map<String, Value>,
+    ) -> T {
+        path.push('.');
+        ConfigReader::read_object(path, members, self.errors)
+    }
+
+    /// Finds a keyword by its text.
+    pub(crate) fn keyword<T: Copy>(
+        &mut self,
+        keywords: &[(&'static str, T)],
+        path: String,
+        value: Value,
+    ) -> Option<T> {
+        let written = String::from_setting(self, path.clone(), value)?;
+        let found = keywords.iter().find(|(keyword, _)| *keyword == written);
+        if found.is_none() {
+            let expected: Vec<&str> = keywords.iter().map(|(keyword, _)| *keyword).collect();
+            self.error(ConfigError::UnknownKeyword {
+                setting: path,
+                value: written,
+                expected: expected.join(", "),
+            });
+        }
+        found.map(|(_, variant)| *variant)
+    }
+
+    /// Reports that a value has the wrong type.
     pub(crate) fn type_error<T>(
         &mut self,
         setting: String,
         value: &Value,
         expected: &'static str,
     ) -> Option<T> {
-        self.errors.push(ConfigError::Type {
+        self.error(ConfigError::Type {
             setting,
             value: shorten(value),
             expected,
@@ -146,15 +159,10 @@ impl<'e> ConfigReader<'e> {
         self.errors.push(error);
     }
 
-    /// The name of a member with where it stands.
-    pub(crate) fn path(&self, name: &str) -> String {
-        [self.at.as_str(), name].concat()
-    }
-
-    /// Reports what nobody has asked for.
-    pub(crate) fn finish(self) {
+    /// Reports the members that were not read.
+    fn report_unknown(self) {
         let Self {
-            at,
+            path,
             members,
             mut known,
             errors,
@@ -163,11 +171,11 @@ impl<'e> ConfigReader<'e> {
         for key in members.keys() {
             let hint = known
                 .iter()
-                .map(|name| (distance(key, name), *name))
+                .map(|name| (strsim::levenshtein(key, name), *name))
                 .filter(|(distance, _)| *distance <= key.len().div_ceil(3))
                 .min();
             errors.push(ConfigError::UnknownKey {
-                key: [at.as_str(), key].concat(),
+                key: [path.as_str(), key].concat(),
                 hint: hint.map_or(String::new(), |(_, name)| {
                     format!("did you mean \"{name}\"? ")
                 }),
@@ -175,25 +183,77 @@ impl<'e> ConfigReader<'e> {
             });
         }
     }
+}
 
-    fn values(&mut self, name: &'static str, expected: &'static str) -> Option<Vec<Value>> {
-        match self.take(name)? {
-            Value::Array(values) => Some(values),
-            value => self.type_error(self.path(name), &value, expected),
-        }
-    }
-
-    fn read_string(&mut self, setting: String, value: Value) -> Option<String> {
+impl FromSetting for bool {
+    fn from_setting(reader: &mut ConfigReader<'_>, path: String, value: Value) -> Option<Self> {
         match value {
-            Value::String(text) => Some(text),
-            value => self.type_error(setting, &value, "a text"),
+            Value::Bool(value) => Some(value),
+            value => reader.type_error(path, &value, "true or false"),
         }
     }
 }
 
-/// Reads one JSON object. A key that stands there twice is an error: whoever reads the text sees one, the program the
-/// other.
-pub(crate) fn read_object(text: &[u8]) -> Result<Map<String, Value>, ConfigError> {
+impl FromSetting for i64 {
+    fn from_setting(reader: &mut ConfigReader<'_>, path: String, value: Value) -> Option<Self> {
+        match value.as_i64() {
+            Some(number) => Some(number),
+            None => reader.type_error(path, &value, "a whole number"),
+        }
+    }
+}
+
+impl FromSetting for String {
+    fn from_setting(reader: &mut ConfigReader<'_>, path: String, value: Value) -> Option<Self> {
+        match value {
+            Value::String(text) => Some(text),
+            value => reader.type_error(path, &value, "a text"),
+        }
+    }
+}
+
+impl FromSetting for Vec<String> {
+    fn from_setting(reader: &mut ConfigReader<'_>, path: String, value: Value) -> Option<Self> {
+        let values = array(reader, &path, value, "an array of texts")?;
+        let items = values.into_iter().enumerate().filter_map(|(index, value)| {
+            String::from_setting(reader, format!("{path}[{index}]"), value)
+        });
+        Some(items.collect())
+    }
+}
+
+impl<T: ConfigObject> FromSetting for Vec<T> {
+    fn from_setting(reader: &mut ConfigReader<'_>, path: String, value: Value) -> Option<Self> {
+        let values = array(reader, &path, value, "an array of objects")?;
+        let mut objects = Self::with_capacity(values.len());
+        for (index, value) in values.into_iter().enumerate() {
+            let path = format!("{path}[{index}]");
+            match value {
+                Value::Object(members) => objects.push(reader.nested(path, members)),
+                value => {
+                    reader.type_error::<()>(path, &value, "an object");
+                }
+            }
+        }
+        Some(objects)
+    }
+}
+
+fn array(
+    reader: &mut ConfigReader<'_>,
+    path: &str,
+    value: Value,
+    expected: &'static str,
+) -> Option<Vec<Value>> {
+    match value {
+        Value::Array(values) => Some(values),
+        value => reader.type_error(path.to_owned(), &value, expected),
+    }
+}
+
+/// Parses one JSON object. A repeated key is an error, because a person who reads the text and the program could each use
+/// another one of the two values.
+pub(crate) fn parse_object(text: &[u8]) -> Result<Map<String, Value>, ConfigError> {
     match serde_json::from_slice(text) {
         Ok(Strict(Value::Object(members))) => Ok(members),
         Ok(Strict(value)) => Err(ConfigError::Document {
@@ -260,7 +320,7 @@ impl<'de> Visitor<'de> for StrictVisitor {
         while let Some((key, Strict(value))) = map.next_entry::<String, _>()? {
             if members.contains_key(&key) {
                 return Err(A::Error::custom(format_args!(
-                    "the key \"{key}\" is there twice"
+                    "the key \"{key}\" occurs twice"
                 )));
             }
             members.insert(key, value);
@@ -277,28 +337,7 @@ fn shorten(value: &Value) -> String {
     }
 }
 
-/// How many letters must be added, dropped or changed (Levenshtein).
-fn distance(one: &str, other: &str) -> usize {
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (index, letter) in one.bytes().enumerate() {
-        let mut diagonal = index;
-        let mut left = index.saturating_add(1);
-        if let Some(first) = row.first_mut() {
-            *first = left;
-        }
-        for (place, candidate) in row.iter_mut().skip(1).zip(other.bytes()) {
-            let changed = diagonal.saturating_add(usize::from(letter != candidate));
-            diagonal = *place;
-            left = changed
-                .min(place.saturating_add(1))
-                .min(left.saturating_add(1));
-            *place = left;
-        }
-    }
-    row.last().copied().unwrap_or_default()
-}
-
-/// How much of a wrong value an error repeats, in characters.
+/// The maximum length of a value that an error repeats, in characters.
 const MAX_SHOWN: usize = 80;
 
 #[cfg(test)]
@@ -306,16 +345,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_stands_there_once() {
+    fn a_key_must_not_be_repeated() {
         for (text, want) in [
             (r#"{"a": 1, "b": {"a": 2}}"#, None),
-            (r#"{"a": 1, "a": 1}"#, Some("\"a\" is there twice")),
-            (r#"{"b": [{"a": 1, "a": 2}]}"#, Some("\"a\" is there twice")),
+            (r#"{"a": 1, "a": 1}"#, Some("\"a\" occurs twice")),
+            (r#"{"b": [{"a": 1, "a": 2}]}"#, Some("\"a\" occurs twice")),
             ("[]", Some("it is []")),
             ("", Some("EOF")),
             (r#"{"a": 1} x"#, Some("trailing")),
         ] {
-            let got = read_object(text.as_bytes())
+            let got = parse_object(text.as_bytes())
                 .err()
                 .map(|error| error.to_string());
             match want {
@@ -325,19 +364,6 @@ mod tests {
                     "{text}: {got:?}"
                 ),
             }
-        }
-    }
-
-    #[test]
-    fn distances() {
-        for (one, other, want) in [
-            ("", "", 0),
-            ("a", "", 1),
-            ("root_paht", "root_path", 2),
-            ("hsts", "hts", 1),
-        ] {
-            assert_eq!(distance(one, other), want, "{one} {other}");
-            assert_eq!(distance(other, one), want, "{other} {one}");
         }
     }
 }

@@ -1,21 +1,22 @@
-//! Which path and domain must a cookie of the upstream have, so that the browser keeps and returns it?
+//! Rewrites the path and the domain of the upstream's cookies, so that browsers keep and return them.
 //!
-//! [RFC 6265 §5]: a cookie with `Path=/` would be sent to every app of the host, and one whose path is not under the
-//! mount would never come back. Each line is edited in place: what is not a Path or Domain attribute stays as written.
+//! [RFC 6265 §5]: a cookie with `Path=/` would be sent to every app of the host, and a cookie whose path is not under the
+//! mount would never be returned. Each line is edited in place: only its Path and Domain attributes change.
 //!
 //! [RFC 6265 §5]: https://www.rfc-editor.org/rfc/rfc6265#section-5
 
 use crate::address::trim;
 use crate::config::CookiePath;
 use crate::exchange::{Exchange, SentPath};
-use crate::location::{has_control, public_path};
+use crate::header::has_control;
+use crate::location::public_path;
 
-/// The rewriting of cookies in one exchange.
+/// Rewrites the cookies of one exchange.
 pub(crate) struct CookieScope<'a>(pub(crate) &'a Exchange);
 
 impl CookieScope<'_> {
-    /// Rewrites one `Set-Cookie` line. One with control octets stays as it is: browsers do not accept it, RFC 6265bis
-    /// §5.6.
+    /// Rewrites one `Set-Cookie` line. A line with control octets is left as it is: browsers do not accept it, RFC
+    /// 6265bis §5.6.
     pub(crate) fn rewrite(&self, line: &[u8]) -> Vec<u8> {
         if has_control(line) {
             return line.to_vec();
@@ -23,7 +24,7 @@ impl CookieScope<'_> {
         self.rewrite_attributes(line)
     }
 
-    /// Whether the line is a `__Host-` cookie, below a mount: such a cookie stays at `Path=/`.
+    /// Returns true if the line is a `__Host-` cookie of an app under a mount: such a cookie is left at `Path=/`.
     pub(crate) fn keeps_host_cookie(&self, line: &[u8]) -> bool {
         self.0.sent_path == SentPath::Stripped && has_host_prefix(line)
     }
@@ -38,7 +39,7 @@ impl CookieScope<'_> {
         };
         let mut parts = line.split(|octet| *octet == b';');
         let pair = parts.next().unwrap_or(line);
-        // Such a cookie must have `Path=/` and no Domain, or browsers drop it.
+        // Such a cookie must have `Path=/` and no Domain, otherwise browsers drop it.
         if has_host_prefix(pair) {
             return line.to_vec();
         }
@@ -52,7 +53,7 @@ impl CookieScope<'_> {
         rewritten
     }
 
-    /// `None`: the attribute is dropped.
+    /// Rewrites one attribute; `None` drops it.
     fn rewrite_attribute(&self, attribute: &[u8], confine_only: bool) -> Option<Vec<u8>> {
         let unchanged = Some(attribute.to_vec());
         let Some(equals) = attribute.iter().position(|octet| *octet == b'=') else {
@@ -64,7 +65,7 @@ impl CookieScope<'_> {
         let text = trim(value);
         if trim(name).eq_ignore_ascii_case(b"domain") && !confine_only {
             let domain = text.strip_prefix(b".").unwrap_or(text);
-            return if self.is_own_domain(domain) {
+            return if self.is_upstream_domain(domain) {
                 None
             } else {
                 unchanged
@@ -104,12 +105,12 @@ impl CookieScope<'_> {
         )
     }
 
-    fn is_own_domain(&self, domain: &[u8]) -> bool {
+    fn is_upstream_domain(&self, domain: &[u8]) -> bool {
         domain.eq_ignore_ascii_case(b"localhost")
             || self
                 .0
                 .app
-                .own_names
+                .upstream_authorities
                 .iter()
                 .any(|own| own.host.as_bytes().eq_ignore_ascii_case(domain))
     }

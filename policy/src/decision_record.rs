@@ -3,7 +3,7 @@
 //! A record is made whether or not the decision is carried out, so that a first roll-out with `report_only` counts what
 //! would be done.
 
-use crate::exchange::ClientSource;
+use crate::client::ClientSource;
 use crate::labels::labeled_enum;
 use crate::protected_headers::HeaderGroup;
 use crate::reason::Reason;

@@ -1,8 +1,8 @@
-//! Which cookies are not the app's business?
+//! Removes cookies from `Cookie` that are not meant for the app.
 //!
-//! An auth proxy's session cookie is thousands of bytes that the app never reads, and of which Streamlit's WebSocket
-//! server refuses more than eight without a word. The cookies named here are taken out of `Cookie` ([RFC 6265 §4.2]);
-//! the others stay as they are written.
+//! The session cookie of an authenticating proxy can be thousands of bytes long. The app never reads it, and Streamlit's
+//! WebSocket server does not respond at all to a handshake with a line of more than 8 KiB. The listed cookies are removed from
+//! `Cookie` ([RFC 6265 §4.2]); the others are left as they are.
 //!
 //! [RFC 6265 §4.2]: https://www.rfc-editor.org/rfc/rfc6265#section-4.2
 
@@ -13,7 +13,7 @@ use crate::address::trim;
 pub struct DropCookies(Vec<String>);
 
 impl DropCookies {
-    /// Reads patterns. `Err` gives back one that no cookie name fits, RFC 6265 §4.1.1.
+    /// Parses patterns. `Err` returns a pattern that matches no valid cookie name, RFC 6265 §4.1.1.
     pub fn parse(patterns: &[String]) -> Result<Self, String> {
         let is_name = |pattern: &str| {
             !pattern.is_empty()
@@ -27,12 +27,12 @@ impl DropCookies {
         }
     }
 
-    /// Whether there is nothing to drop.
+    /// Returns true if there are no patterns.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// What remains of a `Cookie` line: `None` if it is unchanged, empty if nothing is left.
+    /// Removes the cookies from a `Cookie` line: `None` if it is unchanged, empty if no cookie is left.
     pub fn filter(&self, line: &[u8]) -> Option<Vec<u8>> {
         let mut kept = Vec::with_capacity(line.len());
         let mut is_changed = false;
@@ -57,7 +57,7 @@ impl DropCookies {
     }
 }
 
-/// Whether `name` fits `pattern`, where `*` is any text.
+/// Returns true if `name` matches `pattern`, where `*` is any text.
 fn matches(pattern: &[u8], name: &[u8]) -> bool {
     let mut parts = pattern.split(|octet| *octet == b'*');
     let first = parts.next().unwrap_or_default();
@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_and_patterns() {
+    fn matches_names() {
         for (pattern, name, want) in [
             ("session", "session", true),
             ("session", "session2", false),
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn lines() {
+    fn filters_lines() {
         let drop = DropCookies::parse(&["auth*".to_owned()]).unwrap();
         for (line, want) in [
             ("a=1; b=2", None),

@@ -1,20 +1,20 @@
-//! Which changes must a shell make to a message?
+//! Defines the edits that a host applies to a message.
 //!
-//! The policy never touches a message: it returns edits, and the shell applies them in order. That keeps one decision
-//! for two very different kinds of header map, and makes every decision a value that a test can look at.
+//! The policy never changes a message itself: it returns edits, and the host applies them in order. So the same decision
+//! serves two very different kinds of header map, and every decision is a value that a test can compare.
 
 use std::borrow::Cow;
 
-/// One change to a request or a response. Edits are applied in the order they are listed.
+/// One change to a request or a response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Edit {
-    /// Adds one line, after those the field already has.
+    /// Adds one line after the existing lines of the field.
     Append(HeaderName, Vec<u8>),
     /// Replaces the request's `Host` (`:authority`).
     Host(Vec<u8>),
-    /// Removes every line of a field.
+    /// Removes all lines of a field.
     Remove(HeaderName),
-    /// Replaces every line of a field by one; adds the field if it is absent.
+    /// Replaces all lines of a field by one, or adds the field if it is absent.
     Set(HeaderName, Vec<u8>),
     /// Replaces the request target (`:path`).
     Target(Vec<u8>),

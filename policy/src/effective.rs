@@ -1,12 +1,14 @@
-//! Which scheme, host and port did the client use?
+//! Defines the effective scheme, host and port: those that the client used, after trust was applied.
 //!
-//! An untrusted peer is believed in nothing: scheme is our listener's, host and port are those of `Host`. A trusted
-//! peer's fields are read one by one and each falls back by itself, so that one bad field does not spoil the others.
-//! No scheme header but `X-Forwarded-Proto` (or `Forwarded`'s `proto`) is ever read.
+//! From an untrusted peer nothing is taken: the scheme is that of our listener, host and port are those of `Host`. The
+//! fields of a trusted peer are parsed one by one, and each has its own fallback, so that one invalid field does not
+//! affect the others. No scheme header is read other than `X-Forwarded-Proto` (or the `proto` of `Forwarded`).
+//!
+//! Authorities and the public base URL are parsed here and not by the `url` crate: see [`PublicBase::parse`].
 
 use std::fmt;
 
-use crate::address::{push_number, read_port, split_brackets, trim};
+use crate::address::{parse_port, push_number, split_brackets, trim};
 use crate::mount::Mount;
 
 /// The scheme the client used.
@@ -19,7 +21,7 @@ pub enum Scheme {
 }
 
 impl Scheme {
-    /// `http` or `https`.
+    /// Returns `http` or `https`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Http => "http",
@@ -27,7 +29,7 @@ impl Scheme {
         }
     }
 
-    /// The port that URLs of this scheme need not name.
+    /// Returns the port of URLs that do not name one.
     pub fn default_port(self) -> u16 {
         match self {
             Self::Http => 80,
@@ -35,8 +37,8 @@ impl Scheme {
         }
     }
 
-    /// Reads `http`, `https`, `ws` or `wss`, without case.
-    pub(crate) fn read(text: &[u8]) -> Option<Self> {
+    /// Parses `http`, `https`, `ws` or `wss`, without case.
+    pub(crate) fn parse(text: &[u8]) -> Option<Self> {
         let text = trim(text);
         let is = |word: &[u8]| text.eq_ignore_ascii_case(word);
         if is(b"https") || is(b"wss") {
@@ -54,14 +56,14 @@ impl Scheme {
 pub struct Effective {
     /// The scheme.
     pub scheme: Scheme,
-    /// The host name in lower case or the address (IPv6 in brackets); none if the request named none.
+    /// The host name in lower case or the address (IPv6 in brackets); `None` if the request names no host.
     pub host: Option<String>,
     /// The port.
     pub port: u16,
 }
 
 impl Effective {
-    /// The host, with the port when it is not the scheme's default.
+    /// Returns the host, with the port unless it is the scheme's default.
     pub fn authority(&self) -> Option<String> {
         let host = self.host.as_ref()?;
         Some(if self.port == self.scheme.default_port() {
@@ -73,7 +75,7 @@ impl Effective {
         })
     }
 
-    /// `scheme://authority`.
+    /// Returns `scheme://authority`.
     pub fn origin(&self) -> Option<String> {
         self.authority()
             .map(|authority| format!("{}://{authority}", self.scheme))
@@ -86,7 +88,7 @@ impl fmt::Display for Scheme {
     }
 }
 
-/// The address under which browsers know an app, where it is fixed.
+/// The fixed URL under which browsers know an app, `public_base_url`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PublicBase {
     pub(crate) origin: Effective,
@@ -94,8 +96,8 @@ pub(crate) struct PublicBase {
 }
 
 impl PublicBase {
-    /// Reads `https://host:port/path`.
-    pub(crate) fn read(url: &str) -> Option<Self> {
+    /// Parses `https://host:port/path`.
+    pub(crate) fn parse(url: &str) -> Option<Self> {
         let (scheme, rest) = url.trim().split_once("://")?;
         let scheme = match scheme.to_ascii_lowercase().as_str() {
             "http" => Scheme::Http,
@@ -106,14 +108,14 @@ impl PublicBase {
             Some((authority, path)) => (authority, path),
             None => (rest, ""),
         };
-        let Authority { host, port } = Authority::read(authority.as_bytes())?;
+        let Authority { host, port } = Authority::parse(authority.as_bytes())?;
         Some(Self {
             origin: Effective {
                 scheme,
                 host: Some(host),
                 port: port.unwrap_or_else(|| scheme.default_port()),
             },
-            mount: Mount::read(path).ok()?,
+            mount: Mount::parse(path).ok()?,
         })
     }
 }
@@ -127,9 +129,9 @@ pub(crate) struct Authority {
 }
 
 impl Authority {
-    /// Reads a host name of `[A-Za-z0-9._-]{1,253}` or a bracketed IPv6 address, with an optional port from 1 to 65535.
-    /// User information, escapes and everything else are refused.
-    pub(crate) fn read(text: &[u8]) -> Option<Self> {
+    /// Parses a host name of `[A-Za-z0-9._-]{1,253}` or a bracketed IPv6 address, with an optional port from 1 to 65535.
+    /// Everything else is invalid, such as user information and escapes.
+    pub(crate) fn parse(text: &[u8]) -> Option<Self> {
         let (host, rest) = match split_brackets(text) {
             Some((address, rest)) => {
                 let address: std::net::Ipv6Addr =
@@ -142,11 +144,11 @@ impl Authority {
                     .position(|octet| *octet == b':')
                     .unwrap_or(text.len());
                 let (host, rest) = text.split_at_checked(end)?;
-                let host_fits = (1..=MAX_HOST).contains(&host.len())
+                let is_host_valid = (1..=MAX_HOST).contains(&host.len())
                     && host.iter().all(|octet| {
                         octet.is_ascii_alphanumeric() || matches!(octet, b'.' | b'_' | b'-')
                     });
-                if !host_fits {
+                if !is_host_valid {
                     return None;
                 }
                 (std::str::from_utf8(host).ok()?.to_ascii_lowercase(), rest)
@@ -154,23 +156,23 @@ impl Authority {
         };
         let port = match rest {
             [] => None,
-            [b':', port @ ..] => Some(read_port(port).filter(|port| *port > 0)?),
+            [b':', port @ ..] => Some(parse_port(port).filter(|port| *port > 0)?),
             _ => return None,
         };
         Some(Self { host, port })
     }
 }
 
-/// Reads `X-Forwarded-Port`: 1 to 65535, no leading zero.
-pub(crate) fn read_forwarded_port(text: &[u8]) -> Option<u16> {
+/// Parses `X-Forwarded-Port`: 1 to 65535, without leading zeros.
+pub(crate) fn parse_forwarded_port(text: &[u8]) -> Option<u16> {
     let text = trim(text);
     if text.first() == Some(&b'0') {
         return None;
     }
-    read_port(text)
+    parse_port(text)
 }
 
-/// Longest host name, RFC 1035 §2.3.4.
+/// The maximum length of a host name in bytes, RFC 1035 §2.3.4.
 const MAX_HOST: usize = 253;
 
 #[cfg(test)]
@@ -178,7 +180,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn public_addresses() {
+    fn public_base_urls() {
         for (url, want) in [
             (
                 "https://portal.example.com/apps/my-app/",
@@ -201,7 +203,7 @@ mod tests {
             ("https://portal.example/a#b", None),
             ("https://portal.example?x", None),
         ] {
-            let got = PublicBase::read(url);
+            let got = PublicBase::parse(url);
             let got = got
                 .as_ref()
                 .map(|got| (got.origin.origin().unwrap_or_default(), got.mount.as_str()));
@@ -241,7 +243,7 @@ mod tests {
             ("::1", None),
             ("bücher.example", None),
         ] {
-            let got = Authority::read(text.as_bytes());
+            let got = Authority::parse(text.as_bytes());
             assert_eq!(
                 got.as_ref().map(|got| (got.host.as_str(), got.port)),
                 want,

@@ -1,17 +1,18 @@
-//! What does a `Forwarded` field line say?
+//! Parses the field lines of `Forwarded`.
 //!
-//! [RFC 7239 §4][grammar], read strictly where leniency would let one element pose as two: quotes must close, a
-//! parameter may occur once in an element, commas and semicolons inside quotes are text. Lenient only where every
-//! reader agrees: white space around separators, empty pairs and empty elements. Each line is read on its own, so that
-//! a client's broken line cannot swallow the proxy's.
+//! The parser follows [RFC 7239 §4][grammar]. It is strict where leniency would let one element pass as two: quotes
+//! must close, a parameter may occur once in an element, commas and semicolons inside quotes are text. It is lenient only
+//! where all parsers agree: white space around separators, empty pairs and empty elements. Each line is parsed
+//! separately, so that an invalid line of a client cannot absorb the line of the proxy.
 //!
 //! [grammar]: https://www.rfc-editor.org/rfc/rfc7239#section-4
 
 use std::borrow::Cow;
 
 use crate::address::trim;
+use crate::header::is_token_octet;
 
-/// One element of a `Forwarded` field: what one hop says of the one before it. `by` and extensions are not kept.
+/// One element of a `Forwarded` field: what one hop says about the hop before it. `by` and extensions are dropped.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Element<'a> {
     pub(crate) node: Option<Cow<'a, [u8]>>,
@@ -19,11 +20,11 @@ pub(crate) struct Element<'a> {
     pub(crate) proto: Option<Cow<'a, [u8]>>,
 }
 
-/// Reads one field line; `None` if it does not parse as a whole.
-pub(crate) fn read_line(line: &[u8]) -> Option<Vec<Element<'_>>> {
+/// Parses one field line; `None` if any part of it is invalid.
+pub(crate) fn parse_line(line: &[u8]) -> Option<Vec<Element<'_>>> {
     let mut elements = Vec::new();
     for element in split_outside_quotes(line, b',') {
-        let mut read = Element::default();
+        let mut parsed = Element::default();
         let mut names: Vec<&[u8]> = Vec::new();
         for pair in split_outside_quotes(element, b';') {
             let pair = trim(pair);
@@ -37,24 +38,24 @@ pub(crate) fn read_line(line: &[u8]) -> Option<Vec<Element<'_>>> {
                 return None;
             }
             names.push(name);
-            let value = read_value(value)?;
+            let value = parse_value(value)?;
             if name.eq_ignore_ascii_case(b"for") {
-                read.node = Some(value);
+                parsed.node = Some(value);
             } else if name.eq_ignore_ascii_case(b"host") {
-                read.host = Some(value);
+                parsed.host = Some(value);
             } else if name.eq_ignore_ascii_case(b"proto") {
-                read.proto = Some(value);
+                parsed.proto = Some(value);
             }
         }
         if !names.is_empty() {
-            elements.push(read);
+            elements.push(parsed);
         }
     }
     Some(elements)
 }
 
-/// Splits at a separator that is not inside a quoted string. An unterminated quote reaches to the end, where
-/// [`read_value`] refuses it.
+/// Splits at a separator that is not inside a quoted string. An unterminated quote extends to the end, where
+/// [`parse_value`] rejects it.
 fn split_outside_quotes(text: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
     let (mut quoted, mut escaped) = (false, false);
     text.split(move |octet| {
@@ -68,8 +69,8 @@ fn split_outside_quotes(text: &[u8], separator: u8) -> impl Iterator<Item = &[u8
     })
 }
 
-/// Reads a token or a quoted string, RFC 9110 §5.6.
-fn read_value(value: &[u8]) -> Option<Cow<'_, [u8]>> {
+/// Parses a token or a quoted string, RFC 9110 §5.6.
+fn parse_value(value: &[u8]) -> Option<Cow<'_, [u8]>> {
     let Some(inner) = value.strip_prefix(b"\"") else {
         return is_token(value).then_some(Cow::Borrowed(value));
     };
@@ -85,7 +86,7 @@ fn read_value(value: &[u8]) -> Option<Cow<'_, [u8]>> {
     octets.as_slice().is_empty().then_some(Cow::Owned(text))
 }
 
-/// HTAB, SP, visible ASCII and obs-text.
+/// Returns true for HTAB, SP, visible ASCII and obs-text.
 fn is_quotable(octet: u8) -> bool {
     octet == b'\t' || (octet >= b' ' && octet != 0x7f)
 }
@@ -94,19 +95,14 @@ fn is_token(text: &[u8]) -> bool {
     !text.is_empty() && text.iter().copied().all(is_token_octet)
 }
 
-/// `tchar` of RFC 9110 §5.6.2.
-pub(crate) fn is_token_octet(octet: u8) -> bool {
-    octet.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&octet)
-}
-
-/// Most parameters of one element.
+/// The maximum number of parameters of one element.
 const MAX_PARAMETERS: usize = 32;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Elements as `for|host|proto`.
+    /// Compares the elements, written as `for|host|proto`.
     #[track_caller]
     fn check(line: &str, want: Option<&[&str]>) {
         let text = |value: &Option<Cow<'_, [u8]>>| {
@@ -114,7 +110,7 @@ mod tests {
                 String::from_utf8_lossy(value).into_owned()
             })
         };
-        let got = read_line(line.as_bytes()).map(|elements| {
+        let got = parse_line(line.as_bytes()).map(|elements| {
             elements
                 .iter()
                 .map(|element| {
@@ -129,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_grammar_allows() {
+    fn valid_lines() {
         check(
             "for=192.0.2.60;proto=http;by=203.0.113.43",
             Some(&["192.0.2.60|-|http"]),
@@ -153,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn what_it_does_not() {
+    fn invalid_lines() {
         for line in [
             "for",
             "for=",

@@ -1,7 +1,7 @@
-//! What is said of which hosts?
+//! Matches host names against the names and suffixes that settings list.
 //!
-//! Names are whole, or suffixes written `*.example.com`, which cover any name below `example.com` and not itself. A
-//! look-up costs the same for one name as for hundreds.
+//! A name is exact, or a suffix such as `*.example.com`, which covers any name below `example.com` but not `example.com`
+//! itself. A look-up costs the same for one name as for hundreds.
 
 use std::collections::BTreeMap;
 
@@ -11,17 +11,17 @@ use crate::effective::Authority;
 /// A host name as a setting may list it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum HostPattern {
-    /// Every host, and requests without one.
+    /// Every host, and requests without a host.
     Any,
     /// This name.
     Exact(String),
-    /// Names that end with this; it begins with a dot, so that `*.example.com` cannot match `notexample.com`.
+    /// Names that end with this text. It begins with a dot, so that `*.example.com` cannot match `notexample.com`.
     Suffix(String),
 }
 
 impl HostPattern {
-    /// Reads a list; an empty one means every host.
-    pub(crate) fn read_list(
+    /// Parses the list of a setting; an empty list means every host.
+    pub(crate) fn parse_list(
         setting: &str,
         written: Vec<String>,
         errors: &mut Vec<ConfigError>,
@@ -29,28 +29,28 @@ impl HostPattern {
         if written.is_empty() {
             return vec![Self::Any];
         }
-        let mut read = Vec::with_capacity(written.len());
+        let mut patterns = Vec::with_capacity(written.len());
         for value in written {
             let (name, is_suffix) = match value.strip_prefix("*.") {
                 Some(name) => (name, true),
                 None => (value.as_str(), false),
             };
-            match Authority::read(name.as_bytes()) {
+            match Authority::parse(name.as_bytes()) {
                 Some(Authority { host, port: None }) if is_suffix => {
-                    read.push(Self::Suffix(format!(".{host}")));
+                    patterns.push(Self::Suffix(format!(".{host}")));
                 }
-                Some(Authority { host, port: None }) => read.push(Self::Exact(host)),
+                Some(Authority { host, port: None }) => patterns.push(Self::Exact(host)),
                 _ => errors.push(ConfigError::Authority {
                     setting: setting.to_owned(),
                     value,
                 }),
             }
         }
-        read
+        patterns
     }
 }
 
-/// Something for each of many hosts.
+/// A map from host patterns to values.
 #[derive(Debug, Clone)]
 pub(crate) struct HostTable<T> {
     any: Option<T>,
@@ -59,7 +59,7 @@ pub(crate) struct HostTable<T> {
 }
 
 impl<T> HostTable<T> {
-    /// Adds an entry; gives back the one that was there.
+    /// Adds an entry and returns the value that it replaces.
     pub(crate) fn insert(&mut self, pattern: HostPattern, value: T) -> Option<T> {
         match pattern {
             HostPattern::Any => self.any.replace(value),
@@ -68,7 +68,7 @@ impl<T> HostTable<T> {
         }
     }
 
-    /// What is said of `host`: by its name, else by the longest suffix, else of every host.
+    /// Finds the value for `host`: that of its exact name, else of the longest suffix, else of every host.
     pub(crate) fn find(&self, host: Option<&str>) -> Option<&T> {
         host.and_then(|host| self.exact.get(host).or_else(|| self.find_by_suffix(host)))
             .or(self.any.as_ref())
@@ -99,10 +99,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_most_specific_name_counts() {
+    fn the_most_specific_pattern_wins() {
         let mut table = HostTable::default();
         for name in ["*.example", "*.b.example", "a.b.example", "[::1]"] {
-            let pattern = HostPattern::read_list("hosts", vec![name.to_owned()], &mut Vec::new());
+            let pattern = HostPattern::parse_list("hosts", vec![name.to_owned()], &mut Vec::new());
             for pattern in pattern {
                 assert_eq!(table.insert(pattern, name), None);
             }

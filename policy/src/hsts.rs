@@ -1,16 +1,16 @@
-//! Is Strict-Transport-Security sent, and whose?
+//! Decides the `Strict-Transport-Security` of a response.
 //!
 //! [RFC 6797]: only over https, only for host names, and exactly one line (§7.1, §7.2, §8.1.1). The scheme is the
-//! effective one, so a forged header can neither raise nor suppress the rule. Deliberately not here: a preset that
-//! covers subdomains by default, because it reaches hosts that are not ours.
+//! effective one, so a forged header can neither add nor suppress the line. Subdomains are not covered by default, because
+//! that would affect hosts that are not ours.
 //!
 //! [RFC 6797]: https://www.rfc-editor.org/rfc/rfc6797
 
 use crate::address::trim;
-use crate::config::{HstsConfig, HstsMode, HstsPreset, HstsSetting};
+use crate::config::{HstsConfig, HstsMaxAge, HstsMode, HstsPreset, HstsSetting};
 use crate::config_error::ConfigError;
 use crate::effective::{Effective, Scheme};
-use crate::forwarded::is_token_octet;
+use crate::header::{has_control, is_token_octet};
 
 /// The rule for Strict-Transport-Security.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub(crate) struct Hsts {
 }
 
 impl Hsts {
-    pub(crate) fn read(written: Option<HstsSetting>, errors: &mut Vec<ConfigError>) -> Self {
+    pub(crate) fn from_config(written: Option<HstsSetting>, errors: &mut Vec<ConfigError>) -> Self {
         let HstsConfig {
             include_sub_domains,
             max_age,
@@ -34,7 +34,7 @@ impl Hsts {
             Some(HstsSetting::Switch(true)) => HstsConfig::default(),
             Some(HstsSetting::Preset(HstsPreset::Fluxlit)) => HstsConfig {
                 include_sub_domains: Some(true),
-                max_age: Some(TWO_YEARS),
+                max_age: Some(HstsMaxAge(TWO_YEARS)),
                 ..HstsConfig::default()
             },
             Some(HstsSetting::Values(values)) => values,
@@ -42,7 +42,7 @@ impl Hsts {
         let include_sub_domains = include_sub_domains == Some(true);
         let preload = preload == Some(true);
         let mode = mode.unwrap_or(HstsMode::IfAbsent);
-        let max_age = max_age.unwrap_or(ONE_YEAR);
+        let max_age = max_age.map_or(ONE_YEAR, |HstsMaxAge(seconds)| seconds);
         if preload && !(include_sub_domains && max_age >= ONE_YEAR) {
             errors.push(ConfigError::HstsPreload);
         }
@@ -56,7 +56,7 @@ impl Hsts {
         Self { mode, value }
     }
 
-    /// The one line to send, given the upstream's lines.
+    /// Returns the one line to send, given the upstream's lines.
     pub(crate) fn line<'a>(
         &'a self,
         effective: &Effective,
@@ -85,7 +85,7 @@ impl Hsts {
     }
 }
 
-/// Hosts for which browsers keep no rule, RFC 6797 §8.1.1, and those that only mean the user's own machine.
+/// Returns true for hosts for which browsers keep no rule, RFC 6797 §8.1.1, and for names of the user's own machine.
 fn is_address_or_localhost(host: &str) -> bool {
     let name = host.strip_suffix('.').unwrap_or(host);
     host.starts_with('[')
@@ -94,12 +94,9 @@ fn is_address_or_localhost(host: &str) -> bool {
         || name.ends_with(".localhost")
 }
 
-/// Whether a value conforms to the grammar of RFC 6797 §6.1: `max-age` once, no directive twice.
+/// Returns true if a value follows the grammar of RFC 6797 §6.1: `max-age` once, no directive twice.
 fn is_valid(value: &[u8]) -> bool {
-    if value
-        .iter()
-        .any(|octet| octet.is_ascii_control() && *octet != b'\t')
-    {
+    if has_control(value) {
         return false;
     }
     let mut names: Vec<&[u8]> = Vec::new();
@@ -122,7 +119,7 @@ fn is_valid(value: &[u8]) -> bool {
             return false;
         }
         names.push(name);
-        let fits = if name.eq_ignore_ascii_case(b"max-age") {
+        let is_argument_valid = if name.eq_ignore_ascii_case(b"max-age") {
             has_max_age = true;
             argument.is_some_and(is_seconds)
         } else if name.eq_ignore_ascii_case(b"includeSubDomains")
@@ -132,7 +129,7 @@ fn is_valid(value: &[u8]) -> bool {
         } else {
             argument.is_none_or(is_argument)
         };
-        if !fits {
+        if !is_argument_valid {
             return false;
         }
     }
@@ -165,10 +162,10 @@ fn is_argument(argument: &[u8]) -> bool {
     }
 }
 
-/// Seconds in 365 days: the least that preload lists accept.
+/// Seconds in 365 days: the minimum that preload lists accept.
 const ONE_YEAR: u64 = 31_536_000;
 
-/// Seconds in 730 days: what FluxLit sends.
+/// Seconds in 730 days: the value that FluxLit sends.
 const TWO_YEARS: u64 = 63_072_000;
 
 #[cfg(test)]
@@ -176,7 +173,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_by_the_grammar() {
+    fn validates_by_the_grammar() {
         for (value, want) in [
             ("max-age=123", true),
             ("; ; max-age=123; ; ", true),

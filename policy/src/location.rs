@@ -1,17 +1,21 @@
-//! Where does a redirect of the upstream lead, as the browser must see it?
+//! Rewrites the upstream's redirects to the URLs that browsers must use.
 //!
-//! The upstream may not know its public name or its mount. Only what is certainly the upstream's own is rewritten: a
-//! path, or a URL whose authority is one of its names, compared whole. References to elsewhere and relative references
-//! stay as they are.
+//! The upstream may not know its public name or its mount. A reference is rewritten only if it certainly points to the
+//! upstream itself: a path, or a URL whose whole authority is one of its names. References to other hosts and relative
+//! references are left as they are.
+//!
+//! The `url` crate is not used: values are edited as the raw bytes that the upstream sent, which need not be valid URLs,
+//! and what is not rewritten must not change.
 
 use crate::effective::{Authority, Effective, Scheme};
 use crate::exchange::{Exchange, SentPath};
+use crate::header::has_control;
 use crate::target::collapse_leading_slashes;
 
-/// The rewriting of URLs in one exchange.
+/// Rewrites the URLs of one exchange.
 pub(crate) struct PublicUrl<'a> {
     exchange: &'a Exchange,
-    /// The host we sent upstream, by which it may call itself.
+    /// The host that the upstream was sent, and by which it may refer to itself.
     sent_host: Option<Authority>,
 }
 
@@ -19,52 +23,52 @@ impl<'a> PublicUrl<'a> {
     pub(crate) fn of(exchange: &'a Exchange) -> Self {
         Self {
             exchange,
-            sent_host: exchange.sent_host.as_deref().and_then(Authority::read),
+            sent_host: exchange.sent_host.as_deref().and_then(Authority::parse),
         }
     }
 }
 
-/// A path of the upstream, as a browser must write it; `None` if it is that already.
+/// Converts a path of the upstream to the path that browsers must use; `None` if it is the same.
 ///
-/// A path under the public mount stays. One under the mount that the upstream was told gets the public one in its
-/// place, and if the upstream saw no mount, every other path gets it in front.
+/// A path under the public mount is left as it is. In a path under the mount that the upstream was sent, the public mount
+/// replaces it. If the upstream was sent the path without the mount, every other path gets the public mount in front.
 pub(crate) fn public_path(exchange: &Exchange, path: &[u8]) -> Option<Vec<u8>> {
-    let told = &exchange.forwarded_prefix;
+    let prefix = &exchange.forwarded_prefix;
     let public = exchange.public_mount();
     let is_public = !public.is_none() && public.strip(path).is_some();
     if exchange.sent_path == SentPath::NoMount || is_public {
         return None;
     }
-    match told.strip(path) {
+    match prefix.strip(path) {
         Some([]) if public.is_none() => Some(b"/".to_vec()),
-        Some(rest) if !told.is_none() => Some(public.prepend(rest)),
+        Some(rest) if !prefix.is_none() => Some(public.prepend(rest)),
         _ if exchange.sent_path == SentPath::Stripped => Some(public.prepend(path)),
         _ => None,
     }
 }
 
 impl PublicUrl<'_> {
-    /// Rewrites a `Location` or `Content-Location`; `None` if the value must not be sent at all.
+    /// Rewrites a `Location` or `Content-Location`; `None` if the value must not be sent.
     pub(crate) fn rewrite(&self, value: &[u8]) -> Option<Vec<u8>> {
         if has_control(value) {
             return None;
         }
         if let Some((scheme, reference)) = split_scheme(value) {
-            let own = scheme.and_then(|scheme| {
+            let rewritten = scheme.and_then(|scheme| {
                 let (authority, rest) = split_authority(reference.strip_prefix(b"//")?);
-                self.rewrite_own(scheme, authority, &escape(rest))
+                self.rewrite_absolute(scheme, authority, &escape(rest))
             });
-            return Some(own.unwrap_or_else(|| value.to_vec()));
+            return Some(rewritten.unwrap_or_else(|| value.to_vec()));
         }
         let value = escape(value);
         Some(match value.as_slice() {
-            [b'/', b'/', b'/', ..] => self.under_mount(collapse_leading_slashes(&value)),
+            [b'/', b'/', b'/', ..] => self.add_mount(collapse_leading_slashes(&value)),
             [b'/', b'/', reference @ ..] => {
                 let (authority, rest) = split_authority(reference);
-                self.rewrite_own(self.exchange.effective.scheme, authority, rest)
+                self.rewrite_absolute(self.exchange.effective.scheme, authority, rest)
                     .unwrap_or(value)
             }
-            [b'/', ..] => self.under_mount(&value),
+            [b'/', ..] => self.add_mount(&value),
             _ => value,
         })
     }
@@ -92,18 +96,18 @@ impl PublicUrl<'_> {
         Some([before, quote, &self.rewrite(url)?, after].concat())
     }
 
-    /// `None`: the authority is somebody else's.
-    fn rewrite_own(&self, scheme: Scheme, authority: &[u8], rest: &[u8]) -> Option<Vec<u8>> {
-        let authority = Authority::read(authority)?;
-        let is_own = self.is_public(&authority, scheme)
+    /// Rewrites a URL of the upstream; `None` if the authority belongs to another host.
+    fn rewrite_absolute(&self, scheme: Scheme, authority: &[u8], rest: &[u8]) -> Option<Vec<u8>> {
+        let authority = Authority::parse(authority)?;
+        let is_upstream = self.is_public(&authority, scheme)
             || self
                 .exchange
                 .app
-                .own_names
+                .upstream_authorities
                 .iter()
                 .chain(&self.sent_host)
-                .any(|own| same_authority(own, &authority, scheme));
-        if !is_own {
+                .any(|own| is_same_authority(own, &authority, scheme));
+        if !is_upstream {
             return None;
         }
         let origin = self.exchange.app.origin(&self.exchange.effective)?;
@@ -111,16 +115,16 @@ impl PublicUrl<'_> {
             [b'/', ..] => collapse_leading_slashes(rest).to_vec(),
             rest => [b"/", rest].concat(),
         };
-        Some([origin.as_bytes(), &self.under_mount(&path)].concat())
+        Some([origin.as_bytes(), &self.add_mount(&path)].concat())
     }
 
     fn is_public(&self, authority: &Authority, scheme: Scheme) -> bool {
-        let base = self.exchange.app.public.as_ref();
+        let base = self.exchange.app.public_base.as_ref();
         is_at(&self.exchange.effective, authority, scheme)
             || base.is_some_and(|base| is_at(&base.origin, authority, scheme))
     }
 
-    fn under_mount(&self, reference: &[u8]) -> Vec<u8> {
+    fn add_mount(&self, reference: &[u8]) -> Vec<u8> {
         let path_end = reference
             .iter()
             .position(|octet| matches!(octet, b'?' | b'#'))
@@ -135,32 +139,25 @@ impl PublicUrl<'_> {
     }
 }
 
-/// What has no place in a field value, RFC 9110 §5.5; a tab has.
-pub(crate) fn has_control(value: &[u8]) -> bool {
-    value
-        .iter()
-        .any(|octet| octet.is_ascii_control() && *octet != b'\t')
-}
-
-/// Whether `authority`, in a URL of this `scheme`, is the public one.
+/// Returns true if `authority`, in a URL of this `scheme`, is the public one.
 fn is_at(public: &Effective, authority: &Authority, scheme: Scheme) -> bool {
     let named_port = authority.port.filter(|port| *port != scheme.default_port());
     let port = public.port;
     public.host.as_ref() == Some(&authority.host)
         && match named_port {
             Some(named) => named == port,
-            // Also `http://public/x` from an upstream that does not know about TLS.
+            // This includes `http://public/x` from an upstream that does not know about TLS.
             None => port == scheme.default_port() || port == public.scheme.default_port(),
         }
 }
 
 /// Compares whole authorities; an absent port is the default of the URL's scheme.
-fn same_authority(own: &Authority, other: &Authority, scheme: Scheme) -> bool {
+fn is_same_authority(own: &Authority, other: &Authority, scheme: Scheme) -> bool {
     let port = |authority: &Authority| authority.port.unwrap_or_else(|| scheme.default_port());
     own.host == other.host && port(own) == port(other)
 }
 
-/// Escapes what browsers drop (TAB) or read as a slash (a backslash in the path).
+/// Escapes tabs, which browsers drop, and backslashes in the path, which browsers read as slashes.
 fn escape(reference: &[u8]) -> Vec<u8> {
     let mut escaped = Vec::with_capacity(reference.len());
     let mut in_path = true;
@@ -175,7 +172,7 @@ fn escape(reference: &[u8]) -> Vec<u8> {
     escaped
 }
 
-/// Splits a reference that has a scheme (RFC 3986 §3.1) behind its colon; the scheme is `None` if it is not HTTP's.
+/// Splits a reference that has a scheme (RFC 3986 §3.1) after the colon; the scheme is `None` unless it is http or https.
 fn split_scheme(value: &[u8]) -> Option<(Option<Scheme>, &[u8])> {
     let colon = value.iter().position(|octet| *octet == b':')?;
     let (name, reference) = value.split_at_checked(colon)?;

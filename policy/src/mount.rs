@@ -1,17 +1,17 @@
-//! Under which path is the app published, and is a path under it?
+//! Parses the path under which an app is published, and matches paths against it.
 //!
 //! A mount is matched by whole segments on the raw path, without case folding and without merging slashes; `%2F` is
-//! never a boundary. In the mount's part of the path alone, an escaped unreserved character equals the character
-//! itself, as RFC 3986 §6.2.2.2 says. Stripping happens once: `/a/a/x` under `/a` is `/a/x`.
+//! never a boundary. In the part of the path that matches the mount, and nowhere else, an escaped unreserved character
+//! equals the character itself, RFC 3986 §6.2.2.2. The mount is stripped once: `/a/a/x` under `/a` becomes `/a/x`.
 
 /// A mount in canonical form: empty, or `/segment` one or more times.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Mount(String);
 
 impl Mount {
-    /// Reads `root_path`: trimmed, a leading slash added, trailing slashes dropped; `/` and blank text mean no mount.
-    /// `Err` gives back what is no mount.
-    pub(crate) fn read(written: &str) -> Result<Self, String> {
+    /// Parses `root_path`: trimmed, a leading slash added, trailing slashes dropped; `/` and blank text mean no mount.
+    /// `Err` returns the invalid text.
+    pub(crate) fn parse(written: &str) -> Result<Self, String> {
         let path = written.trim().trim_end_matches('/');
         if path.is_empty() {
             return Ok(Self::default());
@@ -20,29 +20,29 @@ impl Mount {
             Some(_) => path.to_owned(),
             None => format!("/{path}"),
         };
-        let segments_fit = path.split('/').skip(1).all(|segment| {
+        let are_segments_valid = path.split('/').skip(1).all(|segment| {
             !matches!(segment, "" | "." | "..") && segment.bytes().all(is_unreserved)
         });
-        if segments_fit && path.len() <= MAX_MOUNT {
+        if are_segments_valid && path.len() <= MAX_MOUNT {
             Ok(Self(path))
         } else {
             Err(written.to_owned())
         }
     }
 
-    /// Reads X-Forwarded-Prefix, in exactly the canonical form: no standard says what else it could mean.
-    pub(crate) fn read_prefix(value: &[u8]) -> Option<Self> {
+    /// Parses `X-Forwarded-Prefix`. Only the canonical form is valid, because no standard defines any other.
+    pub(crate) fn parse_prefix(value: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(value).ok()?;
-        let read = Self::read(text).ok()?;
-        (read.0 == text && !read.is_none()).then_some(read)
+        let mount = Self::parse(text).ok()?;
+        (mount.0 == text && !mount.is_none()).then_some(mount)
     }
 
-    /// This mount with `inner` below it.
+    /// Appends `inner` to this mount.
     pub(crate) fn join(&self, inner: &Self) -> Self {
         Self([self.as_str(), inner.as_str()].concat())
     }
 
-    /// The mount without trailing slash; empty if there is none.
+    /// Returns the mount without trailing slash; empty if there is none.
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
@@ -51,8 +51,8 @@ impl Mount {
         self.0.is_empty()
     }
 
-    /// What follows the mount in `path`: empty for the mount itself, else beginning with a slash. `None`: the path is
-    /// not under the mount.
+    /// Returns what follows the mount in `path`: empty for the mount itself, else beginning with a slash. `None` if the
+    /// path is not under the mount.
     pub(crate) fn strip<'p>(&self, path: &'p [u8]) -> Option<&'p [u8]> {
         let mut rest = path;
         for want in self.0.bytes() {
@@ -69,25 +69,25 @@ impl Mount {
         matches!(rest, [] | [b'/', ..]).then_some(rest)
     }
 
-    /// The mount with `rest` behind it.
+    /// Returns the mount followed by `rest`.
     pub(crate) fn prepend(&self, rest: &[u8]) -> Vec<u8> {
         [self.0.as_bytes(), rest].concat()
     }
 }
 
-/// Unreserved characters, RFC 3986 §2.3.
+/// Returns true for an unreserved character, RFC 3986 §2.3.
 pub(crate) fn is_unreserved(octet: u8) -> bool {
     octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'.' | b'_' | b'~')
 }
 
-/// The octet that `%` with these two digits stands for.
+/// Returns the octet that `%` and these two digits stand for.
 pub(crate) fn decode_hex(high: u8, low: u8) -> Option<u8> {
     let digit = |octet: u8| char::from(octet).to_digit(16);
     let value = digit(high)?.checked_mul(16)?.checked_add(digit(low)?)?;
     u8::try_from(value).ok()
 }
 
-/// Longest mount, in bytes.
+/// The maximum length of a mount in bytes.
 const MAX_MOUNT: usize = 256;
 
 #[cfg(test)]
@@ -117,16 +117,16 @@ mod tests {
             ("/caf\u{e9}", None),
             ("/a%2Db", None),
         ] {
-            let got = Mount::read(written).ok();
+            let got = Mount::parse(written).ok();
             assert_eq!(got.as_ref().map(Mount::as_str), want, "{written:?}");
         }
-        assert!(Mount::read(&format!("/{}", "a".repeat(255))).is_ok());
-        assert!(Mount::read(&format!("/{}", "a".repeat(256))).is_err());
+        assert!(Mount::parse(&format!("/{}", "a".repeat(255))).is_ok());
+        assert!(Mount::parse(&format!("/{}", "a".repeat(256))).is_err());
     }
 
     #[test]
-    fn whole_segments_only() {
-        let mount = Mount::read("/apps/my-app").unwrap();
+    fn matches_whole_segments_only() {
+        let mount = Mount::parse("/apps/my-app").unwrap();
         for (path, want) in [
             ("/apps/my-app", Some("")),
             ("/apps/my-app/", Some("/")),

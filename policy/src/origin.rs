@@ -1,8 +1,11 @@
-//! Which pages may open a WebSocket?
+//! Decides which pages may open a WebSocket, by the `Origin` of the handshake.
 //!
-//! A browser sends a user's cookies with a WebSocket handshake whatever page opens it, and says in `Origin` which page that
-//! is ([RFC 6455 §10.2]). So the origin must be the app's own, or one that the operator has listed. Whoever sends no
-//! `Origin` is not a browser, and has no user's cookies but its own.
+//! A browser sends the user's cookies with a WebSocket handshake no matter which page opens it, and names that page in
+//! `Origin` ([RFC 6455 §10.2]). So the origin must be the app's own, or one that the operator has listed. A client that
+//! sends no `Origin` is not a browser, and has no other user's cookies.
+//!
+//! The `url` crate is not used: an origin is a scheme and an authority, which are parsed as for `Host`, because the two
+//! are compared.
 //!
 //! [RFC 6455 §10.2]: https://www.rfc-editor.org/rfc/rfc6455#section-10.2
 
@@ -10,7 +13,7 @@ use crate::edit::Edit;
 use crate::effective::{Authority, Effective, Scheme};
 use crate::exchange::Exchange;
 
-/// The origins that may open a WebSocket beside the app's own.
+/// The origins, besides the app's own, that may open a WebSocket.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AllowedOrigins {
     any: bool,
@@ -24,21 +27,21 @@ struct Origin {
     port: u16,
 }
 
-/// What a handshake's `Origin` is.
+/// The result of checking the `Origin` of a handshake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OriginOutcome {
-    /// There is none.
+    /// The handshake has no `Origin`.
     Absent,
-    /// It is one that the operator has listed.
+    /// The operator has listed the origin.
     Listed,
-    /// It is the app's own.
+    /// The origin is the app's own.
     SameOrigin,
-    /// It is neither, or cannot be read; the handshake must be refused.
+    /// The origin is another one or invalid; the handshake must be rejected.
     NotAllowed,
 }
 
 impl AllowedOrigins {
-    /// Reads origins such as `https://portal.example.com`; `*` alone allows every origin. `Err` gives back what is none.
+    /// Parses origins such as `https://portal.example.com`; `*` alone allows every origin. `Err` returns an invalid item.
     pub fn parse(items: &[String]) -> Result<Self, String> {
         if items == ["*"] {
             return Ok(Self {
@@ -48,12 +51,12 @@ impl AllowedOrigins {
         }
         let listed = items
             .iter()
-            .map(|item| Origin::read(item.trim().as_bytes()).ok_or_else(|| item.clone()))
+            .map(|item| Origin::parse(item.trim().as_bytes()).ok_or_else(|| item.clone()))
             .collect::<Result<_, _>>()?;
         Ok(Self { any: false, listed })
     }
 
-    /// Judges the `Origin` lines of a handshake.
+    /// Checks the `Origin` lines of a handshake.
     pub fn check<'a>(
         &self,
         exchange: &Exchange,
@@ -62,7 +65,7 @@ impl AllowedOrigins {
         let mut lines = lines.into_iter();
         let origin = match (lines.next(), lines.next()) {
             (None, _) => return OriginOutcome::Absent,
-            (Some(line), None) => Origin::read(line),
+            (Some(line), None) => Origin::parse(line),
             (Some(_), Some(_)) => None,
         };
         match origin {
@@ -75,8 +78,9 @@ impl AllowedOrigins {
 }
 
 impl Exchange {
-    /// For a handshake from the app's own page: the `Host` that an upstream finds equal to that `Origin` if it compares
-    /// texts, as Streamlit does, spelling and default port included.
+    /// Sets the `Host` sent to the upstream to the text of `origin`, for a handshake from the app's own page.
+    ///
+    /// Streamlit compares `Host` and `Origin` as texts, including case and default port.
     pub fn set_host_to_origin(&mut self, origin: &[u8]) -> Option<Edit> {
         let text = origin.splitn(2, |octet| *octet == b'/').last()?;
         let host = text.strip_prefix(b"/")?.to_vec();
@@ -86,8 +90,8 @@ impl Exchange {
 }
 
 impl Origin {
-    /// Reads a serialised origin, RFC 6454 §6.2.
-    fn read(text: &[u8]) -> Option<Self> {
+    /// Parses a serialized origin, RFC 6454 §6.2.
+    fn parse(text: &[u8]) -> Option<Self> {
         let end = text.windows(3).position(|window| window == b"://")?;
         let (scheme, rest) = text.split_at_checked(end)?;
         let scheme = match scheme.to_ascii_lowercase().as_slice() {
@@ -95,7 +99,7 @@ impl Origin {
             b"https" => Scheme::Https,
             _ => return None,
         };
-        let Authority { host, port } = Authority::read(rest.get(3..)?)?;
+        let Authority { host, port } = Authority::parse(rest.get(3..)?)?;
         Some(Self {
             scheme,
             host,
@@ -103,8 +107,8 @@ impl Origin {
         })
     }
 
-    /// Whether this is where the client is. Schemes are not compared: a proxy in front may terminate TLS without our
-    /// believing it; a port that nobody named is the default of either scheme.
+    /// Returns true if this is the origin that the client used. Schemes are not compared, because an untrusted proxy may
+    /// terminate TLS; a port that is not named is the default of either scheme.
     fn is_at(&self, effective: &Effective) -> bool {
         let is_default = |port: u16| port == 80 || port == 443;
         let same_port = self.port == effective.port
@@ -117,7 +121,7 @@ impl Origin {
 mod tests {
     use super::*;
     use crate::config::Defaults;
-    use crate::exchange::Request;
+    use crate::message::Request;
     use crate::peer::Peer;
     use crate::policy::Policy;
 
@@ -138,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn own_and_foreign() {
+    fn same_and_other_origins() {
         use OriginOutcome::{NotAllowed, SameOrigin};
         let allowed = AllowedOrigins::default();
         for (host, origin, want) in [
@@ -173,8 +177,8 @@ mod tests {
     }
 
     #[test]
-    fn listed() {
-        let read = |items: &[&str]| {
+    fn listed_origins() {
+        let parse = |items: &[&str]| {
             AllowedOrigins::parse(
                 &items
                     .iter()
@@ -183,7 +187,7 @@ mod tests {
             )
         };
         let at = exchange("app.example");
-        let some = read(&["https://portal.example", "http://x.example:8080"]).unwrap();
+        let some = parse(&["https://portal.example", "http://x.example:8080"]).unwrap();
         for (origin, want) in [
             ("https://portal.example", OriginOutcome::Listed),
             ("https://portal.example:443", OriginOutcome::Listed),
@@ -192,14 +196,14 @@ mod tests {
         ] {
             assert_eq!(some.check(&at, [origin.as_bytes()]), want, "{origin}");
         }
-        let any = read(&["*"]).unwrap();
+        let any = parse(&["*"]).unwrap();
         assert_eq!(any.check(&at, [&b"null"[..]]), OriginOutcome::Listed);
-        assert_eq!(read(&["portal.example"]), Err("portal.example".to_owned()));
-        assert!(read(&["*", "https://portal.example"]).is_err());
+        assert_eq!(parse(&["portal.example"]), Err("portal.example".to_owned()));
+        assert!(parse(&["*", "https://portal.example"]).is_err());
     }
 
     #[test]
-    fn the_host_is_spelt_as_the_origin() {
+    fn the_host_is_written_as_the_origin() {
         let mut at = exchange("App.Example:443");
         let edit = at.set_host_to_origin(b"https://app.example");
         assert_eq!(edit, Some(Edit::Host(b"app.example".to_vec())));

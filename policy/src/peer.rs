@@ -1,7 +1,7 @@
-//! Who is on the other end of the connection, and may that peer speak for a client?
+//! Defines the peer of a connection and the list of trusted peers.
 //!
-//! Trust is a property of the peer alone: nothing in a header can make a peer trusted. A peer whose address cannot be
-//! had is not trusted, whatever the list says.
+//! Trust depends on the peer alone: nothing in a header can make a peer trusted. A peer whose address is unknown is not
+//! trusted, whatever the list says.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -10,25 +10,25 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use crate::address;
 use crate::config_error::ConfigError;
 
-/// The other end of the connection, before any header or PROXY protocol is looked at.
+/// The other end of the connection, before any header or PROXY protocol is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Peer {
     /// An IP connection from this address.
     Ip(IpAddr),
     /// A Unix socket.
     Unix,
-    /// A connection whose peer the host cannot tell; never trusted.
+    /// A connection whose peer the host cannot determine; never trusted.
     Unknown,
 }
 
 impl Peer {
-    /// Reads Envoy's `source.address` attribute: `192.0.2.1:4711`, `[2001:db8::1]:4711`, a socket path.
+    /// Parses Envoy's `source.address` attribute: `192.0.2.1:4711`, `[2001:db8::1]:4711`, a socket path.
     ///
     /// # Security
     ///
-    /// Envoy replaces this attribute by an address out of `X-Forwarded-For` unless the connection manager has
+    /// Envoy replaces this attribute by an address from `X-Forwarded-For` unless the connection manager has
     /// `use_remote_address: true` and no trusted hops. An address taken from a header has port 0, so port 0, a missing
-    /// port and every unreadable text mean [`Peer::Unknown`].
+    /// port and every invalid text mean [`Peer::Unknown`].
     pub fn from_source_address(text: &[u8]) -> Self {
         match text {
             [b'/' | b'@', ..] => Self::Unix,
@@ -39,8 +39,8 @@ impl Peer {
         }
     }
 
-    /// Reads what the operator had Envoy record about the connection: an address with or without port, or a socket
-    /// path. Unlike [`Peer::from_source_address`] it accepts port 0, since no header can have put it there.
+    /// Parses what the operator configured Envoy to record about the connection: an address with or without port, or a
+    /// socket path. Unlike [`Peer::from_source_address`] it accepts port 0, because no header can have set this value.
     pub fn from_recorded_address(text: &[u8]) -> Self {
         match text {
             [b'/' | b'@', ..] => Self::Unix,
@@ -48,7 +48,7 @@ impl Peer {
         }
     }
 
-    /// The address of an IP peer, an IPv4-mapped one as IPv4.
+    /// Returns the address of an IP peer, an IPv4-mapped one as IPv4.
     pub fn address(self) -> Option<IpAddr> {
         match self {
             Self::Ip(address) => Some(address.to_canonical()),
@@ -57,7 +57,7 @@ impl Peer {
     }
 
     fn from_bare(address: &[u8]) -> Self {
-        address::read_bare(address).map_or(Self::Unknown, Self::Ip)
+        address::parse_bare(address).map_or(Self::Unknown, Self::Ip)
     }
 }
 
@@ -65,51 +65,52 @@ fn split_port(text: &[u8]) -> Option<(&[u8], Option<u16>)> {
     if let Some((address, rest)) = address::split_brackets(text) {
         return match rest {
             [] => Some((address, None)),
-            [b':', port @ ..] => Some((address, Some(address::read_port(port)?))),
+            [b':', port @ ..] => Some((address, Some(address::parse_port(port)?))),
             _ => None,
         };
     }
     let mut parts = text.splitn(3, |octet| *octet == b':');
     match (parts.next(), parts.next(), parts.next()) {
-        (Some(address), Some(port), None) => Some((address, Some(address::read_port(port)?))),
+        (Some(address), Some(port), None) => Some((address, Some(address::parse_port(port)?))),
         _ => Some((text, None)),
     }
 }
 
-/// The peers whose forwarded headers are believed.
+/// The peers whose forwarded headers are trusted.
 ///
-/// Kept as merged, sorted ranges, so that a look-up costs the same for a handful of networks as for a thousand.
+/// The networks are stored as merged, sorted ranges, so that a look-up costs nearly the same for a few networks as for a
+/// thousand.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct TrustedPeers {
-    anyone: bool,
+    any: bool,
     unix: bool,
     ipv4: Vec<(Ipv4Addr, Ipv4Addr)>,
     ipv6: Vec<(Ipv6Addr, Ipv6Addr)>,
 }
 
 impl TrustedPeers {
-    /// Reads the items of `forwarded_allow_ips`; also returns those that cover a whole address family.
-    pub(crate) fn read(items: &[String], errors: &mut Vec<ConfigError>) -> (Self, Vec<String>) {
-        let mut read = Self::default();
+    /// Parses the items of `forwarded_allow_ips`; also returns those that cover a whole address family.
+    pub(crate) fn parse(items: &[String], errors: &mut Vec<ConfigError>) -> (Self, Vec<String>) {
+        let mut trusted = Self::default();
         let mut broad = Vec::new();
         if items.len() > MAX_ENTRIES {
             errors.push(ConfigError::TooManyEntries { count: items.len() });
-            return (read, broad);
+            return (trusted, broad);
         }
         let size: usize = items.iter().map(String::len).sum();
         if size > MAX_SIZE {
             errors.push(ConfigError::ListTooLong { size });
-            return (read, broad);
+            return (trusted, broad);
         }
         let (mut ipv4, mut ipv6) = (Vec::new(), Vec::new());
         for (index, item) in items.iter().enumerate() {
-            match Entry::read(item.trim_matches([' ', '\t'])) {
-                Ok(Entry::Anyone) if items.len() > 1 => errors.push(ConfigError::WildcardNotAlone),
-                Ok(Entry::Anyone) => {
-                    read.anyone = true;
+            match Entry::parse(item.trim_matches([' ', '\t'])) {
+                Ok(Entry::Any) if items.len() > 1 => errors.push(ConfigError::WildcardNotAlone),
+                Ok(Entry::Any) => {
+                    trusted.any = true;
                     broad.push("*".to_owned());
                 }
-                Ok(Entry::Unix) => read.unix = true,
+                Ok(Entry::Unix) => trusted.unix = true,
                 Ok(Entry::Network(network)) => {
                     if network.prefix_len() == 0 {
                         broad.push(item.clone());
@@ -119,48 +120,52 @@ impl TrustedPeers {
                         IpNet::V6(network) => ipv6.push(network),
                     }
                 }
-                Err(Fault::Empty) => errors.push(ConfigError::EmptyItem {
+                Err(EntryError::Empty) => errors.push(ConfigError::EmptyItem {
                     position: index.saturating_add(1),
                 }),
-                Err(Fault::HostBits { network, host }) => errors.push(ConfigError::HostBits {
+                Err(EntryError::HostBits { network, host }) => errors.push(ConfigError::HostBits {
                     item: item.clone(),
                     network,
                     host,
                 }),
-                Err(Fault::HostName) => errors.push(ConfigError::HostName { item: item.clone() }),
-                Err(Fault::Mixed) => errors.push(ConfigError::MixedFamilies { item: item.clone() }),
-                Err(Fault::NotAnAddress(reason)) => errors.push(ConfigError::NotAnAddress {
+                Err(EntryError::HostName) => {
+                    errors.push(ConfigError::HostName { item: item.clone() })
+                }
+                Err(EntryError::Mixed) => {
+                    errors.push(ConfigError::MixedFamilies { item: item.clone() })
+                }
+                Err(EntryError::NotAnAddress(reason)) => errors.push(ConfigError::NotAnAddress {
                     item: item.clone(),
                     reason,
                 }),
-                Err(Fault::UnixPath) => errors.push(ConfigError::UnixPath),
+                Err(EntryError::UnixPath) => errors.push(ConfigError::UnixPath),
             }
         }
-        read.ipv4 = Ipv4Net::aggregate(&ipv4)
+        trusted.ipv4 = Ipv4Net::aggregate(&ipv4)
             .iter()
             .map(|network| (network.network(), network.broadcast()))
             .collect();
-        read.ipv6 = Ipv6Net::aggregate(&ipv6)
+        trusted.ipv6 = Ipv6Net::aggregate(&ipv6)
             .iter()
             .map(|network| (network.network(), network.broadcast()))
             .collect();
-        read.ipv4.sort_unstable();
-        read.ipv6.sort_unstable();
-        (read, broad)
+        trusted.ipv4.sort_unstable();
+        trusted.ipv6.sort_unstable();
+        (trusted, broad)
     }
 
-    /// Whether `peer` may speak for a client.
+    /// Returns true if `peer` may name the client.
     pub(crate) fn contains_peer(&self, peer: Peer) -> bool {
         match peer {
             Peer::Ip(address) => self.contains(address),
-            Peer::Unix => self.anyone || self.unix,
+            Peer::Unix => self.any || self.unix,
             Peer::Unknown => false,
         }
     }
 
-    /// Whether the hop at `address` may speak for the one before it.
+    /// Returns true if the hop at `address` may name the hop before it.
     pub(crate) fn contains(&self, address: IpAddr) -> bool {
-        self.anyone
+        self.any
             || match address.to_canonical() {
                 IpAddr::V4(address) => within(&self.ipv4, address),
                 IpAddr::V6(address) => within(&self.ipv6, address),
@@ -177,12 +182,12 @@ fn within<A: Ord + Copy>(ranges: &[(A, A)], address: A) -> bool {
 }
 
 enum Entry {
-    Anyone,
+    Any,
     Network(IpNet),
     Unix,
 }
 
-enum Fault {
+enum EntryError {
     Empty,
     HostBits { network: String, host: String },
     HostName,
@@ -192,14 +197,14 @@ enum Fault {
 }
 
 impl Entry {
-    fn read(item: &str) -> Result<Self, Fault> {
+    fn parse(item: &str) -> Result<Self, EntryError> {
         match item {
-            "" => return Err(Fault::Empty),
-            "*" => return Ok(Self::Anyone),
+            "" => return Err(EntryError::Empty),
+            "*" => return Ok(Self::Any),
             "unix:" => return Ok(Self::Unix),
-            _ if item.starts_with("unix:") => return Err(Fault::UnixPath),
+            _ if item.starts_with("unix:") => return Err(EntryError::UnixPath),
             _ if item.starts_with('/') => {
-                return Err(Fault::NotAnAddress(
+                return Err(EntryError::NotAnAddress(
                     "a path is not an address; write unix: for the peers of a Unix socket listener",
                 ));
             }
@@ -210,30 +215,30 @@ impl Entry {
             None => (item, None),
         };
         let Ok(address) = text.parse::<IpAddr>() else {
-            return Err(Self::why_not(text));
+            return Err(Self::reject_address(text));
         };
         let family_bits = if address.is_ipv4() { 32 } else { 128 };
         let prefix = match prefix {
             None => family_bits,
-            Some(prefix) => read_prefix(prefix)
+            Some(prefix) => parse_prefix(prefix)
                 .filter(|prefix| *prefix <= family_bits)
-                .ok_or(Fault::NotAnAddress(
+                .ok_or(EntryError::NotAnAddress(
                     "the prefix length must be a whole number from 0 to 32 (IPv4) or 128 (IPv6)",
                 ))?,
         };
         let (address, prefix) = match address {
             IpAddr::V6(mapped) => match (mapped.to_ipv4_mapped(), prefix.checked_sub(96)) {
                 (Some(address), Some(prefix)) => (IpAddr::V4(address), prefix),
-                // Such a network reaches beyond the mapped range, so it is neither IPv4 nor IPv6.
-                (Some(_), None) => return Err(Fault::Mixed),
+                // Such a network extends beyond the mapped range, so it is neither IPv4 nor IPv6.
+                (Some(_), None) => return Err(EntryError::Mixed),
                 (None, _) => (address, prefix),
             },
             IpAddr::V4(_) => (address, prefix),
         };
         let network = IpNet::new(address, prefix)
-            .map_err(|_| Fault::NotAnAddress("the prefix length is too long"))?;
+            .map_err(|_| EntryError::NotAnAddress("the prefix length is too long"))?;
         if network.trunc() != network {
-            return Err(Fault::HostBits {
+            return Err(EntryError::HostBits {
                 network: network.trunc().to_string(),
                 host: address.to_string(),
             });
@@ -241,7 +246,7 @@ impl Entry {
         Ok(Self::Network(network))
     }
 
-    fn why_not(text: &str) -> Fault {
+    fn reject_address(text: &str) -> EntryError {
         let reason = if text.contains('%') {
             "a zone is not allowed; a peer's zone is ignored"
         } else if text.starts_with('[') {
@@ -256,29 +261,31 @@ impl Entry {
             && !text.starts_with(|c: char| c.is_ascii_digit())
             && !text.contains(':')
         {
-            return Fault::HostName;
+            return EntryError::HostName;
         } else if text.contains(':') {
             "it is not an IPv6 address"
         } else if text.starts_with(|c: char| c.is_ascii_digit()) {
             "IPv4 is written as four decimal numbers from 0 to 255 without leading zeros"
         } else {
-            return Fault::HostName;
+            return EntryError::HostName;
         };
-        Fault::NotAnAddress(reason)
+        EntryError::NotAnAddress(reason)
     }
 }
 
-/// Reads a prefix length: digits alone, without sign or leading zero.
-fn read_prefix(text: &str) -> Option<u8> {
+/// Parses a prefix length: digits only, without sign or leading zero.
+fn parse_prefix(text: &str) -> Option<u8> {
     let digits = !text.is_empty() && text.bytes().all(|octet| octet.is_ascii_digit());
-    let plain = text == "0" || !text.starts_with('0');
-    (digits && plain).then(|| text.parse().ok()).flatten()
+    let is_canonical = text == "0" || !text.starts_with('0');
+    (digits && is_canonical)
+        .then(|| text.parse().ok())
+        .flatten()
 }
 
-/// Most entries that `forwarded_allow_ips` may have.
+/// The maximum number of entries of `forwarded_allow_ips`.
 pub(crate) const MAX_ENTRIES: usize = 1024;
 
-/// Longest `forwarded_allow_ips`, in bytes.
+/// The maximum length of `forwarded_allow_ips` in bytes.
 pub(crate) const MAX_SIZE: usize = 64 * 1024;
 
 #[cfg(test)]
@@ -286,14 +293,14 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check_read(item: &str, want: &str) {
+    fn check_parse(item: &str, want: &str) {
         let mut errors = Vec::new();
-        let (read, _) = TrustedPeers::read(&[item.to_owned()], &mut errors);
+        let (trusted, _) = TrustedPeers::parse(&[item.to_owned()], &mut errors);
         let got = errors.first().map_or_else(
             || {
                 format!(
                     "{:?} {:?} {} {}",
-                    read.ipv4, read.ipv6, read.unix, read.anyone
+                    trusted.ipv4, trusted.ipv6, trusted.unix, trusted.any
                 )
             },
             |error| error.code().to_owned(),
@@ -302,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn each_bad_item_has_its_code() {
+    fn each_invalid_item_has_its_code() {
         for (item, code) in [
             ("", "E04"),
             ("10.0.0.1/8", "E05"),
@@ -335,24 +342,24 @@ mod tests {
             ("unix:/run/app.sock", "E08"),
             ("::ffff:0:0/90", "E09"),
         ] {
-            check_read(item, code);
+            check_parse(item, code);
         }
     }
 
     #[test]
     fn a_mapped_network_is_the_ipv4_network() {
-        check_read(
+        check_parse(
             "::ffff:188.0.0.0/112",
             "[(188.0.0.0, 188.0.255.255)] [] false false",
         );
-        check_read(
+        check_parse(
             "::ffff:bc15:0006",
             "[(188.21.0.6, 188.21.0.6)] [] false false",
         );
     }
 
     #[test]
-    fn source_address_is_the_peer_only_with_a_real_port() {
+    fn a_source_address_needs_a_nonzero_port() {
         for (text, want) in [
             ("127.0.0.1:37164", Peer::Ip("127.0.0.1".parse().unwrap())),
             ("[::1]:33266", Peer::Ip("::1".parse().unwrap())),

@@ -1,11 +1,63 @@
-//! Which request headers may nobody but us set?
+//! Decides which request headers are removed because only the policy may set them.
 //!
 //! Frameworks, CDNs and proxies each read their own header for the client's address, the scheme, the host, the path or
-//! the user, and every proxy passes the others' through. So all of them are removed, whoever sends them, after the one
-//! family that is read has been read. A name is compared without case and with `_` read as `-`, because CGI and WSGI
-//! map both spellings to one variable.
+//! the user, and every proxy passes the headers of the others through. So all of them are removed, no matter who sends
+//! them, after the one family that is trusted has been read. Names are compared without case and with `_` read as `-`,
+//! because CGI and WSGI map both spellings to the same variable.
 
+use crate::config::ClientCertificateHeader;
+use crate::header::is_same_name;
 use crate::labels::labeled_enum;
+
+/// The headers that are removed, by the settings.
+#[derive(Debug, Clone)]
+pub(crate) struct ProtectedHeaders {
+    /// Further headers to remove, in lower case.
+    pub(crate) strip_headers: Vec<String>,
+    /// Identity headers that a trusted peer may pass, in lower case.
+    pub(crate) trusted_pass_headers: Vec<String>,
+    /// The header in which a trusted peer names the client, in lower case.
+    pub(crate) client_ip_header: Option<String>,
+    pub(crate) client_certificate_header: ClientCertificateHeader,
+}
+
+impl ProtectedHeaders {
+    /// Returns the group for which a header is removed; `None` if it may pass.
+    pub(crate) fn removal(&self, name: &[u8], peer_trusted: bool) -> Option<HeaderGroup> {
+        if self
+            .strip_headers
+            .iter()
+            .any(|listed| is_same_name(listed.as_bytes(), name))
+        {
+            return Some(group_of(name).unwrap_or(HeaderGroup::Listed));
+        }
+        if let Some(client_ip_header) = &self.client_ip_header
+            && is_same_name(client_ip_header.as_bytes(), name)
+        {
+            let is_read = peer_trusted && client_ip_header.as_bytes().eq_ignore_ascii_case(name);
+            let is_set = matches!(group_of(name), Some(HeaderGroup::Forwarding));
+            return (!is_read || is_set).then_some(HeaderGroup::ClientAddress);
+        }
+        let group = group_of(name)?;
+        let may_pass = match group {
+            HeaderGroup::Identity => true,
+            // Envoy sanitizes this exact name only, not other names that servers read as the same.
+            HeaderGroup::ClientCertificate if name.contains(&b'_') => false,
+            HeaderGroup::ClientCertificate => match self.client_certificate_header {
+                ClientCertificateHeader::Keep => return None,
+                ClientCertificateHeader::Remove => true,
+            },
+            _ => false,
+        };
+        let passes = may_pass
+            && peer_trusted
+            && self
+                .trusted_pass_headers
+                .iter()
+                .any(|listed| listed.as_bytes().eq_ignore_ascii_case(name));
+        (!passes).then_some(group)
+    }
+}
 
 labeled_enum! {
     /// Why a header is protected; also the group under which its removal is counted.
@@ -33,15 +85,15 @@ labeled_enum! {
     }
 }
 
-/// The group of a header name; `None` if the policy does not govern it.
+/// Returns the group of a header name; `None` if it is not protected.
 pub(crate) fn group_of(name: &[u8]) -> Option<HeaderGroup> {
-    if !may_be_governed(name) {
+    if !may_be_protected(name) {
         return None;
     }
     let mut buffer = [0_u8; LONGEST_NAME];
     let mut used: usize = 0;
-    for (place, octet) in buffer.iter_mut().zip(name) {
-        *place = match octet {
+    for (slot, octet) in buffer.iter_mut().zip(name) {
+        *slot = match octet {
             b'_' => b'-',
             octet => octet.to_ascii_lowercase(),
         };
@@ -113,8 +165,8 @@ pub(crate) fn group_of(name: &[u8]) -> Option<HeaderGroup> {
     }
 }
 
-/// Whether a governed name begins like this one; most names of a request do not.
-fn may_be_governed(name: &[u8]) -> bool {
+/// Returns true if some protected name begins like this one; most names of a request do not.
+fn may_be_protected(name: &[u8]) -> bool {
     let [first, second, ..] = name else {
         return false;
     };
@@ -130,16 +182,7 @@ fn may_be_governed(name: &[u8]) -> bool {
     )
 }
 
-/// Compares two header names without case and with `_` read as `-`.
-pub(crate) fn same_name(one: &[u8], two: &[u8]) -> bool {
-    let fold = |octet: &u8| match octet {
-        b'_' => b'-',
-        octet => octet.to_ascii_lowercase(),
-    };
-    one.len() == two.len() && one.iter().map(fold).eq(two.iter().map(fold))
-}
-
-/// The longest name in the list above, `x-forwarded-tls-client-cert-info`.
+/// The length of the longest name above, `x-forwarded-tls-client-cert-info`.
 const LONGEST_NAME: usize = 32;
 
 #[cfg(test)]
@@ -147,14 +190,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn spelling_does_not_matter() {
+    fn case_and_underscores_do_not_matter() {
         for (name, want) in [
             ("x-forwarded-for", HeaderGroup::Forwarding),
             ("X-FORWARDED-FOR", HeaderGroup::Forwarding),
             ("X_Forwarded-For", HeaderGroup::Forwarding),
             ("x_forwarded_for", HeaderGroup::Forwarding),
             (
-                "x-forwarded-anything-that-somebody-may-read-one-day",
+                "x-forwarded-anything-that-an-app-may-read-one-day",
                 HeaderGroup::Forwarding,
             ),
             ("Forwarded", HeaderGroup::Forwarding),
@@ -181,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn near_misses_are_left_alone() {
+    fn similar_names_are_not_protected() {
         for name in [
             "",
             "host",

@@ -1,21 +1,33 @@
-//! Which headers must change on the way back?
+//! Builds the edits of a response: redirects, cookies, HSTS and security headers.
 //!
-//! The rules hold for every final response, our own and the proxy's included, and for 101, whose headers a browser
-//! reads as well. Edits are idempotent: applied to their own result they change nothing, so a response that passes
-//! twice is not spoiled.
+//! The rules apply to every final response, including those of the policy and of the proxy, and to 101, whose headers a
+//! browser reads as well. The edits are idempotent: applied to their own result they change nothing, so a response that
+//! is processed twice stays right.
 
 use std::borrow::Cow;
 
 use crate::cookie::CookieScope;
+use crate::decision::ResponseDecision;
 use crate::decision_record::HstsOutcome;
 use crate::edit::Edit;
-use crate::exchange::{Exchange, Header, Response, ResponseDecision};
-use crate::location::{PublicUrl, has_control};
-use crate::policy::Policy;
+use crate::exchange::Exchange;
+use crate::header::{Header, has_control, lines};
+use crate::hsts::Hsts;
+use crate::location::PublicUrl;
+use crate::message::Response;
+use crate::security_headers::{CspRules, SecurityHeaders};
 
-impl Policy {
-    /// Decides what becomes of a response.
-    pub fn response(&self, exchange: &Exchange, response: &Response<'_>) -> ResponseDecision {
+/// Edits responses by the settings.
+#[derive(Debug, Clone)]
+pub(crate) struct ResponseEditor {
+    pub(crate) hsts: Hsts,
+    pub(crate) security_headers: SecurityHeaders,
+    pub(crate) csp_rules: CspRules,
+}
+
+impl ResponseEditor {
+    /// Decides how to edit a response.
+    pub(crate) fn decide(&self, exchange: &Exchange, response: &Response<'_>) -> ResponseDecision {
         let mut decision = ResponseDecision {
             edits: Vec::new(),
             hsts: None,
@@ -25,34 +37,30 @@ impl Policy {
         if is_informational {
             return decision;
         }
-        let known = Known::find(response.headers);
+        let fields = RewrittenFields::find(response.headers);
         if !exchange.is_local_reply {
-            rewrite_urls(exchange, &known, &mut decision.edits);
-            rewrite_cookies(exchange, &known, &mut decision);
+            rewrite_urls(exchange, &fields, &mut decision.edits);
+            rewrite_cookies(exchange, &fields, &mut decision);
         }
-        self.own_hsts(exchange, &known, &mut decision);
+        self.edit_hsts(exchange, &fields, &mut decision);
         let csp = exchange
             .csp_rule
-            .and_then(|place| self.csp_rules.header(place));
+            .and_then(|index| self.csp_rules.header(index));
         for (name, value) in self.security_headers.iter().chain(csp) {
-            if lines(response.headers, name).next().is_none() {
+            if lines(response.headers, name.as_bytes()).next().is_none() {
                 decision.edits.push(Edit::set(name, value));
             }
-        }
-        if self.report_only {
-            decision.edits.clear();
         }
         decision
     }
 
-    /// The changes to an informational response, RFC 9110 §15.2: what a client keeps or follows is judged in the final
-    /// response, and is not passed on before it.
-    pub fn informational_edits() -> &'static [Edit] {
-        &NOT_INFORMATIONAL
-    }
-
-    fn own_hsts(&self, exchange: &Exchange, known: &Known<'_>, decision: &mut ResponseDecision) {
-        let upstream = &known.hsts;
+    fn edit_hsts(
+        &self,
+        exchange: &Exchange,
+        fields: &RewrittenFields<'_>,
+        decision: &mut ResponseDecision,
+    ) {
+        let upstream = &fields.hsts;
         match self.hsts.line(&exchange.effective, upstream) {
             Some(line) if *upstream == [line] => decision.hsts = Some(HstsOutcome::Kept),
             Some(line) => {
@@ -72,9 +80,19 @@ impl Policy {
     }
 }
 
+/// The edits of an informational response, RFC 9110 §15.2: fields that a client stores or follows are decided in the
+/// final response, so they are removed before it.
+pub(crate) static INFORMATIONAL_EDITS: [Edit; 5] = [
+    Edit::Remove(Cow::Borrowed(CONTENT_LOCATION)),
+    Edit::Remove(Cow::Borrowed(LOCATION)),
+    Edit::Remove(Cow::Borrowed(REFRESH)),
+    Edit::Remove(Cow::Borrowed(SET_COOKIE)),
+    Edit::Remove(Cow::Borrowed(HSTS)),
+];
+
 /// The lines of the fields that are rewritten, found in one pass.
 #[derive(Default)]
-struct Known<'a> {
+struct RewrittenFields<'a> {
     content_location: Vec<&'a [u8]>,
     cookies: Vec<&'a [u8]>,
     hsts: Vec<&'a [u8]>,
@@ -82,51 +100,56 @@ struct Known<'a> {
     refresh: Vec<&'a [u8]>,
 }
 
-impl<'a> Known<'a> {
+impl<'a> RewrittenFields<'a> {
     fn find(headers: &[Header<'a>]) -> Self {
-        let mut known = Self::default();
+        let mut fields = Self::default();
         for (name, value) in headers {
-            let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
+            let is = |field: &str| name.eq_ignore_ascii_case(field.as_bytes());
             let lines = match name.len() {
-                7 if is(REFRESH) => &mut known.refresh,
-                8 if is(LOCATION) => &mut known.location,
-                10 if is(SET_COOKIE) => &mut known.cookies,
-                16 if is(CONTENT_LOCATION) => &mut known.content_location,
-                25 if is(HSTS) => &mut known.hsts,
+                7 if is(REFRESH) => &mut fields.refresh,
+                8 if is(LOCATION) => &mut fields.location,
+                10 if is(SET_COOKIE) => &mut fields.cookies,
+                16 if is(CONTENT_LOCATION) => &mut fields.content_location,
+                25 if is(HSTS) => &mut fields.hsts,
                 _ => continue,
             };
             lines.push(value);
         }
-        known
+        fields
     }
 }
 
-fn rewrite_urls(exchange: &Exchange, known: &Known<'_>, edits: &mut Vec<Edit>) {
-    if known.location.is_empty() && known.content_location.is_empty() && known.refresh.is_empty() {
+fn rewrite_urls(exchange: &Exchange, fields: &RewrittenFields<'_>, edits: &mut Vec<Edit>) {
+    if fields.location.is_empty() && fields.content_location.is_empty() && fields.refresh.is_empty()
+    {
         return;
     }
     let public = PublicUrl::of(exchange);
-    replace_lines(LOCATION, &known.location, edits, |url| public.rewrite(url));
-    replace_lines(CONTENT_LOCATION, &known.content_location, edits, |url| {
+    replace_lines(LOCATION, &fields.location, edits, |url| public.rewrite(url));
+    replace_lines(CONTENT_LOCATION, &fields.content_location, edits, |url| {
         public.rewrite(url)
     });
-    replace_lines(REFRESH, &known.refresh, edits, |value| {
+    replace_lines(REFRESH, &fields.refresh, edits, |value| {
         public.rewrite_refresh(value)
     });
 }
 
-fn rewrite_cookies(exchange: &Exchange, known: &Known<'_>, decision: &mut ResponseDecision) {
+fn rewrite_cookies(
+    exchange: &Exchange,
+    fields: &RewrittenFields<'_>,
+    decision: &mut ResponseDecision,
+) {
     let scope = CookieScope(exchange);
-    decision.host_cookie_kept = known
+    decision.host_cookie_kept = fields
         .cookies
         .iter()
         .any(|line| scope.keeps_host_cookie(line));
-    replace_lines(SET_COOKIE, &known.cookies, &mut decision.edits, |line| {
+    replace_lines(SET_COOKIE, &fields.cookies, &mut decision.edits, |line| {
         Some(scope.rewrite(line))
     });
 }
 
-/// Replaces the lines of a field one by one, keeping them apart and in order; `None` drops a line.
+/// Replaces the lines of a field one by one, keeping their order; `None` drops a line.
 fn replace_lines(
     name: &'static str,
     before: &[&[u8]],
@@ -140,7 +163,7 @@ fn replace_lines(
     if before == after {
         return;
     }
-    // What the app has sent may stand; what we write must be a field value.
+    // An invalid value of the app may be left as it is, but what is written here must be a valid field value.
     after.retain(|line| !has_control(line));
     match (after.pop(), after.is_empty()) {
         (Some(only), true) => edits.push(Edit::set(name, only)),
@@ -156,23 +179,8 @@ fn replace_lines(
     }
 }
 
-fn lines<'a>(headers: &[Header<'a>], name: &str) -> impl Iterator<Item = &'a [u8]> {
-    headers
-        .iter()
-        .filter(move |(other, _)| other.eq_ignore_ascii_case(name.as_bytes()))
-        .map(|(_, value)| *value)
-}
-
 const CONTENT_LOCATION: &str = "content-location";
 const HSTS: &str = "strict-transport-security";
 const LOCATION: &str = "location";
 const REFRESH: &str = "refresh";
 const SET_COOKIE: &str = "set-cookie";
-/// ConfigReader of final responses alone.
-static NOT_INFORMATIONAL: [Edit; 5] = [
-    Edit::Remove(Cow::Borrowed("content-location")),
-    Edit::Remove(Cow::Borrowed("location")),
-    Edit::Remove(Cow::Borrowed("refresh")),
-    Edit::Remove(Cow::Borrowed("set-cookie")),
-    Edit::Remove(Cow::Borrowed("strict-transport-security")),
-];

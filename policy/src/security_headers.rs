@@ -1,7 +1,7 @@
-//! Which small security headers are added to a response?
+//! Decides which security headers are added to a response.
 //!
-//! Each is set when absent and never overrides the app's own. Content-Security-Policy is never on by default:
-//! Streamlit's scripts and sockets change with its versions, and a policy that is right today breaks the page tomorrow.
+//! Each is set only if it is absent, and never overrides the app's own. Content-Security-Policy is never on by default:
+//! Streamlit's scripts and sockets change between versions, so a policy that fits one version can break the next.
 
 use crate::config::{CspRuleConfig, HeaderValue, SecurityHeadersConfig, SecurityHeadersSetting};
 use crate::config_error::ConfigError;
@@ -12,7 +12,7 @@ use crate::mount::Mount;
 pub(crate) struct SecurityHeaders(Vec<(&'static str, String)>);
 
 impl SecurityHeaders {
-    pub(crate) fn read(
+    pub(crate) fn from_config(
         written: Option<SecurityHeadersSetting>,
         errors: &mut Vec<ConfigError>,
     ) -> Self {
@@ -25,7 +25,7 @@ impl SecurityHeaders {
             Some(SecurityHeadersSetting::Switch(true)) => SecurityHeadersConfig::default(),
             Some(SecurityHeadersSetting::Values(values)) => values,
         };
-        let mut read = Vec::new();
+        let mut headers = Vec::new();
         for (name, setting, default, value) in [
             (
                 "x-content-type-options",
@@ -48,15 +48,17 @@ impl SecurityHeaders {
         ] {
             match value {
                 Some(HeaderValue::Switch(false)) => {}
-                None | Some(HeaderValue::Switch(true)) => read.push((name, default.to_owned())),
-                Some(HeaderValue::Text(value)) if is_sendable(&value) => read.push((name, value)),
+                None | Some(HeaderValue::Switch(true)) => headers.push((name, default.to_owned())),
+                Some(HeaderValue::Text(value)) if is_sendable(&value) => {
+                    headers.push((name, value))
+                }
                 Some(HeaderValue::Text(value)) => errors.push(ConfigError::HeaderText {
                     setting: setting.to_owned(),
                     value,
                 }),
             }
         }
-        Self(read)
+        Self(headers)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&'static str, &str)> {
@@ -76,33 +78,33 @@ struct CspRule {
 }
 
 impl CspRules {
-    pub(crate) fn read(written: Vec<CspRuleConfig>, errors: &mut Vec<ConfigError>) -> Self {
-        let mut read = Vec::with_capacity(written.len());
+    pub(crate) fn from_config(written: Vec<CspRuleConfig>, errors: &mut Vec<ConfigError>) -> Self {
+        let mut rules = Vec::with_capacity(written.len());
         for (index, rule) in written.into_iter().enumerate() {
-            let at = |name| format!("content_security_policy[{index}].{name}");
+            let path = |name| format!("content_security_policy[{index}].{name}");
             let CspRuleConfig {
                 path_prefix,
                 report_only,
                 value,
             } = rule;
-            let prefix = match path_prefix.as_deref().map(Mount::read) {
+            let prefix = match path_prefix.as_deref().map(Mount::parse) {
                 Some(Ok(prefix)) => prefix,
                 Some(Err(value)) => {
                     errors.push(ConfigError::Mount {
-                        setting: at("path_prefix"),
+                        setting: path("path_prefix"),
                         value,
                     });
                     continue;
                 }
                 None => {
                     errors.push(ConfigError::Missing {
-                        setting: at("path_prefix"),
+                        setting: path("path_prefix"),
                     });
                     continue;
                 }
             };
             match value {
-                Some(value) if is_sendable(&value) => read.push(CspRule {
+                Some(value) if is_sendable(&value) => rules.push(CspRule {
                     prefix,
                     header: if report_only == Some(true) {
                         "content-security-policy-report-only"
@@ -112,33 +114,34 @@ impl CspRules {
                     value,
                 }),
                 Some(value) => errors.push(ConfigError::HeaderText {
-                    setting: at("value"),
+                    setting: path("value"),
                     value,
                 }),
                 None => errors.push(ConfigError::Missing {
-                    setting: at("value"),
+                    setting: path("value"),
                 }),
             }
         }
-        Self(read)
+        Self(rules)
     }
 
-    /// The place of the first rule that covers `path`.
+    /// Returns the index of the first rule that covers `path`.
     pub(crate) fn find(&self, path: &[u8]) -> Option<usize> {
         self.0
             .iter()
             .position(|rule| rule.prefix.strip(path).is_some())
     }
 
-    /// The header of a rule, and its value.
-    pub(crate) fn header(&self, place: usize) -> Option<(&'static str, &str)> {
+    /// Returns the name and the value of the header of a rule.
+    pub(crate) fn header(&self, index: usize) -> Option<(&'static str, &str)> {
         self.0
-            .get(place)
+            .get(index)
             .map(|rule| (rule.header, rule.value.as_str()))
     }
 }
 
-/// Visible ASCII with single spaces inside: what can neither split a response nor change its meaning.
+/// Returns true for visible ASCII with single spaces inside: such a value can neither split a response nor change its
+/// meaning.
 fn is_sendable(value: &str) -> bool {
     !value.is_empty()
         && value

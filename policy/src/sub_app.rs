@@ -1,56 +1,57 @@
-//! How does a request reach a part of an app that another upstream serves?
+//! Forwards requests to a sub-app: a path of the app that another upstream serves.
 //!
-//! An API below the app's mount, for instance: `/apps/my-app/api/items` is for the upstream that serves `/api`. Nothing is
-//! believed or removed otherwise than for the app itself; only the path, and what the upstream is told of it, differ.
+//! An example is an API under the app's mount: `/apps/my-app/api/items` is for the upstream that serves `/api`. Headers are
+//! trusted and removed as for the app itself; only the path and `X-Forwarded-Prefix` differ.
 
+use crate::decision::Forward;
 use crate::edit::Edit;
-use crate::exchange::{Exchange, Forward, SentPath};
+use crate::exchange::{Exchange, SentPath};
 use crate::mount::Mount;
 use crate::policy::Policy;
 use crate::target::collapse_leading_slashes;
 
-/// A part of every app of a policy, at this path below its mount.
+/// A path under the mount of every app of a policy that another upstream serves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SubApp {
     path: Mount,
     upstream_path: SubAppPath,
 }
 
-/// How a part's upstream is sent the path.
+/// The form of the path that the upstream of a sub-app is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SubAppPath {
-    /// As the browser wrote it: `/apps/my-app/api/items`.
+    /// As the browser sent it: `/apps/my-app/api/items`.
     Full,
     /// Without the mount: `/api/items`.
     MountStripped,
-    /// Without the mount and the part's own path: `/items`.
+    /// Without the mount and the path of the sub-app: `/items`.
     Stripped,
 }
 
 impl SubApp {
-    /// Reads the path of a part, such as `/api`; `None` if it is none.
+    /// Parses the path of a sub-app, such as `/api`; `None` if it is invalid or empty.
     pub fn parse(path: &str, upstream_path: SubAppPath) -> Option<Self> {
-        let path = Mount::read(path).ok().filter(|path| !path.is_none())?;
+        let path = Mount::parse(path).ok().filter(|path| !path.is_none())?;
         Some(Self {
             path,
             upstream_path,
         })
     }
 
-    /// The path, with a leading slash and without a trailing one.
+    /// Returns the path, with a leading slash and without a trailing one.
     pub fn path(&self) -> &str {
         self.path.as_str()
     }
 
-    /// What follows this part's path in the path of `stripped_target`, empty for the part itself; `None` if the target
-    /// is not in this sub_app.
+    /// Returns what follows the path of this sub-app in the path of `stripped_target`, empty for the path itself; `None`
+    /// if the target is not in this sub-app.
     pub fn strip<'t>(&self, stripped_target: &'t [u8]) -> Option<&'t [u8]> {
         self.path.strip(split_query(stripped_target).0)
     }
 }
 
 impl Policy {
-    /// Turns the decision to forward a request to the app into one to forward it to `part`.
+    /// Changes the decision to forward a request to the app into one to forward it to the sub-app.
     pub fn enter_sub_app(&self, sub_app: &SubApp, forward: &mut Forward, exchange: &mut Exchange) {
         if self.report_only {
             return;
@@ -84,11 +85,11 @@ impl Policy {
             Edit::Remove(name) | Edit::Set(name, _) => name != PREFIX,
             Edit::Append(..) | Edit::Host(_) => true,
         });
-        let told = exchange.forwarded_prefix.as_str();
-        forward.edits.push(if told.is_empty() {
+        let prefix = exchange.forwarded_prefix.as_str();
+        forward.edits.push(if prefix.is_empty() {
             Edit::remove(PREFIX)
         } else {
-            Edit::set(PREFIX, told)
+            Edit::set(PREFIX, prefix)
         });
         forward.edits.push(Edit::Target(target));
     }
@@ -107,10 +108,11 @@ const PREFIX: &str = "x-forwarded-prefix";
 mod tests {
     use super::*;
     use crate::config::Defaults;
-    use crate::exchange::{Action, Request, Response};
+    use crate::decision::Action;
+    use crate::message::{Request, Response};
     use crate::peer::Peer;
 
-    /// What the part's upstream is sent, what it is told, and where its `Location: /x` leads.
+    /// Returns the target and the prefix that the upstream is sent, and how its `Location: /x` is rewritten.
     fn enter(settings: &str, path: SubAppPath, target: &str) -> (String, Option<String>, String) {
         let policy = Policy::from_json(settings.as_bytes(), Defaults::GATEWAY).unwrap();
         let sub_app = SubApp::parse("/api", path).unwrap();
@@ -125,7 +127,7 @@ mod tests {
             headers: &[(b"x-forwarded-prefix", b"/forged")],
         });
         let Action::Forward(forward) = &mut decision.action else {
-            panic!("{target} is answered");
+            panic!("{target} gets a reply");
         };
         assert!(
             sub_app.strip(&forward.stripped_target).is_some(),
@@ -137,7 +139,7 @@ mod tests {
             Edit::Target(target) => Some(text(target)),
             _ => None,
         });
-        let told: Vec<Option<String>> = forward
+        let prefixes: Vec<Option<String>> = forward
             .edits
             .iter()
             .filter_map(|edit| match edit {
@@ -146,7 +148,7 @@ mod tests {
                 _ => None,
             })
             .collect();
-        assert_eq!(told.len(), 1, "the prefix is told once");
+        assert_eq!(prefixes.len(), 1, "the prefix is edited once");
         let response = policy.response(
             &decision.exchange,
             &Response {
@@ -160,17 +162,17 @@ mod tests {
         });
         (
             sent.unwrap(),
-            told.into_iter().next().flatten(),
+            prefixes.into_iter().next().flatten(),
             location.unwrap_or_else(|| "/x".to_owned()),
         )
     }
 
     #[test]
-    fn what_a_sub_app_is_sent_and_told() {
+    fn the_path_and_prefix_that_a_sub_app_is_sent() {
         let mounted = r#"{"root_path": "/m", "upstream_path": "full"}"#;
         let stripped = r#"{"root_path": "/m", "upstream_path": "stripped"}"#;
         let public = r#"{"root_path": "/m", "public_base_url": "https://p.example/public"}"#;
-        for (settings, path, target, sent, told, location) in [
+        for (settings, path, target, sent, prefix, location) in [
             (
                 "{}",
                 SubAppPath::Stripped,
@@ -246,7 +248,7 @@ mod tests {
         ] {
             let want = (
                 sent.to_owned(),
-                told.map(str::to_owned),
+                prefix.map(str::to_owned),
                 location.to_owned(),
             );
             assert_eq!(

@@ -1,10 +1,11 @@
-//! Is this a request target that every reader understands alike?
+//! Parses request targets and rejects those that two parsers could interpret differently.
 //!
-//! A target is forwarded as it came, never decoded and built anew. What two readers could resolve differently is
-//! refused instead: dot segments, however often they were escaped, backslashes, control octets, broken escapes and
-//! fragments. The query is opaque; only octets that no target may hold are refused in it.
+//! A target is forwarded as it was received, never decoded and encoded again. Whatever two parsers could resolve
+//! differently is rejected instead: dot segments, even if escaped twice, backslashes, control octets, broken escapes and
+//! fragments. The query is opaque; only octets that no target may contain are rejected in it. For the same reason the
+//! `url` crate is not used: it resolves dot segments and re-encodes what it parses.
 //!
-//! Forms: RFC 9112 §3.2. The asterisk form is refused, since nothing here has server-wide options.
+//! The forms are those of RFC 9112 §3.2. The asterisk form is rejected, because nothing here has server-wide options.
 
 use crate::address::trim;
 
@@ -16,14 +17,14 @@ use crate::reason::Reason;
 pub(crate) struct Target<'a> {
     /// The authority of an absolute-form target.
     pub(crate) authority: Option<&'a [u8]>,
-    /// The path; begins with a slash.
+    /// The path, which begins with a slash.
     pub(crate) path: &'a [u8],
     /// The query with its question mark; empty if there is none.
     pub(crate) query: &'a [u8],
 }
 
 impl<'a> Target<'a> {
-    pub(crate) fn read(method: &[u8], raw: &'a [u8]) -> Result<Self, Reason> {
+    pub(crate) fn parse(method: &[u8], raw: &'a [u8]) -> Result<Self, Reason> {
         if method == b"CONNECT" {
             return Err(Reason::MethodNotAllowed);
         }
@@ -53,7 +54,7 @@ impl<'a> Target<'a> {
         })
     }
 
-    /// Splits `http://authority/path`. Whether the authority is one is judged with `Host`, in one place.
+    /// Splits `http://authority/path`. The authority is validated together with `Host`, in one place.
     fn split_absolute(raw: &'a [u8]) -> Result<(Option<&'a [u8]>, &'a [u8]), Reason> {
         let after_scheme = [b"http://".as_slice(), b"https://"]
             .into_iter()
@@ -73,8 +74,8 @@ impl<'a> Target<'a> {
     }
 }
 
-/// One slash in place of a leading run of them: `//host` would be a network-path reference (RFC 3986 §4.2) to whoever
-/// reads the path as a URL.
+/// Replaces leading slashes by one: a parser that reads the path as a URL would take `//host` for a network-path
+/// reference, RFC 3986 §4.2.
 pub(crate) fn collapse_leading_slashes(path: &[u8]) -> &[u8] {
     let mut path = path;
     while let [b'/', rest @ ..] = path
@@ -106,12 +107,12 @@ fn check_path(path: &[u8]) -> Result<(), Reason> {
             _ => {}
         }
     }
-    let dotted = if escaped {
+    let has_dots = if escaped {
         has_dot_segment(&decode_for_dots(&decode_for_dots(path)))
     } else {
         has_dot_segment(path)
     };
-    if dotted {
+    if has_dots {
         return Err(Reason::DotSegment);
     }
     Ok(())
@@ -119,7 +120,7 @@ fn check_path(path: &[u8]) -> Result<(), Reason> {
 
 fn has_dot_segment(path: &[u8]) -> bool {
     path.split(|octet| *octet == b'/').any(|segment| {
-        // Some servers cut path parameters off before they resolve dot segments.
+        // Some servers remove path parameters before they resolve dot segments.
         let name = segment
             .split(|octet| *octet == b';')
             .next()
@@ -128,27 +129,27 @@ fn has_dot_segment(path: &[u8]) -> bool {
     })
 }
 
-/// Decodes, once, what can make a dot segment: unreserved characters, slashes of both kinds, and the percent sign
-/// itself. For the test alone; what is forwarded is never decoded.
+/// Decodes once the characters that can form a dot segment: unreserved characters, slashes of both kinds, and the percent
+/// sign. Only the check uses the result; what is forwarded is never decoded.
 fn decode_for_dots(path: &[u8]) -> Vec<u8> {
     let mut decoded = Vec::with_capacity(path.len());
     let mut rest = path;
     while let [octet, after @ ..] = rest {
         rest = after;
         let mut octet = *octet;
-        if let (b'%', [high, low, behind @ ..]) = (octet, after)
+        if let (b'%', [high, low, tail @ ..]) = (octet, after)
             && let Some(escaped) = decode_hex(*high, *low)
             && (is_unreserved(escaped) || matches!(escaped, b'%' | b'/' | b'\\'))
         {
             octet = if escaped == b'\\' { b'/' } else { escaped };
-            rest = behind;
+            rest = tail;
         }
         decoded.push(octet);
     }
     decoded
 }
 
-/// Longest request target, in bytes.
+/// The maximum length of a request target in bytes.
 const MAX_TARGET: usize = 8 * 1024;
 
 #[cfg(test)]
@@ -156,16 +157,16 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn refused(target: &str, want: Reason) {
+    fn check_rejected(target: &str, want: Reason) {
         assert_eq!(
-            Target::read(b"GET", target.as_bytes()),
+            Target::parse(b"GET", target.as_bytes()),
             Err(want),
             "{target}"
         );
     }
 
     #[test]
-    fn dot_segments_are_seen_through_two_escapings() {
+    fn rejects_dot_segments_that_are_escaped_up_to_twice() {
         for target in [
             "/.",
             "/..",
@@ -185,12 +186,12 @@ mod tests {
             "/..;a",
             "/%25%32%65./x",
         ] {
-            refused(target, Reason::DotSegment);
+            check_rejected(target, Reason::DotSegment);
         }
     }
 
     #[test]
-    fn honest_dots_and_escapes_pass() {
+    fn accepts_other_dots_and_escapes() {
         for target in [
             "/...",
             "/a..b",
@@ -204,31 +205,31 @@ mod tests {
             "/a;v=1,2/@x:y/!$&'()*+=~",
             "/?a=../b&c=%zz&d=\\",
         ] {
-            let got = Target::read(b"GET", target.as_bytes());
+            let got = Target::parse(b"GET", target.as_bytes());
             assert!(got.is_ok(), "{target}: {got:?}");
         }
     }
 
     #[test]
-    fn what_no_two_readers_agree_on_is_refused() {
-        refused("/a\\b", Reason::Backslash);
-        refused("/%00", Reason::ControlEscape);
-        refused("/x%0d%0aSet-Cookie:a", Reason::ControlEscape);
-        refused("/%zz", Reason::BrokenEscape);
-        refused("/a%2", Reason::BrokenEscape);
-        refused("/a#b", Reason::Fragment);
-        refused("/a b", Reason::BadOctet);
-        refused("/\u{e9}", Reason::BadOctet);
-        refused("", Reason::TargetForm);
-        refused("*", Reason::TargetForm);
-        refused("x", Reason::TargetForm);
-        refused("?x=1", Reason::TargetForm);
-        refused("ftp://a/b", Reason::TargetForm);
+    fn rejects_ambiguous_targets() {
+        check_rejected("/a\\b", Reason::Backslash);
+        check_rejected("/%00", Reason::ControlEscape);
+        check_rejected("/x%0d%0aSet-Cookie:a", Reason::ControlEscape);
+        check_rejected("/%zz", Reason::BrokenEscape);
+        check_rejected("/a%2", Reason::BrokenEscape);
+        check_rejected("/a#b", Reason::Fragment);
+        check_rejected("/a b", Reason::BadOctet);
+        check_rejected("/\u{e9}", Reason::BadOctet);
+        check_rejected("", Reason::TargetForm);
+        check_rejected("*", Reason::TargetForm);
+        check_rejected("x", Reason::TargetForm);
+        check_rejected("?x=1", Reason::TargetForm);
+        check_rejected("ftp://a/b", Reason::TargetForm);
     }
 
     #[test]
-    fn absolute_form_is_split() {
-        let target = Target::read(b"GET", b"HTTP://other.example:81?q").unwrap();
+    fn splits_the_absolute_form() {
+        let target = Target::parse(b"GET", b"HTTP://other.example:81?q").unwrap();
         assert_eq!(target.authority, Some(b"other.example:81".as_slice()));
         assert_eq!(
             (target.path, target.query),

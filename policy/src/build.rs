@@ -1,0 +1,349 @@
+//! Builds a policy from settings, and reports every error in them at once.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use crate::app::{Ambiguity, App, AppTable, parse_authorities};
+use crate::client::{Resolver, Trust};
+use crate::config::{
+    AllowIps, Config, CookiePath, Defaults, ForwardedSource, MountConfig, PathShape, XffMode,
+};
+use crate::config_error::{ConfigError, ConfigErrors, ConfigWarning};
+use crate::config_reader::{ConfigReader, parse_object};
+use crate::header_names::parse_names;
+use crate::hosts::{HostPattern, HostTable};
+use crate::hsts::Hsts;
+use crate::mount::Mount;
+use crate::peer::TrustedPeers;
+use crate::policy::Policy;
+use crate::protected_headers::{HeaderGroup, ProtectedHeaders, group_of};
+use crate::request_edits::RequestEditor;
+use crate::response::ResponseEditor;
+use crate::route::Router;
+use crate::security_headers::{CspRules, SecurityHeaders};
+
+impl Policy {
+    /// Builds a policy from a JSON object. Absent settings take the host's `defaults`.
+    ///
+    /// # Errors
+    ///
+    /// All errors of the configuration together.
+    pub fn from_json(text: &[u8], defaults: Defaults) -> Result<Self, ConfigErrors> {
+        let members = parse_object(text).map_err(|error| ConfigErrors(vec![error]))?;
+        Self::from_settings(members, defaults)
+    }
+
+    /// Builds a policy from settings by their names. Absent settings take the host's `defaults`.
+    ///
+    /// # Errors
+    ///
+    /// All errors of the configuration together.
+    pub fn from_settings(
+        settings: Map<String, Value>,
+        defaults: Defaults,
+    ) -> Result<Self, ConfigErrors> {
+        let mut errors = Vec::new();
+        let config = ConfigReader::read_object(String::new(), settings, &mut errors);
+        let policy = build(config, defaults, &mut errors);
+        if errors.is_empty() {
+            Ok(policy)
+        } else {
+            Err(ConfigErrors(errors))
+        }
+    }
+}
+
+/// Builds the policy. It goes on after an error, so that all errors are found; the result is then not to be used.
+fn build(config: Config, defaults: Defaults, errors: &mut Vec<ConfigError>) -> Policy {
+    // Every member is named, so that a new one that is not used does not compile.
+    let Config {
+        allowed_hosts,
+        client_ip_header,
+        content_security_policy,
+        cookie_path,
+        emit_forwarded,
+        forwarded_allow_ips,
+        forwarded_source,
+        hsts,
+        mounts,
+        outside_mount,
+        peer_filter_state_key,
+        prefix_from_header,
+        public_base_url,
+        redirect_bare_mount,
+        redirect_to_https,
+        report_only,
+        root_path,
+        root_path_shape,
+        security_headers,
+        strip_headers,
+        trust_any_peer,
+        trust_proxy,
+        trusted_hops,
+        trusted_identities,
+        trusted_pass_headers,
+        upstream_authorities,
+        upstream_host,
+        upstream_path,
+        xff_mode,
+    } = config;
+    let mut warnings = Vec::new();
+    let trust = TrustConfig {
+        forwarded_allow_ips,
+        trust_any_peer,
+        trust_proxy,
+        trusted_hops,
+        trusted_identities,
+    }
+    .build(errors, &mut warnings);
+    if peer_filter_state_key.as_deref() == Some("") {
+        errors.push(ConfigError::PeerKey);
+    }
+    let client_ip_header = client_ip_header.map(|name| parse_client_ip_header(name, errors));
+    let mut host_table = HostTable::default();
+    for pattern in
+        HostPattern::parse_list("allowed_hosts", allowed_hosts.unwrap_or_default(), errors)
+    {
+        host_table.insert(pattern, ());
+    }
+    let top = App {
+        mount: Mount::default(),
+        path_shape: root_path_shape.unwrap_or(defaults.root_path_shape),
+        upstream_path: upstream_path.unwrap_or(defaults.upstream_path),
+        redirect_bare_mount: redirect_bare_mount.unwrap_or(true),
+        cookie_path: cookie_path.unwrap_or(CookiePath::Mount),
+        upstream_authorities: parse_authorities(
+            "upstream_authorities",
+            upstream_authorities.unwrap_or_default(),
+            errors,
+        ),
+        public_base: None,
+    };
+    let has_mounts = mounts.is_some() || is_mount(root_path.as_deref());
+    let (apps, outside) = build_apps(mounts, root_path, public_base_url, top, errors);
+    let report_only = report_only == Some(true);
+    if report_only {
+        warnings.push(ConfigWarning::ReportOnly);
+    }
+    let xff_mode = xff_mode.unwrap_or(XffMode::Client);
+    Policy {
+        resolver: Resolver {
+            trust,
+            source: forwarded_source.unwrap_or(ForwardedSource::XForwarded),
+            client_ip_header: client_ip_header.clone(),
+            xff_mode,
+        },
+        peer_filter_state_key,
+        allowed_hosts: host_table,
+        router: Router {
+            apps,
+            outside,
+            has_mounts,
+            outside_mount: outside_mount.unwrap_or(defaults.outside_mount),
+            prefix_from_header: prefix_from_header == Some(true),
+            redirect_to_https: redirect_to_https == Some(true),
+        },
+        request_editor: RequestEditor {
+            protected: ProtectedHeaders {
+                strip_headers: parse_names(
+                    "strip_headers",
+                    strip_headers.unwrap_or_default(),
+                    |_| None,
+                    errors,
+                ),
+                trusted_pass_headers: parse_names(
+                    "trusted_pass_headers",
+                    trusted_pass_headers.unwrap_or_default(),
+                    reject_unless_identity,
+                    errors,
+                ),
+                client_ip_header,
+                client_certificate_header: defaults.client_certificate_header,
+            },
+            upstream_host: upstream_host.unwrap_or(defaults.upstream_host),
+            xff_mode,
+            emit_forwarded: emit_forwarded == Some(true),
+            original_path_header: defaults.original_path_header,
+        },
+        response_editor: ResponseEditor {
+            hsts: Hsts::from_config(hsts, errors),
+            security_headers: SecurityHeaders::from_config(security_headers, errors),
+            csp_rules: CspRules::from_config(content_security_policy.unwrap_or_default(), errors),
+        },
+        report_only,
+        warnings,
+    }
+}
+
+fn parse_client_ip_header(name: String, errors: &mut Vec<ConfigError>) -> String {
+    let reject = |name: &str| {
+        matches!(name, "forwarded" | "x-forwarded-for")
+            .then_some("is read as the list of hops already")
+    };
+    parse_names("client_ip_header", vec![name], reject, errors)
+        .pop()
+        .unwrap_or_default()
+}
+
+fn reject_unless_identity(name: &str) -> Option<&'static str> {
+    match group_of(name.as_bytes()) {
+        Some(HeaderGroup::Identity | HeaderGroup::ClientCertificate) => None,
+        _ => Some("is not an identity header, so there is nothing to pass"),
+    }
+}
+
+/// Builds the table of apps, and the app whose settings apply outside every mount.
+fn build_apps(
+    mounts: Option<Vec<MountConfig>>,
+    root_path: Option<String>,
+    public_base_url: Option<String>,
+    top: App,
+    errors: &mut Vec<ConfigError>,
+) -> (AppTable, Arc<App>) {
+    let mut apps = AppTable::default();
+    let Some(mounts) = mounts else {
+        let only = MountConfig {
+            root_path,
+            public_base_url,
+            ..MountConfig::default()
+        };
+        let only = Arc::new(App::from_config("", only, &top, errors));
+        // The only app cannot be ambiguous.
+        let _ = apps.add(&only, &[HostPattern::Any]);
+        return (apps, only);
+    };
+    for (setting, is_set) in [
+        ("root_path", root_path.is_some()),
+        ("public_base_url", public_base_url.is_some()),
+    ] {
+        if is_set {
+            errors.push(ConfigError::MountsAndOne { setting });
+        }
+    }
+    let mut added: Vec<Arc<App>> = Vec::with_capacity(mounts.len());
+    for (index, mut written) in mounts.into_iter().enumerate() {
+        let path = format!("mounts[{index}].");
+        let hosts = HostPattern::parse_list(
+            &format!("{path}hosts"),
+            written.hosts.take().unwrap_or_default(),
+            errors,
+        );
+        if written.root_path.is_none() {
+            errors.push(ConfigError::Missing {
+                setting: format!("{path}root_path"),
+            });
+        }
+        let app = Arc::new(App::from_config(&path, written, &top, errors));
+        if let Err(ambiguity) = apps.add(&app, &hosts) {
+            errors.push(double_mount(ambiguity, &added, &app, index));
+        }
+        added.push(app);
+    }
+    (apps, Arc::new(top))
+}
+
+/// Returns the error for an app that cannot be told apart from one of those before it.
+fn double_mount(ambiguity: Ambiguity, before: &[Arc<App>], app: &App, index: usize) -> ConfigError {
+    let (is_twin, problem): (fn(&App, &App) -> bool, _) = match ambiguity {
+        Ambiguity::SameMount => (
+            |one, other| one.mount == other.mount,
+            format!("both publish \"{}/\" on the same host", app.mount.as_str()),
+        ),
+        Ambiguity::SameHost => (
+            |one, _| one.path_shape != PathShape::Full,
+            "both accept paths without their mount on the same host, so that nothing tells them apart; set \
+             root_path_shape to full, or give them different hosts"
+                .to_owned(),
+        ),
+    };
+    let twin = before.iter().position(|other| is_twin(other, app));
+    ConfigError::DoubleMount {
+        one: format!("mounts[{}]", twin.unwrap_or_default()),
+        other: format!("mounts[{index}]"),
+        problem,
+    }
+}
+
+fn is_mount(root_path: Option<&str>) -> bool {
+    root_path.is_some_and(|path| !path.trim().trim_matches('/').is_empty())
+}
+
+/// The settings that decide which peers are trusted.
+struct TrustConfig {
+    forwarded_allow_ips: Option<AllowIps>,
+    trust_any_peer: Option<bool>,
+    trust_proxy: Option<bool>,
+    trusted_hops: Option<i64>,
+    trusted_identities: Option<Vec<String>>,
+}
+
+impl TrustConfig {
+    fn build(self, errors: &mut Vec<ConfigError>, warnings: &mut Vec<ConfigWarning>) -> Trust {
+        let list = self.forwarded_allow_ips.map(AllowIps::into_items);
+        let (peers, broad) = TrustedPeers::parse(list.as_deref().unwrap_or_default(), errors);
+        if let Some(item) = broad.first() {
+            if self.trust_any_peer == Some(true) {
+                warnings.push(ConfigWarning::Broad { item: item.clone() });
+            } else {
+                errors.push(ConfigError::Broad { item: item.clone() });
+            }
+        }
+        let hops = self.trusted_hops;
+        if let Some(hops) = hops
+            && !(1..=MAX_HOPS).contains(&hops)
+        {
+            errors.push(ConfigError::HopsRange { hops });
+        }
+        if hops.is_some() && list.as_ref().is_some_and(|list| list.len() > broad.len()) {
+            errors.push(ConfigError::HopsAndList);
+        }
+        let is_on = self.trust_proxy == Some(true);
+        let names_trusted = list.is_some() || hops.is_some() || self.trusted_identities.is_some();
+        let mut identities = Vec::new();
+        for value in self.trusted_identities.into_iter().flatten() {
+            if is_uri(&value) {
+                identities.push(value);
+            } else {
+                errors.push(ConfigError::Identity { value });
+            }
+        }
+        identities.sort_unstable();
+        for (setting, is_set) in [
+            ("forwarded_allow_ips", list.is_some()),
+            ("trusted_hops", hops.is_some()),
+            ("trusted_identities", !identities.is_empty()),
+        ] {
+            if is_set && !is_on {
+                warnings.push(ConfigWarning::ListWithoutTrust { setting });
+            }
+        }
+        if is_on && !names_trusted {
+            errors.push(ConfigError::TrustsNobody);
+        }
+        Trust {
+            is_on,
+            peers,
+            identities,
+            hops: hops.map(|hops| usize::try_from(hops).unwrap_or_default()),
+        }
+    }
+}
+
+/// Returns true for a URI with a scheme and a non-empty rest, RFC 3986 §3. Wildcards are rejected, because they would not
+/// work as some expect.
+fn is_uri(text: &str) -> bool {
+    text.split_once(':').is_some_and(|(scheme, rest)| {
+        scheme.starts_with(|first: char| first.is_ascii_alphabetic())
+            && scheme
+                .bytes()
+                .all(|octet| octet.is_ascii_alphanumeric() || b"+-.".contains(&octet))
+            && !rest.is_empty()
+            && rest
+                .bytes()
+                .all(|octet| octet.is_ascii_graphic() && octet != b'*')
+    })
+}
+
+/// The maximum of `trusted_hops`.
+const MAX_HOPS: i64 = 32;

@@ -1,0 +1,230 @@
+//! Finds the app and the path for a request, or redirects the client.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use crate::app::{App, AppTable, Found};
+use crate::config::{OutsideMount, UpstreamPath};
+use crate::decision::Reply;
+use crate::decision_record::MountOutcome;
+use crate::effective::Scheme;
+use crate::exchange::{Exchange, SentPath};
+use crate::header::{Header, only_line};
+use crate::message::Request;
+use crate::mount::Mount;
+use crate::reason::Reason;
+use crate::target::{Target, collapse_leading_slashes};
+
+/// Routes requests by the settings.
+#[derive(Debug, Clone)]
+pub(crate) struct Router {
+    pub(crate) apps: AppTable,
+    /// The settings that apply outside every mount.
+    pub(crate) outside: Arc<App>,
+    pub(crate) has_mounts: bool,
+    pub(crate) outside_mount: OutsideMount,
+    pub(crate) prefix_from_header: bool,
+    pub(crate) redirect_to_https: bool,
+}
+
+/// The app that a request is for, and its path there.
+pub(crate) struct Route<'s, 'p> {
+    pub(crate) app: &'s Arc<App>,
+    /// The mount to send in `X-Forwarded-Prefix`, with the prefix of a trusted peer in front.
+    pub(crate) forwarded_prefix: Mount,
+    /// What follows the mount in the path; empty for the mount itself.
+    rest: &'p [u8],
+    /// The path without the mount.
+    pub(crate) stripped: Cow<'p, [u8]>,
+    pub(crate) is_under_mount: bool,
+}
+
+impl Router {
+    /// Finds the app for a request and its path there.
+    pub(crate) fn find<'s, 'p>(
+        &'s self,
+        request: &Request<'_>,
+        peer_trusted: bool,
+        host: Option<&str>,
+        path: &'p [u8],
+    ) -> Result<Route<'s, 'p>, Reason> {
+        let route = |app: &'s Arc<App>, prefix: &Mount, rest: &'p [u8]| Route {
+            forwarded_prefix: prefix.join(&app.mount),
+            app,
+            rest,
+            stripped: match rest {
+                [] => Cow::Borrowed(b"/".as_slice()),
+                rest => Cow::Borrowed(collapse_leading_slashes(rest)),
+            },
+            is_under_mount: true,
+        };
+        if request.is_reentry
+            && let Some((app, prefix)) = self.app_of_first_pass(request.headers, host)
+        {
+            // The upstream redirects to its own paths: with the mount if it is sent the mount, else without.
+            let rest = match app.upstream_path {
+                UpstreamPath::Full => prefix.join(&app.mount).strip(path).unwrap_or(path),
+                UpstreamPath::Stripped => path,
+            };
+            return Ok(route(app, &prefix, rest));
+        }
+        let prefix = if peer_trusted && self.prefix_from_header {
+            forwarded_prefix(request.headers)
+        } else {
+            Mount::default()
+        };
+        match self.apps.find(host, path) {
+            Found::WithMount(app, rest) => Ok(route(app, &prefix, rest)),
+            Found::WithoutMount(app) => Ok(route(app, &prefix, collapse_leading_slashes(path))),
+            Found::Outside => match self.outside_mount {
+                OutsideMount::Pass => Ok(Route {
+                    app: &self.outside,
+                    forwarded_prefix: Mount::default(),
+                    rest: path,
+                    stripped: Cow::Borrowed(collapse_leading_slashes(path)),
+                    is_under_mount: false,
+                }),
+                OutsideMount::Reject => Err(Reason::OutsideMount),
+            },
+        }
+    }
+
+    /// Finds, on re-entry, the app of the first pass by the `X-Forwarded-Prefix` that was set then, and the prefix that a
+    /// header had put in front of its mount.
+    fn app_of_first_pass(
+        &self,
+        headers: &[Header<'_>],
+        host: Option<&str>,
+    ) -> Option<(&Arc<App>, Mount)> {
+        let whole = forwarded_prefix(headers);
+        let whole = whole.as_str();
+        whole.match_indices('/').find_map(|(start, _)| {
+            let (prefix, mount) = whole.split_at_checked(start)?;
+            match self.apps.find(host, mount.as_bytes()) {
+                Found::WithMount(app, []) => Some((app, Mount::parse(prefix).ok()?)),
+                Found::WithoutMount(app) if app.mount.as_str() == mount => {
+                    Some((app, Mount::parse(prefix).ok()?))
+                }
+                _ => None,
+            }
+        })
+    }
+
+    /// Returns the redirect that the client must follow instead, if there is one.
+    pub(crate) fn redirect(
+        &self,
+        request: &Request<'_>,
+        exchange: &Exchange,
+        route: &Route<'_, '_>,
+        target: &Target<'_>,
+    ) -> Option<Reply> {
+        if request.is_reentry || !is_redirectable(request) {
+            return None;
+        }
+        let public = exchange.public_mount();
+        let public = public.as_str();
+        if self.redirect_to_https
+            && exchange.effective.scheme == Scheme::Http
+            && !HEALTH_PATHS.contains(&route.stripped.as_ref())
+        {
+            // Without a host, no URL can be written.
+            let Some(origin) = https_origin(exchange) else {
+                return Some(Reason::BadHost.into());
+            };
+            let path = match route.is_under_mount {
+                true => [public.as_bytes(), route.rest].concat(),
+                false => route.stripped.to_vec(),
+            };
+            let slash: &[u8] = if path.is_empty() { b"/" } else { b"" };
+            return Some(Reply {
+                reason: Reason::PlainHttp,
+                location: Some([origin.as_bytes(), &path, slash, target.query].concat()),
+            });
+        }
+        if route.rest.is_empty() && exchange.app.redirect_bare_mount {
+            return Some(Reply {
+                reason: Reason::BareMount,
+                location: Some([public.as_bytes(), b"/", target.query].concat()),
+            });
+        }
+        None
+    }
+}
+
+impl Route<'_, '_> {
+    /// Returns the outcome to record; `None` if there are no mounts.
+    pub(crate) fn outcome(&self, has_mounts: bool) -> Option<MountOutcome> {
+        has_mounts.then_some(if self.is_under_mount {
+            MountOutcome::Hit
+        } else {
+            MountOutcome::Miss
+        })
+    }
+
+    /// Returns the form of the path that the upstream is sent.
+    pub(crate) fn sent_path(&self) -> SentPath {
+        if !self.is_under_mount
+            || (self.forwarded_prefix.is_none() && self.app.public_base.is_none())
+        {
+            return SentPath::NoMount;
+        }
+        match self.app.upstream_path {
+            UpstreamPath::Full => SentPath::Full,
+            UpstreamPath::Stripped => SentPath::Stripped,
+        }
+    }
+
+    /// Returns what follows the mount in the path of an app that is sent its mount.
+    pub(crate) fn rest_as_path(&self) -> &[u8] {
+        // Without a mount in front, a double slash would begin an authority.
+        if self.forwarded_prefix.is_none() {
+            collapse_leading_slashes(self.rest)
+        } else {
+            self.rest
+        }
+    }
+}
+
+/// Parses `X-Forwarded-Prefix`; empty if it is absent, repeated or invalid.
+fn forwarded_prefix(headers: &[Header<'_>]) -> Mount {
+    only_line(headers, b"x-forwarded-prefix")
+        .and_then(Mount::parse_prefix)
+        .unwrap_or_default()
+}
+
+/// Returns the origin under which the app is served over https: the fixed one, else that of the same host with the default
+/// port, because the port of the plain-text listener does not speak TLS.
+fn https_origin(exchange: &Exchange) -> Option<String> {
+    if let Some(public) = &exchange.app.public_base
+        && public.origin.scheme == Scheme::Https
+    {
+        return public.origin.origin();
+    }
+    let host = exchange.effective.host.as_ref()?;
+    Some(format!("https://{host}"))
+}
+
+/// Returns true for GET and HEAD requests that are neither an upgrade nor gRPC: those whose clients follow redirects.
+fn is_redirectable(request: &Request<'_>) -> bool {
+    let is_read = matches!(request.method, b"GET" | b"HEAD");
+    let is_special = request.headers.iter().any(|(name, value)| {
+        name.eq_ignore_ascii_case(b"upgrade")
+            || (name.eq_ignore_ascii_case(b"content-type")
+                && value
+                    .get(..GRPC.len())
+                    .is_some_and(|start| start.eq_ignore_ascii_case(GRPC)))
+    });
+    is_read && !is_special
+}
+
+const GRPC: &[u8] = b"application/grpc";
+
+/// Paths by which load balancers check the app: they use plain http and follow no redirects.
+const HEALTH_PATHS: [&[u8]; 6] = [
+    b"/_stcore/health",
+    b"/_stcore/script-health-check",
+    b"/api/healthz",
+    b"/api/readyz",
+    b"/healthz",
+    b"/readyz",
+];
