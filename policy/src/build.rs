@@ -243,7 +243,7 @@ fn build_apps(
     (apps, Arc::new(top))
 }
 
-/// Returns the error for an app that cannot be told apart from one of those before it.
+/// Returns the error for an app that is ambiguous with one of those before it.
 fn double_mount(ambiguity: Ambiguity, before: &[Arc<App>], app: &App, index: usize) -> ConfigError {
     let (is_twin, problem): (fn(&App, &App) -> bool, _) = match ambiguity {
         Ambiguity::SameMount => (
@@ -319,7 +319,7 @@ impl TrustConfig {
             }
         }
         if is_on && !names_trusted {
-            errors.push(ConfigError::TrustsNobody);
+            errors.push(ConfigError::NoTrustedPeer);
         }
         Trust {
             is_on,
@@ -330,8 +330,8 @@ impl TrustConfig {
     }
 }
 
-/// Returns true for a URI with a scheme and a non-empty rest, RFC 3986 §3. Wildcards are rejected, because they would not
-/// work as some expect.
+/// Returns true for a URI with a scheme and a non-empty rest, RFC 3986 §3. Wildcards are rejected, because they have no
+/// meaning here.
 fn is_uri(text: &str) -> bool {
     text.split_once(':').is_some_and(|(scheme, rest)| {
         scheme.starts_with(|first: char| first.is_ascii_alphabetic())

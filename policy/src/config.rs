@@ -308,11 +308,11 @@ impl FromSetting for AllowIps {
                     .into_iter()
                     .filter_map(|value| match value {
                         Value::String(item) => Some(item),
-                        value => reader.type_error(path.clone(), &value, "an array of texts"),
+                        value => reader.type_error(path.clone(), &value, "an array of strings"),
                     })
                     .collect(),
             )),
-            value => reader.type_error(path, &value, "a text with commas or an array of texts"),
+            value => reader.type_error(path, &value, "a string with commas or an array of strings"),
         }
     }
 }
@@ -367,7 +367,7 @@ impl FromSetting for HeaderValue {
         match value {
             Value::Bool(on) => Some(Self::Switch(on)),
             Value::String(text) => Some(Self::Text(text)),
-            value => reader.type_error(path, &value, "true, false or a text"),
+            value => reader.type_error(path, &value, "true, false or a string"),
         }
     }
 }

@@ -1,15 +1,16 @@
-//! What is wrong with a configuration, said so that one look at the log is enough to mend it?
+//! Defines the errors and warnings of a configuration.
 //!
-//! All errors are reported together, each with a stable code, the setting, the value and what is accepted.
+//! All errors are reported together, each with a stable code, the setting, its value and what is accepted, so that an
+//! operator can fix them after reading the log once.
 
 use std::fmt;
 
-/// A configuration that cannot be used, with every fault that was found.
+/// All errors of a configuration that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigErrors(pub(crate) Vec<ConfigError>);
 
 impl ConfigErrors {
-    /// The errors, in the order of the settings' importance.
+    /// Returns the errors, in the order of the settings' importance.
     pub fn errors(&self) -> &[ConfigError] {
         &self.0
     }
@@ -17,11 +18,11 @@ impl ConfigErrors {
 
 impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, fault) in self.0.iter().enumerate() {
+        for (index, error) in self.0.iter().enumerate() {
             if index > 0 {
                 f.write_str("\n")?;
             }
-            write!(f, "{}: {fault}", fault.code())?;
+            write!(f, "{}: {error}", error.code())?;
         }
         Ok(())
     }
@@ -29,11 +30,11 @@ impl fmt::Display for ConfigErrors {
 
 impl std::error::Error for ConfigErrors {}
 
-/// One fault of a configuration. The text names the setting, the value, what is accepted and how to mend it.
+/// One error of a configuration. The text names the setting, the value, what is accepted and how to fix it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
-    /// Not an `authority` as of RFC 3986 §3.2 without user information.
+    /// A value that is not an `authority` of RFC 3986 §3.2 without user information.
     #[error(
         "{setting} \"{value}\" must be a host name or IP address, with a port if it is not the default one."
     )]
@@ -43,7 +44,7 @@ pub enum ConfigError {
         /// The value.
         value: String,
     },
-    /// A URL that is no public address of an app.
+    /// A URL that cannot be the public base URL of an app.
     #[error(
         "{setting} \"{value}\" must be like https://portal.example.com/apps/my-app: http or https, a host, and no query, fragment or user."
     )]
@@ -53,7 +54,7 @@ pub enum ConfigError {
         /// The value.
         value: String,
     },
-    /// A list that trusts everyone, unacknowledged.
+    /// A list that trusts a whole address family, without `trust_any_peer`.
     #[error(
         "forwarded_allow_ips contains \"{item}\", which lets any client choose its own address and scheme. List the proxy's address, set trusted_hops, or set trust_any_peer = true if nothing else can reach this port."
     )]
@@ -67,7 +68,7 @@ pub enum ConfigError {
         /// Where and why.
         problem: String,
     },
-    /// Two mounts that the same request could mean.
+    /// Two mounts that a request can be for.
     #[error("{one} and {other} {problem}.")]
     DoubleMount {
         /// The first entry.
@@ -77,13 +78,13 @@ pub enum ConfigError {
         /// What they have in common.
         problem: String,
     },
-    /// An empty item, such as a variable that is not set leaves behind.
+    /// An empty item, for example from a variable that is not set.
     #[error("forwarded_allow_ips has an empty item at position {position}. Is a variable unset?")]
     EmptyItem {
         /// Counted from 1.
         position: usize,
     },
-    /// A name that is no header field name, or one that must not be touched.
+    /// A name that is not a header field name, or that the setting must not list.
     #[error("{setting} \"{value}\" {reason}.")]
     HeaderName {
         /// The setting.
@@ -101,8 +102,8 @@ pub enum ConfigError {
         /// The value.
         value: String,
     },
-    /// A trust list beside a number of hops.
-    #[error("trusted_hops and forwarded_allow_ips exclude each other.")]
+    /// Both a trust list and a number of hops.
+    #[error("trusted_hops and forwarded_allow_ips cannot be set together.")]
     HopsAndList,
     /// A number of hops out of range.
     #[error("trusted_hops must be 1 to 32, not {hops}.")]
@@ -117,12 +118,12 @@ pub enum ConfigError {
     HostBits {
         /// The item.
         item: String,
-        /// The network it lies in.
+        /// The network that contains it.
         network: String,
-        /// The host it names.
+        /// The host that it names.
         host: String,
     },
-    /// A name where an address is needed.
+    /// A host name instead of an address.
     #[error(
         "\"{item}\" is not an IP address or CIDR. Host names are not resolved; localhost is 127.0.0.1,::1."
     )]
@@ -130,7 +131,7 @@ pub enum ConfigError {
         /// The item.
         item: String,
     },
-    /// An identity that is no URI.
+    /// An identity that is not a URI.
     #[error(
         "trusted_identities \"{value}\" must be a URI such as spiffe://cluster.local/ns/istio-system/sa/ingress, written whole; there are no patterns."
     )]
@@ -141,28 +142,28 @@ pub enum ConfigError {
     /// A max-age out of range.
     #[error("hsts.max_age must be a whole number from 0 to 315360000.")]
     HstsMaxAge,
-    /// A preload without what the preload lists ask for.
+    /// `preload` without what the preload lists require.
     #[error("hsts.preload needs include_sub_domains and max_age of at least 31536000.")]
     HstsPreload,
-    /// An over-long trust list.
-    #[error("forwarded_allow_ips has {size} bytes; at most 65536.")]
+    /// A trust list that is too long.
+    #[error("forwarded_allow_ips has {size} bytes; the maximum is 65536.")]
     ListTooLong {
         /// Its size in bytes.
         size: usize,
     },
-    /// A network that reaches from IPv4 into IPv6.
+    /// A network that covers IPv4 and IPv6 addresses.
     #[error("\"{item}\" mixes IPv4 and IPv6; write the IPv4 network.")]
     MixedFamilies {
         /// The item.
         item: String,
     },
-    /// A setting without which the group makes no sense.
+    /// A required setting that is absent.
     #[error("{setting} is missing.")]
     Missing {
         /// The setting.
         setting: String,
     },
-    /// A mount that is none.
+    /// An invalid mount.
     #[error(
         "{setting} \"{value}\" must be like /apps/my-app: letters, digits, . _ ~ - and single slashes, at most 256 bytes."
     )]
@@ -172,37 +173,39 @@ pub enum ConfigError {
         /// The value.
         value: String,
     },
-    /// One mount beside several.
-    #[error("mounts and {setting} exclude each other; write {setting} into each entry of mounts.")]
+    /// A setting for one mount together with `mounts`.
+    #[error(
+        "mounts and {setting} cannot be set together; write {setting} into each entry of mounts."
+    )]
     MountsAndOne {
-        /// The setting that is meant for one mount.
+        /// The setting for one mount.
         setting: &'static str,
     },
-    /// An item that is no address or network.
+    /// An item that is not an address or a network.
     #[error("\"{item}\" is not a valid address or CIDR: {reason}.")]
     NotAnAddress {
         /// The item.
         item: String,
-        /// Why not.
+        /// What is wrong with it.
         reason: &'static str,
     },
     /// An empty filter-state key.
     #[error(
-        "peer_filter_state_key must not be empty: name the key that the listener's set_filter_state fills."
+        "peer_filter_state_key must not be empty: set it to the key that the listener's set_filter_state uses."
     )]
     PeerKey,
-    /// Trust without anyone to trust.
+    /// `trust_proxy` without any trusted peer.
     #[error(
-        "trust_proxy is on but forwarded_allow_ips is not set. Name your proxy, for example forwarded_allow_ips = \"127.0.0.1,::1\". FluxLit assumed \"*\" here; we do not."
+        "trust_proxy is on but forwarded_allow_ips is not set. Name your proxy, for example forwarded_allow_ips = \"127.0.0.1,::1\". FluxLit assumes \"*\" in this case; FluxLit Edge does not."
     )]
-    TrustsNobody,
+    NoTrustedPeer,
     /// A trust list with too many entries.
-    #[error("forwarded_allow_ips has {count} entries; at most 1024.")]
+    #[error("forwarded_allow_ips has {count} entries; the maximum is 1024.")]
     TooManyEntries {
         /// How many.
         count: usize,
     },
-    /// A path where only the word `unix:` is meant.
+    /// `unix:` with a path.
     #[error("write \"unix:\" to trust every peer of a Unix socket listener.")]
     UnixPath,
     /// A value of another type.
@@ -215,36 +218,36 @@ pub enum ConfigError {
         /// What is accepted.
         expected: &'static str,
     },
-    /// A key that is no setting.
+    /// A key that is not a setting.
     #[error("unknown key \"{key}\"; {hint}expected one of {expected}.")]
     UnknownKey {
-        /// The key, with where it stands.
+        /// The path of the key.
         key: String,
-        /// `did you mean ...?`, if there is a setting of nearly that name.
+        /// `did you mean ...?`, if a setting has a similar name.
         hint: String,
-        /// The settings there are.
+        /// The known settings.
         expected: String,
     },
-    /// A word that is none of the accepted ones.
+    /// A keyword that is not accepted.
     #[error("unknown {setting} \"{value}\"; expected one of {expected}.")]
     UnknownKeyword {
         /// The setting.
         setting: String,
-        /// The word.
+        /// The keyword.
         value: String,
-        /// The accepted words.
+        /// The accepted keywords.
         expected: String,
     },
-    /// `*` beside other items.
-    #[error("\"*\" must stand alone in forwarded_allow_ips.")]
+    /// `*` together with other items.
+    #[error("\"*\" must be the only item of forwarded_allow_ips.")]
     WildcardNotAlone,
 }
 
 impl ConfigError {
-    /// The stable code under which the fault is documented.
+    /// Returns the stable code under which the error is documented.
     pub fn code(&self) -> &'static str {
         match self {
-            Self::TrustsNobody => "E01",
+            Self::NoTrustedPeer => "E01",
             Self::Broad { .. } => "E02",
             Self::WildcardNotAlone => "E03",
             Self::EmptyItem { .. } => "E04",
@@ -273,11 +276,11 @@ impl ConfigError {
     }
 }
 
-/// Something an operator should know, though the configuration can be used.
+/// Something that an operator should know although the configuration is valid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigWarning {
-    /// Everyone is trusted, as acknowledged.
+    /// A whole address family is trusted, as confirmed by `trust_any_peer`.
     #[error(
         "every peer that matches \"{item}\" may choose the client address, scheme and host; make sure that only the proxy reaches this port"
     )]
@@ -285,13 +288,13 @@ pub enum ConfigWarning {
         /// The broad item.
         item: String,
     },
-    /// Somebody to trust, but no trust.
+    /// Trusted peers are listed, but `trust_proxy` is off.
     #[error("E16: {setting} is set but trust_proxy is off; forwarded headers are ignored")]
     ListWithoutTrust {
         /// The setting.
         setting: &'static str,
     },
-    /// Nothing is changed.
+    /// Decisions are not carried out.
     #[error(
         "report_only is on: decisions are counted and logged, but forged headers pass unchanged"
     )]

@@ -207,14 +207,14 @@ impl FromSetting for String {
     fn from_setting(reader: &mut ConfigReader<'_>, path: String, value: Value) -> Option<Self> {
         match value {
             Value::String(text) => Some(text),
-            value => reader.type_error(path, &value, "a text"),
+            value => reader.type_error(path, &value, "a string"),
         }
     }
 }
 
 impl FromSetting for Vec<String> {
     fn from_setting(reader: &mut ConfigReader<'_>, path: String, value: Value) -> Option<Self> {
-        let values = array(reader, &path, value, "an array of texts")?;
+        let values = array(reader, &path, value, "an array of strings")?;
         let items = values.into_iter().enumerate().filter_map(|(index, value)| {
             String::from_setting(reader, format!("{path}[{index}]"), value)
         });

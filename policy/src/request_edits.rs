@@ -94,8 +94,8 @@ impl RequestEditor {
         edits
     }
 
-    /// Builds the edits that remove protected headers from trailers, where none of them may occur, whoever the peer is:
-    /// proxies do not sanitize trailers.
+    /// Builds the edits that remove protected headers from trailers. This includes those that a trusted peer may pass in
+    /// headers, because proxies do not sanitize trailers.
     pub(crate) fn trailer_edits(&self, trailers: &[Header<'_>]) -> Vec<Edit> {
         let mut edits = Vec::new();
         for (name, _) in trailers {
