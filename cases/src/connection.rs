@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::check::check_logs;
 use crate::expectation::LogExpectation;
+use crate::input::{Peer, Property, is_default};
 use crate::latin1;
-use crate::stimulus::{Peer, Property, is_default};
 
 /// A connection, and what must come of it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::format::Level;
-use crate::stimulus::is_default;
+use crate::input::is_default;
 
 /// Each named field with exactly these lines in order; an empty list means that the field must be absent.
 pub type Headers = BTreeMap<String, Vec<String>>;

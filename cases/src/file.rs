@@ -6,8 +6,8 @@
 use std::path::Path;
 
 use crate::format::{Case, CaseFile, Config, Exchange};
+use crate::input::{Answer, Request, Version};
 use crate::latin1;
-use crate::stimulus::{Answer, Request, Version};
 
 impl CaseFile {
     /// Reads what the cases name, relative to `folder`; an error is the case and what is wrong.

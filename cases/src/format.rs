@@ -10,8 +10,8 @@ use crate::connection::Connection;
 use crate::expectation::{
     CallExpectation, Downstream, Finally, LogExpectation, Queue, ReplyExpectation, Upstream,
 };
+use crate::input::{Answer, CallAnswer, Request, is_default};
 use crate::latin1;
-use crate::stimulus::{Answer, CallAnswer, Request, is_default};
 
 /// One file of cases that share a topic and, where it helps, a configuration.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

@@ -18,13 +18,13 @@ mod connection;
 mod expectation;
 mod file;
 mod format;
+mod input;
 pub mod latin1;
 mod outcome;
 mod pattern;
 mod read;
 #[cfg(test)]
 mod schema;
-mod stimulus;
 
 pub use connection::{Close, Connection, ConnectionEvent};
 pub use expectation::{
@@ -34,7 +34,7 @@ pub use expectation::{
 pub use format::{
     Case, CaseFile, Chained, Config, Exchange, ForeignAnswer, Level, Plugin, Policy, Status,
 };
+pub use input::{Answer, CallAnswer, Failing, Peer, Property, Request, Typed, Version};
 pub use outcome::{Outcome, Received, Reply, Served, line_misses};
 pub use pattern::{matches_whole, whole};
 pub use read::CaseFileError;
-pub use stimulus::{Answer, CallAnswer, Failing, Peer, Property, Request, Typed, Version};

@@ -4,13 +4,13 @@
 //! lets pass is what the next one sees, frame by frame. A filter's own answer goes back through itself and those before
 //! it; the ones behind it see neither request nor response.
 
-use crate::exchange::Event;
-use crate::filter_state::FilterState;
-use crate::header_map::HeaderMap;
-use crate::outcome::{Message, Outcome};
+use crate::abi::header_map::HeaderMap;
+use crate::abi::property::Properties;
+use crate::envoy::filter_state::FilterState;
 use crate::plugin::Plugin;
-use crate::property::Properties;
 use crate::stream::{Flow, Side, Stream};
+use crate::vm::exchange::Event;
+use crate::vm::outcome::{Message, Outcome};
 
 /// Plugins in the order in which a listener names them.
 #[derive(Clone)]

@@ -10,11 +10,11 @@
 //! Measured in Envoy 1.40 with a TCP proxy behind the filter; what continues the upstream's side, and the order at the
 //! end, read in its `Context` as well. There is no chain of network filters here.
 
-use crate::exchange::Event;
-use crate::outcome::Outcome;
+use crate::abi::property::Properties;
 use crate::plugin::Plugin;
-use crate::property::Properties;
 use crate::stream::{Flow, Side, Stream};
+use crate::vm::exchange::Event;
+use crate::vm::outcome::Outcome;
 
 /// One open connection.
 pub struct Connection {

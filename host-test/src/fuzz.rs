@@ -9,8 +9,8 @@ use std::path::Path;
 
 use crate::abi::Status;
 use crate::case_file::{Answer, Case, CaseFile, Config, Request, Runner, Schedule, Upstream};
-use crate::fault::{Fault, FaultPoint};
-use crate::outcome::Outcome;
+use crate::vm::fault::{Fault, FaultPoint};
+use crate::vm::outcome::Outcome;
 
 /// What is varied, and for how long.
 #[derive(Debug, Clone)]

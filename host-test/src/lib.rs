@@ -47,56 +47,37 @@
 //!   [`Properties`] is given: sizes, durations, ids and addresses, which are `NOT_FOUND`.
 
 mod abi;
-mod call_out;
 pub mod case_file;
 mod chain;
-mod codec;
 mod connection;
 pub mod envoy;
-mod exchange;
-mod failure;
-mod fault;
-mod filter;
-mod filter_state;
-mod foreign;
 pub mod fuzz;
-mod guest;
-mod header_map;
-mod host;
-mod imports;
-mod inspection;
-mod joined;
-mod outcome;
 mod plugin;
 mod process;
-mod profile;
-mod property;
-mod reply;
 mod stream;
 pub mod suite;
-mod trace;
 mod vm;
 
+pub use abi::header_map::{HeaderMap, lines};
+pub use abi::property::{Properties, Value};
 pub use abi::{LogLevel, Status};
-pub use call_out::{Answer, CallKind, CallOut, DelayedAnswer, GrpcEvent, Upstream};
 pub use chain::{Chain, ChainOutcome, ChainStream};
 pub use connection::{ClosedBy, Connection};
-pub use failure::{Failure, FailurePolicy};
-pub use fault::{Fault, FaultPoint};
-pub use filter::{Filter, LoadError, LoadOptions, Unknown};
-pub use header_map::{HeaderMap, lines};
-pub use host::LogLine;
-pub use inspection::{Import, Inspection};
-pub use outcome::{Message, Outcome};
+pub use envoy::local_reply::LocalReply;
+pub use envoy::profile::{Profile, Rule};
 pub use plugin::{Clock, ForeignAnswer, Plugin, Refused, StartOptions};
 pub use process::{Metric, MetricKind, Process};
-pub use profile::{Profile, Rule};
-pub use property::{Properties, Value};
-pub use reply::LocalReply;
 pub use stream::{Flow, Side, Stream};
-pub use trace::HostCall;
+pub use vm::call_out::{Answer, CallKind, CallOut, DelayedAnswer, GrpcEvent, Upstream};
+pub use vm::failure::{Failure, FailurePolicy};
+pub use vm::fault::{Fault, FaultPoint};
+pub use vm::filter::{Filter, LoadError, LoadOptions, Unknown};
+pub use vm::inspection::{Import, Inspection};
+pub use vm::outcome::{Message, Outcome};
+pub use vm::state::LogLine;
+pub use vm::trace::HostCall;
 
 /// The names of all host functions that answer with a status: the places where a [`Fault`] can strike.
 pub fn host_functions() -> Vec<&'static str> {
-    imports::status_functions().collect()
+    vm::imports::status_functions().collect()
 }

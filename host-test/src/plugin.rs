@@ -9,18 +9,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use crate::abi::property::Properties;
 use crate::abi::{LogLevel, Status};
-use crate::call_out::{Answer, CallOut, Upstream};
 use crate::connection::Connection;
-use crate::failure::{Failure, FailurePolicy};
-use crate::fault::Fault;
-use crate::filter::Filter;
-use crate::host::LogLine;
+use crate::envoy::profile::Profile;
 use crate::process::{Metric, Process, lock};
-use crate::profile::Profile;
-use crate::property::Properties;
 use crate::stream::Stream;
 use crate::vm::Vm;
+use crate::vm::call_out::{Answer, CallOut, Upstream};
+use crate::vm::failure::{Failure, FailurePolicy};
+use crate::vm::fault::Fault;
+use crate::vm::filter::Filter;
+use crate::vm::state::LogLine;
 
 /// A configured plugin in its VM. Clones are the same plugin.
 #[derive(Clone)]

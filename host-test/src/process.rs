@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::abi::Status;
-use crate::filter::Filter;
 use crate::plugin::{Clock, Plugin, Refused, StartOptions};
 use crate::vm::Vm;
+use crate::vm::filter::Filter;
 
 /// One proxy process. Clones are the same process.
 #[derive(Clone)]

@@ -6,16 +6,16 @@
 
 use std::collections::VecDeque;
 
-use crate::exchange::{Event, Exchange};
-use crate::failure::FailurePolicy;
-use crate::filter_state::{Entries, FilterState};
-use crate::header_map::HeaderMap;
-use crate::host::{LogLine, StreamState};
-use crate::outcome::Outcome;
+use crate::abi::header_map::HeaderMap;
+use crate::abi::property::Properties;
+use crate::envoy::filter_state::{Entries, FilterState};
+use crate::envoy::local_reply::LocalReply;
 use crate::plugin::Plugin;
-use crate::property::Properties;
-use crate::reply::LocalReply;
 use crate::vm::Vm;
+use crate::vm::exchange::{Event, Exchange};
+use crate::vm::failure::FailurePolicy;
+use crate::vm::outcome::Outcome;
+use crate::vm::state::{LogLine, StreamState};
 
 /// One side of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

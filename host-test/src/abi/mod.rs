@@ -4,6 +4,9 @@
 //!
 //! [specification]: https://github.com/proxy-wasm/spec/tree/main/abi-versions/v0.2.1
 
+pub(crate) mod header_map;
+pub(crate) mod property;
+
 use std::fmt;
 
 /// What a host function answers (`proxy_status_t`).

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::header_map::HeaderMap;
+use crate::abi::header_map::HeaderMap;
 
 /// What a stream knows of its connection and surroundings. Cheap to clone.
 #[derive(Debug, Clone, Default)]

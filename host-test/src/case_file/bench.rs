@@ -5,12 +5,12 @@ use std::path::Path;
 use fluxlit_cases::{Case, CaseFile};
 use rustix::time::{ClockId, clock_gettime};
 
-use super::present;
+use super::convert;
 use super::run::{Prepared, Runner, play};
 use super::schedule::Schedule;
-use crate::filter::LoadError;
-use crate::property::Properties;
+use crate::abi::property::Properties;
 use crate::stream::Stream;
+use crate::vm::filter::LoadError;
 
 /// What one stream costs, as the mean of many.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,7 +86,7 @@ impl Runner {
         let open: Vec<Stream> = (0..live)
             .map(|_| {
                 let mut stream = plugin.stream(Properties::default());
-                stream.request_headers(present::request_headers(&group.request), false);
+                stream.request_headers(convert::request_headers(&group.request), false);
                 stream
             })
             .collect();

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use fluxlit_cases::{Close, Connection, ConnectionEvent, latin1};
 
-use super::misses::{Ends, end_misses, log_misses};
-use super::present;
+use super::convert;
+use super::mismatches::{Ends, end_misses, log_misses};
 use super::start::Started;
 use crate::connection::ClosedBy;
-use crate::outcome::{Message, Outcome};
+use crate::vm::outcome::{Message, Outcome};
 
 /// Plays a connection on the first worker. What is held when its events are over stays held.
 pub(super) fn run(started: &Started, connection: &Connection) -> Outcome {
@@ -20,7 +20,7 @@ pub(super) fn run(started: &Started, connection: &Connection) -> Outcome {
         events,
         ..
     } = connection;
-    let properties = present::properties(*peer, *tls, properties, recorded_as);
+    let properties = convert::properties(*peer, *tls, properties, recorded_as);
     let Some(plugin) = started.tested(0) else {
         return Outcome::default();
     };

@@ -9,14 +9,14 @@ use fluxlit_cases::{
     Version, latin1,
 };
 
+use crate::abi::header_map::HeaderMap;
+use crate::abi::property::{Properties, Value};
 use crate::abi::{LogLevel, Status};
-use crate::call_out::{self, GrpcEvent};
 use crate::envoy::{self, RequestHead};
-use crate::header_map::HeaderMap;
-use crate::outcome::Message;
 use crate::plugin::ForeignAnswer;
 use crate::process;
-use crate::property::{Properties, Value};
+use crate::vm::call_out::{self, GrpcEvent};
+use crate::vm::outcome::Message;
 
 /// The peer as Envoy sees it. An address comes with a port, as every connection does.
 pub fn envoy_peer(peer: Peer) -> envoy::Peer {

@@ -9,13 +9,13 @@ use fluxlit_cases::{
 };
 
 use super::connections;
-use super::present;
+use super::convert;
 use super::run::{Ending, Ran};
-use crate::call_out::CallOut;
 use crate::chain::ChainOutcome;
-use crate::host::LogLine;
-use crate::outcome::Outcome;
 use crate::stream::Side;
+use crate::vm::call_out::CallOut;
+use crate::vm::outcome::Outcome;
+use crate::vm::state::LogLine;
 
 impl Ran {
     /// Says in what this misses the expectation of `case`, and of its recording if it has one; empty if it is met.
@@ -60,7 +60,7 @@ impl Ran {
                 MetricExpectation::Value(value) => (None, *value),
                 MetricExpectation::Typed { kind, value } => (Some(*kind), *value),
             };
-            let got_kind = got.map(|metric| present::metric_kind(metric.kind));
+            let got_kind = got.map(|metric| convert::metric_kind(metric.kind));
             if got.map(|metric| metric.value) != Some(value) {
                 let got = got.map_or_else(|| "none".to_owned(), |metric| metric.value.to_string());
                 misses.push(format!("metric `{name}`: want {value}, got {got}"));
@@ -186,18 +186,18 @@ fn exchange_misses(exchange: &Exchange, outcome: &ChainOutcome, held_ms: u64) ->
         return misses;
     }
     match (&exchange.upstream, &outcome.upstream) {
-        (Some(want), Some(got)) => misses.extend(want.misses(&present::received(got))),
+        (Some(want), Some(got)) => misses.extend(want.misses(&convert::received(got))),
         (None, Some(got)) if !(exchange.paused || exchange.reset) => {
-            misses.push(present::received(got).is_unwanted());
+            misses.push(convert::received(got).is_unwanted());
         }
         (Some(_), None) => misses.push(match &outcome.downstream {
-            Some(got) => present::reply(got).is_instead(),
+            Some(got) => convert::reply(got).is_instead(),
             None => "upstream: want it asked, got no answer".to_owned(),
         }),
         (None, _) => {}
     }
     match &outcome.downstream {
-        Some(got) => misses.extend(exchange.downstream.misses(&present::reply(got))),
+        Some(got) => misses.extend(exchange.downstream.misses(&convert::reply(got))),
         None if exchange.downstream != Downstream::default() => {
             misses.push("downstream: want an answer, got none".to_owned());
         }
@@ -311,7 +311,7 @@ pub fn log_misses(what: &str, want: &[LogExpectation], got: &[LogLine]) -> Vec<S
 
 fn is_like(want: &LogExpectation, line: &LogLine) -> bool {
     want.level
-        .is_none_or(|level| present::log_level(level) == line.level)
+        .is_none_or(|level| convert::log_level(level) == line.level)
         && want.text.as_ref().is_none_or(|text| *text == line.text)
         && want
             .matches
@@ -337,7 +337,7 @@ fn call_misses(want: &[CallExpectation], got: &[&CallOut], misses: &mut Vec<Stri
                 want.upstream, got.upstream
             ));
         }
-        let lines = present::lines(&got.headers);
+        let lines = convert::lines(&got.headers);
         line_misses(&what, &want.headers, &lines, misses);
         let body = latin1::text(&got.body);
         if want.body.as_ref().is_some_and(|want| *want != body) {

@@ -5,14 +5,15 @@
 
 mod bench;
 mod connections;
-mod misses;
-mod present;
+mod convert;
+mod mismatches;
 mod record;
 mod run;
 mod schedule;
 mod start;
 
 pub use bench::{Bench, BenchError};
+pub use convert::{envoy_peer, received, reply};
 pub use fluxlit_cases::{
     Answer, CallAnswer, CallExpectation, Case, CaseFile, CaseFileError, Chained, Close, Config,
     Connection, ConnectionEvent, Downstream, Exchange, Failing, Finally, ForeignAnswer, Headers,
@@ -20,7 +21,6 @@ pub use fluxlit_cases::{
     ReplyExpectation, Request, Status, Typed, Upstream, Version,
 };
 pub(crate) use fluxlit_cases::{matches_whole, whole};
-pub use misses::log_misses;
-pub use present::{envoy_peer, received, reply};
+pub use mismatches::log_misses;
 pub use run::{Ending, Ran, Runner};
 pub use schedule::Schedule;

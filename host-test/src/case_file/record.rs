@@ -11,13 +11,13 @@ use fluxlit_cases::{
 };
 
 use super::connections;
-use super::misses::short_name;
-use super::present;
+use super::convert;
+use super::mismatches::short_name;
 use super::run::{Ending, Ran};
+use crate::abi::header_map::HeaderMap;
 use crate::chain::ChainOutcome;
-use crate::header_map::HeaderMap;
-use crate::host::LogLine;
-use crate::outcome::Message;
+use crate::vm::outcome::Message;
+use crate::vm::state::LogLine;
 
 impl Ran {
     /// The case with what came of it as its expectation.
@@ -74,7 +74,7 @@ impl Ran {
             .iter()
             .map(|(name, metric)| {
                 let typed = MetricExpectation::Typed {
-                    kind: present::metric_kind(metric.kind),
+                    kind: convert::metric_kind(metric.kind),
                     value: metric.value,
                 };
                 (name.clone(), typed)
@@ -154,7 +154,7 @@ pub(super) fn logs(lines: &[LogLine]) -> Vec<LogExpectation> {
     lines
         .iter()
         .map(|line| LogExpectation {
-            level: Some(present::level(line.level)),
+            level: Some(convert::level(line.level)),
             text: Some(line.text.clone()),
             ..LogExpectation::default()
         })
@@ -187,7 +187,7 @@ fn downstream(message: &Message) -> Downstream {
 
 fn headers(map: &HeaderMap, is_wanted: impl Fn(&str) -> bool) -> Headers {
     let mut headers: Headers = BTreeMap::new();
-    for (name, value) in present::lines(map) {
+    for (name, value) in convert::lines(map) {
         if is_wanted(&name) {
             headers.entry(name).or_default().push(value);
         }

@@ -11,22 +11,22 @@ use std::time::Duration;
 use fluxlit_cases::{Case, CaseFile, Exchange, Version, latin1};
 
 use super::connections;
-use super::present::{self, borrow};
+use super::convert::{self, borrow};
 use super::schedule::{Frames, Schedule};
 use super::start::{NotStarted, Started, enqueue};
+use crate::abi::property::{Properties, Value};
 use crate::chain::{ChainOutcome, ChainStream};
-use crate::codec::{self, Refusal};
 use crate::envoy;
-use crate::exchange::Event;
-use crate::failure::Failure;
-use crate::filter::{Filter, LoadError, LoadOptions};
-use crate::host::LogLine;
-use crate::outcome::{Message, Outcome};
+use crate::envoy::codec::{self, Refusal};
+use crate::envoy::profile::Profile;
 use crate::plugin::{Plugin, Refused, StartOptions};
 use crate::process::{Metric, Process};
-use crate::profile::Profile;
-use crate::property::{Properties, Value};
 use crate::stream::{Flow, Side};
+use crate::vm::exchange::Event;
+use crate::vm::failure::Failure;
+use crate::vm::filter::{Filter, LoadError, LoadOptions};
+use crate::vm::outcome::{Message, Outcome};
+use crate::vm::state::LogLine;
 
 /// Runs cases through a module.
 pub struct Runner {
@@ -238,7 +238,7 @@ impl<'a> Prepared<'a> {
                 let protocol = Value::Text(request.http.name().to_owned());
                 Self {
                     exchange,
-                    properties: present::properties(request.peer, tls, own, recorded_as)
+                    properties: convert::properties(request.peer, tls, own, recorded_as)
                         .with(&["request", "protocol"], protocol),
                     request: request_events(exchange, schedule),
                     answer: answer_events(exchange, schedule),
@@ -324,7 +324,7 @@ fn request_events(exchange: &Exchange, schedule: Schedule) -> VecDeque<Event> {
         size: request.frame_size,
         trailers: &request.trailers,
     };
-    schedule.cut(present::request_headers(request), &frames)
+    schedule.cut(convert::request_headers(request), &frames)
 }
 
 fn answer_events(exchange: &Exchange, schedule: Schedule) -> VecDeque<Event> {

@@ -10,10 +10,10 @@ use std::num::NonZeroUsize;
 
 use fluxlit_cases::latin1;
 
-use super::present::borrow;
+use super::convert::borrow;
+use crate::abi::header_map::HeaderMap;
 use crate::envoy;
-use crate::exchange::Event;
-use crate::header_map::HeaderMap;
+use crate::vm::exchange::Event;
 
 /// A way to cut messages into frames.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]

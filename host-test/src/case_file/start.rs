@@ -10,15 +10,15 @@ use std::time::Duration;
 
 use fluxlit_cases::{Case, CaseFile, Chained, Config, Plugin as Setup, Policy, latin1};
 
-use super::present;
+use super::convert;
 use super::run::Runner;
 use crate::chain::Chain;
-use crate::failure::FailurePolicy;
-use crate::filter::{Filter, LoadError};
-use crate::host::LogLine;
+use crate::envoy::profile::Profile;
 use crate::plugin::{Clock, Plugin, Refused, StartOptions};
 use crate::process::Process;
-use crate::profile::Profile;
+use crate::vm::failure::FailurePolicy;
+use crate::vm::filter::{Filter, LoadError};
+use crate::vm::state::LogLine;
 
 /// The plugins of a case.
 pub(super) struct Started {
@@ -133,7 +133,7 @@ impl Runner {
         upstreams.extend(case.upstreams.clone());
         let mut options = self.options(setup);
         options.plugin_configuration = file.config_of(case);
-        options.upstreams = present::upstreams(&upstreams);
+        options.upstreams = convert::upstreams(&upstreams);
         options
     }
 
@@ -159,7 +159,7 @@ impl Runner {
             },
         };
         if let Some(level) = setup.log_level {
-            options.log_level = present::log_level(level);
+            options.log_level = convert::log_level(level);
         }
         if let Some(seconds) = setup.start_s {
             options.clock = Clock::Virtual {
@@ -167,7 +167,7 @@ impl Runner {
             };
         }
         options.random_seed = setup.random_seed;
-        options.foreign_functions = present::foreign_functions(&setup.foreign_functions);
+        options.foreign_functions = convert::foreign_functions(&setup.foreign_functions);
         options
     }
 

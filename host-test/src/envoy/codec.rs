@@ -6,10 +6,10 @@
 
 use std::collections::VecDeque;
 
+use crate::abi::header_map::HeaderMap;
 use crate::envoy::trim;
-use crate::exchange::Event;
-use crate::header_map::HeaderMap;
-use crate::outcome::Message;
+use crate::vm::exchange::Event;
+use crate::vm::outcome::Message;
 
 /// What Envoy answers in place of the upstream or of a filter.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! What do the filters of a stream keep for each other, and for the proxy?
 //!
 //! Envoy's filter state: values by key, one set for the whole stream, which access logs and other filters read. A property
-//! that a filter sets is in it under `wasm.` and its path; [`crate::foreign`] sets others.
+//! that a filter sets is in it under `wasm.` and its path; [`crate::vm::imports::foreign`] sets others.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

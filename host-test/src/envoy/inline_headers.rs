@@ -5,7 +5,7 @@
 //! than for responses; for trailers only those of gRPC, which nobody repeats.
 
 use crate::abi::MapId;
-use crate::header_map::HeaderMap;
+use crate::abi::header_map::HeaderMap;
 
 /// The lines as Envoy keeps them.
 pub(crate) fn keep<'a>(

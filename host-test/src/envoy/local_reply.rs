@@ -6,8 +6,8 @@
 //! they say nothing about the filter.
 
 use crate::abi::MapId;
-use crate::header_map::HeaderMap;
-use crate::joined;
+use crate::abi::header_map::HeaderMap;
+use crate::envoy::inline_headers;
 
 /// An answer of the filter's own, as passed to `proxy_send_local_response`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,7 +49,7 @@ impl LocalReply {
         headers.add(b":status", status.to_string().as_bytes());
         for (name, value) in self.headers.iter() {
             if name != b":status" {
-                joined::add(&mut headers, MapId::ResponseHeaders, name, value);
+                inline_headers::add(&mut headers, MapId::ResponseHeaders, name, value);
             }
         }
         if is_grpc {
@@ -113,7 +113,7 @@ fn percent_encode(text: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::header_map::lines;
+    use crate::abi::header_map::lines;
 
     fn reply(body: &str, headers: &[(&str, &str)]) -> LocalReply {
         LocalReply {

@@ -8,12 +8,17 @@
 //! that the connection manager adds (`x-request-id`, `x-forwarded-proto`). A request that Envoy would refuse before the
 //! filter is presented as it is.
 
+pub(crate) mod codec;
+pub(crate) mod filter_state;
+pub(crate) mod inline_headers;
+pub(crate) mod local_reply;
+pub(crate) mod profile;
+
 use std::net::SocketAddr;
 
 use crate::abi::MapId;
-use crate::header_map::HeaderMap;
-use crate::joined;
-use crate::property::{Properties, Value};
+use crate::abi::header_map::HeaderMap;
+use crate::abi::property::{Properties, Value};
 
 /// The start of a request as read from the connection.
 #[derive(Debug, Clone, Copy)]
@@ -129,7 +134,7 @@ fn add_fields<'a>(
     fields: impl IntoIterator<Item = (&'a [u8], &'a [u8])>,
 ) {
     for (name, value) in fields {
-        joined::add(map, which, name, trim(value));
+        inline_headers::add(map, which, name, trim(value));
     }
 }
 
@@ -164,7 +169,7 @@ pub(crate) fn trim(value: &[u8]) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::header_map::lines;
+    use crate::abi::header_map::lines;
 
     #[track_caller]
     fn check(target: &str, fields: &[(&str, &str)], want: &[(&str, &str)]) {

@@ -4,7 +4,7 @@
 //! in Envoy 1.40, and what a filter meets in production; [`Profile::Spec`] is the text of ABI 0.2.1, read generously
 //! where it is silent. A filter that passes under both is portable.
 
-use crate::header_map::HeaderMap;
+use crate::abi::header_map::HeaderMap;
 
 /// A set of rules.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -4,14 +4,14 @@ use std::path::Path;
 
 use super::{Chunks, Expectation, Immediate, Input, Invocation, Matcher, MatcherKind, Suite, Test};
 use crate::abi::LogLevel;
+use crate::abi::header_map::HeaderMap;
+use crate::abi::property::Properties;
 use crate::case_file::matches_whole;
 use crate::envoy::{self, RequestHead};
-use crate::filter::Filter;
-use crate::header_map::HeaderMap;
-use crate::host::LogLine;
 use crate::plugin::{Clock, StartOptions};
-use crate::property::Properties;
 use crate::stream::{Side, Stream};
+use crate::vm::filter::Filter;
+use crate::vm::state::LogLine;
 
 /// A test that runs: its stream, and how much of the log was judged.
 struct Running<'a> {

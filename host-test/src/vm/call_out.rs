@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use crate::abi::Status;
-use crate::header_map::{HeaderMap, lines};
-use crate::profile::Profile;
+use crate::abi::header_map::{HeaderMap, lines};
+use crate::envoy::profile::Profile;
 
 /// A service that a plugin may call, by the name that Envoy's configuration gives it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -10,13 +10,13 @@
 
 use std::collections::VecDeque;
 
-use crate::failure::Failure;
-use crate::filter_state::Entries;
-use crate::header_map::HeaderMap;
-use crate::host::{Phase, Record};
-use crate::outcome::{Message, Outcome};
-use crate::reply::LocalReply;
+use crate::abi::header_map::HeaderMap;
+use crate::envoy::filter_state::Entries;
+use crate::envoy::local_reply::LocalReply;
 use crate::stream::{Flow, Side};
+use crate::vm::failure::Failure;
+use crate::vm::outcome::{Message, Outcome};
+use crate::vm::state::{Phase, Record};
 use crate::vm::{Vm, count};
 
 /// Something that arrives on one side of a stream.

@@ -5,7 +5,7 @@
 
 use wasmtime::{Trap, WasmBacktrace};
 
-use crate::host::LogLine;
+use crate::vm::state::LogLine;
 
 /// The end of a VM: no callback of it runs any more.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -9,11 +9,11 @@ use std::sync::Arc;
 use wasmtime::{Cache, CacheConfig, Config, Engine, InstancePre, Linker, Module};
 
 use crate::abi::{Status, Version};
-use crate::host::Host;
-use crate::imports;
-use crate::inspection::Inspection;
 use crate::plugin::{Plugin, Refused, StartOptions};
 use crate::process::Process;
+use crate::vm::imports;
+use crate::vm::inspection::Inspection;
+use crate::vm::state::Host;
 
 /// What a module may be loaded in spite of.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -7,7 +7,7 @@
 use wasmtime::{Caller, Extern, Memory, Val};
 
 use crate::abi::Status;
-use crate::host::Host;
+use crate::vm::state::Host;
 
 /// What a host function ends with: `Ok` answers `OK`.
 pub(crate) type Answer = Result<(), Stop>;

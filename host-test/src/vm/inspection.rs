@@ -10,9 +10,9 @@ use std::fmt;
 use wasmtime::{ExternType, Module};
 
 use crate::abi::{CALLBACKS, MARKER_PREFIX, Version};
-use crate::filter::{LoadOptions, Unknown};
-use crate::guest::ALLOCATORS;
-use crate::imports;
+use crate::vm::filter::{LoadOptions, Unknown};
+use crate::vm::guest::ALLOCATORS;
+use crate::vm::imports;
 
 /// What a look at a module shows.
 #[derive(Debug, Clone, PartialEq, Eq)]

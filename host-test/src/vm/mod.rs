@@ -5,20 +5,32 @@
 //! for in turn is carried out likewise, a bounded number of times. A VM that failed is never called again; by its
 //! failure policy a new one may take its place.
 
+pub(crate) mod call_out;
+pub(crate) mod exchange;
+pub(crate) mod failure;
+pub(crate) mod fault;
+pub(crate) mod filter;
+pub(crate) mod guest;
+pub(crate) mod imports;
+pub(crate) mod inspection;
+pub(crate) mod outcome;
+pub(crate) mod state;
+pub(crate) mod trace;
+
 use std::collections::BTreeMap;
 
 use wasmtime::{Func, Instance, Store, StoreLimitsBuilder, Val};
 
 use crate::abi::Version;
-use crate::call_out::{Arrival, GrpcEvent};
-use crate::exchange::Exchange;
-use crate::failure::{Failure, FailurePolicy};
-use crate::filter::Filter;
-use crate::guest::ALLOCATORS;
-use crate::host::{CallData, FIRST_PLUGIN, Host, PluginState};
 use crate::plugin::{Refused, StartOptions, size};
 use crate::process::Process;
 use crate::stream::Side;
+use crate::vm::call_out::{Arrival, GrpcEvent};
+use crate::vm::exchange::Exchange;
+use crate::vm::failure::{Failure, FailurePolicy};
+use crate::vm::filter::Filter;
+use crate::vm::guest::ALLOCATORS;
+use crate::vm::state::{CallData, FIRST_PLUGIN, Host, PluginState};
 
 /// An export that the host calls.
 #[derive(Clone, Copy)]

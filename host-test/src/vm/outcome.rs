@@ -4,14 +4,14 @@
 
 use std::collections::BTreeMap;
 
-use crate::call_out::CallOut;
-use crate::exchange::Event;
-use crate::failure::Failure;
-use crate::header_map::HeaderMap;
-use crate::host::LogLine;
-use crate::reply::LocalReply;
+use crate::abi::header_map::HeaderMap;
+use crate::envoy::local_reply::LocalReply;
 use crate::stream::Side;
-use crate::trace::HostCall;
+use crate::vm::call_out::CallOut;
+use crate::vm::exchange::Event;
+use crate::vm::failure::Failure;
+use crate::vm::state::LogLine;
+use crate::vm::trace::HostCall;
 
 /// Everything one stream left behind.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -8,18 +8,18 @@ use std::collections::BTreeMap;
 
 use wasmtime::{Memory, StoreLimits, TypedFunc};
 
+use crate::abi::header_map::HeaderMap;
+use crate::abi::property::Properties;
 use crate::abi::{LogLevel, MapId, Version};
-use crate::call_out::{CallOut, Calls};
-use crate::fault::Faults;
-use crate::filter_state::FilterState;
-use crate::header_map::HeaderMap;
+use crate::envoy::filter_state::FilterState;
+use crate::envoy::local_reply::LocalReply;
+use crate::envoy::profile::Profile;
 use crate::plugin::StartOptions;
 use crate::process::Process;
-use crate::profile::Profile;
-use crate::property::Properties;
-use crate::reply::LocalReply;
 use crate::stream::Side;
-use crate::trace::HostCall;
+use crate::vm::call_out::{CallOut, Calls};
+use crate::vm::fault::Faults;
+use crate::vm::trace::HostCall;
 
 /// One line that a filter logged.
 #[derive(Debug, Clone, PartialEq, Eq)]

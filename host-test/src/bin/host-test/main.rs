@@ -49,7 +49,7 @@ enum Ending {
     Failed,
 }
 
-pub(crate) fn main() -> ExitCode {
+fn main() -> ExitCode {
     let ending = match Arguments::parse().command {
         Command::Bench(arguments) => bench::bench(&arguments),
         Command::Completions { shell } => {

@@ -9,9 +9,9 @@
 use super::Kind::I32;
 use super::{HostFunction, abi};
 use crate::abi::{BufferId, Status};
-use crate::guest::{Answer, Arguments, Guest};
-use crate::host::{Phase, StreamState};
 use crate::stream::Side;
+use crate::vm::guest::{Answer, Arguments, Guest};
+use crate::vm::state::{Phase, StreamState};
 
 pub(super) const FUNCTIONS: &[HostFunction] = &[
     abi("proxy_get_buffer_bytes", &[I32, I32, I32, I32, I32], bytes),

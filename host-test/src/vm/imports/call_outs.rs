@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use super::Kind::I32;
 use super::{HostFunction, abi, headers};
+use crate::abi::header_map::HeaderMap;
 use crate::abi::{MapId, Status};
-use crate::call_out::{CallKind, CallOut};
-use crate::guest::{Answer, Arguments, Guest};
-use crate::header_map::HeaderMap;
+use crate::vm::call_out::{CallKind, CallOut};
+use crate::vm::guest::{Answer, Arguments, Guest};
 
 pub(super) const FUNCTIONS: &[HostFunction] = &[
     abi("proxy_get_status", &[I32, I32, I32], status),

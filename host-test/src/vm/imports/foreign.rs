@@ -12,7 +12,7 @@ use flate2::read::{ZlibDecoder, ZlibEncoder};
 use prost::Message;
 
 use crate::abi::Status;
-use crate::host::Host;
+use crate::vm::state::Host;
 
 /// A foreign function: what it answers to its arguments.
 pub(crate) type Function = fn(&mut Host, &[u8]) -> Result<Vec<u8>, Status>;

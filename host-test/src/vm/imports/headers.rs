@@ -7,12 +7,12 @@
 
 use super::Kind::I32;
 use super::{HostFunction, abi};
+use crate::abi::header_map::HeaderMap;
 use crate::abi::{MapId, Status, Version};
-use crate::guest::{Answer, Arguments, Guest};
-use crate::header_map::HeaderMap;
-use crate::host::Host;
-use crate::joined;
-use crate::profile::Profile;
+use crate::envoy::inline_headers;
+use crate::envoy::profile::Profile;
+use crate::vm::guest::{Answer, Arguments, Guest};
+use crate::vm::state::Host;
 
 pub(super) const FUNCTIONS: &[HostFunction] = &[
     abi("proxy_get_header_map_size", &[I32, I32], size),
@@ -64,7 +64,7 @@ pub(super) fn read(bytes: &[u8], which: MapId, profile: Profile) -> HeaderMap {
         return given;
     }
     let lines = given.iter().map(|(name, value)| (alias(name), value));
-    joined::keep(which, lines)
+    inline_headers::keep(which, lines)
 }
 
 fn value(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
@@ -90,7 +90,7 @@ fn add(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
     let (which, profile) = (id(arguments)?, guest.host().options.profile);
     let map = open(guest, arguments)?;
     if profile.joins_lines() {
-        joined::add(map, which, alias(&name), &value);
+        inline_headers::add(map, which, alias(&name), &value);
     } else {
         map.add(alias(&name), &value);
     }

@@ -6,8 +6,8 @@
 use super::Kind::I32;
 use super::stream::{Target, go_on};
 use super::{HostFunction, abi};
-use crate::guest::{Answer, Arguments, Guest};
 use crate::stream::Side;
+use crate::vm::guest::{Answer, Arguments, Guest};
 
 pub(super) const FUNCTIONS: &[HostFunction] = &[
     abi("proxy_clear_route_cache", &[], |_, _| Ok(())),

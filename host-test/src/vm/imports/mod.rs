@@ -10,6 +10,7 @@
 
 mod buffers;
 mod call_outs;
+pub(crate) mod foreign;
 mod headers;
 mod legacy;
 mod plugin;
@@ -21,10 +22,10 @@ mod wasi;
 use wasmtime::{Caller, Engine, ExternType, FuncType, Linker, Module, Val, ValType};
 
 use crate::abi::{LogLevel, Status};
-use crate::filter::Unknown;
-use crate::guest::{Answer, Arguments, Guest, Stop};
-use crate::host::Host;
-use crate::trace::HostCall;
+use crate::vm::filter::Unknown;
+use crate::vm::guest::{Answer, Arguments, Guest, Stop};
+use crate::vm::state::Host;
+use crate::vm::trace::HostCall;
 
 /// A function that a module may import.
 pub(crate) struct HostFunction {

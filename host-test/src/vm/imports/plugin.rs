@@ -3,10 +3,10 @@
 use super::Kind::{I32, I64};
 use super::{Action, HostFunction, abi};
 use crate::abi::{LogLevel, Status};
-use crate::foreign;
-use crate::guest::{Answer, Arguments, Guest};
 use crate::plugin::ForeignAnswer;
 use crate::process::{Metric, MetricKind};
+use crate::vm::guest::{Answer, Arguments, Guest};
+use crate::vm::imports::foreign;
 
 pub(super) const FUNCTIONS: &[HostFunction] = &[
     HostFunction {

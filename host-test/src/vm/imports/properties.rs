@@ -7,10 +7,10 @@
 use super::Kind::I32;
 use super::{HostFunction, abi};
 use crate::abi::Status;
-use crate::filter_state;
-use crate::guest::{Answer, Arguments, Guest};
-use crate::host::{Host, StreamState};
-use crate::property;
+use crate::abi::property;
+use crate::envoy::filter_state;
+use crate::vm::guest::{Answer, Arguments, Guest};
+use crate::vm::state::{Host, StreamState};
 
 pub(super) const FUNCTIONS: &[HostFunction] = &[
     abi("proxy_get_property", &[I32, I32, I32, I32], get),

@@ -6,7 +6,7 @@
 use super::Kind::I32;
 use super::{HostFunction, abi};
 use crate::abi::Status;
-use crate::guest::{Answer, Arguments, Guest};
+use crate::vm::guest::{Answer, Arguments, Guest};
 
 pub(super) const FUNCTIONS: &[HostFunction] = &[
     abi("proxy_get_shared_data", &[I32, I32, I32, I32, I32], data),

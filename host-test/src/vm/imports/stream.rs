@@ -7,11 +7,11 @@
 use super::Kind::I32;
 use super::{HostFunction, abi};
 use crate::abi::Status;
-use crate::guest::{Answer, Arguments, Guest, Stop};
-use crate::header_map::HeaderMap;
-use crate::host::StreamState;
-use crate::reply::LocalReply;
+use crate::abi::header_map::HeaderMap;
+use crate::envoy::local_reply::LocalReply;
 use crate::stream::Side;
+use crate::vm::guest::{Answer, Arguments, Guest, Stop};
+use crate::vm::state::StreamState;
 
 pub(super) const FUNCTIONS: &[HostFunction] = &[
     abi(

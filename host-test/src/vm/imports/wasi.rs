@@ -7,7 +7,7 @@
 use super::Kind::{I32, I64};
 use super::{Action, HostFunction, Kind};
 use crate::abi::{LogLevel, Status};
-use crate::guest::{Arguments, Guest};
+use crate::vm::guest::{Arguments, Guest};
 
 pub(super) const FUNCTIONS: &[HostFunction] = &[
     wasi("args_get", &[I32, I32], succeed),
