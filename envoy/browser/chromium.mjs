@@ -47,8 +47,8 @@ export const client = async (browser, cookies = {}) => {
   return page;
 };
 
-// Collects the failed requests of a page to its app. After a deep link, the front end first requests `second/_stcore/…` and
-// expects a 404. The front end of Streamlit 1.45 also requests downloads at the root.
+// Collects the failed requests of a page to its app. After a deep link, the front end first requests
+// `second/_stcore/…` and expects a 404. The front end of Streamlit 1.45 also requests downloads at the root.
 export const failures = (page) => {
   const failed = [];
   page.on("response", (response) => {
@@ -60,7 +60,8 @@ export const failures = (page) => {
   return failed;
 };
 
-// Defines the steps of one visit. The first failure takes a screenshot and skips the remaining steps, which depend on it.
+// Defines the steps of one visit. The first failure takes a screenshot and skips the remaining steps, which depend on
+// it.
 export const steps = (page) => {
   let failed;
   return (name, options, work = options) =>

@@ -1,8 +1,8 @@
 // Tests that a login reaches the app and lasts.
 //
-// The app redirects the browser to an identity provider (OpenID Connect, authorization code with PKCE). This file contains the
-// provider, which accepts everyone as the same user. The login depends on redirects, on cookies and their paths, and on the
-// WebSocket's Origin and Sec-WebSocket-Protocol.
+// The app redirects the browser to an identity provider (OpenID Connect, authorization code with PKCE). This file
+// contains the provider, which accepts everyone as the same user. The login depends on redirects, on cookies and
+// their paths, and on the WebSocket's Origin and Sec-WebSocket-Protocol.
 
 import assert from "node:assert/strict";
 import { createHash, generateKeyPairSync, sign } from "node:crypto";

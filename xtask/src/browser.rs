@@ -160,9 +160,11 @@ pub(crate) fn caddy(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
     })
 }
 
-/// Tests a login at an identity provider in three deployments: the gateway alone, a proxy that removes the mount, and Envoy.
+/// Tests a login at an identity provider in three deployments: the gateway alone, a proxy that removes the mount, and
+/// Envoy.
 ///
-/// Streamlit knows its path in all of them, because it sends the login URL to the page in a message that no proxy can rewrite.
+/// Streamlit knows its path in all of them, because it sends the login URL to the page in a message that no proxy can
+/// rewrite.
 pub(crate) fn login(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
     let Some(nginx) = setup::nginx() else {
         return Ok(Outcome::Skipped("nginx is not installed".to_owned()));

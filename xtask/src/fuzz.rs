@@ -1,8 +1,8 @@
 //! Builds and runs the fuzz targets with the stable compiler and without further tools.
 //!
-//! The targets are in `fuzz/`, in the layout of cargo-fuzz. They are built with the coverage instrumentation that libFuzzer
-//! needs, which the stable compiler supports. It lacks the sanitizers, but no target has unsafe code. `fuzz/rustc.sh`
-//! disables the instrumentation for wasmtime.
+//! The targets are in `fuzz/`, in the layout of cargo-fuzz. They are built with the coverage instrumentation that
+//! libFuzzer needs, which the stable compiler supports. It lacks the sanitizers, but no target has unsafe code.
+//! `fuzz/rustc.sh` disables the instrumentation for wasmtime.
 
 use std::path::PathBuf;
 use std::process::Command;

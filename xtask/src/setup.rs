@@ -1,7 +1,7 @@
 //! Installs and builds what the other commands need.
 //!
-//! Everything is under `target/` or managed by rustup; the system is not changed. What is already installed is kept, so a
-//! second run takes no time.
+//! Everything is under `target/` or managed by rustup; the system is not changed. What is already installed is kept,
+//! so a second run takes no time.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -1,7 +1,7 @@
 //! Configures and starts each proxy.
 //!
-//! Each is a reverse proxy for one upstream with one worker. It keeps upstream connections open, streams in both directions
-//! and logs no requests. Only ours edits more headers than a proxy must.
+//! Each is a reverse proxy for one upstream with one worker. It keeps upstream connections open, streams in both
+//! directions and logs no requests. Only ours edits more headers than a proxy must.
 
 use std::process::Command;
 
@@ -205,8 +205,8 @@ pub(super) fn ours(programs: &Programs, placement: &Placement) -> anyhow::Result
 
 /// nginx directives for one worker in the foreground, with its files in its own folder.
 ///
-/// `user root` matters only if we run as root: otherwise the worker could not read the files. nginx allocates memory for
-/// all `connections` when it starts.
+/// `user root` matters only if we run as root: otherwise the worker could not read the files. nginx allocates memory
+/// for all `connections` when it starts.
 pub(super) fn nginx_basics(connections: usize) -> String {
     format!(
         "daemon off;

@@ -1,7 +1,7 @@
 //! Measures the memory of the gateway, compared with nginx.
 //!
-//! Each figure is from a process that was started for it, because allocators keep memory that they no longer use. Kernel
-//! memory of sockets is not included.
+//! Each figure is from a process that was started for it, because allocators keep memory that they no longer use.
+//! Kernel memory of sockets is not included.
 
 use std::time::Duration;
 

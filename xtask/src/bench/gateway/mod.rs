@@ -1,12 +1,12 @@
 //! Measures the cost of the gateway, compared with nginx and other proxies.
 //!
-//! All proxies run at the same time, each with one worker, on one core; the load generator and the origin run on another
-//! core. The proxies are measured one after the other in several rounds. Each figure is compared with nginx's in the same
-//! round, so other load on the machine affects all of them equally. The main figure is the CPU time of the proxy's
-//! processes, because other load hardly changes it; it does change latency.
+//! All proxies run at the same time, each with one worker, on one core; the load generator and the origin run on
+//! another core. The proxies are measured one after the other in several rounds. Each figure is compared with nginx's
+//! in the same round, so other load on the machine affects all of them equally. The main figure is the CPU time of
+//! the proxy's processes, because other load hardly changes it; it does change latency.
 //!
-//! Figures of different machines or runs are not comparable; ratios within one run are. A missed goal is reported, not a
-//! failure.
+//! Figures of different machines or runs are not comparable; ratios within one run are. A missed goal is reported,
+//! not a failure.
 
 mod client;
 mod configs;

@@ -1,7 +1,7 @@
 //! Echoes WebSocket messages, accepts uploads and serves downloads, as the origin of the benchmarks.
 //!
-//! Each connection has a thread, on the core of the load. It does not validate its input, because all requests come from
-//! our own load generator through the proxies.
+//! Each connection has a thread, on the core of the load. It does not validate its input, because all requests come
+//! from our own load generator through the proxies.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

@@ -1,7 +1,7 @@
 //! Measures the proxies in rounds, and summarises the samples by medians.
 //!
-//! A ratio is the median of the ratios within each round, not the ratio of two medians, because a disturbance affects both
-//! proxies of the same round.
+//! A ratio is the median of the ratios within each round, not the ratio of two medians, because a disturbance affects
+//! both proxies of the same round.
 
 use anyhow::Context;
 

@@ -1,7 +1,7 @@
 //! Measures the CPU time and memory of a proxy with all of its processes.
 //!
-//! CPU time is the sum over all threads of the process tree, in user space and in the kernel. Memory is that of the largest
-//! process: a master shares nearly all of its pages with its worker, so a sum would count them twice.
+//! CPU time is the sum over all threads of the process tree, in user space and in the kernel. Memory is that of the
+//! largest process: a master shares nearly all of its pages with its worker, so a sum would count them twice.
 
 use std::time::{Duration, Instant};
 

@@ -1,7 +1,7 @@
 //! Measures the cost of a WebSocket message and its echo.
 //!
-//! Each connection has one message in flight. The load generator sends on all connections, then waits for all echoes. This
-//! is the same for every proxy, and lets a proxy process messages in batches.
+//! Each connection has one message in flight. The load generator sends on all connections, then waits for all echoes.
+//! This is the same for every proxy, and lets a proxy process messages in batches.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};

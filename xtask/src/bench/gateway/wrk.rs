@@ -1,8 +1,9 @@
 //! Runs `wrk` and reads its results.
 //!
-//! `wrk` sends one request at a time on each connection and waits for the response before it sends the next. So it sends
-//! fewer requests to a slow server, and its latencies do not include the time a request would have waited ("coordinated
-//! omission"). They compare proxies under the same number of connections; they do not predict latencies of users.
+//! `wrk` sends one request at a time on each connection and waits for the response before it sends the next. So it
+//! sends fewer requests to a slow server, and its latencies do not include the time a request would have waited
+//! ("coordinated omission"). They compare proxies under the same number of connections; they do not predict latencies
+//! of users.
 
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
