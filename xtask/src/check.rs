@@ -1,89 +1,134 @@
-//! Formatting, lints, documentation, licences: what continuous integration refuses.
+//! `cargo xtask check`: lock files, formatting, layers, module summaries, lints, documentation and licences.
+
+use anyhow::ensure;
 
 use crate::setup::{WASM, find, wasm_target};
 use crate::steps::{self, cargo, root, step};
+use crate::{layers, module_docs};
 
-/// Packages with a lock file of their own, outside the workspace.
-const APART: [&str; 3] = ["envoy/bench/empty-filter", "fuzz", "host-test/example"];
+/// A name, a description, and the check.
+type Check = (&'static str, &'static str, fn() -> anyhow::Result<()>);
 
-pub(crate) fn run() -> anyhow::Result<()> {
-    wasm_target()?;
-    // What is built with `--locked` much later would fail on a lock file that a new dependency left behind.
-    step("lock files", || {
-        for folder in std::iter::once(".").chain(APART) {
-            steps::quietly(
-                cargo()
-                    .args(["metadata", "--locked", "--format-version", "1"])
-                    .arg("--manifest-path")
-                    .arg(root().join(folder).join("Cargo.toml")),
-            )?;
+const CHECKS: [Check; 8] = [
+    ("lock-files", "lock files are up to date", lock_files),
+    ("format", "formatting", format),
+    ("layers", "imports go down the layers", layers::check),
+    (
+        "summaries",
+        "each source file opens with a summary",
+        module_docs::check,
+    ),
+    ("lints", "lints, native", lints),
+    ("lints-wasm", "lints, wasm", lints_wasm),
+    ("docs", "documentation", docs),
+    (
+        "licences",
+        "licences, sources, duplicate dependencies",
+        licences,
+    ),
+];
+
+/// Packages outside the workspace, each with a lock file of its own.
+const SEPARATE: [&str; 3] = ["envoy/bench/empty-filter", "fuzz", "host-test/example"];
+
+/// Runs the named checks, or all.
+pub(crate) fn run(names: &[String]) -> anyhow::Result<()> {
+    for name in names {
+        ensure!(
+            CHECKS.iter().any(|(check, ..)| check == name),
+            "there is no check `{name}`; there are: {}",
+            CHECKS.map(|(check, ..)| check).join(", ")
+        );
+    }
+    for (name, description, check) in CHECKS {
+        if names.is_empty() || names.iter().any(|wanted| wanted == name) {
+            step(description, check)?;
         }
-        Ok(())
-    })?;
-    step("formatting", || {
-        steps::run(cargo().args(["fmt", "--all", "--check"]))?;
-        for folder in APART {
-            steps::run(
-                cargo()
-                    .args(["fmt", "--check", "--manifest-path"])
-                    .arg(root().join(folder).join("Cargo.toml")),
-            )?;
-        }
-        Ok(())
-    })?;
-    step("lints, native", || {
-        steps::run(cargo().args([
-            "clippy",
-            "--quiet",
-            "--workspace",
-            "--exclude",
-            "fluxlit-filter",
-            "--all-targets",
-            "--",
-            "-D",
-            "warnings",
-        ]))
-    })?;
-    step("lints, wasm", || {
-        steps::run(cargo().args([
-            "clippy",
-            "--quiet",
-            "--package",
-            "fluxlit-filter",
-            "--all-targets",
-            "--target",
-            WASM,
-            "--",
-            "-D",
-            "warnings",
-        ]))
-    })?;
-    step("documentation", || {
+    }
+    Ok(())
+}
+
+/// Finds a lock file that a new dependency left behind: builds with `--locked` would fail on it much later.
+fn lock_files() -> anyhow::Result<()> {
+    for folder in std::iter::once(".").chain(SEPARATE) {
+        steps::quietly(
+            cargo()
+                .args(["metadata", "--locked", "--format-version", "1"])
+                .arg("--manifest-path")
+                .arg(root().join(folder).join("Cargo.toml")),
+        )?;
+    }
+    Ok(())
+}
+
+fn format() -> anyhow::Result<()> {
+    steps::run(cargo().args(["fmt", "--all", "--check"]))?;
+    for folder in SEPARATE {
         steps::run(
             cargo()
-                .args([
-                    "doc",
-                    "--quiet",
-                    "--workspace",
-                    "--no-deps",
-                    "--document-private-items",
-                ])
-                .env("RUSTDOCFLAGS", "-D warnings"),
-        )
-    })?;
-    anyhow::ensure!(
+                .args(["fmt", "--check", "--manifest-path"])
+                .arg(root().join(folder).join("Cargo.toml")),
+        )?;
+    }
+    Ok(())
+}
+
+fn lints() -> anyhow::Result<()> {
+    steps::run(cargo().args([
+        "clippy",
+        "--quiet",
+        "--workspace",
+        "--exclude",
+        "fluxlit-filter",
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+    ]))
+}
+
+fn lints_wasm() -> anyhow::Result<()> {
+    wasm_target()?;
+    steps::run(cargo().args([
+        "clippy",
+        "--quiet",
+        "--package",
+        "fluxlit-filter",
+        "--all-targets",
+        "--target",
+        WASM,
+        "--",
+        "-D",
+        "warnings",
+    ]))
+}
+
+fn docs() -> anyhow::Result<()> {
+    steps::run(
+        cargo()
+            .args([
+                "doc",
+                "--quiet",
+                "--workspace",
+                "--no-deps",
+                "--document-private-items",
+            ])
+            .env("RUSTDOCFLAGS", "-D warnings"),
+    )
+}
+
+fn licences() -> anyhow::Result<()> {
+    ensure!(
         find("cargo-deny").is_some(),
         "cargo-deny is needed: cargo install --locked cargo-deny"
     );
-    step("licences, sources, duplicates", || {
-        steps::run(cargo().args([
-            "deny",
-            "--log-level",
-            "error",
-            "check",
-            "bans",
-            "licenses",
-            "sources",
-        ]))
-    })
+    steps::run(cargo().args([
+        "deny",
+        "--log-level",
+        "error",
+        "check",
+        "bans",
+        "licenses",
+        "sources",
+    ]))
 }

@@ -5,6 +5,8 @@ mod browser;
 mod check;
 mod embedded;
 mod fuzz;
+mod layers;
+mod module_docs;
 mod processes;
 mod setup;
 mod steps;
@@ -35,8 +37,12 @@ enum Command {
         #[arg(value_name = "STEP")]
         steps: Vec<String>,
     },
-    /// Check formatting, lints (native and wasm), documentation and licences
-    Check,
+    /// Check lock files, formatting, layers, module summaries, lints, documentation and licences
+    Check {
+        /// Run only these checks
+        #[arg(value_name = "CHECK")]
+        checks: Vec<String>,
+    },
     /// Measure what the filter and the gateway cost
     #[command(subcommand)]
     Bench(Bench),
@@ -81,7 +87,7 @@ fn main() -> ExitCode {
         Command::Up(up) if up.embedded => embedded::run(up.port),
         Command::Up(up) => up::run(up.app, up.tls, up.port),
         Command::Test { steps } => test::run(&steps),
-        Command::Check => check::run(),
+        Command::Check { checks } => check::run(&checks),
         Command::Bench(Bench::Filter(options)) => bench::filter::run(&options),
         Command::Bench(Bench::Gateway(options)) => bench::gateway::run(&options),
         Command::Fuzz { targets, seconds } => fuzz::run(&targets, seconds),
