@@ -1,14 +1,14 @@
 //! Arbitrary arguments to every function that a module may import, in every callback: the test host must go on.
 #![no_main]
 
-#[path = "../../host-test/tests/it/every_import.rs"]
-mod every_import;
+#[path = "../../host-test/tests/it/support/interpreter.rs"]
+mod interpreter;
 
 use std::sync::LazyLock;
 
 use host_test::Filter;
 use libfuzzer_sys::fuzz_target;
 
-static FILTER: LazyLock<Filter> = LazyLock::new(every_import::filter);
+static FILTER: LazyLock<Filter> = LazyLock::new(interpreter::filter);
 
-fuzz_target!(|program: &[u8]| every_import::run(&FILTER, program));
+fuzz_target!(|program: &[u8]| interpreter::run(&FILTER, program));

@@ -1,4 +1,4 @@
-//! Do call-outs go, fail and come back as in Envoy?
+//! Tests that call-outs are sent, fail and complete as in Envoy.
 
 use std::time::Duration;
 
@@ -7,46 +7,51 @@ use host_test::{
     StartOptions, Upstream, lines,
 };
 
-use crate::guest::{filter, request, texts};
+use crate::support::guest::{request, start, texts};
 
-/// At 300 the upstream's name, at 320 the headers of a call. The id of the call is left at 400.
+/// Calls `auth`. The id of the call is stored at 400.
 const CALL: &str = r#"
-    (data (i32.const 300) "auth")
-    (data (i32.const 320) "\03\00\00\00\07\00\00\00\04\00\00\00\05\00\00\00\01\00\00\00\0a\00\00\00\01\00\00\00:method\00POST\00:path\00/\00:authority\00a\00")
     (func $http (param $timeout i32) (result i32)
-        (call $call (i32.const 300) (i32.const 4) (i32.const 320) (i32.const 62) (i32.const 32) (i32.const 5)
+        (call $call @"auth" @pairs(":method" "POST" ":path" "/" ":authority" "a") @"value"
             (i32.const 0) (i32.const 0) (local.get $timeout) (i32.const 400)))
 "#;
 
-/// Pauses for the call; its answer says what it is and continues the request.
-const ASKING: &str = r#"
-    (data (i32.const 280) ":status")
+/// Pauses the request for a call; when the call completes, logs its id, headers, body and status, and continues.
+const CALLS_AND_WAITS: &str = r#"
     (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
-        (call $report (call $http (i32.const 1000)))
+        (call $log_digit (call $http (i32.const 1000)))
         i32.const 1)
     (func (export "proxy_on_http_call_response") (param $context i32) (param $id i32) (param $headers i32) (param $body i32) (param $trailers i32)
-        (call $report (i32.ne (local.get $id) (i32.load (i32.const 400))))
-        (call $report (local.get $headers))
-        (call $say_number (local.get $body))
-        (call $report (call $get (i32.const 6) (i32.const 280) (i32.const 7) (i32.const 0) (i32.const 4)))
-        (call $say_result)
-        (call $report (call $status (i32.const 404) (i32.const 0) (i32.const 4)))
-        (call $say_result)
+        (call $log_digit (i32.ne (local.get $id) (i32.load (i32.const 400))))
+        (call $log_digit (local.get $headers))
+        (call $log_number (local.get $body))
+        (call $log_digit (call $get (i32.const 6) @":status" @to_result))
+        (call $log_result)
+        (call $log_digit (call $status (i32.const 404) @to_result))
+        (call $log_result)
         (drop (call $effective (i32.const 2)))
         (drop (call $continue (i32.const 0))))
 "#;
 
-fn asking(answers: Vec<DelayedAnswer>, profile: Profile) -> Plugin {
-    filter(&format!("{CALL}{ASKING}"))
-        .start(StartOptions {
+/// The options with the service `auth`, which answers the calls in this order.
+fn with_auth(answers: Vec<DelayedAnswer>) -> StartOptions {
+    StartOptions {
+        upstreams: vec![Upstream {
+            name: "auth".to_owned(),
+            answers,
+        }],
+        ..StartOptions::default()
+    }
+}
+
+fn calls_and_waits(answers: Vec<DelayedAnswer>, profile: Profile) -> Plugin {
+    start(
+        &format!("{CALL}{CALLS_AND_WAITS}"),
+        StartOptions {
             profile,
-            upstreams: vec![Upstream {
-                name: "auth".to_owned(),
-                answers,
-            }],
-            ..StartOptions::default()
-        })
-        .expect("the guest starts")
+            ..with_auth(answers)
+        },
+    )
 }
 
 fn at_once(answer: Answer) -> Vec<DelayedAnswer> {
@@ -65,7 +70,8 @@ fn ok(body: &str) -> Answer {
 }
 
 #[test]
-fn failures_are_responses_in_envoy_and_none_by_the_specification() {
+fn call_out_failure_is_a_response_in_envoy_and_has_no_headers_by_the_specification() {
+    // The logs: status of the call, id matches, headers, body size, status of reading `:status`, `:status`, gRPC status.
     let nothing = "0 0 0 2  0 reset";
     for (answer, envoy, spec) in [
         (ok("fine"), "0 1 4 0 200 0 ", "0 1 4 0 200 0 "),
@@ -74,9 +80,9 @@ fn failures_are_responses_in_envoy_and_none_by_the_specification() {
         (Answer::TimedOut, "0 3 2 4 0 504 0 ", nothing),
     ] {
         for (profile, want) in [(Profile::Envoy, envoy), (Profile::Spec, spec)] {
-            let plugin = asking(at_once(answer.clone()), profile);
+            let plugin = calls_and_waits(at_once(answer.clone()), profile);
             let mut stream = plugin.stream(Properties::default());
-            // The answer comes when the callback is over, so before the host's caller goes on.
+            // The answer arrives right after the callback, before `request_headers` returns.
             assert_eq!(stream.request_headers(request(), true), Flow::Continue);
             assert_eq!(texts(&plugin.logs()), want, "{answer:?} {profile:?}");
             let outcome = stream.finish();
@@ -94,16 +100,16 @@ fn failures_are_responses_in_envoy_and_none_by_the_specification() {
 }
 
 #[test]
-fn an_answer_waits_for_its_delay_and_a_late_one_is_a_time_out() {
-    for (delay, waits, want) in [(200, 200, "200"), (1500, 1000, "504")] {
+fn an_answer_is_delayed_and_one_after_the_timeout_is_a_failure() {
+    for (delay, arrives, want) in [(200, 200, "200"), (1500, 1000, "504")] {
         let answers = vec![DelayedAnswer {
             delay: Duration::from_millis(delay),
             answer: ok(""),
         }];
-        let plugin = asking(answers, Profile::Envoy);
+        let plugin = calls_and_waits(answers, Profile::Envoy);
         let mut stream = plugin.stream(Properties::default());
         assert_eq!(stream.request_headers(request(), true), Flow::Paused);
-        plugin.advance(Duration::from_millis(waits - 1));
+        plugin.advance(Duration::from_millis(arrives - 1));
         assert_eq!(stream.flow(Side::Request), Flow::Paused);
         plugin.advance(Duration::from_millis(1));
         assert_eq!(stream.flow(Side::Request), Flow::Continue);
@@ -113,8 +119,8 @@ fn an_answer_waits_for_its_delay_and_a_late_one_is_a_time_out() {
 }
 
 #[test]
-fn a_call_is_answered_by_hand_when_the_stream_is_gone() {
-    let plugin = asking(Vec::new(), Profile::Envoy);
+fn a_call_can_be_answered_once_after_its_stream_has_ended() {
+    let plugin = calls_and_waits(Vec::new(), Profile::Envoy);
     let mut stream = plugin.stream(Properties::default());
     stream.request_headers(request(), true);
     let outcome = stream.finish();
@@ -127,66 +133,54 @@ fn a_call_is_answered_by_hand_when_the_stream_is_gone() {
 }
 
 #[test]
-fn what_is_wrong_with_a_call_is_a_bad_argument() {
-    let plugin = filter(&format!(
-        r#"{CALL}
+fn an_invalid_call_is_a_bad_argument() {
+    let callbacks = r#"
+        (func $call_to (param $name i32) (param $name_size i32) (param $headers i32) (param $headers_size i32) (param $id i32)
+            (call $log_digit (call $call (local.get $name) (local.get $name_size) (local.get $headers) (local.get $headers_size)
+                (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (local.get $id))))
         (func (export "proxy_on_configure") (param i32 i32) (result i32)
-            (call $report (call $http (i32.const -1)))
-            (call $report (call $call (i32.const 300) (i32.const 3) (i32.const 320) (i32.const 62) (i32.const 0) (i32.const 0)
-                (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 400)))
-            (call $report (call $call (i32.const 300) (i32.const 4) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)
-                (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 400)))
-            (call $report (call $call (i32.const 300) (i32.const 4) (i32.const 320) (i32.const 62) (i32.const 0) (i32.const 0)
-                (i32.const 0) (i32.const 0) (i32.const 0) (i32.const -1)))
-            (call $report (call $http (i32.const 0)))
-            i32.const 1)"#
-    ))
-    .start(StartOptions {
-        upstreams: vec![Upstream {
-            name: "auth".to_owned(),
-            answers: Vec::new(),
-        }],
-        ..StartOptions::default()
-    })
-    .expect("the guest starts");
+            ;; A negative timeout, an unknown service, no headers, an id outside the memory, and no timeout.
+            (call $log_digit (call $http (i32.const -1)))
+            (call $call_to @"aut" @pairs(":method" "POST" ":path" "/" ":authority" "a") (i32.const 400))
+            (call $call_to @"auth" (i32.const 0) (i32.const 0) (i32.const 400))
+            (call $call_to @"auth" @pairs(":method" "POST" ":path" "/" ":authority" "a") (i32.const -1))
+            (call $log_digit (call $http (i32.const 0)))
+            i32.const 1)"#;
+    let plugin = start(&format!("{CALL}{callbacks}"), with_auth(Vec::new()));
     assert_eq!(texts(&plugin.logs()), "2 2 2 6 0");
-    assert_eq!(plugin.open_calls().len(), 1, "one without a time-out");
+    assert_eq!(plugin.open_calls().len(), 1, "the one without a timeout");
 }
 
-const GRPC: &str = r#"
-    (data (i32.const 300) "auth")
-    (data (i32.const 310) "\0a\06\0a\04auth")
+/// Logs what each gRPC callback gets.
+const GRPC_CALLBACKS: &str = r#"
     (func (export "proxy_on_grpc_receive_initial_metadata") (param $context i32) (param $id i32) (param $count i32)
-        (call $report (local.get $count))
-        (call $report (call $get (i32.const 4) (i32.const 16) (i32.const 5) (i32.const 0) (i32.const 4)))
-        (call $say_result))
+        (call $log_digit (local.get $count))
+        (call $log_digit (call $get (i32.const 4) @"x-one" @to_result))
+        (call $log_result))
     (func (export "proxy_on_grpc_receive") (param $context i32) (param $id i32) (param $size i32)
-        (call $report (local.get $size))
-        (call $report (call $buffer (i32.const 5) (i32.const 0) (i32.const -1) (i32.const 0) (i32.const 4)))
-        (call $say_result))
+        (call $log_digit (local.get $size))
+        (call $log_digit (call $buffer (i32.const 5) (i32.const 0) (i32.const -1) @to_result))
+        (call $log_result))
     (func (export "proxy_on_grpc_receive_trailing_metadata") (param $context i32) (param $id i32) (param $count i32)
-        (call $report (call $get (i32.const 5) (i32.const 16) (i32.const 5) (i32.const 0) (i32.const 4))))
+        (call $log_digit (call $get (i32.const 5) @"x-one" @to_result)))
     (func (export "proxy_on_grpc_close") (param $context i32) (param $id i32) (param $status i32)
-        (call $say_number (local.get $status))
-        (call $report (call $status (i32.const 404) (i32.const 0) (i32.const 4)))
-        (call $say_result))
+        (call $log_number (local.get $status))
+        (call $log_digit (call $status (i32.const 404) @to_result))
+        (call $log_result))
 "#;
 
-fn grpc(start: &str, answer: Answer) -> Plugin {
-    filter(&format!(
-        r#"{GRPC} (func (export "proxy_on_configure") (param i32 i32) (result i32) {start} i32.const 1)"#
-    ))
-    .start(StartOptions {
-        upstreams: vec![Upstream {
-            name: "auth".to_owned(),
-            answers: at_once(answer),
-        }],
-        ..StartOptions::default()
-    })
-    .expect("the guest starts")
+/// Starts a guest that runs `calls` when it is configured. `auth` answers at once.
+fn grpc(calls: &str, answer: Answer) -> Plugin {
+    let configure = format!(
+        r#"(func (export "proxy_on_configure") (param i32 i32) (result i32) {calls} i32.const 1)"#
+    );
+    start(
+        &format!("{GRPC_CALLBACKS}{configure}"),
+        with_auth(at_once(answer)),
+    )
 }
 
-fn conversation(status: u32) -> Vec<GrpcEvent> {
+fn two_messages(status: u32) -> Vec<GrpcEvent> {
     vec![
         GrpcEvent::InitialMetadata(lines(&[("x-one", "first")])),
         GrpcEvent::Message(b"one".to_vec()),
@@ -201,37 +195,40 @@ fn conversation(status: u32) -> Vec<GrpcEvent> {
 
 #[test]
 fn a_unary_call_ends_in_one_callback() {
-    let call = r#"(call $report (call $grpc_call (i32.const 300) (i32.const 4) (i32.const 16) (i32.const 5) (i32.const 32) (i32.const 5)
-        (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 1000) (i32.const 400)))"#;
-    let refused = grpc(call, Answer::Refused);
-    assert!(texts(&refused.logs()).starts_with("0 1 4 0 upstream connect error"));
-    for (status, want) in [(0, "0 4 0 four"), (7, "0 7 0 no{via_upstream}")] {
-        let ended = grpc(call, Answer::Grpc(conversation(status)));
-        assert_eq!(texts(&ended.logs()), want);
-    }
+    let call_to = |service: &str| {
+        format!(
+            r#"(call $log_digit (call $grpc_call {service} @"x-one" @"value"
+            (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 1000) (i32.const 400)))"#
+        )
+    };
+    let call = call_to(r#"@"auth""#);
     let nothing = vec![GrpcEvent::Close {
         status: 0,
         message: String::new(),
     }];
-    assert_eq!(texts(&grpc(call, Answer::Grpc(nothing)).logs()), "0 1 3 0 ");
-    let by_service = call.replace(
-        "(i32.const 300) (i32.const 4)",
-        "(i32.const 310) (i32.const 8)",
-    );
-    assert_eq!(
-        texts(&grpc(&by_service, Answer::Grpc(conversation(0))).logs()),
-        "0 4 0 four"
-    );
-    let unknown = call.replace("(i32.const 300)", "(i32.const 301)");
-    assert_eq!(texts(&grpc(&unknown, Answer::Refused).logs()), "4");
+    for (answer, want) in [
+        (Answer::Grpc(two_messages(0)), "0 4 0 four"),
+        (Answer::Grpc(two_messages(7)), "0 7 0 no{via_upstream}"),
+        (Answer::Grpc(nothing), "0 1 3 0 "),
+    ] {
+        assert_eq!(texts(&grpc(&call, answer).logs()), want);
+    }
+    let refused = grpc(&call, Answer::Refused);
+    assert!(texts(&refused.logs()).starts_with("0 1 4 0 upstream connect error"));
+    // A service may also be given as a serialized `GrpcService` message.
+    let message = call_to(r#"@"\0a\06\0a\04auth""#);
+    let answered = grpc(&message, Answer::Grpc(two_messages(0)));
+    assert_eq!(texts(&answered.logs()), "0 4 0 four");
+    let unknown = grpc(&call_to(r#"@"uth\0a""#), Answer::Refused);
+    assert_eq!(texts(&unknown.logs()), "4");
 }
 
 #[test]
-fn a_stream_tells_everything_in_order() {
-    let stream = r#"(call $report (call $grpc_stream (i32.const 300) (i32.const 4) (i32.const 16) (i32.const 5) (i32.const 32) (i32.const 5)
+fn a_stream_delivers_all_events_in_order() {
+    let stream = r#"(call $log_digit (call $grpc_stream @"auth" @"x-one" @"value"
         (i32.const 0) (i32.const 0) (i32.const 400)))
-        (call $report (call $grpc_send (i32.load (i32.const 400)) (i32.const 32) (i32.const 5) (i32.const 1)))"#;
-    let plugin = grpc(stream, Answer::Grpc(conversation(7)));
+        (call $log_digit (call $grpc_send (i32.load (i32.const 400)) @"value" (i32.const 1)))"#;
+    let plugin = grpc(stream, Answer::Grpc(two_messages(7)));
     assert_eq!(
         texts(&plugin.logs()),
         "0 0 1 0 first 3 0 one 4 0 four 1 7 0 no{via_upstream}"
@@ -239,19 +236,19 @@ fn a_stream_tells_everything_in_order() {
 }
 
 #[test]
-fn ids_say_what_they_are_for() {
-    let start = r#"
-        (drop (call $grpc_call (i32.const 300) (i32.const 4) (i32.const 16) (i32.const 5) (i32.const 32) (i32.const 5)
+fn the_id_of_a_call_and_of_a_stream_allow_different_functions() {
+    let calls = r#"
+        (drop (call $grpc_call @"auth" @"x-one" @"value"
             (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 400)))
-        (call $report (call $grpc_send (i32.load (i32.const 400)) (i32.const 32) (i32.const 5) (i32.const 1)))
-        (call $report (call $grpc_cancel (i32.load (i32.const 400))))
-        (call $report (call $grpc_cancel (i32.load (i32.const 400))))
-        (call $report (call $grpc_close (i32.const 8)))
-        (call $report (call $grpc_send (i32.const 402) (i32.const 32) (i32.const 5) (i32.const 1)))
-        (drop (call $grpc_stream (i32.const 300) (i32.const 4) (i32.const 16) (i32.const 5) (i32.const 32) (i32.const 5)
+        (call $log_digit (call $grpc_send (i32.load (i32.const 400)) @"value" (i32.const 1)))
+        (call $log_digit (call $grpc_cancel (i32.load (i32.const 400))))
+        (call $log_digit (call $grpc_cancel (i32.load (i32.const 400))))
+        (call $log_digit (call $grpc_close (i32.const 8)))
+        (call $log_digit (call $grpc_send (i32.const 402) @"value" (i32.const 1)))
+        (drop (call $grpc_stream @"auth" @"x-one" @"value"
             (i32.const 0) (i32.const 0) (i32.const 400)))
-        (call $report (call $grpc_close (i32.load (i32.const 400))))
-        (call $report (call $grpc_cancel (i32.load (i32.const 400))))"#;
-    let plugin = grpc(start, Answer::Grpc(conversation(7)));
+        (call $log_digit (call $grpc_close (i32.load (i32.const 400))))
+        (call $log_digit (call $grpc_cancel (i32.load (i32.const 400))))"#;
+    let plugin = grpc(calls, Answer::Grpc(two_messages(7)));
     assert_eq!(texts(&plugin.logs()), "2 0 1 2 1 0 0");
 }

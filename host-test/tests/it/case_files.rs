@@ -1,55 +1,52 @@
-//! Does a case file say what a filter must do, and is every expectation one that can be missed?
+//! Tests that each expectation of a case file can be met and can be missed.
 
 use std::path::Path;
 
 use host_test::case_file::{CaseFile, Ending, Runner, Schedule};
 
-use crate::guest::filter;
+use crate::support::cases::{PATH, mismatches_of_file, parse};
+use crate::support::guest::filter;
 
-/// Asks a service before it lets a request on: its status decides. Counts, logs, and answers 403 itself.
+/// Calls the service `auth` and continues the request if the status begins with 2; otherwise replies with 403. Counts
+/// and logs each request.
 const GATE: &str = r#"
-    (data (i32.const 300) "auth")
-    (data (i32.const 320) "\03\00\00\00\07\00\00\00\03\00\00\00\05\00\00\00\01\00\00\00\0a\00\00\00\01\00\00\00:method\00GET\00:path\00/\00:authority\00a\00")
-    (data (i32.const 280) ":status")
-    (data (i32.const 600) "asked") (data (i32.const 610) "gate.asked") (data (i32.const 630) "not_allowed")
     (global $stream (mut i32) (i32.const 0))
     (func (export "proxy_on_configure") (param i32 i32) (result i32)
-        (drop (call $define (i32.const 0) (i32.const 610) (i32.const 10) (i32.const 500)))
-        (i32.eqz (call $buffer (i32.const 7) (i32.const 0) (i32.const -1) (i32.const 0) (i32.const 4))))
+        (drop (call $define (i32.const 0) @"gate.asked" (i32.const 500)))
+        (i32.eqz (call $buffer (i32.const 7) (i32.const 0) (i32.const -1) @to_result)))
     (func (export "proxy_on_request_headers") (param $context i32) (param i32 i32) (result i32)
         (global.set $stream (local.get $context))
-        (call $say (i32.const 600) (i32.const 5))
+        (call $log_text @"asked")
         (drop (call $increment (i32.load (i32.const 500)) (i64.const 1)))
-        (call $call (i32.const 300) (i32.const 4) (i32.const 320) (i32.const 61) (i32.const 32) (i32.const 5)
+        (call $call @"auth" @pairs(":method" "GET" ":path" "/" ":authority" "a") @"value"
             (i32.const 0) (i32.const 0) (i32.const 2000) (i32.const 400))
         if (result i32) (i32.const 0) else (i32.const 1) end)
     (func (export "proxy_on_http_call_response") (param i32 i32 i32 i32 i32)
-        (drop (call $get (i32.const 6) (i32.const 280) (i32.const 7) (i32.const 0) (i32.const 4)))
+        (drop (call $get (i32.const 6) @":status" @to_result))
         (drop (call $effective (global.get $stream)))
         ;; The status's first digit.
-        (if (i32.eq (i32.load8_u (i32.load (i32.const 0))) (i32.const 50))
+        (if (i32.eq (i32.load8_u (i32.load (i32.const 0))) @'2')
             (then (drop (call $continue (i32.const 0))))
-            (else (drop (call $reply (i32.const 403) (i32.const 630) (i32.const 11) (i32.const 32) (i32.const 5)
+            (else (drop (call $reply (i32.const 403) @"not_allowed" @"value"
                 (i32.const 0) (i32.const 0) (i32.const 7))))))
 "#;
 
-fn misses(text: &str) -> Vec<String> {
-    let file = CaseFile::parse(Path::new("cases.json"), text).expect("the file is right");
-    let runner = Runner::new(filter(GATE));
-    file.cases
-        .iter()
-        .flat_map(|case| {
-            runner
-                .misses(Path::new("cases.json"), &file, case, Schedule::default())
-                .unwrap()
-        })
-        .collect()
+/// Runs every case of a file on the gate.
+#[track_caller]
+fn mismatches(text: &str) -> Vec<String> {
+    mismatches_of_file(&Runner::new(filter(GATE)), text)
+}
+
+/// Checks that every case of a file is met.
+#[track_caller]
+fn check_met(text: &str) {
+    assert_eq!(mismatches(text), Vec::<String>::new());
 }
 
 #[test]
-fn everything_a_case_can_say_is_met() {
+fn every_expectation_can_be_met() {
     let text = r#"{
-        // The gate asks `auth`.
+        // The gate calls `auth`.
         "upstreams": {"auth": [{"status": 200, "delay_ms": 100}, {"fails": "time-out"}, {"fails": "refused"}]},
         "cases": [{
             "name": "allowed, then not",
@@ -65,17 +62,17 @@ fn everything_a_case_can_say_is_met() {
                 {"after_ms": 50, "request": {"peer": "unix"}, "downstream": {"status": 403}}],
             "finally": {"metrics": {"gate.asked": 3}}
         }]}"#;
-    assert_eq!(misses(text), Vec::<String>::new());
+    check_met(text);
 }
 
 #[test]
-fn a_filter_that_waits_for_ever_is_paused() {
+fn a_call_that_fails_reaches_the_filter() {
     let text = r#"{"upstreams": {"auth": [{"fails": "no-headers"}]}, "cases": [
         {"name": "n", "request": {}, "downstream": {"status": 403}}]}"#;
-    assert_eq!(misses(text), Vec::<String>::new());
-    // Without the service the call fails, and the gate is open; without an answer nothing ever comes.
+    check_met(text);
+    // Without the service the call fails at once, and the gate lets the request pass.
     let open = r#"{"cases": [{"name": "n", "request": {}, "upstream": {}}]}"#;
-    assert_eq!(misses(open), Vec::<String>::new());
+    check_met(open);
 }
 
 #[test]
@@ -159,23 +156,23 @@ fn every_expectation_can_be_missed() {
             "shared data `x`: want `1`, got None",
         ),
     ] {
-        // The last of two equal keys would be an error, so `upstream` is put in place of the usual one.
+        // A key must not be given twice, so another `upstream` replaces the usual one.
         let good = if expectation.starts_with("\"upstream\"") {
             good.replace(r#""upstream": {}, "#, "")
         } else {
             good.to_owned()
         };
-        assert_eq!(misses(&format!("{good}{expectation}}}]}}")), [want]);
+        assert_eq!(mismatches(&format!("{good}{expectation}}}]}}")), [want]);
     }
     let refused = r#"{"cases": [{"name": "n", "refused": ["x"]}]}"#;
     assert_eq!(
-        misses(refused),
+        mismatches(refused),
         ["configuration: want it refused, got it accepted"]
     );
     let wrong = r#"{"upstreams": {"auth": [{"status": 500}]}, "cases": [{"name": "n", "request": {}, "upstream": {},
         "reply": {"status": 1, "details": "x", "grpc_status": 2}}]}"#;
     assert_eq!(
-        misses(wrong),
+        mismatches(wrong),
         [
             "upstream: want it asked, got the local answer 403",
             "reply details: want Some(\"x\"), got \"not_allowed\"",
@@ -186,33 +183,28 @@ fn every_expectation_can_be_missed() {
 }
 
 #[test]
-fn a_recording_is_met_and_says_everything() {
+fn a_recording_is_met_and_complete() {
     let text = r#"{"upstreams": {"auth": [{"status": 200}, {"status": 500}]}, "cases": [
         {"name": "n", "request": {}, "answer": {"body": "b", "headers": [["x", "1"]]}, "then": [{"request": {}}]}]}"#;
-    let path = Path::new("cases.json");
-    let file = CaseFile::parse(path, text).unwrap();
-    let runner = Runner::new(filter(GATE));
-    let ran = runner
-        .run(path, &file, &file.cases[0], Schedule::default())
+    let file = parse(text);
+    let case = &file.cases[0];
+    let ran = Runner::new(filter(GATE))
+        .run(Path::new(PATH), &file, case, Schedule::default())
         .unwrap();
     assert!(matches!(&ran.ending, Ending::Served(outcomes) if outcomes.len() == 2));
-    let recorded = ran.recorded(&file.cases[0]);
+    let recorded = ran.recorded(case);
     let downstream = recorded.downstream.as_ref().unwrap();
     assert_eq!(downstream.headers["x"], ["1"]);
     assert_eq!(recorded.then[0].reply.as_ref().unwrap().status, Some(403));
-    let again = CaseFile {
+    let recording = CaseFile {
         cases: vec![recorded],
         ..file
     };
-    let again = CaseFile::parse(path, &again.to_text()).unwrap();
-    let misses = runner
-        .misses(path, &again, &again.cases[0], Schedule::default())
-        .unwrap();
-    assert_eq!(misses, Vec::<String>::new());
+    check_met(&recording.to_text());
 }
 
 #[test]
-fn a_chain_has_the_tested_filter_first() {
+fn a_chain_runs_the_tested_filter_too() {
     let text = r#"{"chain": [{}], "cases": [{"name": "n", "request": {}, "upstream": {}, "finally": {"metrics": {"gate.asked": 2}}}]}"#;
-    assert_eq!(misses(text), Vec::<String>::new());
+    check_met(text);
 }

@@ -1,56 +1,45 @@
-//! Does each thing that a case can say work, and does it say what is missed?
+//! Tests the keys of a case file, each with the mismatch that a wrong expectation causes.
 //!
-//! A row is a guest's callbacks, a case that they meet, and that case with one wrong word, with the miss it causes.
+//! A check consists of a guest, a case that the guest meets, and changes of that case with the mismatch of each.
 
 use std::path::Path;
 
 use host_test::Profile;
 use host_test::case_file::{CaseFile, Runner, Schedule};
 
-use crate::guest::filter;
+use crate::support::cases::{mismatches, mismatches_of_file};
+use crate::support::guest::filter;
+use crate::support::program::Files;
 
+/// Checks that the case is met, and that replacing the first text of each row by the second causes the mismatch.
 #[track_caller]
-fn misses(runner: &Runner, path: &Path, case: &str) -> Vec<String> {
-    let text = format!(r#"{{"cases": [{{"name": "n", {case}}}]}}"#);
-    let file = CaseFile::parse(path, &text).expect("the file is right");
-    runner
-        .misses(path, &file, &file.cases[0], Schedule::default())
-        .unwrap()
-}
-
-/// The case is met; with the first of each pair in place of what it says, it misses by the second.
-#[track_caller]
-fn check(callbacks: &str, case: &str, wrong: &[(&str, &str, &str)]) {
+fn check(callbacks: &str, case: &str, rows: &[(&str, &str, &str)]) {
     let runner = Runner::new(filter(callbacks));
-    let path = Path::new("cases.json");
-    assert_eq!(misses(&runner, path, case), Vec::<String>::new());
-    for (right, wrong, miss) in wrong {
+    assert_eq!(mismatches(&runner, case), Vec::<String>::new());
+    for (right, wrong, mismatch) in rows {
         assert!(case.contains(right), "{right}");
-        assert_eq!(
-            misses(&runner, path, &case.replace(right, wrong)),
-            [*miss],
-            "{wrong}"
-        );
+        let wrong = case.replace(right, wrong);
+        assert_eq!(mismatches(&runner, &wrong), [*mismatch], "{wrong}");
     }
 }
 
-/// Takes a message out of the queue `x-one` for each notice, and puts `value` into it for each request.
+/// Puts `value` into the queue `x-one` for each request. Takes out and logs a message when it is notified of one.
 const QUEUE: &str = r#"
     (global $queue (mut i32) (i32.const 0))
     (func (export "proxy_on_configure") (param i32 i32) (result i32)
-        (drop (call $register (i32.const 16) (i32.const 5) (i32.const 128)))
+        (drop (call $register @"x-one" (i32.const 128)))
         (global.set $queue (i32.load (i32.const 128)))
         i32.const 1)
     (func (export "proxy_on_queue_ready") (param i32 i32)
-        (drop (call $dequeue (global.get $queue) (i32.const 0) (i32.const 4)))
-        (call $say_result))
+        (drop (call $dequeue (global.get $queue) @to_result))
+        (call $log_result))
     (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
-        (drop (call $enqueue (global.get $queue) (i32.const 32) (i32.const 5)))
+        (drop (call $enqueue (global.get $queue) @"value"))
         i32.const 0)"#;
 
 #[test]
 fn queues() {
-    // What lay there came first; each notice takes one, so as many stay as lay there.
+    // The initial messages come first. Each new message takes one out, so two messages remain.
     check(
         QUEUE,
         r#""queues": [{"name": "x-one", "messages": ["a", "b"]}], "request": {}, "upstream": {},
@@ -78,21 +67,22 @@ fn queues() {
 
 #[test]
 fn workers_share_data_queues_and_metrics() {
-    // Every start counts; each request counts where it runs, in the VM's memory, and reports that count.
+    // Each start and each request increments a metric. Each request also counts in the VM's memory and logs that count.
     let callbacks = r#"
-        (global $own (mut i32) (i32.const 0))
+        (global $count (mut i32) (i32.const 0))
+        (data (i32.const 700) "value")
         (func (export "proxy_on_configure") (param i32 i32) (result i32)
-            (drop (call $define (i32.const 0) (i32.const 16) (i32.const 5) (i32.const 128)))
+            (drop (call $define (i32.const 0) @"x-one" (i32.const 128)))
             (drop (call $increment (i32.load (i32.const 128)) (i64.const 1)))
-            (call $say (i32.const 48) (i32.const 6))
-            (i32.eqz (call $register (i32.const 16) (i32.const 5) (i32.const 132))))
-        (func (export "proxy_on_queue_ready") (param i32 i32) (call $say (i32.const 32) (i32.const 5)))
+            (call $log_text @"absent")
+            (i32.eqz (call $register @"x-one" (i32.const 132))))
+        (func (export "proxy_on_queue_ready") (param i32 i32) (call $log_text @"value"))
         (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
             (drop (call $increment (i32.load (i32.const 128)) (i64.const 1)))
-            (global.set $own (i32.add (global.get $own) (i32.const 1)))
-            (drop (call $set_data (i32.const 16) (i32.const 5) (i32.const 32) (global.get $own) (i32.const 0)))
-            (drop (call $enqueue (i32.load (i32.const 132)) (i32.const 32) (i32.const 5)))
-            (call $report (global.get $own))
+            (global.set $count (i32.add (global.get $count) (i32.const 1)))
+            (drop (call $set_data @"x-one" (i32.const 700) (global.get $count) (i32.const 0)))
+            (drop (call $enqueue (i32.load (i32.const 132)) @"value"))
+            (call $log_digit (global.get $count))
             i32.const 0)"#;
     check(
         callbacks,
@@ -120,26 +110,28 @@ fn workers_share_data_queues_and_metrics() {
             ),
         ],
     );
-    let text = r#"{"cases": [{"name": "n", "workers": 2, "worker": 2, "request": {}}]}"#;
-    let error = CaseFile::parse(Path::new("x.json"), text).unwrap_err();
-    assert!(error.to_string().contains("no worker 2"), "{error}");
-    let text = r#"{"cases": [{"name": "n", "workers": 0, "request": {}}]}"#;
-    let error = CaseFile::parse(Path::new("x.json"), text).unwrap_err();
-    assert!(error.to_string().contains("cases[0].workers"), "{error}");
+    for (keys, want) in [
+        (r#""workers": 2, "worker": 2"#, "no worker 2"),
+        (r#""workers": 0"#, "cases[0].workers"),
+    ] {
+        let text = format!(r#"{{"cases": [{{"name": "n", {keys}, "request": {{}}}}]}}"#);
+        let error = CaseFile::parse(Path::new("x.json"), &text).unwrap_err();
+        assert!(error.to_string().contains(want), "{error}");
+    }
 }
 
 #[test]
-fn a_capability_that_is_not_allowed_answers_as_in_envoy() {
+fn a_capability_that_is_not_allowed_behaves_as_in_envoy() {
     let callbacks = r#"
         (data (i32.const 300) "0123456789")
         (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
-            (drop (call $add (i32.const 0) (i32.const 16) (i32.const 5)
+            (drop (call $add @request @"x-one"
                 (i32.const 300) (call $tick (i32.const 10))))
-            (drop (call $add (i32.const 0) (i32.const 48) (i32.const 6)
+            (drop (call $add @request @"absent"
                 (i32.const 300) (i32.div_u (call $random (i32.const 0) (i32.const 4)) (i32.const 19))))
             i32.const 0)
         (func (export "proxy_on_request_body") (param i32 i32 i32) (result i32) unreachable)"#;
-    // The first ten digits are INTERNAL_FAILURE, four are 76 of WASI by 19.
+    // `x-one` has as many digits as the status says: 10, INTERNAL_FAILURE. `absent` has 76 / 19 = 4: 76 is WASI's ENOTCAPABLE.
     check(
         callbacks,
         r#""plugin": {"allowed_capabilities": ["proxy_on_request_headers", "proxy_add_header_map_value"]},
@@ -162,9 +154,8 @@ fn a_capability_that_is_not_allowed_answers_as_in_envoy() {
         )],
     );
     let runner = Runner::new(filter(callbacks));
-    let path = Path::new("cases.json");
-    // Without a word on capabilities everything is allowed, the trap in the body's callback included.
-    let found = misses(&runner, path, r#""request": {"body": "x"}, "upstream": {}"#);
+    // Without `allowed_capabilities` everything is allowed, also the body's callback, which traps.
+    let found = mismatches(&runner, r#""request": {"body": "x"}, "upstream": {}"#);
     assert!(found[0].starts_with("the filter failed: "), "{found:?}");
 }
 
@@ -172,7 +163,7 @@ fn a_capability_that_is_not_allowed_answers_as_in_envoy() {
 fn metrics_by_kind() {
     check(
         r#"(func (export "proxy_on_configure") (param i32 i32) (result i32)
-            (drop (call $define (i32.const 1) (i32.const 16) (i32.const 5) (i32.const 128)))
+            (drop (call $define (i32.const 1) @"x-one" (i32.const 128)))
             (i32.eqz (call $record (i32.load (i32.const 128)) (i64.const 3))))"#,
         r#""finally": {"metrics": {"x-one": {"kind": "gauge", "value": 3}}}"#,
         &[
@@ -206,12 +197,12 @@ fn a_failure_outside_streams() {
     );
     let runner = Runner::new(filter(callbacks));
     let case = r#""request": {}, "upstream": {}, "finally": {"after_ms": 100}"#;
-    let found = misses(&runner, Path::new("cases.json"), case);
+    let found = mismatches(&runner, case);
     assert!(found[0].starts_with("the VM failed: "), "{found:?}");
 }
 
 #[test]
-fn order_and_lines_that_must_not_be() {
+fn order_and_unlike() {
     check(
         "",
         r#""request": {"headers": [["a", "1"], ["b", "2"], ["a", "3"]]}, "upstream": {"order": ["a", "b", "a"], "unlike": {"a": "[4-9]"}},
@@ -242,7 +233,7 @@ fn order_and_lines_that_must_not_be() {
 }
 
 #[test]
-fn an_answer_of_the_filters_own_in_each_callback() {
+fn a_reply_during_each_callback() {
     for (callback, parameters) in [
         ("request_headers", "i32 i32 i32"),
         ("request_body", "i32 i32 i32"),
@@ -251,12 +242,11 @@ fn an_answer_of_the_filters_own_in_each_callback() {
     ] {
         let guest = format!(
             r#"(func (export "proxy_on_{callback}") (param {parameters}) (result i32)
-                (drop (call $reply (i32.const 418) (i32.const 32) (i32.const 5) (i32.const 32) (i32.const 5)
+                (drop (call $reply (i32.const 418) @"value" @"value"
                     (i32.const 0) (i32.const 0) (i32.const -1)))
                 i32.const 0)"#
         );
         let runner = Runner::new(filter(&guest));
-        let path = Path::new("cases.json");
         let upstream = match callback {
             "request_headers" => "",
             _ => r#""upstream": {}, "#,
@@ -268,22 +258,22 @@ fn an_answer_of_the_filters_own_in_each_callback() {
             )
         };
         assert_eq!(
-            misses(&runner, path, &case(callback)),
+            mismatches(&runner, &case(callback)),
             Vec::<String>::new(),
             "{callback}"
         );
-        let miss = format!("reply: want it in `tick`, got it in `{callback}`");
-        assert_eq!(misses(&runner, path, &case("tick")), [miss]);
+        let want = format!("reply: want it in `tick`, got it in `{callback}`");
+        assert_eq!(mismatches(&runner, &case("tick")), [want]);
         if callback != "request_headers" {
             let case = r#""request": {"body": "x", "trailers": [["t", "1"]]}, "upstream": {}"#;
-            let miss = format!("reply: want none, got 418 in `{callback}`");
-            assert_eq!(misses(&runner, path, case), [miss]);
+            let want = format!("reply: want none, got 418 in `{callback}`");
+            assert_eq!(mismatches(&runner, case), [want]);
         }
     }
 }
 
 #[test]
-fn a_request_that_is_held_for_a_while() {
+fn held_ms() {
     check(
         r#"(global $stream (mut i32) (i32.const 0))
         (func (export "proxy_on_configure") (param i32 i32) (result i32) (i32.eqz (call $tick (i32.const 100))))
@@ -310,14 +300,14 @@ fn a_request_that_is_held_for_a_while() {
 }
 
 #[test]
-fn exchanges_alongside_are_open_at_the_same_time() {
-    // It writes the context of the last request into every response: mixed up as soon as two are open.
+fn exchanges_alongside_overlap() {
+    // Logs `value` in a response whose request was not the last one, which happens only when exchanges overlap.
     check(
         r#"(global $last (mut i32) (i32.const 0))
         (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
             (global.set $last (local.get 0)) i32.const 0)
         (func (export "proxy_on_response_headers") (param i32 i32 i32) (result i32)
-            (if (i32.ne (global.get $last) (local.get 0)) (then (call $say (i32.const 32) (i32.const 5))))
+            (if (i32.ne (global.get $last) (local.get 0)) (then (call $log_text @"value")))
             i32.const 0)"#,
         r#""request": {}, "upstream": {}, "logs": [{"text": "value"}],
            "alongside": [{"request": {}, "upstream": {}, "logs": [{"text": "value", "absent": true}]}],
@@ -332,21 +322,20 @@ fn exchanges_alongside_are_open_at_the_same_time() {
 
 #[test]
 fn plugins_that_share_a_vm() {
-    let count = |at: &str, length: u32| {
+    let count = |metric: &str| {
         format!(
-            "(drop (call $define (i32.const 0) (i32.const {at}) (i32.const {length}) (i32.const 128)))
-             (i32.eqz (call $increment (i32.load (i32.const 128)) (i64.const 1)))"
+            r#"(drop (call $define (i32.const 0) @"{metric}" (i32.const 128)))
+             (i32.eqz (call $increment (i32.load (i32.const 128)) (i64.const 1)))"#
         )
     };
     let mut runner = Runner::new(filter(&format!(
         r#"(func (export "proxy_on_vm_start") (param i32 i32) (result i32) {})
            (func (export "proxy_on_configure") (param i32 i32) (result i32) {})"#,
-        count("16", 5),
-        count("32", 5)
+        count("vms"),
+        count("plugins")
     )));
-    // Here a VM is started once.
+    // Under this profile a VM is started once.
     runner.options.profile = Profile::Spec;
-    let path = Path::new("cases.json");
     for (chained, vms, plugins) in [
         ("{}", 1, 1),
         (r#"{"config": "b"}"#, 1, 2),
@@ -362,62 +351,57 @@ fn plugins_that_share_a_vm() {
     ] {
         let text = format!(
             r#"{{"config": "", "chain": [{chained}], "cases": [
-                {{"name": "n", "finally": {{"metrics": {{"x-one": {vms}, "value": {plugins}}}}}}}]}}"#
+                {{"name": "n", "finally": {{"metrics": {{"vms": {vms}, "plugins": {plugins}}}}}}}]}}"#
         );
-        let file = CaseFile::parse(path, &text).unwrap();
-        let missed = runner.misses(path, &file, &file.cases[0], Schedule::default());
-        assert_eq!(missed.unwrap(), Vec::<String>::new(), "{chained}");
+        let found = mismatches_of_file(&runner, &text);
+        assert_eq!(found, Vec::<String>::new(), "{chained}");
     }
 }
 
-/// What a test answers for a foreign function comes before Envoy's own; what is unpacked is what was packed.
+/// The guest compresses `value`, uncompresses the result, and stores it in the property `x-one`. A foreign function that
+/// the case defines takes precedence over Envoy's.
 #[test]
 fn foreign_functions_and_filter_state() {
     let runner = Runner::new(filter(
-        r#"(data (i32.const 700) "compress") (data (i32.const 720) "uncompress") (data (i32.const 740) "own")
+        r#"
         (func $ask (param $name i32) (param $length i32) (param $at i32) (param $size i32)
-            (call $report (call $foreign (local.get $name) (local.get $length) (local.get $at) (local.get $size)
+            (call $log_digit (call $foreign (local.get $name) (local.get $length) (local.get $at) (local.get $size)
                 (i32.const 128) (i32.const 132))))
         (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
-            (call $ask (i32.const 700) (i32.const 8) (i32.const 32) (i32.const 5))
-            (call $ask (i32.const 720) (i32.const 10) (i32.load (i32.const 128)) (i32.load (i32.const 132)))
-            (drop (call $set_property (i32.const 16) (i32.const 5) (i32.load (i32.const 128)) (i32.load (i32.const 132))))
-            (call $ask (i32.const 740) (i32.const 3) (i32.const 0) (i32.const 0)) i32.const 0)"#,
+            (call $ask @"compress" @"value")
+            (call $ask @"uncompress" (i32.load (i32.const 128)) (i32.load (i32.const 132)))
+            (drop (call $set_property @"x-one" (i32.load (i32.const 128)) (i32.load (i32.const 132))))
+            (call $ask @"own" (i32.const 0) (i32.const 0)) i32.const 0)"#,
     ));
-    let path = Path::new("cases.json");
-    let row = |plugin: &str, state: &str, logs: &str| {
-        misses(
-            &runner,
-            path,
-            &format!(
-                r#""plugin": {{"foreign_functions": {{{plugin}}}}}, "request": {{}}, "upstream": {{}}, "logs": [{logs}],
-                "filter_state": {{{state}}}"#
-            ),
-        )
+    let run = |functions: &str, state: &str, logs: &str| {
+        let case = format!(
+            r#""plugin": {{"foreign_functions": {{{functions}}}}}, "request": {{}}, "upstream": {{}},
+            "logs": [{logs}], "filter_state": {{{state}}}"#
+        );
+        mismatches(&runner, &case)
     };
     let value = r#""wasm.x-one": "value", "wasm.value": null"#;
+    assert_eq!(run("", value, r#"{"text": "1"}"#), Vec::<String>::new());
     let own = r#""own": {"status": "PARSE_FAILURE"}"#;
-    assert_eq!(row("", value, r#"{"text": "1"}"#), Vec::<String>::new());
-    assert_eq!(row(own, value, r#"{"text": "4"}"#), Vec::<String>::new());
+    assert_eq!(run(own, value, r#"{"text": "4"}"#), Vec::<String>::new());
     let other = r#""uncompress": {"result": "other"}"#;
     assert_eq!(
-        row(other, value, ""),
+        run(other, value, ""),
         ["filter state `wasm.x-one`: want `value`, got `other`"]
     );
     assert_eq!(
-        row("", r#""wasm.x-one": null"#, ""),
+        run("", r#""wasm.x-one": null"#, ""),
         ["filter state `wasm.x-one`: want none, got `value`"]
     );
 }
 
-/// The most common reason for a stream that stays paused is named.
+/// The mismatch names the most common reason for a stream that stays paused.
 #[test]
-fn a_body_that_was_never_seen() {
+fn a_paused_stream_whose_body_the_filter_never_saw() {
     let pauses = r#"(func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32) i32.const 1)
         (func (export "proxy_on_request_body") (param i32 i32 i32) (result i32) i32.const 0)"#;
     let runner = Runner::new(filter(pauses));
-    let path = Path::new("cases.json");
-    for (body, setup, hints) in [
+    for (body, plugin, is_named) in [
         (r#", "method": "POST", "body": "abc""#, "", true),
         ("", "", false),
         (
@@ -427,72 +411,77 @@ fn a_body_that_was_never_seen() {
         ),
     ] {
         let case = format!(
-            r#""plugin": {{{setup}}}, "request": {{"target": "/"{body}}}, "upstream": {{}}"#
+            r#""plugin": {{{plugin}}}, "request": {{"target": "/"{body}}}, "upstream": {{}}"#
         );
-        let missed = misses(&runner, path, &case).join("\n");
+        let found = mismatches(&runner, &case).join("\n");
         assert_eq!(
-            missed.contains("never saw its body"),
-            hints,
-            "{case}: {missed}"
+            found.contains("never saw its body"),
+            is_named,
+            "{case}: {found}"
         );
     }
 }
 
 #[test]
 fn a_golden_run() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("cases.json");
-    let text = r#"{"golden": "golden.json", "cases": [{"name": "n", "request": {}, "upstream": {}, "workers": 1,
-        "alongside": [{"request": {"target": "/b"}, "upstream": {}}]}]}"#;
-    let without =
-        CaseFile::parse(&path, &text.replace(r#""golden": "golden.json", "#, "")).unwrap();
-    let runner = Runner::new(filter(""));
-    let ran = runner.run(&path, &without, &without.cases[0], Schedule::default());
+    let files = Files::new();
+    let run = |file: &CaseFile, runner: &Runner| {
+        let path = files.path("cases.json");
+        let ran = runner.run(Path::new(&path), file, &file.cases[0], Schedule::default());
+        ran.unwrap()
+    };
+    let with = |golden: &str| {
+        let text = format!(
+            r#"{{{golden} "cases": [{{"name": "n", "request": {{}}, "upstream": {{}}, "workers": 1,
+            "alongside": [{{"request": {{"target": "/b"}}, "upstream": {{}}}}]}}]}}"#
+        );
+        CaseFile::parse(Path::new(&files.path("cases.json")), &text).unwrap()
+    };
+    let nothing = Runner::new(filter(""));
+    let without = with("");
     let recording = CaseFile {
-        cases: vec![ran.unwrap().recorded(&without.cases[0])],
+        cases: vec![run(&without, &nothing).recorded(&without.cases[0])],
         ..CaseFile::default()
     };
-    std::fs::write(folder.path().join("golden.json"), recording.to_text()).unwrap();
-    let file = CaseFile::parse(&path, text).unwrap();
-    let missed = |runner: &Runner| {
+    files.write("golden.json", recording.to_text());
+    let file = with(r#""golden": "golden.json","#);
+    let found = |runner: &Runner| {
+        let path = files.path("cases.json");
         let case = &file.cases[0];
-        runner
-            .misses(&path, &file, case, Schedule::default())
-            .unwrap()
+        let found = runner.misses(Path::new(&path), &file, case, Schedule::default());
+        found.unwrap()
     };
-    assert_eq!(missed(&runner), Vec::<String>::new());
-    let changed = Runner::new(filter(
+    assert_eq!(found(&nothing), Vec::<String>::new());
+    // A field that the recording does not have is no mismatch.
+    let adds_field = Runner::new(filter(
         r#"(func (export "proxy_on_response_headers") (param i32 i32 i32) (result i32)
-            (call $say (i32.const 32) (i32.const 5))
-            (drop (call $replace (i32.const 2) (i32.const 16) (i32.const 5) (i32.const 32) (i32.const 5)))
+            (call $log_text @"value")
+            (drop (call $replace @response @"x-one" @"value"))
             i32.const 0)"#,
     ));
-    // A field that the recording does not name is no miss, a status that it does is one.
-    assert_eq!(missed(&changed), Vec::<String>::new());
-    let trapping = Runner::new(filter(
+    assert_eq!(found(&adds_field), Vec::<String>::new());
+    let resets = Runner::new(filter(
         r#"(func (export "proxy_on_response_headers") (param i32 i32 i32) (result i32)
             (drop (call $close (i32.const 0))) i32.const 0)"#,
     ));
-    let found = missed(&trapping);
-    assert!(
-        found.contains(&"recording: exchange 1: the filter reset the stream".to_owned()),
-        "{found:?}"
-    );
+    let want = "recording: exchange 1: the filter reset the stream".to_owned();
+    let found = found(&resets);
+    assert!(found.contains(&want), "{found:?}");
 }
 
 #[test]
 fn a_connection() {
-    // Holds until it has seen five bytes or the end, puts `value` before what the upstream sends, logs each callback.
+    // Holds data until there are five bytes or the end, inserts `value` before what the upstream sends, logs each callback.
     let callbacks = r#"
-        (func (export "proxy_on_new_connection") (param i32) (result i32) (call $report (i32.const 1)) i32.const 0)
+        (func (export "proxy_on_new_connection") (param i32) (result i32) (call $log_digit (i32.const 1)) i32.const 0)
         (func (export "proxy_on_downstream_data") (param $context i32) (param $size i32) (param $end i32) (result i32)
-            (call $report (local.get $size))
+            (call $log_digit (local.get $size))
             (i32.and (i32.lt_u (local.get $size) (i32.const 5)) (i32.eqz (local.get $end))))
         (func (export "proxy_on_upstream_data") (param i32 i32 i32) (result i32)
-            (call $report (call $set_buffer (i32.const 3) (i32.const 0) (i32.const 0) (i32.const 32) (i32.const 5)))
+            (call $log_digit (call $set_buffer (i32.const 3) (i32.const 0) (i32.const 0) @"value"))
             i32.const 0)
-        (func (export "proxy_on_upstream_connection_close") (param i32) (param $by i32) (call $report (local.get $by)))
-        (func (export "proxy_on_downstream_connection_close") (param i32) (param $by i32) (call $report (local.get $by)))"#;
+        (func (export "proxy_on_upstream_connection_close") (param i32) (param $by i32) (call $log_digit (local.get $by)))
+        (func (export "proxy_on_downstream_connection_close") (param i32) (param $by i32) (call $log_digit (local.get $by)))"#;
     check(
         callbacks,
         r#""connections": [{"events": [{"downstream": "abc"}, {"after_ms": 5}, {"downstream": "def"}, {"upstream": "x"},

@@ -1,38 +1,27 @@
-//! Do several filters see what the one before them let pass, in both directions?
+//! Tests chains of filters: each sees what the previous one let pass, in both directions.
 
 use std::time::Duration;
 
 use host_test::{Chain, Flow, Plugin, Properties, Side, lines};
 
-use crate::guest::{plugin, request, texts};
+use crate::support::guest::{plugin, request, texts};
 
-/// Adds a line with `letter` to what passes.
-fn marking(letter: char) -> Plugin {
+/// Adds `x-one: NAME` to requests and responses.
+fn adds(name: char) -> Plugin {
     plugin(&format!(
-        r#"(data (i32.const 200) "{letter}")
-        (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
-            (call $add (i32.const 0) (i32.const 16) (i32.const 5) (i32.const 200) (i32.const 1)))
-        (func (export "proxy_on_response_headers") (param i32 i32 i32) (result i32)
-            (call $add (i32.const 2) (i32.const 16) (i32.const 5) (i32.const 200) (i32.const 1)))"#
-    ))
-}
-
-/// Answers every request, and marks responses.
-fn answering() -> Plugin {
-    plugin(
         r#"(func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
-            (call $reply (i32.const 403) (i32.const 0) (i32.const 0) (i32.const 32) (i32.const 5) (i32.const 0) (i32.const 0) (i32.const -1)))"#,
-    )
+            (call $add @request @"x-one" @"{name}"))
+        (func (export "proxy_on_response_headers") (param i32 i32 i32) (result i32)
+            (call $add @response @"x-one" @"{name}"))"#
+    ))
 }
 
 #[test]
 fn requests_go_forward_and_responses_back() {
-    let chain = Chain::new([marking('A'), marking('B')]);
+    let chain = Chain::new([adds('A'), adds('B')]);
     let mut stream = chain.stream(&Properties::default());
-    assert_eq!(
-        stream.request_headers(lines(&[(":path", "/")]), true),
-        Flow::Continue
-    );
+    let flow = stream.request_headers(lines(&[(":path", "/")]), true);
+    assert_eq!(flow, Flow::Continue);
     stream.response_headers(lines(&[(":status", "200")]), true);
     let outcome = stream.finish();
     let (upstream, downstream) = (outcome.upstream.unwrap(), outcome.downstream.unwrap());
@@ -42,8 +31,12 @@ fn requests_go_forward_and_responses_back() {
 }
 
 #[test]
-fn an_answer_goes_back_through_the_filters_before_it_alone() {
-    let chain = Chain::new([marking('A'), answering(), marking('B')]);
+fn a_local_response_passes_only_the_filters_before_its_own() {
+    let replies = plugin(
+        r#"(func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+            (call $reply (i32.const 403) (i32.const 0) (i32.const 0) @"value" (i32.const 0) (i32.const 0) (i32.const -1)))"#,
+    );
+    let chain = Chain::new([adds('A'), replies, adds('B')]);
     let mut stream = chain.stream(&Properties::default());
     assert_eq!(stream.request_headers(request(), true), Flow::Replied);
     let outcome = stream.finish();
@@ -56,11 +49,11 @@ fn an_answer_goes_back_through_the_filters_before_it_alone() {
 }
 
 #[test]
-fn a_filter_that_fails_is_answered_for_past_those_before_it() {
+fn the_response_for_a_failed_filter_skips_the_filters_before_it() {
     let failing = plugin(
         r#"(func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32) unreachable)"#,
     );
-    let chain = Chain::new([marking('A'), failing]);
+    let chain = Chain::new([adds('A'), failing]);
     let mut stream = chain.stream(&Properties::default());
     stream.request_headers(request(), true);
     let outcome = stream.finish();
@@ -70,22 +63,22 @@ fn a_filter_that_fails_is_answered_for_past_those_before_it() {
 }
 
 #[test]
-fn a_held_body_reaches_the_next_filter_when_it_is_let_go() {
-    let holding = plugin(
+fn a_held_body_reaches_the_next_filter_when_it_is_continued() {
+    let holds_until_tick = plugin(
         r#"(func (export "proxy_on_configure") (param i32 i32) (result i32) (drop (call $tick (i32.const 10))) i32.const 1)
         (func (export "proxy_on_tick") (param i32) (drop (call $effective (i32.const 2))) (drop (call $continue (i32.const 0))))
         (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32) i32.const 1)"#,
     );
-    let counting = plugin(
-        r#"(func (export "proxy_on_request_body") (param i32 i32 i32) (result i32)
-            (call $report (local.get 1)) (call $report (local.get 2)) i32.const 0)"#,
+    let logs_frames = plugin(
+        r#"(func (export "proxy_on_request_body") (param i32) (param $size i32) (param $end i32) (result i32)
+            (call $log_digit (local.get $size)) (call $log_digit (local.get $end)) i32.const 0)"#,
     );
-    let chain = Chain::new([holding.clone(), counting]);
+    let chain = Chain::new([holds_until_tick.clone(), logs_frames]);
     let mut stream = chain.stream(&Properties::default());
     assert_eq!(stream.request_headers(request(), false), Flow::Paused);
     stream.request_body(b"abc".to_vec(), false);
     stream.request_body(Vec::new(), true);
-    holding.advance(Duration::from_millis(10));
+    holds_until_tick.advance(Duration::from_millis(10));
     assert_eq!(stream.flow(Side::Request), Flow::Continue);
     let outcome = stream.finish();
     assert_eq!(texts(&outcome.filters[1].logs), "3 0 0 1");

@@ -1,86 +1,158 @@
-//! Do the commands beside `run` do what they say at a terminal?
+//! Tests the commands as a user of the program sees them: output, errors and exit codes.
 
 use serde_json::Value;
 
-use crate::cli::{host_test, write};
-use crate::guest;
+use crate::support::program::{Files, host_test};
 
 /// Adds `x-one: value` to each request.
-const ADDING: &str = r#"(func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
-    (call $add (i32.const 0) (i32.const 16) (i32.const 5) (i32.const 32) (i32.const 5)))"#;
+const ADDS_FIELD: &str = r#"
+    (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+        (call $add @request @"x-one" @"value"))"#;
 
-/// Writes the size of each body frame over it, so that it matters in how many frames the body comes.
-const FRAGILE: &str = r#"(func (export "proxy_on_request_body") (param i32 i32 i32) (result i32)
-    (drop (call $set_buffer (i32.const 0) (i32.const 0) (i32.const -1) (i32.const 32) (i32.const 5))) i32.const 0)"#;
+/// Does nothing.
+const NOTHING: &str = "";
 
-const CASES: &str = r#"{"cases": [{"name": "body & <frames>", "request": {"body": "abc"}, "upstream": {"body": "valuevalue"}}]}"#;
+const ALL_MET: &str = "1 met, 0 missed, 0 skipped\n";
 
-struct Files {
-    folder: tempfile::TempDir,
+/// `added` is met by [`ADDS_FIELD`] only. `elsewhere` is skipped.
+const CASES: &str = r#"{"about": "One header.", "cases": [
+    {"name": "added", "why": "w", "request": {"peer": "192.0.2.1"}, "upstream": {"headers": {"x-one": ["value"]}}},
+    {"name": "elsewhere", "why": "w", "request": {"peer": "192.0.2.1"}, "upstream": {}, "except": {"wasm": "not here"}}]}"#;
+
+#[test]
+fn run_counts_met_and_skipped_cases() {
+    let files = Files::new();
+    let filter = files.write_guest("filter.wasm", ADDS_FIELD);
+    let cases = files.write("cases.json", CASES);
+    let run = host_test(&["run", "--filter", &filter, "--cases", files.folder()]);
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    let want = format!("skipped  {cases}: elsewhere: not here\n1 met, 0 missed, 1 skipped\n");
+    assert_eq!(run.stdout, want);
 }
 
-impl Files {
-    fn new() -> Self {
-        Self {
-            folder: tempfile::tempdir().unwrap(),
-        }
-    }
+#[test]
+fn run_reports_a_missed_case_and_exits_with_1() {
+    let files = Files::new();
+    let filter = files.write_guest("filter.wasm", NOTHING);
+    let cases = files.write("cases.json", CASES);
+    let run = host_test(&["run", "--filter", &filter, "--cases", &cases]);
+    assert_eq!(run.code, Some(1));
+    let want = "upstream `x-one`: want [\"value\"], got []";
+    assert!(run.stdout.contains(want), "{}", run.stdout);
+    let run = host_test(&["run", "--json", "--filter", &filter, "--cases", &cases]);
+    let value: Value = serde_json::from_str(&run.stdout).unwrap();
+    assert_eq!((run.code, &value[0]["ending"]), (Some(1), &"missed".into()));
+}
 
-    fn filter(&self, name: &str, callbacks: &str) -> String {
-        write(self.folder.path(), name, guest::module(callbacks))
-    }
-
-    fn text(&self, name: &str, text: &str) -> String {
-        write(self.folder.path(), name, text)
+#[test]
+fn wrong_usage_and_unusable_files_exit_with_2() {
+    let files = Files::new();
+    let filter = files.write_guest("filter.wasm", NOTHING);
+    let cases = files.write("cases.json", CASES);
+    let broken = files.write("broken.json", "{");
+    let suite = files.write("wrong.textpb", "test { nam: \"x\" }");
+    let https = "https://app.example";
+    for (arguments, want) in [
+        (
+            &["run", "--filter", &filter, "--cases", &broken][..],
+            "broken.json",
+        ),
+        (
+            &["run", "--filter", &broken, "--cases", &cases],
+            "WebAssembly",
+        ),
+        (&["run", "--filter", &filter], "--cases"),
+        (
+            &[
+                "run",
+                "--filter",
+                &filter,
+                "--cases",
+                &cases,
+                "--schedules",
+                "often",
+            ],
+            "`often`",
+        ),
+        (
+            &["run", "--filter", &filter, "--cases", &suite],
+            "test has no field `nam`",
+        ),
+        (
+            &["serve", "--filter", &filter, "--upstream", https],
+            "`http`",
+        ),
+        (&["inspect", &broken], "WebAssembly"),
+        (
+            &["bench", "--filter", &filter, "--streams", "0"],
+            "--streams",
+        ),
+    ] {
+        let run = host_test(arguments);
+        assert_eq!(
+            (run.code, run.stdout.as_str()),
+            (Some(2), ""),
+            "{arguments:?}"
+        );
+        assert!(run.stderr.starts_with("error: "), "{}", run.stderr);
+        assert!(run.stderr.contains(want), "{arguments:?}: {}", run.stderr);
     }
 }
 
 #[test]
-fn schedules_find_what_one_schedule_does_not() {
+fn help_is_plain_text_without_a_terminal() {
+    let run = host_test(&["run", "--help"]);
+    assert_eq!(run.code, Some(0));
+    assert!(run.stdout.contains("--schedules"), "{}", run.stdout);
+    assert!(!run.stdout.contains('\u{1b}'), "{}", run.stdout);
+}
+
+#[test]
+fn inspect_lists_why_a_module_is_rejected() {
     let files = Files::new();
-    let filter = files.filter("filter.wasm", FRAGILE);
-    let cases = files.text("cases.json", CASES);
-    let junit = files.text("junit.xml", "");
-    let ran = host_test(&["run", "--filter", &filter, "--cases", &cases]);
-    assert_eq!(ran.code, Some(0), "{}", ran.stdout);
-    let ran = host_test(&[
-        "run",
-        "--filter",
-        &filter,
-        "--cases",
-        &cases,
-        "--schedules",
-        "all",
-        "--junit",
-        &junit,
-    ]);
-    assert_eq!(ran.code, Some(1));
-    assert!(ran.stdout.contains("(one-frame)"), "{}", ran.stdout);
-    assert!(
-        ran.stdout.ends_with("3 met, 3 missed, 0 skipped\n"),
-        "{}",
-        ran.stdout
+    let good = files.write_guest("good.wasm", NOTHING);
+    let run = host_test(&["inspect", &good]);
+    assert_eq!(run.code, Some(0));
+    assert!(run.stdout.starts_with("ABI      0.2.1\n"), "{}", run.stdout);
+    let text = r#"(module (import "env" "proxy_brew" (func)))"#;
+    let bad = files.write("bad.wasm", wat::parse_str(text).unwrap());
+    let run = host_test(&["inspect", "--json", &bad]);
+    let value: Value = serde_json::from_str(&run.stdout).unwrap();
+    assert_eq!(run.code, Some(1));
+    assert_eq!(value["refusals"][1], "import `env.proxy_brew` is unknown");
+}
+
+#[test]
+fn schedules_reveal_a_dependency_on_body_frames() {
+    // Replaces each body frame, so that the number of frames matters.
+    let replaces_frames = r#"
+        (func (export "proxy_on_request_body") (param i32 i32 i32) (result i32)
+            (drop (call $set_buffer (i32.const 0) (i32.const 0) (i32.const -1) @"value")) i32.const 0)"#;
+    let files = Files::new();
+    let filter = files.write_guest("filter.wasm", replaces_frames);
+    let cases = files.write(
+        "cases.json",
+        r#"{"cases": [{"name": "body & <frames>", "request": {"body": "abc"}, "upstream": {"body": "valuevalue"}}]}"#,
     );
-    let xml = std::fs::read_to_string(&junit).unwrap();
+    let junit = files.path("junit.xml");
+    let run = ["run", "--filter", &filter, "--cases", &cases];
+    let one_schedule = host_test(&run);
+    assert_eq!(one_schedule.code, Some(0), "{}", one_schedule.stdout);
+    let all = host_test(&[&run[..], &["--schedules", "all", "--junit", &junit]].concat());
+    assert_eq!(all.code, Some(1));
+    assert!(all.stdout.contains("(one-frame)"), "{}", all.stdout);
+    let want = "3 met, 3 missed, 0 skipped\n";
+    assert!(all.stdout.ends_with(want), "{}", all.stdout);
+    let xml = files.read("junit.xml");
     assert!(xml.contains(r#"tests="6" failures="3""#), "{xml}");
     assert!(xml.contains("body &amp; &lt;frames&gt; (bytes)"), "{xml}");
-    let ran = host_test(&[
-        "run",
-        "--filter",
-        &filter,
-        "--cases",
-        &cases,
-        "--schedules",
-        "often",
-    ]);
-    assert_eq!(ran.code, Some(2));
 }
 
 #[test]
-fn suites_of_service_extensions_are_read_in_both_forms() {
+fn run_reads_test_suites_in_both_forms() {
     let files = Files::new();
-    let filter = files.filter("filter.wasm", ADDING);
-    let text = files.text(
+    let filter = files.write_guest("filter.wasm", ADDS_FIELD);
+    let text = files.write(
         "tests.textpb",
         r#"env { log_level: DEBUG time_secs: 5 }
         test { name: "adds" # to what is there
@@ -96,108 +168,87 @@ fn suites_of_service_extensions_are_read_in_both_forms() {
         }
         test { name: "misses" request_headers { result { immediate { http_status: 403 } } } }"#,
     );
-    let yaml = files.text(
+    let yaml = files.write(
         "tests.yaml",
         "test:\n- name: adds\n  request_headers:\n    result:\n      has_header:\n      - key: x-one\n        value: value\n",
     );
-    let ran = host_test(&["run", "--filter", &filter, "--cases", &text, &yaml]);
-    assert_eq!(ran.code, Some(1), "{}", ran.stderr);
+    let run = host_test(&["run", "--filter", &filter, "--cases", &text, &yaml]);
+    assert_eq!(run.code, Some(1), "{}", run.stderr);
     let want = format!(
         "missed   {text}: misses\n         request_headers: want an immediate response, got none\n2 met, 1 missed, 0 skipped\n"
     );
-    assert_eq!(ran.stdout, want);
-    let wrong = files.text("wrong.textpb", "test { nam: \"x\" }");
-    let ran = host_test(&["run", "--filter", &filter, "--cases", &wrong]);
-    assert_eq!(ran.code, Some(2));
-    assert!(
-        ran.stderr.contains("test has no field `nam`"),
-        "{}",
-        ran.stderr
-    );
+    assert_eq!(run.stdout, want);
 }
 
 #[test]
-fn the_clock_of_a_suite_without_a_time_is_not_at_zero() {
-    let files = Files::new();
-    let filter = files.filter(
-        "filter.wasm",
-        r#"(func (export "_initialize")
+fn the_clock_of_a_suite_without_a_time_is_after_the_epoch() {
+    let traps_at_the_epoch = r#"
+        (func (export "_initialize")
             (drop (call $time (i32.const 1) (i64.const 0) (i32.const 512)))
-            (if (i64.eqz (i64.load (i32.const 512))) (then unreachable)))"#,
-    );
-    let suite = files.text("tests.textpb", r#"test { name: "starts" }"#);
-    let ran = host_test(&["run", "--filter", &filter, "--cases", &suite]);
-    assert_eq!(ran.stdout, "1 met, 0 missed, 0 skipped\n");
+            (if (i64.eqz (i64.load (i32.const 512))) (then unreachable)))"#;
+    let files = Files::new();
+    let filter = files.write_guest("filter.wasm", traps_at_the_epoch);
+    let suite = files.write("tests.textpb", r#"test { name: "starts" }"#);
+    let run = host_test(&["run", "--filter", &filter, "--cases", &suite]);
+    assert_eq!(run.stdout, ALL_MET);
 }
 
 #[test]
 fn a_property_of_a_suite_is_found_by_its_segments_and_by_its_whole_name() {
-    let files = Files::new();
-    let filter = files.filter(
-        "filter.wasm",
-        r#"(data (i32.const 512) "source\00client.region" "source.client.region")
-        (func $read (param $address i32)
-            (if (i32.eqz (call $property (local.get $address) (i32.const 20) (i32.const 0) (i32.const 4)))
-                (then (drop (call $add (i32.const 0) (i32.const 16) (i32.const 5)
-                    (i32.load (i32.const 0)) (i32.load (i32.const 4)))))))
+    let adds_both = r#"
+        (func $add_property (param $path i32) (param $length i32)
+            (if (i32.eqz (call $property (local.get $path) (local.get $length) @to_result))
+                (then (drop (call $add @request @"x-one" @result)))))
         (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
-            (call $read (i32.const 512)) (call $read (i32.const 532)) i32.const 0)"#,
-    );
-    let suite = files.text(
+            (call $add_property @"source\00client.region")
+            (call $add_property @"source.client.region")
+            i32.const 0)"#;
+    let files = Files::new();
+    let filter = files.write_guest("filter.wasm", adds_both);
+    let suite = files.write(
         "tests.textpb",
         r#"test { name: "reads" properties { path: "source.client.region" value: "US" }
             request_headers { result { has_header { key: "x-one" value: "US, US" } } } }"#,
     );
-    let ran = host_test(&["run", "--filter", &filter, "--cases", &suite]);
-    assert_eq!(ran.stdout, "1 met, 0 missed, 0 skipped\n");
+    let run = host_test(&["run", "--filter", &filter, "--cases", &suite]);
+    assert_eq!(run.stdout, ALL_MET);
 }
 
 #[test]
-fn a_replay_names_what_another_filter_does_differently() {
+fn a_replay_reports_what_another_filter_does_differently() {
     let files = Files::new();
-    let (one, two) = (
-        files.filter("one.wasm", ADDING),
-        files.filter("two.wasm", ""),
-    );
-    let cases = files.text("cases.json", r#"{"cases": [{"name": "n", "request": {}}]}"#);
-    let ran = host_test(&["record", "--filter", &one, "--cases", &cases]);
-    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
-    let recording = files.text("recording.json", &ran.stdout);
-    let ran = host_test(&["replay", "--filter", &one, &recording]);
-    assert_eq!(
-        (ran.code, ran.stdout.as_str()),
-        (Some(0), "1 met, 0 missed, 0 skipped\n")
-    );
-    let ran = host_test(&["replay", "--filter", &two, &recording]);
-    assert_eq!(ran.code, Some(1));
-    assert!(
-        ran.stdout
-            .contains("upstream `x-one`: want [\"value\"], got []"),
-        "{}",
-        ran.stdout
-    );
+    let adds_field = files.write_guest("one.wasm", ADDS_FIELD);
+    let nothing = files.write_guest("two.wasm", NOTHING);
+    let cases = files.write("cases.json", r#"{"cases": [{"name": "n", "request": {}}]}"#);
+    let run = host_test(&["record", "--filter", &adds_field, "--cases", &cases]);
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    let recording = files.write("recording.json", &run.stdout);
+    let run = host_test(&["replay", "--filter", &adds_field, &recording]);
+    assert_eq!((run.code, run.stdout.as_str()), (Some(0), ALL_MET));
+    let run = host_test(&["replay", "--filter", &nothing, &recording]);
+    assert_eq!(run.code, Some(1));
+    let want = "upstream `x-one`: want [\"value\"], got []";
+    assert!(run.stdout.contains(want), "{}", run.stdout);
 }
 
 #[test]
-fn bench_tells_costs_and_ratios() {
+fn bench_compares_two_filters() {
     let files = Files::new();
-    let (one, two) = (
-        files.filter("one.wasm", ""),
-        files.filter("two.wasm", ADDING),
-    );
-    let ran = host_test(&[
+    let nothing = files.write_guest("one.wasm", NOTHING);
+    let adds_field = files.write_guest("two.wasm", ADDS_FIELD);
+    let run = host_test(&[
         "bench",
         "--filter",
-        &one,
+        &nothing,
         "--with-filter",
-        &two,
+        &adds_field,
         "--streams",
         "50",
         "--json",
     ]);
-    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
-    let value: Value = serde_json::from_str(&ran.stdout).unwrap();
-    let number = |which: &str, what: &str| value[0][which][what].as_u64().unwrap();
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    let value: Value = serde_json::from_str(&run.stdout).unwrap();
+    let number = |filter: &str, name: &str| value[0][filter][name].as_u64().unwrap();
     assert_eq!(
         (number("first", "calls"), number("second", "calls")),
         (0, 1)
@@ -205,97 +256,84 @@ fn bench_tells_costs_and_ratios() {
     assert!(number("second", "fuel") > number("first", "fuel"));
     assert_eq!(number("second", "memory"), 65536);
     assert_eq!(number("second", "growth"), 0);
-    let ran = host_test(&["bench", "--filter", &one, "--streams", "0"]);
-    assert_eq!(ran.code, Some(2));
 }
 
 #[test]
-fn a_leak_is_growth() {
+fn bench_reports_a_leak_as_growth() {
+    let leaks_a_page =
+        r#"(func (export "proxy_on_delete") (param i32) (drop (memory.grow (i32.const 1))))"#;
     let files = Files::new();
-    let leaking = files.filter(
-        "leaking.wasm",
-        r#"(func (export "proxy_on_delete") (param i32) (drop (memory.grow (i32.const 1))))"#,
-    );
-    let ran = host_test(&["bench", "--filter", &leaking, "--streams", "10", "--json"]);
-    let value: Value = serde_json::from_str(&ran.stdout).unwrap();
+    let filter = files.write_guest("filter.wasm", leaks_a_page);
+    let run = host_test(&["bench", "--filter", &filter, "--streams", "10", "--json"]);
+    let value: Value = serde_json::from_str(&run.stdout).unwrap();
     assert_eq!(value[0]["first"]["growth"], 10 * 65536);
 }
 
-/// Traps on a request with a body that has an `e` in it, or if a header cannot be added.
-const TRAPPING: &str = r#"
-    (func (export "proxy_on_request_body") (param i32 i32 i32) (result i32)
-        (local $place i32) (local $end i32)
-        (drop (call $buffer (i32.const 0) (i32.const 0) (i32.const -1) (i32.const 0) (i32.const 4)))
-        (local.set $place (i32.load (i32.const 0)))
-        (local.set $end (i32.add (local.get $place) (i32.load (i32.const 4))))
-        (block $done (loop $next
-            (br_if $done (i32.ge_u (local.get $place) (local.get $end)))
-            (if (i32.eq (i32.load8_u (local.get $place)) (i32.const 101)) (then unreachable))
-            (local.set $place (i32.add (local.get $place) (i32.const 1)))
-            (br $next)))
-        (global.set $next (i32.const 1024))
-        i32.const 0)"#;
-
 #[test]
-fn fuzz_finds_a_trap_and_makes_it_small() {
+fn fuzz_finds_a_trap_and_minimizes_it() {
+    // Traps on a request body with an `e`.
+    let traps_on_e = r#"
+        (func (export "proxy_on_request_body") (param i32 i32 i32) (result i32)
+            (local $at i32) (local $end i32)
+            (drop (call $buffer (i32.const 0) (i32.const 0) (i32.const -1) @to_result))
+            (local.set $at (i32.load (i32.const 0)))
+            (local.set $end (i32.add (local.get $at) (i32.load (i32.const 4))))
+            (block $done (loop $next
+                (br_if $done (i32.ge_u (local.get $at) (local.get $end)))
+                (if (i32.eq (i32.load8_u (local.get $at)) @'e') (then unreachable))
+                (local.set $at (i32.add (local.get $at) (i32.const 1)))
+                (br $next)))
+            ;; Free what the allocator gave.
+            (global.set $next (i32.const 1024))
+            i32.const 0)"#;
     let files = Files::new();
-    let filter = files.filter("trapping.wasm", TRAPPING);
-    let ran = host_test(&["fuzz", "--filter", &filter, "--rounds", "2000"]);
-    assert_eq!(ran.code, Some(1), "{}", ran.stderr);
-    assert!(
-        ran.stderr.contains("proxy_on_request_body trapped"),
-        "{}",
-        ran.stderr
-    );
-    let value: Value = serde_json::from_str(&ran.stdout).unwrap();
+    let filter = files.write_guest("filter.wasm", traps_on_e);
+    let run = host_test(&["fuzz", "--filter", &filter, "--rounds", "2000"]);
+    assert_eq!(run.code, Some(1), "{}", run.stderr);
+    let want = "proxy_on_request_body trapped";
+    assert!(run.stderr.contains(want), "{}", run.stderr);
+    let value: Value = serde_json::from_str(&run.stdout).unwrap();
     let request = &value["cases"][0]["request"];
-    // One letter is left of the body, and nothing else.
+    // Little more than the letter is left of the body, and nothing of the headers.
     let body = request["body"].as_str().unwrap();
     assert!(body.contains('e') && body.len() <= 3, "{request}");
     assert!(request.get("headers").is_none(), "{request}");
-    let found = files.text("found.json", &ran.stdout);
-    let ran = host_test(&["run", "--filter", &filter, "--cases", &found]);
-    assert_eq!(ran.code, Some(1));
-    assert!(ran.stdout.contains("the filter failed"), "{}", ran.stdout);
-    let fine = files.filter("fine.wasm", ADDING);
-    let ran = host_test(&[
-        "fuzz",
-        "--filter",
-        &fine,
-        "--rounds",
-        "50",
-        "--faults",
-        "--vary-config",
-    ]);
-    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let found = files.write("found.json", &run.stdout);
+    let run = host_test(&["run", "--filter", &filter, "--cases", &found]);
+    assert_eq!(run.code, Some(1));
+    assert!(run.stdout.contains("the filter failed"), "{}", run.stdout);
 }
 
 #[test]
-fn fuzz_finds_what_a_failing_host_call_does() {
+fn fuzz_finds_nothing_in_a_filter_that_does_not_fail() {
     let files = Files::new();
-    let filter = files.filter(
-        "panicking.wasm",
-        r#"(func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
-            (if (call $add (i32.const 0) (i32.const 16) (i32.const 5) (i32.const 32) (i32.const 5)) (then unreachable))
-            i32.const 0)"#,
-    );
-    let ran = host_test(&["fuzz", "--filter", &filter, "--rounds", "500"]);
-    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
-    let ran = host_test(&["fuzz", "--filter", &filter, "--rounds", "5000", "--faults"]);
-    assert_eq!(ran.code, Some(1));
-    assert!(
-        ran.stderr
-            .contains("function: \"proxy_add_header_map_value\""),
-        "{}",
-        ran.stderr
-    );
+    let filter = files.write_guest("filter.wasm", ADDS_FIELD);
+    let options = ["--rounds", "50", "--faults", "--vary-config"];
+    let run = host_test(&[&["fuzz", "--filter", &filter][..], &options].concat());
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
 }
 
 #[test]
-fn completions_are_there_for_each_shell() {
+fn fuzz_finds_a_trap_after_a_failed_host_call() {
+    let traps_on_failure = r#"
+        (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+            (if (call $add @request @"x-one" @"value") (then unreachable))
+            i32.const 0)"#;
+    let files = Files::new();
+    let filter = files.write_guest("filter.wasm", traps_on_failure);
+    let run = host_test(&["fuzz", "--filter", &filter, "--rounds", "500"]);
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    let run = host_test(&["fuzz", "--filter", &filter, "--rounds", "5000", "--faults"]);
+    assert_eq!(run.code, Some(1));
+    let want = "function: \"proxy_add_header_map_value\"";
+    assert!(run.stderr.contains(want), "{}", run.stderr);
+}
+
+#[test]
+fn completions_exist_for_each_shell() {
     for shell in ["bash", "zsh", "fish"] {
-        let ran = host_test(&["completions", shell]);
-        assert_eq!(ran.code, Some(0));
-        assert!(ran.stdout.contains("host-test"), "{shell}");
+        let run = host_test(&["completions", shell]);
+        assert_eq!(run.code, Some(0));
+        assert!(run.stdout.contains("host-test"), "{shell}");
     }
 }

@@ -1,11 +1,12 @@
-//! Does a connection go through a network filter as in Envoy?
+//! Tests that a connection passes a network filter as in Envoy.
 
 use std::time::Duration;
 
 use host_test::{ClosedBy, Flow, Outcome, Properties, Side};
 
-use crate::guest::{plugin, texts};
+use crate::support::guest::{plugin, request, texts};
 
+/// The data that reached the upstream and the client, or `none`.
 fn passed(outcome: &Outcome) -> [String; 2] {
     [&outcome.upstream, &outcome.downstream].map(|message| {
         message.as_ref().map_or_else(
@@ -31,24 +32,24 @@ fn without_callbacks_everything_passes() {
 }
 
 #[test]
-fn held_data_are_seen_again_and_may_be_continued_later() {
+fn held_data_is_passed_again_and_can_be_continued_later() {
     let plugin = plugin(
         r#"(global $connection (mut i32) (i32.const 0))
         (func (export "proxy_on_configure") (param i32 i32) (result i32) (i32.eqz (call $tick (i32.const 10))))
         (func (export "proxy_on_new_connection") (param i32) (result i32)
             (global.set $connection (local.get 0)) i32.const 0)
         (func (export "proxy_on_downstream_data") (param i32 i32 i32) (result i32)
-            (drop (call $buffer (i32.const 2) (i32.const 0) (i32.const -1) (i32.const 0) (i32.const 4)))
-            (call $say_result) i32.const 1)
+            (drop (call $buffer (i32.const 2) (i32.const 0) (i32.const -1) @to_result))
+            (call $log_result) i32.const 1)
         (func (export "proxy_on_upstream_data") (param i32 i32 i32) (result i32)
-            (drop (call $buffer (i32.const 3) (i32.const 0) (i32.const -1) (i32.const 0) (i32.const 4)))
-            (call $say_result) i32.const 1)
+            (drop (call $buffer (i32.const 3) (i32.const 0) (i32.const -1) @to_result))
+            (call $log_result) i32.const 1)
         (func (export "proxy_on_tick") (param i32)
             (drop (call $effective (global.get $connection)))
-            ;; The client's data, then the upstream's, which Envoy cannot continue; a request is none of a connection.
-            (call $report (call $continue (i32.const 2)))
-            (call $report (i32.eq (call $continue (i32.const 3)) (i32.const 12)))
-            (call $report (call $continue (i32.const 1))))"#,
+            ;; The client's data. Then the upstream's, which Envoy cannot continue. Then a response, which a connection does not have.
+            (call $log_digit (call $continue (i32.const 2)))
+            (call $log_digit (i32.eq (call $continue (i32.const 3)) (i32.const 12)))
+            (call $log_digit (call $continue (i32.const 1))))"#,
     );
     let mut connection = plugin.connection(Properties::default());
     assert_eq!(
@@ -69,14 +70,14 @@ fn held_data_are_seen_again_and_may_be_continued_later() {
 }
 
 #[test]
-fn a_held_connection_holds_back_its_data() {
+fn a_held_connection_holds_its_data() {
     let plugin = plugin(
         r#"(global $connection (mut i32) (i32.const 0))
         (func (export "proxy_on_configure") (param i32 i32) (result i32) (i32.eqz (call $tick (i32.const 10))))
         (func (export "proxy_on_new_connection") (param i32) (result i32)
             (global.set $connection (local.get 0)) i32.const 1)
         (func (export "proxy_on_downstream_data") (param i32 i32 i32) (result i32)
-            (call $report (local.get 1)) i32.const 0)
+            (call $log_digit (local.get 1)) i32.const 0)
         (func (export "proxy_on_tick") (param i32)
             (drop (call $effective (global.get $connection)))
             (drop (call $continue (i32.const 2))))"#,
@@ -97,11 +98,11 @@ fn a_held_connection_holds_back_its_data() {
 #[test]
 fn a_connection_ends_with_done_log_delete() {
     let plugin = plugin(
-        r#"(func (export "proxy_on_upstream_connection_close") (param i32 i32) (call $report (local.get 1)))
-        (func (export "proxy_on_downstream_connection_close") (param i32 i32) (call $report (local.get 1)))
-        (func (export "proxy_on_done") (param i32) (result i32) (call $say (i32.const 32) (i32.const 5)) i32.const 1)
-        (func (export "proxy_on_log") (param i32) (call $say (i32.const 48) (i32.const 6)))
-        (func (export "proxy_on_delete") (param i32) (call $say (i32.const 16) (i32.const 5)))"#,
+        r#"(func (export "proxy_on_upstream_connection_close") (param i32 i32) (call $log_digit (local.get 1)))
+        (func (export "proxy_on_downstream_connection_close") (param i32 i32) (call $log_digit (local.get 1)))
+        (func (export "proxy_on_done") (param i32) (result i32) (call $log_text @"value") i32.const 1)
+        (func (export "proxy_on_log") (param i32) (call $log_text @"absent"))
+        (func (export "proxy_on_delete") (param i32) (call $log_text @"x-one"))"#,
     );
     let mut connection = plugin.connection(Properties::default());
     connection.upstream_data(Vec::new(), true);
@@ -114,13 +115,13 @@ fn a_connection_ends_with_done_log_delete() {
 }
 
 #[test]
-fn a_filter_closes() {
+fn a_filter_closes_a_connection() {
     let plugin = plugin(
         r#"(func (export "proxy_on_downstream_data") (param i32 i32 i32) (result i32)
-            (drop (call $reply (i32.const 403) (i32.const 32) (i32.const 5) (i32.const 32) (i32.const 5)
+            (drop (call $reply (i32.const 403) @"value" @"value"
                 (i32.const 0) (i32.const 0) (i32.const -1)))
-            (call $report (call $close (i32.const 2))) i32.const 0)
-        (func (export "proxy_on_downstream_connection_close") (param i32 i32) (call $report (local.get 1)))"#,
+            (call $log_digit (call $close (i32.const 2))) i32.const 0)
+        (func (export "proxy_on_downstream_connection_close") (param i32 i32) (call $log_digit (local.get 1)))"#,
     );
     let mut connection = plugin.connection(Properties::default());
     assert_eq!(
@@ -135,7 +136,7 @@ fn a_filter_closes() {
 }
 
 #[test]
-fn a_filter_that_fails_is_closed_for() {
+fn a_failed_filter_closes_the_connection() {
     let plugin = plugin(
         r#"(func (export "proxy_on_downstream_data") (param i32 i32 i32) (result i32) unreachable)"#,
     );
@@ -150,12 +151,12 @@ fn a_filter_that_fails_is_closed_for() {
 }
 
 #[test]
-fn data_are_no_body() {
-    // In an HTTP stream there are no connection's data, and the other way round.
+fn connection_data_and_bodies_have_different_buffers() {
+    // An HTTP stream has no buffer of connection data, and a connection no buffer of a body.
     let plugin = plugin(
         r#"(func $both
-            (call $report (call $set_buffer (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 32) (i32.const 5)))
-            (call $report (call $set_buffer (i32.const 2) (i32.const 0) (i32.const 0) (i32.const 32) (i32.const 5))))
+            (call $log_digit (call $set_buffer (i32.const 0) (i32.const 0) (i32.const 0) @"value"))
+            (call $log_digit (call $set_buffer (i32.const 2) (i32.const 0) (i32.const 0) @"value")))
         (func (export "proxy_on_downstream_data") (param i32 i32 i32) (result i32) (call $both) i32.const 0)
         (func (export "proxy_on_request_body") (param i32 i32 i32) (result i32) (call $both) i32.const 0)"#,
     );
@@ -165,7 +166,7 @@ fn data_are_no_body() {
     assert_eq!(texts(&outcome.logs), "2 0");
     assert_eq!(passed(&outcome)[0], "valuea");
     let mut stream = plugin.stream(Properties::default());
-    stream.request_headers(crate::guest::request(), false);
+    stream.request_headers(request(), false);
     stream.request_body(b"a".to_vec(), true);
     assert_eq!(texts(&stream.finish().logs), "0 2");
 }

@@ -1,9 +1,10 @@
-//! Does a filter that fails come out as a result, and as Envoy has it?
+//! Tests that a failure of the filter becomes a result, with the effect that it has in Envoy.
 
 use host_test::{Failure, Flow, Outcome, Plugin, Properties, Side, StartOptions, lines};
 
-use crate::guest::{exchange, filter, plugin, request, texts};
+use crate::support::guest::{exchange, filter, plugin, request, texts};
 
+/// A trap and an endless loop.
 const FAILING: [&str; 2] = ["unreachable", "(loop $forever (br $forever)) unreachable"];
 
 fn is_503(outcome: &Outcome) -> bool {
@@ -14,7 +15,8 @@ fn is_503(outcome: &Outcome) -> bool {
         == Some(b"503")
 }
 
-fn with_body(plugin: &Plugin) -> Outcome {
+/// Sends a request and a response, both with body and trailers.
+fn exchange_with_bodies(plugin: &Plugin) -> Outcome {
     let mut stream = plugin.stream(Properties::default());
     stream.request_headers(request(), false);
     stream.request_body(b"ping".to_vec(), false);
@@ -47,22 +49,22 @@ fn a_failure_in_any_callback_is_a_result() {
     ];
     for failing in FAILING {
         for (name, ty) in callbacks {
-            // The plugin's own context is created by the same callback, and is to live.
+            // The same callback creates the plugin's root context, which must not fail.
             let condition = if name == "proxy_on_context_create" {
                 "(if (i32.eqz (local.get 1)) (then return))"
             } else {
                 ""
             };
             let guest = format!(
-                "(func (export \"{name}\") {ty} {condition} (call $say (i32.const 32) (i32.const 5)) {failing})"
+                r#"(func (export "{name}") {ty} {condition} (call $log_text @"value") {failing})"#
             );
             let plugin = filter(&guest)
                 .start(StartOptions {
                     fuel_per_callback: 100_000,
                     ..StartOptions::default()
                 })
-                .expect("it starts");
-            let outcome = with_body(&plugin);
+                .expect("the guest starts");
+            let outcome = exchange_with_bodies(&plugin);
             assert_eq!(texts(&outcome.logs), "value", "{name}");
             match outcome.failure.clone().expect("it failed") {
                 Failure::Trap { callback, .. } => {
@@ -88,14 +90,17 @@ fn a_failure_in_any_callback_is_a_result() {
                 _ => assert!(is_503(&outcome), "{name}"),
             }
             let next = exchange(&plugin);
-            assert!(is_503(&next), "{name}: the VM serves nothing more");
+            assert!(
+                is_503(&next),
+                "{name}: the failed VM serves no more requests"
+            );
             assert_eq!(next.upstream, None, "{name}");
         }
     }
 }
 
 #[test]
-fn a_failure_at_the_start_is_a_refusal() {
+fn a_failure_during_start_is_reported_with_its_step() {
     for failing in FAILING {
         for (step, guest) in [
             (
@@ -111,15 +116,13 @@ fn a_failure_at_the_start_is_a_refusal() {
                 "(func (export \"proxy_on_configure\") (param i32 i32) (result i32)",
             ),
         ] {
-            let refused = filter(&format!(
-                "{guest} (call $say (i32.const 32) (i32.const 5)) {failing})"
-            ))
-            .start(StartOptions {
-                fuel_at_start: 100_000,
-                ..StartOptions::default()
-            })
-            .err()
-            .expect("it is refused");
+            let refused = filter(&format!(r#"{guest} (call $log_text @"value") {failing})"#))
+                .start(StartOptions {
+                    fuel_at_start: 100_000,
+                    ..StartOptions::default()
+                })
+                .err()
+                .expect("it is refused");
             assert_eq!(refused.step, step);
             assert_eq!(texts(&refused.logs), "value", "{step}");
             assert!(refused.failure.is_some(), "{step}");
@@ -128,10 +131,10 @@ fn a_failure_at_the_start_is_a_refusal() {
 }
 
 #[test]
-fn a_loop_of_host_calls_ends_before_the_hosts_memory_does() {
+fn a_loop_of_host_calls_does_not_exhaust_the_hosts_memory() {
     let plugin = plugin(
         r#"(func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
-            (loop $forever (call $say (i32.const 0) (i32.const 65536)) (br $forever)) i32.const 0)"#,
+            (loop $forever (call $log_text (i32.const 0) (i32.const 65536)) (br $forever)) i32.const 0)"#,
     );
     let outcome = exchange(&plugin);
     assert!(matches!(outcome.failure, Some(Failure::EndlessLoop { .. })));
@@ -140,7 +143,7 @@ fn a_loop_of_host_calls_ends_before_the_hosts_memory_does() {
 }
 
 #[test]
-fn recursion_without_end_is_a_trap() {
+fn infinite_recursion_is_a_trap() {
     let plugin = plugin(
         r#"(func $deep (call $deep))
         (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32) (call $deep) i32.const 0)"#,
@@ -149,17 +152,17 @@ fn recursion_without_end_is_a_trap() {
 }
 
 #[test]
-fn memory_does_not_grow_past_its_limit() {
+fn memory_does_not_grow_beyond_its_limit() {
     let plugin = plugin(
         r#"(func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
-            (call $report (i32.ne (memory.grow (i32.const 16384)) (i32.const -1)))
+            (call $log_digit (i32.ne (memory.grow (i32.const 16384)) (i32.const -1)))
             i32.const 0)"#,
     );
     assert_eq!(texts(&exchange(&plugin).logs), "0");
 }
 
 #[test]
-fn what_is_left_paused_is_named() {
+fn the_outcome_names_the_paused_side() {
     let plugin = plugin(
         r#"(func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32) i32.const 1)"#,
     );

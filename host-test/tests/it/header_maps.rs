@@ -1,74 +1,60 @@
-//! Which header map can be used when, and with which status otherwise?
-//!
-//! The table of Envoy 1.40: rows are maps, columns phases, cells value / pairs / size / replace.
+//! Tests which header maps a filter can use in which callback, with the statuses of Envoy 1.40.
 
 use host_test::lines;
 
-use crate::guest::{exchange, plugin, texts};
+use crate::support::guest::{exchange, plugin, texts};
 
-/// Logs, for maps 0, 2, 1, 7 and 8, the statuses of a present or absent value, all pairs, the size and a replacement.
-fn probe(callback: &str, parameters: &str, returns: &str) -> String {
+/// A callback that logs, for each of the maps 0, 2, 1, 7 and 8, four statuses: of reading an absent value, all pairs, the
+/// size, and of replacing a value.
+fn probe(callback: &str, parameters: &str, result: Option<i32>) -> String {
     let probes: String = [0, 2, 1, 7, 8]
         .map(|map| {
             format!(
-                "(call $report (call $get (i32.const {map}) (i32.const 48) (i32.const 6) (i32.const 0) (i32.const 4)))
-                (call $report (call $pairs (i32.const {map}) (i32.const 0) (i32.const 4)))
-                (call $report (call $size (i32.const {map}) (i32.const 0)))
-                (call $report (call $replace (i32.const {map}) (i32.const 16) (i32.const 5) (i32.const 32) (i32.const 5)))"
+                r#"(call $log_digit (call $get (i32.const {map}) @"absent" @to_result))
+                (call $log_digit (call $pairs (i32.const {map}) @to_result))
+                (call $log_digit (call $size (i32.const {map}) (i32.const 0)))
+                (call $log_digit (call $replace (i32.const {map}) @"x-one" @"value"))"#
             )
         })
         .concat();
-    let (result, value) = match returns {
-        "" => (String::new(), ""),
-        value => ("(result i32)".to_owned(), value),
+    let (result, value) = match result {
+        None => ("", String::new()),
+        Some(value) => ("(result i32)", format!("i32.const {value}")),
     };
-    format!("(func (export \"{callback}\") {parameters} {result} {probes} {value})")
-}
-
-#[track_caller]
-fn check(callback: &str, parameters: &str, returns: &str, want: [&str; 5]) {
-    let outcome = exchange(&plugin(&probe(callback, parameters, returns)));
-    assert_eq!(outcome.failure, None);
-    assert_eq!(texts(&outcome.logs), want.join(" "));
+    format!(r#"(func (export "{callback}") (param {parameters}) {result} {probes} {value})"#)
 }
 
 #[test]
-fn in_request_headers() {
-    check(
-        "proxy_on_request_headers",
-        "(param i32 i32 i32)",
-        "i32.const 0",
-        ["1 0 0 0", "2 0 2 2", "2 0 2 2", "2 0 2 2", "2 2 2 2"],
-    );
+fn the_maps_of_a_stream() {
+    for (callback, parameters, result, want) in [
+        (
+            "proxy_on_request_headers",
+            "i32 i32 i32",
+            Some(0),
+            ["1 0 0 0", "2 0 2 2", "2 0 2 2", "2 0 2 2", "2 2 2 2"],
+        ),
+        (
+            "proxy_on_response_headers",
+            "i32 i32 i32",
+            Some(0),
+            ["2 0 2 2", "1 0 0 0", "2 0 2 2", "2 0 2 2", "2 2 2 2"],
+        ),
+        (
+            "proxy_on_log",
+            "i32",
+            None,
+            ["1 0 2 2", "1 0 2 2", "1 0 2 2", "1 0 2 2", "2 2 2 2"],
+        ),
+    ] {
+        let outcome = exchange(&plugin(&probe(callback, parameters, result)));
+        assert_eq!(outcome.failure, None, "{callback}");
+        assert_eq!(texts(&outcome.logs), want.join(" "), "{callback}");
+    }
 }
 
 #[test]
-fn in_response_headers() {
-    check(
-        "proxy_on_response_headers",
-        "(param i32 i32 i32)",
-        "i32.const 0",
-        ["2 0 2 2", "1 0 0 0", "2 0 2 2", "2 0 2 2", "2 2 2 2"],
-    );
-}
-
-#[test]
-fn in_on_log() {
-    check(
-        "proxy_on_log",
-        "(param i32)",
-        "",
-        ["1 0 2 2", "1 0 2 2", "1 0 2 2", "1 0 2 2", "2 2 2 2"],
-    );
-}
-
-#[test]
-fn in_the_plugins_own_context() {
-    let plugin = plugin(&probe(
-        "proxy_on_configure",
-        "(param i32 i32)",
-        "i32.const 1",
-    ));
+fn the_maps_outside_of_streams() {
+    let plugin = plugin(&probe("proxy_on_configure", "i32 i32", Some(1)));
     let want = ["2 0 2 2", "2 0 2 2", "2 0 2 2", "2 0 2 2", "2 2 2 2"];
     assert_eq!(texts(&plugin.logs()), want.join(" "));
 }
@@ -76,14 +62,14 @@ fn in_the_plugins_own_context() {
 #[test]
 fn edits_reach_the_upstream() {
     let plugin = plugin(
-        r#"(data (i32.const 200) "X-New") (data (i32.const 210) "Host")
+        r#"
         (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
-            (drop (call $get (i32.const 0) (i32.const 16) (i32.const 5) (i32.const 0) (i32.const 4)))
-            (call $say_result)
-            (drop (call $replace (i32.const 0) (i32.const 16) (i32.const 5) (i32.const 32) (i32.const 5)))
-            (drop (call $add (i32.const 0) (i32.const 200) (i32.const 5) (i32.const 32) (i32.const 5)))
-            (drop (call $replace (i32.const 0) (i32.const 210) (i32.const 4) (i32.const 32) (i32.const 5)))
-            (call $report (call $remove (i32.const 0) (i32.const 48) (i32.const 6)))
+            (drop (call $get @request @"x-one" @to_result))
+            (call $log_result)
+            (drop (call $replace @request @"x-one" @"value"))
+            (drop (call $add @request @"X-New" @"value"))
+            (drop (call $replace @request @"Host" @"value"))
+            (call $log_digit (call $remove @request @"absent"))
             i32.const 0)"#,
     );
     let outcome = exchange(&plugin);
@@ -100,11 +86,11 @@ fn edits_reach_the_upstream() {
 }
 
 #[test]
-fn all_three_empty_maps_empty_a_map() {
+fn an_empty_serialized_map_has_0_or_1_or_4_bytes() {
     for length in [0, 1, 4] {
         let plugin = plugin(&format!(
             r#"(func (export "proxy_on_response_headers") (param i32 i32 i32) (result i32)
-                (call $report (call $set_pairs (i32.const 2) (i32.const 300) (i32.const {length}))) i32.const 0)"#
+                (call $log_digit (call $set_pairs @response (i32.const 300) (i32.const {length}))) i32.const 0)"#
         ));
         let outcome = exchange(&plugin);
         assert_eq!(texts(&outcome.logs), "0");

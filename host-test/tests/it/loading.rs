@@ -1,24 +1,25 @@
-//! Is what cannot run refused at load, by name?
+//! Tests that a module that cannot run is rejected when it is loaded, with all reasons.
 
 use host_test::{Filter, LoadError};
 
-use crate::guest;
+use crate::support::guest::{bare_filter, bare_module, module};
 
+/// The reasons why a module with these fields is rejected.
 #[track_caller]
-fn reasons(text: &str) -> Vec<String> {
-    match Filter::from_bytes(&wat::parse_str(text).unwrap()) {
+fn reasons(fields: &str) -> Vec<String> {
+    match Filter::from_bytes(&bare_module(fields)) {
         Err(LoadError::Refused { reasons }) => reasons,
-        Err(error) => panic!("refused for another reason: {error}"),
-        Ok(_) => panic!("loaded"),
+        Err(error) => panic!("rejected for another reason: {error}"),
+        Ok(_) => panic!("the module was loaded"),
     }
 }
 
 #[test]
 fn an_unknown_import_is_named() {
     let reasons = reasons(
-        r#"(module (import "env" "proxy_brew" (func)) (import "wasi_snapshot_preview1" "fd_brew" (func))
+        r#"(import "env" "proxy_brew" (func)) (import "wasi_snapshot_preview1" "fd_brew" (func))
             (memory (export "memory") 1) (func (export "proxy_abi_version_0_2_1"))
-            (func (export "malloc") (param i32) (result i32) unreachable))"#,
+            (func (export "malloc") (param i32) (result i32) unreachable)"#,
     );
     let want = [
         "import `env.proxy_brew` is unknown",
@@ -30,8 +31,8 @@ fn an_unknown_import_is_named() {
 #[test]
 fn an_import_of_the_wrong_type_is_named() {
     let reasons = reasons(
-        r#"(module (import "env" "proxy_done" (func (param i64))) (memory (export "memory") 1)
-            (func (export "proxy_abi_version_0_2_0")) (func (export "malloc") (param i32) (result i32) unreachable))"#,
+        r#"(import "env" "proxy_done" (func (param i64))) (memory (export "memory") 1)
+            (func (export "proxy_abi_version_0_2_0")) (func (export "malloc") (param i32) (result i32) unreachable)"#,
     );
     assert!(
         reasons[0].starts_with("import `env.proxy_done` has the wrong type"),
@@ -47,37 +48,38 @@ fn an_unknown_abi_version_is_named() {
         ("something", "no ABI marker"),
     ] {
         let reasons = reasons(&format!(
-            r#"(module (memory (export "memory") 1) (func (export "{marker}"))
-                (func (export "malloc") (param i32) (result i32) unreachable))"#
+            r#"(memory (export "memory") 1) (func (export "{marker}"))
+                (func (export "malloc") (param i32) (result i32) unreachable)"#
         ));
         assert!(reasons[0].starts_with(want), "{reasons:?}");
     }
 }
 
 #[test]
-fn everything_that_is_missing_is_said_at_once() {
+fn all_reasons_are_listed_at_once() {
     let reasons = reasons(
-        r#"(module (func (export "proxy_abi_version_0_2_1")) (func (export "proxy_on_tick") (param i64)))"#,
+        r#"(func (export "proxy_abi_version_0_2_1")) (func (export "proxy_on_tick") (param i64))"#,
     );
     assert_eq!(reasons.len(), 3, "{reasons:?}");
     assert!(reasons[2].contains("`proxy_on_tick`"), "{reasons:?}");
 }
 
 #[test]
-fn the_same_import_twice_is_no_fault() {
-    let text = r#"(module
+fn an_import_may_occur_twice() {
+    let filter = bare_filter(
+        r#"
         (import "wasi_snapshot_preview1" "sched_yield" (func (result i32)))
         (import "wasi_snapshot_preview1" "sched_yield" (func (result i32)))
         (memory (export "memory") 1) (func (export "proxy_abi_version_0_2_0"))
-        (func (export "malloc") (param i32) (result i32) unreachable))"#;
-    let filter = Filter::from_bytes(&wat::parse_str(text).unwrap()).expect("it loads");
+        (func (export "malloc") (param i32) (result i32) unreachable)"#,
+    );
     assert_eq!(filter.inspection().imports.len(), 2);
     assert_eq!(filter.inspection().abi_versions, ["0.2.0"]);
 }
 
 #[test]
-fn what_is_not_wasm_is_invalid() {
-    for bytes in [&b"#!/bin/sh"[..], b"", &guest::module("")[..40]] {
+fn bytes_that_are_not_a_module_are_invalid() {
+    for bytes in [&b"#!/bin/sh"[..], b"", &module("")[..40]] {
         assert!(matches!(
             Filter::from_bytes(bytes),
             Err(LoadError::Invalid(_))

@@ -1,26 +1,26 @@
-//! Do the two profiles differ in the rules they name, and in nothing else?
+//! Tests each rule in which the two profiles differ. A test is named like its rule.
 
-use std::path::Path;
-
-use host_test::case_file::{CaseFile, Runner, Schedule};
+use host_test::case_file::Runner;
 use host_test::{Plugin, Profile, Properties, StartOptions, Upstream, lines};
 
-use crate::guest::{exchange, filter, texts};
+use crate::support::cases::mismatches;
+use crate::support::guest::{exchange, filter, request, start, texts};
 
-fn started(guest: &str, profile: Profile) -> Plugin {
+fn start_with_profile(guest: &str, profile: Profile) -> Plugin {
     let options = StartOptions {
         profile,
         ..StartOptions::default()
     };
-    filter(guest).start(options).expect("the guest starts")
+    start(guest, options)
 }
 
+/// Checks what a guest logs during its start, a request with a body and a response, under each profile.
 #[track_caller]
 fn check(guest: &str, envoy: &str, spec: &str) {
     for (profile, want) in [(Profile::Envoy, envoy), (Profile::Spec, spec)] {
-        let plugin = started(guest, profile);
+        let plugin = start_with_profile(guest, profile);
         let mut stream = plugin.stream(Properties::default());
-        stream.request_headers(crate::guest::request(), false);
+        stream.request_headers(request(), false);
         stream.request_body(b"abc".to_vec(), true);
         stream.response_headers(lines(&[(":status", "200")]), true);
         let outcome = stream.finish();
@@ -32,54 +32,51 @@ fn check(guest: &str, envoy: &str, spec: &str) {
 #[test]
 fn body_inner_range() {
     let body = r#"(func (export "proxy_on_request_body") (param i32 i32 i32) (result i32)
-        (call $report (call $set_buffer (i32.const 0) (i32.const 1) (i32.const 1) (i32.const 32) (i32.const 5)))
-        (drop (call $buffer (i32.const 0) (i32.const 0) (i32.const -1) (i32.const 0) (i32.const 4)))
-        (call $say_result) i32.const 0)"#;
+        (call $log_digit (call $set_buffer (i32.const 0) (i32.const 1) (i32.const 1) @"value"))
+        (drop (call $buffer (i32.const 0) (i32.const 0) (i32.const -1) @to_result))
+        (call $log_result) i32.const 0)"#;
     check(body, "2 abc", "0 avaluec");
 }
 
 #[test]
 fn broken_messages() {
-    let module = filter(
+    let mut runner = Runner::new(filter(
         r#"(func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
-        (i32.store8 (i32.const 32) (i32.const 10))
-        (drop (call $add (i32.const 0) (i32.const 16) (i32.const 5) (i32.const 32) (i32.const 5))) i32.const 0)"#,
-    );
-    let mut runner = Runner::new(module);
-    let path = Path::new("cases.json");
-    for (profile, expected) in [
+        (drop (call $add @request @"x-one" @"\nvalue")) i32.const 0)"#,
+    ));
+    for (profile, want) in [
         (Profile::Envoy, r#""downstream": {"status": 503}"#),
         (
             Profile::Spec,
-            r#""upstream": {"headers": {"x-one": ["\nalue"]}}"#,
+            r#""upstream": {"headers": {"x-one": ["\nvalue"]}}"#,
         ),
     ] {
         runner.options.profile = profile;
-        let text = format!(r#"{{"cases": [{{"name": "n", "request": {{}}, {expected}}}]}}"#);
-        let file = CaseFile::parse(path, &text).unwrap();
-        let missed = runner.misses(path, &file, &file.cases[0], Schedule::default());
-        assert_eq!(missed.unwrap(), Vec::<String>::new(), "{}", profile.name());
+        let mismatches = mismatches(&runner, &format!(r#""request": {{}}, {want}"#));
+        assert_eq!(mismatches, Vec::<String>::new(), "{}", profile.name());
     }
 }
 
 #[test]
-fn buffer_outside_callback_and_range_overflow() {
-    let outside = r#"(func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
-        (call $report (call $buffer (i32.const 0) (i32.const 0) (i32.const 9) (i32.const 0) (i32.const 4))) i32.const 0)"#;
-    check(outside, "0", "1");
-    let overflowing = r#"(func (export "proxy_on_request_body") (param i32 i32 i32) (result i32)
-        (call $report (call $buffer (i32.const 0) (i32.const 1) (i32.const -1) (i32.const 0) (i32.const 4))) i32.const 0)"#;
-    check(overflowing, "0", "2");
+fn buffer_outside_callback() {
+    let body = r#"(func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+        (call $log_digit (call $buffer (i32.const 0) (i32.const 0) (i32.const 9) @to_result)) i32.const 0)"#;
+    check(body, "0", "1");
+}
+
+#[test]
+fn buffer_range_overflow() {
+    let body = r#"(func (export "proxy_on_request_body") (param i32 i32 i32) (result i32)
+        (call $log_digit (call $buffer (i32.const 0) (i32.const 1) (i32.const -1) @to_result)) i32.const 0)"#;
+    check(body, "0", "2");
 }
 
 #[test]
 fn call_out_trailers() {
-    let call = r#"(data (i32.const 300) "auth")
-        (data (i32.const 320) "\03\00\00\00\07\00\00\00\03\00\00\00\05\00\00\00\01\00\00\00\0a\00\00\00\01\00\00\00:method\00GET\00:path\00/\00:authority\00a\00")
-        (data (i32.const 450) "\01\00\00\00\05\00\00\00\05\00\00\00x-one\00value\00")
+    let call = r#"
         (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
-            (call $call (i32.const 300) (i32.const 4) (i32.const 320) (i32.const 61) (i32.const 32) (i32.const 5)
-                (i32.const 450) (i32.const 24) (i32.const 0) (i32.const 500)))"#;
+            (call $call @"auth" @pairs(":method" "GET" ":path" "/" ":authority" "a") @"value"
+                @pairs("x-one" "value") (i32.const 0) (i32.const 500)))"#;
     for (profile, want) in [(Profile::Envoy, 0), (Profile::Spec, 1)] {
         let options = StartOptions {
             profile,
@@ -89,7 +86,7 @@ fn call_out_trailers() {
             }],
             ..StartOptions::default()
         };
-        let outcome = exchange(&filter(call).start(options).unwrap());
+        let outcome = exchange(&start(call, options));
         assert_eq!(outcome.call_outs[0].trailers.len(), want);
     }
 }
@@ -97,30 +94,29 @@ fn call_out_trailers() {
 #[test]
 fn counter_record() {
     let counter = r#"(func (export "proxy_on_configure") (param i32 i32) (result i32)
-        (drop (call $define (i32.const 0) (i32.const 16) (i32.const 5) (i32.const 0)))
+        (drop (call $define (i32.const 0) @"x-one" (i32.const 0)))
         (drop (call $record (i32.load (i32.const 0)) (i64.const 2)))
         (drop (call $record (i32.load (i32.const 0)) (i64.const 2)))
-        (call $report (call $metric (i32.load (i32.const 0)) (i32.const 128)))
-        (call $report (i32.load (i32.const 128))) i32.const 1)"#;
+        (call $log_digit (call $metric (i32.load (i32.const 0)) (i32.const 128)))
+        (call $log_digit (i32.load (i32.const 128))) i32.const 1)"#;
     check(counter, "0 4", "0 2");
 }
 
 #[test]
 fn end_order() {
-    let end = r#"(func (export "proxy_on_log") (param i32) (call $say (i32.const 65) (i32.const 1)))
-        (func (export "proxy_on_done") (param i32) (result i32) (call $say (i32.const 66) (i32.const 1)) i32.const 1)
-        (func (export "proxy_on_delete") (param i32) (call $say (i32.const 67) (i32.const 1)))"#;
+    let end = r#"(func (export "proxy_on_log") (param i32) (call $log_text @"1"))
+        (func (export "proxy_on_done") (param i32) (result i32) (call $log_text @"2") i32.const 1)
+        (func (export "proxy_on_delete") (param i32) (call $log_text @"3"))"#;
     check(end, "1 2 3", "2 1 3");
 }
 
 #[test]
 fn joined_lines() {
-    let add = r#"(data (i32.const 300) "accept") (data (i32.const 310) "a") (data (i32.const 312) "\01\00\00\00\06\00\00\00\01\00\00\00accept\00b\00")
-        (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
-            (drop (call $add (i32.const 0) (i32.const 300) (i32.const 6) (i32.const 310) (i32.const 1)))
-            (drop (call $add (i32.const 0) (i32.const 300) (i32.const 6) (i32.const 32) (i32.const 5)))
-            (drop (call $get (i32.const 0) (i32.const 300) (i32.const 6) (i32.const 0) (i32.const 4)))
-            (call $say_result) i32.const 0)"#;
+    let add = r#"(func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+            (drop (call $add @request @"accept" @"a"))
+            (drop (call $add @request @"accept" @"value"))
+            (drop (call $get @request @"accept" @to_result))
+            (call $log_result) i32.const 0)"#;
     check(add, "a,value", "a");
 }
 
@@ -131,19 +127,17 @@ fn late_answer() {
             "(call $close (i32.const 1))",
             "(call $reply (i32.const 403) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const -1))",
         ] {
-            let result = if callback == "proxy_on_done" {
-                ("(result i32)", "i32.const 1")
-            } else {
-                ("", "")
+            let (result, value) = match callback {
+                "proxy_on_done" => ("(result i32)", "i32.const 1"),
+                _ => ("", ""),
             };
             let guest = format!(
-                r#"(func (export "{callback}") (param i32) {} (call $report {call}) {})"#,
-                result.0, result.1
+                r#"(func (export "{callback}") (param i32) {result} (call $log_digit {call}) {value})"#
             );
-            let outcome = exchange(&started(&guest, Profile::Envoy));
+            let outcome = exchange(&start_with_profile(&guest, Profile::Envoy));
             let failure = outcome.failure.expect("a failure").to_string();
             assert!(failure.contains("Envoy 1.40 dies"), "{failure}");
-            let outcome = exchange(&started(&guest, Profile::Spec));
+            let outcome = exchange(&start_with_profile(&guest, Profile::Spec));
             assert_eq!(
                 (texts(&outcome.logs), outcome.failure),
                 ("2".to_owned(), None)
@@ -155,29 +149,29 @@ fn late_answer() {
 #[test]
 fn map_lifetime_and_map_size() {
     let response = r#"(func (export "proxy_on_response_headers") (param i32 i32 i32) (result i32)
-        (call $report (call $get (i32.const 0) (i32.const 16) (i32.const 5) (i32.const 0) (i32.const 4)))
-        (call $report (call $replace (i32.const 0) (i32.const 16) (i32.const 5) (i32.const 32) (i32.const 5)))
-        (drop (call $size (i32.const 2) (i32.const 0)))
-        (call $say_number (i32.load (i32.const 0))) i32.const 0)"#;
+        (call $log_digit (call $get @request @"x-one" @to_result))
+        (call $log_digit (call $replace @request @"x-one" @"value"))
+        (drop (call $size @response (i32.const 0)))
+        (call $log_number (i32.load (i32.const 0))) i32.const 0)"#;
     // `:status` and `200`: 10 bytes; with count, lengths and terminators 24.
     check(response, "2 2 1 0", "0 2 2 4");
 }
 
 #[test]
 fn own_property_path() {
-    let property = r#"(data (i32.const 200) "a\00b")
+    let property = r#"
         (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
-            (call $report (call $set_property (i32.const 200) (i32.const 3) (i32.const 32) (i32.const 5)))
-            (call $report (call $property (i32.const 200) (i32.const 3) (i32.const 0) (i32.const 4))) i32.const 0)"#;
+            (call $log_digit (call $set_property @"a\00b" @"value"))
+            (call $log_digit (call $property @"a\00b" @to_result)) i32.const 0)"#;
     check(property, "0 1", "0 0");
 }
 
 #[test]
 fn vm_start() {
     let start = r#"(func (export "proxy_on_vm_start") (param $context i32) (param i32) (result i32)
-        (call $report (local.get $context)) i32.const 1)"#;
+        (call $log_digit (local.get $context)) i32.const 1)"#;
     for (profile, want) in [(Profile::Envoy, "2"), (Profile::Spec, "")] {
-        let first = started(start, profile);
+        let first = start_with_profile(start, profile);
         let second = first.start_in_same_vm(StartOptions::default()).unwrap();
         assert_eq!(
             (texts(&first.logs()), texts(&second.logs())),
@@ -191,10 +185,10 @@ fn every_rule_has_a_test_here_or_in_call_outs() {
     let tests = concat!(include_str!("profiles.rs"), include_str!("call_outs.rs"));
     for rule in Profile::RULES {
         let name = rule.name.replace('-', "_");
-        let is_tested = tests.contains(&name)
-            || rule.name == "call-out-failure" && tests.contains("failures_are_responses")
-            || rule.name == "buffer-range-overflow" && tests.contains("range_overflow");
-        assert!(is_tested, "{}", rule.name);
+        assert!(
+            tests.contains(&format!("fn {name}")) || tests.contains(&format!("_{name}")),
+            "{name}"
+        );
         let documented = include_str!("../../../docs/host-test.md");
         assert!(
             documented.contains(&format!("| {} |", rule.name)),
@@ -208,20 +202,20 @@ fn every_rule_has_a_test_here_or_in_call_outs() {
 }
 
 #[test]
-fn stopping_at_the_headers_lets_the_body_go_on_where_it_is_allowed() {
+fn held_headers_do_not_hold_the_body_with_allow_on_headers_stop_iteration() {
     let guest = r#"(func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32) i32.const 1)
         (func (export "proxy_on_request_body") (param i32 i32 i32) (result i32)
-            (call $report (local.get 1))
-            (call $report (call $replace (i32.const 0) (i32.const 16) (i32.const 5) (i32.const 32) (i32.const 5)))
+            (call $log_digit (local.get 1))
+            (call $log_digit (call $replace @request @"x-one" @"value"))
             i32.const 0)"#;
     for (allow, want) in [(false, None), (true, Some("3 0"))] {
         let options = StartOptions {
             allow_on_headers_stop_iteration: allow,
             ..StartOptions::default()
         };
-        let plugin = filter(guest).start(options).unwrap();
+        let plugin = start(guest, options);
         let mut stream = plugin.stream(Properties::default());
-        stream.request_headers(crate::guest::request(), false);
+        stream.request_headers(request(), false);
         stream.request_body(b"abc".to_vec(), true);
         let outcome = stream.finish();
         assert_eq!(outcome.upstream.is_some(), allow);
@@ -229,25 +223,25 @@ fn stopping_at_the_headers_lets_the_body_go_on_where_it_is_allowed() {
             assert_eq!(texts(&outcome.logs), want);
             let upstream = outcome.upstream.unwrap();
             assert_eq!(upstream.body, b"abc");
-            // Held headers can be written from the body's callback, as in Envoy.
+            // The body's callback can edit held headers, as in Envoy.
             assert_eq!(upstream.headers.get("x-one"), Some(&b"value"[..]));
         }
     }
 }
 
 #[test]
-fn environment_variables_come_as_wasi_has_them() {
+fn environment_variables_can_be_read_through_wasi() {
     let guest = r#"(func (export "proxy_on_configure") (param i32 i32) (result i32)
-        (call $report (call $environ_sizes (i32.const 200) (i32.const 204)))
-        (call $say_number (i32.load (i32.const 200)))
-        (call $say_number (i32.load (i32.const 204)))
-        (call $report (call $environ (i32.const 220) (i32.const 240)))
-        (call $say (i32.load (i32.const 220)) (i32.const 3)) i32.const 1)"#;
+        (call $log_digit (call $environ_sizes (i32.const 200) (i32.const 204)))
+        (call $log_number (i32.load (i32.const 200)))
+        (call $log_number (i32.load (i32.const 204)))
+        (call $log_digit (call $environ (i32.const 220) (i32.const 240)))
+        (call $log_text (i32.load (i32.const 220)) (i32.const 3)) i32.const 1)"#;
     let options = StartOptions {
         environment: vec![("A".to_owned(), "1".to_owned())],
         ..StartOptions::default()
     };
-    let plugin = filter(guest).start(options).unwrap();
+    let plugin = start(guest, options);
     assert_eq!(texts(&plugin.logs()), "0 1 4 0 A=1");
     assert_eq!(exchange(&plugin).failure, None);
 }

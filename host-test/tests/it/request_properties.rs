@@ -1,36 +1,30 @@
-//! Does the request of a case come to the filter as Envoy would bring it?
+//! Tests that a filter finds the properties of a case's request as in Envoy.
 
-use std::path::Path;
+use host_test::case_file::Runner;
 
-use host_test::case_file::{CaseFile, Runner, Schedule};
+use crate::support::cases::mismatches_of_file;
+use crate::support::guest::filter;
 
-use crate::guest::filter;
-
-/// The property at `path`, which the filter writes into `x-one`, must be `want`.
+/// Checks that the property at `path` has this value for the request of a case.
 #[track_caller]
 fn check(request: &str, path: &str, want: Option<&str>) {
     let runner = Runner::new(filter(&format!(
-        r#"(data (i32.const 200) "{path}")
-        (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
-            (if (i32.eqz (call $property (i32.const 200) (i32.const {length}) (i32.const 0) (i32.const 4)))
-                (then (drop (call $replace (i32.const 0) (i32.const 16) (i32.const 5)
-                    (i32.load (i32.const 0)) (i32.load (i32.const 4))))))
-            i32.const 0)"#,
-        length = path.replace("\\00", "0").len(),
+        r#"(func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+            (if (i32.eqz (call $property @"{path}" @to_result))
+                (then (drop (call $replace @request @"x-one" @result))))
+            i32.const 0)"#
     )));
     let lines = want.map_or_else(String::new, |want| format!("\"{want}\""));
     let text = format!(
         r#"{{"config": {{"peer_filter_state_key": "peer"}},
             "cases": [{{"name": "n", "request": {request}, "upstream": {{"headers": {{"x-one": [{lines}]}}}}}}]}}"#
     );
-    let file_path = Path::new("cases.json");
-    let file = CaseFile::parse(file_path, &text).unwrap();
-    let misses = runner.misses(file_path, &file, &file.cases[0], Schedule::default());
-    assert_eq!(misses.unwrap(), Vec::<String>::new(), "{path}");
+    let mismatches = mismatches_of_file(&runner, &text);
+    assert_eq!(mismatches, Vec::<String>::new(), "{path}");
 }
 
 #[test]
-fn the_peer_is_in_envoys_properties() {
+fn the_peer_address() {
     let (v6, unix, unknown) = (
         r#"{"peer": "2001:db8::1"}"#,
         r#"{"peer": "unix"}"#,
@@ -48,14 +42,14 @@ fn the_peer_is_in_envoys_properties() {
 }
 
 #[test]
-fn tls_is_seen_by_its_version_alone() {
+fn the_tls_version() {
     let version = "connection\\00tls_version";
     check(r#"{"peer": "unix", "tls": true}"#, version, Some("TLSv1.3"));
     check(r#"{"peer": "unix"}"#, version, None);
 }
 
 #[test]
-fn host_lines_are_joined_in_http_1_and_dropped_in_http_2() {
+fn host_fields_are_joined_in_http_1_and_dropped_in_http_2() {
     let headers = r#""headers": [["Host", "b"]], "host": "a""#;
     let authority = "request\\00host";
     check(&format!("{{{headers}}}"), authority, Some("a,b"));

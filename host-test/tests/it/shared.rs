@@ -1,10 +1,10 @@
-//! What do several plugins and VMs share, and what not?
+//! Tests what plugins and VMs share: data, queues, one VM, and its end.
 
 use std::time::Duration;
 
 use host_test::{Clock, Process, StartOptions};
 
-use crate::guest::{exchange, filter, texts};
+use crate::support::guest::{exchange, filter, texts};
 
 fn options(vm_id: &str) -> StartOptions {
     StartOptions {
@@ -14,22 +14,22 @@ fn options(vm_id: &str) -> StartOptions {
 }
 
 #[test]
-fn shared_data_keeps_its_versions_between_vms_of_one_id() {
+fn shared_data_and_its_version_are_shared_by_vms_with_one_id() {
     let guest = filter(
         r#"(func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
-            (call $report (call $data (i32.const 16) (i32.const 5) (i32.const 0) (i32.const 4) (i32.const 128)))
-            (call $report (i32.load (i32.const 128)))
-            ;; A version that is not there, the one that is, and any.
-            (call $report (call $set_data (i32.const 16) (i32.const 5) (i32.const 32) (i32.const 5) (i32.const 77)))
-            (call $report (call $set_data (i32.const 16) (i32.const 5) (i32.const 32) (i32.const 5) (i32.load (i32.const 128))))
-            (call $report (call $set_data (i32.const 16) (i32.const 5) (i32.const 32) (i32.const 5) (i32.const 0)))
+            (call $log_digit (call $data @"x-one" @to_result (i32.const 128)))
+            (call $log_digit (i32.load (i32.const 128)))
+            ;; A wrong version, the current one, and any.
+            (call $log_digit (call $set_data @"x-one" @"value" (i32.const 77)))
+            (call $log_digit (call $set_data @"x-one" @"value" (i32.load (i32.const 128))))
+            (call $log_digit (call $set_data @"x-one" @"value" (i32.const 0)))
             i32.const 0)"#,
     );
     let process = Process::new(Clock::default());
     let one = process.start(&guest, options("a")).unwrap();
     let two = process.start(&guest, options("a")).unwrap();
     let other = process.start(&guest, options("b")).unwrap();
-    // A new key takes any version; `8` is a mismatch.
+    // A new key accepts any version. 8 is a version mismatch.
     assert_eq!(texts(&exchange(&one).logs), "1 0 0 0 0");
     assert_eq!(texts(&exchange(&two).logs), "0 3 8 0 0");
     assert_eq!(texts(&exchange(&other).logs), "1 0 0 0 0");
@@ -38,25 +38,25 @@ fn shared_data_keeps_its_versions_between_vms_of_one_id() {
 }
 
 #[test]
-fn a_queue_wakes_its_reader_in_another_vm() {
+fn a_queue_notifies_its_reader_in_another_vm() {
     let reading = filter(
         r#"(func (export "proxy_on_configure") (param i32 i32) (result i32)
-            (call $report (call $register (i32.const 16) (i32.const 5) (i32.const 128))) i32.const 1)
+            (call $log_digit (call $register @"x-one" (i32.const 128))) i32.const 1)
         (func (export "proxy_on_queue_ready") (param $context i32) (param $queue i32)
-            (call $report (i32.ne (local.get $queue) (i32.load (i32.const 128))))
-            (call $report (call $dequeue (local.get $queue) (i32.const 0) (i32.const 4)))
-            (call $say_result)
-            (call $report (call $dequeue (local.get $queue) (i32.const 0) (i32.const 4)))
-            (call $report (call $dequeue (i32.const 99) (i32.const 0) (i32.const 4))))"#,
+            (call $log_digit (i32.ne (local.get $queue) (i32.load (i32.const 128))))
+            (call $log_digit (call $dequeue (local.get $queue) @to_result))
+            (call $log_result)
+            (call $log_digit (call $dequeue (local.get $queue) @to_result))
+            (call $log_digit (call $dequeue (i32.const 99) @to_result)))"#,
     );
     let writing = filter(
-        r#"(data (i32.const 200) "reader")
+        r#"
         (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
-            (call $report (call $resolve (i32.const 0) (i32.const 0) (i32.const 16) (i32.const 5) (i32.const 128)))
-            (call $report (call $resolve (i32.const 200) (i32.const 6) (i32.const 48) (i32.const 6) (i32.const 128)))
-            (call $report (call $resolve (i32.const 200) (i32.const 6) (i32.const 16) (i32.const 5) (i32.const 128)))
-            (call $report (call $enqueue (i32.load (i32.const 128)) (i32.const 32) (i32.const 5)))
-            (call $report (call $enqueue (i32.const 99) (i32.const 32) (i32.const 5)))
+            (call $log_digit (call $resolve (i32.const 0) (i32.const 0) @"x-one" (i32.const 128)))
+            (call $log_digit (call $resolve @"reader" @"absent" (i32.const 128)))
+            (call $log_digit (call $resolve @"reader" @"x-one" (i32.const 128)))
+            (call $log_digit (call $enqueue (i32.load (i32.const 128)) @"value"))
+            (call $log_digit (call $enqueue (i32.const 99) @"value"))
             i32.const 0)"#,
     );
     let process = Process::new(Clock::default());
@@ -67,16 +67,16 @@ fn a_queue_wakes_its_reader_in_another_vm() {
 }
 
 #[test]
-fn plugins_of_one_vm_have_their_own_configuration_and_one_fate() {
+fn plugins_in_one_vm_have_separate_configurations_and_fail_together() {
     let guest = filter(
-        r#"(func (export "proxy_on_vm_start") (param i32 i32) (result i32) (call $say (i32.const 65) (i32.const 1)) i32.const 1)
+        r#"(func (export "proxy_on_vm_start") (param i32 i32) (result i32) (call $log_text @"1") i32.const 1)
         (func (export "proxy_on_configure") (param $context i32) (param i32) (result i32)
-            (call $report (local.get $context))
-            (drop (call $buffer (i32.const 7) (i32.const 0) (i32.const 9) (i32.const 0) (i32.const 4)))
-            (call $say_result)
+            (call $log_digit (local.get $context))
+            (drop (call $buffer (i32.const 7) (i32.const 0) (i32.const 9) @to_result))
+            (call $log_result)
             (drop (call $tick (i32.const 100)))
             i32.const 1)
-        (func (export "proxy_on_tick") (param $context i32) (call $report (local.get $context)))
+        (func (export "proxy_on_tick") (param $context i32) (call $log_digit (local.get $context)))
         (func (export "proxy_on_request_headers") (param $context i32) (param i32 i32) (result i32)
             (if (i32.ge_u (local.get $context) (i32.const 4)) (then unreachable))
             i32.const 0)"#,
@@ -96,10 +96,10 @@ fn plugins_of_one_vm_have_their_own_configuration_and_one_fate() {
 }
 
 #[test]
-fn envoy_starts_a_plugin_once_a_worker_and_twice_more() {
+fn start_as_envoy_starts_a_plugin_twice_more_than_there_are_workers() {
     let guest = filter(
         r#"(func (export "proxy_on_configure") (param i32 i32) (result i32)
-            (drop (call $define (i32.const 0) (i32.const 16) (i32.const 5) (i32.const 0)))
+            (drop (call $define (i32.const 0) @"x-one" (i32.const 0)))
             (drop (call $increment (i32.load (i32.const 0)) (i64.const 1)))
             i32.const 1)"#,
     );
@@ -111,13 +111,13 @@ fn envoy_starts_a_plugin_once_a_worker_and_twice_more() {
 }
 
 #[test]
-fn done_is_waited_for() {
+fn a_context_is_deleted_after_proxy_done() {
     let guest = filter(
         r#"(func (export "proxy_on_done") (param i32) (result i32) (call $tick (i32.const 10)))
         (func (export "proxy_on_tick") (param i32)
-            (call $report (call $effective (i32.const 2)))
-            (call $report (call $done)) (drop (call $tick (i32.const 0))))
-        (func (export "proxy_on_delete") (param i32) (call $say (i32.const 32) (i32.const 5)))"#,
+            (call $log_digit (call $effective (i32.const 2)))
+            (call $log_digit (call $done)) (drop (call $tick (i32.const 0))))
+        (func (export "proxy_on_delete") (param i32) (call $log_text @"value"))"#,
     );
     let plugin = guest.start(StartOptions::default()).unwrap();
     let outcome = exchange(&plugin);

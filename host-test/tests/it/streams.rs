@@ -1,24 +1,24 @@
-//! Do bodies, pauses and answers go as in Envoy?
+//! Tests that bodies, pauses and local responses behave as in Envoy.
 
 use std::time::Duration;
 
 use host_test::{Flow, Properties, Side, lines};
 
-use crate::guest::{exchange, plugin, request, texts};
+use crate::support::guest::{exchange, plugin, request, texts};
 
 #[test]
-fn an_answer_passes_the_filters_own_response_callbacks() {
+fn a_local_response_passes_the_response_callbacks_of_its_filter() {
     let plugin = plugin(
         r#"(func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
-            (drop (call $reply (i32.const 403) (i32.const 0) (i32.const 0) (i32.const 32) (i32.const 5)
+            (drop (call $reply (i32.const 403) (i32.const 0) (i32.const 0) @"value"
                 (i32.const 0) (i32.const 0) (i32.const -1)))
             i32.const 0)
         (func (export "proxy_on_response_headers") (param i32 i32 i32) (result i32)
-            (call $report (local.get 2))
-            (drop (call $add (i32.const 2) (i32.const 16) (i32.const 5) (i32.const 32) (i32.const 5)))
+            (call $log_digit (local.get 2))
+            (drop (call $add @response @"x-one" @"value"))
             i32.const 0)
         (func (export "proxy_on_response_body") (param i32 i32 i32) (result i32)
-            (call $report (local.get 1)) (call $report (local.get 2)) i32.const 0)"#,
+            (call $log_digit (local.get 1)) (call $log_digit (local.get 2)) i32.const 0)"#,
     );
     let outcome = exchange(&plugin);
     assert_eq!(texts(&outcome.logs), "0 5 1");
@@ -36,10 +36,10 @@ fn an_answer_passes_the_filters_own_response_callbacks() {
 }
 
 #[test]
-fn an_answer_to_a_response_replaces_it_unseen() {
+fn a_reply_in_response_headers_replaces_the_response_without_callbacks() {
     let plugin = plugin(
         r#"(func (export "proxy_on_response_headers") (param i32 i32 i32) (result i32)
-            (call $report (i32.const 7))
+            (call $log_digit (i32.const 7))
             (call $reply (i32.const 500) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)
                 (i32.const 0) (i32.const 0) (i32.const -1)))"#,
     );
@@ -52,10 +52,10 @@ fn an_answer_to_a_response_replaces_it_unseen() {
 }
 
 #[test]
-fn each_body_callback_sees_its_frame_and_what_was_held() {
+fn held_frames_are_sent_with_the_next_continued_one() {
     let plugin = plugin(
         r#"(func (export "proxy_on_request_body") (param $context i32) (param $size i32) (param $end i32) (result i32)
-            (call $report (local.get $size))
+            (call $log_digit (local.get $size))
             ;; Hold the first frame of two bytes.
             (i32.eq (local.get $size) (i32.const 2)))"#,
     );
@@ -72,7 +72,7 @@ fn each_body_callback_sees_its_frame_and_what_was_held() {
 }
 
 #[test]
-fn a_body_is_replaced_from_its_start_or_added_to_at_its_end() {
+fn a_body_can_be_replaced_at_its_start_and_extended_at_its_end() {
     for (start, size, status, want) in [
         (0, 2, "0", "valuec"),
         (0, 0, "0", "valueabc"),
@@ -83,7 +83,7 @@ fn a_body_is_replaced_from_its_start_or_added_to_at_its_end() {
     ] {
         let plugin = plugin(&format!(
             r#"(func (export "proxy_on_response_body") (param i32 i32 i32) (result i32)
-                (call $report (call $set_buffer (i32.const 1) (i32.const {start}) (i32.const {size}) (i32.const 32) (i32.const 5)))
+                (call $log_digit (call $set_buffer (i32.const 1) (i32.const {start}) (i32.const {size}) @"value"))
                 i32.const 0)"#
         ));
         let mut stream = plugin.stream(Properties::default());
@@ -97,18 +97,18 @@ fn a_body_is_replaced_from_its_start_or_added_to_at_its_end() {
 }
 
 #[test]
-fn held_headers_hold_back_everything_until_a_tick_continues_them() {
+fn held_headers_hold_the_body_until_a_tick_continues_them() {
     let plugin = plugin(
         r#"(func (export "proxy_on_configure") (param i32 i32) (result i32) (drop (call $tick (i32.const 10))) i32.const 1)
         (func (export "proxy_on_tick") (param i32)
-            (call $report (call $effective (i32.const 2)))
-            (call $report (call $replace (i32.const 0) (i32.const 16) (i32.const 5) (i32.const 32) (i32.const 5)))
-            (call $report (call $continue (i32.const 0))))
+            (call $log_digit (call $effective (i32.const 2)))
+            (call $log_digit (call $replace @request @"x-one" @"value"))
+            (call $log_digit (call $continue (i32.const 0))))
         (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32) i32.const 1)
         (func (export "proxy_on_request_body") (param i32 i32 i32) (result i32)
-            (call $report (local.get 1))
-            ;; The headers are gone by now.
-            (call $report (call $size (i32.const 0) (i32.const 0)))
+            (call $log_digit (local.get 1))
+            ;; The headers have been sent by now.
+            (call $log_digit (call $size @request (i32.const 0)))
             i32.const 0)"#,
     );
     let mut stream = plugin.stream(Properties::default());
@@ -129,10 +129,10 @@ fn held_headers_hold_back_everything_until_a_tick_continues_them() {
 }
 
 #[test]
-fn trailers_come_into_being_when_they_are_touched_at_the_end() {
+fn trailers_can_be_added_in_the_last_body_callback() {
     let plugin = plugin(
         r#"(func (export "proxy_on_request_body") (param i32 i32 i32) (result i32)
-            (call $report (call $add (i32.const 1) (i32.const 16) (i32.const 5) (i32.const 32) (i32.const 5)))
+            (call $log_digit (call $add @request_trailers @"x-one" @"value"))
             i32.const 0)"#,
     );
     let mut stream = plugin.stream(Properties::default());
@@ -158,10 +158,10 @@ fn a_closed_stream_is_reset() {
 }
 
 #[test]
-fn overlapping_streams_keep_apart() {
+fn overlapping_streams_have_separate_contexts() {
     let plugin = plugin(
         r#"(func (export "proxy_on_response_headers") (param $context i32) (param i32 i32) (result i32)
-            (call $report (local.get $context)) i32.const 0)"#,
+            (call $log_digit (local.get $context)) i32.const 0)"#,
     );
     let mut one = plugin.stream(Properties::default());
     let mut two = plugin.stream(Properties::default());

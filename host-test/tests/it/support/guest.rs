@@ -1,28 +1,44 @@
-//! How is a guest written so that a test shows only what it is about?
+//! Builds guest modules from the callbacks that a test is about.
 //!
-//! A frame with marker, memory, allocator and the imports; a test adds callbacks. Texts lie at fixed places of the
-//! memory, and `$report` logs a status as one digit, so that a test reads the statuses off the log.
+//! A guest is written in WebAssembly's text format with the shorthands of [`shorthand`](super::shorthand), and needs no
+//! wasm target. It gets an ABI marker, a memory, an allocator and the imports. `$log_digit` logs a status as one digit, so
+//! that a test reads the statuses from the log.
 
 use host_test::{Filter, HeaderMap, LogLine, Outcome, Plugin, Properties, StartOptions, lines};
 
-/// A guest with these callbacks.
+use super::shorthand::expand;
+
+/// The bytes of a guest with these callbacks.
+pub(crate) fn module(callbacks: &str) -> Vec<u8> {
+    bare_module(&format!("{FRAME} {callbacks}"))
+}
+
+/// The bytes of a module with these fields and nothing else.
+pub(crate) fn bare_module(fields: &str) -> Vec<u8> {
+    wat::parse_str(format!("(module {})", expand(fields))).expect("the text is valid")
+}
+
+/// Loads a guest with these callbacks.
 pub(crate) fn filter(callbacks: &str) -> Filter {
     Filter::from_bytes(&module(callbacks)).expect("the guest loads")
 }
 
-/// A started guest with these callbacks.
+/// Starts a guest with these callbacks.
 pub(crate) fn plugin(callbacks: &str) -> Plugin {
-    filter(callbacks)
-        .start(StartOptions::default())
-        .expect("the guest starts")
+    start(callbacks, StartOptions::default())
 }
 
-/// The bytes of a guest with these callbacks.
-pub(crate) fn module(callbacks: &str) -> Vec<u8> {
-    wat::parse_str(format!("(module {FRAME} {callbacks})")).expect("the guest's text is right")
+/// Loads a module with these fields and nothing else.
+pub(crate) fn bare_filter(fields: &str) -> Filter {
+    Filter::from_bytes(&bare_module(fields)).expect("the module loads")
 }
 
-/// Sends a request and its response, each without a body.
+/// Starts a guest with these callbacks and options.
+pub(crate) fn start(callbacks: &str, options: StartOptions) -> Plugin {
+    filter(callbacks).start(options).expect("the guest starts")
+}
+
+/// Sends a request and its response, both without a body.
 pub(crate) fn exchange(plugin: &Plugin) -> Outcome {
     let mut stream = plugin.stream(Properties::default());
     stream.request_headers(request(), true);
@@ -30,7 +46,7 @@ pub(crate) fn exchange(plugin: &Plugin) -> Outcome {
     stream.finish()
 }
 
-/// A request's headers.
+/// The headers of a request. `x-one` has two lines, `first` and `second`.
 pub(crate) fn request() -> HeaderMap {
     lines(&[
         (":authority", "app.example"),
@@ -42,14 +58,14 @@ pub(crate) fn request() -> HeaderMap {
     ])
 }
 
-/// The texts of log lines, in one line.
+/// The texts of log lines, joined by spaces.
 pub(crate) fn texts(logs: &[LogLine]) -> String {
     let texts: Vec<&str> = logs.iter().map(|line| line.text.as_str()).collect();
     texts.join(" ")
 }
 
-/// 0: scratch for results (8 bytes). 8: a status digit. 16 `x-one` (5). 32 `value` (5). 48 `absent` (6). 64: eight
-/// digits. 1024 and on: what the allocator gives.
+/// Memory: 0 to 7 results of host functions (`@to_result`), 8 the digit to log, 128 to 1023 free for the test, from 1024
+/// on what the allocator gives, from 61440 on the texts (`@"text"`).
 const FRAME: &str = r#"
     (import "env" "proxy_log" (func $log (param i32 i32 i32) (result i32)))
     (import "env" "proxy_get_header_map_value" (func $get (param i32 i32 i32 i32 i32) (result i32)))
@@ -95,23 +111,18 @@ const FRAME: &str = r#"
     (import "wasi_unstable" "random_get" (func $random (param i32 i32) (result i32)))
     (memory (export "memory") 1)
     (global $next (mut i32) (i32.const 1024))
-    (data (i32.const 16) "x-one")
-    (data (i32.const 32) "value")
-    (data (i32.const 48) "absent")
-    (data (i32.const 64) "01234567")
     (func (export "proxy_abi_version_0_2_1"))
     (func (export "proxy_on_memory_allocate") (param $size i32) (result i32)
         (global.get $next)
         (global.set $next (i32.add (global.get $next) (local.get $size))))
-    (func $report (param $status i32)
-        (i32.store8 (i32.const 8) (i32.add (i32.const 48) (local.get $status)))
+    (func $log_digit (param $digit i32)
+        (i32.store8 (i32.const 8) (i32.add (i32.const 48) (local.get $digit)))
         (drop (call $log (i32.const 2) (i32.const 8) (i32.const 1))))
-    (func $say (param $address i32) (param $length i32)
+    (func $log_text (param $address i32) (param $length i32)
         (drop (call $log (i32.const 2) (local.get $address) (local.get $length))))
-    (func $say_number (param $number i32)
+    (func $log_number (param $number i32)
         (if (i32.ge_u (local.get $number) (i32.const 10))
-            (then (call $say_number (i32.div_u (local.get $number) (i32.const 10)))))
-        (call $report (i32.rem_u (local.get $number) (i32.const 10))))
-    (func $say_result
-        (call $say (i32.load (i32.const 0)) (i32.load (i32.const 4))))
+            (then (call $log_number (i32.div_u (local.get $number) (i32.const 10)))))
+        (call $log_digit (i32.rem_u (local.get $number) (i32.const 10))))
+    (func $log_result (call $log_text @result))
 "#;

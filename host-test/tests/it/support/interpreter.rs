@@ -1,9 +1,11 @@
-//! How is every import called with arguments that nobody thought of?
+//! Calls any import with any arguments in any callback, as a program of bytes says.
 //!
-//! A guest reads a program from a request header and carries it out, a part in each callback: a byte names an import,
-//! the bytes behind it are its arguments; one byte more ends the callback, and the byte behind it is what that returns.
-//! So each call is made once, in the callback that the program says. Whatever comes of it is a status or a failure of
-//! the guest; the host goes on.
+//! The guest reads the program from a request header and runs a part of it in each callback. One byte selects an import,
+//! and the bytes after it are the arguments. One more value ends the callback, and the byte after it is the callback's
+//! return value. Each call is made once. Whatever the program does must end as a status or as a failure of the guest; the
+//! host must continue.
+//!
+//! The fuzz target `imports` includes this file, so it uses the public API of the host only.
 
 use std::time::Duration;
 
@@ -12,7 +14,7 @@ use host_test::{
     StartOptions, Upstream, lines,
 };
 
-/// The guest.
+/// Loads the guest that runs programs.
 pub(crate) fn filter() -> Filter {
     let (mut import_text, mut cases, mut labels) = (String::new(), String::new(), String::new());
     let imports = imports();
@@ -31,8 +33,8 @@ pub(crate) fn filter() -> Filter {
             ") (global.set $at (i32.add (local.get $here) (i32.const {offset}))) (drop (call $import{number} {arguments})) (br $next)\n"
         ));
     }
-    let ending = imports.len();
-    labels.push_str(&format!(" {ending}"));
+    let end_of_callback = imports.len();
+    labels.push_str(&format!(" {end_of_callback}"));
     let blocks = "(block ".repeat(imports.len() + 1);
     let callbacks: String = CALLBACKS
         .iter()
@@ -48,13 +50,13 @@ pub(crate) fn filter() -> Filter {
     let text = format!(
         r#"(module {import_text}
         (memory (export "memory") 1)
-        ;; The program lies between $at and $end; what the host gives later lies behind it.
+        ;; The program is at $at to $end. Memory that the host asks for later is after it.
         (global $at (mut i32) (i32.const {PROGRAM}))
         (global $end (mut i32) (i32.const 0))
-        (global $given (mut i32) (i32.const {PROGRAM}))
+        (global $free (mut i32) (i32.const {PROGRAM}))
         (data (i32.const 16) "program")
         (func (export "proxy_abi_version_0_2_1"))
-        (func (export "proxy_on_memory_allocate") (param i32) (result i32) global.get $given)
+        (func (export "proxy_on_memory_allocate") (param i32) (result i32) global.get $free)
         (func $run (result i32) (local $here i32)
             (block $done (loop $next
                 (local.set $here (global.get $at))
@@ -67,16 +69,16 @@ pub(crate) fn filter() -> Filter {
             (if (i32.eqz (global.get $end)) (then
                 (drop (call $import{get} (i32.const 0) (i32.const 16) (i32.const 7) (i32.const 0) (i32.const 4)))
                 (global.set $end (i32.add (i32.const {PROGRAM}) (i32.load (i32.const 4))))
-                (global.set $given (i32.const {GIVEN}))))
+                (global.set $free (i32.const {FREE}))))
             (call $run))
         {callbacks})"#,
         choices = imports.len() + 1,
         get = imports
             .iter()
             .position(|(_, name, _)| *name == "proxy_get_header_map_value")
-            .expect("it is an import"),
+            .expect("an import"),
     );
-    Filter::from_bytes(&wat::parse_str(&text).expect("the text is right")).expect("it loads")
+    Filter::from_bytes(&wat::parse_str(&text).expect("the text is valid")).expect("it loads")
 }
 
 /// Runs a program in the callbacks of two streams and a connection.
@@ -98,7 +100,7 @@ pub(crate) fn run(filter: &Filter, program: &[u8]) {
             trace: true,
             ..StartOptions::default()
         })
-        .expect("the program comes later");
+        .expect("the guest starts without a program");
     let mut headers = HeaderMap::default();
     headers.add(b":path", b"/");
     headers.add(b"program", program);
@@ -119,17 +121,17 @@ pub(crate) fn run(filter: &Filter, program: &[u8]) {
     plugin.process().advance_to_next(Duration::from_secs(1));
     connection.close(ClosedBy::Remote);
     connection.finish();
-    // A plugin whose VM has failed cannot be stopped in order.
+    // A plugin whose VM has failed cannot be stopped; that is not what is tested here.
     let _ = plugin.stop();
 }
 
-/// Where the program lies.
+/// Where the program is.
 const PROGRAM: u32 = 8192;
 
-/// Where the host puts what it gives later: behind the longest program.
-const GIVEN: u32 = 40_000;
+/// Where the host stores results: after the longest program.
+const FREE: u32 = 40_000;
 
-/// Name, parameters, whether there is a result.
+/// Name, parameters, and true if there is a result.
 const CALLBACKS: [(&str, &str, bool); 20] = [
     ("proxy_on_new_connection", "i32", true),
     ("proxy_on_downstream_data", "i32 i32 i32", true),
@@ -161,7 +163,7 @@ const CALLBACKS: [(&str, &str, bool); 20] = [
     ("proxy_on_delete", "i32", false),
 ];
 
-/// Module, name and parameters of every import that answers a number.
+/// Module, name and parameters of every import that returns a number.
 pub(crate) fn imports() -> Vec<(&'static str, &'static str, &'static str)> {
     let env = [
         ("proxy_log", "i32 i32 i32"),
