@@ -1,10 +1,10 @@
-//! Does a filter pass a test suite written for Google Cloud's Service Extensions?
+//! Runs test suites that were written for Google Cloud's Service Extensions.
 //!
-//! Their suites (`tests.textpb`, or the same in YAML) are read as they are: phases with an input and what must come of it.
-//! A phase that is left out is not called; a phase is judged by what the filter made of its input, whether or not it
-//! held it back; the values of one header are compared as one text, joined by `, `. The clock stands at `time_secs`, or
-//! one millisecond after the epoch: at the epoch itself no Go module starts. Regular expressions match the whole text.
-//! `log_path` and the numbers for benchmarks are not used.
+//! A suite (`tests.textpb`, or the same in YAML) consists of tests with phases, each with an input and the expected result.
+//! A phase that is left out is not called. A phase is compared with what the filter made of its input, even if the filter
+//! holds it. The values of a header are compared as one text, joined by `, `. The clock stands at `time_secs`, or at one
+//! millisecond after the epoch, because no Go module starts at the epoch itself. Regular expressions match the whole text.
+//! `log_path` and the settings for benchmarks are ignored.
 
 mod read;
 mod run;
@@ -12,27 +12,27 @@ mod text;
 
 use std::path::{Path, PathBuf};
 
-/// A suite, as its file has it.
+/// A test suite as written in its file.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Suite {
-    /// The folder that relative paths in the suite begin at.
+    /// The folder that relative paths in the suite start from.
     folder: PathBuf,
-    /// The plugin configuration's file.
+    /// The file with the plugin configuration.
     config_path: Option<String>,
-    /// The lowest level that is logged, by its name in lower case.
+    /// The lowest log level, in lower case.
     log_level: Option<String>,
     time_secs: u64,
-    /// Its tests in order.
+    /// The tests in order.
     pub tests: Vec<Test>,
 }
 
-/// One stream with what must come of it.
+/// One stream with its expected results.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Test {
-    /// Its name.
+    /// The name of the test.
     pub name: String,
     chunks: Option<Chunks>,
-    /// Path, segments joined by dots (they may hold some themselves), and value.
+    /// Path and value. The segments of a path are joined by dots, and may contain dots.
     properties: Vec<(String, Vec<u8>)>,
     plugin_init: Expectation,
     stream_init: Expectation,
@@ -92,19 +92,19 @@ enum MatcherKind {
     File(String),
 }
 
-/// Why a suite cannot be used.
+/// The reason why a suite cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SuiteError {
-    /// It does not have the form of a suite.
+    /// The file is not a suite.
     #[error("{path}: {message}", path = path.display())]
     Form {
         /// The file.
         path: PathBuf,
-        /// Where and what is wrong.
+        /// What is wrong, and where.
         message: String,
     },
-    /// A file cannot be read.
+    /// The file cannot be read.
     #[error("cannot read {path}", path = path.display())]
     Read {
         /// The file.
@@ -115,7 +115,7 @@ pub enum SuiteError {
 }
 
 impl Suite {
-    /// Whether a file of this name is taken for a suite: `.textpb`, `.txtpb`, `.yaml` or `.yml`.
+    /// Returns true if a file of this name is read as a suite: `.textpb`, `.txtpb`, `.yaml` or `.yml`.
     pub fn is_suite(path: &Path) -> bool {
         path.extension().is_some_and(|extension| {
             ["textpb", "txtpb", "yaml", "yml"]
@@ -124,11 +124,11 @@ impl Suite {
         })
     }
 
-    /// Reads a suite.
+    /// Reads the suite in a file.
     ///
     /// # Errors
     ///
-    /// As [`SuiteError`] says.
+    /// If the file cannot be read or is not a suite.
     pub fn load(path: &Path) -> Result<Self, SuiteError> {
         let text = std::fs::read_to_string(path).map_err(|source| SuiteError::Read {
             path: path.to_owned(),

@@ -1,7 +1,7 @@
-//! Which fields does a suite have?
+//! Reads the fields of a suite.
 //!
-//! Those of `TestSuite` in Service Extensions' `runner.proto`. A field that is not known is an error: it may be one that
-//! the outcome depends on.
+//! The fields are those of `TestSuite` in Service Extensions' `runner.proto`. An unknown field is an error, because the
+//! result of a test may depend on it.
 
 use std::path::PathBuf;
 
@@ -164,14 +164,14 @@ impl Value {
     fn message(self, name: &str) -> Result<Message, String> {
         match self {
             Self::Message(message) => Ok(message),
-            Self::Scalar(_) => Err(format!("`{name}` is a message")),
+            Self::Scalar(_) => Err(format!("`{name}` must be a message")),
         }
     }
 
     fn bytes(self, name: &str) -> Result<Vec<u8>, String> {
         match self {
             Self::Scalar(bytes) => Ok(bytes),
-            Self::Message(_) => Err(format!("`{name}` is no message")),
+            Self::Message(_) => Err(format!("`{name}` must not be a message")),
         }
     }
 
@@ -182,7 +182,7 @@ impl Value {
     fn number<T: std::str::FromStr>(self, name: &str) -> Result<T, String> {
         let text = self.text(name)?;
         text.parse()
-            .map_err(|_| format!("`{name}` is a number, not `{text}`"))
+            .map_err(|_| format!("`{name}` must be a number, not `{text}`"))
     }
 }
 

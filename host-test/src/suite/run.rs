@@ -1,6 +1,4 @@
-//! In what does a filter miss a test of a suite?
-
-use std::path::Path;
+//! Runs a test of a suite and compares the results with its expectations.
 
 use super::{Chunks, Expectation, Immediate, Input, Invocation, Matcher, MatcherKind, Suite, Test};
 use crate::abi::LogLevel;
@@ -13,25 +11,26 @@ use crate::stream::{Side, Stream};
 use crate::vm::filter::Filter;
 use crate::vm::state::LogLine;
 
-/// A test that runs: its stream, and how much of the log was judged.
+/// A running test.
 struct Running<'a> {
     suite: &'a Suite,
     stream: Stream,
-    judged_logs: usize,
-    misses: Vec<String>,
+    /// The number of log lines that have been compared.
+    compared_logs: usize,
+    mismatches: Vec<String>,
 }
 
 impl Suite {
-    /// Runs a test of this suite, and says in what it misses: one readable line a miss. `config` replaces the file that
+    /// Runs a test of this suite and returns the mismatches, one readable line each. `config` replaces the configuration that
     /// the suite names.
-    pub fn misses(&self, filter: &Filter, config: Option<&Path>, test: &Test) -> Vec<String> {
-        let named = self.config_path.as_ref().map(|path| self.folder.join(path));
-        let configuration = match config.map(Path::to_owned).or(named) {
-            Some(path) => match std::fs::read(&path) {
+    pub fn mismatches(&self, filter: &Filter, config: Option<&[u8]>, test: &Test) -> Vec<String> {
+        let configuration = match (config, &self.config_path) {
+            (Some(config), _) => config.to_vec(),
+            (None, Some(path)) => match self.read(path) {
                 Ok(bytes) => bytes,
-                Err(error) => return vec![format!("cannot read {}: {error}", path.display())],
+                Err(mismatch) => return vec![mismatch],
             },
-            None => Vec::new(),
+            (None, None) => Vec::new(),
         };
         let level = self.log_level.as_deref().and_then(LogLevel::named);
         let plugin = filter.start(StartOptions {
@@ -48,12 +47,12 @@ impl Suite {
                 return vec![format!("plugin_init: {refused}{}", log_text(&refused.logs))];
             }
         };
-        let mut misses = Vec::new();
-        self.judge_logs(
+        let mut mismatches = Vec::new();
+        self.compare_logs(
             "plugin_init",
             &test.plugin_init,
             &plugin.logs(),
-            &mut misses,
+            &mut mismatches,
         );
         let mut properties = Properties::default();
         for (path, value) in &test.properties {
@@ -62,45 +61,50 @@ impl Suite {
         let mut running = Running {
             suite: self,
             stream: plugin.stream(properties),
-            judged_logs: 0,
-            misses,
+            compared_logs: 0,
+            mismatches,
         };
-        running.judge_new_logs("stream_init", &test.stream_init);
+        running.compare_new_logs("stream_init", &test.stream_init);
         running.phases(test);
         let Running {
             stream,
-            judged_logs,
-            mut misses,
+            compared_logs,
+            mut mismatches,
             ..
         } = running;
         let outcome = stream.finish();
-        let logs = outcome.logs.get(judged_logs..).unwrap_or_default();
-        self.judge_logs("stream_destroy", &test.stream_destroy, logs, &mut misses);
+        let logs = outcome.logs.get(compared_logs..).unwrap_or_default();
+        self.compare_logs(
+            "stream_destroy",
+            &test.stream_destroy,
+            logs,
+            &mut mismatches,
+        );
         if let Some(failure) = outcome.failure {
-            misses.push(format!(
+            mismatches.push(format!(
                 "the filter failed: {failure}{}",
                 log_text(&outcome.logs)
             ));
         }
-        misses
+        mismatches
     }
 
-    fn judge_logs(
+    fn compare_logs(
         &self,
         phase: &str,
         want: &Expectation,
         logs: &[LogLine],
-        misses: &mut Vec<String>,
+        mismatches: &mut Vec<String>,
     ) {
         for matcher in &want.log {
             let lines = logs.iter().map(|line| line.text.as_bytes());
             if !self.is_met(matcher, lines) {
-                misses.push(format!("{phase}: log: want {matcher}{}", log_text(logs)));
+                mismatches.push(format!("{phase}: log: want {matcher}{}", log_text(logs)));
             }
         }
     }
 
-    /// Whether one of the texts matches, or none if the matcher is inverted.
+    /// Returns true if one of the texts matches, or if none does and the matcher is inverted.
     fn is_met<'a>(&self, matcher: &Matcher, mut texts: impl Iterator<Item = &'a [u8]>) -> bool {
         let file;
         let exact = match &matcher.kind {
@@ -121,16 +125,19 @@ impl Suite {
         texts.any(|text| text == exact) != matcher.is_inverted
     }
 
+    /// Returns the body, or the HTTP/1 head, of an input.
     fn contents(&self, input: &Input) -> Result<Vec<u8>, String> {
         match (&input.content, &input.file) {
             (Some(content), _) => Ok(content.clone()),
-            (None, Some(file)) => {
-                let path = self.folder.join(file);
-                std::fs::read(&path)
-                    .map_err(|error| format!("cannot read {}: {error}", path.display()))
-            }
+            (None, Some(file)) => self.read(file),
             (None, None) => Ok(Vec::new()),
         }
+    }
+
+    /// Reads a file that the suite names.
+    fn read(&self, path: &str) -> Result<Vec<u8>, String> {
+        let path = self.folder.join(path);
+        std::fs::read(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))
     }
 
     fn headers(&self, input: &Input, side: Side) -> Result<HeaderMap, String> {
@@ -165,9 +172,9 @@ impl Running<'_> {
                     Ok(map) => {
                         self.stream.response_headers(map, false);
                     }
-                    Err(miss) => self.misses.push(miss),
+                    Err(mismatch) => self.mismatches.push(mismatch),
                 }
-                self.judge(phase, side, invocation, &[]);
+                self.compare(phase, side, invocation, &[]);
             }
             for invocation in body {
                 let phase = if is_request {
@@ -178,15 +185,15 @@ impl Running<'_> {
                 match self.suite.contents(&invocation.input) {
                     Ok(contents) => {
                         let body = self.feed_body(side, &contents, test.chunks);
-                        self.judge(phase, side, invocation, &body);
+                        self.compare(phase, side, invocation, &body);
                     }
-                    Err(miss) => self.misses.push(miss),
+                    Err(mismatch) => self.mismatches.push(mismatch),
                 }
             }
         }
     }
 
-    /// Feeds a body in chunks, and returns what became of it, held or not.
+    /// Sends a body in chunks. Returns what the filter made of it, even if the filter holds it.
     fn feed_body(&mut self, side: Side, body: &[u8], chunks: Option<Chunks>) -> Vec<u8> {
         let size = match chunks {
             None => body.len(),
@@ -212,7 +219,7 @@ impl Running<'_> {
         passed
     }
 
-    fn judge(&mut self, phase: &str, side: Side, invocation: &Invocation, body: &[u8]) {
+    fn compare(&mut self, phase: &str, side: Side, invocation: &Invocation, body: &[u8]) {
         let want = &invocation.result;
         let reply = self.stream.local_reply();
         let (headers, body) = match (&want.immediate, &reply) {
@@ -226,11 +233,11 @@ impl Running<'_> {
                 if http_status.is_some_and(|want| want != statuses.0)
                     || grpc_status.is_some() && *grpc_status != statuses.1
                 {
-                    self.misses
+                    self.mismatches
                         .push(format!("{phase}: want {immediate:?}, got {statuses:?}"));
                 }
                 if details.as_ref().is_some_and(|want| *want != reply.details) {
-                    self.misses.push(format!(
+                    self.mismatches.push(format!(
                         "{phase}: details: want {details:?}, got {:?}",
                         reply.details
                     ));
@@ -238,12 +245,12 @@ impl Running<'_> {
                 (reply.headers.clone(), reply.body.as_slice())
             }
             (Some(_), None) => {
-                self.misses
+                self.mismatches
                     .push(format!("{phase}: want an immediate response, got none"));
                 return;
             }
             (None, Some(reply)) => {
-                self.misses.push(format!(
+                self.mismatches.push(format!(
                     "{phase}: want no immediate response, got {}",
                     reply.status
                 ));
@@ -254,7 +261,7 @@ impl Running<'_> {
         for (name, value) in &want.has_header {
             let got = joined(&headers, name);
             if got.as_ref() != Some(value) {
-                self.misses.push(format!(
+                self.mismatches.push(format!(
                     "{phase}: `{name}`: want {}, got {}",
                     show(Some(value)),
                     show(got.as_deref())
@@ -263,7 +270,7 @@ impl Running<'_> {
         }
         for name in &want.no_header {
             if let Some(got) = joined(&headers, name) {
-                self.misses.push(format!(
+                self.mismatches.push(format!(
                     "{phase}: `{name}`: want none, got {}",
                     show(Some(&got))
                 ));
@@ -278,34 +285,36 @@ impl Running<'_> {
             .collect();
         for matcher in &want.headers {
             if !self.suite.is_met(matcher, lines.iter().map(Vec::as_slice)) {
-                self.misses
+                self.mismatches
                     .push(format!("{phase}: headers: want {matcher}, got {lines:?}"));
             }
         }
         for matcher in &want.body {
             if !self.suite.is_met(matcher, std::iter::once(body)) {
-                self.misses.push(format!(
+                self.mismatches.push(format!(
                     "{phase}: body: want {matcher}, got {}",
                     show(Some(body))
                 ));
             }
         }
-        self.judge_new_logs(phase, want);
+        self.compare_new_logs(phase, want);
     }
 
-    fn judge_new_logs(&mut self, phase: &str, want: &Expectation) {
+    fn compare_new_logs(&mut self, phase: &str, want: &Expectation) {
         let logs = self.stream.logs();
-        let new = logs.get(self.judged_logs..).unwrap_or_default();
-        self.suite.judge_logs(phase, want, new, &mut self.misses);
-        self.judged_logs = logs.len();
+        let new = logs.get(self.compared_logs..).unwrap_or_default();
+        self.suite
+            .compare_logs(phase, want, new, &mut self.mismatches);
+        self.compared_logs = logs.len();
     }
 }
 
-/// One millisecond after the epoch, in nanoseconds: the clock of a suite without a time. A Go module does not start when
-/// the clock is at the epoch.
+/// The clock of a suite without a time: one millisecond after the epoch, in nanoseconds. A Go module does not start at the
+/// epoch.
 const EARLIEST: u64 = 1_000_000;
 
-/// A message's head in HTTP/1 form, with any line endings.
+/// Parses the head of an HTTP/1 message. Suites have heads with LF line endings and without a version, so this accepts more
+/// than the parser of case files.
 fn from_http1(text: &[u8], side: Side) -> HeaderMap {
     let mut lines = text
         .split(|byte| *byte == b'\n')
@@ -341,7 +350,7 @@ fn from_http1(text: &[u8], side: Side) -> HeaderMap {
             };
             let mut map = envoy::request_headers(head, fields);
             if !is_absolute {
-                // An origin form does not tell the scheme.
+                // The scheme is unknown in the origin form of a target.
                 map.remove(b":scheme");
             }
             map
@@ -364,7 +373,7 @@ fn names(map: &HeaderMap) -> Vec<String> {
     names
 }
 
-/// The values of a name as one text, as the suites have it.
+/// The values of a name, joined as suites write them.
 fn joined(map: &HeaderMap, name: &str) -> Option<Vec<u8>> {
     let values = map.get_all(&name.to_ascii_lowercase());
     (!values.is_empty()).then(|| values.join(&b", "[..]))
@@ -390,7 +399,7 @@ impl std::fmt::Display for Matcher {
         match &self.kind {
             MatcherKind::Exact(bytes) => write!(f, "`{}`", bytes.escape_ascii()),
             MatcherKind::Regex(regex) => write!(f, "`{regex}`"),
-            MatcherKind::File(path) => write!(f, "what is in {path}"),
+            MatcherKind::File(path) => write!(f, "the contents of {path}"),
         }
     }
 }

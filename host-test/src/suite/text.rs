@@ -1,35 +1,34 @@
-//! How does a protobuf text file, or its YAML twin, become a tree?
+//! Parses the protobuf text format, or the same in YAML, into a tree.
 //!
-//! Text format as the suites use it: `name: scalar`, `name { … }`, `name: [ … ]`, `#` comments, strings in either quotes
-//! with escapes, neighbouring strings joined. Scalars stay text; what they mean is for the reader of the tree.
+//! The text format as suites use it: `name: scalar`, `name { … }`, `name: [ … ]`, `#` comments, strings in either quotes
+//! with escapes, and adjacent strings that are concatenated. Scalars remain text, which the reader of the tree interprets.
 
-/// The fields of a message in order; a repeated field is there several times.
+/// The fields of a message in order. A repeated field occurs several times.
 pub(super) type Message = Vec<(String, Value)>;
 
-/// What a field holds.
+/// The value of a field.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Value {
     Message(Message),
     Scalar(Vec<u8>),
 }
 
-/// Reads a file in text format; an error says on which line.
+/// Parses the text format. An error names its line.
 pub(super) fn parse(text: &str) -> Result<Message, String> {
-    let mut reader = Reader {
+    let mut parser = Parser {
         rest: text.as_bytes(),
         line: 1,
     };
-    let message = reader.message(None)?;
-    Ok(message)
+    parser.message(None)
 }
 
-/// Reads a YAML file.
+/// Parses YAML.
 pub(super) fn parse_yaml(text: &str) -> Result<Message, String> {
     let value: serde_json::Value =
         serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
     match value {
         serde_json::Value::Object(map) => Ok(from_map(map)),
-        _ => Err("a suite is a mapping".to_owned()),
+        _ => Err("a suite must be a mapping".to_owned()),
     }
 }
 
@@ -59,13 +58,13 @@ fn from_value(value: serde_json::Value) -> Option<Value> {
     })
 }
 
-struct Reader<'a> {
+struct Parser<'a> {
     rest: &'a [u8],
     line: usize,
 }
 
-impl Reader<'_> {
-    /// Reads fields until `end`, or until the text ends.
+impl Parser<'_> {
+    /// Parses fields until `end`, or until the end of the text.
     fn message(&mut self, end: Option<u8>) -> Result<Message, String> {
         let mut message = Message::new();
         loop {
@@ -179,7 +178,7 @@ impl Reader<'_> {
         })
     }
 
-    /// Reads up to `count` digits behind `start`.
+    /// Parses up to `count` digits that follow the digit `start`.
     fn number(&mut self, radix: u32, count: usize, start: u32) -> Result<u8, String> {
         let mut number = start;
         for _ in 0..count {
@@ -192,7 +191,7 @@ impl Reader<'_> {
             number = number * radix + digit;
             self.advance();
         }
-        u8::try_from(number).map_err(|_| self.error("the escape is no byte"))
+        u8::try_from(number).map_err(|_| self.error("the escape is larger than a byte"))
     }
 
     fn word(&mut self) -> Result<String, String> {
@@ -252,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn every_form_of_the_text_format_is_read() {
+    fn the_text_format_is_parsed() {
         let text = "# a\nname: \"x\\n\\x41\\101\" 'y' # b\nlist: [1, 2]\nin { flag: true, deep < n: -3 > };";
         let want = vec![
             ("name".to_owned(), scalar("x\nAAy")),
@@ -273,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_says_its_line() {
+    fn an_error_names_its_line() {
         for (text, want) in [
             ("a: 1\nb", "line 2: `b` needs `:` or `{`"),
             ("a: \"x\n", "line 2: the string does not end"),
@@ -290,7 +289,7 @@ mod tests {
     #[test]
     fn yaml_gives_the_same_tree() {
         let yaml = "test:\n- name: a\n  n: 1\n- name: b\n";
-        // The fields of a mapping come in the order of their names.
+        // YAML mappings are sorted by name.
         let text = "test { n: 1 name: \"a\" } test { name: \"b\" }";
         assert_eq!(parse_yaml(yaml), parse(text));
     }
