@@ -1,10 +1,9 @@
-//! `host-test bench`: what does a stream cost in the filter?
+//! Implements `host-test bench`: measures the fuel, time, host calls and memory that a stream costs in a filter.
 //!
-//! Fuel, host calls and memory are the same on every machine; nanoseconds are not, so with a second module or
-//! configuration everything is told as a ratio as well. Each case's streams run one after the other in one VM, after a
-//! few that warm it up; memory that grows over all of them is a leak.
+//! Fuel, host calls and memory are the same on every machine, but nanoseconds are not. So with a second module or
+//! configuration everything is also printed as a ratio. The streams of a case run one after the other in one VM, after a
+//! few that warm it up. Memory that grows over all of them is a leak.
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -12,34 +11,34 @@ use anyhow::ensure;
 use host_test::case_file::{Bench, Case, CaseFile, Runner};
 use serde_json::json;
 
-use super::Ending;
-use super::loading::{Loading, configuration};
-use super::run::load_cases;
+use crate::exit::Exit;
+use crate::loading::{self, FilterOptions, configuration};
+use crate::report;
 
 /// Measure fuel, time, host calls and memory of streams
 #[derive(clap::Args)]
-pub(super) struct Arguments {
+pub(crate) struct Arguments {
     #[command(flatten)]
-    loading: Loading,
-    /// Send the first request of each case of these files; a plain GET if none are given
+    filter: FilterOptions,
+    /// Send the first request of each case of these files, or of the *.json files of these folders [default: a plain GET]
     #[arg(long, num_args = 1.., value_name = "PATH")]
     cases: Vec<PathBuf>,
-    /// Measure the case of this name only
+    /// Measure only the case of this name
     #[arg(long, value_name = "NAME")]
     case: Option<String>,
     /// Give the filter this configuration: JSON text that begins with `{`, or a file
     #[arg(long, value_name = "FILE_OR_JSON")]
     config: Option<String>,
-    /// Compare with this module
+    /// Compare with this .wasm file
     #[arg(long, value_name = "FILE")]
     with_filter: Option<PathBuf>,
-    /// Compare with this configuration
+    /// Compare with this configuration: JSON text that begins with `{`, or a file
     #[arg(long, value_name = "FILE_OR_JSON")]
     with_config: Option<String>,
     /// Run this many streams of each case
     #[arg(long, default_value_t = 10_000)]
     streams: u32,
-    /// Keep this many more streams open meanwhile
+    /// Keep this many further streams open during the measurement
     #[arg(long, default_value_t = 0)]
     live: u32,
     /// Print JSON instead of text
@@ -47,27 +46,26 @@ pub(super) struct Arguments {
     json: bool,
 }
 
+/// The costs of one case.
 struct Row {
-    name: String,
-    one: Bench,
-    two: Option<Bench>,
+    case: String,
+    first: Bench,
+    /// With the other module or configuration.
+    second: Option<Bench>,
 }
 
-pub(super) fn bench(arguments: &Arguments) -> anyhow::Result<Ending> {
-    ensure!(arguments.streams > 0, "--streams: at least 1");
+pub(crate) fn bench(arguments: &Arguments) -> anyhow::Result<Exit> {
+    ensure!(arguments.streams > 0, "--streams: must be at least 1");
     let start = Instant::now();
-    let filter = arguments.loading.load()?;
-    let loading = start.elapsed();
-    let mut runner = Runner::new(filter);
-    runner.options.profile = arguments.loading.rules.profile;
+    let filter = arguments.filter.load()?;
+    let load_time = start.elapsed();
+    let runner = arguments.filter.runner_of(filter.clone());
     let other = match (&arguments.with_filter, &arguments.with_config) {
         (None, None) => None,
-        (Some(path), _) => {
-            let options = arguments.loading.rules.load_options();
-            Some(Runner::new(host_test::Filter::load_with(path, options)?))
-        }
-        (None, Some(_)) => Some(Runner::new(runner.filter().clone())),
+        (Some(path), _) => Some(arguments.filter.load_other(path)?),
+        (None, Some(_)) => Some(filter),
     };
+    let other = other.map(|filter| arguments.filter.runner_of(filter));
     let files = if arguments.cases.is_empty() {
         let mut file = CaseFile::of_one_get();
         if let Some(config) = &arguments.config {
@@ -75,40 +73,26 @@ pub(super) fn bench(arguments: &Arguments) -> anyhow::Result<Ending> {
         }
         vec![(PathBuf::from("GET"), file)]
     } else {
-        load_cases(&arguments.cases, arguments.config.as_deref(), true)?
+        loading::cases(&arguments.cases, arguments.config.as_deref())?
     };
     let mut rows = Vec::new();
     for (path, file) in &files {
-        let is_wanted = |case: &&Case| {
-            arguments
-                .case
-                .as_ref()
-                .is_none_or(|name| *name == case.name)
+        let is_selected = |case: &&Case| {
+            let name = arguments.case.as_ref();
+            name.is_none_or(|name| *name == case.name) && case.request.is_some()
         };
-        for case in file.cases.iter().filter(is_wanted) {
-            if case.request.is_none() {
-                continue;
-            }
-            rows.push(measure(
-                arguments,
-                (&runner, other.as_ref()),
-                path,
-                file,
-                case,
-            )?);
+        for case in file.cases.iter().filter(is_selected) {
+            let runners = (&runner, other.as_ref());
+            rows.push(measure(arguments, runners, path, file, case)?);
         }
     }
-    ensure!(
-        !rows.is_empty(),
-        "there is no case with a request to measure"
-    );
-    let text = if arguments.json {
+    ensure!(!rows.is_empty(), "no case has a request to measure");
+    report::print(&if arguments.json {
         to_json(&rows)
     } else {
-        to_text(&rows, loading.as_millis())
-    };
-    std::io::stdout().write_all(text.as_bytes())?;
-    Ok(Ending::Done)
+        to_text(&rows, load_time.as_millis())
+    })?;
+    Ok(Exit::Done)
 }
 
 fn measure(
@@ -118,79 +102,93 @@ fn measure(
     file: &CaseFile,
     case: &Case,
 ) -> anyhow::Result<Row> {
-    let two = match other {
+    let (streams, live) = (arguments.streams, arguments.live);
+    let second = match other {
         Some(other) => {
             let mut file = file.clone();
             if let Some(config) = &arguments.with_config {
                 file.replace_config(&configuration(config)?);
             }
-            Some(other.bench(path, &file, case, arguments.streams, arguments.live)?)
+            Some(other.bench(path, &file, case, streams, live)?)
         }
         None => None,
     };
     Ok(Row {
-        name: case.name.clone(),
-        one: runner.bench(path, file, case, arguments.streams, arguments.live)?,
-        two,
+        case: case.name.clone(),
+        first: runner.bench(path, file, case, streams, live)?,
+        second,
     })
 }
 
-fn to_text(rows: &[Row], loading: u128) -> String {
-    let mut text = format!("compiled in {loading} ms\n");
-    text.push_str(&format!(
-        "{:>9} {:>9} {:>9} {:>6} {:>9} {:>9}  {}\n",
-        "fuel", "of host", "ns", "calls", "memory", "growth", "a stream of"
-    ));
-    for Row { name, one, two } in rows {
-        for bench in std::iter::once(one).chain(two) {
-            text.push_str(&format!(
-                "{:>9} {:>9} {:>9} {:>6} {:>9} {:>9}  {name}\n",
-                bench.fuel,
-                bench.abi_fuel,
-                bench.nanoseconds,
-                bench.calls,
-                bench.memory,
-                bench.growth
-            ));
+/// Title, width and value of each column.
+const COLUMNS: [(&str, usize, fn(&Bench) -> u64); 6] = [
+    ("fuel", 9, |bench| bench.fuel),
+    ("of host", 9, |bench| bench.abi_fuel),
+    ("ns", 9, |bench| bench.nanoseconds),
+    ("calls", 6, |bench| bench.calls),
+    ("memory", 9, |bench| bench.memory),
+    ("growth", 9, |bench| bench.growth),
+];
+
+fn to_text(rows: &[Row], load_time: u128) -> String {
+    let mut text = format!("compiled in {load_time} ms\n");
+    text.push_str(&line("a stream of", |title, _| title.to_owned()));
+    for Row {
+        case,
+        first,
+        second,
+    } in rows
+    {
+        for bench in std::iter::once(first).chain(second) {
+            text.push_str(&line(case, |_, cost| cost(bench).to_string()));
         }
-        if let Some(two) = two {
-            text.push_str(&format!(
-                "{:>9} {:>9} {:>9} {:>6} {:>9} {:>9}  second by first\n",
-                ratio(two.fuel, one.fuel),
-                ratio(two.abi_fuel, one.abi_fuel),
-                ratio(two.nanoseconds, one.nanoseconds),
-                ratio(two.calls, one.calls),
-                ratio(two.memory, one.memory),
-                ""
-            ));
+        if let Some(second) = second {
+            text.push_str(&line("second by first", |title, cost| match title {
+                "growth" => String::new(),
+                _ => ratio(cost(second), cost(first)),
+            }));
         }
     }
     text
 }
 
-fn ratio(two: u64, one: u64) -> String {
-    if one == 0 {
+/// Formats a line with a cell for each column.
+fn line(label: &str, cell: impl Fn(&str, fn(&Bench) -> u64) -> String) -> String {
+    let mut line: String = COLUMNS
+        .iter()
+        .map(|(title, width, cost)| format!("{:>width$} ", cell(title, *cost)))
+        .collect();
+    line.push_str(&format!(" {label}\n"));
+    line
+}
+
+fn ratio(second: u64, first: u64) -> String {
+    if first == 0 {
         return "-".to_owned();
     }
-    let hundredths = u128::from(two) * 100 / u128::from(one);
+    let hundredths = u128::from(second) * 100 / u128::from(first);
     format!("{}.{:02}", hundredths / 100, hundredths % 100)
 }
 
 fn to_json(rows: &[Row]) -> String {
+    let costs = |bench: &Bench| {
+        json!({
+            "fuel": bench.fuel,
+            "abi_fuel": bench.abi_fuel,
+            "nanoseconds": bench.nanoseconds,
+            "calls": bench.calls,
+            "memory": bench.memory,
+            "growth": bench.growth,
+        })
+    };
     let values: Vec<serde_json::Value> = rows
         .iter()
-        .map(|Row { name, one, two }| {
-            let value = |bench: &Bench| {
-                json!({
-                    "fuel": bench.fuel,
-                    "abi_fuel": bench.abi_fuel,
-                    "nanoseconds": bench.nanoseconds,
-                    "calls": bench.calls,
-                    "memory": bench.memory,
-                    "growth": bench.growth,
-                })
-            };
-            json!({"case": name, "first": value(one), "second": two.as_ref().map(value)})
+        .map(|row| {
+            json!({
+                "case": row.case,
+                "first": costs(&row.first),
+                "second": row.second.as_ref().map(costs),
+            })
         })
         .collect();
     format!("{:#}\n", serde_json::Value::Array(values))

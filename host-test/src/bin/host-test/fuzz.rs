@@ -1,59 +1,57 @@
-//! `host-test fuzz`: is there an input under which the filter fails?
+//! Implements `host-test fuzz`: searches for inputs on which the filter fails.
 
-use std::io::Write as _;
 use std::path::PathBuf;
 
-use host_test::case_file::{CaseFile, Runner, Schedule};
+use host_test::case_file::{CaseFile, Schedule};
 use host_test::fuzz::{self, Finding, Options};
 
-use super::Ending;
-use super::loading::{Loading, configuration};
-use super::run::load_cases;
+use crate::exit::Exit;
+use crate::loading::{self, FilterOptions, configuration};
+use crate::report;
 
-/// Look for requests, configurations and faults of the host under which the filter fails
+/// Search for requests, configurations and faults of the host on which the filter fails
 ///
-/// Ends with 1 if there is one, and prints it, made as small as possible, as a case file. The same seed finds the same.
+/// Exits with 1 if it finds one, and prints it as a case file, as small as possible. Equal seeds give equal results.
 #[derive(clap::Args)]
-pub(super) struct Arguments {
+pub(crate) struct Arguments {
     #[command(flatten)]
-    loading: Loading,
+    filter: FilterOptions,
     /// Give the filter this configuration: JSON text that begins with `{`, or a file
     #[arg(long, value_name = "FILE_OR_JSON")]
     config: Option<String>,
-    /// Begin with the requests and the configuration of this case file
+    /// Start from the requests and the configuration of this case file
     #[arg(long, value_name = "PATH")]
     cases: Option<PathBuf>,
-    /// Use fields of these names often
+    /// Use header fields of these names often
     #[arg(long, num_args = 1.., value_name = "NAME")]
     names: Vec<String>,
-    /// Vary the configuration, too
+    /// Vary the configuration as well
     #[arg(long)]
     vary_config: bool,
-    /// Let the host fail: each host call with each status, and the module's allocator
+    /// Inject faults: each host call returns each status, and the allocator of the module fails
     #[arg(long)]
     faults: bool,
     /// Try this many inputs
     #[arg(long, default_value_t = 10_000)]
     rounds: u32,
-    /// Start of the sequence
+    /// Start the sequence of inputs with this seed
     #[arg(long, default_value_t = 0)]
     seed: u64,
 }
 
-pub(super) fn fuzz(arguments: &Arguments) -> anyhow::Result<Ending> {
+pub(crate) fn fuzz(arguments: &Arguments) -> anyhow::Result<Exit> {
     let mut file = match &arguments.cases {
         Some(path) => {
-            load_cases(std::slice::from_ref(path), None, true)?
-                .remove(0)
-                .1
+            let files = loading::cases(std::slice::from_ref(path), None)?;
+            let first = files.into_iter().next();
+            first.map(|(_, file)| file).unwrap_or_default()
         }
         None => CaseFile::of_one_get(),
     };
     if let Some(config) = &arguments.config {
         file.replace_config(&configuration(config)?);
     }
-    let mut runner = Runner::new(arguments.loading.load()?);
-    runner.options.profile = arguments.loading.rules.profile;
+    let mut runner = arguments.filter.runner()?;
     let options = Options {
         seed: arguments.seed,
         rounds: arguments.rounds,
@@ -63,8 +61,8 @@ pub(super) fn fuzz(arguments: &Arguments) -> anyhow::Result<Ending> {
     };
     let finding = fuzz::fuzz(&mut runner, &file, &options).map_err(anyhow::Error::msg)?;
     let Some(finding) = finding else {
-        eprintln!("{} inputs, and the filter did not fail", options.rounds);
-        return Ok(Ending::Done);
+        eprintln!("tried {} inputs: the filter did not fail", options.rounds);
+        return Ok(Exit::Done);
     };
     let Finding {
         case,
@@ -74,16 +72,16 @@ pub(super) fn fuzz(arguments: &Arguments) -> anyhow::Result<Ending> {
     } = finding;
     eprintln!("the filter failed: {reason}");
     if schedule != Schedule::default() {
-        eprintln!("under --schedules {schedule}");
+        eprintln!("with --schedules {schedule}");
     }
     if let Some(fault) = fault {
-        eprintln!("when the host did this: {fault:?}");
+        eprintln!("with the injected fault {fault:?}");
     }
     let found = CaseFile {
-        about: "An input under which the filter failed.".to_owned(),
+        about: "An input on which the filter failed.".to_owned(),
         cases: vec![case],
         ..file
     };
-    std::io::stdout().write_all(found.to_text().as_bytes())?;
-    Ok(Ending::Failed)
+    report::print(&found.to_text())?;
+    Ok(Exit::Failed)
 }

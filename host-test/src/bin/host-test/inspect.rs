@@ -1,18 +1,18 @@
-//! `host-test inspect`: what does a module want and offer, and would it run?
+//! Implements `host-test inspect`: shows what a module imports and exports, and why it would be rejected.
 
-use std::io::Write as _;
 use std::path::PathBuf;
 
 use host_test::{Filter, Inspection};
 use serde_json::json;
 
-use super::Ending;
+use crate::exit::Exit;
+use crate::report;
 
-/// Show what a module imports and exports, and why it would be refused
+/// Show what a module imports and exports, and why it would be rejected
 ///
-/// Ends with 1 if the module would be refused.
+/// Exits with 1 if the module would be rejected.
 #[derive(clap::Args)]
-pub(super) struct Arguments {
+pub(crate) struct Arguments {
     /// Read this .wasm file
     filter: PathBuf,
     /// Print JSON instead of text
@@ -20,19 +20,14 @@ pub(super) struct Arguments {
     json: bool,
 }
 
-pub(super) fn inspect(arguments: &Arguments) -> anyhow::Result<Ending> {
+pub(crate) fn inspect(arguments: &Arguments) -> anyhow::Result<Exit> {
     let inspection = Filter::inspect(&arguments.filter)?;
-    let text = if arguments.json {
+    report::print(&if arguments.json {
         to_json(&inspection)
     } else {
         to_text(&inspection)
-    };
-    std::io::stdout().write_all(text.as_bytes())?;
-    Ok(if inspection.refusals.is_empty() {
-        Ending::Done
-    } else {
-        Ending::Failed
-    })
+    })?;
+    Ok(Exit::failed_if(!inspection.refusals.is_empty()))
 }
 
 fn to_json(inspection: &Inspection) -> String {

@@ -1,45 +1,57 @@
-//! Which module is run, under which rules? The options that commands share.
+//! Defines the options that commands share, and loads what they name: the module, its configuration, and cases.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use host_test::case_file::{CaseFile, Runner};
 use host_test::{Filter, LoadOptions, Profile, Status, Unknown};
 
-/// Options that say which module is run, and how.
+/// Options that select a module and the rules of the host.
 #[derive(clap::Args)]
-pub(super) struct Loading {
+pub(crate) struct FilterOptions {
     /// Run this .wasm file
-    #[arg(long)]
-    pub(super) filter: PathBuf,
-    #[command(flatten)]
-    pub(super) rules: Rules,
-}
-
-/// Options that say under which rules a module is run.
-#[derive(clap::Args)]
-pub(super) struct Rules {
-    /// Have the semantics of `envoy-1.40` or of the specification, `spec`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) filter: PathBuf,
+    /// Follow the semantics of Envoy 1.40, `envoy-1.40`, or of the specification, `spec`
     #[arg(long, default_value = "envoy-1.40", value_parser = profile)]
-    pub(super) profile: Profile,
-    /// Load a module with unknown imports: they `trap` when called, or answer a status such as `UNIMPLEMENTED`
+    pub(crate) profile: Profile,
+    /// Load a module with unknown imports; a call of one will `trap` or return a status such as `UNIMPLEMENTED` [default:
+    /// reject the module]
     #[arg(long, value_name = "trap|STATUS", value_parser = unknown)]
     unknown_imports: Option<Unknown>,
     /// Load a module without a known ABI marker as one of ABI 0.2.1
     #[arg(long)]
     any_abi: bool,
-    /// Compile the module even if it was compiled before, and keep nothing of it in wasmtime's cache folder
+    /// Compile the module even if it is in wasmtime's cache, and do not add it to the cache
     #[arg(long)]
     no_cache: bool,
 }
 
-impl Loading {
-    pub(super) fn load(&self) -> anyhow::Result<Filter> {
-        Ok(Filter::load_with(&self.filter, self.rules.load_options())?)
+impl FilterOptions {
+    /// Loads the module.
+    pub(crate) fn load(&self) -> anyhow::Result<Filter> {
+        self.load_other(&self.filter)
     }
-}
 
-impl Rules {
-    pub(super) fn load_options(&self) -> LoadOptions {
+    /// Loads another module by the same rules.
+    pub(crate) fn load_other(&self, module: &Path) -> anyhow::Result<Filter> {
+        Ok(Filter::load_with(module, self.load_options())?)
+    }
+
+    /// Loads the module and returns a runner of cases for it.
+    pub(crate) fn runner(&self) -> anyhow::Result<Runner> {
+        Ok(self.runner_of(self.load()?))
+    }
+
+    /// Returns a runner of cases for a loaded module.
+    pub(crate) fn runner_of(&self, filter: Filter) -> Runner {
+        let mut runner = Runner::new(filter);
+        runner.options.profile = self.profile;
+        runner.load_options = self.load_options();
+        runner
+    }
+
+    fn load_options(&self) -> LoadOptions {
         LoadOptions {
             unknown: self.unknown_imports.unwrap_or_default(),
             any_abi: self.any_abi,
@@ -48,16 +60,48 @@ impl Rules {
     }
 }
 
-/// A configuration: JSON text that begins with `{`, or a file.
-pub(super) fn configuration(text: &str) -> anyhow::Result<Vec<u8>> {
+/// Reads a configuration: JSON text that begins with `{`, or the file of that name.
+pub(crate) fn configuration(text: &str) -> anyhow::Result<Vec<u8>> {
     if text.trim_start().starts_with('{') {
         return Ok(text.as_bytes().to_vec());
     }
-    std::fs::read(Path::new(text)).with_context(|| format!("cannot read the configuration {text}"))
+    std::fs::read(text).with_context(|| format!("cannot read the configuration {text}"))
+}
+
+/// Case files with their paths.
+pub(crate) type CaseFiles = Vec<(PathBuf, CaseFile)>;
+
+/// Reads case files and the `*.json` files of folders. `config` becomes the configuration of files without one.
+pub(crate) fn case_files(paths: &[PathBuf], config: Option<&str>) -> anyhow::Result<CaseFiles> {
+    let mut files = Vec::new();
+    for path in paths {
+        if path.is_dir() {
+            files.extend(CaseFile::load_folder(path)?);
+        } else {
+            files.push((path.clone(), CaseFile::load(path)?));
+        }
+    }
+    if let Some(config) = config {
+        let config = configuration(config)?;
+        for (_, file) in &mut files {
+            file.config_by_default(&config);
+        }
+    }
+    Ok(files)
+}
+
+/// Reads case files as [`case_files`] does, and rejects paths without any case.
+pub(crate) fn cases(paths: &[PathBuf], config: Option<&str>) -> anyhow::Result<CaseFiles> {
+    let files = case_files(paths, config)?;
+    anyhow::ensure!(
+        files.iter().any(|(_, file)| !file.cases.is_empty()),
+        "the given paths have no cases"
+    );
+    Ok(files)
 }
 
 fn profile(name: &str) -> Result<Profile, String> {
-    Profile::named(name).ok_or_else(|| "give `envoy-1.40` or `spec`".to_owned())
+    Profile::named(name).ok_or_else(|| "expected `envoy-1.40` or `spec`".to_owned())
 }
 
 fn unknown(name: &str) -> Result<Unknown, String> {
@@ -66,6 +110,6 @@ fn unknown(name: &str) -> Result<Unknown, String> {
     }
     Status::named(name).map(Unknown::Answer).ok_or_else(|| {
         let names = Status::ALL.map(Status::name).join("`, `");
-        format!("give `trap` or one of `{names}`")
+        format!("expected `trap` or one of `{names}`")
     })
 }

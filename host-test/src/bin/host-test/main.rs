@@ -1,10 +1,10 @@
-//! What can be done from the command line, and how does it end?
+//! The program `host-test`: runs a proxy-wasm filter without Envoy.
 //!
-//! Data goes to standard output, messages to standard error. Exit code 0: done; 1: it ran, and something missed; 2:
-//! wrong usage, or a file that cannot be used.
+//! Data goes to standard output, messages to standard error. [`exit::Exit`] lists the exit codes.
 
 mod bench;
 mod diff;
+mod exit;
 mod fuzz;
 mod inspect;
 mod loading;
@@ -13,10 +13,11 @@ mod report;
 mod run;
 mod serve;
 
-use std::error::Error;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
+
+use crate::exit::Exit;
 
 /// Run a proxy-wasm filter without Envoy
 #[derive(Parser)]
@@ -29,9 +30,9 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     Bench(bench::Arguments),
-    /// Print a script that completes this command's arguments in a shell
+    /// Print a script that completes the arguments of this program in a shell
     Completions {
-        /// For this shell
+        /// Print the script for this shell
         shell: clap_complete::Shell,
     },
     Diff(diff::Arguments),
@@ -43,19 +44,21 @@ enum Command {
     Serve(serve::Arguments),
 }
 
-/// How a command ended, unless by an error.
-enum Ending {
-    Done,
-    Failed,
+fn main() -> ExitCode {
+    let exit = run(Arguments::parse().command).unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        Exit::Unusable
+    });
+    exit.into()
 }
 
-fn main() -> ExitCode {
-    let ending = match Arguments::parse().command {
+fn run(command: Command) -> anyhow::Result<Exit> {
+    match command {
         Command::Bench(arguments) => bench::bench(&arguments),
         Command::Completions { shell } => {
             let mut command = Arguments::command();
             clap_complete::generate(shell, &mut command, "host-test", &mut std::io::stdout());
-            Ok(Ending::Done)
+            Ok(Exit::Done)
         }
         Command::Diff(arguments) => diff::diff(&arguments),
         Command::Fuzz(arguments) => fuzz::fuzz(&arguments),
@@ -64,24 +67,5 @@ fn main() -> ExitCode {
         Command::Replay(arguments) => record::replay(&arguments),
         Command::Run(arguments) => run::run(&arguments),
         Command::Serve(arguments) => serve::serve(&arguments),
-    };
-    match ending {
-        Ok(Ending::Done) => ExitCode::SUCCESS,
-        Ok(Ending::Failed) => ExitCode::from(1),
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::from(2)
-        }
     }
-}
-
-/// An error with its causes, in one line.
-fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(&format!(": {cause}"));
-        source = cause.source();
-    }
-    text
 }

@@ -1,52 +1,45 @@
-//! `host-test record` and `host-test replay`: does the filter still do what it did?
+//! Implements `host-test record` and `host-test replay`: records what a filter does and reports when it changes.
 //!
-//! A recording is a case file whose expectations are what happened, complete. It can be read, edited, and run like any
-//! other; `replay` runs it and names whatever differs.
+//! A recording is a case file that expects exactly what happened. It can be edited and run like any other case file.
+//! `replay` runs it and reports every difference.
 
-use std::io::Write as _;
 use std::path::PathBuf;
 
-use host_test::case_file::{CaseFile, Runner, Schedule};
+use host_test::case_file::{CaseFile, Schedule};
 
-use super::Ending;
-use super::loading::Loading;
-use super::report::{self, CaseEnding, CaseResult};
-use super::run::load_cases;
+use crate::exit::Exit;
+use crate::loading::{self, FilterOptions};
+use crate::report::{self, Report, ReportedCase, Verdict};
 
 /// Run the requests of cases and print a case file that expects exactly what happened
 #[derive(clap::Args)]
-pub(super) struct RecordArguments {
+pub(crate) struct RecordArguments {
     #[command(flatten)]
-    loading: Loading,
-    /// Take the requests of this case file
+    filter: FilterOptions,
+    /// Take the requests from this case file, or from the *.json files of this folder
     #[arg(long, value_name = "PATH")]
     cases: PathBuf,
-    /// Give the filter this configuration, JSON text that begins with `{` or a file, if the file of cases has none
+    /// Give the filter this configuration, JSON text that begins with `{` or a file, if the case file has none
     #[arg(long, value_name = "FILE_OR_JSON")]
     config: Option<String>,
 }
 
-/// Run recordings and say what differs
+/// Run recordings and report differences
 ///
-/// Ends with 1 if anything does.
+/// Exits with 1 if there is one.
 #[derive(clap::Args)]
-pub(super) struct ReplayArguments {
+pub(crate) struct ReplayArguments {
     #[command(flatten)]
-    loading: Loading,
+    filter: FilterOptions,
     /// Replay these recordings, or the *.json files of these folders
     #[arg(required = true, value_name = "PATH")]
     recordings: Vec<PathBuf>,
 }
 
-pub(super) fn record(arguments: &RecordArguments) -> anyhow::Result<Ending> {
-    let files = load_cases(
-        std::slice::from_ref(&arguments.cases),
-        arguments.config.as_deref(),
-        true,
-    )?;
-    let mut runner = Runner::new(arguments.loading.load()?);
-    runner.options.profile = arguments.loading.rules.profile;
-    runner.load_options = arguments.loading.rules.load_options();
+pub(crate) fn record(arguments: &RecordArguments) -> anyhow::Result<Exit> {
+    let paths = std::slice::from_ref(&arguments.cases);
+    let files = loading::cases(paths, arguments.config.as_deref())?;
+    let runner = arguments.filter.runner()?;
     for (path, file) in &files {
         let recorded = CaseFile {
             cases: file
@@ -59,37 +52,27 @@ pub(super) fn record(arguments: &RecordArguments) -> anyhow::Result<Ending> {
                 .collect::<anyhow::Result<_>>()?,
             ..file.clone()
         };
-        std::io::stdout().write_all(recorded.to_text().as_bytes())?;
+        report::print(&recorded.to_text())?;
     }
-    Ok(Ending::Done)
+    Ok(Exit::Done)
 }
 
-pub(super) fn replay(arguments: &ReplayArguments) -> anyhow::Result<Ending> {
-    let files = load_cases(&arguments.recordings, None, true)?;
-    let mut runner = Runner::new(arguments.loading.load()?);
-    runner.options.profile = arguments.loading.rules.profile;
-    runner.load_options = arguments.loading.rules.load_options();
-    let mut results = Vec::new();
+pub(crate) fn replay(arguments: &ReplayArguments) -> anyhow::Result<Exit> {
+    let files = loading::cases(&arguments.recordings, None)?;
+    let runner = arguments.filter.runner()?;
+    let mut report = Report::default();
     for (path, file) in &files {
         for case in &file.cases {
-            let misses = runner.misses(path, file, case, Schedule::default())?;
-            results.push(CaseResult {
+            let mismatches = runner.misses(path, file, case, Schedule::default())?;
+            report.add(ReportedCase {
                 file: path.display().to_string(),
                 case: case.name.clone(),
                 why: case.why.clone(),
                 schedule: None,
-                ending: if misses.is_empty() {
-                    CaseEnding::Met
-                } else {
-                    CaseEnding::Missed(misses)
-                },
+                verdict: Verdict::from_mismatches(mismatches),
             });
         }
     }
-    std::io::stdout().write_all(report::to_text(&results).as_bytes())?;
-    Ok(if results.iter().any(CaseResult::has_missed) {
-        Ending::Failed
-    } else {
-        Ending::Done
-    })
+    report::print(&report.to_text())?;
+    Ok(report.exit())
 }

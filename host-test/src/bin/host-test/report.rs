@@ -1,136 +1,168 @@
-//! How are the results of cases told: to a person, to a program, to a build server?
+//! Formats the results of cases as text, as JSON, and as a JUnit report.
+
+use std::io::Write as _;
 
 use serde_json::{Value, json};
 
-/// What came of one case under one schedule.
-pub(super) struct CaseResult {
-    pub(super) file: String,
-    pub(super) case: String,
-    pub(super) why: String,
-    /// The schedule, unless it is the usual one.
-    pub(super) schedule: Option<&'static str>,
-    pub(super) ending: CaseEnding,
+use crate::exit::Exit;
+
+/// The results of all cases of a run.
+#[derive(Default)]
+pub(crate) struct Report {
+    results: Vec<ReportedCase>,
 }
 
-pub(super) enum CaseEnding {
+/// The result of a case under one schedule.
+pub(crate) struct ReportedCase {
+    pub(crate) file: String,
+    pub(crate) case: String,
+    pub(crate) why: String,
+    /// The schedule, unless it is the default one.
+    pub(crate) schedule: Option<&'static str>,
+    pub(crate) verdict: Verdict,
+}
+
+/// How the result of a case compares with its expectations.
+pub(crate) enum Verdict {
     Met,
+    /// With the mismatches.
     Missed(Vec<String>),
+    /// With the reason.
     Skipped(String),
 }
 
-impl CaseResult {
-    pub(super) fn has_missed(&self) -> bool {
-        matches!(self.ending, CaseEnding::Missed(_))
-    }
-
-    fn title(&self) -> String {
-        let schedule = self
-            .schedule
-            .map_or_else(String::new, |schedule| format!(" ({schedule})"));
-        format!("{}: {}{schedule}", self.file, self.case)
-    }
-}
-
-pub(super) fn to_text(results: &[CaseResult]) -> String {
-    let mut text = String::new();
-    let (mut met, mut missed, mut skipped) = (0, 0, 0);
-    for result in results {
-        let title = result.title();
-        match &result.ending {
-            CaseEnding::Met => met += 1,
-            CaseEnding::Missed(misses) => {
-                missed += 1;
-                text.push_str(&format!("missed   {title}\n"));
-                if !result.why.is_empty() {
-                    text.push_str(&format!("         why: {}\n", result.why));
-                }
-                for miss in misses {
-                    let miss = miss.replace('\n', "\n           ");
-                    text.push_str(&format!("         {miss}\n"));
-                }
-            }
-            CaseEnding::Skipped(reason) => {
-                skipped += 1;
-                text.push_str(&format!("skipped  {title}: {reason}\n"));
-            }
+impl Verdict {
+    /// A case without mismatches is met.
+    pub(crate) fn from_mismatches(mismatches: Vec<String>) -> Self {
+        if mismatches.is_empty() {
+            Self::Met
+        } else {
+            Self::Missed(mismatches)
         }
     }
-    text.push_str(&format!("{met} met, {missed} missed, {skipped} skipped\n"));
-    text
 }
 
-pub(super) fn to_json(results: &[CaseResult]) -> String {
-    let results: Vec<Value> = results
-        .iter()
-        .map(|result| {
-            let (ending, details) = match &result.ending {
-                CaseEnding::Met => ("met", json!([])),
-                CaseEnding::Missed(misses) => ("missed", json!(misses)),
-                CaseEnding::Skipped(reason) => ("skipped", json!([reason])),
-            };
-            json!({
-                "file": result.file,
-                "case": result.case,
-                "schedule": result.schedule,
-                "ending": ending,
-                "details": details,
+impl Report {
+    pub(crate) fn add(&mut self, result: ReportedCase) {
+        self.results.push(result);
+    }
+
+    /// [`Exit::Failed`] if a case missed.
+    pub(crate) fn exit(&self) -> Exit {
+        Exit::failed_if(self.results.iter().any(ReportedCase::has_missed))
+    }
+
+    pub(crate) fn to_text(&self) -> String {
+        let mut text = String::new();
+        let (mut met, mut missed, mut skipped) = (0, 0, 0);
+        for result in &self.results {
+            let title = format!("{}: {}", result.file, result.name());
+            match &result.verdict {
+                Verdict::Met => met += 1,
+                Verdict::Missed(mismatches) => {
+                    missed += 1;
+                    text.push_str(&format!("missed   {title}\n"));
+                    if !result.why.is_empty() {
+                        text.push_str(&format!("         why: {}\n", result.why));
+                    }
+                    for mismatch in mismatches {
+                        let mismatch = mismatch.replace('\n', "\n           ");
+                        text.push_str(&format!("         {mismatch}\n"));
+                    }
+                }
+                Verdict::Skipped(reason) => {
+                    skipped += 1;
+                    text.push_str(&format!("skipped  {title}: {reason}\n"));
+                }
+            }
+        }
+        text.push_str(&format!("{met} met, {missed} missed, {skipped} skipped\n"));
+        text
+    }
+
+    pub(crate) fn to_json(&self) -> String {
+        let results: Vec<Value> = self
+            .results
+            .iter()
+            .map(|result| {
+                let (ending, details) = match &result.verdict {
+                    Verdict::Met => ("met", json!([])),
+                    Verdict::Missed(mismatches) => ("missed", json!(mismatches)),
+                    Verdict::Skipped(reason) => ("skipped", json!([reason])),
+                };
+                json!({
+                    "file": result.file,
+                    "case": result.case,
+                    "schedule": result.schedule,
+                    "ending": ending,
+                    "details": details,
+                })
             })
-        })
-        .collect();
-    format!("{:#}\n", Value::Array(results))
-}
-
-/// The XML that build servers read: a suite for each file, a test case for each case and schedule.
-pub(super) fn to_junit(results: &[CaseResult]) -> String {
-    let mut xml = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n");
-    let mut files: Vec<&str> = results.iter().map(|result| result.file.as_str()).collect();
-    files.dedup();
-    for file in files {
-        let of_file: Vec<&CaseResult> = results
-            .iter()
-            .filter(|result| result.file == file)
             .collect();
-        let failures = of_file.iter().filter(|result| result.has_missed()).count();
-        let skipped = of_file
-            .iter()
-            .filter(|result| matches!(result.ending, CaseEnding::Skipped(_)))
-            .count();
-        xml.push_str(&format!(
-            "  <testsuite name=\"{}\" tests=\"{}\" failures=\"{failures}\" skipped=\"{skipped}\">\n",
-            escape(file),
-            of_file.len()
-        ));
-        for result in of_file {
-            let schedule = result
-                .schedule
-                .map_or_else(String::new, |schedule| format!(" ({schedule})"));
-            let name = escape(&format!("{}{schedule}", result.case));
-            let class = escape(file);
-            let body = match &result.ending {
-                CaseEnding::Met => {
-                    xml.push_str(&format!(
-                        "    <testcase classname=\"{class}\" name=\"{name}\"/>\n"
-                    ));
-                    continue;
-                }
-                CaseEnding::Missed(misses) => format!(
-                    "<failure message=\"{}\">{}</failure>",
-                    escape(misses.first().map_or("", String::as_str)),
-                    escape(&misses.join("\n"))
-                ),
-                CaseEnding::Skipped(reason) => format!("<skipped message=\"{}\"/>", escape(reason)),
-            };
-            xml.push_str(&format!(
-                "    <testcase classname=\"{class}\" name=\"{name}\">{body}</testcase>\n"
-            ));
-        }
-        xml.push_str("  </testsuite>\n");
+        format!("{:#}\n", Value::Array(results))
     }
-    xml.push_str("</testsuites>\n");
-    xml
+
+    /// Formats the XML that build servers read: a test suite for each file, a test case for each case and schedule.
+    pub(crate) fn to_junit(&self) -> String {
+        let mut xml = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n");
+        for results in self.results.chunk_by(|one, other| one.file == other.file) {
+            let Some(first) = results.first() else {
+                continue;
+            };
+            let count =
+                |is: fn(&ReportedCase) -> bool| results.iter().filter(|result| is(result)).count();
+            let skipped = count(|result| matches!(result.verdict, Verdict::Skipped(_)));
+            let file = escape(&first.file);
+            xml.push_str(&format!(
+                "  <testsuite name=\"{file}\" tests=\"{}\" failures=\"{}\" skipped=\"{skipped}\">\n",
+                results.len(),
+                count(ReportedCase::has_missed),
+            ));
+            for result in results {
+                let name = escape(&result.name());
+                let start = format!("    <testcase classname=\"{file}\" name=\"{name}\"");
+                xml.push_str(&match &result.verdict {
+                    Verdict::Met => format!("{start}/>\n"),
+                    Verdict::Missed(mismatches) => format!(
+                        "{start}><failure message=\"{}\">{}</failure></testcase>\n",
+                        escape(mismatches.first().map_or("", String::as_str)),
+                        escape(&mismatches.join("\n"))
+                    ),
+                    Verdict::Skipped(reason) => {
+                        format!(
+                            "{start}><skipped message=\"{}\"/></testcase>\n",
+                            escape(reason)
+                        )
+                    }
+                });
+            }
+            xml.push_str("  </testsuite>\n");
+        }
+        xml.push_str("</testsuites>\n");
+        xml
+    }
 }
 
-/// Text as XML has it. Control characters, which XML cannot carry, become `?`.
+impl ReportedCase {
+    fn has_missed(&self) -> bool {
+        matches!(self.verdict, Verdict::Missed(_))
+    }
+
+    /// The name of the case, with its schedule unless that is the default one.
+    fn name(&self) -> String {
+        match self.schedule {
+            None => self.case.clone(),
+            Some(schedule) => format!("{} ({schedule})", self.case),
+        }
+    }
+}
+
+/// Writes data to standard output.
+pub(crate) fn print(text: &str) -> anyhow::Result<()> {
+    Ok(std::io::stdout().write_all(text.as_bytes())?)
+}
+
+/// Escapes text for XML. Control characters, which XML cannot carry, become `?`.
 fn escape(text: &str) -> String {
     text.chars()
         .map(|character| match character {

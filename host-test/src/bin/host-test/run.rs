@@ -1,31 +1,30 @@
-//! `host-test run`: does the filter do what the cases say?
+//! Implements `host-test run`: runs cases and test suites on a filter and reports mismatches.
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use host_test::case_file::{Case, CaseFile, Runner, Schedule};
 use host_test::suite::Suite;
 
-use super::loading::Loading;
-use super::report::{self, CaseEnding, CaseResult};
-use super::{Ending, chain};
+use crate::exit::Exit;
+use crate::loading::{self, CaseFiles, FilterOptions};
+use crate::report::{self, Report, ReportedCase, Verdict};
 
-/// Run cases through a filter and say what differs
+/// Run cases on a filter and report mismatches
 ///
-/// Reads case files, and test suites of Google Cloud's Service Extensions (tests.textpb or YAML). Ends with 1 if a case
+/// Reads case files, and test suites of Google Cloud's Service Extensions (tests.textpb or YAML). Exits with 1 if a case
 /// missed.
 #[derive(clap::Args)]
-pub(super) struct Arguments {
+pub(crate) struct Arguments {
     #[command(flatten)]
-    loading: Loading,
+    filter: FilterOptions,
     /// Run the cases of these files, or of the *.json files of these folders
     #[arg(long, required = true, num_args = 1.., value_name = "PATH")]
     cases: Vec<PathBuf>,
-    /// Give the filter this configuration, JSON text that begins with `{` or a file, where a file of cases has none
+    /// Give the filter this configuration, JSON text that begins with `{` or a file, if a case file has none
     #[arg(long, value_name = "FILE_OR_JSON")]
     config: Option<String>,
-    /// Run every case under these frame schedules: `all`, or of empty-last, one-frame, bytes, halves, open-headers,
+    /// Run every case under these frame schedules: `all`, or some of empty-last, one-frame, bytes, halves, open-headers,
     /// trailers
     #[arg(long, num_args = 1.., value_name = "SCHEDULE", default_value = "empty-last")]
     schedules: Vec<String>,
@@ -37,95 +36,73 @@ pub(super) struct Arguments {
     junit: Option<PathBuf>,
 }
 
-pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Ending> {
-    let (files, suites) = load(&arguments.cases, arguments.config.as_deref())?;
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
+    let config = arguments.config.as_deref();
+    let (files, suites) = load(&arguments.cases, config)?;
     let schedules = schedules(&arguments.schedules)?;
-    let filter = arguments.loading.load()?;
-    let mut runner = Runner::new(filter);
-    runner.options.profile = arguments.loading.rules.profile;
-    runner.load_options = arguments.loading.rules.load_options();
-    let mut results = Vec::new();
+    let runner = arguments.filter.runner()?;
+    let mut report = Report::default();
     for (path, file) in &files {
         for case in &file.cases {
             for schedule in &schedules {
-                results.push(run_case(&runner, path, file, case, *schedule));
+                report.add(run_case(&runner, path, file, case, *schedule));
             }
         }
     }
-    let config = arguments.config.as_deref().map(Path::new);
-    for (path, suite) in &suites {
-        for test in &suite.tests {
-            let misses = suite.misses(runner.filter(), config, test);
-            results.push(CaseResult {
-                file: path.display().to_string(),
-                case: test.name.clone(),
-                why: String::new(),
-                schedule: None,
-                ending: ending(misses),
-            });
+    if !suites.is_empty() {
+        let config = config.map(loading::configuration).transpose()?;
+        for (path, suite) in &suites {
+            for test in &suite.tests {
+                report.add(ReportedCase {
+                    file: path.display().to_string(),
+                    case: test.name.clone(),
+                    why: String::new(),
+                    schedule: None,
+                    verdict: Verdict::from_mismatches(suite.mismatches(
+                        runner.filter(),
+                        config.as_deref(),
+                        test,
+                    )),
+                });
+            }
         }
     }
     if let Some(path) = &arguments.junit {
-        std::fs::write(path, report::to_junit(&results))
+        std::fs::write(path, report.to_junit())
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
-    let text = if arguments.json {
-        report::to_json(&results)
+    report::print(&if arguments.json {
+        report.to_json()
     } else {
-        report::to_text(&results)
-    };
-    std::io::stdout().write_all(text.as_bytes())?;
-    Ok(if results.iter().any(CaseResult::has_missed) {
-        Ending::Failed
-    } else {
-        Ending::Done
-    })
+        report.to_text()
+    })?;
+    Ok(report.exit())
 }
 
-type Files = Vec<(PathBuf, CaseFile)>;
+/// Test suites with their paths.
 type Suites = Vec<(PathBuf, Suite)>;
 
-fn load(paths: &[PathBuf], config: Option<&str>) -> anyhow::Result<(Files, Suites)> {
-    let suites = paths
+fn load(paths: &[PathBuf], config: Option<&str>) -> anyhow::Result<(CaseFiles, Suites)> {
+    let (suites, files): (Vec<PathBuf>, Vec<PathBuf>) = paths
         .iter()
-        .filter(|path| Suite::is_suite(path))
-        .map(|path| Ok((path.clone(), Suite::load(path)?)))
-        .collect::<anyhow::Result<Suites>>()?;
-    let files: Vec<PathBuf> = paths
-        .iter()
-        .filter(|path| !Suite::is_suite(path))
         .cloned()
-        .collect();
-    let files = load_cases(&files, config, suites.is_empty())?;
+        .partition(|path| Suite::is_suite(path));
+    let suites = suites
+        .into_iter()
+        .map(|path| {
+            let suite = Suite::load(&path)?;
+            Ok((path, suite))
+        })
+        .collect::<anyhow::Result<Suites>>()?;
+    let files = if suites.is_empty() {
+        loading::cases(&files, config)?
+    } else {
+        loading::case_files(&files, config)?
+    };
     Ok((files, suites))
 }
 
-/// Reads case files; there must be a case among them if `is_needed`.
-pub(super) fn load_cases(
-    paths: &[PathBuf],
-    config: Option<&str>,
-    is_needed: bool,
-) -> anyhow::Result<Files> {
-    let mut files = Vec::new();
-    for path in paths {
-        if path.is_dir() {
-            files.extend(CaseFile::load_folder(path)?);
-        } else {
-            files.push((path.clone(), CaseFile::load(path)?));
-        }
-    }
-    if is_needed && files.iter().all(|(_, file)| file.cases.is_empty()) {
-        anyhow::bail!("there is no case in the given paths");
-    }
-    if let Some(config) = config {
-        for (_, file) in &mut files {
-            file.config_by_default(&super::loading::configuration(config)?);
-        }
-    }
-    Ok(files)
-}
-
-pub(super) fn schedules(names: &[String]) -> anyhow::Result<Vec<Schedule>> {
+fn schedules(names: &[String]) -> anyhow::Result<Vec<Schedule>> {
     if names.iter().any(|name| name == "all") {
         return Ok(Schedule::ALL.to_vec());
     }
@@ -145,28 +122,19 @@ fn run_case(
     file: &CaseFile,
     case: &Case,
     schedule: Schedule,
-) -> CaseResult {
-    let ending = match case.except.get("wasm") {
-        Some(reason) => CaseEnding::Skipped(reason.clone()),
-        None => ending(
-            runner
-                .misses(path, file, case, schedule)
-                .unwrap_or_else(|error| vec![chain(&error)]),
-        ),
+) -> ReportedCase {
+    let verdict = match case.except.get("wasm") {
+        Some(reason) => Verdict::Skipped(reason.clone()),
+        None => match runner.misses(path, file, case, schedule) {
+            Ok(mismatches) => Verdict::from_mismatches(mismatches),
+            Err(error) => Verdict::Missed(vec![format!("{:#}", anyhow::Error::from(error))]),
+        },
     };
-    CaseResult {
+    ReportedCase {
         file: path.display().to_string(),
         case: case.name.clone(),
         why: case.why.clone(),
         schedule: (schedule != Schedule::default()).then(|| schedule.name()),
-        ending,
-    }
-}
-
-fn ending(misses: Vec<String>) -> CaseEnding {
-    if misses.is_empty() {
-        CaseEnding::Met
-    } else {
-        CaseEnding::Missed(misses)
+        verdict,
     }
 }

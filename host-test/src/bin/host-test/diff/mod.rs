@@ -24,7 +24,6 @@ mod upstream;
 mod wire;
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use host_test::Profile;
@@ -34,17 +33,17 @@ use self::compare::{differences, log_differences, metric_differences};
 use self::envoy::{Envoy, Played, Started};
 use self::plan::Plan;
 use self::process::end_of;
-use super::Ending;
-use super::loading::Loading;
-use super::run::load_cases;
+use crate::exit::Exit;
+use crate::loading::{self, FilterOptions};
+use crate::report;
 
 /// Run cases here and in real Envoy, and say what differs
 ///
 /// Ends with 1 if anything does.
 #[derive(clap::Args)]
-pub(super) struct Arguments {
+pub(crate) struct Arguments {
     #[command(flatten)]
-    loading: Loading,
+    filter: FilterOptions,
     /// Start this Envoy
     #[arg(long, value_name = "FILE", default_value = "envoy")]
     envoy: PathBuf,
@@ -56,11 +55,9 @@ pub(super) struct Arguments {
     config: Option<String>,
 }
 
-pub(super) fn diff(arguments: &Arguments) -> anyhow::Result<Ending> {
-    let files = load_cases(&arguments.cases, arguments.config.as_deref(), true)?;
-    let mut runner = Runner::new(arguments.loading.load()?);
-    runner.options.profile = arguments.loading.rules.profile;
-    runner.load_options = arguments.loading.rules.load_options();
+pub(crate) fn diff(arguments: &Arguments) -> anyhow::Result<Exit> {
+    let files = loading::cases(&arguments.cases, arguments.config.as_deref())?;
+    let runner = arguments.filter.runner()?;
     let mut report = Report::default();
     let mut plans = Vec::new();
     for (path, file) in &files {
@@ -75,7 +72,7 @@ pub(super) fn diff(arguments: &Arguments) -> anyhow::Result<Ending> {
         plans.iter().partition(|plan| plan.is_alone());
     let mut stage = Stage {
         program: &arguments.envoy,
-        module: &std::path::absolute(&arguments.loading.filter)?,
+        module: &std::path::absolute(&arguments.filter.filter)?,
         runner,
         report,
     };
@@ -92,12 +89,8 @@ pub(super) fn diff(arguments: &Arguments) -> anyhow::Result<Ending> {
     let text = format!(
         "{text}{same} the same, {differing} differ, {skipped} skipped (host-test / Envoy)\n"
     );
-    std::io::stdout().write_all(text.as_bytes())?;
-    Ok(if differing > 0 {
-        Ending::Failed
-    } else {
-        Ending::Done
-    })
+    report::print(&text)?;
+    Ok(Exit::failed_if(differing > 0))
 }
 
 /// Where cases are played and judged.

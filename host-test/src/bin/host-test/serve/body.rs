@@ -1,9 +1,9 @@
-//! How does a body pass the filter while it streams?
+//! Passes a body through the filter while it streams.
 //!
-//! Each frame goes to the filter as it comes, even while it holds the headers, since it may wait for the body; what it
-//! lets pass goes on at once. The end is an empty last frame, as in Envoy. While the filter holds something back, this
-//! waits for a tick or a call-out's answer to let it go. A filter that closes the stream or answers in the middle ends the
-//! body with an error, since nothing can follow that would be true.
+//! Each frame goes to the filter as it arrives, even while the filter holds the headers, because the filter may wait for
+//! the body. What the filter lets pass is sent at once. The end is an empty last frame, as in Envoy. While the filter holds
+//! something, this waits for a tick or the answer to a call-out that continues it. If the filter resets the stream or
+//! replies within the body, the body ends with an error, because the rest of the message cannot be sent.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -17,8 +17,8 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use tokio::sync::futures::OwnedNotified;
 
+use super::exchange::Exchange;
 use super::headers;
-use super::proxy::Exchange;
 
 /// A body that this proxy sends.
 pub(super) enum ProxyBody {
@@ -26,25 +26,25 @@ pub(super) enum ProxyBody {
     Whole(Full<Bytes>),
 }
 
-/// A body on its way through the filter.
+/// A body that passes the filter.
 pub(super) struct FilteredBody {
-    /// What has yet to be read; `None` when the end has been fed.
+    /// The rest of the body; `None` once the filter has got its end.
     inner: Option<Incoming>,
     exchange: Rc<Exchange>,
     side: Side,
     changed: Pin<Box<OwnedNotified>>,
-    /// Whether all of it has been passed on.
-    is_over: bool,
+    /// True if everything has been sent.
+    is_finished: bool,
 }
 
-/// Why a body ended too early.
+/// The reason why a body ended too early.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum BodyError {
     #[error("cannot read the body")]
     Read(#[source] hyper::Error),
     #[error("the filter ended the stream within the body")]
     Ended,
-    #[error("the filter wrote a trailer that HTTP cannot carry")]
+    #[error("the filter wrote an invalid trailer")]
     Trailer(#[source] http::Error),
 }
 
@@ -63,14 +63,14 @@ impl Body for ProxyBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match &mut *self {
-            Self::Filtered(body) => body.poll_passed(context),
+            Self::Filtered(body) => body.poll_filtered(context),
             Self::Whole(body) => Pin::new(body)
                 .poll_frame(context)
                 .map_err(|never| match never {}),
         }
     }
 
-    /// The end of a filtered body is known only when it has passed.
+    /// The end of a filtered body is known only when it has been sent.
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Filtered(_) => false,
@@ -87,19 +87,19 @@ impl Body for ProxyBody {
 }
 
 impl FilteredBody {
-    /// `None` for a message that ended with its headers.
+    /// `inner` is `None` for a message that ended with its headers.
     pub(super) fn new(inner: Option<Incoming>, exchange: Rc<Exchange>, side: Side) -> Self {
         Self {
             inner,
             changed: Box::pin(exchange.changed()),
             exchange,
             side,
-            is_over: false,
+            is_finished: false,
         }
     }
 
-    /// Waits until the filter has let the headers pass, or has ended the stream.
-    pub(super) async fn settle(&mut self) -> Result<(), BodyError> {
+    /// Waits until the filter has let the headers pass or has ended the stream.
+    pub(super) async fn wait_for_headers(&mut self) -> Result<(), BodyError> {
         poll_fn(|context| {
             while self.exchange.holds_headers(self.side) {
                 ready!(self.poll_progress(context))?;
@@ -109,17 +109,17 @@ impl FilteredBody {
         .await
     }
 
-    /// The body behind headers that have passed.
+    /// Returns the body to send after the headers.
     pub(super) fn into_body(self) -> ProxyBody {
         let is_whole = self.inner.is_none() && self.exchange.flow(self.side) == Flow::Continue;
         if is_whole && self.exchange.trailers(self.side).is_empty() {
-            // Its length is known.
+            // It is complete, so its length is known.
             return ProxyBody::whole(self.exchange.take_body(self.side));
         }
         ProxyBody::Filtered(Box::new(self))
     }
 
-    /// Feeds what has arrived; ready when something may have changed.
+    /// Gives the filter what has arrived. Ready when the filter may have continued something.
     fn poll_progress(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
         if let Some(inner) = &mut self.inner
             && let Poll::Ready(frame) = Pin::new(inner).poll_frame(context)
@@ -149,25 +149,25 @@ impl FilteredBody {
         }
     }
 
-    fn poll_passed(
+    fn poll_filtered(
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        while !self.is_over {
+        while !self.is_finished {
             let passed = self.exchange.take_body(self.side);
             if !passed.is_empty() {
                 return Poll::Ready(Some(Ok(Frame::data(passed.into()))));
             }
             match self.exchange.flow(self.side) {
-                // The body of an answer within a response comes whole, and is not fed.
+                // The body of a local response is sent whole and does not pass the filter.
                 Flow::Reset | Flow::Replied => {
-                    self.is_over = true;
+                    self.is_finished = true;
                     return Poll::Ready(Some(Err(BodyError::Ended)));
                 }
                 Flow::Continue if self.inner.is_none() => {
-                    self.is_over = true;
+                    self.is_finished = true;
                     let trailers = self.exchange.trailers(self.side);
-                    let trailers = headers::from_filter(&trailers).map_err(BodyError::Trailer);
+                    let trailers = headers::to_http(&trailers).map_err(BodyError::Trailer);
                     return Poll::Ready(match trailers {
                         Ok(trailers) if trailers.is_empty() => None,
                         trailers => Some(trailers.map(Frame::trailers)),
@@ -176,7 +176,7 @@ impl FilteredBody {
                 Flow::Continue | Flow::Paused => {}
             }
             if let Err(error) = ready!(self.poll_progress(context)) {
-                self.is_over = true;
+                self.is_finished = true;
                 return Poll::Ready(Some(Err(error)));
             }
         }

@@ -1,19 +1,19 @@
-//! Which fields go from one connection to the next, and in which form?
+//! Removes hop-by-hop fields, and converts header maps between hyper and the filter.
 //!
-//! Fields of one hop do not: those of RFC 9110 §7.6.1 and whatever any `Connection` line names. `Expect` is met by this
-//! proxy. An upgrade keeps `Connection: upgrade` and `Upgrade`, as Envoy does, so that the filter sees them.
+//! Hop-by-hop fields are those of RFC 9110 §7.6.1 and those that a `Connection` field names. `Expect` is removed as well:
+//! hyper answers it. An upgrade keeps `Connection: upgrade` and `Upgrade`, as in Envoy, so that the filter sees them.
 
 use host_test::HeaderMap;
 use http::header::{CONNECTION, UPGRADE};
 use http::{HeaderName, HeaderValue};
 
-/// The protocol that a message asks to upgrade to, or upgrades to.
+/// Returns the protocol that a request asks for, or that a response switches to.
 pub(super) fn upgrade(headers: &http::HeaderMap) -> Option<HeaderValue> {
     let is_upgrade = nominated(headers).any(|name| name.eq_ignore_ascii_case(b"upgrade"));
     headers.get(UPGRADE).filter(|_| is_upgrade).cloned()
 }
 
-/// Removes the fields of one hop.
+/// Removes the hop-by-hop fields.
 pub(super) fn remove_hop_by_hop(headers: &mut http::HeaderMap) {
     let upgrade = upgrade(headers);
     let nominated: Vec<HeaderName> = nominated(headers)
@@ -31,15 +31,15 @@ pub(super) fn remove_hop_by_hop(headers: &mut http::HeaderMap) {
     }
 }
 
-/// The lines of a message, as the filter is to see them.
+/// Returns the fields of a message as the filter sees them.
 pub(super) fn fields(headers: &http::HeaderMap) -> impl Iterator<Item = (&[u8], &[u8])> {
     headers
         .iter()
         .map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()))
 }
 
-/// What the filter let pass, without pseudo-headers; a line that HTTP cannot carry is an error.
-pub(super) fn from_filter(map: &HeaderMap) -> Result<http::HeaderMap, http::Error> {
+/// Converts what the filter let pass, without pseudo-headers. A name or value that is invalid in HTTP is an error.
+pub(super) fn to_http(map: &HeaderMap) -> Result<http::HeaderMap, http::Error> {
     let mut headers = http::HeaderMap::with_capacity(map.len());
     for (name, value) in map.iter() {
         if !name.starts_with(b":") {
@@ -52,11 +52,12 @@ pub(super) fn from_filter(map: &HeaderMap) -> Result<http::HeaderMap, http::Erro
     Ok(headers)
 }
 
+/// The names that `Connection` fields contain.
 fn nominated(headers: &http::HeaderMap) -> impl Iterator<Item = &[u8]> {
     headers
         .get_all(CONNECTION)
         .iter()
-        .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
         .map(<[u8]>::trim_ascii)
 }
 

@@ -1,22 +1,23 @@
-//! `host-test serve`: what does the filter do to live requests?
+//! Implements `host-test serve`: a local HTTP/1.1 proxy that passes live requests through the filter to one upstream.
 //!
-//! A local HTTP/1.1 proxy: each request passes the filter on its way to one upstream, each response on its way back.
-//! The peer that the filter sees is the real other end of the connection. One line a request says what the filter did.
+//! The peer that the filter sees is the other end of the client's connection. One line for each request reports what the
+//! filter did. When the module or the configuration file changes, new connections get the new filter; if that does not
+//! start, the old one remains, with a message. Call-outs go to the servers that `--cluster` names. `--record` keeps what
+//! came in and writes it as a case file at the end.
 //!
-//! When the module or the configuration file changes, new connections get the new filter; one that does not start leaves
-//! the old one in place and is told of.
+//! Not a proxy for production: it has one VM on one thread, a connection to the upstream for each request, and no timeouts.
 //!
-//! Call-outs go to the servers that `--cluster` names. `--record` keeps what came in and writes it as a case file at the
-//! end.
-//!
-//! Not a proxy for production: one VM on one thread, a connection to the upstream for each request, no time-outs.
+//! The modules import each other in one direction: `proxy` → `body` → `exchange` → `call_outs`, `recording`, `report` →
+//! `upstream` → `headers`.
 
 mod body;
-mod calls;
+mod call_outs;
+mod exchange;
 mod headers;
 mod proxy;
 mod recording;
 mod report;
+mod upstream;
 
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -34,68 +35,68 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use self::calls::{Cluster, Live};
-use self::proxy::{Proxy, Upstream};
+use self::call_outs::{Cluster, RunningFilter};
+use self::proxy::Proxy;
 use self::recording::Recorder;
-use super::Ending;
-use super::loading::{Loading, configuration};
+use self::upstream::Upstream;
+use crate::exit::Exit;
+use crate::loading::{FilterOptions, configuration};
 
 /// Put the filter in front of an HTTP upstream and print what it does to each request
 ///
-/// Prints `listening on http://...` to standard output when it is ready. SIGTERM and SIGINT let the running requests
-/// finish, for at most 10 seconds.
+/// Prints `listening on http://...` to standard output when it is ready. On SIGTERM or SIGINT, running requests have 10
+/// seconds to finish.
 #[derive(clap::Args)]
-pub(super) struct Arguments {
+pub(crate) struct Arguments {
     #[command(flatten)]
-    loading: Loading,
+    filter: FilterOptions,
     /// Give the filter this configuration: JSON text that begins with `{`, or a file
     #[arg(long, default_value = "{}", value_name = "FILE_OR_JSON")]
     config: String,
     /// Listen on this address; port 0 picks a free one
     #[arg(long, default_value = "127.0.0.1:10000")]
     listen: SocketAddr,
-    /// Forward to this server, as in http://127.0.0.1:8080
+    /// Forward requests to this server, such as http://127.0.0.1:8080
     #[arg(long, value_name = "URL")]
     upstream: Upstream,
-    /// Send the filter's HTTP call-outs to the cluster NAME to this server, as in auth=http://127.0.0.1:9000; may be
+    /// Send the filter's HTTP call-outs to the cluster NAME to this server, such as auth=http://127.0.0.1:9000; may be
     /// given several times
     #[arg(long, value_name = "NAME=URL")]
     cluster: Vec<Cluster>,
-    /// Write the requests that came in, with what came of them, to this case file at the end; see `host-test replay`
+    /// Write the requests and their results to this case file at the end; see `host-test replay`
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
-    /// Let the body's callbacks go on while the filter holds the headers, as Envoy's setting of this name does
+    /// Run the body's callbacks while the filter holds the headers, like the plugin option of this name in Envoy
     #[arg(long)]
     allow_on_headers_stop_iteration: bool,
 }
 
-pub(super) fn serve(arguments: &Arguments) -> anyhow::Result<Ending> {
-    let watched = Watched::new(arguments);
+pub(crate) fn serve(arguments: &Arguments) -> anyhow::Result<Exit> {
+    let watched = WatchedFiles::new(arguments);
     let plugin = start(arguments)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     let recorder = arguments.record.as_deref().map(Recorder::new).map(Rc::new);
     let proxy = Proxy {
-        live: Rc::new(Live::new(plugin, arguments.cluster.clone())),
+        filter: Rc::new(RunningFilter::new(plugin, arguments.cluster.clone())),
         upstream: arguments.upstream.clone(),
         recorder: recorder.clone(),
     };
     let serving = listen(arguments, proxy, watched);
     runtime.block_on(tokio::task::LocalSet::new().run_until(serving))?;
     if let Some(recorder) = recorder {
-        let profile = arguments.loading.rules.profile;
         let config = configuration(&arguments.config)?;
-        recorder.write(arguments.loading.load()?, profile, &config)?;
+        recorder.write(&arguments.filter.runner()?, &config)?;
     }
-    Ok(Ending::Done)
+    Ok(Exit::Done)
 }
 
 fn start(arguments: &Arguments) -> anyhow::Result<Plugin> {
     let options = StartOptions {
         plugin_configuration: configuration(&arguments.config)?,
         clock: Clock::System,
-        profile: arguments.loading.rules.profile,
+        profile: arguments.filter.profile,
         allow_on_headers_stop_iteration: arguments.allow_on_headers_stop_iteration,
         upstreams: arguments
             .cluster
@@ -108,33 +109,34 @@ fn start(arguments: &Arguments) -> anyhow::Result<Plugin> {
         ..StartOptions::default()
     };
     arguments
-        .loading
+        .filter
         .load()?
         .start(options)
         .inspect(|plugin| report::print_logs(&plugin.logs()))
         .inspect_err(|Refused { logs, .. }| report::print_logs(logs))
-        .context("the filter refused to start")
+        .context("the filter did not start")
 }
 
-/// The files that a filter was started from, and when they changed last.
-struct Watched {
+/// The files from which the filter was started.
+struct WatchedFiles {
+    /// With the time of the last change.
     files: Vec<(PathBuf, Option<SystemTime>)>,
 }
 
-impl Watched {
+impl WatchedFiles {
     fn new(arguments: &Arguments) -> Self {
         let config = PathBuf::from(&arguments.config);
-        let files = [arguments.loading.filter.clone(), config];
+        let files = [arguments.filter.filter.clone(), config];
         Self {
-            files: files.map(|file| (file.clone(), changed(&file))).into(),
+            files: files.map(|file| (file.clone(), last_change(&file))).into(),
         }
     }
 
-    /// Whether a file has changed since the last time.
+    /// True if a file has changed since the last call.
     fn have_changed(&mut self) -> bool {
         let mut have_changed = false;
         for (file, last) in &mut self.files {
-            let now = changed(file);
+            let now = last_change(file);
             have_changed |= now.is_some() && now != *last;
             *last = now.or(*last);
         }
@@ -142,13 +144,17 @@ impl Watched {
     }
 }
 
-fn changed(file: &Path) -> Option<SystemTime> {
+fn last_change(file: &Path) -> Option<SystemTime> {
     std::fs::metadata(file)
         .and_then(|file| file.modified())
         .ok()
 }
 
-async fn listen(arguments: &Arguments, proxy: Proxy, mut watched: Watched) -> anyhow::Result<()> {
+async fn listen(
+    arguments: &Arguments,
+    proxy: Proxy,
+    mut watched: WatchedFiles,
+) -> anyhow::Result<()> {
     let address = arguments.listen;
     let listener = TcpListener::bind(address)
         .await
@@ -170,19 +176,19 @@ async fn listen(arguments: &Arguments, proxy: Proxy, mut watched: Watched) -> an
                     if watched.have_changed() {
                         proxy = reload(arguments, proxy);
                     }
-                    let serving = connect(connection, peer, Rc::clone(&proxy), stopping.clone());
+                    let serving = serve_connection(connection, peer, Rc::clone(&proxy), stopping.clone());
                     connections.spawn_local(serving);
                 }
                 Err(error) => eprintln!("cannot accept a connection: {error}"),
             },
-            _ = ticks.tick() => proxy.live.tick(),
+            _ = ticks.tick() => proxy.filter.tick(),
             Some(_) = connections.join_next() => {}
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
         }
     }
     drop(listener);
-    // Nobody listening to this means that there is no connection left to stop.
+    // This fails only if there is no connection left to stop.
     let _ = stop.send(true);
     let all = async { while connections.join_next().await.is_some() {} };
     if tokio::time::timeout(GRACE_PERIOD, all).await.is_err() {
@@ -191,7 +197,7 @@ async fn listen(arguments: &Arguments, proxy: Proxy, mut watched: Watched) -> an
     Ok(())
 }
 
-async fn connect(
+async fn serve_connection(
     connection: TcpStream,
     peer: SocketAddr,
     proxy: Rc<Proxy>,
@@ -217,26 +223,26 @@ async fn connect(
     }
 }
 
-/// The filter as its files are now, or the old one if that does not start.
+/// Starts the filter from its files as they are now. Returns the old proxy if it does not start.
 fn reload(arguments: &Arguments, old: Rc<Proxy>) -> Rc<Proxy> {
     match start(arguments) {
         Ok(plugin) => {
-            eprintln!("the filter was loaded anew");
+            eprintln!("reloaded the filter");
             Rc::new(Proxy {
-                live: Rc::new(Live::new(plugin, arguments.cluster.clone())),
+                filter: Rc::new(RunningFilter::new(plugin, arguments.cluster.clone())),
                 upstream: old.upstream.clone(),
                 recorder: old.recorder.clone(),
             })
         }
         Err(error) => {
-            eprintln!("the old filter stays: {error:#}");
+            eprintln!("keeping the old filter: {error:#}");
             old
         }
     }
 }
 
-/// How exactly the module's ticks are kept.
+/// The precision of the module's ticks.
 const TICK: Duration = Duration::from_millis(10);
 
-/// How long running requests may take after a signal.
+/// The time that running requests have to finish after a signal.
 const GRACE_PERIOD: Duration = Duration::from_secs(10);

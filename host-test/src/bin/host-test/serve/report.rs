@@ -1,10 +1,10 @@
-//! What did the filter do to a request, in a line?
+//! Prints what the filter did to a request, in one line with its log lines below.
 //!
-//! `GET /app/x -> /x 200  request: +new ~changed -gone  response: +new`, with the filter's log lines below it.
+//! `GET /app/x -> /x 200  request: +new ~changed -removed  response: +new`
 
 use host_test::{HeaderMap, LogLine, Outcome};
 
-/// A message before the filter saw it.
+/// The headers of both messages before the filter saw them.
 #[derive(Default)]
 pub(super) struct Before {
     pub(super) request: HeaderMap,
@@ -65,7 +65,7 @@ fn line(before: &Before, outcome: &Outcome) -> String {
     line
 }
 
-/// Names that were added, changed and removed.
+/// The names that were added, changed and removed.
 fn changes(before: &HeaderMap, after: &HeaderMap) -> Vec<String> {
     let mut names: Vec<String> = [before, after]
         .into_iter()
@@ -90,7 +90,7 @@ fn changes(before: &HeaderMap, after: &HeaderMap) -> Vec<String> {
         .collect()
 }
 
-/// Makes bytes readable; control characters must not reach the terminal.
+/// Escapes bytes, because control characters must not reach the terminal.
 fn text(bytes: Option<&[u8]>) -> String {
     bytes.unwrap_or_default().escape_ascii().to_string()
 }

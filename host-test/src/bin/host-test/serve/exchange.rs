@@ -1,0 +1,158 @@
+//! Holds the state of one live request: its stream through the filter, and what is recorded and printed of it.
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use host_test::envoy::{self, RequestHead};
+use host_test::{Flow, HeaderMap, Side, Stream};
+use http::{HeaderValue, StatusCode, header};
+use tokio::sync::futures::OwnedNotified;
+
+use super::call_outs::RunningFilter;
+use super::headers;
+use super::recording::{Observed, Recorder};
+use super::report::{self, Before};
+
+/// One request with its response. When it is dropped, the stream ends and the effects of the filter are printed.
+pub(super) struct Exchange {
+    filter: Rc<RunningFilter>,
+    /// The open stream; `None` only while the exchange is dropped.
+    stream: RefCell<Option<Stream>>,
+    before: RefCell<Before>,
+    recorder: Option<Rc<Recorder>>,
+    observed: RefCell<Observed>,
+}
+
+impl Exchange {
+    pub(super) fn new(
+        filter: Rc<RunningFilter>,
+        recorder: Option<Rc<Recorder>>,
+        peer: SocketAddr,
+    ) -> Self {
+        let properties = envoy::connection_properties(envoy::Peer::Ip(peer), false);
+        let stream = filter.plugin.stream(properties);
+        Self {
+            filter,
+            stream: RefCell::new(Some(stream)),
+            before: RefCell::default(),
+            recorder,
+            observed: RefCell::new(Observed::from(peer)),
+        }
+    }
+
+    /// Returns a future that is ready when the filter may have continued something since this call.
+    pub(super) fn changed(&self) -> OwnedNotified {
+        self.filter.changed()
+    }
+
+    /// True if the filter holds the headers, so that nothing can be sent yet.
+    pub(super) fn holds_headers(&self, side: Side) -> bool {
+        self.with_stream(|stream| {
+            stream.headers(side).is_none() && stream.flow(side) == Flow::Paused
+        })
+        .unwrap_or(false)
+    }
+
+    pub(super) fn flow(&self, side: Side) -> Flow {
+        self.with_stream(|stream| stream.flow(side))
+            .unwrap_or(Flow::Reset)
+    }
+
+    /// Returns the headers that the filter let pass.
+    pub(super) fn headers(&self, side: Side) -> HeaderMap {
+        self.with_stream(|stream| stream.headers(side))
+            .flatten()
+            .unwrap_or_default()
+    }
+
+    /// Takes the part of the body that the filter let pass.
+    pub(super) fn take_body(&self, side: Side) -> Vec<u8> {
+        self.with_stream(|stream| stream.take_body(side))
+            .unwrap_or_default()
+    }
+
+    /// Returns the trailers that the filter let pass.
+    pub(super) fn trailers(&self, side: Side) -> HeaderMap {
+        self.with_stream(|stream| stream.trailers(side))
+            .unwrap_or_default()
+    }
+
+    /// Gives the filter the headers of the request. Several `Host` fields are joined, as in Envoy.
+    pub(super) fn feed_request(&self, mut parts: http::request::Parts, end_of_stream: bool) {
+        headers::remove_hop_by_hop(&mut parts.headers);
+        let hosts = parts.headers.get_all(header::HOST).iter();
+        let hosts: Vec<&[u8]> = hosts.map(HeaderValue::as_bytes).collect();
+        let host = (!hosts.is_empty()).then(|| hosts.join(&b","[..]));
+        parts.headers.remove(header::HOST);
+        let target = parts.uri.to_string();
+        let head = RequestHead {
+            method: parts.method.as_str().as_bytes(),
+            target: target.as_bytes(),
+            host: host.as_deref(),
+            is_tls: false,
+        };
+        let fields = || headers::fields(&parts.headers);
+        self.observed.borrow_mut().request(&head, fields());
+        let map = envoy::request_headers(head, fields());
+        self.before.borrow_mut().request.clone_from(&map);
+        self.with_stream(|stream| stream.request_headers(map, end_of_stream));
+        self.filter.after_callbacks();
+    }
+
+    /// Gives the filter the headers of the response.
+    pub(super) fn feed_response(
+        &self,
+        status: StatusCode,
+        mut fields: http::HeaderMap,
+        end_of_stream: bool,
+    ) {
+        headers::remove_hop_by_hop(&mut fields);
+        let map = envoy::response_headers(status.as_u16(), headers::fields(&fields));
+        self.observed.borrow_mut().response(status.as_u16(), &map);
+        self.before.borrow_mut().response.clone_from(&map);
+        self.with_stream(|stream| stream.response_headers(map, end_of_stream));
+        self.filter.after_callbacks();
+    }
+
+    /// Gives the filter a frame of a body.
+    pub(super) fn feed_body(&self, side: Side, data: Vec<u8>, end_of_stream: bool) {
+        self.observed.borrow_mut().body(side, &data);
+        self.with_stream(|stream| match side {
+            Side::Request => stream.request_body(data, end_of_stream),
+            Side::Response => stream.response_body(data, end_of_stream),
+        });
+        self.filter.after_callbacks();
+    }
+
+    /// Gives the filter the trailers of a message.
+    pub(super) fn feed_trailers(&self, side: Side, trailers: HeaderMap) {
+        self.observed.borrow_mut().trailers(side, &trailers);
+        self.with_stream(|stream| match side {
+            Side::Request => stream.request_trailers(trailers),
+            Side::Response => stream.response_trailers(trailers),
+        });
+        self.filter.after_callbacks();
+    }
+
+    fn with_stream<T>(&self, action: impl FnOnce(&mut Stream) -> T) -> Option<T> {
+        self.stream.borrow_mut().as_mut().map(action)
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        if let Some(stream) = self.stream.get_mut().take() {
+            let outcome = stream.finish();
+            report::print(self.before.get_mut(), &outcome);
+            let answers: Vec<_> = outcome
+                .call_outs
+                .iter()
+                .filter_map(|call| Some((call.upstream.clone(), self.filter.take_answer(call.id)?)))
+                .collect();
+            if let Some(recorder) = &self.recorder {
+                recorder.keep(std::mem::take(self.observed.get_mut()), answers);
+            }
+        }
+    }
+}
