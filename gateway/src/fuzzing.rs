@@ -1,24 +1,26 @@
-//! What must hold for any bytes from outside?
+//! Checks properties of the parsers for any input, for the fuzz targets.
 //!
-//! Here for the fuzz targets, since what reads those bytes is nobody else's to use. The first byte says into how large
-//! pieces the others are cut: how a connection happens to deliver them must change nothing.
+//! It is here because the parsers are private. The first byte of an input is the size of the pieces that the others are cut
+//! into, because how a connection delivers bytes must not change the result.
 
 use crate::http::chunked::{ChunkError, Decoder};
-use crate::http::framing::{Length, Transport};
-use crate::http::head::{End, HeadError, RequestHead, ResponseHead, Version, all, read_trailers};
+use crate::http::framing::{Framing, Length};
+use crate::http::head::{
+    HeadError, HeadScanner, RequestHead, ResponseHead, Version, all, read_trailers,
+};
 use crate::http::websocket::Frames;
 
-/// A head of a request: found at the same place however it comes, read as what it would be written as, and with a body
-/// whose length is beyond doubt.
+/// Checks the head of a request: it ends at the same place however it arrives, parsing and writing it round-trips, and the
+/// length of its body is clear.
 pub fn request(bytes: &[u8]) {
-    let Some((head, is_refused)) = find(bytes) else {
+    let Some((head, is_rejected)) = find(bytes) else {
         return;
     };
-    let Ok(read) = RequestHead::read(head, MOST_FIELDS) else {
+    let Ok(read) = RequestHead::read(head, MAX_FIELDS) else {
         return;
     };
-    assert!(!is_refused);
-    assert!(read.hosts + read.fields.len() <= MOST_FIELDS);
+    assert!(!is_rejected);
+    assert!(read.hosts + read.fields.len() <= MAX_FIELDS);
     assert_eq!(read.hosts > 0, read.host.is_some());
     let version: &[u8] = match read.version {
         Version::Http10 => b"HTTP/1.0",
@@ -32,15 +34,18 @@ pub fn request(bytes: &[u8]) {
         put(&mut written, name, value);
     }
     written.extend_from_slice(b"\r\n");
-    assert_eq!(End::default().find(&written), Ok(Some(written.len())));
-    assert_eq!(RequestHead::read(&written, MOST_FIELDS).as_ref(), Ok(&read));
+    assert_eq!(
+        HeadScanner::default().find_end(&written),
+        Ok(Some(written.len()))
+    );
+    assert_eq!(RequestHead::read(&written, MAX_FIELDS).as_ref(), Ok(&read));
 
     let lengths: Vec<&[u8]> = all(&read.fields, b"content-length").collect();
     let codings = all(&read.fields, b"transfer-encoding").count();
-    match Transport::of(&read.fields).request_length(read.version) {
+    match Framing::of(&read.fields).request_length(read.version) {
         Ok(Length::Exact(length)) => {
             let [digits] = lengths[..] else {
-                panic!("{lengths:?} is read as one length");
+                panic!("{lengths:?} is parsed as one length");
             };
             let digits = std::str::from_utf8(digits).ok();
             assert_eq!(digits.and_then(|digits| digits.parse().ok()), Some(length));
@@ -58,15 +63,15 @@ pub fn request(bytes: &[u8]) {
     }
 }
 
-/// A head of a response: found and read in the same way.
+/// Checks the head of a response in the same way.
 pub fn response(bytes: &[u8]) {
-    let Some((head, is_refused)) = find(bytes) else {
+    let Some((head, is_rejected)) = find(bytes) else {
         return;
     };
     let Ok(read) = ResponseHead::read(head) else {
         return;
     };
-    assert!(!is_refused);
+    assert!(!is_rejected);
     assert!((100..1000).contains(&read.status));
     let status = read.status.to_string();
     let version: &[u8] = match read.version {
@@ -79,15 +84,15 @@ pub fn response(bytes: &[u8]) {
     }
     written.extend_from_slice(b"\r\n");
     assert_eq!(ResponseHead::read(&written).as_ref(), Ok(&read));
-    let transport = Transport::of(&read.fields);
-    for to_head in [false, true] {
-        let length = transport.response_length(read.version, read.status, to_head);
-        let has_none = to_head || matches!(read.status, 100..=199 | 204 | 304);
+    let framing = Framing::of(&read.fields);
+    for is_head in [false, true] {
+        let length = framing.response_length(read.version, read.status, is_head);
+        let has_none = is_head || matches!(read.status, 100..=199 | 204 | 304);
         assert!(!has_none || !matches!(length, Ok(length) if length != Length::Empty));
     }
 }
 
-/// A chunked body: the same data, trailers and end in one piece and in many.
+/// Checks a chunked body: data, trailers and end are the same in one piece and in many.
 pub fn chunked(bytes: &[u8]) {
     let (size, bytes) = cut(bytes);
     let whole = decode(bytes, bytes.len().max(1));
@@ -98,26 +103,26 @@ pub fn chunked(bytes: &[u8]) {
     }
 }
 
-/// Frames of a WebSocket: their ends are where a reader of whole frames finds them.
+/// Checks WebSocket frames: boundaries are where a parser of whole frames finds them.
 pub fn frames(bytes: &[u8]) {
     let (size, bytes) = cut(bytes);
     let mut frames = Frames::default();
     let mut passed = 0;
     let mut ends = whole_frames(bytes);
     ends.insert(0, 0);
-    assert!(frames.is_between());
+    assert!(frames.is_at_boundary());
     for piece in bytes.chunks(size) {
         frames.pass(piece);
         passed += piece.len();
         assert_eq!(
-            frames.is_between(),
+            frames.is_at_boundary(),
             ends.contains(&passed),
             "after {passed}"
         );
     }
 }
 
-/// Cuts the first byte off, which says how large the pieces are.
+/// Takes off the first byte and returns the size of the pieces.
 fn cut(bytes: &[u8]) -> (usize, &[u8]) {
     match bytes {
         [size, bytes @ ..] => (1 + usize::from(*size), bytes),
@@ -125,21 +130,21 @@ fn cut(bytes: &[u8]) -> (usize, &[u8]) {
     }
 }
 
-/// The head at the front, if there is one, and whether it is refused before its end when it comes in pieces.
+/// Returns the head at the front, if there is one, and true if it is rejected before its end when it arrives in pieces.
 fn find(bytes: &[u8]) -> Option<(&[u8], bool)> {
     let (size, bytes) = cut(bytes);
-    let whole = End::default().find(bytes);
-    let mut end = End::default();
+    let whole = HeadScanner::default().find_end(bytes);
+    let mut scanner = HeadScanner::default();
     let mut found: Result<Option<usize>, HeadError> = Ok(None);
     let mut known = 0;
     while found == Ok(None) && known < bytes.len() {
         known = bytes.len().min(known + size);
-        found = end.find(bytes.get(..known).unwrap_or_default());
+        found = scanner.find_end(bytes.get(..known).unwrap_or_default());
     }
-    // A line with a wrong end is refused as soon as it is there alone, or when the head is read.
-    let is_refused = found == Err(HeadError::BareLineFeed);
-    assert!(found == whole || is_refused);
-    Some((bytes.get(..whole.ok()??)?, is_refused))
+    // A line without a carriage return is rejected as soon as it arrives, or when the head is parsed.
+    let is_rejected = found == Err(HeadError::BareLineFeed);
+    assert!(found == whole || is_rejected);
+    Some((bytes.get(..whole.ok()??)?, is_rejected))
 }
 
 fn put(head: &mut Vec<u8>, name: &[u8], value: &[u8]) {
@@ -148,7 +153,7 @@ fn put(head: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     }
 }
 
-/// Data, trailers, how many bytes were read, and whether that is all of the body.
+/// Data, trailers, the number of bytes read, and true if the body has ended.
 type Body = (Vec<u8>, Vec<u8>, usize, bool);
 
 fn decode(bytes: &[u8], size: usize) -> Result<Body, ChunkError> {
@@ -166,7 +171,7 @@ fn decode(bytes: &[u8], size: usize) -> Result<Body, ChunkError> {
     Ok((data, decoder.trailers().to_vec(), read, decoder.is_done()))
 }
 
-/// Where frames end, as RFC 6455 §5.2 draws them.
+/// Returns where frames end by RFC 6455 §5.2.
 fn whole_frames(bytes: &[u8]) -> Vec<usize> {
     let mut ends = Vec::new();
     let mut rest = bytes;
@@ -191,5 +196,5 @@ fn whole_frames(bytes: &[u8]) -> Vec<usize> {
     ends
 }
 
-const MOST_FIELDS: usize = 16;
+const MAX_FIELDS: usize = 16;
 const ALLOWANCE: usize = 64;

@@ -1,7 +1,7 @@
-//! How does the gateway start, run and stop?
+//! Starts the gateway's parts, runs them, and stops them in order.
 //!
-//! Stopping: not ready at once, no new connections, requests in flight finish within the grace period, tunnels are
-//! closed, Streamlit ends, exit. Whoever is cut off at the end of the grace period would not have finished.
+//! To stop, the gateway reports not ready and accepts no new connections. Requests in flight finish within the grace period,
+//! tunnels are closed, and Streamlit is stopped. What has not finished by the end of the grace period is cut off.
 
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
@@ -23,48 +23,49 @@ use crate::observe::{Observability, Options};
 use crate::server::listener;
 use crate::settings::{LogFormat, Settings};
 use crate::streamlit::supervisor::Supervisor;
-use crate::upstream::health::{Probe, Readiness};
-use crate::worker::admission::{Admission, Connections};
+use crate::upstream::health::{HealthCheck, Readiness};
+use crate::worker::admission::Admission;
+use crate::worker::connection_limit::ConnectionLimit;
 use crate::worker::warnings::Warnings;
-use crate::worker::{Shared, Watched, Worker};
+use crate::worker::{Shared, UpstreamReadiness, Worker};
 
 /// A gateway that listens but does not serve yet.
 pub struct Gateway {
     settings: Arc<Settings>,
     listener: TcpListener,
-    /// For operators.
+    /// The listener for operators.
     admin: Option<TcpListener>,
     tls: Option<Tls>,
-    /// Waited for from the beginning, since the first SIGHUP would end the process otherwise.
+    /// Registered from the start, because an unhandled SIGHUP would end the process.
     hang_ups: Signal,
 }
 
-/// Why a gateway cannot run.
+/// The error when a gateway cannot run.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum GatewayError {
-    /// The listening socket.
+    /// A listening socket cannot be opened.
     #[error("cannot listen on {address}")]
     Listen {
         /// The address.
         address: SocketAddr,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
-    /// The certificate.
+    /// The certificate cannot be used.
     #[error("cannot terminate TLS")]
     Tls(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// A thread or runtime.
+    /// A thread or runtime cannot be started.
     #[error("cannot start a worker")]
     Worker(#[source] std::io::Error),
-    /// The Streamlit executable.
+    /// Streamlit cannot be started.
     #[error(
-        "cannot start `{command}`: install Streamlit (pip install streamlit) or name it with FLUXLIT_STREAMLIT_COMMAND"
+        "cannot start `{command}`: install Streamlit (pip install streamlit) or set FLUXLIT_STREAMLIT_COMMAND"
     )]
     Streamlit {
         /// The executable.
         command: String,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
 }
@@ -74,7 +75,7 @@ impl Gateway {
     ///
     /// # Errors
     ///
-    /// [`GatewayError::Listen`] if an address is taken or not ours, [`GatewayError::Tls`] if the certificate cannot be
+    /// [`GatewayError::Listen`] if an address is in use or not available, [`GatewayError::Tls`] if the certificate cannot be
     /// used.
     pub fn bind(settings: Settings) -> Result<Self, GatewayError> {
         raise_open_files();
@@ -97,25 +98,25 @@ impl Gateway {
         })
     }
 
-    /// The address that is listened on.
+    /// Returns the address of the listener.
     ///
     /// # Errors
     ///
-    /// If the system does not say.
+    /// If the system does not report it.
     pub fn local_address(&self) -> std::io::Result<SocketAddr> {
         self.listener.local_addr()
     }
 
-    /// The address on which operators are listened to, if there is one.
+    /// Returns the address of the listener for operators, if there is one.
     ///
     /// # Errors
     ///
-    /// If the system does not say.
+    /// If the system does not report it.
     pub fn admin_address(&self) -> std::io::Result<Option<SocketAddr>> {
         self.admin.as_ref().map(TcpListener::local_addr).transpose()
     }
 
-    /// Whether the gateway terminates TLS.
+    /// Returns true if the gateway terminates TLS.
     pub fn is_tls(&self) -> bool {
         self.tls.is_some()
     }
@@ -133,13 +134,13 @@ impl Gateway {
             tls,
             hang_ups,
         } = self;
-        let waiting = || Readiness::NotReady("the app has not answered yet".to_owned());
+        let waiting = || Readiness::NotReady("the app has not responded yet".to_owned());
         let (readiness, streamlit) = watch::channel(waiting());
-        let api_probe = Probe::api(&settings);
+        let api_check = HealthCheck::api(&settings);
         let (api_readiness, api) = watch::channel(waiting());
-        let watched = Watched {
+        let upstream_readiness = UpstreamReadiness {
             streamlit,
-            api: api_probe.is_some().then_some(api),
+            api: api_check.is_some().then_some(api),
         };
         let (drain, draining) = watch::channel(false);
         let mut supervisor = settings
@@ -155,12 +156,12 @@ impl Gateway {
                 })?;
         }
         let limits = &settings.limits;
-        let observability = Observability::start(told(&settings), std::io::stdout())
+        let observability = Observability::start(observe_options(&settings), std::io::stdout())
             .map_err(GatewayError::Worker)?;
         let metrics = Arc::clone(&observability.metrics);
         let shared = Arc::new(Shared {
             admission: Admission::new(limits.concurrent, limits.queued),
-            connections: Arc::new(Connections::new(
+            connection_limit: Arc::new(ConnectionLimit::new(
                 limits.connections,
                 limits.connections_per_peer,
             )),
@@ -169,7 +170,7 @@ impl Gateway {
             debug: observability.debug.clone(),
             warnings: Warnings::default(),
         });
-        // The metrics are part of what is shared, and must not keep it alive.
+        // The shared state owns the metrics, so they must not keep it alive.
         let queue = Arc::downgrade(&shared);
         metrics.watch_gauge(
             "fluxlit_gateway_queue_length",
@@ -191,11 +192,11 @@ impl Gateway {
         for number in 0..settings.workers {
             let listener = listener.try_clone().map_err(GatewayError::Worker)?;
             let (settings, shared) = (Arc::clone(&settings), Arc::clone(&shared));
-            let (watched, draining) = (watched.clone(), draining.clone());
+            let (upstream_readiness, draining) = (upstream_readiness.clone(), draining.clone());
             let observer = observability.observer();
             let admin = admin.take();
             workers.push(start_worker(number, move || async move {
-                let worker = Rc::new(Worker::new(settings, shared, watched, observer));
+                let worker = Rc::new(Worker::new(settings, shared, upstream_readiness, observer));
                 run_worker(listener, admin, worker, draining).await;
             })?);
         }
@@ -203,9 +204,9 @@ impl Gateway {
 
         tokio::select! {
             () = stop => {}
-            () = Probe::streamlit(&settings).run(readiness.clone(), &metrics) => {}
-            () = probe_api(api_probe, api_readiness, &metrics) => {}
-            () = watch_child(supervisor.as_mut()) => {}
+            () = HealthCheck::streamlit(&settings).run(readiness.clone(), &metrics) => {}
+            () = check_api(api_check, api_readiness, &metrics) => {}
+            () = watch_streamlit(supervisor.as_mut()) => {}
             () = watch_certificate(shared.tls.as_ref(), hang_ups) => {}
         }
         tracing::info!("stopping");
@@ -216,23 +217,23 @@ impl Gateway {
             sleep(Duration::from_millis(10)).await;
         }
         if let Some(supervisor) = &mut supervisor {
-            supervisor.end(settings.grace_period).await;
+            supervisor.stop(settings.grace_period).await;
         }
-        observability.end(TELLING_PATIENCE);
+        observability.end(FLUSH_TIMEOUT);
         Ok(())
     }
 }
 
-/// Lets the process have as many open files as it may: each WebSocket takes two, and the usual 1024 are soon used up.
+/// Raises the limit of open files to its maximum. Each WebSocket takes two, and the usual limit is 1024.
 fn raise_open_files() {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
-    // Whoever may not have more goes on with what there is.
+    // On failure the old limit stays.
     let _ = setrlimit(Resource::Nofile, limit);
 }
 
-/// What operators are told, by the settings.
-fn told(settings: &Settings) -> Options {
+/// Returns the options of logs, metrics and traces.
+fn observe_options(settings: &Settings) -> Options {
     let observe = &settings.observe;
     Options {
         access_log: observe.access_log.map(|format| match format {
@@ -256,21 +257,25 @@ fn told(settings: &Settings) -> Options {
     }
 }
 
-async fn probe_api(probe: Option<Probe>, readiness: watch::Sender<Readiness>, metrics: &Metrics) {
-    match probe {
-        Some(probe) => probe.run(readiness, metrics).await,
+async fn check_api(
+    check: Option<HealthCheck>,
+    readiness: watch::Sender<Readiness>,
+    metrics: &Metrics,
+) {
+    match check {
+        Some(check) => check.run(readiness, metrics).await,
         None => std::future::pending().await,
     }
 }
 
-async fn watch_child(supervisor: Option<&mut Supervisor>) {
+async fn watch_streamlit(supervisor: Option<&mut Supervisor>) {
     match supervisor {
         Some(supervisor) => supervisor.keep_running().await,
         None => std::future::pending().await,
     }
 }
 
-/// Reads the certificate again from time to time, and when the process is told so by SIGHUP, which must not end it.
+/// Reloads the certificate on an interval and on SIGHUP, which must not end the process.
 async fn watch_certificate(tls: Option<&Tls>, mut hang_ups: Signal) {
     let now = Notify::new();
     let hang_ups = async {
@@ -288,7 +293,7 @@ async fn watch_certificate(tls: Option<&Tls>, mut hang_ups: Signal) {
     }
 }
 
-/// Runs `work` on a thread of its own, with a runtime of its own.
+/// Runs `work` on a new thread with its own runtime.
 fn start_worker<W: Future<Output = ()> + 'static>(
     number: usize,
     work: impl FnOnce() -> W + Send + 'static,
@@ -301,13 +306,13 @@ fn start_worker<W: Future<Output = ()> + 'static>(
                 .build_local(LocalOptions::default());
             match runtime {
                 Ok(runtime) => runtime.block_on(work()),
-                Err(error) => tracing::error!(%error, "a worker cannot start"),
+                Err(error) => tracing::error!(%error, "cannot start a worker"),
             }
         })
         .map_err(GatewayError::Worker)
 }
 
-/// Serves connections until draining, then waits for those that are open.
+/// Serves connections until the worker stops, then waits for those that are open.
 async fn run_worker(
     listener: TcpListener,
     admin: Option<TcpListener>,
@@ -330,8 +335,8 @@ async fn run_worker(
     let grace_period = worker.settings.grace_period;
     let deadline = Instant::now() + grace_period;
     let drained = timeout_at(deadline, async {
-        // A tunnel has no end of its own; the browser opens another one elsewhere.
-        worker.tunnels.end(grace_period).await;
+        // A tunnel does not end by itself. The browser reconnects elsewhere.
+        worker.tunnels.close_all(grace_period).await;
         while open.count() > 0 {
             sleep(Duration::from_millis(5)).await;
         }
@@ -339,20 +344,20 @@ async fn run_worker(
     if drained.await.is_err() {
         tracing::warn!(
             connections = open.count(),
-            "the grace period is over; what is still open is cut off"
+            "the grace period is over; open connections are cut off"
         );
     }
     sweeper.abort();
 }
 
-/// How much longer than the grace period a worker may take to end by itself.
+/// Extra time after the grace period for a worker to end.
 const WORKER_MARGIN: Duration = Duration::from_millis(500);
 
-/// How often idle connections to the upstream are looked through.
+/// How often idle upstream connections are checked.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long whoever reads logs or spans may take at the end.
-const TELLING_PATIENCE: Duration = Duration::from_secs(1);
+/// How long the last log lines and spans may take to be written.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How often the certificate is looked at.
+/// How often the certificate files are read.
 const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(5);

@@ -1,21 +1,35 @@
 //! The native gateway: one process in front of a Streamlit app.
 //!
-//! It applies the edge policy to every request and response, answers health and readiness, proxies HTTP and WebSocket,
-//! and can start Streamlit itself. It has no rule of its own: whom to believe, which path goes where and what a
-//! response may say is decided by [`fluxlit_policy`].
+//! It applies the edge policy to every request and response, serves health and readiness, proxies HTTP and WebSocket, and
+//! can start Streamlit itself. It has no rules of its own: whom to trust, which path goes where and what a response may
+//! contain is decided by [`fluxlit_policy`].
 //!
 //! ```text
-//! main thread      signals, readiness probe, the Streamlit process
+//! main thread      signals, health checks, the Streamlit process
 //! worker threads   one single-threaded runtime each: accept, policy, proxy, tunnel
 //! ```
 //!
-//! A connection lives on the worker that accepted it, and so does its upstream connection, so nothing on a request's
-//! way is shared or locked.
+//! A connection stays on the worker that accepted it, and so does its upstream connection, so nothing on the path of a
+//! request is shared or locked.
+//!
+//! The folders are layers. A folder may use those below it, never those above or next to it:
+//!
+//! ```text
+//! gateway                starts and stops everything
+//! server                 accepts connections, speaks HTTP with clients
+//! proxy                  handles one request
+//! worker                 what the requests of a thread share
+//! streamlit   upstream   the child process; connections and health
+//! settings    http       what the operator set; HTTP/1.1 and WebSocket as bytes
+//! observe     net        logs, metrics, traces; connections, buffers, timers, TLS
+//! ```
 
 mod gateway;
+
 mod server;
 
 mod proxy;
+
 mod worker;
 
 mod streamlit;

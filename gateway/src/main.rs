@@ -1,4 +1,4 @@
-//! The command line of `fluxlit-gateway`.
+//! Parses the command line of `fluxlit-gateway` and runs it.
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -19,13 +19,13 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serve an app: start Streamlit with a script, or stand in front of one that runs
+    /// Serve an app: start Streamlit with a script, or proxy to one that is running
     Run(Run),
-    /// Print the settings as they are understood, each with where it came from
+    /// Print the effective settings and where each comes from
     Config {
         #[command(flatten)]
         run: Run,
-        /// Print JSON
+        /// Print as JSON
         #[arg(long)]
         json: bool,
     },
@@ -38,19 +38,19 @@ struct Run {
     /// Listen on this address [default: 127.0.0.1] [env: FLUXLIT_GATEWAY_HOST]
     #[arg(long)]
     host: Option<String>,
-    /// Listen on this port; 0 takes a free one [default: 8000] [env: FLUXLIT_GATEWAY_PORT]
+    /// Listen on this port; 0 selects a free one [default: 8000] [env: FLUXLIT_GATEWAY_PORT]
     #[arg(long)]
     port: Option<String>,
     /// Serve the app under this path, such as /apps/my-app [env: FLUXLIT_ROOT_PATH]
     #[arg(long)]
     root_path: Option<String>,
-    /// Stand in front of this Streamlit, such as http://127.0.0.1:8501 [env: FLUXLIT_STREAMLIT_UPSTREAM]
+    /// Proxy to this Streamlit, such as http://127.0.0.1:8501 [env: FLUXLIT_STREAMLIT_UPSTREAM]
     #[arg(long, value_name = "URL")]
     streamlit_upstream: Option<String>,
-    /// Read settings from this file [default: fluxlit.toml, if there is one] [env: FLUXLIT_SETTINGS_FILE]
+    /// Read settings from this file [default: fluxlit.toml, if it exists] [env: FLUXLIT_SETTINGS_FILE]
     #[arg(long, value_name = "FILE")]
     settings_file: Option<PathBuf>,
-    /// Start Streamlit by this executable [default: streamlit] [env: FLUXLIT_STREAMLIT_COMMAND]
+    /// Start Streamlit with this executable [default: streamlit] [env: FLUXLIT_STREAMLIT_COMMAND]
     #[arg(long, value_name = "PATH")]
     streamlit_command: Option<String>,
 }
@@ -69,7 +69,7 @@ fn main() -> ExitCode {
         Command::Run(run) => (run, None),
         Command::Config { run, json } => (run, Some(json)),
     };
-    // The port stays reserved while Streamlit is started, and started again.
+    // The port stays reserved while Streamlit is started and restarted.
     let (settings, _port) = match read_settings(run) {
         Ok(read) => read,
         Err(error) => {
@@ -117,22 +117,22 @@ fn read_settings(run: Run) -> anyhow::Result<(Settings, Option<ReservedPort>)> {
     };
     anyhow::ensure!(
         std::path::Path::new(&script).exists(),
-        "there is no script `{script}`"
+        "script `{script}` does not exist"
     );
-    let reserved = ReservedPort::any().context("no free port for Streamlit")?;
+    let reserved = ReservedPort::any().context("cannot reserve a port for Streamlit")?;
     let port = reserved.number();
     let app = Some(App { script, port });
     let settings = Settings::read(app, &flags, &file, std::env::vars())?;
     Ok((settings, Some(reserved)))
 }
 
-/// The file that is named, or the one in this folder, if there is one.
+/// Reads the file that is named, or `fluxlit.toml` in the current folder if it exists.
 fn read_settings_file(named: Option<PathBuf>) -> anyhow::Result<SettingsFile> {
     let named = named.or_else(|| std::env::var_os("FLUXLIT_SETTINGS_FILE").map(PathBuf::from));
-    let usual = Path::new("fluxlit.toml");
+    let default = Path::new("fluxlit.toml");
     Ok(match named {
         Some(path) => SettingsFile::read(&path)?,
-        None if usual.exists() => SettingsFile::read(usual)?,
+        None if default.exists() => SettingsFile::read(default)?,
         None => SettingsFile::default(),
     })
 }
@@ -170,7 +170,7 @@ fn serve(settings: Settings) -> anyhow::Result<()> {
         let scheme = if gateway.is_tls() { "https" } else { "http" };
         tracing::info!("listening on {scheme}://{}", gateway.local_address()?);
         if let Some(address) = gateway.admin_address()? {
-            tracing::info!("operators are served on http://{address}");
+            tracing::info!("listening for operators on http://{address}");
         }
         let mut wait = async move || {
             tokio::select! {
@@ -190,10 +190,10 @@ fn serve(settings: Settings) -> anyhow::Result<()> {
         let _ = first.send(());
         tokio::select! {
             result = run => Ok(result?),
-            () = wait() => anyhow::bail!("stopped at once by a second signal"),
+            () = wait() => anyhow::bail!("stopped by a second signal"),
         }
     })
 }
 
-/// Wrong usage or configuration.
+/// Exit code for wrong usage or settings.
 const WRONG_USAGE: u8 = 2;

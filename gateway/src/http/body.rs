@@ -1,7 +1,6 @@
-//! How does a body get from one connection to another?
+//! Moves a body from one connection to another, whichever versions of HTTP they speak.
 //!
-//! Piece by piece: what was read is written before more is read, so a slow reader slows the writer down and nothing piles
-//! up here. The connections may speak different versions of HTTP.
+//! Each piece is written before the next one is read, so a slow reader slows the writer down and nothing is buffered here.
 
 use std::cell::Cell;
 use std::io;
@@ -14,30 +13,30 @@ use crate::http::chunked::ChunkError;
 use crate::net::buffer::Buffer;
 use crate::net::timer::Timer;
 
-/// A body that comes in.
+/// A body to read.
 pub(crate) trait Source {
-    /// The next piece, which is never empty; `None` at the end of the body.
+    /// Returns the next piece, which is never empty; `None` at the end of the body.
     async fn next(&mut self) -> Result<Option<Chunk>, BodyError>;
 
-    /// Whether all of it was read.
+    /// Returns true if the whole body was read.
     fn has_ended(&self) -> bool;
 
-    /// Whether the next piece, or the end, need not be waited for.
-    fn is_at_hand(&self) -> bool;
+    /// Returns true if the next piece or the end is available without waiting.
+    fn is_ready(&self) -> bool;
 
-    /// The trailer section once the body has ended: field lines and the empty line, or nothing.
+    /// Returns the trailer section once the body has ended: field lines and the empty line, or nothing.
     fn trailers(&self) -> &[u8];
 
-    /// Waits until the other side has gone. What it sends meanwhile is kept.
-    async fn left(&mut self) -> BodyError;
+    /// Waits until the other side has closed the connection. What it sends meanwhile is kept.
+    async fn closed(&mut self) -> BodyError;
 }
 
-/// A body that goes out.
+/// A body to write.
 pub(crate) trait Sink {
-    /// Writes a piece, and the head before it if that was kept back.
+    /// Writes a piece, after the head if that was not written yet.
     async fn data(&mut self, data: &[u8]) -> io::Result<()>;
 
-    /// Writes what was kept back.
+    /// Writes the head if it was not written yet.
     async fn flush(&mut self) -> io::Result<()>;
 
     /// Ends the body. `trailers` are field lines and the empty line, or nothing.
@@ -61,57 +60,57 @@ impl Deref for Chunk {
     }
 }
 
-/// Why a body does not go on.
+/// The error when a body cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BodyError {
     /// The connection or stream broke.
     #[error("the connection broke")]
     Broken(#[source] io::Error),
-    /// It is not one.
+    /// The chunked coding is malformed.
     #[error("the body is malformed")]
     Chunk(#[source] ChunkError),
     /// The connection ended before the body.
     #[error("the connection ended early")]
     Incomplete,
-    /// What follows it as trailers is none.
+    /// The trailers are malformed.
     #[error("the trailers are malformed")]
     Trailers,
-    /// Its trailers are larger than a head may be.
+    /// The trailers are larger than allowed.
     #[error("the trailers are too large")]
     TrailersTooLarge,
 }
 
-/// Why a body did not get through.
+/// The error when a body cannot be moved.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PumpError {
     /// Reading it failed.
     #[error("reading the body failed")]
     Source(#[source] BodyError),
-    /// Nothing came for too long.
-    #[error("nothing came for too long")]
+    /// The next piece did not arrive in time.
+    #[error("the next piece did not arrive in time")]
     SourceIdle,
     /// Writing it failed.
     #[error("writing the body failed")]
     Sink(#[source] io::Error),
-    /// Nothing was taken for too long.
-    #[error("nothing was taken for too long")]
+    /// The receiver did not take a piece in time.
+    #[error("the receiver did not take a piece in time")]
     SinkIdle,
-    /// It is larger than it may be.
+    /// The body is larger than allowed.
     #[error("the body is too large")]
     TooLarge,
 }
 
-/// What a pump has to keep to.
+/// The limits of a pump.
 pub(crate) struct Bounds<'a> {
     /// Longest pause of either side.
     pub(crate) idle: Duration,
-    /// Most bytes; 0 for no limit.
-    pub(crate) most: u64,
-    /// How many bytes have passed.
+    /// Maximum number of bytes, 0 for no limit.
+    pub(crate) max: u64,
+    /// Counts the bytes that have passed.
     pub(crate) passed: &'a Cell<u64>,
 }
 
-/// Moves a whole body, and what `edit` leaves of its trailers.
+/// Moves a whole body, and the trailers that `edit` returns.
 pub(crate) async fn pump(
     source: &mut impl Source,
     sink: &mut impl Sink,
@@ -120,7 +119,7 @@ pub(crate) async fn pump(
     edit: impl FnOnce(&[u8]) -> Vec<u8>,
 ) -> Result<(), PumpError> {
     loop {
-        if !source.is_at_hand() {
+        if !source.is_ready() {
             let flush = timer.within(bounds.idle, sink.flush()).await;
             flush
                 .map_err(|_| PumpError::SinkIdle)?
@@ -133,7 +132,7 @@ pub(crate) async fn pump(
         let written = match next {
             Some(chunk) => {
                 let passed = bounds.passed.get().saturating_add(chunk.len() as u64);
-                if bounds.most > 0 && passed > bounds.most {
+                if bounds.max > 0 && passed > bounds.max {
                     return Err(PumpError::TooLarge);
                 }
                 bounds.passed.set(passed);

@@ -1,29 +1,28 @@
-//! What is in a chunked body?
+//! Decodes the chunked transfer coding, RFC 9112 §7.1.
 //!
-//! RFC 9112 §7.1, read strictly in requests and responses alike: sizes are hexadecimal digits, white space behind them only
-//! stands before an extension, every line ends with CRLF, trailers are field lines as in a head. Chunk extensions are for
-//! this hop and dropped. The bytes of the chunks are moved together where they lie, so that what came in one piece is passed
-//! on in one piece.
+//! Strictly, in requests and responses alike: a size is hexadecimal digits, white space after it is allowed only before an
+//! extension, every line ends with CRLF, and trailers are field lines as in a head. Chunk extensions are for one hop and are
+//! dropped. The data of several chunks is moved together in place, so that what arrived in one piece is forwarded in one.
 
 use crate::http::head::read_trailers;
 
-/// Reads one chunked body.
+/// Decodes one chunked body.
 #[derive(Debug)]
 pub(crate) struct Decoder {
     state: State,
-    /// Bytes that a client may still spend on extensions and trailers.
+    /// Remaining bytes for extensions and trailers.
     allowance: usize,
     trailers: Vec<u8>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// In a chunk's size, which has this many digits yet.
+    /// In a chunk's size, which has had this many digits so far.
     Size {
         size: u64,
         digits: u8,
     },
-    /// In white space, which only an extension may follow.
+    /// In white space, which must be followed by an extension.
     BeforeExtension {
         size: u64,
     },
@@ -35,7 +34,7 @@ enum State {
         size: u64,
     },
     Data {
-        left: u64,
+        remaining: u64,
     },
     DataReturn,
     DataEnd,
@@ -49,7 +48,7 @@ enum State {
     Done,
 }
 
-/// What is wrong with a chunked body.
+/// The error when a chunked body is malformed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ChunkError {
     #[error("a chunk is malformed")]
@@ -58,17 +57,17 @@ pub(crate) enum ChunkError {
     TooLong,
 }
 
-/// What a decoder has done with some bytes.
+/// The result of decoding some bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Decoded {
-    /// How many bytes of data lie at the front now.
+    /// Bytes of data that are at the front now.
     pub(crate) data: usize,
-    /// How many bytes were read; what follows belongs to the next message.
+    /// Bytes that were read. What follows belongs to the next message.
     pub(crate) read: usize,
 }
 
 impl Decoder {
-    /// A decoder at the beginning of a body; `allowance` bytes may be spent on extensions and trailers together.
+    /// Creates a decoder. `allowance`: bytes that extensions and trailers may have together.
     pub(crate) fn new(allowance: usize) -> Self {
         Self {
             state: State::Size { size: 0, digits: 0 },
@@ -77,32 +76,33 @@ impl Decoder {
         }
     }
 
-    /// Whether the body has ended.
+    /// Returns true if the body has ended.
     pub(crate) fn is_done(&self) -> bool {
         self.state == State::Done
     }
 
-    /// The trailer section, once the body has ended: field lines and the empty line.
+    /// Returns the trailer section once the body has ended: field lines and the empty line.
     pub(crate) fn trailers(&self) -> &[u8] {
         &self.trailers
     }
 
-    /// Reads the next bytes of a body, and moves its data to their front.
+    /// Decodes the next bytes of a body, and moves the data to their front.
     pub(crate) fn decode(&mut self, bytes: &mut [u8]) -> Result<Decoded, ChunkError> {
         let mut at = 0;
         let mut data = 0;
         while let Some(octet) = bytes.get(at).copied() {
             match self.state {
                 State::Done => break,
-                State::Data { left } => {
+                State::Data { remaining } => {
                     let here = bytes.len() - at;
-                    let count = usize::try_from(left).map_or(here, |left| left.min(here));
+                    let count =
+                        usize::try_from(remaining).map_or(here, |remaining| remaining.min(here));
                     bytes.copy_within(at..at + count, data);
                     data += count;
                     at += count;
-                    self.state = match left - count as u64 {
+                    self.state = match remaining - count as u64 {
                         0 => State::DataReturn,
-                        left => State::Data { left },
+                        remaining => State::Data { remaining },
                     };
                     continue;
                 }
@@ -116,8 +116,8 @@ impl Decoder {
     fn step(&mut self, octet: u8) -> Result<State, ChunkError> {
         Ok(match (self.state, octet) {
             (State::Size { size, digits }, _) if octet.is_ascii_hexdigit() => {
-                // More digits than a length has cannot be a length.
-                if digits == MOST_DIGITS {
+                // Reject before the size overflows.
+                if digits == MAX_DIGITS {
                     return Err(ChunkError::Malformed);
                 }
                 let digit = match octet {
@@ -143,7 +143,7 @@ impl Decoder {
                 State::Extension { size }
             }
             (State::SizeEnd { size: 0 }, b'\n') => State::Trailer { is_empty: true },
-            (State::SizeEnd { size }, b'\n') => State::Data { left: size },
+            (State::SizeEnd { size }, b'\n') => State::Data { remaining: size },
             (State::DataReturn, b'\r') => State::DataEnd,
             (State::DataEnd, b'\n') => State::Size { size: 0, digits: 0 },
             (State::Trailer { is_empty }, b'\r') => {
@@ -157,7 +157,7 @@ impl Decoder {
             (State::TrailerEnd { is_empty }, b'\n') => {
                 self.keep(octet)?;
                 if is_empty {
-                    // Somebody behind us might make something of what cannot be read.
+                    // An upstream might accept malformed trailers, so they must not be forwarded.
                     read_trailers(&self.trailers).map_err(|_| ChunkError::Malformed)?;
                     State::Done
                 } else {
@@ -180,8 +180,8 @@ impl Decoder {
     }
 }
 
-/// The digits of the largest length: 2⁶⁰ − 1.
-const MOST_DIGITS: u8 = 15;
+/// Digits of the largest size, 2⁶⁰ − 1.
+const MAX_DIGITS: u8 = 15;
 
 #[cfg(test)]
 mod tests {
@@ -189,27 +189,27 @@ mod tests {
 
     use super::*;
 
-    /// Feeds `body` in pieces of `size` bytes; gives the data, the trailers and what is left.
+    /// Feeds `body` in pieces of `size` bytes; returns the data, the trailers and the number of unread bytes.
     fn decode(body: &[u8], size: usize) -> Result<(Vec<u8>, Vec<u8>, usize), ChunkError> {
         let mut decoder = Decoder::new(64);
         let mut data = Vec::new();
-        let mut left = body.len();
+        let mut unread = body.len();
         for piece in body.chunks(size) {
             let mut piece = piece.to_vec();
             let decoded = decoder.decode(&mut piece)?;
             data.extend_from_slice(&piece[..decoded.data]);
-            left -= decoded.read;
+            unread -= decoded.read;
             if decoder.is_done() {
                 break;
             }
         }
         assert!(decoder.is_done(), "the body is incomplete");
-        Ok((data, decoder.trailers().to_vec(), left))
+        Ok((data, decoder.trailers().to_vec(), unread))
     }
 
     #[test]
-    fn bodies() {
-        for (body, data, trailers, left) in [
+    fn well_formed_bodies_are_decoded() {
+        for (body, data, trailers, unread) in [
             ("0\r\n\r\n", "", "\r\n", 0),
             ("3\r\nabc\r\n2\r\nde\r\n0\r\n\r\nGET", "abcde", "\r\n", 3),
             ("0003;x=\"y\"\r\nabc\r\n0\r\n\r\n", "abc", "\r\n", 0),
@@ -222,12 +222,16 @@ mod tests {
             ),
         ] {
             for size in [1, 2, 3, 5, 100] {
-                let want = Ok((data.as_bytes().to_vec(), trailers.as_bytes().to_vec(), left));
+                let want = Ok((
+                    data.as_bytes().to_vec(),
+                    trailers.as_bytes().to_vec(),
+                    unread,
+                ));
                 assert_eq!(
                     decode(body.as_bytes(), size).map(|(d, t, l)| (
                         d,
                         t,
-                        if size == 100 { l } else { left }
+                        if size == 100 { l } else { unread }
                     )),
                     want,
                     "{body:?} by {size}"
@@ -237,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_none() {
+    fn malformed_bodies_are_rejected() {
         for body in [
             "\r\n",
             "x\r\n",
@@ -281,7 +285,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_was_cut_in_chunks_comes_out_whole(
+        fn chunks_are_joined(
             chunks in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..40), 0..8),
             size in 1usize..50,
         ) {
@@ -296,7 +300,7 @@ mod tests {
         }
 
         #[test]
-        fn nothing_makes_it_panic(mut bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
+        fn arbitrary_bytes_do_not_panic(mut bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
             let _ = Decoder::new(16).decode(&mut bytes);
         }
     }

@@ -1,15 +1,15 @@
-//! What does a head say about its own connection and its body?
+//! Reads from a head how its body is framed and what it says about its connection, RFC 9112 §6 and §9.
 //!
-//! RFC 9112 §6 and §9. All that the fields say is found in one pass. A message that gives its body two lengths, or one
-//! that cannot be told, is refused and never forwarded.
+//! One pass over the fields finds everything. A message whose body has two lengths, or an unclear one, is rejected and never
+//! forwarded.
 
 use fluxlit_policy::Header;
 
 use crate::http::head::{Version, trim};
 
-/// What the fields of one head say to this hop.
+/// What the fields of a head mean for this hop.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Transport {
+pub(crate) struct Framing {
     content_length: Option<u64>,
     coding: Option<Coding>,
     /// `Connection: close`.
@@ -22,9 +22,9 @@ pub(crate) struct Transport {
     names_websocket: bool,
     /// `Expect: 100-continue`.
     pub(crate) expects_continue: bool,
-    /// An `Expect` that nobody can meet.
-    pub(crate) expects_more: bool,
-    /// Whether `Connection` nominates fields of this message.
+    /// An `Expect` other than `100-continue`.
+    pub(crate) expects_other: bool,
+    /// True if `Connection` nominates fields of this message.
     pub(crate) nominates: bool,
     faults: Faults,
 }
@@ -42,23 +42,23 @@ enum Coding {
     Other,
 }
 
-/// How long a body is, RFC 9112 §6.3.
+/// The length of a body, RFC 9112 §6.3.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Length {
-    /// There is none.
+    /// No body.
     Empty,
-    /// This many bytes.
+    /// Number of bytes.
     Exact(u64),
-    /// It says so in its course.
+    /// Chunked transfer coding.
     Chunked,
-    /// Until the connection ends; responses only.
+    /// Until the connection is closed; in responses only.
     UntilEnd,
 }
 
-/// Why nobody can tell where a body ends.
+/// The error when the length of a body is not clear.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum LengthError {
-    #[error("Content-Length is not one number")]
+    #[error("Content-Length is not exactly one number")]
     Length,
     #[error("both Content-Length and Transfer-Encoding")]
     Both,
@@ -68,13 +68,13 @@ pub(crate) enum LengthError {
     Version,
 }
 
-impl Transport {
-    /// Reads the fields of a head.
+impl Framing {
+    /// Reads the fields of a head in one pass.
     pub(crate) fn of(fields: &[Header<'_>]) -> Self {
         let mut found = Self::default();
         for (name, value) in fields {
             let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
-            // Most fields are told apart by length and first letter already.
+            // Length and first letter rule out most fields.
             let first = name.first().map_or(0, |first| first | 0x20);
             if !matches!(
                 (name.len(), first),
@@ -87,7 +87,7 @@ impl Transport {
                     if value.eq_ignore_ascii_case(b"100-continue") {
                         found.expects_continue = true;
                     } else {
-                        found.expects_more = true;
+                        found.expects_other = true;
                     }
                 }
                 7 if is("upgrade") => {
@@ -127,17 +127,17 @@ impl Transport {
         }
     }
 
-    /// Whether this is an opening handshake of RFC 6455, or the answer to one.
+    /// Returns true for a WebSocket handshake, RFC 6455 §4, or the response to one.
     pub(crate) fn is_websocket(&self) -> bool {
         self.upgrades && self.names_websocket
     }
 
-    /// Whether the connection may carry another message after this one, RFC 9112 §9.3.
+    /// Returns true if the connection may carry another message after this one, RFC 9112 §9.3.
     pub(crate) fn persists(&self, version: Version) -> bool {
         !self.closes && (version == Version::Http11 || self.keeps_alive)
     }
 
-    /// How long the body of a request is.
+    /// Returns the length of a request's body.
     pub(crate) fn request_length(&self, version: Version) -> Result<Length, LengthError> {
         Ok(match self.declared(version)? {
             None | Some(Length::Exact(0)) => Length::Empty,
@@ -145,15 +145,15 @@ impl Transport {
         })
     }
 
-    /// How long the body of a response with this status is.
+    /// Returns the length of the body of a response with this status. `is_head`: true if it responds to HEAD.
     pub(crate) fn response_length(
         &self,
         version: Version,
         status: u16,
-        to_head: bool,
+        is_head: bool,
     ) -> Result<Length, LengthError> {
         let declared = self.declared(version)?;
-        if to_head || matches!(status, 100..=199 | 204 | 304) {
+        if is_head || matches!(status, 100..=199 | 204 | 304) {
             return Ok(Length::Empty);
         }
         Ok(declared.unwrap_or(Length::UntilEnd))
@@ -183,7 +183,7 @@ fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
         .filter(|element| !element.is_empty())
 }
 
-/// Digits alone, without a sign, and no more than fit.
+/// Parses digits without a sign. Returns `None` on overflow.
 fn read_length(value: &[u8]) -> Option<u64> {
     if value.is_empty() {
         return None;
@@ -198,12 +198,12 @@ fn read_length(value: &[u8]) -> Option<u64> {
 mod tests {
     use super::*;
 
-    fn of(fields: &[(&'static str, &'static str)]) -> Transport {
+    fn of(fields: &[(&'static str, &'static str)]) -> Framing {
         let fields: Vec<Header<'_>> = fields
             .iter()
             .map(|(name, value)| (name.as_bytes(), value.as_bytes()))
             .collect();
-        Transport::of(&fields)
+        Framing::of(&fields)
     }
 
     #[test]
@@ -248,13 +248,13 @@ mod tests {
     fn lengths_of_responses() {
         let with = of(&[("content-length", "5")]);
         let without = of(&[]);
-        let length = |transport: &Transport, status, to_head| {
-            transport.response_length(Version::Http11, status, to_head)
+        let length = |framing: &Framing, status, is_head| {
+            framing.response_length(Version::Http11, status, is_head)
         };
         assert_eq!(length(&with, 200, false), Ok(Length::Exact(5)));
         assert_eq!(length(&without, 200, false), Ok(Length::UntilEnd));
-        for (status, to_head) in [(200, true), (204, false), (304, false), (101, false)] {
-            assert_eq!(length(&with, status, to_head), Ok(Length::Empty));
+        for (status, is_head) in [(200, true), (204, false), (304, false), (101, false)] {
+            assert_eq!(length(&with, status, is_head), Ok(Length::Empty));
         }
     }
 
@@ -267,6 +267,6 @@ mod tests {
         assert!(!of(&[]).persists(Version::Http10));
         assert!(of(&[("connection", "upgrade"), ("upgrade", "h2c, WebSocket")]).is_websocket());
         assert!(of(&[("expect", "100-Continue")]).expects_continue);
-        assert!(of(&[("expect", "tea")]).expects_more);
+        assert!(of(&[("expect", "tea")]).expects_other);
     }
 }

@@ -1,7 +1,6 @@
-//! Where does a head end, and what does it say?
+//! Finds the end of a message head and parses it, RFC 9112 §2 to §5, without what the RFC lets a recipient tolerate.
 //!
-//! RFC 9112 §2 to §5, without the leniencies. A head is read where it lies: names, values and target are slices of the
-//! bytes that came.
+//! Nothing is copied: names, values and target are slices of the bytes that were received.
 
 use std::sync::LazyLock;
 
@@ -16,7 +15,7 @@ pub(crate) struct RequestHead<'a> {
     pub(crate) version: Version,
     /// The first `Host`.
     pub(crate) host: Option<&'a [u8]>,
-    /// How many lines of `Host` there are.
+    /// Number of `Host` lines.
     pub(crate) hosts: usize,
     /// The field lines in order, without `Host`.
     pub(crate) fields: Vec<Header<'a>>,
@@ -31,14 +30,14 @@ pub(crate) struct ResponseHead<'a> {
     pub(crate) fields: Vec<Header<'a>>,
 }
 
-/// A version of HTTP/1. A later minor version is spoken to as 1.1, RFC 9110 §2.5.
+/// A version of HTTP/1. A later minor version is treated as 1.1, RFC 9110 §2.5.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Version {
     Http10,
     Http11,
 }
 
-/// What is wrong with a head.
+/// The error when a head is malformed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum HeadError {
     #[error("a line ends without a carriage return")]
@@ -57,26 +56,26 @@ pub(crate) enum HeadError {
     Version,
 }
 
-/// Finds the end of a head as its bytes come in.
+/// Finds the end of a head as its bytes arrive.
 #[derive(Debug, Default)]
-pub(crate) struct End {
-    /// Up to where it is known that there is none, and that no line ends otherwise than it must.
+pub(crate) struct HeadScanner {
+    /// The head does not end before this offset, and all lines before it end with CRLF.
     searched: usize,
 }
 
-impl End {
-    /// The length of the head at the front of `bytes`, the empty line included; `None` while it is incomplete. `bytes`
-    /// must begin with those of the call before.
-    pub(crate) fn find(&mut self, bytes: &[u8]) -> Result<Option<usize>, HeadError> {
+impl HeadScanner {
+    /// Returns the length of the head at the front of `bytes`, including the empty line; `None` while it is incomplete.
+    /// `bytes` must begin with those of the previous call.
+    pub(crate) fn find_end(&mut self, bytes: &[u8]) -> Result<Option<usize>, HeadError> {
         let from = self.searched.saturating_sub(EMPTY_LINE.len() - 1);
         let rest = bytes.get(from..).unwrap_or_default();
-        if let Some(place) = FINDER.find(rest) {
-            return Ok(Some(from + place + EMPTY_LINE.len()));
+        if let Some(index) = FINDER.find(rest) {
+            return Ok(Some(from + index + EMPTY_LINE.len()));
         }
-        // Whoever ends lines otherwise would be waited for until the time is over.
+        // Detect a bare LF now; otherwise we would wait for CRLF until the header timeout.
         let new = bytes.get(self.searched..).unwrap_or_default();
-        for place in memchr_iter(b'\n', new) {
-            let before = (self.searched + place).checked_sub(1);
+        for index in memchr_iter(b'\n', new) {
+            let before = (self.searched + index).checked_sub(1);
             if before.and_then(|before| bytes.get(before)) != Some(&b'\r') {
                 return Err(HeadError::BareLineFeed);
             }
@@ -87,8 +86,8 @@ impl End {
 }
 
 impl<'a> RequestHead<'a> {
-    /// Reads a whole head, such as [`End::find`] has found.
-    pub(crate) fn read(bytes: &'a [u8], most_fields: usize) -> Result<Self, HeadError> {
+    /// Parses a whole head, such as [`HeadScanner`] finds.
+    pub(crate) fn read(bytes: &'a [u8], max_fields: usize) -> Result<Self, HeadError> {
         let mut lines = Lines(bytes);
         let line = lines.next().ok_or(HeadError::StartLine)??;
         let mut parts = line.splitn(3, |octet| *octet == b' ');
@@ -117,7 +116,7 @@ impl<'a> RequestHead<'a> {
             } else {
                 head.fields.push(field);
             }
-            if head.fields.len() + head.hosts > most_fields {
+            if head.fields.len() + head.hosts > max_fields {
                 return Err(HeadError::TooManyFields);
             }
         }
@@ -126,7 +125,7 @@ impl<'a> RequestHead<'a> {
 }
 
 impl<'a> ResponseHead<'a> {
-    /// Reads a whole head, such as [`End::find`] has found.
+    /// Parses a whole head, such as [`HeadScanner`] finds.
     pub(crate) fn read(bytes: &'a [u8]) -> Result<Self, HeadError> {
         let mut lines = Lines(bytes);
         let line = lines.next().ok_or(HeadError::StartLine)??;
@@ -169,12 +168,12 @@ impl Version {
     }
 }
 
-/// Reads a trailer section, RFC 9112 §7.1.2: field lines and the empty line.
+/// Parses a trailer section, RFC 9112 §7.1.2: field lines and the empty line.
 pub(crate) fn read_trailers(bytes: &[u8]) -> Result<Vec<Header<'_>>, HeadError> {
     read_fields(Lines(bytes), usize::MAX)
 }
 
-/// The value of the one field line with this name, if there is just one.
+/// Returns the value of the field line with this name, if there is exactly one.
 pub(crate) fn only<'a>(fields: &[Header<'a>], name: &[u8]) -> Option<&'a [u8]> {
     let mut lines = all(fields, name);
     match (lines.next(), lines.next()) {
@@ -183,7 +182,7 @@ pub(crate) fn only<'a>(fields: &[Header<'a>], name: &[u8]) -> Option<&'a [u8]> {
     }
 }
 
-/// The values of all field lines with this name, which is in lower case.
+/// Returns the values of all field lines with this name.
 pub(crate) fn all<'a>(fields: &[Header<'a>], name: &[u8]) -> impl Iterator<Item = &'a [u8]> {
     fields
         .iter()
@@ -191,7 +190,7 @@ pub(crate) fn all<'a>(fields: &[Header<'a>], name: &[u8]) -> impl Iterator<Item 
         .map(|(_, value)| *value)
 }
 
-/// The elements of all field lines with this name, as a comma-separated list, RFC 9110 §5.6.1.
+/// Returns the elements of a field that is a comma-separated list, RFC 9110 §5.6.1, over all its lines.
 pub(crate) fn elements<'a>(fields: &[Header<'a>], name: &[u8]) -> impl Iterator<Item = &'a [u8]> {
     all(fields, name)
         .flat_map(|value| value.split(|octet| *octet == b','))
@@ -199,10 +198,10 @@ pub(crate) fn elements<'a>(fields: &[Header<'a>], name: &[u8]) -> impl Iterator<
         .filter(|element| !element.is_empty())
 }
 
-fn read_fields<'a>(lines: Lines<'a>, most: usize) -> Result<Vec<Header<'a>>, HeadError> {
+fn read_fields<'a>(lines: Lines<'a>, max: usize) -> Result<Vec<Header<'a>>, HeadError> {
     let mut fields = Vec::with_capacity(TYPICAL_FIELDS);
     for line in lines {
-        if fields.len() == most {
+        if fields.len() == max {
             return Err(HeadError::TooManyFields);
         }
         fields.push(read_field(line?)?);
@@ -210,7 +209,7 @@ fn read_fields<'a>(lines: Lines<'a>, most: usize) -> Result<Vec<Header<'a>>, Hea
     Ok(fields)
 }
 
-/// A field line, RFC 9112 §5.
+/// Parses a field line, RFC 9112 §5.
 fn read_field(line: &[u8]) -> Result<Header<'_>, HeadError> {
     let colon = line
         .iter()
@@ -233,7 +232,7 @@ fn read_field(line: &[u8]) -> Result<Header<'_>, HeadError> {
     }
 }
 
-/// The lines of a head up to the empty one.
+/// Iterates over the lines of a head up to the empty one.
 struct Lines<'a>(&'a [u8]);
 
 impl<'a> Iterator for Lines<'a> {
@@ -251,7 +250,7 @@ impl<'a> Iterator for Lines<'a> {
     }
 }
 
-/// Without the white space around it, RFC 9110 §5.6.3.
+/// Removes white space at both ends, RFC 9110 §5.6.3.
 pub(crate) fn trim(mut text: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = text {
         text = rest;
@@ -259,20 +258,20 @@ pub(crate) fn trim(mut text: &[u8]) -> &[u8] {
     text
 }
 
-/// A token, RFC 9110 §5.6.2.
+/// Returns true for a token, RFC 9110 §5.6.2.
 pub(crate) fn is_token(text: &[u8]) -> bool {
     !text.is_empty() && text.iter().all(|octet| TOKEN[usize::from(*octet)])
 }
 
-/// A field value, RFC 9110 §5.5: visible characters, white space and octets above ASCII.
+/// Returns true for a field value, RFC 9110 §5.5: visible characters, white space and octets above ASCII.
 pub(crate) fn is_value(text: &[u8]) -> bool {
-    // Without an early end, so that many octets are looked at with one instruction.
+    // No early return, so that the compiler can vectorize.
     !text.iter().fold(false, |is_bad, octet| {
         is_bad | (*octet < b' ') & (*octet != b'\t') | (*octet == 127)
     })
 }
 
-/// Which octets a token is made of.
+/// True for each octet that a token may have.
 const TOKEN: [bool; 256] = {
     let mut table = [false; 256];
     let mut octet = 0;
@@ -290,11 +289,11 @@ const TOKEN: [bool; 256] = {
 /// The end of the last line and the empty line.
 const EMPTY_LINE: &[u8] = b"\r\n\r\n";
 
-/// Made once, since making it costs more than using it.
+/// Built once, because that costs more than a search.
 static FINDER: LazyLock<memmem::Finder<'static>> =
     LazyLock::new(|| memmem::Finder::new(EMPTY_LINE));
 
-/// What a browser sends, and some more.
+/// Somewhat more fields than a browser sends.
 const TYPICAL_FIELDS: usize = 24;
 
 #[cfg(test)]
@@ -302,17 +301,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_end_is_found_whatever_comes_at_once() {
+    fn the_end_is_found_however_the_bytes_arrive() {
         let head = b"GET / HTTP/1.1\r\na: b\r\n\r\n";
         let more = [head.as_slice(), b"body\n"].concat();
-        let mut end = End::default();
+        let mut scanner = HeadScanner::default();
         for length in 0..head.len() {
-            assert_eq!(end.find(&more[..length]), Ok(None), "{length}");
+            assert_eq!(scanner.find_end(&more[..length]), Ok(None), "{length}");
         }
-        assert_eq!(end.find(&more), Ok(Some(head.len())));
-        assert_eq!(End::default().find(&more), Ok(Some(head.len())));
+        assert_eq!(scanner.find_end(&more), Ok(Some(head.len())));
+        assert_eq!(HeadScanner::default().find_end(&more), Ok(Some(head.len())));
         for bare in ["GET / HTTP/1.1\n", "GET / HTTP/1.1\r\na: b\n\r\n", "\n"] {
-            let found = End::default().find(bare.as_bytes());
+            let found = HeadScanner::default().find_end(bare.as_bytes());
             assert_eq!(found, Err(HeadError::BareLineFeed), "{bare:?}");
             let whole = [bare, "\r\n\r\n"].concat();
             let read = RequestHead::read(whole.as_bytes(), 9);

@@ -1,17 +1,16 @@
-//! Which fields belong to one connection, and must not be forwarded?
+//! Finds hop-by-hop fields, RFC 9110 §7.6.1, which must not be forwarded.
 //!
-//! RFC 9110 §7.6.1, and the fields by which a message is framed, which each hop writes for itself. What `Connection`
-//! nominates is removed from requests by the policy; in responses it is found here, over all `Connection` lines, because
-//! a nominated field may stand on any of them.
+//! They include the fields that frame a message, because each hop writes its own. Fields that `Connection` nominates are
+//! removed from requests by the policy. In responses they are found here, over all `Connection` lines.
 
 use fluxlit_policy::Header;
 
 use crate::http::head::{elements, read_trailers};
 
-/// Whether a field is for one hop alone, or frames the message; whatever the case of its name.
+/// Returns true if a field is for one hop or frames the message. Names are compared without case.
 pub(crate) fn is_hop_by_hop(name: &[u8]) -> bool {
     let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
-    // Most fields are told apart by their first letter already.
+    // The first letter rules out most fields.
     let first = name.first().map_or(0, |first| first | 0x20);
     if !matches!(first, b'c' | b'k' | b'p' | b't' | b'u') {
         return false;
@@ -30,21 +29,21 @@ pub(crate) fn is_hop_by_hop(name: &[u8]) -> bool {
     }
 }
 
-/// The fields that a response's `Connection` nominates.
+/// Returns the fields that a response's `Connection` nominates.
 pub(crate) fn nominated<'a>(fields: &[Header<'a>]) -> Vec<&'a [u8]> {
     elements(fields, b"connection").collect()
 }
 
-/// What of a trailer section may be forwarded: no framing, no routing, nothing that controls how the message is handled,
-/// RFC 9110 §6.5.1. `is_governed` says which names a trailer may never have besides.
-pub(crate) fn trailers(section: &[u8], is_governed: impl Fn(&[u8]) -> bool) -> Vec<u8> {
+/// Returns the trailers that may be forwarded: no framing, no routing, nothing that controls how the message is handled,
+/// RFC 9110 §6.5.1, and no name for which `is_protected` returns true.
+pub(crate) fn trailers(section: &[u8], is_protected: impl Fn(&[u8]) -> bool) -> Vec<u8> {
     let Ok(fields) = read_trailers(section) else {
-        // Read when it came in; what cannot be read is not passed on.
+        // Checked when it was received. Forward nothing if it is malformed all the same.
         return b"\r\n".to_vec();
     };
     let mut kept = Vec::with_capacity(section.len());
     for (name, value) in fields {
-        if is_hop_by_hop(name) || is_forbidden(name) || is_governed(name) {
+        if is_hop_by_hop(name) || is_forbidden(name) || is_protected(name) {
             continue;
         }
         for part in [name, b": ", value, b"\r\n"] {
@@ -87,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fields_nominated_on_any_line_are_found() {
+    fn nominated_fields_are_found_on_every_line() {
         let fields: [Header<'_>; 3] = [
             (b"connection", b"x-one"),
             (b"x-three", b"3"),
@@ -97,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn trailers_carry_nothing_that_counts() {
+    fn trailers_with_a_meaning_are_removed() {
         let section = b"Digest: x\r\nSet-Cookie: a=b\r\ncontent-length: 3\r\nx-forwarded-for: 6.6.6.6\r\n\r\n";
         let kept = trailers(section, |name| name.starts_with(b"x-forwarded"));
         assert_eq!(kept, b"Digest: x\r\n\r\n");

@@ -1,6 +1,6 @@
-//! How are messages read off a connection, one after another?
+//! Reads messages from a connection, one after another.
 //!
-//! Bytes that came with one message and belong to the next stay here. A body is handed on in the buffers it came in.
+//! Bytes that arrive with one message and belong to the next are kept. A body is returned in the buffers it was read into.
 
 use std::io;
 use std::rc::Rc;
@@ -8,25 +8,25 @@ use std::rc::Rc;
 use crate::http::body::{BodyError, Chunk, Source};
 use crate::http::chunked::Decoder;
 use crate::http::framing::Length;
-use crate::http::head::{End, HeadError};
-use crate::net::buffer::{Buffer, Buffers};
-use crate::net::stream::Io;
+use crate::http::head::{HeadError, HeadScanner};
+use crate::net::buffer::{Buffer, BufferPool};
+use crate::net::stream::Stream;
 
 /// The reading side of a connection.
 pub(crate) struct Reader {
-    io: Rc<Io>,
-    buffers: Rc<Buffers>,
-    /// What was read and not yet consumed; never empty.
+    stream: Rc<Stream>,
+    buffers: Rc<BufferPool>,
+    /// Bytes that were read and not consumed; never empty.
     rest: Option<Buffer>,
 }
 
-/// Why there is no head.
+/// The error when a head cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReadError {
     /// The connection ended within a head.
     #[error("the connection ended within a head")]
     Ended,
-    /// It is none.
+    /// The head is malformed.
     #[error(transparent)]
     Head(#[from] HeadError),
     /// The connection broke.
@@ -35,69 +35,70 @@ pub(crate) enum ReadError {
 }
 
 impl Reader {
-    pub(crate) fn new(io: Rc<Io>, buffers: Rc<Buffers>) -> Self {
+    pub(crate) fn new(stream: Rc<Stream>, buffers: Rc<BufferPool>) -> Self {
         Self {
-            io,
+            stream,
             buffers,
             rest: None,
         }
     }
 
-    /// Waits until there is something to read; `false` at the end of the connection.
+    /// Waits until there are bytes to read. Returns false at the end of the connection.
     pub(crate) async fn has_more(&mut self) -> io::Result<bool> {
         if self.rest.is_none() {
-            let read = self.io.read(&self.buffers).await?;
+            let read = self.stream.read(&self.buffers).await?;
             self.rest = Some(read).filter(|read| !read.is_empty());
         }
         Ok(self.rest.is_some())
     }
 
-    /// Reads until there is a whole head at the front of [`Reader::bytes`]; returns its length, or 0 at the end of the
-    /// connection. One that has more than `most` bytes and no end yet is not read any further.
-    pub(crate) async fn head(&mut self, most: usize) -> Result<usize, ReadError> {
+    /// Reads until there is a whole head at the front of [`Reader::bytes`], and returns its length; 0 at the end of the
+    /// connection. Fails if it has more than `max` bytes and no end.
+    pub(crate) async fn head(&mut self, max: usize) -> Result<usize, ReadError> {
         if !self.has_more().await? {
             return Ok(0);
         }
-        let mut end = End::default();
+        let mut scanner = HeadScanner::default();
         loop {
             let Some(buffer) = &mut self.rest else {
                 return Err(ReadError::Ended);
             };
-            if let Some(length) = end.find(buffer)? {
+            if let Some(length) = scanner.find_end(buffer)? {
                 return Ok(length);
             }
-            if buffer.len() > most || buffer.is_full() {
+            if buffer.len() > max || buffer.is_full() {
                 return Err(HeadError::TooLarge.into());
             }
-            if self.io.read_more(buffer).await? == 0 {
+            if self.stream.read_more(buffer).await? == 0 {
                 return Err(ReadError::Ended);
             }
         }
     }
 
-    /// The same, behind the empty lines that some clients send before a request, RFC 9112 §2.2, however they come.
-    pub(crate) async fn head_of_request(&mut self, most: usize) -> Result<usize, ReadError> {
+    /// Reads a head as [`Reader::head`] does, but skips the empty lines that some clients send before a request, RFC 9112
+    /// §2.2.
+    pub(crate) async fn request_head(&mut self, max: usize) -> Result<usize, ReadError> {
         let mut skipped = 0;
         while self.has_more().await? {
             match self.bytes() {
-                [b'\r', b'\n', ..] if skipped < most => {
+                [b'\r', b'\n', ..] if skipped < max => {
                     self.consume(2);
                     skipped += 2;
                 }
                 [b'\r'] => {
                     if let Some(buffer) = &mut self.rest
-                        && self.io.read_more(buffer).await? == 0
+                        && self.stream.read_more(buffer).await? == 0
                     {
                         return Err(ReadError::Ended);
                     }
                 }
-                _ => return self.head(most).await,
+                _ => return self.head(max).await,
             }
         }
         Ok(0)
     }
 
-    /// Drops the empty lines that are there already.
+    /// Drops empty lines that were read already.
     pub(crate) fn skip_empty_lines(&mut self) {
         while let Some(buffer) = &mut self.rest
             && buffer.starts_with(b"\r\n")
@@ -106,7 +107,7 @@ impl Reader {
         }
     }
 
-    /// What was read and not consumed.
+    /// Returns the bytes that were read and not consumed.
     pub(crate) fn bytes(&self) -> &[u8] {
         self.rest.as_deref().unwrap_or_default()
     }
@@ -121,12 +122,12 @@ impl Reader {
         }
     }
 
-    /// Takes what was read and not consumed.
+    /// Takes the bytes that were read and not consumed.
     pub(crate) fn take_rest(&mut self) -> Option<Buffer> {
         self.rest.take()
     }
 
-    /// Waits until the connection ends or breaks; reads ahead as far as there is room.
+    /// Waits until the connection ends or breaks. Reads ahead as far as the buffer has room.
     async fn watch(&mut self) -> io::Result<()> {
         loop {
             match &mut self.rest {
@@ -135,9 +136,9 @@ impl Reader {
                         return Ok(());
                     }
                 }
-                Some(buffer) if buffer.is_full() => return self.io.has_ended().await,
+                Some(buffer) if buffer.is_full() => return self.stream.closed().await,
                 Some(buffer) => {
-                    if self.io.read_more(buffer).await? == 0 {
+                    if self.stream.read_more(buffer).await? == 0 {
                         return Ok(());
                     }
                 }
@@ -148,7 +149,7 @@ impl Reader {
     async fn next(&mut self) -> io::Result<Buffer> {
         match self.rest.take() {
             Some(rest) => Ok(rest),
-            None => self.io.read(&self.buffers).await,
+            None => self.stream.read(&self.buffers).await,
         }
     }
 }
@@ -156,25 +157,25 @@ impl Reader {
 /// A body on a connection.
 pub(crate) struct Body<'r> {
     reader: &'r mut Reader,
-    left: Left,
+    remaining: Remaining,
 }
 
-enum Left {
+enum Remaining {
     Chunked(Box<Decoder>),
     Exact(u64),
     UntilEnd,
 }
 
 impl<'r> Body<'r> {
-    /// The body that begins at the front of `reader`. `allowance`: most bytes of chunk extensions and trailers.
+    /// Creates the body that begins at the front of `reader`. `allowance`: bytes that chunk extensions and trailers may have.
     pub(crate) fn new(reader: &'r mut Reader, length: Length, allowance: usize) -> Self {
-        let left = match length {
-            Length::Empty => Left::Exact(0),
-            Length::Exact(length) => Left::Exact(length),
-            Length::Chunked => Left::Chunked(Box::new(Decoder::new(allowance))),
-            Length::UntilEnd => Left::UntilEnd,
+        let remaining = match length {
+            Length::Empty => Remaining::Exact(0),
+            Length::Exact(length) => Remaining::Exact(length),
+            Length::Chunked => Remaining::Chunked(Box::new(Decoder::new(allowance))),
+            Length::UntilEnd => Remaining::UntilEnd,
         };
-        Self { reader, left }
+        Self { reader, remaining }
     }
 }
 
@@ -186,19 +187,19 @@ impl Source for Body<'_> {
             }
             let mut buffer = self.reader.next().await.map_err(BodyError::Broken)?;
             if buffer.is_empty() {
-                return match self.left {
-                    Left::UntilEnd => Ok(None),
-                    Left::Chunked(_) | Left::Exact(_) => Err(BodyError::Incomplete),
+                return match self.remaining {
+                    Remaining::UntilEnd => Ok(None),
+                    Remaining::Chunked(_) | Remaining::Exact(_) => Err(BodyError::Incomplete),
                 };
             }
-            match &mut self.left {
-                Left::UntilEnd => {}
-                Left::Exact(left) => {
-                    let wanted = usize::try_from(*left).unwrap_or(usize::MAX);
+            match &mut self.remaining {
+                Remaining::UntilEnd => {}
+                Remaining::Exact(remaining) => {
+                    let wanted = usize::try_from(*remaining).unwrap_or(usize::MAX);
                     self.reader.rest = buffer.split_off(wanted);
-                    *left -= buffer.len() as u64;
+                    *remaining -= buffer.len() as u64;
                 }
-                Left::Chunked(decoder) => {
+                Remaining::Chunked(decoder) => {
                     let decoded = decoder
                         .decode(buffer.bytes_mut())
                         .map_err(BodyError::Chunk)?;
@@ -214,25 +215,25 @@ impl Source for Body<'_> {
     }
 
     fn has_ended(&self) -> bool {
-        match &self.left {
-            Left::Chunked(decoder) => decoder.is_done(),
-            Left::Exact(left) => *left == 0,
-            Left::UntilEnd => false,
+        match &self.remaining {
+            Remaining::Chunked(decoder) => decoder.is_done(),
+            Remaining::Exact(remaining) => *remaining == 0,
+            Remaining::UntilEnd => false,
         }
     }
 
-    fn is_at_hand(&self) -> bool {
+    fn is_ready(&self) -> bool {
         self.has_ended() || self.reader.rest.is_some()
     }
 
     fn trailers(&self) -> &[u8] {
-        match &self.left {
-            Left::Chunked(decoder) => decoder.trailers(),
-            Left::Exact(_) | Left::UntilEnd => &[],
+        match &self.remaining {
+            Remaining::Chunked(decoder) => decoder.trailers(),
+            Remaining::Exact(_) | Remaining::UntilEnd => &[],
         }
     }
 
-    async fn left(&mut self) -> BodyError {
+    async fn closed(&mut self) -> BodyError {
         match self.reader.watch().await {
             Ok(()) => BodyError::Incomplete,
             Err(error) => BodyError::Broken(error),

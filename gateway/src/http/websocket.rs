@@ -1,15 +1,12 @@
-//! What is an honest WebSocket handshake, and where does a frame end?
+//! Computes WebSocket handshake keys, RFC 6455 §4.2.2, and finds frame boundaries, §5.2.
 //!
-//! RFC 6455 §4.2.2 and §5.2. Of the frames only the lengths are read: what is in them is between the browser and the
-//! app.
+//! Only the length of a frame is read. Its content is between the browser and the app.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use sha1::{Digest, Sha1};
 
-use crate::settings::Limits;
-
-/// The `Sec-WebSocket-Accept` that answers a key.
+/// Returns the `Sec-WebSocket-Accept` for a key.
 pub(crate) fn accept(key: &[u8]) -> String {
     let digest = Sha1::new()
         .chain_update(key)
@@ -18,82 +15,53 @@ pub(crate) fn accept(key: &[u8]) -> String {
     BASE64_STANDARD.encode(digest)
 }
 
-/// A key for a handshake of our own: sixteen random bytes.
+/// Returns a new key: sixteen random bytes.
 pub(crate) fn new_key() -> String {
     BASE64_STANDARD.encode(uuid::Uuid::new_v4().as_bytes())
 }
 
-/// Refuses a handshake that Streamlit would never answer: it leaves one with a long header line, or with very many lines,
-/// open for ever. A browser with too many cookies sends such a handshake. The text says what to do.
-pub(crate) fn fits(head: &[u8], limits: &Limits) -> Result<(), String> {
-    let mut lines = 0;
-    let mut longest = 0;
-    for line in head.split(|octet| *octet == b'\n') {
-        lines += 1;
-        longest = longest.max(line.len() + 1);
-    }
-    // Neither the request line nor the empty line at the end is a field.
-    let fields = lines - 3;
-    if longest > limits.websocket_line_bytes {
-        return Err(format!(
-            "A header line of this WebSocket handshake has {longest} bytes, of which Streamlit takes {}. Too many cookies? \
-             FLUXLIT_DROP_COOKIES keeps an auth proxy's from it; with WEBSOCKETS_MAX_LINE_LENGTH Streamlit takes more, and \
-             FLUXLIT_GATEWAY_WS_MAX_LINE_BYTES tells the gateway.",
-            limits.websocket_line_bytes
-        ));
-    }
-    if fields > limits.websocket_fields {
-        return Err(format!(
-            "This WebSocket handshake has {fields} header lines, of which Streamlit takes {}. With \
-             WEBSOCKETS_MAX_NUM_HEADERS it takes more, and FLUXLIT_GATEWAY_WS_MAX_HEADER_COUNT tells the gateway.",
-            limits.websocket_fields
-        ));
-    }
-    Ok(())
-}
-
-/// Follows the frames that pass, to find the places between them.
+/// Tracks the frames that pass, to find the boundaries between them.
 #[derive(Debug, Default)]
 pub(crate) struct Frames {
     header: [u8; 14],
-    /// How many bytes of the header are known.
+    /// Number of header bytes that have passed.
     known: usize,
-    /// Bytes of the frame that are to come.
-    left: u64,
+    /// Bytes of the payload that have not passed yet.
+    remaining: u64,
 }
 
 impl Frames {
-    /// Tells of bytes that have passed.
+    /// Tracks bytes that pass.
     pub(crate) fn pass(&mut self, mut bytes: &[u8]) {
         while let Some(end) = self.pass_frame(bytes) {
             bytes = bytes.get(end..).unwrap_or_default();
         }
     }
 
-    /// Tells of bytes that have passed, up to the end of the frame that they begin in; returns how many these are, or
-    /// `None` if the frame goes on behind them.
+    /// Tracks bytes up to the end of the frame that they begin in, and returns how many these are; `None` if the frame
+    /// continues after them.
     pub(crate) fn pass_frame(&mut self, bytes: &[u8]) -> Option<usize> {
         let mut rest = bytes;
         loop {
-            if self.left > 0 {
-                let skipped =
-                    usize::try_from(self.left).map_or(rest.len(), |left| left.min(rest.len()));
-                self.left -= skipped as u64;
+            if self.remaining > 0 {
+                let skipped = usize::try_from(self.remaining)
+                    .map_or(rest.len(), |remaining| remaining.min(rest.len()));
+                self.remaining -= skipped as u64;
                 rest = rest.get(skipped..).unwrap_or_default();
-                if self.left == 0 {
+                if self.remaining == 0 {
                     return Some(bytes.len() - rest.len());
                 }
             }
             let [first, after @ ..] = rest else {
                 return None;
             };
-            if let Some(place) = self.header.get_mut(self.known) {
-                *place = *first;
+            if let Some(octet) = self.header.get_mut(self.known) {
+                *octet = *first;
             }
             self.known += 1;
             rest = after;
             if let Some(payload) = self.payload() {
-                self.left = payload;
+                self.remaining = payload;
                 self.known = 0;
                 if payload == 0 {
                     return Some(bytes.len() - rest.len());
@@ -102,12 +70,12 @@ impl Frames {
         }
     }
 
-    /// Whether a whole number of frames has passed, so that one more may follow.
-    pub(crate) fn is_between(&self) -> bool {
-        self.known == 0 && self.left == 0
+    /// Returns true if only whole frames have passed, so that another one may be inserted.
+    pub(crate) fn is_at_boundary(&self) -> bool {
+        self.known == 0 && self.remaining == 0
     }
 
-    /// The length of the payload, once the header is known.
+    /// Returns the length of the payload once the header is complete.
     fn payload(&self) -> Option<u64> {
         let [_, second, ..] = self.header;
         if self.known < 2 {
@@ -133,7 +101,7 @@ impl Frames {
     }
 }
 
-/// A close frame of a server, with the code 1012: the service restarts, so come again.
+/// A close frame of a server with code 1012, Service Restart, after which clients reconnect.
 pub(crate) const CLOSE_RESTART: [u8; 4] = [0x88, 2, 0x03, 0xf4];
 
 /// RFC 6455 §1.3.
@@ -145,7 +113,7 @@ mod tests {
 
     /// The example of RFC 6455 §1.3.
     #[test]
-    fn the_answer_to_a_key() {
+    fn the_accept_of_a_key() {
         assert_eq!(
             accept(b"dGhlIHNhbXBsZSBub25jZQ=="),
             "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
@@ -153,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn places_between_frames() {
+    fn boundaries_are_found_in_pieces_of_any_size() {
         let small = [&[0x81, 3][..], b"abc"].concat();
         let masked = [&[0x82, 0x83, 1, 2, 3, 4][..], b"abc"].concat();
         let medium = [&[0x82, 126, 1, 0][..], &[7; 256]].concat();
@@ -166,10 +134,10 @@ mod tests {
                 for piece in twice.chunks(size) {
                     frames.pass(piece);
                     passed += piece.len();
-                    let is_between = passed % frame.len() == 0;
+                    let is_at_boundary = passed % frame.len() == 0;
                     assert_eq!(
-                        frames.is_between(),
-                        is_between,
+                        frames.is_at_boundary(),
+                        is_at_boundary,
                         "{passed} of {}",
                         frame.len()
                     );
@@ -179,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_the_frame_under_way() {
+    fn the_end_of_the_current_frame_is_found() {
         let frames = [
             &[0x81, 3][..],
             b"abc",
@@ -201,34 +169,12 @@ mod tests {
             let mut follower = Frames::default();
             let (before, after) = frames.split_at(passed);
             follower.pass(before);
-            assert_eq!(follower.pass_frame(after), Some(want), "behind {passed}");
-            assert!(follower.is_between());
+            assert_eq!(follower.pass_frame(after), Some(want), "after {passed}");
+            assert!(follower.is_at_boundary());
         }
         let mut follower = Frames::default();
         assert_eq!(follower.pass_frame(&frames[..4]), None);
         assert_eq!(follower.pass_frame(&[]), None);
-        assert!(!follower.is_between());
-    }
-
-    #[test]
-    fn handshakes_that_streamlit_answers() {
-        let limits = Limits::default();
-        let with = |line: String| format!("GET / HTTP/1.1\r\nhost: a\r\n{line}\r\n");
-        assert_eq!(
-            fits(with("cookie: a=b\r\n".to_owned()).as_bytes(), &limits),
-            Ok(())
-        );
-        let long = with(format!("cookie: {}\r\n", "x".repeat(9000)));
-        assert!(
-            fits(long.as_bytes(), &limits)
-                .unwrap_err()
-                .contains("cookies")
-        );
-        let many = with("x: y\r\n".repeat(150));
-        assert!(
-            fits(many.as_bytes(), &limits)
-                .unwrap_err()
-                .contains("151 header lines")
-        );
+        assert!(!follower.is_at_boundary());
     }
 }

@@ -1,63 +1,63 @@
-//! How are messages written to a connection?
+//! Writes messages to a connection.
 //!
-//! A head is kept back until the first bytes of its body are there, so that a small message is one system call; if the
-//! body keeps us waiting, the head goes alone.
+//! A head is buffered until the first bytes of its body are available, so that a small message is one system call. If the
+//! body is not available yet, the head is written alone.
 
 use std::io::{self, IoSlice, Write};
 use std::rc::Rc;
 
 use crate::http::body::Sink;
 use crate::http::framing::Length;
-use crate::net::stream::Io;
+use crate::net::stream::Stream;
 
 /// The writing side of a connection.
 pub(crate) struct Writer {
-    io: Rc<Io>,
+    stream: Rc<Stream>,
     /// A head that was not written yet.
     pub(crate) head: Vec<u8>,
-    framing: Framing,
-    /// Whether anything of the current message was written.
+    delimiter: Delimiter,
+    /// True if some of the current message may have been written.
     has_begun: bool,
 }
 
-/// How a body is delimited.
+/// How the body is delimited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Framing {
+enum Delimiter {
     Chunked,
     /// By the end of the connection.
-    End,
-    /// By its declared length, or because there is none.
-    Plain,
+    Close,
+    /// By its declared length, or there is no body.
+    Length,
 }
 
 impl Writer {
-    pub(crate) fn new(io: Rc<Io>) -> Self {
+    pub(crate) fn new(stream: Rc<Stream>) -> Self {
         Self {
-            io,
+            stream,
             head: Vec::new(),
-            framing: Framing::Plain,
+            delimiter: Delimiter::Length,
             has_begun: false,
         }
     }
 
     /// Begins a message whose head is in [`Writer::head`].
     pub(crate) fn begin(&mut self, length: Length) {
-        self.framing = match length {
-            Length::Chunked => Framing::Chunked,
-            Length::Empty | Length::Exact(_) => Framing::Plain,
-            Length::UntilEnd => Framing::End,
+        self.delimiter = match length {
+            Length::Chunked => Delimiter::Chunked,
+            Length::Empty | Length::Exact(_) => Delimiter::Length,
+            Length::UntilEnd => Delimiter::Close,
         };
         self.has_begun = false;
     }
 
-    /// Whether anything of the current message was written.
+    /// Returns true if some of the current message may have been written.
     pub(crate) fn has_begun(&self) -> bool {
         self.has_begun
     }
 
-    /// Says that nothing more will be written.
-    pub(crate) async fn end_writing(&self) -> io::Result<()> {
-        self.io.end_writing().await
+    /// Closes the writing side of the connection.
+    pub(crate) async fn shutdown(&self) -> io::Result<()> {
+        self.stream.shutdown().await
     }
 
     async fn write(&mut self, before: &[u8], data: &[u8], after: &[u8]) -> io::Result<()> {
@@ -68,24 +68,24 @@ impl Writer {
             IoSlice::new(after),
         ];
         let filled = {
-            // Empty parts in front would cost a vectored write where a plain one does.
+            // Skip empty parts: a plain write is cheaper than a vectored one.
             let mut filled = 0;
-            for place in 0..parts.len() {
-                if parts.get(place).is_some_and(|part| !part.is_empty()) {
-                    parts.swap(filled, place);
+            for index in 0..parts.len() {
+                if parts.get(index).is_some_and(|part| !part.is_empty()) {
+                    parts.swap(filled, index);
                     filled += 1;
                 }
             }
             filled
         };
-        // Said before, since whoever waits no longer does not know how much was written.
+        // Set before the write, which may be cancelled after some bytes.
         self.has_begun = true;
         let result = self
-            .io
+            .stream
             .write_all(parts.get_mut(..filled).unwrap_or_default())
             .await;
         self.head.clear();
-        if self.head.capacity() > KEPT {
+        if self.head.capacity() > MAX_KEPT {
             self.head = Vec::new();
         }
         result
@@ -94,18 +94,20 @@ impl Writer {
 
 impl Sink for Writer {
     async fn data(&mut self, data: &[u8]) -> io::Result<()> {
-        match self.framing {
-            Framing::Chunked => {
+        match self.delimiter {
+            Delimiter::Chunked => {
                 let mut size = [0; 18];
                 let size = chunk_size(&mut size, data.len());
                 self.write(size, data, b"\r\n").await
             }
-            // One plain write costs less than one of two parts, and copying so little costs nothing.
-            Framing::End | Framing::Plain if !self.head.is_empty() && data.len() <= COPIED => {
+            // Copying so little and one plain write is cheaper than a vectored write.
+            Delimiter::Close | Delimiter::Length
+                if !self.head.is_empty() && data.len() <= MAX_COPIED =>
+            {
                 self.head.extend_from_slice(data);
                 self.write(&[], &[], &[]).await
             }
-            Framing::End | Framing::Plain => self.write(&[], data, &[]).await,
+            Delimiter::Close | Delimiter::Length => self.write(&[], data, &[]).await,
         }
     }
 
@@ -117,30 +119,30 @@ impl Sink for Writer {
     }
 
     async fn end(&mut self, trailers: &[u8]) -> io::Result<()> {
-        match self.framing {
-            Framing::Chunked if trailers.is_empty() => self.write(b"0\r\n\r\n", &[], &[]).await,
-            Framing::Chunked => self.write(b"0\r\n", trailers, &[]).await,
-            Framing::End => {
+        match self.delimiter {
+            Delimiter::Chunked if trailers.is_empty() => self.write(b"0\r\n\r\n", &[], &[]).await,
+            Delimiter::Chunked => self.write(b"0\r\n", trailers, &[]).await,
+            Delimiter::Close => {
                 self.flush().await?;
-                self.end_writing().await
+                self.shutdown().await
             }
-            Framing::Plain => self.flush().await,
+            Delimiter::Length => self.flush().await,
         }
     }
 }
 
-/// The first line of a chunk, RFC 9112 §7.1.
+/// Formats the first line of a chunk, RFC 9112 §7.1.
 fn chunk_size(line: &mut [u8; 18], size: usize) -> &[u8] {
     let room = line.len();
-    let mut left = line.as_mut_slice();
+    let mut unused = line.as_mut_slice();
     // Sixteen digits and the end of the line always fit.
-    let _ = write!(left, "{size:x}\r\n");
-    let count = room - left.len();
+    let _ = write!(unused, "{size:x}\r\n");
+    let count = room - unused.len();
     line.get(..count).unwrap_or_default()
 }
 
-/// Most bytes of a body that are copied behind their head.
-const COPIED: usize = 8 * 1024;
+/// Largest piece of a body that is copied after its head, in bytes.
+const MAX_COPIED: usize = 8 * 1024;
 
-/// A head's memory that is kept for the next one, in bytes.
-const KEPT: usize = 16 * 1024;
+/// Largest buffer that is kept for the next head, in bytes.
+const MAX_KEPT: usize = 16 * 1024;

@@ -1,29 +1,28 @@
-//! Where do bytes lie while they are on their way?
+//! Lends buffers of one size to the connections of a worker.
 //!
-//! In buffers of one size that a worker lends out. A connection holds one only while it has bytes that are not passed on
-//! yet, so ten thousand idle connections hold none, and a busy worker works in the same few, which stay in the
-//! processor's cache.
+//! A connection holds one only while it has bytes that are not passed on yet. Ten thousand idle connections hold none, and a
+//! busy worker reuses the same few, which stay in the CPU cache.
 
 use std::cell::RefCell;
 use std::ops::Deref;
 use std::rc::Rc;
 
-/// A worker's buffers.
-pub(crate) struct Buffers {
+/// The buffers of a worker.
+pub(crate) struct BufferPool {
     size: usize,
     free: RefCell<Vec<Box<[u8]>>>,
 }
 
-/// A buffer on loan; its bytes are those between what was consumed and what was filled.
+/// A borrowed buffer. Its bytes are those that were filled and not consumed.
 pub(crate) struct Buffer {
     storage: Box<[u8]>,
     start: usize,
     end: usize,
-    home: Rc<Buffers>,
+    pool: Rc<BufferPool>,
 }
 
-impl Buffers {
-    /// Buffers of `size` bytes each.
+impl BufferPool {
+    /// Creates a pool of buffers of `size` bytes each.
     pub(crate) fn new(size: usize) -> Rc<Self> {
         Rc::new(Self {
             size,
@@ -31,20 +30,20 @@ impl Buffers {
         })
     }
 
-    /// An empty buffer.
+    /// Returns an empty buffer.
     pub(crate) fn lend(self: &Rc<Self>) -> Buffer {
         let storage = self.free.borrow_mut().pop();
         Buffer {
             storage: storage.unwrap_or_else(|| vec![0; self.size].into_boxed_slice()),
             start: 0,
             end: 0,
-            home: Rc::clone(self),
+            pool: Rc::clone(self),
         }
     }
 }
 
 impl Buffer {
-    /// The part that can still be filled, after moving the bytes to the front if there is no other room.
+    /// Returns the free part. Moves the bytes to the front first if there is no other room.
     pub(crate) fn spare(&mut self) -> &mut [u8] {
         if self.end == self.storage.len() && self.start > 0 {
             self.storage.copy_within(self.start..self.end, 0);
@@ -54,12 +53,12 @@ impl Buffer {
         self.storage.get_mut(self.end..).unwrap_or_default()
     }
 
-    /// Whether nothing more fits in.
+    /// Returns true if the buffer has no room.
     pub(crate) fn is_full(&self) -> bool {
         self.end - self.start == self.storage.len()
     }
 
-    /// Says that `count` bytes of the spare part were filled.
+    /// Marks `count` bytes of the free part as filled.
     pub(crate) fn filled(&mut self, count: usize) {
         self.end = (self.end + count).min(self.storage.len());
     }
@@ -69,10 +68,10 @@ impl Buffer {
         self.start = (self.start + count).min(self.end);
     }
 
-    /// Keeps the first `count` bytes here and returns the others, if there are any.
+    /// Keeps the first `count` bytes and returns the others, if there are any.
     pub(crate) fn split_off(&mut self, count: usize) -> Option<Buffer> {
         let others = self.get(count..).filter(|others| !others.is_empty())?;
-        let mut other = self.home.lend();
+        let mut other = self.pool.lend();
         let length = others.len();
         other.storage.get_mut(..length)?.copy_from_slice(others);
         other.end = length;
@@ -85,7 +84,7 @@ impl Buffer {
         self.end = self.end.min(self.start + count);
     }
 
-    /// The bytes, to be rearranged.
+    /// Returns the bytes for changes in place.
     pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
         self.storage
             .get_mut(self.start..self.end)
@@ -103,15 +102,15 @@ impl Deref for Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        let mut free = self.home.free.borrow_mut();
-        if free.len() < MOST_FREE {
+        let mut free = self.pool.free.borrow_mut();
+        if free.len() < MAX_FREE {
             free.push(std::mem::take(&mut self.storage));
         }
     }
 }
 
-/// Most buffers kept for the next one who needs one.
-const MOST_FREE: usize = 64;
+/// Free buffers that are kept.
+const MAX_FREE: usize = 64;
 
 #[cfg(test)]
 mod tests {
@@ -119,7 +118,7 @@ mod tests {
 
     #[test]
     fn bytes_stay_in_order() {
-        let buffers = Buffers::new(8);
+        let buffers = BufferPool::new(8);
         let mut buffer = buffers.lend();
         buffer.spare()[..6].copy_from_slice(b"abcdef");
         buffer.filled(6);
@@ -136,8 +135,8 @@ mod tests {
     }
 
     #[test]
-    fn buffers_are_used_again() {
-        let buffers = Buffers::new(8);
+    fn buffers_are_reused() {
+        let buffers = BufferPool::new(8);
         drop(buffers.lend());
         assert_eq!(buffers.free.borrow().len(), 1);
         let _one = buffers.lend();

@@ -3,6 +3,7 @@
 //! Uses no other folder.
 
 pub(crate) mod buffer;
+mod certificates;
 pub(crate) mod stream;
 pub(crate) mod timer;
 pub(crate) mod tls;

@@ -1,7 +1,7 @@
-//! How does the gateway read from a connection and write to it?
+//! Reads from a connection and writes to it, over TCP or TLS.
 //!
-//! Both at once and from one task: a request goes up while its answer comes down. Reading lends a buffer only when there
-//! is something to read, so a connection that waits holds none. Plain TCP and TLS look alike from here.
+//! One task does both at once: it sends a request's body while it receives the response. A buffer is borrowed only when there
+//! are bytes to read, so a waiting connection holds none.
 
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
@@ -15,32 +15,32 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
-use crate::net::buffer::{Buffer, Buffers};
+use crate::net::buffer::{Buffer, BufferPool};
 
 /// A connection.
-pub(crate) struct Io(RefCell<Stream>);
+pub(crate) struct Stream(RefCell<Socket>);
 
-enum Stream {
+enum Socket {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-impl Io {
-    /// A connection without TLS.
+impl Stream {
+    /// Creates a connection without TLS.
     pub(crate) fn plain(stream: TcpStream) -> Rc<Self> {
-        // Without it, small messages wait for each other's acknowledgement.
+        // Otherwise a small message waits until the previous one is acknowledged.
         let _ = stream.set_nodelay(true);
-        Rc::new(Self(RefCell::new(Stream::Plain(stream))))
+        Rc::new(Self(RefCell::new(Socket::Plain(stream))))
     }
 
-    /// A connection over TLS.
+    /// Creates a connection over TLS.
     pub(crate) fn tls(stream: TlsStream<TcpStream>) -> Rc<Self> {
         let _ = stream.get_ref().0.set_nodelay(true);
-        Rc::new(Self(RefCell::new(Stream::Tls(Box::new(stream)))))
+        Rc::new(Self(RefCell::new(Socket::Tls(Box::new(stream)))))
     }
 
-    /// Reads into a buffer of `buffers`; an empty one at the end.
-    pub(crate) async fn read(&self, buffers: &Rc<Buffers>) -> io::Result<Buffer> {
+    /// Reads into a buffer of `buffers`. Returns an empty one at the end of the connection.
+    pub(crate) async fn read(&self, buffers: &Rc<BufferPool>) -> io::Result<Buffer> {
         std::future::poll_fn(|context| {
             let mut buffer = buffers.lend();
             let count = ready!(self.poll_read(context, buffer.spare()))?;
@@ -50,7 +50,7 @@ impl Io {
         .await
     }
 
-    /// Reads behind the bytes of `buffer`; returns how many there were, 0 at the end.
+    /// Appends to the bytes of `buffer`. Returns how many were read, 0 at the end of the connection.
     pub(crate) async fn read_more(&self, buffer: &mut Buffer) -> io::Result<usize> {
         std::future::poll_fn(|context| {
             let count = ready!(self.poll_read(context, buffer.spare()))?;
@@ -62,7 +62,7 @@ impl Io {
 
     /// Writes all parts, in order.
     pub(crate) async fn write_all(&self, mut parts: &mut [IoSlice<'_>]) -> io::Result<()> {
-        // Drops parts that are empty from the start.
+        // Drops leading empty parts.
         IoSlice::advance_slices(&mut parts, 0);
         while !parts.is_empty() {
             let count = std::future::poll_fn(|context| self.poll_write(context, parts)).await?;
@@ -74,38 +74,37 @@ impl Io {
         std::future::poll_fn(|context| self.poll_flush(context)).await
     }
 
-    /// Says that nothing more will be written.
-    pub(crate) async fn end_writing(&self) -> io::Result<()> {
+    /// Closes the writing side.
+    pub(crate) async fn shutdown(&self) -> io::Result<()> {
         std::future::poll_fn(|context| Pin::new(&mut *self.0.borrow_mut()).poll_shutdown(context))
             .await
     }
 
-    /// The name that the client has asked for within TLS.
+    /// Returns the server name that the client has sent by SNI.
     pub(crate) fn server_name(&self) -> Option<String> {
         match &*self.0.borrow() {
-            Stream::Plain(_) => None,
-            Stream::Tls(stream) => stream.get_ref().1.server_name().map(str::to_owned),
+            Socket::Plain(_) => None,
+            Socket::Tls(stream) => stream.get_ref().1.server_name().map(str::to_owned),
         }
     }
 
-    /// Makes the end of the connection a reset, which nobody takes for the end of a message.
-    pub(crate) fn reset_at_end(&self) {
-        // If it fails, the client is no worse off than with other proxies.
+    /// Closes the connection by a reset, which cannot be taken for the end of a message.
+    pub(crate) fn reset_on_close(&self) {
+        // On failure the client gets an orderly end, as from other proxies.
         let _ = self.0.borrow().socket().set_linger(Some(Duration::ZERO));
     }
 
-    /// Waits until the client's side of the connection has ended, or the connection was reset; reads nothing, so bytes may
-    /// still be there.
-    pub(crate) async fn has_ended(&self) -> io::Result<()> {
-        // A second registration of the same socket: the first one is ready for as long as there are bytes.
+    /// Waits until the peer has closed or reset the connection. Reads nothing, so unread bytes may remain.
+    pub(crate) async fn closed(&self) -> io::Result<()> {
+        // A second registration of the socket, because the first one is ready as long as there are bytes.
         let socket = self.0.borrow().socket().try_clone()?;
         let watched = TcpStream::from_std(socket.into())?;
-        // Urgent bytes are not among what it is registered for, so only an end makes it ready.
+        // Urgent data is not registered for, so only the end of the connection makes this ready.
         watched.ready(Interest::PRIORITY).await.map(|_| ())
     }
 
-    /// Whether nothing has happened on a connection on which nothing should: no bytes, no end.
-    pub(crate) fn is_quiet(&self) -> bool {
+    /// Returns true if an idle connection has received neither bytes nor its end.
+    pub(crate) fn is_idle(&self) -> bool {
         let mut context = Context::from_waker(Waker::noop());
         self.poll_read(&mut context, &mut [0]).is_pending()
     }
@@ -130,7 +129,7 @@ impl Io {
         self.0.borrow_mut().poll_flush(context)
     }
 
-    pub(crate) fn poll_end_writing(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(crate) fn poll_shutdown(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.0.borrow_mut().poll_shutdown(context)
     }
 
@@ -141,7 +140,7 @@ impl Io {
     }
 }
 
-impl Stream {
+impl Socket {
     fn socket(&self) -> SockRef<'_> {
         match self {
             Self::Plain(stream) => SockRef::from(stream),
@@ -176,7 +175,7 @@ impl Stream {
 
     fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
-            // The kernel sends by itself.
+            // The kernel sends without being asked.
             Self::Plain(_) => Poll::Ready(Ok(())),
             Self::Tls(stream) => Pin::new(stream).poll_flush(context),
         }

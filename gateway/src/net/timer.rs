@@ -1,8 +1,8 @@
-//! How long may something take?
+//! Limits how long a future may take.
 //!
-//! Nearly every wait of a proxy ends in time, so the timer is made for that: what is done at once asks no clock, and a
-//! deadline that moves away does not move the timer. It fires at the deadline of long ago, sees that there is a later
-//! one by now, and goes on.
+//! Optimized for waits that end in time, as nearly all of a proxy do: a future that is ready at once does not read the clock,
+//! and a later deadline does not move the timer. It fires at the old deadline, finds that there is a later one, and is set
+//! to that.
 
 use std::pin::{Pin, pin};
 use std::task::{Poll, ready};
@@ -10,16 +10,16 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// One timer, used for one wait after another.
+/// A timer that is reused for one wait after another.
 #[derive(Default)]
 pub(crate) struct Timer(Option<Pin<Box<Sleep>>>);
 
-/// The time is over.
+/// The error when the time is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Elapsed;
 
 impl Timer {
-    /// Waits for `future`, for `limit` at most.
+    /// Waits for `future` for at most `limit`.
     pub(crate) async fn within<F: Future>(
         &mut self,
         limit: Duration,
@@ -28,7 +28,7 @@ impl Timer {
         self.until(limit, &mut None, future).await
     }
 
-    /// Waits for `future` until `deadline`, which is `limit` from now unless an earlier wait has set it.
+    /// Waits for `future` until `deadline`, which is set to `limit` from now if it is `None`.
     pub(crate) async fn until<F: Future>(
         &mut self,
         limit: Duration,

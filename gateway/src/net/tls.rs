@@ -1,183 +1,127 @@
-//! Which certificate does the gateway show, and how does a new one take its place?
+//! Terminates TLS, and replaces the certificate while connections are open.
 //!
-//! Certificate and key are PEM files. They are read again when told to and every few seconds, and compared by content:
-//! Kubernetes swaps a symbolic link, which leaves no trace in the file's own time. New connections get the new
-//! certificate, those that are open go on. Files that cannot be used change nothing but the log, once.
+//! The PEM files are read again every few seconds and on request, and compared by content: Kubernetes replaces a symbolic
+//! link, which does not change the file's own time. New connections get the new certificate, open ones continue. If the files
+//! cannot be used, the certificate stays and the error is logged once.
 //!
-//! HTTP/2 and HTTP/1.1 are offered by ALPN. The provider is named here: a process default could be another crate's choice.
+//! HTTP/2 and HTTP/1.1 are offered by ALPN. The crypto provider is set explicitly, because another crate may choose the
+//! process default.
 
-use std::fmt;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::{self, Ticketer};
-use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::CertificateDer;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls::{InconsistentKeys, ServerConfig};
 use tokio::sync::Notify;
 use tokio_rustls::TlsAcceptor;
 use x509_parser::parse_x509_certificate;
 
-/// The certificate and what is done with it; clones are the same.
+use crate::net::certificates::{CertificateFiles, Contents, TlsError};
+
+/// The server's TLS configuration and certificate. Clones share both.
 #[derive(Debug, Clone)]
 pub(crate) struct Tls {
-    files: Arc<Files>,
-    shown: Arc<Shown>,
+    files: Arc<CertificateFiles>,
+    /// The contents of the files when the current certificate was read.
+    contents: Arc<Mutex<Contents>>,
+    current: Arc<CurrentCertificate>,
     config: Arc<ServerConfig>,
 }
 
-/// Why a certificate and its key cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub(crate) enum TlsError {
-    #[error("`{}` has no certificate that can be used", path.display())]
-    Certificate {
-        path: PathBuf,
-        source: rustls::Error,
-    },
-    #[error("`{}` has no private key that can be used", path.display())]
-    Key {
-        path: PathBuf,
-        source: rustls::Error,
-    },
-    #[error(
-        "the key in `{}` is not that of the certificate in `{}`; the server's own certificate must come first",
-        key.display(),
-        certificate.display()
-    )]
-    Mismatch { certificate: PathBuf, key: PathBuf },
-    #[error(
-        "`{}` has no {what}: a PEM file is expected, with the line -----BEGIN {line}-----",
-        path.display()
-    )]
-    Missing {
-        path: PathBuf,
-        what: &'static str,
-        line: &'static str,
-    },
-    #[error("`{}` is not a PEM file, or is cut short", path.display())]
-    Pem { path: PathBuf },
-    #[error("the TLS library cannot be set up")]
-    Provider(#[source] rustls::Error),
-    #[error("cannot read `{}`", path.display())]
-    Read {
-        path: PathBuf,
-        source: std::io::Error,
-    },
-}
-
+/// The certificate for new connections. It is locked once in a handshake, which costs a thousand times as much.
 #[derive(Debug)]
-struct Files {
-    certificate: PathBuf,
-    key: PathBuf,
-    /// What was in them when the certificate that is shown was read.
-    contents: Mutex<Contents>,
-}
-
-#[derive(PartialEq, Eq)]
-struct Contents {
-    certificate: Vec<u8>,
-    key: Vec<u8>,
-}
-
-/// Looked at once in a handshake, which costs a thousand times what the lock does.
-#[derive(Debug)]
-struct Shown(RwLock<Arc<CertifiedKey>>);
+struct CurrentCertificate(RwLock<Arc<CertifiedKey>>);
 
 impl Tls {
-    /// Reads a chain of certificates, the server's own first, and its key.
+    /// Reads a certificate chain, the server's own certificate first, and its key.
     ///
     /// # Errors
     ///
-    /// If a file cannot be read, does not hold what it should, or the two do not belong together.
+    /// If a file cannot be read or parsed, or if the two do not belong together.
     pub(crate) fn load(certificate: &Path, key: &Path) -> Result<Self, TlsError> {
-        let contents = Contents::read(certificate, key)?;
-        let shown = Arc::new(Shown(RwLock::new(contents.certified(certificate, key)?)));
+        let files = CertificateFiles {
+            certificate: certificate.to_owned(),
+            key: key.to_owned(),
+        };
+        let contents = files.read()?;
+        let certified = files.parse(&contents)?;
+        let current = Arc::new(CurrentCertificate(RwLock::new(certified)));
         let mut config = ServerConfig::builder_with_provider(aws_lc_rs::default_provider().into())
             .with_safe_default_protocol_versions()
             .map_err(TlsError::Provider)?
             .with_no_client_auth()
-            .with_cert_resolver(Arc::clone(&shown) as Arc<dyn ResolvesServerCert>);
+            .with_cert_resolver(Arc::clone(&current) as Arc<dyn ResolvesServerCert>);
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        // Sessions are kept by the client: nothing is stored, and any worker can resume them.
+        // The client keeps its session, so nothing is stored here and any worker can resume it.
         config.ticketer = Ticketer::new().map_err(TlsError::Provider)?;
         Ok(Self {
-            files: Arc::new(Files {
-                certificate: certificate.to_owned(),
-                key: key.to_owned(),
-                contents: Mutex::new(contents),
-            }),
-            shown,
+            files: Arc::new(files),
+            contents: Arc::new(Mutex::new(contents)),
+            current,
             config: Arc::new(config),
         })
     }
 
-    /// What makes a connection a TLS connection. It shows whatever certificate there is at the time.
+    /// Returns the acceptor for new connections. It always uses the current certificate.
     pub(crate) fn acceptor(&self) -> TlsAcceptor {
         Arc::clone(&self.config).into()
     }
 
-    /// Reads the files again. Gives whether there is another certificate or key in them.
+    /// Reads the files again. Returns true if the certificate or the key has changed.
     ///
     /// # Errors
     ///
-    /// As [`Tls::load`]; what was shown before is shown on.
+    /// As [`Tls::load`]; the current certificate stays.
     pub(crate) fn reload(&self) -> Result<bool, TlsError> {
-        let Files {
-            certificate, key, ..
-        } = &*self.files;
-        let new = Contents::read(certificate, key)?;
-        let mut contents = self
-            .files
-            .contents
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let new = self.files.read()?;
+        let mut contents = self.contents.lock().unwrap_or_else(PoisonError::into_inner);
         if *contents == new {
             return Ok(false);
         }
-        let certified = new.certified(certificate, key)?;
+        let certified = self.files.parse(&new)?;
         *contents = new;
-        *self.shown.0.write().unwrap_or_else(PoisonError::into_inner) = certified;
+        let current = self.current.0.write();
+        *current.unwrap_or_else(PoisonError::into_inner) = certified;
         Ok(true)
     }
 
-    /// Reloads as often as `every` says, and at once when notified. Reads two small files on the thread that runs it,
-    /// which should not be a worker's.
-    pub(crate) async fn watch(&self, every: Duration, now: &Notify) -> std::convert::Infallible {
-        let mut told = None;
+    /// Reloads every `interval`, and at once when notified. It reads two small files on the calling thread, which should not
+    /// be a worker.
+    pub(crate) async fn watch(&self, interval: Duration, now: &Notify) -> std::convert::Infallible {
+        let mut logged = None;
         loop {
             tokio::select! {
-                () = tokio::time::sleep(every) => {}
+                () = tokio::time::sleep(interval) => {}
                 () = now.notified() => {}
             }
             match self.reload() {
                 Ok(true) => {
-                    told = None;
-                    tracing::info!("the TLS certificate was changed");
+                    logged = None;
+                    tracing::info!("the TLS certificate was replaced");
                 }
-                Ok(false) => told = None,
+                Ok(false) => logged = None,
                 Err(error) => {
-                    let all = format!("{error:?}");
-                    if told.as_ref() != Some(&all) {
+                    let text = format!("{error:?}");
+                    if logged.as_ref() != Some(&text) {
                         let error: &dyn std::error::Error = &error;
-                        tracing::error!(error, "the TLS certificate stays as it was");
+                        tracing::error!(error, "the TLS certificate was not replaced");
                     }
-                    told = Some(all);
+                    logged = Some(text);
                 }
             }
         }
     }
 
-    /// When the server's certificate expires, in seconds since 1970; zero if it does not say. To be asked at any time.
+    /// Returns a function that gives the expiry of the current certificate in seconds since 1970, zero if unknown.
     pub(crate) fn expiry(&self) -> impl Fn() -> u64 + Send + Sync + 'static {
-        let shown = Arc::clone(&self.shown);
+        let current = Arc::clone(&self.current);
         move || {
-            let shown = shown.get();
-            let own = shown.cert.first().map(CertificateDer::as_ref);
+            let current = current.get();
+            let own = current.cert.first().map(CertificateDer::as_ref);
             let parsed = own.and_then(|der| parse_x509_certificate(der).ok());
             parsed
                 .and_then(|(_, parsed)| parsed.validity().not_after.timestamp().try_into().ok())
@@ -186,81 +130,13 @@ impl Tls {
     }
 }
 
-impl Contents {
-    fn read(certificate: &Path, key: &Path) -> Result<Self, TlsError> {
-        let read = |path: &Path| {
-            fs::read(path).map_err(|source| TlsError::Read {
-                path: path.to_owned(),
-                source,
-            })
-        };
-        Ok(Self {
-            certificate: read(certificate)?,
-            key: read(key)?,
-        })
-    }
-
-    /// What the contents say. The paths are for errors.
-    fn certified(&self, certificate: &Path, key: &Path) -> Result<Arc<CertifiedKey>, TlsError> {
-        let not_pem = |path: &Path| {
-            let path = path.to_owned();
-            |_| TlsError::Pem { path }
-        };
-        let chain = CertificateDer::pem_slice_iter(&self.certificate)
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(not_pem(certificate))?;
-        if chain.is_empty() {
-            return Err(TlsError::Missing {
-                path: certificate.to_owned(),
-                what: "certificate",
-                line: "CERTIFICATE",
-            });
-        }
-        let private = PrivateKeyDer::from_pem_slice(&self.key).map_err(|source| match source {
-            // An encrypted key is none of the sections that are looked for.
-            pem::Error::NoItemsFound => TlsError::Missing {
-                path: key.to_owned(),
-                what: "private key without a passphrase",
-                line: "PRIVATE KEY",
-            },
-            source => not_pem(key)(source),
-        })?;
-        let private = aws_lc_rs::sign::any_supported_type(&private);
-        let private = private.map_err(|source| TlsError::Key {
-            path: key.to_owned(),
-            source,
-        })?;
-        let certified = CertifiedKey::new(chain, private);
-        match certified.keys_match() {
-            Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => {
-                Ok(Arc::new(certified))
-            }
-            Err(rustls::Error::InconsistentKeys(_)) => Err(TlsError::Mismatch {
-                certificate: certificate.to_owned(),
-                key: key.to_owned(),
-            }),
-            Err(source) => Err(TlsError::Certificate {
-                path: certificate.to_owned(),
-                source,
-            }),
-        }
-    }
-}
-
-impl fmt::Debug for Contents {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // There is a private key in it.
-        f.debug_struct("Contents").finish_non_exhaustive()
-    }
-}
-
-impl Shown {
+impl CurrentCertificate {
     fn get(&self) -> Arc<CertifiedKey> {
         Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-impl ResolvesServerCert for Shown {
+impl ResolvesServerCert for CurrentCertificate {
     fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         Some(self.get())
     }
@@ -268,6 +144,9 @@ impl ResolvesServerCert for Shown {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::path::PathBuf;
+
     use rcgen::{CertificateParams, KeyPair, SignatureAlgorithm, date_time_ymd};
     use rustls::pki_types::ServerName;
     use rustls::{ClientConfig, RootCertStore};
@@ -276,7 +155,7 @@ mod tests {
 
     use super::*;
 
-    /// Where a test's files are.
+    /// The files of a test.
     struct Folder {
         folder: TempDir,
         certificate: PathBuf,
@@ -312,7 +191,7 @@ mod tests {
             Tls::load(&self.certificate, &self.key)
         }
 
-        /// What is wrong with the files and why, the folder's name left out.
+        /// Returns the error without the folder's name.
         fn error(&self) -> String {
             let error = self.load().expect_err("an error");
             let error = format!("{:#}", anyhow::Error::new(error));
@@ -336,7 +215,7 @@ mod tests {
         pair(&rcgen::PKCS_ECDSA_P256_SHA256, 2099)
     }
 
-    /// Connects as a browser does that speaks these protocols; gives the certificate that was shown, and the protocol.
+    /// Connects as a browser with these protocols, and returns the certificate and the negotiated protocol.
     async fn connect(
         tls: &Tls,
         trusted: &Pair,
@@ -368,7 +247,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_key_of_any_type_will_do() {
+    async fn keys_of_all_types_are_accepted() {
         let algorithms = [
             &rcgen::PKCS_ECDSA_P256_SHA256,
             &rcgen::PKCS_ECDSA_P384_SHA384,
@@ -384,7 +263,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn http_2_is_preferred_and_http_1_1_spoken() {
+    async fn http_2_is_preferred_to_http_1_1() {
         let pair = ecdsa();
         let tls = Folder::with(&pair).load().expect("usable");
         let table: [(&[&str], Option<&str>); 4] = [
@@ -419,14 +298,14 @@ mod tests {
     }
 
     #[test]
-    fn a_link_that_is_swapped_is_a_change() {
+    fn a_replaced_symbolic_link_is_a_change() {
         use std::os::unix::fs::symlink;
         let (old, new) = (Folder::with(&ecdsa()), Folder::with(&ecdsa()));
         let mounted = tempfile::tempdir().expect("a folder");
         let (data, next) = (mounted.path().join("..data"), mounted.path().join("..next"));
         symlink(old.folder.path(), &data).expect("a link");
         let tls = Tls::load(&data.join("tls.crt"), &data.join("tls.key")).expect("usable");
-        // As Kubernetes does it: the new link takes the old one's place in one step.
+        // As Kubernetes does: the new link replaces the old one in one step.
         symlink(new.folder.path(), &next).expect("a link");
         fs::rename(&next, &data).expect("a swap");
         assert!(tls.reload().expect("usable"));
@@ -455,15 +334,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_change_is_found_by_itself_and_when_told() {
+    async fn a_change_is_found_on_the_interval_and_when_notified() {
         let hour = Duration::from_secs(3600);
-        for (every, is_told) in [(Duration::from_millis(1), false), (hour, true)] {
+        for (every, is_notified) in [(Duration::from_millis(1), false), (hour, true)] {
             let (old, new) = (ecdsa(), ecdsa());
             let folder = Folder::with(&old);
             let tls = folder.load().expect("usable");
             let now = Notify::new();
             folder.put(&new.certificate, &new.key);
-            if is_told {
+            if is_notified {
                 now.notify_one();
             }
             let changed = async {
@@ -480,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_says_which_file_and_what_is_expected() {
+    fn errors_name_the_file_and_what_is_expected() {
         let (one, other) = (ecdsa(), ecdsa());
         let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
         let encrypted =
@@ -490,7 +369,7 @@ mod tests {
             (
                 &*one.certificate,
                 &*other.key,
-                "the key in `tls.key` is not that of the certificate in `tls.crt`; the server's own certificate must come first",
+                "the key in `tls.key` does not belong to the certificate in `tls.crt`; the server's own certificate must come first",
             ),
             (
                 "hello",
@@ -505,17 +384,17 @@ mod tests {
             (
                 &one.certificate,
                 nonsense,
-                "`tls.key` has no private key that can be used: unexpected error: failed to parse private key as RSA, ECDSA, or EdDSA",
+                "`tls.key` has no usable private key: unexpected error: failed to parse private key as RSA, ECDSA, or EdDSA",
             ),
             (
                 broken,
                 &one.key,
-                "`tls.crt` has no certificate that can be used: invalid peer certificate: BadEncoding",
+                "`tls.crt` has no usable certificate: invalid peer certificate: BadEncoding",
             ),
             (
                 "-----BEGIN CERTIFICATE-----\nAAAA\n",
                 &one.key,
-                "`tls.crt` is not a PEM file, or is cut short",
+                "`tls.crt` is not a PEM file, or is truncated",
             ),
         ];
         for (certificate, key, expected) in table {

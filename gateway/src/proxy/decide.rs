@@ -1,98 +1,32 @@
-//! What becomes of a request, before anything is done about it?
+//! Decides how to handle a request: reject it, respond to it here, or forward it.
 //!
-//! The policy judges it; what passes is for the gateway itself, the API or Streamlit. The head that the upstream will be
-//! sent is written here, so that nothing of the client's head has to be kept.
+//! The policy judges the request first. For one that is forwarded, the whole head of the upstream request is written here,
+//! so that nothing of the client's head has to be kept.
 
 use std::borrow::Cow;
-use std::net::IpAddr;
 use std::time::Instant;
 
-use fluxlit_policy::{Action, Exchange, Header, Peer, Reason, TrustOutcome};
+use fluxlit_policy::{Action, Exchange, Header, Peer, Reason, Reply, Request};
 use serde_json::json;
 use uuid::{NoContext, Timestamp, Uuid};
 
-use crate::http::framing::{Length, Transport};
+use crate::http::framing::Length;
 use crate::http::head::{all, only};
-use crate::http::websocket;
+use crate::observe::metrics::Upstream;
 use crate::observe::reject_reason::RejectReason;
-use crate::observe::trace::{Propagation, Trace};
 use crate::observe::{Dispatch, HttpVersion};
 use crate::proxy::downstream::REQUEST_ID;
-use crate::proxy::handshake::judge_handshake;
-use crate::proxy::internal::{operators_answer, own_answer};
-use crate::proxy::local_reply::Reply;
+use crate::proxy::failure::Rejection;
+use crate::proxy::handshake::{check_handshake, check_size};
+use crate::proxy::internal::{admin_reply, internal_reply};
+use crate::proxy::local_reply::LocalReply;
+use crate::proxy::request::{Forward, Incoming, Plan, RequestInfo, Step};
 use crate::proxy::upstream_head::{TRACEPARENT, write_head};
 use crate::worker::Worker;
 
-/// The head of a request, in whichever version of HTTP it came.
-pub(crate) struct Incoming<'a> {
-    pub(crate) peer: IpAddr,
-    pub(crate) tls: bool,
-    pub(crate) version: HttpVersion,
-    pub(crate) method: &'a [u8],
-    pub(crate) target: &'a [u8],
-    pub(crate) host: Option<&'a [u8]>,
-    /// How many `Host` lines there are.
-    pub(crate) hosts: usize,
-    pub(crate) fields: &'a [Header<'a>],
-    pub(crate) transport: &'a Transport,
-    pub(crate) length: Length,
-    pub(crate) is_websocket: bool,
-    pub(crate) is_admin: bool,
-}
-
-/// What was found out about a request, and what is to be done.
-pub(crate) struct Plan {
-    pub(crate) facts: Facts,
-    pub(crate) exchange: Exchange,
-    pub(crate) step: Step,
-}
-
-/// What is remembered of a request until it has ended.
-pub(crate) struct Facts {
-    pub(crate) started: Instant,
-    pub(crate) request_id: String,
-    pub(crate) dispatch: Dispatch,
-    pub(crate) method: Cow<'static, [u8]>,
-    pub(crate) target: Box<[u8]>,
-    pub(crate) version: HttpVersion,
-    pub(crate) is_websocket: bool,
-    pub(crate) peer: IpAddr,
-    pub(crate) trust: TrustOutcome,
-    /// Why it is answered here, for logs and metrics.
-    pub(crate) refused: Option<RejectReason>,
-    pub(crate) to_head: bool,
-    pub(crate) trace: Option<Trace>,
-    /// What becomes of the client's word on the trace.
-    pub(super) propagation: Propagation,
-}
-
-/// What is to be done about a request.
-pub(crate) enum Step {
-    Answer(Reply),
-    Forward(Forward),
-}
-
-/// A request on its way to an upstream.
-pub(crate) struct Forward {
-    pub(crate) is_api: bool,
-    /// The whole head as it will be sent.
-    pub(crate) head: Vec<u8>,
-    pub(crate) length: Length,
-    /// Whether the client may wait with its body until it is asked for it; in HTTP/1.0 it cannot be asked.
-    pub(crate) expects_continue: bool,
-    /// Whether the request may be done twice, RFC 9110 §9.2.2.
-    pub(crate) is_idempotent: bool,
-    /// The `Sec-WebSocket-Accept` that proves the answer to a handshake.
-    pub(crate) accept: Option<String>,
-    /// Whether a browser asked for a page.
-    pub(crate) wants_page: bool,
-}
-
-/// Judges a request.
-pub(crate) fn plan(worker: &Worker, request: &Incoming<'_>) -> Plan {
-    let policy = &worker.settings.policy;
-    let decision = policy.request(&fluxlit_policy::Request {
+/// Decides how to handle a request.
+pub(crate) fn decide(worker: &Worker, request: &Incoming<'_>) -> Plan {
+    let decision = worker.settings.policy.request(&Request {
         peer: Peer::Ip(request.peer),
         identity: None,
         is_reentry: false,
@@ -107,7 +41,7 @@ pub(crate) fn plan(worker: &Worker, request: &Incoming<'_>) -> Plan {
         worker.shared.warnings.forwarded_ignored(request.peer);
     }
     let (trace, propagation) = worker.observer.trace(all(request.fields, TRACEPARENT));
-    let mut facts = Facts {
+    let mut info = RequestInfo {
         started: Instant::now(),
         request_id: request_id(request.fields),
         dispatch: Dispatch::Gateway,
@@ -120,190 +54,176 @@ pub(crate) fn plan(worker: &Worker, request: &Incoming<'_>) -> Plan {
         is_websocket: request.is_websocket,
         peer: request.peer,
         trust: decision.record.trust,
-        refused: decision.record.reply_reason.map(RejectReason::Policy),
-        to_head: request.method == b"HEAD",
+        is_head: request.method == b"HEAD",
         trace,
         propagation,
     };
-    let judged = if request.is_admin {
-        Err(operators_answer(worker, request).into())
+    let forwarded = if request.is_admin {
+        Err(Local::Reply(admin_reply(worker, request)))
     } else {
-        judge(worker, request, decision.action, &mut exchange, &mut facts)
+        forward(worker, request, decision.action, &mut exchange, &mut info)
     };
-    let judged = judged.map_err(|refusal| {
-        // To an extended CONNECT any 2xx says that the WebSocket is open, RFC 8441 §5.
-        if request.is_websocket
-            && request.version == HttpVersion::Http2
-            && (200..300).contains(&refusal.reply.status)
-        {
-            Refusal::new(RejectReason::Handshake, 400, "No WebSocket is served here.")
-        } else {
-            refusal
-        }
-    });
-    let step = match judged {
+    let step = match forwarded {
         Ok(forward) => Step::Forward(forward),
-        Err(Refusal { label, reply }) => {
-            facts.refused = label.or(facts.refused);
-            Step::Answer(reply)
+        Err(local) => {
+            let of_policy = decision.record.reply_reason.map(RejectReason::Policy);
+            local.into_step(request, of_policy)
         }
     };
     Plan {
-        facts,
+        info,
         exchange,
         step,
     }
 }
 
-impl Plan {
-    /// Answers here instead, for a reason that lies in the client's version of HTTP.
-    pub(crate) fn refuse(&mut self, label: RejectReason, status: u16, text: &str) {
-        self.facts.refused = Some(label);
-        self.facts.dispatch = Dispatch::Gateway;
-        self.step = Step::Answer(Reply::failure(status, text));
+/// A request that is not forwarded.
+enum Local {
+    Rejected(Rejection),
+    Reply(LocalReply),
+}
+
+impl From<Rejection> for Local {
+    fn from(rejection: Rejection) -> Self {
+        Self::Rejected(rejection)
     }
 }
 
-/// An answer of our own, and why.
-pub(super) struct Refusal {
-    label: Option<RejectReason>,
-    reply: Reply,
-}
-
-impl Refusal {
-    pub(super) fn new(label: RejectReason, status: u16, text: &str) -> Self {
-        Self {
-            label: Some(label),
-            reply: Reply::failure(status, text),
-        }
+impl Local {
+    fn into_step(self, request: &Incoming<'_>, of_policy: Option<RejectReason>) -> Step {
+        let (reply, reason) = match self {
+            // In response to an extended CONNECT, any 2xx would open the WebSocket, RFC 8441 §5.
+            Self::Reply(reply)
+                if request.is_websocket
+                    && request.version == HttpVersion::Http2
+                    && (200..300).contains(&reply.status) =>
+            {
+                let text = "No WebSocket is served here.";
+                let rejection = Rejection::new(RejectReason::Handshake, 400, text);
+                (rejection.into(), Some(RejectReason::Handshake))
+            }
+            Self::Reply(reply) => (reply, of_policy),
+            Self::Rejected(rejection) => {
+                let reason = rejection.reason;
+                (rejection.into(), Some(reason))
+            }
+        };
+        Step::Respond { reply, reason }
     }
 }
 
-impl From<Reply> for Refusal {
-    fn from(reply: Reply) -> Self {
-        Self { label: None, reply }
-    }
-}
-
-fn judge(
+fn forward(
     worker: &Worker,
     request: &Incoming<'_>,
     action: Action,
     exchange: &mut Exchange,
-    facts: &mut Facts,
-) -> Result<Forward, Refusal> {
+    info: &mut RequestInfo,
+) -> Result<Forward, Local> {
     let settings = &worker.settings;
-    // RFC 9112 §3.2 and RFC 9113 §8.3.1: exactly one, and only HTTP/1.0 has requests without.
-    if request.hosts > 1 || (request.version != HttpVersion::Http10 && request.hosts == 0) {
-        return Err(Refusal::new(
-            RejectReason::HostLines,
-            400,
-            "A request has exactly one Host.",
-        ));
-    }
-    if request.method == b"TRACE" {
-        return Err(Refusal::new(
-            RejectReason::Trace,
-            405,
-            "TRACE is not allowed here.",
-        ));
-    }
-    if request.target.len() > settings.limits.target_bytes {
-        return Err(Refusal::new(
-            RejectReason::Policy(Reason::TargetTooLong),
-            414,
-            "The request target is too long.",
-        ));
-    }
+    check_head(worker, request)?;
     let mut forward = match action {
         Action::Forward(forward) => forward,
-        Action::Reply(answer) => {
-            let status = answer.status(|| request.version == HttpVersion::Http10);
-            let reply = Reply::text(status, answer.reason.text());
-            return Err(match answer.location {
-                Some(location) => reply.with("location", location),
-                None => reply,
-            }
-            .into());
+        Action::Reply(reply) => return Err(Local::Reply(policy_reply(request, reply))),
+    };
+    if request.framing.expects_other {
+        let text = "This expectation cannot be met.";
+        return Err(Rejection::new(RejectReason::Expectation, 417, text).into());
+    }
+    if let Some(reply) = internal_reply(worker, request, &forward.stripped_target, exchange) {
+        return Err(Local::Reply(reply));
+    }
+    let upstream = match settings.api.part.strip(&forward.stripped_target) {
+        Some(_) if settings.api.upstream.is_none() => {
+            let detail = json!({"detail": "Not Found"});
+            return Err(Local::Reply(LocalReply::json(404, &detail)));
         }
+        Some(_) => Upstream::Api,
+        None => Upstream::Streamlit,
     };
-    if request.transport.expects_more {
-        return Err(Refusal::new(
-            RejectReason::Expectation,
-            417,
-            "This expectation cannot be met.",
-        ));
-    }
-    if let Some(reply) = own_answer(worker, request, &forward.stripped_target, exchange) {
-        return Err(reply.into());
-    }
-    let api = settings.api.part.strip(&forward.stripped_target).is_some();
-    facts.dispatch = if api {
-        Dispatch::Api
-    } else {
-        Dispatch::Streamlit
+    info.dispatch = match upstream {
+        Upstream::Api => Dispatch::Api,
+        Upstream::Streamlit => Dispatch::Streamlit,
     };
-    if api && settings.api.upstream.is_none() {
-        facts.dispatch = Dispatch::Gateway;
-        return Err(Reply::json(404, &json!({"detail": "Not Found"})).into());
-    }
+    let max = settings.limits.body_bytes;
     if let Length::Exact(length) = request.length
-        && settings.limits.body_bytes > 0
-        && length > settings.limits.body_bytes
+        && max > 0
+        && length > max
     {
-        return Err(Refusal::new(
-            RejectReason::BodyTooLarge,
-            413,
-            &too_large(settings.limits.body_bytes),
-        ));
+        return Err(Rejection::body_too_large(max).into());
     }
-    if api {
+    if upstream == Upstream::Api {
         settings
             .policy
             .enter_sub_app(&settings.api.part, &mut forward, exchange);
     }
-    let accept = if request.is_websocket {
-        Some(judge_handshake(
-            worker,
-            request,
-            api,
-            &mut forward,
-            exchange,
-        )?)
+    let handshake = if request.is_websocket {
+        let handshake = check_handshake(worker, request, upstream, &mut forward, exchange)?;
+        Some(handshake)
     } else {
         None
     };
-    let head = write_head(worker, request, &forward.edits, facts, api, accept.as_ref());
-    if accept.is_some() && !api {
-        websocket::fits(&head, &settings.limits)
-            .map_err(|text| Refusal::new(RejectReason::HandshakeTooLarge, 431, &text))?;
+    let head = write_head(
+        worker,
+        request,
+        &forward.edits,
+        info,
+        upstream,
+        handshake.as_ref(),
+    );
+    if handshake.is_some() && upstream == Upstream::Streamlit {
+        check_size(&head, &settings.limits)?;
     }
     Ok(Forward {
-        is_api: api,
+        upstream,
         head,
         length: request.length,
-        expects_continue: request.transport.expects_continue
+        // A client of HTTP/1.0 cannot be sent 100 (Continue).
+        expects_continue: request.framing.expects_continue
             && request.length != Length::Empty
             && request.version != HttpVersion::Http10,
         is_idempotent: matches!(
             request.method,
             b"GET" | b"HEAD" | b"OPTIONS" | b"PUT" | b"DELETE"
         ),
-        accept: accept.map(|handshake| handshake.accept),
+        accept: handshake.map(|handshake| handshake.accept),
         wants_page: request.method == b"GET"
             && all(request.fields, b"accept")
                 .any(|accept| accept.windows(9).any(|window| window == b"text/html")),
     })
 }
 
-/// What is said of a body that is too large.
-pub(crate) fn too_large(most: u64) -> String {
-    format!(
-        "Payload Too Large: the body may have {most} bytes (FLUXLIT_GATEWAY_MAX_PROXY_REQUEST_BODY_BYTES)."
-    )
+fn check_head(worker: &Worker, request: &Incoming<'_>) -> Result<(), Rejection> {
+    // RFC 9112 §3.2 and RFC 9113 §8.3.1: exactly one, and only HTTP/1.0 has requests without.
+    if request.hosts > 1 || (request.version != HttpVersion::Http10 && request.hosts == 0) {
+        let text = "A request has exactly one Host.";
+        return Err(Rejection::new(RejectReason::HostLines, 400, text));
+    }
+    if request.method == b"TRACE" {
+        let text = "TRACE is not allowed here.";
+        return Err(Rejection::new(RejectReason::Trace, 405, text));
+    }
+    if request.target.len() > worker.settings.limits.target_bytes {
+        // The policy has a limit of its own, with the same reason.
+        let reason = RejectReason::Policy(Reason::TargetTooLong);
+        return Err(Rejection::new(
+            reason,
+            414,
+            "The request target is too long.",
+        ));
+    }
+    Ok(())
 }
 
-/// Takes a request id that is safe to log and to send, or makes one.
+fn policy_reply(request: &Incoming<'_>, reply: Reply) -> LocalReply {
+    let status = reply.status(|| request.version == HttpVersion::Http10);
+    let local = LocalReply::text(status, reply.reason.text());
+    match reply.location {
+        Some(location) => local.with("location", location),
+        None => local,
+    }
+}
+
+/// Returns the client's request id if it is safe to log and to forward, or a new one.
 pub(crate) fn request_id(fields: &[Header<'_>]) -> String {
     let given = only(fields, REQUEST_ID).filter(|id| {
         (1..=128).contains(&id.len())
@@ -313,7 +233,7 @@ pub(crate) fn request_id(fields: &[Header<'_>]) -> String {
     });
     match given.and_then(|id| std::str::from_utf8(id).ok()) {
         Some(id) => id.to_owned(),
-        // `now_v7` would keep ids in order across workers, by a lock.
+        // `now_v7` would order ids across workers, for which it takes a lock.
         None => Uuid::new_v7(Timestamp::now(NoContext)).to_string(),
     }
 }

@@ -1,4 +1,4 @@
-//! How does an answer get to the client, whichever version of HTTP it speaks?
+//! Defines how a response is written to the client, whichever version of HTTP it speaks.
 
 use fluxlit_policy::{Edit, Header};
 
@@ -6,37 +6,37 @@ use crate::http::body::Sink;
 use crate::http::framing::Length;
 use crate::http::hop_by_hop;
 
-/// The side of a client's connection or stream on which its answer is written.
+/// The writing side of a client's connection or stream.
 pub(crate) trait Downstream: Sink {
-    /// Begins the final answer.
-    fn begin(&mut self, head: &AnswerHead<'_>);
+    /// Begins the final response. Nothing is written yet.
+    fn begin(&mut self, head: &DownstreamHead<'_>);
 
-    /// Takes back the answer that was begun, if nothing of it was written yet.
+    /// Discards the response that has begun. Returns false if some of it has been written already.
     fn take_back(&mut self) -> bool;
 
-    /// Sends an informational answer, RFC 9110 §15.2, if this client can have one.
-    async fn interim(&mut self, head: &AnswerHead<'_>) -> std::io::Result<()>;
+    /// Sends an informational response, RFC 9110 §15.2, if the client's version of HTTP has them.
+    async fn send_informational(&mut self, head: &DownstreamHead<'_>) -> std::io::Result<()>;
 }
 
-/// The head of an answer on its way to the client.
-pub(crate) struct AnswerHead<'a> {
+/// The head of a response to the client.
+pub(crate) struct DownstreamHead<'a> {
     pub(crate) status: u16,
-    /// The reason phrase; the version of HTTP may have none.
+    /// The reason phrase; HTTP/2 does not have one.
     pub(crate) reason: &'a [u8],
     pub(crate) fields: &'a [Header<'a>],
-    /// What the policy changes.
+    /// The changes that the policy makes to the fields.
     pub(crate) edits: &'a [Edit],
     pub(crate) length: Length,
-    /// The length that is declared although there is no body: an answer to HEAD, or 304.
+    /// The declared length of a body that is not sent, in response to HEAD or with 304.
     pub(crate) declared: Option<&'a [u8]>,
-    /// Whether the request's body has not ended yet, so that nobody knows where another request would begin.
+    /// True if the request's body has not been read completely, so that the start of another request is unknown.
     pub(crate) is_early: bool,
-    /// The request's id; informational answers have none.
+    /// `None` for informational responses.
     pub(crate) request_id: Option<&'a str>,
 }
 
-impl AnswerHead<'_> {
-    /// Gives each field line to `emit`, in order, but for those that frame the message; a request's id is ours.
+impl DownstreamHead<'_> {
+    /// Passes each field line to `emit`, in order, without those that frame the message. The request's id is the gateway's.
     pub(crate) fn emit(&self, mut emit: impl FnMut(&[u8], &[u8])) {
         let nominated = hop_by_hop::nominated(self.fields);
         for (name, value) in self.fields {
@@ -61,8 +61,8 @@ impl AnswerHead<'_> {
     }
 }
 
-/// Whether one of these edits takes the place of the lines that a field has.
-pub(crate) fn replaces(edits: &[Edit], name: &[u8]) -> bool {
+/// Returns true if one of the edits removes or replaces the lines of a field.
+pub(super) fn replaces(edits: &[Edit], name: &[u8]) -> bool {
     edits.iter().any(|edit| match edit {
         Edit::Remove(other) | Edit::Set(other, _) => name.eq_ignore_ascii_case(other.as_bytes()),
         Edit::Append(..) | Edit::Host(_) | Edit::Target(_) => false,
@@ -70,4 +70,4 @@ pub(crate) fn replaces(edits: &[Edit], name: &[u8]) -> bool {
 }
 
 /// The field that carries a request's id.
-pub(crate) const REQUEST_ID: &[u8] = b"x-request-id";
+pub(super) const REQUEST_ID: &[u8] = b"x-request-id";

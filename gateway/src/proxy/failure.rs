@@ -1,36 +1,144 @@
-//! Why is there no answer, and what is the client told?
+//! Turns every error into a response and a line of the log.
 //!
-//! Whose fault it is, and nothing of the inside.
+//! A [`Rejection`] is the client's fault and has a reason for logs and metrics; a [`ResponseError`] is the upstream's. Both
+//! become a [`Failure`], and that a [`LocalReply`] unless a response has begun or the client has gone.
 
+use std::borrow::Cow;
 use std::io;
 
 use crate::http::body::{BodyError, PumpError};
+use crate::http::framing::LengthError;
+use crate::http::head::HeadError;
 use crate::observe::Ending;
 use crate::observe::reject_reason::RejectReason;
-use crate::proxy::decide::too_large;
-use crate::proxy::local_reply::Reply;
+use crate::proxy::local_reply::LocalReply;
 
-/// Why a request was not answered by the upstream.
-pub(super) struct Failure {
-    pub(super) ending: Ending,
-    /// What the client is told, if it is still there and has been told nothing yet.
-    pub(super) reply: Option<Reply>,
+/// A request that is rejected because of what the client sent, or how much.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Rejection {
+    pub(crate) reason: RejectReason,
+    pub(crate) status: u16,
+    text: Cow<'static, str>,
 }
 
-/// Why there is no answer, or no whole one.
-pub(super) enum NoAnswer {
-    /// The upstream's answer is none that can be passed on.
-    Bad(String),
-    /// The answer has begun, and does not go on.
+/// A request that gets no response from the upstream, or not a complete one.
+pub(super) struct Failure {
+    pub(super) ending: Ending,
+    /// The response, if the client is still there and has not received another one.
+    pub(super) reply: Option<LocalReply>,
+}
+
+/// The error while a response is awaited or passed on.
+pub(super) enum ResponseError {
+    /// The response ended early.
     Body,
+    /// The next part of the body did not arrive in time.
     BodyTimeout,
-    /// The client does not take it.
+    /// The client does not take the response.
     Client(Ending),
-    /// The connection ended before the answer.
-    Ended,
-    /// The upstream's answer to a WebSocket handshake, which has this status, opens none.
+    /// The connection was closed before the response.
+    Closed,
+    /// The response is malformed; the text says why.
+    Invalid(String),
+    /// A WebSocket handshake got this status, which does not open a WebSocket.
     NotSwitched(u16),
+    /// The response did not begin in time.
     Timeout,
+}
+
+impl Rejection {
+    pub(crate) fn new(
+        reason: RejectReason,
+        status: u16,
+        text: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Self {
+            reason,
+            status,
+            text: text.into(),
+        }
+    }
+
+    /// Rejects a request whose head is malformed or not supported.
+    pub(crate) fn bad_head(status: u16, text: &'static str) -> Self {
+        Self::new(RejectReason::BadHead, status, text)
+    }
+
+    /// Rejects a request whose body has two lengths or an invalid one.
+    pub(crate) fn unclear_length() -> Self {
+        Self::bad_head(400, "The length of the body is not clear.")
+    }
+
+    pub(crate) fn body_too_large(max: u64) -> Self {
+        let text = format!(
+            "Payload Too Large: the body may have {max} bytes (FLUXLIT_GATEWAY_MAX_PROXY_REQUEST_BODY_BYTES)."
+        );
+        Self::new(RejectReason::BodyTooLarge, 413, text)
+    }
+
+    pub(crate) fn head_timeout() -> Self {
+        let text = "The request was not received in time.";
+        Self::new(RejectReason::HeadTooSlow, 408, text)
+    }
+
+    pub(crate) fn too_many_connections() -> Self {
+        let text = "Too many connections; try again.";
+        Self::new(RejectReason::TooManyConnections, 503, text)
+    }
+
+    pub(super) fn too_many_requests() -> Self {
+        let text = "Too many requests are in progress; try again.";
+        Self::new(RejectReason::TooManyRequests, 503, text)
+    }
+}
+
+impl From<HeadError> for Rejection {
+    fn from(error: HeadError) -> Self {
+        let too_large = |text| Self::new(RejectReason::HeadTooLarge, 431, text);
+        match error {
+            HeadError::BareLineFeed => {
+                Self::bad_head(400, "A line of the request ends without a carriage return.")
+            }
+            HeadError::Field => Self::bad_head(400, "A header line of the request is malformed."),
+            HeadError::Folded => Self::bad_head(400, "A header line of the request is folded."),
+            HeadError::StartLine => {
+                Self::bad_head(400, "The first line of the request is malformed.")
+            }
+            HeadError::TooLarge => too_large("The head of the request is too large."),
+            HeadError::TooManyFields => too_large("The request has too many header lines."),
+            HeadError::Version => Self::bad_head(505, "This version of HTTP is not supported."),
+        }
+    }
+}
+
+impl From<LengthError> for Rejection {
+    fn from(error: LengthError) -> Self {
+        match error {
+            LengthError::Coding => Self::bad_head(501, "This transfer coding is not supported."),
+            LengthError::Both | LengthError::Length | LengthError::Version => {
+                Self::unclear_length()
+            }
+        }
+    }
+}
+
+impl From<Rejection> for LocalReply {
+    fn from(rejection: Rejection) -> Self {
+        let reply = Self::failure(rejection.status, &rejection.text);
+        match rejection.status {
+            503 => reply.with("retry-after", b"1".as_slice()),
+            _ => reply,
+        }
+    }
+}
+
+impl From<Rejection> for Failure {
+    fn from(rejection: Rejection) -> Self {
+        Self {
+            ending: Ending::Refused(rejection.reason),
+            reply: Some(rejection.into()),
+        }
+    }
 }
 
 impl Failure {
@@ -41,43 +149,41 @@ impl Failure {
         }
     }
 
-    /// Why the request's body did not get through.
-    pub(super) fn upload(error: &PumpError, most: u64) -> Self {
-        let (ending, status, text) = match error {
-            PumpError::TooLarge => (
-                Ending::Refused(RejectReason::BodyTooLarge),
-                413,
-                too_large(most),
-            ),
-            PumpError::Source(BodyError::TrailersTooLarge) => (
-                Ending::Refused(RejectReason::HeadTooLarge),
-                431,
-                "The trailers of the request are too large.".to_owned(),
-            ),
-            PumpError::Source(BodyError::Chunk(_) | BodyError::Trailers) => (
-                Ending::Refused(RejectReason::BadBody),
-                400,
-                "The body of the request is malformed.".to_owned(),
-            ),
-            PumpError::SourceIdle => (
-                Ending::ClientTimeout,
-                408,
-                "The body of the request did not come in time.".to_owned(),
-            ),
-            PumpError::Sink(_) | PumpError::SinkIdle | PumpError::Source(_) => {
-                return Self::client_left();
+    /// The failure when the request's body cannot be forwarded. `max`: bytes that a body may have.
+    pub(super) fn of_upload(error: &PumpError, max: u64) -> Self {
+        match error {
+            PumpError::TooLarge => Rejection::body_too_large(max).into(),
+            PumpError::Source(BodyError::TrailersTooLarge) => {
+                let text = "The trailers of the request are too large.";
+                Rejection::new(RejectReason::HeadTooLarge, 431, text).into()
             }
-        };
+            PumpError::Source(BodyError::Chunk(_) | BodyError::Trailers) => {
+                let text = "The body of the request is malformed.";
+                Rejection::new(RejectReason::BadBody, 400, text).into()
+            }
+            PumpError::SourceIdle => {
+                let text = "The body of the request was not received in time.";
+                Self {
+                    ending: Ending::ClientTimeout,
+                    reply: Some(LocalReply::failure(408, text)),
+                }
+            }
+            PumpError::Sink(_) | PumpError::SinkIdle | PumpError::Source(_) => Self::client_left(),
+        }
+    }
+
+    /// The failure when the upstream cannot be reached. `reply` depends on whether it has been ready before.
+    pub(super) fn connect(reply: LocalReply) -> Self {
         Self {
-            ending,
-            reply: Some(Reply::failure(status, &text)),
+            ending: Ending::UpstreamConnect,
+            reply: Some(reply),
         }
     }
 }
 
-impl NoAnswer {
-    pub(super) fn bad(error: &dyn std::fmt::Display) -> Self {
-        Self::Bad(error.to_string())
+impl ResponseError {
+    pub(super) fn invalid(error: &dyn std::fmt::Display) -> Self {
+        Self::Invalid(error.to_string())
     }
 
     pub(super) fn client(_: io::Error) -> Self {
@@ -93,41 +199,47 @@ impl NoAnswer {
         }
     }
 
-    /// What is said of the upstream called `name`.
-    pub(super) fn explain(&self, name: &str) -> Failure {
+    /// Turns the error into a failure. `name` is what clients call the upstream.
+    pub(super) fn into_failure(self, name: &str) -> Failure {
         let (ending, status, text) = match self {
-            NoAnswer::Timeout | NoAnswer::BodyTimeout => (
+            Self::Client(ending) => {
+                return Failure {
+                    ending,
+                    reply: None,
+                };
+            }
+            Self::Timeout | Self::BodyTimeout => (
                 Ending::UpstreamTimeout,
                 504,
-                format!("{name} did not answer in time."),
+                format!("{name} did not respond in time."),
             ),
-            NoAnswer::Ended => (
+            Self::Closed => (
                 Ending::UpstreamBroke,
                 502,
-                format!("{name} broke off before its answer."),
+                format!("{name} closed the connection before its response."),
             ),
-            NoAnswer::NotSwitched(status) => (
+            Self::NotSwitched(status) => (
                 Ending::UpstreamBroke,
                 502,
-                format!("{name} answered {status} instead of opening a WebSocket."),
+                format!("{name} responded with {status} instead of opening a WebSocket."),
             ),
-            NoAnswer::Bad(reason) => {
-                tracing::warn!(reason, "the upstream's answer cannot be passed on");
+            Self::Invalid(reason) => {
+                tracing::warn!(reason, "the upstream's response is invalid");
                 (
                     Ending::UpstreamBroke,
                     502,
-                    format!("{name} gave an answer that cannot be passed on."),
+                    format!("{name} sent an invalid response."),
                 )
             }
-            NoAnswer::Body | NoAnswer::Client(_) => (
+            Self::Body => (
                 Ending::UpstreamBroke,
                 502,
-                format!("{name} broke off its answer."),
+                format!("{name} closed the connection within its response."),
             ),
         };
         Failure {
             ending,
-            reply: Some(Reply::failure(status, &text)),
+            reply: Some(LocalReply::failure(status, &text)),
         }
     }
 }

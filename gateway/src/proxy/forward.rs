@@ -1,7 +1,7 @@
-//! How does a request get to the upstream?
+//! Forwards a request to its upstream.
 //!
-//! When it is its turn, over a connection that is open already or a new one, and once more if that connection proves to be
-//! gone and the request may be done twice.
+//! It waits for its turn, takes an idle connection or opens one, and retries once if the idle connection turns out to be
+//! closed and the request may be sent twice.
 
 use std::cell::Cell;
 
@@ -11,33 +11,33 @@ use crate::http::body::{Bounds, PumpError, Source, pump};
 use crate::http::framing::Length;
 use crate::http::hop_by_hop;
 use crate::observe::Ending;
-use crate::observe::reject_reason::RejectReason;
-use crate::proxy::decide::{Facts, Forward};
+use crate::observe::metrics::Upstream;
 use crate::proxy::downstream::Downstream;
-use crate::proxy::exchange::{End, Progress, Timers};
-use crate::proxy::failure::{Failure, NoAnswer};
-use crate::proxy::local_reply::Reply;
+use crate::proxy::failure::{Failure, Rejection, ResponseError};
+use crate::proxy::local_reply::LocalReply;
+use crate::proxy::outcome::Outcome;
+use crate::proxy::request::{Forward, Progress, RequestInfo, Timers};
 use crate::upstream::pool::{Connection, Pool};
 use crate::worker::Worker;
-use crate::worker::admission::{Full, Permit};
+use crate::worker::admission::{Permit, QueueFull};
 
-/// What one forwarded request needs.
-pub(super) struct Way<'a> {
+/// Forwards one request.
+pub(super) struct Forwarder<'a> {
     pub(super) worker: &'a Worker,
-    pub(super) facts: &'a Facts,
+    pub(super) info: &'a RequestInfo,
     pub(super) exchange: &'a Exchange,
     pub(super) forward: &'a Forward,
     pub(super) progress: &'a Progress,
 }
 
-impl Way<'_> {
-    /// Sends the request and passes the answer on.
-    pub(super) async fn forward(
-        &mut self,
+impl Forwarder<'_> {
+    /// Sends the request and passes the response on.
+    pub(super) async fn run(
+        &self,
         source: &mut impl Source,
         down: &mut impl Downstream,
         timers: &mut Timers,
-    ) -> Result<End, Failure> {
+    ) -> Result<Outcome, Failure> {
         let is_websocket = self.forward.accept.is_some();
         let _permit = if is_websocket {
             None
@@ -45,7 +45,7 @@ impl Way<'_> {
             Some(self.admit(source, timers).await?)
         };
         loop {
-            // A handshake is never done twice, so its connection is always new.
+            // A handshake must not be sent twice, so its connection is always new.
             let pooled = if is_websocket {
                 None
             } else {
@@ -56,18 +56,15 @@ impl Way<'_> {
                 None => self.connect(source, timers).await?,
             };
             match self.attempt(connection, source, down, timers).await {
-                Ok(end) => return Ok(end),
-                Err(Attempt::Again) => self.worker.observer.counters.upstream_retried(),
-                Err(Attempt::Failed(failure)) => return Err(failure),
+                Ok(outcome) => return Ok(outcome),
+                Err(AttemptError::Stale) => self.worker.observer.counters.upstream_retried(),
+                Err(AttemptError::Failed(failure)) => return Err(failure),
             }
         }
     }
 
     fn pool(&self) -> &Pool {
-        match &self.worker.api {
-            Some(api) if self.forward.is_api => api,
-            _ => &self.worker.streamlit,
-        }
+        self.worker.pool(self.forward.upstream)
     }
 
     async fn admit(
@@ -76,29 +73,21 @@ impl Way<'_> {
         timers: &mut Timers,
     ) -> Result<Permit<'_>, Failure> {
         let admission = &self.worker.shared.admission;
-        if let Some(permit) = admission.enter_now() {
+        if let Some(permit) = admission.try_admit() {
             return Ok(permit);
         }
         let wait = async {
             tokio::select! {
-                permit = admission.enter() => permit.map_err(Some),
-                _ = source.left() => Err(None),
+                permit = admission.admit() => permit.map_err(Some),
+                _ = source.closed() => Err(None),
             }
         };
-        let entered = timers
-            .up
-            .within(self.worker.settings.limits.queue_wait, wait)
-            .await;
-        match entered.unwrap_or(Err(Some(Full))) {
+        let limit = self.worker.settings.limits.queue_wait;
+        let admitted = timers.up.within(limit, wait).await;
+        match admitted.unwrap_or(Err(Some(QueueFull))) {
             Ok(permit) => Ok(permit),
             Err(None) => Err(Failure::client_left()),
-            Err(Some(Full)) => Err(Failure {
-                ending: Ending::Refused(RejectReason::TooManyRequests),
-                reply: Some(
-                    Reply::failure(503, "Too many requests are under way; try again.")
-                        .with("retry-after", b"1".as_slice()),
-                ),
-            }),
+            Err(Some(QueueFull)) => Err(Rejection::too_many_requests().into()),
         }
     }
 
@@ -111,7 +100,7 @@ impl Way<'_> {
             tokio::select! {
                 biased;
                 connection = self.pool().connect() => connection.map_err(Some),
-                _ = source.left() => Err(None),
+                _ = source.closed() => Err(None),
             }
         };
         let limit = self.worker.settings.connect_timeout;
@@ -121,41 +110,32 @@ impl Way<'_> {
             Ok(Err(Some(error))) => error.to_string(),
             Err(_) => "the connection timed out".to_owned(),
         };
-        tracing::warn!(
-            reason,
-            upstream = self.name(),
-            "the upstream cannot be reached"
-        );
-        let reply = if self.worker.is_ready(self.forward.is_api) {
-            Reply::failure(502, &format!("{} cannot be reached.", self.name()))
+        let name = self.name();
+        tracing::warn!(reason, upstream = name, "the upstream cannot be reached");
+        let reply = if self.worker.is_ready(self.forward.upstream) {
+            LocalReply::failure(502, &format!("{name} cannot be reached."))
         } else {
-            Reply::not_ready(
-                self.forward.wants_page,
-                &format!("{} is not ready yet.", self.name()),
-            )
+            let text = format!("{name} is not ready yet.");
+            LocalReply::not_ready(self.forward.wants_page, &text)
         };
-        Err(Failure {
-            ending: Ending::UpstreamConnect,
-            reply: Some(reply),
-        })
+        Err(Failure::connect(reply))
     }
 
     fn name(&self) -> &'static str {
-        if self.forward.is_api {
-            "The API"
-        } else {
-            "The app"
+        match self.forward.upstream {
+            Upstream::Api => "The API",
+            Upstream::Streamlit => "The app",
         }
     }
 
-    /// Sends the request over one connection and passes its answer on.
+    /// Sends the request over one connection and passes the response on.
     async fn attempt(
         &self,
         mut connection: Connection,
         source: &mut impl Source,
         down: &mut impl Downstream,
         timers: &mut Timers,
-    ) -> Result<End, Attempt> {
+    ) -> Result<Outcome, AttemptError> {
         let Self {
             worker,
             forward,
@@ -168,10 +148,10 @@ impl Way<'_> {
         writer.head.clear();
         writer.head.extend_from_slice(&forward.head);
         writer.begin(forward.length);
-        let uploaded = Cell::new(if forward.expects_continue {
-            Upload::Held
+        let upload_state = Cell::new(if forward.expects_continue {
+            Upload::AwaitsContinue
         } else {
-            Upload::UnderWay
+            Upload::Sending
         });
         let Timers {
             up: up_timer,
@@ -181,63 +161,63 @@ impl Way<'_> {
             let moved = loop {
                 let bounds = Bounds {
                     idle: limits.idle,
-                    most: limits.body_bytes,
+                    max: limits.body_bytes,
                     passed: &progress.received,
                 };
-                let was_held = self.progress_of(&uploaded) == Upload::Held;
+                let awaited_continue = self.upload_state(&upload_state) == Upload::AwaitsContinue;
                 let moved = pump(source, writer, up_timer, bounds, |trailers| {
                     self.request_trailers(trailers)
                 });
                 match moved.await {
-                    // A client that waits to be asked for its body keeps nobody waiting.
-                    Err(PumpError::SourceIdle) if was_held && progress.received.get() == 0 => {}
+                    // A client that awaits 100 (Continue) is not idle.
+                    Err(PumpError::SourceIdle)
+                        if awaited_continue && progress.received.get() == 0 => {}
                     moved => break moved,
                 }
             };
             match moved {
-                Ok(()) => uploaded.set(Upload::Whole),
-                // An upstream that no longer reads may have answered why.
-                Err(PumpError::Sink(_) | PumpError::SinkIdle) => uploaded.set(Upload::Broken),
+                Ok(()) => upload_state.set(Upload::Complete),
+                // An upstream that stops reading may have sent a response that says why.
+                Err(PumpError::Sink(_) | PumpError::SinkIdle) => upload_state.set(Upload::Failed),
                 Err(error) => return error,
             }
-            PumpError::Source(source.left().await)
+            PumpError::Source(source.closed().await)
         };
-        let answer = self.pass_answer(&mut connection.reader, down, down_timer, &uploaded);
-        let outcome = tokio::select! {
+        let response = self.pass_response(&mut connection.reader, down, down_timer, &upload_state);
+        let result = tokio::select! {
             biased;
             error = upload => Err(error),
-            outcome = answer => Ok(outcome),
+            result = response => Ok(result),
         };
-        let is_uploaded = uploaded.get() == Upload::Whole;
-        match outcome {
-            Ok(Ok(Passed::Tunnel)) => Ok(End::Tunnel(Box::new(connection))),
-            Ok(Ok(Passed::Whole { persists })) => {
+        let is_uploaded = upload_state.get() == Upload::Complete;
+        match result {
+            Ok(Ok(Passed::Tunnel)) => Ok(Outcome::Tunnel(Box::new(connection))),
+            Ok(Ok(Passed::Complete { persists })) => {
                 if persists && is_uploaded {
                     self.pool().give_back(connection);
                 }
-                Ok(End::Complete)
+                Ok(Outcome::Complete(Ending::Complete))
             }
-            Ok(Err(NoAnswer::Client(ending))) => Err(Attempt::Failed(Failure {
-                ending,
-                reply: None,
-            })),
-            Ok(Err(NoAnswer::Ended))
+            Ok(Err(ResponseError::Closed))
                 if is_reused
                     && forward.length == Length::Empty
                     && (forward.is_idempotent || !connection.writer.has_begun()) =>
             {
-                Err(Attempt::Again)
+                Err(AttemptError::Stale)
             }
-            Ok(Err(no_answer)) => Err(Attempt::Failed(no_answer.explain(self.name()))),
-            Err(error) => Err(Attempt::Failed(Failure::upload(&error, limits.body_bytes))),
+            Ok(Err(error)) => Err(AttemptError::Failed(error.into_failure(self.name()))),
+            Err(error) => {
+                let failure = Failure::of_upload(&error, limits.body_bytes);
+                Err(AttemptError::Failed(failure))
+            }
         }
     }
 
-    /// How far a request's body is. Nobody has to wait to be asked for it.
-    pub(super) fn progress_of(&self, uploaded: &Cell<Upload>) -> Upload {
-        match uploaded.get() {
-            Upload::Held if self.progress.received.get() > 0 => Upload::UnderWay,
-            uploaded => uploaded,
+    /// Returns how far the upload is. A client may send its body without waiting for 100 (Continue).
+    pub(super) fn upload_state(&self, state: &Cell<Upload>) -> Upload {
+        match state.get() {
+            Upload::AwaitsContinue if self.progress.received.get() > 0 => Upload::Sending,
+            state => state,
         }
     }
 
@@ -249,26 +229,26 @@ impl Way<'_> {
     }
 }
 
-/// How far a request's body is.
+/// How far the upload of a request's body is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Upload {
-    /// The client waits until the upstream asks for it, RFC 9110 §10.1.1.
-    Held,
-    UnderWay,
-    Whole,
-    /// The upstream did not take all of it.
-    Broken,
+    /// The client waits for 100 (Continue), RFC 9110 §10.1.1.
+    AwaitsContinue,
+    Sending,
+    Complete,
+    /// The upstream stopped reading.
+    Failed,
 }
 
-/// What came of one attempt.
-enum Attempt {
-    /// The connection was stale, and the request may be done again.
-    Again,
+/// The error of one attempt.
+enum AttemptError {
     Failed(Failure),
+    /// The idle connection was closed, and the request may be sent again.
+    Stale,
 }
 
-/// An answer that was passed on.
+/// A response that was passed on.
 pub(super) enum Passed {
-    Whole { persists: bool },
+    Complete { persists: bool },
     Tunnel,
 }

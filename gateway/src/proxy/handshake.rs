@@ -1,7 +1,7 @@
-//! Which WebSocket handshakes go on?
+//! Checks WebSocket handshakes before they are forwarded.
 //!
-//! Those of the app's own pages, and of pages that the operator allows. Streamlit judges them once more, by comparing texts, so
-//! the `Host` it is sent is spelt as the `Origin`.
+//! Only pages of the app and pages that the operator allows may open a WebSocket. Streamlit checks this once more by comparing
+//! texts, so it is sent a `Host` that is spelled like the `Origin`.
 
 use fluxlit_policy::{Edit, Exchange, Forward, OriginOutcome};
 
@@ -9,36 +9,33 @@ use crate::http::framing::Length;
 use crate::http::head::{all, only};
 use crate::http::websocket;
 use crate::observe::HttpVersion;
+use crate::observe::metrics::Upstream;
 use crate::observe::reject_reason::RejectReason;
-use crate::proxy::decide::{Incoming, Refusal};
+use crate::proxy::failure::Rejection;
+use crate::proxy::request::{Handshake, Incoming};
+use crate::settings::Limits;
 use crate::worker::Worker;
 
-/// Judges a handshake.
-pub(super) fn judge_handshake(
+/// Checks a handshake and prepares it to be forwarded.
+pub(super) fn check_handshake(
     worker: &Worker,
     request: &Incoming<'_>,
-    api: bool,
+    upstream: Upstream,
     forward: &mut Forward,
     exchange: &mut Exchange,
-) -> Result<Handshake, Refusal> {
+) -> Result<Handshake, Rejection> {
+    let malformed = |text| Rejection::new(RejectReason::Handshake, 400, text);
     if request.length != Length::Empty {
-        return Err(Refusal::new(
-            RejectReason::Handshake,
-            400,
-            "A WebSocket handshake has no body.",
-        ));
+        return Err(malformed("A WebSocket handshake has no body."));
     }
     let origins = &worker.settings.allowed_origins;
     match origins.check(exchange, all(request.fields, b"origin")) {
         OriginOutcome::NotAllowed => {
-            return Err(Refusal::new(
-                RejectReason::ForeignOrigin,
-                403,
-                "This page may not open a WebSocket here: its Origin is not the app's. \
-                 FLUXLIT_GATEWAY_ALLOWED_ORIGINS allows more.",
-            ));
+            let text = "This page may not open a WebSocket here: its Origin is not the app's. \
+                        FLUXLIT_GATEWAY_ALLOWED_ORIGINS allows more.";
+            return Err(Rejection::new(RejectReason::ForeignOrigin, 403, text));
         }
-        OriginOutcome::SameOrigin if !api => {
+        OriginOutcome::SameOrigin if upstream == Upstream::Streamlit => {
             // Streamlit compares Host and Origin as texts, case and port included.
             let host = only(request.fields, b"origin")
                 .and_then(|origin| exchange.set_host_to_origin(origin));
@@ -49,35 +46,67 @@ pub(super) fn judge_handshake(
         }
         OriginOutcome::Absent | OriginOutcome::Listed | OriginOutcome::SameOrigin => {}
     }
-    let key = match only(request.fields, b"sec-websocket-key") {
-        _ if request.version == HttpVersion::Http2 => None,
-        Some(key) => Some(key),
-        None => {
-            return Err(Refusal::new(
-                RejectReason::Handshake,
-                400,
-                "A WebSocket handshake has one Sec-WebSocket-Key.",
-            ));
-        }
-    };
-    Ok(match key {
-        Some(key) => Handshake {
-            key: None,
-            accept: websocket::accept(key),
-        },
-        None => {
-            let key = websocket::new_key();
-            Handshake {
-                accept: websocket::accept(key.as_bytes()),
-                key: Some(key),
-            }
-        }
+    if request.version == HttpVersion::Http2 {
+        let key = websocket::new_key();
+        return Ok(Handshake {
+            accept: websocket::accept(key.as_bytes()),
+            key: Some(key),
+        });
+    }
+    let key = only(request.fields, b"sec-websocket-key")
+        .ok_or_else(|| malformed("A WebSocket handshake has one Sec-WebSocket-Key."))?;
+    Ok(Handshake {
+        key: None,
+        accept: websocket::accept(key),
     })
 }
 
-/// A WebSocket handshake that may go on.
-pub(super) struct Handshake {
-    /// A key of our own, where the client's version of HTTP has none.
-    pub(super) key: Option<String>,
-    pub(super) accept: String,
+/// Rejects a handshake that Streamlit would never respond to: it hangs on a long header line and on very many lines, such
+/// as a browser with many cookies sends.
+pub(super) fn check_size(head: &[u8], limits: &Limits) -> Result<(), Rejection> {
+    let mut lines = 0;
+    let mut longest = 0;
+    for line in head.split(|octet| *octet == b'\n') {
+        lines += 1;
+        longest = longest.max(line.len() + 1);
+    }
+    // Neither the request line nor the empty line and what follows it is a field.
+    let fields = lines - 3;
+    let text = if longest > limits.websocket_line_bytes {
+        format!(
+            "A header line of this WebSocket handshake has {longest} bytes, but Streamlit accepts {}. Too many cookies? \
+             FLUXLIT_DROP_COOKIES removes those of an auth proxy. To accept more, set WEBSOCKETS_MAX_LINE_LENGTH for \
+             Streamlit and FLUXLIT_GATEWAY_WS_MAX_LINE_BYTES for the gateway.",
+            limits.websocket_line_bytes
+        )
+    } else if fields > limits.websocket_fields {
+        format!(
+            "This WebSocket handshake has {fields} header lines, but Streamlit accepts {}. To accept more, set \
+             WEBSOCKETS_MAX_NUM_HEADERS for Streamlit and FLUXLIT_GATEWAY_WS_MAX_HEADER_COUNT for the gateway.",
+            limits.websocket_fields
+        )
+    } else {
+        return Ok(());
+    };
+    Err(Rejection::new(RejectReason::HandshakeTooLarge, 431, text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn handshakes_that_streamlit_responds_to() {
+        let limits = Limits::default();
+        let check = |line: String| {
+            let head = format!("GET / HTTP/1.1\r\nhost: a\r\n{line}\r\n");
+            let checked = check_size(head.as_bytes(), &limits);
+            checked.map_err(|rejection| format!("{rejection:?}"))
+        };
+        assert_eq!(check("cookie: a=b\r\n".to_owned()), Ok(()));
+        let long = check(format!("cookie: {}\r\n", "x".repeat(9000)));
+        assert!(long.unwrap_err().contains("cookies"));
+        let many = check("x: y\r\n".repeat(150));
+        assert!(many.unwrap_err().contains("151 header lines"));
+    }
 }

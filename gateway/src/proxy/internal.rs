@@ -1,73 +1,97 @@
-//! Which requests does the gateway answer itself?
+//! Responds to the gateway's internal endpoints: health, readiness, metrics, debug page, and redirects to the API's pages.
 //!
-//! Health and readiness, the redirects to the API's pages, and what operators ask for. These paths never get to the app.
+//! These paths never reach the app.
 
 use std::sync::LazyLock;
 
 use fluxlit_policy::{Exchange, SubApp, SubAppPath};
 use serde_json::json;
 
-use crate::proxy::decide::Incoming;
-use crate::proxy::local_reply::Reply;
+use crate::observe::exposition;
+use crate::proxy::local_reply::LocalReply;
+use crate::proxy::request::Incoming;
 use crate::upstream::health::Readiness;
-use crate::worker::{METRICS_PATH, Worker};
+use crate::worker::Worker;
 
-/// What the gateway answers itself; `None` for everything else.
-pub(super) fn own_answer(
+/// Returns the response to a request for an internal endpoint, `None` for any other request.
+pub(super) fn internal_reply(
     worker: &Worker,
     request: &Incoming<'_>,
     stripped_target: &[u8],
     exchange: &Exchange,
-) -> Option<Reply> {
+) -> Option<LocalReply> {
     let path_end = stripped_target.iter().position(|octet| *octet == b'?');
     let (path, query) =
         stripped_target.split_at_checked(path_end.unwrap_or(stripped_target.len()))?;
-    let is_read = matches!(request.method, b"GET" | b"HEAD");
     if let Some(below) = worker.settings.api.part.strip(path) {
         return match below {
-            b"/healthz" | b"/readyz" if !is_read => Some(
-                Reply::json(405, &json!({"detail": "Method Not Allowed"}))
-                    .with("allow", b"GET, HEAD".as_slice()),
-            ),
-            b"/healthz" => Some(Reply::json(200, &json!({"status": "ok"}))),
+            b"/healthz" | b"/readyz" if !is_read(request) => Some(method_not_allowed()),
+            b"/healthz" => Some(health()),
             b"/readyz" => Some(readiness(worker)),
             _ => None,
         };
     }
     match path {
-        b"/docs" | b"/docs/" | b"/redoc" | b"/redoc/" | b"/openapi.json" if is_read => {
+        b"/docs" | b"/docs/" | b"/redoc" | b"/redoc/" | b"/openapi.json" if is_read(request) => {
             let page = path.strip_suffix(b"/").unwrap_or(path);
             let mount = exchange.mount();
             let api = worker.settings.api.part.path();
             let location = [mount.as_bytes(), api.as_bytes(), page, query].concat();
-            Some(Reply::redirect(307, location))
+            Some(LocalReply::redirect(307, location))
         }
         _ => {
-            // However its letters are escaped.
+            // Matches however the letters are percent-encoded.
             let below = INTERNAL.as_ref()?.strip(path)?;
-            Some(worker.internal(&[PREFIX, below].concat(), is_read, false))
+            let path = [PREFIX, below].concat();
+            let is_public = worker.settings.observe.is_public;
+            Some(operators_reply(worker, request, &path, is_public))
         }
     }
 }
 
-/// What the listener for operators answers: there is no app behind it.
-pub(super) fn operators_answer(worker: &Worker, request: &Incoming<'_>) -> Reply {
-    let path = request
-        .target
-        .split(|octet| *octet == b'?')
-        .next()
-        .unwrap_or_default();
-    let is_read = matches!(request.method, b"GET" | b"HEAD");
-    match path {
-        b"/healthz" if is_read => Reply::json(200, &json!({"status": "ok"})),
-        b"/readyz" if is_read => readiness(worker),
-        b"/metrics" => worker.internal(METRICS_PATH, is_read, true),
-        path => worker.internal(path, is_read, true),
+/// Returns the response to any request on the listener for operators, which serves no app.
+pub(super) fn admin_reply(worker: &Worker, request: &Incoming<'_>) -> LocalReply {
+    let mut parts = request.target.split(|octet| *octet == b'?');
+    match parts.next().unwrap_or_default() {
+        b"/healthz" if is_read(request) => health(),
+        b"/readyz" if is_read(request) => readiness(worker),
+        b"/metrics" => operators_reply(worker, request, METRICS_PATH, true),
+        path => operators_reply(worker, request, path, true),
     }
 }
 
-/// Whether requests should be sent here, in FluxLit's shape.
-fn readiness(worker: &Worker) -> Reply {
+/// Serves metrics and debug page, if `may_ask`.
+fn operators_reply(
+    worker: &Worker,
+    request: &Incoming<'_>,
+    path: &[u8],
+    may_ask: bool,
+) -> LocalReply {
+    let shared = &worker.shared;
+    let content = match path {
+        METRICS_PATH if may_ask && worker.settings.observe.metrics => {
+            Some((exposition::CONTENT_TYPE, shared.metrics.scrape()))
+        }
+        DEBUG_PATH if may_ask => {
+            let debug = shared.debug.as_ref();
+            debug.map(|debug| ("application/json", debug.answer()))
+        }
+        _ => None,
+    };
+    match content {
+        None => LocalReply::json(404, &json!({"detail": "Not Found"})),
+        Some(_) if !is_read(request) => method_not_allowed(),
+        Some((content_type, body)) => LocalReply::with_body(200, content_type, body.into_bytes())
+            .with("cache-control", b"no-store".as_slice()),
+    }
+}
+
+fn health() -> LocalReply {
+    LocalReply::json(200, &json!({"status": "ok"}))
+}
+
+/// Reports in FluxLit's format whether requests should be sent here.
+fn readiness(worker: &Worker) -> LocalReply {
     let streamlit = worker.readiness.streamlit.borrow();
     let api = worker.readiness.api.as_ref().map(|api| api.borrow());
     let reason = match (&*streamlit, api.as_deref()) {
@@ -78,16 +102,29 @@ fn readiness(worker: &Worker) -> Reply {
         _ => None,
     };
     match reason {
-        Some(reason) => Reply::json(503, &json!({"status": "not_ready", "detail": reason})),
-        None if api.is_some() => Reply::json(
+        Some(reason) => LocalReply::json(503, &json!({"status": "not_ready", "detail": reason})),
+        None if api.is_some() => LocalReply::json(
             200,
             &json!({"status": "ready", "streamlit": "ok", "api": "ok"}),
         ),
-        None => Reply::json(200, &json!({"status": "ready", "streamlit": "ok"})),
+        None => LocalReply::json(200, &json!({"status": "ready", "streamlit": "ok"})),
     }
 }
 
-/// Paths of the gateway's own, which Streamlit never sees.
+fn method_not_allowed() -> LocalReply {
+    LocalReply::json(405, &json!({"detail": "Method Not Allowed"}))
+        .with("allow", b"GET, HEAD".as_slice())
+}
+
+fn is_read(request: &Incoming<'_>) -> bool {
+    matches!(request.method, b"GET" | b"HEAD")
+}
+
+/// Prefix of the internal endpoints, which Streamlit never sees.
 const PREFIX: &[u8] = b"/__fluxlit";
 static INTERNAL: LazyLock<Option<SubApp>> =
     LazyLock::new(|| SubApp::parse("/__fluxlit", SubAppPath::Stripped));
+
+/// The same paths as in FluxLit.
+const METRICS_PATH: &[u8] = b"/__fluxlit/metrics";
+const DEBUG_PATH: &[u8] = b"/__fluxlit/debug";

@@ -1,23 +1,40 @@
-//! What does the gateway itself answer?
+//! Builds the responses that the gateway makes itself.
 //!
-//! Small, and it says whose fault it is without saying anything about the inside. A browser that asks for a page while
-//! Streamlit starts gets one that asks again by itself.
+//! [`LocalReply::assemble`] is the one place where such a response gets its header fields, whether the request was
+//! rejected, could not be parsed, or failed upstream. The texts say whose fault it is and nothing about internals. While
+//! Streamlit starts, a browser that asks for a page gets one that reloads itself.
 
 use std::borrow::Cow;
 
-/// An answer of the gateway's own.
+use fluxlit_policy::{Exchange, Header, Response};
+
+use crate::http::framing::Length;
+use crate::proxy::downstream::DownstreamHead;
+use crate::worker::Worker;
+
+/// A response that the gateway makes itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Reply {
+pub(crate) struct LocalReply {
     pub(crate) status: u16,
-    pub(crate) content_type: &'static str,
-    pub(crate) fields: Vec<(&'static str, Cow<'static, [u8]>)>,
-    pub(crate) body: Cow<'static, [u8]>,
-    /// Whether the sentence of the body is followed by the request's id, for whoever is asked about it.
+    content_type: &'static str,
+    fields: Vec<(&'static str, Cow<'static, [u8]>)>,
+    body: Cow<'static, [u8]>,
+    /// True if the request's id follows the text, so that a user can report it.
     names_request: bool,
 }
 
-impl Reply {
-    /// A sentence.
+/// The request that a local reply responds to.
+pub(crate) struct RepliedTo<'a> {
+    pub(crate) exchange: &'a Exchange,
+    pub(crate) request_id: &'a str,
+    /// True for HEAD, whose response has no body.
+    pub(crate) is_head: bool,
+    /// True if the request's body has not been read completely.
+    pub(crate) is_early: bool,
+}
+
+impl LocalReply {
+    /// Creates a plain text response.
     pub(crate) fn text(status: u16, text: &str) -> Self {
         Self::with_body(
             status,
@@ -26,7 +43,7 @@ impl Reply {
         )
     }
 
-    /// A failure, with the request's id behind the sentence that says whose it is.
+    /// Creates an error response: the text and the request's id.
     pub(crate) fn failure(status: u16, text: &str) -> Self {
         Self {
             names_request: true,
@@ -34,18 +51,18 @@ impl Reply {
         }
     }
 
-    /// A JSON answer, such as load balancers and FluxLit's tools read.
+    /// Creates a JSON response for load balancers and FluxLit's tools.
     pub(crate) fn json(status: u16, value: &serde_json::Value) -> Self {
         Self::with_body(status, "application/json", value.to_string().into_bytes())
             .with("cache-control", b"no-store".as_slice())
     }
 
-    /// A redirect to a path of our own.
+    /// Creates a redirect to a path of the gateway.
     pub(crate) fn redirect(status: u16, location: Vec<u8>) -> Self {
         Self::text(status, "See Location.").with("location", location)
     }
 
-    /// The answer while the app cannot be asked: a page for browsers, a line for everybody else.
+    /// Creates the response while an upstream is not ready: a page for browsers, a line of text for other clients.
     pub(crate) fn not_ready(wants_page: bool, text: &str) -> Self {
         let reply = if wants_page {
             Self {
@@ -60,7 +77,7 @@ impl Reply {
             .with("cache-control", b"no-store".as_slice())
     }
 
-    /// An answer with this body.
+    /// Creates a response with this body.
     pub(crate) fn with_body(
         status: u16,
         content_type: &'static str,
@@ -75,14 +92,52 @@ impl Reply {
         }
     }
 
-    /// With one more field.
+    /// Adds a field.
     pub(crate) fn with(mut self, name: &'static str, value: impl Into<Cow<'static, [u8]>>) -> Self {
         self.fields.push((name, value.into()));
         self
     }
 
-    /// The body of the answer to the request with this id.
-    pub(crate) fn body_for(&self, request_id: &str) -> Cow<'_, [u8]> {
+    /// Assembles the response, which the policy edits like any other, and passes its head to `begin`. Returns the body, which
+    /// is not sent in response to HEAD.
+    pub(crate) fn assemble(
+        &self,
+        worker: &Worker,
+        request: &RepliedTo<'_>,
+        begin: impl FnOnce(&DownstreamHead<'_>),
+    ) -> Cow<'_, [u8]> {
+        let body = self.body_for(request.request_id);
+        let length = body.len().to_string();
+        let date = worker.date();
+        let mut fields: Vec<Header<'_>> = vec![
+            (b"content-type", self.content_type.as_bytes()),
+            (b"date", date.as_bytes()),
+        ];
+        let further = self.fields.iter();
+        fields.extend(further.map(|(name, value)| (name.as_bytes(), &**value)));
+        let response = Response {
+            status: self.status,
+            headers: &fields,
+        };
+        let decision = worker.settings.policy.response(request.exchange, &response);
+        begin(&DownstreamHead {
+            status: self.status,
+            reason: canonical_reason(self.status).as_bytes(),
+            fields: &fields,
+            edits: &decision.edits,
+            length: if request.is_head {
+                Length::Empty
+            } else {
+                Length::Exact(body.len() as u64)
+            },
+            declared: request.is_head.then_some(length.as_bytes()),
+            is_early: request.is_early,
+            request_id: Some(request.request_id),
+        });
+        body
+    }
+
+    fn body_for(&self, request_id: &str) -> Cow<'_, [u8]> {
         if self.names_request {
             let id = format!("Request {request_id}\n");
             Cow::Owned([&*self.body, id.as_bytes()].concat())
@@ -92,8 +147,7 @@ impl Reply {
     }
 }
 
-/// The reason phrase of a status that the gateway answers with.
-pub(crate) fn reason(status: u16) -> &'static str {
+fn canonical_reason(status: u16) -> &'static str {
     http::StatusCode::from_u16(status)
         .ok()
         .and_then(|status| status.canonical_reason())
@@ -107,5 +161,5 @@ const STARTING: &str = "<!doctype html>
 <meta http-equiv=refresh content=2>
 <title>Starting</title>
 <style>body{font:16px system-ui;display:grid;place-items:center;height:90vh;color-scheme:light dark}</style>
-<p>The app is starting. This page asks again by itself.<br><small>
+<p>The app is starting. This page reloads itself.<br><small>
 ";

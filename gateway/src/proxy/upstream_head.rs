@@ -1,25 +1,25 @@
-//! What head is the upstream sent?
+//! Writes the head of the upstream request.
 //!
-//! The client's own lines, in order and spelling, without what belongs to this hop and with what the policy changes; then
-//! what the gateway says for itself.
+//! It has the client's lines in their order and spelling, without hop-by-hop fields and with the policy's edits, then the
+//! gateway's own lines.
 
 use fluxlit_policy::Edit;
 
 use crate::http::framing::Length;
 use crate::http::hop_by_hop;
+use crate::observe::metrics::Upstream;
 use crate::observe::trace::Propagation;
-use crate::proxy::decide::{Facts, Incoming};
 use crate::proxy::downstream::{REQUEST_ID, replaces};
-use crate::proxy::handshake::Handshake;
+use crate::proxy::request::{Handshake, Incoming, RequestInfo};
 use crate::worker::Worker;
 
-/// Writes the head that the upstream is sent.
+/// Writes the head of the upstream request.
 pub(super) fn write_head(
     worker: &Worker,
     request: &Incoming<'_>,
     edits: &[Edit],
-    facts: &Facts,
-    api: bool,
+    info: &RequestInfo,
+    upstream: Upstream,
     handshake: Option<&Handshake>,
 ) -> Vec<u8> {
     let mut head = worker.spare_head();
@@ -43,19 +43,20 @@ pub(super) fn write_head(
         b" HTTP/1.1\r\nhost: ",
     ]);
     put(&[host.or(request.host).unwrap_or_default(), b"\r\n"]);
+    let drop_cookies = &worker.settings.drop_cookies;
+    let drops_cookies = upstream == Upstream::Streamlit && !drop_cookies.is_empty();
     for (name, value) in request.fields {
         if hop_by_hop::is_hop_by_hop(name)
             || name.eq_ignore_ascii_case(REQUEST_ID)
-            || facts.drops_trace(name)
+            || drops_trace_field(info.propagation, name)
             || replaces(edits, name)
         {
             continue;
         }
-        if !api && !worker.settings.drop_cookies.is_empty() && name.eq_ignore_ascii_case(b"cookie")
-        {
-            match worker.settings.drop_cookies.filter(value) {
-                Some(left) if left.is_empty() => {}
-                Some(left) => put(&[name, b": ", &left, b"\r\n"]),
+        if drops_cookies && name.eq_ignore_ascii_case(b"cookie") {
+            match drop_cookies.filter(value) {
+                Some(remaining) if remaining.is_empty() => {}
+                Some(remaining) => put(&[name, b": ", &remaining, b"\r\n"]),
                 None => put(&[name, b": ", value, b"\r\n"]),
             }
             continue;
@@ -70,13 +71,13 @@ pub(super) fn write_head(
         }
     }
     if let (Some(trace), Propagation::Replaced | Propagation::Started) =
-        (&facts.trace, facts.propagation)
+        (&info.trace, info.propagation)
     {
         put(&[TRACEPARENT, b": ", trace.traceparent().as_bytes(), b"\r\n"]);
     }
-    put(&[REQUEST_ID, b": ", facts.request_id.as_bytes(), b"\r\n"]);
+    put(&[REQUEST_ID, b": ", info.request_id.as_bytes(), b"\r\n"]);
     match request.length {
-        // A method that has a meaning for a body says that there is none, RFC 9110 §8.6.
+        // Methods that define a meaning for a body declare that there is none, RFC 9110 §8.6.
         Length::Empty if matches!(request.method, b"POST" | b"PUT" | b"PATCH") => {
             put(&[b"content-length: 0\r\n"]);
         }
@@ -96,15 +97,13 @@ pub(super) fn write_head(
     head
 }
 
-impl Facts {
-    /// Whether a field of the client's speaks of a trace that is another one upstream.
-    fn drops_trace(&self, name: &[u8]) -> bool {
-        match self.propagation {
-            Propagation::Unchanged => false,
-            Propagation::Replaced => name.eq_ignore_ascii_case(TRACEPARENT),
-            Propagation::Removed | Propagation::Started => {
-                name.eq_ignore_ascii_case(TRACEPARENT) || name.eq_ignore_ascii_case(TRACESTATE)
-            }
+/// Returns true for a trace field of the client that does not hold for the upstream request.
+fn drops_trace_field(propagation: Propagation, name: &[u8]) -> bool {
+    match propagation {
+        Propagation::Unchanged => false,
+        Propagation::Replaced => name.eq_ignore_ascii_case(TRACEPARENT),
+        Propagation::Removed | Propagation::Started => {
+            name.eq_ignore_ascii_case(TRACEPARENT) || name.eq_ignore_ascii_case(TRACESTATE)
         }
     }
 }

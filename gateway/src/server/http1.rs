@@ -1,53 +1,38 @@
-//! What does a connection over HTTP/1.1 carry?
+//! Serves a client's HTTP/1 connection, one request after another.
 //!
-//! One request after another. What cannot be read for certain is answered and ends the connection, since nobody can say
-//! where the next request would begin.
+//! A request that cannot be parsed gets an error response and ends the connection, because the start of the next request is
+//! unknown.
 
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
 use crate::http::body::{Sink, Source};
-use crate::http::framing::{Length, LengthError, Transport};
-use crate::http::head::{self, HeadError, RequestHead, Version};
+use crate::http::framing::{Framing, Length};
+use crate::http::head::{HeadError, HeadScanner, RequestHead, Version};
 use crate::http::reader::{Body, ReadError, Reader};
 use crate::http::writer::Writer;
-use crate::net::stream::Io;
 use crate::net::timer::{Elapsed, Timer};
 use crate::observe::HttpVersion;
-use crate::observe::reject_reason::RejectReason;
-use crate::proxy::decide::{Incoming, Plan, plan};
-use crate::proxy::downstream::{AnswerHead, Downstream};
-use crate::proxy::exchange::{End, LINGER, Timers, carry_out};
+use crate::proxy::decide::decide;
+use crate::proxy::exchange::carry_out;
+use crate::proxy::failure::Rejection;
+use crate::proxy::in_flight::InFlight;
+use crate::proxy::outcome::Outcome;
+use crate::proxy::request::{Incoming, Plan, Timers};
 use crate::proxy::tunnel;
-use crate::server::listener::Held;
-use crate::server::reject::{Refusal, Unplanned, refuse};
+use crate::server::connection::Accepted;
+use crate::server::http1_response::Http1Downstream;
+use crate::server::http2;
+use crate::server::reject::{MalformedRequest, reject};
 use crate::upstream::pool::Connection;
-use crate::worker::{UnderWay, Worker};
+use crate::worker::Worker;
 
-/// What is known of a connection before anything was read from it.
-pub(crate) struct Accepted {
-    pub(crate) io: Rc<Io>,
-    pub(crate) peer: IpAddr,
-    pub(crate) tls: bool,
-    /// Whether it came to the listener for operators.
-    pub(crate) is_admin: bool,
-    /// The connection's place among those that are counted, if it is.
-    #[expect(dead_code, reason = "its end is what counts")]
-    pub(crate) held: Option<Held>,
-}
-
-/// Serves a connection until it ends.
-pub(crate) async fn serve(worker: &Rc<Worker>, accepted: Accepted) {
-    let reader = Reader::new(Rc::clone(&accepted.io), Rc::clone(&worker.buffers));
-    let mut connection = Served {
+/// Serves a connection until it ends. One that begins with the HTTP/2 preface is passed on.
+pub(super) async fn serve(worker: &Rc<Worker>, accepted: Accepted) {
+    let reader = Reader::new(Rc::clone(&accepted.stream), Rc::clone(&worker.buffers));
+    let mut connection = Http1Connection {
         worker: Rc::clone(worker),
-        down: Http1Downstream {
-            writer: Writer::new(Rc::clone(&accepted.io)),
-            version: Version::Http11,
-            persists: true,
-            ends_with_connection: false,
-        },
+        down: Http1Downstream::new(Writer::new(Rc::clone(&accepted.stream))),
         reader,
         accepted,
         timer: Timer::default(),
@@ -55,21 +40,21 @@ pub(crate) async fn serve(worker: &Rc<Worker>, accepted: Accepted) {
     };
     let mut is_first = true;
     loop {
-        match connection.next(is_first).await {
-            Next::Again => is_first = false,
+        match connection.serve_next(is_first).await {
+            Next::Request => is_first = false,
             Next::Close => return,
-            Next::End => return connection.end().await,
+            Next::Shutdown => return connection.shutdown().await,
             Next::Linger => return connection.linger().await,
             Next::Http2 => {
-                let Served {
+                let Http1Connection {
                     mut reader,
                     accepted,
                     ..
                 } = connection;
-                return crate::server::http2::serve(worker, accepted, reader.take_rest()).await;
+                return http2::serve(worker, accepted, reader.take_rest()).await;
             }
             Next::Tunnel(request, upstream) => {
-                // A task of its own, since this one is made for requests and would hold their memory.
+                // A task of its own: this one is as large as serving a request needs, and a tunnel is open for long.
                 tokio::task::spawn_local(connection.into_tunnel(request, *upstream));
                 return;
             }
@@ -77,19 +62,19 @@ pub(crate) async fn serve(worker: &Rc<Worker>, accepted: Accepted) {
     }
 }
 
-/// What a connection goes on with.
+/// What a connection does next.
 enum Next {
-    Again,
+    Request,
     Close,
-    /// All is said, and nothing more was asked.
-    End,
-    /// Its answer is written, but bytes may come that nobody reads.
+    /// End an idle connection in order.
+    Shutdown,
+    /// Close after the client has read its response, discarding what it still sends.
     Linger,
     Http2,
-    Tunnel(Box<UnderWay>, Box<Connection>),
+    Tunnel(Box<InFlight>, Box<Connection>),
 }
 
-struct Served {
+struct Http1Connection {
     worker: Rc<Worker>,
     accepted: Accepted,
     reader: Reader,
@@ -98,41 +83,31 @@ struct Served {
     timers: Timers,
 }
 
-impl Served {
-    /// Serves the next request.
-    async fn next(&mut self, is_first: bool) -> Next {
-        if !self.waits_for_request(is_first).await {
-            return Next::End;
+impl Http1Connection {
+    async fn serve_next(&mut self, is_first: bool) -> Next {
+        if !self.wait_for_request(is_first).await {
+            return Next::Shutdown;
         }
         let limits = &self.worker.settings.limits;
-        let head = self.reader.head_of_request(limits.head_bytes);
+        let head = self.reader.request_head(limits.head_bytes);
         let length = match self.timer.within(limits.head_read, head).await {
-            Ok(Ok(0)) => return Next::End,
+            Ok(Ok(0)) => return Next::Shutdown,
             Ok(Ok(length)) => length,
-            Ok(Err(ReadError::Head(error))) => return self.refuse(refusal(error)).await,
+            Ok(Err(ReadError::Head(error))) => return self.reject(error.into()).await,
             Ok(Err(ReadError::Ended | ReadError::Io(_))) => return Next::Close,
-            Err(Elapsed) => {
-                return self
-                    .refuse((
-                        408,
-                        "The request did not come in time.",
-                        RejectReason::HeadTooSlow,
-                    ))
-                    .await;
-            }
+            Err(Elapsed) => return self.reject(Rejection::head_timeout()).await,
         };
-        if is_first && self.is_http2() {
+        if is_first && self.reader.bytes().starts_with(HTTP2_PREFACE) {
             return Next::Http2;
         }
-        let (plan, length) = match self.read(length) {
-            Ok(read) => read,
-            Err(refusal) => return self.refuse(refusal).await,
-        };
-        self.exchange(plan, length).await
+        match self.read_request(length) {
+            Ok((plan, length)) => self.carry_out(plan, length).await,
+            Err(rejection) => self.reject(rejection).await,
+        }
     }
 
-    /// Waits for the first byte of a request; `false` if none will come.
-    async fn waits_for_request(&mut self, is_first: bool) -> bool {
+    /// Waits for the first byte of a request. Returns false if the connection is to be ended.
+    async fn wait_for_request(&mut self, is_first: bool) -> bool {
         self.reader.skip_empty_lines();
         if !self.reader.bytes().is_empty() {
             return true;
@@ -155,64 +130,49 @@ impl Served {
                 return more;
             }
         }
-        // Whoever uses this connection at this very moment is still answered, and told to come on another one.
+        // A request that is on its way is still served, and its response closes the connection.
         let more = self.timer.within(DRAIN_PATIENCE, self.reader.has_more());
         matches!(more.await, Ok(Ok(true)))
     }
 
-    fn is_http2(&self) -> bool {
-        self.reader.bytes().starts_with(HTTP2_PREFACE)
-    }
-
-    /// Reads the head at the front and plans what becomes of it.
-    fn read(&mut self, length: usize) -> Result<(Plan, Length), Refusal> {
+    /// Reads the head at the front, which has `length` bytes, and decides how to handle the request. Also returns the length
+    /// of its body.
+    fn read_request(&mut self, length: usize) -> Result<(Plan, Length), Rejection> {
         let limits = &self.worker.settings.limits;
         let bytes = self.reader.bytes().get(..length).unwrap_or_default();
         if bytes.len() > limits.head_bytes {
-            return Err(refusal(HeadError::TooLarge));
+            return Err(HeadError::TooLarge.into());
         }
-        let head = RequestHead::read(bytes, limits.fields).map_err(refusal)?;
-        let transport = Transport::of(&head.fields);
-        let length_of_body =
-            transport
-                .request_length(head.version)
-                .map_err(|error| match error {
-                    LengthError::Coding => (
-                        501,
-                        "This transfer coding is not understood.",
-                        RejectReason::BadHead,
-                    ),
-                    _ => bad("The length of the body cannot be told."),
-                })?;
+        let head = RequestHead::read(bytes, limits.fields)?;
+        let framing = Framing::of(&head.fields);
+        let body_length = framing.request_length(head.version)?;
         let is_websocket =
-            head.version == Version::Http11 && head.method == b"GET" && transport.is_websocket();
-        let plan = plan(
-            &self.worker,
-            &Incoming {
-                peer: self.accepted.peer,
-                tls: self.accepted.tls,
-                version: match head.version {
-                    Version::Http10 => HttpVersion::Http10,
-                    Version::Http11 => HttpVersion::Http11,
-                },
-                method: head.method,
-                target: head.target,
-                host: head.host,
-                hosts: head.hosts,
-                fields: &head.fields,
-                transport: &transport,
-                length: length_of_body,
-                is_websocket,
-                is_admin: self.accepted.is_admin,
+            head.version == Version::Http11 && head.method == b"GET" && framing.is_websocket();
+        let request = Incoming {
+            peer: self.accepted.peer,
+            tls: self.accepted.tls,
+            version: match head.version {
+                Version::Http10 => HttpVersion::Http10,
+                Version::Http11 => HttpVersion::Http11,
             },
-        );
+            method: head.method,
+            target: head.target,
+            host: head.host,
+            hosts: head.hosts,
+            fields: &head.fields,
+            framing: &framing,
+            length: body_length,
+            is_websocket,
+            is_admin: self.accepted.is_admin,
+        };
+        let plan = decide(&self.worker, &request);
         self.down.version = head.version;
-        self.down.persists = transport.persists(head.version);
+        self.down.persists = framing.persists(head.version);
         self.reader.consume(length);
-        Ok((plan, length_of_body))
+        Ok((plan, body_length))
     }
 
-    async fn exchange(&mut self, plan: Plan, length: Length) -> Next {
+    async fn carry_out(&mut self, plan: Plan, length: Length) -> Next {
         let Self {
             worker,
             reader,
@@ -220,53 +180,55 @@ impl Served {
             timers,
             ..
         } = self;
-        // Said before the answer is written, since it is in the answer.
+        // Before the response is written, because it announces that the connection will be closed.
         down.persists &= !worker.drain.has_begun();
-        let mut request = UnderWay::new(worker, plan);
-        let UnderWay { plan, progress, .. } = &mut request;
+        let mut request = InFlight::new(worker, plan);
+        let InFlight { plan, progress, .. } = &request;
         let mut body = Body::new(reader, length, worker.settings.limits.head_bytes);
-        let (end, ending) = carry_out(worker, plan, &mut body, down, timers, progress).await;
+        let outcome = carry_out(worker, plan, &mut body, down, timers, progress).await;
         let is_read = body.has_ended();
-        if let End::Tunnel(upstream) = end {
-            return Next::Tunnel(Box::new(request), upstream);
+        let keeps_connection = outcome.keeps_connection();
+        match outcome {
+            Outcome::Tunnel(upstream) => return Next::Tunnel(Box::new(request), upstream),
+            Outcome::Complete(ending) | Outcome::Incomplete(ending) => request.ending = ending,
         }
-        request.ending = ending;
         drop(request);
-        match end {
-            End::Complete if is_read && down.persists => Next::Again,
-            // The client learns only from this answer that the connection ends, and may have sent more, RFC 9112 §9.6.
-            End::Complete => Next::Linger,
-            End::Broken if down.ends_with_connection => {
-                // An orderly end would say that this was all.
-                self.accepted.io.reset_at_end();
-                Next::Close
+        if !keeps_connection {
+            if down.ends_with_connection {
+                // An orderly end would mark an incomplete response as complete.
+                self.accepted.stream.reset_on_close();
             }
-            End::Broken | End::Tunnel(_) => Next::Close,
+            Next::Close
+        } else if is_read && down.persists {
+            Next::Request
+        } else {
+            // The client learns only from this response that the connection ends, and may have sent more, RFC 9112 §9.6.
+            Next::Linger
         }
     }
 
-    /// Answers what is no request.
-    async fn refuse(&mut self, refusal: Refusal) -> Next {
+    /// Responds to a request that could not be parsed.
+    async fn reject(&mut self, rejection: Rejection) -> Next {
         let limits = &self.worker.settings.limits;
         let bytes = self.reader.bytes();
-        let length = head::End::default().find(bytes).ok().flatten();
+        let length = HeadScanner::default().find_end(bytes).ok().flatten();
         let head = bytes.get(..length.unwrap_or_default()).unwrap_or_default();
-        // If the head can be read after all, it says how the client came.
+        // The head may be readable although the request was rejected, such as for its framing.
         let head = RequestHead::read(head, limits.fields).ok();
-        let name = self.accepted.io.server_name();
+        let server_name = self.accepted.stream.server_name();
         let host = match &head {
             Some(head) => head.host,
-            None => name.as_deref().map(str::as_bytes),
+            None => server_name.as_deref().map(str::as_bytes),
         };
-        let unplanned = Unplanned {
+        let request = MalformedRequest {
             peer: self.accepted.peer,
             tls: self.accepted.tls,
             version: Some(HttpVersion::Http11),
             host,
             fields: head.as_ref().map_or(&[], |head| &head.fields),
-            to_head: bytes.starts_with(b"HEAD "),
+            is_head: bytes.starts_with(b"HEAD "),
         };
-        self.down.writer.head = refuse(&self.worker, &unplanned, refusal);
+        self.down.writer.head = reject(&self.worker, &request, rejection);
         self.down.writer.begin(Length::Empty);
         let flush = self.timer.within(LINGER, self.down.writer.flush()).await;
         match flush {
@@ -275,30 +237,30 @@ impl Served {
         }
     }
 
-    /// Says within TLS that this is the end: one that the network made up must look different.
-    async fn end(&mut self) {
+    /// Closes TLS in order, so that the client can tell the end from one that an attacker made up.
+    async fn shutdown(&mut self) {
         if self.accepted.tls {
-            let end = self.down.writer.end_writing();
-            let _ = self.timer.within(LINGER, end).await;
+            let shutdown = self.down.writer.shutdown();
+            let _ = self.timer.within(LINGER, shutdown).await;
         }
     }
 
-    /// Waits until the client has read its answer: closing a connection with unread bytes would reset it, and the answer
-    /// might be lost with it.
+    /// Waits until the client has read its response. To close a connection with unread bytes would reset it, and the response
+    /// might be lost.
     async fn linger(&mut self) {
         let mut rest = Body::new(&mut self.reader, Length::UntilEnd, 0);
-        let read = async {
-            if self.down.writer.end_writing().await.is_ok() {
+        let discard = async {
+            if self.down.writer.shutdown().await.is_ok() {
                 while let Ok(Some(_)) = rest.next().await {}
             }
         };
-        let _ = self.timer.within(LINGER, read).await;
+        let _ = self.timer.within(LINGER, discard).await;
     }
 
-    /// What remains of the connection once both sides have switched to WebSocket.
+    /// Keeps only what a tunnel needs.
     fn into_tunnel(
         self,
-        mut request: Box<UnderWay>,
+        mut request: Box<InFlight>,
         upstream: Connection,
     ) -> impl Future<Output = ()> {
         let Self {
@@ -326,136 +288,11 @@ impl Served {
     }
 }
 
-fn refusal(error: HeadError) -> Refusal {
-    match error {
-        HeadError::BareLineFeed => bad("A line of the request ends without a carriage return."),
-        HeadError::Field => bad("A header line of the request is malformed."),
-        HeadError::Folded => bad("A header line of the request is folded."),
-        HeadError::StartLine => bad("The first line of the request is malformed."),
-        HeadError::TooLarge => (
-            431,
-            "The head of the request is too large.",
-            RejectReason::HeadTooLarge,
-        ),
-        HeadError::TooManyFields => (
-            431,
-            "The request has too many header lines.",
-            RejectReason::HeadTooLarge,
-        ),
-        HeadError::Version => (
-            505,
-            "This version of HTTP is not spoken here.",
-            RejectReason::BadHead,
-        ),
-    }
-}
-
-fn bad(text: &'static str) -> Refusal {
-    (400, text, RejectReason::BadHead)
-}
-
-/// A client's connection, as answers are written to it.
-pub(crate) struct Http1Downstream {
-    writer: Writer,
-    version: Version,
-    /// Whether the connection goes on after the answer.
-    persists: bool,
-    /// Whether the end of the connection is what ends the answer's body, RFC 9112 §6.3.
-    ends_with_connection: bool,
-}
-
-impl Downstream for Http1Downstream {
-    fn begin(&mut self, answer: &AnswerHead<'_>) {
-        let (length, chunked) = match (answer.length, self.version) {
-            (Length::Chunked | Length::UntilEnd, Version::Http11) => (Length::Chunked, true),
-            (Length::Chunked | Length::UntilEnd, Version::Http10) => (Length::UntilEnd, false),
-            (length, _) => (length, false),
-        };
-        self.ends_with_connection = length == Length::UntilEnd;
-        self.persists &= !self.ends_with_connection && !answer.is_early;
-        let head = &mut self.writer.head;
-        put_head(head, answer);
-        match length {
-            Length::Exact(length) => {
-                put(
-                    head,
-                    &[b"content-length: ", length.to_string().as_bytes(), b"\r\n"],
-                );
-            }
-            _ if chunked => put(head, &[b"transfer-encoding: chunked\r\n"]),
-            _ => {}
-        }
-        if answer.status == 101 {
-            put(head, &[b"connection: Upgrade\r\nupgrade: websocket\r\n"]);
-        } else if !self.persists {
-            put(head, &[b"connection: close\r\n"]);
-        } else if self.version == Version::Http10 {
-            put(head, &[b"connection: keep-alive\r\n"]);
-        }
-        put(head, &[b"\r\n"]);
-        self.writer.begin(length);
-    }
-
-    fn take_back(&mut self) -> bool {
-        if self.writer.has_begun() {
-            return false;
-        }
-        self.writer.head.clear();
-        self.ends_with_connection = false;
-        true
-    }
-
-    async fn interim(&mut self, answer: &AnswerHead<'_>) -> std::io::Result<()> {
-        // HTTP/1.0 has none, RFC 9110 §15.2.
-        if self.version == Version::Http10 {
-            return Ok(());
-        }
-        put_head(&mut self.writer.head, answer);
-        put(&mut self.writer.head, &[b"\r\n"]);
-        self.writer.flush().await
-    }
-}
-
-impl Sink for Http1Downstream {
-    async fn data(&mut self, data: &[u8]) -> std::io::Result<()> {
-        self.writer.data(data).await
-    }
-
-    async fn flush(&mut self) -> std::io::Result<()> {
-        self.writer.flush().await
-    }
-
-    async fn end(&mut self, trailers: &[u8]) -> std::io::Result<()> {
-        self.writer.end(trailers).await
-    }
-}
-
-pub(super) fn put_head(head: &mut Vec<u8>, answer: &AnswerHead<'_>) {
-    let status = answer.status.to_string();
-    put(
-        head,
-        &[
-            b"HTTP/1.1 ",
-            status.as_bytes(),
-            b" ",
-            answer.reason,
-            b"\r\n",
-        ],
-    );
-    answer.emit(|name, value| put(head, &[name, b": ", value, b"\r\n"]));
-    if let Some(declared) = answer.declared {
-        put(head, &[b"content-length: ", declared, b"\r\n"]);
-    }
-}
-
-fn put(head: &mut Vec<u8>, parts: &[&[u8]]) {
-    for part in parts {
-        head.extend_from_slice(part);
-    }
-}
-
-/// What a connection over HTTP/2 begins with, RFC 9113 §3.4; here up to where HTTP/1.1 would see an empty line.
+/// The start of an HTTP/2 connection, RFC 9113 §3.4, up to where HTTP/1.1 would see an empty line.
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
 
 /// How long an idle connection is kept once the worker is stopping.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long a connection is kept after its last response, so that the response arrives before the connection is reset.
+const LINGER: Duration = Duration::from_secs(2);

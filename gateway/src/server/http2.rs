@@ -1,6 +1,6 @@
-//! What does a connection over HTTP/2 carry?
+//! Serves a client's HTTP/2 connection: many streams at once, each by its own task.
 //!
-//! Many streams at once, each served by a task of its own. The framing is the `h2` crate's.
+//! The framing is done by the `h2` crate.
 
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
@@ -13,29 +13,28 @@ use h2::Reason;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::net::buffer::Buffer;
-use crate::net::stream::Io;
+use crate::net::stream::Stream;
 use crate::net::timer::Timer;
-use crate::server::http1::Accepted;
+use crate::server::connection::Accepted;
 use crate::server::http2_stream;
 use crate::worker::Worker;
 
-/// Serves a connection until it ends. `early` was read before it was known what it is.
-pub(crate) async fn serve(worker: &Rc<Worker>, accepted: Accepted, early: Option<Buffer>) {
+/// Serves a connection until it ends. `early`: bytes that were read before the version was known.
+pub(super) async fn serve(worker: &Rc<Worker>, accepted: Accepted, early: Option<Buffer>) {
     let limits = &worker.settings.limits;
     let mut timer = Timer::default();
-    let io = Transport {
+    let io = IoAdapter {
         early,
-        io: Rc::clone(&accepted.io),
+        stream: Rc::clone(&accepted.stream),
     };
-    // Twice what is allowed: up to there a head that is too large is answered with a text, and only beyond with a bare
-    // status, which is the h2 crate's.
-    let most = u32::try_from(limits.head_bytes.saturating_mul(2)).unwrap_or(u32::MAX);
+    // Twice the limit: a head within it gets a response with a text, a larger one only a status from the h2 crate.
+    let max_head = u32::try_from(limits.head_bytes.saturating_mul(2)).unwrap_or(u32::MAX);
     let handshake = h2::server::Builder::new()
         .enable_connect_protocol()
         .initial_connection_window_size(CONNECTION_WINDOW)
         .initial_window_size(STREAM_WINDOW)
-        .max_concurrent_streams(MOST_STREAMS)
-        .max_header_list_size(most)
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(max_head)
         .max_send_buffer_size(SEND_BUFFER)
         .handshake::<_, Bytes>(io);
     let Ok(Ok(mut connection)) = timer.within(limits.head_read, handshake).await else {
@@ -67,10 +66,10 @@ pub(crate) async fn serve(worker: &Rc<Worker>, accepted: Accepted, early: Option
                 });
             }
             Ok(None | Some(Err(_))) => return,
-            // Nothing new for a while; whoever has no stream open either is idle.
+            // No new stream for a while, but some are open, so the connection is not idle.
             Err(_) if Rc::strong_count(&accepted) > 1 || connection.has_streams() => {}
             Err(_) if is_ending => {
-                // A client that lives has answered the last ping by now, and the connection would have ended with it.
+                // A live client has acknowledged the last ping by now, and that would have ended the connection.
                 connection.abrupt_shutdown(Reason::NO_ERROR);
                 let _ = timer.within(DRAIN_PATIENCE, connection.accept()).await;
                 return;
@@ -83,13 +82,13 @@ pub(crate) async fn serve(worker: &Rc<Worker>, accepted: Accepted, early: Option
     }
 }
 
-/// A connection with what was read from it before.
-struct Transport {
+/// Adapts a connection to tokio's traits, with what was read from it before.
+struct IoAdapter {
     early: Option<Buffer>,
-    io: Rc<Io>,
+    stream: Rc<Stream>,
 }
 
-impl AsyncRead for Transport {
+impl AsyncRead for IoAdapter {
     fn poll_read(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -105,17 +104,17 @@ impl AsyncRead for Transport {
             }
             return Poll::Ready(Ok(()));
         }
-        this.io.poll_read_buf(context, into)
+        this.stream.poll_read_buf(context, into)
     }
 }
 
-impl AsyncWrite for Transport {
+impl AsyncWrite for IoAdapter {
     fn poll_write(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
         data: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.io.poll_write(context, &[IoSlice::new(data)])
+        self.stream.poll_write(context, &[IoSlice::new(data)])
     }
 
     fn poll_write_vectored(
@@ -123,7 +122,7 @@ impl AsyncWrite for Transport {
         context: &mut Context<'_>,
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.io.poll_write(context, parts)
+        self.stream.poll_write(context, parts)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -131,23 +130,23 @@ impl AsyncWrite for Transport {
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.io.poll_flush(context)
+        self.stream.poll_flush(context)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.io.poll_end_writing(context)
+        self.stream.poll_shutdown(context)
     }
 }
 
-/// Bytes that a client may send ahead on a stream, and on all of them.
+/// Bytes that a client may send ahead on one stream, and on all of them.
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 
 /// Streams that a client may have open.
-const MOST_STREAMS: u32 = 128;
+const MAX_STREAMS: u32 = 128;
 
-/// Bytes of an answer that wait for the client to take them, on each stream.
+/// Bytes of a response that are buffered for a slow client, on each stream.
 const SEND_BUFFER: usize = 128 * 1024;
 
-/// How long a connection without streams is kept once it has been told that it ends.
+/// How long a connection without streams is kept after GOAWAY.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(1);

@@ -1,7 +1,7 @@
-//! What does one stream carry?
+//! Serves one HTTP/2 stream.
 //!
-//! A request as RFC 9113 §8 has it, turned into what the policy and the upstream know: `:authority` is the host, the
-//! crumbs of a cookie become one line again, an extended CONNECT is a WebSocket handshake.
+//! The request, RFC 9113 §8, is turned into what the policy and the upstream know: `:authority` is the host, the crumbs of a
+//! cookie become one line, and an extended CONNECT is a WebSocket handshake.
 
 use std::cell::RefCell;
 use std::io;
@@ -12,88 +12,94 @@ use fluxlit_policy::Header;
 use h2::ext::Protocol;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
+use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 
 use crate::http::body::{BodyError, Chunk, Sink, Source};
-use crate::http::framing::{Length, Transport};
-use crate::http::head::{Version, read_trailers};
-use crate::http::writer::Writer;
-use crate::observe::Ending;
-use crate::observe::HttpVersion;
-use crate::observe::reject_reason::RejectReason;
-use crate::proxy::decide::{Incoming, plan};
-use crate::proxy::downstream::{AnswerHead, Downstream};
-use crate::proxy::exchange::{End, Progress, Timers, carry_out};
+use crate::http::framing::{Framing, Length};
+use crate::http::head::{HeadError, Version, read_trailers};
+use crate::http::reader::Body;
+use crate::observe::{Ending, HttpVersion};
+use crate::proxy::decide::decide;
+use crate::proxy::downstream::{Downstream, DownstreamHead};
+use crate::proxy::exchange::carry_out;
+use crate::proxy::failure::Rejection;
+use crate::proxy::in_flight::InFlight;
+use crate::proxy::outcome::Outcome;
+use crate::proxy::request::{Incoming, Plan, Progress, Timers};
 use crate::proxy::tunnel;
-use crate::server::http1::Accepted;
+use crate::server::connection::Accepted;
 use crate::upstream::pool::Connection;
-use crate::worker::{UnderWay, Worker};
+use crate::worker::Worker;
 
-/// Serves a request and its answer.
-pub(crate) async fn serve(
+/// Serves the request of a stream.
+pub(super) async fn serve(
     worker: &Rc<Worker>,
     accepted: &Accepted,
     request: Request<RecvStream>,
     respond: SendResponse<Bytes>,
 ) {
     let (head, body) = request.into_parts();
+    let plan = decide_stream(worker, accepted, &head, body.is_end_stream());
     let sender = Rc::new(RefCell::new(Sender::Waiting(respond)));
     let mut down = Http2Downstream {
         sender: Rc::clone(&sender),
         head: None,
-        interim: 0,
+        informational: 0,
     };
+    let mut source = Http2Body {
+        body,
+        sender: Rc::clone(&sender),
+        unreleased: 0,
+        max_trailers: worker.settings.limits.head_bytes,
+        trailers: Vec::new(),
+        has_ended: false,
+    };
+    let mut request = InFlight::new(worker, plan);
+    let InFlight { plan, progress, .. } = &request;
+    let mut timers = Timers::default();
+    let outcome = carry_out(worker, plan, &mut source, &mut down, &mut timers, progress).await;
+    request.ending = match outcome {
+        Outcome::Complete(ending) => ending,
+        Outcome::Incomplete(ending) => {
+            sender.borrow_mut().reset(Reason::INTERNAL_ERROR);
+            ending
+        }
+        Outcome::Tunnel(upstream) => {
+            connect(worker, source, down, *upstream, &request.progress).await
+        }
+    };
+}
+
+/// Decides how to handle the request of a stream.
+fn decide_stream(worker: &Worker, accepted: &Accepted, head: &Parts, has_ended: bool) -> Plan {
     let protocol = head.extensions.get::<Protocol>().map(Protocol::as_str);
     let is_websocket = head.method == Method::CONNECT && protocol == Some("websocket");
     let cookie = join_cookies(&head.headers);
     let fields = read_fields(&head.headers, cookie.as_deref(), is_websocket);
-    let transport = Transport::of(&fields);
-    let declared = transport.request_length(Version::Http11);
-    let target = head
-        .uri
-        .path_and_query()
-        .map_or("", |target| target.as_str());
-    let authority = head
-        .uri
-        .authority()
-        .map(|authority| authority.as_str().as_bytes());
+    let framing = Framing::of(&fields);
+    let declared = framing.request_length(Version::Http11);
+    let path = head.uri.path_and_query();
+    let target = path.map_or("", |target| target.as_str());
+    let authority = head.uri.authority();
+    let authority = authority.map(|authority| authority.as_str().as_bytes());
     let size = list_size(&head.headers) + target.len() + authority.map_or(0, <[u8]>::len);
     let limits = &worker.settings.limits;
-    let refusal = if size > limits.head_bytes {
-        Some((
-            431,
-            RejectReason::HeadTooLarge,
-            "The head of the request is too large.",
-        ))
+    let rejection: Option<Rejection> = if size > limits.head_bytes {
+        Some(HeadError::TooLarge.into())
     } else if fields.len() > limits.fields {
-        Some((
-            431,
-            RejectReason::HeadTooLarge,
-            "The request has too many header lines.",
-        ))
+        Some(HeadError::TooManyFields.into())
     } else if protocol.is_some() && !is_websocket {
-        Some((
-            501,
-            RejectReason::BadHead,
-            "This protocol is not spoken here.",
-        ))
+        Some(Rejection::bad_head(501, "This protocol is not supported."))
     } else if head.headers.values().any(is_padded) {
-        Some((
-            400,
-            RejectReason::BadHead,
-            "A header line of the request is malformed.",
-        ))
+        Some(HeadError::Field.into())
     } else if declared.is_err() {
-        Some((
-            400,
-            RejectReason::BadHead,
-            "The length of the body cannot be told.",
-        ))
+        Some(Rejection::unclear_length())
     } else {
         None
     };
     let length = match declared {
-        _ if body.is_end_stream() || is_websocket => Length::Empty,
+        _ if has_ended || is_websocket => Length::Empty,
         Ok(Length::Exact(length)) => Length::Exact(length),
         Ok(_) | Err(_) => Length::Chunked,
     };
@@ -106,54 +112,32 @@ pub(crate) async fn serve(
         .chain(authority)
         .collect();
     if hosts.iter().all(|host| host.is_empty()) {
-        // A host that is empty is none, RFC 9113 §8.3.1.
+        // An empty host counts as none, RFC 9113 §8.3.1.
         hosts.clear();
     }
-    let mut plan = plan(
-        worker,
-        &Incoming {
-            peer: accepted.peer,
-            tls: accepted.tls,
-            version: HttpVersion::Http2,
-            method: if is_websocket {
-                b"GET"
-            } else {
-                head.method.as_str().as_bytes()
-            },
-            target: target.as_bytes(),
-            hosts: hosts.len(),
-            host: hosts.pop(),
-            fields: &fields,
-            transport: &transport,
-            length,
-            is_websocket,
-            is_admin: accepted.is_admin,
+    let request = Incoming {
+        peer: accepted.peer,
+        tls: accepted.tls,
+        version: HttpVersion::Http2,
+        method: if is_websocket {
+            b"GET"
+        } else {
+            head.method.as_str().as_bytes()
         },
-    );
-    if let Some((status, label, text)) = refusal {
-        plan.refuse(label, status, text);
+        target: target.as_bytes(),
+        hosts: hosts.len(),
+        host: hosts.pop(),
+        fields: &fields,
+        framing: &framing,
+        length,
+        is_websocket,
+        is_admin: accepted.is_admin,
+    };
+    let mut plan = decide(worker, &request);
+    if let Some(rejection) = rejection {
+        plan.reject(rejection);
     }
-    let mut source = Http2Body {
-        body,
-        sender: Rc::clone(&sender),
-        unreleased: 0,
-        most_trailers: limits.head_bytes,
-        trailers: Vec::new(),
-        has_ended: false,
-    };
-    let mut request = UnderWay::new(worker, plan);
-    let UnderWay { plan, progress, .. } = &mut request;
-    let mut timers = Timers::default();
-    let carried = carry_out(worker, plan, &mut source, &mut down, &mut timers, progress);
-    let (end, ending) = carried.await;
-    request.ending = match end {
-        End::Complete => ending,
-        End::Broken => {
-            sender.borrow_mut().reset(Reason::INTERNAL_ERROR);
-            ending
-        }
-        End::Tunnel(upstream) => connect(worker, source, down, *upstream, &request.progress).await,
-    };
+    plan
 }
 
 async fn connect(
@@ -169,12 +153,11 @@ async fn connect(
         ..
     } = upstream;
     writer.begin(Length::UntilEnd);
-    let from_app = crate::http::reader::Body::new(&mut reader, Length::UntilEnd, 0);
-    let app: (_, Writer) = (from_app, writer);
-    tunnel::connect(worker, (source, down), app, progress).await
+    let from_app = Body::new(&mut reader, Length::UntilEnd, 0);
+    tunnel::connect(worker, (source, down), (from_app, writer), progress).await
 }
 
-/// The size of a list of fields as RFC 9113 §10.5.1 counts it.
+/// Returns the size of a field list as RFC 9113 §10.5.1 counts it.
 fn list_size(headers: &HeaderMap) -> usize {
     headers
         .iter()
@@ -182,25 +165,25 @@ fn list_size(headers: &HeaderMap) -> usize {
         .sum()
 }
 
-/// Whether white space is around a value, which makes a message malformed, RFC 9113 §8.2.1.
+/// Returns true if a value begins or ends with white space, which makes a message malformed, RFC 9113 §8.2.1.
 fn is_padded(value: &HeaderValue) -> bool {
     matches!(value.as_bytes(), [b' ' | b'\t', ..] | [.., b' ' | b'\t'])
 }
 
-/// Whether a trailer section is one, and not too large.
-fn check_trailers(trailers: &HeaderMap, most: usize) -> Result<(), BodyError> {
-    // The h2 crate leaves out pseudo-header fields, RFC 9113 §8.1, and a field that is larger than it reads, without
-    // saying so. Where nothing is left there was most likely such a one: nobody sends trailers that are none.
+/// Checks that a trailer section is well-formed and has at most `max` bytes.
+fn check_trailers(trailers: &HeaderMap, max: usize) -> Result<(), BodyError> {
+    // The h2 crate silently leaves out pseudo-header fields, RFC 9113 §8.1, and fields that are larger than its limit. An
+    // empty section most likely had such a field, because clients do not send empty trailers.
     if trailers.is_empty() || trailers.values().any(is_padded) {
         Err(BodyError::Trailers)
-    } else if list_size(trailers) > most {
+    } else if list_size(trailers) > max {
         Err(BodyError::TrailersTooLarge)
     } else {
         Ok(())
     }
 }
 
-/// The crumbs of a cookie as one line, RFC 9113 §8.2.3; `None` if there are not several.
+/// Joins the crumbs of a cookie to one line, RFC 9113 §8.2.3. Returns `None` if there are fewer than two.
 fn join_cookies(headers: &HeaderMap) -> Option<Vec<u8>> {
     let crumbs: Vec<&[u8]> = headers
         .get_all(http::header::COOKIE)
@@ -220,14 +203,14 @@ fn read_fields<'a>(
         .filter(|(name, _)| {
             *name != http::header::HOST
                 && !(cookie.is_some() && *name == http::header::COOKIE)
-                // Of no use on a stream, RFC 8441 §5, and the upstream is sent one of our own.
+                // Not used over HTTP/2, RFC 8441 §5. The upstream gets a key of the gateway.
                 && !(is_websocket && *name == http::header::SEC_WEBSOCKET_KEY)
         })
         .map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()))
         .collect();
     fields.extend(cookie.map(|cookie| (b"cookie".as_slice(), cookie)));
     if is_websocket {
-        // What an extended CONNECT says in its method, RFC 8441 §5.
+        // Implied by an extended CONNECT, RFC 8441 §5.
         fields.push((b"upgrade", b"websocket"));
     }
     fields
@@ -263,10 +246,10 @@ impl Sender {
 struct Http2Body {
     body: RecvStream,
     sender: Rc<RefCell<Sender>>,
-    /// Bytes that were handed on; the client may send as many again once they are written.
+    /// Bytes that were returned but may not be written yet. The client's window grows by them on the next read.
     unreleased: usize,
-    /// Most bytes of a trailer section.
-    most_trailers: usize,
+    /// Bytes that a trailer section may have.
+    max_trailers: usize,
     trailers: Vec<u8>,
     has_ended: bool,
 }
@@ -295,7 +278,7 @@ impl Source for Http2Body {
             let trailers = std::future::poll_fn(|context| self.body.poll_trailers(context)).await;
             let trailers = trailers.map_err(broken)?;
             if let Some(trailers) = &trailers {
-                check_trailers(trailers, self.most_trailers)?;
+                check_trailers(trailers, self.max_trailers)?;
             }
             for (name, value) in trailers.iter().flatten() {
                 for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
@@ -313,7 +296,7 @@ impl Source for Http2Body {
         self.has_ended
     }
 
-    fn is_at_hand(&self) -> bool {
+    fn is_ready(&self) -> bool {
         self.has_ended || self.body.is_end_stream()
     }
 
@@ -321,23 +304,23 @@ impl Source for Http2Body {
         &self.trailers
     }
 
-    async fn left(&mut self) -> BodyError {
+    async fn closed(&mut self) -> BodyError {
         std::future::poll_fn(|context| self.sender.borrow_mut().poll_reset(context)).await;
         BodyError::Incomplete
     }
 }
 
-/// An answer on a stream.
+/// The sending side of a stream, as responses are written to it.
 struct Http2Downstream {
     sender: Rc<RefCell<Sender>>,
-    /// A head that was not sent yet, and whether nothing follows it.
+    /// A head that was not sent yet, and true if no body follows it.
     head: Option<(Response<()>, bool)>,
-    /// How many informational answers were sent.
-    interim: u32,
+    /// Number of informational responses that were sent.
+    informational: u32,
 }
 
 impl Http2Downstream {
-    /// Sends the head that was kept back; `true` if the stream has ended with it.
+    /// Sends the head if it was not sent yet. Returns true if it ends the stream.
     fn send_head(&mut self, ends: bool) -> io::Result<bool> {
         let Some((head, is_alone)) = self.head.take() else {
             return Ok(false);
@@ -360,36 +343,36 @@ impl Http2Downstream {
 }
 
 impl Downstream for Http2Downstream {
-    fn begin(&mut self, answer: &AnswerHead<'_>) {
-        let switches = answer.status == 101;
-        let mut head = to_response(answer);
+    fn begin(&mut self, response: &DownstreamHead<'_>) {
+        let switches = response.status == 101;
+        let mut head = to_response(response);
         let headers = head.headers_mut();
         if switches {
-            // The stream itself is what is switched to, RFC 8441 §5.
+            // 200 opens the WebSocket on the stream itself, RFC 8441 §5.
             headers.remove(http::header::SEC_WEBSOCKET_ACCEPT);
             *head.status_mut() = StatusCode::OK;
-        } else if let Length::Exact(length) = answer.length {
+        } else if let Length::Exact(length) = response.length {
             headers.insert(http::header::CONTENT_LENGTH, HeaderValue::from(length));
-        } else if let Some(declared) = answer.declared
+        } else if let Some(declared) = response.declared
             && let Ok(declared) = HeaderValue::from_bytes(declared)
         {
             headers.insert(http::header::CONTENT_LENGTH, declared);
         }
-        self.head = Some((head, answer.length == Length::Empty && !switches));
+        self.head = Some((head, response.length == Length::Empty && !switches));
     }
 
     fn take_back(&mut self) -> bool {
         self.head.take().is_some()
     }
 
-    async fn interim(&mut self, answer: &AnswerHead<'_>) -> io::Result<()> {
-        if self.interim == MOST_INTERIM {
+    async fn send_informational(&mut self, response: &DownstreamHead<'_>) -> io::Result<()> {
+        if self.informational == MAX_INFORMATIONAL {
             return Ok(());
         }
-        self.interim += 1;
+        self.informational += 1;
         match &mut *self.sender.borrow_mut() {
             Sender::Waiting(respond) => respond
-                .send_informational(to_response(answer))
+                .send_informational(to_response(response))
                 .map_err(io::Error::other),
             Sender::Sending(_) | Sender::Ended => Ok(()),
         }
@@ -443,13 +426,13 @@ impl Sink for Http2Downstream {
     }
 }
 
-fn to_response(answer: &AnswerHead<'_>) -> Response<()> {
+fn to_response(head: &DownstreamHead<'_>) -> Response<()> {
     let mut response = Response::new(());
-    // Statuses are three digits here; what has been read as one is one.
-    *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::BAD_GATEWAY);
+    // Always valid: a status was read as three digits.
+    *response.status_mut() = StatusCode::from_u16(head.status).unwrap_or(StatusCode::BAD_GATEWAY);
     let headers = response.headers_mut();
-    answer.emit(|name, value| {
-        // Both were read as HTTP/1.1 has them, which is what this checks as well.
+    head.emit(|name, value| {
+        // Always valid: both were read as HTTP/1.1 has them, by the same rules.
         if let (Ok(name), Ok(value)) =
             (HeaderName::from_bytes(name), HeaderValue::from_bytes(value))
         {
@@ -471,6 +454,6 @@ fn to_trailers(section: &[u8]) -> Option<HeaderMap> {
     (!trailers.is_empty()).then_some(trailers)
 }
 
-/// Informational answers that are passed on, on each stream. Those of HTTP/2 cannot wait for a client to take them, so
-/// what an upstream sends without end would pile up here; of more than a few nobody has a use.
-const MOST_INTERIM: u32 = 8;
+/// Informational responses that are passed on, on each stream. They are not subject to flow control in HTTP/2, so an
+/// upstream that sends them without end would fill the memory.
+const MAX_INFORMATIONAL: u32 = 8;

@@ -1,10 +1,9 @@
-//! How do connections come in?
+//! Accepts connections.
 //!
-//! All workers accept from one listening socket, so a connection goes to whoever is awake and none is lost when a worker
-//! ends. With `SO_REUSEPORT` a second process may listen at the same place, so that the first can end once the second is
-//! ready.
+//! All workers accept from one listening socket, so a connection goes to a worker that is awake, and none is lost when a
+//! worker ends. With `SO_REUSEPORT` a second process may listen on the same address, so that the first can end once the
+//! second is ready.
 
-use std::cell::Cell;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::rc::Rc;
@@ -21,12 +20,13 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use crate::net::stream::Io;
-use crate::observe::reject_reason::RejectReason;
-use crate::server::http1::{Accepted, serve};
-use crate::server::reject::{self, Unplanned};
+use crate::net::stream::Stream;
+use crate::proxy::failure::Rejection;
+use crate::proxy::in_flight::record_unparsed;
+use crate::server::connection::{Accepted, OpenConnections};
+use crate::server::http1::serve;
+use crate::server::reject::{MalformedRequest, reject};
 use crate::worker::Worker;
-use crate::worker::admission::Place;
 
 /// Opens a listening socket.
 pub(crate) fn bind(address: SocketAddr, reuse_port: bool) -> io::Result<TcpListener> {
@@ -45,48 +45,13 @@ pub(crate) fn bind(address: SocketAddr, reuse_port: bool) -> io::Result<TcpListe
     Ok(socket.into())
 }
 
-/// The connections of a worker that are open.
-#[derive(Clone, Default)]
-pub(crate) struct Open(Rc<Cell<usize>>);
-
-/// One of them, until it is dropped.
-pub(crate) struct Held {
-    open: Open,
-    worker: Rc<Worker>,
-    _place: Place,
-}
-
-impl Open {
-    /// How many there are.
-    pub(crate) fn count(&self) -> usize {
-        self.0.get()
-    }
-
-    fn hold(&self, worker: &Rc<Worker>, place: Place) -> Held {
-        self.0.set(self.0.get() + 1);
-        worker.observer.counters.connection_opened();
-        Held {
-            open: self.clone(),
-            worker: Rc::clone(worker),
-            _place: place,
-        }
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.worker.observer.counters.connection_closed();
-        self.open.0.set(self.open.0.get() - 1);
-    }
-}
-
-/// Accepts connections until draining; returns those that are open.
+/// Accepts connections until the worker stops, and returns those that are still open.
 pub(crate) async fn accept(
     listener: TcpListener,
     worker: &Rc<Worker>,
     mut draining: watch::Receiver<bool>,
-) -> Open {
-    let open = Open::default();
+) -> OpenConnections {
+    let open = OpenConnections::default();
     let listener = match tokio::net::TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => {
@@ -97,12 +62,12 @@ pub(crate) async fn accept(
     loop {
         tokio::select! {
             biased;
-            // First, or a crowd at the door would keep the gateway from stopping.
+            // First, or a stream of new connections would keep the gateway from stopping.
             _ = draining.wait_for(|draining| *draining) => break,
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => start(worker, &open, stream, peer),
                 Err(error) => {
-                    // Out of file descriptors, most often: others must end first.
+                    // Most often out of file descriptors: other connections must end first.
                     tracing::warn!(%error, "cannot accept a connection");
                     sleep(ACCEPT_PAUSE).await;
                 }
@@ -110,10 +75,10 @@ pub(crate) async fn accept(
         }
     }
     worker.drain.begin();
-    // Nobody new is let in, and whoever was is served: closing the socket resets those that wait in its queue, and those
-    // whose handshake is not over.
-    if let Err(error) = let_nobody_in(&listener) {
-        tracing::warn!(%error, "connections that come at this moment may be reset");
+    // Drop new SYNs but keep serving the accept queue: closing the socket would reset queued connections and those whose
+    // handshake is in progress.
+    if let Err(error) = drop_new_connections(&listener) {
+        tracing::warn!(%error, "connections that are opened at this moment may be reset");
     }
     let mut handshakes = std::pin::pin!(sleep(HANDSHAKE_PATIENCE));
     loop {
@@ -125,9 +90,9 @@ pub(crate) async fn accept(
     }
 }
 
-/// Makes the system drop what opens a connection, and nothing else: the client sends it again in a second, and is then
-/// refused, or let in by the process that has taken over.
-fn let_nobody_in(listener: &tokio::net::TcpListener) -> io::Result<()> {
+/// Makes the kernel drop SYN packets and nothing else. The client retransmits after a second, and is then refused, or accepted
+/// by the process that has taken over.
+fn drop_new_connections(listener: &tokio::net::TcpListener) -> io::Result<()> {
     let load_flags = SockFilter::new(BPF_LOAD_BYTE, 0, 0, TCP_FLAGS);
     let keep_syn_and_ack = SockFilter::new(BPF_AND, 0, 0, SYN | ACK);
     let is_syn_alone = SockFilter::new(BPF_JUMP_IF_EQUAL, 0, 1, SYN);
@@ -136,40 +101,41 @@ fn let_nobody_in(listener: &tokio::net::TcpListener) -> io::Result<()> {
     SockRef::from(listener).attach_filter(&[load_flags, keep_syn_and_ack, is_syn_alone, drop, pass])
 }
 
-fn start(worker: &Rc<Worker>, open: &Open, stream: TcpStream, peer: SocketAddr) {
+fn start(worker: &Rc<Worker>, open: &OpenConnections, stream: TcpStream, peer: SocketAddr) {
     let peer = peer.ip().to_canonical();
-    // A proxy speaks for many, so it is not held to what one client may have.
+    // A trusted proxy connects for many clients, so the limit per client does not hold for it.
     let counted = (!worker.settings.policy.trusts(Peer::Ip(peer))).then_some(peer);
-    let Some(place) = Arc::clone(&worker.shared.connections).enter(counted) else {
-        refuse(worker, &stream, peer);
+    let limit = Arc::clone(&worker.shared.connection_limit);
+    let Some(permit) = limit.admit(counted) else {
+        reject_connection(worker, &stream, peer);
         return;
     };
-    let held = open.hold(worker, place);
+    let guard = open.add(worker, permit);
     let worker = Rc::clone(worker);
     tokio::task::spawn_local(async move {
-        let io = match &worker.shared.tls {
-            None => Io::plain(stream),
+        let stream = match &worker.shared.tls {
+            None => Stream::plain(stream),
             Some(tls) => {
                 let limit = worker.settings.limits.head_read;
                 match timeout(limit, tls.acceptor().accept(stream)).await {
-                    Ok(Ok(stream)) => Io::tls(stream),
+                    Ok(Ok(stream)) => Stream::tls(stream),
                     // A port scanner, a plain request, a client without a common cipher.
                     Ok(Err(_)) | Err(_) => return,
                 }
             }
         };
         let accepted = Accepted {
-            io,
+            stream,
             peer,
             tls: worker.shared.tls.is_some(),
             is_admin: false,
-            held: Some(held),
+            guard: Some(guard),
         };
         serve(&worker, accepted).await;
     });
 }
 
-/// Accepts connections of operators, for as long as the worker lives.
+/// Accepts connections of operators for as long as the worker lives.
 pub(crate) async fn accept_operators(listener: TcpListener, worker: Rc<Worker>) {
     let Ok(listener) = tokio::net::TcpListener::from_std(listener) else {
         return;
@@ -178,11 +144,11 @@ pub(crate) async fn accept_operators(listener: TcpListener, worker: Rc<Worker>) 
         match listener.accept().await {
             Ok((stream, peer)) => {
                 let accepted = Accepted {
-                    io: Io::plain(stream),
+                    stream: Stream::plain(stream),
                     peer: peer.ip().to_canonical(),
                     tls: false,
                     is_admin: true,
-                    held: None,
+                    guard: None,
                 };
                 let worker = Rc::clone(&worker);
                 tokio::task::spawn_local(async move { serve(&worker, accepted).await });
@@ -192,44 +158,42 @@ pub(crate) async fn accept_operators(listener: TcpListener, worker: Rc<Worker>) 
     }
 }
 
-/// Says why, as far as it can be said without waiting.
-fn refuse(worker: &Worker, stream: &TcpStream, peer: IpAddr) {
+/// Rejects a connection beyond the limit. The response is sent only as far as that is possible without waiting, and not at
+/// all over TLS, which needs a handshake first.
+fn reject_connection(worker: &Worker, stream: &TcpStream, peer: IpAddr) {
+    let rejection = Rejection::too_many_connections();
     if worker.shared.tls.is_some() {
-        return worker.refused(peer, None, 503, RejectReason::TooManyConnections);
+        let Rejection { reason, status, .. } = rejection;
+        return record_unparsed(worker, "", peer, None, status, reason);
     }
-    let unplanned = Unplanned {
+    let request = MalformedRequest {
         peer,
         tls: false,
         version: None,
         host: None,
         fields: &[],
-        to_head: false,
+        is_head: false,
     };
-    let text = "Too many connections; try again.";
-    let answer = reject::refuse(
-        worker,
-        &unplanned,
-        (503, text, RejectReason::TooManyConnections),
-    );
-    let _ = stream.try_write(&answer);
+    let response = reject(worker, &request, rejection);
+    let _ = stream.try_write(&response);
 }
 
-/// Instructions of the system's packet filter, `linux/bpf_common.h`.
+/// Instructions of the kernel's packet filter, `linux/bpf_common.h`.
 const BPF_LOAD_BYTE: u16 = 0x30;
 const BPF_AND: u16 = 0x54;
 const BPF_JUMP_IF_EQUAL: u16 = 0x15;
 const BPF_RETURN: u16 = 0x06;
 
-/// Where a TCP header has its flags, RFC 9293 §3.1, and two of them.
+/// Offset of the flags in a TCP header, RFC 9293 §3.1, and two of the flags.
 const TCP_FLAGS: u32 = 13;
 const SYN: u32 = 0x02;
 const ACK: u32 = 0x10;
 
-/// How long the last handshakes may take once the worker is stopping.
+/// How long the last TCP handshakes may take once the worker is stopping.
 const HANDSHAKE_PATIENCE: Duration = Duration::from_millis(200);
 
-/// How many connections may wait to be accepted; the system allows fewer, most often.
+/// Connections that may wait to be accepted. Most systems allow fewer.
 const BACKLOG: i32 = 4096;
 
-/// How long to wait before accepting again after a failure.
+/// How long to wait before accepting again after an error.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

@@ -1,12 +1,13 @@
-//! Accepts connections and speaks HTTP with clients: reads requests as [`proxy`](crate::proxy) wants them and writes
-//! its responses.
+//! Accepts connections and speaks HTTP with clients: reads requests for [`proxy`](crate::proxy) and writes its responses.
 //!
-//! HTTP/1.1 (RFC 9112), HTTP/2 (RFC 9113) and WebSocket over HTTP/2 (RFC 8441). Upstreams are always sent HTTP/1.1, one
-//! request for each HTTP/2 stream.
+//! HTTP/1.1 (RFC 9112), HTTP/2 (RFC 9113) and WebSocket over HTTP/2 (RFC 8441). Upstream requests are always HTTP/1.1, one
+//! for each HTTP/2 stream.
 //!
-//! May use `proxy`, `worker`, `settings`, `http`, `observe` and `net`.
+//! May use `proxy`, `worker`, `upstream`, `settings`, `http`, `observe` and `net`.
 
+mod connection;
 mod http1;
+mod http1_response;
 mod http2;
 mod http2_stream;
 pub(crate) mod listener;

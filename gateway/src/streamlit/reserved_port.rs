@@ -1,13 +1,13 @@
-//! How is a port kept free for a process that does not run yet?
+//! Reserves a port for a process that does not run yet.
 //!
-//! A socket is bound to it and never listens. Linux gives such a port to nobody who asks for any free one, and still lets
-//! it be taken by whoever asks for this very one with `SO_REUSEADDR`, as servers do (socket(7)).
+//! A socket is bound to the port and never listens. Linux does not assign such a port to a process that asks for any free
+//! one, but lets a server bind to it explicitly with `SO_REUSEADDR` (socket(7)).
 
 use std::net::{Ipv4Addr, SocketAddr};
 
 use socket2::{Domain, Socket, Type};
 
-/// A loopback port that nobody is given by chance, until this is dropped.
+/// A loopback port that the system does not assign to another process until this is dropped.
 #[derive(Debug)]
 pub struct ReservedPort {
     number: u16,
@@ -15,11 +15,11 @@ pub struct ReservedPort {
 }
 
 impl ReservedPort {
-    /// Reserves a port that is free.
+    /// Reserves a free port.
     ///
     /// # Errors
     ///
-    /// If there is none.
+    /// If no port is free.
     pub fn any() -> std::io::Result<Self> {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
         socket.set_reuse_address(true)?;
@@ -32,7 +32,7 @@ impl ReservedPort {
         })
     }
 
-    /// Its number.
+    /// Returns the port number.
     #[must_use]
     pub fn number(&self) -> u16 {
         self.number
@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_taken_by_its_number_again_and_again() {
+    fn a_server_can_bind_to_it_repeatedly() {
         let port = ReservedPort::any().expect("a port");
         for _ in 0..2 {
             // The standard library sets SO_REUSEADDR.
@@ -57,15 +57,15 @@ mod tests {
         }
     }
 
-    /// A port that is given out by chance is one that could be bound without `SO_REUSEADDR`.
+    /// The system assigns only ports that can be bound without `SO_REUSEADDR`.
     #[test]
-    fn nobody_is_given_it_by_chance() {
+    fn it_is_not_assigned_to_others() {
         let port = ReservedPort::any().expect("a port");
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port.number())).into();
-        let stranger = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-        let error = stranger.bind(&address).expect_err("it is taken");
+        let other = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        let error = other.bind(&address).expect_err("it is taken");
         assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
         drop(port);
-        stranger.bind(&address).expect("it is free again");
+        other.bind(&address).expect("it is free again");
     }
 }

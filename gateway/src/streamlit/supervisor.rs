@@ -1,9 +1,8 @@
-//! How is Streamlit started, watched and ended?
+//! Starts Streamlit, restarts it when it ends, and stops it.
 //!
-//! It runs in a process group of its own, so that whatever it starts ends with it: SIGTERM to the group, then SIGKILL
-//! when the grace period is over. If the gateway itself dies without a chance to do so, the kernel ends Streamlit: that
-//! signal is tied to the thread that started it, which is why the supervisor runs on the main thread. Streamlit's own
-//! protections, XSRF and CORS, stay on.
+//! It runs in its own process group, so that the processes it starts end with it: SIGTERM to the group, then SIGKILL when the
+//! grace period is over. If the gateway is killed, the kernel ends Streamlit. That signal is bound to the thread that started
+//! it, so the supervisor runs on the main thread. Streamlit's protections against XSRF and CORS stay on.
 
 use std::time::{Duration, Instant};
 
@@ -15,12 +14,12 @@ use crate::settings::{
     App, FIELDS_VARIABLE, LINE_VARIABLE, STARTED_FIELDS, STARTED_LINE, Settings,
 };
 
-/// Runs Streamlit, and again whenever it ends, until the future is dropped.
+/// Runs Streamlit as a child process.
 pub(crate) struct Supervisor {
     command: String,
     app: App,
     base: String,
-    /// Pages elsewhere that may open the app's WebSocket.
+    /// Origins of other pages that may open the app's WebSocket.
     origins: Vec<String>,
     child: Option<Child>,
 }
@@ -61,7 +60,7 @@ impl Supervisor {
             .stdin(std::process::Stdio::null())
             .stdout(std::io::stderr())
             .process_group(0);
-        // Without these, its WebSocket server leaves a handshake with a long cookie open for ever.
+        // Without these, its WebSocket server hangs on a handshake with a long cookie.
         for (variable, value) in [
             (LINE_VARIABLE, STARTED_LINE),
             (FIELDS_VARIABLE, STARTED_FIELDS),
@@ -79,9 +78,9 @@ impl Supervisor {
         }
         #[expect(
             unsafe_code,
-            reason = "the one way to have the kernel end a child with its parent"
+            reason = "the only way to have the kernel end a child with its parent"
         )]
-        // SAFETY: between fork and exec only a system call is made, which is async-signal-safe.
+        // SAFETY: only one system call is made between fork and exec, and it is async-signal-safe.
         unsafe {
             command.pre_exec(|| {
                 set_parent_process_death_signal(Some(Signal::TERM)).map_err(Into::into)
@@ -91,7 +90,7 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Waits for Streamlit to end, and starts it again; the pauses grow while it does not stay up.
+    /// Restarts Streamlit whenever it ends. The pauses grow while it does not stay up.
     pub(crate) async fn keep_running(&mut self) {
         let mut pause = FIRST_PAUSE;
         loop {
@@ -99,24 +98,24 @@ impl Supervisor {
             if let Some(child) = &mut self.child {
                 match child.wait().await {
                     Ok(status) => {
-                        tracing::error!(%status, "Streamlit has ended; it is started again");
+                        tracing::error!(%status, "Streamlit has ended and is restarted");
                     }
-                    Err(error) => tracing::error!(%error, "Streamlit cannot be watched"),
+                    Err(error) => tracing::error!(%error, "cannot wait for Streamlit"),
                 }
             }
             if started.elapsed() > STABLE {
                 pause = FIRST_PAUSE;
             }
             sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            pause = (pause * 2).min(MAX_PAUSE);
             if let Err(error) = self.start() {
-                tracing::error!(%error, command = self.command, "Streamlit cannot be started");
+                tracing::error!(%error, command = self.command, "cannot start Streamlit");
             }
         }
     }
 
-    /// Ends Streamlit and everything it has started.
-    pub(crate) async fn end(&mut self, grace_period: Duration) {
+    /// Stops Streamlit and the processes it has started.
+    pub(crate) async fn stop(&mut self, grace_period: Duration) {
         let Some(child) = &mut self.child else {
             return;
         };
@@ -127,7 +126,7 @@ impl Supervisor {
         let Some(group) = group else {
             return;
         };
-        // Whoever is gone already needs no signal.
+        // Fails if the processes have ended already.
         let _ = kill_process_group(group, Signal::TERM);
         if timeout(grace_period, child.wait()).await.is_err() {
             tracing::warn!("Streamlit did not end in time");
@@ -138,7 +137,7 @@ impl Supervisor {
 }
 
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+const MAX_PAUSE: Duration = Duration::from_secs(30);
 
-/// Having run for this long, Streamlit counts as having started well.
+/// After this time, Streamlit counts as stable, and the next restart is fast again.
 const STABLE: Duration = Duration::from_secs(60);

@@ -1,8 +1,7 @@
-//! Where do connections to an upstream come from?
+//! Keeps the connections of one worker to one upstream.
 //!
-//! Each worker keeps its own and shares them with nobody. The newest idle one is used first, and none that has been idle
-//! for more than a moment: Streamlit's server closes idle connections after five seconds, and a connection may be closed
-//! at the very moment it is used.
+//! The most recently used idle connection is taken first, and none that has been idle for long: Streamlit's server closes
+//! idle connections after five seconds, and may close one at the moment it is used.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -13,45 +12,45 @@ use tokio::net::TcpStream;
 
 use crate::http::reader::Reader;
 use crate::http::writer::Writer;
-use crate::net::buffer::Buffers;
-use crate::net::stream::Io;
+use crate::net::buffer::BufferPool;
+use crate::net::stream::Stream;
 
-/// A worker's connections to one upstream.
+/// The connections of a worker to one upstream.
 pub(crate) struct Pool {
     authority: String,
-    buffers: Rc<Buffers>,
+    buffers: Rc<BufferPool>,
     idle: RefCell<Vec<(Connection, Instant)>>,
     open: Rc<Cell<usize>>,
 }
 
 /// A connection to an upstream.
 pub(crate) struct Connection {
-    io: Rc<Io>,
+    stream: Rc<Stream>,
     pub(crate) reader: Reader,
     pub(crate) writer: Writer,
     pub(crate) is_reused: bool,
-    _counted: Counted,
+    _guard: OpenGuard,
 }
 
-/// Counts a connection until it is dropped.
-struct Counted(Rc<Cell<usize>>);
+/// Counts a connection as open until it is dropped.
+struct OpenGuard(Rc<Cell<usize>>);
 
-impl Counted {
+impl OpenGuard {
     fn new(open: &Rc<Cell<usize>>) -> Self {
         open.set(open.get() + 1);
         Self(Rc::clone(open))
     }
 }
 
-impl Drop for Counted {
+impl Drop for OpenGuard {
     fn drop(&mut self) {
         self.0.set(self.0.get() - 1);
     }
 }
 
 impl Pool {
-    /// `authority` is `host:port`.
-    pub(crate) fn new(authority: String, buffers: Rc<Buffers>) -> Self {
+    /// Creates a pool. `authority`: `host:port`.
+    pub(crate) fn new(authority: String, buffers: Rc<BufferPool>) -> Self {
         Self {
             authority,
             buffers,
@@ -60,16 +59,16 @@ impl Pool {
         }
     }
 
-    /// An idle connection that nothing has happened on.
+    /// Takes an idle connection that is still open.
     pub(crate) fn take_idle(&self) -> Option<Connection> {
         let mut idle = self.idle.borrow_mut();
         while let Some((connection, since)) = idle.pop() {
-            if since.elapsed() > IDLE_LIMIT {
-                // The newest is too old, so all are.
+            if since.elapsed() > MAX_IDLE_TIME {
+                // The most recent one is too old, so all are.
                 idle.clear();
                 return None;
             }
-            if connection.io.is_quiet() {
+            if connection.stream.is_idle() {
                 return Some(connection);
             }
         }
@@ -78,42 +77,42 @@ impl Pool {
 
     /// Opens a connection.
     pub(crate) async fn connect(&self) -> io::Result<Connection> {
-        let io = Io::plain(TcpStream::connect(&self.authority).await?);
+        let stream = Stream::plain(TcpStream::connect(&self.authority).await?);
         Ok(Connection {
-            reader: Reader::new(Rc::clone(&io), Rc::clone(&self.buffers)),
-            writer: Writer::new(Rc::clone(&io)),
-            io,
+            reader: Reader::new(Rc::clone(&stream), Rc::clone(&self.buffers)),
+            writer: Writer::new(Rc::clone(&stream)),
+            stream,
             is_reused: false,
-            _counted: Counted::new(&self.open),
+            _guard: OpenGuard::new(&self.open),
         })
     }
 
-    /// Takes back a connection whose exchange is over.
+    /// Puts back a connection after an exchange.
     pub(crate) fn give_back(&self, mut connection: Connection) {
         let mut idle = self.idle.borrow_mut();
-        // What the upstream sends unasked is no answer to the next request.
-        if idle.len() < IDLE_MOST && connection.reader.bytes().is_empty() {
+        // Bytes that the upstream sends too early would be taken for the next response.
+        if idle.len() < MAX_IDLE && connection.reader.bytes().is_empty() {
             connection.is_reused = true;
             idle.push((connection, Instant::now()));
         }
     }
 
-    /// Closes what has been idle for too long.
+    /// Closes connections that have been idle for too long.
     pub(crate) fn sweep(&self) {
         let mut idle = self.idle.borrow_mut();
-        let old = idle.partition_point(|(_, since)| since.elapsed() > IDLE_LIMIT);
+        let old = idle.partition_point(|(_, since)| since.elapsed() > MAX_IDLE_TIME);
         idle.drain(..old);
     }
 
-    /// How many connections are idle, and how many are in use.
+    /// Returns how many connections are idle, and how many are in use.
     pub(crate) fn count(&self) -> (usize, usize) {
         let idle = self.idle.borrow().len();
         (idle, self.open.get() - idle)
     }
 }
 
-/// Longest time a connection is kept without use: below the five seconds of Streamlit's server.
-const IDLE_LIMIT: Duration = Duration::from_secs(3);
+/// How long an idle connection is kept: less than the five seconds of Streamlit's server.
+const MAX_IDLE_TIME: Duration = Duration::from_secs(3);
 
-/// Most idle connections a worker keeps.
-const IDLE_MOST: usize = 512;
+/// Idle connections that are kept.
+const MAX_IDLE: usize = 512;

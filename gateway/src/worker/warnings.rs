@@ -1,7 +1,6 @@
-//! What is an operator told about requests while they are served, and how often?
+//! Warns operators about requests, at most once a minute for each subject.
 //!
-//! Whoever sends the requests must not be able to fill the disk. So each subject is spoken of at most once a minute, and
-//! there are only so many subjects.
+//! The number of subjects is limited too, so that clients cannot fill the disk with warnings.
 
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};

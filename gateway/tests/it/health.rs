@@ -67,7 +67,7 @@ fn a_page_is_no_health_check() {
     );
     assert!(eventually(|| gateway
         .get("/api/readyz")
-        .contains("did not say ok")));
+        .contains("did not return ok")));
 }
 
 #[test]

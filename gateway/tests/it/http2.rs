@@ -431,10 +431,10 @@ fn a_refusal_says_why_and_about_which_request() {
             ),
             (
                 400,
-                "The length of the body cannot be told.",
+                "The length of the body is not clear.",
                 request(Method::GET, "/", &lengths),
             ),
-            (501, "This protocol is not spoken here.", tunnel),
+            (501, "This protocol is not supported.", tunnel),
             // There is no body in an answer to HEAD, which says how long it would be.
             (431, "", request(Method::HEAD, "/", &many)),
             (400, "", request(Method::HEAD, "/", &lengths)),
@@ -924,12 +924,12 @@ fn an_answer_that_opens_no_websocket_does_not_look_like_one() {
             (
                 "/_stcore/other",
                 502,
-                "The app answered 200 instead of opening a WebSocket.",
+                "The app responded with 200 instead of opening a WebSocket.",
             ),
             (
                 "/api/other",
                 502,
-                "The API answered 200 instead of opening a WebSocket.",
+                "The API responded with 200 instead of opening a WebSocket.",
             ),
             ("/refuses", 403, "no"),
             ("/api/healthz", 400, "No WebSocket is served here."),

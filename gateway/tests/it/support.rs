@@ -50,7 +50,7 @@ impl Gateway {
             }
         };
         let address = wait_for("listening on ");
-        let admin = has_admin.then(|| wait_for("operators are served on "));
+        let admin = has_admin.then(|| wait_for("listening for operators on "));
         // Whoever writes to a full pipe waits for ever.
         let said = Arc::<Mutex<String>>::default();
         let all = Arc::clone(&said);

@@ -1,0 +1,108 @@
+//! Records requests in logs, metrics and spans when they end.
+
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::time::{Duration, SystemTime};
+
+use fluxlit_policy::{Peer, TrustOutcome};
+
+use crate::observe::reject_reason::RejectReason;
+use crate::observe::{Dispatch, Ending, HttpVersion, Record};
+use crate::proxy::request::{Plan, Progress, Step};
+use crate::worker::Worker;
+
+/// A request in flight. It is recorded when this is dropped.
+pub(crate) struct InFlight {
+    worker: Rc<Worker>,
+    pub(crate) plan: Plan,
+    pub(crate) progress: Progress,
+    /// How the request has ended. A request that is dropped before it has ended was cut off because the worker stops.
+    pub(crate) ending: Ending,
+}
+
+impl InFlight {
+    pub(crate) fn new(worker: &Rc<Worker>, plan: Plan) -> Self {
+        Self {
+            worker: Rc::clone(worker),
+            plan,
+            progress: Progress::default(),
+            ending: Ending::Drained,
+        }
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        let Self {
+            worker,
+            plan,
+            progress,
+            ending,
+        } = self;
+        if let Step::Forward(forward) = &mut plan.step {
+            worker.give_back_head(std::mem::take(&mut forward.head));
+        }
+        let info = &plan.info;
+        let duration = info.started.elapsed();
+        worker.observer.ended(&Record {
+            request_id: &info.request_id,
+            trace: info.trace.as_ref(),
+            dispatch: info.dispatch,
+            method: &info.method,
+            is_websocket: info.is_websocket,
+            version: Some(info.version),
+            target: &info.target,
+            host: plan.exchange.effective.host.as_deref(),
+            client: plan.exchange.client_text.as_deref(),
+            peer: info.peer,
+            trust: info.trust,
+            status: progress.status.get(),
+            ending: *ending,
+            received_bytes: progress.received.get(),
+            sent_bytes: progress.sent.get(),
+            started: SystemTime::now() - duration,
+            duration,
+            upstream_duration: progress
+                .responded
+                .get()
+                .map(|responded| responded.saturating_duration_since(info.started)),
+        });
+    }
+}
+
+/// Records a request that could not be parsed, or a connection that was rejected before one was read. `version` is `None`
+/// for the latter.
+pub(crate) fn record_unparsed(
+    worker: &Worker,
+    request_id: &str,
+    peer: IpAddr,
+    version: Option<HttpVersion>,
+    status: u16,
+    reason: RejectReason,
+) {
+    let is_trusted = worker.settings.policy.trusts(Peer::Ip(peer));
+    worker.observer.ended(&Record {
+        request_id,
+        trace: None,
+        dispatch: Dispatch::Gateway,
+        method: b"",
+        is_websocket: false,
+        version,
+        target: b"",
+        host: None,
+        client: None,
+        peer,
+        trust: if is_trusted {
+            TrustOutcome::TrustedPeer
+        } else {
+            TrustOutcome::Untrusted
+        },
+        status,
+        ending: Ending::Refused(reason),
+        received_bytes: 0,
+        sent_bytes: 0,
+        started: SystemTime::now(),
+        duration: Duration::ZERO,
+        upstream_duration: None,
+    });
+}

@@ -1,0 +1,124 @@
+//! Holds one request: how it arrived, what is remembered of it, and what to do with it.
+
+use std::borrow::Cow;
+use std::cell::Cell;
+use std::net::IpAddr;
+use std::time::Instant;
+
+use fluxlit_policy::{Exchange, Header, TrustOutcome};
+
+use crate::http::framing::{Framing, Length};
+use crate::net::timer::Timer;
+use crate::observe::metrics::Upstream;
+use crate::observe::reject_reason::RejectReason;
+use crate::observe::trace::{Propagation, Trace};
+use crate::observe::{Dispatch, HttpVersion};
+use crate::proxy::failure::Rejection;
+use crate::proxy::local_reply::LocalReply;
+
+/// A request's head as `server` has read it, whichever version of HTTP the client speaks.
+pub(crate) struct Incoming<'a> {
+    pub(crate) peer: IpAddr,
+    pub(crate) tls: bool,
+    pub(crate) version: HttpVersion,
+    pub(crate) method: &'a [u8],
+    pub(crate) target: &'a [u8],
+    pub(crate) host: Option<&'a [u8]>,
+    /// Number of `Host` lines.
+    pub(crate) hosts: usize,
+    /// The field lines in order, without `Host`.
+    pub(crate) fields: &'a [Header<'a>],
+    pub(crate) framing: &'a Framing,
+    pub(crate) length: Length,
+    pub(crate) is_websocket: bool,
+    /// True if it came to the listener for operators.
+    pub(crate) is_admin: bool,
+}
+
+/// A request that was decided.
+pub(crate) struct Plan {
+    pub(crate) info: RequestInfo,
+    pub(crate) exchange: Exchange,
+    pub(crate) step: Step,
+}
+
+/// What is kept of a request until it has ended.
+pub(crate) struct RequestInfo {
+    pub(crate) started: Instant,
+    pub(crate) request_id: String,
+    pub(crate) dispatch: Dispatch,
+    pub(crate) method: Cow<'static, [u8]>,
+    pub(crate) target: Box<[u8]>,
+    pub(crate) version: HttpVersion,
+    pub(crate) is_websocket: bool,
+    pub(crate) peer: IpAddr,
+    pub(crate) trust: TrustOutcome,
+    /// True for HEAD, whose response has no body.
+    pub(crate) is_head: bool,
+    pub(crate) trace: Option<Trace>,
+    pub(super) propagation: Propagation,
+}
+
+/// What to do with a request.
+pub(crate) enum Step {
+    Forward(Forward),
+    Respond {
+        reply: LocalReply,
+        /// The reason if this rejects the request.
+        reason: Option<RejectReason>,
+    },
+}
+
+/// A request to be forwarded.
+pub(crate) struct Forward {
+    pub(crate) upstream: Upstream,
+    /// The whole head of the upstream request.
+    pub(crate) head: Vec<u8>,
+    pub(crate) length: Length,
+    /// True if the client may wait for 100 (Continue) before it sends the body.
+    pub(crate) expects_continue: bool,
+    /// True if the request may be sent twice, RFC 9110 §9.2.2.
+    pub(crate) is_idempotent: bool,
+    /// The `Sec-WebSocket-Accept` that the response to a WebSocket handshake must have.
+    pub(crate) accept: Option<String>,
+    /// True if a browser asks for a page.
+    pub(crate) wants_page: bool,
+}
+
+/// A WebSocket handshake to be forwarded.
+pub(super) struct Handshake {
+    /// The gateway's own key, if the client's version of HTTP has none.
+    pub(super) key: Option<String>,
+    pub(super) accept: String,
+}
+
+/// How far an exchange has got.
+#[derive(Default)]
+pub(crate) struct Progress {
+    /// Bytes of the request's body.
+    pub(crate) received: Cell<u64>,
+    /// Bytes of the response's body.
+    pub(crate) sent: Cell<u64>,
+    /// Status of the response, 0 before it has begun.
+    pub(crate) status: Cell<u16>,
+    /// When the head of the upstream's response was complete.
+    pub(crate) responded: Cell<Option<Instant>>,
+}
+
+/// The two timers of an exchange, one for each direction.
+#[derive(Default)]
+pub(crate) struct Timers {
+    pub(super) up: Timer,
+    pub(super) down: Timer,
+}
+
+impl Plan {
+    /// Rejects the request instead, for a reason that only the client's version of HTTP has.
+    pub(crate) fn reject(&mut self, rejection: Rejection) {
+        self.info.dispatch = Dispatch::Gateway;
+        self.step = Step::Respond {
+            reason: Some(rejection.reason),
+            reply: rejection.into(),
+        };
+    }
+}

@@ -1,0 +1,56 @@
+//! Counts a worker's open connections, and holds what is known of one when it is accepted.
+
+use std::cell::Cell;
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use crate::net::stream::Stream;
+use crate::worker::Worker;
+use crate::worker::connection_limit::ConnectionPermit;
+
+/// An accepted connection, before anything is read from it.
+pub(super) struct Accepted {
+    pub(super) stream: Rc<Stream>,
+    pub(super) peer: IpAddr,
+    pub(super) tls: bool,
+    /// True if it came to the listener for operators.
+    pub(super) is_admin: bool,
+    /// Counts the connection; `None` on the listener for operators.
+    #[expect(dead_code, reason = "counts until it is dropped")]
+    pub(super) guard: Option<ConnectionGuard>,
+}
+
+/// The number of open connections of a worker.
+#[derive(Clone, Default)]
+pub(crate) struct OpenConnections(Rc<Cell<usize>>);
+
+/// Counts a connection as open until it is dropped.
+pub(super) struct ConnectionGuard {
+    open: OpenConnections,
+    worker: Rc<Worker>,
+    _permit: ConnectionPermit,
+}
+
+impl OpenConnections {
+    pub(crate) fn count(&self) -> usize {
+        self.0.get()
+    }
+
+    /// Counts one more connection.
+    pub(super) fn add(&self, worker: &Rc<Worker>, permit: ConnectionPermit) -> ConnectionGuard {
+        self.0.set(self.0.get() + 1);
+        worker.observer.counters.connection_opened();
+        ConnectionGuard {
+            open: self.clone(),
+            worker: Rc::clone(worker),
+            _permit: permit,
+        }
+    }
+}
+
+impl Drop for ConnectionGuard {
+    fn drop(&mut self) {
+        self.worker.observer.counters.connection_closed();
+        self.open.0.set(self.open.0.get() - 1);
+    }
+}

@@ -1,0 +1,74 @@
+//! Counts the open WebSocket tunnels of a worker and closes them when it stops.
+
+use std::cell::Cell;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::{sleep, timeout};
+
+use crate::observe::Observer;
+
+/// The open tunnels of a worker.
+#[derive(Default)]
+pub(crate) struct Tunnels {
+    open: Cell<usize>,
+    is_closing: Cell<bool>,
+    /// The time over which closing them is spread.
+    spread: Cell<Duration>,
+    close: Notify,
+    closed: Notify,
+}
+
+/// Counts a tunnel as open until it is dropped.
+pub(crate) struct TunnelGuard<'a> {
+    tunnels: &'a Tunnels,
+    observer: &'a Observer,
+}
+
+impl Tunnels {
+    /// Counts one more tunnel.
+    pub(crate) fn open<'a>(&'a self, observer: &'a Observer) -> TunnelGuard<'a> {
+        self.open.set(self.open.get() + 1);
+        observer.counters.websocket_opened();
+        TunnelGuard {
+            tunnels: self,
+            observer,
+        }
+    }
+
+    /// Closes all tunnels and waits until they have ended. The closing is spread over a time that grows with their
+    /// number, so that the browsers do not all reconnect at once.
+    pub(crate) async fn close_all(&self, grace_period: Duration) {
+        let spread = PAUSE_BETWEEN * u32::try_from(self.open.get()).unwrap_or(u32::MAX);
+        self.spread.set(spread.min(grace_period / 2));
+        self.is_closing.set(true);
+        self.close.notify_waiters();
+        while self.open.get() > 0 {
+            let _ = timeout(Duration::from_millis(50), self.closed.notified()).await;
+        }
+    }
+
+    /// Waits until the calling tunnel must close.
+    pub(crate) async fn must_close(&self) {
+        let closing = self.close.notified();
+        if !self.is_closing.get() {
+            closing.await;
+        }
+        let spread = u64::try_from(self.spread.get().as_millis()).unwrap_or(u64::MAX);
+        let random = uuid::Uuid::new_v4().as_u64_pair().0;
+        if let Some(pause) = random.checked_rem(spread) {
+            sleep(Duration::from_millis(pause)).await;
+        }
+    }
+}
+
+impl Drop for TunnelGuard<'_> {
+    fn drop(&mut self) {
+        self.observer.counters.websocket_closed();
+        self.tunnels.open.set(self.tunnels.open.get() - 1);
+        self.tunnels.closed.notify_waiters();
+    }
+}
+
+/// Average time between two tunnels that are closed.
+const PAUSE_BETWEEN: Duration = Duration::from_millis(2);
