@@ -118,8 +118,8 @@ impl Drop for Server {
 }
 
 /// Starts an upstream that responds to each request like this.
-fn responds(answer: Answer) -> Upstream {
-    let script = vec![ScriptedResponse::of_answer(&answer)];
+fn responds(answer: &Answer) -> Upstream {
+    let script = vec![ScriptedResponse::of_answer(answer)];
     Upstream::start(Options::default(), script).unwrap()
 }
 
@@ -138,7 +138,7 @@ fn values<'a>(fields: &'a [(String, String)], name: &str) -> Vec<&'a str> {
 
 #[test]
 fn a_request_and_its_response_pass_the_filter() {
-    let upstream = responds(Answer {
+    let upstream = responds(&Answer {
         frames: vec!["def".to_owned()],
         ..Answer::default()
     });
@@ -165,7 +165,7 @@ fn a_request_and_its_response_pass_the_filter() {
 
 #[test]
 fn a_local_response_does_not_reach_the_upstream() {
-    let upstream = responds(Answer::default());
+    let upstream = responds(&Answer::default());
     let mut server = Server::start(SETS_FIELD, upstream.address, &[]);
     let response = server.send("DELETE / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
     assert_eq!(
@@ -244,7 +244,7 @@ fn a_request_waits_for_a_call_out_and_its_recording_can_be_replayed() {
         (ScriptedResponse::Close, "503"),
     ] {
         let auth = Upstream::start(Options::default(), vec![auth]).unwrap();
-        let app = responds(Answer {
+        let app = responds(&Answer {
             body: "hi".to_owned(),
             ..Answer::default()
         });
@@ -278,7 +278,7 @@ fn a_request_waits_for_a_call_out_and_its_recording_can_be_replayed() {
 
 #[test]
 fn held_headers_wait_for_the_body() {
-    let app = responds(Answer::default());
+    let app = responds(&Answer::default());
     let options = ["--allow-on-headers-stop-iteration"];
     let server = Server::start(WAITS_FOR_BODY, app.address, &options);
     let response = server.send(

@@ -120,19 +120,29 @@ fn measure(
     })
 }
 
-/// Title, width and value of each column.
-const COLUMNS: [(&str, usize, fn(&Bench) -> u64); 6] = [
-    ("fuel", 9, |bench| bench.fuel),
-    ("of host", 9, |bench| bench.abi_fuel),
-    ("ns", 9, |bench| bench.nanoseconds),
-    ("calls", 6, |bench| bench.calls),
-    ("memory", 9, |bench| bench.memory),
-    ("growth", 9, |bench| bench.growth),
+/// A column of the table.
+struct Column {
+    title: &'static str,
+    width: usize,
+    cost: fn(&Bench) -> u64,
+}
+
+const COLUMNS: [Column; 6] = [
+    column("fuel", 9, |bench| bench.fuel),
+    column("of host", 9, |bench| bench.abi_fuel),
+    column("ns", 9, |bench| bench.nanoseconds),
+    column("calls", 6, |bench| bench.calls),
+    column("memory", 9, |bench| bench.memory),
+    column("growth", 9, |bench| bench.growth),
 ];
+
+const fn column(title: &'static str, width: usize, cost: fn(&Bench) -> u64) -> Column {
+    Column { title, width, cost }
+}
 
 fn to_text(rows: &[Row], load_time: u128) -> String {
     let mut text = format!("compiled in {load_time} ms\n");
-    text.push_str(&line("a stream of", |title, _| title.to_owned()));
+    text.push_str(&line("a stream of", |column| column.title.to_owned()));
     for Row {
         case,
         first,
@@ -140,12 +150,12 @@ fn to_text(rows: &[Row], load_time: u128) -> String {
     } in rows
     {
         for bench in std::iter::once(first).chain(second) {
-            text.push_str(&line(case, |_, cost| cost(bench).to_string()));
+            text.push_str(&line(case, |column| (column.cost)(bench).to_string()));
         }
         if let Some(second) = second {
-            text.push_str(&line("second by first", |title, cost| match title {
+            text.push_str(&line("second by first", |column| match column.title {
                 "growth" => String::new(),
-                _ => ratio(cost(second), cost(first)),
+                _ => ratio((column.cost)(second), (column.cost)(first)),
             }));
         }
     }
@@ -153,10 +163,10 @@ fn to_text(rows: &[Row], load_time: u128) -> String {
 }
 
 /// Formats a line with a cell for each column.
-fn line(label: &str, cell: impl Fn(&str, fn(&Bench) -> u64) -> String) -> String {
+fn line(label: &str, cell: impl Fn(&Column) -> String) -> String {
     let mut line: String = COLUMNS
         .iter()
-        .map(|(title, width, cost)| format!("{:>width$} ", cell(title, *cost)))
+        .map(|column| format!("{:>width$} ", cell(column), width = column.width))
         .collect();
     line.push_str(&format!(" {label}\n"));
     line
