@@ -5,9 +5,9 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use crate::app::{Ambiguity, App, AppTable, parse_authorities};
-use crate::client::{Resolver, Trust};
+use crate::client::Resolver;
 use crate::config::{
-    AllowIps, Config, CookiePath, Defaults, ForwardedSource, MountConfig, PathShape, XffMode,
+    Config, CookiePath, Defaults, ForwardedSource, MountConfig, PathShape, XffMode,
 };
 use crate::config_error::{ConfigError, ConfigErrors, ConfigWarning};
 use crate::config_reader::{ConfigReader, parse_object};
@@ -15,13 +15,13 @@ use crate::header_names::parse_names;
 use crate::hosts::{HostPattern, HostTable};
 use crate::hsts::Hsts;
 use crate::mount::Mount;
-use crate::peer::TrustedPeers;
 use crate::policy::Policy;
 use crate::protected_headers::{HeaderGroup, ProtectedHeaders, group_of};
 use crate::request_edits::RequestEditor;
 use crate::response::ResponseEditor;
 use crate::route::Router;
 use crate::security_headers::{CspRules, SecurityHeaders};
+use crate::trust::TrustConfig;
 
 impl Policy {
     /// Builds a policy from a JSON object. Absent settings take the host's `defaults`.
@@ -236,7 +236,7 @@ fn build_apps(
         }
         let app = Arc::new(App::from_config(&path, written, &top, errors));
         if let Err(ambiguity) = apps.add(&app, &hosts) {
-            errors.push(double_mount(ambiguity, &added, &app, index));
+            errors.push(double_mount(&ambiguity, &added, &app, index));
         }
         added.push(app);
     }
@@ -244,7 +244,12 @@ fn build_apps(
 }
 
 /// Returns the error for an app that is ambiguous with one of those before it.
-fn double_mount(ambiguity: Ambiguity, before: &[Arc<App>], app: &App, index: usize) -> ConfigError {
+fn double_mount(
+    ambiguity: &Ambiguity,
+    before: &[Arc<App>],
+    app: &App,
+    index: usize,
+) -> ConfigError {
     let (is_twin, problem): (fn(&App, &App) -> bool, _) = match ambiguity {
         Ambiguity::SameMount => (
             |one, other| one.mount == other.mount,
@@ -268,82 +273,3 @@ fn double_mount(ambiguity: Ambiguity, before: &[Arc<App>], app: &App, index: usi
 fn is_mount(root_path: Option<&str>) -> bool {
     root_path.is_some_and(|path| !path.trim().trim_matches('/').is_empty())
 }
-
-/// The settings that decide which peers are trusted.
-struct TrustConfig {
-    forwarded_allow_ips: Option<AllowIps>,
-    trust_any_peer: Option<bool>,
-    trust_proxy: Option<bool>,
-    trusted_hops: Option<i64>,
-    trusted_identities: Option<Vec<String>>,
-}
-
-impl TrustConfig {
-    fn build(self, errors: &mut Vec<ConfigError>, warnings: &mut Vec<ConfigWarning>) -> Trust {
-        let list = self.forwarded_allow_ips.map(AllowIps::into_items);
-        let (peers, broad) = TrustedPeers::parse(list.as_deref().unwrap_or_default(), errors);
-        if let Some(item) = broad.first() {
-            if self.trust_any_peer == Some(true) {
-                warnings.push(ConfigWarning::Broad { item: item.clone() });
-            } else {
-                errors.push(ConfigError::Broad { item: item.clone() });
-            }
-        }
-        let hops = self.trusted_hops;
-        if let Some(hops) = hops
-            && !(1..=MAX_HOPS).contains(&hops)
-        {
-            errors.push(ConfigError::HopsRange { hops });
-        }
-        if hops.is_some() && list.as_ref().is_some_and(|list| list.len() > broad.len()) {
-            errors.push(ConfigError::HopsAndList);
-        }
-        let is_on = self.trust_proxy == Some(true);
-        let names_trusted = list.is_some() || hops.is_some() || self.trusted_identities.is_some();
-        let mut identities = Vec::new();
-        for value in self.trusted_identities.into_iter().flatten() {
-            if is_uri(&value) {
-                identities.push(value);
-            } else {
-                errors.push(ConfigError::Identity { value });
-            }
-        }
-        identities.sort_unstable();
-        for (setting, is_set) in [
-            ("forwarded_allow_ips", list.is_some()),
-            ("trusted_hops", hops.is_some()),
-            ("trusted_identities", !identities.is_empty()),
-        ] {
-            if is_set && !is_on {
-                warnings.push(ConfigWarning::ListWithoutTrust { setting });
-            }
-        }
-        if is_on && !names_trusted {
-            errors.push(ConfigError::NoTrustedPeer);
-        }
-        Trust {
-            is_on,
-            peers,
-            identities,
-            hops: hops.map(|hops| usize::try_from(hops).unwrap_or_default()),
-        }
-    }
-}
-
-/// Returns true for a URI with a scheme and a non-empty rest, RFC 3986 §3. Wildcards are rejected, because they have no
-/// meaning here.
-fn is_uri(text: &str) -> bool {
-    text.split_once(':').is_some_and(|(scheme, rest)| {
-        scheme.starts_with(|first: char| first.is_ascii_alphabetic())
-            && scheme
-                .bytes()
-                .all(|octet| octet.is_ascii_alphanumeric() || b"+-.".contains(&octet))
-            && !rest.is_empty()
-            && rest
-                .bytes()
-                .all(|octet| octet.is_ascii_graphic() && octet != b'*')
-    })
-}
-
-/// The maximum of `trusted_hops`.
-const MAX_HOPS: i64 = 32;

@@ -12,7 +12,8 @@ use crate::effective::{Authority, Effective, Scheme, parse_forwarded_port};
 use crate::forwarded::{self, Element};
 use crate::header::{Header, lines};
 use crate::message::Request;
-use crate::peer::{Peer, TrustedPeers};
+use crate::peer::Peer;
+use crate::trust::Trust;
 
 /// The client that a request is from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,37 +35,6 @@ pub enum ClientSource {
     Peer,
     /// The list has an unreadable element, so it is the last address that a trusted hop named; possibly a proxy's.
     Stopped,
-}
-
-/// Which peers and hops are trusted to name the client.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Trust {
-    pub(crate) is_on: bool,
-    /// Trusted peers and hops.
-    pub(crate) peers: TrustedPeers,
-    /// URI names of trusted peers, sorted.
-    pub(crate) identities: Vec<String>,
-    /// The number of trusted hops, where their addresses cannot be known.
-    pub(crate) hops: Option<usize>,
-}
-
-impl Trust {
-    /// Returns true if this peer may name the client. A number of hops trusts any peer, or those with a listed identity
-    /// if identities are listed.
-    pub(crate) fn covers(&self, peer: Peer, identity: Option<&[u8]>) -> bool {
-        let by_identity = || {
-            identity.is_some_and(|identity| {
-                self.identities
-                    .binary_search_by(|listed| listed.as_bytes().cmp(identity))
-                    .is_ok()
-            })
-        };
-        let by_address = || match self.hops {
-            Some(_) => self.identities.is_empty() && peer != Peer::Unknown,
-            None => self.peers.contains_peer(peer),
-        };
-        self.is_on && (by_address() || by_identity())
-    }
 }
 
 /// What a request says about its client, after trust was applied.
@@ -108,12 +78,12 @@ impl Resolver {
             };
         }
         match self.source {
-            ForwardedSource::XForwarded => self.from_x_forwarded(request, host),
-            ForwardedSource::Forwarded => self.from_forwarded(request, host),
+            ForwardedSource::XForwarded => self.resolve_x_forwarded(request, host),
+            ForwardedSource::Forwarded => self.resolve_forwarded(request, host),
         }
     }
 
-    fn from_x_forwarded(&self, request: &Request<'_>, host: Option<Authority>) -> Resolved {
+    fn resolve_x_forwarded(&self, request: &Request<'_>, host: Option<Authority>) -> Resolved {
         let headers = request.headers;
         let list = ListField::of(headers, b"x-forwarded-for");
         let (walk, attested) = self.walk(request, list.is_blank(), &|| {
@@ -154,7 +124,7 @@ impl Resolver {
         }
     }
 
-    fn from_forwarded(&self, request: &Request<'_>, host: Option<Authority>) -> Resolved {
+    fn resolve_forwarded(&self, request: &Request<'_>, host: Option<Authority>) -> Resolved {
         let mut elements: Vec<Option<Element<'_>>> = Vec::new();
         let mut blank = true;
         for line in lines(request.headers, b"forwarded") {

@@ -11,50 +11,52 @@
 //!                           ▲────── response facts + Exchange ──▶ edits
 //! ```
 
-// In reading order; a module uses only those below it.
+// From top to bottom: a module uses only modules below it.
 mod build;
 mod sub_app;
 
 mod policy;
+
 mod request_edits;
 mod response;
 mod route;
 
 mod cookie;
+mod decision;
 mod location;
 mod origin;
 
-mod decision;
 mod decision_record;
 mod exchange;
 
-mod app;
 mod client;
-mod header_names;
-mod hosts;
+
+mod app;
 mod hsts;
-mod message;
-mod peer;
 mod protected_headers;
 mod security_headers;
-mod target;
+mod trust;
 
 mod config;
-mod config_reader;
-
-mod config_error;
-mod drop_cookies;
-mod edit;
-mod effective;
 mod forwarded;
+mod header_names;
+mod hosts;
+mod message;
+
+mod config_reader;
+mod drop_cookies;
+mod effective;
+mod header;
+mod peer;
+mod target;
+
+mod address;
+mod config_error;
+mod edit;
+mod labels;
 mod mount;
 mod reason;
 mod warning_limiter;
-
-mod header;
-
-mod address;
-mod labels;
 
 pub use client::{Client, ClientSource};
 pub use config::Defaults;
