@@ -1,8 +1,8 @@
 //! Removes cookies from `Cookie` that are not meant for the app.
 //!
 //! The session cookie of an authenticating proxy can be thousands of bytes long. The app never reads it, and Streamlit's
-//! WebSocket server does not respond at all to a handshake with a line of more than 8 KiB. The listed cookies are removed from
-//! `Cookie` ([RFC 6265 §4.2]); the others are left as they are.
+//! WebSocket server does not respond at all to a handshake with a line of more than 8 KiB. The listed cookies are removed
+//! from `Cookie` ([RFC 6265 §4.2]); the others are left as they are.
 //!
 //! [RFC 6265 §4.2]: https://www.rfc-editor.org/rfc/rfc6265#section-4.2
 

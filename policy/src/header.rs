@@ -36,7 +36,7 @@ pub(crate) fn is_same_name(one: &[u8], two: &[u8]) -> bool {
     one.len() == two.len() && one.iter().map(fold).eq(two.iter().map(fold))
 }
 
-/// Returns true for a `tchar` of RFC 9110 §5.6.2.
+/// Returns true for a `tchar`, RFC 9110 §5.6.2.
 pub(crate) fn is_token_octet(octet: u8) -> bool {
     octet.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&octet)
 }

@@ -33,7 +33,7 @@ pub(crate) fn parse_names(
     names
 }
 
-/// ConfigReader that frame the message or belong to one hop, RFC 9110 §7.6.1 and RFC 9112 §6, and `Host`.
+/// Fields that frame the message or belong to one hop, RFC 9110 §7.6.1 and RFC 9112 §6, and `Host`.
 const NOT_LISTABLE: [&str; 9] = [
     "connection",
     "content-length",

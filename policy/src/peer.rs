@@ -129,10 +129,10 @@ impl TrustedPeers {
                     host,
                 }),
                 Err(EntryError::HostName) => {
-                    errors.push(ConfigError::HostName { item: item.clone() })
+                    errors.push(ConfigError::HostName { item: item.clone() });
                 }
                 Err(EntryError::Mixed) => {
-                    errors.push(ConfigError::MixedFamilies { item: item.clone() })
+                    errors.push(ConfigError::MixedFamilies { item: item.clone() });
                 }
                 Err(EntryError::NotAnAddress(reason)) => errors.push(ConfigError::NotAnAddress {
                     item: item.clone(),

@@ -50,7 +50,7 @@ impl SecurityHeaders {
                 Some(HeaderValue::Switch(false)) => {}
                 None | Some(HeaderValue::Switch(true)) => headers.push((name, default.to_owned())),
                 Some(HeaderValue::Text(value)) if is_sendable(&value) => {
-                    headers.push((name, value))
+                    headers.push((name, value));
                 }
                 Some(HeaderValue::Text(value)) => errors.push(ConfigError::HeaderText {
                     setting: setting.to_owned(),

@@ -4,9 +4,9 @@ use fluxlit_cases::CaseFile;
 
 use crate::native;
 
-/// Every case that does not name `policy` as an exception.
+/// Runs every case that does not name `policy` as an exception.
 #[test]
-fn every_case_holds_in_the_policy() {
+fn every_case_passes_in_the_policy() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../cases");
     let mut failures = Vec::new();
     let mut count = 0;

@@ -1,4 +1,4 @@
-//! Runs a case in the policy itself: what a perfect host would do with its decisions.
+//! Runs a case in the policy itself, and applies its decisions as a host does.
 
 use fluxlit_cases::{Case, Exchange, Outcome, Peer, Received, Reply, Served, Version, latin1};
 use fluxlit_policy::{self as policy, Action, Decision, Defaults, Edit, Policy, Request, Response};
@@ -39,9 +39,9 @@ fn serve(policy: &Policy, exchange: &Exchange) -> Served {
         host: host.as_deref(),
         headers: &borrowed,
     });
-    // A body passes as it is; that of our own answer is for the host to write.
+    // A body is forwarded as it is. The body of a reply is written by the host, so it is empty here.
     let mut body = String::new();
-    let (upstream, status, mut answer) = match action {
+    let (upstream, status, mut response_headers) = match action {
         Action::Forward(forward) => {
             let mut received = Message {
                 target: latin1::bytes(&request.target),
@@ -80,11 +80,11 @@ fn serve(policy: &Policy, exchange: &Exchange) -> Served {
         &facts,
         &Response {
             status,
-            headers: &borrow(&answer),
+            headers: &borrow(&response_headers),
         },
     );
     let mut response = Message {
-        lines: std::mem::take(&mut answer),
+        lines: std::mem::take(&mut response_headers),
         ..Message::default()
     };
     response.apply(&edits.edits);
@@ -130,7 +130,7 @@ impl Message {
     }
 }
 
-/// Trims values as any HTTP parser does, RFC 9110 §5.5.
+/// Trims values as HTTP parsers do, RFC 9110 §5.5.
 fn to_lines(headers: &[(String, String)]) -> Lines {
     headers
         .iter()

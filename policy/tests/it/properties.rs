@@ -1,4 +1,4 @@
-//! What must hold for every input, not only for those that somebody thought of.
+//! Tests properties that hold for every input.
 
 use fluxlit_policy::{Action, Defaults, Edit, Header, Peer, Policy, Request, Response};
 use proptest::prelude::*;
@@ -38,7 +38,7 @@ fn apply(lines: &mut Vec<Line>, target: &mut Vec<u8>, edits: &[Edit]) {
     }
 }
 
-/// Names that the policy governs, in every spelling, and some that it does not.
+/// Generates protected header names in different spellings, and some names that are not protected.
 fn name() -> impl Strategy<Value = Vec<u8>> {
     let known = prop::sample::select(vec![
         "x-forwarded-for",
@@ -64,7 +64,7 @@ fn name() -> impl Strategy<Value = Vec<u8>> {
     known.prop_map(|name| name.as_bytes().to_vec())
 }
 
-/// A value that no policy writes by itself, so that finding it upstream means that it was passed on.
+/// Generates values that the policy never writes itself: if one reaches the upstream, it was forwarded.
 fn value() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         Just(b"6.6.6.6".to_vec()),
@@ -82,7 +82,7 @@ fn lines() -> impl Strategy<Value = Vec<Line>> {
     prop::collection::vec((name(), value()), 0..12)
 }
 
-const GOVERNED_UPSTREAM: [&str; 6] = [
+const SET_HEADERS: [&str; 6] = [
     "x-forwarded-for",
     "x-forwarded-host",
     "x-forwarded-port",
@@ -98,9 +98,9 @@ fn is_free(name: &[u8]) -> bool {
 }
 
 proptest! {
-    /// Whatever an untrusted peer sends, what arrives under a governed name is ours, once.
+    /// Whatever an untrusted peer sends, the upstream receives each protected header once, with the policy's value.
     #[test]
-    fn nothing_forged_arrives(mut lines in lines()) {
+    fn no_forged_header_reaches_the_upstream(mut lines in lines()) {
         let policy = edge();
         let mut target = b"/apps/my-app/x".to_vec();
         let decision = policy.request(&Request {
@@ -114,11 +114,11 @@ proptest! {
             headers: &borrow(&lines),
         });
         let Action::Forward(forward) = decision.action else {
-            return Err(TestCaseError::fail("a request for the app is forwarded"));
+            return Err(TestCaseError::fail("a request for the app is not forwarded"));
         };
         apply(&mut lines, &mut target, &forward.edits);
         let expected = ["203.0.113.9", "portal.example", "80", "/apps/my-app", "http", "203.0.113.9"];
-        for (name, want) in GOVERNED_UPSTREAM.iter().zip(expected) {
+        for (name, want) in SET_HEADERS.iter().zip(expected) {
             let got: Vec<_> = lines
                 .iter()
                 .filter(|(other, _)| other.eq_ignore_ascii_case(name.as_bytes()))
@@ -128,12 +128,12 @@ proptest! {
         }
         for (name, _) in &lines {
             let is_ours = name == b"x-envoy-original-path"
-                || GOVERNED_UPSTREAM.iter().any(|ours| ours.as_bytes() == name.as_slice());
-            prop_assert!(is_ours || is_free(name), "{:?} arrived", String::from_utf8_lossy(name));
+                || SET_HEADERS.iter().any(|ours| ours.as_bytes() == name.as_slice());
+            prop_assert!(is_ours || is_free(name), "{:?} reached the upstream", String::from_utf8_lossy(name));
         }
     }
 
-    /// A request that has passed once is decided alike when it passes again, as after an internal redirect.
+    /// A request that was edited once is not edited again when it is processed twice.
     #[test]
     fn header_edits_are_idempotent(mut lines in lines()) {
         let policy = policy("{}");
@@ -150,18 +150,18 @@ proptest! {
                 headers: &borrow(&lines),
             });
             let Action::Forward(forward) = decision.action else {
-                return Err(TestCaseError::fail("a request without a mount is forwarded"));
+                return Err(TestCaseError::fail("a request without a mount is not forwarded"));
             };
             if pass == 1 {
                 prop_assert!(forward.edits.is_empty(), "{:?}", forward.edits);
             }
-            // What a hop removes for itself is gone after it.
+            // The hop removes its own fields.
             apply(&mut lines, &mut target, &forward.edits);
             lines.retain(|(name, _)| !name.eq_ignore_ascii_case(b"connection"));
         }
     }
 
-    /// Any bytes may come as a target, a host, a method and a header: there is always a decision.
+    /// There is a decision for any bytes as target, host, method and headers.
     #[test]
     fn every_request_has_a_decision(
         target in prop::collection::vec(any::<u8>(), 0..80),
@@ -198,7 +198,7 @@ proptest! {
         }
     }
 
-    /// Taking the mount off what was put under it gives back what was there.
+    /// Stripping the mount from a path to which it was prepended returns the path.
     #[test]
     fn strip_undoes_prepend(rest in "(/[a-z0-9%.~-]{1,8}){0,4}/?") {
         let full = policy(r#"{"root_path": "/m/n", "upstream_path": "full", "root_path_shape": "stripped"}"#);
@@ -229,7 +229,7 @@ proptest! {
         }
     }
 
-    /// A response that passes twice is not changed twice, whatever the upstream sent.
+    /// A response that is processed twice is not changed twice, whatever the upstream sent.
     #[test]
     fn response_edits_are_idempotent(
         lines in prop::collection::vec(
@@ -269,9 +269,9 @@ proptest! {
         prop_assert!(second.is_empty(), "first {:?}, second {:?}", first, second);
     }
 
-    /// Only lines of the same name have an order: where a header stands among others decides nothing.
+    /// Only the order of lines of the same name matters; the position of a header among others does not.
     #[test]
-    fn the_order_of_headers_decides_nothing(
+    fn the_order_of_different_headers_does_not_matter(
         lines in lines(),
         order in prop::collection::vec(any::<u32>(), 12),
         trusted in any::<bool>(),
@@ -280,20 +280,20 @@ proptest! {
             r#"{{"root_path": "/a", "trust_proxy": {trusted}, "forwarded_allow_ips": "10.0.0.0/8", "xff_mode": "chain"}}"#
         ));
         let mut shuffled: Vec<(u32, Line)> = order.into_iter().zip(lines.clone()).collect();
-        // Lines of one name keep their own order: they all take the place of the first.
-        let places: Vec<u32> = shuffled
+        // Lines of one name keep their order: they all get the position of the first.
+        let positions: Vec<u32> = shuffled
             .iter()
             .map(|(_, (name, _))| {
                 shuffled
                     .iter()
                     .find(|(_, (other, _))| other.eq_ignore_ascii_case(name))
-                    .map_or(0, |(place, _)| *place)
+                    .map_or(0, |(position, _)| *position)
             })
             .collect();
-        for ((place, _), first) in shuffled.iter_mut().zip(places) {
-            *place = first;
+        for ((position, _), first) in shuffled.iter_mut().zip(positions) {
+            *position = first;
         }
-        shuffled.sort_by_key(|(place, _)| *place);
+        shuffled.sort_by_key(|(position, _)| *position);
         let shuffled: Vec<Line> = shuffled.into_iter().map(|(_, line)| line).collect();
         let upstream = |mut lines: Vec<Line>| {
             let mut target = b"/a/x".to_vec();
@@ -316,9 +316,9 @@ proptest! {
         prop_assert_eq!(upstream(lines), upstream(shuffled));
     }
 
-    /// What we write, we read as what it was: the client, in either family, in its canonical form.
+    /// The client that the policy writes is the client that it reads, in either family of headers.
     #[test]
-    fn what_is_written_reads_the_same(client in any::<std::net::IpAddr>(), port in any::<u16>()) {
+    fn the_client_that_is_written_is_read_again(client in any::<std::net::IpAddr>(), port in any::<u16>()) {
         let client = client.to_canonical();
         prop_assume!(!client.is_unspecified());
         let hop = |policy: &Policy, peer: Peer, headers: &[Header<'_>]| {
@@ -342,10 +342,10 @@ proptest! {
         prop_assume!(Peer::Ip(client) != proxy);
         let (sent, first) = hop(&policy(r#"{"emit_forwarded": true}"#), Peer::Ip(client), &[]);
         for source in ["x-forwarded", "forwarded"] {
-            let behind = policy(&format!(
+            let second_policy = policy(&format!(
                 r#"{{"trust_proxy": true, "forwarded_allow_ips": "10.255.0.1", "forwarded_source": "{source}"}}"#
             ));
-            let (_, second) = hop(&behind, proxy, &borrow(&sent));
+            let (_, second) = hop(&second_policy, proxy, &borrow(&sent));
             prop_assert_eq!(second.client.address, Some(client), "{}", source);
             prop_assert_eq!(&second.effective, &first.effective, "{}", source);
         }
