@@ -6,91 +6,14 @@
 //! millisecond after the epoch, because no Go module starts at the epoch itself. Regular expressions match the whole text.
 //! `log_path` and the settings for benchmarks are ignored.
 
+mod format;
 mod read;
 mod run;
 mod text;
 
 use std::path::{Path, PathBuf};
 
-/// A test suite as written in its file.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Suite {
-    /// The folder that relative paths in the suite start from.
-    folder: PathBuf,
-    /// The file with the plugin configuration.
-    config_path: Option<String>,
-    /// The lowest log level, in lower case.
-    log_level: Option<String>,
-    time_secs: u64,
-    /// The tests in order.
-    pub tests: Vec<Test>,
-}
-
-/// One stream with its expected results.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Test {
-    /// The name of the test.
-    pub name: String,
-    chunks: Option<Chunks>,
-    /// Path and value. The segments of a path are joined by dots, and may contain dots.
-    properties: Vec<(String, Vec<u8>)>,
-    plugin_init: Expectation,
-    stream_init: Expectation,
-    request_headers: Option<Invocation>,
-    request_body: Vec<Invocation>,
-    response_headers: Option<Invocation>,
-    response_body: Vec<Invocation>,
-    stream_destroy: Expectation,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Chunks {
-    Count(usize),
-    Size(usize),
-}
-
-#[derive(Debug, Clone, Default, PartialEq)]
-struct Invocation {
-    input: Input,
-    result: Expectation,
-}
-
-#[derive(Debug, Clone, Default, PartialEq)]
-struct Input {
-    headers: Vec<(String, Vec<u8>)>,
-    content: Option<Vec<u8>>,
-    file: Option<String>,
-}
-
-#[derive(Debug, Clone, Default, PartialEq)]
-struct Expectation {
-    has_header: Vec<(String, Vec<u8>)>,
-    no_header: Vec<String>,
-    headers: Vec<Matcher>,
-    body: Vec<Matcher>,
-    immediate: Option<Immediate>,
-    log: Vec<Matcher>,
-}
-
-#[derive(Debug, Clone, Default, PartialEq)]
-struct Immediate {
-    http_status: Option<u32>,
-    grpc_status: Option<u32>,
-    details: Option<String>,
-}
-
-#[derive(Debug, Clone, PartialEq)]
-struct Matcher {
-    is_inverted: bool,
-    kind: MatcherKind,
-}
-
-#[derive(Debug, Clone, PartialEq)]
-enum MatcherKind {
-    Exact(Vec<u8>),
-    Regex(String),
-    File(String),
-}
+pub use format::{Suite, Test};
 
 /// The reason why a suite cannot be used.
 #[derive(Debug, thiserror::Error)]

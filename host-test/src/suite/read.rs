@@ -5,8 +5,10 @@
 
 use std::path::PathBuf;
 
+use super::format::{
+    Chunks, Expectation, Immediate, Input, Invocation, Matcher, MatcherKind, Suite, Test,
+};
 use super::text::{Message, Value};
-use super::{Chunks, Expectation, Immediate, Input, Invocation, Matcher, MatcherKind, Suite, Test};
 use crate::case_file::whole;
 
 pub(super) fn suite(message: Message, folder: PathBuf) -> Result<Suite, String> {

@@ -1,6 +1,8 @@
 //! Runs a test of a suite and compares the results with its expectations.
 
-use super::{Chunks, Expectation, Immediate, Input, Invocation, Matcher, MatcherKind, Suite, Test};
+use super::format::{
+    Chunks, Expectation, Immediate, Input, Invocation, Matcher, MatcherKind, Suite, Test,
+};
 use crate::abi::LogLevel;
 use crate::abi::header_map::HeaderMap;
 use crate::abi::property::Properties;

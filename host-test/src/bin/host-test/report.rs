@@ -22,7 +22,7 @@ pub(crate) struct ReportedCase {
     pub(crate) verdict: Verdict,
 }
 
-/// How the result of a case compares with its expectations.
+/// The comparison of a case's result with its expectations.
 pub(crate) enum Verdict {
     Met,
     /// With the mismatches.

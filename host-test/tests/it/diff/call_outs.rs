@@ -44,20 +44,20 @@ fn grpc_guest(call: &str) -> String {
     format!(
         r#"(func $start_call {call})
         (global $stream (mut i32) (i32.const 0)) (global $replied (mut i32) (i32.const 0))
-    (func (export "proxy_on_request_headers") (param $context i32) (param i32 i32) (result i32)
-        (global.set $stream (local.get $context)) (global.set $replied (i32.const 0)) (call $start_call) i32.const 1)
-    (func (export "proxy_on_grpc_receive") (param $context i32) (param $id i32) (param $size i32)
-        (global.set $replied (i32.const 1))
-        (drop (call $buffer (i32.const 5) (i32.const 0) (i32.const -1) @to_result))
-        (drop (call $effective (global.get $stream)))
-        (drop (call $reply (i32.const 400) @"x-one"
-            @result (i32.const 0) (i32.const 0) (i32.const -1))))
-    (func (export "proxy_on_grpc_close") (param $context i32) (param $id i32) (param $status i32)
-        (if (global.get $replied) (then return))
-        (drop (call $status (i32.const 8) @to_result))
-        (drop (call $effective (global.get $stream)))
-        (drop (call $reply (i32.add (i32.const 500) (local.get $status)) @"x-one"
-            @result (i32.const 0) (i32.const 0) (i32.const -1))))"#
+        (func (export "proxy_on_request_headers") (param $context i32) (param i32 i32) (result i32)
+            (global.set $stream (local.get $context)) (global.set $replied (i32.const 0)) (call $start_call) i32.const 1)
+        (func (export "proxy_on_grpc_receive") (param $context i32) (param $id i32) (param $size i32)
+            (global.set $replied (i32.const 1))
+            (drop (call $buffer (i32.const 5) (i32.const 0) (i32.const -1) @to_result))
+            (drop (call $effective (global.get $stream)))
+            (drop (call $reply (i32.const 400) @"x-one"
+                @result (i32.const 0) (i32.const 0) (i32.const -1))))
+        (func (export "proxy_on_grpc_close") (param $context i32) (param $id i32) (param $status i32)
+            (if (global.get $replied) (then return))
+            (drop (call $status (i32.const 8) @to_result))
+            (drop (call $effective (global.get $stream)))
+            (drop (call $reply (i32.add (i32.const 500) (local.get $status)) @"x-one"
+                @result (i32.const 0) (i32.const 0) (i32.const -1))))"#
     )
 }
 

@@ -50,7 +50,7 @@ pub(crate) fn filter() -> Filter {
     let text = format!(
         r#"(module {import_text}
         (memory (export "memory") 1)
-        ;; The program is at $at to $end. Memory that the host asks for later is after it.
+        ;; The rest of the program is at $at to $end. Memory that the host asks for is after the program.
         (global $at (mut i32) (i32.const {PROGRAM}))
         (global $end (mut i32) (i32.const 0))
         (global $free (mut i32) (i32.const {PROGRAM}))
@@ -125,10 +125,10 @@ pub(crate) fn run(filter: &Filter, program: &[u8]) {
     let _ = plugin.stop();
 }
 
-/// Where the program is.
+/// Address of the program.
 const PROGRAM: u32 = 8192;
 
-/// Where the host stores results: after the longest program.
+/// Address at which the host stores results, after the longest program.
 const FREE: u32 = 40_000;
 
 /// Name, parameters, and true if there is a result.

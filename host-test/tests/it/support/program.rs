@@ -4,7 +4,7 @@ use std::process::{Command, Output};
 
 use super::guest;
 
-/// How a run of the program ended, and what it printed.
+/// The exit code and the output of a run.
 pub(crate) struct ProgramRun {
     pub(crate) code: Option<i32>,
     pub(crate) stdout: String,

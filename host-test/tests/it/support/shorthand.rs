@@ -14,7 +14,7 @@
 
 use std::fmt::Write as _;
 
-/// Where the texts begin. The guest's allocator starts at 1024 and reaches them after 59 KiB.
+/// Address of the first text. The guest's allocator starts at 1024 and reaches it after 59 KiB.
 const TEXTS: usize = 61_440;
 
 /// Shorthands without arguments. One that begins with another one comes first.

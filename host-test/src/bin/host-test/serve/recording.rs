@@ -1,8 +1,8 @@
 //! Turns live requests into cases.
 //!
-//! A recorder keeps what came in: the request, the upstream's response, and the answers to call-outs. When serving ends, it
-//! runs each of them on a new filter with a virtual clock, and expects the result. So the recording holds from the first
-//! replay on, whatever state earlier live requests have left in the filter.
+//! A recorder keeps the request, the upstream's response, and the answers to call-outs. When serving ends, it runs each
+//! recorded request on a new filter with a virtual clock, and writes the result as the expectation. So the first replay
+//! already gives the same result, whatever state earlier live requests have left in the filter.
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
@@ -22,7 +22,7 @@ pub(super) struct Recorder {
     dropped: Cell<usize>,
 }
 
-/// What came in for one request.
+/// The data received for one request.
 #[derive(Default)]
 pub(super) struct Observed {
     request: Request,
