@@ -203,7 +203,7 @@ fn check_head(worker: &Worker, request: &Incoming<'_>) -> Result<(), Rejection> 
         return Err(Rejection::new(RejectReason::Trace, 405, text));
     }
     if request.target.len() > worker.settings.limits.target_bytes {
-        // The policy has a limit of its own, with the same reason.
+        // The policy has its own limit with the same reason.
         let reason = RejectReason::Policy(Reason::TargetTooLong);
         return Err(Rejection::new(
             reason,

@@ -8,24 +8,28 @@ use crate::observe::Ending;
 use crate::proxy::downstream::Downstream;
 use crate::proxy::failure::Failure;
 use crate::proxy::forward::Forwarder;
+use crate::proxy::in_flight::InFlight;
 use crate::proxy::local_reply::{LocalReply, RepliedTo};
 use crate::proxy::outcome::Outcome;
-use crate::proxy::request::{Plan, Progress, Step, Timers};
-use crate::worker::Worker;
+use crate::proxy::request::{Step, Timers};
 
 /// Carries out a plan.
 pub(crate) async fn carry_out(
-    worker: &Worker,
-    plan: &Plan,
+    request: &InFlight,
     source: &mut impl Source,
     down: &mut impl Downstream,
     timers: &mut Timers,
-    progress: &Progress,
 ) -> Outcome {
+    let InFlight {
+        worker,
+        plan,
+        progress,
+        ..
+    } = request;
     let failure = match &plan.step {
         Step::Respond { reply, reason } => {
             let ending = reason.map_or(Ending::Complete, Ending::Refused);
-            return respond(worker, plan, reply, ending, source, down, timers, progress).await;
+            return respond(request, reply, ending, source, down, timers).await;
         }
         Step::Forward(forward) => {
             let forwarder = Forwarder {
@@ -49,34 +53,37 @@ pub(crate) async fn carry_out(
     let Failure { ending, reply } = failure;
     match reply {
         Some(reply) if progress.status.get() == 0 => {
-            respond(worker, plan, &reply, ending, source, down, timers, progress).await
+            respond(request, &reply, ending, source, down, timers).await
         }
         _ => Outcome::Incomplete(ending),
     }
 }
 
 /// Sends a local reply. `ending` is how the request ends if the client takes it.
-#[expect(clippy::too_many_arguments, reason = "all parts of one exchange")]
 async fn respond(
-    worker: &Worker,
-    plan: &Plan,
+    request: &InFlight,
     reply: &LocalReply,
     ending: Ending,
     source: &impl Source,
     down: &mut impl Downstream,
     timers: &mut Timers,
-    progress: &Progress,
 ) -> Outcome {
-    let request = RepliedTo {
+    let InFlight {
+        worker,
+        plan,
+        progress,
+        ..
+    } = request;
+    let replied_to = RepliedTo {
         exchange: &plan.exchange,
         request_id: &plan.info.request_id,
         is_head: plan.info.is_head,
         is_early: !source.has_ended(),
     };
     progress.status.set(reply.status);
-    let body = reply.assemble(worker, &request, |head| down.begin(head));
+    let body = reply.assemble(worker, &replied_to, |head| down.begin(head));
     let write = async {
-        if !request.is_head {
+        if !replied_to.is_head {
             down.data(&body).await?;
             progress.sent.set(body.len() as u64);
         }

@@ -13,7 +13,7 @@ use crate::worker::Worker;
 
 /// A request in flight. It is recorded when this is dropped.
 pub(crate) struct InFlight {
-    worker: Rc<Worker>,
+    pub(super) worker: Rc<Worker>,
     pub(crate) plan: Plan,
     pub(crate) progress: Progress,
     /// How the request has ended. A request that is dropped before it has ended was cut off because the worker stops.

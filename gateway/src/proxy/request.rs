@@ -1,4 +1,4 @@
-//! Holds one request: how it arrived, what is remembered of it, and what to do with it.
+//! Defines a request in its stages: as it arrives, as it is decided, and as it proceeds.
 
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -42,7 +42,7 @@ pub(crate) struct Plan {
     pub(crate) step: Step,
 }
 
-/// What is kept of a request until it has ended.
+/// The facts about a request that are kept until it has ended.
 pub(crate) struct RequestInfo {
     pub(crate) started: Instant,
     pub(crate) request_id: String,
@@ -59,7 +59,7 @@ pub(crate) struct RequestInfo {
     pub(super) propagation: Propagation,
 }
 
-/// What to do with a request.
+/// The decision about a request.
 pub(crate) enum Step {
     Forward(Forward),
     Respond {

@@ -1,7 +1,7 @@
 //! Passes bytes both ways after both sides have switched to WebSocket.
 //!
-//! Frames, close codes, compression and pings are between the browser and Streamlit. When one side ends, the other one is
-//! told and has a moment to end as well. When the gateway stops, it sends the browser a close frame between two frames of
+//! Frames, close codes, compression and pings are between the browser and Streamlit. When one side ends, this is
+//! passed to the other one, which has a moment to end as well. When the gateway stops, it sends the browser a close frame between two frames of
 //! the app.
 
 use std::cell::Cell;

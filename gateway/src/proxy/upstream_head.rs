@@ -77,7 +77,7 @@ pub(super) fn write_head(
     }
     put(&[REQUEST_ID, b": ", info.request_id.as_bytes(), b"\r\n"]);
     match request.length {
-        // Methods that define a meaning for a body declare that there is none, RFC 9110 §8.6.
+        // Methods that expect a body declare an empty one, RFC 9110 §8.6.
         Length::Empty if matches!(request.method, b"POST" | b"PUT" | b"PATCH") => {
             put(&[b"content-length: 0\r\n"]);
         }

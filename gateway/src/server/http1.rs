@@ -54,7 +54,7 @@ pub(super) async fn serve(worker: &Rc<Worker>, accepted: Accepted) {
                 return http2::serve(worker, accepted, reader.take_rest()).await;
             }
             Next::Tunnel(request, upstream) => {
-                // A task of its own: this one is as large as serving a request needs, and a tunnel is open for long.
+                // A new task, because a tunnel is open for long and needs less memory than this task.
                 tokio::task::spawn_local(connection.into_tunnel(request, *upstream));
                 return;
             }
@@ -183,9 +183,8 @@ impl Http1Connection {
         // Before the response is written, because it announces that the connection will be closed.
         down.persists &= !worker.drain.has_begun();
         let mut request = InFlight::new(worker, plan);
-        let InFlight { plan, progress, .. } = &request;
         let mut body = Body::new(reader, length, worker.settings.limits.head_bytes);
-        let outcome = carry_out(worker, plan, &mut body, down, timers, progress).await;
+        let outcome = carry_out(&request, &mut body, down, timers).await;
         let is_read = body.has_ended();
         let keeps_connection = outcome.keeps_connection();
         match outcome {

@@ -56,9 +56,8 @@ pub(super) async fn serve(
         has_ended: false,
     };
     let mut request = InFlight::new(worker, plan);
-    let InFlight { plan, progress, .. } = &request;
     let mut timers = Timers::default();
-    let outcome = carry_out(worker, plan, &mut source, &mut down, &mut timers, progress).await;
+    let outcome = carry_out(&request, &mut source, &mut down, &mut timers).await;
     request.ending = match outcome {
         Outcome::Complete(ending) => ending,
         Outcome::Incomplete(ending) => {

@@ -90,8 +90,8 @@ pub(crate) async fn accept(
     }
 }
 
-/// Makes the kernel drop SYN packets and nothing else. The client retransmits after a second, and is then refused, or accepted
-/// by the process that has taken over.
+/// Makes the kernel drop SYN packets and nothing else. The client retransmits after a second. By then the port is closed, or
+/// another process has taken over.
 fn drop_new_connections(listener: &tokio::net::TcpListener) -> io::Result<()> {
     let load_flags = SockFilter::new(BPF_LOAD_BYTE, 0, 0, TCP_FLAGS);
     let keep_syn_and_ack = SockFilter::new(BPF_AND, 0, 0, SYN | ACK);

@@ -1,6 +1,6 @@
 //! Checks the health of the upstreams in the background.
 //!
-//! Readiness requests are answered from the last result, so they cannot be used to overload an upstream. Streamlit is healthy
+//! Readiness requests get the last result, so they cannot be used to overload an upstream. Streamlit is healthy
 //! only if `<base>/_stcore/health` returns status 200 and the body `ok`, because it responds to every other path with its
 //! page, whatever its state. An API is checked at the path that the operator has set, or only by opening a connection.
 

@@ -1,7 +1,7 @@
 //! Keeps the connections of one worker to one upstream.
 //!
-//! The most recently used idle connection is taken first, and none that has been idle for long: Streamlit's server closes
-//! idle connections after five seconds, and may close one at the moment it is used.
+//! The most recently used idle connection is taken first, unless it has been idle for too long: Streamlit's server closes idle
+//! connections after five seconds, and may close one at the moment it is used.
 
 use std::cell::{Cell, RefCell};
 use std::io;

@@ -159,7 +159,7 @@ impl Worker {
 /// Large enough to move a body in few system calls, small enough to stay in the CPU cache.
 const MIN_BUFFER: usize = 64 * 1024;
 
-/// Size of most heads, in bytes.
+/// Typical size of a head, in bytes.
 const TYPICAL_HEAD: usize = 2048;
 
 /// Largest head whose memory is kept, in bytes.

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use fluxlit_policy::{WarningLimiter, warning_network};
 
-/// What a warning is about.
+/// The subject of a warning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Subject {
     /// Forwarded headers of this network are ignored.
@@ -25,7 +25,7 @@ pub(crate) struct Warnings {
 }
 
 impl Warnings {
-    /// Says that forwarded headers of an untrusted peer were ignored, and what would make it trusted.
+    /// Warns that forwarded headers of an untrusted peer are ignored, and how to trust it.
     pub(crate) fn forwarded_ignored(&self, peer: IpAddr) {
         if self.is_due(Subject::Ignored(warning_network(peer))) {
             tracing::warn!(
@@ -35,7 +35,7 @@ impl Warnings {
         }
     }
 
-    /// Says that the app sets a cookie for every app of the host.
+    /// Warns that the app sets a cookie that every app of the host receives.
     pub(crate) fn host_cookie_kept(&self) {
         if self.is_due(Subject::HostCookie) {
             tracing::warn!(
