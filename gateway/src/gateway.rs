@@ -143,18 +143,7 @@ impl Gateway {
             api: api_check.is_some().then_some(api),
         };
         let (drain, draining) = watch::channel(false);
-        let mut supervisor = settings
-            .app
-            .as_ref()
-            .map(|app| Supervisor::new(&settings, app));
-        if let Some(supervisor) = &mut supervisor {
-            supervisor
-                .start()
-                .map_err(|source| GatewayError::Streamlit {
-                    command: settings.streamlit_command.clone(),
-                    source,
-                })?;
-        }
+        let mut supervisor = start_streamlit(&settings)?;
         let limits = &settings.limits;
         let observability = Observability::start(observe_options(&settings), std::io::stdout())
             .map_err(GatewayError::Worker)?;
@@ -170,24 +159,7 @@ impl Gateway {
             debug: observability.debug.clone(),
             warnings: Warnings::default(),
         });
-        // The shared state owns the metrics, so they must not keep it alive.
-        let queue = Arc::downgrade(&shared);
-        metrics.watch_gauge(
-            "fluxlit_gateway_queue_length",
-            "Requests that wait for an upstream connection",
-            move || {
-                queue
-                    .upgrade()
-                    .map_or(0, |shared| shared.admission.waiting() as u64)
-            },
-        );
-        if let Some(tls) = &shared.tls {
-            metrics.watch_gauge(
-                "fluxlit_gateway_tls_certificate_expiry_timestamp_seconds",
-                "When the TLS certificate expires, in seconds since 1970",
-                tls.expiry(),
-            );
-        }
+        register_gauges(&shared);
         let mut workers = Vec::new();
         for number in 0..settings.workers {
             let listener = listener.try_clone().map_err(GatewayError::Worker)?;
@@ -254,6 +226,41 @@ fn observe_options(settings: &Settings) -> Options {
             .otlp_endpoint
             .clone()
             .map(|endpoint| (endpoint, observe.service_name.clone())),
+    }
+}
+
+/// Starts Streamlit if the settings name a script.
+fn start_streamlit(settings: &Settings) -> Result<Option<Supervisor>, GatewayError> {
+    let Some(app) = &settings.app else {
+        return Ok(None);
+    };
+    let mut supervisor = Supervisor::new(settings, app);
+    let started = supervisor.start();
+    started.map_err(|source| GatewayError::Streamlit {
+        command: settings.streamlit_command.clone(),
+        source,
+    })?;
+    Ok(Some(supervisor))
+}
+
+/// Adds the metrics whose values are kept in the shared state.
+fn register_gauges(shared: &Arc<Shared>) {
+    // The shared state owns the metrics, so they must not keep it alive.
+    let queue = Arc::downgrade(shared);
+    shared.metrics.watch_gauge(
+        "fluxlit_gateway_queue_length",
+        "Requests that wait for an upstream connection",
+        move || {
+            let shared = queue.upgrade();
+            shared.map_or(0, |shared| shared.admission.waiting() as u64)
+        },
+    );
+    if let Some(tls) = &shared.tls {
+        shared.metrics.watch_gauge(
+            "fluxlit_gateway_tls_certificate_expiry_timestamp_seconds",
+            "When the TLS certificate expires, in seconds since 1970",
+            tls.expiry(),
+        );
     }
 }
 
