@@ -23,6 +23,10 @@ pub struct DecisionRecord {
 labeled_enum! {
     /// Whether the peer was trusted to name the client, and how the client was found.
     pub enum TrustOutcome {
+        /// Not trusted.
+        Untrusted = "untrusted",
+        /// Not trusted, because the direct peer is unknown.
+        PeerUnknown = "peer_unknown",
         /// Trusted; the client is the first untrusted address from the right.
         TrustedHeader = "trusted_header",
         /// Trusted; every address in the header is trusted, so the client is the leftmost.
@@ -31,10 +35,6 @@ labeled_enum! {
         TrustedPeer = "trusted_peer",
         /// Trusted; the header has an unreadable element, so the client is the last address that a trusted hop named.
         TrustedStopped = "trusted_stopped",
-        /// Not trusted.
-        Untrusted = "untrusted",
-        /// Not trusted, because the direct peer is unknown.
-        PeerUnknown = "peer_unknown",
     }
 }
 
