@@ -2,11 +2,11 @@
 //!
 //! A request passes these steps, each in a module of its own:
 //!
-//! 1. Is the peer trusted? (`peer`)
-//! 2. Which client, scheme, host and port did the request come from? (`client`, `effective`)
-//! 3. Is the target unambiguous? (`target`)
-//! 4. Which app is it for, and must the client be redirected? (`route`, `app`, `mount`)
-//! 5. Which headers are removed and set, and which target is the upstream sent? (`request_edits`)
+//! 1. decide whether the peer is trusted (`trust`, `peer`);
+//! 2. resolve the client, scheme, host and port (`client`, `effective`);
+//! 3. reject an ambiguous target (`target`);
+//! 4. find the app, and redirect the client if it must use another URL (`route`, `app`, `mount`);
+//! 5. build the edits: the headers to remove and to set, and the target for the upstream (`request_edits`).
 //!
 //! The effective scheme and host are resolved before anything can be rejected, because a rejection is a response too, and
 //! gets `Strict-Transport-Security` like any other.
@@ -238,7 +238,7 @@ impl Policy {
         }
     }
 
-    /// Finds the route of a request whose target is valid, and notes in the exchange what the response depends on.
+    /// Finds the route of a request whose target is valid, and stores in the exchange what the response depends on.
     fn find_route<'s, 'r>(
         &'s self,
         request: &Request<'r>,
