@@ -33,12 +33,13 @@ const PACKAGES: &[Package] = &[
             &["route", "cookie"],
             &["decision", "location", "origin"],
             &["decision_record", "exchange"],
+            &["client"],
             &[
-                "client",
                 "app",
                 "protected_headers",
                 "security_headers",
                 "hsts",
+                "trust",
             ],
             &["config", "forwarded", "message", "hosts", "header_names"],
             &[
