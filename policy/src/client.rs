@@ -46,7 +46,7 @@ pub(crate) struct Resolved {
     pub(crate) attested: Vec<IpAddr>,
 }
 
-/// Resolves clients by the settings.
+/// Resolves clients as configured.
 #[derive(Debug, Clone)]
 pub(crate) struct Resolver {
     pub(crate) trust: Trust,

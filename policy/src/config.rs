@@ -84,7 +84,7 @@ config_object! {
 }
 
 config_object! {
-    /// One of several apps. Absent settings are as at the top level.
+    /// One of several apps. Absent settings have the values of the top level.
     #[cfg_attr(test, schemars(rename = "Mount"))]
     pub(crate) struct MountConfig {
         /// Whether cookies with `Path=/` are confined to the mount even if the app is sent its mount.
@@ -177,9 +177,9 @@ keyword_enum! {
         Off = "off",
         /// The app's first line is kept, none is added.
         Upstream = "upstream",
-        /// The app's first valid line is kept, else ours is sent.
+        /// The app's first valid line is kept, else the policy's line is sent.
         IfAbsent = "if_absent",
-        /// Ours replaces the app's.
+        /// The policy's line replaces the app's.
         Gateway = "gateway",
     }
 }

@@ -9,7 +9,7 @@ use crate::config::ClientCertificateHeader;
 use crate::header::is_same_name;
 use crate::labels::labeled_enum;
 
-/// The headers that are removed, by the settings.
+/// The headers that are removed, as configured.
 #[derive(Debug, Clone)]
 pub(crate) struct ProtectedHeaders {
     /// Further headers to remove, in lower case.

@@ -20,7 +20,7 @@ use crate::peer::Peer;
 use crate::protected_headers::{HeaderGroup, ProtectedHeaders, group_of};
 use crate::route::Route;
 
-/// Edits requests by the settings.
+/// Edits requests as configured.
 #[derive(Debug, Clone)]
 pub(crate) struct RequestEditor {
     pub(crate) protected: ProtectedHeaders,

@@ -17,7 +17,7 @@ use crate::location::PublicUrl;
 use crate::message::Response;
 use crate::security_headers::{CspRules, SecurityHeaders};
 
-/// Edits responses by the settings.
+/// Edits responses as configured.
 #[derive(Debug, Clone)]
 pub(crate) struct ResponseEditor {
     pub(crate) hsts: Hsts,

@@ -15,7 +15,7 @@ use crate::mount::Mount;
 use crate::reason::Reason;
 use crate::target::{Target, collapse_leading_slashes};
 
-/// Routes requests by the settings.
+/// Routes requests as configured.
 #[derive(Debug, Clone)]
 pub(crate) struct Router {
     pub(crate) apps: AppTable,
