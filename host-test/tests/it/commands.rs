@@ -215,6 +215,28 @@ fn a_property_of_a_suite_is_found_by_its_segments_and_by_its_whole_name() {
 }
 
 #[test]
+fn a_suite_takes_the_configuration_as_text_or_as_a_file() {
+    let logs_configuration = r#"
+        (func (export "proxy_on_configure") (param i32 i32) (result i32)
+            (drop (call $buffer (i32.const 7) (i32.const 0) (i32.const -1) @to_result))
+            (call $log_result) i32.const 1)"#;
+    let files = Files::new();
+    let filter = files.write_guest("filter.wasm", logs_configuration);
+    let suite = files.write(
+        "tests.textpb",
+        r#"test { name: "logs" plugin_init { log { exact: "{\"a\": 1}" } } }"#,
+    );
+    let text = r#"{"a": 1}"#;
+    let file = files.write("config.json", text);
+    for config in [text, &file] {
+        let run = host_test(&[
+            "run", "--filter", &filter, "--cases", &suite, "--config", config,
+        ]);
+        assert_eq!(run.stdout, ALL_MET, "{config}: {}", run.stderr);
+    }
+}
+
+#[test]
 fn a_replay_reports_what_another_filter_does_differently() {
     let files = Files::new();
     let adds_field = files.write_guest("one.wasm", ADDS_FIELD);
