@@ -12,7 +12,7 @@ use tokio::sync::futures::OwnedNotified;
 use super::call_outs::RunningFilter;
 use super::headers;
 use super::recording::{Observed, Recorder};
-use super::report::{self, Before};
+use super::summary::{self, Before};
 
 /// One request with its response. When it is dropped, the stream ends and the effects of the filter are printed.
 pub(super) struct Exchange {
@@ -144,7 +144,7 @@ impl Drop for Exchange {
     fn drop(&mut self) {
         if let Some(stream) = self.stream.get_mut().take() {
             let outcome = stream.finish();
-            report::print(self.before.get_mut(), &outcome);
+            summary::print(self.before.get_mut(), &outcome);
             let answers: Vec<_> = outcome
                 .call_outs
                 .iter()

@@ -7,8 +7,8 @@
 //!
 //! Not a proxy for production: it has one VM on one thread, a connection to the upstream for each request, and no timeouts.
 //!
-//! The modules import each other in one direction: `proxy` → `body` → `exchange` → `call_outs`, `recording`, `report` →
-//! `upstream` → `headers`.
+//! The modules import each other in one direction: `proxy` → `body` → `exchange` → `call_outs` → `recording`,
+//! `summary`, `upstream` → `headers`.
 
 mod body;
 mod call_outs;
@@ -16,7 +16,7 @@ mod exchange;
 mod headers;
 mod proxy;
 mod recording;
-mod report;
+mod summary;
 mod upstream;
 
 use std::io::Write as _;
@@ -112,8 +112,8 @@ fn start(arguments: &Arguments) -> anyhow::Result<Plugin> {
         .filter
         .load()?
         .start(options)
-        .inspect(|plugin| report::print_logs(&plugin.logs()))
-        .inspect_err(|Refused { logs, .. }| report::print_logs(logs))
+        .inspect(|plugin| summary::print_logs(&plugin.logs()))
+        .inspect_err(|Refused { logs, .. }| summary::print_logs(logs))
         .context("the filter did not start")
 }
 
