@@ -17,7 +17,7 @@ pub(crate) struct Decoder {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// In a chunk's size, which has had this many digits so far.
+    /// In a chunk's size, after this many digits.
     Size {
         size: u64,
         digits: u8,

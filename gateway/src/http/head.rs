@@ -86,7 +86,7 @@ impl HeadScanner {
 }
 
 impl<'a> RequestHead<'a> {
-    /// Parses a whole head, such as [`HeadScanner`] finds.
+    /// Parses a complete head, as [`HeadScanner`] has found it.
     pub(crate) fn read(bytes: &'a [u8], max_fields: usize) -> Result<Self, HeadError> {
         let mut lines = Lines(bytes);
         let line = lines.next().ok_or(HeadError::StartLine)??;
@@ -125,7 +125,7 @@ impl<'a> RequestHead<'a> {
 }
 
 impl<'a> ResponseHead<'a> {
-    /// Parses a whole head, such as [`HeadScanner`] finds.
+    /// Parses a complete head, as [`HeadScanner`] has found it.
     pub(crate) fn read(bytes: &'a [u8]) -> Result<Self, HeadError> {
         let mut lines = Lines(bytes);
         let line = lines.next().ok_or(HeadError::StartLine)??;

@@ -38,7 +38,7 @@ pub(crate) fn nominated<'a>(fields: &[Header<'a>]) -> Vec<&'a [u8]> {
 /// RFC 9110 §6.5.1, and no name for which `is_protected` returns true.
 pub(crate) fn trailers(section: &[u8], is_protected: impl Fn(&[u8]) -> bool) -> Vec<u8> {
     let Ok(fields) = read_trailers(section) else {
-        // Checked when it was received. Forward nothing if it is malformed all the same.
+        // Does not happen, because the section was checked when it was received.
         return b"\r\n".to_vec();
     };
     let mut kept = Vec::with_capacity(section.len());

@@ -100,7 +100,7 @@ impl Sink for Writer {
                 let size = chunk_size(&mut size, data.len());
                 self.write(size, data, b"\r\n").await
             }
-            // Copying so little and one plain write is cheaper than a vectored write.
+            // To copy a small piece and write it with the head is cheaper than a vectored write.
             Delimiter::Close | Delimiter::Length
                 if !self.head.is_empty() && data.len() <= MAX_COPIED =>
             {

@@ -99,7 +99,7 @@ impl Stream {
         // A second registration of the socket, because the first one is ready as long as there are bytes.
         let socket = self.0.borrow().socket().try_clone()?;
         let watched = TcpStream::from_std(socket.into())?;
-        // Urgent data is not registered for, so only the end of the connection makes this ready.
+        // The socket is not registered for urgent data, so only the end of the connection makes it ready.
         watched.ready(Interest::PRIORITY).await.map(|_| ())
     }
 
@@ -175,7 +175,7 @@ impl Socket {
 
     fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
-            // The kernel sends without being asked.
+            // The kernel sends without a flush.
             Self::Plain(_) => Poll::Ready(Ok(())),
             Self::Tls(stream) => Pin::new(stream).poll_flush(context),
         }
