@@ -1,11 +1,11 @@
-//! How is a request written as one line of a log?
+//! Formats a request as one line of the access log.
 //!
-//! As JSON, or as `name=value` pairs of the same names in the same order. The names `request_id`, `fluxlit_dispatch`,
-//! `http_method_or_type`, `path` and `query` are FluxLit's. `time` is when the request began. JSON has the rest of what
-//! each of FluxLit's lines has, too: `level`, `logger`, and a `message`, which repeats other fields as a sentence.
+//! The formats are JSON, and `name=value` pairs with the same names in the same order. The names `request_id`,
+//! `fluxlit_dispatch`, `http_method_or_type`, `path` and `query` are FluxLit's. `time` is the start of the request. JSON also
+//! has the other members of each FluxLit log line: `level`, `logger`, and a `message`, which repeats other fields.
 //!
-//! What a client sent is written in printable ASCII: any other octet as `\xNN`, a backslash as two. So nobody can end a
-//! line, forge a field, or send commands to the terminal that shows it. What is longer than 4 KiB is cut.
+//! What a client sent is written in printable ASCII: any other octet as `\xNN`, a backslash as two. So a client cannot end a
+//! line, forge a field, or send commands to the terminal that shows the log. Values longer than 4 KiB are truncated.
 
 use std::fmt;
 use std::io::Write;
@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 use super::redaction::{self, Redaction};
 use super::{HttpVersion, Record};
 
-/// How lines are written.
+/// The format of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Format {
     Json,
@@ -22,7 +22,7 @@ pub(crate) enum Format {
 }
 
 impl Format {
-    /// A request's line, with its end.
+    /// Returns the line of a request, with the line feed.
     pub(crate) fn line(self, record: &Record<'_>, redaction: &Redaction) -> Vec<u8> {
         let (path, query) = redaction::split(record.target);
         let method = if record.is_websocket {
@@ -43,8 +43,8 @@ impl Format {
             line.word("level", "INFO");
             line.word("logger", "fluxlit.gateway");
             let id = record.request_id.as_bytes();
-            let said = [b"gateway ", method, b" ", path, b" request_id=", id];
-            line.text("message", said);
+            let message = [b"gateway ", method, b" ", path, b" request_id=", id];
+            line.text("message", message);
         }
         line.text("request_id", [record.request_id.as_bytes()]);
         line.word("fluxlit_dispatch", record.dispatch.label());
@@ -69,8 +69,8 @@ impl Format {
                 line.display("span_id", &trace.span_id);
             }
             None => {
-                line.nothing("trace_id");
-                line.nothing("span_id");
+                line.null("trace_id");
+                line.null("span_id");
             }
         }
         line.end()
@@ -94,7 +94,7 @@ impl Line {
         }
     }
 
-    /// A word of ours, which needs no escaping.
+    /// Writes one of our own words, which needs no escaping.
     fn word(&mut self, name: &'static str, word: &str) {
         self.name(name);
         let quote = self.quote();
@@ -103,13 +103,13 @@ impl Line {
         }
     }
 
-    /// A value of ours, which needs no escaping.
+    /// Writes one of our own values, which needs no escaping.
     fn display(&mut self, name: &'static str, value: &dyn fmt::Display) {
         let quote = self.quote();
         self.bare(name, format_args!("{quote}{value}{quote}"));
     }
 
-    /// What is around a value that needs no escaping.
+    /// Returns the quotation mark of a value that needs no escaping.
     fn quote(&self) -> &'static str {
         match self.format {
             Format::Json => "\"",
@@ -117,14 +117,14 @@ impl Line {
         }
     }
 
-    /// A value that is written as it is in both formats.
+    /// Writes a value without quotation marks in both formats.
     fn bare(&mut self, name: &'static str, value: fmt::Arguments<'_>) {
         self.name(name);
         // Writing to a vector does not fail.
         let _ = self.text.write_fmt(value);
     }
 
-    fn nothing(&mut self, name: &'static str) {
+    fn null(&mut self, name: &'static str) {
         self.name(name);
         self.text.extend_from_slice(match self.format {
             Format::Json => b"null",
@@ -134,7 +134,7 @@ impl Line {
 
     fn milliseconds(&mut self, name: &'static str, duration: Option<Duration>) {
         let Some(duration) = duration else {
-            return self.nothing(name);
+            return self.null(name);
         };
         let micros = duration.as_micros();
         self.bare(name, format_args!("{}.{:03}", micros / 1000, micros % 1000));
@@ -143,18 +143,18 @@ impl Line {
     fn optional(&mut self, name: &'static str, value: Option<&str>) {
         match value {
             Some(value) => self.text(name, [value.as_bytes()]),
-            None => self.nothing(name),
+            None => self.null(name),
         }
     }
 
-    /// A value that a client may have chosen.
+    /// Writes a value that may come from the client.
     fn text<'t>(&mut self, name: &'static str, pieces: impl IntoIterator<Item = &'t [u8]>) {
         self.name(name);
         self.text.push(b'"');
-        let mut left = LONGEST;
+        let mut remaining = MAX_VALUE;
         for piece in pieces {
-            let (kept, cut) = piece.split_at_checked(left).unwrap_or((piece, b""));
-            left -= kept.len();
+            let (kept, cut) = piece.split_at_checked(remaining).unwrap_or((piece, b""));
+            remaining -= kept.len();
             for run in kept.split_inclusive(|octet| !is_plain(*octet)) {
                 match run.split_last() {
                     Some((last, plain)) if !is_plain(*last) => {
@@ -173,7 +173,7 @@ impl Line {
     }
 
     fn escape(&mut self, octet: u8) {
-        // JSON has a use of its own for a backslash, so there each is written twice.
+        // JSON itself escapes with a backslash, so there each is written twice.
         let backslash = match self.format {
             Format::Json => "\\\\",
             Format::Text => "\\",
@@ -195,13 +195,13 @@ impl Line {
     }
 }
 
-/// Whether an octet is written as it is.
+/// Returns true if an octet is written unchanged.
 fn is_plain(octet: u8) -> bool {
     matches!(octet, b' '..=b'~') && !matches!(octet, b'"' | b'\\')
 }
 
-/// Longest value, in octets as received.
-const LONGEST: usize = 4096;
+/// Maximum octets of a value, as received.
+const MAX_VALUE: usize = 4096;
 
 #[cfg(test)]
 mod tests {
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_is_null() {
+    fn unknown_values_are_null() {
         let refused = Record {
             dispatch: Dispatch::Gateway,
             is_websocket: true,
@@ -279,8 +279,8 @@ mod tests {
     }
 
     #[test]
-    fn nobody_can_forge_a_line() {
-        // What was sent; how it is written as text, and read from JSON.
+    fn a_client_cannot_forge_a_line() {
+        // The target, and the path as text, or as read from JSON.
         let table: [(&[u8], &str); 6] = [
             (b"/a\r\n{\"status\":200}", r#"/a\x0d\x0a{"status":200}"#),
             (b"/\x1b[2J", r"/\x1b[2J"),
@@ -305,14 +305,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_long_is_cut() {
+    fn long_values_are_truncated() {
         let target = [&b"/\x01"[..], &[b'a'; 10_000], b"?", &[b'\\'; 10_000]].concat();
         let record = Record {
             target: &target,
             ..typical()
         };
         for format in [Format::Json, Format::Text] {
-            assert!(line(format, &record).len() < (2 + 4) * LONGEST + 1024);
+            assert!(line(format, &record).len() < (2 + 4) * MAX_VALUE + 1024);
         }
         let path = json(&record)["path"].to_string();
         assert!(path.ends_with("a...\""), "{path}");

@@ -1,10 +1,10 @@
-//! What does a gateway in debug mode tell about itself?
+//! Builds the debug page: the settings, and where the last requests were forwarded to.
 //!
-//! FluxLit's `/__fluxlit/debug`, with its names: how the gateway is set up, and where the last requests went. Settings
-//! whose name speaks of a secret are blanked, and so are user and password in a URL; of a request's target only the path
-//! is told. Whoever may ask for it is decided elsewhere.
+//! The page is FluxLit's `/__fluxlit/debug`, with FluxLit's names. The values of settings whose name suggests a secret are
+//! redacted, and so are user and password in a URL; of a request's target only the path is shown. `proxy/internal.rs` decides
+//! who may see the page.
 //!
-//! Each worker remembers its own requests. The lock around them is taken by that worker alone, until somebody asks.
+//! Each worker remembers its own requests, so its lock is contended only while the page is built.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use super::{Record, redaction};
 
-/// What there is to tell.
+/// The content of the debug page.
 #[derive(Debug)]
 pub(crate) struct Debug {
     gateway: Setup,
@@ -24,9 +24,9 @@ pub(crate) struct Debug {
     memories: Mutex<Vec<Memory>>,
 }
 
-/// Where the last requests of a worker went.
+/// The last requests of a worker.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Memory(Arc<Mutex<VecDeque<(Instant, Seen)>>>);
+pub(crate) struct Memory(Arc<Mutex<VecDeque<(Instant, RecentRequest)>>>);
 
 #[derive(Debug, Clone, Serialize)]
 struct Setup {
@@ -35,24 +35,24 @@ struct Setup {
 }
 
 #[derive(Debug, Clone, Serialize)]
-struct Seen {
+struct RecentRequest {
     request_id: String,
     dispatch: &'static str,
     path: String,
 }
 
 #[derive(Serialize)]
-struct Answer<'a> {
+struct Page<'a> {
     fluxlit_debug: bool,
     gateway: &'a Setup,
     settings: &'a BTreeMap<String, Value>,
     streamlit_upstream_env: &'static str,
-    recent_dispatches: Vec<Seen>,
+    recent_dispatches: Vec<RecentRequest>,
 }
 
 impl Debug {
-    /// `settings`: each by its variable, such as `FLUXLIT_ROOT_PATH`, as it was understood. `is_upstream_set`: whether the
-    /// environment names a Streamlit that runs already.
+    /// `settings`: each variable, such as `FLUXLIT_ROOT_PATH`, with its value. `is_upstream_set`: true if a Streamlit is
+    /// configured that runs already.
     pub(crate) fn new(
         api_prefix: &str,
         root_mount: &str,
@@ -62,7 +62,7 @@ impl Debug {
         let settings = settings.into_iter().map(|(variable, value)| {
             let name = variable.strip_prefix("FLUXLIT_").unwrap_or(&variable);
             let name = name.to_ascii_lowercase();
-            let value = blanked(&name, value);
+            let value = redacted(&name, value);
             (name, value)
         });
         Self {
@@ -76,30 +76,30 @@ impl Debug {
         }
     }
 
-    /// What a new worker remembers with.
+    /// Returns the memory of a new worker.
     pub(crate) fn memory(&self) -> Memory {
         let memory = Memory::default();
         lock(&self.memories).push(memory.clone());
         memory
     }
 
-    /// The answer, as JSON; the oldest request first.
-    pub(crate) fn answer(&self) -> String {
-        let mut seen: Vec<(Instant, Seen)> = lock(&self.memories)
+    /// Returns the page as JSON, with the oldest request first.
+    pub(crate) fn page(&self) -> String {
+        let mut seen: Vec<(Instant, RecentRequest)> = lock(&self.memories)
             .iter()
             .flat_map(|memory| lock(&memory.0).iter().cloned().collect::<Vec<_>>())
             .collect();
         seen.sort_by_key(|(when, _)| *when);
-        let too_many = seen.len().saturating_sub(REMEMBERED);
-        let answer = Answer {
+        let too_many = seen.len().saturating_sub(MAX_REQUESTS);
+        let page = Page {
             fluxlit_debug: true,
             gateway: &self.gateway,
             settings: &self.settings,
             streamlit_upstream_env: self.streamlit_upstream_env,
             recent_dispatches: seen.drain(too_many..).map(|(_, seen)| seen).collect(),
         };
-        // Values and lists of text are always JSON.
-        serde_json::to_string(&answer).unwrap_or_default()
+        // Values and lists of strings always serialize.
+        serde_json::to_string(&page).unwrap_or_default()
     }
 }
 
@@ -107,14 +107,14 @@ impl Memory {
     /// Remembers a request that has ended.
     pub(crate) fn add(&self, record: &Record<'_>) {
         let (path, _) = redaction::split(record.target);
-        let path = path.get(..LONGEST_PATH).unwrap_or(path);
-        let seen = Seen {
+        let path = path.get(..MAX_PATH).unwrap_or(path);
+        let seen = RecentRequest {
             request_id: record.request_id.to_owned(),
             dispatch: record.dispatch.label(),
             path: path.escape_ascii().to_string(),
         };
         let mut memory = lock(&self.0);
-        if memory.len() == REMEMBERED {
+        if memory.len() == MAX_REQUESTS {
             memory.pop_front();
         }
         memory.push_back((Instant::now(), seen));
@@ -125,8 +125,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A setting's value without what must not be told.
-fn blanked(name: &str, value: Value) -> Value {
+/// Returns the value of a setting without secrets.
+fn redacted(name: &str, value: Value) -> Value {
     let Value::String(value) = value else {
         return value;
     };
@@ -135,28 +135,28 @@ fn blanked(name: &str, value: Value) -> Value {
         return REDACTED.into();
     }
     let mut parts = value.split("://");
-    let mut blanked = parts.next().unwrap_or_default().to_owned();
+    let mut redacted = parts.next().unwrap_or_default().to_owned();
     for part in parts {
         let end = part.find(['/', '?', '#', ',', ' ']).unwrap_or(part.len());
         let (authority, rest) = part.split_at_checked(end).unwrap_or((part, ""));
-        blanked.push_str("://");
+        redacted.push_str("://");
         match authority.rsplit_once('@') {
-            Some((_, host)) => blanked.extend([REDACTED, "@", host]),
-            None => blanked.push_str(authority),
+            Some((_, host)) => redacted.extend([REDACTED, "@", host]),
+            None => redacted.push_str(authority),
         }
-        blanked.push_str(rest);
+        redacted.push_str(rest);
     }
-    blanked.into()
+    redacted.into()
 }
 
 const SECRETS: [&str; 4] = ["secret", "token", "password", "key"];
 const REDACTED: &str = "[REDACTED]";
 
-/// As many as FluxLit remembers.
-const REMEMBERED: usize = 32;
+/// The number of requests that are shown, as in FluxLit.
+const MAX_REQUESTS: usize = 32;
 
-/// In octets. A path may be longer, but then its end tells little.
-const LONGEST_PATH: usize = 1024;
+/// Maximum octets of a path that is shown.
+const MAX_PATH: usize = 1024;
 
 #[cfg(test)]
 mod tests {
@@ -173,12 +173,12 @@ mod tests {
         Debug::new("/api", "/apps/my-app", settings, true)
     }
 
-    fn answer(debug: &Debug) -> Value {
-        serde_json::from_str(&debug.answer()).expect("JSON")
+    fn page(debug: &Debug) -> Value {
+        serde_json::from_str(&debug.page()).expect("JSON")
     }
 
     #[test]
-    fn the_answer_has_fluxlit_s_names() {
+    fn the_page_has_fluxlit_s_names() {
         let debug = debug(&[("FLUXLIT_ROOT_PATH", "/apps/my-app")]);
         debug.memory().add(&typical());
         debug.memory().add(&Record {
@@ -197,11 +197,11 @@ mod tests {
                 {"request_id": "0191", "dispatch": "api", "path": "/apps/my-app/api/\\xff"},
             ],
         });
-        assert_eq!(answer(&debug), expected);
+        assert_eq!(page(&debug), expected);
     }
 
     #[test]
-    fn the_last_requests_of_all_workers_are_told_oldest_first() {
+    fn the_last_requests_of_all_workers_are_shown_oldest_first() {
         let debug = debug(&[]);
         let workers = [debug.memory(), debug.memory()];
         let ids: Vec<String> = (0..100).map(|number| number.to_string()).collect();
@@ -211,17 +211,17 @@ mod tests {
                 ..typical()
             });
         }
-        let answer = answer(&debug);
-        let seen = answer["recent_dispatches"].as_array().expect("a list");
+        let page = page(&debug);
+        let seen = page["recent_dispatches"].as_array().expect("a list");
         let seen: Vec<&str> = seen
             .iter()
             .filter_map(|seen| seen["request_id"].as_str())
             .collect();
-        assert_eq!(seen, ids[100 - REMEMBERED..]);
+        assert_eq!(seen, ids[100 - MAX_REQUESTS..]);
     }
 
     #[test]
-    fn secrets_are_blanked() {
+    fn secrets_are_redacted() {
         let table = [
             ("oidc_bff_secret", "hunter2", "[REDACTED]"),
             ("bearer_token_file", "/run/t", "[REDACTED]"),
@@ -246,7 +246,7 @@ mod tests {
             ("mail", "someone@portal.example", "someone@portal.example"),
         ];
         for (name, value, expected) in table {
-            assert_eq!(blanked(name, value.into()), expected, "{name}={value}");
+            assert_eq!(redacted(name, value.into()), expected, "{name}={value}");
         }
     }
 }

@@ -1,7 +1,7 @@
-//! How are the figures written for Prometheus?
+//! Writes the metrics as OpenMetrics text, for Prometheus.
 //!
-//! As OpenMetrics text. Every series whose labels are known beforehand is there from the start, at zero, so that an
-//! increase from zero can be seen. One counter's line and another's are read a moment apart.
+//! Every series whose labels are known in advance exists from the start, at zero, so that an increase from zero is visible.
+//! The values are read one after another, so they are not a snapshot.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,17 +15,17 @@ use prometheus_client::metrics::MetricType::{self, Counter, Gauge, Histogram, In
 use prometheus_client::registry::Registry;
 
 use super::counters::{
-    BUCKETS, Block, Count, DispatchBlock, METHODS, STATUS_CLASSES, TRUST, UPSTREAM_ERRORS,
-    refused_labels,
+    BUCKETS, Block, Count, DispatchBlock, METHODS, STATUS_CLASSES, UPSTREAM_ERRORS, refused_labels,
+    trust_labels,
 };
 use super::metrics::{Metrics, Upstream};
 use super::{Dispatch, process};
 
-/// The type of what [`Metrics::scrape`] returns.
+/// The media type of what [`Metrics::scrape`] returns.
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 impl Metrics {
-    /// All figures, as [`CONTENT_TYPE`].
+    /// Returns all metrics as [`CONTENT_TYPE`].
     pub(crate) fn scrape(self: &Arc<Self>) -> String {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(Arc::clone(self)));
@@ -41,12 +41,12 @@ impl Collector for Metrics {
         let mut to = Exposition(encoder);
         let total = self.total();
         to.requests(&total)?;
-        to.refusals(&total)?;
+        to.rejections(&total)?;
         to.upstreams(self, &total)?;
         to.connections(&total)?;
         to.0.encode_descriptor("fluxlit_gateway_build", "The version", None, Info)?
             .encode_info(&[("version", env!("CARGO_PKG_VERSION"))])?;
-        for (name, help, kind, value) in process::figures() {
+        for (name, help, kind, value) in process::metrics() {
             to.family(kind, name, help, [([], value)])?;
         }
         for watched in self.watched().iter() {
@@ -64,13 +64,13 @@ impl Exposition<'_> {
         self.family(
             Counter,
             "fluxlit_gateway_requests",
-            "Requests that have ended, by whom they were for and by method",
+            "Requests that have ended, by destination and method",
             by_dispatch(total, "method_kind", METHODS, |of| &of.methods),
         )?;
         self.family(
             Counter,
             "fluxlit_gateway_responses",
-            "Answers by class of status; none if there was no answer",
+            "Responses by class of status; none if there was no response",
             by_dispatch(total, "status_class", STATUS_CLASSES, |of| &of.statuses),
         )?;
         self.durations(total)?;
@@ -78,14 +78,14 @@ impl Exposition<'_> {
         self.family(
             Counter,
             "fluxlit_gateway_received_bytes",
-            "Bytes of requests' bodies",
+            "Bytes of request bodies",
             received,
         )?;
         let sent = dispatches(total).map(|(label, of)| ([label], of.sent_bytes.get()));
         self.family(
             Counter,
             "fluxlit_gateway_sent_bytes",
-            "Bytes of answers' bodies",
+            "Bytes of response bodies",
             sent,
         )
     }
@@ -93,7 +93,7 @@ impl Exposition<'_> {
     fn durations(&mut self, total: &Block) -> fmt::Result {
         let mut metric = self.0.encode_descriptor(
             "fluxlit_gateway_request_duration_seconds",
-            "Time from a request's head to the end of its answer",
+            "Time from the head of a request to the end of its response",
             None,
             Histogram,
         )?;
@@ -110,18 +110,18 @@ impl Exposition<'_> {
         Ok(())
     }
 
-    fn refusals(&mut self, total: &Block) -> fmt::Result {
+    fn rejections(&mut self, total: &Block) -> fmt::Result {
         self.family(
             Counter,
             "fluxlit_gateway_refused",
-            "Requests that were refused",
+            "Requests that were rejected, by reason",
             by("reason", refused_labels(), &total.refused),
         )?;
         self.family(
             Counter,
             "fluxlit_gateway_trust",
-            "Requests by whether the peer was believed, and how the client was found",
-            by("outcome", TRUST, &total.trust),
+            "Requests by whether the peer is trusted, and how the client was found",
+            by("outcome", trust_labels(), &total.trust),
         )
     }
 
@@ -129,13 +129,13 @@ impl Exposition<'_> {
         self.family(
             Counter,
             "fluxlit_gateway_upstream_errors",
-            "Requests that an upstream did not answer, or not to the end",
+            "Requests without a complete response from the upstream",
             by("kind", UPSTREAM_ERRORS, &total.upstream_errors),
         )?;
         self.family(
             Counter,
             "fluxlit_gateway_upstream_retries",
-            "Requests that went out again, because a kept connection was gone",
+            "Requests that were sent again because a reused connection was closed",
             [([], total.upstream_retries.get())],
         )?;
         let label = |upstream: Upstream| ("upstream", upstream.label());
@@ -145,7 +145,7 @@ impl Exposition<'_> {
         self.family(
             Gauge,
             "fluxlit_gateway_upstream_ready",
-            "Whether an upstream answers its probe",
+            "1 if the last probe of an upstream succeeded, otherwise 0",
             ready.filter(|(_, ready)| *ready <= 1),
         )?;
         let pools = Upstream::ALL.into_iter().zip(&total.pools);
@@ -165,17 +165,17 @@ impl Exposition<'_> {
         let connections = [
             (
                 "fluxlit_gateway_connections",
-                "Connections that clients opened",
+                "Connections that clients have opened",
                 "fluxlit_gateway_connections_active",
-                "Connections of clients that are open",
+                "Open connections of clients",
                 total.connections_opened.get(),
                 total.connections_closed.get(),
             ),
             (
                 "fluxlit_gateway_websockets",
-                "WebSockets that were opened",
+                "WebSockets that have been opened",
                 "fluxlit_gateway_websockets_active",
-                "WebSockets that are open",
+                "Open WebSockets",
                 total.websockets_opened.get(),
                 total.websockets_closed.get(),
             ),
@@ -198,7 +198,7 @@ impl Exposition<'_> {
         let mut metric = self.0.encode_descriptor(name, help, None, kind)?;
         for (labels, value) in series {
             match LABELS {
-                // Or there would be an empty pair of braces.
+                // A family without labels would be written with an empty pair of braces.
                 0 => write(&mut metric, kind, &value)?,
                 _ => write(&mut metric.encode_family(&labels)?, kind, &value)?,
             }
@@ -258,7 +258,7 @@ mod tests {
     use super::super::{Ending, Record};
     use super::*;
 
-    /// Reads OpenMetrics text as strictly as its grammar is; gives the type of each metric, and the value of each line.
+    /// Reads OpenMetrics text strictly by its grammar; returns the type of each metric, and the value of each line.
     fn read(text: &str) -> (BTreeMap<String, String>, BTreeMap<String, f64>) {
         let body = text.strip_suffix("# EOF\n").expect("an end");
         let (mut types, mut values) = (BTreeMap::new(), BTreeMap::new());
@@ -364,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn what_workers_count_is_added_up() {
+    fn the_counts_of_workers_are_added_up() {
         let metrics = Metrics::new();
         let records = [
             typical(),
@@ -398,7 +398,7 @@ mod tests {
                 ..typical()
             },
         ];
-        // Each worker on a thread of its own, as they are.
+        // Each worker counts on its own thread, as in the gateway.
         let workers: Vec<_> = [metrics.worker(), metrics.worker()]
             .into_iter()
             .map(|worker| {

@@ -1,7 +1,7 @@
-//! What is counted, over all workers?
+//! Holds the metrics of all workers.
 //!
-//! The sum of what each [worker](super::counters) counts, what upstreams' probes have found, and figures that others
-//! keep. Names and labels of requests and their durations are FluxLit's, and so are the buckets.
+//! These are the sums of what each [worker](super::counters) counts, the results of the upstreams' probes, and values that
+//! other modules keep. Names, labels and duration buckets are FluxLit's where FluxLit has the metric.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,22 +11,22 @@ use prometheus_client::metrics::MetricType;
 
 use super::counters::{Block, Counters};
 
-/// The figures of all workers.
+/// The metrics of all workers.
 pub(crate) struct Metrics {
     blocks: Mutex<Vec<Arc<Block>>>,
-    /// Zero or one; anything else is not known yet.
+    /// Zero or one; any other value means that there was no probe yet.
     pub(super) ready: [AtomicU64; Upstream::ALL.len()],
     watched: Mutex<Vec<Watched>>,
 }
 
-/// Whom the gateway asks.
+/// A server to which the gateway forwards requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Upstream {
     Streamlit,
     Api,
 }
 
-/// A figure that somebody else keeps.
+/// A value that another module keeps.
 pub(super) struct Watched {
     pub(super) name: &'static str,
     pub(super) help: &'static str,
@@ -43,7 +43,7 @@ impl Metrics {
         })
     }
 
-    /// What a new worker counts with.
+    /// Returns the counters of a new worker.
     pub(crate) fn worker(&self) -> Counters {
         let block = Arc::new(Block::new());
         let mut blocks = self.blocks.lock().unwrap_or_else(PoisonError::into_inner);
@@ -51,14 +51,14 @@ impl Metrics {
         Counters::new(block)
     }
 
-    /// Whether an upstream answers its probe. One that is never told of is not shown.
+    /// Sets the result of an upstream's last probe. An upstream without a probe is not exported.
     pub(crate) fn upstream_ready(&self, upstream: Upstream, ready: bool) {
         if let Some(state) = self.ready.get(upstream as usize) {
             state.store(ready.into(), Ordering::Relaxed);
         }
     }
 
-    /// Shows a figure that is kept elsewhere and only grows. The name is without `_total`.
+    /// Exports a value that is kept elsewhere and only grows. The name is without `_total`.
     pub(crate) fn watch_counter(
         &self,
         name: &'static str,
@@ -68,7 +68,7 @@ impl Metrics {
         self.watch(name, help, MetricType::Counter, Box::new(value));
     }
 
-    /// Shows a figure that is kept elsewhere.
+    /// Exports a value that is kept elsewhere.
     pub(crate) fn watch_gauge(
         &self,
         name: &'static str,
@@ -93,7 +93,7 @@ impl Metrics {
         });
     }
 
-    /// What all workers have counted.
+    /// Returns the sums over all workers.
     pub(super) fn total(&self) -> Block {
         let total = Block::new();
         let blocks = self.blocks.lock().unwrap_or_else(PoisonError::into_inner);

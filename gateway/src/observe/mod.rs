@@ -1,115 +1,56 @@
-//! What became of a request, and who is told?
+//! Reports requests and connections to operators: metrics, access log, traces and the debug page.
 //!
-//! The data path tells a [`Record`] once, when the request has ended: its answer was sent, its tunnel was closed, or
-//! somebody left. What is made of it is decided here and nowhere else.
+//! This is one of the lowest layers, and uses no other folder of the crate. The request path creates one [`Record`] per
+//! request, when the response was sent, the tunnel was closed, or one side disconnected. This module alone decides what is
+//! reported of it.
 //!
-//! Each worker has an [`Observer`] of its own, so that telling takes no lock.
+//! Each worker has its own [`Observer`], so that reporting takes no lock.
 
 pub(crate) mod access_log;
 pub(crate) mod access_log_format;
 mod collector;
 mod counters;
 pub(crate) mod debug;
+pub(crate) mod endpoint;
 pub(crate) mod exposition;
 pub(crate) mod metrics;
 pub(crate) mod otlp;
 mod process;
+mod record;
 pub(crate) mod redaction;
 pub(crate) mod reject_reason;
 mod span;
 pub(crate) mod trace;
 
 use std::io::Write;
-use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use access_log::{AccessLog, Logger};
 use access_log_format::Format;
 use counters::Counters;
 use debug::{Debug, Memory};
-use fluxlit_policy::TrustOutcome;
+use endpoint::Endpoint;
 use metrics::Metrics;
-use otlp::{Endpoint, Exporter, Spans};
+use otlp::{Exporter, Spans};
+pub(crate) use record::{Dispatch, Ending, HttpVersion, Record};
 use redaction::Redaction;
-use reject_reason::RejectReason;
 use trace::{Propagation, Trace};
 
-/// A request that has ended.
-#[derive(Debug, Clone)]
-pub(crate) struct Record<'a> {
-    pub(crate) request_id: &'a str,
-    pub(crate) trace: Option<&'a Trace>,
-    pub(crate) dispatch: Dispatch,
-    pub(crate) method: &'a [u8],
-    pub(crate) is_websocket: bool,
-    /// `None` if nothing was read.
-    pub(crate) version: Option<HttpVersion>,
-    /// As received: path and query.
-    pub(crate) target: &'a [u8],
-    pub(crate) host: Option<&'a str>,
-    /// Who the request is from, by the policy.
-    pub(crate) client: Option<&'a str>,
-    pub(crate) peer: IpAddr,
-    pub(crate) trust: TrustOutcome,
-    /// Zero if no answer was sent.
-    pub(crate) status: u16,
-    pub(crate) ending: Ending,
-    /// Of the request's body.
-    pub(crate) received_bytes: u64,
-    /// Of the answer's body.
-    pub(crate) sent_bytes: u64,
-    pub(crate) started: SystemTime,
-    pub(crate) duration: Duration,
-    /// Until the head of the upstream's answer.
-    pub(crate) upstream_duration: Option<Duration>,
-}
-
-/// The client's version of HTTP.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum HttpVersion {
-    Http10,
-    Http11,
-    Http2,
-}
-
-/// Who a request was for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Dispatch {
-    Api,
-    Streamlit,
-    /// Ourselves: health, redirects, whatever was refused before it was for anybody.
-    Gateway,
-}
-
-/// How a request ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ending {
-    Complete,
-    ClientLeft,
-    ClientTimeout,
-    UpstreamConnect,
-    UpstreamTimeout,
-    UpstreamBroke,
-    Refused(RejectReason),
-    /// Cut off because the gateway stops.
-    Drained,
-}
-
-/// What is told, beside the counting.
+/// What is reported in addition to metrics.
 #[derive(Debug, Default)]
 pub(crate) struct Options {
-    /// None if requests are not logged.
+    /// `None` if requests are not logged.
     pub(crate) access_log: Option<Format>,
-    /// Names in a query whose values are not told, beside those that never are.
+    /// Names of further query parameters whose values are not reported.
     pub(crate) redacted: Vec<String>,
-    /// None unless the gateway is in debug mode.
+    /// `None` unless the gateway is in debug mode.
     pub(crate) debug: Option<Debug>,
-    /// Where spans go, and the name of the service; none if they are not exported.
+    /// The collector of spans and the service name; `None` if spans are not exported.
     pub(crate) spans: Option<(Endpoint, String)>,
 }
 
-/// Everything that is told, over all workers.
+/// The metrics, logs and traces of all workers.
 #[derive(Debug)]
 pub(crate) struct Observability {
     pub(crate) metrics: Arc<Metrics>,
@@ -118,10 +59,10 @@ pub(crate) struct Observability {
     exporter: Option<Exporter>,
 }
 
-/// What a worker tells about its requests, and its connections.
+/// The part of a worker that reports its requests and connections.
 #[derive(Debug)]
 pub(crate) struct Observer {
-    /// Always counted: a few additions.
+    /// Counting costs a few additions and is always on.
     pub(crate) counters: Counters,
     access_log: Option<Logger>,
     debug: Option<Memory>,
@@ -129,11 +70,11 @@ pub(crate) struct Observer {
 }
 
 impl Observability {
-    /// Starts what is switched on. `log` is where the access log is written to.
+    /// Starts what is switched on. The access log is written to `log`.
     ///
     /// # Errors
     ///
-    /// If a thread cannot be started.
+    /// If a thread cannot be started, or TLS cannot be set up.
     pub(crate) fn start(
         options: Options,
         log: impl Write + Send + 'static,
@@ -152,7 +93,7 @@ impl Observability {
         if let Some(log) = &access_log {
             metrics.watch_counter(
                 "fluxlit_gateway_access_log_dropped_lines",
-                "Lines of the access log that were dropped, because nobody read them in time",
+                "Lines of the access log that were dropped because the reader was too slow",
                 log.dropped(),
             );
         }
@@ -162,7 +103,7 @@ impl Observability {
         if let Some(exporter) = &exporter {
             metrics.watch_counter(
                 "fluxlit_gateway_dropped_spans",
-                "Spans that were dropped, because the collector did not take them",
+                "Spans that were dropped because the collector did not accept them",
                 exporter.dropped(),
             );
         }
@@ -174,7 +115,7 @@ impl Observability {
         })
     }
 
-    /// What a new worker tells with.
+    /// Returns the observer of a new worker.
     pub(crate) fn observer(&self) -> Observer {
         Observer {
             counters: self.metrics.worker(),
@@ -184,7 +125,7 @@ impl Observability {
         }
     }
 
-    /// Writes and sends what is left, for as long as `limit`. What a worker tells later is dropped.
+    /// Writes and sends what is queued, within `limit`. What a worker reports later is dropped.
     pub(crate) fn end(&self, limit: Duration) {
         let deadline = Instant::now() + limit;
         if let Some(log) = &self.access_log {
@@ -197,12 +138,12 @@ impl Observability {
 }
 
 impl Observer {
-    /// The trace that a request belongs to, by its lines of `traceparent`, and what the upstream is told of it.
+    /// Finds the trace of a request from its `traceparent` lines, and what the upstream receives.
     pub(crate) fn trace<'l>(
         &self,
         lines: impl Iterator<Item = &'l [u8]>,
     ) -> (Option<Trace>, Propagation) {
-        // The lower half of a random UUID: 62 bits of chance, and never zero.
+        // The lower half of a random UUID: 62 random bits, and never zero.
         let random = || uuid::Uuid::new_v4().as_u64_pair().1;
         Trace::of(
             lines,
@@ -212,7 +153,7 @@ impl Observer {
         )
     }
 
-    /// Tells what became of a request.
+    /// Reports a request that has ended.
     pub(crate) fn ended(&self, record: &Record<'_>) {
         self.counters.ended(record);
         if let Some(log) = &self.access_log {
@@ -227,63 +168,16 @@ impl Observer {
     }
 }
 
-impl HttpVersion {
-    /// Returns the version as logs and spans have it.
-    pub(crate) fn label(self) -> &'static str {
-        match self {
-            Self::Http10 => "1.0",
-            Self::Http11 => "1.1",
-            Self::Http2 => "2",
-        }
-    }
-}
-
-impl Dispatch {
-    pub(crate) const ALL: [Self; 3] = [Self::Api, Self::Streamlit, Self::Gateway];
-
-    /// The label that FluxLit gives it.
-    pub(crate) fn label(self) -> &'static str {
-        match self {
-            Self::Api => "api",
-            Self::Streamlit => "streamlit",
-            Self::Gateway => "gateway",
-        }
-    }
-}
-
-impl Ending {
-    /// A word for logs.
-    pub(crate) fn label(self) -> &'static str {
-        match self {
-            Self::Complete => "complete",
-            Self::ClientLeft => "client_left",
-            Self::ClientTimeout => "client_timeout",
-            Self::UpstreamConnect => "upstream_connect",
-            Self::UpstreamTimeout => "upstream_timeout",
-            Self::UpstreamBroke => "upstream_broke",
-            Self::Refused(_) => "refused",
-            Self::Drained => "drained",
-        }
-    }
-
-    /// Why the request was refused, if it was.
-    pub(crate) fn reason(self) -> Option<&'static str> {
-        match self {
-            Self::Refused(reason) => Some(reason.label()),
-            _ => None,
-        }
-    }
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
-    use std::net::Ipv4Addr;
+    use std::net::{IpAddr, Ipv4Addr};
+    use std::time::SystemTime;
 
-    use fluxlit_policy::Reason;
+    use fluxlit_policy::TrustOutcome;
 
     use super::*;
 
-    /// A request as most are, for tests to change one thing of.
+    /// A typical request, of which tests change one part.
     pub(crate) fn typical() -> Record<'static> {
         Record {
             request_id: "0190",
@@ -308,28 +202,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn every_ending_has_a_word_and_only_a_refusal_a_reason() {
-        let endings = [
-            (Ending::Complete, "complete", None),
-            (Ending::ClientLeft, "client_left", None),
-            (Ending::ClientTimeout, "client_timeout", None),
-            (Ending::UpstreamConnect, "upstream_connect", None),
-            (Ending::UpstreamTimeout, "upstream_timeout", None),
-            (Ending::UpstreamBroke, "upstream_broke", None),
-            (
-                Ending::Refused(RejectReason::Policy(Reason::BadHost)),
-                "refused",
-                Some("bad_host"),
-            ),
-            (Ending::Drained, "drained", None),
-        ];
-        for (ending, label, reason) in endings {
-            assert_eq!((ending.label(), ending.reason()), (label, reason));
-        }
-    }
-
-    #[test]
-    fn whatever_is_switched_on_is_told() {
+    fn what_is_switched_on_is_reported() {
         use std::io::Read;
         let (mut reader, writer) = std::io::pipe().expect("a pipe");
         let options = Options {
@@ -354,7 +227,7 @@ pub(crate) mod tests {
         ] {
             assert!(metrics.lines().any(|found| found == line), "{metrics}");
         }
-        let debug = observability.debug.as_ref().expect("debug mode").answer();
+        let debug = observability.debug.as_ref().expect("debug mode").page();
         assert!(debug.contains(r#""request_id":"0190""#), "{debug}");
         observability.end(Duration::from_secs(60));
         let mut log = String::new();
@@ -367,7 +240,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn nothing_is_started_that_is_not_switched_on() {
+    fn what_is_switched_off_is_not_started() {
         let observability =
             Observability::start(Options::default(), std::io::sink()).expect("no thread");
         let observer = observability.observer();
@@ -391,7 +264,7 @@ pub(crate) mod tests {
             .flat_map(|cell| cell.split(['`', ',', ' ']))
             .filter(|name| !name.is_empty() && !name.starts_with("FLUXLIT_"))
             .collect();
-        let endpoint: Endpoint = "http://127.0.0.1:4318".parse().expect("a URL");
+        let endpoint = Endpoint::read("http://127.0.0.1:4318").expect("a URL");
         let options = Options {
             access_log: Some(Format::Json),
             spans: Some((endpoint, String::new())),
@@ -411,13 +284,13 @@ pub(crate) mod tests {
         let line = Format::Json.line(&typical(), &Redaction::new([]));
         let line: serde_json::Value = serde_json::from_slice(&line).expect("JSON");
         let fields = line.as_object().expect("an object").keys().cloned();
-        // Told where they are known.
+        // Registered by `gateway.rs`.
         let elsewhere = [
             "fluxlit_gateway_queue_length",
             "fluxlit_gateway_tls_certificate_expiry_timestamp_seconds",
         ]
         .map(str::to_owned);
-        let told: BTreeSet<String> = metrics.chain(fields).chain(elsewhere).collect();
-        assert_eq!(documented, told.iter().map(String::as_str).collect());
+        let reported: BTreeSet<String> = metrics.chain(fields).chain(elsewhere).collect();
+        assert_eq!(documented, reported.iter().map(String::as_str).collect());
     }
 }

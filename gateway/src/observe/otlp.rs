@@ -1,19 +1,23 @@
-//! How do spans reach a collector without a request waiting for it?
+//! Exports spans to a collector, without making requests wait for it.
 //!
-//! A worker puts its span into a bounded queue, and a thread of its own hands over what has gathered, every second or
-//! every 512 spans. What a collector does not take is dropped and counted, and said once until it takes spans again.
+//! A worker puts its spans into a bounded queue, and a separate thread sends them every second or every 512 spans. Spans
+//! that the collector does not accept are dropped and counted; a warning is logged once, until it accepts spans again.
+//!
+//! **Why not `opentelemetry-otlp`.** Exporter, collector and span were written with its SDK, over the same HTTP client: half
+//! the lines (260 for 520), but 22 further crates (157 for 135; `rand`, `getrandom` and `base64` in two versions each). Its
+//! batch processor counts the spans that it drops without showing the count, which `fluxlit_gateway_dropped_spans` exports.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use http::Uri;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep};
 
 use super::Record;
 use super::collector::Collector;
+use super::endpoint::Endpoint;
 use super::redaction::Redaction;
 use super::span::Span;
 
@@ -25,7 +29,7 @@ pub(crate) struct Exporter {
     stopped: Mutex<std::sync::mpsc::Receiver<()>>,
 }
 
-/// What a worker exports its spans with.
+/// The part of a worker that exports its spans.
 #[derive(Debug, Clone)]
 pub(crate) struct Spans {
     queue: mpsc::Sender<Span>,
@@ -33,53 +37,12 @@ pub(crate) struct Spans {
     redaction: Arc<Redaction>,
 }
 
-/// Where a collector listens.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Endpoint {
-    /// Host and port.
-    pub(super) authority: String,
-    pub(super) path: String,
-}
-
-/// Why a text is no [`Endpoint`].
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "`{text}` is not the URL of a collector, such as http://127.0.0.1:4318; https is not spoken"
-)]
-pub(crate) struct EndpointError {
-    text: String,
-}
-
-impl std::str::FromStr for Endpoint {
-    type Err = EndpointError;
-
-    fn from_str(text: &str) -> Result<Self, EndpointError> {
-        let error = || EndpointError {
-            text: text.to_owned(),
-        };
-        let uri: Uri = text.trim().parse().map_err(|_| error())?;
-        let authority = uri.authority().ok_or_else(error)?;
-        let is_plain = uri.scheme_str() == Some("http") && uri.query().is_none();
-        if !is_plain || authority.as_str().contains('@') {
-            return Err(error());
-        }
-        Ok(Self {
-            authority: format!(
-                "{}:{}",
-                authority.host(),
-                authority.port_u16().unwrap_or(80)
-            ),
-            path: format!("{}/v1/traces", uri.path().trim_end_matches('/')),
-        })
-    }
-}
-
 impl Exporter {
-    /// Begins to export.
+    /// Starts the thread that exports.
     ///
     /// # Errors
     ///
-    /// If the thread or its runtime cannot be started.
+    /// If the thread or its runtime cannot be started, or TLS cannot be set up.
     pub(crate) fn start(
         endpoint: Endpoint,
         service_name: String,
@@ -87,12 +50,9 @@ impl Exporter {
     ) -> std::io::Result<Self> {
         let (queue, spans) = mpsc::channel(QUEUE);
         let stop = Arc::new(Notify::new());
-        let (told, stopped) = std::sync::mpsc::sync_channel(1);
+        let (end, stopped) = std::sync::mpsc::sync_channel(1);
         let dropped = Arc::new(AtomicU64::new(0));
-        let collector = Collector {
-            endpoint,
-            service_name,
-        };
+        let collector = Collector::new(endpoint, service_name)?;
         let counter = Arc::clone(&dropped);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -102,8 +62,8 @@ impl Exporter {
             .name("otlp".to_owned())
             .spawn(move || {
                 runtime.block_on(export(spans, &stopping, &collector, &counter));
-                // Nobody may be waiting.
-                let _ = told.send(());
+                // Fails if `end` is no longer waiting.
+                let _ = end.send(());
             })?;
         let spans = Spans {
             queue,
@@ -117,18 +77,18 @@ impl Exporter {
         })
     }
 
-    /// What a worker exports with.
+    /// Returns what a new worker exports its spans with.
     pub(crate) fn spans(&self) -> Spans {
         self.spans.clone()
     }
 
-    /// How many spans were dropped, to be asked at any time.
+    /// Returns a function that returns the number of dropped spans.
     pub(crate) fn dropped(&self) -> impl Fn() -> u64 + Send + Sync + 'static {
         let dropped = Arc::clone(&self.spans.dropped);
         move || dropped.load(Ordering::Relaxed)
     }
 
-    /// Sends what is left, for as long as `limit`. What is exported later is dropped.
+    /// Sends what is queued, within `limit`. Spans that are exported later are dropped.
     pub(crate) fn end(&self, limit: Duration) {
         self.stop.notify_one();
         let stopped = self.stopped.lock().unwrap_or_else(PoisonError::into_inner);
@@ -137,7 +97,7 @@ impl Exporter {
 }
 
 impl Spans {
-    /// Exports a request's span, soon, if its trace is recorded.
+    /// Queues the span of a request if its trace is sampled.
     pub(crate) fn export(&self, record: &Record<'_>) {
         let Some(span) = Span::of(record, &self.redaction) else {
             return;
@@ -162,7 +122,7 @@ async fn export(
             has_more = gather(&mut queue, &mut batch) => !has_more,
         };
         if is_end {
-            // What comes from now on is counted as dropped.
+            // Spans that are exported from now on are counted as dropped.
             queue.close();
         }
         loop {
@@ -179,7 +139,10 @@ async fn export(
                 dropped.fetch_add(batch.len() as u64, Ordering::Relaxed);
                 if !has_failed {
                     let error: &dyn std::error::Error = error;
-                    tracing::warn!(error, "spans are dropped: the collector does not take them");
+                    tracing::warn!(
+                        error,
+                        "spans are dropped because the collector does not accept them"
+                    );
                 }
             }
             has_failed = result.is_err();
@@ -194,8 +157,7 @@ async fn export(
     }
 }
 
-/// Waits until there is a batch, or nobody left to add to it; gives whether there is one. The queue is looked at now and
-/// then only, so that a span does not cost a wake-up.
+/// Waits for a batch; returns false if all senders are gone. The queue is polled, so that a span does not cost a wake-up.
 async fn gather(queue: &mut mpsc::Receiver<Span>, batch: &mut Vec<Span>) -> bool {
     let Some(span) = queue.recv().await else {
         return false;
@@ -208,10 +170,10 @@ async fn gather(queue: &mut mpsc::Receiver<Span>, batch: &mut Vec<Span>) -> bool
     true
 }
 
-/// Most spans in a batch.
+/// Maximum spans in a batch.
 const BATCH: usize = 512;
 
-/// Most spans that wait; some kilobytes each at the very most.
+/// Maximum spans in the queue; a span has a few kilobytes at most.
 const QUEUE: usize = 8 * BATCH;
 
 const PERIOD: Duration = Duration::from_secs(1);
@@ -229,8 +191,8 @@ mod tests {
     use super::super::trace::Trace;
     use super::*;
 
-    /// A collector that gives these answers, one for each connection; it tells what it was sent.
-    fn collector(answers: &'static [u16]) -> (Endpoint, JoinHandle<Vec<(String, Value)>>) {
+    /// Starts a collector that responds with one status per connection, and returns the requests.
+    fn collector(statuses: &'static [u16]) -> (Endpoint, JoinHandle<Vec<(String, Value)>>) {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");
         let receive = move |status: &u16| {
@@ -250,11 +212,11 @@ mod tests {
                 stream,
                 "HTTP/1.1 {status} X\r\ncontent-length: 2\r\n\r\n{{}}"
             )
-            .expect("an answer");
+            .expect("a response");
             (head, serde_json::from_slice(&body).expect("JSON"))
         };
-        let received = thread::spawn(move || answers.iter().map(receive).collect());
-        let endpoint = format!("http://{address}/collect/").parse();
+        let received = thread::spawn(move || statuses.iter().map(receive).collect());
+        let endpoint = Endpoint::read(&format!("http://{address}/collect/"));
         (endpoint.expect("a URL"), received)
     }
 
@@ -262,7 +224,7 @@ mod tests {
         Exporter::start(endpoint, "my-app".to_owned(), Redaction::new([])).expect("a thread")
     }
 
-    fn tell(spans: &Spans, count: usize) {
+    fn export_spans(spans: &Spans, count: usize) {
         let trace = Trace::start(|| 7);
         for _ in 0..count {
             spans.export(&Record {
@@ -281,40 +243,11 @@ mod tests {
     const LONG: Duration = Duration::from_secs(60);
 
     #[test]
-    fn a_url_is_a_collector_or_an_error_that_says_what_is() {
-        let accepted = [
-            ("http://127.0.0.1:4318", "127.0.0.1:4318", "/v1/traces"),
-            (" http://otel/ ", "otel:80", "/v1/traces"),
-            ("http://[::1]:4318/a/b/", "[::1]:4318", "/a/b/v1/traces"),
-        ];
-        for (text, authority, path) in accepted {
-            let endpoint: Endpoint = text.parse().expect(text);
-            assert_eq!((&*endpoint.authority, &*endpoint.path), (authority, path));
-        }
-        for text in [
-            "",
-            "otel:4318",
-            "https://otel",
-            "http://me:pw@otel",
-            "http://otel?a",
-            "/v1",
-        ] {
-            let error = text.parse::<Endpoint>().expect_err(text);
-            assert_eq!(
-                error.to_string(),
-                format!(
-                    "`{text}` is not the URL of a collector, such as http://127.0.0.1:4318; https is not spoken"
-                )
-            );
-        }
-    }
-
-    #[test]
     fn spans_are_posted_as_json() {
         let (endpoint, received) = collector(&[200]);
         let authority = endpoint.authority.clone();
         let exporter = start(endpoint);
-        tell(&exporter.spans(), 3);
+        export_spans(&exporter.spans(), 3);
         let dropped = exporter.dropped();
         exporter.end(LONG);
         let received = received.join().expect("no panic");
@@ -336,47 +269,47 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_is_sent_without_waiting_for_the_end() {
+    fn a_full_batch_is_sent_at_once_and_others_after_a_second() {
         let (endpoint, received) = collector(&[200, 200]);
         let exporter = start(endpoint);
-        tell(&exporter.spans(), BATCH);
-        tell(&exporter.spans(), 1);
-        // The second comes when its second is over.
+        export_spans(&exporter.spans(), BATCH);
+        export_spans(&exporter.spans(), 1);
+        // The second batch is sent after a second.
         assert_eq!(span_counts(&received.join().expect("no panic")), [BATCH, 1]);
         exporter.end(LONG);
     }
 
     #[test]
-    fn what_a_collector_cannot_take_now_is_sent_once_more() {
-        // Its answers, and how many of the two spans are dropped.
+    fn a_batch_is_sent_twice_if_the_status_is_retryable() {
+        // The statuses, and how many of the two spans are dropped.
         let table: [(&[u16], u64); 4] = [
             (&[503, 200], 0),
             (&[429, 202], 0),
             (&[503, 503], 2),
             (&[400], 2),
         ];
-        for (answers, expected) in table {
-            let (endpoint, received) = collector(answers);
+        for (statuses, expected) in table {
+            let (endpoint, received) = collector(statuses);
             let exporter = start(endpoint);
-            tell(&exporter.spans(), 2);
+            export_spans(&exporter.spans(), 2);
             let dropped = exporter.dropped();
             exporter.end(LONG);
-            assert_eq!(dropped(), expected, "{answers:?}");
+            assert_eq!(dropped(), expected, "{statuses:?}");
             let received = received.join().expect("no panic");
             assert!(span_counts(&received).iter().all(|count| *count == 2));
         }
     }
 
     #[test]
-    fn a_collector_that_does_not_answer_costs_spans_and_no_time() {
+    fn a_collector_that_does_not_respond_costs_spans_and_no_time() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");
-        // It accepts connections, and never reads.
-        let exporter = start(format!("http://{address}").parse().expect("a URL"));
+        // The kernel accepts connections, and nothing is ever read.
+        let exporter = start(Endpoint::read(&format!("http://{address}")).expect("a URL"));
         let (spans, dropped) = (exporter.spans(), exporter.dropped());
         let began = Instant::now();
         while dropped() < 10 {
-            tell(&spans, 100);
+            export_spans(&spans, 100);
         }
         assert!(began.elapsed() < Duration::from_secs(5));
         exporter.end(Duration::from_millis(20));

@@ -1,14 +1,14 @@
-//! What of a request target may be written down?
+//! Redacts the query of a request target for logs and traces.
 //!
-//! The path, and the query without the values that let somebody in: session ids, tokens, codes of a login. Nothing is
-//! decoded and encoded again, so that what is left can be compared with what the browser sent. A name is compared as the
-//! app would read it: percent-decoded, and whatever its case.
+//! The values of parameters that grant access are replaced: session ids, tokens, codes of a login. Nothing else is decoded or
+//! encoded, so that the rest can be compared with what the browser sent. Names are compared as an app reads them:
+//! percent-decoded, and without regard to case.
 
 use std::borrow::Cow;
 
 use percent_encoding::percent_decode;
 
-/// The query's names whose values are not written down.
+/// The names of query parameters whose values are replaced.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Redaction {
     /// In lower case.
@@ -16,7 +16,7 @@ pub(crate) struct Redaction {
 }
 
 impl Redaction {
-    /// The names that are always meant, and `further` ones.
+    /// Takes `further` names in addition to those that are always redacted.
     pub(crate) fn new(further: impl IntoIterator<Item = String>) -> Self {
         let further = further
             .into_iter()
@@ -31,7 +31,7 @@ impl Redaction {
         }
     }
 
-    /// The pieces of a query as it may be written down.
+    /// Returns the redacted query in pieces.
     pub(crate) fn query<'q>(&self, query: &'q [u8]) -> impl Iterator<Item = &'q [u8]> {
         query
             .split_inclusive(|octet| *octet == b'&')
@@ -58,12 +58,12 @@ impl Redaction {
     }
 }
 
-/// A target's path and query; in the absolute form (RFC 9112 §3.2.2), from its path on.
+/// Splits a target into path and query. Scheme and authority of the absolute form (RFC 9112 §3.2.2) are left out.
 pub(crate) fn split(target: &[u8]) -> (&[u8], &[u8]) {
     let scheme = target.windows(3).position(|octets| octets == b"://");
     let target = match scheme.and_then(|at| target.get(at + 3..)) {
         Some(rest) if !target.starts_with(b"/") => {
-            // The authority may name a user and a password.
+            // The authority may contain a user and a password.
             let path = rest.iter().position(|octet| matches!(octet, b'/' | b'?'));
             path.and_then(|at| rest.get(at..)).unwrap_or_default()
         }
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn values_that_let_somebody_in_are_left_out() {
+    fn values_that_grant_access_are_replaced() {
         let table = [
             ("", ""),
             ("page=2", "page=2"),
@@ -119,7 +119,7 @@ mod tests {
             ("%54%4fKEN=abc", "%54%4fKEN=<redacted>"),
             ("token=a=b=c", "token=<redacted>"),
             ("ticket=1", "ticket=<redacted>"),
-            // Nothing to hide.
+            // Nothing is secret.
             ("token=", "token="),
             ("token", "token"),
             ("tokens=1&my_token=2", "tokens=1&my_token=2"),
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_target_has_a_path_and_a_query() {
+    fn a_target_is_split_into_path_and_query() {
         let table = [
             ("/", "/", ""),
             ("/a?b=c?d", "/a", "b=c?d"),
@@ -155,13 +155,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_query_that_names_nothing_secret_is_not_touched(query: Vec<u8>) {
-            let nobody = Redaction { names: Vec::new() };
-            prop_assert_eq!(redacted(&nobody, &query), query);
+        fn a_query_without_secret_names_is_unchanged(query: Vec<u8>) {
+            let nothing = Redaction { names: Vec::new() };
+            prop_assert_eq!(redacted(&nothing, &query), query);
         }
 
         #[test]
-        fn no_secret_is_left_whatever_is_around_it(before in "[^&]*&|", after in "|&.*") {
+        fn a_secret_is_replaced_whatever_is_around_it(before in "[^&]*&|", after in "|&.*") {
             let query = format!("{before}token=s3cr3t{after}");
             let written = redacted(&Redaction::new([]), query.as_bytes());
             let expected = redacted(&Redaction::new([]), before.as_bytes());

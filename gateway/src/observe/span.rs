@@ -1,8 +1,8 @@
-//! How is a request told as a span of OpenTelemetry?
+//! Converts a request to an OpenTelemetry span.
 //!
-//! In the JSON mapping of OTLP's protobuf messages: ids in hex, 64-bit numbers as text, enums as numbers. Attributes have
-//! the names of the semantic conventions for HTTP servers, and FluxLit's own `fluxlit.dispatch` and `request_id`. Only
-//! the fields that are sent are here.
+//! Spans are in the JSON mapping of OTLP's protobuf messages: ids in hex, 64-bit numbers as strings, enums as numbers.
+//! Attributes have the names of the semantic conventions for HTTP servers, and FluxLit's `fluxlit.dispatch` and `request_id`.
+//! The types have only the fields that are sent.
 
 use std::time::{Duration, SystemTime};
 
@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::redaction::{self, Redaction};
 use super::{Ending, HttpVersion, Record};
 
-/// What a request to a collector holds.
+/// The body of a request to a collector.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Export<'a> {
@@ -42,7 +42,7 @@ struct Scope {
     version: &'static str,
 }
 
-/// One request.
+/// The span of one request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Span {
@@ -97,7 +97,7 @@ impl<'a> Export<'a> {
 }
 
 impl Span {
-    /// The span of a request; none if it belongs to no trace, or to one that is not recorded.
+    /// Returns the span of a request; `None` if it belongs to no trace, or to one that is not sampled.
     pub(super) fn of(record: &Record<'_>, redaction: &Redaction) -> Option<Self> {
         let trace = record.trace.filter(|trace| trace.sampled)?;
         let start = record.started.duration_since(SystemTime::UNIX_EPOCH);
@@ -147,7 +147,7 @@ impl Span {
             trace_id: trace.trace_id.to_string(),
             span_id: trace.span_id.to_string(),
             parent_span_id: trace.parent_id.map(|parent| parent.to_string()),
-            // Names are few: an unknown method or a path would make them many.
+            // Unknown methods and paths are left out, because names should be few.
             name: method.unwrap_or("HTTP"),
             kind: SERVER,
             start_time_unix_nano: nanoseconds(start),
@@ -160,7 +160,7 @@ impl Span {
     }
 }
 
-/// What went wrong, if it is ours or the upstream's fault; a refusal is neither.
+/// Returns the type of an error of the gateway or the upstream. A rejected request is neither.
 fn error(record: &Record<'_>) -> Option<String> {
     match record.ending {
         Ending::UpstreamConnect | Ending::UpstreamTimeout | Ending::UpstreamBroke => {
@@ -175,7 +175,7 @@ fn text(key: &'static str, text: &str) -> Attribute {
 }
 
 fn octets(key: &'static str, octets: &[u8]) -> Attribute {
-    let octets = octets.get(..LONGEST).unwrap_or(octets);
+    let octets = octets.get(..MAX_VALUE).unwrap_or(octets);
     let text = String::from_utf8_lossy(octets).into_owned();
     Attribute {
         key,
@@ -196,13 +196,13 @@ const SERVER: u8 = 2;
 /// `STATUS_CODE_ERROR`.
 const ERROR: u8 = 2;
 
-/// Those that the semantic conventions know.
+/// The methods that the semantic conventions know.
 const METHODS: [&str; 9] = [
     "GET", "POST", "HEAD", "PUT", "OPTIONS", "DELETE", "PATCH", "CONNECT", "TRACE",
 ];
 
-/// Longest value, in octets.
-const LONGEST: usize = 4096;
+/// Maximum octets of a value.
+const MAX_VALUE: usize = 4096;
 
 #[cfg(test)]
 mod tests {
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_has_the_shape_that_collectors_read() {
+    fn a_span_is_in_the_json_mapping_of_otlp() {
         let trace = trace("01");
         let record = Record {
             trace: Some(&trace),
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn only_our_or_the_upstream_s_fault_is_an_error() {
+    fn only_errors_of_the_gateway_or_the_upstream_are_errors() {
         let trace = trace("01");
         let table = [
             (200, Ending::Complete, None),
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_sampled_has_no_span() {
+    fn a_trace_that_is_not_sampled_has_no_span() {
         let unsampled = trace("00");
         for trace in [None, Some(&unsampled)] {
             let record = Record { trace, ..typical() };
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_client_sends_makes_no_new_names() {
+    fn a_client_cannot_create_span_names() {
         let trace = trace("01");
         let record = Record {
             trace: Some(&trace),

@@ -1,40 +1,40 @@
-//! Which trace does a request belong to, and what is the upstream told of it?
+//! Finds the trace of a request, and decides what the upstream receives of it.
 //!
-//! W3C Trace Context, level 2: the `traceparent` field. One that cannot be read says nothing, and then neither does
-//! `tracestate`, which is carried along and never read. A gateway that records no spans is not part of the trace: it
-//! passes the client's field on as it is.
+//! The trace is in the `traceparent` field of W3C Trace Context, level 2. An invalid one is removed together with
+//! `tracestate`, which is forwarded and never read. A gateway that exports no spans is not part of the trace, and forwards the
+//! client's field unchanged.
 //!
-//! Whether to record is the sender's choice (the `sampled` flag). A trace that begins here is sampled, because the app
-//! behind would otherwise take our word for it and record nothing.
+//! The sender chooses whether a trace is recorded (the `sampled` flag). A trace that starts here is sampled, because
+//! otherwise the app would follow the flag and record nothing.
 
 use std::fmt;
 use std::num::{NonZeroU64, NonZeroU128};
 
-/// A place in a trace.
+/// A span of a trace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Trace {
     pub(crate) trace_id: TraceId,
-    /// The span that caused this one, if it was another's.
+    /// The sender's span, if this one is ours and the sender had one.
     pub(crate) parent_id: Option<SpanId>,
     pub(crate) span_id: SpanId,
-    /// Whether the sender may have recorded its span.
+    /// The `sampled` flag.
     pub(crate) sampled: bool,
-    /// Whether the trace's id was drawn at random, which samplers further on rely on.
+    /// The `random` flag: the trace id is random, on which later samplers rely.
     pub(crate) random: bool,
 }
 
-/// Names a trace.
+/// The id of a trace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TraceId(NonZeroU128);
 
-/// Names a span.
+/// The id of a span.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SpanId(NonZeroU64);
 
-/// What becomes of the client's `traceparent` and `tracestate`.
+/// The treatment of the client's `traceparent` and `tracestate`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Propagation {
-    /// Both are passed on as they came.
+    /// Both are forwarded unchanged.
     Unchanged,
     /// Both are removed.
     Removed,
@@ -45,7 +45,7 @@ pub(crate) enum Propagation {
 }
 
 impl Trace {
-    /// Reads the lines of `traceparent`: exactly one, and strictly. The span is the sender's.
+    /// Reads the `traceparent` lines, of which there must be exactly one. The span is the sender's.
     pub(crate) fn read<'l>(mut lines: impl Iterator<Item = &'l [u8]>) -> Option<Self> {
         let line = lines.next()?;
         if lines.next().is_some() {
@@ -56,7 +56,7 @@ impl Trace {
         let trace_id = hex(parts.next()?, 32)?;
         let span_id = hex(parts.next()?, 16)?;
         let flags = hex(parts.next()?, 2)?;
-        // A version to come may add parts at the end; the one that is known has none.
+        // Later versions may add parts at the end; version 0 has none.
         let is_readable = match version {
             0 => parts.next().is_none(),
             0xff => false,
@@ -74,7 +74,7 @@ impl Trace {
         })
     }
 
-    /// A trace that begins here. `random` is asked for as many numbers as it takes.
+    /// Starts a trace with ids from `random`.
     pub(crate) fn start(mut random: impl FnMut() -> u64) -> Self {
         let (high, low) = (random(), nonzero(&mut random));
         Self {
@@ -86,7 +86,7 @@ impl Trace {
         }
     }
 
-    /// A span of ours that this one caused.
+    /// Returns a span of ours, whose parent is this one.
     pub(crate) fn child(&self, mut random: impl FnMut() -> u64) -> Self {
         Self {
             parent_id: Some(self.span_id),
@@ -95,9 +95,9 @@ impl Trace {
         }
     }
 
-    /// Finds the trace of a request from its lines of `traceparent`, and what the upstream is told.
+    /// Finds the trace of a request from its `traceparent` lines, and what the upstream receives.
     ///
-    /// `logs`: whether the trace's id is written anywhere. `records`: whether spans are exported.
+    /// `logs`: true if trace ids are logged. `records`: true if spans are exported.
     pub(crate) fn of<'l>(
         lines: impl Iterator<Item = &'l [u8]>,
         logs: bool,
@@ -112,7 +112,7 @@ impl Trace {
         }
     }
 
-    /// The value of `traceparent` that names this span.
+    /// Returns the `traceparent` value of this span.
     pub(crate) fn traceparent(&self) -> String {
         let flags = if self.sampled { SAMPLED } else { 0 } | if self.random { RANDOM } else { 0 };
         format!("00-{}-{}-{flags:02x}", self.trace_id, self.span_id)
@@ -131,7 +131,7 @@ impl fmt::Display for SpanId {
     }
 }
 
-/// Reads exactly this many hex digits, of lower case as the specification demands.
+/// Reads exactly this many hex digits; the specification allows lower case only.
 fn hex(text: &[u8], digits: usize) -> Option<u128> {
     if text.len() != digits {
         return None;
@@ -147,7 +147,7 @@ fn hex(text: &[u8], digits: usize) -> Option<u128> {
 }
 
 fn nonzero(random: &mut impl FnMut() -> u64) -> NonZeroU64 {
-    // A source that gives nothing but zeros would be waited for in vain.
+    // Not a loop, which would not end with a source that returns only zeros.
     NonZeroU64::new(random()).unwrap_or(NonZeroU64::MIN)
 }
 
@@ -175,7 +175,7 @@ mod tests {
     const SENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
     #[test]
-    fn only_one_strict_line_is_read() {
+    fn exactly_one_valid_line_is_read() {
         let accepted = [
             (SENT, true, false),
             (
@@ -188,13 +188,13 @@ mod tests {
                 true,
                 true,
             ),
-            // Flags that are not defined yet mean nothing.
+            // Undefined flags are ignored.
             (
                 "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-fc",
                 false,
                 false,
             ),
-            // A version to come.
+            // A later version.
             (
                 "cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
                 true,
@@ -244,10 +244,10 @@ mod tests {
     }
 
     #[test]
-    fn the_upstream_is_told_of_a_span_of_ours_only_if_there_is_one() {
+    fn the_upstream_receives_our_span_only_if_there_is_one() {
         let started = "00-00000000000000010000000000000002-0000000000000003-03";
         let child = "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000001-01";
-        // The client's line, logs, records; the trace, and what becomes of the line.
+        // The client's line, logs, records; the trace, and the treatment of the line.
         let table = [
             (SENT, false, false, Some(SENT), Propagation::Unchanged),
             (SENT, true, false, Some(SENT), Propagation::Unchanged),
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_child_names_its_parent_and_keeps_the_sender_s_choice() {
+    fn a_child_has_its_parent_s_id_and_flags() {
         let parent =
             read(&["00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-02"]).expect("valid");
         let child = parent.child(numbers());
@@ -279,7 +279,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_reads_the_same(high: u64, low: u64, span: u64, sampled: bool) {
+        fn a_written_value_reads_the_same(high: u64, low: u64, span: u64, sampled: bool) {
             let mut draws = [high, low, span].into_iter().cycle();
             let trace = Trace { sampled, ..Trace::start(|| draws.next().unwrap_or(1)) };
             let value = trace.traceparent();
@@ -288,16 +288,16 @@ mod tests {
         }
 
         #[test]
-        fn no_line_is_too_strange(line: Vec<u8>) {
+        fn any_line_can_be_read(line: Vec<u8>) {
             if let Some(trace) = Trace::read([line.as_slice()].into_iter()) {
-                // What differs is a version to come, or flags that are not known.
+                // Only the version and undefined flags may differ.
                 let value = trace.traceparent();
                 prop_assert_eq!(&value.as_bytes()[2..53], &line[2..53]);
             }
         }
 
         #[test]
-        fn one_octet_that_is_changed_is_seen(place in 0..55_usize, octet: u8) {
+        fn one_invalid_octet_makes_a_line_invalid(place in 0..55_usize, octet: u8) {
             let mut line = SENT.as_bytes().to_vec();
             line[place] = octet;
             let is_digit = matches!(octet, b'0'..=b'9' | b'a'..=b'f');

@@ -74,7 +74,7 @@ fn operators_reply(
         }
         DEBUG_PATH if may_ask => {
             let debug = shared.debug.as_ref();
-            debug.map(|debug| ("application/json", debug.answer()))
+            debug.map(|debug| ("application/json", debug.page()))
         }
         _ => None,
     };

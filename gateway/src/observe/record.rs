@@ -1,0 +1,146 @@
+//! Defines the record of a request that has ended.
+
+use std::net::IpAddr;
+use std::time::{Duration, SystemTime};
+
+use fluxlit_policy::TrustOutcome;
+
+use super::reject_reason::RejectReason;
+use super::trace::Trace;
+
+/// A request that has ended, as metrics, logs and traces need it.
+#[derive(Debug, Clone)]
+pub(crate) struct Record<'a> {
+    pub(crate) request_id: &'a str,
+    pub(crate) trace: Option<&'a Trace>,
+    pub(crate) dispatch: Dispatch,
+    pub(crate) method: &'a [u8],
+    pub(crate) is_websocket: bool,
+    /// `None` if nothing was read from the connection.
+    pub(crate) version: Option<HttpVersion>,
+    /// Path and query, as received.
+    pub(crate) target: &'a [u8],
+    pub(crate) host: Option<&'a str>,
+    /// The client that the policy found.
+    pub(crate) client: Option<&'a str>,
+    pub(crate) peer: IpAddr,
+    pub(crate) trust: TrustOutcome,
+    /// The status that was sent; 0 if there was no response.
+    pub(crate) status: u16,
+    pub(crate) ending: Ending,
+    /// Bytes of the request's body.
+    pub(crate) received_bytes: u64,
+    /// Bytes of the response's body.
+    pub(crate) sent_bytes: u64,
+    pub(crate) started: SystemTime,
+    pub(crate) duration: Duration,
+    /// Time until the head of the upstream's response.
+    pub(crate) upstream_duration: Option<Duration>,
+}
+
+/// The client's version of HTTP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum HttpVersion {
+    Http10,
+    Http11,
+    Http2,
+}
+
+/// The destination of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Dispatch {
+    Api,
+    Streamlit,
+    /// The gateway itself: health, redirects, and requests that were rejected.
+    Gateway,
+}
+
+/// The way in which a request ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending {
+    Complete,
+    ClientLeft,
+    ClientTimeout,
+    UpstreamConnect,
+    UpstreamTimeout,
+    UpstreamBroke,
+    Refused(RejectReason),
+    /// The gateway stopped before the request was complete.
+    Drained,
+}
+
+impl HttpVersion {
+    /// Returns the version as logs and spans have it.
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::Http10 => "1.0",
+            Self::Http11 => "1.1",
+            Self::Http2 => "2",
+        }
+    }
+}
+
+impl Dispatch {
+    pub(crate) const ALL: [Self; 3] = [Self::Api, Self::Streamlit, Self::Gateway];
+
+    /// Returns the label, which is also FluxLit's.
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::Api => "api",
+            Self::Streamlit => "streamlit",
+            Self::Gateway => "gateway",
+        }
+    }
+}
+
+impl Ending {
+    /// Returns the label for logs and spans.
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::ClientLeft => "client_left",
+            Self::ClientTimeout => "client_timeout",
+            Self::UpstreamConnect => "upstream_connect",
+            Self::UpstreamTimeout => "upstream_timeout",
+            Self::UpstreamBroke => "upstream_broke",
+            Self::Refused(_) => "refused",
+            Self::Drained => "drained",
+        }
+    }
+
+    /// Returns the label of the reason if the request was rejected.
+    pub(crate) fn reason(self) -> Option<&'static str> {
+        match self {
+            Self::Refused(reason) => Some(reason.label()),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fluxlit_policy::Reason;
+
+    use super::*;
+
+    #[test]
+    fn every_ending_has_a_label_and_only_a_rejection_a_reason() {
+        let endings = [
+            (Ending::Complete, "complete", None),
+            (Ending::ClientLeft, "client_left", None),
+            (Ending::ClientTimeout, "client_timeout", None),
+            (Ending::UpstreamConnect, "upstream_connect", None),
+            (Ending::UpstreamTimeout, "upstream_timeout", None),
+            (Ending::UpstreamBroke, "upstream_broke", None),
+            (
+                Ending::Refused(RejectReason::Policy(Reason::BadHost)),
+                "refused",
+                Some("bad_host"),
+            ),
+            (Ending::Drained, "drained", None),
+        ];
+        for (ending, label, reason) in endings {
+            assert_eq!((ending.label(), ending.reason()), (label, reason));
+        }
+    }
+}
