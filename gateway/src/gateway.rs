@@ -208,10 +208,12 @@ fn raise_open_files() {
 fn observe_options(settings: &Settings) -> Options {
     let observe = &settings.observe;
     Options {
-        access_log: observe.access_log.map(|format| match format {
-            LogFormat::Json => Format::Json,
-            LogFormat::Text => Format::Text,
-        }),
+        access_log: observe
+            .access_log
+            .then_some(match observe.access_log_format {
+                LogFormat::Json => Format::Json,
+                LogFormat::Text => Format::Text,
+            }),
         redacted: observe.redacted.clone(),
         debug: observe.debug.then(|| {
             let table = settings.table.iter();

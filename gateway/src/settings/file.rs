@@ -1,44 +1,44 @@
-//! What does `fluxlit.toml` say?
+//! Reads a settings file, `fluxlit.toml`.
 //!
-//! The names are those of the variables, without `FLUXLIT_` and in lower case: `root_path`, `gateway_port`. A value is given
-//! as a variable would have it, or as TOML's own: a list of texts, a table, a number.
+//! The names are those of the variables, without `FLUXLIT_` and in lower case: `root_path`, `gateway_port`. A value is
+//! written as in a variable, or as a TOML list of strings, table, number or boolean.
 
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::settings::source::PREFIX;
+use crate::settings::values::PREFIX;
 
-/// A file of settings.
+/// A settings file.
 #[derive(Debug, Clone, Default)]
 pub struct SettingsFile {
     pub(super) path: PathBuf,
-    /// By variable.
+    /// The text of each variable.
     pub(super) values: Vec<(String, String)>,
 }
 
-/// Why a file of settings cannot be used.
+/// The reason why a settings file cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SettingsFileError {
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error("cannot read {}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
-    /// It is no TOML.
-    #[error("{} is no TOML: {message}", path.display())]
+    /// The file is not valid TOML.
+    #[error("{} is not valid TOML: {message}", path.display())]
     Syntax {
         /// The file.
         path: PathBuf,
-        /// Where, and what was expected.
+        /// The position, and what was expected there.
         message: String,
     },
-    /// A name that no setting has.
-    #[error("{}: `{name}` is no name of a setting: they are in lower case, such as root_path", path.display())]
+    /// A name cannot be that of a setting.
+    #[error("{}: unknown setting `{name}`: names are in lower case, such as root_path", path.display())]
     Name {
         /// The file.
         path: PathBuf,
@@ -52,7 +52,7 @@ impl SettingsFile {
     ///
     /// # Errors
     ///
-    /// If it cannot be read, or is no TOML.
+    /// If the file cannot be read, is not valid TOML, or has a name that cannot be that of a setting.
     pub fn read(path: &Path) -> Result<Self, SettingsFileError> {
         let text = std::fs::read_to_string(path).map_err(|source| SettingsFileError::Read {
             path: path.to_owned(),
@@ -85,7 +85,7 @@ impl SettingsFile {
     }
 }
 
-/// A value as a variable has it.
+/// Returns a value as it is written in a variable.
 fn text_of(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
@@ -104,7 +104,7 @@ mod tests {
     use crate::settings::Settings;
 
     #[test]
-    fn values_become_what_a_variable_would_have() {
+    fn values_are_converted_to_the_text_of_a_variable() {
         let text = r#"
             root_path = "/apps/my-app"
             trust_proxy = true
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn the_documented_file_can_be_used() {
+    fn the_documented_file_is_valid() {
         let text = include_str!("../../../docs/gateway.md");
         let (_, text) = text.split_once("```toml\n").expect("an example");
         let (text, _) = text.split_once("```").expect("its end");
@@ -144,13 +144,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_says_where() {
-        for (text, said) in [
-            ("root_path = /x", "fluxlit.toml is no TOML"),
-            ("ROOT_PATH = \"/x\"", "`ROOT_PATH` is no name of a setting"),
+    fn errors_name_the_file_and_the_setting() {
+        for (text, expected) in [
+            ("root_path = /x", "fluxlit.toml is not valid TOML"),
+            ("ROOT_PATH = \"/x\"", "unknown setting `ROOT_PATH`"),
         ] {
             let error = SettingsFile::parse(Path::new("fluxlit.toml"), text).unwrap_err();
-            assert!(error.to_string().contains(said), "{error}");
+            assert!(error.to_string().contains(expected), "{error}");
         }
     }
 }

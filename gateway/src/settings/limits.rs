@@ -1,120 +1,109 @@
-//! How much may one client, one request or one connection take?
+//! Reads the limits on what one client, request or connection may use.
 //!
-//! Every limit has a default that is not "none" where FluxLit has none. What counts in bytes may be 0 for no limit where
-//! the table says so.
+//! Every limit has a finite default, also where FluxLit has none.
 
 use std::time::Duration;
 
-use crate::settings::file::SettingsFile;
-use crate::settings::source::Source;
+use crate::settings::source::{Source, settings};
+use crate::settings::values::{Seconds, SecondsOrZero, Whole};
 
-/// What nobody may exceed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Limits {
-    /// Bytes of a request's head; 431 above.
-    pub head_bytes: usize,
-    /// Field lines of a request; 431 above.
-    pub fields: usize,
-    /// Bytes of a request target; 414 above.
-    pub target_bytes: usize,
-    /// Bytes of a request's body, 0 for no limit; 413 above.
-    pub body_bytes: u64,
-    /// How long a request's head may take, from its first byte, and a new connection until then; 408 after.
-    pub head_read: Duration,
-    /// How long a connection may wait for its next request.
-    pub keep_alive: Duration,
-    /// Longest pause within a request's body; 408 after.
-    pub idle: Duration,
-    /// Requests that the upstreams are asked at the same time, 0 for no limit.
-    pub concurrent: usize,
-    /// Requests that wait for their turn; 503 above.
-    pub queued: usize,
-    /// How long a request may wait for its turn; 503 after.
-    pub queue_wait: Duration,
-    /// Open connections, 0 for no limit.
-    pub connections: usize,
-    /// Open connections from one address that is not a trusted proxy, 0 for no limit.
-    pub connections_per_peer: usize,
-    /// Bytes of one header line of a WebSocket handshake, its end included; 431 above.
-    pub websocket_line_bytes: usize,
-    /// Field lines of a WebSocket handshake; 431 above.
-    pub websocket_fields: usize,
-    /// Longest silence of a WebSocket, zero for no limit.
-    pub websocket_idle: Duration,
-}
-
-impl Limits {
-    /// `streamlit_line` and `streamlit_fields`: what Streamlit takes, if nothing else is said.
-    pub(super) fn read(
-        source: &mut Source<'_>,
-        streamlit_line: &str,
-        streamlit_fields: &str,
-    ) -> Self {
-        Self {
-            head_bytes: source.whole("FLUXLIT_GATEWAY_MAX_HEADER_BYTES", "65536", 1024, 1 << 20),
-            fields: source.whole("FLUXLIT_GATEWAY_MAX_HEADER_COUNT", "100", 10, 1000),
-            target_bytes: source.whole("FLUXLIT_GATEWAY_MAX_TARGET_BYTES", "8192", 64, 8192),
-            body_bytes: source.whole(
-                "FLUXLIT_GATEWAY_MAX_PROXY_REQUEST_BODY_BYTES",
-                "268435456",
-                0,
-                u64::MAX,
-            ),
-            head_read: source.seconds("FLUXLIT_GATEWAY_HEADER_READ_TIMEOUT_S", "15"),
-            keep_alive: source.seconds("FLUXLIT_GATEWAY_KEEPALIVE_TIMEOUT_S", "75"),
-            idle: source.seconds("FLUXLIT_GATEWAY_BODY_IDLE_TIMEOUT_S", "60"),
-            concurrent: source.whole(
-                "FLUXLIT_GATEWAY_MAX_CONCURRENT_UPSTREAM_HTTP",
-                "1024",
-                0,
-                1_000_000,
-            ),
-            queued: source.whole(
-                "FLUXLIT_GATEWAY_MAX_QUEUED_UPSTREAM_HTTP",
-                "1024",
-                0,
-                1_000_000,
-            ),
-            queue_wait: source.seconds("FLUXLIT_GATEWAY_QUEUE_TIMEOUT_S", "10"),
-            connections: source.whole("FLUXLIT_GATEWAY_MAX_CONNECTIONS", "16384", 0, 10_000_000),
-            connections_per_peer: source.whole(
-                "FLUXLIT_GATEWAY_MAX_CONNECTIONS_PER_PEER",
-                "8192",
-                0,
-                10_000_000,
-            ),
-            websocket_line_bytes: source.whole(
-                "FLUXLIT_GATEWAY_WS_MAX_LINE_BYTES",
-                streamlit_line,
-                256,
-                1 << 20,
-            ),
-            websocket_fields: source.whole(
-                "FLUXLIT_GATEWAY_WS_MAX_HEADER_COUNT",
-                streamlit_fields,
-                10,
-                2000,
-            ),
-            websocket_idle: source.seconds_or_none("FLUXLIT_GATEWAY_WS_IDLE_TIMEOUT_S", "3600"),
-        }
+settings! {
+    /// Limits on what one client, request or connection may use.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct Limits {
+        /// Maximum bytes of a request's head; 431 above.
+        pub head_bytes: usize = "FLUXLIT_GATEWAY_MAX_HEADER_BYTES",
+            default("65536"), Whole { min: 1024, max: 1 << 20 };
+        /// Maximum field lines of a request; 431 above.
+        pub fields: usize = "FLUXLIT_GATEWAY_MAX_HEADER_COUNT",
+            default("100"), Whole { min: 10, max: 1000 };
+        /// Maximum bytes of a request target; 414 above.
+        pub target_bytes: usize = "FLUXLIT_GATEWAY_MAX_TARGET_BYTES",
+            default("8192"), Whole { min: 64, max: 8192 };
+        /// Maximum bytes of a request's body, 0 for no limit; 413 above.
+        pub body_bytes: u64 = "FLUXLIT_GATEWAY_MAX_PROXY_REQUEST_BODY_BYTES",
+            default("268435456"), Whole { min: 0, max: u64::MAX };
+        /// Maximum time for a request's head from its first byte, and for the first byte of a new connection; 408 after.
+        pub head_read: Duration = "FLUXLIT_GATEWAY_HEADER_READ_TIMEOUT_S",
+            default("15"), Seconds;
+        /// Maximum time that a connection waits for its next request.
+        pub keep_alive: Duration = "FLUXLIT_GATEWAY_KEEPALIVE_TIMEOUT_S",
+            default("75"), Seconds;
+        /// Maximum pause within a request's body; 408 after.
+        pub idle: Duration = "FLUXLIT_GATEWAY_BODY_IDLE_TIMEOUT_S",
+            default("60"), Seconds;
+        /// Maximum requests at the upstreams at the same time, 0 for no limit.
+        pub concurrent: usize = "FLUXLIT_GATEWAY_MAX_CONCURRENT_UPSTREAM_HTTP",
+            default("1024"), Whole { min: 0, max: 1_000_000 };
+        /// Maximum requests that wait for an upstream; 503 above.
+        pub queued: usize = "FLUXLIT_GATEWAY_MAX_QUEUED_UPSTREAM_HTTP",
+            default("1024"), Whole { min: 0, max: 1_000_000 };
+        /// Maximum time that a request waits for an upstream; 503 after.
+        pub queue_wait: Duration = "FLUXLIT_GATEWAY_QUEUE_TIMEOUT_S",
+            default("10"), Seconds;
+        /// Maximum open connections, 0 for no limit.
+        pub connections: usize = "FLUXLIT_GATEWAY_MAX_CONNECTIONS",
+            default("16384"), Whole { min: 0, max: 10_000_000 };
+        /// Maximum open connections from one address that is not a trusted proxy, 0 for no limit.
+        pub connections_per_peer: usize = "FLUXLIT_GATEWAY_MAX_CONNECTIONS_PER_PEER",
+            default("8192"), Whole { min: 0, max: 10_000_000 };
+        /// Maximum bytes of one header line of a WebSocket handshake, its end included; 431 above.
+        pub websocket_line_bytes: usize = "FLUXLIT_GATEWAY_WS_MAX_LINE_BYTES",
+            default_from(|source| STREAMLIT_LINE.of(source)), Whole { min: 256, max: 1 << 20 };
+        /// Maximum field lines of a WebSocket handshake; 431 above.
+        pub websocket_fields: usize = "FLUXLIT_GATEWAY_WS_MAX_HEADER_COUNT",
+            default_from(|source| STREAMLIT_FIELDS.of(source)), Whole { min: 10, max: 2000 };
+        /// Maximum time without a byte on a WebSocket, zero for no limit.
+        pub websocket_idle: Duration = "FLUXLIT_GATEWAY_WS_IDLE_TIMEOUT_S",
+            default("3600"), SecondsOrZero;
     }
 }
 
-/// Longest header line that Streamlit's WebSocket server reads: it answers 8100 bytes and hangs at 8300.
-pub(super) const STREAMLIT_LINE: &str = "8190";
+/// A limit of Streamlit's WebSocket server, which leaves a handshake above it unanswered.
+pub(crate) struct StreamlitLimit {
+    /// The environment variable by which that server is configured.
+    pub(crate) variable: &'static str,
+    /// The value that the gateway gives to a Streamlit that it starts.
+    pub(crate) when_started: &'static str,
+    /// The value of a Streamlit that runs already.
+    otherwise: &'static str,
+}
 
-/// Most header lines that it reads: it answers 100 beside its own and hangs at 125.
-pub(super) const STREAMLIT_FIELDS: &str = "120";
+impl StreamlitLimit {
+    fn of(&self, source: &Source<'_>) -> String {
+        if !source.starts_streamlit {
+            return self.otherwise.to_owned();
+        }
+        let inherited = source.text(self.variable);
+        inherited.unwrap_or_else(|| self.when_started.to_owned())
+    }
+}
 
+/// The longest header line: Streamlit responds to 8100 bytes and hangs at 8300.
+pub(crate) const STREAMLIT_LINE: StreamlitLimit = StreamlitLimit {
+    variable: "WEBSOCKETS_MAX_LINE_LENGTH",
+    when_started: "65536",
+    otherwise: "8190",
+};
+
+/// The most header lines: Streamlit responds to 100 in addition to its own and hangs at 125.
+pub(crate) const STREAMLIT_FIELDS: StreamlitLimit = StreamlitLimit {
+    variable: "WEBSOCKETS_MAX_NUM_HEADERS",
+    when_started: "256",
+    otherwise: "120",
+};
+
+#[cfg(test)]
 impl Default for Limits {
     fn default() -> Self {
-        let mut source = Source {
+        Self::read(&mut Source {
             flags: &[],
             environment: &[],
-            file: &SettingsFile::default(),
+            file: &crate::settings::file::SettingsFile::default(),
+            starts_streamlit: false,
             table: Vec::new(),
             errors: Vec::new(),
-        };
-        Self::read(&mut source, STREAMLIT_LINE, STREAMLIT_FIELDS)
+        })
+        .expect("the defaults are valid")
     }
 }

@@ -1,36 +1,43 @@
-//! Which settings is the gateway run with, and where does each come from?
+//! Reads the gateway's settings from the command line, the environment and a file.
 //!
-//! Command line before environment before file before default. A setting has one name: `FLUXLIT_` and upper case in the
-//! environment, without `FLUXLIT_` and in lower case in the file. All faults are reported together, each with the
-//! variable, the value and what is accepted. What nothing reads is most often a typing error: in the file it is a fault, and
-//! in the environment, where an app finds settings of its own, a `FLUXLIT_` variable is a warning.
+//! The command line takes precedence over the environment, the environment over the file, and the file over the default. A
+//! setting has one name: `FLUXLIT_` and upper case in the environment, without `FLUXLIT_` and in lower case in the file.
+//! All errors are reported together, each with the variable, the value and what is allowed. A name that is not a setting is
+//! most often a typing error: it is an error in the file, and a warning in the environment, where an app may have variables
+//! of its own.
 
+mod error;
 mod file;
 mod limits;
 mod observe;
 mod rules;
 mod source;
+mod upstream;
+mod values;
 
-use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use fluxlit_policy::{AllowedOrigins, ConfigErrors, Defaults, DropCookies, Policy, SubApp};
-use serde_json::Value;
+use fluxlit_policy::{AllowedOrigins, Defaults, DropCookies, Policy};
+use serde_json::{Map, Value};
 
+pub use crate::settings::error::{SettingError, SettingErrors};
 pub use crate::settings::file::{SettingsFile, SettingsFileError};
 pub use crate::settings::limits::Limits;
-use crate::settings::limits::{STREAMLIT_FIELDS, STREAMLIT_LINE};
+pub(crate) use crate::settings::limits::{STREAMLIT_FIELDS, STREAMLIT_LINE};
 pub use crate::settings::observe::{LogFormat, Observe};
-use crate::settings::source::{PREFIX, Source};
+use crate::settings::source::{Source, settings};
+pub use crate::settings::upstream::{Api, App, Upstream};
+use crate::settings::upstream::{ApiSettings, Streamlit};
+use crate::settings::values::{Boolean, Parsed, Seconds, Text, Whole};
 
-/// Everything the gateway needs to know, checked.
+/// The gateway's settings, checked.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Where to listen; port 0 takes a free one.
+    /// The address to listen on; port 0 takes a free one.
     pub listen: SocketAddr,
-    /// Whether another process may listen at the same place, to take over without a refused connection.
+    /// True if another process may listen on the same address, to take over without a refused connection.
     pub reuse_port: bool,
     /// The certificate and the key, if the gateway terminates TLS.
     pub tls: Option<TlsFiles>,
@@ -42,75 +49,55 @@ pub struct Settings {
     pub app: Option<App>,
     /// The Streamlit executable.
     pub streamlit_command: String,
-    /// Worker threads.
+    /// The number of worker threads.
     pub workers: usize,
-    /// How long a connection to the upstream may take.
+    /// Maximum time to connect to an upstream.
     pub connect_timeout: Duration,
-    /// How long the upstream may take to begin its answer.
+    /// Maximum time until an upstream begins its response.
     pub read_timeout: Duration,
-    /// How long the upstream may take to answer a WebSocket handshake.
+    /// Maximum time until an upstream responds to a WebSocket handshake.
     pub handshake_timeout: Duration,
-    /// How long requests in flight may take to finish once the gateway is told to stop.
+    /// Maximum time for requests in flight to finish once the gateway stops.
     pub grace_period: Duration,
-    /// What nobody may exceed.
+    /// Limits on what one client, request or connection may use.
     pub limits: Limits,
-    /// What an operator gets to see.
+    /// Logs, metrics and traces.
     pub observe: Observe,
-    /// The pages that may open a WebSocket beside the app's own, as written.
+    /// The pages other than the app's own that may open a WebSocket, as written.
     pub origins: Vec<String>,
-    /// The same, to be asked.
+    /// The same pages, as the policy compares them.
     pub allowed_origins: AllowedOrigins,
-    /// The cookies that Streamlit is not sent.
+    /// The cookies that are not forwarded to Streamlit.
     pub drop_cookies: DropCookies,
     /// The rules.
     pub policy: Policy,
-    /// Each setting as it was understood, for `fluxlit-gateway config`.
+    /// Each setting with its value and origin, for `fluxlit-gateway config`.
     pub table: Vec<Setting>,
-    /// What an operator should know.
+    /// Warnings for the operator.
     pub warnings: Vec<String>,
 }
 
-/// The part of the app that is an API.
-#[derive(Debug, Clone)]
-pub struct Api {
-    /// Its path, below the app's mount.
-    pub part: SubApp,
-    /// Who serves it, if anybody does.
-    pub upstream: Option<Upstream>,
-    /// The path at which that upstream says that it is alive; none to ask for nothing but a connection.
-    pub health_path: Option<String>,
-}
-
-/// PEM files.
+/// The PEM files of a certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsFiles {
-    /// The certificate and those that lead to its issuer.
+    /// The server's certificate, followed by those of its issuers.
     pub certificate: PathBuf,
     /// Its private key.
     pub key: PathBuf,
 }
 
-/// A Streamlit script that the gateway starts.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct App {
-    /// The script.
-    pub script: String,
-    /// The loopback port Streamlit is told to listen on.
-    pub port: u16,
-}
-
-/// A setting as it was understood.
+/// A setting with its value and origin.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Setting {
     /// The variable.
     pub name: String,
-    /// The value: a truth value, a number, or text.
+    /// The value: a boolean, a number, or text.
     pub value: serde_json::Value,
-    /// Where it came from.
+    /// The origin of the value.
     pub origin: Origin,
 }
 
-/// Where a setting came from.
+/// The origin of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Origin {
@@ -120,238 +107,143 @@ pub enum Origin {
     Default,
     /// The environment.
     Environment,
-    /// The file of settings.
+    /// The settings file.
     File,
 }
 
-/// An upstream server.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Upstream {
-    /// Host name or address, as in a URL.
-    pub host: String,
-    /// Port.
-    pub port: u16,
-    /// The path it is configured with (for Streamlit `server.baseUrlPath`), with a leading slash; empty if none.
-    pub base: String,
-}
-
-/// Settings that cannot be used, with every fault that was found.
-#[derive(Debug)]
-pub struct SettingErrors(Vec<SettingError>);
-
-/// One fault of the settings.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum SettingError {
-    /// Neither an app nor an upstream.
-    #[error(
-        "there is nothing to serve: name a Streamlit script (fluxlit-gateway run app.py) or set FLUXLIT_STREAMLIT_UPSTREAM=http://host:port"
-    )]
-    NothingToServe,
-    /// The policy's settings contradict each other or are wrong.
-    #[error("{0}")]
-    Policy(ConfigErrors),
-    /// The upstream's path is not the mount.
-    #[error(
-        "FLUXLIT_STREAMLIT_UPSTREAM has the path `{base}`, but FLUXLIT_ROOT_PATH is `{mount}`: they must be the same, or the upstream must have none"
-    )]
-    UpstreamPath {
-        /// The upstream's path.
-        base: String,
-        /// The mount.
-        mount: String,
-    },
-    /// The API upstream's path is none that the app's paths can be turned into.
-    #[error(
-        "FLUXLIT_API_UPSTREAM has the path `{base}`: it must have none (the API is sent `/items`), `{part}` (it is sent `{part}/items`) or `{mount}{part}` (it is sent the whole path)"
-    )]
-    ApiUpstreamPath {
-        /// The upstream's path.
-        base: String,
-        /// The mount.
-        mount: String,
-        /// The API's path.
-        part: String,
-    },
-    /// A number out of bounds.
-    #[error("{name}: `{value}` is not a whole number from {least} to {most}")]
-    Range {
-        /// The variable.
-        name: &'static str,
-        /// The value.
-        value: String,
-        /// The least that is accepted.
-        least: String,
-        /// The most.
-        most: String,
-    },
-    /// One of two settings that go together.
-    #[error("{set} is set but {missing} is not: TLS needs a certificate and its key")]
-    HalfOfTls {
-        /// The one.
-        set: &'static str,
-        /// The other.
-        missing: &'static str,
-    },
-    /// A key of the file that is no setting.
-    #[error("{}: `{key}` is not a setting of the gateway: correct it, or take it out", path.display())]
-    UnknownKey {
-        /// The file.
-        path: PathBuf,
-        /// The key.
-        key: String,
-    },
-    /// A value that is none.
-    #[error("{name}: `{value}` is not {expected}")]
-    Value {
-        /// The variable.
-        name: &'static str,
-        /// The value.
-        value: String,
-        /// What is accepted.
-        expected: &'static str,
-    },
-}
-
-impl fmt::Display for SettingErrors {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, error) in self.0.iter().enumerate() {
-            if index > 0 {
-                f.write_str("\n")?;
-            }
-            write!(f, "{error}")?;
-        }
-        Ok(())
+settings! {
+    /// The settings of the process, and of its connections to upstreams.
+    struct Process {
+        /// The address to listen on.
+        host: IpAddr = "FLUXLIT_GATEWAY_HOST",
+            default("127.0.0.1"), Parsed::new("an IP address, such as 127.0.0.1 or 0.0.0.0");
+        /// The port to listen on; 0 takes a free one.
+        port: u16 = "FLUXLIT_GATEWAY_PORT",
+            default("8000"), Whole { min: 0, max: u16::MAX };
+        /// The number of worker threads.
+        workers: usize = "FLUXLIT_GATEWAY_WORKERS",
+            default_from(|_| available_cores()), Whole { min: 1, max: 1024 };
+        /// True if another process may listen on the same address.
+        reuse_port: bool = "FLUXLIT_GATEWAY_REUSE_PORT",
+            default("false"), Boolean;
+        /// The file of the TLS certificate.
+        certificate: Option<String> = "FLUXLIT_TLS_CERTIFICATE",
+            optional, Text;
+        /// The file of its private key.
+        key: Option<String> = "FLUXLIT_TLS_KEY",
+            optional, Text;
+        /// The Streamlit executable.
+        streamlit_command: String = "FLUXLIT_STREAMLIT_COMMAND",
+            default("streamlit"), Text;
+        /// Maximum time to connect to an upstream.
+        connect_timeout: Duration = "FLUXLIT_GATEWAY_UPSTREAM_CONNECT_TIMEOUT_S",
+            default("5"), Seconds;
+        /// Maximum time until an upstream begins its response.
+        read_timeout: Duration = "FLUXLIT_GATEWAY_UPSTREAM_READ_TIMEOUT_S",
+            default("120"), Seconds;
+        /// Maximum time until an upstream responds to a WebSocket handshake.
+        handshake_timeout: Duration = "FLUXLIT_GATEWAY_WS_OPEN_TIMEOUT_S",
+            default("30"), Seconds;
+        /// Maximum time for requests in flight to finish once the gateway stops. The second name is FluxLit's.
+        grace_period: Duration = "FLUXLIT_GRACE_PERIOD_S" or "FLUXLIT_UVICORN_GRACEFUL_SHUTDOWN_TIMEOUT_S",
+            default("10"), Seconds;
     }
 }
 
-impl std::error::Error for SettingErrors {}
-
 impl Settings {
-    /// Reads the settings. `flags` are those of the command line, by variable name; `environment` is the process's. The
-    /// command line counts before the environment, and that before the file.
+    /// Reads the settings. `flags` are those of the command line, by variable; `environment` is the process's.
     ///
     /// # Errors
     ///
-    /// Every fault at once.
+    /// Returns every error that was found.
     pub fn read(
         app: Option<App>,
         flags: &[(&'static str, String)],
         file: &SettingsFile,
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, SettingErrors> {
-        let environment: Vec<(String, String)> = environment
-            .into_iter()
-            .filter(|(name, _)| name.starts_with(PREFIX) || name.starts_with(STREAMLIT_SERVER))
-            .collect();
+        let environment: Vec<(String, String)> = environment.into_iter().collect();
         let mut source = Source {
             flags,
             environment: &environment,
             file,
+            starts_streamlit: app.is_some(),
             table: Vec::new(),
             errors: Vec::new(),
         };
-        let mut warnings = Vec::new();
-        let host = source.address("FLUXLIT_GATEWAY_HOST", IpAddr::V4(Ipv4Addr::LOCALHOST));
-        let port = source.whole("FLUXLIT_GATEWAY_PORT", "8000", 0, u16::MAX);
-        let cores = available_cores().to_string();
-        let workers = source.whole("FLUXLIT_GATEWAY_WORKERS", &cores, 1, 1024);
-        let reuse_port = source.flag("FLUXLIT_GATEWAY_REUSE_PORT", "false");
-        let tls = source.tls();
-        let streamlit_command = source.text("FLUXLIT_STREAMLIT_COMMAND", "streamlit");
-        let connect_timeout = source.seconds("FLUXLIT_GATEWAY_UPSTREAM_CONNECT_TIMEOUT_S", "5");
-        let read_timeout = source.seconds("FLUXLIT_GATEWAY_UPSTREAM_READ_TIMEOUT_S", "120");
-        let handshake_timeout = source.seconds("FLUXLIT_GATEWAY_WS_OPEN_TIMEOUT_S", "30");
-        // FluxLit's own name for it counts where ours is not set.
-        let grace_period = source
-            .value("FLUXLIT_UVICORN_GRACEFUL_SHUTDOWN_TIMEOUT_S")
-            .filter(|_| source.value("FLUXLIT_GRACE_PERIOD_S").is_none())
-            .map_or(
-                "FLUXLIT_GRACE_PERIOD_S",
-                |_| "FLUXLIT_UVICORN_GRACEFUL_SHUTDOWN_TIMEOUT_S",
-            );
-        let grace_period = source.seconds(grace_period, "10");
-        // A Streamlit that the gateway starts is told to read as much as it is sent.
-        let taken = |variable: &str, started: &str, otherwise: &str| {
-            let told = app.as_ref().map(|_| source.value(variable));
-            told.map_or_else(
-                || otherwise.to_owned(),
-                |told| told.unwrap_or_else(|| started.to_owned()),
-            )
-        };
-        let line = taken(LINE_VARIABLE, STARTED_LINE, STREAMLIT_LINE);
-        let fields = taken(FIELDS_VARIABLE, STARTED_FIELDS, STREAMLIT_FIELDS);
-        let limits = Limits::read(&mut source, &line, &fields);
-        let observe = Observe::read(&mut source, &mut warnings);
-        let origins = source.list("FLUXLIT_GATEWAY_ALLOWED_ORIGINS");
-        let allowed_origins = AllowedOrigins::parse(&origins).unwrap_or_else(|value| {
-            let expected = "an origin such as https://portal.example.com, or * alone";
-            source.wrong("FLUXLIT_GATEWAY_ALLOWED_ORIGINS", value, expected);
-            AllowedOrigins::default()
-        });
-        let drop_cookies = source.list("FLUXLIT_DROP_COOKIES");
-        let drop_cookies = DropCookies::parse(&drop_cookies).unwrap_or_else(|value| {
-            let expected = "the name of a cookie, with * for any characters";
-            source.wrong("FLUXLIT_DROP_COOKIES", value, expected);
-            DropCookies::default()
-        });
-        let upstream = source.upstream(app.is_some());
-        let mut rules = source.rules();
-
-        let root_path = rules
-            .get_key_value("root_path")
-            .map(|(name, path)| (name.clone(), path.clone()));
-        let mount = Policy::from_settings(root_path.into_iter().collect(), Defaults::GATEWAY)
-            .map(|policy| policy.mount().to_owned())
-            .unwrap_or_default();
-        let api = source.api(&mount);
-        let upstream = match upstream {
-            // We start Streamlit with the mount as its base path.
-            None => Upstream {
-                host: "127.0.0.1".to_owned(),
-                port: app.as_ref().map_or(0, |app| app.port),
-                base: mount.clone(),
-            },
-            Some(upstream) => upstream,
-        };
-        if !upstream.base.is_empty() && upstream.base != mount {
-            source.errors.push(SettingError::UpstreamPath {
-                base: upstream.base.clone(),
-                mount: mount.clone(),
-            });
-        }
-        if upstream.base.is_empty() {
-            rules
-                .entry("upstream_path")
-                .or_insert_with(|| "stripped".into());
-        }
-        if let Value::Array(names) = rules
-            .entry("upstream_authorities")
-            .or_insert_with(|| Value::Array(Vec::new()))
-        {
-            let api = api.as_ref().and_then(|api| api.upstream.as_ref());
-            let own = std::iter::once(&upstream).chain(api);
-            names.extend(
-                own.filter(|own| own.port != 0)
-                    .map(|own| Value::from(own.authority())),
-            );
-        }
-        warnings.extend(source.unread_variables());
-        source.refuse_unread_keys();
+        let process = Process::read(&mut source);
+        let limits = Limits::read(&mut source);
+        let observe = Observe::read(&mut source);
+        let streamlit = Streamlit::read(&mut source);
+        let rules = source.rules();
+        let api = ApiSettings::read(&mut source);
+        source.reject_unread_keys();
+        let unread_variables = source.unread_variables();
         let Source {
             table, mut errors, ..
         } = source;
-        let policy = match Policy::from_settings(rules, Defaults::GATEWAY) {
-            Ok(policy) => policy,
-            Err(faults) => {
-                errors.push(SettingError::Policy(faults));
-                return Err(SettingErrors(errors));
-            }
-        };
-        let Some(api) = api.filter(|_| errors.is_empty()) else {
+
+        let mount = mount(&rules);
+        let mut keep = |error| errors.push(error);
+        let tls = process.as_ref().and_then(|process| {
+            tls_files(process.certificate.as_deref(), process.key.as_deref())
+                .map_err(&mut keep)
+                .ok()
+        });
+        let upstream = streamlit.as_ref().and_then(|streamlit| {
+            Upstream::streamlit(streamlit.upstream.clone(), app.as_ref(), &mount)
+                .map_err(&mut keep)
+                .ok()
+        });
+        let api = api.and_then(|api| Api::new(api, &mount).map_err(&mut keep).ok());
+        let rules = rules_for_upstreams(rules, upstream.as_ref(), api.as_ref());
+        let policy = Policy::from_settings(rules, Defaults::GATEWAY)
+            .map_err(|errors| keep(SettingError::Policy(errors)))
+            .ok();
+
+        let complete = (
+            process, limits, observe, streamlit, tls, upstream, api, policy,
+        );
+        let (
+            Some(process),
+            Some(limits),
+            Some(observe),
+            Some(streamlit),
+            Some(tls),
+            Some(upstream),
+            Some(api),
+            Some(policy),
+        ) = complete
+        else {
             return Err(SettingErrors(errors));
         };
-        warnings.extend(policy.warnings().iter().map(ToString::to_string));
+        if !errors.is_empty() {
+            return Err(SettingErrors(errors));
+        }
+        let warnings = observe
+            .warning()
+            .into_iter()
+            .chain(unread_variables)
+            .chain(policy.warnings().iter().map(ToString::to_string))
+            .collect();
+        let Process {
+            host,
+            port,
+            workers,
+            reuse_port,
+            certificate: _,
+            key: _,
+            streamlit_command,
+            connect_timeout,
+            read_timeout,
+            handshake_timeout,
+            grace_period,
+        } = process;
+        let Streamlit {
+            origins: (origins, allowed_origins),
+            drop_cookies,
+            upstream: _,
+        } = streamlit;
         Ok(Self {
             listen: SocketAddr::new(host, port),
             reuse_port,
@@ -377,43 +269,62 @@ impl Settings {
     }
 }
 
-impl Upstream {
-    /// Reads `http://host:port/base`.
-    fn read(url: &str) -> Option<Self> {
-        let uri: http::Uri = url.parse().ok()?;
-        let authority = uri.authority()?;
-        let plain = uri.scheme_str() == Some("http")
-            && uri.query().is_none()
-            && !authority.as_str().contains('@');
-        plain.then(|| Self {
-            host: authority.host().to_owned(),
-            port: authority.port_u16().unwrap_or(80),
-            base: uri.path().trim_end_matches('/').to_owned(),
-        })
-    }
-
-    /// `host:port`.
-    pub fn authority(&self) -> String {
-        format!("{}:{}", self.host, self.port)
-    }
+/// Returns the path under which the app is published; empty if the policy's settings do not say, or are wrong.
+fn mount(rules: &Map<String, Value>) -> String {
+    let root_path = rules.get_key_value("root_path");
+    let root_path = root_path.map(|(name, path)| (name.clone(), path.clone()));
+    Policy::from_settings(root_path.into_iter().collect(), Defaults::GATEWAY)
+        .map(|policy| policy.mount().to_owned())
+        .unwrap_or_default()
 }
 
-fn available_cores() -> usize {
-    std::thread::available_parallelism().map_or(1, Into::into)
+/// Adds to the policy's settings what follows from the upstreams.
+fn rules_for_upstreams(
+    mut rules: Map<String, Value>,
+    streamlit: Option<&Upstream>,
+    api: Option<&Api>,
+) -> Map<String, Value> {
+    if streamlit.is_some_and(|streamlit| streamlit.base.is_empty()) {
+        rules
+            .entry("upstream_path")
+            .or_insert_with(|| "stripped".into());
+    }
+    let authorities = rules
+        .entry("upstream_authorities")
+        .or_insert_with(|| Value::Array(Vec::new()));
+    if let Value::Array(authorities) = authorities {
+        let upstreams = streamlit
+            .into_iter()
+            .chain(api.and_then(|api| api.upstream.as_ref()));
+        authorities.extend(upstreams.map(|upstream| Value::from(upstream.authority())));
+    }
+    rules
 }
 
-/// What the variables of Streamlit's WebSocket server begin with.
-const STREAMLIT_SERVER: &str = "WEBSOCKETS_";
+fn tls_files(
+    certificate: Option<&str>,
+    key: Option<&str>,
+) -> Result<Option<TlsFiles>, SettingError> {
+    let (certificate_name, key_name) = ("FLUXLIT_TLS_CERTIFICATE", "FLUXLIT_TLS_KEY");
+    let (set, missing) = match (certificate, key) {
+        (Some(certificate), Some(key)) => {
+            return Ok(Some(TlsFiles {
+                certificate: certificate.into(),
+                key: key.into(),
+            }));
+        }
+        (None, None) => return Ok(None),
+        (Some(_), None) => (certificate_name, key_name),
+        (None, Some(_)) => (key_name, certificate_name),
+    };
+    Err(SettingError::HalfOfTls { set, missing })
+}
 
-/// How long a header line that server reads.
-pub(crate) const LINE_VARIABLE: &str = "WEBSOCKETS_MAX_LINE_LENGTH";
-
-/// How many header lines it reads.
-pub(crate) const FIELDS_VARIABLE: &str = "WEBSOCKETS_MAX_NUM_HEADERS";
-
-/// What a Streamlit that the gateway starts is told of the two.
-pub(crate) const STARTED_LINE: &str = "65536";
-pub(crate) const STARTED_FIELDS: &str = "256";
+fn available_cores() -> String {
+    std::thread::available_parallelism()
+        .map_or(1, Into::into)
+        .to_string()
+}
 
 #[cfg(test)]
 mod tests {
@@ -438,7 +349,7 @@ mod tests {
     const UP: (&str, &str) = ("FLUXLIT_STREAMLIT_UPSTREAM", "http://127.0.0.1:8501");
 
     #[test]
-    fn nothing_to_serve_says_what_to_do() {
+    fn nothing_to_serve_is_an_error_with_a_hint() {
         let error = read(None, &[]).unwrap_err();
         assert!(
             error.contains("FLUXLIT_STREAMLIT_UPSTREAM=http://host:port"),
@@ -447,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn all_faults_come_together() {
+    fn all_errors_are_reported_together() {
         let error = read(
             None,
             &[
@@ -470,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn trust_without_a_list_is_refused() {
+    fn trust_without_a_list_is_an_error() {
         let error = read(None, &[UP, ("FLUXLIT_TRUST_PROXY", "1")]).unwrap_err();
         assert!(error.contains("E01"), "{error}");
     }
@@ -492,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn a_variable_nobody_reads_is_a_warning() {
+    fn an_unknown_variable_is_a_warning() {
         let settings = read(None, &[UP, ("FLUXLIT_ROOTPATH", "/x")]).unwrap();
         assert_eq!(
             settings.warnings,
@@ -500,33 +411,41 @@ mod tests {
         );
     }
 
-    /// What nobody can read about does not exist.
     #[test]
-    fn every_variable_is_documented() {
-        let sources = [
-            include_str!("mod.rs"),
-            include_str!("limits.rs"),
-            include_str!("observe.rs"),
-            include_str!("source.rs"),
+    fn every_setting_is_documented() {
+        let documentation = include_str!("../../../docs/gateway.md");
+        let groups = [
+            Process::NAMES,
+            Limits::NAMES,
+            Observe::NAMES,
+            Streamlit::NAMES,
+            ApiSettings::NAMES,
         ];
-        let documented = include_str!("../../../docs/gateway.md");
-        let policy = include_str!("../../../docs/settings.md");
-        let mut count = 0;
-        for name in sources.iter().flat_map(|source| source.split('"')) {
-            let is_variable = name.starts_with(PREFIX)
-                && name.len() > PREFIX.len()
-                && name
-                    .bytes()
-                    .all(|octet| octet.is_ascii_uppercase() || octet == b'_');
-            if !is_variable || ["FLUXLIT_ROOTPATH", "FLUXLIT_APP"].contains(&name) {
-                continue;
-            }
-            let setting = name.trim_start_matches(PREFIX).to_ascii_lowercase();
-            let is_documented = documented.contains(&format!("`{name}`"))
-                || policy.contains(&format!("`{setting}`"));
+        for name in groups.concat() {
+            let is_documented = documentation.contains(&format!("`{name}`"));
             assert!(is_documented, "{name} is not in docs/gateway.md");
-            count += 1;
         }
-        assert!(count > 30, "{count} variables were found");
+    }
+
+    #[test]
+    fn fluxlit_s_name_of_the_grace_period_counts_if_ours_is_not_set() {
+        const OURS: (&str, &str) = ("FLUXLIT_GRACE_PERIOD_S", "1");
+        const FLUXLIT: (&str, &str) = ("FLUXLIT_UVICORN_GRACEFUL_SHUTDOWN_TIMEOUT_S", "2");
+        let table = [
+            (&[UP][..], 10, 0),
+            (&[UP, FLUXLIT], 2, 0),
+            (&[UP, FLUXLIT, OURS], 1, 1),
+        ];
+        for (environment, seconds, warnings) in table {
+            let settings = read(None, environment).unwrap();
+            assert_eq!(settings.grace_period, Duration::from_secs(seconds));
+            assert_eq!(settings.warnings.len(), warnings);
+        }
+    }
+
+    #[test]
+    fn a_script_and_an_upstream_exclude_each_other() {
+        let error = read(Some("app.py"), &[UP]).unwrap_err();
+        assert!(error.contains("`http://127.0.0.1:8501`"), "{error}");
     }
 }

@@ -1,84 +1,76 @@
-//! What does an operator get to see, and where?
+//! Reads which logs, metrics and traces there are, and where they are served.
 
 use std::net::SocketAddr;
 
-use crate::observe::otlp::Endpoint;
-use crate::settings::source::Source;
+use crate::observe::endpoint::Endpoint;
+use crate::settings::source::settings;
+use crate::settings::values::{Boolean, Custom, List, Parsed, Text};
 
-/// Logs, metrics and traces.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Observe {
-    /// How requests are logged to standard output; none if they are not.
-    pub access_log: Option<LogFormat>,
-    /// Names of query parameters whose values are not logged, beside those that never are.
-    pub redacted: Vec<String>,
-    /// Whether `/__fluxlit/metrics` answers.
-    pub metrics: bool,
-    /// Whether `/__fluxlit/debug` answers.
-    pub debug: bool,
-    /// Where the listener for operators is; none if there is none.
-    pub admin: Option<SocketAddr>,
-    /// Whether metrics and debug page are also served to everybody.
-    pub is_public: bool,
-    /// Where spans are sent, as OTLP over HTTP; none if they are not.
-    pub(crate) otlp_endpoint: Option<Endpoint>,
-    /// The service that spans name.
-    pub service_name: String,
+settings! {
+    /// Logs, metrics and traces.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct Observe {
+        /// True if requests are logged to standard output.
+        pub access_log: bool = "FLUXLIT_ENABLE_GATEWAY_ACCESS_LOG",
+            default("false"), Boolean;
+        /// The format of the access log.
+        pub access_log_format: LogFormat = "FLUXLIT_GATEWAY_ACCESS_LOG_FORMAT",
+            default("json"), Custom { read: LogFormat::read, expected: "json or text" };
+        /// Names of further query parameters whose values are not logged.
+        pub redacted: Vec<String> = "FLUXLIT_LOG_SENSITIVE_QUERY_KEYS",
+            or_empty, List;
+        /// True if `/__fluxlit/metrics` is served.
+        pub metrics: bool = "FLUXLIT_ENABLE_GATEWAY_PROMETHEUS_METRICS",
+            default("false"), Boolean;
+        /// True if `/__fluxlit/debug` is served.
+        pub debug: bool = "FLUXLIT_DEBUG",
+            default("false"), Boolean;
+        /// The address of the admin listener.
+        pub admin: Option<SocketAddr> = "FLUXLIT_GATEWAY_ADMIN_ADDRESS",
+            optional, Parsed::new("an address with a port, such as 127.0.0.1:9901");
+        /// True if the public listener serves metrics and the debug page as well.
+        pub is_public: bool = "FLUXLIT_GATEWAY_PUBLIC_INTERNALS",
+            default("false"), Boolean;
+        /// The collector to which spans are sent, as OTLP over HTTP.
+        pub(crate) otlp_endpoint: Option<Endpoint> = "FLUXLIT_OTLP_ENDPOINT",
+            optional, Custom {
+                read: |text| Endpoint::read(text).ok_or_else(|| text.to_owned()),
+                expected: Endpoint::EXPECTED,
+            };
+        /// The service name of spans.
+        pub service_name: String = "FLUXLIT_OTLP_SERVICE_NAME",
+            default("fluxlit-gateway"), Text;
+    }
 }
 
-/// The form of a line of the access log.
+/// The format of the access log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
-    /// One line a person can read.
+    /// One line of `name=value` pairs.
     Text,
 }
 
-impl Observe {
-    pub(super) fn read(source: &mut Source<'_>, warnings: &mut Vec<String>) -> Self {
-        let logs = source.flag("FLUXLIT_ENABLE_GATEWAY_ACCESS_LOG", "false");
-        let format = match source
-            .text("FLUXLIT_GATEWAY_ACCESS_LOG_FORMAT", "json")
-            .as_str()
-        {
-            "json" => LogFormat::Json,
-            "text" => LogFormat::Text,
-            other => {
-                let name = "FLUXLIT_GATEWAY_ACCESS_LOG_FORMAT";
-                source.wrong(name, other.to_owned(), "json or text");
-                LogFormat::Json
-            }
-        };
-        let observe = Self {
-            access_log: logs.then_some(format),
-            redacted: source.list("FLUXLIT_LOG_SENSITIVE_QUERY_KEYS"),
-            metrics: source.flag("FLUXLIT_ENABLE_GATEWAY_PROMETHEUS_METRICS", "false"),
-            debug: source.flag("FLUXLIT_DEBUG", "false"),
-            admin: source.socket_address("FLUXLIT_GATEWAY_ADMIN_ADDRESS"),
-            is_public: source.flag("FLUXLIT_GATEWAY_PUBLIC_INTERNALS", "false"),
-            otlp_endpoint: read_endpoint(source),
-            service_name: source.text("FLUXLIT_OTLP_SERVICE_NAME", "fluxlit-gateway"),
-        };
-        if (observe.metrics || observe.debug) && observe.admin.is_none() && !observe.is_public {
-            warnings.push(
-                "metrics or debug page are on, but nobody can ask for them: set \
-                 FLUXLIT_GATEWAY_ADMIN_ADDRESS=127.0.0.1:9901 for a listener of their own, or \
-                 FLUXLIT_GATEWAY_PUBLIC_INTERNALS=1 to serve them to everybody"
-                    .to_owned(),
-            );
+impl LogFormat {
+    fn read(text: &str) -> Result<Self, String> {
+        match text {
+            "json" => Ok(Self::Json),
+            "text" => Ok(Self::Text),
+            _ => Err(text.to_owned()),
         }
-        observe
     }
 }
 
-fn read_endpoint(source: &mut Source<'_>) -> Option<Endpoint> {
-    let name = "FLUXLIT_OTLP_ENDPOINT";
-    let value = source.get(name)?;
-    let read = value.parse().ok();
-    if read.is_none() {
-        let expected = "the URL of a collector, such as http://127.0.0.1:4318; https is not spoken";
-        source.wrong(name, value, expected);
+impl Observe {
+    /// Returns a warning if metrics or the debug page are on but no listener serves them.
+    pub(super) fn warning(&self) -> Option<String> {
+        let is_unserved = (self.metrics || self.debug) && self.admin.is_none() && !self.is_public;
+        is_unserved.then(|| {
+            "metrics or the debug page are on, but no listener serves them: set \
+             FLUXLIT_GATEWAY_ADMIN_ADDRESS=127.0.0.1:9901 for an admin listener, or FLUXLIT_GATEWAY_PUBLIC_INTERNALS=1 to \
+             serve them on the public one"
+                .to_owned()
+        })
     }
-    read
 }

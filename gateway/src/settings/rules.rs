@@ -1,49 +1,46 @@
-//! Which settings are the policy's, and how are they written in a variable?
+//! Reads the settings of the policy.
 //!
-//! What their values mean is the policy's to judge; here they are only given their type.
+//! They are only given their type here; the policy checks their values.
+
+use std::borrow::Cow;
 
 use serde_json::{Map, Value};
 
-use crate::settings::source::{PREFIX, Source, read_boolean};
+use crate::settings::source::Source;
+use crate::settings::values::{BOOLEANS, Form, PREFIX, read_boolean};
 
 impl Source<'_> {
-    /// The settings of the policy, by their names there. What their values mean is the policy's to judge; here they are
-    /// only given their type.
+    /// Returns the settings of the policy, by their names in the policy.
     pub(super) fn rules(&mut self) -> Map<String, Value> {
         let mut rules = Map::new();
         for (name, kind) in RULES {
-            let Some(text) = self.get(name) else {
-                continue;
-            };
-            let Some(setting) = name.strip_prefix(PREFIX) else {
-                continue;
-            };
-            match kind.read(&text) {
-                Some(value) => {
-                    rules.insert(setting.to_ascii_lowercase(), value);
-                }
-                None => self.wrong(name, text, kind.expected()),
+            if let (Some(Some(value)), Some(rule)) =
+                (self.optional(name, &kind), name.strip_prefix(PREFIX))
+            {
+                rules.insert(rule.to_ascii_lowercase(), value);
             }
         }
         rules
     }
 }
 
-/// The type that a setting of the policy has, and how it is written in a variable.
+/// The type of a setting of the policy, and how it is written in a variable.
 #[derive(Clone, Copy)]
 enum Kind {
     Boolean,
     Json,
     List,
     Number,
-    /// A boolean, or JSON with the values of the group.
+    /// A boolean, or a JSON object with the settings of the group.
     Switch,
     Text,
 }
 
-impl Kind {
-    fn read(self, text: &str) -> Option<Value> {
-        match self {
+impl Form for Kind {
+    type Value = Value;
+
+    fn read(&self, text: &str) -> Result<(Value, Value), String> {
+        let value = match self {
             Self::Boolean => read_boolean(text).map(Value::Bool),
             Self::Json => serde_json::from_str(text).ok(),
             Self::List if text.trim().is_empty() => Some(Value::Array(Vec::new())),
@@ -57,21 +54,24 @@ impl Kind {
                 .map(Value::Bool)
                 .or_else(|| serde_json::from_str(text).ok()),
             Self::Text => Some(text.into()),
-        }
+        };
+        Ok((value.ok_or(text)?, text.into()))
     }
 
-    fn expected(self) -> &'static str {
+    fn expected(&self) -> Cow<'static, str> {
         match self {
-            Self::Boolean => "1, true, yes, on, 0, false, no or off",
+            Self::Boolean => BOOLEANS,
             Self::Json => "JSON",
-            Self::List | Self::Text => "a text",
+            Self::List => "a comma-separated list",
             Self::Number => "a whole number",
             Self::Switch => "a boolean or a JSON object with the settings of the group",
+            Self::Text => "a text",
         }
+        .into()
     }
 }
 
-/// The settings of the policy, but for those that only Envoy has facts for.
+/// The settings of the policy, except those in [`ONLY_IN_ENVOY`].
 const RULES: [(&str, Kind); 26] = [
     ("FLUXLIT_ALLOWED_HOSTS", Kind::List),
     ("FLUXLIT_CLIENT_IP_HEADER", Kind::Text),
@@ -100,3 +100,29 @@ const RULES: [(&str, Kind); 26] = [
     ("FLUXLIT_UPSTREAM_PATH", Kind::Text),
     ("FLUXLIT_XFF_MODE", Kind::Text),
 ];
+
+/// The settings of the policy that need information that only Envoy has.
+#[cfg(test)]
+const ONLY_IN_ENVOY: [&str; 3] = ["mounts", "peer_filter_state_key", "trusted_identities"];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_setting_of_the_policy_is_here() {
+        let schema: Value =
+            serde_json::from_str(include_str!("../../../policy/schema.json")).expect("JSON");
+        let properties = schema["properties"].as_object().expect("an object");
+        let expected: BTreeSet<String> = properties.keys().cloned().collect();
+        let here: BTreeSet<String> = RULES
+            .iter()
+            .filter_map(|(name, _)| name.strip_prefix(PREFIX))
+            .map(str::to_ascii_lowercase)
+            .chain(ONLY_IN_ENVOY.map(str::to_owned))
+            .collect();
+        assert_eq!(here, expected);
+    }
+}

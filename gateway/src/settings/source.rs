@@ -1,275 +1,186 @@
-//! Where does a setting's value come from, and what was wrong with it?
+//! Finds the value of each setting, and keeps what was found and every error.
 //!
-//! Command line before environment before file before default. Every fault is kept, so that an operator sees all of
-//! them at once.
+//! The command line takes precedence over the environment, the environment over the file, and the file over the default.
+//!
+//! The macro [`settings`] declares a group of settings as a struct. One entry is the whole of a setting: documentation,
+//! field, name, default and form. An entry that lacks a part does not compile, and whatever is read is listed by
+//! `fluxlit-gateway config`.
 
-use std::net::IpAddr;
-use std::time::Duration;
-
-use fluxlit_policy::{SubApp, SubAppPath};
 use serde_json::Value;
 
+use crate::settings::error::SettingError;
 use crate::settings::file::SettingsFile;
-use crate::settings::{Api, Origin, Setting, SettingError, TlsFiles, Upstream};
+use crate::settings::values::{Form, PREFIX};
+use crate::settings::{Origin, Setting};
 
-/// Where values come from, and what was wrong with them.
+/// Declares a struct whose fields are settings, with a function `read` and a list of the variables' `NAMES`.
+///
+/// An entry is `/// documentation`, `field: Type = "VARIABLE", default, form;` where the default is one of:
+/// - `default("text")`: the text that counts if the variable is not set;
+/// - `default_from(function)`: the same, returned by a function of the [`Source`];
+/// - `or_empty`: the type's default value, which `config` does not list;
+/// - `optional`: the field is an `Option`, and `config` does not list it if it is not set.
+///
+/// `"VARIABLE" or "OTHER"` reads the second variable if the first is not set.
+macro_rules! settings {
+    (
+        $(#[$attribute:meta])*
+        $visibility:vis struct $group:ident {
+            $(
+                $(#[doc = $documentation:literal])+
+                $field_visibility:vis $field:ident: $type:ty =
+                    $name:literal $(or $alias:literal)?, $default:ident $(($argument:expr))?, $form:expr;
+            )+
+        }
+    ) => {
+        $(#[$attribute])*
+        $visibility struct $group {
+            $(
+                $(#[doc = $documentation])+
+                $field_visibility $field: $type,
+            )+
+        }
+
+        impl $group {
+            /// The variable of each setting.
+            #[cfg(test)]
+            pub(super) const NAMES: &[&str] = &[$($name, $($alias,)?)+];
+
+            /// Reads every setting; `None` if one of them is wrong.
+            pub(super) fn read(source: &mut $crate::settings::source::Source<'_>) -> Option<Self> {
+                $(
+                    let name = $name;
+                    $(let name = source.name_or(name, $alias);)?
+                    let $field: Option<$type> = source.$default(name, $($argument,)? &$form);
+                )+
+                Some(Self { $($field: $field?),+ })
+            }
+        }
+    };
+}
+
+pub(super) use settings;
+
+/// Where values come from, what was found, and what was wrong with it.
 pub(super) struct Source<'a> {
     pub(super) flags: &'a [(&'static str, String)],
     pub(super) environment: &'a [(String, String)],
     pub(super) file: &'a SettingsFile,
+    /// True if the gateway starts Streamlit itself.
+    pub(super) starts_streamlit: bool,
     pub(super) table: Vec<Setting>,
     pub(super) errors: Vec<SettingError>,
 }
 
 impl Source<'_> {
-    /// The value that is set, if one is.
-    pub(super) fn get(&mut self, name: &'static str) -> Option<String> {
-        let (value, origin) = self.find(name)?;
-        self.table.push(Setting {
-            name: name.to_owned(),
-            value: value.clone().into(),
-            origin,
-        });
-        Some(value)
+    /// Reads a setting with a default. This and the three functions below return `None` if the value is wrong.
+    pub(super) fn default<F: Form>(
+        &mut self,
+        name: &'static str,
+        default: &str,
+        form: &F,
+    ) -> Option<F::Value> {
+        let (text, origin) = self
+            .find(name)
+            .unwrap_or_else(|| (default.to_owned(), Origin::Default));
+        self.convert(name, &text, origin, form)
     }
 
-    /// Notes what the value that was asked for last is, when it is more than text.
-    fn understood(&mut self, value: impl Into<Value>) {
-        if let Some(setting) = self.table.last_mut() {
-            setting.value = value.into();
+    /// Reads a setting whose default depends on other things.
+    pub(super) fn default_from<F: Form>(
+        &mut self,
+        name: &'static str,
+        default: fn(&Self) -> String,
+        form: &F,
+    ) -> Option<F::Value> {
+        let default = default(self);
+        self.default(name, &default, form)
+    }
+
+    /// Reads a setting whose value is empty if it is not set.
+    pub(super) fn or_empty<F: Form<Value: Default>>(
+        &mut self,
+        name: &'static str,
+        form: &F,
+    ) -> Option<F::Value> {
+        self.optional(name, form).map(Option::unwrap_or_default)
+    }
+
+    /// Reads a setting that need not be set.
+    #[expect(
+        clippy::option_option,
+        reason = "the outer one says whether the value is right, the inner one whether there is one"
+    )]
+    pub(super) fn optional<F: Form>(
+        &mut self,
+        name: &'static str,
+        form: &F,
+    ) -> Option<Option<F::Value>> {
+        match self.find(name) {
+            Some((text, origin)) => self.convert(name, &text, origin, form).map(Some),
+            None => Some(None),
         }
     }
 
-    /// The same, without noting that it was asked for.
-    pub(super) fn value(&self, name: &str) -> Option<String> {
-        self.find(name).map(|(value, _)| value)
+    /// Returns the name under which a setting with two names is set.
+    pub(super) fn name_or(&self, name: &'static str, alias: &'static str) -> &'static str {
+        let uses_alias = self.find(name).is_none() && self.find(alias).is_some();
+        if uses_alias { alias } else { name }
+    }
+
+    /// Returns the text of a variable, without listing it as a setting.
+    pub(super) fn text(&self, name: &str) -> Option<String> {
+        self.find(name).map(|(text, _)| text)
     }
 
     fn find(&self, name: &str) -> Option<(String, Origin)> {
-        if let Some((_, value)) = self.flags.iter().find(|(flag, _)| *flag == name) {
-            return Some((value.clone(), Origin::CommandLine));
+        if let Some((_, text)) = self.flags.iter().find(|(flag, _)| *flag == name) {
+            return Some((text.clone(), Origin::CommandLine));
         }
-        let value = |of: &[(String, String)]| {
-            let (_, value) = of.iter().find(|(variable, _)| variable == name)?;
-            Some(value.clone())
+        let find_in = |variables: &[(String, String)]| {
+            let (_, text) = variables.iter().find(|(variable, _)| variable == name)?;
+            Some(text.clone())
         };
-        let of_environment = value(self.environment).map(|value| (value, Origin::Environment));
-        of_environment.or_else(|| Some((value(&self.file.values)?, Origin::File)))
+        let from_environment = find_in(self.environment).map(|text| (text, Origin::Environment));
+        from_environment.or_else(|| Some((find_in(&self.file.values)?, Origin::File)))
     }
 
-    pub(super) fn text(&mut self, name: &'static str, default: &str) -> String {
-        self.get(name).unwrap_or_else(|| {
-            self.table.push(Setting {
-                name: name.to_owned(),
-                value: default.into(),
-                origin: Origin::Default,
-            });
-            default.to_owned()
-        })
-    }
-
-    pub(super) fn wrong(&mut self, name: &'static str, value: String, expected: &'static str) {
-        self.errors.push(SettingError::Value {
-            name,
-            value,
-            expected,
-        });
-    }
-
-    /// A whole number within bounds.
-    pub(super) fn whole<N>(&mut self, name: &'static str, default: &str, least: N, most: N) -> N
-    where
-        N: std::str::FromStr + PartialOrd + Copy + std::fmt::Display + Into<Value>,
-    {
-        let value = self.text(name, default);
-        match value.trim().parse::<N>() {
-            Ok(number) if (least..=most).contains(&number) => {
-                self.understood(number);
-                number
-            }
-            _ => {
-                self.errors.push(SettingError::Range {
+    fn convert<F: Form>(
+        &mut self,
+        name: &'static str,
+        text: &str,
+        origin: Origin,
+        form: &F,
+    ) -> Option<F::Value> {
+        let (value, shown) = match form.read(text) {
+            Ok((value, shown)) => (Some(value), shown),
+            Err(wrong) => {
+                self.errors.push(SettingError::Value {
                     name,
-                    value,
-                    least: least.to_string(),
-                    most: most.to_string(),
+                    value: wrong,
+                    expected: form.expected(),
                 });
-                least
+                (None, Value::from(text))
             }
-        }
-    }
-
-    pub(super) fn flag(&mut self, name: &'static str, default: &str) -> bool {
-        let value = self.text(name, default);
-        if let Some(flag) = read_boolean(&value) {
-            self.understood(flag);
-            return flag;
-        }
-        self.wrong(name, value, "1, true, yes, on, 0, false, no or off");
-        false
-    }
-
-    /// A list with commas; empty if it is not set.
-    pub(super) fn list(&mut self, name: &'static str) -> Vec<String> {
-        let value = self.get(name).unwrap_or_default();
-        value
-            .split(',')
-            .map(str::trim)
-            .filter(|item| !item.is_empty())
-            .map(str::to_owned)
-            .collect()
-    }
-
-    pub(super) fn socket_address(&mut self, name: &'static str) -> Option<std::net::SocketAddr> {
-        let value = self.get(name)?;
-        let read = value.trim().parse().ok();
-        if read.is_none() {
-            self.wrong(
-                name,
-                value,
-                "an address with a port, such as 127.0.0.1:9901",
-            );
-        }
-        read
-    }
-
-    /// Seconds, or 0 for none.
-    pub(super) fn seconds_or_none(&mut self, name: &'static str, default: &str) -> Duration {
-        let is_none = self
-            .value(name)
-            .is_some_and(|value| value.trim().parse() == Ok(0.0));
-        if is_none {
-            let _ = self.get(name);
-            self.understood(0.0);
-            return Duration::ZERO;
-        }
-        self.seconds(name, default)
-    }
-
-    pub(super) fn seconds(&mut self, name: &'static str, default: &str) -> Duration {
-        let value = self.text(name, default);
-        let seconds = value.trim().parse::<f64>().ok();
-        match seconds.filter(|seconds| (0.001..=86_400.0).contains(seconds)) {
-            Some(seconds) => {
-                self.understood(seconds);
-                Duration::from_secs_f64(seconds)
-            }
-            None => {
-                self.wrong(name, value, "a number of seconds from 0.001 to 86400");
-                Duration::ZERO
-            }
-        }
-    }
-
-    pub(super) fn address(&mut self, name: &'static str, default: IpAddr) -> IpAddr {
-        let value = self.text(name, &default.to_string());
-        value.trim().parse().unwrap_or_else(|_| {
-            self.wrong(name, value, "an IP address, such as 127.0.0.1 or 0.0.0.0");
-            default
-        })
-    }
-
-    pub(super) fn upstream(&mut self, starts_app: bool) -> Option<Upstream> {
-        let name = "FLUXLIT_STREAMLIT_UPSTREAM";
-        let Some(url) = self.get(name) else {
-            if !starts_app {
-                self.errors.push(SettingError::NothingToServe);
-            }
-            return None;
         };
-        if starts_app {
-            self.wrong(
-                name,
-                url,
-                "used together with a script to start: give one of them",
-            );
-            return None;
-        }
-        let read = Upstream::read(url.trim());
-        if read.is_none() {
-            self.wrong(
-                name,
-                url,
-                "a URL such as http://127.0.0.1:8501 or http://127.0.0.1:8501/apps/my-app",
-            );
-        }
-        read
-    }
-
-    /// The API: where it is published, and who serves it.
-    pub(super) fn api(&mut self, mount: &str) -> Option<Api> {
-        let name = "FLUXLIT_API_MOUNT_PATH";
-        let path = self.text(name, "/api");
-        let mut part = SubApp::parse(&path, SubAppPath::Stripped);
-        if part.is_none() {
-            self.wrong(name, path, "a path such as /api");
-        }
-        let name = "FLUXLIT_API_UPSTREAM";
-        let upstream = self.get(name).and_then(|url| {
-            let read = Upstream::read(url.trim());
-            if read.is_none() {
-                self.wrong(name, url, "a URL such as http://127.0.0.1:9000");
-            }
-            read
+        self.table.push(Setting {
+            name: name.to_owned(),
+            value: shown,
+            origin,
         });
-        if let (Some(upstream), Some(api)) = (&upstream, &part)
-            && !upstream.base.is_empty()
-        {
-            let own = api.path().to_owned();
-            if upstream.base == own {
-                part = SubApp::parse(&own, SubAppPath::MountStripped);
-            } else if upstream.base == [mount, &own].concat() {
-                part = SubApp::parse(&own, SubAppPath::Full);
-            } else {
-                self.errors.push(SettingError::ApiUpstreamPath {
-                    base: upstream.base.clone(),
-                    mount: mount.to_owned(),
-                    part: own,
-                });
-            }
-        }
-        let health_path = self.get("FLUXLIT_API_HEALTH_PATH").and_then(|path| {
-            let is_path =
-                path.starts_with('/') && path.bytes().all(|octet| octet.is_ascii_graphic());
-            if !is_path {
-                self.wrong("FLUXLIT_API_HEALTH_PATH", path, "a path such as /healthz");
-                return None;
-            }
-            Some(path)
-        });
-        Some(Api {
-            part: part?,
-            upstream,
-            health_path,
-        })
+        value
     }
 
-    pub(super) fn tls(&mut self) -> Option<TlsFiles> {
-        let (certificate, key) = ("FLUXLIT_TLS_CERTIFICATE", "FLUXLIT_TLS_KEY");
-        match (self.get(certificate), self.get(key)) {
-            (Some(certificate), Some(key)) => Some(TlsFiles {
-                certificate: certificate.into(),
-                key: key.into(),
-            }),
-            (None, None) => None,
-            (certificate_is_set, _) => {
-                let (set, missing) = match certificate_is_set {
-                    Some(_) => (certificate, key),
-                    None => (key, certificate),
-                };
-                self.errors.push(SettingError::HalfOfTls { set, missing });
-                None
-            }
-        }
-    }
-
-    /// Says which names of the file are no settings.
-    pub(super) fn refuse_unread_keys(&mut self) {
-        let is_read = |name: &str| self.table.iter().any(|setting| setting.name == name);
-        let unread = self.file.values.iter().filter(|(name, _)| !is_read(name));
+    /// Reports the keys of the file that are not settings.
+    pub(super) fn reject_unread_keys(&mut self) {
+        let unread = self
+            .file
+            .values
+            .iter()
+            .filter(|(name, _)| !self.has_read(name));
         let keys = unread.map(|(name, _)| name.trim_start_matches(PREFIX).to_ascii_lowercase());
         let errors: Vec<SettingError> = keys
-            .filter(|key| !OF_FLUXLIT.contains(&key.as_str()))
+            .filter(|key| !FLUXLIT_KEYS.contains(&key.as_str()))
             .map(|key| SettingError::UnknownKey {
                 path: self.file.path.clone(),
                 key,
@@ -278,31 +189,24 @@ impl Source<'_> {
         self.errors.extend(errors);
     }
 
+    /// Returns a warning for each variable that looks like a setting but is not one.
     pub(super) fn unread_variables(&self) -> Vec<String> {
-        let is_read = |name: &str| {
-            self.table.iter().any(|setting| setting.name == name) || KNOWN.contains(&name)
-        };
         self.environment
             .iter()
-            .filter(|(name, _)| name.starts_with(PREFIX) && !is_read(name))
-            .map(|(name, _)| format!("{name} is not a setting of the gateway and has no effect"))
+            .map(|(name, _)| name)
+            .filter(|name| name.starts_with(PREFIX) && !self.has_read(name))
+            .filter(|name| !OTHER_VARIABLES.contains(&name.as_str()))
+            .map(|name| format!("{name} is not a setting of the gateway and has no effect"))
             .collect()
     }
-}
 
-pub(super) fn read_boolean(text: &str) -> Option<bool> {
-    match text.trim().to_ascii_lowercase().as_str() {
-        "1" | "true" | "yes" | "on" => Some(true),
-        "0" | "false" | "no" | "off" => Some(false),
-        _ => None,
+    fn has_read(&self, name: &str) -> bool {
+        self.table.iter().any(|setting| setting.name == name)
     }
 }
 
-/// What else FluxLit has in its file: which Python app it is, and how much that logs.
-const OF_FLUXLIT: [&str; 2] = ["log_level", "target"];
+/// Keys of the file that only FluxLit reads: the Python app, and its log level.
+const FLUXLIT_KEYS: [&str; 2] = ["log_level", "target"];
 
-/// What the variables of the gateway begin with.
-pub(super) const PREFIX: &str = "FLUXLIT_";
-
-/// Variables that FluxLit itself reads in the app's process, which the gateway passes on, and that which names the file.
-const KNOWN: [&str; 2] = ["FLUXLIT_APP", "FLUXLIT_SETTINGS_FILE"];
+/// Variables that are not settings: FluxLit reads the first in the app's process, and the second names the file.
+const OTHER_VARIABLES: [&str; 2] = ["FLUXLIT_APP", "FLUXLIT_SETTINGS_FILE"];

@@ -10,9 +10,7 @@ use rustix::process::{Pid, Signal, kill_process_group, set_parent_process_death_
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 
-use crate::settings::{
-    App, FIELDS_VARIABLE, LINE_VARIABLE, STARTED_FIELDS, STARTED_LINE, Settings,
-};
+use crate::settings::{App, STREAMLIT_FIELDS, STREAMLIT_LINE, Settings};
 
 /// Runs Streamlit as a child process.
 pub(crate) struct Supervisor {
@@ -61,12 +59,9 @@ impl Supervisor {
             .stdout(std::io::stderr())
             .process_group(0);
         // Without these, its WebSocket server hangs on a handshake with a long cookie.
-        for (variable, value) in [
-            (LINE_VARIABLE, STARTED_LINE),
-            (FIELDS_VARIABLE, STARTED_FIELDS),
-        ] {
-            if std::env::var_os(variable).is_none() {
-                command.env(variable, value);
+        for limit in [STREAMLIT_LINE, STREAMLIT_FIELDS] {
+            if std::env::var_os(limit.variable).is_none() {
+                command.env(limit.variable, limit.when_started);
             }
         }
         for origin in self.origins.iter().filter(|origin| *origin != "*") {

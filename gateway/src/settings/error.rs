@@ -1,0 +1,97 @@
+//! Defines the errors that settings can have.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::path::PathBuf;
+
+use fluxlit_policy::ConfigErrors;
+
+/// Settings that cannot be used: every error that was found.
+#[derive(Debug)]
+pub struct SettingErrors(pub(super) Vec<SettingError>);
+
+/// One error in the settings.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SettingError {
+    /// The API upstream has a path that the app's paths cannot be mapped to.
+    #[error(
+        "FLUXLIT_API_UPSTREAM has the path `{base}`: remove the path (the API receives `/items`), or use `{part}` (it \
+         receives `{part}/items`) or `{mount}{part}` (it receives the whole path)"
+    )]
+    ApiUpstreamPath {
+        /// The upstream's path.
+        base: String,
+        /// The mount.
+        mount: String,
+        /// The API's path.
+        part: String,
+    },
+    /// Only one of the two TLS settings is set.
+    #[error("{set} is set but {missing} is not: TLS needs a certificate and its key")]
+    HalfOfTls {
+        /// The variable that is set.
+        set: &'static str,
+        /// The variable that is not set.
+        missing: &'static str,
+    },
+    /// Neither an app nor an upstream is configured.
+    #[error(
+        "there is nothing to serve: name a Streamlit script (fluxlit-gateway run app.py) or set FLUXLIT_STREAMLIT_UPSTREAM=http://host:port"
+    )]
+    NothingToServe,
+    /// Settings of the policy are wrong or contradict each other.
+    #[error("{0}")]
+    Policy(ConfigErrors),
+    /// Both an app and an upstream are configured.
+    #[error(
+        "FLUXLIT_STREAMLIT_UPSTREAM is `{upstream}`, but a script to start is given as well: use one of them"
+    )]
+    ScriptAndUpstream {
+        /// The upstream.
+        upstream: String,
+    },
+    /// The settings file has a key that is not a setting.
+    #[error("{}: `{key}` is not a setting of the gateway: correct or remove it", path.display())]
+    UnknownKey {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: String,
+    },
+    /// The Streamlit upstream's path differs from the mount.
+    #[error(
+        "FLUXLIT_STREAMLIT_UPSTREAM has the path `{base}`, but FLUXLIT_ROOT_PATH is `{mount}`: use the same path, or remove \
+         it from the upstream"
+    )]
+    UpstreamPath {
+        /// The upstream's path.
+        base: String,
+        /// The mount.
+        mount: String,
+    },
+    /// A value cannot be used.
+    #[error("{name}: `{value}` is not {expected}")]
+    Value {
+        /// The variable.
+        name: &'static str,
+        /// The value.
+        value: String,
+        /// What is allowed.
+        expected: Cow<'static, str>,
+    },
+}
+
+impl fmt::Display for SettingErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, error) in self.0.iter().enumerate() {
+            if index > 0 {
+                f.write_str("\n")?;
+            }
+            write!(f, "{error}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for SettingErrors {}

@@ -1,0 +1,173 @@
+//! Reads where requests are forwarded to: the Streamlit server and the API.
+
+use fluxlit_policy::{AllowedOrigins, DropCookies, SubApp, SubAppPath};
+
+use crate::settings::error::SettingError;
+use crate::settings::source::settings;
+use crate::settings::values::{Custom, read_list};
+
+/// An upstream server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upstream {
+    /// Host name or address, as in a URL.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// The path it is configured with (for Streamlit `server.baseUrlPath`), with a leading slash; empty if none.
+    pub base: String,
+}
+
+/// The part of the app that is an API.
+#[derive(Debug, Clone)]
+pub struct Api {
+    /// Its path, below the app's mount.
+    pub part: SubApp,
+    /// The server of the API, if there is one.
+    pub upstream: Option<Upstream>,
+    /// The path of the API's health check; `None` if a connection is enough.
+    pub health_path: Option<String>,
+}
+
+/// A Streamlit script that the gateway starts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct App {
+    /// The script.
+    pub script: String,
+    /// The loopback port that Streamlit listens on.
+    pub port: u16,
+}
+
+settings! {
+    /// The settings of the Streamlit server.
+    pub(super) struct Streamlit {
+        /// The pages other than the app's own that may open a WebSocket: as written, and as the policy compares them.
+        pub(super) origins: (Vec<String>, AllowedOrigins) = "FLUXLIT_GATEWAY_ALLOWED_ORIGINS",
+            or_empty, Custom { read: read_origins, expected: "an origin such as https://portal.example.com, or * alone" };
+        /// The cookies that are not forwarded to Streamlit.
+        pub(super) drop_cookies: DropCookies = "FLUXLIT_DROP_COOKIES",
+            or_empty, Custom {
+                read: |text| DropCookies::parse(&read_list(text)),
+                expected: "the name of a cookie, with * for any characters",
+            };
+        /// A Streamlit that runs already.
+        pub(super) upstream: Option<Upstream> = "FLUXLIT_STREAMLIT_UPSTREAM",
+            optional, Custom {
+                read: Upstream::read,
+                expected: "a URL such as http://127.0.0.1:8501 or http://127.0.0.1:8501/apps/my-app",
+            };
+    }
+}
+
+settings! {
+    /// The settings of the API.
+    pub(super) struct ApiSettings {
+        /// The path of the API, below the app's mount.
+        part: SubApp = "FLUXLIT_API_MOUNT_PATH",
+            default("/api"), Custom { read: read_part, expected: "a path such as /api" };
+        /// The server of the API.
+        upstream: Option<Upstream> = "FLUXLIT_API_UPSTREAM",
+            optional, Custom { read: Upstream::read, expected: "a URL such as http://127.0.0.1:9000" };
+        /// The path of the API's health check.
+        health_path: Option<String> = "FLUXLIT_API_HEALTH_PATH",
+            optional, Custom { read: read_health_path, expected: "a path such as /healthz" };
+    }
+}
+
+impl Upstream {
+    /// Reads `http://host:port/base`.
+    fn read(text: &str) -> Result<Self, String> {
+        let read = || {
+            let uri: http::Uri = text.trim().parse().ok()?;
+            let authority = uri.authority()?;
+            let is_plain = uri.scheme_str() == Some("http")
+                && uri.query().is_none()
+                && !authority.as_str().contains('@');
+            is_plain.then(|| Self {
+                host: authority.host().to_owned(),
+                port: authority.port_u16().unwrap_or(80),
+                base: uri.path().trim_end_matches('/').to_owned(),
+            })
+        };
+        read().ok_or_else(|| text.to_owned())
+    }
+
+    /// Returns the Streamlit server: the one that runs already, or the one that the gateway starts.
+    pub(super) fn streamlit(
+        running: Option<Self>,
+        app: Option<&App>,
+        mount: &str,
+    ) -> Result<Self, SettingError> {
+        match (running, app) {
+            (None, None) => Err(SettingError::NothingToServe),
+            (Some(upstream), Some(_)) => Err(SettingError::ScriptAndUpstream {
+                upstream: format!("http://{}{}", upstream.authority(), upstream.base),
+            }),
+            // The mount is the base path of a Streamlit that the gateway starts.
+            (None, Some(app)) => Ok(Self {
+                host: "127.0.0.1".to_owned(),
+                port: app.port,
+                base: mount.to_owned(),
+            }),
+            (Some(upstream), None) if !upstream.base.is_empty() && upstream.base != mount => {
+                Err(SettingError::UpstreamPath {
+                    base: upstream.base,
+                    mount: mount.to_owned(),
+                })
+            }
+            (Some(upstream), None) => Ok(upstream),
+        }
+    }
+
+    /// Returns `host:port`.
+    pub fn authority(&self) -> String {
+        format!("{}:{}", self.host, self.port)
+    }
+}
+
+impl Api {
+    /// The path of the API's upstream says which paths the API receives.
+    pub(super) fn new(settings: ApiSettings, mount: &str) -> Result<Self, SettingError> {
+        let ApiSettings {
+            part,
+            upstream,
+            health_path,
+        } = settings;
+        let path = part.path().to_owned();
+        let base = upstream.as_ref().map_or("", |upstream| &upstream.base);
+        let upstream_path = if base.is_empty() {
+            SubAppPath::Stripped
+        } else if base == path {
+            SubAppPath::MountStripped
+        } else if base.strip_prefix(mount) == Some(&path) {
+            SubAppPath::Full
+        } else {
+            return Err(SettingError::ApiUpstreamPath {
+                base: base.to_owned(),
+                mount: mount.to_owned(),
+                part: path,
+            });
+        };
+        Ok(Self {
+            part: SubApp::parse(&path, upstream_path).unwrap_or(part),
+            upstream,
+            health_path,
+        })
+    }
+}
+
+fn read_origins(text: &str) -> Result<(Vec<String>, AllowedOrigins), String> {
+    let origins = read_list(text);
+    let allowed = AllowedOrigins::parse(&origins)?;
+    Ok((origins, allowed))
+}
+
+fn read_part(text: &str) -> Result<SubApp, String> {
+    SubApp::parse(text, SubAppPath::Stripped).ok_or_else(|| text.to_owned())
+}
+
+fn read_health_path(text: &str) -> Result<String, String> {
+    let is_path = text.starts_with('/') && text.bytes().all(|octet| octet.is_ascii_graphic());
+    is_path
+        .then(|| text.to_owned())
+        .ok_or_else(|| text.to_owned())
+}
