@@ -2,7 +2,7 @@
 
 mod api;
 mod client;
-mod defects;
+mod regressions;
 mod drain;
 mod framing;
 mod health;
