@@ -52,6 +52,9 @@ pub enum GatewayError {
         /// The cause.
         source: std::io::Error,
     },
+    /// Logs, metrics or traces cannot be started.
+    #[error("cannot start logs, metrics or traces")]
+    Observe(#[source] std::io::Error),
     /// The certificate cannot be used.
     #[error("cannot terminate TLS")]
     Tls(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -146,7 +149,7 @@ impl Gateway {
         let mut supervisor = start_streamlit(&settings)?;
         let limits = &settings.limits;
         let observability = Observability::start(observe_options(&settings), std::io::stdout())
-            .map_err(GatewayError::Worker)?;
+            .map_err(GatewayError::Observe)?;
         let metrics = Arc::clone(&observability.metrics);
         let shared = Arc::new(Shared {
             admission: Admission::new(limits.concurrent, limits.queued),

@@ -1,4 +1,4 @@
-//! The part of the app that is an API: which paths it has, what it is sent, and what it counts for.
+//! Tests the part of an app that is an API: its paths, what it receives, and its readiness.
 
 use std::net::SocketAddr;
 
@@ -11,11 +11,11 @@ const API: &str = "HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\napi";
 fn gateway(app: SocketAddr, api: &str, settings: &[(&str, &str)]) -> Gateway {
     let mut all = vec![("FLUXLIT_API_UPSTREAM", api)];
     all.extend(settings);
-    Gateway::before(app, &all)
+    Gateway::in_front_of(app, &all)
 }
 
 #[test]
-fn paths_of_an_api() {
+fn the_api_receives_the_paths_that_its_upstream_says() {
     let (app, _) = recording(APP);
     let (api, seen) = recording(API);
     for (base, mount, asked, received) in [
@@ -47,7 +47,7 @@ fn paths_of_an_api() {
 }
 
 #[test]
-fn an_api_is_held_to_the_same_rules() {
+fn the_api_is_subject_to_the_same_rules() {
     let (app, app_seen) = recording(APP);
     let (api, seen) = recording(API);
     let gateway = gateway(
@@ -59,16 +59,16 @@ fn an_api_is_held_to_the_same_rules() {
         ],
     );
     let mut client = gateway.client();
-    client.say(
+    client.send(
         "GET /api/x HTTP/1.1\r\nhost: a\r\nx-forwarded-for: 6.6.6.6\r\nx-remote-user: root\r\ncookie: session=x\r\n\r\n",
     );
-    assert_eq!(client.answer().body, "api");
+    assert_eq!(client.response().body, "api");
     let received = seen.last();
-    assert_eq!(received.lines("x-forwarded-for"), ["127.0.0.1"]);
-    assert_eq!(received.lines("x-remote-user"), [""; 0]);
-    assert_eq!(received.lines("x-request-id").len(), 1);
+    assert_eq!(received.values("x-forwarded-for"), ["127.0.0.1"]);
+    assert_eq!(received.values("x-remote-user"), [""; 0]);
+    assert_eq!(received.values("x-request-id").len(), 1);
     assert_eq!(
-        received.lines("cookie"),
+        received.values("cookie"),
         ["session=x"],
         "only Streamlit is spared an auth proxy's cookies"
     );
@@ -81,18 +81,18 @@ fn an_api_is_held_to_the_same_rules() {
         ("GET /api/healthz HTTP/1.1\r\nhost: a\r\n\r\n", 200),
     ] {
         let mut client = gateway.client();
-        client.say(request);
-        let answer = client.answer();
+        client.send(request);
+        let answer = client.response();
         assert_eq!(answer.status, status, "{request}");
         assert_ne!(answer.body, "api", "{request}");
     }
-    // Streamlit's limits of a handshake are not an API's.
+    // Streamlit's limits of a handshake do not apply to an API.
     let before = seen.count();
     let mut client = gateway.client();
     let long = handshake(&format!("cookie: {}\r\n", "a".repeat(9000)));
-    client.say(&long.replacen("/_stcore/stream", "/api/stream", 1));
+    client.send(&long.replacen("/_stcore/stream", "/api/stream", 1));
     assert_eq!(
-        client.answer().status,
+        client.response().status,
         200,
         "the API has no WebSocket there"
     );
@@ -101,7 +101,7 @@ fn an_api_is_held_to_the_same_rules() {
 }
 
 #[test]
-fn ready_means_both() {
+fn ready_means_that_both_upstreams_are_ready() {
     let (app, _) = recording(APP);
     let api = upstream(|received, stream| {
         let status = if received.head[0].starts_with("GET /alive ") {
@@ -109,7 +109,7 @@ fn ready_means_both() {
         } else {
             "500 Oops"
         };
-        crate::support::say(
+        crate::support::write(
             stream,
             &format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n"),
         );

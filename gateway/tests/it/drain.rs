@@ -1,4 +1,4 @@
-//! Stopping: who is under way arrives, and whoever comes is told to come again elsewhere.
+//! Tests the stop: requests in flight finish, and clients are sent to other connections.
 
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
@@ -8,15 +8,15 @@ use std::thread::{self, JoinHandle};
 
 use rustix::process::Signal;
 
-use crate::client::{Client, PATIENCE};
+use crate::client::{Client, LIMIT};
 use crate::operators::logging;
-use crate::support::{Gateway, command, eventually, recording, say, upstream};
+use crate::support::{Gateway, command, eventually, recording, upstream, write};
 use crate::tunnel::{ACCEPT, handshake};
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 const GET: &str = "GET / HTTP/1.1\r\nhost: a\r\n\r\n";
 
-/// An upstream that tells of each request, and answers when it is told to.
+/// Starts an upstream that reports each request, and responds when the test says so.
 fn held() -> (SocketAddr, mpsc::Receiver<()>, mpsc::Sender<()>) {
     let (arrived, arrival) = mpsc::channel();
     let (release, released) = mpsc::channel::<()>();
@@ -24,81 +24,82 @@ fn held() -> (SocketAddr, mpsc::Receiver<()>, mpsc::Sender<()>) {
     let address = upstream(move |_, stream| {
         arrived.send(()).unwrap();
         let _ = released.lock().unwrap().recv();
-        say(stream, OK);
+        write(stream, OK);
         true
     });
     (address, arrival, release)
 }
 
 #[test]
-fn not_ready_at_once_while_what_is_under_way_finishes() {
+fn not_ready_at_once_while_requests_in_flight_finish() {
     let (address, arrival, release) = held();
-    let mut gateway = Gateway::before(address, &[("FLUXLIT_GATEWAY_ADMIN_ADDRESS", "127.0.0.1:0")]);
+    let mut gateway =
+        Gateway::in_front_of(address, &[("FLUXLIT_GATEWAY_ADMIN_ADDRESS", "127.0.0.1:0")]);
     let admin = gateway.admin.unwrap();
     let readiness = || {
         let mut client = Client::try_new(admin).ok()?;
         client
-            .try_say("GET /readyz HTTP/1.1\r\nhost: a\r\n\r\n")
+            .try_send("GET /readyz HTTP/1.1\r\nhost: a\r\n\r\n")
             .ok()?;
-        client.try_answer().ok()
+        client.try_response().ok()
     };
     assert_eq!(readiness().unwrap().status, 200);
     let mut client = gateway.client();
-    client.say(GET);
+    client.send(GET);
     arrival.recv().unwrap();
     gateway.terminate();
     assert!(eventually(|| readiness().is_some_and(|answer| {
         answer.status == 503 && answer.body.contains("the gateway is stopping")
     })));
     release.send(()).unwrap();
-    let answer = client.answer();
+    let answer = client.response();
     assert_eq!(answer.body, "ok");
     assert!(client.is_closed());
     assert_eq!(gateway.child.wait().unwrap().code(), Some(0));
 }
 
 #[test]
-fn a_client_that_stays_is_told_to_come_on_another_connection() {
+fn the_next_response_closes_a_connection_that_is_kept() {
     let (address, arrival, release) = held();
-    let mut gateway = Gateway::before(address, &[]);
+    let mut gateway = Gateway::in_front_of(address, &[]);
     let mut busy = gateway.client();
     let mut idle = gateway.client();
-    idle.say("GET /api/healthz HTTP/1.1\r\nhost: a\r\n\r\n");
-    assert_eq!(idle.answer().lines("connection"), [""; 0]);
-    busy.say(GET);
+    idle.send("GET /api/healthz HTTP/1.1\r\nhost: a\r\n\r\n");
+    assert_eq!(idle.response().values("connection"), [""; 0]);
+    busy.send(GET);
     arrival.recv().unwrap();
     gateway.terminate();
-    assert!(gateway.lets_nobody_in());
-    idle.say("GET /api/readyz HTTP/1.1\r\nhost: a\r\n\r\n");
-    let answer = idle.answer();
+    assert!(gateway.drops_new_connections());
+    idle.send("GET /api/readyz HTTP/1.1\r\nhost: a\r\n\r\n");
+    let answer = idle.response();
     assert_eq!(answer.status, 503);
-    assert_eq!(answer.lines("connection"), ["close"]);
+    assert_eq!(answer.values("connection"), ["close"]);
     assert!(idle.is_closed());
     release.send(()).unwrap();
-    assert_eq!(busy.answer().status, 200);
+    assert_eq!(busy.response().status, 200);
     assert_eq!(gateway.child.wait().unwrap().code(), Some(0));
 }
 
 #[test]
-fn a_second_signal_ends_at_once() {
+fn a_second_signal_ends_the_process_at_once() {
     let (address, arrival, _release) = held();
-    let mut gateway = Gateway::before(address, &[("FLUXLIT_GRACE_PERIOD_S", "600")]);
+    let mut gateway = Gateway::in_front_of(address, &[("FLUXLIT_GRACE_PERIOD_S", "600")]);
     let mut client = gateway.client();
-    client.say(GET);
+    client.send(GET);
     arrival.recv().unwrap();
     gateway.terminate();
-    assert!(gateway.lets_nobody_in());
+    assert!(gateway.drops_new_connections());
     gateway.signal(Signal::INT);
     assert_eq!(gateway.child.wait().unwrap().code(), Some(1));
     assert_eq!(client.rest(), "");
 }
 
 #[test]
-fn the_grace_period_has_an_end() {
+fn requests_are_cut_off_after_the_grace_period() {
     let (address, arrival, _release) = held();
-    let mut gateway = Gateway::before(address, &[("FLUXLIT_GRACE_PERIOD_S", "0.2")]);
+    let mut gateway = Gateway::in_front_of(address, &[("FLUXLIT_GRACE_PERIOD_S", "0.2")]);
     let mut client = gateway.client();
-    client.say(GET);
+    client.send(GET);
     arrival.recv().unwrap();
     gateway.terminate();
     assert_eq!(client.rest(), "", "it is cut off");
@@ -106,7 +107,7 @@ fn the_grace_period_has_an_end() {
 }
 
 #[test]
-fn what_is_cut_off_is_logged() {
+fn a_request_that_is_cut_off_is_logged() {
     let (arrived, arrival) = mpsc::channel();
     let address = upstream(move |received, stream| {
         let answer = match received.head[0].as_str() {
@@ -114,13 +115,13 @@ fn what_is_cut_off_is_logged() {
             "GET /goes-on HTTP/1.1" => {
                 "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf".to_owned()
             }
-            // A frame whose end never comes, so that none of ours has a place.
+            // A frame that never ends, so that the gateway cannot insert a close frame.
             _ => format!(
                 "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\
                  sec-websocket-accept: {ACCEPT}\r\n\r\n\u{82}\u{7}half"
             ),
         };
-        say(stream, &answer);
+        write(stream, &answer);
         arrived.send(()).unwrap();
         let _ = stream.read(&mut [0]);
         false
@@ -133,10 +134,10 @@ fn what_is_cut_off_is_logged() {
         (&handshake(""), 6),
     ] {
         let mut client = gateway.client();
-        client.say(request);
+        client.send(request);
         arrival.recv().unwrap();
         if sent > 0 {
-            client.head_of_answer().unwrap();
+            client.response_head().unwrap();
             client.stream.read_exact(&mut vec![0; sent]).unwrap();
         }
         clients.push(client);
@@ -158,8 +159,8 @@ fn what_is_cut_off_is_logged() {
     }
 }
 
-/// Clients that ask again and again, on connections that last and on new ones, and count what went wrong. Only a refused
-/// connection is tried again.
+/// Clients that send requests continuously, on kept and on new connections, and record failures. Only a refused connection
+/// is tried again.
 struct Clients {
     has_ended: Arc<AtomicBool>,
     answered: Arc<AtomicUsize>,
@@ -197,14 +198,14 @@ impl Clients {
         }
     }
 
-    fn answered(&self) -> usize {
+    fn responses(&self) -> usize {
         self.answered.load(Ordering::SeqCst)
     }
 
-    /// Waits until many more have been answered.
-    fn go_on(&self) {
-        let before = self.answered();
-        assert!(eventually(|| self.answered() > before + 200));
+    /// Waits for many more responses.
+    fn wait_for_more(&self) {
+        let before = self.responses();
+        assert!(eventually(|| self.responses() > before + 200));
     }
 
     fn end(self) -> Vec<String> {
@@ -216,7 +217,7 @@ impl Clients {
     }
 }
 
-/// Asks once; returns the connection if it goes on, and nothing if there was none.
+/// Sends one request; returns the connection if it stays open, and `None` if the connection was refused.
 fn ask(address: SocketAddr, open: Option<Client>) -> Result<Option<Client>, Option<String>> {
     let is_new = open.is_none();
     let failed = |what: &str, error: io::Error| Some(format!("{what}, new: {is_new}: {error}"));
@@ -225,21 +226,23 @@ fn ask(address: SocketAddr, open: Option<Client>) -> Result<Option<Client>, Opti
         client => client.map_err(|error| failed("connect", error))?,
     };
     client
-        .try_say(GET)
+        .try_send(GET)
         .map_err(|error| failed("write", error))?;
-    let answer = client.try_answer().map_err(|error| failed("read", error))?;
+    let answer = client
+        .try_response()
+        .map_err(|error| failed("read", error))?;
     if answer.status != 200 || answer.body != "ok" {
         return Err(Some(format!("{answer:?}")));
     }
-    Ok(Some(client).filter(|_| answer.lines("connection") != ["close"]))
+    Ok(Some(client).filter(|_| answer.values("connection") != ["close"]))
 }
 
 #[test]
-fn no_request_fails_when_we_stop() {
+fn no_request_fails_when_the_gateway_stops() {
     let (address, _) = recording(OK);
-    let mut gateway = Gateway::before(address, &[("FLUXLIT_GATEWAY_WORKERS", "2")]);
+    let mut gateway = Gateway::in_front_of(address, &[("FLUXLIT_GATEWAY_WORKERS", "2")]);
     let clients = Clients::start(gateway.address);
-    clients.go_on();
+    clients.wait_for_more();
     gateway.terminate();
     assert_eq!(gateway.child.wait().unwrap().code(), Some(0));
     assert_eq!(clients.end(), [""; 0]);
@@ -249,9 +252,9 @@ fn no_request_fails_when_we_stop() {
 fn another_process_takes_over_and_no_request_fails() {
     let (address, _) = recording(OK);
     let reuse = ("FLUXLIT_GATEWAY_REUSE_PORT", "1");
-    let mut first = Gateway::before(address, &[reuse]);
+    let mut first = Gateway::in_front_of(address, &[reuse]);
     let clients = Clients::start(first.address);
-    clients.go_on();
+    clients.wait_for_more();
     for _ in 0..3 {
         let upstream = format!("http://{address}");
         let port = first.address.port().to_string();
@@ -263,22 +266,22 @@ fn another_process_takes_over_and_no_request_fails() {
             ],
             &[],
         ));
-        clients.go_on();
+        clients.wait_for_more();
         first.terminate();
         assert_eq!(first.child.wait().unwrap().code(), Some(0));
-        clients.go_on();
+        clients.wait_for_more();
         first = second;
     }
     assert_eq!(clients.end(), [""; 0]);
 }
 
-/// A close frame with the code 1012, RFC 6455 §5.5.1: come again.
+/// A close frame with code 1012, Service Restart (RFC 6455 §5.5.1 and its registry).
 const RESTART: &str = "\u{88}\u{2}\u{3}\u{f4}";
 
 #[test]
-fn a_websocket_is_told_to_come_again_between_two_frames() {
+fn a_websocket_receives_a_close_frame_between_two_frames() {
     const LARGE: usize = 3 << 20;
-    // What the app has sent when the gateway is told to stop, and what it sends after that.
+    // What the app has sent when the gateway receives the signal, and what it sends after that.
     let large = |length: usize| {
         let head = "\u{82}\u{7f}\0\0\0\0\0\u{30}\0\0".to_owned();
         head + &"x".repeat(length)
@@ -291,33 +294,33 @@ fn a_websocket_is_told_to_come_again_between_two_frames() {
         (large(LARGE - 10), "x".repeat(10)),
         (large(10), "x".repeat(LARGE - 10)),
     ] {
-        let (go_on, told) = mpsc::channel::<()>();
+        let (go_on, signal) = mpsc::channel::<()>();
         let (ended, end) = mpsc::channel();
-        let (told, sent) = (Mutex::new(told), (before.clone(), after.clone()));
+        let (signal, sent) = (Mutex::new(signal), (before.clone(), after.clone()));
         let address = upstream(move |_, stream| {
             let (before, after) = &sent;
-            say(
+            write(
                 stream,
                 &format!(
                     "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\
                      sec-websocket-accept: {ACCEPT}\r\n\r\n{before}"
                 ),
             );
-            told.lock().unwrap().recv().unwrap();
-            say(stream, after);
+            signal.lock().unwrap().recv().unwrap();
+            write(stream, after);
             let mut got = Vec::new();
             let _ = stream.read_to_end(&mut got);
             ended.send(got).unwrap();
             false
         });
-        let mut gateway = Gateway::before(address, &[]);
+        let mut gateway = Gateway::in_front_of(address, &[]);
         let mut client = gateway.client();
-        client.say(&handshake(""));
-        assert_eq!(client.head_of_answer().unwrap().status, 101);
+        client.send(&handshake(""));
+        assert_eq!(client.response_head().unwrap().status, 101);
         let mut got = vec![0; before.chars().count()];
         client.stream.read_exact(&mut got).unwrap();
         gateway.terminate();
-        assert!(gateway.lets_nobody_in());
+        assert!(gateway.drops_new_connections());
         go_on.send(()).unwrap();
         let mut rest = vec![0; after.chars().count() + RESTART.chars().count()];
         client.stream.read_exact(&mut rest).unwrap();
@@ -328,15 +331,15 @@ fn a_websocket_is_told_to_come_again_between_two_frames() {
             &before.chars().take(12).collect::<String>(),
             rest.chars().rev().take(12).collect::<String>()
         );
-        // The browser agrees, and both are gone.
-        client.say("\u{88}\u{82}\0\0\0\0\u{3}\u{f4}");
+        // The browser confirms, and both connections end.
+        client.send("\u{88}\u{82}\0\0\0\0\u{3}\u{f4}");
         client
             .stream
             .get_ref()
             .shutdown(std::net::Shutdown::Write)
             .unwrap();
         assert!(client.is_closed());
-        let said = end.recv_timeout(PATIENCE).unwrap();
+        let said = end.recv_timeout(LIMIT).unwrap();
         assert_eq!(said, b"\x88\x82\0\0\0\0\x03\xf4", "the app hears it too");
         assert_eq!(gateway.child.wait().unwrap().code(), Some(0));
     }
@@ -344,17 +347,17 @@ fn a_websocket_is_told_to_come_again_between_two_frames() {
 
 /// An app that sends frame after frame may never pause between two of them: here each write ends within a frame.
 #[test]
-fn a_busy_websocket_is_told_to_come_again_as_well() {
+fn a_busy_websocket_receives_a_close_frame() {
     for size in [1000u16, 16_384, 60_000] {
         let [high, low] = size.to_be_bytes();
         let header = [0x82, 126, high, low];
         let frame = [&header[..], &vec![b'x'; usize::from(size)]].concat();
         let (start, end) = frame.split_at(100);
-        let (go_on, told) = mpsc::channel::<()>();
-        let told = Mutex::new(told);
+        let (go_on, signal) = mpsc::channel::<()>();
+        let signal = Mutex::new(signal);
         let (first, next) = (start.to_vec(), [end, start].concat());
         let address = upstream(move |_, stream| {
-            say(
+            write(
                 stream,
                 &format!(
                     "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\
@@ -362,15 +365,15 @@ fn a_busy_websocket_is_told_to_come_again_as_well() {
                 ),
             );
             let mut sent = stream.get_mut().write_all(&first);
-            while sent.is_ok() && told.lock().unwrap().recv().is_ok() {
+            while sent.is_ok() && signal.lock().unwrap().recv().is_ok() {
                 sent = stream.get_mut().write_all(&next);
             }
             false
         });
-        let gateway = Gateway::before(address, &[("FLUXLIT_GRACE_PERIOD_S", "5")]);
+        let gateway = Gateway::in_front_of(address, &[("FLUXLIT_GRACE_PERIOD_S", "5")]);
         let mut client = gateway.client();
-        client.say(&handshake(""));
-        assert_eq!(client.head_of_answer().unwrap().status, 101);
+        client.send(&handshake(""));
+        assert_eq!(client.response_head().unwrap().status, 101);
         let mut got = vec![0; frame.len()];
         client.stream.read_exact(&mut got[..start.len()]).unwrap();
         gateway.terminate();
@@ -386,6 +389,6 @@ fn a_busy_websocket_is_told_to_come_again_as_well() {
             false
         });
         assert!(has_ended, "{size}");
-        assert!(client.is_closed(), "and nothing behind it");
+        assert!(client.is_closed(), "and nothing after it");
     }
 }

@@ -1,9 +1,9 @@
-//! Live and ready.
+//! Tests liveness and readiness.
 
-use crate::support::{Gateway, eventually, say, upstream};
+use crate::support::{Gateway, eventually, upstream, write};
 
 #[test]
-fn live_whatever_the_app_does() {
+fn live_without_the_app() {
     let gateway = Gateway::start(&[("FLUXLIT_STREAMLIT_UPSTREAM", "http://127.0.0.1:1")], &[]);
     let live = gateway.get("/api/healthz");
     assert!(
@@ -22,7 +22,7 @@ fn live_whatever_the_app_does() {
 }
 
 #[test]
-fn not_ready_says_why() {
+fn not_ready_has_a_reason() {
     let gateway = Gateway::start(&[("FLUXLIT_STREAMLIT_UPSTREAM", "http://127.0.0.1:1")], &[]);
     assert!(eventually(|| {
         let answer = gateway.get("/api/readyz");
@@ -46,16 +46,16 @@ fn not_ready_says_why() {
     );
 }
 
-/// Streamlit answers every path with its page, so only the health check's own words count (FluxLit's defect 11).
+/// Streamlit responds to every path with its page, so the body of the health check counts (FluxLit's defect 11).
 #[test]
-fn a_page_is_no_health_check() {
+fn a_page_is_not_a_health_check() {
     let page = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = page.local_addr().unwrap();
     std::thread::spawn(move || {
         for stream in page.incoming().flatten() {
             let mut stream = std::io::BufReader::new(stream);
             crate::support::head(&mut stream);
-            say(
+            write(
                 &mut stream,
                 "HTTP/1.1 200 OK\r\ncontent-length: 22\r\n\r\n<html>Streamlit</html>",
             );
@@ -71,10 +71,10 @@ fn a_page_is_no_health_check() {
 }
 
 #[test]
-fn the_apis_mount_is_ours_alone() {
-    let gateway = Gateway::before(
+fn an_api_path_is_never_forwarded_to_the_app() {
+    let gateway = Gateway::in_front_of(
         upstream(|_, stream| {
-            say(stream, "HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\napp");
+            write(stream, "HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\napp");
             true
         }),
         &[],

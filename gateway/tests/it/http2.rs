@@ -1,4 +1,4 @@
-//! HTTP/2 from the client: the same rules as in HTTP/1.1, many requests on one connection, and WebSocket inside it.
+//! Tests HTTP/2 from the client: the rules of HTTP/1.1, many requests on one connection, and WebSocket on a stream.
 
 use std::io::{BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -15,25 +15,25 @@ use http::{HeaderMap, Method, Request, Response};
 use sha1::{Digest, Sha1};
 use tokio::task::JoinHandle;
 
-use crate::client::{PATIENCE, read_body};
+use crate::client::{LIMIT, read_body};
 use crate::operators::logging;
-use crate::support::{Gateway, Received, recording, say, upstream};
+use crate::support::{Gateway, Received, recording, upstream, write};
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
-/// Runs a client, for as long as anything should take.
+/// Runs a client, within the usual time limit.
 pub(crate) fn run<F: Future>(work: F) -> F::Output {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
     runtime.expect("a runtime").block_on(async {
-        tokio::time::timeout(PATIENCE, work)
+        tokio::time::timeout(LIMIT, work)
             .await
             .expect("it ends in time")
     })
 }
 
-/// A client's connection.
+/// A connection of a client.
 pub(crate) struct Http2 {
     sender: SendRequest<Bytes>,
     connection: JoinHandle<Result<(), h2::Error>>,
@@ -45,7 +45,7 @@ impl Http2 {
         Self::on(stream.expect("a connection")).await
     }
 
-    /// On a connection that is open.
+    /// Starts HTTP/2 on an open connection.
     pub(crate) async fn on<S>(stream: S) -> Self
     where
         S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
@@ -67,14 +67,14 @@ impl Http2 {
         self.sender.send_request(request, ends).expect("it is sent")
     }
 
-    /// Sends a request without a body; returns the answer, its body and trailers.
+    /// Sends a request without a body; returns the response, its body and trailers.
     pub(crate) async fn ask(&mut self, request: Request<()>) -> (Response<()>, String, HeaderMap) {
         let (response, _) = self.send(request, true).await;
         whole(response).await
     }
 }
 
-/// A client that says what the `h2` crate would never say: frames as they are, field lines as literals.
+/// A client that sends what the `h2` crate would not: raw frames, and field lines as literals.
 struct Frames(TcpStream);
 
 struct Frame {
@@ -101,7 +101,7 @@ const GET: [(&str, &str); 4] = [
 impl Frames {
     fn new(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).expect("a connection");
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(LIMIT)).unwrap();
         let mut client = Self(stream);
         client
             .0
@@ -157,10 +157,10 @@ impl Frames {
         }
     }
 
-    /// The status of the next answer; `None` if there is none.
+    /// Returns the status of the next response; `None` if there is no response.
     fn status(&mut self) -> Option<String> {
         let head = std::iter::from_fn(|| self.next()).find(|frame| frame.kind == HEADERS)?;
-        // It comes first: one of the static table, or as a literal beside its name there, RFC 7541 §6 and appendix A.
+        // It is first: an entry of the static table, or a literal with an indexed name, RFC 7541 §6 and appendix A.
         match head.payload.as_slice() {
             [0x88, ..] => Some("200".to_owned()),
             [0x8c, ..] => Some("400".to_owned()),
@@ -169,7 +169,7 @@ impl Frames {
         }
     }
 
-    /// The next frame; `None` at the end of the connection.
+    /// Returns the next frame; `None` at the end of the connection.
     fn next(&mut self) -> Option<Frame> {
         let mut head = [0; 9];
         self.0.read_exact(&mut head).ok()?;
@@ -220,7 +220,7 @@ async fn next(body: &mut RecvStream) -> Option<Bytes> {
     }
 }
 
-/// Answers with what was received: the head, an empty line, the body, an empty line, the trailers.
+/// Responds with what was received: the head, an empty line, the body, an empty line, the trailers.
 fn echo(received: &Received, stream: &mut BufReader<TcpStream>) -> bool {
     let Ok((body, trailers)) = read_body(&received.head, stream) else {
         return false;
@@ -231,7 +231,7 @@ fn echo(received: &Received, stream: &mut BufReader<TcpStream>) -> bool {
         trailers.join("\n")
     );
     let length = echoed.chars().count();
-    say(
+    write(
         stream,
         &format!(
             "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\nConnection: x-hop\r\nX-Hop: y\r\n\r\n{echoed}"
@@ -241,8 +241,8 @@ fn echo(received: &Received, stream: &mut BufReader<TcpStream>) -> bool {
 }
 
 #[test]
-fn a_request_in_other_words() {
-    let gateway = Gateway::before(upstream(echo), &[]);
+fn a_request_is_forwarded_over_http_1_1() {
+    let gateway = Gateway::in_front_of(upstream(echo), &[]);
     run(async {
         let mut client = Http2::to(gateway.address).await;
         let forged = [
@@ -290,12 +290,12 @@ fn a_request_in_other_words() {
 }
 
 #[test]
-fn bodies_and_trailers_both_ways() {
-    let gateway = Gateway::before(upstream(echo), &[]);
+fn bodies_and_trailers_are_forwarded_both_ways() {
+    let gateway = Gateway::in_front_of(upstream(echo), &[]);
     let (address, _) = recording(
         "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nDigest: d\r\nSet-Cookie: a=b\r\n\r\n",
     );
-    let answering = Gateway::before(address, &[]);
+    let answering = Gateway::in_front_of(address, &[]);
     run(async {
         let mut client = Http2::to(gateway.address).await;
         for (fields, framing) in [
@@ -327,7 +327,7 @@ fn bodies_and_trailers_both_ways() {
 }
 
 #[test]
-fn answers_without_a_body() {
+fn responses_without_a_body() {
     for (method, answer, length) in [
         (
             Method::HEAD,
@@ -342,7 +342,7 @@ fn answers_without_a_body() {
         ),
     ] {
         let (address, _) = recording(answer);
-        let gateway = Gateway::before(address, &[]);
+        let gateway = Gateway::in_front_of(address, &[]);
         run(async {
             let mut client = Http2::to(gateway.address).await;
             let (head, body, _) = client.ask(request(method.clone(), "/", &[])).await;
@@ -359,9 +359,9 @@ fn answers_without_a_body() {
 }
 
 #[test]
-fn what_is_refused() {
+fn requests_that_exceed_limits_are_rejected() {
     let (address, seen) = recording(OK);
-    let gateway = Gateway::before(
+    let gateway = Gateway::in_front_of(
         address,
         &[
             ("FLUXLIT_GATEWAY_MAX_HEADER_COUNT", "10"),
@@ -390,7 +390,7 @@ fn what_is_refused() {
                 "{name}"
             );
         }
-        // Too large only on its way.
+        // Found to be too large only while it is read.
         let (response, mut body) = client.send(request(Method::PUT, "/", &[]), false).await;
         body.send_data(Bytes::from("0123456789a"), false).unwrap();
         assert_eq!(response.await.expect("an answer").status(), 413);
@@ -405,9 +405,9 @@ fn what_is_refused() {
 }
 
 #[test]
-fn a_refusal_says_why_and_about_which_request() {
+fn a_rejection_has_a_reason_and_a_request_id() {
     let (address, seen) = recording(OK);
-    let gateway = Gateway::before(address, &[("FLUXLIT_GATEWAY_MAX_HEADER_COUNT", "10")]);
+    let gateway = Gateway::in_front_of(address, &[("FLUXLIT_GATEWAY_MAX_HEADER_COUNT", "10")]);
     let many: Vec<(&str, &str)> = vec![("x", "y"); 11];
     let large = "y".repeat(70_000);
     let mut tunnel = request(Method::CONNECT, "/x", &[]);
@@ -435,7 +435,7 @@ fn a_refusal_says_why_and_about_which_request() {
                 request(Method::GET, "/", &lengths),
             ),
             (501, "This protocol is not supported.", tunnel),
-            // There is no body in an answer to HEAD, which says how long it would be.
+            // A response to HEAD has no body, but its length.
             (431, "", request(Method::HEAD, "/", &many)),
             (400, "", request(Method::HEAD, "/", &lengths)),
             (404, "", request(Method::HEAD, "/api/x", &[])),
@@ -461,14 +461,14 @@ fn a_refusal_says_why_and_about_which_request() {
 }
 
 #[test]
-fn what_is_malformed_is_not_passed_on() {
+fn malformed_requests_are_not_forwarded() {
     let whole = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&whole);
-    let gateway = Gateway::before(
+    let gateway = Gateway::in_front_of(
         upstream(move |received, stream| {
             let is_whole = read_body(&received.head, stream).is_ok();
             count.fetch_add(is_whole.into(), Ordering::SeqCst);
-            say(stream, OK);
+            write(stream, OK);
             is_whole
         }),
         &[],
@@ -507,9 +507,9 @@ fn what_is_malformed_is_not_passed_on() {
 }
 
 #[test]
-fn a_request_names_its_host() {
+fn a_request_needs_one_host() {
     let (address, seen) = recording(OK);
-    let gateway = Gateway::before(address, &[]);
+    let gateway = Gateway::in_front_of(address, &[]);
     let bare = [(":method", "GET"), (":scheme", "http"), (":path", "/")];
     for (status, host) in [
         ("400", &[][..]),
@@ -522,16 +522,16 @@ fn a_request_names_its_host() {
         assert_eq!(client.status().as_deref(), Some(status), "{host:?}");
     }
     assert_eq!(seen.count(), 1);
-    assert_eq!(seen.last().lines("host"), ["app.example"]);
+    assert_eq!(seen.last().values("host"), ["app.example"]);
 }
 
 #[test]
-fn many_requests_at_once() {
+fn many_requests_run_at_the_same_time() {
     const MANY: usize = 100;
     let all = Arc::new(Barrier::new(MANY));
-    let gateway = Gateway::before(
+    let gateway = Gateway::in_front_of(
         upstream(move |received, stream| {
-            // Nobody is answered before all have asked.
+            // Responds only after all requests have arrived.
             all.wait();
             echo(received, stream)
         }),
@@ -551,12 +551,12 @@ fn many_requests_at_once() {
 }
 
 #[test]
-fn a_stream_that_is_reset_cancels_its_request_alone() {
+fn a_reset_stream_cancels_only_its_request() {
     let (ended, end) = mpsc::channel();
-    let gateway = Gateway::before(
+    let gateway = Gateway::in_front_of(
         upstream(move |received, stream| {
             if received.head[0].starts_with("GET /endless ") {
-                say(
+                write(
                     stream,
                     "HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\n",
                 );
@@ -585,18 +585,21 @@ fn a_stream_that_is_reset_cancels_its_request_alone() {
         assert!(other.starts_with("GET /other "), "{other}");
         stream.send_reset(Reason::CANCEL);
         let waiting =
-            tokio::task::spawn_blocking(move || (0..2).all(|_| end.recv_timeout(PATIENCE).is_ok()));
-        assert!(waiting.await.unwrap(), "the app no longer works for nobody");
+            tokio::task::spawn_blocking(move || (0..2).all(|_| end.recv_timeout(LIMIT).is_ok()));
+        assert!(
+            waiting.await.unwrap(),
+            "the app stops working for a client that has left"
+        );
     });
 }
 
 #[test]
-fn a_client_that_reads_nothing_is_not_read_for() {
+fn a_client_that_does_not_read_stops_the_upstream() {
     const SIZE: usize = 64 << 20;
-    let (blocked, told) = mpsc::channel();
-    let gateway = Gateway::before(
+    let (blocked, is_blocked) = mpsc::channel();
+    let gateway = Gateway::in_front_of(
         upstream(move |_, stream| {
-            say(
+            write(
                 stream,
                 &format!("HTTP/1.1 200 OK\r\ncontent-length: {SIZE}\r\n\r\n"),
             );
@@ -618,7 +621,7 @@ fn a_client_that_reads_nothing_is_not_read_for() {
         let mut client = Http2::to(gateway.address).await;
         let (response, _) = client.send(get("/"), true).await;
         let _body = response.await.unwrap().into_body();
-        let sent = tokio::task::spawn_blocking(move || told.recv_timeout(PATIENCE).unwrap());
+        let sent = tokio::task::spawn_blocking(move || is_blocked.recv_timeout(LIMIT).unwrap());
         let sent = sent.await.unwrap();
         assert!(
             sent < SIZE / 2,
@@ -628,16 +631,16 @@ fn a_client_that_reads_nothing_is_not_read_for() {
 }
 
 #[test]
-fn what_is_under_way_finishes_when_we_stop() {
+fn requests_in_flight_finish_when_the_gateway_stops() {
     let (release, released) = mpsc::channel::<()>();
     let released = std::sync::Mutex::new(released);
     let (arrived, arrival) = tokio::sync::oneshot::channel();
     let arrived = std::sync::Mutex::new(Some(arrived));
-    let mut gateway = Gateway::before(
+    let mut gateway = Gateway::in_front_of(
         upstream(move |_, stream| {
             let _ = arrived.lock().unwrap().take().unwrap().send(());
             released.lock().unwrap().recv().unwrap();
-            say(stream, OK);
+            write(stream, OK);
             true
         }),
         &[],
@@ -650,7 +653,7 @@ fn what_is_under_way_finishes_when_we_stop() {
         let mut sender = client.sender;
         arrival.await.unwrap();
         gateway.terminate();
-        // The connection that nothing happens on ends, and says that it does so in peace.
+        // The idle connection ends with GOAWAY and NO_ERROR.
         idle.connection.await.unwrap().unwrap();
         let refused = loop {
             match std::future::poll_fn(|context| sender.poll_ready(context)).await {
@@ -668,15 +671,15 @@ fn what_is_under_way_finishes_when_we_stop() {
 }
 
 #[test]
-fn a_client_that_answers_no_ping_holds_nothing_up_when_we_stop() {
+fn a_client_that_ignores_pings_does_not_delay_the_stop() {
     let (release, released) = mpsc::channel::<()>();
     let released = std::sync::Mutex::new(released);
     let (arrived, arrival) = mpsc::channel();
-    let mut gateway = Gateway::before(
+    let mut gateway = Gateway::in_front_of(
         upstream(move |_, stream| {
             arrived.send(()).unwrap();
             released.lock().unwrap().recv().unwrap();
-            say(stream, OK);
+            write(stream, OK);
             true
         }),
         &[("FLUXLIT_GRACE_PERIOD_S", "15")],
@@ -684,7 +687,7 @@ fn a_client_that_answers_no_ping_holds_nothing_up_when_we_stop() {
     let mut idle = Frames::new(gateway.address);
     let mut waiting = Frames::new(gateway.address);
     waiting.headers(1, END_STREAM, &GET);
-    arrival.recv_timeout(PATIENCE).unwrap();
+    arrival.recv_timeout(LIMIT).unwrap();
     let started = Instant::now();
     gateway.terminate();
     let kinds: Vec<u8> = std::iter::from_fn(|| idle.next())
@@ -693,7 +696,7 @@ fn a_client_that_answers_no_ping_holds_nothing_up_when_we_stop() {
     assert!(kinds.contains(&GOAWAY), "{kinds:?}");
     let took = started.elapsed();
     assert!(took < Duration::from_secs(5), "{took:?}");
-    // Whoever waits for an answer gets it, and then the connection ends.
+    // A pending response is sent, and then the connection ends.
     release.send(()).unwrap();
     let body = std::iter::from_fn(|| waiting.next()).find(|frame| frame.kind == DATA);
     assert_eq!(body.expect("an answer").payload, b"ok");
@@ -704,9 +707,9 @@ fn a_client_that_answers_no_ping_holds_nothing_up_when_we_stop() {
 }
 
 #[test]
-fn a_connection_without_a_request_ends() {
+fn a_connection_without_a_request_is_closed() {
     let (address, _) = recording(OK);
-    let gateway = Gateway::before(address, &[("FLUXLIT_GATEWAY_KEEPALIVE_TIMEOUT_S", "0.2")]);
+    let gateway = Gateway::in_front_of(address, &[("FLUXLIT_GATEWAY_KEEPALIVE_TIMEOUT_S", "0.2")]);
     run(async {
         let mut client = Http2::to(gateway.address).await;
         assert_eq!(client.ask(get("/")).await.1, "ok");
@@ -715,11 +718,11 @@ fn a_connection_without_a_request_ends() {
 }
 
 #[test]
-fn an_informational_answer_passes() {
+fn an_interim_response_is_forwarded() {
     let (address, _) = recording(&format!(
         "HTTP/1.1 103 Early Hints\r\nlink: </a.css>; rel=preload\r\nconnection: x\r\n\r\n{OK}"
     ));
-    let gateway = Gateway::before(address, &[]);
+    let gateway = Gateway::in_front_of(address, &[]);
     run(async {
         let mut client = Http2::to(gateway.address).await;
         let (mut response, _) = client.send(get("/"), true).await;
@@ -733,10 +736,10 @@ fn an_informational_answer_passes() {
 }
 
 #[test]
-fn informational_answers_have_an_end() {
+fn interim_responses_are_limited() {
     let many = "HTTP/1.1 102 Processing\r\n\r\n".repeat(1000);
     let (address, _) = recording(&format!("{many}{OK}"));
-    let gateway = Gateway::before(address, &[]);
+    let gateway = Gateway::in_front_of(address, &[]);
     run(async {
         let mut client = Http2::to(gateway.address).await;
         let (mut response, _) = client.send(get("/"), true).await;
@@ -753,11 +756,11 @@ fn informational_answers_have_an_end() {
 }
 
 #[test]
-fn an_answer_that_is_malformed_from_its_start_is_a_502() {
+fn a_response_with_a_malformed_first_chunk_is_a_502() {
     for body in ["ZZ\r\n", "5\r\nhello\r\nZZ\r\n"] {
         let answer = format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{body}");
         let (address, _) = recording(&answer);
-        let gateway = Gateway::before(address, &[]);
+        let gateway = Gateway::in_front_of(address, &[]);
         run(async {
             let mut client = Http2::to(gateway.address).await;
             let (head, text, _) = client.ask(get("/")).await;
@@ -768,7 +771,7 @@ fn an_answer_that_is_malformed_from_its_start_is_a_502() {
 }
 
 #[test]
-fn a_stream_that_is_cut_off_when_we_stop_is_logged() {
+fn a_stream_that_is_cut_off_by_the_stop_is_logged() {
     let (arrived, arrival) = mpsc::channel();
     let address = upstream(move |_, stream| {
         arrived.send(()).unwrap();
@@ -778,7 +781,7 @@ fn a_stream_that_is_cut_off_when_we_stop_is_logged() {
     let (mut gateway, mut log) = logging(address, &[("FLUXLIT_GRACE_PERIOD_S", "0.5")]);
     let mut client = Frames::new(gateway.address);
     client.headers(1, END_STREAM, &GET);
-    arrival.recv_timeout(PATIENCE).unwrap();
+    arrival.recv_timeout(LIMIT).unwrap();
     gateway.terminate();
     assert_eq!(gateway.child.wait().unwrap().code(), Some(0));
     let mut lines = String::new();
@@ -789,16 +792,16 @@ fn a_stream_that_is_cut_off_when_we_stop_is_logged() {
     assert_eq!(line["status"], 0, "{line}");
 }
 
-/// A key that no client has to send on a stream.
+/// A `Sec-WebSocket-Key`, which clients need not send on a stream.
 const CLIENT_KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 
-/// Accepts a handshake with whatever key it has, and gives back what it gets until the other side has ended.
+/// Accepts a handshake with any key, and echoes until the other side has closed.
 fn accepting(received: &Received, stream: &mut BufReader<TcpStream>) -> bool {
     assert_eq!(received.head[0], "GET /_stcore/stream HTTP/1.1");
-    assert_eq!(received.lines("upgrade"), ["websocket"]);
-    assert_eq!(received.lines("host"), ["app.example"]);
-    assert_eq!(received.lines("sec-websocket-version"), ["13"]);
-    let key = received.lines("sec-websocket-key");
+    assert_eq!(received.values("upgrade"), ["websocket"]);
+    assert_eq!(received.values("host"), ["app.example"]);
+    assert_eq!(received.values("sec-websocket-version"), ["13"]);
+    let key = received.values("sec-websocket-key");
     assert_eq!(key.len(), 1, "{key:?}");
     assert_ne!(key[0], CLIENT_KEY);
     let digest = Sha1::new()
@@ -806,8 +809,8 @@ fn accepting(received: &Received, stream: &mut BufReader<TcpStream>) -> bool {
         .chain_update("258EAFA5-E914-47DA-95CA-C5AB0DC85B11")
         .finalize();
     let accept = base64::prelude::BASE64_STANDARD.encode(digest);
-    let protocol = received.lines("sec-websocket-protocol").join("|");
-    say(
+    let protocol = received.values("sec-websocket-protocol").join("|");
+    write(
         stream,
         &format!(
             "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\nset-cookie: x=y\r\n\
@@ -842,11 +845,11 @@ fn handshake_at(path: &str, fields: &[(&str, &str)]) -> Request<()> {
 }
 
 #[test]
-fn a_websocket_on_a_stream() {
-    let gateway = Gateway::before(upstream(accepting), &[]);
+fn a_websocket_opens_on_a_stream() {
+    let gateway = Gateway::in_front_of(upstream(accepting), &[]);
     run(async {
         let mut client = Http2::to(gateway.address).await;
-        // The settings of the server have come with its first answer.
+        // The server's SETTINGS have arrived with its first response.
         client.ask(get("/api/healthz")).await;
         assert!(client.sender.is_extended_connect_protocol_enabled());
         let (response, mut up) = client
@@ -896,7 +899,7 @@ fn a_websocket_on_a_stream() {
 }
 
 #[test]
-fn an_answer_that_opens_no_websocket_does_not_look_like_one() {
+fn a_response_without_a_websocket_is_not_a_2xx() {
     let answering = || {
         upstream(|received, stream| {
             let answer = if received.head[0].contains("/refuses ") {
@@ -904,12 +907,12 @@ fn an_answer_that_opens_no_websocket_does_not_look_like_one() {
             } else {
                 "HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\n<html>"
             };
-            say(stream, answer);
+            write(stream, answer);
             true
         })
     };
     let api = format!("http://{}", answering());
-    let gateway = Gateway::before(
+    let gateway = Gateway::in_front_of(
         answering(),
         &[
             ("FLUXLIT_API_UPSTREAM", &api),
@@ -941,14 +944,14 @@ fn an_answer_that_opens_no_websocket_does_not_look_like_one() {
             assert_eq!(head.status(), status, "{path}");
             assert!(body.starts_with(text), "{path}: {body}");
         }
-        // Whoever asks in the ordinary way is answered.
+        // Ordinary requests get a response.
         assert_eq!(client.ask(get("/_stcore/other")).await.1, "<html>");
     });
 }
 
 #[test]
-fn a_websocket_on_a_stream_is_told_to_come_again() {
-    let mut gateway = Gateway::before(upstream(accepting), &[]);
+fn a_websocket_on_a_stream_receives_a_close_frame() {
+    let mut gateway = Gateway::in_front_of(upstream(accepting), &[]);
     run(async {
         let mut client = Http2::to(gateway.address).await;
         let (response, mut up) = client.send(handshake(&[]), false).await;

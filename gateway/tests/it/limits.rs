@@ -1,4 +1,4 @@
-//! What nobody may exceed, and what whoever does is told.
+//! Tests the limits, and the responses to requests that exceed them.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -7,17 +7,17 @@ use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, SocketType, bind, connect, listen, socket};
 
-use crate::client::{Client, PATIENCE};
-use crate::support::{Gateway, eventually, recording, say, upstream};
+use crate::client::{Client, LIMIT};
+use crate::support::{Gateway, eventually, recording, upstream, write};
 use crate::tunnel::{ACCEPT, handshake};
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
-/// What is refused for its size never arrives.
+/// A request that is rejected for its size does not reach the app.
 #[test]
-fn sizes_of_a_request() {
+fn sizes_of_a_request_are_limited() {
     let (address, seen) = recording(OK);
-    let gateway = Gateway::before(
+    let gateway = Gateway::in_front_of(
         address,
         &[
             ("FLUXLIT_GATEWAY_MAX_HEADER_BYTES", "2048"),
@@ -36,7 +36,7 @@ fn sizes_of_a_request() {
         (431, get(format!("x: {}\r\n", "y".repeat(2100)))),
         (431, get(format!("x: {}\r\n", "y".repeat(70_000)))),
         (431, format!("GET / HTTP/1.1\r\nx: {}", "y".repeat(70_000))),
-        // Its end is not waited for.
+        // The gateway does not wait for its end.
         (431, format!("GET / HTTP/1.1\r\nx: {}", "y".repeat(2048))),
         (200, get("x: y\r\n".repeat(9))),
         (431, get("x: y\r\n".repeat(10))),
@@ -53,8 +53,8 @@ fn sizes_of_a_request() {
     ] {
         let before = seen.count();
         let mut client = gateway.client();
-        client.say(&request);
-        let answer = client.answer();
+        client.send(&request);
+        let answer = client.response();
         let start = &request[..request.len().min(80)];
         assert_eq!(answer.status, status, "{start:?}: {answer:?}");
         assert_eq!(
@@ -63,18 +63,18 @@ fn sizes_of_a_request() {
             "{start:?}"
         );
     }
-    // This one is known to be too large only on its way.
+    // This one is found to be too large only while it is read.
     let mut client = gateway.client();
-    client.say(&body("transfer-encoding: chunked", "b\r\n0123456789a\r\n"));
-    assert_eq!(client.answer().status, 413);
+    client.send(&body("transfer-encoding: chunked", "b\r\n0123456789a\r\n"));
+    assert_eq!(client.response().status, 413);
     assert!(client.is_closed());
 }
 
 /// FluxLit's defect 12.
 #[test]
-fn nobody_keeps_us_waiting() {
+fn slow_clients_are_disconnected() {
     let (address, _) = recording("");
-    let gateway = Gateway::before(
+    let gateway = Gateway::in_front_of(
         address,
         &[
             ("FLUXLIT_GATEWAY_HEADER_READ_TIMEOUT_S", "0.2"),
@@ -99,33 +99,34 @@ fn nobody_keeps_us_waiting() {
             "PUT / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n",
             Some(408),
         ),
-        // Answered, and then idle.
+        // Idle after a response.
         ("GET /api/healthz HTTP/1.1\r\nhost: a\r\n\r\n", Some(200)),
     ] {
         let mut client = gateway.client();
-        client.say(sent);
-        let answer = status.map(|_| client.answer().status);
+        client.send(sent);
+        let answer = status.map(|_| client.response().status);
         assert_eq!(answer, status, "{sent:?}");
         assert!(client.is_closed(), "{sent:?}");
     }
-    assert!(started.elapsed() < PATIENCE, "each ends by itself");
+    assert!(started.elapsed() < LIMIT, "each ends by itself");
 }
 
-/// A head that comes octet by octet has no more time than any other.
+/// A head that arrives byte by byte has the same time as any other.
 #[test]
-fn a_slow_head_has_one_limit() {
+fn a_slow_head_has_one_deadline() {
     let (address, seen) = recording(OK);
-    let gateway = Gateway::before(address, &[("FLUXLIT_GATEWAY_HEADER_READ_TIMEOUT_S", "0.3")]);
+    let gateway =
+        Gateway::in_front_of(address, &[("FLUXLIT_GATEWAY_HEADER_READ_TIMEOUT_S", "0.3")]);
     let mut client = gateway.client();
     client
         .stream
         .get_ref()
         .set_read_timeout(Some(Duration::from_millis(20)))
         .unwrap();
-    client.say("GET / HTTP/1.1\r\nx: ");
+    client.send("GET / HTTP/1.1\r\nx: ");
     let mut first = [0; 12];
     let answered = eventually(|| {
-        let _ = client.try_say("y");
+        let _ = client.try_send("y");
         client.stream.read_exact(&mut first).is_ok()
     });
     assert!(answered && &first == b"HTTP/1.1 408", "{first:?}");
@@ -133,7 +134,7 @@ fn a_slow_head_has_one_limit() {
 }
 
 #[test]
-fn an_app_that_takes_too_long() {
+fn an_app_that_is_too_slow_is_a_504() {
     let settings = [
         ("FLUXLIT_GATEWAY_UPSTREAM_READ_TIMEOUT_S", "0.2"),
         ("FLUXLIT_GATEWAY_MAX_CONCURRENT_UPSTREAM_HTTP", "1"),
@@ -149,39 +150,39 @@ fn an_app_that_takes_too_long() {
     ] {
         let (ended, end) = mpsc::channel();
         let address = upstream(move |_, stream| {
-            say(stream, answer);
+            write(stream, answer);
             ended.send(stream.read(&mut [0]).unwrap_or(0)).unwrap();
             false
         });
-        let gateway = Gateway::before(address, &settings);
-        // The second one has its turn when the first has ended.
+        let gateway = Gateway::in_front_of(address, &settings);
+        // The second one starts when the first has ended.
         for _ in 0..2 {
             let mut client = gateway.client();
-            client.say("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
-            let mut said = client.head_of_answer().unwrap();
+            client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+            let mut said = client.response_head().unwrap();
             if said.status == 103 {
-                said = client.answer();
+                said = client.response();
             }
             assert!(said.head[0].starts_with(head), "{answer:?}: {said:?}");
             if said.status == 200 {
-                assert_eq!(client.rest(), "half", "what came is passed on, and no more");
+                assert_eq!(client.rest(), "half", "only the received part is forwarded");
             }
             assert_eq!(
-                end.recv_timeout(PATIENCE),
+                end.recv_timeout(LIMIT),
                 Ok(0),
-                "the app is no longer waited for"
+                "the gateway no longer waits for the app"
             );
         }
     }
 }
 
-/// It is not the client who keeps everybody waiting.
+/// The timeout is the app's, not the client's.
 #[test]
-fn an_app_that_does_not_ask_for_the_body() {
+fn an_app_that_does_not_read_the_body_is_a_504() {
     let put = "PUT / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 3\r\n\r\n";
     for (answer, sent, status) in [
         ("", "", 504),
-        // The client has been asked, or has begun unasked.
+        // The client has received `100 Continue`, or has not waited for it.
         ("HTTP/1.1 100 Continue\r\n\r\n", "", 408),
         ("", "a", 408),
         ("", "abc", 504),
@@ -189,11 +190,11 @@ fn an_app_that_does_not_ask_for_the_body() {
         ("HTTP/1.1 103 Early Hints\r\n\r\n", "", 504),
     ] {
         let address = upstream(move |_, stream| {
-            say(stream, answer);
+            write(stream, answer);
             while stream.read(&mut [0]).is_ok_and(|count| count > 0) {}
             false
         });
-        let gateway = Gateway::before(
+        let gateway = Gateway::in_front_of(
             address,
             &[
                 ("FLUXLIT_GATEWAY_BODY_IDLE_TIMEOUT_S", "0.1"),
@@ -201,19 +202,19 @@ fn an_app_that_does_not_ask_for_the_body() {
             ],
         );
         let mut client = gateway.client();
-        client.say(put);
+        client.send(put);
         if !answer.is_empty() {
-            assert!(client.head_of_answer().unwrap().status < 200);
+            assert!(client.response_head().unwrap().status < 200);
         }
-        client.say(sent);
-        let got = client.answer();
+        client.send(sent);
+        let got = client.response();
         assert_eq!(got.status, status, "{answer:?}, {sent:?}: {got:?}");
     }
 }
 
-/// Informational answers are none, however many there are.
+/// Interim responses do not count as the response, however many there are.
 #[test]
-fn an_app_that_only_says_that_it_is_about_to_answer() {
+fn an_app_that_sends_only_interim_responses_is_a_504() {
     for (limit, request) in [
         (
             "FLUXLIT_GATEWAY_UPSTREAM_READ_TIMEOUT_S",
@@ -228,7 +229,7 @@ fn an_app_that_only_says_that_it_is_about_to_answer() {
                     .get_ref()
                     .set_read_timeout(Some(Duration::from_millis(pause)))
                     .unwrap();
-                // Until the gateway ends the connection.
+                // Until the gateway closes the connection.
                 while stream.get_mut().write_all(hints).is_ok()
                     && stream
                         .read(&mut [0])
@@ -236,12 +237,12 @@ fn an_app_that_only_says_that_it_is_about_to_answer() {
                 {}
                 false
             });
-            let gateway = Gateway::before(address, &[(limit, "0.4")]);
+            let gateway = Gateway::in_front_of(address, &[(limit, "0.4")]);
             let mut client = gateway.client();
-            client.say(&request);
+            client.send(&request);
             let mut hints = 0;
             let answered = eventually(|| {
-                let status = client.head_of_answer().unwrap().status;
+                let status = client.response_head().unwrap().status;
                 hints += usize::from(status == 103);
                 status == 504
             });
@@ -251,48 +252,51 @@ fn an_app_that_only_says_that_it_is_about_to_answer() {
 }
 
 #[test]
-fn an_app_that_cannot_be_reached() {
+fn an_app_that_cannot_be_reached_is_a_502() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    // With no room in its queue for those who have connected, all others wait for ever.
+    // The accept queue is full, so further connections are never established.
     listen(&listener, 0).unwrap();
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {
         let (stream, _) = listener.accept().unwrap();
         let mut stream = std::io::BufReader::new(stream);
         crate::client::head(&mut stream);
-        say(&mut stream, OK);
+        write(&mut stream, OK);
         sender.send(listener).unwrap();
     });
-    let gateway = Gateway::before(
+    let gateway = Gateway::in_front_of(
         address,
         &[("FLUXLIT_GATEWAY_UPSTREAM_CONNECT_TIMEOUT_S", "0.2")],
     );
-    let listener = receiver.recv_timeout(PATIENCE).unwrap();
+    let listener = receiver.recv_timeout(LIMIT).unwrap();
     let _in_the_queue = Client::new(address);
     let mut client = gateway.client();
-    client.say("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
-    let answer = client.answer();
+    client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+    let answer = client.response();
     assert_eq!(answer.status, 502, "{answer:?}");
     assert!(
         answer.body.contains("The app cannot be reached."),
         "{answer:?}"
     );
     drop(listener);
-    client.say("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
-    assert!(matches!(client.answer().status, 502 | 503), "it is refused");
+    client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+    assert!(
+        matches!(client.response().status, 502 | 503),
+        "it is refused"
+    );
 }
 
 #[test]
-fn requests_wait_for_their_turn_and_not_too_many_do() {
+fn requests_wait_for_a_permit_and_their_number_is_limited() {
     let (arrived, arrival) = mpsc::channel();
     let (release, released) = mpsc::channel::<()>();
     let released = std::sync::Mutex::new(released);
-    let gateway = Gateway::before(
+    let gateway = Gateway::in_front_of(
         upstream(move |received, stream| {
             arrived.send(received.head[0].clone()).unwrap();
             released.lock().unwrap().recv().unwrap();
-            say(stream, OK);
+            write(stream, OK);
             true
         }),
         &[
@@ -303,17 +307,17 @@ fn requests_wait_for_their_turn_and_not_too_many_do() {
     );
     let ask = |path: &str| {
         let mut client = gateway.client();
-        client.say(&format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n"));
+        client.send(&format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n"));
         client
     };
     let is_refused = |mut client: Client| {
-        let answer = client.answer();
+        let answer = client.response();
         assert_eq!(answer.status, 503);
-        assert_eq!(answer.lines("retry-after"), ["1"], "{answer:?}");
+        assert_eq!(answer.values("retry-after"), ["1"], "{answer:?}");
     };
     let mut first = ask("/first");
     assert_eq!(arrival.recv().unwrap(), "GET /first HTTP/1.1");
-    // One of these two waits, and there is no room for the other.
+    // One of these two waits, and the queue is full for the other.
     let (mut second, mut third) = (ask("/second"), ask("/third"));
     for client in [&second, &third] {
         client
@@ -337,11 +341,11 @@ fn requests_wait_for_their_turn_and_not_too_many_do() {
         (third, second)
     };
     is_refused(refused);
-    // Whoever leaves makes room.
+    // A client that leaves makes room.
     waiting
         .stream
         .get_ref()
-        .set_read_timeout(Some(PATIENCE))
+        .set_read_timeout(Some(LIMIT))
         .unwrap();
     is_refused(ask("/fourth"));
     assert!(
@@ -349,16 +353,16 @@ fn requests_wait_for_their_turn_and_not_too_many_do() {
         "we are not busy"
     );
     release.send(()).unwrap();
-    assert_eq!(first.answer().body, "ok");
+    assert_eq!(first.response().body, "ok");
     arrival.recv().unwrap();
     release.send(()).unwrap();
-    assert_eq!(waiting.answer().body, "ok");
+    assert_eq!(waiting.response().body, "ok");
 }
 
 #[test]
-fn nobody_waits_for_a_turn_that_does_not_come() {
+fn the_wait_for_a_permit_has_a_limit() {
     let (arrived, arrival) = mpsc::channel();
-    let gateway = Gateway::before(
+    let gateway = Gateway::in_front_of(
         upstream(move |_, stream| {
             arrived.send(()).unwrap();
             let _ = stream.read(&mut [0]);
@@ -370,26 +374,26 @@ fn nobody_waits_for_a_turn_that_does_not_come() {
         ],
     );
     let mut first = gateway.client();
-    first.say("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+    first.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
     arrival.recv().unwrap();
     let mut second = gateway.client();
-    second.say("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
-    let answer = second.answer();
+    second.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+    let answer = second.response();
     assert_eq!(
-        (answer.status, answer.lines("retry-after")),
+        (answer.status, answer.values("retry-after")),
         (503, vec!["1"])
     );
-    // A client that leaves takes its request with it.
+    // The request of a client that leaves is removed from the queue.
     drop(first);
-    second.say("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+    second.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
     assert!(eventually(|| arrival.try_recv().is_ok() || {
         let mut other = gateway.client();
-        other.try_say("GET / HTTP/1.1\r\nhost: a\r\n\r\n").is_err()
+        other.try_send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").is_err()
     }));
 }
 
 #[test]
-fn connections_are_counted_in_all_and_by_peer() {
+fn connections_are_limited_in_total_and_by_peer() {
     let (address, _) = recording(OK);
     let trusting = [
         ("FLUXLIT_GATEWAY_MAX_CONNECTIONS_PER_PEER", "2"),
@@ -405,13 +409,13 @@ fn connections_are_counted_in_all_and_by_peer() {
         (&trusting[..1], Some(2), 200),
         (&trusting[..], None, 200),
     ] {
-        let gateway = Gateway::before(address, settings);
+        let gateway = Gateway::in_front_of(address, settings);
         let ask = |client: &mut Client| {
-            client.try_say("GET / HTTP/1.1\r\nhost: a\r\n\r\n")?;
-            client.try_answer().map(|answer| answer.status)
+            client.try_send("GET / HTTP/1.1\r\nhost: a\r\n\r\n")?;
+            client.try_response().map(|answer| answer.status)
         };
         let mut open: Vec<Client> = Vec::new();
-        // The connections that were opened to see whether it is ready may not have ended yet.
+        // The connections that waited for readiness may not have ended yet.
         assert!(eventually(|| {
             let mut client = gateway.client();
             let is_open = ask(&mut client).is_ok_and(|status| status == 200);
@@ -422,10 +426,10 @@ fn connections_are_counted_in_all_and_by_peer() {
         }));
         if places.is_some() {
             let mut client = gateway.client();
-            let answer = client.answer();
+            let answer = client.response();
             assert_eq!(answer.status, 503, "{settings:?}");
-            assert_eq!(answer.lines("retry-after"), ["1"]);
-            let [id] = answer.lines("x-request-id")[..] else {
+            assert_eq!(answer.values("retry-after"), ["1"]);
+            let [id] = answer.values("x-request-id")[..] else {
                 panic!("{answer:?}");
             };
             assert!(answer.body.contains(id), "{answer:?}");
@@ -445,25 +449,25 @@ fn connections_are_counted_in_all_and_by_peer() {
     }
 }
 
-/// A connection from another address of this machine.
+/// Connects from another address of this machine.
 fn from(own: Ipv4Addr, to: SocketAddr) -> Client {
     let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
     bind(&socket, &SocketAddr::from((own, 0))).unwrap();
     connect(&socket, &to).unwrap();
     let stream = std::net::TcpStream::from(socket);
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(LIMIT)).unwrap();
     Client {
         stream: std::io::BufReader::new(stream),
     }
 }
 
 #[test]
-fn handshakes_are_held_to_what_streamlit_reads() {
+fn handshakes_are_limited_to_what_streamlit_reads() {
     let accepted = format!(
         "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: {ACCEPT}\r\n\r\n"
     );
     let (address, seen) = recording(&accepted);
-    let gateway = Gateway::before(
+    let gateway = Gateway::in_front_of(
         address,
         &[
             ("FLUXLIT_GATEWAY_WS_MAX_LINE_BYTES", "300"),
@@ -486,27 +490,27 @@ fn handshakes_are_held_to_what_streamlit_reads() {
     ] {
         let before = seen.count();
         let mut client = gateway.client();
-        client.say(&handshake(&fields));
-        let answer = client.head_of_answer().unwrap();
+        client.send(&handshake(&fields));
+        let answer = client.response_head().unwrap();
         assert_eq!(answer.status, status, "{fields:?}");
         assert_eq!(seen.count() - before, usize::from(status == 101));
         if status == 101 {
-            assert_eq!(seen.last().lines("cookie"), cookies, "{fields:?}");
+            assert_eq!(seen.last().values("cookie"), cookies, "{fields:?}");
         }
     }
-    // A request that is no handshake may have longer lines.
+    // Other requests may have longer lines.
     let mut client = gateway.client();
-    client.say(&format!(
+    client.send(&format!(
         "GET / HTTP/1.1\r\nhost: a\r\ncookie: a={long}\r\n\r\n"
     ));
-    assert_ne!(client.head_of_answer().unwrap().status, 431);
+    assert_ne!(client.response_head().unwrap().status, 431);
 }
 
 #[test]
 fn a_silent_websocket_is_closed() {
-    let gateway = Gateway::before(
+    let gateway = Gateway::in_front_of(
         upstream(|_, stream| {
-            say(
+            write(
                 stream,
                 &format!(
                     "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\
@@ -519,8 +523,8 @@ fn a_silent_websocket_is_closed() {
         &[("FLUXLIT_GATEWAY_WS_IDLE_TIMEOUT_S", "0.2")],
     );
     let mut client = gateway.client();
-    client.say(&handshake(""));
-    assert_eq!(client.head_of_answer().unwrap().status, 101);
+    client.send(&handshake(""));
+    assert_eq!(client.response_head().unwrap().status, 101);
     assert!(client.is_closed());
 }
 
@@ -529,19 +533,19 @@ fn a_silent_websocket_is_closed() {
 fn memory_does_not_grow_with_a_body() {
     const SIZE: usize = 256 << 20;
     let (sent, blocked) = mpsc::channel();
-    let gateway = Gateway::before(
+    let gateway = Gateway::in_front_of(
         upstream(move |received, stream| {
             if received.head[0].starts_with("PUT") {
                 let mut block = vec![0; 1 << 20];
                 for _ in 0..SIZE >> 20 {
                     stream.read_exact(&mut block).unwrap();
                 }
-                say(stream, OK);
+                write(stream, OK);
                 return true;
             }
             let stream = stream.get_mut();
-            say_head(stream, SIZE);
-            // Until nobody takes any more.
+            write_head(stream, SIZE);
+            // Until nothing is read any more.
             stream
                 .set_write_timeout(Some(Duration::from_millis(300)))
                 .unwrap();
@@ -563,30 +567,30 @@ fn memory_does_not_grow_with_a_body() {
         &[],
     );
     let mut client = gateway.client();
-    // Once, so that what everybody needs is there.
-    client.say("GET /api/healthz HTTP/1.1\r\nhost: a\r\n\r\n");
-    assert_eq!(client.answer().status, 200);
+    // Once, so that memory that every request needs is allocated.
+    client.send("GET /api/healthz HTTP/1.1\r\nhost: a\r\n\r\n");
+    assert_eq!(client.response().status, 200);
     let before = gateway.memory("VmRSS");
     let mut block = vec![0; 1 << 20];
 
-    client.say("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
-    let passed = blocked.recv_timeout(PATIENCE).unwrap();
+    client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+    let passed = blocked.recv_timeout(LIMIT).unwrap();
     assert!(
         passed < SIZE / 2,
         "{passed} bytes went to a client that reads none"
     );
-    assert_eq!(client.head_of_answer().unwrap().status, 200);
+    assert_eq!(client.response_head().unwrap().status, 200);
     for _ in 0..SIZE >> 20 {
         client.stream.read_exact(&mut block).unwrap();
     }
 
-    client.say(&format!(
+    client.send(&format!(
         "PUT / HTTP/1.1\r\nhost: a\r\ncontent-length: {SIZE}\r\n\r\n"
     ));
     for _ in 0..SIZE >> 20 {
         client.stream.get_mut().write_all(&block).unwrap();
     }
-    assert_eq!(client.answer().body, "ok");
+    assert_eq!(client.response().body, "ok");
     let grown = gateway.memory("VmHWM") - before;
     assert!(
         grown < 4096,
@@ -594,7 +598,7 @@ fn memory_does_not_grow_with_a_body() {
     );
 }
 
-fn say_head(stream: &mut impl Write, length: usize) {
+fn write_head(stream: &mut impl Write, length: usize) {
     let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n");
     stream.write_all(head.as_bytes()).unwrap();
 }

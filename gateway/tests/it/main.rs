@@ -1,8 +1,7 @@
-//! The gateway as a process, between a raw client and a raw upstream: what is on the wire is what is judged.
+//! Tests the gateway as a process between a raw client and a raw upstream, by what is on the wire.
 
 mod api;
 mod client;
-mod regressions;
 mod drain;
 mod framing;
 mod health;
@@ -12,6 +11,7 @@ mod operators;
 mod process;
 mod proxy;
 mod refused;
+mod regressions;
 mod support;
 mod tls;
 mod tunnel;

@@ -1,30 +1,35 @@
-//! What operators get to see, where, and who else does.
+//! Tests metrics, debug page, access log and traces, and who can see them.
 
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader, Read};
-use std::net::{SocketAddr, TcpListener};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 use std::process::{ChildStdout, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 
+use fluxlit_support::certificate::{Certificate, CertificateFiles};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::Value;
 
-use crate::client::{Client, PATIENCE, head, lines, read_body};
-use crate::support::{Gateway, command, eventually, recording, say, upstream};
+use crate::client::{Client, LIMIT, head, read_body, values};
+use crate::support::{Gateway, command, eventually, recording, upstream, write};
 use crate::tunnel::{ACCEPT, handshake};
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 const ADMIN: (&str, &str) = ("FLUXLIT_GATEWAY_ADMIN_ADDRESS", "127.0.0.1:0");
 const METRICS: (&str, &str) = ("FLUXLIT_ENABLE_GATEWAY_PROMETHEUS_METRICS", "1");
 
-/// Asks, on a connection of its own.
-fn ask(address: SocketAddr, request: &str) -> crate::client::Answer {
+/// Sends a request without fields on a new connection.
+fn ask(address: SocketAddr, request: &str) -> crate::client::Response {
     let mut client = Client::new(address);
-    client.say(&format!("{request} HTTP/1.1\r\nhost: a\r\n\r\n"));
-    client.answer()
+    client.send(&format!("{request} HTTP/1.1\r\nhost: a\r\n\r\n"));
+    client.response()
 }
 
 #[test]
-fn who_sees_what() {
+fn internal_pages_are_served_by_the_configured_listener() {
     let (address, seen) = recording(OK);
     let debug = ("FLUXLIT_DEBUG", "1");
     let public = ("FLUXLIT_GATEWAY_PUBLIC_INTERNALS", "1");
@@ -37,7 +42,7 @@ fn who_sees_what() {
         (&[ADMIN, METRICS, debug], [404, 404], Some([200, 200])),
         (&[ADMIN, debug], [404, 404], Some([404, 200])),
     ] {
-        let gateway = Gateway::before(address, settings);
+        let gateway = Gateway::in_front_of(address, settings);
         let statuses = |address| {
             ["/__fluxlit/metrics", "/__fluxlit/debug"]
                 .map(|path| ask(address, &format!("GET {path}")).status)
@@ -49,9 +54,9 @@ fn who_sees_what() {
 }
 
 #[test]
-fn what_is_ours_never_falls_through_to_the_app() {
+fn internal_paths_are_never_forwarded_to_the_app() {
     let (address, seen) = recording(OK);
-    let gateway = Gateway::before(address, &[ADMIN, METRICS]);
+    let gateway = Gateway::in_front_of(address, &[ADMIN, METRICS]);
     let admin = gateway.admin.unwrap();
     for (place, request, status) in [
         (gateway.address, "GET /__fluxlit", 404),
@@ -74,17 +79,17 @@ fn what_is_ours_never_falls_through_to_the_app() {
         assert_eq!(ask(place, request).status, status, "{request}");
     }
     assert_eq!(seen.requests(), [""; 0]);
-    // What only looks like it is the app's.
+    // Similar paths are the app's.
     assert_eq!(ask(gateway.address, "GET /__fluxlitx").body, "ok");
     assert_eq!(ask(gateway.address, "GET /x/__fluxlit/debug").body, "ok");
 }
 
-/// Each series with its value.
+/// Returns each series with its value.
 fn scrape(admin: SocketAddr) -> HashMap<String, f64> {
     let answer = ask(admin, "GET /metrics");
     assert!(
-        answer.lines("content-type")[0].starts_with("application/openmetrics-text")
-            || answer.lines("content-type")[0].starts_with("text/plain"),
+        answer.values("content-type")[0].starts_with("application/openmetrics-text")
+            || answer.values("content-type")[0].starts_with("text/plain"),
         "{answer:?}"
     );
     answer
@@ -99,11 +104,11 @@ fn scrape(admin: SocketAddr) -> HashMap<String, f64> {
 }
 
 #[test]
-fn metrics_count_what_has_happened() {
+fn metrics_count_requests_and_connections() {
     let address = upstream(|received, stream| {
         let request = &received.head[0];
         if request.contains("/_stcore/stream") {
-            say(
+            write(
                 stream,
                 &format!(
                     "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\
@@ -119,7 +124,7 @@ fn metrics_count_what_has_happened() {
         let Ok((body, _)) = read_body(&received.head, stream) else {
             return false;
         };
-        say(
+        write(
             stream,
             if body.is_empty() {
                 OK
@@ -129,7 +134,7 @@ fn metrics_count_what_has_happened() {
         );
         true
     });
-    let gateway = Gateway::before(address, &[ADMIN, METRICS]);
+    let gateway = Gateway::in_front_of(address, &[ADMIN, METRICS]);
     let admin = gateway.admin.unwrap();
     let before = scrape(admin);
     let mut client = gateway.client();
@@ -145,12 +150,12 @@ fn metrics_count_what_has_happened() {
         ("TRACE / HTTP/1.1\r\nhost: a\r\n\r\n", 405),
         ("GET /broken HTTP/1.1\r\nhost: a\r\n\r\n", 502),
     ] {
-        client.say(request);
-        assert_eq!(client.answer().status, status, "{request:?}");
+        client.send(request);
+        assert_eq!(client.response().status, status, "{request:?}");
     }
     let mut websocket = gateway.client();
-    websocket.say(&handshake(""));
-    assert_eq!(websocket.head_of_answer().unwrap().status, 101);
+    websocket.send(&handshake(""));
+    assert_eq!(websocket.response_head().unwrap().status, 101);
     let is = |name: &str, expected: f64| {
         let name = format!("fluxlit_gateway_{name}");
         let mut found = None;
@@ -225,14 +230,14 @@ fn metrics_count_what_has_happened() {
     }
     assert!(
         after.keys().all(|series| !series.contains("BREW")),
-        "nobody adds a series"
+        "a client cannot add a series"
     );
 }
 
 #[test]
-fn the_debug_page_tells_no_secret() {
+fn the_debug_page_has_no_secrets() {
     let (address, _) = recording(OK);
-    let gateway = Gateway::before(
+    let gateway = Gateway::in_front_of(
         address,
         &[
             ADMIN,
@@ -244,19 +249,19 @@ fn the_debug_page_tells_no_secret() {
     ask(gateway.address, "GET /page?token=hunter2");
     let admin = gateway.admin.unwrap();
     let answer = ask(admin, "GET /__fluxlit/debug");
-    assert_eq!(answer.lines("content-type"), ["application/json"]);
-    assert_eq!(answer.lines("cache-control"), ["no-store"]);
+    assert_eq!(answer.values("content-type"), ["application/json"]);
+    assert_eq!(answer.values("cache-control"), ["no-store"]);
     assert!(!answer.body.contains("hunter2"), "{}", answer.body);
-    let told: Value = serde_json::from_str(&answer.body).unwrap();
-    assert_eq!(told["fluxlit_debug"], true);
-    assert_eq!(told["settings"]["debug"], true);
-    assert_eq!(told["settings"]["grace_period_s"], 10.0);
-    assert_eq!(told["gateway"]["api_prefix"], "/api");
+    let page: Value = serde_json::from_str(&answer.body).unwrap();
+    assert_eq!(page["fluxlit_debug"], true);
+    assert_eq!(page["settings"]["debug"], true);
+    assert_eq!(page["settings"]["grace_period_s"], 10.0);
+    assert_eq!(page["gateway"]["api_prefix"], "/api");
     assert_eq!(
-        told["settings"]["gateway_allowed_origins"],
+        page["settings"]["gateway_allowed_origins"],
         "https://portal.example"
     );
-    let seen = told["recent_dispatches"].as_array().unwrap();
+    let seen = page["recent_dispatches"].as_array().unwrap();
     assert!(
         seen.iter()
             .any(|seen| seen["path"] == "/page" && seen["dispatch"] == "streamlit"),
@@ -265,28 +270,28 @@ fn the_debug_page_tells_no_secret() {
 }
 
 #[test]
-fn an_operator_is_told_which_proxy_is_not_trusted_and_which_cookie_is_not_confined() {
+fn an_untrusted_proxy_and_an_unconfined_cookie_are_logged_once() {
     let (address, _) = recording(
         "HTTP/1.1 200 OK\r\ncontent-length: 2\r\nset-cookie: __Host-a=1; Secure; Path=/\r\n\r\nok",
     );
-    let gateway = Gateway::before(address, &[("FLUXLIT_ROOT_PATH", "/apps/my-app")]);
+    let gateway = Gateway::in_front_of(address, &[("FLUXLIT_ROOT_PATH", "/apps/my-app")]);
     let warnings = [
         "forwarded headers of 127.0.0.1 are ignored",
         "the app sets a __Host- cookie",
     ];
-    assert!(!gateway.said().contains(warnings[0]));
+    assert!(!gateway.log().contains(warnings[0]));
     for _ in 0..3 {
         gateway.send(
             "GET /apps/my-app/ HTTP/1.1\r\nhost: a\r\nx-forwarded-for: 192.0.2.7\r\nconnection: close\r\n\r\n",
         );
     }
     for warning in warnings {
-        assert!(eventually(|| gateway.said().contains(warning)), "{warning}");
-        assert_eq!(gateway.said().matches(warning).count(), 1, "{warning}");
+        assert!(eventually(|| gateway.log().contains(warning)), "{warning}");
+        assert_eq!(gateway.log().matches(warning).count(), 1, "{warning}");
     }
 }
 
-/// A gateway whose log is read.
+/// Starts a gateway with an access log.
 pub(crate) fn logging(
     address: SocketAddr,
     settings: &[(&str, &str)],
@@ -310,7 +315,7 @@ pub(crate) fn logging(
     (gateway, log)
 }
 
-/// The next line of a log about this path.
+/// Returns the next line of the log that contains a path.
 pub(crate) fn line_about(log: &mut impl BufRead, path: &str) -> String {
     loop {
         let mut line = String::new();
@@ -321,9 +326,9 @@ pub(crate) fn line_about(log: &mut impl BufRead, path: &str) -> String {
     }
 }
 
-/// The log says what was sent, and not what the upstream had begun with.
+/// The log has the status that was sent, not that of the upstream.
 #[test]
-fn an_answer_that_was_taken_back_is_not_logged() {
+fn the_status_that_was_sent_is_logged() {
     let (address, _) =
         recording("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\nZZ\r\n");
     let (gateway, mut log) = logging(address, &[]);
@@ -335,7 +340,7 @@ fn an_answer_that_was_taken_back_is_not_logged() {
 }
 
 #[test]
-fn requests_are_logged_without_what_lets_somebody_in() {
+fn requests_are_logged_without_secrets() {
     let (address, _) = recording(OK);
     let request = "GET /page?x=1&token=hunter2&fluxlit_sid=hunter2&mine=hunter2&y=2 HTTP/1.1\r\nhost: portal.example\r\n\
                    x-request-id: abc\r\ncookie: hunter2\r\nauthorization: hunter2\r\n\r\n";
@@ -344,8 +349,8 @@ fn requests_are_logged_without_what_lets_somebody_in() {
 
     let (gateway, mut log) = logging(address, &[own]);
     let mut client = gateway.client();
-    client.say(request);
-    client.answer();
+    client.send(request);
+    client.response();
     let line = line_about(&mut log, "/page");
     assert!(!line.contains("hunter2"), "{line}");
     let line: Value = serde_json::from_str(&line).unwrap();
@@ -369,9 +374,9 @@ fn requests_are_logged_without_what_lets_somebody_in() {
         line["upstream_ms"].is_number() && line["duration_ms"].is_number(),
         "{line}"
     );
-    // What was no request is logged as well.
-    client.say("NONSENSE\r\n\r\n");
-    client.answer();
+    // Invalid requests are logged as well.
+    client.send("NONSENSE\r\n\r\n");
+    client.response();
     let refused: Value = serde_json::from_str(&line_about(&mut log, "bad_head")).unwrap();
     assert_eq!(
         (&refused["status"], &refused["ending"]),
@@ -383,8 +388,8 @@ fn requests_are_logged_without_what_lets_somebody_in() {
         &[own, ("FLUXLIT_GATEWAY_ACCESS_LOG_FORMAT", "text")],
     );
     let mut client = gateway.client();
-    client.say(request);
-    client.answer();
+    client.send(request);
+    client.response();
     let line = line_about(&mut log, "/page");
     assert!(!line.contains("hunter2"), "{line}");
     for part in [
@@ -401,7 +406,7 @@ fn requests_are_logged_without_what_lets_somebody_in() {
 }
 
 #[test]
-fn a_request_that_ends_early_is_logged_with_who_ended_it() {
+fn the_log_says_which_side_ended_a_request() {
     let (arrived, arrival) = mpsc::channel();
     let address = upstream(move |received, stream| {
         if received.head[0].contains("/broken") {
@@ -416,7 +421,7 @@ fn a_request_that_ends_early_is_logged_with_who_ended_it() {
         &[("FLUXLIT_GATEWAY_UPSTREAM_READ_TIMEOUT_S", "0.2")],
     );
     let mut client = gateway.client();
-    client.say("GET /left HTTP/1.1\r\nhost: a\r\n\r\n");
+    client.send("GET /left HTTP/1.1\r\nhost: a\r\n\r\n");
     arrival.recv().unwrap();
     drop(client);
     let ended = |log: &mut BufReader<ChildStdout>, path: &str| {
@@ -439,44 +444,60 @@ fn a_request_that_ends_early_is_logged_with_who_ended_it() {
     }
 }
 
-/// A collector that tells of each export.
-fn collector() -> (String, mpsc::Receiver<Value>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    let (sender, receiver) = mpsc::channel();
-    std::thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            let mut stream = BufReader::new(stream);
-            loop {
-                let head = head(&mut stream);
-                if head.is_empty() {
-                    break;
-                }
-                assert_eq!(head[0], "POST /v1/traces HTTP/1.1");
-                assert_eq!(lines(&head, "content-type"), ["application/json"]);
-                let (body, _) = read_body(&head, &mut stream).unwrap();
-                say(
-                    &mut stream,
-                    "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}",
-                );
-                sender.send(serde_json::from_str(&body).unwrap()).unwrap();
-            }
-        }
+/// Starts a collector that reports each export; with files of a certificate, over TLS.
+fn collector(files: Option<&CertificateFiles>) -> (SocketAddr, mpsc::Receiver<Value>) {
+    let tls = files.map(|files| {
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
+        let certificate = CertificateDer::from_pem_file(&files.certificate).unwrap();
+        let config = ServerConfig::builder_with_provider(provider.into())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![certificate],
+                PrivateKeyDer::from_pem_file(&files.key).unwrap(),
+            );
+        Arc::new(config.unwrap())
     });
-    (format!("http://{address}"), receiver)
+    let (sender, receiver) = mpsc::channel();
+    let serve = move |stream: &mut BufReader<TcpStream>| match &tls {
+        Some(tls) => {
+            let connection = ServerConnection::new(Arc::clone(tls)).unwrap();
+            let stream = StreamOwned::new(connection, stream.get_ref().try_clone().unwrap());
+            collect(&mut BufReader::new(stream), &sender);
+        }
+        None => collect(stream, &sender),
+    };
+    (fluxlit_support::upstream::serve(serve).unwrap(), receiver)
+}
+
+fn collect(stream: &mut BufReader<impl Read + Write>, exports: &mpsc::Sender<Value>) {
+    loop {
+        let head = head(stream);
+        if head.is_empty() {
+            return;
+        }
+        assert_eq!(head[0], "POST /v1/traces HTTP/1.1");
+        assert_eq!(values(&head, "content-type"), ["application/json"]);
+        let (body, _) = read_body(&head, stream).unwrap();
+        let response = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
+        stream.get_mut().write_all(response).unwrap();
+        exports.send(serde_json::from_str(&body).unwrap()).unwrap();
+    }
 }
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const PARENT: &str = "00f067aa0ba902b7";
 
 #[test]
-fn a_trace_goes_through_or_begins_here() {
+fn a_trace_is_forwarded_or_started() {
     let (address, seen) = recording(OK);
-    let (endpoint, _exports) = collector();
+    let (collector, _exports) = collector(None);
+    let endpoint = format!("http://{collector}");
     let sent = format!("00-{TRACE}-{PARENT}-01");
     let records = [("FLUXLIT_OTLP_ENDPOINT", endpoint.as_str())];
     for (settings, fields, passes) in [
-        // Whoever records nothing is no part of a trace.
+        // A gateway without a collector is not part of the trace.
         (
             &[][..],
             format!("traceparent: {sent}\r\ntracestate: a=b\r\n"),
@@ -494,12 +515,12 @@ fn a_trace_goes_through_or_begins_here() {
         ),
         (&records, String::new(), false),
     ] {
-        let gateway = Gateway::before(address, settings);
+        let gateway = Gateway::in_front_of(address, settings);
         let mut client = gateway.client();
-        client.say(&format!("GET / HTTP/1.1\r\nhost: a\r\n{fields}\r\n"));
-        client.answer();
+        client.send(&format!("GET / HTTP/1.1\r\nhost: a\r\n{fields}\r\n"));
+        client.response();
         let received = seen.last();
-        let parents = received.lines("traceparent");
+        let parents = received.values("traceparent");
         assert_eq!(parents.len(), 1, "{received:?}");
         assert_eq!(parents[0] == sent, passes, "{fields:?}: {parents:?}");
         let is_known = fields.contains(TRACE);
@@ -509,26 +530,27 @@ fn a_trace_goes_through_or_begins_here() {
             "{fields:?}: {parents:?}"
         );
         assert_eq!(
-            received.lines("tracestate").len(),
+            received.values("tracestate").len(),
             usize::from(is_known),
             "{received:?}"
         );
     }
-    // What cannot be read is nobody's trace.
-    let gateway = Gateway::before(address, &[]);
+    // An invalid `traceparent` is removed.
+    let gateway = Gateway::in_front_of(address, &[]);
     let mut client = gateway.client();
-    client.say("GET / HTTP/1.1\r\nhost: a\r\ntraceparent: x\r\ntracestate: a=b\r\n\r\n");
-    client.answer();
+    client.send("GET / HTTP/1.1\r\nhost: a\r\ntraceparent: x\r\ntracestate: a=b\r\n\r\n");
+    client.response();
     for name in ["traceparent", "tracestate"] {
-        assert_eq!(seen.last().lines(name), [""; 0]);
+        assert_eq!(seen.last().values(name), [""; 0]);
     }
 }
 
 #[test]
 fn spans_reach_the_collector() {
     let (address, seen) = recording(OK);
-    let (endpoint, exports) = collector();
-    let gateway = Gateway::before(
+    let (collector, exports) = collector(None);
+    let endpoint = format!("http://{collector}");
+    let gateway = Gateway::in_front_of(
         address,
         &[
             ("FLUXLIT_OTLP_ENDPOINT", &endpoint),
@@ -536,13 +558,13 @@ fn spans_reach_the_collector() {
         ],
     );
     let mut client = gateway.client();
-    client.say(&format!(
+    client.send(&format!(
         "GET /page?token=hunter2 HTTP/1.1\r\nhost: portal.example\r\ntraceparent: 00-{TRACE}-{PARENT}-01\r\n\r\n"
     ));
-    client.answer();
-    let sent = seen.last().lines("traceparent")[0].to_owned();
+    client.response();
+    let sent = seen.last().values("traceparent")[0].to_owned();
     loop {
-        let export = exports.recv_timeout(PATIENCE).expect("the span");
+        let export = exports.recv_timeout(LIMIT).expect("the span");
         let resource = &export["resourceSpans"][0];
         assert_eq!(
             resource["resource"]["attributes"][0]["value"]["stringValue"],
@@ -574,4 +596,33 @@ fn spans_reach_the_collector() {
         );
         return;
     }
+}
+
+#[test]
+fn spans_reach_a_collector_over_https() {
+    let (address, _) = recording(OK);
+    let folder = tempfile::tempdir().unwrap();
+    let files = Certificate::create_files(folder.path(), &["127.0.0.1"]).unwrap();
+    let (collector, exports) = collector(Some(&files));
+    let endpoint = format!("https://{collector}");
+    let gateway = |trusted: &Path| {
+        Gateway::in_front_of(
+            address,
+            &[
+                ("FLUXLIT_OTLP_ENDPOINT", &endpoint),
+                ("SSL_CERT_FILE", trusted.to_str().unwrap()),
+            ],
+        )
+    };
+
+    let _trusting = gateway(&files.certificate);
+    let export = exports.recv_timeout(LIMIT).expect("a span");
+    assert!(export["resourceSpans"][0]["scopeSpans"][0]["spans"].is_array());
+
+    let other = tempfile::tempdir().unwrap();
+    let other = Certificate::create_files(other.path(), &["127.0.0.1"]).unwrap();
+    let distrusting = gateway(&other.certificate);
+    assert!(eventually(|| distrusting
+        .log()
+        .contains("spans are dropped")));
 }

@@ -1,5 +1,5 @@
-//! Starting, stopping, and the app as a process. A shell script stands where Streamlit's executable would be: what is
-//! judged is how processes are handled.
+//! Tests the start and stop of the gateway and of the app's process. A shell script takes the place of Streamlit, because
+//! only the handling of processes is tested.
 
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -7,9 +7,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
 
-use crate::support::{Gateway, command, eventually, say, upstream};
+use crate::support::{Gateway, command, eventually, upstream, write};
 
-/// A script that notes its own id and that of a child of its, and then waits for ever.
+/// Creates a script that writes its process id and that of a child to files, and then waits forever.
 fn script(folder: &Path) -> String {
     let path = folder.join("streamlit");
     let notes = folder.join("ids");
@@ -24,7 +24,7 @@ fn script(folder: &Path) -> String {
 }
 
 fn runs(id: &str) -> bool {
-    // A process that has ended but was not waited for by its parent still has a folder.
+    // A zombie still has a directory.
     std::fs::read_to_string(format!("/proc/{id}/stat")).is_ok_and(|stat| {
         !stat
             .rsplit(')')
@@ -37,7 +37,7 @@ fn runs(id: &str) -> bool {
 
 /// FluxLit's defect 3.
 #[test]
-fn sigterm_ends_the_app_and_all_it_has_started() {
+fn sigterm_ends_the_app_and_its_children() {
     let folder = tempfile::tempdir().unwrap();
     let app = folder.path().join("app.py");
     std::fs::write(&app, "").unwrap();
@@ -74,7 +74,7 @@ fn sigterm_ends_the_app_and_all_it_has_started() {
 
 /// FluxLit's defect 29.
 #[test]
-fn an_app_that_ends_is_started_again() {
+fn an_app_that_ends_is_restarted() {
     let folder = tempfile::tempdir().unwrap();
     let app = folder.path().join("app.py");
     std::fs::write(&app, "").unwrap();
@@ -101,15 +101,15 @@ fn an_app_that_ends_is_started_again() {
 
 /// FluxLit's defect 30.
 #[test]
-fn requests_in_flight_finish_and_new_ones_are_not_taken() {
+fn requests_in_flight_finish_and_new_connections_are_refused() {
     let (arrived, arrival) = mpsc::channel::<()>();
     let (release, released) = mpsc::channel::<()>();
     let released = std::sync::Mutex::new(released);
-    let mut gateway = Gateway::before(
+    let mut gateway = Gateway::in_front_of(
         upstream(move |_, stream| {
             arrived.send(()).unwrap();
             released.lock().unwrap().recv().unwrap();
-            say(stream, "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ndone");
+            write(stream, "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ndone");
             true
         }),
         &[],
@@ -120,7 +120,7 @@ fn requests_in_flight_finish_and_new_ones_are_not_taken() {
         .unwrap();
     arrival.recv().unwrap();
     gateway.terminate();
-    assert!(gateway.lets_nobody_in());
+    assert!(gateway.drops_new_connections());
     release.send(()).unwrap();
     let mut answer = String::new();
     client.read_to_string(&mut answer).unwrap();
@@ -132,7 +132,7 @@ fn requests_in_flight_finish_and_new_ones_are_not_taken() {
 }
 
 #[test]
-fn wrong_settings_end_with_2_and_say_all_that_is_wrong() {
+fn wrong_settings_exit_with_2_and_report_all_errors() {
     let output = command(
         &[
             ("FLUXLIT_STREAMLIT_UPSTREAM", "ftp://x"),
@@ -152,7 +152,7 @@ fn wrong_settings_end_with_2_and_say_all_that_is_wrong() {
 }
 
 #[test]
-fn settings_come_from_a_file_after_the_environment_and_the_command_line() {
+fn command_line_and_environment_take_precedence_over_the_file() {
     let folder = tempfile::tempdir().unwrap();
     let config = |arguments: &[&str], environment: &[(&str, &str)]| {
         let output = Command::new(env!("CARGO_BIN_EXE_fluxlit-gateway"))
@@ -207,7 +207,7 @@ fn settings_come_from_a_file_after_the_environment_and_the_command_line() {
 }
 
 #[test]
-fn a_missing_streamlit_says_what_to_install() {
+fn a_missing_streamlit_has_a_hint() {
     let folder = tempfile::tempdir().unwrap();
     let app = folder.path().join("app.py");
     std::fs::write(&app, "").unwrap();

@@ -1,4 +1,4 @@
-//! HTTP: what reaches the upstream, what comes back, and when.
+//! Tests what reaches the upstream and the client over HTTP/1.1, and when.
 
 use std::io::{BufReader, Read, Write};
 use std::net::TcpStream;
@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use crate::client::PATIENCE;
-use crate::support::{Gateway, Received, eventually, head, say, upstream};
+use crate::client::LIMIT;
+use crate::support::{Gateway, Received, eventually, head, upstream, write};
 
-/// Answers 200 with the request's head as the body.
+/// Responds with 200 and the request's head as the body.
 fn echo(received: &Received, stream: &mut BufReader<TcpStream>) -> bool {
     let body = received.head.join("\n");
-    say(
+    write(
         stream,
         &format!(
             "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}",
@@ -29,7 +29,7 @@ fn has(answer: &str, line: &str) -> bool {
 /// FluxLit's defect 14.
 #[test]
 fn forged_headers_never_arrive() {
-    let gateway = Gateway::before(upstream(echo), &[]);
+    let gateway = Gateway::in_front_of(upstream(echo), &[]);
     let answer = gateway.send(
         "GET /x HTTP/1.1\r\nhost: App.Example\r\nconnection: close\r\nx-forwarded-for: 6.6.6.6\r\n\
          x-forwarded-proto: https\r\nforwarded: for=6.6.6.6\r\nx-real-ip: 6.6.6.6\r\nx-remote-user: root\r\n\
@@ -49,8 +49,8 @@ fn forged_headers_never_arrive() {
 }
 
 #[test]
-fn a_trusted_peer_names_the_client() {
-    let gateway = Gateway::before(
+fn a_trusted_peer_determines_the_client() {
+    let gateway = Gateway::in_front_of(
         upstream(echo),
         &[
             ("FLUXLIT_TRUST_PROXY", "1"),
@@ -73,7 +73,7 @@ fn a_trusted_peer_names_the_client() {
 /// FluxLit's defect 2.
 #[test]
 fn the_raw_path_is_forwarded() {
-    let gateway = Gateway::before(upstream(echo), &[]);
+    let gateway = Gateway::in_front_of(upstream(echo), &[]);
     for target in ["/a%2Fb%3Fc%23d%25e", "/x?y=%2F&z=../a", "/caf%C3%A9;v=1"] {
         assert!(
             gateway
@@ -88,11 +88,11 @@ fn the_raw_path_is_forwarded() {
 }
 
 #[test]
-fn an_app_under_a_path_without_knowing_it() {
-    let gateway = Gateway::before(
+fn an_app_without_a_base_path_is_served_under_a_mount() {
+    let gateway = Gateway::in_front_of(
         upstream(|received, stream| {
             let target = received.head[0].clone();
-            say(
+            write(
                 stream,
                 &format!(
                     "HTTP/1.1 302 Found\r\nlocation: /next\r\nset-cookie: a=b; Path=/\r\nx-target: {target}\r\ncontent-length: 0\r\n\r\n"
@@ -117,20 +117,20 @@ fn an_app_under_a_path_without_knowing_it() {
     assert!(has(&gateway.get("/apps/my-app"), "location: /apps/my-app/"));
 }
 
-/// FluxLit held every answer back until it was complete (its defect 8).
+/// FluxLit buffered every response until it was complete (its defect 8).
 #[test]
-fn an_answer_is_streamed() {
+fn a_response_is_streamed() {
     let (release, released) = mpsc::channel::<()>();
     let released = std::sync::Mutex::new(released);
-    let gateway = Gateway::before(
+    let gateway = Gateway::in_front_of(
         upstream(move |_, stream| {
-            say(
+            write(
                 stream,
                 "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nfirst\r\n",
             );
-            // The rest is sent only when the client has the beginning.
+            // The rest is sent only after the client has received the first part.
             released.lock().unwrap().recv().unwrap();
-            say(stream, "4\r\nlast\r\n0\r\n\r\n");
+            write(stream, "4\r\nlast\r\n0\r\n\r\n");
             true
         }),
         &[],
@@ -155,13 +155,13 @@ fn an_answer_is_streamed() {
 #[test]
 fn an_upload_is_streamed() {
     let (got, first) = mpsc::channel::<()>();
-    let gateway = Gateway::before(
+    let gateway = Gateway::in_front_of(
         upstream(move |_, stream| {
             let mut buffer = [0; 5];
             stream.read_exact(&mut buffer).unwrap();
             got.send(()).unwrap();
             stream.read_exact(&mut buffer).unwrap();
-            say(stream, "HTTP/1.1 204 No Content\r\n\r\n");
+            write(stream, "HTTP/1.1 204 No Content\r\n\r\n");
             true
         }),
         &[],
@@ -183,13 +183,13 @@ fn an_upload_is_streamed() {
     );
 }
 
-/// A client that leaves must not leave the app working (FluxLit's defect 8).
+/// An app must not go on working for a client that has left (FluxLit's defect 8).
 #[test]
 fn the_upstream_is_cancelled_when_the_client_leaves() {
     let (ended, end) = mpsc::channel::<()>();
-    let gateway = Gateway::before(
+    let gateway = Gateway::in_front_of(
         upstream(move |_, stream| {
-            say(
+            write(
                 stream,
                 "HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\n",
             );
@@ -211,11 +211,11 @@ fn the_upstream_is_cancelled_when_the_client_leaves() {
         .expect("the upstream's connection ends");
 }
 
-/// More requests wait than are read ahead, so that the end of the connection cannot be found by reading.
+/// More requests are pipelined than are read ahead, so that the end of the connection cannot be found by reading.
 #[test]
-fn a_client_with_many_requests_is_noticed_to_leave_as_well() {
+fn a_client_with_pipelined_requests_is_noticed_to_leave() {
     let (happened, what) = mpsc::channel();
-    let gateway = Gateway::before(
+    let gateway = Gateway::in_front_of(
         upstream(move |_, stream| {
             happened.send("arrived").unwrap();
             let _ = stream.read(&mut [0]);
@@ -224,32 +224,32 @@ fn a_client_with_many_requests_is_noticed_to_leave_as_well() {
         }),
         &[("FLUXLIT_GATEWAY_MAX_CONCURRENT_UPSTREAM_HTTP", "1")],
     );
-    // The second one has its turn only if the first has ended.
+    // The second one is forwarded only if the first has ended.
     for resets in [false, true] {
         let mut client = gateway.connect();
         let requests = "GET / HTTP/1.1\r\nhost: a\r\n\r\n".repeat(3000);
         client.write_all(requests.as_bytes()).unwrap();
-        assert_eq!(what.recv_timeout(PATIENCE), Ok("arrived"));
+        assert_eq!(what.recv_timeout(LIMIT), Ok("arrived"));
         if resets {
             let socket = socket2::SockRef::from(&client);
             socket.set_linger(Some(Duration::ZERO)).unwrap();
         }
         drop(client);
-        assert_eq!(what.recv_timeout(PATIENCE), Ok("ended"), "{resets}");
+        assert_eq!(what.recv_timeout(LIMIT), Ok("ended"), "{resets}");
     }
 }
 
 /// FluxLit's defects 20 and 21.
 #[test]
-fn lengths_of_answers_without_a_body() {
-    let gateway = Gateway::before(
+fn lengths_of_responses_without_a_body() {
+    let gateway = Gateway::in_front_of(
         upstream(|received, stream| {
             let answer = if received.head[0].starts_with("HEAD") {
                 "HTTP/1.1 200 OK\r\ncontent-length: 12345\r\n\r\n"
             } else {
                 "HTTP/1.1 304 Not Modified\r\netag: \"x\"\r\n\r\n"
             };
-            say(stream, answer);
+            write(stream, answer);
             true
         }),
         &[],
@@ -265,11 +265,11 @@ fn lengths_of_answers_without_a_body() {
 
 /// FluxLit's defect 24.
 #[test]
-fn hop_by_hop_fields_stay_on_their_hop() {
-    let gateway = Gateway::before(
+fn hop_by_hop_fields_are_removed() {
+    let gateway = Gateway::in_front_of(
         upstream(|received, stream| {
             let body = received.head.join("\n");
-            say(
+            write(
                 stream,
                 &format!(
                     "HTTP/1.1 200 OK\r\nconnection: x-one\r\nconnection: x-two\r\nx-one: 1\r\nx-two: 2\r\nkeep-alive: timeout=5\r\n\
@@ -301,16 +301,16 @@ fn hop_by_hop_fields_stay_on_their_hop() {
     }
 }
 
-/// Streamlit's server closes idle connections after five seconds, whatever was about to be sent on them.
+/// Streamlit's server closes idle connections after five seconds, even if a request is about to be sent.
 #[test]
-fn a_connection_that_was_closed_meanwhile_is_replaced() {
+fn a_stale_connection_is_replaced() {
     let requests = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&requests);
-    let gateway = Gateway::before(
+    let gateway = Gateway::in_front_of(
         upstream(move |received, stream| {
             counted.fetch_add(1, Ordering::SeqCst);
             echo(received, stream);
-            // Closes without saying so in the answer.
+            // Closes without `Connection: close` in the response.
             false
         }),
         &[],
@@ -345,8 +345,8 @@ fn a_connection_that_was_closed_meanwhile_is_replaced() {
 
 /// FluxLit's defects 28 and 32.
 #[test]
-fn what_is_no_request_is_refused() {
-    let gateway = Gateway::before(upstream(echo), &[]);
+fn invalid_requests_are_rejected() {
+    let gateway = Gateway::in_front_of(upstream(echo), &[]);
     for request in [
         "GET / HTTP/1.1\r\nconnection: close\r\n\r\n",
         "GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\nconnection: close\r\n\r\n",
@@ -365,7 +365,7 @@ fn what_is_no_request_is_refused() {
 /// FluxLit's defect 26.
 #[test]
 fn a_request_id_is_kept_if_it_is_safe() {
-    let gateway = Gateway::before(upstream(echo), &[]);
+    let gateway = Gateway::in_front_of(upstream(echo), &[]);
     let with = |id: &str| {
         gateway.send(&format!(
             "GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\nx-request-id: {id}\r\n\r\n"
@@ -383,13 +383,13 @@ fn a_request_id_is_kept_if_it_is_safe() {
     }
 }
 
-/// Two users, one gateway: nothing of one's answer may reach the other (FluxLit's defect 1).
+/// No cookie of one user may reach another user (FluxLit's defect 1).
 #[test]
 fn no_cookie_is_kept_between_requests() {
-    let gateway = Gateway::before(
+    let gateway = Gateway::in_front_of(
         upstream(|received, stream| {
-            let cookies = received.lines("cookie").join("|");
-            say(
+            let cookies = received.values("cookie").join("|");
+            write(
                 stream,
                 &format!(
                     "HTTP/1.1 200 OK\r\nset-cookie: a=1\r\nx-cookies: [{cookies}]\r\ncontent-length: 0\r\n\r\n"
@@ -403,13 +403,13 @@ fn no_cookie_is_kept_between_requests() {
     assert!(eventually(|| gateway.get("/").contains("x-cookies: []")));
 }
 
-/// What is left of a body must not become the beginning of somebody else's request.
+/// The rest of a body must not be read as the beginning of another request.
 #[test]
-fn a_connection_on_which_a_body_is_incomplete_is_not_used_again() {
-    let gateway = Gateway::before(
+fn a_connection_with_an_incomplete_body_is_not_reused() {
+    let gateway = Gateway::in_front_of(
         upstream(|_, stream| {
             let port = stream.get_ref().peer_addr().unwrap().port();
-            say(
+            write(
                 stream,
                 &format!("HTTP/1.1 200 OK\r\nx-port: {port}\r\ncontent-length: 0\r\n\r\n"),
             );

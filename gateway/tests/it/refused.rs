@@ -1,15 +1,15 @@
-//! What can be read in two ways is refused before anybody has read it, and what is no message is passed on to nobody.
+//! Tests that ambiguous and malformed messages are rejected.
 
 use crate::support::{Gateway, recording};
 
-/// An answer that goes on.
+/// A response after which the connection stays open.
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
-/// Each request is followed by another one in the same segment, which would be the smuggled one.
+/// Checks the status of each request. Another request follows in the same segment, and must not be forwarded.
 #[track_caller]
 fn refused(table: &[(u16, &str)]) {
     let (address, seen) = recording(OK);
-    let gateway = Gateway::before(address, &[]);
+    let gateway = Gateway::in_front_of(address, &[]);
     for (status, request) in table {
         let answer = gateway.send(&format!(
             "{request}GET /smuggled HTTP/1.1\r\nhost: a\r\n\r\n"
@@ -37,11 +37,11 @@ fn refused(table: &[(u16, &str)]) {
     }
 }
 
-/// An answer to HEAD has no body, whatever it says.
+/// A response to HEAD has no body, whatever its fields say.
 #[test]
-fn who_asks_for_a_head_gets_no_body() {
+fn a_rejected_head_request_gets_no_body() {
     let (address, _) = recording(OK);
-    let gateway = Gateway::before(address, &[]);
+    let gateway = Gateway::in_front_of(address, &[]);
     for (status, request) in [
         (
             501,
@@ -61,7 +61,7 @@ fn who_asks_for_a_head_gets_no_body() {
 }
 
 #[test]
-fn a_body_with_two_lengths_or_none_that_is_certain() {
+fn ambiguous_lengths_of_a_body_are_rejected() {
     let post = |fields: &str| format!("POST / HTTP/1.1\r\nhost: a\r\n{fields}\r\n0\r\n\r\n");
     let table = [
         (400, "content-length: 5\r\ntransfer-encoding: chunked\r\n"),
@@ -115,9 +115,9 @@ fn a_body_with_two_lengths_or_none_that_is_certain() {
 }
 
 #[test]
-fn a_head_that_is_none() {
+fn malformed_heads_are_rejected() {
     refused(&[
-        // A line feed without a carriage return, and the other way round.
+        // A bare line feed, and a bare carriage return.
         (400, "GET / HTTP/1.1\nhost: a\r\n\r\n"),
         (400, "GET / HTTP/1.1\r\nhost: a\n\r\n"),
         (400, "GET / HTTP/1.1\r\nhost: a\r\nx: y\n\r\n"),
@@ -131,7 +131,7 @@ fn a_head_that_is_none() {
         (400, "GET / HTTP/1.1\r\nhost: a\r\nx: y\r\n\tz\r\n\r\n"),
         (400, "GET / HTTP/1.1\r\n host: a\r\n\r\n"),
         (400, "GET / HTTP/1.1\r\nhost: a\r\nx: y\r\n \r\n\r\n"),
-        // A name that is none.
+        // Invalid names.
         (400, "GET / HTTP/1.1\r\nhost: a\r\nx : y\r\n\r\n"),
         (400, "GET / HTTP/1.1\r\nhost: a\r\nx\t: y\r\n\r\n"),
         (400, "GET / HTTP/1.1\r\nhost: a\r\n: y\r\n\r\n"),
@@ -148,7 +148,7 @@ fn a_head_that_is_none() {
         (400, "GET / HTTP/1.1\r\nhost: a\0\r\n\r\n"),
         (400, "GET / HTTP/1.1\r\nhost: a\r\nx: \u{7f}\r\n\r\n"),
         (400, "GET / HTTP/1.1\r\nhost: a\r\nx: \u{1b}[2J\r\n\r\n"),
-        // The first line.
+        // Invalid request lines.
         (400, "GET  / HTTP/1.1\r\nhost: a\r\n\r\n"),
         (400, "GET\t/ HTTP/1.1\r\nhost: a\r\n\r\n"),
         (505, "GET / HTTP/1.1 \r\nhost: a\r\n\r\n"),
@@ -164,11 +164,11 @@ fn a_head_that_is_none() {
     ]);
 }
 
-/// These are read for certain, so the connection goes on, but nobody else gets to see them (FluxLit's defects 28 and 32).
+/// These are unambiguous, so the connection stays open, but they are not forwarded (FluxLit's defects 28 and 32).
 #[test]
-fn a_request_that_nobody_should_get() {
+fn unwanted_requests_are_rejected() {
     let (address, seen) = recording(OK);
-    let gateway = Gateway::before(address, &[]);
+    let gateway = Gateway::in_front_of(address, &[]);
     for (status, request) in [
         (400, "GET / HTTP/1.1\r\n\r\n"),
         (400, "GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n"),
@@ -189,16 +189,16 @@ fn a_request_that_nobody_should_get() {
         (417, "GET / HTTP/1.1\r\nhost: a\r\nexpect: tea\r\n\r\n"),
     ] {
         let mut client = gateway.client();
-        client.say(request);
-        assert_eq!(client.answer().status, status, "{request:?}");
+        client.send(request);
+        assert_eq!(client.response().status, status, "{request:?}");
         assert_eq!(seen.requests(), [""; 0], "{request:?} arrived");
-        client.say("GET /api/healthz HTTP/1.1\r\nhost: a\r\n\r\n");
-        assert_eq!(client.answer().status, 200, "after {request:?}");
+        client.send("GET /api/healthz HTTP/1.1\r\nhost: a\r\n\r\n");
+        assert_eq!(client.response().status, 200, "after {request:?}");
     }
 }
 
 #[test]
-fn a_chunked_body_that_is_none() {
+fn malformed_chunked_bodies_are_rejected() {
     for body in [
         "3\nabc\r\n0\r\n\r\n",
         "3\r\nabc\n0\r\n\r\n",
@@ -220,7 +220,7 @@ fn a_chunked_body_that_is_none() {
         "3\r\nabc\r\n0\r\nx : y\r\n\r\n",
     ] {
         let (address, seen) = recording("");
-        let gateway = Gateway::before(address, &[]);
+        let gateway = Gateway::in_front_of(address, &[]);
         let answer = gateway.send(&format!(
             "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n{body}GET /smuggled HTTP/1.1\r\nhost: a\r\n\r\n"
         ));

@@ -1,8 +1,8 @@
-//! What FluxLit 0.13.2 gets wrong and a gateway must not. Each of its 37 known defects has a test that names it, here or
-//! where its subject is: `grep "defect 20"` finds it.
+//! Tests that the gateway does not have the defects of FluxLit 0.13.2. Each of the 37 known defects has a test that names
+//! it, here or in the file of its subject: `grep "defect 20"` finds it.
 //!
-//! Some show themselves in a browser, or with a real Streamlit, as well, and are also tried there, in `envoy/browser` and
-//! `envoy/tests/gateway.rs`: 1 (cookies of two clients), 4 (a large message in the page), 5 (a session that goes on after a
+//! Defects that are visible in a browser or with a real Streamlit are also tested in `envoy/browser` and
+//! `envoy/tests/gateway.rs`: 1 (cookies of two clients), 4 (a large message in the page), 5 (a session that continues after a
 //! reconnect), 6 (Streamlit's own comparison of Host and Origin) and 7 (its protections stay on). A login by OIDC is not.
 
 use std::io::{BufReader, Read};
@@ -11,16 +11,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use crate::support::{Gateway, Received, command, eventually, recording, say, upstream};
+use crate::support::{Gateway, Received, command, eventually, recording, upstream, write};
 use crate::tunnel::{ACCEPT, handshake};
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
 /// FluxLit's defect 2.
 #[test]
-fn nobody_climbs_out_of_the_mount() {
+fn no_path_leaves_the_mount() {
     let (address, seen) = recording(OK);
-    let gateway = Gateway::before(address, &[("FLUXLIT_ROOT_PATH", "/apps/my-app")]);
+    let gateway = Gateway::in_front_of(address, &[("FLUXLIT_ROOT_PATH", "/apps/my-app")]);
     for target in [
         "/apps/my-app/../../secret",
         "/apps/my-app/%2e%2e/%2e%2e/secret",
@@ -49,7 +49,7 @@ fn nobody_climbs_out_of_the_mount() {
 
 /// FluxLit's defect 10.
 #[test]
-fn asking_whether_we_are_ready_costs_the_app_nothing() {
+fn readiness_checks_do_not_reach_the_app() {
     let asked = Arc::new(AtomicUsize::new(0));
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -59,25 +59,25 @@ fn asking_whether_we_are_ready_costs_the_app_nothing() {
             count.fetch_add(1, Ordering::SeqCst);
             let mut stream = BufReader::new(stream);
             crate::client::head(&mut stream);
-            say(&mut stream, OK);
+            write(&mut stream, OK);
         }
     });
-    let gateway = Gateway::before(address, &[]);
+    let gateway = Gateway::in_front_of(address, &[]);
     let mut client = gateway.client();
     let (before, started) = (asked.load(Ordering::SeqCst), Instant::now());
     for _ in 0..500 {
-        client.say("GET /api/readyz HTTP/1.1\r\nhost: a\r\n\r\n");
-        assert_eq!(client.answer().status, 200);
+        client.send("GET /api/readyz HTTP/1.1\r\nhost: a\r\n\r\n");
+        assert_eq!(client.response().status, 200);
     }
-    // The probe goes on by itself, every two seconds.
+    // The gateway's own probe runs every two seconds.
     let probes = 1 + usize::try_from(started.elapsed().as_secs() / 2).unwrap();
     let asked = asked.load(Ordering::SeqCst) - before;
-    assert!(asked <= probes, "{asked} questions for 500 answers");
+    assert!(asked <= probes, "{asked} requests for 500 readiness checks");
 }
 
 /// FluxLit's defect 13.
 #[test]
-fn the_scheme_is_not_what_anybody_says() {
+fn an_untrusted_client_cannot_set_the_scheme() {
     let (address, seen) = recording(
         "HTTP/1.1 200 OK\r\nstrict-transport-security: max-age=1\r\ncontent-length: 0\r\n\r\n",
     );
@@ -89,24 +89,24 @@ fn the_scheme_is_not_what_anybody_says() {
         ("FLUXLIT_FORWARDED_ALLOW_IPS", "127.0.0.1"),
     ];
     for (settings, scheme, lines) in [(&trusting[..1], "http", 0), (&trusting[..], "https", 1)] {
-        let gateway = Gateway::before(address, settings);
+        let gateway = Gateway::in_front_of(address, settings);
         let answer = gateway.send(get).to_ascii_lowercase();
         let found = answer.matches("strict-transport-security").count();
         assert_eq!(found, lines, "{answer}");
-        assert_eq!(seen.last().lines("x-forwarded-proto"), [scheme]);
+        assert_eq!(seen.last().values("x-forwarded-proto"), [scheme]);
     }
 }
 
 /// FluxLit's defect 19.
 #[test]
-fn a_handshake_is_held_to_the_rules_of_any_request() {
+fn a_handshake_is_subject_to_the_rules_of_any_request() {
     let (address, seen) = recording("HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n");
-    let gateway = Gateway::before(address, &[("FLUXLIT_ROOT_PATH", "/apps/my-app")]);
+    let gateway = Gateway::in_front_of(address, &[("FLUXLIT_ROOT_PATH", "/apps/my-app")]);
     let mut client = gateway.client();
-    client.say(&handshake(
+    client.send(&handshake(
         "x-forwarded-prefix: /evil\r\nx-forwarded-for: 6.6.6.6\r\nx-forwarded-proto: ws\r\nx-remote-user: root\r\n",
     ));
-    assert_eq!(client.answer().status, 403);
+    assert_eq!(client.response().status, 403);
     let received = seen.last();
     for (name, values) in [
         ("x-forwarded-prefix", &["/apps/my-app"][..]),
@@ -114,25 +114,25 @@ fn a_handshake_is_held_to_the_rules_of_any_request() {
         ("x-forwarded-proto", &["http"]),
         ("x-remote-user", &[]),
     ] {
-        assert_eq!(received.lines(name), values, "{name}");
+        assert_eq!(received.values(name), values, "{name}");
     }
 }
 
 /// FluxLit's defects 18 and 34.
 #[test]
-fn what_a_websocket_speaks_is_between_its_ends() {
-    let gateway = Gateway::before(
+fn protocols_and_extensions_are_negotiated_end_to_end() {
+    let gateway = Gateway::in_front_of(
         upstream(|received, stream| {
             let passed = ["sec-websocket-protocol", "sec-websocket-extensions"]
                 .iter()
                 .flat_map(|name| {
                     received
-                        .lines(name)
+                        .values(name)
                         .into_iter()
                         .map(move |value| format!("{name}: {value}\r\n"))
                 })
                 .collect::<String>();
-            say(
+            write(
                 stream,
                 &format!(
                     "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\
@@ -159,23 +159,23 @@ fn what_a_websocket_speaks_is_between_its_ends() {
         ),
     ] {
         let mut client = gateway.client();
-        client.say(&format!("{plain}{fields}\r\n"));
-        let answer = client.answer();
+        client.send(&format!("{plain}{fields}\r\n"));
+        let answer = client.response();
         assert_eq!(answer.status, 101);
-        assert_eq!(answer.lines("sec-websocket-protocol"), protocol);
-        assert_eq!(answer.lines("sec-websocket-extensions"), extensions);
+        assert_eq!(answer.values("sec-websocket-protocol"), protocol);
+        assert_eq!(answer.values("sec-websocket-extensions"), extensions);
     }
 }
 
-/// FluxLit's defects 15 and 35: a close frame with its code and reason, and pings, are bytes like all others.
+/// FluxLit's defects 15 and 35: close frames with code and reason, and pings, are forwarded like all other bytes.
 #[test]
-fn control_frames_are_between_browser_and_app() {
+fn control_frames_are_forwarded() {
     let frames = "\u{89}\u{4}ping\u{88}\u{f}\u{f}\u{a1}custom-reason";
     let answers = "\u{8a}\u{84}\u{1}\u{2}\u{3}\u{4}qkmc\u{88}\u{82}\0\0\0\0\u{f}\u{a1}";
     let (sender, receiver) = std::sync::mpsc::channel();
-    let gateway = Gateway::before(
+    let gateway = Gateway::in_front_of(
         upstream(move |_, stream| {
-            say(
+            write(
                 stream,
                 &format!(
                     "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\
@@ -190,12 +190,12 @@ fn control_frames_are_between_browser_and_app() {
         &[],
     );
     let mut client = gateway.client();
-    client.say(&handshake(""));
-    assert_eq!(client.head_of_answer().unwrap().status, 101);
+    client.send(&handshake(""));
+    assert_eq!(client.response_head().unwrap().status, 101);
     let mut got = vec![0; frames.chars().count()];
     client.stream.read_exact(&mut got).unwrap();
     assert_eq!(crate::client::text(&got), frames);
-    client.say(answers);
+    client.send(answers);
     client
         .stream
         .get_ref()
@@ -207,25 +207,25 @@ fn control_frames_are_between_browser_and_app() {
 
 /// FluxLit's defect 25.
 #[test]
-fn an_answer_has_one_date_and_one_server() {
+fn a_response_has_one_date_and_one_server() {
     let (address, _) = recording(
         "HTTP/1.1 200 OK\r\ndate: Thu, 01 Jan 1970 00:00:00 GMT\r\nserver: uvicorn\r\ncontent-length: 0\r\n\r\n",
     );
-    let gateway = Gateway::before(address, &[]);
+    let gateway = Gateway::in_front_of(address, &[]);
     let mut client = gateway.client();
-    client.say("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
-    let answer = client.answer();
-    assert_eq!(answer.lines("date"), ["Thu, 01 Jan 1970 00:00:00 GMT"]);
-    assert_eq!(answer.lines("server"), ["uvicorn"]);
-    client.say("GET /api/healthz HTTP/1.1\r\nhost: a\r\n\r\n");
-    let answer = client.answer();
-    assert_eq!(answer.lines("date").len(), 1);
-    assert_eq!(answer.lines("server").len(), 0);
+    client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+    let answer = client.response();
+    assert_eq!(answer.values("date"), ["Thu, 01 Jan 1970 00:00:00 GMT"]);
+    assert_eq!(answer.values("server"), ["uvicorn"]);
+    client.send("GET /api/healthz HTTP/1.1\r\nhost: a\r\n\r\n");
+    let answer = client.response();
+    assert_eq!(answer.values("date").len(), 1);
+    assert_eq!(answer.values("server").len(), 0);
 }
 
 /// FluxLit's defect 27.
 #[test]
-fn a_redirect_to_the_app_s_own_address_leads_back_here() {
+fn a_redirect_to_the_app_s_own_address_is_rewritten() {
     for (mount, location, expected) in [
         ("", "http://{app}/there?x#y", "http://app.example/there?x#y"),
         ("", "//{app}/there", "http://app.example/there"),
@@ -241,26 +241,30 @@ fn a_redirect_to_the_app_s_own_address_leads_back_here() {
         let own = Arc::clone(&place);
         let address = upstream(move |_: &Received, stream: &mut BufReader<TcpStream>| {
             let location = location.replace("{app}", own.get().unwrap());
-            say(
+            write(
                 stream,
                 &format!("HTTP/1.1 302 Found\r\nlocation: {location}\r\ncontent-length: 0\r\n\r\n"),
             );
             true
         });
         let app = place.get_or_init(|| address.to_string());
-        let gateway = Gateway::before(address, &[("FLUXLIT_ROOT_PATH", mount)]);
+        let gateway = Gateway::in_front_of(address, &[("FLUXLIT_ROOT_PATH", mount)]);
         let mut client = gateway.client();
-        client.say(&format!(
+        client.send(&format!(
             "GET {mount}/ HTTP/1.1\r\nhost: app.example\r\n\r\n"
         ));
         let expected = expected.replace("{app}", app);
-        assert_eq!(client.answer().lines("location"), [expected], "{location}");
+        assert_eq!(
+            client.response().values("location"),
+            [expected],
+            "{location}"
+        );
     }
 }
 
 /// FluxLit's defect 29.
 #[test]
-fn an_app_that_is_gone_does_not_take_us_with_it() {
+fn the_gateway_survives_the_end_of_the_app() {
     let gateway = Gateway::start(&[("FLUXLIT_STREAMLIT_UPSTREAM", "http://127.0.0.1:1")], &[]);
     assert!(eventually(|| gateway.get("/").starts_with("HTTP/1.1 503 ")));
     assert!(gateway.get("/api/readyz").starts_with("HTTP/1.1 503 "));
@@ -269,7 +273,7 @@ fn an_app_that_is_gone_does_not_take_us_with_it() {
 
 /// FluxLit's defect 36.
 #[test]
-fn the_version_is_told() {
+fn the_version_is_printed() {
     let mut command = command(&[], &[]);
     let program = command.get_program().to_owned();
     command = std::process::Command::new(program);
@@ -279,14 +283,14 @@ fn the_version_is_told() {
         String::from_utf8_lossy(&output.stdout).trim(),
         format!("fluxlit-gateway {}", env!("CARGO_PKG_VERSION"))
     );
-    assert!(output.stderr.is_empty(), "and nothing else is said");
+    assert!(output.stderr.is_empty(), "nothing else is printed");
 }
 
 /// FluxLit's defect 37.
 #[test]
-fn work_is_done_by_as_many_threads_as_are_asked_for() {
+fn the_number_of_workers_is_configurable() {
     let (address, seen) = recording(OK);
-    let gateway = Gateway::before(address, &[("FLUXLIT_GATEWAY_WORKERS", "3")]);
+    let gateway = Gateway::in_front_of(address, &[("FLUXLIT_GATEWAY_WORKERS", "3")]);
     let tasks = std::fs::read_dir(format!("/proc/{}/task", gateway.child.id())).unwrap();
     let workers = tasks
         .flatten()

@@ -1,23 +1,23 @@
-//! A gateway process, an upstream that does what a test tells it, and a client that sends what it is told.
+//! Runs a gateway process, and scripted upstreams.
 
 use std::io::{BufRead, BufReader, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::client::{Client, lines, octets, read_body};
+use crate::client::{Client, bytes, read_body, values};
 
 pub(crate) use crate::client::head;
 
-/// A running gateway; ends with the test.
+/// A running gateway. Dropping it ends it.
 pub(crate) struct Gateway {
     pub(crate) child: Child,
     pub(crate) address: SocketAddr,
-    /// Where operators are served, if they are.
+    /// The address of the admin listener, if there is one.
     pub(crate) admin: Option<SocketAddr>,
-    /// What it has said since it listens.
-    said: Arc<Mutex<String>>,
+    /// Its log since it listens.
+    log: Arc<Mutex<String>>,
 }
 
 impl Gateway {
@@ -26,7 +26,7 @@ impl Gateway {
         Self::run(command(settings, arguments))
     }
 
-    /// The same, with a command that is made already.
+    /// Starts a gateway with this command, and waits until it listens.
     pub(crate) fn run(mut command: Command) -> Self {
         let has_admin = command
             .get_envs()
@@ -36,14 +36,14 @@ impl Gateway {
             .spawn()
             .expect("the gateway starts");
         let mut log = BufReader::new(child.stderr.take().expect("a log"));
-        let mut said = String::new();
+        let mut lines = String::new();
         let mut wait_for = |start: &str| loop {
             let mut line = String::new();
             assert!(
                 log.read_line(&mut line).expect("a log") > 0,
-                "the gateway ended: {said}"
+                "the gateway ended: {lines}"
             );
-            said.push_str(&line);
+            lines.push_str(&line);
             if let Some((_, url)) = line.trim().split_once(start) {
                 let (_, address) = url.split_once("://").expect("a URL");
                 break address.parse::<SocketAddr>().expect("an address");
@@ -51,9 +51,9 @@ impl Gateway {
         };
         let address = wait_for("listening on ");
         let admin = has_admin.then(|| wait_for("listening for operators on "));
-        // Whoever writes to a full pipe waits for ever.
-        let said = Arc::<Mutex<String>>::default();
-        let all = Arc::clone(&said);
+        // The log is read all the time, because writing to a full pipe would block.
+        let kept = Arc::<Mutex<String>>::default();
+        let all = Arc::clone(&kept);
         std::thread::spawn(move || {
             for line in log.lines().map_while(Result::ok) {
                 let mut all = all.lock().expect("no panic");
@@ -65,17 +65,17 @@ impl Gateway {
             child,
             address,
             admin,
-            said,
+            log: kept,
         }
     }
 
-    /// What it has said since it listens.
-    pub(crate) fn said(&self) -> String {
-        self.said.lock().expect("no panic").clone()
+    /// Returns its log since it listens.
+    pub(crate) fn log(&self) -> String {
+        self.log.lock().expect("no panic").clone()
     }
 
     /// Starts a gateway in front of `upstream` and waits until it is ready.
-    pub(crate) fn before(upstream: SocketAddr, settings: &[(&str, &str)]) -> Self {
+    pub(crate) fn in_front_of(upstream: SocketAddr, settings: &[(&str, &str)]) -> Self {
         let url = format!("http://{upstream}");
         let mut all = vec![("FLUXLIT_STREAMLIT_UPSTREAM", url.as_str())];
         all.extend(settings);
@@ -93,17 +93,17 @@ impl Gateway {
         gateway
     }
 
-    /// Asks for a path on a connection of its own, and returns all that came back.
+    /// Requests a path on a new connection, and returns all that was received.
     pub(crate) fn get(&self, path: &str) -> String {
         self.send(&format!(
             "GET {path} HTTP/1.1\r\nhost: app.example\r\nconnection: close\r\n\r\n"
         ))
     }
 
-    /// Sends bytes on a connection of their own, and returns all that came back until it was closed.
+    /// Sends a request on a new connection, and returns all that was received until it was closed.
     pub(crate) fn send(&self, request: &str) -> String {
         let mut client = self.client();
-        client.say(request);
+        client.send(request);
         client.rest()
     }
 
@@ -115,7 +115,7 @@ impl Gateway {
         self.client().stream.into_inner()
     }
 
-    /// Whether the gateway has read all that a client has said: nothing waits at either end of the connection, proc(5).
+    /// Returns true if the gateway has read all that a client has sent: both queues of the connection are empty, proc(5).
     pub(crate) fn has_read(&self, client: &Client) -> bool {
         let client = client.stream.get_ref().local_addr().expect("an address");
         let sockets = std::fs::read_to_string("/proc/net/tcp").expect("the list of sockets");
@@ -139,8 +139,8 @@ impl Gateway {
         ends == [true, true]
     }
 
-    /// Waits until no new connection is let in.
-    pub(crate) fn lets_nobody_in(&self) -> bool {
+    /// Waits until new connections are dropped or refused.
+    pub(crate) fn drops_new_connections(&self) -> bool {
         let moment = Duration::from_millis(50);
         eventually(|| TcpStream::connect_timeout(&self.address, moment).is_err())
     }
@@ -155,7 +155,7 @@ impl Gateway {
         rustix::process::kill_process(id, signal).expect("the gateway runs");
     }
 
-    /// What the system says of the process: a line of its status, in KiB.
+    /// Returns a value in KiB from the status of the process, proc(5).
     pub(crate) fn memory(&self, name: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()));
         let status = status.expect("the gateway runs");
@@ -174,7 +174,7 @@ impl Drop for Gateway {
     }
 }
 
-/// The gateway with these settings and nothing else of its environment.
+/// Returns the command of a gateway with these settings and no other environment.
 pub(crate) fn command(settings: &[(&str, &str)], arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fluxlit-gateway"));
     command
@@ -197,17 +197,18 @@ pub(crate) struct Received {
 }
 
 impl Received {
-    pub(crate) fn lines(&self, name: &str) -> Vec<&str> {
-        lines(&self.head, name)
+    /// Returns the values of the field lines with this name.
+    pub(crate) fn values(&self, name: &str) -> Vec<&str> {
+        values(&self.head, name)
     }
 }
 
-/// What an upstream has received so far, but for health checks.
+/// The requests that an upstream has received, without health checks.
 #[derive(Clone, Default)]
 pub(crate) struct Seen(Arc<Mutex<Vec<Received>>>);
 
 impl Seen {
-    /// The request lines.
+    /// Returns the request lines.
     pub(crate) fn requests(&self) -> Vec<String> {
         let seen = self.0.lock().expect("no panic");
         seen.iter()
@@ -219,81 +220,60 @@ impl Seen {
         self.0.lock().expect("no panic").len()
     }
 
-    /// The last request.
+    /// Returns the last request.
     pub(crate) fn last(&self) -> Received {
         let seen = self.0.lock().expect("no panic");
         seen.last().cloned().expect("a request")
     }
 }
 
-/// Starts an upstream that remembers what it was asked, and answers with `answer` each time.
-pub(crate) fn recording(answer: &str) -> (SocketAddr, Seen) {
+/// Starts an upstream that records requests, and sends `response` each time.
+pub(crate) fn recording(response: &str) -> (SocketAddr, Seen) {
     let seen = Seen::default();
-    let (all, answer) = (seen.clone(), answer.to_owned());
+    let (all, response) = (seen.clone(), response.to_owned());
     let address = upstream(move |received, stream| {
         all.0.lock().expect("no panic").push(received.clone());
-        // Whoever expects to be told to go on is not told so.
-        if received.lines("expect").is_empty() && read_body(&received.head, stream).is_err() {
+        // There is no `100 Continue`, so the body of such a request is not read.
+        if received.values("expect").is_empty() && read_body(&received.head, stream).is_err() {
             return false;
         }
-        say(stream, &answer);
+        write(stream, &response);
         true
     });
     (address, seen)
 }
 
-/// Starts an upstream. `answer` is called for each request but the gateway's health checks, which are answered `ok`; it
-/// reads and writes the connection as it likes, and says whether the connection goes on.
+/// Starts an upstream that responds `ok` to the gateway's health checks. For any other request it calls `respond`, which
+/// reads and writes the connection itself, and returns true if the connection stays open.
 pub(crate) fn upstream(
-    answer: impl Fn(&Received, &mut BufReader<TcpStream>) -> bool + Send + Sync + 'static,
+    respond: impl Fn(&Received, &mut BufReader<TcpStream>) -> bool + Send + Sync + 'static,
 ) -> SocketAddr {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-    let address = listener.local_addr().expect("an address");
-    let answer = Arc::new(answer);
-    std::thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            let answer = Arc::clone(&answer);
-            std::thread::spawn(move || {
-                let mut stream = BufReader::new(stream);
-                loop {
-                    let received = Received {
-                        head: head(&mut stream),
-                    };
-                    if received.head.is_empty() {
-                        return;
-                    }
-                    let goes_on = if received.lines("user-agent") == ["fluxlit-gateway-probe"] {
-                        say(
-                            &mut stream,
-                            "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok",
-                        );
-                        true
-                    } else {
-                        answer(&received, &mut stream)
-                    };
-                    if !goes_on {
-                        return;
-                    }
-                }
-            });
+    let serve = move |stream: &mut BufReader<TcpStream>| {
+        loop {
+            let received = Received { head: head(stream) };
+            if received.head.is_empty() {
+                return;
+            }
+            let stays_open = if received.values("user-agent") == ["fluxlit-gateway-probe"] {
+                write(stream, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+                true
+            } else {
+                respond(&received, stream)
+            };
+            if !stays_open {
+                return;
+            }
         }
-    });
-    address
+    };
+    fluxlit_support::upstream::serve(serve).expect("a free port")
 }
 
-/// Writes to the other side, which may have gone.
-pub(crate) fn say(stream: &mut BufReader<TcpStream>, text: &str) {
-    let _ = stream.get_mut().write_all(&octets(text));
+/// Writes to the other side, which may have closed the connection.
+pub(crate) fn write(stream: &mut BufReader<TcpStream>, text: &str) {
+    let _ = stream.get_mut().write_all(&bytes(text));
 }
 
-/// Waits until `condition` holds, for ten seconds at most.
-pub(crate) fn eventually(mut condition: impl FnMut() -> bool) -> bool {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while Instant::now() < deadline {
-        if condition() {
-            return true;
-        }
-        std::thread::park_timeout(Duration::from_millis(5));
-    }
-    false
+/// Waits until `condition` is true, for at most ten seconds.
+pub(crate) fn eventually(condition: impl FnMut() -> bool) -> bool {
+    fluxlit_support::wait::wait_until(Duration::from_secs(10), condition)
 }

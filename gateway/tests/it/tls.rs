@@ -1,4 +1,4 @@
-//! TLS: what is negotiated, what the app is told of it, and how a new certificate takes the old one's place.
+//! Tests TLS: the negotiation, what the app receives, and the replacement of a certificate.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -17,12 +17,12 @@ use tokio_rustls::client::TlsStream;
 use crate::http2::{Http2, request, run};
 use crate::support::{Gateway, eventually, recording};
 
-/// A certificate and its key, as files.
+/// The files of a certificate and its key.
 struct Files {
     _folder: TempDir,
     certificate: PathBuf,
     key: PathBuf,
-    /// Those that were ever in the files, which a client trusts.
+    /// All certificates that have been in the files, which clients trust.
     trusted: Vec<CertificateDer<'static>>,
 }
 
@@ -39,7 +39,7 @@ impl Files {
         files
     }
 
-    /// Writes a new certificate, each file at once.
+    /// Writes a new certificate and key, each file atomically.
     fn renew(&mut self) {
         let new = rcgen::generate_simple_self_signed(["app.example".to_owned()]).unwrap();
         for (path, text) in [
@@ -95,7 +95,7 @@ impl Files {
             .unwrap()
     }
 
-    /// The certificate that is shown on a new connection.
+    /// Returns the certificate of a new connection.
     fn shown(&self, by: SocketAddr) -> CertificateDer<'static> {
         run(async {
             let stream = self.connect(by, &[]).await;
@@ -108,7 +108,7 @@ impl Files {
 }
 
 #[test]
-fn both_versions_of_http_are_spoken_and_the_scheme_is_known() {
+fn both_versions_of_http_are_negotiated_and_the_scheme_is_https() {
     let (address, seen) = recording(
         "HTTP/1.1 200 OK\r\nlocation: http://app.example/x\r\ncontent-length: 2\r\n\r\nok",
     );
@@ -141,14 +141,14 @@ fn both_versions_of_http_are_spoken_and_the_scheme_is_known() {
             "{answer}"
         );
         let received = seen.last();
-        assert_eq!(received.lines("x-forwarded-proto"), ["https"]);
-        assert_eq!(received.lines("x-forwarded-port"), ["443"]);
+        assert_eq!(received.values("x-forwarded-proto"), ["https"]);
+        assert_eq!(received.values("x-forwarded-port"), ["443"]);
     }
 }
 
-/// The name is known from the handshake, and from the head if that can be read.
+/// The host is known from the handshake, and from the head if it can be read.
 #[test]
-fn what_is_said_of_no_request_has_what_every_answer_has() {
+fn a_response_to_an_invalid_request_has_the_usual_fields() {
     let (address, _) = recording("");
     let files = Files::new();
     let gateway = files.gateway(
@@ -189,7 +189,7 @@ fn what_is_said_of_no_request_has_what_every_answer_has() {
 }
 
 #[test]
-fn who_does_not_speak_tls_gets_nothing_and_harms_nobody() {
+fn a_client_without_tls_gets_no_response_and_does_no_harm() {
     let (address, seen) = recording("");
     let files = Files::new();
     let gateway = files.gateway(address, &[]);
@@ -200,12 +200,12 @@ fn who_does_not_speak_tls_gets_nothing_and_harms_nobody() {
 }
 
 #[test]
-fn a_new_certificate_is_shown_once_we_are_told_of_it() {
+fn a_new_certificate_is_used_after_sighup() {
     let (address, _) = recording("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
     let mut files = Files::new();
     let gateway = files.gateway(address, &[]);
     assert_eq!(files.shown(gateway.address), files.trusted[0]);
-    // Half of a pair changes nothing.
+    // A certificate without its key changes nothing.
     std::fs::write(&files.key, "no key").unwrap();
     gateway.signal(Signal::HUP);
     assert_eq!(files.shown(gateway.address), files.trusted[0]);
@@ -217,7 +217,7 @@ fn a_new_certificate_is_shown_once_we_are_told_of_it() {
 }
 
 #[test]
-fn a_new_certificate_is_found_without_being_told() {
+fn a_new_certificate_is_found_without_a_signal() {
     let (address, _) = recording("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
     let mut files = Files::new();
     let gateway = files.gateway(address, &[]);
@@ -227,11 +227,11 @@ fn a_new_certificate_is_found_without_being_told() {
     ));
 }
 
-/// It is what daemons are told to read their configuration again by, and must not end one that has none to read.
+/// SIGHUP asks daemons to reload, and must not end a gateway that has nothing to reload.
 #[test]
-fn a_hang_up_without_a_certificate_is_survived() {
+fn sighup_without_a_certificate_is_ignored() {
     let (address, _) = recording("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
-    let gateway = Gateway::before(address, &[]);
+    let gateway = Gateway::in_front_of(address, &[]);
     gateway.signal(Signal::HUP);
     for _ in 0..10 {
         assert!(gateway.get("/").ends_with("ok"));

@@ -1,9 +1,9 @@
-//! WebSocket: an honest handshake, then bytes.
+//! Tests WebSocket over HTTP/1.1: the handshake, then bytes.
 
 use std::io::{BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
 
-use crate::support::{Gateway, Received, head, say, upstream};
+use crate::support::{Gateway, Received, head, upstream, write};
 
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 pub(crate) const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
@@ -16,14 +16,14 @@ pub(crate) fn handshake(extra: &str) -> String {
     )
 }
 
-/// Accepts, says hello, and gives back what it gets until the other side has ended.
+/// Accepts the handshake, sends a greeting, and echoes until the other side has closed.
 fn accepting(received: &Received, stream: &mut BufReader<TcpStream>) -> bool {
-    assert_eq!(received.lines("host").len(), 1);
+    assert_eq!(received.values("host").len(), 1);
     assert_eq!(
-        received.lines("sec-websocket-protocol"),
+        received.values("sec-websocket-protocol"),
         ["streamlit, token, session"]
     );
-    say(
+    write(
         stream,
         &format!(
             "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\
@@ -36,13 +36,13 @@ fn accepting(received: &Received, stream: &mut BufReader<TcpStream>) -> bool {
     false
 }
 
-/// FluxLit's defects 4, 5, 6 and 16: any amount passes, the app sees one `Host` and one line of protocols, and what it
-/// says in its 101 arrives.
+/// FluxLit's defects 4, 5, 6 and 16: any amount is forwarded, the app receives one `Host` and one line of protocols, and the
+/// fields of its 101 arrive.
 #[test]
-fn bytes_pass_both_ways_and_each_side_may_end_first() {
-    let gateway = Gateway::before(upstream(accepting), &[]);
+fn bytes_are_forwarded_both_ways_and_each_side_may_close_first() {
+    let gateway = Gateway::in_front_of(upstream(accepting), &[]);
     let mut client = gateway.connect();
-    // The first frame is glued to the handshake, as a fast client sends it.
+    // The first frame is in the same segment as the handshake.
     client
         .write_all((handshake("") + "first ").as_bytes())
         .unwrap();
@@ -72,10 +72,10 @@ fn bytes_pass_both_ways_and_each_side_may_end_first() {
 
 /// FluxLit's defect 17.
 #[test]
-fn a_refusal_is_passed_on() {
-    let gateway = Gateway::before(
+fn a_rejected_handshake_is_forwarded() {
+    let gateway = Gateway::in_front_of(
         upstream(|_, stream| {
-            say(
+            write(
                 stream,
                 "HTTP/1.1 403 Forbidden\r\nx-why: origin\r\ncontent-length: 4\r\n\r\nnope",
             );
@@ -97,11 +97,11 @@ fn a_refusal_is_passed_on() {
 }
 
 #[test]
-fn a_101_that_does_not_answer_this_handshake_opens_nothing() {
+fn a_101_with_a_wrong_key_opens_no_tunnel() {
     for accept in ["sec-websocket-accept: AAAAAAAAAAAAAAAAAAAAAAAAAAA=\r\n", ""] {
-        let gateway = Gateway::before(
+        let gateway = Gateway::in_front_of(
             upstream(move |_, stream| {
-                say(
+                write(
                     stream,
                     &format!(
                         "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\n{accept}\r\n"
@@ -112,18 +112,18 @@ fn a_101_that_does_not_answer_this_handshake_opens_nothing() {
             &[],
         );
         let mut client = gateway.client();
-        client.say(&handshake(""));
-        assert_eq!(client.answer().status, 502);
+        client.send(&handshake(""));
+        assert_eq!(client.response().status, 502);
     }
 }
 
-/// Streamlit leaves such a handshake open without an answer (FluxLit's defect 31).
+/// Streamlit leaves such a handshake without a response (FluxLit's defect 31).
 #[test]
-fn a_handshake_that_streamlit_would_never_answer_is_refused_at_once() {
-    let gateway = Gateway::before(upstream(accepting), &[]);
+fn a_handshake_that_streamlit_cannot_read_is_rejected_at_once() {
+    let gateway = Gateway::in_front_of(upstream(accepting), &[]);
     let mut client = gateway.client();
-    client.say(&handshake(&format!("cookie: {}\r\n", "a".repeat(9000))));
-    let long = client.answer();
+    client.send(&handshake(&format!("cookie: {}\r\n", "a".repeat(9000))));
+    let long = client.response();
     assert!(
         long.status == 431 && long.body.contains("cookies"),
         "{long:?}"
@@ -132,8 +132,8 @@ fn a_handshake_that_streamlit_would_never_answer_is_refused_at_once() {
 
 /// FluxLit's defects 17 and 31.
 #[test]
-fn an_upstream_that_never_answers_is_a_504() {
-    let gateway = Gateway::before(
+fn an_upstream_without_a_response_is_a_504() {
+    let gateway = Gateway::in_front_of(
         upstream(|_, stream| {
             let _ = stream.read(&mut [0]);
             false
@@ -141,14 +141,14 @@ fn an_upstream_that_never_answers_is_a_504() {
         &[("FLUXLIT_GATEWAY_WS_OPEN_TIMEOUT_S", "0.2")],
     );
     let mut client = gateway.client();
-    client.say(&handshake(""));
-    assert_eq!(client.answer().status, 504);
+    client.send(&handshake(""));
+    assert_eq!(client.response().status, 504);
 }
 
 /// A page elsewhere must not use the cookies that a browser has for the app (FluxLit's defect 7).
 #[test]
-fn a_foreign_origin_opens_nothing() {
-    let gateway = Gateway::before(
+fn a_foreign_origin_opens_no_tunnel() {
+    let gateway = Gateway::in_front_of(
         upstream(accepting),
         &[(
             "FLUXLIT_GATEWAY_ALLOWED_ORIGINS",
