@@ -1,4 +1,4 @@
-//! Chunked bodies, in pieces of any size.
+//! Fuzzes the reader of chunked bodies with pieces of any size.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! Plugin configurations: read or refused with codes, never anything else; what is read serves requests.
+//! Fuzzes plugin configurations: each is either rejected with error codes, or gives a policy that serves requests.
 #![no_main]
 
 use fluxlit_policy::{Defaults, Peer, Policy, Request};

@@ -1,6 +1,6 @@
-//! The whole filter under wasmtime, fed with any header bytes both ways: a trap would take a worker's VM down.
+//! Fuzzes the whole filter under wasmtime with headers in both directions. A trap would end the VM of an Envoy worker.
 //!
-//! The module is named by `FLUXLIT_TEST_FILTER`.
+//! `FLUXLIT_TEST_FILTER` is the path of the module.
 #![no_main]
 
 use std::cell::OnceCell;

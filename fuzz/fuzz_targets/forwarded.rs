@@ -1,4 +1,4 @@
-//! The headers by which hops speak for a client, in both families, from a trusted and from an untrusted peer.
+//! Fuzzes the forwarding headers, `X-Forwarded-*` and `Forwarded`, of a trusted and of an untrusted peer.
 #![no_main]
 
 use std::net::IpAddr;
@@ -56,7 +56,7 @@ fuzz_target!(|bytes: &[u8]| {
                 headers: &headers,
             });
             let Action::Forward(forward) = decision.action else {
-                panic!("an honest target is forwarded");
+                panic!("a valid target is forwarded");
             };
             assert_sendable(&forward.edits);
             message.apply(&forward.edits);
@@ -70,7 +70,7 @@ fuzz_target!(|bytes: &[u8]| {
             assert_eq!(message.all("x-forwarded-host").len(), 1);
             assert_eq!(message.all("x-forwarded-port").len(), 1);
             assert!(message.all("x_forwarded_for").is_empty());
-            let is_counted = policy.request(&Request {
+            let unknown = policy.request(&Request {
                 peer: Peer::Unknown,
                 identity: None,
                 is_reentry: false,
@@ -81,11 +81,11 @@ fuzz_target!(|bytes: &[u8]| {
                 headers: &headers,
             });
             assert!(
-                !is_counted.exchange.peer_trusted,
+                !unknown.exchange.peer_trusted,
                 "an unknown peer is trusted"
             );
             if !decision.exchange.peer_trusted {
-                assert_eq!(client, peer, "an untrusted peer speaks for another");
+                assert_eq!(client, peer, "an untrusted peer sets the client");
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Frames of a WebSocket, in pieces of any size.
+//! Fuzzes the reader of WebSocket frames with pieces of any size.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! Heads of requests: where they end, what they say, and how long the body is.
+//! Fuzzes the reader of request heads: their end, their fields, and the length of the body.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

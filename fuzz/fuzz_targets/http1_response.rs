@@ -1,4 +1,4 @@
-//! Heads of responses, which an app may have made of what a client sent.
+//! Fuzzes the reader of response heads, which may contain what a client sent.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

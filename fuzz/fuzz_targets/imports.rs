@@ -1,4 +1,4 @@
-//! Arbitrary arguments to every function that a module may import, in every callback: the test host must go on.
+//! Fuzzes every function that a module can import, with any arguments in every callback: the test host must not fail.
 #![no_main]
 
 #[path = "../../host-test/tests/it/support/interpreter.rs"]

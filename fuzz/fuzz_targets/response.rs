@@ -1,4 +1,4 @@
-//! Responses of the app: redirects and cookies are rewritten once, and to nothing that splits the response.
+//! Fuzzes responses of the app: rewriting redirects and cookies is idempotent, and cannot split the response.
 #![no_main]
 
 use std::sync::LazyLock;

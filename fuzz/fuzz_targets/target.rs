@@ -1,4 +1,4 @@
-//! Request targets: what is forwarded is what came, without the mount and without a second meaning.
+//! Fuzzes request targets: a forwarded target is what was received without the mount, and is unambiguous.
 #![no_main]
 
 use std::sync::LazyLock;

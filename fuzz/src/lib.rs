@@ -1,8 +1,8 @@
-//! What the fuzz targets share: how bytes become header lines, and what a message looks like after edits.
+//! Shares between fuzz targets how bytes become header lines, and how edits are applied to a message.
 
 use fluxlit_policy::{Edit, Header};
 
-/// Lines out of bytes: each is cut at a line feed, and its first byte chooses the name.
+/// Splits bytes into header lines at line feeds. The first byte of a line chooses its name.
 pub fn lines<'a>(names: &[&'static str], bytes: &'a [u8]) -> Vec<Header<'a>> {
     bytes
         .split(|octet| *octet == b'\n')
@@ -14,7 +14,7 @@ pub fn lines<'a>(names: &[&'static str], bytes: &'a [u8]) -> Vec<Header<'a>> {
         .collect()
 }
 
-/// A message as a host would make it.
+/// A message as a host builds it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Message {
     pub target: Vec<u8>,
@@ -56,7 +56,7 @@ impl Message {
         }
     }
 
-    /// All lines of a field.
+    /// Returns the values of a field's lines.
     pub fn all(&self, name: &str) -> Vec<&[u8]> {
         self.lines
             .iter()
@@ -70,7 +70,7 @@ impl Message {
     }
 }
 
-/// Nothing that we write may end a line, or begin another.
+/// Checks that no written value can end a line.
 pub fn assert_sendable(edits: &[Edit]) {
     for edit in edits {
         let (Edit::Append(_, value)
