@@ -72,6 +72,16 @@ impl DecisionRecord {
         }
     }
 
+    /// Records that the policy replies to the request itself.
+    pub(crate) fn reply(&mut self, reason: Reason) {
+        self.reply_reason = Some(reason);
+        match reason {
+            Reason::BareMount => self.mount = Some(MountOutcome::Redirect),
+            Reason::OutsideMount => self.mount = Some(MountOutcome::Miss),
+            _ => {}
+        }
+    }
+
     /// Counts one header line that is removed or replaced.
     pub(crate) fn count_removed(&mut self, group: HeaderGroup) {
         if let Some(count) = self.removed.get_mut(group as usize) {

@@ -11,14 +11,13 @@
 //! The effective scheme and host are resolved before anything can be rejected, because a rejection is a response too, and
 //! gets `Strict-Transport-Security` like any other.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::address::to_text;
 use crate::client::{Resolved, Resolver};
 use crate::config_error::ConfigWarning;
 use crate::decision::{Action, Decision, Forward, Reply, ResponseDecision};
-use crate::decision_record::{DecisionRecord, MountOutcome, TrustOutcome};
+use crate::decision_record::{DecisionRecord, TrustOutcome};
 use crate::edit::Edit;
 use crate::effective::Authority;
 use crate::exchange::{Exchange, SentPath};
@@ -46,27 +45,50 @@ pub struct Policy {
     pub(crate) warnings: Vec<ConfigWarning>,
 }
 
-/// A request whose client is resolved and whose app is found, or that gets a reply.
-struct Routed<'s, 'r> {
-    exchange: Exchange,
-    record: DecisionRecord,
-    /// The host that the request itself names.
-    named_host: Option<&'r [u8]>,
-    attested: Vec<IpAddr>,
-    result: Result<(Route<'s, 'r>, Target<'r>), Reply>,
-}
-
 impl Policy {
     /// Decides what to do with a request. Every request gets a decision; none can make this fail.
     pub fn request(&self, request: &Request<'_>) -> Decision {
-        let Routed {
-            mut exchange,
-            mut record,
-            named_host,
+        let peer_trusted = self.resolver.trust.covers(request.peer, request.identity);
+        let target = Target::parse(request.method, request.target);
+        let named_host = target
+            .ok()
+            .and_then(|target| target.authority)
+            .or(request.host)
+            .filter(|host| !host.is_empty());
+        let host = named_host.map(Authority::parse);
+        let is_host_valid = host != Some(None);
+        let Resolved {
+            client,
+            effective,
             attested,
-            result,
-        } = self.route(request);
-        let action = match result {
+        } = self.resolver.resolve(request, peer_trusted, host.flatten());
+        let mut record = DecisionRecord::new(match (peer_trusted, request.peer) {
+            (true, _) => TrustOutcome::trusted(client.source),
+            (false, Peer::Unknown) => TrustOutcome::PeerUnknown,
+            (false, _) => TrustOutcome::Untrusted,
+        });
+        let mut exchange = Exchange {
+            client,
+            client_text: client.address.map(to_text),
+            effective,
+            peer_trusted,
+            forwarded_ignored: !peer_trusted && !request.is_reentry && names_client(request),
+            app: Arc::clone(&self.router.outside),
+            forwarded_prefix: Mount::default(),
+            sub_app: Mount::default(),
+            sent_path: SentPath::NoMount,
+            sent_host: None,
+            is_local_reply: false,
+            csp_rule: None,
+        };
+        let routed = target.map_err(Reply::from).and_then(|target| {
+            if !is_host_valid {
+                return Err(Reason::BadHost.into());
+            }
+            let route = self.route(request, &target, &mut exchange, &mut record)?;
+            Ok((route, target))
+        });
+        let action = match routed {
             Ok((route, target)) => {
                 let context = RewriteContext {
                     route: &route,
@@ -83,7 +105,11 @@ impl Policy {
                     stripped_target: [&route.stripped, target.query].concat(),
                 })
             }
-            Err(reply) => Action::Reply(reply),
+            Err(reply) => {
+                exchange.is_local_reply = true;
+                record.reply(reply.reason);
+                Action::Reply(reply)
+            }
         };
         let action = if self.report_only {
             Action::Forward(Forward {
@@ -106,7 +132,7 @@ impl Policy {
     /// Client, scheme and host are resolved as for any request. The path is unknown, so headers that depend on it are
     /// those of `/`.
     pub fn unparsed_request(&self, unparsed: &UnparsedRequest<'_>) -> Exchange {
-        let routed = self.route(&Request {
+        let decision = self.request(&Request {
             peer: unparsed.peer,
             identity: None,
             is_reentry: false,
@@ -118,7 +144,7 @@ impl Policy {
         });
         Exchange {
             is_local_reply: true,
-            ..routed.exchange
+            ..decision.exchange
         }
     }
 
@@ -174,93 +200,30 @@ impl Policy {
         self.resolver.trust.covers(peer, None)
     }
 
-    /// Resolves the client of a request and finds its app.
-    fn route<'s, 'r>(&'s self, request: &Request<'r>) -> Routed<'s, 'r> {
-        let peer_trusted = self.resolver.trust.covers(request.peer, request.identity);
-        let target = Target::parse(request.method, request.target);
-        let named_host = target
-            .ok()
-            .and_then(|target| target.authority)
-            .or(request.host)
-            .filter(|host| !host.is_empty());
-        let host = named_host.map(Authority::parse);
-        let is_host_valid = host != Some(None);
-        let Resolved {
-            client,
-            effective,
-            attested,
-        } = self.resolver.resolve(request, peer_trusted, host.flatten());
-        let mut record = DecisionRecord::new(match (peer_trusted, request.peer) {
-            (true, _) => TrustOutcome::trusted(client.source),
-            (false, Peer::Unknown) => TrustOutcome::PeerUnknown,
-            (false, _) => TrustOutcome::Untrusted,
-        });
-        let mut exchange = Exchange {
-            client,
-            client_text: client.address.map(to_text),
-            effective,
-            peer_trusted,
-            forwarded_ignored: !peer_trusted && !request.is_reentry && names_client(request),
-            app: Arc::clone(&self.router.outside),
-            forwarded_prefix: Mount::default(),
-            sub_app: Mount::default(),
-            sent_path: SentPath::NoMount,
-            sent_host: None,
-            is_local_reply: false,
-            csp_rule: None,
-        };
-        let result = target.map_err(Reply::from).and_then(|target| {
-            let route = self.find_route(request, is_host_valid, &target, &mut exchange)?;
-            record.mount = route.outcome(self.router.has_mounts);
-            match self.router.redirect(request, &exchange, &route, &target) {
-                Some(reply) => Err(reply),
-                None => Ok((route, target)),
-            }
-        });
-        match &result {
-            Ok((route, _)) => exchange.sent_path = route.sent_path(),
-            Err(reply) => {
-                exchange.is_local_reply = true;
-                record.reply_reason = Some(reply.reason);
-                match reply.reason {
-                    Reason::BareMount => record.mount = Some(MountOutcome::Redirect),
-                    Reason::OutsideMount => record.mount = Some(MountOutcome::Miss),
-                    _ => {}
-                }
-            }
-        }
-        Routed {
-            exchange,
-            record,
-            named_host,
-            attested,
-            result,
-        }
-    }
-
-    /// Finds the route of a request whose target is valid, and stores in the exchange what the response depends on.
-    fn find_route<'s, 'r>(
+    /// Finds the app of a request, and stores in the exchange what the response depends on; or returns a reply.
+    fn route<'s, 'p>(
         &'s self,
-        request: &Request<'r>,
-        is_host_valid: bool,
-        target: &Target<'r>,
+        request: &Request<'_>,
+        target: &Target<'p>,
         exchange: &mut Exchange,
-    ) -> Result<Route<'s, 'r>, Reason> {
-        if !is_host_valid {
-            return Err(Reason::BadHost);
-        }
+        record: &mut DecisionRecord,
+    ) -> Result<Route<'s, 'p>, Reply> {
         let host = exchange.effective.host.as_deref();
         if self.allowed_hosts.find(host).is_none() {
-            return Err(Reason::HostNotAllowed);
+            return Err(Reason::HostNotAllowed.into());
         }
-        let route = self
-            .router
-            .find(request, exchange.peer_trusted, host, target.path)?;
+        let router = &self.router;
+        let route = router.find(request, exchange.peer_trusted, host, target.path)?;
+        record.mount = route.outcome(router.has_mounts);
         exchange.app = Arc::clone(route.app);
         exchange
             .forwarded_prefix
             .clone_from(&route.forwarded_prefix);
         exchange.csp_rule = self.response_editor.csp_rules.find(&route.stripped);
+        if let Some(reply) = router.redirect(request, exchange, &route, target) {
+            return Err(reply);
+        }
+        exchange.sent_path = route.sent_path();
         Ok(route)
     }
 }
