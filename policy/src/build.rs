@@ -54,7 +54,7 @@ impl Policy {
     }
 }
 
-/// Builds the policy. It goes on after an error, so that all errors are found; the result is then not to be used.
+/// Builds the policy. Continues after an error, to find all errors; the result must then not be used.
 fn build(config: Config, defaults: Defaults, errors: &mut Vec<ConfigError>) -> Policy {
     // Every member is named, so that a new one that is not used does not compile.
     let Config {
@@ -179,7 +179,7 @@ fn build(config: Config, defaults: Defaults, errors: &mut Vec<ConfigError>) -> P
 fn parse_client_ip_header(name: String, errors: &mut Vec<ConfigError>) -> String {
     let reject = |name: &str| {
         matches!(name, "forwarded" | "x-forwarded-for")
-            .then_some("is read as the list of hops already")
+            .then_some("is already read as the list of hops")
     };
     parse_names("client_ip_header", vec![name], reject, errors)
         .pop()
@@ -257,8 +257,8 @@ fn double_mount(
         ),
         Ambiguity::SameHost => (
             |one, _| one.path_shape != PathShape::Full,
-            "both accept paths without their mount on the same host, so that nothing tells them apart; set \
-             root_path_shape to full, or give them different hosts"
+            "both accept paths without their mount on the same host, so that requests cannot be assigned to one of them; \
+             set root_path_shape to full, or give them different hosts"
                 .to_owned(),
         ),
     };

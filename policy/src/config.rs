@@ -26,7 +26,7 @@ config_object! {
         client_ip_header: String,
         /// Rules for Content-Security-Policy. The first rule that covers the path applies; it never overrides the app's own.
         content_security_policy: Vec<CspRuleConfig>,
-        /// Whether cookies with `Path=/` are confined to the mount even if the app is sent its mount.
+        /// Whether cookies with `Path=/` are confined to the mount even if the path sent to the app includes it.
         cookie_path: CookiePath,
         /// Also send the app a `Forwarded` header (RFC 7239).
         emit_forwarded: bool,
@@ -87,7 +87,7 @@ config_object! {
     /// One of several apps. Absent settings have the values of the top level.
     #[cfg_attr(test, schemars(rename = "Mount"))]
     pub(crate) struct MountConfig {
-        /// Whether cookies with `Path=/` are confined to the mount even if the app is sent its mount.
+        /// Whether cookies with `Path=/` are confined to the mount even if the path sent to the app includes it.
         cookie_path: CookiePath,
         /// Exact host names or `*.suffix` to which the mount applies. Empty: any host.
         hosts: Vec<String>,
@@ -151,11 +151,11 @@ config_object! {
 }
 
 keyword_enum! {
-    /// Whether cookies with `Path=/` are confined to the mount if the app is sent its mount.
+    /// Whether cookies with `Path=/` are confined to the mount even if the path sent to the app includes it.
     pub(crate) enum CookiePath {
-        /// They are not. The default.
+        /// Not confined. The default.
         Mount = "mount",
-        /// They are. Advised if several apps share a host.
+        /// Confined. Recommended if several apps share a host.
         Confine = "confine",
     }
 }
@@ -205,11 +205,11 @@ keyword_enum! {
 keyword_enum! {
     /// Whether the path of a request includes the mount.
     pub(crate) enum PathShape {
-        /// It may or may not. The gateway's default.
+        /// Requests with the mount and without it are accepted. The gateway's default.
         Auto = "auto",
-        /// It does. The filter's default.
+        /// It includes the mount. The filter's default.
         Full = "full",
-        /// It does not, because the proxy in front removes the mount.
+        /// It does not include the mount, because the proxy in front removes it.
         Stripped = "stripped",
     }
 }
@@ -217,9 +217,9 @@ keyword_enum! {
 keyword_enum! {
     /// The Host sent to the app.
     pub(crate) enum UpstreamHost {
-        /// The one that the client used. The gateway's default: Streamlit compares it with Origin.
+        /// The host that the client used. The gateway's default, because Streamlit compares it with Origin.
         Effective = "effective",
-        /// The one that the request names. The filter's default: Envoy selected the virtual host by it.
+        /// The Host of the request. The filter's default, because Envoy selected the virtual host by it.
         AsReceived = "as_received",
     }
 }
@@ -227,9 +227,9 @@ keyword_enum! {
 keyword_enum! {
     /// Whether the path sent to the app includes the mount.
     pub(crate) enum UpstreamPath {
-        /// It does not.
+        /// Without the mount.
         Stripped = "stripped",
-        /// It does, for an app that is configured with its mount.
+        /// With the mount, for an app that is configured with it.
         Full = "full",
     }
 }
@@ -285,7 +285,7 @@ pub(crate) struct HstsMaxAge(#[cfg_attr(test, schemars(range(max = 315_360_000))
 pub(crate) enum SecurityHeadersSetting {
     /// `true`: all with their defaults; `false`: none.
     Switch(bool),
-    /// One by one.
+    /// Each header separately.
     Values(SecurityHeadersConfig),
 }
 
@@ -293,7 +293,7 @@ pub(crate) enum SecurityHeadersSetting {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(test, derive(schemars::JsonSchema), schemars(untagged))]
 pub(crate) enum HeaderValue {
-    /// `true`: its default; `false`: it is not set.
+    /// `true`: the default value; `false`: not set.
     Switch(bool),
     /// This value.
     Text(String),

@@ -31,7 +31,7 @@ pub enum Action {
 pub struct Forward {
     /// The edits to apply, in order.
     pub edits: Vec<Edit>,
-    /// The target without the mount, even if the upstream is sent the full path; hosts route by it.
+    /// The target without the mount, even if the full path is sent upstream; hosts route by it.
     pub stripped_target: Vec<u8>,
 }
 

@@ -24,12 +24,12 @@ pub struct Exchange {
     pub(crate) app: Arc<App>,
     /// The mount sent to the app in `X-Forwarded-Prefix`; empty if there is no mount or the path is outside it.
     pub(crate) forwarded_prefix: Mount,
-    /// The path of the sub-app that the request is for, if its upstream is sent neither the mount nor this path.
+    /// The path of the sub-app that the request is for, if the path sent upstream includes neither the mount nor this path.
     pub(crate) sub_app: Mount,
     pub(crate) sent_path: SentPath,
-    /// The host that the upstream was sent.
+    /// The host that was sent upstream.
     pub(crate) sent_host: Option<Vec<u8>>,
-    /// True if the response is made here and not by the app, so that its URLs need no rewriting.
+    /// True if the response is generated here and not by the app, so that its URLs need no rewriting.
     pub(crate) is_local_reply: bool,
     /// The index of the Content-Security-Policy rule that covers the path.
     pub(crate) csp_rule: Option<usize>,
@@ -50,13 +50,13 @@ impl Exchange {
     }
 }
 
-/// The form of the path that the upstream was sent, which decides whether its URLs and cookies include the mount.
+/// The form of the path that was sent upstream. It decides whether the URLs and cookies of the response include the mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SentPath {
-    /// The public path: they include the mount.
+    /// The public path: URLs and cookies include the mount.
     Full,
-    /// No mount applies, or the upstream was sent nothing: there is nothing to rewrite.
+    /// No mount applies, or nothing was sent upstream: there is nothing to rewrite.
     NoMount,
-    /// The path without the mount: they do not include it.
+    /// The path without the mount: URLs and cookies do not include it.
     Stripped,
 }

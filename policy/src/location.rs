@@ -15,7 +15,7 @@ use crate::target::collapse_leading_slashes;
 /// Rewrites the URLs of one exchange.
 pub(crate) struct PublicUrl<'a> {
     exchange: &'a Exchange,
-    /// The host that the upstream was sent, and by which it may refer to itself.
+    /// The host that was sent upstream, by which the upstream may refer to itself.
     sent_host: Option<Authority>,
 }
 

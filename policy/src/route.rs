@@ -61,7 +61,7 @@ impl Router {
         if request.is_reentry
             && let Some((app, prefix)) = self.app_of_first_pass(request.headers, host)
         {
-            // The upstream redirects to its own paths: with the mount if it is sent the mount, else without.
+            // The upstream redirects to its own paths: with the mount if it receives the mount, otherwise without.
             let rest = match app.upstream_path {
                 UpstreamPath::Full => prefix.join(&app.mount).strip(path).unwrap_or(path),
                 UpstreamPath::Stripped => path,
@@ -161,7 +161,7 @@ impl Route<'_, '_> {
         })
     }
 
-    /// Returns the form of the path that the upstream is sent.
+    /// Returns the form of the path to send upstream.
     pub(crate) fn sent_path(&self) -> SentPath {
         if !self.is_under_mount
             || (self.forwarded_prefix.is_none() && self.app.public_base.is_none())
@@ -174,7 +174,7 @@ impl Route<'_, '_> {
         }
     }
 
-    /// Returns what follows the mount in the path of an app that is sent its mount.
+    /// Returns what follows the mount in the path of an app that receives its mount.
     pub(crate) fn rest_as_path(&self) -> &[u8] {
         // Without a mount in front, a double slash would begin an authority.
         if self.forwarded_prefix.is_none() {

@@ -17,7 +17,7 @@ pub struct SubApp {
     upstream_path: SubAppPath,
 }
 
-/// The form of the path that the upstream of a sub-app is sent.
+/// The form of the path that is sent to the upstream of a sub-app.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SubAppPath {
     /// As the browser sent it: `/apps/my-app/api/items`.
@@ -112,7 +112,7 @@ mod tests {
     use crate::message::{Request, Response};
     use crate::peer::Peer;
 
-    /// Returns the target and the prefix that the upstream is sent, and how its `Location: /x` is rewritten.
+    /// Returns the target and the prefix that are sent upstream, and the rewritten form of its `Location: /x`.
     fn enter(settings: &str, path: SubAppPath, target: &str) -> (String, Option<String>, String) {
         let policy = Policy::from_json(settings.as_bytes(), Defaults::GATEWAY).unwrap();
         let sub_app = SubApp::parse("/api", path).unwrap();
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn the_path_and_prefix_that_a_sub_app_is_sent() {
+    fn each_path_form_determines_target_prefix_and_location() {
         let mounted = r#"{"root_path": "/m", "upstream_path": "full"}"#;
         let stripped = r#"{"root_path": "/m", "upstream_path": "stripped"}"#;
         let public = r#"{"root_path": "/m", "public_base_url": "https://p.example/public"}"#;
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_ends_with_a_segment() {
+    fn a_sub_app_matches_whole_segments() {
         let sub_app = SubApp::parse("api/", SubAppPath::Stripped).unwrap();
         for (target, want) in [
             ("/api", Some("")),

@@ -114,7 +114,7 @@ pub(crate) fn older(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
     })
 }
 
-/// Tests nginx that forwards the path unchanged; Streamlit knows its path.
+/// Tests nginx forwarding the path unchanged; Streamlit knows its path.
 pub(crate) fn nginx_full(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
     let Some(nginx) = setup::nginx() else {
         return Ok(Outcome::Skipped("nginx is not installed".to_owned()));
@@ -130,7 +130,7 @@ pub(crate) fn nginx_full(prerequisites: &Prerequisites) -> anyhow::Result<Outcom
     })
 }
 
-/// Tests nginx that removes the mount; Streamlit does not know it.
+/// Tests nginx removing the mount; Streamlit does not know it.
 pub(crate) fn nginx_stripped(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
     let Some(nginx) = setup::nginx() else {
         return Ok(Outcome::Skipped("nginx is not installed".to_owned()));
@@ -146,7 +146,7 @@ pub(crate) fn nginx_stripped(prerequisites: &Prerequisites) -> anyhow::Result<Ou
     })
 }
 
-/// Tests Caddy that removes the mount; Streamlit knows its path.
+/// Tests Caddy removing the mount; Streamlit knows its path.
 pub(crate) fn caddy(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
     let caddy = setup::caddy()?;
     browse("caddy", STEPS, |folder| {
@@ -201,7 +201,7 @@ pub(crate) fn login(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
-/// Copies the app of the login test next to its secrets, which name the provider's URL and its own.
+/// Copies the app of the login test, and writes its `secrets.toml` with the URLs of the provider and of the app.
 fn login_app(scenario: &Scenario<'_>, provider: u16) -> anyhow::Result<PathBuf> {
     let folder = scenario.folder.join("app");
     std::fs::create_dir_all(folder.join(".streamlit"))?;
@@ -375,7 +375,7 @@ fn browse_with(
         .envs(variables.iter().map(|(name, value)| (name, value)))
         .output()
         .context("cannot run node")?;
-    // Printed at once, because other steps may run in parallel.
+    // In one call, so that it does not interleave with the output of steps that run in parallel.
     print!(
         "\n{name}\n{}{}",
         String::from_utf8_lossy(&output.stdout),

@@ -1,4 +1,4 @@
-//! Checks that imports inside a package go down its layers and form no circles.
+//! Checks that imports inside a package go down its layers and form no cycles.
 //!
 //! [`PACKAGES`] is the one place that states the order of the folders. A module may import from its own folder and from the
 //! layers listed below it. Imports inside `#[cfg(test)]` are not read: a test may use whatever it needs.
@@ -19,7 +19,7 @@ use crate::steps::root;
 /// A folder of source files, and the order of the modules at its top level.
 struct Package {
     folder: &'static str,
-    /// From top to bottom; empty if only circles are checked. Modules of one layer must not import each other.
+    /// From top to bottom; empty if only cycles are checked. Modules of one layer must not import each other.
     layers: &'static [&'static [&'static str]],
 }
 
@@ -86,7 +86,7 @@ const PACKAGES: &[Package] = &[
             &["abi"],
         ],
     },
-    // A program: its files are checked for circles only.
+    // A program: its files are checked for cycles only.
     Package {
         folder: "host-test/src/bin/host-test",
         layers: &[],
@@ -96,24 +96,24 @@ const PACKAGES: &[Package] = &[
 /// Names of modules from the top of a package, such as `["http", "head"]`.
 type ModulePath = Vec<String>;
 
-/// Checks every package; fails with one line for each import that goes up and for each circle.
+/// Checks every package; fails with one line for each import that goes up and for each cycle.
 pub(crate) fn check() -> anyhow::Result<()> {
     let mut faults = Vec::new();
     for package in PACKAGES {
         let modules = Modules::read(&root().join(package.folder))?;
         let imports = modules.imports();
         faults.extend(upward(package, &modules, &imports)?);
-        let circles = circles(&imports);
+        let cycles = cycles(&imports);
         eprintln!(
-            "  {}: {} files, {} imports, {} circles",
+            "  {}: {} files, {} imports, {} cycles",
             package.folder,
             modules.files.len(),
             imports.len(),
-            circles.len()
+            cycles.len()
         );
-        faults.extend(circles.iter().map(|circle| {
-            let names: Vec<String> = circle.iter().map(|module| module.join("::")).collect();
-            format!("{}: import circle: {}", package.folder, names.join(", "))
+        faults.extend(cycles.iter().map(|cycle| {
+            let names: Vec<String> = cycle.iter().map(|module| module.join("::")).collect();
+            format!("{}: import cycle: {}", package.folder, names.join(", "))
         }));
     }
     ensure!(faults.is_empty(), "{}", faults.join("\n"));
@@ -177,7 +177,7 @@ fn upward(
 }
 
 /// Groups the modules that import each other, directly or through others.
-fn circles(imports: &BTreeSet<Import>) -> Vec<Vec<ModulePath>> {
+fn cycles(imports: &BTreeSet<Import>) -> Vec<Vec<ModulePath>> {
     let mut edges: BTreeMap<&ModulePath, BTreeSet<&ModulePath>> = BTreeMap::new();
     for import in imports {
         edges.entry(&import.from).or_default().insert(&import.to);
@@ -196,17 +196,17 @@ fn circles(imports: &BTreeSet<Import>) -> Vec<Vec<ModulePath>> {
     };
     let reach: BTreeMap<&ModulePath, _> =
         edges.keys().map(|from| (*from, reachable(*from))).collect();
-    let mut circles: Vec<Vec<ModulePath>> = Vec::new();
+    let mut cycles: Vec<Vec<ModulePath>> = Vec::new();
     for (module, reached) in &reach {
-        if !reached.contains(module) || circles.iter().flatten().any(|known| known == *module) {
+        if !reached.contains(module) || cycles.iter().flatten().any(|known| known == *module) {
             continue;
         }
-        let circle = reached
+        let cycle = reached
             .iter()
             .filter(|other| reach.get(*other).is_some_and(|back| back.contains(module)));
-        circles.push(circle.map(|module| (*module).clone()).collect());
+        cycles.push(cycle.map(|module| (*module).clone()).collect());
     }
-    circles
+    cycles
 }
 
 /// The modules of a package, as their files declare them.
@@ -243,7 +243,7 @@ impl Modules {
         }
         for (module, (file, parsed)) in &syntax {
             let mut reader = Reader {
-                is_face: matches!(file.file_name(), Some(name) if name == "mod.rs" || name == "lib.rs"),
+                is_module_root: matches!(file.file_name(), Some(name) if name == "mod.rs" || name == "lib.rs"),
                 module: module.clone(),
                 file_module: module,
                 modules: &mut modules,
@@ -344,7 +344,7 @@ fn is_test(attributes: &[syn::Attribute]) -> bool {
 
 /// Collects the paths of one file.
 struct Reader<'a> {
-    is_face: bool,
+    is_module_root: bool,
     /// The module that is being read: that of the file, or one written inside it.
     module: ModulePath,
     file_module: &'a ModulePath,
@@ -352,7 +352,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// Makes a path absolute. None if it does not lead into this package.
+    /// Makes a path absolute. `None` if it does not lead into this package.
     fn absolute(&self, path: &[String]) -> Option<ModulePath> {
         let (first, rest) = path.split_first()?;
         let mut base = self.module.clone();
@@ -383,7 +383,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Paths in a macro's arguments are not syntax yet: looks for `crate :: a :: b`.
+    /// Looks for `crate :: a :: b` in a macro's arguments, which are not parsed yet.
     fn tokens(&mut self, tokens: TokenStream) {
         let mut path = Vec::new();
         let mut line = 0;
@@ -449,7 +449,7 @@ impl<'ast> Visit<'ast> for Reader<'_> {
         flatten(&item.tree, &mut Vec::new(), &mut paths);
         let is_public = !matches!(item.vis, syn::Visibility::Inherited);
         for (path, name) in paths {
-            if is_public && self.is_face {
+            if is_public && self.is_module_root {
                 if let Some(source) = self.absolute(&path) {
                     self.modules
                         .re_exports

@@ -1,4 +1,4 @@
-//! Finds the end of a message head and parses it, RFC 9112 §2 to §5, without what the RFC lets a recipient tolerate.
+//! Finds the end of a message head and parses it, RFC 9112 §2 to §5, without the leniency that the RFC allows.
 //!
 //! Nothing is copied: names, values and target are slices of the bytes that were received.
 
@@ -271,7 +271,7 @@ pub(crate) fn is_value(text: &[u8]) -> bool {
     })
 }
 
-/// True for each octet that a token may have.
+/// True for each octet that is allowed in a token.
 const TOKEN: [bool; 256] = {
     let mut table = [false; 256];
     let mut octet = 0;

@@ -53,7 +53,7 @@ impl Reader {
     }
 
     /// Reads until there is a whole head at the front of [`Reader::bytes`], and returns its length; 0 at the end of the
-    /// connection. Fails if it has more than `max` bytes and no end.
+    /// connection. Fails if the head does not end within `max` bytes.
     pub(crate) async fn head(&mut self, max: usize) -> Result<usize, ReadError> {
         if !self.has_more().await? {
             return Ok(0);
@@ -167,7 +167,7 @@ enum Remaining {
 }
 
 impl<'r> Body<'r> {
-    /// Creates the body that begins at the front of `reader`. `allowance`: bytes that chunk extensions and trailers may have.
+    /// Creates the body that begins at the front of `reader`. `allowance`: maximum bytes of chunk extensions and trailers.
     pub(crate) fn new(reader: &'r mut Reader, length: Length, allowance: usize) -> Self {
         let remaining = match length {
             Length::Empty => Remaining::Exact(0),

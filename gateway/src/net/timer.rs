@@ -1,8 +1,8 @@
 //! Limits how long a future may take.
 //!
-//! Optimized for waits that end in time, as nearly all of a proxy do: a future that is ready at once does not read the clock,
-//! and a later deadline does not move the timer. It fires at the old deadline, finds that there is a later one, and is set
-//! to that.
+//! Optimized for waits that end before their limit, as nearly all waits of a proxy do: if the future is ready at once, the
+//! clock is not read, and a later deadline does not move the timer. It fires at the old deadline and is then set to the
+//! later one.
 
 use std::pin::{Pin, pin};
 use std::task::{Poll, ready};
@@ -14,7 +14,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 #[derive(Default)]
 pub(crate) struct Timer(Option<Pin<Box<Sleep>>>);
 
-/// The error when the time is over.
+/// The limit was exceeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Elapsed;
 

@@ -1,7 +1,7 @@
 //! Decides how to handle a request: reject it, respond to it here, or forward it.
 //!
-//! The policy judges the request first. For one that is forwarded, the whole head of the upstream request is written here,
-//! so that nothing of the client's head has to be kept.
+//! The policy decides first. If the request is forwarded, the whole head of the upstream request is written here, so that
+//! the client's head need not be kept.
 
 use std::borrow::Cow;
 use std::time::Instant;
@@ -177,7 +177,7 @@ fn forward(
         upstream,
         head,
         length: request.length,
-        // A client of HTTP/1.0 cannot be sent 100 (Continue).
+        // An HTTP/1.0 client does not understand 100 (Continue).
         expects_continue: request.framing.expects_continue
             && request.length != Length::Empty
             && request.version != HttpVersion::Http10,
@@ -193,9 +193,9 @@ fn forward(
 }
 
 fn check_head(worker: &Worker, request: &Incoming<'_>) -> Result<(), Rejection> {
-    // RFC 9112 §3.2 and RFC 9113 §8.3.1: exactly one, and only HTTP/1.0 has requests without.
+    // RFC 9112 §3.2 and RFC 9113 §8.3.1: exactly one Host; only HTTP/1.0 requests may omit it.
     if request.hosts > 1 || (request.version != HttpVersion::Http10 && request.hosts == 0) {
-        let text = "A request has exactly one Host.";
+        let text = "A request must have exactly one Host.";
         return Err(Rejection::new(RejectReason::HostLines, 400, text));
     }
     if request.method == b"TRACE" {

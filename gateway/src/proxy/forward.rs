@@ -1,7 +1,7 @@
 //! Forwards a request to its upstream.
 //!
-//! It waits for its turn, takes an idle connection or opens one, and retries once if the idle connection turns out to be
-//! closed and the request may be sent twice.
+//! It waits for admission, takes an idle connection or opens one, and retries if the idle connection turns out to be closed
+//! and the request may be sent twice.
 
 use std::cell::Cell;
 

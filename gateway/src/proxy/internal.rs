@@ -25,14 +25,16 @@ pub(super) fn internal_reply(
         stripped_target.split_at_checked(path_end.unwrap_or(stripped_target.len()))?;
     if let Some(below) = worker.settings.api.part.strip(path) {
         return match below {
-            b"/healthz" | b"/readyz" if !is_read(request) => Some(method_not_allowed()),
+            b"/healthz" | b"/readyz" if !is_get_or_head(request) => Some(method_not_allowed()),
             b"/healthz" => Some(health()),
             b"/readyz" => Some(readiness(worker)),
             _ => None,
         };
     }
     match path {
-        b"/docs" | b"/docs/" | b"/redoc" | b"/redoc/" | b"/openapi.json" if is_read(request) => {
+        b"/docs" | b"/docs/" | b"/redoc" | b"/redoc/" | b"/openapi.json"
+            if is_get_or_head(request) =>
+        {
             let page = path.strip_suffix(b"/").unwrap_or(path);
             let mount = exchange.mount();
             let api = worker.settings.api.part.path();
@@ -40,7 +42,7 @@ pub(super) fn internal_reply(
             Some(LocalReply::redirect(307, location))
         }
         _ => {
-            // Matches however the letters are percent-encoded.
+            // Matches even if letters are percent-encoded.
             let below = INTERNAL.as_ref()?.strip(path)?;
             let path = [PREFIX, below].concat();
             let is_public = worker.settings.observe.is_public;
@@ -49,30 +51,30 @@ pub(super) fn internal_reply(
     }
 }
 
-/// Returns the response to any request on the listener for operators, which serves no app.
+/// Returns the response to any request on the admin listener, which serves no app.
 pub(super) fn admin_reply(worker: &Worker, request: &Incoming<'_>) -> LocalReply {
     let mut parts = request.target.split(|octet| *octet == b'?');
     match parts.next().unwrap_or_default() {
-        b"/healthz" if is_read(request) => health(),
-        b"/readyz" if is_read(request) => readiness(worker),
+        b"/healthz" if is_get_or_head(request) => health(),
+        b"/readyz" if is_get_or_head(request) => readiness(worker),
         b"/metrics" => operators_reply(worker, request, METRICS_PATH, true),
         path => operators_reply(worker, request, path, true),
     }
 }
 
-/// Serves metrics and debug page, if `may_ask`.
+/// Serves the metrics and the debug page if `is_allowed`; otherwise responds with 404.
 fn operators_reply(
     worker: &Worker,
     request: &Incoming<'_>,
     path: &[u8],
-    may_ask: bool,
+    is_allowed: bool,
 ) -> LocalReply {
     let shared = &worker.shared;
     let content = match path {
-        METRICS_PATH if may_ask && worker.settings.observe.metrics => {
+        METRICS_PATH if is_allowed && worker.settings.observe.metrics => {
             Some((exposition::CONTENT_TYPE, shared.metrics.scrape()))
         }
-        DEBUG_PATH if may_ask => {
+        DEBUG_PATH if is_allowed => {
             let debug = shared.debug.as_ref();
             debug.map(|debug| ("application/json", debug.page()))
         }
@@ -80,7 +82,7 @@ fn operators_reply(
     };
     match content {
         None => LocalReply::json(404, &json!({"detail": "Not Found"})),
-        Some(_) if !is_read(request) => method_not_allowed(),
+        Some(_) if !is_get_or_head(request) => method_not_allowed(),
         Some((content_type, body)) => LocalReply::with_body(200, content_type, body.into_bytes())
             .with("cache-control", b"no-store".as_slice()),
     }
@@ -116,7 +118,7 @@ fn method_not_allowed() -> LocalReply {
         .with("allow", b"GET, HEAD".as_slice())
 }
 
-fn is_read(request: &Incoming<'_>) -> bool {
+fn is_get_or_head(request: &Incoming<'_>) -> bool {
     matches!(request.method, b"GET" | b"HEAD")
 }
 

@@ -16,7 +16,7 @@ use crate::observe::{Dispatch, HttpVersion};
 use crate::proxy::failure::Rejection;
 use crate::proxy::local_reply::LocalReply;
 
-/// A request's head as `server` has read it, whichever version of HTTP the client speaks.
+/// A request's head as `server` has read it, in the same form for HTTP/1.1 and HTTP/2.
 pub(crate) struct Incoming<'a> {
     pub(crate) peer: IpAddr,
     pub(crate) tls: bool,
@@ -31,7 +31,7 @@ pub(crate) struct Incoming<'a> {
     pub(crate) framing: &'a Framing,
     pub(crate) length: Length,
     pub(crate) is_websocket: bool,
-    /// True if it came to the listener for operators.
+    /// True if it arrived on the admin listener.
     pub(crate) is_admin: bool,
 }
 
@@ -64,7 +64,7 @@ pub(crate) enum Step {
     Forward(Forward),
     Respond {
         reply: LocalReply,
-        /// The reason if this rejects the request.
+        /// Why the request is rejected; `None` if it is not.
         reason: Option<RejectReason>,
     },
 }
@@ -87,7 +87,7 @@ pub(crate) struct Forward {
 
 /// A WebSocket handshake to be forwarded.
 pub(super) struct Handshake {
-    /// The gateway's own key, if the client's version of HTTP has none.
+    /// The key that the gateway generated, because a WebSocket over HTTP/2 has none.
     pub(super) key: Option<String>,
     pub(super) accept: String,
 }
@@ -113,7 +113,7 @@ pub(crate) struct Timers {
 }
 
 impl Plan {
-    /// Rejects the request instead, for a reason that only the client's version of HTTP has.
+    /// Replaces the plan by a rejection, for a reason specific to the client's version of HTTP.
     pub(crate) fn reject(&mut self, rejection: Rejection) {
         self.info.dispatch = Dispatch::Gateway;
         self.step = Step::Respond {

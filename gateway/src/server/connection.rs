@@ -13,9 +13,9 @@ pub(super) struct Accepted {
     pub(super) stream: Rc<Stream>,
     pub(super) peer: IpAddr,
     pub(super) tls: bool,
-    /// True if it came to the listener for operators.
+    /// True if it arrived on the admin listener.
     pub(super) is_admin: bool,
-    /// Counts the connection; `None` on the listener for operators.
+    /// Counts the connection; `None` on the admin listener.
     #[expect(dead_code, reason = "counts until it is dropped")]
     pub(super) guard: Option<ConnectionGuard>,
 }

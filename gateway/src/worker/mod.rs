@@ -124,7 +124,7 @@ impl Worker {
         date.1.clone()
     }
 
-    /// Returns an empty vector for the head of an upstream request, if possible one with memory.
+    /// Returns an empty vector for the head of an upstream request, reusing memory if possible.
     pub(crate) fn spare_head(&self) -> Vec<u8> {
         let spare = self.spare_heads.borrow_mut().pop();
         spare.unwrap_or_else(|| Vec::with_capacity(TYPICAL_HEAD))

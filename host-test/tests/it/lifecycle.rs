@@ -19,7 +19,7 @@ const ORDER: &str = r#"
 "#;
 
 #[test]
-fn callbacks_have_envoys_order() {
+fn callbacks_run_in_envoys_order() {
     let plugin = plugin(ORDER);
     assert_eq!(texts(&plugin.logs()), "0 1 2 3 4");
     assert_eq!(texts(&exchange(&plugin).logs), "2 5 6 7");
@@ -131,7 +131,7 @@ fn standard_error_is_logged_as_an_error() {
 
 #[test]
 fn poll_oneoff_advances_the_clock() {
-    // Memory: at 512 a subscription to the clock for 3 ms and one for 2 ms, at 640 the time before.
+    // Memory: at 512 two subscriptions to the clock, for 3 ms and 2 ms; at 640 the time at the start.
     let plugin = plugin(
         r#"(func $now (result i64)
             (drop (call $time (i32.const 1) (i64.const 0) (i32.const 648))) (i64.load (i32.const 648)))
@@ -148,7 +148,7 @@ fn poll_oneoff_advances_the_clock() {
 }
 
 #[test]
-fn properties_have_envoys_bytes_and_paths() {
+fn properties_are_encoded_and_addressed_as_in_envoy() {
     let plugin = plugin(
         r#"(func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
             (call $log_digit (call $property @"source\00port" @to_result))
@@ -171,7 +171,7 @@ fn properties_have_envoys_bytes_and_paths() {
 }
 
 #[test]
-fn unknown_names_and_ids_have_their_statuses() {
+fn unknown_names_and_ids_return_envoys_statuses() {
     let plugin = plugin(
         r#"(func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
             (call $log_digit (call $call (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)

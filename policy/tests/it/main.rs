@@ -1,4 +1,4 @@
-//! Tests the policy with the cases that the filter and Envoy are tested with, and with properties.
+//! Runs the shared cases on the policy, and tests its properties.
 
 #![expect(clippy::expect_used, reason = "helpers may fail the test")]
 

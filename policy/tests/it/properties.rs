@@ -133,7 +133,7 @@ proptest! {
         }
     }
 
-    /// A request that was edited once is not edited again when it is processed twice.
+    /// Processing a request that was already edited produces no further edits.
     #[test]
     fn header_edits_are_idempotent(mut lines in lines()) {
         let policy = policy("{}");
@@ -155,13 +155,13 @@ proptest! {
             if pass == 1 {
                 prop_assert!(forward.edits.is_empty(), "{:?}", forward.edits);
             }
-            // The hop removes its own fields.
+            // A proxy removes the hop-by-hop fields.
             apply(&mut lines, &mut target, &forward.edits);
             lines.retain(|(name, _)| !name.eq_ignore_ascii_case(b"connection"));
         }
     }
 
-    /// There is a decision for any bytes as target, host, method and headers.
+    /// Any bytes as target, host, method and headers lead to a decision.
     #[test]
     fn every_request_has_a_decision(
         target in prop::collection::vec(any::<u8>(), 0..80),
@@ -229,7 +229,7 @@ proptest! {
         }
     }
 
-    /// A response that is processed twice is not changed twice, whatever the upstream sent.
+    /// Processing a response that was already edited produces no further edits, whatever the upstream sent.
     #[test]
     fn response_edits_are_idempotent(
         lines in prop::collection::vec(

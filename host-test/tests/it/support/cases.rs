@@ -30,5 +30,5 @@ pub(crate) fn mismatches(runner: &Runner, case: &str) -> Vec<String> {
     )
 }
 
-/// The path that parsed files have. Nothing is read from it.
+/// The path given to parsed files. It is never read.
 pub(crate) const PATH: &str = "cases.json";

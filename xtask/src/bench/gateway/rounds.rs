@@ -29,7 +29,7 @@ pub(super) fn measure<S, T: Clone>(
         for (setting, by_target) in settings.iter().zip(&mut by_setting) {
             eprintln!("round {} of {count}: {} …", round + 1, name(setting));
             for offset in 0..targets.len() {
-                // Each round begins with another proxy.
+                // Each round starts with a different proxy, so that the order favours none.
                 let index = (offset + round) % targets.len();
                 let target = &targets[index];
                 bench.check_stop()?;
@@ -53,7 +53,7 @@ pub(super) struct Row<'a, T> {
 }
 
 impl<T> Rounds<T> {
-    /// Returns a row for each proxy, for each setting.
+    /// Returns one item per setting, with a row for each proxy.
     pub(super) fn rows(&self) -> impl Iterator<Item = Vec<Row<'_, T>>> {
         self.by_setting.iter().map(|by_target| {
             let named = || self.names.iter().zip(by_target);

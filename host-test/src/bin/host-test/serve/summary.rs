@@ -65,7 +65,7 @@ fn line(before: &Before, outcome: &Outcome) -> String {
     line
 }
 
-/// The names that were added, changed and removed.
+/// Returns the names that were added, changed and removed, with their marks.
 fn changes(before: &HeaderMap, after: &HeaderMap) -> Vec<String> {
     let mut names: Vec<String> = [before, after]
         .into_iter()
