@@ -8,7 +8,8 @@ use std::borrow::Cow;
 /// One change to a request or a response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Edit {
-    /// Adds one line after the existing lines of the field.
+    /// Adds one line after the existing lines of the field. Used for fields that are known to be absent too, because
+    /// Envoy adds a field faster than it replaces one.
     Append(HeaderName, Vec<u8>),
     /// Replaces the request's `Host` (`:authority`).
     Host(Vec<u8>),
@@ -24,6 +25,10 @@ pub enum Edit {
 pub type HeaderName = Cow<'static, str>;
 
 impl Edit {
+    pub(crate) fn append(name: &'static str, value: impl Into<Vec<u8>>) -> Self {
+        Self::Append(Cow::Borrowed(name), value.into())
+    }
+
     pub(crate) fn set(name: &'static str, value: impl Into<Vec<u8>>) -> Self {
         Self::Set(Cow::Borrowed(name), value.into())
     }

@@ -197,12 +197,23 @@ impl RequestEditor {
             }
         }
         for ((name, value), state) in set.into_iter().zip(states) {
-            if let Some(value) = value
-                && state != HeaderState::Correct
-            {
-                edits.push(Edit::set(name, value.into_owned()));
+            let Some(value) = value else { continue };
+            match state {
+                HeaderState::Correct => {}
+                // The protection exempts the field of `client_ip_header`, so that one may be present all the same.
+                HeaderState::Absent if !self.is_client_ip_header(name) => {
+                    edits.push(Edit::append(name, value.into_owned()));
+                }
+                HeaderState::Absent | HeaderState::Wrong => {
+                    edits.push(Edit::set(name, value.into_owned()));
+                }
             }
         }
+    }
+
+    fn is_client_ip_header(&self, name: &str) -> bool {
+        let header = self.protected.client_ip_header.as_deref();
+        header.is_some_and(|header| header.eq_ignore_ascii_case(name))
     }
 }
 

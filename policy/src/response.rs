@@ -48,7 +48,7 @@ impl ResponseEditor {
             .and_then(|index| self.csp_rules.header(index));
         for (name, value) in self.security_headers.iter().chain(csp) {
             if lines(response.headers, name.as_bytes()).next().is_none() {
-                decision.edits.push(Edit::set(name, value));
+                decision.edits.push(Edit::append(name, value));
             }
         }
         decision
@@ -63,6 +63,10 @@ impl ResponseEditor {
         let upstream = &fields.hsts;
         match self.hsts.line(&exchange.effective, upstream) {
             Some(line) if *upstream == [line] => decision.hsts = Some(HstsOutcome::Kept),
+            Some(line) if upstream.is_empty() => {
+                decision.hsts = Some(HstsOutcome::Set);
+                decision.edits.push(Edit::append(HSTS, line));
+            }
             Some(line) => {
                 decision.hsts = Some(if upstream.contains(&line) {
                     HstsOutcome::Kept

@@ -82,8 +82,8 @@ impl Policy {
         }
         forward.edits.retain(|edit| match edit {
             Edit::Target(_) => false,
-            Edit::Remove(name) | Edit::Set(name, _) => name != PREFIX,
-            Edit::Append(..) | Edit::Host(_) => true,
+            Edit::Append(name, _) | Edit::Remove(name) | Edit::Set(name, _) => name != PREFIX,
+            Edit::Host(_) => true,
         });
         let prefix = exchange.forwarded_prefix.as_str();
         forward.edits.push(if prefix.is_empty() {

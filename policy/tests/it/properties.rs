@@ -192,6 +192,10 @@ proptest! {
                     Edit::Remove(_) => continue,
                 };
                 prop_assert!(written.iter().all(u8::is_ascii_graphic), "{:?}", edit);
+                if let Edit::Append(name, _) = edit {
+                    let is_absent = lines.iter().all(|(other, _)| !other.eq_ignore_ascii_case(name.as_bytes()));
+                    prop_assert!(is_absent, "{name} would have two lines");
+                }
             }
             prop_assert!(forward.stripped_target.starts_with(b"/"));
             prop_assert!(!forward.stripped_target.starts_with(b"//"));
@@ -350,4 +354,32 @@ proptest! {
             prop_assert_eq!(&second.effective, &first.effective, "{}", source);
         }
     }
+}
+
+/// `client_ip_header` exempts its field from removal, even a field that the policy sets.
+#[test]
+fn a_field_that_carries_the_client_address_is_replaced() {
+    let policy = policy(
+        r#"{"root_path": "/a", "trust_proxy": true, "forwarded_allow_ips": "10.0.0.1", "client_ip_header": "x-envoy-original-path"}"#,
+    );
+    let mut lines = vec![(b"x-envoy-original-path".to_vec(), b"203.0.113.9".to_vec())];
+    let decision = policy.request(&Request {
+        peer: Peer::Ip("10.0.0.1".parse().expect("an address")),
+        identity: None,
+        is_reentry: false,
+        tls: false,
+        method: b"GET",
+        target: b"/a/x",
+        host: Some(b"app.example"),
+        headers: &borrow(&lines),
+    });
+    let Action::Forward(forward) = decision.action else {
+        panic!("the request is forwarded");
+    };
+    apply(&mut lines, &mut Vec::new(), &forward.edits);
+    let paths = lines
+        .iter()
+        .filter(|(name, _)| name == b"x-envoy-original-path");
+    let paths: Vec<&[u8]> = paths.map(|(_, value)| value.as_slice()).collect();
+    assert_eq!(paths, [b"/a/x"]);
 }
