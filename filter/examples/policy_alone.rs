@@ -1,12 +1,12 @@
-//! What do the rules cost without a host?
+//! Decides as the filter does, and applies nothing: measures what the rules cost without host calls.
 //!
-//! A filter that decides as ours does and does nothing about it. It reads the messages of its first stream through the
-//! host and keeps them; for every later stream it decides on those, without a single host call. So its instructions are
-//! the policy's own, and what our filter needs beyond them is the price of the ABI.
+//! It reads the messages of its first stream through the host and keeps them. For every later stream it decides on those
+//! without a single host call. So its instructions are those of the policy and the SDK's dispatch, and what the filter needs
+//! beyond them is the price of the ABI.
 
 #![expect(
-    unsafe_code,
-    reason = "an exported name is unsafe to choose: these are the ABI's"
+    missing_docs,
+    reason = "the SDK's macro defines a public function without documentation; there are no others"
 )]
 
 #[expect(dead_code, reason = "the filter uses the rest")]
@@ -16,57 +16,86 @@ mod host;
 mod memory;
 
 use std::cell::RefCell;
+use std::rc::Rc;
 
 use fluxlit_policy::{Defaults, Exchange, Header, Peer, Policy, Request, Response};
+use proxy_wasm::traits::{Context, HttpContext, RootContext};
+use proxy_wasm::types::{Action, ContextType, MapType};
 
-use host::{Buffer, Map};
+proxy_wasm::main! {{
+    proxy_wasm::set_root_context(|_| Box::new(Root::default()));
+}}
 
-thread_local! {
-    static STATE: RefCell<State> = const { RefCell::new(State::new()) };
-}
+#[derive(Default)]
+struct Root(Rc<RefCell<State>>);
 
+/// What all streams share.
+#[derive(Default)]
 struct State {
     policy: Option<Policy>,
-    peer: Peer,
-    is_tls: bool,
+    connection: Option<(Peer, bool)>,
     request: Option<Message>,
     response: Option<Message>,
     exchange: Option<Exchange>,
 }
 
-/// A message that was read once and is kept for good.
-struct Message {
-    pseudo: Vec<Header<'static>>,
-    headers: Vec<Header<'static>>,
+impl Context for Root {}
+
+impl RootContext for Root {
+    fn on_configure(&mut self, _size: usize) -> bool {
+        let configuration = self.get_plugin_configuration().unwrap_or_default();
+        let policy = Policy::from_json(&configuration, Defaults::FILTER).ok();
+        let is_valid = policy.is_some();
+        self.0.borrow_mut().policy = policy;
+        is_valid
+    }
+
+    fn get_type(&self) -> Option<ContextType> {
+        Some(ContextType::HttpContext)
+    }
+
+    fn create_http_context(&self, _id: u32) -> Option<Box<dyn HttpContext>> {
+        Some(Box::new(Stream(Rc::clone(&self.0))))
+    }
+}
+
+struct Stream(Rc<RefCell<State>>);
+
+impl Context for Stream {}
+
+/// Pauses the stream if nothing was decided, so that a failure is not measured.
+impl HttpContext for Stream {
+    fn on_http_request_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
+        flow(self.0.borrow_mut().request())
+    }
+
+    fn on_http_response_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
+        flow(self.0.borrow_mut().response())
+    }
+}
+
+fn flow(decided: Option<()>) -> Action {
+    decided.map_or(Action::Pause, |()| Action::Continue)
 }
 
 impl State {
-    const fn new() -> Self {
-        Self {
-            policy: None,
-            peer: Peer::Unknown,
-            is_tls: false,
-            request: None,
-            response: None,
-            exchange: None,
-        }
-    }
-
     fn request(&mut self) -> Option<()> {
         let policy = self.policy.as_ref()?;
-        if self.request.is_none() {
+        if self.connection.is_none() {
             let key = policy.peer_filter_state_key()?;
             let address = host::property(&["filter_state", key])?;
-            self.peer = Peer::from_recorded_address(&address);
-            self.is_tls = host::property(&["connection", "tls_version"]).is_some();
-            self.request = Some(Message::read(Map::RequestHeaders));
+            let is_tls = host::property(&["connection", "tls_version"]).is_some();
+            self.connection = Some((Peer::from_recorded_address(&address), is_tls));
         }
-        let message = self.request.as_ref()?;
+        let (peer, tls) = self.connection?;
+        let message = self
+            .request
+            .get_or_insert_with(|| Message::read(MapType::HttpRequestHeaders));
         let decision = policy.request(&Request {
-            peer: self.peer,
+            peer,
             identity: None,
             is_reentry: false,
-            tls: self.is_tls,
+            tls,
             method: message.pseudo(b":method"),
             target: message.pseudo(b":path"),
             host: Some(message.pseudo(b":authority")),
@@ -79,7 +108,7 @@ impl State {
     fn response(&mut self) -> Option<()> {
         let message = self
             .response
-            .get_or_insert_with(|| Message::read(Map::ResponseHeaders));
+            .get_or_insert_with(|| Message::read(MapType::HttpResponseHeaders));
         let status = std::str::from_utf8(message.pseudo(b":status")).ok()?;
         let response = Response {
             status: status.parse().ok()?,
@@ -94,8 +123,14 @@ impl State {
     }
 }
 
+/// A message that was read once and is never freed.
+struct Message {
+    pseudo: Vec<Header<'static>>,
+    headers: Vec<Header<'static>>,
+}
+
 impl Message {
-    fn read(map: Map) -> Self {
+    fn read(map: MapType) -> Self {
         let map: &'static [u8] = Vec::leak(host::map(map));
         let (pseudo, headers) = host::pairs(map).partition(|(name, _)| name.starts_with(b":"));
         Self { pseudo, headers }
@@ -107,45 +142,4 @@ impl Message {
             .find(|(other, _)| *other == name)
             .map_or(b"", |(_, value)| value)
     }
-}
-
-fn with(act: impl FnOnce(&mut State) -> Option<()>) -> bool {
-    STATE.with(|state| {
-        state
-            .try_borrow_mut()
-            .is_ok_and(|mut state| act(&mut state).is_some())
-    })
-}
-
-/// Says which ABI this is.
-#[unsafe(no_mangle)]
-extern "C" fn proxy_abi_version_0_2_1() {}
-
-/// Gives the host memory to put a result in.
-#[unsafe(no_mangle)]
-extern "C" fn proxy_on_memory_allocate(size: usize) -> *mut u8 {
-    let mut memory = std::mem::ManuallyDrop::new(Vec::<u8>::with_capacity(size));
-    memory.as_mut_ptr()
-}
-
-/// The plugin's configuration is there; returns whether it can be used.
-#[unsafe(no_mangle)]
-extern "C" fn proxy_on_configure(_root: u32, size: usize) -> u32 {
-    let configuration = host::buffer(Buffer::PluginConfiguration, size);
-    u32::from(with(|state| {
-        state.policy = Policy::from_json(&configuration, Defaults::FILTER).ok();
-        state.policy.as_ref().map(|_| ())
-    }))
-}
-
-/// The headers of a request. Pauses the stream if it could not be decided, so that nobody measures nothing.
-#[unsafe(no_mangle)]
-extern "C" fn proxy_on_request_headers(_stream: u32, _count: u32, _end: u32) -> u32 {
-    u32::from(!with(State::request))
-}
-
-/// The headers of a response, likewise.
-#[unsafe(no_mangle)]
-extern "C" fn proxy_on_response_headers(_stream: u32, _count: u32, _end: u32) -> u32 {
-    u32::from(!with(State::response))
 }

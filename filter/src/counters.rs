@@ -1,16 +1,16 @@
-//! What is counted, and under which names?
+//! Counts decisions, under the names that operators see.
 //!
-//! Envoy shows a counter as `wasmcustom.NAME`, and in Prometheus' format as the name alone with underscores for dots.
+//! Envoy shows a counter as `wasmcustom.NAME`, and in the Prometheus format as the name alone with underscores for dots.
 //! So every name begins with the project's. A call into the host costs as much as a third of reading a header map, so
-//! counts are kept here and handed over once a second.
+//! counts are kept here and passed to the host once a second.
 
 use std::cell::Cell;
 
 use fluxlit_policy::{
     DecisionRecord, HeaderGroup, HstsOutcome, MountOutcome, Reason, TrustOutcome,
 };
-
-use crate::host;
+use proxy_wasm::hostcalls::{define_metric, increment_metric};
+use proxy_wasm::types::MetricType;
 
 /// All counters, defined once for a plugin.
 pub(crate) struct Counters {
@@ -21,13 +21,13 @@ pub(crate) struct Counters {
     hsts: Family,
 }
 
-/// Counters that differ in the last part of their names.
+/// Counters whose names differ in the last part.
 struct Family(Vec<Counter>);
 
 struct Counter {
     label: &'static str,
     id: u32,
-    /// Not yet handed over.
+    /// Not yet passed to the host.
     pending: Cell<u32>,
 }
 
@@ -39,7 +39,8 @@ impl Family {
                 .filter_map(|label| {
                     Some(Counter {
                         label,
-                        id: host::define_counter(&format!("fluxlit.{name}.{label}"))?,
+                        id: define_metric(MetricType::Counter, &format!("fluxlit.{name}.{label}"))
+                            .ok()?,
                         pending: Cell::new(0),
                     })
                 })
@@ -54,11 +55,12 @@ impl Family {
         }
     }
 
-    fn hand_over(&self) {
+    fn flush(&self) {
         for counter in &self.0 {
-            match counter.pending.take() {
-                0 => {}
-                count => host::count(counter.id, count),
+            let count = counter.pending.take();
+            if count > 0 {
+                // Fails if the host does not know the counter.
+                let _ = increment_metric(counter.id, i64::from(count));
             }
         }
     }
@@ -79,15 +81,15 @@ impl Counters {
     }
 
     /// Counts a request.
-    pub(crate) fn request(&self, account: &DecisionRecord) {
-        self.trust.count(account.trust.label(), 1);
-        if let Some(mount) = account.mount {
+    pub(crate) fn request(&self, record: &DecisionRecord) {
+        self.trust.count(record.trust.label(), 1);
+        if let Some(mount) = record.mount {
             self.mount.count(mount.label(), 1);
         }
-        if let Some(reason) = account.reply_reason {
+        if let Some(reason) = record.reply_reason {
             self.answered.count(reason.label(), 1);
         }
-        for (group, count) in account.removed() {
+        for (group, count) in record.removed() {
             self.removed.count(group.label(), count);
         }
     }
@@ -99,8 +101,8 @@ impl Counters {
         }
     }
 
-    /// Tells the host what was counted since the last time.
-    pub(crate) fn hand_over(&self) {
+    /// Passes what was counted since the last call to the host.
+    pub(crate) fn flush(&self) {
         for family in [
             &self.trust,
             &self.removed,
@@ -108,7 +110,14 @@ impl Counters {
             &self.answered,
             &self.hsts,
         ] {
-            family.hand_over();
+            family.flush();
         }
+    }
+}
+
+/// Flushes the last counts of a plugin that ends or is configured again.
+impl Drop for Counters {
+    fn drop(&mut self) {
+        self.flush();
     }
 }

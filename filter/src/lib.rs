@@ -1,13 +1,26 @@
-//! Carries the edge policy out inside Envoy and Istio.
+//! Applies the edge policy inside Envoy and Istio.
 //!
-//! The filter decides nothing: it reads the facts through host calls, asks [`fluxlit_policy`], and applies the edits.
-//! What is not here: any rule, and anything that can panic. Callbacks come in through `callbacks`, calls go out through
-//! `host`, where a status is a value.
+//! The filter decides nothing: it reads the facts of a request through host calls, asks [`fluxlit_policy`], and applies
+//! the edits. Contexts, dispatch, configuration, logs, counters and ticks go through the `proxy-wasm` SDK. Header maps,
+//! properties and local responses go through [`host`], where a status is a value and a header is bytes: the SDK panics on
+//! both, and a panic ends the VM of the worker.
 
-mod callbacks;
+#![expect(
+    missing_docs,
+    reason = "the SDK's macro defines a public function without documentation; there are no others"
+)]
+
 mod counters;
 mod host;
 mod memory;
 mod plugin;
 mod stream;
 mod warnings;
+
+use proxy_wasm::types::LogLevel;
+
+proxy_wasm::main! {{
+    // The host applies its own level, which operators change while it runs.
+    proxy_wasm::set_log_level(LogLevel::Trace);
+    proxy_wasm::set_root_context(|_| Box::new(plugin::Root::default()));
+}}

@@ -1,83 +1,95 @@
-//! How does a plugin configuration become a policy, and what does the operator read when it does not?
+//! Builds the policy from the plugin configuration, and logs why a configuration is invalid.
 //!
-//! Envoy refuses a configuration whose `on_configure` returns false: at start it exits, on an update it keeps the old
-//! one. So nothing ever runs with half a policy. Envoy configures once for each worker and twice more, so this only
-//! reads and builds.
+//! Envoy rejects a configuration if `on_configure` returns false: at start it exits, on an update it keeps the old
+//! configuration. So no request is ever judged by a policy in part. Envoy configures once for each worker and twice
+//! more, so this only reads and builds.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use fluxlit_policy::{Defaults, Policy};
+use log::{error, warn};
+use proxy_wasm::traits::{Context, HttpContext, RootContext};
+use proxy_wasm::types::ContextType;
 
 use crate::counters::Counters;
-use crate::host::{self, Buffer, Level};
-use crate::stream::CLIENT;
+use crate::stream::{CLIENT, Stream};
 use crate::warnings::Warnings;
 
-/// One configured plugin; all its streams share it.
+/// One configured plugin, shared by its streams.
 pub(crate) struct Plugin {
     pub(crate) policy: Policy,
     pub(crate) counters: Counters,
     pub(crate) warnings: Warnings,
 }
 
-/// The root context: holds the plugin once it is configured.
+/// The root context of a plugin.
 #[derive(Default)]
 pub(crate) struct Root {
+    /// `None` until a valid configuration arrives.
     plugin: Option<Rc<Plugin>>,
 }
 
-impl Root {
-    pub(crate) fn plugin(&self) -> Option<Rc<Plugin>> {
-        self.plugin.clone()
-    }
+impl Context for Root {}
 
-    /// Reads the configuration of `size` bytes; returns whether it can be used.
-    pub(crate) fn configure(&mut self, size: usize) -> bool {
-        match read_policy(&host::buffer(Buffer::PluginConfiguration, size)) {
-            Ok(policy) => {
-                for warning in policy.warnings() {
-                    host::log(Level::Warn, &warning.to_string());
-                }
-                // A configuration may come again; what was counted under the old one counts.
-                self.hand_over();
-                host::declare_request_property(CLIENT);
-                host::tick_every_second();
-                self.plugin = Some(Rc::new(Plugin {
-                    policy,
-                    counters: Counters::define(),
-                    warnings: Warnings::default(),
-                }));
-                true
-            }
+impl RootContext for Root {
+    fn on_configure(&mut self, _size: usize) -> bool {
+        let configuration = self.get_plugin_configuration().unwrap_or_default();
+        let policy = match read_policy(&configuration) {
+            Ok(policy) => policy,
             Err(reason) => {
                 for line in reason.lines() {
-                    host::log(Level::Error, &format!("configuration refused: {line}"));
+                    error!("configuration refused: {line}");
                 }
-                false
+                return false;
             }
+        };
+        for warning in policy.warnings() {
+            warn!("{warning}");
         }
+        self.declare_client();
+        self.set_tick_period(Duration::from_secs(1));
+        self.plugin = Some(Rc::new(Plugin {
+            policy,
+            counters: Counters::define(),
+            warnings: Warnings::default(),
+        }));
+        true
     }
 
-    /// Another second has passed.
-    pub(crate) fn tick(&self) {
-        self.hand_over();
+    fn on_tick(&mut self) {
         if let Some(plugin) = &self.plugin {
+            plugin.counters.flush();
             plugin.warnings.tick();
         }
     }
 
-    /// Tells the host what was counted.
-    pub(crate) fn hand_over(&self) {
-        if let Some(plugin) = &self.plugin {
-            plugin.counters.hand_over();
-        }
+    fn get_type(&self) -> Option<ContextType> {
+        Some(ContextType::HttpContext)
+    }
+
+    fn create_http_context(&self, _id: u32) -> Option<Box<dyn HttpContext>> {
+        Some(Box::new(Stream::new(self.plugin.clone())))
+    }
+}
+
+impl Root {
+    /// Declares the property that streams set: text, and alive as long as the request, internal redirects included.
+    /// Without a declaration, Envoy keeps bytes for one pass of the filter chain.
+    fn declare_client(&self) {
+        // envoy.source.extensions.common.wasm.DeclarePropertyArguments: name = 1, type = 3 (1: String),
+        // span = 5 (1: DownstreamRequest).
+        let length = u8::try_from(CLIENT.len()).unwrap_or(u8::MAX);
+        let message = [&[0x0a, length], CLIENT.as_bytes(), &[0x18, 1, 0x28, 1]].concat();
+        // Fails if the property is declared already, and on hosts other than Envoy.
+        let _ = self.call_foreign_function("declare_property", Some(&message));
     }
 }
 
 fn read_policy(configuration: &[u8]) -> Result<Policy, String> {
     if configuration.trim_ascii().is_empty() {
         return Err(
-            "there is no plugin configuration. Give a JSON object; {} trusts nobody, has no mount \
+            "there is no plugin configuration. Give a JSON object; {} trusts no peer, has no mount \
              and removes every forged header."
                 .to_owned(),
         );

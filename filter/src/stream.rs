@@ -1,32 +1,29 @@
-//! What happens to one request and its response?
+//! Applies the decisions of the policy to one request and its response.
 //!
-//! Facts in, edits out, in as few host calls as possible: one read of the header map for each direction, one property
-//! for the peer and one for TLS, and a write for each header that really changes, since every write makes Envoy look
-//! its route up again. What is rarely needed is asked for only then.
+//! It makes as few host calls as possible: one read of the header map for each direction, one property for the peer and one
+//! for TLS, and a write for each header that really changes, because every write makes Envoy select its route again.
+//! Facts that are rarely needed are read only then.
 //!
-//! If an edit cannot be carried out, the request is not forwarded: half a policy is none.
+//! If an edit cannot be applied, the request is not forwarded: a policy applied in part is no protection.
 
 use std::rc::Rc;
 
 use fluxlit_policy::{
-    Action, DecisionRecord, Edit, Exchange, Header, Peer, Reply, Request, Response,
+    Action as Decided, DecisionRecord, Edit, Exchange, Header, Peer, Reply, Request, Response,
 };
+use log::{Level, debug, error};
+use proxy_wasm::traits::{Context, HttpContext};
+use proxy_wasm::types::{Action, MapType};
 
-use crate::host::{self, Level, Map};
+use crate::host;
 use crate::plugin::Plugin;
-use crate::warnings::{Network, Subject};
-
-/// Whether the message goes on, by its number in the ABI.
-#[derive(Clone, Copy)]
-#[repr(u32)]
-pub(crate) enum Flow {
-    Continue = 0,
-    Pause = 1,
-}
+use crate::warnings::Subject;
 
 /// One HTTP stream.
 pub(crate) struct Stream {
+    /// `None` if the root context has no valid configuration.
     plugin: Option<Rc<Plugin>>,
+    /// The decision about the request, which the response needs.
     exchange: Option<Exchange>,
 }
 
@@ -39,13 +36,15 @@ impl Stream {
     }
 }
 
-impl Stream {
-    pub(crate) fn request_headers(&mut self) -> Flow {
+impl Context for Stream {}
+
+impl HttpContext for Stream {
+    fn on_http_request_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
         let Some(plugin) = &self.plugin else {
             return refuse("no policy");
         };
         let policy = &plugin.policy;
-        let map = host::map(Map::RequestHeaders);
+        let map = host::map(MapType::HttpRequestHeaders);
         let message = Message::read(&map);
         let peer = read_peer(policy.peer_filter_state_key());
         let identity = policy.needs_identity().then(read_identity).flatten();
@@ -54,7 +53,7 @@ impl Stream {
             identity: identity.as_deref(),
             is_reentry: message.is_redirected
                 && host::property(&["filter_state", CLIENT_KEY]).is_some(),
-            // Set only by Envoy's own TLS transport socket; `:scheme` and X-Forwarded-Proto are the client's words.
+            // Set only by Envoy's own TLS transport socket. The client controls `:scheme` and X-Forwarded-Proto.
             tls: host::property(&["connection", "tls_version"]).is_some(),
             method: message.method,
             target: message.path,
@@ -63,51 +62,44 @@ impl Stream {
         });
         plugin.counters.request(&decision.record);
         let exchange = decision.exchange;
-        warn(plugin, peer, &exchange);
+        warn_of_settings(plugin, peer, &exchange);
         if policy.is_report_only() {
-            // Nothing is stored: that would say that the headers of this request are ours.
+            // Nothing is stored, because the key marks the headers of a request as ours.
             report(plugin, &decision.record);
         } else {
             host::set_property(CLIENT, name_client(&exchange, peer).as_bytes());
         }
         self.exchange = Some(exchange);
         match decision.action {
-            Action::Reply(answer) => reply(&answer),
-            Action::Forward(forward) => {
-                if !apply(Map::RequestHeaders, &forward.edits) {
-                    return refuse("an edit of the request failed");
-                }
-                let is_rerouted = forward
-                    .edits
-                    .iter()
-                    .any(|edit| matches!(edit, Edit::Target(_) | Edit::Host(_)));
-                if is_rerouted {
-                    host::clear_route_cache();
-                }
-                Flow::Continue
+            Decided::Reply(response) => reply(&response),
+            // Envoy selects the route again after each write to the request, because the SDK declares version 0.2.1 of
+            // the ABI. After a later version only `clear_route_cache` does that.
+            Decided::Forward(forward) if apply(MapType::HttpRequestHeaders, &forward.edits) => {
+                Action::Continue
             }
+            Decided::Forward(_) => refuse("an edit of the request failed"),
         }
     }
 
-    pub(crate) fn request_trailers(&self) -> Flow {
+    fn on_http_request_trailers(&mut self, _count: usize) -> Action {
         let Some(plugin) = &self.plugin else {
             return refuse("no policy");
         };
-        let map = host::map(Map::RequestTrailers);
+        let map = host::map(MapType::HttpRequestTrailers);
         let trailers: Vec<Header<'_>> = host::pairs(&map).collect();
         let edits = plugin.policy.request_trailers(&trailers);
-        if !apply(Map::RequestTrailers, &edits) {
+        if !apply(MapType::HttpRequestTrailers, &edits) {
             return refuse("an edit of the trailers failed");
         }
-        Flow::Continue
+        Action::Continue
     }
 
-    pub(crate) fn response_headers(&self) -> Flow {
-        // Without an exchange, the response answers a request that this filter never saw.
+    fn on_http_response_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
+        // There is no exchange if this filter did not get the request.
         let (Some(plugin), Some(exchange)) = (&self.plugin, &self.exchange) else {
-            return Flow::Continue;
+            return Action::Continue;
         };
-        let map = host::map(Map::ResponseHeaders);
+        let map = host::map(MapType::HttpResponseHeaders);
         let message = Message::read(&map);
         let decision = plugin.policy.response(
             exchange,
@@ -118,26 +110,26 @@ impl Stream {
         );
         plugin.counters.response(decision.hsts);
         if decision.host_cookie_kept {
-            plugin.warnings.say(Subject::HostCookie, Level::Warn, || {
+            plugin.warnings.log(Subject::HostCookie, Level::Warn, || {
                 "the app sets a __Host- cookie, which browsers accept with Path=/ only: every app of this host gets it"
                     .to_owned()
             });
         }
-        if !apply(Map::ResponseHeaders, &decision.edits) {
+        if !apply(MapType::HttpResponseHeaders, &decision.edits) {
             return refuse("an edit of the response failed");
         }
-        Flow::Continue
+        Action::Continue
     }
 }
 
-/// A header map taken apart into pseudo-headers and fields.
+/// A header map, split into pseudo-headers and fields.
 struct Message<'a> {
     method: &'a [u8],
     path: &'a [u8],
     authority: Option<&'a [u8]>,
     status: u16,
-    /// Whether Envoy may have redirected the request internally: it then sets `x-envoy-original-url`, and so can a
-    /// client, so that this only says where to look closer.
+    /// True if Envoy may have redirected the request internally. Envoy sets `x-envoy-original-url` then, and so can a
+    /// client, so this only says that the filter state must be read.
     is_redirected: bool,
     headers: Vec<Header<'a>>,
 }
@@ -174,11 +166,11 @@ impl<'a> Message<'a> {
     }
 }
 
-/// Reads the direct peer from a source that no header can move, or says that it is unknown.
+/// Reads the direct peer from a source that no header can change.
 ///
 /// With a key, only the filter state that the listener's network-level `set_filter_state` recorded counts. It is read
-/// by its two-part path: a bare top-level property could be planted by another plugin. Without a key, Envoy's
-/// `source.address` counts when it is provably the direct peer, see [`Peer::from_source_address`].
+/// by its two-part path, because another plugin could set a bare top-level property. Without a key, Envoy's
+/// `source.address` counts if it is provably the direct peer, see [`Peer::from_source_address`].
 fn read_peer(filter_state_key: Option<&str>) -> Peer {
     match filter_state_key {
         Some(key) => host::property(&["filter_state", key])
@@ -188,8 +180,8 @@ fn read_peer(filter_state_key: Option<&str>) -> Peer {
     }
 }
 
-/// Reads the URI name of a client certificate that Envoy has verified. An Envoy that is told to accept certificates it
-/// cannot verify (`ACCEPT_UNTRUSTED`) must not be asked to trust by identity.
+/// Reads the URI name of a client certificate that Envoy has verified. Trust by identity must not be configured for an
+/// Envoy that accepts certificates it cannot verify (`ACCEPT_UNTRUSTED`).
 fn read_identity() -> Option<Vec<u8>> {
     let is_mutual = host::property(&["connection", "mtls"])?.first() == Some(&1);
     is_mutual
@@ -198,7 +190,7 @@ fn read_identity() -> Option<Vec<u8>> {
         .filter(|name| !name.is_empty())
 }
 
-/// The client as access logs, RBAC and rate limits find it in the filter state.
+/// Returns the client as access logs, RBAC and rate limits read it in the filter state.
 fn name_client(exchange: &Exchange, peer: Peer) -> &str {
     match (&exchange.client_text, peer) {
         (Some(address), _) => address,
@@ -207,17 +199,18 @@ fn name_client(exchange: &Exchange, peer: Peer) -> &str {
     }
 }
 
-fn warn(plugin: &Plugin, peer: Peer, exchange: &Exchange) {
+/// Warns about a listener or a peer that is probably not configured as intended.
+fn warn_of_settings(plugin: &Plugin, peer: Peer, exchange: &Exchange) {
     if peer == Peer::Unknown && !exchange.peer_trusted {
-        plugin.warnings.say(Subject::UnknownPeer, Level::Warn, || {
+        plugin.warnings.log(Subject::UnknownPeer, Level::Warn, || {
             "E17: cannot tell the direct peer on this listener; set use_remote_address: true with \
                  skip_xff_append: true, or peer_filter_state_key"
                 .to_owned()
         });
     } else if exchange.forwarded_ignored {
         let address = exchange.client.address;
-        let subject = Subject::Ignored(Network::of(address));
-        plugin.warnings.say(subject, Level::Warn, || {
+        let subject = Subject::ignored(address);
+        plugin.warnings.log(subject, Level::Warn, || {
             let (peer, item) = match address {
                 Some(address) => (address.to_string(), address.to_string()),
                 None => ("a Unix socket".to_owned(), "unix:".to_owned()),
@@ -229,27 +222,28 @@ fn warn(plugin: &Plugin, peer: Peer, exchange: &Exchange) {
     }
 }
 
-/// Says what would have been done.
-fn report(plugin: &Plugin, account: &DecisionRecord) {
-    if let Some(reason) = account.reply_reason {
+/// Logs what would be done without `report_only`.
+fn report(plugin: &Plugin, record: &DecisionRecord) {
+    if let Some(reason) = record.reply_reason {
         let label = reason.label();
         plugin
             .warnings
-            .say(Subject::Withheld(label), Level::Info, || {
+            .log(Subject::Withheld(label), Level::Info, || {
                 format!("report only: this request would be answered here ({label})")
             });
     }
-    for (group, _) in account.removed() {
+    for (group, _) in record.removed() {
         let label = group.label();
         plugin
             .warnings
-            .say(Subject::Withheld(label), Level::Info, || {
+            .log(Subject::Withheld(label), Level::Info, || {
                 format!("report only: headers of the group {label} would be removed or replaced")
             });
     }
 }
 
-fn apply(map: Map, edits: &[Edit]) -> bool {
+/// Applies edits in order until one fails. Returns true if all succeeded.
+fn apply(map: MapType, edits: &[Edit]) -> bool {
     edits.iter().all(|edit| match edit {
         Edit::Append(name, value) => host::add(map, name, value),
         Edit::Host(host) => host::replace(map, ":authority", host),
@@ -259,33 +253,25 @@ fn apply(map: Map, edits: &[Edit]) -> bool {
     })
 }
 
-fn reply(reply: &Reply) -> Flow {
+fn reply(reply: &Reply) -> Action {
     let status = reply.status(|| {
         host::property(&["request", "protocol"]).is_some_and(|version| version == b"HTTP/1.0")
     });
-    host::log(
-        Level::Debug,
-        &format!("answered {status} here: {}", reply.reason.label()),
-    );
+    debug!("answered {status} here: {}", reply.reason.label());
     let body = format!("{}\n", reply.reason.text());
-    let location = reply
-        .location
-        .as_deref()
-        .map(|location| ("location", location));
-    let headers: &[(&str, &[u8])] = location.as_slice();
-    // A refused reply leaves the stream paused, which is still closed to the upstream.
-    host::send_local_response(u32::from(status), headers, body.as_bytes());
-    Flow::Pause
+    // A rejected response leaves the stream paused, so the request does not reach the upstream either.
+    host::send_local_response(status, reply.location.as_deref(), body.as_bytes());
+    Action::Pause
 }
 
-pub(crate) fn refuse(reason: &str) -> Flow {
-    host::log(host::Level::Error, &format!("request refused: {reason}"));
-    host::send_local_response(500, &[], b"The request could not be processed safely.\n");
-    Flow::Pause
+fn refuse(reason: &str) -> Action {
+    error!("request refused: {reason}");
+    host::send_local_response(500, None, b"The request could not be processed safely.\n");
+    Action::Pause
 }
 
 /// The name under which the client's address is stored.
 pub(crate) const CLIENT: &str = "fluxlit.client";
 
-/// The name under which it is read back: Envoy puts what filters store apart from its own.
+/// The name under which it is read: Envoy prefixes the filter state that wasm filters store.
 const CLIENT_KEY: &str = "wasm.fluxlit.client";
