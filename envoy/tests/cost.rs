@@ -1,8 +1,8 @@
-//! What does the filter cost for the typical request, in host calls and instructions?
+//! Pins what the filter costs for a typical request, in host calls and instructions, and that no status ends its VM.
 //!
-//! Each host call crosses from the module into Envoy and back, and each write makes Envoy forget the route it had
-//! chosen. So the calls of a typical request are pinned one by one, and its instructions by a bound. Neither is a time:
-//! both are the same on every machine. Who makes the filter cheaper lowers the bound.
+//! Each host call crosses from the module into Envoy and back, and each write makes Envoy select the route again. So the
+//! calls of a typical request are pinned one by one, and its instructions by a bound. Neither is a time, so both are the
+//! same on every machine. A change that makes the filter cheaper lowers the bound.
 
 #[expect(dead_code, reason = "other test binaries use the rest")]
 mod support;
@@ -10,7 +10,9 @@ mod support;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use host_test::{Filter, Outcome, Plugin, Properties, StartOptions, envoy, lines};
+use host_test::{
+    Fault, FaultPoint, Filter, Outcome, Plugin, Properties, StartOptions, Status, envoy, lines,
+};
 
 const REQUEST: [(&str, &str); 16] = [
     (":method", "GET"),
@@ -61,7 +63,7 @@ fn start(filter: &Filter, configuration: &str) -> Plugin {
         .expect("the configuration is accepted")
 }
 
-/// The second of two streams: the first pays for what is made once.
+/// Runs two streams and returns the second outcome: the first stream pays for what is made once.
 fn typical(plugin: &Plugin) -> Outcome {
     let stream = || {
         let peer = envoy::Peer::Ip("203.0.113.9:4711".parse().expect("an address"));
@@ -93,26 +95,88 @@ fn a_typical_request_makes_these_host_calls() {
         ("proxy_get_property", 2),
         // The client's address, for access logs, RBAC and rate limits.
         ("proxy_set_property", 1),
-        // Six forwarding fields and x-envoy-original-path, `:path`; on the way back HSTS, three security headers and
-        // the cookie's path.
-        ("proxy_replace_header_map_value", 13),
-        // The route is chosen by the path without the mount.
-        ("proxy_call_foreign_function", 1),
+        // Absent fields: four forwarding fields and x-envoy-original-path in the request; HSTS and three security headers
+        // in the response.
+        ("proxy_add_header_map_value", 9),
+        // Present fields: two forged forwarding fields and `:path` in the request, the cookie's path in the response.
+        ("proxy_replace_header_map_value", 4),
     ]);
     assert_eq!(outcome.calls, want);
 }
 
-/// What the filter adds to its rules: maps taken apart, edits carried out, the account kept.
+/// Envoy enters the module for each callback that it exports, also for those that do nothing: once for each chunk of a
+/// body and each WebSocket frame.
+#[test]
+fn the_module_exports_only_the_callbacks_that_it_implements() {
+    let filter = filter();
+    let callbacks: Vec<&str> = filter
+        .inspection()
+        .exports
+        .iter()
+        .filter(|name| name.starts_with("proxy_on_"))
+        .map(String::as_str)
+        .collect();
+    let want = [
+        "proxy_on_configure",
+        "proxy_on_context_create",
+        "proxy_on_delete",
+        "proxy_on_memory_allocate",
+        "proxy_on_request_headers",
+        "proxy_on_request_trailers",
+        "proxy_on_response_headers",
+        "proxy_on_tick",
+    ];
+    assert_eq!(callbacks, want);
+}
+
+/// The SDK panics on a status that it does not expect, and a panic ends the VM for all requests of the worker. The calls
+/// whose status depends on a request, on its phase or on other filters do not go through the SDK.
+#[test]
+fn no_status_of_a_host_call_ends_the_vm() {
+    let filter = filter();
+    let statuses = Status::ALL
+        .into_iter()
+        .filter(|status| *status != Status::Ok);
+    for status in statuses {
+        for (function, is_vital) in [
+            ("proxy_add_header_map_value", true),
+            ("proxy_get_header_map_pairs", true),
+            ("proxy_get_property", false),
+            ("proxy_replace_header_map_value", true),
+            ("proxy_send_local_response", false),
+            ("proxy_set_property", false),
+        ] {
+            let what = format!("{function} returns {status:?}");
+            let at = FaultPoint::HostCall {
+                function: function.to_owned(),
+                status,
+            };
+            let options = StartOptions {
+                plugin_configuration: SHIPPED.as_bytes().to_vec(),
+                faults: vec![Fault { at, number: 0 }],
+                ..StartOptions::default()
+            };
+            let plugin = filter
+                .start(options)
+                .expect("the configuration is accepted");
+            let outcome = typical(&plugin);
+            assert_eq!(outcome.failure, None, "{what}");
+            assert_eq!(outcome.upstream.is_none(), is_vital, "{what}: {outcome:?}");
+        }
+    }
+}
+
+/// What the filter adds to its rules: it splits header maps, applies edits and counts.
 #[test]
 fn the_filter_costs_little_more_than_its_rules_and_the_copies_of_the_abi() {
     let ours = typical(&start(&filter(), SHIPPED));
     let alone = Filter::load(&support::named("FLUXLIT_TEST_POLICY")).expect("it can be loaded");
     let alone = typical(&start(&alone, SHIPPED));
     assert!(alone.calls.is_empty(), "{:?}", alone.calls);
-    assert!(alone.paused.is_empty(), "it has not decided");
+    assert!(alone.paused.is_empty(), "nothing was decided");
     let least = alone.fuel + ours.abi_fuel;
     println!(
-        "fuel: {} in all; {} for the rules, {} for host calls and their copies",
+        "fuel: {} in total; {} for the rules, {} for host calls and their copies",
         ours.fuel, alone.fuel, ours.abi_fuel
     );
     assert!(
@@ -163,5 +227,5 @@ fn instructions_are_bounded_and_do_not_grow_with_the_configuration() {
     );
 }
 
-/// What a typical exchange may cost, both ways.
+/// The fuel that a typical request and its response may cost.
 const FUEL: u64 = 48_000;
