@@ -1,11 +1,11 @@
-//! What does the filter cost inside Envoy, beside other ways to do its job?
+//! Measures the cost of the filter inside Envoy, compared with other ways to do its job.
 //!
-//! One Envoy with one worker holds a listener for each variant; they differ in their HTTP filter and in nothing else. The
-//! variants take turns in many short rounds, so that whatever else the machine does falls on all of them alike. Measured
-//! is the CPU time of Envoy's threads, not latency: that is what a filter takes away from the other requests.
+//! One Envoy with one worker has a listener for each variant; they differ in their HTTP filter only. The variants take
+//! turns in many short rounds, so that any other load on the machine affects all of them alike. The measure is the CPU
+//! time of Envoy's threads, not latency: that is what a filter takes away from other requests.
 //!
-//! The figures of two machines, or of two runs, are not comparable; the ratios within one run are. Nothing fails when a
-//! target is missed.
+//! Figures of two machines, or of two runs, are not comparable; the ratios within one run are. So another build of the
+//! filter is measured in the same run (`--module`). A missed target is not a failure.
 
 mod exchange;
 mod report;
@@ -19,44 +19,50 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use fluxlit_envoy::{Envoy, free_ports, wait_until};
 
-use self::exchange::{ANSWER_LIMIT, ECHO, connect, read_answer, request, serve_upstream};
-use self::variants::{Modules, VARIANTS};
+use self::exchange::{
+    ECHO, RESPONSE_LIMIT, Workload, connect, read_response, request, serve_upstream,
+};
+use self::variants::{Modules, NamedModule, Variant};
 use super::{local, pin_to, two_cores};
 use crate::processes;
 use crate::setup::{self, WASM};
 use crate::steps::{cargo, root, run as command, step, target};
 
-/// How much to measure, and how to tell it.
+/// What to measure, and in which form to print it.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Turns that each variant takes
+    /// Rounds, in each of which every variant takes a turn
     #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
-    /// Requests to each variant in a round
+    /// Requests to each variant in a round; also WebSocket frames, and bodies by a twentieth
     #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..))]
     requests: u32,
+    /// Measure another build of the filter in the same run: its name in the tables, and its wasm file; may be repeated
+    #[arg(long = "module", value_name = "NAME=PATH")]
+    modules: Vec<NamedModule>,
     /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
-/// Measures the filter and prints a table.
+/// Measures the filter and prints a table for each workload.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let envoy = setup::python_packages()?.join("envoy");
-    let modules = Modules {
+    let variants = variants::variants(&Modules {
         ours: setup::filter()?,
         empty: empty_filter()?,
-    };
+        others: options.modules.clone(),
+    })?;
     let folder = target().join("bench");
     std::fs::create_dir_all(&folder).context("cannot write under target/")?;
 
     let [envoy_core, load_core] = two_cores()?;
     pin_to(load_core)?;
     let upstream = serve_upstream()?;
-    let ports = free_ports(VARIANTS.len())?;
+    let ports = free_ports(variants.len())?;
     let addresses: Vec<SocketAddr> = ports.into_iter().map(local).collect();
-    let bootstrap = variants::bootstrap(&modules, &addresses)?.forwarding_to(upstream);
-    // A process inherits where the thread that starts it may run.
+    let bootstrap = variants::bootstrap(&variants, &addresses)?.forwarding_to(upstream);
+    // A process inherits the cores of the thread that starts it.
     pin_to(envoy_core)?;
     let envoy = step("starting Envoy", || {
         Ok(Envoy::start(
@@ -68,13 +74,24 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     })?;
     pin_to(load_core)?;
 
-    check_that_the_job_is_done(&addresses)?;
-    let rounds = measure(options, envoy.id(), &addresses)?;
-    let rows = report::evaluate(&rounds)?;
+    let variants: Vec<(&Variant, SocketAddr)> = variants.iter().zip(addresses).collect();
+    check_that_the_job_is_done(&variants)?;
+    let mut tables = Vec::new();
+    for workload in Workload::ALL {
+        let mut variants = variants.clone();
+        if workload != Workload::Request {
+            variants.retain(|(variant, _)| variant.has_streams);
+        }
+        let rounds = measure(options, workload, envoy.id(), &variants)?;
+        let variants: Vec<&Variant> = variants.into_iter().map(|(variant, _)| variant).collect();
+        tables.push(report::evaluate(workload, &variants, &rounds)?);
+    }
     if options.json {
-        println!("{:#}", report::as_json(options, &rows));
+        println!("{:#}", report::as_json(options, &tables));
     } else {
-        println!("{}", report::as_table(&rows));
+        for table in &tables {
+            println!("{}", report::as_text(table));
+        }
     }
     Ok(())
 }
@@ -93,20 +110,20 @@ fn empty_filter() -> anyhow::Result<PathBuf> {
     Ok(target().join(WASM).join("release/empty_filter.wasm"))
 }
 
-/// A comparison means something only if both sides do the same: what reaches the upstream and the client must not differ.
-fn check_that_the_job_is_done(addresses: &[SocketAddr]) -> anyhow::Result<()> {
+/// Fails if the variants that do the job differ in what reaches the upstream and the client: they would not be comparable.
+fn check_that_the_job_is_done(variants: &[(&Variant, SocketAddr)]) -> anyhow::Result<()> {
     let mut expected: Option<(&str, Vec<String>)> = None;
-    for (variant, address) in VARIANTS.iter().zip(addresses) {
+    for (variant, address) in variants {
         let mut connection = connect(*address)?;
-        let mut answer = Vec::new();
-        connection.write_all(request(ECHO).as_bytes())?;
-        read_answer(&mut connection, &mut answer).with_context(|| variant.name)?;
+        let mut response = Vec::new();
+        connection.write_all(request("GET", ECHO).as_bytes())?;
+        read_response(&mut connection, &mut response).with_context(|| variant.name.clone())?;
         if !variant.does_the_job {
             continue;
         }
-        let seen = lines(&answer);
+        let seen = lines(&response);
         match &expected {
-            None => expected = Some((variant.name, seen)),
+            None => expected = Some((&variant.name, seen)),
             Some((other, expected)) => ensure!(
                 seen == *expected,
                 "`{}` and `{other}` do not do the same.\n{}\n\nand\n\n{}",
@@ -119,9 +136,9 @@ fn check_that_the_job_is_done(addresses: &[SocketAddr]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The lines of an answer that carries the upstream's request, without order and without what differs each time.
-fn lines(answer: &[u8]) -> Vec<String> {
-    let text = String::from_utf8_lossy(answer);
+/// Returns the lines of a response that carries the upstream's request, sorted, without those that always differ.
+fn lines(response: &[u8]) -> Vec<String> {
+    let text = String::from_utf8_lossy(response);
     let mut lines: Vec<String> = text
         .lines()
         .filter(|line| !line.is_empty())
@@ -132,63 +149,79 @@ fn lines(answer: &[u8]) -> Vec<String> {
     lines
 }
 
-/// Nanoseconds of CPU a request, for each round and in it for each variant.
+/// Returns the microseconds of CPU time that the workload takes once, for each round and in it for each variant.
 fn measure(
     options: &Options,
+    workload: Workload,
     envoy: u32,
-    addresses: &[SocketAddr],
+    variants: &[(&Variant, SocketAddr)],
 ) -> anyhow::Result<Vec<Vec<f64>>> {
+    let repetitions = workload.repetitions(options.requests);
+    let bytes = workload.bytes();
     let mut connections = Vec::new();
-    for address in addresses {
-        let of_variant: anyhow::Result<Vec<TcpStream>> =
-            (0..CONNECTIONS).map(|_| connect(*address)).collect();
-        connections.push(of_variant?);
+    for (variant, address) in variants {
+        let of_variant: anyhow::Result<Vec<TcpStream>> = (0..CONNECTIONS)
+            .map(|_| workload.connect(*address))
+            .collect();
+        connections.push(of_variant.with_context(|| variant.name.clone())?);
     }
-    eprintln!("warming up …");
-    for (variant, connections) in VARIANTS.iter().zip(&mut connections) {
-        load(connections, options.requests).with_context(|| variant.name)?;
+    let mut load = |index: usize| {
+        send(workload, &bytes, &mut connections[index], repetitions)
+            .with_context(|| variants[index].0.name.clone())
+    };
+    eprintln!("{}: warming up …", workload.name());
+    for index in 0..variants.len() {
+        load(index)?;
     }
     let mut rounds = Vec::new();
     for round in 0..usize::try_from(options.rounds)? {
-        eprintln!("round {} of {} …", round + 1, options.rounds);
-        let mut costs = vec![0.0; VARIANTS.len()];
-        for turn in 0..VARIANTS.len() {
-            let index = (turn + round) % VARIANTS.len();
+        eprintln!(
+            "{}: round {} of {} …",
+            workload.name(),
+            round + 1,
+            options.rounds
+        );
+        let mut costs = vec![0.0; variants.len()];
+        for turn in 0..variants.len() {
+            let index = (turn + round) % variants.len();
             let before = cpu_time(envoy)?;
-            load(&mut connections[index], options.requests)
-                .with_context(|| VARIANTS[index].name)?;
+            load(index)?;
             let spent = cpu_time(envoy)?.saturating_sub(before);
-            costs[index] = spent.as_secs_f64() * 1e6 / f64::from(options.requests);
+            costs[index] = spent.as_secs_f64() * 1e6 / f64::from(repetitions);
         }
         rounds.push(costs);
     }
     Ok(rounds)
 }
 
-/// Sends at least so many requests, one on each connection at a time.
-fn load(connections: &mut [TcpStream], requests: u32) -> anyhow::Result<()> {
-    let request = request("");
-    let mut answer = Vec::new();
-    let mut left = requests as usize;
+/// Repeats a workload, with one repetition at a time on each connection.
+fn send(
+    workload: Workload,
+    bytes: &[u8],
+    connections: &mut [TcpStream],
+    repetitions: u32,
+) -> anyhow::Result<()> {
+    let mut response = Vec::new();
+    let mut left = repetitions as usize;
     while left > 0 {
         let batch = left.min(connections.len());
         let connections = &mut connections[..batch];
         for connection in &mut *connections {
-            connection.write_all(request.as_bytes())?;
+            connection.write_all(bytes)?;
         }
         for connection in connections {
-            read_answer(connection, &mut answer)?;
+            workload.read(connection, &mut response)?;
         }
         left -= batch;
     }
     Ok(())
 }
 
-/// The CPU time of all threads of an idle process.
+/// Waits until a process is idle, and returns the CPU time of all its threads.
 fn cpu_time(id: u32) -> anyhow::Result<Duration> {
-    // The kernel adds a thread's time up when it stops running.
+    // The kernel updates a thread's time when it stops running.
     let mut tasks = Ok(Vec::new());
-    let is_idle = wait_until(ANSWER_LIMIT, || {
+    let is_idle = wait_until(RESPONSE_LIMIT, || {
         tasks = processes::tasks(id);
         tasks
             .as_ref()
@@ -196,14 +229,14 @@ fn cpu_time(id: u32) -> anyhow::Result<Duration> {
             || tasks.is_err()
     });
     let tasks = tasks?;
-    ensure!(is_idle, "Envoy does not come to rest");
+    ensure!(is_idle, "Envoy does not become idle");
     Ok(tasks.iter().map(|task| task.spent).sum())
 }
 
 /// Connections to each listener.
 const CONNECTIONS: usize = 16;
 
-/// Lines of an echoed exchange that differ each time, and what a route adds that takes the mount off.
+/// Lines of an echoed exchange that differ each time, and the field that a prefix-stripping route adds.
 const NOT_COMPARED: [&str; 5] = [
     "content-length:",
     "date:",

@@ -1,4 +1,4 @@
-//! How are the figures told, and what is to be reached?
+//! Prints the measured figures, and compares them with the targets.
 
 use std::fmt::Write as _;
 
@@ -6,117 +6,151 @@ use anyhow::Context;
 use serde_json::{Value, json};
 
 use super::Options;
-use super::variants::{EMPTY, LUA, NONE, VARIANTS, Variant};
+use super::exchange::Workload;
+use super::variants::{EMPTY, LUA, NONE, Variant};
 use crate::bench::{Spread, spread};
 
-/// What was found out about a variant; times in microseconds of CPU a request.
-pub(super) struct Row {
-    variant: &'static Variant,
-    cpu: f64,
-    /// More than with no filter, in the same round.
-    overhead: Spread,
-    times_empty: f64,
-    times_lua: f64,
+/// The figures of a workload.
+pub(super) struct Table<'a> {
+    workload: Workload,
+    rows: Vec<Row<'a>>,
 }
 
-pub(super) fn evaluate(rounds: &[Vec<f64>]) -> anyhow::Result<Vec<Row>> {
-    let place = |name| {
-        VARIANTS
-            .iter()
-            .position(|variant| variant.name == name)
-            .with_context(|| format!("there is no variant `{name}`"))
-    };
-    let none = place(NONE)?;
+/// The figures of a variant, in microseconds of CPU time.
+struct Row<'a> {
+    variant: &'a Variant,
+    cpu: f64,
+    /// The difference from no filter in the same round.
+    overhead: Spread,
+    /// Ratios of overheads; `None` where the reference does not run the workload.
+    times_empty: Option<f64>,
+    times_lua: Option<f64>,
+}
+
+/// Evaluates the rounds of a workload, which have a figure for each of these variants.
+pub(super) fn evaluate<'a>(
+    workload: Workload,
+    variants: &[&'a Variant],
+    rounds: &[Vec<f64>],
+) -> anyhow::Result<Table<'a>> {
+    let find = |name| variants.iter().position(|variant| variant.name == name);
+    let none = find(NONE).context("there is no variant without a filter")?;
     let overhead = |index: usize| {
         let each = rounds.iter().map(|round| round[index] - round[none]);
         spread(each.collect())
     };
-    let (empty, lua) = (overhead(place(EMPTY)?).median, overhead(place(LUA)?).median);
-    Ok(VARIANTS
+    // The overheads of frames and bodies are about zero, so their ratios have no meaning.
+    let reference = |name| {
+        find(name)
+            .filter(|_| workload == Workload::Request)
+            .map(|index| overhead(index).median)
+    };
+    let (empty, lua) = (reference(EMPTY), reference(LUA));
+    let rows = variants
         .iter()
         .enumerate()
-        .map(|(index, variant)| {
+        .map(|(index, &variant)| {
             let cpu = spread(rounds.iter().map(|round| round[index]).collect());
             let overhead = overhead(index);
             Row {
                 variant,
                 cpu: cpu.median,
                 overhead,
-                times_empty: overhead.median / empty,
-                times_lua: overhead.median / lua,
+                times_empty: empty.map(|empty| overhead.median / empty),
+                times_lua: lua.map(|lua| overhead.median / lua),
             }
         })
-        .collect())
+        .collect();
+    Ok(Table { workload, rows })
 }
 
-impl Row {
-    /// Whether the targets are met; `None` if they are not about this variant.
-    fn targets(&self) -> Option<[(String, bool); 2]> {
-        self.variant.is_ours.then(|| {
-            [
-                (
-                    format!("≤ {MOST_TIMES_LUA:.1} × {LUA}"),
-                    self.times_lua <= MOST_TIMES_LUA,
-                ),
-                (
-                    format!("≤ {MOST_TIMES_EMPTY:.1} × {EMPTY}"),
-                    self.times_empty <= MOST_TIMES_EMPTY,
-                ),
-            ]
+impl Row<'_> {
+    /// Returns the targets, and whether each is met; none if they do not apply to this variant.
+    fn targets(&self) -> Vec<(String, bool)> {
+        let (Some(times_lua), Some(times_empty), true) =
+            (self.times_lua, self.times_empty, self.variant.is_ours)
+        else {
+            return Vec::new();
+        };
+        vec![
+            (
+                format!("≤ {MAX_TIMES_LUA:.1} × {LUA}"),
+                times_lua <= MAX_TIMES_LUA,
+            ),
+            (
+                format!("≤ {MAX_TIMES_EMPTY:.1} × {EMPTY}"),
+                times_empty <= MAX_TIMES_EMPTY,
+            ),
+        ]
+    }
+
+    fn as_json(&self) -> Value {
+        let targets: Vec<Value> = self
+            .targets()
+            .into_iter()
+            .map(|(target, is_met)| json!({"target": target, "met": is_met}))
+            .collect();
+        json!({
+            "name": self.variant.name,
+            "cpu_us": self.cpu,
+            "overhead_us": self.overhead.median,
+            "overhead_quartiles_us": [self.overhead.low, self.overhead.high],
+            "times_empty": self.times_empty,
+            "times_lua": self.times_lua,
+            "targets": targets,
         })
     }
 }
 
-pub(super) fn as_table(rows: &[Row]) -> String {
-    let mut table = format!(
-        "CPU time of Envoy in µs a request; overhead is over `{NONE}`, × is overhead by overhead\n\n{:<24}{:>8}{:>10}{:>16}{:>9}{:>9}  targets\n",
-        "", "CPU", "overhead", "quartiles", "× empty", "× lua"
+pub(super) fn as_text(table: &Table<'_>) -> String {
+    let mut text = format!(
+        "CPU time of Envoy in µs for one {}; overhead is over `{NONE}`, × is the ratio of overheads\n\n{:<24}{:>8}{:>10}{:>16}{:>9}{:>9}  targets\n",
+        table.workload.name(),
+        "",
+        "CPU",
+        "overhead",
+        "quartiles",
+        "× empty",
+        "× lua"
     );
-    for row in rows {
+    let ratio = |ratio: Option<f64>| ratio.map_or_else(String::new, |ratio| format!("{ratio:.2}"));
+    for row in &table.rows {
         let Spread { low, median, high } = row.overhead;
         let quartiles = format!("{low:.1} to {high:.1}");
-        let targets = row.targets().into_iter().flatten();
-        let targets: Vec<String> = targets
+        let targets: Vec<String> = row
+            .targets()
+            .into_iter()
             .map(|(target, is_met)| format!("{target} {}", if is_met { "met" } else { "MISSED" }))
             .collect();
         let line = format!(
-            "{:<24}{:>8.1}{median:>10.1}{quartiles:>16}{:>9.2}{:>9.2}  {}",
+            "{:<24}{:>8.1}{median:>10.1}{quartiles:>16}{:>9}{:>9}  {}",
             row.variant.name,
             row.cpu,
-            row.times_empty,
-            row.times_lua,
+            ratio(row.times_empty),
+            ratio(row.times_lua),
             targets.join(", ")
         );
-        // Writing to a text does not fail.
-        let _ = writeln!(table, "{}", line.trim_end());
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "{}", line.trim_end());
     }
-    table
+    text
 }
 
-pub(super) fn as_json(options: &Options, rows: &[Row]) -> Value {
-    let variants: Vec<Value> = rows
-        .iter()
-        .map(|row| {
-            let targets = row.targets().into_iter().flatten();
-            let targets: Vec<Value> = targets
-                .map(|(target, is_met)| json!({"target": target, "met": is_met}))
-                .collect();
-            json!({
-                "name": row.variant.name,
-                "cpu_us": row.cpu,
-                "overhead_us": row.overhead.median,
-                "overhead_quartiles_us": [row.overhead.low, row.overhead.high],
-                "times_empty": row.times_empty,
-                "times_lua": row.times_lua,
-                "targets": targets,
-            })
-        })
-        .collect();
-    json!({"rounds": options.rounds, "requests": options.requests, "variants": variants})
+pub(super) fn as_json(options: &Options, tables: &[Table<'_>]) -> Value {
+    let mut report = json!({"rounds": options.rounds, "requests": options.requests});
+    for table in tables {
+        let key = match table.workload {
+            Workload::Request => "variants",
+            Workload::Frame => "websocket_frames",
+            Workload::Body => "bodies",
+        };
+        report[key] = table.rows.iter().map(Row::as_json).collect();
+    }
+    report
 }
 
-/// What the filter may cost at most, by what the Lua filter costs.
-const MOST_TIMES_LUA: f64 = 0.5;
+/// The maximum overhead of the filter, as a multiple of the Lua filter's.
+const MAX_TIMES_LUA: f64 = 0.5;
 
-/// What the filter may cost at most, by what a filter costs that does nothing.
-const MOST_TIMES_EMPTY: f64 = 2.0;
+/// The maximum overhead of the filter, as a multiple of a filter that does nothing.
+const MAX_TIMES_EMPTY: f64 = 2.0;

@@ -1,78 +1,111 @@
-//! Which ways to do the filter's job are compared, and how is Envoy configured for each?
+//! Lists the compared ways to do the filter's job, and configures Envoy for each.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use fluxlit_envoy::{Bootstrap, MOUNT, plugin_config};
 use serde_json::{Value, json};
 
-/// A way to do the filter's job, or none.
+/// A way to do the filter's job, or a reference point that does not do it.
 pub(super) struct Variant {
-    pub(super) name: &'static str,
-    /// The HTTP filter in front of the router.
-    filter: fn(&Modules) -> anyhow::Result<Option<Value>>,
-    /// Whether it does what the filter does, so that the upstream and the client must not see a difference.
+    pub(super) name: String,
+    /// The HTTP filter before the router.
+    filter: Option<Value>,
+    /// True if it does what the filter does, so that the upstream and the client must not see a difference.
     pub(super) does_the_job: bool,
-    /// Whether the targets are about it.
+    /// True if the targets apply to it.
     pub(super) is_ours: bool,
+    /// True if WebSocket frames and bodies are measured as well.
+    pub(super) has_streams: bool,
 }
 
-pub(super) const VARIANTS: [Variant; 7] = [
-    Variant {
-        name: NONE,
-        filter: |_| Ok(None),
-        does_the_job: false,
+/// Returns all variants: the reference points, the shipped module, and the modules of `--module`.
+pub(super) fn variants(modules: &Modules) -> anyhow::Result<Vec<Variant>> {
+    let reference = |name: &str, filter, does_the_job| Variant {
+        name: name.to_owned(),
+        filter,
+        does_the_job,
         is_ours: false,
-    },
-    Variant {
-        name: EMPTY,
-        filter: |modules| Ok(Some(wasm("empty", &modules.empty, "{}"))),
-        does_the_job: false,
-        is_ours: false,
-    },
-    Variant {
-        name: HEADER_MUTATION,
-        filter: |_| header_mutation().map(Some),
-        does_the_job: true,
-        is_ours: false,
-    },
-    Variant {
-        name: LUA,
-        filter: |_| lua().map(Some),
-        does_the_job: true,
-        is_ours: false,
-    },
-    Variant {
-        name: "fluxlit",
-        filter: |modules| fluxlit(modules, "fluxlit", |_| {}).map(Some),
-        does_the_job: true,
-        is_ours: true,
-    },
-    Variant {
-        name: "fluxlit, 1000 networks",
-        filter: |modules| fluxlit(modules, "networks", trust_many_networks).map(Some),
-        does_the_job: true,
-        is_ours: true,
-    },
-    Variant {
-        name: "fluxlit, 500 mounts",
-        filter: |modules| fluxlit(modules, "mounts", publish_many_apps).map(Some),
-        does_the_job: true,
-        is_ours: true,
-    },
-];
+        has_streams: !does_the_job,
+    };
+    let ours = |name: &str, module: &Path, change: fn(&mut Value)| -> anyhow::Result<Variant> {
+        let mut config =
+            serde_json::from_str(plugin_config()).context("cannot read plugin-config.json")?;
+        change(&mut config);
+        Ok(Variant {
+            name: name.to_owned(),
+            filter: Some(wasm(name, module, &config.to_string())),
+            does_the_job: true,
+            is_ours: true,
+            has_streams: true,
+        })
+    };
+    let mut variants = vec![
+        reference(NONE, None, false),
+        reference(EMPTY, Some(wasm(EMPTY, &modules.empty, "{}")), false),
+        reference(HEADER_MUTATION, Some(header_mutation()?), true),
+        reference(LUA, Some(lua()), true),
+        ours("fluxlit", &modules.ours, |_| {})?,
+    ];
+    for NamedModule { name, path } in &modules.others {
+        ensure!(
+            variants.iter().all(|variant| variant.name != *name),
+            "there is a variant `{name}` already: choose another name for --module"
+        );
+        variants.push(ours(name, path, |_| {})?);
+    }
+    for (name, change) in [
+        (
+            "fluxlit, 1000 networks",
+            trust_many_networks as fn(&mut Value),
+        ),
+        ("fluxlit, 500 mounts", publish_many_apps),
+    ] {
+        variants.push(Variant {
+            has_streams: false,
+            ..ours(name, &modules.ours, change)?
+        });
+    }
+    Ok(variants)
+}
 
-/// The wasm modules that are measured.
+/// The measured wasm modules.
 pub(super) struct Modules {
     pub(super) ours: PathBuf,
     pub(super) empty: PathBuf,
+    /// Other builds of the filter.
+    pub(super) others: Vec<NamedModule>,
 }
 
-/// The shipped listener once for each variant, with the variant's filter in the place of ours.
-pub(super) fn bootstrap(modules: &Modules, addresses: &[SocketAddr]) -> anyhow::Result<Bootstrap> {
+/// A module of `--module NAME=PATH`.
+#[derive(Clone)]
+pub(super) struct NamedModule {
+    name: String,
+    path: PathBuf,
+}
+
+impl FromStr for NamedModule {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> anyhow::Result<Self> {
+        let (name, path) = text
+            .split_once('=')
+            .context("expected NAME=PATH, such as before=/tmp/fluxlit_filter.wasm")?;
+        let path = std::fs::canonicalize(path).with_context(|| format!("cannot find {path}"))?;
+        let name = name.to_owned();
+        Ok(Self { name, path })
+    }
+}
+
+/// Returns a bootstrap with the shipped listener once for each variant, with the variant's filter in place of ours.
+pub(super) fn bootstrap(
+    variants: &[Variant],
+    addresses: &[SocketAddr],
+) -> anyhow::Result<Bootstrap> {
     let mut listeners = Vec::new();
-    for (variant, address) in VARIANTS.iter().zip(addresses) {
+    for (variant, address) in variants.iter().zip(addresses) {
         let shipped = Bootstrap::shipped().listening_on(*address);
         let mut listener = at(shipped.value(), "/static_resources/listeners/0")?.clone();
         listener["name"] = json!(variant.name);
@@ -80,7 +113,7 @@ pub(super) fn bootstrap(modules: &Modules, addresses: &[SocketAddr]) -> anyhow::
             .pointer_mut("/filter_chains/0/filters/1/typed_config/http_filters")
             .and_then(Value::as_array_mut)
             .context("bootstrap.yaml has no HTTP filters")?;
-        filters.splice(..1, (variant.filter)(modules)?);
+        filters.splice(..1, variant.filter.clone());
         if variant.name == HEADER_MUTATION {
             strip_by_route(&mut listener)?;
         }
@@ -89,7 +122,7 @@ pub(super) fn bootstrap(modules: &Modules, addresses: &[SocketAddr]) -> anyhow::
     Ok(Bootstrap::shipped().with_listeners(listeners))
 }
 
-/// Takes the mount off where the route is carried out: `header_mutation` may not touch `:path`.
+/// Strips the mount by the route, because `header_mutation` cannot change `:path`.
 fn strip_by_route(listener: &mut Value) -> anyhow::Result<()> {
     let route = listener
         .pointer_mut(
@@ -101,17 +134,9 @@ fn strip_by_route(listener: &mut Value) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Our filter, with the shipped plugin configuration after a change.
-fn fluxlit(modules: &Modules, vm: &str, change: fn(&mut Value)) -> anyhow::Result<Value> {
-    let mut config =
-        serde_json::from_str(plugin_config()).context("cannot read plugin-config.json")?;
-    change(&mut config);
-    Ok(wasm(vm, &modules.ours, &config.to_string()))
-}
-
-/// As many as the policy accepts, about; none of them the peer's.
+/// Trusts about as many networks as the policy accepts; the peer is in none of them.
 fn trust_many_networks(config: &mut Value) {
-    // No two are neighbours, or they would be merged.
+    // No two are adjacent, or they would be merged.
     let networks: Vec<String> = (0..1000)
         .map(|index| format!("10.{}.{}.0/24", index / 125, index % 125 * 2))
         .collect();
@@ -119,7 +144,7 @@ fn trust_many_networks(config: &mut Value) {
     config["forwarded_allow_ips"] = json!(networks);
 }
 
-/// The app that is asked for is the last of them.
+/// Publishes many apps; the requested one is the last.
 fn publish_many_apps(config: &mut Value) {
     let mount = config["root_path"].take();
     let others = (0..499).map(|index| json!({"root_path": format!("/apps/app-{index}")}));
@@ -158,14 +183,14 @@ fn header_mutation() -> anyhow::Result<Value> {
     Ok(json!({"name": "envoy.filters.http.header_mutation", "typed_config": config}))
 }
 
-fn lua() -> anyhow::Result<Value> {
-    Ok(json!({
+fn lua() -> Value {
+    json!({
         "name": "envoy.filters.http.lua",
         "typed_config": {
             "@type": "type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua",
             "default_source_code": {"inline_string": include_str!("../../../../envoy/bench/edge.lua")},
         },
-    }))
+    })
 }
 
 fn at<'a>(value: &'a Value, pointer: &str) -> anyhow::Result<&'a Value> {
