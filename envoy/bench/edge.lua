@@ -1,5 +1,5 @@
--- The filter's job for the benchmark, as one would write it for Envoy's Lua filter: one pass over the request's headers,
--- a write only where something changes.
+-- Does the filter's job with Envoy's Lua filter, for the benchmark: one pass over the request's headers, and a write only
+-- where something changes.
 --
 -- It does less than the filter, never more: no trust list, no absolute URLs in redirects, no underscores in nominations,
 -- no counters.
@@ -10,7 +10,7 @@ local SLASH = string.byte("/")
 
 local byte, find, gsub, match, sub = string.byte, string.find, string.gsub, string.match, string.sub
 
--- What we set, in this order.
+-- The fields to set, in this order.
 local SET = {
   "x-forwarded-for", "x-real-ip", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-port", "x-forwarded-prefix",
 }
@@ -38,8 +38,8 @@ local SECURITY_HEADERS = {
   {"referrer-policy", "strict-origin-when-cross-origin"},
 }
 
--- Envoy's names are in lower case.
-local function is_governed(name)
+-- Envoy gives names in lower case.
+local function is_protected(name)
   if find(name, "_", 1, true) then
     name = gsub(name, "_", "-")
   end
@@ -50,7 +50,7 @@ local function is_governed(name)
     or sub(name, 1, 11) == "ssl-client-"
 end
 
--- What follows the mount; nil outside it.
+-- Returns the path after the mount; nil if the path is not under it.
 local function strip(path)
   if sub(path, 1, #MOUNT) ~= MOUNT then
     return nil
@@ -76,7 +76,7 @@ local function decode(text)
   end))
 end
 
--- Whether every reader understands the target alike.
+-- Returns true if every server reads the target in the same way.
 local function is_clear(target)
   if #target > 8192 or find(target, "[^!-~]") or find(target, "#", 1, true) then
     return false
@@ -149,13 +149,13 @@ function envoy_on_request(handle)
     ["x-forwarded-prefix"] = MOUNT,
   }
 
-  -- The map must not change while it is read.
+  -- The map must not be changed during the iteration.
   local present, removed = {}, {}
   for name, value in pairs(headers) do
     if IS_SET[name] then
-      -- A second line is not ours either.
+      -- A field with a second line is replaced in any case.
       present[name] = present[name] == nil and value or ""
-    elseif is_governed(name) then
+    elseif is_protected(name) then
       removed[#removed + 1] = name
     end
   end

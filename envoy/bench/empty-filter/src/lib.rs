@@ -1,4 +1,4 @@
-//! A filter that is called where FluxLit Edge is called, and does nothing there.
+//! Implements the callbacks that FluxLit Edge implements, and does nothing in them.
 
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{Action, ContextType};
