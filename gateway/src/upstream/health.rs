@@ -43,6 +43,23 @@ pub(crate) struct HealthCheck {
     expected_body: Option<&'static [u8]>,
 }
 
+/// The error when a health check fails. The text follows the name and address of the upstream.
+#[derive(Debug, thiserror::Error)]
+enum CheckError {
+    #[error("is not ready: {path} did not return {expected}")]
+    Body { path: String, expected: String },
+    #[error("closed the connection during its health check")]
+    Closed,
+    #[error("cannot be reached: {0}")]
+    Connect(std::io::Error),
+    #[error("does not speak HTTP")]
+    NotHttp,
+    #[error("responded to its health check with {0}")]
+    Status(u16),
+    #[error("did not respond to its health check within {} seconds", CHECK_TIMEOUT.as_secs())]
+    Timeout,
+}
+
 impl HealthCheck {
     /// Returns the check of Streamlit.
     pub(crate) fn streamlit(settings: &Settings) -> Self {
@@ -71,14 +88,8 @@ impl HealthCheck {
         let authority = self.upstream.authority();
         let mut failures = 0;
         loop {
-            let result = match timeout(CHECK_TIMEOUT, self.check(&authority)).await {
-                Ok(result) => result,
-                Err(_) => Err(format!(
-                    "{} at {authority} did not respond to its health check within {} seconds",
-                    self.name,
-                    CHECK_TIMEOUT.as_secs()
-                )),
-            };
+            let result = timeout(CHECK_TIMEOUT, self.check(&authority)).await;
+            let result = result.unwrap_or(Err(CheckError::Timeout));
             let was = readiness.borrow().clone();
             if was == Readiness::Draining || readiness.is_closed() {
                 return;
@@ -88,13 +99,13 @@ impl HealthCheck {
                     failures = 0;
                     Readiness::Ready
                 }
-                Err(reason) => {
+                Err(error) => {
                     failures += 1;
                     // One failed check is not an outage.
                     if was == Readiness::Ready && failures < FAILURES_TO_UNREADY {
                         Readiness::Ready
                     } else {
-                        Readiness::NotReady(reason)
+                        Readiness::NotReady(format!("{} at {authority} {error}", self.name))
                     }
                 }
             };
@@ -118,16 +129,12 @@ impl HealthCheck {
         }
     }
 
-    async fn check(&self, authority: &str) -> Result<(), String> {
-        let name = self.name;
-        let stream = TcpStream::connect(authority)
-            .await
-            .map_err(|error| format!("{name} at {authority} cannot be reached: {error}"))?;
+    async fn check(&self, authority: &str) -> Result<(), CheckError> {
+        let stream = TcpStream::connect(authority).await;
+        let stream = stream.map_err(CheckError::Connect)?;
         let Some(path) = &self.path else {
             return Ok(());
         };
-        let closed =
-            || format!("{name} at {authority} closed the connection during its health check");
         let stream = Stream::plain(stream);
         let request = format!(
             "GET {path} HTTP/1.1\r\nhost: {authority}\r\nuser-agent: fluxlit-gateway-probe\r\nconnection: close\r\n\r\n"
@@ -135,20 +142,20 @@ impl HealthCheck {
         stream
             .write_all(&mut [IoSlice::new(request.as_bytes())])
             .await
-            .map_err(|_| closed())?;
+            .map_err(|_| CheckError::Closed)?;
         let mut reader = Reader::new(Rc::clone(&stream), BufferPool::new(MAX_RESPONSE));
-        let length = reader.head(usize::MAX).await.map_err(|_| closed())?;
-        let not_http = || format!("the server at {authority} does not speak HTTP");
+        let length = reader
+            .head(usize::MAX)
+            .await
+            .map_err(|_| CheckError::Closed)?;
         let head = reader.bytes().get(..length).unwrap_or_default();
-        let head = ResponseHead::read(head).map_err(|_| not_http())?;
+        let head = ResponseHead::read(head).map_err(|_| CheckError::NotHttp)?;
         let status = head.status;
         let body = Framing::of(&head.fields)
             .response_length(head.version, status, false)
-            .map_err(|_| not_http())?;
+            .map_err(|_| CheckError::NotHttp)?;
         if !(200..300).contains(&status) || (self.expected_body.is_some() && status != 200) {
-            return Err(format!(
-                "{name} at {authority} responded to its health check with {status}"
-            ));
+            return Err(CheckError::Status(status));
         }
         let Some(expected) = self.expected_body else {
             return Ok(());
@@ -165,10 +172,10 @@ impl HealthCheck {
         if received.trim_ascii() == expected {
             return Ok(());
         }
-        Err(format!(
-            "the server at {authority} is not a {name} server that is ready: {path} did not return {}",
-            String::from_utf8_lossy(expected)
-        ))
+        Err(CheckError::Body {
+            path: path.clone(),
+            expected: String::from_utf8_lossy(expected).into_owned(),
+        })
     }
 }
 
