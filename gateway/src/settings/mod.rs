@@ -28,7 +28,7 @@ pub use crate::settings::limits::Limits;
 pub(crate) use crate::settings::limits::{STREAMLIT_FIELDS, STREAMLIT_LINE};
 pub use crate::settings::observe::{LogFormat, Observe};
 use crate::settings::source::{Source, settings};
-pub use crate::settings::upstream::{Api, App, Upstream};
+pub use crate::settings::upstream::{Api, App, UpstreamUrl};
 use crate::settings::upstream::{ApiSettings, Streamlit};
 use crate::settings::values::{Boolean, Parsed, Seconds, Text, Whole};
 
@@ -44,7 +44,7 @@ pub struct Settings {
     /// The part of the app that is an API.
     pub api: Api,
     /// The Streamlit server.
-    pub upstream: Upstream,
+    pub upstream: UpstreamUrl,
     /// The Streamlit script to start, if the gateway starts Streamlit itself.
     pub app: Option<App>,
     /// The Streamlit executable.
@@ -191,7 +191,7 @@ impl Settings {
                 .ok()
         });
         let upstream = streamlit.as_ref().and_then(|streamlit| {
-            Upstream::streamlit(streamlit.upstream.clone(), app.as_ref(), &mount)
+            UpstreamUrl::streamlit(streamlit.upstream.clone(), app.as_ref(), &mount)
                 .map_err(&mut keep)
                 .ok()
         });
@@ -281,7 +281,7 @@ fn mount(rules: &Map<String, Value>) -> String {
 /// Adds to the policy's settings what follows from the upstreams.
 fn rules_for_upstreams(
     mut rules: Map<String, Value>,
-    streamlit: Option<&Upstream>,
+    streamlit: Option<&UpstreamUrl>,
     api: Option<&Api>,
 ) -> Map<String, Value> {
     if streamlit.is_some_and(|streamlit| streamlit.base.is_empty()) {

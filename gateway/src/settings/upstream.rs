@@ -8,7 +8,7 @@ use crate::settings::values::{Custom, read_list};
 
 /// An upstream server.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Upstream {
+pub struct UpstreamUrl {
     /// Host name or address, as in a URL.
     pub host: String,
     /// Port.
@@ -23,7 +23,7 @@ pub struct Api {
     /// Its path, below the app's mount.
     pub part: SubApp,
     /// The server of the API, if there is one.
-    pub upstream: Option<Upstream>,
+    pub upstream: Option<UpstreamUrl>,
     /// The path of the API's health check; `None` if a connection is enough.
     pub health_path: Option<String>,
 }
@@ -50,9 +50,9 @@ settings! {
                 expected: "the name of a cookie, with * for any characters",
             };
         /// A Streamlit that runs already.
-        pub(super) upstream: Option<Upstream> = "FLUXLIT_STREAMLIT_UPSTREAM",
+        pub(super) upstream: Option<UpstreamUrl> = "FLUXLIT_STREAMLIT_UPSTREAM",
             optional, Custom {
-                read: Upstream::read,
+                read: UpstreamUrl::read,
                 expected: "a URL such as http://127.0.0.1:8501 or http://127.0.0.1:8501/apps/my-app",
             };
     }
@@ -65,15 +65,15 @@ settings! {
         part: SubApp = "FLUXLIT_API_MOUNT_PATH",
             default("/api"), Custom { read: read_part, expected: "a path such as /api" };
         /// The server of the API.
-        upstream: Option<Upstream> = "FLUXLIT_API_UPSTREAM",
-            optional, Custom { read: Upstream::read, expected: "a URL such as http://127.0.0.1:9000" };
+        upstream: Option<UpstreamUrl> = "FLUXLIT_API_UPSTREAM",
+            optional, Custom { read: UpstreamUrl::read, expected: "a URL such as http://127.0.0.1:9000" };
         /// The path of the API's health check.
         health_path: Option<String> = "FLUXLIT_API_HEALTH_PATH",
             optional, Custom { read: read_health_path, expected: "a path such as /healthz" };
     }
 }
 
-impl Upstream {
+impl UpstreamUrl {
     /// Reads `http://host:port/base`.
     fn read(text: &str) -> Result<Self, String> {
         let read = || {

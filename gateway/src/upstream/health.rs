@@ -18,8 +18,8 @@ use crate::http::head::ResponseHead;
 use crate::http::reader::{Body, Reader};
 use crate::net::buffer::BufferPool;
 use crate::net::stream::Stream;
-use crate::observe::metrics::{self, Metrics};
-use crate::settings::{Settings, Upstream};
+use crate::observe::metrics::{Metrics, Upstream};
+use crate::settings::{Settings, UpstreamUrl};
 
 /// Whether the gateway is ready for requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,8 +35,8 @@ pub enum Readiness {
 /// The health check of one upstream.
 pub(crate) struct HealthCheck {
     name: &'static str,
-    metric: metrics::Upstream,
-    upstream: Upstream,
+    metric: Upstream,
+    upstream: UpstreamUrl,
     /// `None` to open a connection only.
     path: Option<String>,
     /// The body that a healthy upstream returns.
@@ -65,7 +65,7 @@ impl HealthCheck {
     pub(crate) fn streamlit(settings: &Settings) -> Self {
         Self {
             name: "Streamlit",
-            metric: metrics::Upstream::Streamlit,
+            metric: Upstream::Streamlit,
             path: Some(format!("{}/_stcore/health", settings.upstream.base)),
             upstream: settings.upstream.clone(),
             expected_body: Some(b"ok"),
@@ -76,7 +76,7 @@ impl HealthCheck {
     pub(crate) fn api(settings: &Settings) -> Option<Self> {
         Some(Self {
             name: "the API",
-            metric: metrics::Upstream::Api,
+            metric: Upstream::Api,
             upstream: settings.api.upstream.clone()?,
             path: settings.api.health_path.clone(),
             expected_body: None,
