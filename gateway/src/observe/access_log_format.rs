@@ -265,7 +265,7 @@ mod tests {
             host: None,
             client: None,
             status: 0,
-            ending: Ending::Refused(RejectReason::Policy(Reason::BadHost)),
+            ending: Ending::Rejected(RejectReason::Policy(Reason::BadHost)),
             upstream_duration: None,
             ..typical()
         };

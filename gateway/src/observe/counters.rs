@@ -56,7 +56,7 @@ impl Counters {
             Ending::UpstreamConnect => 0,
             Ending::UpstreamTimeout => 1,
             Ending::UpstreamBroke => 2,
-            Ending::Refused(reason) => {
+            Ending::Rejected(reason) => {
                 let index = RejectReason::all().position(|known| known == reason);
                 if let Some(count) = index.and_then(|index| block.refused.get(index)) {
                     count.add(1);

@@ -386,14 +386,14 @@ mod tests {
             Record {
                 dispatch: Dispatch::Gateway,
                 status: 400,
-                ending: Ending::Refused(RejectReason::Policy(Reason::BadHost)),
+                ending: Ending::Rejected(RejectReason::Policy(Reason::BadHost)),
                 trust: TrustOutcome::Untrusted,
                 ..typical()
             },
             Record {
                 dispatch: Dispatch::Gateway,
                 status: 0,
-                ending: Ending::Refused(RejectReason::TooManyConnections),
+                ending: Ending::Rejected(RejectReason::TooManyConnections),
                 trust: TrustOutcome::PeerUnknown,
                 ..typical()
             },

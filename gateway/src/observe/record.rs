@@ -64,7 +64,7 @@ pub(crate) enum Ending {
     UpstreamConnect,
     UpstreamTimeout,
     UpstreamBroke,
-    Refused(RejectReason),
+    Rejected(RejectReason),
     /// The gateway stopped before the request was complete.
     Drained,
 }
@@ -103,7 +103,7 @@ impl Ending {
             Self::UpstreamConnect => "upstream_connect",
             Self::UpstreamTimeout => "upstream_timeout",
             Self::UpstreamBroke => "upstream_broke",
-            Self::Refused(_) => "refused",
+            Self::Rejected(_) => "refused",
             Self::Drained => "drained",
         }
     }
@@ -111,7 +111,7 @@ impl Ending {
     /// Returns the label of the reason if the request was rejected.
     pub(crate) fn reason(self) -> Option<&'static str> {
         match self {
-            Self::Refused(reason) => Some(reason.label()),
+            Self::Rejected(reason) => Some(reason.label()),
             _ => None,
         }
     }
@@ -133,7 +133,7 @@ mod tests {
             (Ending::UpstreamTimeout, "upstream_timeout", None),
             (Ending::UpstreamBroke, "upstream_broke", None),
             (
-                Ending::Refused(RejectReason::Policy(Reason::BadHost)),
+                Ending::Rejected(RejectReason::Policy(Reason::BadHost)),
                 "refused",
                 Some("bad_host"),
             ),

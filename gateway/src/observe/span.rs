@@ -279,7 +279,7 @@ mod tests {
         let table = [
             (200, Ending::Complete, None),
             (404, Ending::Complete, None),
-            (431, Ending::Refused(RejectReason::HandshakeTooLarge), None),
+            (431, Ending::Rejected(RejectReason::HandshakeTooLarge), None),
             (0, Ending::ClientLeft, None),
             (500, Ending::Complete, Some("500")),
             (502, Ending::UpstreamConnect, Some("upstream_connect")),

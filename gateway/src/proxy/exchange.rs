@@ -28,7 +28,7 @@ pub(crate) async fn carry_out(
     } = request;
     let failure = match &plan.step {
         Step::Respond { reply, reason } => {
-            let ending = reason.map_or(Ending::Complete, Ending::Refused);
+            let ending = reason.map_or(Ending::Complete, Ending::Rejected);
             return respond(request, reply, ending, source, down, timers).await;
         }
         Step::Forward(forward) => {

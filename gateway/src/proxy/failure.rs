@@ -135,7 +135,7 @@ impl From<Rejection> for LocalReply {
 impl From<Rejection> for Failure {
     fn from(rejection: Rejection) -> Self {
         Self {
-            ending: Ending::Refused(rejection.reason),
+            ending: Ending::Rejected(rejection.reason),
             reply: Some(rejection.into()),
         }
     }

@@ -98,7 +98,7 @@ pub(crate) fn record_unparsed(
             TrustOutcome::Untrusted
         },
         status,
-        ending: Ending::Refused(reason),
+        ending: Ending::Rejected(reason),
         received_bytes: 0,
         sent_bytes: 0,
         started: SystemTime::now(),

@@ -6,7 +6,7 @@ use crate::settings::error::SettingError;
 use crate::settings::source::settings;
 use crate::settings::values::{Custom, read_list};
 
-/// An upstream server.
+/// The URL of an upstream server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpstreamUrl {
     /// Host name or address, as in a URL.
