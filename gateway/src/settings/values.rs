@@ -211,7 +211,8 @@ mod tests {
         text: &str,
         expected: Option<(F::Value, Value)>,
     ) {
-        assert_eq!(form.read(text).ok(), expected, "{text}");
+        let expected = expected.ok_or_else(|| text.to_owned());
+        assert_eq!(form.read(text), expected);
     }
 
     #[test]
