@@ -71,7 +71,7 @@ impl Form for Kind {
     }
 }
 
-/// The settings of the policy, except those in [`ONLY_IN_ENVOY`].
+/// The settings of the policy, except those in `ONLY_IN_ENVOY`.
 const RULES: [(&str, Kind); 26] = [
     ("FLUXLIT_ALLOWED_HOSTS", Kind::List),
     ("FLUXLIT_CLIENT_IP_HEADER", Kind::Text),
