@@ -4,8 +4,9 @@
 //! that the collector does not accept are dropped and counted; a warning is logged once, until it accepts spans again.
 //!
 //! **Why not `opentelemetry-otlp`.** Exporter, collector and span were written with its SDK, over the same HTTP client: half
-//! the lines (260 for 520), but 22 further crates (157 for 135; `rand`, `getrandom` and `base64` in two versions each). Its
-//! batch processor counts the spans that it drops without showing the count, which `fluxlit_gateway_dropped_spans` exports.
+//! the lines (260 for 520), but 22 further crates (157 for 135; `rand`, `getrandom` and `base64` in two versions each) and a
+//! binary that is 350 KB (4 %) larger. Its batch processor counts the spans that it drops without showing the count, which
+//! `fluxlit_gateway_dropped_spans` exports.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
