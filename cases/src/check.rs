@@ -1,4 +1,4 @@
-//! Which case contradicts itself, though its form is right?
+//! Rejects cases that are well-formed but contradict themselves.
 
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
@@ -9,7 +9,7 @@ use crate::latin1;
 use crate::pattern::whole;
 
 impl CaseFile {
-    /// Says which case contradicts itself, and how.
+    /// Returns an error for the first case that contradicts itself: its name and the problem.
     pub(crate) fn check(&self) -> Result<(), (String, String)> {
         let mut seen = BTreeSet::new();
         for case in &self.cases {
@@ -32,11 +32,11 @@ impl Case {
             || !self.alongside.is_empty()
             || !self.then.is_empty();
         if !self.refused.is_empty() && !self.connections.is_empty() {
-            return Err("a refused configuration serves no `connections`".to_owned());
+            return Err("a case with `refused` cannot have `connections`".to_owned());
         }
         match &self.request {
             Some(_) if !self.refused.is_empty() => {
-                return Err("a refused configuration serves no `request`".to_owned());
+                return Err("a case with `refused` cannot have a `request`".to_owned());
             }
             Some(_) if !self.connections.is_empty() => {
                 return Err("give `request` or `connections`, not both".to_owned());
@@ -52,7 +52,7 @@ impl Case {
                 && self.finally == Finally::default() =>
             {
                 return Err(
-                    "needs a `request`, `connections`, `refused` if the configuration must not load, or `finally`"
+                    "give `request`, `connections`, `refused` if the configuration must be refused, or `finally`"
                         .to_owned(),
                 );
             }
@@ -75,7 +75,7 @@ impl Exchange {
     fn check(&self, workers: usize) -> Result<(), String> {
         if self.worker >= workers {
             return Err(format!(
-                "there is no worker {}: `workers` is {workers}, and they count from 0",
+                "there is no worker {}: `workers` is {workers}, and workers are numbered from 0",
                 self.worker
             ));
         }
@@ -84,7 +84,9 @@ impl Exchange {
             .iter()
             .any(|other| !other.alongside.is_empty() || other.after_ms > 0)
         {
-            return Err("an exchange alongside has no `alongside` or `after_ms`".to_owned());
+            return Err(
+                "an exchange in `alongside` cannot have `alongside` or `after_ms`".to_owned(),
+            );
         }
         let (request, answer) = (&self.request, &self.answer);
         for (body, frames) in [

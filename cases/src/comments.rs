@@ -1,9 +1,9 @@
-//! How does a comment leave a JSON text without moving anything?
+//! Blanks the comments of a JSON text.
 //!
-//! Each of its characters becomes a space, so that lines and columns of errors stay those of the file. Strings are left
-//! alone, and so is a comment that does not end: the reader then says where.
+//! Each character of a comment becomes a space, so that lines and columns in errors are those of the file. Strings are not
+//! changed, nor is a comment without an end: the JSON parser reports its position.
 
-/// The text with `//` and `/* */` comments blanked.
+/// Returns the text with `//` and `/* */` comments blanked.
 pub(crate) fn blank(text: &str) -> String {
     let mut result = String::with_capacity(text.len());
     let mut rest = text;
@@ -33,11 +33,11 @@ pub(crate) fn blank(text: &str) -> String {
 
 fn string_length(text: &str) -> usize {
     let mut is_escaped = false;
-    for (place, character) in text.char_indices().skip(1) {
+    for (index, character) in text.char_indices().skip(1) {
         match character {
             _ if is_escaped => is_escaped = false,
             '\\' => is_escaped = true,
-            '"' => return place + 1,
+            '"' => return index + 1,
             _ => {}
         }
     }
@@ -48,7 +48,7 @@ fn comment_length(text: &str) -> Option<usize> {
     if text.starts_with("//") {
         Some(text.find('\n').unwrap_or(text.len()))
     } else if text.starts_with("/*") {
-        text.find("*/").map(|place| place + 2)
+        text.find("*/").map(|index| index + 2)
     } else {
         None
     }
@@ -59,7 +59,7 @@ mod tests {
     use super::blank;
 
     #[test]
-    fn comments_become_spaces_and_nothing_else_does() {
+    fn only_comments_become_spaces() {
         for (text, want) in [
             ("{} // x\n1", "{}     \n1"),
             ("/* a\nb */1", "    \n    1"),

@@ -1,4 +1,4 @@
-//! What comes over a connection to a network filter, and what must come of it?
+//! Defines the connections of a case: what happens on them and what is expected.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,33 +7,33 @@ use crate::expectation::LogExpectation;
 use crate::input::{Peer, Property, is_default};
 use crate::latin1;
 
-/// A connection, and what must come of it.
+/// A connection through a network filter, and what is expected of it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Connection {
-    /// The other end of the connection.
+    /// The peer of the connection.
     #[cfg_attr(test, schemars(with = "String"))]
     #[serde(skip_serializing_if = "Peer::is_default")]
     pub peer: Peer,
-    /// Whether the connection is TLS.
+    /// True if the connection is TLS.
     #[serde(skip_serializing_if = "is_default")]
     pub tls: bool,
-    /// What the connection knows beside this.
+    /// Further properties of the connection.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub properties: Vec<Property>,
-    /// What happens on it, in order. It is open before the first, and gone after the last.
+    /// The events on the connection, in order. It is opened before the first and closed after the last.
     pub events: Vec<ConnectionEvent>,
-    /// All that the filter must let pass to the upstream.
+    /// All data that the filter must forward to the upstream.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upstream: Option<String>,
-    /// All that the filter must let pass to the client.
+    /// All data that the filter must forward to the client.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub downstream: Option<String>,
-    /// Lines that must be logged while the connection's callbacks run, or must not.
+    /// Lines that the connection's callbacks must or must not log.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub logs: Vec<LogExpectation>,
-    /// The filter must hold data back at the end.
+    /// The filter must still hold data at the end.
     #[serde(skip_serializing_if = "is_default")]
     pub paused: bool,
     /// The filter must close the connection.
@@ -44,26 +44,26 @@ pub struct Connection {
     pub fails: Option<String>,
 }
 
-/// Something that happens on a connection.
+/// An event on a connection.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ConnectionEvent {
-    /// Milliseconds pass.
+    /// This number of milliseconds passes.
     AfterMs(u64),
     /// The client sends this.
     Downstream(String),
-    /// The client sends this, and nothing more.
+    /// The client sends this and then ends its side.
     DownstreamEnd(String),
     /// The upstream sends this.
     Upstream(String),
-    /// The upstream sends this, and nothing more.
+    /// The upstream sends this and then ends its side.
     UpstreamEnd(String),
     /// The connection to the client is closed.
     Close(Close),
 }
 
-/// Who closes a connection.
+/// The side that closes a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]

@@ -1,4 +1,4 @@
-//! What must come of a case? Only what is named is compared.
+//! Defines what a case expects. Only the keys that it has are compared.
 
 use std::collections::BTreeMap;
 
@@ -7,17 +7,17 @@ use serde::{Deserialize, Serialize};
 use crate::format::Level;
 use crate::input::is_default;
 
-/// Each named field with exactly these lines in order; an empty list means that the field must be absent.
+/// Fields by name, each with exactly these lines in order; with an empty list the field must be absent.
 pub type Headers = BTreeMap<String, Vec<String>>;
 
-/// Each named field with a regular expression that one of its lines matches as a whole.
+/// Fields by name, each with a regular expression for a whole line.
 pub type Matches = BTreeMap<String, String>;
 
-/// What the upstream must receive.
+/// The request that the upstream must receive.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
-pub struct Upstream {
+pub struct UpstreamExpectation {
     /// The method.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub method: Option<String>,
@@ -30,22 +30,22 @@ pub struct Upstream {
     /// Fields by name, in lower case.
     #[serde(skip_serializing_if = "is_default")]
     pub headers: Headers,
-    /// Fields by name, with a regular expression for one of their lines.
+    /// Fields by name, with a regular expression that one of their lines must match.
     #[serde(skip_serializing_if = "is_default")]
     pub matches: Matches,
-    /// Fields by name, with a regular expression that none of their lines matches.
+    /// Fields by name, with a regular expression that none of their lines may match.
     #[serde(skip_serializing_if = "is_default")]
     pub unlike: Matches,
-    /// Names of fields, and for each of their lines once more: in this order the lines must come.
+    /// Names of fields, once for each line: the order in which these lines must arrive.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub order: Vec<String>,
     /// The whole body.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub body: Option<String>,
-    /// A file with the whole body, relative to the case file. Read with the case file, in place of `body`.
+    /// A file with the whole body, relative to the case file; in place of `body`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub body_file: Option<String>,
-    /// A regular expression for the whole body.
+    /// A regular expression that the whole body must match.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub body_matches: Option<String>,
     /// Trailer fields by name.
@@ -53,33 +53,33 @@ pub struct Upstream {
     pub trailers: Headers,
 }
 
-/// What the client must get.
+/// The response that the client must receive.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
-pub struct Downstream {
+pub struct DownstreamExpectation {
     /// The status.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
     /// Fields by name, in lower case.
     #[serde(skip_serializing_if = "is_default")]
     pub headers: Headers,
-    /// Fields by name, with a regular expression for one of their lines.
+    /// Fields by name, with a regular expression that one of their lines must match.
     #[serde(skip_serializing_if = "is_default")]
     pub matches: Matches,
-    /// Fields by name, with a regular expression that none of their lines matches.
+    /// Fields by name, with a regular expression that none of their lines may match.
     #[serde(skip_serializing_if = "is_default")]
     pub unlike: Matches,
-    /// Names of fields, and for each of their lines once more: in this order the lines must come.
+    /// Names of fields, once for each line: the order in which these lines must arrive.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub order: Vec<String>,
     /// The whole body.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub body: Option<String>,
-    /// A file with the whole body, relative to the case file. Read with the case file, in place of `body`.
+    /// A file with the whole body, relative to the case file; in place of `body`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub body_file: Option<String>,
-    /// A regular expression for the whole body.
+    /// A regular expression that the whole body must match.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub body_matches: Option<String>,
     /// Trailer fields by name.
@@ -87,15 +87,15 @@ pub struct Downstream {
     pub trailers: Headers,
 }
 
-/// How the filter's own answer must look as it is passed to the host.
+/// The local reply that the filter must send, as it is passed to the host.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct ReplyExpectation {
-    /// What the filter was asked when it answered: a callback without its `proxy_on_`, such as `response_body`.
+    /// The callback that sends it, without `proxy_on_`, such as `response_body`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub during: Option<String>,
-    /// The reason for the access log.
+    /// The response code details for the access log.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub details: Option<String>,
     /// The gRPC status.
@@ -106,21 +106,21 @@ pub struct ReplyExpectation {
     pub status: Option<u32>,
 }
 
-/// A line that must be logged, or must not.
+/// A line that must or must not be logged.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct LogExpectation {
-    /// Its level.
+    /// The level.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub level: Option<Level>,
-    /// Its whole text.
+    /// The whole text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
-    /// A regular expression for its whole text.
+    /// A regular expression for the whole text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub matches: Option<String>,
-    /// No line may be like this.
+    /// True if no such line may be logged.
     #[serde(skip_serializing_if = "is_default")]
     pub absent: bool,
 }
@@ -130,71 +130,71 @@ pub struct LogExpectation {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct CallExpectation {
-    /// The upstream's name.
+    /// The name of the cluster.
     pub upstream: String,
     /// Fields by name, pseudo-headers included.
     #[serde(skip_serializing_if = "is_default")]
     pub headers: Headers,
-    /// The whole body, or the gRPC messages one after the other.
+    /// The whole body, or the concatenated gRPC messages.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub body: Option<String>,
-    /// The time-out in milliseconds; 0 for none.
+    /// The timeout in milliseconds; 0 for none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
 }
 
-/// What must be so when all exchanges are over.
+/// The state that is expected after all exchanges.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Finally {
-    /// Milliseconds that pass before.
+    /// Milliseconds that pass before the comparison.
     #[serde(skip_serializing_if = "is_default")]
     pub after_ms: u64,
     /// Metrics by name, with their values.
     #[serde(skip_serializing_if = "is_default")]
     pub metrics: BTreeMap<String, MetricExpectation>,
-    /// Lines that the plugin itself logged: at its start, in ticks, for queues and call-outs.
+    /// Lines that the plugin's own context must or must not log: at its start, in ticks, for queues and call-outs.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub logs: Vec<LogExpectation>,
     /// Shared data by key, with their values.
     #[serde(skip_serializing_if = "is_default")]
     pub shared_data: BTreeMap<String, String>,
-    /// Shared queues, with the messages that are still in them, in order.
+    /// Shared queues with their remaining messages, in order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub queues: Vec<Queue>,
-    /// The VM of the tested plugin must have failed, with a message that contains this text: in a tick, say. Which
-    /// stream must fail, its exchange says.
+    /// The VM of the tested plugin must have failed, for example in a tick, with a message that contains this text. A stream
+    /// that must fail is defined in its exchange.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fails: Option<String>,
 }
 
-/// What a metric must be.
+/// The expected metric.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(untagged)]
 pub enum MetricExpectation {
-    /// Its value, whatever it counts.
+    /// The value, whatever the kind.
     Value(u64),
-    /// What it counts, and its value.
+    /// The kind and the value.
     Typed {
-        /// What it counts.
+        /// The kind.
         kind: MetricKind,
         /// The count of a counter, the level of a gauge, the last sample of a histogram.
         value: u64,
     },
 }
 
-/// What a metric counts.
+/// The kind of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum MetricKind {
-    /// Only grows.
+    /// A count that only grows.
     Counter,
-    /// Goes up and down.
+    /// A level that rises and falls.
     Gauge,
-    /// Takes samples.
+    /// A distribution of samples.
     Histogram,
 }
 
@@ -205,9 +205,9 @@ pub enum MetricKind {
 pub struct Queue {
     /// The queue's name.
     pub name: String,
-    /// The `vm_id` that it belongs to; the tested plugin's if nothing is said.
+    /// The `vm_id` to which it belongs; by default that of the tested plugin.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vm_id: Option<String>,
-    /// The messages, the first one to be taken first.
+    /// The messages, oldest first.
     pub messages: Vec<String>,
 }

@@ -1,7 +1,7 @@
-//! What do the files and messages say that a case names?
+//! Reads the files that a case names, and messages in HTTP/1 form.
 //!
-//! A body may lie in a file, and a message be written as HTTP/1 writes it. Both are read with the case file, and put
-//! where the other keys would have it: what runs a case sees fields and bodies alone.
+//! A body may be in a file, and a message may be written in HTTP/1 form. Both are read with the case file and stored as if
+//! the other keys had been used, so that the code that runs a case handles only fields and bodies.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use crate::input::{Answer, Request, Version};
 use crate::latin1;
 
 impl CaseFile {
-    /// Reads what the cases name, relative to `folder`; an error is the case and what is wrong.
+    /// Reads the named files, relative to `folder`. An error is the case's name and the problem.
     pub(crate) fn read_named_files(&mut self, folder: &Path) -> Result<(), (String, String)> {
         set_config(folder, self.config_file.take(), &mut self.config)
             .map_err(|problem| ("all".to_owned(), problem))?;
@@ -26,7 +26,7 @@ impl CaseFile {
 impl Case {
     fn read_named_files(&mut self, folder: &Path) -> Result<(), String> {
         set_config(folder, self.config_file.take(), &mut self.config)?;
-        // What the case does not say stays unsaid.
+        // Keys that the case does not have must stay absent.
         let (has_answer, has_downstream) = (self.answer.is_some(), self.downstream.is_some());
         let mut groups = self.groups();
         for exchange in &mut groups {
@@ -90,20 +90,20 @@ impl Request {
         };
         if *self != plain {
             let keys = "`http`, `method`, `target`, `host`, `headers`, `body` or `frames`";
-            return Err(format!("a `message` says what {keys} would say"));
+            return Err(format!("give `message` or {keys}, not both"));
         }
-        let (start, fields, body) = cut(text);
+        let (start, fields, body) = split(text);
         let mut words = start.split(' ');
         let (Some(method), Some(target), version, None) =
             (words.next(), words.next(), words.next(), words.next())
         else {
-            return Err(format!("`{start}` is not the start of a request"));
+            return Err(format!("`{start}` is not a request line"));
         };
         self.http = match version {
             Some("HTTP/1.0") => Version::Http10,
             Some("HTTP/1.1") => Version::Http11,
             Some("HTTP/2") => Version::Http2,
-            _ => return Err(format!("`{start}` names no HTTP version")),
+            _ => return Err(format!("`{start}` has no valid HTTP version")),
         };
         method.clone_into(&mut self.method);
         target.clone_into(&mut self.target);
@@ -130,24 +130,24 @@ impl Answer {
         };
         if *self != plain {
             let keys = "`status`, `headers`, `body` or `frames`";
-            return Err(format!("a `message` says what {keys} would say"));
+            return Err(format!("give `message` or {keys}, not both"));
         }
-        let (start, fields, body) = cut(text);
+        let (start, fields, body) = split(text);
         let status = start.split(' ').nth(1).and_then(|word| word.parse().ok());
         self.status = status
             .filter(|_| start.starts_with("HTTP/"))
-            .ok_or_else(|| format!("`{start}` is not the start of a response"))?;
+            .ok_or_else(|| format!("`{start}` is not a status line"))?;
         self.headers = fields?;
         body.clone_into(&mut self.body);
         Ok(())
     }
 }
 
-/// Field lines, or what is wrong with one.
+/// Field lines, or the error in one of them.
 type Fields = Result<Vec<(String, String)>, String>;
 
-/// Cuts a message into its start line, its field lines, and its body.
-fn cut(text: &str) -> (&str, Fields, &str) {
+/// Splits a message into its start line, its field lines, and its body.
+fn split(text: &str) -> (&str, Fields, &str) {
     let mut rest = text;
     let mut line = || {
         let (line, after) = rest.split_once('\n').unwrap_or((rest, ""));
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_says_what_the_keys_would() {
+    fn message_sets_the_other_keys() {
         let folder = tempfile::tempdir().unwrap();
         let answer = "HTTP/1.1 404 Not Found\nx: 1\n\nnot here";
         std::fs::write(folder.path().join("answer.http"), answer).unwrap();
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_in_a_file_is_any_bytes() {
+    fn body_file_may_contain_any_bytes() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("body"), [0, 255]).unwrap();
         let exchange = read(
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn a_configuration_in_a_file_is_one_in_the_case_file() {
+    fn config_file_is_merged_like_config() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("a.json"), r#"{"a": 1, "b": 1}"#).unwrap();
         std::fs::write(folder.path().join("b.json"), r#"{"b": 2}"#).unwrap();
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_named() {
+    fn errors_name_the_problem() {
         let folder = tempfile::tempdir().unwrap();
         for (exchange, want) in [
             (
@@ -285,11 +285,11 @@ mod tests {
             ),
             (
                 r#""request": {"message": "GET / HTTP/1.1\n\n", "body": "x"}"#,
-                "a `message` says what",
+                "give `message` or",
             ),
             (
                 r#""request": {}, "answer": {"message": "200 OK"}"#,
-                "not the start of a response",
+                "is not a status line",
             ),
             (
                 r#""request": {"body_file": "absent"}"#,

@@ -1,4 +1,4 @@
-//! Which keys does a case file have?
+//! Defines the keys of a case file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
@@ -8,81 +8,83 @@ use serde_json::{Map, Value};
 
 use crate::connection::Connection;
 use crate::expectation::{
-    CallExpectation, Downstream, Finally, LogExpectation, Queue, ReplyExpectation, Upstream,
+    CallExpectation, DownstreamExpectation, Finally, LogExpectation, Queue, ReplyExpectation,
+    UpstreamExpectation,
 };
 use crate::input::{Answer, CallAnswer, Request, is_default};
 use crate::latin1;
 
-/// One file of cases that share a topic and, where it helps, a configuration.
+/// A file of cases that share a topic and, where useful, a configuration.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CaseFile {
-    /// The schema, for editors.
+    /// The JSON schema, for editors.
     #[serde(rename = "$schema", default, skip_serializing_if = "Option::is_none")]
     pub schema: Option<String>,
-    /// What the cases of this file are about, in a sentence or two.
+    /// The topic of the cases in this file, in a sentence or two.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub about: String,
-    /// The plugin configuration of every case; `{}` if nothing is said, and `""` for none at all. A case's own object
-    /// replaces keys of an object here, and a text all.
+    /// The plugin configuration of every case; `{}` by default, and `""` for an empty configuration. If a case has an object,
+    /// its keys are added to those of an object here or replace them; if it has a text, it replaces the whole.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config: Option<Config>,
-    /// A file with the configuration, relative to this file. Read with it, in place of `config`.
+    /// A file with the configuration, relative to this file; in place of `config`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config_file: Option<String>,
-    /// How the plugin and its VM are set up.
+    /// The set-up of the plugin and its VM.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub plugin: Option<Plugin>,
-    /// Plugins behind the one that is tested, in order.
+    pub plugin: Option<PluginSetup>,
+    /// The plugins after the tested one, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub chain: Vec<Chained>,
-    /// The services that the plugin may call, with their answers in order; the last one is given to all further calls.
+    pub chain: Vec<ChainedPlugin>,
+    /// The services that the plugin may call, by cluster name, with their responses in order; the last response is repeated
+    /// for all further calls.
     #[serde(default, skip_serializing_if = "is_default")]
     pub upstreams: BTreeMap<String, Vec<CallAnswer>>,
-    /// A recording, relative to the file: what it expects of a case of the same name must come of that case as well.
+    /// A recording, relative to this file: a case must also meet the expectations of the recorded case of the same name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub golden: Option<String>,
     /// The cases, in reading order.
     pub cases: Vec<Case>,
 }
 
-/// One configuration with what must come of it: one exchange, further ones in `then`, or a refusal.
+/// A configuration and what is expected with it: an exchange, further ones in `then`, or that it is refused.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Case {
-    /// Unique in its file; what is printed when the case fails.
+    /// The name, unique in its file, which is printed when the case fails.
     pub name: String,
-    /// What would go wrong if the case failed.
+    /// What would go wrong in production if the case failed.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub why: String,
-    /// The rule's source, such as an RFC section.
+    /// The source of the rule, such as an RFC section.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
-    /// Configuration of this case alone.
+    /// The configuration of this case only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config: Option<Config>,
     /// A file with that configuration, relative to the case file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config_file: Option<String>,
-    /// Set-up of this case alone, in place of the file's.
+    /// The set-up of this case, in place of the file's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub plugin: Option<Plugin>,
-    /// Services in addition to the file's, or in place of those of the same name.
+    pub plugin: Option<PluginSetup>,
+    /// Services in addition to those of the file, or in place of those with the same name.
     #[serde(default, skip_serializing_if = "is_default")]
     pub upstreams: BTreeMap<String, Vec<CallAnswer>>,
-    /// Shared data that is there before the plugin starts.
+    /// Shared data that exist before the plugin starts.
     #[serde(default, skip_serializing_if = "is_default")]
     pub shared_data: BTreeMap<String, String>,
-    /// Shared queues that are there before the plugin starts, with messages that nobody was told of.
+    /// Shared queues that exist before the plugin starts, with messages that are not notified.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub queues: Vec<Queue>,
-    /// Start the plugins as Envoy does with this many workers: to check the configuration, on the main thread, and on
-    /// each worker, all with the same shared data, queues and metrics. One VM alone if nothing is said.
+    /// The number of workers. The plugins are started as in Envoy: to check the configuration, on the main thread, and on each
+    /// worker, all with the same shared data, queues and metrics. By default there is only one VM.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workers: Option<NonZeroUsize>,
-    /// Texts: the configuration must be refused with a message that contains each of them.
+    /// Texts: the configuration must be refused, with a message that contains each of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub refused: Vec<String>,
     /// As in [`Exchange`].
@@ -97,15 +99,15 @@ pub struct Case {
     /// As in [`Exchange`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub alongside: Vec<Exchange>,
-    /// What the upstream must receive. Absent: the request must be answered without asking the upstream.
+    /// The request that the upstream must receive. If absent, the upstream must not receive a request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub upstream: Option<Upstream>,
-    /// What the upstream answers; 200 without a body if nothing is said.
+    pub upstream: Option<UpstreamExpectation>,
+    /// The response of the upstream; 200 without a body by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answer: Option<Answer>,
-    /// What the client must get.
+    /// The response that the client must receive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub downstream: Option<Downstream>,
+    pub downstream: Option<DownstreamExpectation>,
     /// As in [`Exchange`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reply: Option<ReplyExpectation>,
@@ -133,21 +135,21 @@ pub struct Case {
     /// Further exchanges.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub then: Vec<Exchange>,
-    /// Connections through a network filter, one after the other; in place of `request`.
+    /// Connections through a network filter, one after another; in place of `request`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub connections: Vec<Connection>,
-    /// What must be so when all exchanges are over.
+    /// The state that is expected after all exchanges.
     #[serde(default, skip_serializing_if = "is_default")]
     pub finally: Finally,
-    /// Hosts the case is not run in (`wasm`, `envoy` and others), each with the reason.
+    /// Hosts in which the case is not run (`wasm`, `envoy` and others), each with the reason.
     #[serde(default, skip_serializing_if = "is_default")]
     pub except: BTreeMap<String, String>,
-    /// What the recording expects, if the file names one that has this case.
+    /// The recorded case, if the file names a recording that has it.
     #[serde(skip)]
     pub golden: Option<Box<Case>>,
 }
 
-/// A request, and what must come of it.
+/// A request and what is expected of it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
@@ -158,44 +160,45 @@ pub struct Exchange {
     /// The worker that serves it, from 0.
     #[serde(default, skip_serializing_if = "is_default")]
     pub worker: usize,
-    /// Messages that somebody else puts into shared queues before the request, and whose readers are told.
+    /// Messages that are put into shared queues before the request; their readers are notified.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub enqueue: Vec<Queue>,
     /// The request as it arrives.
     pub request: Request,
-    /// Exchanges at the same time: the frames of all requests come in turn, then those of all answers. What a filter
-    /// mixes up between streams shows here.
+    /// Concurrent exchanges: the frames of all requests are interleaved, then those of all responses. This detects a filter that
+    /// confuses the state of streams.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub alongside: Vec<Exchange>,
-    /// What the upstream must receive. Absent: the request must be answered without asking the upstream.
+    /// The request that the upstream must receive. If absent, the upstream must not receive a request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub upstream: Option<Upstream>,
-    /// What the upstream answers.
+    pub upstream: Option<UpstreamExpectation>,
+    /// The response of the upstream.
     #[serde(default)]
     pub answer: Answer,
-    /// What the client must get.
+    /// The response that the client must receive.
     #[serde(default)]
-    pub downstream: Downstream,
-    /// The filter must answer itself, like this. An answer in place of the upstream's own is a miss without it.
+    pub downstream: DownstreamExpectation,
+    /// The local reply that the filter must send. Without this key a local reply in place of the upstream's response is a
+    /// mismatch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reply: Option<ReplyExpectation>,
-    /// Lines that must be logged while the stream's callbacks run, or must not.
+    /// Lines that the stream's callbacks must or must not log.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub logs: Vec<LogExpectation>,
     /// The call-outs that the stream's callbacks must make: all of them, in order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calls: Option<Vec<CallExpectation>>,
-    /// The stream's filter state at its end: values by key, or null for a key that must not be there. A property that a
-    /// filter sets has the key `wasm.` and its path.
+    /// The stream's filter state at its end: values by key, or null for a key that must not exist. A property that a filter
+    /// sets has the key `wasm.` followed by its path.
     #[serde(default, skip_serializing_if = "is_default")]
     pub filter_state: BTreeMap<String, Option<String>>,
-    /// Milliseconds that the filter must hold the request and the answer back, both together, before it lets them go.
+    /// The total number of milliseconds for which the filter must hold the request and the response.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held_ms: Option<u64>,
-    /// The filter must leave the stream paused for ever.
+    /// True if the filter must leave the stream paused.
     #[serde(default, skip_serializing_if = "is_default")]
     pub paused: bool,
-    /// The filter must reset the stream.
+    /// True if the filter must reset the stream.
     #[serde(default, skip_serializing_if = "is_default")]
     pub reset: bool,
     /// The filter must trap, with a message that contains this text.
@@ -208,17 +211,17 @@ pub struct Exchange {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(untagged)]
 pub enum Config {
-    /// Text that the filter gets as it is, bytes as Latin-1.
+    /// Text that the filter receives unchanged; bytes as Latin-1.
     Text(String),
-    /// JSON that the filter gets as text.
+    /// JSON that the filter receives as text.
     Object(Map<String, Value>),
 }
 
-/// How a plugin and its VM are set up.
+/// The set-up of a plugin and its VM.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
-pub struct Plugin {
+pub struct PluginSetup {
     /// Envoy's `root_id`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub root_id: String,
@@ -234,32 +237,31 @@ pub struct Plugin {
     /// Environment variables.
     #[serde(skip_serializing_if = "is_default")]
     pub environment: BTreeMap<String, String>,
-    /// Whether held headers let the body's callbacks go on.
+    /// True if body callbacks run while headers are paused.
     #[serde(skip_serializing_if = "is_default")]
     pub allow_on_headers_stop_iteration: bool,
-    /// What becomes of requests when the VM has failed.
+    /// How requests are handled after the VM has failed.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub failure_policy: Option<Policy>,
-    /// The lowest level that is logged; `trace` if nothing is said.
+    pub failure_policy: Option<FailurePolicy>,
+    /// The lowest level that is logged; `trace` by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log_level: Option<Level>,
-    /// The host functions and callbacks that the plugin may use, by their full names, such as `proxy_log` or
-    /// `fd_write`; all if nothing is said. A function that is not named answers INTERNAL_FAILURE, one of WASI 76, and a
-    /// callback that is not named is not called.
+    /// The full names of the host functions and callbacks that the plugin may use, such as `proxy_log` or `fd_write`; all by
+    /// default. Any other function returns INTERNAL_FAILURE, or 76 if it is one of WASI; any other callback is not called.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub allowed_capabilities: BTreeSet<String>,
-    /// The time when the plugin starts, in seconds since the Unix epoch; 2026-01-01 if nothing is said.
+    /// The time of the start in seconds since the Unix epoch; 2026-01-01 by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub start_s: Option<u64>,
-    /// Start of the random sequence.
+    /// The seed of the random sequence.
     #[serde(skip_serializing_if = "is_default")]
     pub random_seed: u64,
-    /// Foreign functions by name, with what each answers, in place of Envoy's own.
+    /// The results of foreign functions by name, in place of Envoy's own functions.
     #[serde(skip_serializing_if = "is_default")]
     pub foreign_functions: BTreeMap<String, ForeignAnswer>,
 }
 
-/// What a foreign function answers.
+/// The result of a foreign function.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
@@ -267,12 +269,12 @@ pub struct ForeignAnswer {
     /// The status.
     #[serde(skip_serializing_if = "is_default")]
     pub status: Status,
-    /// The result.
+    /// The bytes that it returns.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub result: String,
 }
 
-/// What a host function of the ABI answers.
+/// The status that a host function returns.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
@@ -291,7 +293,7 @@ pub enum Status {
     Unimplemented,
 }
 
-/// Severity of a log line.
+/// The severity of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
@@ -309,59 +311,59 @@ pub enum Level {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
-pub enum Policy {
+pub enum FailurePolicy {
     /// 503 for every further request.
     Closed,
-    /// Every further request passes the filter by.
+    /// Every further request bypasses the filter.
     Open,
     /// A new VM, at most once a second.
     Reload,
 }
 
-/// A plugin behind the one that is tested. As in Envoy, plugins of the same module, `vm_id` and VM configuration are in one
-/// VM, and those that have the same names and configuration as well are one plugin.
+/// A plugin after the tested one. As in Envoy, plugins with the same module, `vm_id` and VM configuration share a VM, and those
+/// that also have the same names and configuration are one plugin.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
-pub struct Chained {
-    /// The module, relative to the file; the tested one if nothing is said.
+pub struct ChainedPlugin {
+    /// The module, relative to the file; by default the tested one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub module: Option<String>,
-    /// Its configuration.
+    /// The plugin configuration.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub config: Option<Config>,
-    /// How it is set up.
+    /// The set-up of the plugin and its VM.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub plugin: Option<Plugin>,
+    pub plugin: Option<PluginSetup>,
 }
 
 impl CaseFile {
-    /// The configuration of a case, as the filter gets it.
+    /// Returns the configuration of a case as the filter receives it.
     pub fn config_of(&self, case: &Case) -> Vec<u8> {
         self.merged_config(case)
             .map_or_else(|| b"{}".to_vec(), |config| config.to_bytes())
     }
 
-    /// A file with one case: a plain GET.
+    /// Creates a file with one case: a plain GET.
     pub fn of_one_get() -> Self {
         Self {
             cases: vec![Case {
                 name: "GET".to_owned(),
                 request: Some(Request::default()),
-                upstream: Some(Upstream::default()),
+                upstream: Some(UpstreamExpectation::default()),
                 ..Case::default()
             }],
             ..Self::default()
         }
     }
 
-    /// Gives the file this configuration if it has none.
+    /// Sets the file's configuration if it has none.
     pub fn config_by_default(&mut self, config: &[u8]) {
         self.config
             .get_or_insert_with(|| Config::from_bytes(config));
     }
 
-    /// Gives the file and all of its cases this configuration.
+    /// Sets the configuration of the file and of all its cases.
     pub fn replace_config(&mut self, config: &[u8]) {
         self.config = Some(Config::from_bytes(config));
         for case in &mut self.cases {
@@ -369,7 +371,7 @@ impl CaseFile {
         }
     }
 
-    /// The cases, each with what the file says for all of them, so that it stands alone.
+    /// Returns the cases, each merged with the configuration of the file, so that it is self-contained.
     pub fn into_cases(self) -> Vec<Case> {
         let whole = |case: &Case| Case {
             config: Some(match self.merged_config(case) {
@@ -394,7 +396,7 @@ impl CaseFile {
 }
 
 impl Case {
-    /// The exchanges in order, each followed by those alongside; none if there is no request.
+    /// Returns the exchanges in order, each followed by those alongside; none if there is no request.
     pub fn exchanges(&self) -> Vec<Exchange> {
         self.groups()
             .into_iter()
@@ -405,7 +407,7 @@ impl Case {
             .collect()
     }
 
-    /// The exchanges in order, with those alongside in them.
+    /// Returns the exchanges in order, each containing those alongside.
     pub fn groups(&self) -> Vec<Exchange> {
         let Some(request) = &self.request else {
             return Vec::new();
@@ -433,7 +435,7 @@ impl Case {
             .collect()
     }
 
-    /// Puts these groups in place of the exchanges that the case has.
+    /// Replaces the exchanges of the case by these.
     pub fn set_groups(&mut self, groups: impl IntoIterator<Item = Exchange>) {
         let mut groups = groups.into_iter();
         if let Some(first) = groups.next() {
@@ -474,19 +476,19 @@ impl Case {
         self.then = groups.collect();
     }
 
-    /// The configuration as the filter gets it, if the case stands alone, see [`CaseFile::into_cases`].
+    /// Returns the configuration as the filter receives it, if the case is self-contained, see [`CaseFile::into_cases`].
     pub fn config_text(&self) -> String {
         self.config
             .as_ref()
             .map_or_else(String::new, |config| latin1::text(&config.to_bytes()))
     }
 
-    /// Whether the case is run in this host.
+    /// Returns true if the case is run in this host.
     pub fn runs_in(&self, host: &str) -> bool {
         !self.except.contains_key(host)
     }
 
-    /// Whether a host without a VM can play the case: it has requests, answers and messages, and nothing else.
+    /// Returns true if a host without a VM can run the case: it has only requests, responses and messages.
     pub fn is_plain(&self) -> bool {
         let plain = Self {
             name: self.name.clone(),
@@ -530,7 +532,7 @@ impl Exchange {
 }
 
 impl Config {
-    /// The configuration as the filter gets it.
+    /// Returns the configuration as the filter receives it.
     pub fn to_bytes(&self) -> Vec<u8> {
         match self {
             Self::Text(text) => latin1::bytes(text),
@@ -538,12 +540,12 @@ impl Config {
         }
     }
 
-    /// JSON if it is an object, else text.
+    /// Parses a JSON object; anything else is text.
     pub(crate) fn from_bytes(bytes: &[u8]) -> Self {
         serde_json::from_slice(bytes).map_or_else(|_| Self::Text(latin1::text(bytes)), Self::Object)
     }
 
-    /// A text under `key`, if this is an object that has one.
+    /// Returns the text under `key`, if this is an object that has one.
     pub fn text(&self, key: &str) -> Option<&str> {
         match self {
             Self::Text(_) => None,

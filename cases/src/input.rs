@@ -1,4 +1,4 @@
-//! What comes to a filter from outside: requests, answers of the upstream, answers to call-outs, facts?
+//! Defines the inputs of a case: requests, responses of the upstream and of call-outs, properties.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -9,11 +9,11 @@ use serde::{Deserialize, Serialize};
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Request {
-    /// The other end of the connection: an IP address, `unix`, or `unknown` for an address taken from a header.
+    /// The peer of the connection: an IP address, `unix`, or `unknown` for an address taken from a header.
     #[cfg_attr(test, schemars(with = "String"))]
     #[serde(skip_serializing_if = "Peer::is_default")]
     pub peer: Peer,
-    /// Whether the connection is TLS.
+    /// True if the connection is TLS.
     #[serde(skip_serializing_if = "is_default")]
     pub tls: bool,
     /// The HTTP version on the wire.
@@ -21,27 +21,27 @@ pub struct Request {
     pub http: Version,
     /// The method.
     pub method: String,
-    /// The request target, or `:path`, as sent.
+    /// The request target or `:path`, as sent.
     pub target: String,
-    /// The `Host` field, or `:authority`; `null` for a request without one.
+    /// The `Host` field or `:authority`; `null` for a request without one.
     pub host: Option<String>,
     /// Field lines in wire order; a name may repeat.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub headers: Vec<(String, String)>,
-    /// The body, which is sent in the frames that the schedule asks for.
+    /// The body, sent in the frames that the schedule defines.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub body: String,
-    /// A file with the body, relative to the case file. Read with the case file, in place of `body`.
+    /// A file with the body, relative to the case file; in place of `body`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub body_file: Option<String>,
-    /// Bytes of a frame: the body comes in frames of this length, whatever the schedule.
+    /// The size of a frame in bytes: the body is sent in frames of this size, whatever the schedule.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub frame_size: Option<std::num::NonZeroUsize>,
-    /// The body in frames of its own: the last one ends the stream, and may be empty. Not together with `body`.
+    /// The body in explicit frames: the last one ends the stream and may be empty. Not together with `body`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub frames: Vec<String>,
-    /// A whole HTTP/1 message, start line and all, in place of the keys that it says: its lines may end with a line
-    /// feed alone. It is not checked further than to be cut up.
+    /// The whole request in HTTP/1 form, with the request line, in place of the keys that it contains. Its lines may end
+    /// with a bare line feed. It is only split, not validated.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     /// A file with such a message, relative to the case file.
@@ -50,12 +50,12 @@ pub struct Request {
     /// Trailer field lines in wire order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub trailers: Vec<(String, String)>,
-    /// What the stream knows beside this.
+    /// Further properties of the stream.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub properties: Vec<Property>,
 }
 
-/// What the upstream answers.
+/// The response of the upstream.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
@@ -65,22 +65,22 @@ pub struct Answer {
     /// Field lines in wire order; a name may repeat.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub headers: Vec<(String, String)>,
-    /// Milliseconds from the request to the answer.
+    /// Milliseconds from the request to the response.
     #[serde(skip_serializing_if = "is_default")]
     pub delay_ms: u64,
-    /// The body, which is sent in the frames that the schedule asks for.
+    /// The body, sent in the frames that the schedule defines.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub body: String,
-    /// A file with the body, relative to the case file. Read with the case file, in place of `body`.
+    /// A file with the body, relative to the case file; in place of `body`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub body_file: Option<String>,
-    /// Bytes of a frame: the body comes in frames of this length, whatever the schedule.
+    /// The size of a frame in bytes: the body is sent in frames of this size, whatever the schedule.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub frame_size: Option<std::num::NonZeroUsize>,
-    /// The body in frames of its own: the last one ends the stream, and may be empty. Not together with `body`.
+    /// The body in explicit frames: the last one ends the stream and may be empty. Not together with `body`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub frames: Vec<String>,
-    /// A whole HTTP/1 message, status line and all, in place of the keys that it says.
+    /// The whole response in HTTP/1 form, with the status line, in place of the keys that it contains.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     /// A file with such a message, relative to the case file.
@@ -91,7 +91,7 @@ pub struct Answer {
     pub trailers: Vec<(String, String)>,
 }
 
-/// A fact that a filter can ask for by a path.
+/// A property that a filter can read by its path.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Property {
@@ -99,14 +99,14 @@ pub struct Property {
     pub path: Vec<String>,
     /// The value with its type.
     #[serde(flatten)]
-    pub value: Typed,
+    pub value: TypedValue,
 }
 
 /// A typed value.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
-pub enum Typed {
+pub enum TypedValue {
     /// One byte.
     Bool(bool),
     /// 8 bytes, IEEE 754.
@@ -115,7 +115,7 @@ pub enum Typed {
     Int(i64),
     /// A list of texts.
     List(Vec<String>),
-    /// A serialised map.
+    /// A serialized map.
     Map(Vec<(String, String)>),
     /// Bytes as Latin-1 text.
     Text(String),
@@ -123,15 +123,15 @@ pub enum Typed {
     Uint(u64),
 }
 
-/// An answer to a call-out: a response, a failure, or what a gRPC service says.
+/// A response to a call-out: an HTTP response, a failure, or the messages of a gRPC service.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct CallAnswer {
-    /// Milliseconds after the call.
+    /// Milliseconds from the call to the response.
     #[serde(skip_serializing_if = "is_default")]
     pub delay_ms: u64,
-    /// The status of an HTTP response; 200 if nothing is said.
+    /// The status of an HTTP response; 200 by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
     /// Headers of an HTTP response, or initial metadata of a gRPC stream.
@@ -143,32 +143,32 @@ pub struct CallAnswer {
     /// Trailers of an HTTP response, or trailing metadata of a gRPC stream.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub trailers: Vec<(String, String)>,
-    /// It fails instead.
+    /// The way in which the call fails, in place of a response.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub fails: Option<Failing>,
-    /// The messages of a gRPC service, which makes this an answer of one.
+    pub fails: Option<CallFailure>,
+    /// The messages of a gRPC service. This key makes the response one of gRPC.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub grpc: Option<Vec<String>>,
-    /// How the gRPC service ends; 0 if nothing is said.
+    /// The gRPC status; 0 by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub grpc_status: Option<u32>,
-    /// The text beside it.
+    /// The gRPC message.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub grpc_message: String,
 }
 
-/// How a call-out fails.
+/// The way in which a call-out fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
-pub enum Failing {
-    /// There is no response at all, not even one that says so.
+pub enum CallFailure {
+    /// There is no response at all, not even a local one.
     NoHeaders,
-    /// Nobody listens.
+    /// The connection is refused.
     Refused,
-    /// The connection breaks.
+    /// The connection is reset.
     Reset,
-    /// The response does not come in time.
+    /// The response does not arrive before the timeout.
     TimeOut,
 }
 
@@ -188,7 +188,7 @@ pub enum Version {
     Http2,
 }
 
-/// The other end of a connection.
+/// The peer of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Peer {
@@ -196,7 +196,7 @@ pub enum Peer {
     Ip(IpAddr),
     /// A Unix socket.
     Unix,
-    /// A connection whose peer the host cannot tell.
+    /// A connection whose peer is unknown.
     Unknown,
 }
 
@@ -240,7 +240,7 @@ impl Default for Answer {
 }
 
 impl Default for Peer {
-    /// An address for documentation, so that nothing is trusted by accident.
+    /// An address for documentation, so that no peer is trusted by accident.
     fn default() -> Self {
         Self::Ip(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)))
     }
@@ -278,7 +278,7 @@ impl From<Peer> for String {
 }
 
 impl Version {
-    /// Its name on the wire, such as `HTTP/1.1`.
+    /// Returns the name on the wire, such as `HTTP/1.1`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Http10 => "HTTP/1.0",

@@ -1,21 +1,21 @@
-//! Which bytes does a text of a case file stand for, and which text do bytes become?
+//! Converts between the text of a case file and bytes.
 //!
-//! Latin-1: each character up to U+00FF is the byte of its number. What is checked when the file is read cannot fail
-//! when the case is run.
+//! The encoding is Latin-1: each character up to U+00FF is the byte with its number. Other characters are rejected when the
+//! file is read, so that a conversion cannot fail when the case is run.
 
-/// The bytes of a text of a case file. A character above U+00FF, which a file that was read has not, becomes `?`.
+/// Converts text of a case file to bytes. A character above U+00FF, which a case file cannot contain, becomes `?`.
 pub fn bytes(text: &str) -> Vec<u8> {
     text.chars()
         .map(|character| u8::try_from(u32::from(character)).unwrap_or(b'?'))
         .collect()
 }
 
-/// The text that stands for these bytes.
+/// Converts bytes to text of a case file.
 pub fn text(bytes: &[u8]) -> String {
     bytes.iter().copied().map(char::from).collect()
 }
 
-/// The bytes of field lines.
+/// Converts field lines to bytes.
 pub fn fields(lines: &[(String, String)]) -> Vec<(Vec<u8>, Vec<u8>)> {
     lines
         .iter()
@@ -23,7 +23,7 @@ pub fn fields(lines: &[(String, String)]) -> Vec<(Vec<u8>, Vec<u8>)> {
         .collect()
 }
 
-/// Says what is wrong with a text, if anything is.
+/// Returns an error if a text has a character above U+00FF.
 pub(crate) fn check(text: &str) -> Result<(), String> {
     if text.chars().all(|character| u32::from(character) <= 0xff) {
         Ok(())

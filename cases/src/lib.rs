@@ -1,16 +1,16 @@
-//! What does a case say, and does an outcome meet it?
+//! Defines the format of case files, and compares outcomes with what a case expects.
 //!
-//! A case file is JSON, with `//` and `/* */` comments: a configuration, requests as they arrive, what the upstream
-//! must receive, what it answers, what the client must get, and what else must have come of it. Every key is described
-//! where it is defined, in [`Case`] and its parts, and in `host-test/cases.schema.json`, which is made from them. Text
-//! is Latin-1, see [`latin1`]. An error names the line and the key.
+//! A case file is JSON with `//` and `/* */` comments: a configuration, requests as they arrive, what the upstream must
+//! receive, how it responds, what the client must receive, and which other effects are expected. Every key is described where
+//! it is defined, in [`Case`] and its parts, and in `host-test/cases.schema.json`, which is generated from them. Text is
+//! Latin-1, see [`latin1`]. An error names the line and the key.
 //!
 //! The cases of this project (`cases/*.json`) are such files. They are run by the policy itself, by the filter under
-//! wasmtime and by the filter in real Envoy; each of the three turns a [`Case`] into an [`Outcome`], and this crate
-//! compares them.
+//! wasmtime and by the filter in real Envoy; each of the three turns a [`Case`] into an [`Outcome`], and this crate compares
+//! them.
 //!
-//! Deliberately not here: how a host runs a case. This crate knows no policy, no wasm and no Envoy, so that it can
-//! judge all three.
+//! Deliberately not here: how a host runs a case. This crate depends on neither the policy, wasm nor Envoy, so that it can
+//! compare all three.
 
 mod check;
 mod comments;
@@ -28,13 +28,14 @@ mod schema;
 
 pub use connection::{Close, Connection, ConnectionEvent};
 pub use expectation::{
-    CallExpectation, Downstream, Finally, Headers, LogExpectation, Matches, MetricExpectation,
-    MetricKind, Queue, ReplyExpectation, Upstream,
+    CallExpectation, DownstreamExpectation, Finally, Headers, LogExpectation, Matches,
+    MetricExpectation, MetricKind, Queue, ReplyExpectation, UpstreamExpectation,
 };
 pub use format::{
-    Case, CaseFile, Chained, Config, Exchange, ForeignAnswer, Level, Plugin, Policy, Status,
+    Case, CaseFile, ChainedPlugin, Config, Exchange, FailurePolicy, ForeignAnswer, Level,
+    PluginSetup, Status,
 };
-pub use input::{Answer, CallAnswer, Failing, Peer, Property, Request, Typed, Version};
-pub use outcome::{Outcome, Received, Reply, Served, line_misses};
+pub use input::{Answer, CallAnswer, CallFailure, Peer, Property, Request, TypedValue, Version};
+pub use outcome::{DownstreamResponse, ExchangeOutcome, Outcome, UpstreamRequest, line_mismatches};
 pub use pattern::{matches_whole, whole};
 pub use read::CaseFileError;

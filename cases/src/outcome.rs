@@ -1,34 +1,35 @@
-//! What came of a case in one host, and in what does it miss the expectation?
+//! Compares the outcome of a case in one host with what the case expects.
 //!
-//! One readable line a miss: what is looked at, what was wanted, what came. Only what a case names is compared.
+//! A mismatch is one readable line: what is compared, what the case wants, and the actual value. Only the keys that a case
+//! has are compared.
 
 use std::collections::BTreeSet;
 
-use crate::expectation::{Downstream, Headers, Matches, Upstream};
+use crate::expectation::{DownstreamExpectation, Headers, Matches, UpstreamExpectation};
 use crate::format::{Case, Exchange};
 use crate::pattern::matches_whole;
 
-/// What came of a case in one host.
+/// The outcome of a case in one host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// The configuration was refused, with this message.
+    /// The configuration was refused with this message.
     Refused(String),
-    /// The configuration was accepted, and its exchanges went like this.
-    Served(Vec<Served>),
+    /// The configuration was accepted, and the exchanges have these outcomes.
+    Served(Vec<ExchangeOutcome>),
 }
 
-/// What came of one exchange.
+/// The outcome of one exchange.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Served {
-    /// What the upstream received; `None` if it was not asked.
-    pub upstream: Option<Received>,
-    /// What the client got.
-    pub downstream: Reply,
+pub struct ExchangeOutcome {
+    /// The request that the upstream received; `None` if it received none.
+    pub upstream: Option<UpstreamRequest>,
+    /// The response that the client received.
+    pub downstream: DownstreamResponse,
 }
 
 /// A request as the upstream received it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Received {
+pub struct UpstreamRequest {
     /// The method.
     pub method: String,
     /// The request target.
@@ -43,9 +44,9 @@ pub struct Received {
     pub trailers: Vec<(String, String)>,
 }
 
-/// A response as the client got it.
+/// A response as the client received it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reply {
+pub struct DownstreamResponse {
     /// The status.
     pub status: u16,
     /// Field lines in wire order; Latin-1 text.
@@ -57,11 +58,13 @@ pub struct Reply {
 }
 
 impl Outcome {
-    /// Says in what this outcome misses the expectation of `case`, one readable line a miss; empty if it is met.
-    pub fn misses(&self, case: &Case) -> Vec<String> {
+    /// Returns the mismatches with `case`, one readable line each; empty if the outcome is as expected.
+    pub fn mismatches(&self, case: &Case) -> Vec<String> {
         match self {
             Self::Refused(message) if case.refused.is_empty() => {
-                vec![format!("configuration: want it accepted, got `{message}`")]
+                vec![format!(
+                    "configuration: want it accepted, but it was refused: `{message}`"
+                )]
             }
             Self::Refused(message) => case
                 .refused
@@ -70,34 +73,34 @@ impl Outcome {
                 .map(|text| format!("refusal: want a message with `{text}`, got `{message}`"))
                 .collect(),
             Self::Served(_) if !case.refused.is_empty() => {
-                vec!["configuration: want it refused, got it accepted".to_owned()]
+                vec!["configuration: want it refused, but it was accepted".to_owned()]
             }
             Self::Served(served) => {
                 let exchanges = case.exchanges();
-                let mut misses = Vec::new();
+                let mut mismatches = Vec::new();
                 if exchanges.len() != served.len() {
-                    misses.push(format!(
+                    mismatches.push(format!(
                         "exchanges: want {}, got {}",
                         exchanges.len(),
                         served.len()
                     ));
                 }
                 for (number, (exchange, served)) in exchanges.iter().zip(served).enumerate() {
-                    let found = served.misses(exchange).into_iter();
-                    misses.extend(found.map(|miss| match exchanges.len() {
-                        1 => miss,
-                        _ => format!("exchange {}: {miss}", number + 1),
+                    let found = served.mismatches(exchange).into_iter();
+                    mismatches.extend(found.map(|mismatch| match exchanges.len() {
+                        1 => mismatch,
+                        _ => format!("exchange {}: {mismatch}", number + 1),
                     }));
                 }
-                misses
+                mismatches
             }
         }
     }
 
-    /// Says in what two hosts' outcomes of the same case differ, one readable line a difference.
+    /// Returns the differences between two hosts' outcomes of the same case, one readable line each.
     ///
-    /// Fields that a proxy adds for its own hop (listed in `TRANSPORT`) are left out, and so is the text of a refusal,
-    /// since each host wraps it in words of its own.
+    /// Ignores fields that a proxy adds for its own hop, listed in `TRANSPORT`, and the message of a refusal, which each host
+    /// words differently.
     pub fn differences(&self, other: &Self) -> Vec<String> {
         match (self, other) {
             (Self::Refused(_), Self::Refused(_)) => Vec::new(),
@@ -116,16 +119,16 @@ impl Outcome {
     }
 }
 
-impl Served {
-    fn misses(&self, exchange: &Exchange) -> Vec<String> {
-        let mut misses = match (&exchange.upstream, &self.upstream) {
+impl ExchangeOutcome {
+    fn mismatches(&self, exchange: &Exchange) -> Vec<String> {
+        let mut mismatches = match (&exchange.upstream, &self.upstream) {
             (None, None) => Vec::new(),
-            (None, Some(received)) => vec![received.is_unwanted()],
-            (Some(_), None) => vec![self.downstream.is_instead()],
-            (Some(want), Some(got)) => want.misses(got),
+            (None, Some(received)) => vec![received.unexpected()],
+            (Some(_), None) => vec![self.downstream.in_place_of_upstream()],
+            (Some(want), Some(got)) => want.mismatches(got),
         };
-        misses.extend(exchange.downstream.misses(&self.downstream));
-        misses
+        mismatches.extend(exchange.downstream.mismatches(&self.downstream));
+        mismatches
     }
 
     fn differences(&self, other: &Self, differences: &mut Vec<String>) {
@@ -161,27 +164,27 @@ impl Served {
     }
 }
 
-impl Received {
-    /// The miss of a request that should not have reached the upstream.
-    pub fn is_unwanted(&self) -> String {
+impl UpstreamRequest {
+    /// Returns the mismatch of a request that must not reach the upstream.
+    pub fn unexpected(&self) -> String {
         let Self { method, target, .. } = self;
-        format!("upstream: want it not asked, got {method} {target}")
+        format!("upstream: want no request, got {method} {target}")
     }
 }
 
-impl Reply {
-    /// The miss of an answer that came in place of the upstream's.
-    pub fn is_instead(&self) -> String {
+impl DownstreamResponse {
+    /// Returns the mismatch of a response that was sent in place of the upstream's.
+    pub fn in_place_of_upstream(&self) -> String {
         format!(
-            "upstream: want it asked, got the local answer {}",
+            "upstream: want a request, got the local reply {}",
             self.status
         )
     }
 }
 
-impl Upstream {
-    /// Says in what a request misses this.
-    pub fn misses(&self, got: &Received) -> Vec<String> {
+impl UpstreamExpectation {
+    /// Returns the mismatches of a request.
+    pub fn mismatches(&self, got: &UpstreamRequest) -> Vec<String> {
         let Self {
             method,
             target,
@@ -195,7 +198,7 @@ impl Upstream {
             body_matches,
             trailers,
         } = self;
-        let mut misses = Vec::new();
+        let mut mismatches = Vec::new();
         for (what, want, got) in [
             ("method", method, Some(&got.method)),
             ("target", target, Some(&got.target)),
@@ -204,21 +207,21 @@ impl Upstream {
             if want.is_some() && want.as_ref() != got {
                 let want = want.as_deref().unwrap_or_default();
                 let got = got.map_or("none", String::as_str);
-                misses.push(format!("upstream {what}: want `{want}`, got `{got}`"));
+                mismatches.push(format!("upstream {what}: want `{want}`, got `{got}`"));
             }
         }
-        line_misses("upstream", headers, &got.headers, &mut misses);
-        pattern_misses("upstream", matches, unlike, &got.headers, &mut misses);
-        order_misses("upstream", order, &got.headers, &mut misses);
-        body_misses("upstream", (body, body_matches), &got.body, &mut misses);
-        line_misses("upstream trailer", trailers, &got.trailers, &mut misses);
-        misses
+        line_mismatches("upstream", headers, &got.headers, &mut mismatches);
+        pattern_mismatches("upstream", matches, unlike, &got.headers, &mut mismatches);
+        order_mismatches("upstream", order, &got.headers, &mut mismatches);
+        body_mismatches("upstream", (body, body_matches), &got.body, &mut mismatches);
+        line_mismatches("upstream trailer", trailers, &got.trailers, &mut mismatches);
+        mismatches
     }
 }
 
-impl Downstream {
-    /// Says in what a response misses this.
-    pub fn misses(&self, got: &Reply) -> Vec<String> {
+impl DownstreamExpectation {
+    /// Returns the mismatches of a response.
+    pub fn mismatches(&self, got: &DownstreamResponse) -> Vec<String> {
         let Self {
             status,
             headers,
@@ -230,40 +233,55 @@ impl Downstream {
             body_matches,
             trailers,
         } = self;
-        let mut misses = Vec::new();
+        let mut mismatches = Vec::new();
         if let Some(status) = status
             && *status != got.status
         {
-            misses.push(format!(
+            mismatches.push(format!(
                 "downstream status: want {status}, got {}",
                 got.status
             ));
         }
-        line_misses("downstream", headers, &got.headers, &mut misses);
-        pattern_misses("downstream", matches, unlike, &got.headers, &mut misses);
-        order_misses("downstream", order, &got.headers, &mut misses);
-        body_misses("downstream", (body, body_matches), &got.body, &mut misses);
-        line_misses("downstream trailer", trailers, &got.trailers, &mut misses);
-        misses
+        line_mismatches("downstream", headers, &got.headers, &mut mismatches);
+        pattern_mismatches("downstream", matches, unlike, &got.headers, &mut mismatches);
+        order_mismatches("downstream", order, &got.headers, &mut mismatches);
+        body_mismatches(
+            "downstream",
+            (body, body_matches),
+            &got.body,
+            &mut mismatches,
+        );
+        line_mismatches(
+            "downstream trailer",
+            trailers,
+            &got.trailers,
+            &mut mismatches,
+        );
+        mismatches
     }
 }
 
-/// Adds in what the lines of the named fields miss what is wanted; `side` begins each miss.
-pub fn line_misses(side: &str, want: &Headers, got: &[(String, String)], misses: &mut Vec<String>) {
+/// Adds the mismatches of the named fields, each prefixed by `side`.
+pub fn line_mismatches(
+    side: &str,
+    want: &Headers,
+    got: &[(String, String)],
+    mismatches: &mut Vec<String>,
+) {
     for (name, want) in want {
         let got = lines(got, name);
         if *want != got {
-            misses.push(format!("{side} `{name}`: want {want:?}, got {got:?}"));
+            mismatches.push(format!("{side} `{name}`: want {want:?}, got {got:?}"));
         }
     }
 }
 
-fn pattern_misses(
+fn pattern_mismatches(
     side: &str,
     matches: &Matches,
     unlike: &Matches,
     got: &[(String, String)],
-    misses: &mut Vec<String>,
+    mismatches: &mut Vec<String>,
 ) {
     let is_there = |name: &str, regex: &str| {
         lines(got, name)
@@ -273,7 +291,7 @@ fn pattern_misses(
     for (name, regex) in matches {
         if !is_there(name, regex) {
             let got = lines(got, name);
-            misses.push(format!(
+            mismatches.push(format!(
                 "{side} `{name}`: want a line like `{regex}`, got {got:?}"
             ));
         }
@@ -281,14 +299,19 @@ fn pattern_misses(
     for (name, regex) in unlike {
         if is_there(name, regex) {
             let got = lines(got, name);
-            misses.push(format!(
+            mismatches.push(format!(
                 "{side} `{name}`: want no line like `{regex}`, got {got:?}"
             ));
         }
     }
 }
 
-fn order_misses(side: &str, want: &[String], got: &[(String, String)], misses: &mut Vec<String>) {
+fn order_mismatches(
+    side: &str,
+    want: &[String],
+    got: &[(String, String)],
+    mismatches: &mut Vec<String>,
+) {
     let is_named = |name: &&str| want.iter().any(|want| want.eq_ignore_ascii_case(name));
     let got: Vec<&str> = got
         .iter()
@@ -301,25 +324,25 @@ fn order_misses(side: &str, want: &[String], got: &[(String, String)], misses: &
             .zip(&got)
             .all(|(want, got)| want.eq_ignore_ascii_case(got));
     if !is_same {
-        misses.push(format!("{side} order: want {want:?}, got {got:?}"));
+        mismatches.push(format!("{side} order: want {want:?}, got {got:?}"));
     }
 }
 
-fn body_misses(
+fn body_mismatches(
     side: &str,
     (want, regex): (&Option<String>, &Option<String>),
     got: &str,
-    misses: &mut Vec<String>,
+    mismatches: &mut Vec<String>,
 ) {
     if let Some(want) = want
         && want != got
     {
-        misses.push(format!("{side} body: want {want:?}, got {got:?}"));
+        mismatches.push(format!("{side} body: want {want:?}, got {got:?}"));
     }
     if let Some(regex) = regex
         && !matches_whole(regex, got)
     {
-        misses.push(format!("{side} body: want it like `{regex}`, got {got:?}"));
+        mismatches.push(format!("{side} body: want it like `{regex}`, got {got:?}"));
     }
 }
 
@@ -351,7 +374,7 @@ fn lines(headers: &[(String, String)], name: &str) -> Vec<String> {
         .collect()
 }
 
-/// Fields that belong to one hop's transport, or that Envoy adds to every message it forwards.
+/// Fields of the transport of one hop, and those that Envoy adds to every message it forwards.
 const TRANSPORT: [&str; 12] = [
     "connection",
     "content-length",

@@ -1,19 +1,19 @@
-//! How is a regular expression of a case file read?
+//! Compiles the regular expressions of case files.
 //!
-//! It must match the whole of a text, as in Google's suites; a dot matches a line feed, too.
+//! An expression must match the whole text, as in Google's suites; a dot also matches a line feed.
 
 use regex::Regex;
 
-/// The expression for a whole text.
+/// Compiles an expression that matches whole texts.
 ///
 /// # Errors
 ///
-/// What is wrong with it.
+/// The expression is invalid.
 pub fn whole(regex: &str) -> Result<Regex, String> {
     Regex::new(&format!("(?s)^(?:{regex})$")).map_err(|error| format!("regex `{regex}`: {error}"))
 }
 
-/// Whether `regex`, which was checked when the file was read, matches the whole of `text`.
+/// Returns true if `regex`, which was checked when the file was read, matches the whole `text`.
 pub fn matches_whole(regex: &str, text: &str) -> bool {
     whole(regex).is_ok_and(|regex| regex.is_match(text))
 }

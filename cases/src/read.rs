@@ -1,17 +1,17 @@
-//! How is a case file read, and what is said of one that is none?
+//! Reads and writes case files.
 //!
-//! Files that it names are read with it, so that what was read stands alone.
+//! Files that a case file names are read with it, so that the result is self-contained.
 
 use std::path::{Path, PathBuf};
 
 use crate::comments;
 use crate::format::{Case, CaseFile};
 
-/// Why a case file cannot be used.
+/// The reason why a case file cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CaseFileError {
-    /// It does not have the form of a case file.
+    /// The file is not a well-formed case file.
     #[error("{path}:{line}:{column}: {key}: {message}", path = path.display())]
     Form {
         /// The file.
@@ -20,9 +20,9 @@ pub enum CaseFileError {
         line: usize,
         /// The column, from 1.
         column: usize,
-        /// Where in the file's structure, such as `cases[2].request.peer`.
+        /// The path of the key, such as `cases[2].request.peer`.
         key: String,
-        /// What is wrong.
+        /// The problem.
         message: String,
     },
     /// A case contradicts itself.
@@ -32,7 +32,7 @@ pub enum CaseFileError {
         path: PathBuf,
         /// The case's name.
         case: String,
-        /// What is wrong.
+        /// The problem.
         problem: String,
     },
     /// The file or folder cannot be read.
@@ -40,7 +40,7 @@ pub enum CaseFileError {
     Read {
         /// The file or folder.
         path: PathBuf,
-        /// The reason.
+        /// The cause.
         source: std::io::Error,
     },
 }
@@ -50,7 +50,7 @@ impl CaseFile {
     ///
     /// # Errors
     ///
-    /// As [`CaseFileError`] says.
+    /// See [`CaseFileError`].
     pub fn load(path: &Path) -> Result<Self, CaseFileError> {
         let text = std::fs::read_to_string(path).map_err(|source| CaseFileError::Read {
             path: path.to_owned(),
@@ -59,7 +59,7 @@ impl CaseFile {
         Self::parse(path, &text)
     }
 
-    /// Reads every `*.json` file of a folder, in the order of their names.
+    /// Reads all `*.json` files of a folder, in the order of their names.
     ///
     /// # Errors
     ///
@@ -86,11 +86,11 @@ impl CaseFile {
             .collect()
     }
 
-    /// Reads the text of a file; `path` is for messages, and what relative paths in the file begin at.
+    /// Reads the text of a file. `path` is used in messages and to resolve relative paths in the file.
     ///
     /// # Errors
     ///
-    /// As [`CaseFileError`] says; [`CaseFileError::Read`] for a recording that it names.
+    /// See [`CaseFileError`]; [`CaseFileError::Read`] if the recording that the file names cannot be read.
     pub fn parse(path: &Path, text: &str) -> Result<Self, CaseFileError> {
         let json = comments::blank(text);
         let mut deserializer = serde_json::Deserializer::from_str(&json);
@@ -99,7 +99,7 @@ impl CaseFile {
             line: error.line(),
             column: error.column(),
             key,
-            message: without_place(error),
+            message: without_position(error),
         };
         let mut file: Self = serde_path_to_error::deserialize(&mut deserializer)
             .map_err(|error| form_error(error.path().to_string(), error.inner()))?;
@@ -114,7 +114,7 @@ impl CaseFile {
         file.check().map_err(case_error)?;
         let folder = path.parent().unwrap_or(Path::new(""));
         file.read_named_files(folder).map_err(case_error)?;
-        // Once more, since what was read is now a part of it.
+        // Check again, because the contents of the named files are now part of it.
         file.check().map_err(case_error)?;
         if let Some(golden) = file.golden.clone() {
             let golden = Self::load(&folder.join(golden))?;
@@ -126,7 +126,7 @@ impl CaseFile {
         Ok(file)
     }
 
-    /// The file as text, as [`Self::parse`] reads it.
+    /// Returns the file as text that [`Self::parse`] reads.
     pub fn to_text(&self) -> String {
         let mut text = serde_json::to_string_pretty(self).unwrap_or_default();
         text.push('\n');
@@ -134,11 +134,11 @@ impl CaseFile {
     }
 }
 
-/// The message without the place that `serde_json` puts at its end.
-fn without_place(error: &serde_json::Error) -> String {
+/// Removes the position that `serde_json` appends to its messages.
+fn without_position(error: &serde_json::Error) -> String {
     let text = error.to_string();
-    let place = format!(" at line {} column {}", error.line(), error.column());
-    text.strip_suffix(&place).unwrap_or(&text).to_owned()
+    let position = format!(" at line {} column {}", error.line(), error.column());
+    text.strip_suffix(&position).unwrap_or(&text).to_owned()
 }
 
 #[cfg(test)]
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_names_line_and_key() {
+    fn error_names_line_and_key() {
         let text = "{\n  // What it is about.\n  \"cases\": [\n    {\"name\": \"a\", \"request\": {\"pear\": 1}}\n  ]\n}";
         let message = error(text);
         assert!(
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_case_that_contradicts_itself_is_named() {
+    fn contradictory_case_is_named() {
         let both = r#"{"cases": [{"name": "n", "refused": ["x"], "request": {}}]}"#;
         assert!(error(both).contains("case `n`"), "{}", error(both));
         let twice = r#"{"cases": [{"name": "n", "request": {}}, {"name": "n", "request": {}}]}"#;
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_back() {
+    fn parse_reverses_to_text() {
         let text = r#"{"about": "a", "config": "text", "cases": [{"name": "n", "request": {"peer": "unix", "tls": true,
             "properties": [{"path": ["a", "b.c"], "int": -4}]}, "upstream": {"body": "x"}}]}"#;
         let file = CaseFile::parse(Path::new("x.json"), text).unwrap();

@@ -11,7 +11,9 @@ mod support;
 
 use std::path::{Path, PathBuf};
 
-use fluxlit_cases::{Answer, Case, CaseFile, Config, Outcome, Peer, Request, Served, Version};
+use fluxlit_cases::{
+    Answer, Case, CaseFile, Config, ExchangeOutcome, Outcome, Peer, Request, Version,
+};
 use host::EnvoyHost;
 use host_test::case_file::{self, Ending, Runner, Schedule};
 
@@ -52,7 +54,7 @@ fn every_case_is_the_same_everywhere() {
             for (host, outcome) in &outcomes {
                 lines.extend(
                     outcome
-                        .misses(case)
+                        .mismatches(case)
                         .into_iter()
                         .map(|miss| format!("{host}: {miss}")),
                 );
@@ -103,7 +105,7 @@ fn in_wasmtime(runner: &Runner, case: &Case) -> Outcome {
                     assert!(filter.paused.is_empty(), "{name}: {:?}", filter.logs);
                 }
                 let downstream = outcome.downstream.as_ref();
-                Served {
+                ExchangeOutcome {
                     upstream: outcome.upstream.as_ref().map(case_file::received),
                     downstream: case_file::reply(downstream.expect("no reset")),
                 }

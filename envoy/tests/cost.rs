@@ -10,9 +10,9 @@ mod support;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use host_test::{
-    Fault, FaultPoint, Filter, Outcome, Plugin, Properties, StartOptions, Status, envoy, lines,
-};
+use host_test::abi::Status;
+use host_test::vm::{Fault, FaultPoint};
+use host_test::{Filter, Outcome, Plugin, Properties, StartOptions, envoy, lines};
 
 const REQUEST: [(&str, &str); 16] = [
     (":method", "GET"),

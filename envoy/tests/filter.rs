@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use fluxlit_cases::{Answer, Received};
+use fluxlit_cases::{Answer, UpstreamRequest};
 use fluxlit_envoy::{Bootstrap, Certificate, Envoy, free_port, wait_until};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, IsCa, Issuer, KeyPair, SanType,
@@ -73,7 +73,7 @@ fn request(target: &str, headers: &[(&str, &str)]) -> Vec<u8> {
     text.into_bytes()
 }
 
-fn line<'a>(received: &'a Received, name: &str) -> Vec<&'a str> {
+fn line<'a>(received: &'a UpstreamRequest, name: &str) -> Vec<&'a str> {
     received
         .headers
         .iter()

@@ -1,43 +1,42 @@
-//! How does a request go through several filters?
+//! Sends a request through several plugins.
 //!
-//! In Envoy's order: the request from the first to the last, the response from the last to the first. What one filter
-//! lets pass is what the next one sees, frame by frame. A filter's own answer goes back through itself and those before
-//! it; the ones behind it see neither request nor response.
+//! In Envoy's order: the request goes from the first plugin to the last, the response from the last to the first. Each
+//! filter receives what the previous one forwarded, frame by frame. A local reply goes back through the filter that sent it
+//! and those before it; the filters after it see neither request nor response.
 
-use crate::abi::header_map::HeaderMap;
-use crate::abi::property::Properties;
+use crate::abi::{HeaderMap, Properties};
 use crate::envoy::filter_state::FilterState;
+use crate::event::{Event, Flow, Message, Side};
 use crate::plugin::Plugin;
-use crate::stream::{Flow, Side, Stream};
-use crate::vm::exchange::Event;
-use crate::vm::outcome::{Message, Outcome};
+use crate::stream::Stream;
+use crate::vm::outcome::Outcome;
 
-/// Plugins in the order in which a listener names them.
+/// A list of plugins, in the order of a listener's configuration.
 #[derive(Clone)]
 pub struct Chain {
     plugins: Vec<Plugin>,
 }
 
-/// One open stream through a chain.
+/// An open stream through a chain.
 pub struct ChainStream {
     streams: Vec<Stream>,
     upstream: Option<Message>,
     downstream: Option<Message>,
 }
 
-/// What came of a stream through a chain.
+/// The outcome of a stream through a chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChainOutcome {
-    /// What went to the upstream; `None` if it was not asked.
+    /// The request as the upstream received it; `None` if it received none.
     pub upstream: Option<Message>,
-    /// What went to the client; `None` if nothing did.
+    /// The response as the client received it; `None` if it received none.
     pub downstream: Option<Message>,
-    /// What came of it in each filter.
+    /// The outcome in each filter.
     pub filters: Vec<Outcome>,
 }
 
 impl Chain {
-    /// Puts plugins in a chain.
+    /// Builds a chain from plugins.
     pub fn new(plugins: impl IntoIterator<Item = Plugin>) -> Self {
         Self {
             plugins: plugins.into_iter().collect(),
@@ -89,16 +88,16 @@ impl ChainStream {
         self.feed(Side::Response, Event::Trailers(trailers))
     }
 
-    /// How `side` stands now: as the filter that hinders it most has it.
+    /// Returns the state of `side`: that of the filter which stops it most.
     pub fn flow(&mut self, side: Side) -> Flow {
-        self.move_on();
+        self.propagate();
         let flows = self.streams.iter().map(|stream| stream.flow(side));
         flows.max().unwrap_or(Flow::Continue)
     }
 
-    /// The headers that have passed every filter on `side`; `None` as long as none have.
+    /// Returns the headers that every filter forwarded on `side`; `None` if none were.
     pub fn headers(&mut self, side: Side) -> Option<HeaderMap> {
-        self.move_on();
+        self.propagate();
         let message = match side {
             Side::Request => &self.upstream,
             Side::Response => &self.downstream,
@@ -106,9 +105,9 @@ impl ChainStream {
         message.as_ref().map(|message| message.headers.clone())
     }
 
-    /// Ends the stream in every filter, the first one first.
+    /// Ends the stream in every filter, beginning with the first.
     pub fn finish(mut self) -> ChainOutcome {
-        self.move_on();
+        self.propagate();
         ChainOutcome {
             upstream: self.upstream,
             downstream: self.downstream,
@@ -125,18 +124,18 @@ impl ChainStream {
             Some(stream) => {
                 stream.feed(side, event);
             }
-            None => self.arrive(side, event),
+            None => self.record(side, event),
         }
         self.flow(side)
     }
 
-    /// Hands on what has passed each filter, until nothing moves.
-    fn move_on(&mut self) {
+    /// Passes forwarded events to the next filters until no event is left.
+    fn propagate(&mut self) {
         loop {
             let mut has_moved = false;
-            for place in 0..self.streams.len() {
+            for index in 0..self.streams.len() {
                 for side in [Side::Request, Side::Response] {
-                    has_moved |= self.hand_on(place, side);
+                    has_moved |= self.pass_on(index, side);
                 }
             }
             if !has_moved {
@@ -145,19 +144,20 @@ impl ChainStream {
         }
     }
 
-    fn hand_on(&mut self, place: usize, side: Side) -> bool {
-        let Some(stream) = self.streams.get(place) else {
+    /// Passes the events that a filter forwarded to the next one. Returns true if there were any.
+    fn pass_on(&mut self, index: usize, side: Side) -> bool {
+        let Some(stream) = self.streams.get(index) else {
             return false;
         };
-        let events = stream.take_passed(side);
+        let events = stream.take_forwarded(side);
         if events.is_empty() {
             return false;
         }
         let is_direct = side == Side::Response && stream.has_direct_reply();
         let next = match side {
-            Side::Request => place.checked_add(1),
+            Side::Request => index.checked_add(1),
             Side::Response if is_direct => None,
-            Side::Response => place.checked_sub(1),
+            Side::Response => index.checked_sub(1),
         };
         for event in events {
             match next.and_then(|next| self.streams.get_mut(next)) {
@@ -165,18 +165,18 @@ impl ChainStream {
                     next.feed(side, event);
                 }
                 Some(_) => {}
-                None => self.arrive(side, event),
+                None => self.record(side, event),
             }
         }
         true
     }
 
-    /// Writes down what has passed the whole chain.
-    fn arrive(&mut self, side: Side, event: Event) {
+    /// Adds an event that left the chain to the message.
+    fn record(&mut self, side: Side, event: Event) {
         let message = match side {
             Side::Request => &mut self.upstream,
             Side::Response => &mut self.downstream,
         };
-        message.get_or_insert_default().take(event);
+        message.get_or_insert_default().append(event);
     }
 }

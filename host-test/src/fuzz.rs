@@ -1,46 +1,49 @@
-//! Is there any input under which a filter fails?
+//! Searches for an input with which a filter fails.
 //!
-//! Requests and answers, their headers, bodies and schedules, the plugin configuration, and faults of the host are drawn
-//! from a seeded sequence: the same seed finds the same. The oracle is that the filter never fails: no trap, no endless
-//! loop, nothing left paused for ever. What fails is made smaller, part by part, as long as it still fails, and comes out
-//! as a case that expects what must not have happened, ready for a case file.
+//! Requests and responses, their headers, bodies and schedules, the plugin configuration, and faults of the host are drawn
+//! from a seeded sequence, so the same seed finds the same input. A filter must never trap, never loop endlessly, and leave
+//! no message paused. A failing input is minimized part by part while it still fails, and returned as a case for a case file.
+//! May use `case_file` and everything below it.
 
 use std::path::Path;
 
 use crate::abi::Status;
-use crate::case_file::{Answer, Case, CaseFile, Config, Request, Runner, Schedule, Upstream};
+use crate::case_file::{
+    Answer, Case, CaseFile, Config, Ending, Request, Runner, Schedule, UpstreamExpectation,
+};
 use crate::vm::fault::{Fault, FaultPoint};
+use crate::vm::host_functions;
 use crate::vm::outcome::Outcome;
 
-/// What is varied, and for how long.
+/// The settings of a search.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Start of the sequence.
+    /// The seed of the sequence.
     pub seed: u64,
-    /// How many inputs are tried.
+    /// The number of inputs to try.
     pub rounds: u32,
-    /// Names of fields that are likely to matter to the filter, in addition to those that matter to many.
+    /// Names of fields that the filter probably reads, in addition to common ones.
     pub names: Vec<String>,
-    /// Whether the configuration is varied, too.
-    pub configuration: bool,
-    /// Whether the host fails on purpose: each host call with each status, and the allocator.
+    /// True to vary the configuration as well.
+    pub vary_config: bool,
+    /// True to inject faults: any host call with any status, and the allocator.
     pub faults: bool,
 }
 
-/// An input under which the filter failed.
+/// An input with which the filter failed.
 #[derive(Debug, Clone)]
 pub struct Finding {
-    /// The case, as small as it could be made.
+    /// The minimized case.
     pub case: Case,
     /// The schedule of its frames.
     pub schedule: Schedule,
-    /// What the host did wrong on purpose.
+    /// The injected fault.
     pub fault: Option<Fault>,
-    /// How the filter failed.
+    /// The description of the failure.
     pub reason: String,
 }
 
-/// An input: what is tried, and made smaller.
+/// An input to try.
 #[derive(Debug, Clone)]
 struct Trial {
     case: Case,
@@ -48,7 +51,7 @@ struct Trial {
     fault: Option<Fault>,
 }
 
-/// Tries inputs until one fails; `file` has the configuration and, as seeds, cases.
+/// Tries inputs until the filter fails with one. `file` provides the configuration and, as seeds, cases.
 ///
 /// # Errors
 ///
@@ -79,11 +82,11 @@ pub fn fuzz(
     if let Some(reason) = plain.failure(runner, file) {
         return Err(format!("the filter fails on a plain GET: {reason}"));
     }
-    let functions = crate::host_functions();
+    let functions = host_functions();
     for _ in 0..options.rounds {
         let trial = random.trial(file, &names, &functions, options);
         if let Some(reason) = trial.failure(runner, file) {
-            let trial = trial.minimised(runner, file);
+            let trial = trial.minimized(runner, file);
             let reason = trial.failure(runner, file).unwrap_or(reason);
             let Trial {
                 case,
@@ -106,29 +109,30 @@ pub fn fuzz(
 }
 
 impl Trial {
-    /// How the filter fails on this, if it does. A refused configuration is no failure, a trap at the start is.
+    /// Returns how the filter fails with this input, if it does. A refused configuration is not a failure, a trap at the start
+    /// is.
     fn failure(&self, runner: &mut Runner, file: &CaseFile) -> Option<String> {
         runner.options.faults = self.fault.iter().cloned().collect();
-        let ran = runner.run(Path::new(""), file, &self.case, self.schedule);
+        let result = runner.run(Path::new(""), file, &self.case, self.schedule);
         runner.options.faults.clear();
-        let ran = match ran {
-            Ok(ran) => ran,
+        let result = match result {
+            Ok(result) => result,
             Err(error) => return Some(error.to_string()),
         };
-        match ran.ending {
-            crate::case_file::Ending::Refused(message) => {
+        match result.ending {
+            Ending::Refused(message) => {
                 let is_trap = message.contains(" trapped: ") || message.contains(" did not return");
                 is_trap.then_some(message)
             }
-            crate::case_file::Ending::Served(outcomes) => outcomes
+            Ending::Served(outcomes) => outcomes
                 .iter()
                 .flat_map(|outcome| &outcome.filters)
                 .find_map(|outcome| failure_of(outcome, self.fault.is_some())),
         }
     }
 
-    /// Leaves out and shortens parts as long as the filter still fails.
-    fn minimised(mut self, runner: &mut Runner, file: &CaseFile) -> Self {
+    /// Removes and shortens parts while the filter still fails.
+    fn minimized(mut self, runner: &mut Runner, file: &CaseFile) -> Self {
         loop {
             let smaller = self
                 .smaller()
@@ -141,7 +145,7 @@ impl Trial {
         }
     }
 
-    /// Trials that are a little smaller than this one.
+    /// Returns trials that are slightly smaller than this one.
     fn smaller(&self) -> Vec<Self> {
         let mut all = Vec::new();
         let mut with = |change: &dyn Fn(&mut Self)| {
@@ -164,16 +168,16 @@ impl Trial {
         let request = self.case.request.clone().unwrap_or_default();
         let answer = self.case.answer.clone().unwrap_or_default();
         let plain = Request::default();
-        for (place, _) in request.headers.iter().enumerate() {
-            with(&|trial| remove(&mut trial.request().headers, place));
+        for (index, _) in request.headers.iter().enumerate() {
+            with(&|trial| remove(&mut trial.request().headers, index));
         }
-        for (place, _) in request.trailers.iter().enumerate() {
-            with(&|trial| remove(&mut trial.request().trailers, place));
+        for (index, _) in request.trailers.iter().enumerate() {
+            with(&|trial| remove(&mut trial.request().trailers, index));
         }
-        for (place, _) in answer.headers.iter().enumerate() {
+        for (index, _) in answer.headers.iter().enumerate() {
             with(&|trial| {
                 if let Some(answer) = &mut trial.case.answer {
-                    remove(&mut answer.headers, place);
+                    remove(&mut answer.headers, index);
                 }
             });
         }
@@ -203,10 +207,10 @@ impl Trial {
         if request.tls {
             with(&|trial| trial.request().tls = false);
         }
-        for (place, (_, value)) in request.headers.iter().enumerate() {
+        for (index, (_, value)) in request.headers.iter().enumerate() {
             if !value.is_empty() {
                 with(&|trial| {
-                    if let Some((_, value)) = trial.request().headers.get_mut(place) {
+                    if let Some((_, value)) = trial.request().headers.get_mut(index) {
                         halve(value);
                     }
                 });
@@ -220,7 +224,8 @@ impl Trial {
     }
 }
 
-/// A fault may well leave a filter waiting, or without an answer: then only a trap or a loop counts.
+/// Returns the failure of a filter. After an injected fault a paused message does not count, because the filter may wait for
+/// a response that never arrives.
 fn failure_of(outcome: &Outcome, has_fault: bool) -> Option<String> {
     if let Some(failure) = &outcome.failure {
         return Some(failure.to_string());
@@ -228,13 +233,13 @@ fn failure_of(outcome: &Outcome, has_fault: bool) -> Option<String> {
     (!has_fault && !outcome.paused.is_empty()).then(|| format!("left paused: {:?}", outcome.paused))
 }
 
-fn remove<T>(list: &mut Vec<T>, place: usize) {
-    if place < list.len() {
-        list.remove(place);
+fn remove<T>(list: &mut Vec<T>, index: usize) {
+    if index < list.len() {
+        list.remove(index);
     }
 }
 
-/// Keeps the first half of a text.
+/// Truncates a text to its first half.
 fn halve(text: &mut String) {
     *text = text.chars().take(text.chars().count() / 2).collect();
 }
@@ -261,8 +266,8 @@ impl Random {
     }
 
     fn pick<'a, T>(&mut self, list: &'a [T]) -> Option<&'a T> {
-        let place = self.below(list.len());
-        list.get(place)
+        let index = self.below(list.len());
+        list.get(index)
     }
 
     fn trial(
@@ -313,9 +318,9 @@ impl Random {
             ..Answer::default()
         };
         let case = Case {
-            config: (options.configuration && self.one_in(2)).then(|| self.config(file)),
+            config: (options.vary_config && self.one_in(2)).then(|| self.config(file)),
             request: Some(request),
-            upstream: Some(Upstream::default()),
+            upstream: Some(UpstreamExpectation::default()),
             answer: Some(answer),
             ..Case::default()
         };
@@ -327,11 +332,11 @@ impl Random {
     }
 
     fn fault(&mut self, functions: &[&str]) -> Fault {
-        let number = u32::try_from(1 + self.below(12)).unwrap_or(1);
+        let occurrence = u32::try_from(1 + self.below(12)).unwrap_or(1);
         if self.one_in(8) {
             return Fault {
                 at: FaultPoint::Allocation,
-                number,
+                occurrence,
             };
         }
         let function = self.pick(functions).copied().unwrap_or_default();
@@ -340,11 +345,11 @@ impl Random {
                 function: function.to_owned(),
                 status: self.pick(&Status::ALL).copied().unwrap_or(Status::NotFound),
             },
-            number,
+            occurrence,
         }
     }
 
-    /// The file's configuration with one value replaced, a key more, or a text that is none.
+    /// Returns the file's configuration with one value replaced, or a text that is not a configuration.
     fn config(&mut self, file: &CaseFile) -> Config {
         match &file.config {
             Some(Config::Object(map)) if !self.one_in(4) => {
@@ -379,7 +384,7 @@ impl Random {
             .collect()
     }
 
-    /// Fragments that mean something somewhere, and bytes that mean nothing; never a line end, which no header has.
+    /// Returns a text of significant fragments and random bytes, without line ends, which a header cannot contain.
     fn text(&mut self) -> String {
         let mut text = String::new();
         for _ in 0..self.below(6) {
@@ -401,7 +406,7 @@ impl Random {
 
 const METHODS: [&str; 6] = ["GET", "HEAD", "POST", "OPTIONS", "CONNECT", "brew"];
 
-/// Fields that many filters look at.
+/// Fields that many filters read.
 const NAMES: [&str; 24] = [
     "accept",
     "accept-encoding",

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fluxlit_cases::{Reply, Request, Version, latin1};
+use fluxlit_cases::{DownstreamResponse, Request, Version, latin1};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader};
@@ -54,7 +54,7 @@ pub struct Connection(BufReader<Box<dyn Duplex>>);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReceivedResponse {
     /// The response so far.
-    pub response: Reply,
+    pub response: DownstreamResponse,
     /// True if it came to its end.
     pub is_complete: bool,
 }
@@ -130,7 +130,7 @@ impl Connection {
                 let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
                 ReceivedResponse {
                     is_complete: response.is_complete,
-                    response: Reply {
+                    response: DownstreamResponse {
                         status: response.status,
                         headers: response.head.fields().map(owned).collect(),
                         body: response.text(),
@@ -210,7 +210,7 @@ pub fn http2_request(request: &Request) -> Result<http::Request<()>, String> {
 async fn read_http2(response: http::Response<h2::RecvStream>) -> ReceivedResponse {
     let (parts, mut body) = response.into_parts();
     let mut received = ReceivedResponse {
-        response: Reply {
+        response: DownstreamResponse {
             status: parts.status.as_u16(),
             headers: from_http(&parts.headers),
             body: String::new(),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fluxlit_cases::{Answer, CallAnswer, Failing, latin1};
+use fluxlit_cases::{Answer, CallAnswer, CallFailure, latin1};
 
 use crate::http1::{Content, Field};
 
@@ -44,10 +44,10 @@ impl ScriptedResponse {
     /// Returns what a service that a filter calls does; `None` if no service can do it.
     pub fn of_call(answer: &CallAnswer) -> Option<Self> {
         match answer.fails {
-            Some(Failing::NoHeaders) => None,
-            Some(Failing::Refused) => Some(Self::Refuse),
-            Some(Failing::Reset) => Some(Self::Close),
-            Some(Failing::TimeOut) => Some(Self::Silence),
+            Some(CallFailure::NoHeaders) => None,
+            Some(CallFailure::Refused) => Some(Self::Refuse),
+            Some(CallFailure::Reset) => Some(Self::Close),
+            Some(CallFailure::TimeOut) => Some(Self::Silence),
             None => Some(Self::Respond(
                 Duration::from_millis(answer.delay_ms),
                 match &answer.grpc {

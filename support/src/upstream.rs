@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener as BlockingListener, TcpStream as Blockin
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use fluxlit_cases::{Answer, Received, latin1};
+use fluxlit_cases::{Answer, UpstreamRequest, latin1};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader as AsyncBufReader};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime::Handle;
@@ -54,7 +54,7 @@ pub struct Upstream {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReceivedRequest {
     /// The request so far.
-    pub request: Received,
+    pub request: UpstreamRequest,
     /// True if it came to its end.
     pub is_complete: bool,
 }
@@ -124,7 +124,7 @@ impl Upstream {
     }
 
     /// The requests so far, in order.
-    pub fn requests(&self) -> Vec<Received> {
+    pub fn requests(&self) -> Vec<UpstreamRequest> {
         let state = self.shared.state();
         state
             .received
@@ -146,7 +146,7 @@ impl Shared {
     }
 
     /// Records a request; returns its index.
-    fn record(&self, request: Received) -> usize {
+    fn record(&self, request: UpstreamRequest) -> usize {
         let mut state = self.state();
         state.received.push(ReceivedRequest {
             request,
@@ -280,14 +280,14 @@ fn response_bytes(response: &ResponseMessage, method: &str) -> Vec<u8> {
     http1::pieces(&start, headers, content, kind).concat()
 }
 
-fn received(head: &Head) -> Received {
+fn received(head: &Head) -> UpstreamRequest {
     let mut headers = lower_case(head.fields());
     let host = headers
         .iter()
         .find(|(name, _)| name == "host")
         .map(|(_, host)| host.clone());
     headers.retain(|(name, _)| name != "host");
-    Received {
+    UpstreamRequest {
         method: head.word(0).to_owned(),
         target: head.word(1).to_owned(),
         host,
@@ -335,7 +335,7 @@ async fn serve_http2_request(
     let is_grpc = headers
         .iter()
         .any(|(name, value)| name == "content-type" && value.starts_with("application/grpc"));
-    let index = shared.record(Received {
+    let index = shared.record(UpstreamRequest {
         method: parts.method.as_str().to_owned(),
         target: parts
             .uri

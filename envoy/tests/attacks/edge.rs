@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::Arc;
 
-use fluxlit_cases::{Answer, Received};
+use fluxlit_cases::{Answer, UpstreamRequest};
 use fluxlit_envoy::{Bootstrap, Certificate, Envoy, free_port, plugin_config};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -196,7 +196,7 @@ impl Edge {
     }
 
     /// What the upstream received of this run. What it received of another one came late, so should not have come.
-    fn received(&mut self) -> Vec<Received> {
+    fn received(&mut self) -> Vec<UpstreamRequest> {
         let received = self.upstream.received();
         if !received.is_empty() {
             self.upstream.answer(&Answer::default());
@@ -230,7 +230,7 @@ impl Edge {
         );
     }
 
-    fn note_late(&mut self, late: Vec<Received>) {
+    fn note_late(&mut self, late: Vec<UpstreamRequest>) {
         for one in late {
             let miss = format!("a request that should not have come: {one:?}");
             self.note("late", &[miss]);

@@ -1,6 +1,6 @@
 //! One attack: what is sent, and what must arrive.
 
-use fluxlit_cases::Received;
+use fluxlit_cases::UpstreamRequest;
 use fluxlit_envoy::MOUNT;
 
 use super::edge::Fate::{self, Forwarded};
@@ -153,7 +153,7 @@ impl Attack {
         form: Form,
         way: Way,
         peer: Peer,
-        received: &Received,
+        received: &UpstreamRequest,
     ) -> Vec<String> {
         let truth = &self.truth;
         let scheme = match &truth.scheme {

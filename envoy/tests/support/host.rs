@@ -12,7 +12,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fluxlit_cases::{Case, Exchange, Outcome, Peer, Reply, Request, Served, Version};
+use fluxlit_cases::{
+    Case, DownstreamResponse, Exchange, ExchangeOutcome, Outcome, Peer, Request, Version,
+};
 use fluxlit_envoy::{Bootstrap, Certificate, Envoy, free_ports};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -124,10 +126,10 @@ impl EnvoyHost {
         Outcome::Served(served.collect())
     }
 
-    fn served(&self, response: Response) -> Served {
-        Served {
+    fn served(&self, response: Response) -> ExchangeOutcome {
+        ExchangeOutcome {
             upstream: self.upstream.received().into_iter().next(),
-            downstream: Reply {
+            downstream: DownstreamResponse {
                 status: response.status,
                 headers: response.headers,
                 body: text(&response.body),
@@ -168,7 +170,7 @@ impl EnvoyHost {
     }
 
     /// HTTP/2 with prior knowledge, by hyper.
-    fn serve_http2(&self, case: &Case, one: &Exchange) -> Served {
+    fn serve_http2(&self, case: &Case, one: &Exchange) -> ExchangeOutcome {
         let request = &one.request;
         let address = self.listeners[&Listener::of(case, request)];
         self.upstream.answer(&one.answer);

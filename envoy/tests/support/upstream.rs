@@ -5,7 +5,7 @@ use std::io::{BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
-use fluxlit_cases::{Answer, Received};
+use fluxlit_cases::{Answer, UpstreamRequest};
 
 use super::client::{read_chunks, read_head};
 use super::latin1;
@@ -20,7 +20,7 @@ pub struct Upstream {
 struct State {
     /// The last one stays.
     answers: VecDeque<Answer>,
-    received: Vec<Received>,
+    received: Vec<UpstreamRequest>,
 }
 
 impl Upstream {
@@ -52,7 +52,7 @@ impl Upstream {
     }
 
     /// What was received since the last `answer`, health checks of the gateway excepted.
-    pub fn received(&self) -> Vec<Received> {
+    pub fn received(&self) -> Vec<UpstreamRequest> {
         self.state
             .lock()
             .expect("no panic in the upstream")
@@ -107,7 +107,7 @@ fn serve(mut stream: &TcpStream, state: &Mutex<State>) {
             }
             continue;
         }
-        let received = Received {
+        let received = UpstreamRequest {
             method: method.to_owned(),
             target: target.to_owned(),
             host: find("host"),

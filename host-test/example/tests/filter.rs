@@ -38,7 +38,7 @@ fn the_cases_are_met_under_every_schedule() {
     for case in &file.cases {
         for schedule in Schedule::ALL {
             let misses = runner
-                .misses(&path, &file, case, schedule)
+                .mismatches(&path, &file, case, schedule)
                 .expect("it runs");
             assert!(misses.is_empty(), "{} ({schedule}): {misses:?}", case.name);
         }

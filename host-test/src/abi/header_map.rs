@@ -1,21 +1,21 @@
-//! What is a header map, and how does it cross the border to the module?
+//! Stores header lines and serializes them as they are passed to the module.
 //!
-//! An ordered list of lines; names in lower case, values bytes, a name may repeat. Serialised: a u32 count, the u32
-//! lengths of each name and value, then each name and value with a zero byte behind it, all little-endian.
+//! A map is an ordered list of lines: names in lower case, values bytes; a name may repeat. Serialized form: a u32 count,
+//! the u32 lengths of each name and value, then each name and value followed by a zero byte, all little-endian.
 
 use std::ops::Range;
 
 /// Header or trailer lines in order.
 ///
-/// All text lies in one piece: a map is copied at each border that it crosses, and one copy is cheaper than many.
+/// All text is in one buffer: maps are cloned often, and one copy is cheaper than one for each line.
 #[derive(Debug, Clone, Default)]
 pub struct HeaderMap {
-    /// Names and values, and what is left of lines that are gone.
+    /// Names and values, including those of removed lines.
     text: Vec<u8>,
     lines: Vec<Line>,
 }
 
-/// Where a line's name and value are in the text.
+/// The positions of a line's name and value in the text.
 #[derive(Debug, Clone)]
 struct Line {
     name: Range<usize>,
@@ -30,18 +30,18 @@ impl PartialEq for HeaderMap {
 
 impl Eq for HeaderMap {}
 
-/// Writes a header map down as text.
+/// Builds a header map from text.
 pub fn lines(lines: &[(&str, &str)]) -> HeaderMap {
     lines.iter().copied().collect()
 }
 
 impl HeaderMap {
-    /// The first value of `name`, which is in lower case.
+    /// Returns the first value of `name`, which must be in lower case.
     pub fn get(&self, name: &str) -> Option<&[u8]> {
         self.get_bytes(name.as_bytes())
     }
 
-    /// All values of `name`, in order.
+    /// Returns all values of `name`, in order.
     pub fn get_all(&self, name: &str) -> Vec<&[u8]> {
         self.iter()
             .filter(|(other, _)| *other == name.as_bytes())
@@ -49,7 +49,7 @@ impl HeaderMap {
             .collect()
     }
 
-    /// The lines in order.
+    /// Iterates over the lines in order.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         let piece = |range: &Range<usize>| self.text.get(range.clone()).unwrap_or_default();
         self.lines
@@ -57,43 +57,43 @@ impl HeaderMap {
             .map(move |line| (piece(&line.name), piece(&line.value)))
     }
 
-    /// How many lines there are.
+    /// Returns the number of lines.
     pub fn len(&self) -> usize {
         self.lines.len()
     }
 
-    /// Whether there is no line.
+    /// Returns true if there are no lines.
     pub fn is_empty(&self) -> bool {
         self.lines.is_empty()
     }
 
-    /// Adds a line behind the others; a pseudo-header behind other pseudo-headers.
+    /// Adds a line after all others, or a pseudo-header after the other pseudo-headers.
     pub fn add(&mut self, name: &[u8], value: &[u8]) {
         let line = self.write(name, value);
-        let place = match name {
+        let index = match name {
             [b':', ..] => self
                 .iter()
                 .take_while(|(name, _)| name.starts_with(b":"))
                 .count(),
             _ => self.lines.len(),
         };
-        self.lines.insert(place, line);
+        self.lines.insert(index, line);
     }
 
-    /// Adds a line whose name keeps its case: a key of a map that is no header map.
-    pub(crate) fn add_exactly(&mut self, name: &[u8], value: &[u8]) {
-        let line = self.write_exactly(name, value);
+    /// Adds a line without lower-casing its name, for maps that are not header maps.
+    pub(crate) fn add_verbatim(&mut self, name: &[u8], value: &[u8]) {
+        let line = self.write_verbatim(name, value);
         self.lines.push(line);
     }
 
-    /// Leaves one line of `name`, where the first one was, or adds it behind the others.
+    /// Replaces all lines of `name` by one at the position of the first, or adds it after all others.
     pub fn replace(&mut self, name: &[u8], value: &[u8]) {
-        let Some(place) = self.place(name) else {
+        let Some(index) = self.position(name) else {
             return self.add(name, value);
         };
         let line = self.write(name, value);
         self.remove(name);
-        self.lines.insert(place, line);
+        self.lines.insert(index, line);
     }
 
     /// Removes all lines of `name`.
@@ -112,21 +112,21 @@ impl HeaderMap {
             .map(|(_, value)| value)
     }
 
-    /// Where the first line of `name` is.
-    fn place(&self, name: &[u8]) -> Option<usize> {
+    /// Returns the index of the first line of `name`.
+    fn position(&self, name: &[u8]) -> Option<usize> {
         self.iter()
             .position(|(other, _)| other.eq_ignore_ascii_case(name))
     }
 
     fn write(&mut self, name: &[u8], value: &[u8]) -> Line {
-        let line = self.write_exactly(name, value);
+        let line = self.write_verbatim(name, value);
         if let Some(name) = self.text.get_mut(line.name.clone()) {
             name.make_ascii_lowercase();
         }
         line
     }
 
-    fn write_exactly(&mut self, name: &[u8], value: &[u8]) -> Line {
+    fn write_verbatim(&mut self, name: &[u8], value: &[u8]) -> Line {
         let start = self.text.len();
         self.text.extend_from_slice(name);
         let middle = self.text.len();
@@ -137,15 +137,15 @@ impl HeaderMap {
         }
     }
 
-    /// The sum of all name and value lengths: what Envoy answers for the size of a map.
+    /// Returns the sum of all name and value lengths, which Envoy reports as the size of a map.
     pub(crate) fn byte_size(&self) -> usize {
         self.iter()
             .map(|(name, value)| name.len() + value.len())
             .sum()
     }
 
-    /// The serialised form; nothing at all for an empty map, as Envoy has it.
-    pub(crate) fn serialise(&self) -> Vec<u8> {
+    /// Returns the serialized form; no bytes for an empty map, as in Envoy.
+    pub(crate) fn serialize(&self) -> Vec<u8> {
         if self.is_empty() {
             return Vec::new();
         }
@@ -166,8 +166,8 @@ impl HeaderMap {
         bytes
     }
 
-    /// Reads the serialised form. Envoy takes a malformed map, one of more than 1024 pairs and one of more than 1 MiB
-    /// for an empty one.
+    /// Parses the serialized form. As in Envoy, a malformed map, one of more than 1024 pairs and one of more than 1 MiB
+    /// are read as empty.
     pub(crate) fn parse(bytes: &[u8]) -> Self {
         Self::parse_strictly(bytes).unwrap_or_default()
     }
@@ -227,10 +227,10 @@ fn split_terminated(bytes: &[u8], length: usize) -> Option<(&[u8], &[u8])> {
     Some((text, rest.strip_prefix(&[0])?))
 }
 
-/// Limit of `proxy-wasm-cpp-host` for a map that a module passes.
+/// The limit of `proxy-wasm-cpp-host` on the pairs of a map that a module passes.
 const MAX_PAIRS: usize = 1024;
 
-/// Limit of `proxy-wasm-cpp-host` for the bytes of a map that a module passes.
+/// The limit of `proxy-wasm-cpp-host` on the bytes of a map that a module passes.
 const MAX_BYTES: usize = 1024 * 1024;
 
 #[cfg(test)]
@@ -238,14 +238,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_serialised_is_read_back() {
+    fn parse_reverses_serialize() {
         let map = lines(&[("a", "1"), ("b", ""), ("a", "2")]);
-        assert_eq!(HeaderMap::parse(&map.serialise()), map);
+        assert_eq!(HeaderMap::parse(&map.serialize()), map);
     }
 
     #[test]
-    fn a_malformed_map_is_an_empty_one() {
-        let whole = lines(&[("name", "value")]).serialise();
+    fn malformed_map_is_read_as_empty() {
+        let whole = lines(&[("name", "value")]).serialize();
         for length in 0..whole.len() {
             assert!(HeaderMap::parse(&whole[..length]).is_empty(), "{length}");
         }
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn replace_keeps_the_place_of_the_first_line() {
+    fn replace_keeps_the_position_of_the_first_line() {
         let mut map = lines(&[("a", "1"), ("b", "2"), ("A", "3")]);
         map.replace(b"A", b"4");
         assert_eq!(map, lines(&[("a", "4"), ("b", "2")]));

@@ -1,42 +1,48 @@
-//! Which numbers does the proxy-wasm ABI 0.2.1 give to statuses, maps, buffers and log levels?
+//! Names and numbers of the proxy-wasm ABI 0.2.1: statuses, maps, buffers, log levels, callbacks.
 //!
-//! Source: the [specification] and, where it is silent, `proxy-wasm-cpp-host` as built into Envoy 1.40.
+//! Source: the [specification] and, where it is silent, `proxy-wasm-cpp-host` as built into Envoy 1.40. The lowest layer:
+//! it uses no other folder.
 //!
 //! [specification]: https://github.com/proxy-wasm/spec/tree/main/abi-versions/v0.2.1
 
+pub(crate) mod errno;
 pub(crate) mod header_map;
 pub(crate) mod property;
 
 use std::fmt;
 
-/// What a host function answers (`proxy_status_t`).
+pub(crate) use header_map::{HeaderMap, lines};
+pub(crate) use property::Properties;
+pub use property::Value;
+
+/// The status that a host function returns (`proxy_status_t`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Status {
-    /// Done.
+    /// Success.
     Ok = 0,
-    /// The thing asked for is not there.
+    /// The requested element does not exist.
     NotFound = 1,
-    /// An argument is wrong, or the call is not allowed in this phase.
+    /// An argument is invalid, or the call is not allowed in this phase.
     BadArgument = 2,
-    /// A value cannot be written in the ABI's form.
+    /// A value cannot be serialized.
     SerializationFailure = 3,
-    /// A value cannot be read.
+    /// A value cannot be parsed.
     ParseFailure = 4,
     /// An address or length lies outside the module's memory.
     InvalidMemoryAccess = 6,
-    /// A queue has nothing in it.
+    /// A queue is empty.
     Empty = 7,
     /// Shared data changed since it was read.
     CasMismatch = 8,
-    /// The host could not do it.
+    /// The host failed.
     InternalFailure = 10,
-    /// This host does not have the function.
+    /// The host does not implement the function.
     Unimplemented = 12,
 }
 
 impl Status {
-    /// Every status, in the order of their numbers.
+    /// Every status, in numerical order.
     pub const ALL: [Self; 10] = [
         Self::Ok,
         Self::NotFound,
@@ -50,7 +56,7 @@ impl Status {
         Self::Unimplemented,
     ];
 
-    /// The name in the specification, such as `BAD_ARGUMENT`.
+    /// Returns the name in the specification, such as `BAD_ARGUMENT`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Ok => "OK",
@@ -66,13 +72,13 @@ impl Status {
         }
     }
 
-    /// The status of that name.
+    /// Returns the status with this name.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|status| status.name() == name)
     }
 }
 
-/// Severity of a log line (`proxy_log_level_t`).
+/// The severity of a log line (`proxy_log_level_t`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LogLevel {
     /// 0.
@@ -101,10 +107,8 @@ impl LogLevel {
             _ => return None,
         })
     }
-}
 
-impl LogLevel {
-    /// The level of that name, such as `warn`.
+    /// Returns the level with this name, such as `warn`.
     pub fn named(name: &str) -> Option<Self> {
         (0..=Self::Critical as u32)
             .filter_map(Self::from_number)
@@ -125,7 +129,7 @@ impl fmt::Display for LogLevel {
     }
 }
 
-/// A header map of a stream, or one of those that only call-outs have (`proxy_map_type_t`).
+/// A header map of a stream or of a call-out (`proxy_map_type_t`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum MapId {
     RequestHeaders,
@@ -161,7 +165,7 @@ pub(crate) enum BufferId {
     ResponseBody,
     DownstreamData,
     UpstreamData,
-    /// What a foreign function hands over.
+    /// The arguments of `proxy_on_foreign_function`.
     ForeignArguments,
     CallBody,
     GrpcMessage,
@@ -186,7 +190,7 @@ impl BufferId {
     }
 }
 
-/// A version of the ABI that this host speaks.
+/// A version of the ABI that this host supports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Version {
     V0_1_0,
@@ -195,7 +199,7 @@ pub(crate) enum Version {
 }
 
 impl Version {
-    /// The versions with the markers that a module exports for them, the newest first.
+    /// The versions with the marker functions that a module exports for them, newest first.
     pub(crate) const MARKERS: [(&'static str, Self); 3] = [
         ("proxy_abi_version_0_2_1", Self::V0_2_1),
         ("proxy_abi_version_0_2_0", Self::V0_2_0),
@@ -203,11 +207,19 @@ impl Version {
     ];
 }
 
-/// What every version marker begins with.
+/// The prefix of every version marker.
 pub(crate) const MARKER_PREFIX: &str = "proxy_abi_version_";
 
-/// The callbacks that this host calls: name, numbers of `i32` parameters it may have, whether it returns an `i32`. The
-/// headers' callbacks of ABI 0.1.0 are not told of the end of the stream.
+/// The exports that allocate memory in the module, in the order in which they are tried.
+pub(crate) const ALLOCATORS: [&str; 2] = ["proxy_on_memory_allocate", "malloc"];
+
+/// Returns a length or count as the ABI passes it, saturating at the largest `u32`.
+pub(crate) fn length_u32(length: usize) -> u32 {
+    u32::try_from(length).unwrap_or(u32::MAX)
+}
+
+/// The callbacks that this host calls: the name, the permitted numbers of `i32` parameters, and whether it returns an
+/// `i32`. In ABI 0.1.0 the header callbacks lack the end-of-stream parameter.
 pub(crate) const CALLBACKS: [(&str, &[usize], bool); 34] = [
     ("__main_void", &[0], true),
     ("_initialize", &[0], false),

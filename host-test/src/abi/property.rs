@@ -1,24 +1,24 @@
-//! What can a filter ask about a stream beside its headers, and in which bytes does the answer come?
+//! Stores the properties that a filter can read besides headers, and encodes them as Envoy does.
 //!
-//! A path of segments joined by zero bytes leads to a value. Envoy's encodings: text and bytes raw, numbers 8 bytes
-//! little-endian, a bool one byte, a map as a serialised header map. C++ modules end each segment with a zero byte,
-//! Rust and Go modules only separate them: both are read. Segments may contain dots, so a path is never split at one.
+//! A path consists of segments joined by zero bytes. Envoy's encodings: text and bytes are raw, numbers are 8 bytes
+//! little-endian, a bool is one byte, a map is a serialized header map. C++ modules end each segment with a zero byte;
+//! Rust and Go modules only separate them: both are accepted. Segments may contain dots, so a path is never split at one.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::abi::header_map::HeaderMap;
+use super::header_map::HeaderMap;
 
-/// What a stream knows of its connection and surroundings. Cheap to clone.
+/// Properties of a stream and its connection. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Properties {
-    /// By path, its segments joined by zero bytes.
+    /// Values by path; the segments are joined by zero bytes.
     values: Arc<BTreeMap<Vec<u8>, Value>>,
-    /// Values that any path finds whose segments, joined by dots, are the key.
+    /// Values by path text; a path matches if its segments joined by dots equal the key.
     dotted: Arc<BTreeMap<Vec<u8>, Vec<u8>>>,
 }
 
-/// A typed property.
+/// A typed property value.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
     /// One byte, 0 or 1.
@@ -29,7 +29,7 @@ pub enum Value {
     Double(f64),
     /// 8 bytes. Durations and timestamps are nanoseconds in this form.
     Int(i64),
-    /// A serialised header map.
+    /// A serialized header map.
     Map(HeaderMap),
     /// Raw UTF-8.
     Text(String),
@@ -45,13 +45,13 @@ impl Properties {
         self
     }
 
-    /// Adds or replaces a value whose path is only known as a text with dots, which may part segments or lie in one.
+    /// Adds or replaces a value whose path is given as text with dots, where a dot may separate segments or be part of one.
     pub(crate) fn with_dotted(mut self, path: &str, value: Vec<u8>) -> Self {
         Arc::make_mut(&mut self.dotted).insert(path.as_bytes().to_vec(), value);
         self
     }
 
-    /// The value at a path, its segments joined by zero bytes, in Envoy's encoding.
+    /// Returns the value at a path, whose segments are joined by zero bytes, in Envoy's encoding.
     pub(crate) fn get(&self, path: &[u8]) -> Option<Vec<u8>> {
         if let Some(value) = self.values.get(path) {
             return Some(value.encode());
@@ -74,14 +74,14 @@ impl Value {
             Self::Bytes(value) => value.clone(),
             Self::Double(value) => value.to_le_bytes().to_vec(),
             Self::Int(value) => value.to_le_bytes().to_vec(),
-            Self::Map(map) => map.serialise(),
+            Self::Map(map) => map.serialize(),
             Self::Text(value) => value.clone().into_bytes(),
             Self::Uint(value) => value.to_le_bytes().to_vec(),
         }
     }
 }
 
-/// Whether a path leads to a group of values, which has no form of its own. Measured in Envoy 1.40.
+/// Returns true if a path names a group of values, which has no encoding of its own. Measured in Envoy 1.40.
 pub(crate) fn is_group(path: &[u8]) -> bool {
     const GROUPS: [&[u8]; 9] = [
         b"connection",
@@ -97,13 +97,13 @@ pub(crate) fn is_group(path: &[u8]) -> bool {
     GROUPS.contains(&path)
 }
 
-/// A path as a module passed it, with its segments only separated by zero bytes.
-pub(crate) fn separated(path: &[u8]) -> &[u8] {
+/// Removes the zero byte that some modules put after the last segment of a path.
+pub(crate) fn strip_terminator(path: &[u8]) -> &[u8] {
     path.strip_suffix(&[0]).unwrap_or(path)
 }
 
-/// A property of the messages themselves: `request.path`, `request.headers.NAME`, `response.code` and their kin.
-pub(crate) fn of_messages(
+/// Returns a property that is derived from the messages: `request.path`, `request.headers.NAME`, `response.code` and so on.
+pub(crate) fn from_messages(
     path: &[u8],
     request: Option<&HeaderMap>,
     response: Option<&HeaderMap>,
@@ -127,13 +127,13 @@ pub(crate) fn of_messages(
         [b"request", b"id"] => field("x-request-id"),
         [b"request", b"referer"] => field("referer"),
         [b"request", b"useragent"] => field("user-agent"),
-        [b"request", b"headers"] => Some(request?.serialise()),
+        [b"request", b"headers"] => Some(request?.serialize()),
         [b"request", b"headers", name] => request?.get_bytes(name).map(<[u8]>::to_vec),
         [b"response", b"code"] => {
             let status = std::str::from_utf8(response?.get(":status")?).ok()?;
             Some(Value::Int(status.parse().ok()?).encode())
         }
-        [b"response", b"headers"] => Some(response?.serialise()),
+        [b"response", b"headers"] => Some(response?.serialize()),
         [b"response", b"headers", name] => response?.get_bytes(name).map(<[u8]>::to_vec),
         _ => None,
     }

@@ -1,4 +1,4 @@
-//! What does a stream of a case cost?
+//! Measures the cost of a stream of a case.
 
 use std::path::Path;
 
@@ -6,30 +6,32 @@ use fluxlit_cases::{Case, CaseFile};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::convert;
-use super::run::{Prepared, Runner, play};
+use super::run::{PreparedExchange, Runner, run_prepared};
 use super::schedule::Schedule;
-use crate::abi::property::Properties;
+use super::start::start;
+use crate::abi::Properties;
 use crate::stream::Stream;
+use crate::vm::failure::StartError;
 use crate::vm::filter::LoadError;
 
-/// What one stream costs, as the mean of many.
+/// The cost of a stream, as the mean of many.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bench {
-    /// Fuel of its callbacks.
+    /// The fuel of its callbacks.
     pub fuel: u64,
-    /// The part of it that host calls and their copies took.
+    /// The part of `fuel` that host calls and their copies used.
     pub abi_fuel: u64,
-    /// Time of the processor, the host's own work included.
+    /// The CPU time, including the work of the host.
     pub nanoseconds: u64,
-    /// Host calls.
+    /// The number of host calls.
     pub calls: u64,
-    /// Bytes of memory that the module has in the end.
+    /// The size of the module's memory at the end, in bytes.
     pub memory: u64,
-    /// Bytes that its memory grew by from the first stream to the last: a leak, if it does not stop.
+    /// The growth of its memory from the first stream to the last, in bytes; a leak if it does not stop.
     pub growth: u64,
 }
 
-/// Why a case cannot be measured.
+/// The reason why a case cannot be measured.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BenchError {
@@ -40,22 +42,22 @@ pub enum BenchError {
     #[error("cannot load a module of the chain")]
     Load(#[from] LoadError),
     /// The plugin does not start.
-    #[error("the filter refused to start for `{case}`")]
-    Refused {
+    #[error("the filter does not start for `{case}`")]
+    Start {
         /// The case.
         case: String,
-        /// The reason.
-        source: Box<crate::plugin::Refused>,
+        /// The cause.
+        source: Box<StartError>,
     },
 }
 
 impl Runner {
     /// Runs `streams` streams of the case's first request, and those alongside, in one VM, after a few that warm it up.
-    /// Meanwhile `live` more streams, which have seen a request's headers and nothing else, stay open.
+    /// Meanwhile `live` further streams stay open after the request headers.
     ///
     /// # Errors
     ///
-    /// As [`BenchError`] says.
+    /// See [`BenchError`].
     pub fn bench(
         &self,
         path: &Path,
@@ -69,16 +71,16 @@ impl Runner {
             .into_iter()
             .next()
             .ok_or_else(|| BenchError::NoRequest(case.name.clone()))?;
-        let started = self.start(path, file, case)?;
-        let started = started.map_err(|not| BenchError::Refused {
+        let started = start(&self.base(), path, file, case)?;
+        let started = started.map_err(|failure| BenchError::Start {
             case: case.name.clone(),
-            source: Box::new(not.refused),
+            source: Box::new(failure.error),
         })?;
         let Some(plugin) = started.tested(group.worker) else {
             return Err(BenchError::NoRequest(case.name.clone()));
         };
-        let prepared = Prepared::of(&started, &group, Schedule::default());
-        let run = || play(&started, &group, &prepared);
+        let prepared = PreparedExchange::of(&started, &group, Schedule::default());
+        let run = || run_prepared(&started, &group, &prepared);
         for _ in 0..WARM_UP {
             run();
         }
@@ -118,7 +120,7 @@ impl Runner {
     }
 }
 
-/// Nanoseconds that this thread has had of a processor: other load on the machine does not count.
+/// Returns the CPU time of this thread in nanoseconds, which does not depend on other load of the machine.
 fn cpu_time() -> u64 {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     let part = |number: i64| u64::try_from(number).unwrap_or(0);

@@ -1,18 +1,17 @@
-//! What comes of the connections of a case?
+//! Runs the connections of a case through a network filter.
 
 use std::time::Duration;
 
 use fluxlit_cases::{Close, Connection, ConnectionEvent, latin1};
 
 use super::convert;
-use super::mismatches::{Ends, end_misses, log_misses};
-use super::start::Started;
+use super::start::StartedCase;
 use crate::connection::ClosedBy;
-use crate::vm::outcome::{Message, Outcome};
+use crate::vm::outcome::Outcome;
 
-/// Plays a connection on the first worker. What is held when its events are over stays held.
-pub(super) fn run(started: &Started, connection: &Connection) -> Outcome {
-    let recorded_as = started.recorded_as.as_deref();
+/// Runs a connection on the first worker. Data that the filter still holds after the last event stay held.
+pub(super) fn run(started: &StartedCase, connection: &Connection) -> Outcome {
+    let peer_key = started.peer_key.as_deref();
     let Connection {
         peer,
         tls,
@@ -20,7 +19,7 @@ pub(super) fn run(started: &Started, connection: &Connection) -> Outcome {
         events,
         ..
     } = connection;
-    let properties = convert::properties(*peer, *tls, properties, recorded_as);
+    let properties = convert::properties(*peer, *tls, properties, peer_key);
     let Some(plugin) = started.tested(0) else {
         return Outcome::default();
     };
@@ -49,50 +48,4 @@ pub(super) fn run(started: &Started, connection: &Connection) -> Outcome {
         }
     }
     open.finish()
-}
-
-/// Says in what a connection misses what it should be.
-pub(super) fn misses(want: &Connection, got: &Outcome) -> Vec<String> {
-    let mut misses = Vec::new();
-    let ends = Ends {
-        fails: want.fails.as_deref(),
-        paused: want.paused,
-        reset: want.reset,
-    };
-    let filters = std::slice::from_ref(got);
-    if !end_misses(&ends, filters, &mut misses) {
-        return misses;
-    }
-    for (side, want, got) in [
-        ("upstream", &want.upstream, &got.upstream),
-        ("downstream", &want.downstream, &got.downstream),
-    ] {
-        let got = passed(got.as_ref());
-        if want.as_ref().is_some_and(|want| *want != got) {
-            let want = want.as_deref().unwrap_or_default();
-            misses.push(format!("{side} data: want {want:?}, got {got:?}"));
-        }
-    }
-    misses.extend(log_misses("log", &want.logs, &got.logs));
-    misses
-}
-
-/// The connection with what came of it as its expectation.
-pub(super) fn recorded(connection: &Connection, outcome: &Outcome) -> Connection {
-    Connection {
-        upstream: Some(passed(outcome.upstream.as_ref())),
-        downstream: Some(passed(outcome.downstream.as_ref())),
-        logs: super::record::logs(&outcome.logs),
-        paused: !outcome.paused.is_empty(),
-        reset: outcome.is_reset && outcome.failure.is_none(),
-        fails: outcome
-            .failure
-            .as_ref()
-            .map(|failure| failure.callback().to_owned()),
-        ..connection.clone()
-    }
-}
-
-fn passed(message: Option<&Message>) -> String {
-    message.map_or_else(String::new, |message| latin1::text(&message.body))
 }

@@ -1,24 +1,22 @@
-//! What are the words of a case file in this host's types, and the other way round?
+//! Converts between the types of case files and those of this host.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use fluxlit_cases::{
-    CallAnswer, Failing, Level, MetricKind, Peer, Property, Received, Reply, Request, Typed,
-    Version, latin1,
+    CallAnswer, CallFailure, DownstreamResponse, ForeignAnswer, Level, MetricKind, Peer, Property,
+    Request, TypedValue, UpstreamRequest, Version, latin1,
 };
 
-use crate::abi::header_map::HeaderMap;
-use crate::abi::property::{Properties, Value};
-use crate::abi::{LogLevel, Status};
+use crate::abi::{HeaderMap, LogLevel, Properties, Status, Value};
 use crate::envoy::{self, RequestHead};
-use crate::plugin::ForeignAnswer;
-use crate::process;
-use crate::vm::call_out::{self, GrpcEvent};
-use crate::vm::outcome::Message;
+use crate::event::Message;
+use crate::vm::call_out::{CallResponse, Cluster, DelayedResponse, GrpcEvent};
+use crate::vm::options::ForeignResult;
+use crate::vm::shared;
 
-/// The peer as Envoy sees it. An address comes with a port, as every connection does.
+/// Converts a peer to what Envoy sees. An address gets a port, as every connection has one.
 pub fn envoy_peer(peer: Peer) -> envoy::Peer {
     match peer {
         Peer::Ip(address) => envoy::Peer::Ip(SocketAddr::new(address, CLIENT_PORT)),
@@ -27,10 +25,10 @@ pub fn envoy_peer(peer: Peer) -> envoy::Peer {
     }
 }
 
-/// A message as an upstream receives it.
-pub fn received(message: &Message) -> Received {
+/// Converts a message to what an upstream receives.
+pub fn received(message: &Message) -> UpstreamRequest {
     let pseudo = |name| message.headers.get(name).map(latin1::text);
-    Received {
+    UpstreamRequest {
         method: pseudo(":method").unwrap_or_default(),
         target: pseudo(":path").unwrap_or_default(),
         host: pseudo(":authority"),
@@ -40,10 +38,10 @@ pub fn received(message: &Message) -> Received {
     }
 }
 
-/// A message as a client gets it. A status that is no number becomes 0.
-pub fn reply(message: &Message) -> Reply {
+/// Converts a message to what a client receives. An invalid status becomes 0.
+pub fn reply(message: &Message) -> DownstreamResponse {
     let status = message.headers.get(":status").map(latin1::text);
-    Reply {
+    DownstreamResponse {
         status: status
             .and_then(|status| status.parse().ok())
             .unwrap_or_default(),
@@ -53,7 +51,7 @@ pub fn reply(message: &Message) -> Reply {
     }
 }
 
-/// The lines without pseudo-headers.
+/// Returns the lines without pseudo-headers.
 fn fields(map: &HeaderMap) -> Vec<(String, String)> {
     let mut lines = lines(map);
     lines.retain(|(name, _)| !name.starts_with(':'));
@@ -66,8 +64,8 @@ pub(super) fn lines(map: &HeaderMap) -> Vec<(String, String)> {
         .collect()
 }
 
-/// Presents a request's headers. `Host` lines among the fields count as the request's host: HTTP/1 has Envoy join them
-/// with a comma, HTTP/2 has it drop them in favour of `:authority`.
+/// Converts a request's headers to what Envoy presents. `Host` lines among the fields belong to the request's host: Envoy
+/// joins them with a comma in HTTP/1 and drops them in favor of `:authority` in HTTP/2.
 pub(super) fn request_headers(request: &Request) -> HeaderMap {
     let (hosts, fields): (Vec<_>, Vec<_>) = latin1::fields(&request.headers)
         .into_iter()
@@ -87,7 +85,7 @@ pub(super) fn request_headers(request: &Request) -> HeaderMap {
     };
     let mut map = envoy::request_headers(head, borrow(&fields));
     let cookies = map.get_all("cookie");
-    // RFC 9113 §8.2.3: HTTP/2 may have cut them apart.
+    // RFC 9113 §8.2.3: HTTP/2 may split cookies into several lines.
     if request.http == Version::Http2 && cookies.len() > 1 {
         let cookies = cookies.join(&b"; "[..]);
         map.replace(b"cookie", &cookies);
@@ -95,16 +93,16 @@ pub(super) fn request_headers(request: &Request) -> HeaderMap {
     map
 }
 
-/// What a connection or a request knows. `recorded_as` is where the listener records the peer.
+/// Builds the properties of a connection or request. The listener records the peer under `peer_key`.
 pub(super) fn properties(
     peer: Peer,
     is_tls: bool,
     own: &[Property],
-    recorded_as: Option<&str>,
+    peer_key: Option<&str>,
 ) -> Properties {
     let peer = envoy_peer(peer);
     let mut properties = envoy::connection_properties(peer, is_tls);
-    if let Some(key) = recorded_as {
+    if let Some(key) = peer_key {
         properties = envoy::with_recorded_peer(properties, key, peer);
     }
     for property in own {
@@ -120,27 +118,27 @@ pub(super) fn borrow(fields: &[(Vec<u8>, Vec<u8>)]) -> impl Iterator<Item = (&[u
         .map(|(name, value)| (name.as_slice(), value.as_slice()))
 }
 
-fn value(typed: &Typed) -> Value {
+fn value(typed: &TypedValue) -> Value {
     match typed {
-        Typed::Bool(value) => Value::Bool(*value),
-        Typed::Double(value) => Value::Double(*value),
-        Typed::Int(value) => Value::Int(*value),
-        Typed::List(items) => {
+        TypedValue::Bool(value) => Value::Bool(*value),
+        TypedValue::Double(value) => Value::Double(*value),
+        TypedValue::Int(value) => Value::Int(*value),
+        TypedValue::List(items) => {
             let mut map = HeaderMap::default();
             for item in items {
-                map.add_exactly(&latin1::bytes(item), b"");
+                map.add_verbatim(&latin1::bytes(item), b"");
             }
             Value::Map(map)
         }
-        Typed::Map(lines) => {
+        TypedValue::Map(lines) => {
             let mut map = HeaderMap::default();
             for (name, value) in latin1::fields(lines) {
-                map.add_exactly(&name, &value);
+                map.add_verbatim(&name, &value);
             }
             Value::Map(map)
         }
-        Typed::Text(text) => Value::Bytes(latin1::bytes(text)),
-        Typed::Uint(value) => Value::Uint(*value),
+        TypedValue::Text(text) => Value::Bytes(latin1::bytes(text)),
+        TypedValue::Uint(value) => Value::Uint(*value),
     }
 }
 
@@ -166,36 +164,36 @@ pub(super) fn level(level: LogLevel) -> Level {
     }
 }
 
-pub(super) fn metric_kind(kind: process::MetricKind) -> MetricKind {
+pub(super) fn metric_kind(kind: shared::MetricKind) -> MetricKind {
     match kind {
-        process::MetricKind::Counter => MetricKind::Counter,
-        process::MetricKind::Gauge => MetricKind::Gauge,
-        process::MetricKind::Histogram => MetricKind::Histogram,
+        shared::MetricKind::Counter => MetricKind::Counter,
+        shared::MetricKind::Gauge => MetricKind::Gauge,
+        shared::MetricKind::Histogram => MetricKind::Histogram,
     }
 }
 
-/// The services that a plugin may call, with their answers in order.
-pub(super) fn upstreams(answers: &BTreeMap<String, Vec<CallAnswer>>) -> Vec<call_out::Upstream> {
+/// Converts the services that a plugin may call, with their responses in order.
+pub(super) fn clusters(answers: &BTreeMap<String, Vec<CallAnswer>>) -> Vec<Cluster> {
     answers
         .iter()
-        .map(|(name, answers)| call_out::Upstream {
+        .map(|(name, answers)| Cluster {
             name: name.clone(),
-            answers: answers.iter().map(delayed_answer).collect(),
+            responses: answers.iter().map(delayed_response).collect(),
         })
         .collect()
 }
 
-/// What foreign functions answer in place of Envoy's own.
+/// Converts the results of foreign functions.
 pub(super) fn foreign_functions(
-    answers: &BTreeMap<String, fluxlit_cases::ForeignAnswer>,
-) -> BTreeMap<String, ForeignAnswer> {
-    let answer = |answer: &fluxlit_cases::ForeignAnswer| ForeignAnswer {
+    answers: &BTreeMap<String, ForeignAnswer>,
+) -> BTreeMap<String, ForeignResult> {
+    let result = |answer: &ForeignAnswer| ForeignResult {
         status: status(answer.status),
-        result: latin1::bytes(&answer.result),
+        bytes: latin1::bytes(&answer.result),
     };
     let answers = answers.iter();
     answers
-        .map(|(name, given)| (name.clone(), answer(given)))
+        .map(|(name, answer)| (name.clone(), result(answer)))
         .collect()
 }
 
@@ -215,15 +213,15 @@ fn status(status: fluxlit_cases::Status) -> Status {
     }
 }
 
-fn delayed_answer(answer: &CallAnswer) -> call_out::DelayedAnswer {
+fn delayed_response(answer: &CallAnswer) -> DelayedResponse {
     let delay = Duration::from_millis(answer.delay_ms);
-    let answer = match (answer.fails, &answer.grpc) {
-        (Some(Failing::NoHeaders), _) => call_out::Answer::NoHeaders,
-        (Some(Failing::Refused), _) => call_out::Answer::Refused,
-        (Some(Failing::Reset), _) => call_out::Answer::Reset,
-        (Some(Failing::TimeOut), _) => call_out::Answer::TimedOut,
-        (None, Some(messages)) => call_out::Answer::Grpc(grpc_events(answer, messages)),
-        (None, None) => call_out::Answer::Http {
+    let response = match (answer.fails, &answer.grpc) {
+        (Some(CallFailure::NoHeaders), _) => CallResponse::NoHeaders,
+        (Some(CallFailure::Refused), _) => CallResponse::Refused,
+        (Some(CallFailure::Reset), _) => CallResponse::Reset,
+        (Some(CallFailure::TimeOut), _) => CallResponse::TimedOut,
+        (None, Some(messages)) => CallResponse::Grpc(grpc_events(answer, messages)),
+        (None, None) => CallResponse::Http {
             headers: envoy::response_headers(
                 answer.status.unwrap_or(200),
                 borrow(&latin1::fields(&answer.headers)),
@@ -232,7 +230,7 @@ fn delayed_answer(answer: &CallAnswer) -> call_out::DelayedAnswer {
             trailers: map(&answer.trailers),
         },
     };
-    call_out::DelayedAnswer { delay, answer }
+    DelayedResponse { delay, response }
 }
 
 fn grpc_events(answer: &CallAnswer, messages: &[String]) -> Vec<GrpcEvent> {
@@ -250,7 +248,7 @@ fn grpc_events(answer: &CallAnswer, messages: &[String]) -> Vec<GrpcEvent> {
     events
 }
 
-/// The lines as they are, for maps that Envoy does not touch.
+/// Builds a map from lines without Envoy's changes.
 fn map(lines: &[(String, String)]) -> HeaderMap {
     let mut map = HeaderMap::default();
     for (name, value) in latin1::fields(lines) {
@@ -259,5 +257,5 @@ fn map(lines: &[(String, String)]) -> HeaderMap {
     map
 }
 
-/// Any port but 0, which would say that the address came from a header.
+/// Any port except 0, which would mean that the address came from a header.
 const CLIENT_PORT: u16 = 49152;

@@ -1,13 +1,14 @@
-//! What comes of a case file under this host?
+//! Runs case files: starts a case, compares it with what it expects, or records it as its new expectation.
 //!
-//! The format is that of [`fluxlit_cases`], where every key is described, and in `host-test/cases.schema.json`. Here a
-//! case is run, compared with what it expects, and written anew from what came of it.
+//! The format is that of [`fluxlit_cases`], where every key is described, and of `host-test/cases.schema.json`. May use the
+//! API (`chain`, `connection`, `stream`, `plugin`, `process`) and everything below it.
 
 mod bench;
 mod connections;
 mod convert;
 mod mismatches;
 mod record;
+mod result;
 mod run;
 mod schedule;
 mod start;
@@ -15,12 +16,13 @@ mod start;
 pub use bench::{Bench, BenchError};
 pub use convert::{envoy_peer, received, reply};
 pub use fluxlit_cases::{
-    Answer, CallAnswer, CallExpectation, Case, CaseFile, CaseFileError, Chained, Close, Config,
-    Connection, ConnectionEvent, Downstream, Exchange, Failing, Finally, ForeignAnswer, Headers,
-    Level, LogExpectation, Matches, MetricExpectation, Peer, Plugin, Policy, Property, Queue,
-    ReplyExpectation, Request, Status, Typed, Upstream, Version,
+    Answer, CallAnswer, CallExpectation, CallFailure, Case, CaseFile, CaseFileError, ChainedPlugin,
+    Close, Config, Connection, ConnectionEvent, DownstreamExpectation, Exchange, FailurePolicy,
+    Finally, ForeignAnswer, Headers, Level, LogExpectation, Matches, MetricExpectation, Peer,
+    PluginSetup, Property, Queue, ReplyExpectation, Request, Status, TypedValue,
+    UpstreamExpectation, Version,
 };
-pub(crate) use fluxlit_cases::{matches_whole, whole};
-pub use mismatches::log_misses;
-pub use run::{Ending, Ran, Runner};
+pub use mismatches::log_mismatches;
+pub use result::{CaseResult, Ending};
+pub use run::Runner;
 pub use schedule::Schedule;

@@ -1,26 +1,24 @@
-//! How does what happened become a case?
+//! Records the result of a case as its new expectation.
 //!
-//! The expectation of a case is written anew from what came of it, complete: every field, the body, the logs, the
-//! call-outs. Running that file again is the replay: whatever a changed filter does differently is a miss.
+//! The expectation is complete: every field, the body, the logs, the call-outs. A replay runs the recorded file again, so
+//! that every change in the filter's behavior is a mismatch.
 
 use std::collections::BTreeMap;
 
 use fluxlit_cases::{
-    CallExpectation, Case, Downstream, Exchange, Headers, LogExpectation, MetricExpectation, Queue,
-    ReplyExpectation, Upstream, latin1,
+    CallExpectation, Case, Connection, DownstreamExpectation, Exchange, Headers, LogExpectation,
+    MetricExpectation, Queue, ReplyExpectation, UpstreamExpectation, latin1,
 };
 
-use super::connections;
 use super::convert;
-use super::mismatches::short_name;
-use super::run::{Ending, Ran};
-use crate::abi::header_map::HeaderMap;
+use super::result::{CaseResult, Ending, forwarded, short_name};
+use crate::abi::HeaderMap;
 use crate::chain::ChainOutcome;
-use crate::vm::outcome::Message;
-use crate::vm::state::LogLine;
+use crate::event::{LogLine, Message};
+use crate::vm::outcome::Outcome;
 
-impl Ran {
-    /// The case with what came of it as its expectation.
+impl CaseResult {
+    /// Returns the case with this result as its expectation.
     pub fn recorded(&self, case: &Case) -> Case {
         let mut recorded = case.clone();
         match &self.ending {
@@ -59,7 +57,7 @@ impl Ran {
                     .connections
                     .iter()
                     .zip(&self.connections)
-                    .map(|(connection, outcome)| connections::recorded(connection, outcome))
+                    .map(|(connection, outcome)| record_connection(connection, outcome))
                     .collect();
                 self.record_end(case, &mut recorded);
             }
@@ -131,7 +129,7 @@ fn record(mut exchange: Exchange, outcome: &ChainOutcome, held_ms: u64) -> Excha
     let calls: Vec<CallExpectation> = filters()
         .flat_map(|filter| &filter.call_outs)
         .map(|call| CallExpectation {
-            upstream: call.upstream.clone(),
+            upstream: call.cluster.clone(),
             headers: headers(&call.headers, |_| true),
             body: Some(latin1::text(&call.body)),
             timeout_ms: call
@@ -142,7 +140,7 @@ fn record(mut exchange: Exchange, outcome: &ChainOutcome, held_ms: u64) -> Excha
         .collect();
     exchange.calls = Some(calls);
     exchange.paused = filters().any(|filter| !filter.paused.is_empty());
-    // A filter that failed when the response was on its way has reset it: that is said once.
+    // A filter that failed after the response headers also reset the stream; record only the failure.
     exchange.reset = filters().any(|filter| filter.is_reset && filter.failure.is_none());
     exchange.fails = filters()
         .find_map(|filter| filter.failure.as_ref())
@@ -150,7 +148,23 @@ fn record(mut exchange: Exchange, outcome: &ChainOutcome, held_ms: u64) -> Excha
     exchange
 }
 
-pub(super) fn logs(lines: &[LogLine]) -> Vec<LogExpectation> {
+/// Returns the connection with its outcome as its expectation.
+fn record_connection(connection: &Connection, outcome: &Outcome) -> Connection {
+    Connection {
+        upstream: Some(forwarded(outcome.upstream.as_ref())),
+        downstream: Some(forwarded(outcome.downstream.as_ref())),
+        logs: logs(&outcome.logs),
+        paused: !outcome.paused.is_empty(),
+        reset: outcome.is_reset && outcome.failure.is_none(),
+        fails: outcome
+            .failure
+            .as_ref()
+            .map(|failure| failure.callback().to_owned()),
+        ..connection.clone()
+    }
+}
+
+fn logs(lines: &[LogLine]) -> Vec<LogExpectation> {
     lines
         .iter()
         .map(|line| LogExpectation {
@@ -161,27 +175,27 @@ pub(super) fn logs(lines: &[LogLine]) -> Vec<LogExpectation> {
         .collect()
 }
 
-fn upstream(message: &Message) -> Upstream {
+fn upstream(message: &Message) -> UpstreamExpectation {
     let pseudo = |name| message.headers.get(name).map(latin1::text);
-    Upstream {
+    UpstreamExpectation {
         method: pseudo(":method"),
         target: pseudo(":path"),
         host: pseudo(":authority"),
         headers: headers(&message.headers, |name| !name.starts_with(':')),
         body: Some(latin1::text(&message.body)),
         trailers: headers(&message.trailers, |_| true),
-        ..Upstream::default()
+        ..UpstreamExpectation::default()
     }
 }
 
-fn downstream(message: &Message) -> Downstream {
+fn downstream(message: &Message) -> DownstreamExpectation {
     let status = message.headers.get(":status").map(latin1::text);
-    Downstream {
+    DownstreamExpectation {
         status: status.and_then(|status| status.parse().ok()),
         headers: headers(&message.headers, |name| !name.starts_with(':')),
         body: Some(latin1::text(&message.body)),
         trailers: headers(&message.trailers, |_| true),
-        ..Downstream::default()
+        ..DownstreamExpectation::default()
     }
 }
 

@@ -1,8 +1,8 @@
-//! What comes of a case under this host?
+//! Runs the cases of a case file.
 //!
-//! Each case has a process of its own. A request is presented as Envoy would present it, see [`crate::envoy`]. While the
-//! filter holds a message back, time moves on to the next tick, answer or time-out, so that a call-out's answer comes
-//! without anybody waiting; what is still held when nothing more can come was left paused for ever.
+//! Each case has its own process. A request is presented as Envoy would present it, see [`crate::envoy`]. While the filter
+//! holds a message, time advances to the next tick, response or timeout, so that a test need not wait for call-outs; a
+//! message that is still held when nothing more is due stays paused.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
@@ -12,67 +12,32 @@ use fluxlit_cases::{Case, CaseFile, Exchange, Version, latin1};
 
 use super::connections;
 use super::convert::{self, borrow};
+use super::result::{CaseResult, Ending, Queues, SharedData};
 use super::schedule::{Frames, Schedule};
-use super::start::{NotStarted, Started, enqueue};
-use crate::abi::property::{Properties, Value};
+use super::start::{Base, StartFailure, StartedCase, enqueue, start};
+use crate::abi::{Properties, Value};
 use crate::chain::{ChainOutcome, ChainStream};
 use crate::envoy;
-use crate::envoy::codec::{self, Refusal};
+use crate::envoy::codec::{self, ErrorReply};
 use crate::envoy::profile::Profile;
-use crate::plugin::{Plugin, Refused, StartOptions};
-use crate::process::{Metric, Process};
-use crate::stream::{Flow, Side};
-use crate::vm::exchange::Event;
-use crate::vm::failure::Failure;
-use crate::vm::filter::{Filter, LoadError, LoadOptions};
-use crate::vm::outcome::{Message, Outcome};
-use crate::vm::state::LogLine;
+use crate::event::{Event, Flow, Message, Side};
+use crate::plugin::Plugin;
+use crate::process::Process;
+use crate::vm::failure::StartError;
+use crate::vm::filter::{Filter, LoadError};
+use crate::vm::options::{LoadOptions, StartOptions};
 
 /// Runs cases through a module.
 pub struct Runner {
-    pub(super) filter: Filter,
-    /// What every case starts with before its own settings: profile, fuel, faults.
+    filter: Filter,
+    /// The options of every case, before its own settings: profile, fuel, faults.
     pub options: StartOptions,
-    /// What other modules of a chain may be loaded in spite of.
+    /// The options for loading other modules of a chain.
     pub load_options: LoadOptions,
 }
 
-/// What came of a case.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Ran {
-    /// How it went.
-    pub ending: Ending,
-    /// What came of its connections, if it has any.
-    pub connections: Vec<Outcome>,
-    /// For each exchange, how many milliseconds the filter held its messages back.
-    pub held_ms: Vec<u64>,
-    /// What the plugin itself logged.
-    pub logs: Vec<LogLine>,
-    /// The metrics.
-    pub metrics: BTreeMap<String, Metric>,
-    /// What the metrics were before the first exchange.
-    pub metrics_at_start: BTreeMap<String, Metric>,
-    /// Whether plugins have asked for ticks: then what they do depends on how much time passes.
-    pub has_ticks: bool,
-    /// The values of the shared data that the case asks for.
-    pub shared_data: BTreeMap<String, Option<Vec<u8>>>,
-    /// The messages in each of the queues that the case asks for, in the case's order.
-    pub queues: Vec<Option<Vec<Vec<u8>>>>,
-    /// How a VM of the tested plugin failed, if one did.
-    pub failure: Option<Failure>,
-}
-
-/// How a case went.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Ending {
-    /// The configuration was refused, with this message.
-    Refused(String),
-    /// The configuration was accepted, and its exchanges went like this.
-    Served(Vec<ChainOutcome>),
-}
-
 impl Runner {
-    /// Runs cases through `filter`.
+    /// Creates a runner for `filter`.
     pub fn new(filter: Filter) -> Self {
         Self {
             filter,
@@ -81,26 +46,25 @@ impl Runner {
         }
     }
 
-    /// The module.
+    /// Returns the module.
     pub fn filter(&self) -> &Filter {
         &self.filter
     }
 
-    /// Runs a case of `file`, which was read from `path`, and says in what it misses its expectation: one readable line
-    /// a miss.
+    /// Runs a case of `file`, which was read from `path`, and returns its mismatches, one readable line each.
     ///
     /// # Errors
     ///
     /// A module of a chain cannot be loaded.
-    pub fn misses(
+    pub fn mismatches(
         &self,
         path: &Path,
         file: &CaseFile,
         case: &Case,
         schedule: Schedule,
     ) -> Result<Vec<String>, LoadError> {
-        let ran = self.run(path, file, case, schedule)?;
-        Ok(ran.misses(case))
+        let result = self.run(path, file, case, schedule)?;
+        Ok(result.mismatches(case))
     }
 
     /// Runs a case of `file`, which was read from `path`.
@@ -114,21 +78,21 @@ impl Runner {
         file: &CaseFile,
         case: &Case,
         schedule: Schedule,
-    ) -> Result<Ran, LoadError> {
-        Ok(match self.start(path, file, case)? {
+    ) -> Result<CaseResult, LoadError> {
+        Ok(match start(&self.base(), path, file, case)? {
             Ok(started) => run_started(&started, case, schedule),
-            Err(NotStarted {
+            Err(StartFailure {
                 process,
                 vm_id,
-                refused,
+                error,
             }) => {
-                let ending = Ending::Refused(refusal_text(&refused));
-                let (shared_data, queues) = left_behind(&process, &vm_id, case);
-                Ran {
+                let ending = Ending::Refused(refusal_text(&error));
+                let (shared_data, queues) = final_state(&process, &vm_id, case);
+                CaseResult {
                     ending,
                     connections: Vec::new(),
                     held_ms: Vec::new(),
-                    logs: refused.logs,
+                    logs: error.logs,
                     metrics: process.metrics(),
                     metrics_at_start: BTreeMap::new(),
                     has_ticks: false,
@@ -140,17 +104,26 @@ impl Runner {
         })
     }
 
-    /// The profile that cases are run under.
+    /// Returns what every case is started with.
+    pub(super) fn base(&self) -> Base<'_> {
+        Base {
+            filter: &self.filter,
+            options: &self.options,
+            load_options: self.load_options,
+        }
+    }
+
+    /// Returns the profile under which cases run.
     pub fn profile(&self) -> Profile {
         self.options.profile
     }
 }
 
-fn run_started(started: &Started, case: &Case, schedule: Schedule) -> Ran {
+fn run_started(started: &StartedCase, case: &Case, schedule: Schedule) -> CaseResult {
     let (mut outcomes, mut held_ms) = (Vec::new(), Vec::new());
     let metrics_at_start = started.process.metrics();
     for group in case.groups() {
-        for (outcome, held) in serve(started, &group, schedule) {
+        for (outcome, held) in run_group(started, &group, schedule) {
             outcomes.push(outcome);
             held_ms.push(held);
         }
@@ -162,8 +135,8 @@ fn run_started(started: &Started, case: &Case, schedule: Schedule) -> Ran {
         .collect();
     let process = &started.process;
     process.advance(Duration::from_millis(case.finally.after_ms));
-    let (shared_data, queues) = left_behind(process, &started.vm_id, case);
-    Ran {
+    let (shared_data, queues) = final_state(process, &started.vm_id, case);
+    CaseResult {
         ending: Ending::Served(outcomes),
         connections,
         held_ms,
@@ -177,11 +150,8 @@ fn run_started(started: &Started, case: &Case, schedule: Schedule) -> Ran {
     }
 }
 
-type SharedData = BTreeMap<String, Option<Vec<u8>>>;
-type Queues = Vec<Option<Vec<Vec<u8>>>>;
-
-/// What the case asks for in the end.
-fn left_behind(process: &Process, vm_id: &str, case: &Case) -> (SharedData, Queues) {
+/// Returns the shared data and queues that the case names.
+fn final_state(process: &Process, vm_id: &str, case: &Case) -> (SharedData, Queues) {
     let keys = case.finally.shared_data.keys();
     let shared_data = keys
         .map(|key| {
@@ -199,37 +169,42 @@ fn left_behind(process: &Process, vm_id: &str, case: &Case) -> (SharedData, Queu
     (shared_data, queues)
 }
 
-/// One stream, while it is served.
-struct Serving<'a> {
+/// An exchange with its open stream.
+struct OpenExchange<'a> {
     exchange: &'a Exchange,
     stream: ChainStream,
+    /// The nanoseconds for which the filter held its messages.
     held: u64,
-    /// What Envoy answers in place of the upstream.
-    refusal: Option<Refusal>,
+    /// The response that Envoy sends in place of the upstream.
+    error_reply: Option<ErrorReply>,
 }
 
-/// Serves an exchange and those alongside; returns what came of each, and the milliseconds that it was held back.
-pub(super) fn serve(
-    started: &Started,
+/// Runs an exchange and those alongside; returns the outcome of each, and the milliseconds for which it was held.
+fn run_group(
+    started: &StartedCase,
     group: &Exchange,
     schedule: Schedule,
 ) -> Vec<(ChainOutcome, u64)> {
-    play(started, group, &Prepared::of(started, group, schedule))
+    run_prepared(
+        started,
+        group,
+        &PreparedExchange::of(started, group, schedule),
+    )
 }
 
-/// An exchange in this host's own types.
+/// An exchange converted to the types of this host.
 #[derive(Clone)]
-pub(super) struct Prepared<'a> {
+pub(super) struct PreparedExchange<'a> {
     exchange: &'a Exchange,
     properties: Properties,
     request: VecDeque<Event>,
     answer: VecDeque<Event>,
 }
 
-impl<'a> Prepared<'a> {
-    /// The exchange `group` and those alongside it.
-    pub(super) fn of(started: &Started, group: &'a Exchange, schedule: Schedule) -> Vec<Self> {
-        let recorded_as = started.recorded_as.as_deref();
+impl<'a> PreparedExchange<'a> {
+    /// Converts the exchange `group` and those alongside it.
+    pub(super) fn of(started: &StartedCase, group: &'a Exchange, schedule: Schedule) -> Vec<Self> {
+        let peer_key = started.peer_key.as_deref();
         std::iter::once(group)
             .chain(&group.alongside)
             .map(|exchange| {
@@ -238,7 +213,7 @@ impl<'a> Prepared<'a> {
                 let protocol = Value::Text(request.http.name().to_owned());
                 Self {
                     exchange,
-                    properties: convert::properties(request.peer, tls, own, recorded_as)
+                    properties: convert::properties(request.peer, tls, own, peer_key)
                         .with(&["request", "protocol"], protocol),
                     request: request_events(exchange, schedule),
                     answer: answer_events(exchange, schedule),
@@ -248,29 +223,29 @@ impl<'a> Prepared<'a> {
     }
 }
 
-/// Plays exchanges at the same time; returns what came of each and for how many milliseconds it was held.
-pub(super) fn play(
-    started: &Started,
+/// Runs exchanges at the same time; returns the outcome of each, and the milliseconds for which it was held.
+pub(super) fn run_prepared(
+    started: &StartedCase,
     group: &Exchange,
-    prepared: &[Prepared<'_>],
+    prepared: &[PreparedExchange<'_>],
 ) -> Vec<(ChainOutcome, u64)> {
     let process = &started.process;
     process.advance(Duration::from_millis(group.after_ms));
-    let mut all: Vec<Serving<'_>> = prepared.iter().map(|each| open(started, each)).collect();
+    let mut all: Vec<OpenExchange<'_>> = prepared.iter().map(|each| open(started, each)).collect();
     let requests = prepared.iter().map(|each| each.request.clone()).collect();
     feed(process, &mut all, Side::Request, requests);
-    // The upstream answers when it has been asked, whether or not the request is complete by then.
+    // The upstream responds once it has the request headers, even if the request is not complete.
     let mut answers = Vec::new();
     for (each, prepared) in all.iter_mut().zip(prepared) {
-        let asked = each.stream.headers(Side::Request);
-        each.refusal = asked
+        let forwarded = each.stream.headers(Side::Request);
+        each.error_reply = forwarded
             .as_ref()
-            .filter(|_| started.profile.refuses_broken_messages())
-            .and_then(codec::refused_request);
-        answers.push(match (asked, &each.refusal) {
+            .filter(|_| started.profile.rejects_broken_messages())
+            .and_then(codec::check_request);
+        answers.push(match (forwarded, &each.error_reply) {
             (None, _) => VecDeque::new(),
             (Some(_), _) if each.stream.flow(Side::Request) == Flow::Reset => VecDeque::new(),
-            (Some(_), Some(refusal)) => refusal.events(),
+            (Some(_), Some(reply)) => reply.events(),
             (Some(_), None) => {
                 process.advance(Duration::from_millis(each.exchange.answer.delay_ms));
                 prepared.answer.clone()
@@ -286,11 +261,11 @@ pub(super) fn play(
         .collect()
 }
 
-/// Ends a stream; what left the filters is as their peers receive it.
-fn finish(profile: Profile, each: Serving<'_>) -> ChainOutcome {
+/// Ends a stream and converts the forwarded messages to what the peers receive.
+fn finish(profile: Profile, each: OpenExchange<'_>) -> ChainOutcome {
     let mut outcome = each.stream.finish();
-    if profile.refuses_broken_messages() {
-        outcome.upstream = match each.refusal {
+    if profile.rejects_broken_messages() {
+        outcome.upstream = match each.error_reply {
             Some(_) => None,
             None => outcome.upstream.map(|message| Message {
                 headers: codec::sent_request(&message.headers),
@@ -305,14 +280,14 @@ fn finish(profile: Profile, each: Serving<'_>) -> ChainOutcome {
     outcome
 }
 
-fn open<'a>(started: &Started, prepared: &Prepared<'a>) -> Serving<'a> {
+fn open<'a>(started: &StartedCase, prepared: &PreparedExchange<'a>) -> OpenExchange<'a> {
     let exchange = prepared.exchange;
     enqueue(&started.process, &started.vm_id, &exchange.enqueue);
-    Serving {
+    OpenExchange {
         exchange,
         stream: started.chain(exchange.worker).stream(&prepared.properties),
         held: 0,
-        refusal: None,
+        error_reply: None,
     }
 }
 
@@ -342,10 +317,10 @@ fn answer_events(exchange: &Exchange, schedule: Schedule) -> VecDeque<Event> {
     )
 }
 
-/// Feeds messages, an event of each in turn; while one is held back at the end, time moves on.
+/// Feeds messages, one event of each in turn. While one of them is held afterwards, advances time.
 fn feed(
     process: &Process,
-    all: &mut [Serving<'_>],
+    all: &mut [OpenExchange<'_>],
     side: Side,
     mut messages: Vec<VecDeque<Event>>,
 ) {
@@ -356,8 +331,8 @@ fn feed(
             }
         }
     }
-    let patience = u64::try_from(PATIENCE.as_nanos()).unwrap_or(u64::MAX);
-    let deadline = process.now().saturating_add(patience);
+    let max_wait = u64::try_from(MAX_WAIT.as_nanos()).unwrap_or(u64::MAX);
+    let deadline = process.now().saturating_add(max_wait);
     loop {
         let held: Vec<bool> = all
             .iter_mut()
@@ -365,7 +340,7 @@ fn feed(
             .collect();
         let before = process.now();
         let is_waiting = held.contains(&true) && before < deadline;
-        if !is_waiting || !process.advance_to_next(PATIENCE) {
+        if !is_waiting || !process.advance_to_next(MAX_WAIT) {
             return;
         }
         let passed = process.now().saturating_sub(before);
@@ -375,17 +350,18 @@ fn feed(
     }
 }
 
-fn refusal_text(refused: &Refused) -> String {
-    let mut lines: Vec<String> = refused.logs.iter().map(|line| line.text.clone()).collect();
-    lines.push(refused.to_string());
-    if let Some(failure) = &refused.failure {
+/// Returns the log and the error of a plugin that did not start.
+fn refusal_text(error: &StartError) -> String {
+    let mut lines: Vec<String> = error.logs.iter().map(|line| line.text.clone()).collect();
+    lines.push(error.to_string());
+    if let Some(failure) = &error.failure {
         lines.push(failure.to_string());
     }
     lines.join("\n")
 }
 
-/// How long a held message is waited for: as long as Envoy's route waits for the upstream.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// The maximum time for which a held message is waited for: the timeout of a route in Envoy.
+const MAX_WAIT: Duration = Duration::from_secs(15);
 
-/// Nanoseconds of a millisecond.
+/// Nanoseconds in a millisecond.
 const NANOSECONDS: u64 = 1_000_000;

@@ -1,8 +1,8 @@
-//! In which frames does a message arrive?
+//! Cuts messages into frames.
 //!
-//! A filter must not care, and many do: the last frame of a body is empty in HTTP/1, a body may come byte by byte, the
-//! end may come with the headers or behind them. So each case can be run under every schedule, with the same
-//! expectation. Frames that a case writes down itself, and trailers of its own, stay as they are.
+//! A filter should not depend on the frames, but many do: the last frame of a body is empty in HTTP/1, a body may arrive
+//! byte by byte, the end may arrive with the headers or after them. Therefore each case can be run under every schedule with
+//! the same expectation. Frames and trailers that a case defines itself are kept.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -11,20 +11,20 @@ use std::num::NonZeroUsize;
 use fluxlit_cases::latin1;
 
 use super::convert::borrow;
-use crate::abi::header_map::HeaderMap;
+use crate::abi::HeaderMap;
 use crate::envoy;
-use crate::vm::exchange::Event;
+use crate::event::Event;
 
 /// A way to cut messages into frames.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Schedule {
-    /// As Envoy delivers HTTP/1: the body in one frame, then an empty last one; without a body the headers end the
+    /// As Envoy delivers HTTP/1: the body in one frame, then an empty last frame; without a body the headers end the
     /// message.
     #[default]
     EmptyLast,
     /// The body in one frame that ends the message.
     OneFrame,
-    /// Each byte in its frame, then an empty last one.
+    /// Each byte in a frame, then an empty last frame.
     Bytes,
     /// The body in two halves, the second of which ends the message.
     Halves,
@@ -34,12 +34,12 @@ pub enum Schedule {
     Trailers,
 }
 
-/// What a case says of a message's body and end.
+/// The body and end of a message in a case.
 pub(super) struct Frames<'a> {
     pub(super) body: &'a str,
-    /// The body in frames of the case's own, if it has written them down.
+    /// The frames that the case defines; empty if it defines none.
     pub(super) frames: &'a [String],
-    /// How many bytes each frame has, if the case says so.
+    /// The frame size that the case defines.
     pub(super) size: Option<NonZeroUsize>,
     pub(super) trailers: &'a [(String, String)],
 }
@@ -55,7 +55,7 @@ impl Schedule {
         Self::Trailers,
     ];
 
-    /// The name that a command line uses.
+    /// Returns the name on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::EmptyLast => "empty-last",
@@ -67,14 +67,14 @@ impl Schedule {
         }
     }
 
-    /// The schedule of that name.
+    /// Returns the schedule with this name.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL
             .into_iter()
             .find(|schedule| schedule.name() == name)
     }
 
-    /// Cuts a message with these headers.
+    /// Cuts a message with these headers into events.
     pub(super) fn cut(self, headers: HeaderMap, message: &Frames<'_>) -> VecDeque<Event> {
         let body = latin1::bytes(message.body);
         let mut frames: Vec<Vec<u8>> = match message.size {
@@ -151,7 +151,7 @@ impl fmt::Display for Schedule {
 mod tests {
     use super::*;
 
-    /// `H` for headers, a frame as its text, `T` for trailers, `.` behind what ends the message.
+    /// Formats events: `H` for headers, a frame as its text, `T` for trailers, `.` after the one that ends the message.
     fn written(schedule: Schedule, body: &str, size: Option<NonZeroUsize>) -> String {
         let end = |is_end: &bool| if *is_end { "." } else { "" };
         let frames = Frames {
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn every_schedule_cuts_as_it_says() {
+    fn schedules_cut_as_documented() {
         for (schedule, body, none) in [
             (Schedule::EmptyLast, "H|abc|.", "H."),
             (Schedule::OneFrame, "H|abc.", "H."),
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_size_of_the_case_goes_before_the_schedule() {
+    fn frame_size_of_the_case_takes_precedence() {
         let two = NonZeroUsize::new(2);
         assert_eq!(written(Schedule::OneFrame, "abc", two), "H|ab|c|.");
         assert_eq!(written(Schedule::Trailers, "abc", two), "H|ab|c|T.");

@@ -1,143 +1,150 @@
-//! How are the plugins of a case started?
+//! Starts the plugins of a case.
 //!
-//! In one process. As in Envoy, plugins of the same module, `vm_id` and VM configuration share a VM, and those that have
-//! the same names and configuration as well are one plugin. With workers, Envoy's three kinds of start: to check the
-//! configuration, after which that VM goes; on the main thread; and on each worker.
+//! All run in one process. As in Envoy, plugins with the same module, `vm_id` and VM configuration share a VM, and those
+//! that also have the same names and configuration are one plugin. With workers, there are Envoy's three kinds of start: to
+//! check the configuration, in a VM that is then dropped; on the main thread; and on each worker.
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use fluxlit_cases::{Case, CaseFile, Chained, Config, Plugin as Setup, Policy, latin1};
+use fluxlit_cases::{Case, CaseFile, ChainedPlugin, Config, PluginSetup, latin1};
 
 use super::convert;
-use super::run::Runner;
 use crate::chain::Chain;
 use crate::envoy::profile::Profile;
-use crate::plugin::{Clock, Plugin, Refused, StartOptions};
+use crate::event::LogLine;
+use crate::plugin::Plugin;
 use crate::process::Process;
-use crate::vm::failure::FailurePolicy;
+use crate::vm::failure::{FailurePolicy, StartError};
 use crate::vm::filter::{Filter, LoadError};
-use crate::vm::state::LogLine;
+use crate::vm::options::{Clock, LoadOptions, StartOptions};
 
-/// The plugins of a case.
-pub(super) struct Started {
+/// What a case is started with: the tested module and the options of the runner.
+pub(super) struct Base<'a> {
+    pub(super) filter: &'a Filter,
+    pub(super) options: &'a StartOptions,
+    pub(super) load_options: LoadOptions,
+}
+
+/// The started plugins of a case.
+pub(super) struct StartedCase {
     pub(super) process: Process,
     pub(super) profile: Profile,
     /// The tested plugin on the main thread, if there are workers.
     main: Option<Plugin>,
-    /// For each worker, its plugins in the order of the chain; without workers, one.
+    /// The plugins of each worker in the order of the chain; one entry without workers.
     workers: Vec<Vec<Plugin>>,
-    /// What the start that only checks logged.
+    /// The log of the start that only checks the configuration.
     check_logs: Vec<LogLine>,
     /// The tested plugin's `vm_id`.
     pub(super) vm_id: String,
-    /// Where the listener records the peer.
-    pub(super) recorded_as: Option<String>,
+    /// The filter state key under which the listener records the peer.
+    pub(super) peer_key: Option<String>,
 }
 
-/// A process in which a plugin refused to start.
-pub(super) struct NotStarted {
+/// A process in which a plugin did not start.
+pub(super) struct StartFailure {
     pub(super) process: Process,
     pub(super) vm_id: String,
-    pub(super) refused: Refused,
+    pub(super) error: StartError,
 }
 
-impl Started {
-    /// The chain on a worker. A case that was read names none that is not there.
+impl StartedCase {
+    /// Builds the chain on a worker. The worker exists because the case file was checked when it was read.
     pub(super) fn chain(&self, worker: usize) -> Chain {
         Chain::new(self.workers.get(worker).into_iter().flatten().cloned())
     }
 
-    /// The tested plugin on a worker.
+    /// Returns the tested plugin on a worker.
     pub(super) fn tested(&self, worker: usize) -> Option<&Plugin> {
         self.workers.get(worker)?.first()
     }
 
-    /// What the tested plugin logged by itself, start by start.
+    /// Returns the log of the tested plugin's own context, of each start in order.
     pub(super) fn logs(&self) -> Vec<LogLine> {
         let mut logs = self.check_logs.clone();
         logs.extend(self.all_tested().flat_map(Plugin::logs));
         logs
     }
 
-    /// The tested plugin on every thread.
+    /// Returns the tested plugin on every thread.
     pub(super) fn all_tested(&self) -> impl Iterator<Item = &Plugin> {
         let workers = self.workers.iter().filter_map(|plugins| plugins.first());
         self.main.iter().chain(workers)
     }
 }
 
-impl Runner {
-    /// Starts the plugins of a case, in a process that has its data and queues already.
-    ///
-    /// # Errors
-    ///
-    /// A module of the chain cannot be loaded. A refusal is a result.
-    pub(super) fn start(
-        &self,
-        path: &Path,
-        file: &CaseFile,
-        case: &Case,
-    ) -> Result<Result<Started, NotStarted>, LoadError> {
-        let options = self.case_options(file, case);
-        let vm_id = options.vm_id.clone();
-        let process = process_of(case, &options);
-        let mut chain = vec![Link {
-            module: None,
-            filter: self.filter.clone(),
-            options,
-        }];
-        for chained in &file.chain {
-            chain.push(Link {
-                module: chained.module.as_deref(),
-                filter: self.chained_filter(path, chained)?,
-                options: self.chained_options(chained),
-            });
-        }
-        let thread = || start_thread(&process, &chain);
-        let start = || {
-            let Some(workers) = case.workers else {
-                return Ok((None, Vec::new(), vec![thread()?]));
-            };
-            let checked = thread()?;
-            let check_logs = checked.first().map_or_else(Vec::new, Plugin::logs);
-            drop(checked);
-            let main = thread()?.into_iter().next();
-            let workers = (0..NonZeroUsize::get(workers))
-                .map(|_| thread())
-                .collect::<Result<Vec<_>, Refused>>()?;
-            Ok((main, check_logs, workers))
-        };
-        Ok(match start() {
-            Ok((main, check_logs, workers)) => Ok(Started {
-                process,
-                profile: self.options.profile,
-                main,
-                workers,
-                check_logs,
-                vm_id,
-                recorded_as: recorded_as(file, case),
-            }),
-            Err(refused) => Err(NotStarted {
-                process,
-                vm_id,
-                refused,
-            }),
-        })
+/// Starts the plugins of a case, in a process that already has the shared data and queues of the case.
+///
+/// # Errors
+///
+/// A module of the chain cannot be loaded. A plugin that does not start is a result.
+pub(super) fn start(
+    base: &Base<'_>,
+    path: &Path,
+    file: &CaseFile,
+    case: &Case,
+) -> Result<Result<StartedCase, StartFailure>, LoadError> {
+    let options = base.case_options(file, case);
+    let vm_id = options.vm_id.clone();
+    let process = process_of(case, &options);
+    let mut chain = vec![ChainLink {
+        module: None,
+        filter: base.filter.clone(),
+        options,
+    }];
+    for chained in &file.chain {
+        chain.push(ChainLink {
+            module: chained.module.as_deref(),
+            filter: base.chained_filter(path, chained)?,
+            options: base.chained_options(chained),
+        });
     }
+    let thread = || start_thread(&process, &chain);
+    let start = || {
+        let Some(workers) = case.workers else {
+            return Ok((None, Vec::new(), vec![thread()?]));
+        };
+        let checked = thread()?;
+        let check_logs = checked.first().map_or_else(Vec::new, Plugin::logs);
+        drop(checked);
+        let main = thread()?.into_iter().next();
+        let workers = (0..NonZeroUsize::get(workers))
+            .map(|_| thread())
+            .collect::<Result<Vec<_>, StartError>>()?;
+        Ok((main, check_logs, workers))
+    };
+    Ok(match start() {
+        Ok((main, check_logs, workers)) => Ok(StartedCase {
+            process,
+            profile: base.options.profile,
+            main,
+            workers,
+            check_logs,
+            vm_id,
+            peer_key: peer_key(file, case),
+        }),
+        Err(error) => Err(StartFailure {
+            process,
+            vm_id,
+            error,
+        }),
+    })
+}
 
+impl Base<'_> {
     fn case_options(&self, file: &CaseFile, case: &Case) -> StartOptions {
         let setup = case.plugin.as_ref().or(file.plugin.as_ref());
         let mut upstreams = file.upstreams.clone();
         upstreams.extend(case.upstreams.clone());
         let mut options = self.options(setup);
         options.plugin_configuration = file.config_of(case);
-        options.upstreams = convert::upstreams(&upstreams);
+        options.clusters = convert::clusters(&upstreams);
         options
     }
 
-    fn options(&self, setup: Option<&Setup>) -> StartOptions {
+    fn options(&self, setup: Option<&PluginSetup>) -> StartOptions {
         let mut options = self.options.clone();
         let Some(setup) = setup else {
             return options;
@@ -152,9 +159,9 @@ impl Runner {
             .allowed_capabilities
             .clone_from(&setup.allowed_capabilities);
         options.failure_policy = match setup.failure_policy {
-            None | Some(Policy::Closed) => FailurePolicy::Closed,
-            Some(Policy::Open) => FailurePolicy::Open,
-            Some(Policy::Reload) => FailurePolicy::Reload {
+            None | Some(fluxlit_cases::FailurePolicy::Closed) => FailurePolicy::Closed,
+            Some(fluxlit_cases::FailurePolicy::Open) => FailurePolicy::Open,
+            Some(fluxlit_cases::FailurePolicy::Reload) => FailurePolicy::Reload {
                 backoff: Duration::from_secs(1),
             },
         };
@@ -171,14 +178,14 @@ impl Runner {
         options
     }
 
-    fn chained_options(&self, chained: &Chained) -> StartOptions {
+    fn chained_options(&self, chained: &ChainedPlugin) -> StartOptions {
         let mut options = self.options(chained.plugin.as_ref());
         let config = chained.config.as_ref();
         options.plugin_configuration = config.map_or_else(Vec::new, Config::to_bytes);
         options
     }
 
-    fn chained_filter(&self, path: &Path, chained: &Chained) -> Result<Filter, LoadError> {
+    fn chained_filter(&self, path: &Path, chained: &ChainedPlugin) -> Result<Filter, LoadError> {
         match &chained.module {
             None => Ok(self.filter.clone()),
             Some(module) => {
@@ -189,24 +196,24 @@ impl Runner {
     }
 }
 
-/// A plugin of a chain, before it is started.
-struct Link<'a> {
-    /// Where its module is; the tested one if nothing is said.
+/// A plugin of a chain before its start.
+struct ChainLink<'a> {
+    /// The path of its module; `None` for the tested module.
     module: Option<&'a str>,
     filter: Filter,
     options: StartOptions,
 }
 
-impl Link<'_> {
-    /// Whether Envoy runs both in one VM.
+impl ChainLink<'_> {
+    /// Returns true if Envoy runs both in one VM.
     fn shares_vm_with(&self, other: &Self) -> bool {
         self.module == other.module
             && self.options.vm_id == other.options.vm_id
             && self.options.vm_configuration == other.options.vm_configuration
     }
 
-    /// Whether both are one plugin for Envoy, given that they are in one VM.
-    fn is_as(&self, other: &Self) -> bool {
+    /// Returns true if both are one plugin for Envoy, given that they are in one VM.
+    fn is_same_plugin(&self, other: &Self) -> bool {
         self.options.plugin_name == other.options.plugin_name
             && self.options.root_id == other.options.root_id
             && self.options.plugin_configuration == other.options.plugin_configuration
@@ -215,15 +222,15 @@ impl Link<'_> {
 }
 
 /// Starts the plugins of a chain on one thread.
-fn start_thread(process: &Process, chain: &[Link<'_>]) -> Result<Vec<Plugin>, Refused> {
+fn start_thread(process: &Process, chain: &[ChainLink<'_>]) -> Result<Vec<Plugin>, StartError> {
     let mut plugins: Vec<Plugin> = Vec::new();
     for link in chain {
-        let same_vm: Vec<(&Link<'_>, &Plugin)> = chain
+        let same_vm: Vec<(&ChainLink<'_>, &Plugin)> = chain
             .iter()
             .zip(&plugins)
             .filter(|(other, _)| link.shares_vm_with(other))
             .collect();
-        let same = same_vm.iter().find(|(other, _)| link.is_as(other));
+        let same = same_vm.iter().find(|(other, _)| link.is_same_plugin(other));
         plugins.push(match (same, same_vm.first()) {
             (Some((_, plugin)), _) => (*plugin).clone(),
             (None, Some((_, plugin))) => plugin.start_in_same_vm(link.options.clone())?,
@@ -233,7 +240,7 @@ fn start_thread(process: &Process, chain: &[Link<'_>]) -> Result<Vec<Plugin>, Re
     Ok(plugins)
 }
 
-/// The process of a case, with the shared data and queues that it begins with.
+/// Creates the process of a case with its initial shared data and queues.
 fn process_of(case: &Case, options: &StartOptions) -> Process {
     let process = Process::new(options.clock);
     for (key, value) in &case.shared_data {
@@ -243,7 +250,7 @@ fn process_of(case: &Case, options: &StartOptions) -> Process {
     process
 }
 
-/// Puts messages into queues, of the tested plugin's `vm_id` where none is named.
+/// Puts messages into queues. Those without a `vm_id` belong to the tested plugin's.
 pub(super) fn enqueue(process: &Process, vm_id: &str, queues: &[fluxlit_cases::Queue]) {
     for queue in queues {
         let vm_id = queue.vm_id.as_deref().unwrap_or(vm_id);
@@ -253,8 +260,9 @@ pub(super) fn enqueue(process: &Process, vm_id: &str, queues: &[fluxlit_cases::Q
     }
 }
 
-/// The one configuration key that the host knows: it names where the listener records its peer.
-fn recorded_as(file: &CaseFile, case: &Case) -> Option<String> {
+/// Returns the value of the only configuration key that the host knows: the filter state key under which the listener
+/// records the peer.
+fn peer_key(file: &CaseFile, case: &Case) -> Option<String> {
     let mut configs = [&case.config, &file.config].into_iter().flatten();
     configs.find_map(|config| config.text("peer_filter_state_key").map(str::to_owned))
 }

@@ -1,30 +1,28 @@
-//! What do Envoy's codecs make of the messages that filters let pass?
+//! Models what Envoy's codecs do with the messages that filters forward.
 //!
-//! A filter may leave fields that cannot be sent. Envoy answers a broken request itself, as it does for one that has lost
-//! its route; of a broken response it sends another one, or resets the stream. Over HTTP/1 it checks no response field, so
-//! that a line break in a value splits the response. Measured in Envoy 1.40.
+//! A filter may leave fields that cannot be sent. Envoy replies to such a request itself, as it does to one without a route;
+//! it replaces such a response by another one or resets the stream. Over HTTP/1 it does not check response fields, so a line
+//! break in a value splits the response. Measured in Envoy 1.40.
 
 use std::collections::VecDeque;
 
-use crate::abi::header_map::HeaderMap;
-use crate::envoy::trim;
-use crate::vm::exchange::Event;
-use crate::vm::outcome::Message;
+use crate::abi::HeaderMap;
+use crate::event::{Event, Message};
 
-/// What Envoy answers in place of the upstream or of a filter.
+/// A response that Envoy sends in place of the upstream or of a filter.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Refusal {
+pub(crate) struct ErrorReply {
     pub(crate) status: u16,
     pub(crate) text: String,
 }
 
-impl Refusal {
+impl ErrorReply {
     fn new(status: u16, text: impl Into<String>) -> Self {
         let text = text.into();
         Self { status, text }
     }
 
-    /// The same, as an upstream would answer it.
+    /// Returns the events of the response, as if an upstream sent it.
     pub(crate) fn events(&self) -> VecDeque<Event> {
         let Message { headers, body, .. } = self.message();
         let is_whole = body.is_empty();
@@ -51,30 +49,30 @@ impl Refusal {
     }
 }
 
-/// Why a request cannot be sent to an upstream.
-pub(crate) fn refused_request(headers: &HeaderMap) -> Option<Refusal> {
+/// Returns Envoy's reply to a request that cannot be sent to an upstream; `None` if it can.
+pub(crate) fn check_request(headers: &HeaderMap) -> Option<ErrorReply> {
     let is_missing = |name| headers.get(name).is_none_or(<[u8]>::is_empty);
-    // Without a path there is no route.
+    // Without a path no route matches.
     if is_missing(":path") && headers.get(":method") != Some(b"CONNECT") {
-        return Some(Refusal::new(404, ""));
+        return Some(ErrorReply::new(404, ""));
     }
     if headers.get(":method").is_none() {
-        return Some(Refusal::new(503, "missing required header: :method"));
+        return Some(ErrorReply::new(503, "missing required header: :method"));
     }
     headers.iter().find_map(|(name, value)| {
         if !name.starts_with(b":") && !name.iter().copied().all(is_token) {
             let text = format!("invalid header name: {}", escaped(name));
-            Some(Refusal::new(503, text))
+            Some(ErrorReply::new(503, text))
         } else if value.iter().copied().any(is_control) {
             let text = format!("invalid header value for: {}", escaped(name));
-            Some(Refusal::new(503, text))
+            Some(ErrorReply::new(503, text))
         } else {
             None
         }
     })
 }
 
-/// The headers as an upstream receives them.
+/// Returns the headers as an upstream receives them.
 pub(crate) fn sent_request(headers: &HeaderMap) -> HeaderMap {
     let known: [&[u8]; 5] = [
         b":authority",
@@ -90,26 +88,27 @@ pub(crate) fn sent_request(headers: &HeaderMap) -> HeaderMap {
         .collect()
 }
 
-/// The response as a client receives it; `None` if the stream is reset instead.
+/// Returns the response as a client receives it; `None` if the stream is reset instead.
 pub(crate) fn sent_response(message: Message, is_http2: bool) -> Option<Message> {
     let status = message.headers.get(":status").and_then(|status| {
         let status = std::str::from_utf8(status).ok()?;
         status.trim().parse::<u32>().ok()
     });
     let Some(status) = status else {
-        return Some(Refusal::new(502, "missing required header: :status").message());
+        return Some(ErrorReply::new(502, "missing required header: :status").message());
     };
     let is_interim = status < 200 && status != 101;
     let is_unsendable = is_http2 && !(200..=999).contains(&status);
     if is_interim || is_unsendable {
         return None;
     }
-    let is_bodiless = matches!(status, 101 | 204 | 304);
-    let is_hop = |name: &[u8]| status != 101 && (name == b"upgrade" || name == b"proxy-connection");
+    let has_no_body = matches!(status, 101 | 204 | 304);
+    let is_hop_by_hop =
+        |name: &[u8]| status != 101 && (name == b"upgrade" || name == b"proxy-connection");
     let mut headers = HeaderMap::default();
     for (name, value) in message.headers.iter() {
         let is_other_pseudo = name.starts_with(b":") && name != b":status";
-        if is_other_pseudo || is_hop(name) {
+        if is_other_pseudo || is_hop_by_hop(name) {
             continue;
         }
         if is_http2 && value.iter().copied().any(is_control) {
@@ -121,7 +120,7 @@ pub(crate) fn sent_response(message: Message, is_http2: bool) -> Option<Message>
             add_split(&mut headers, name, value);
         }
     }
-    let body = if is_bodiless {
+    let body = if has_no_body {
         Vec::new()
     } else {
         message.body
@@ -133,7 +132,7 @@ pub(crate) fn sent_response(message: Message, is_http2: bool) -> Option<Message>
     })
 }
 
-/// Adds what a client reads of a line in HTTP/1: as many lines as there are line breaks in it.
+/// Adds the lines that an HTTP/1 client reads if a value contains line breaks.
 fn add_split(headers: &mut HeaderMap, name: &[u8], value: &[u8]) {
     let line = [name, b": ", value].concat();
     for line in line.split(|byte| *byte == b'\n') {
@@ -146,7 +145,15 @@ fn add_split(headers: &mut HeaderMap, name: &[u8], value: &[u8]) {
     }
 }
 
-/// RFC 9110 §5.6.2.
+/// Removes the optional white space of RFC 9110 §5.6.3.
+pub(crate) fn trim(value: &[u8]) -> &[u8] {
+    let is_text = |byte: &u8| !matches!(byte, b' ' | b'\t');
+    let start = value.iter().position(is_text).unwrap_or(value.len());
+    let end = value.iter().rposition(is_text).map_or(start, |end| end + 1);
+    value.get(start..end).unwrap_or_default()
+}
+
+/// Returns true for a `tchar` of RFC 9110 §5.6.2.
 fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }

@@ -1,7 +1,7 @@
-//! What do the filters of a stream keep for each other, and for the proxy?
+//! Stores the filter state of a stream, which its filters share.
 //!
-//! Envoy's filter state: values by key, one set for the whole stream, which access logs and other filters read. A property
-//! that a filter sets is in it under `wasm.` and its path; [`crate::vm::imports::foreign`] sets others.
+//! Envoy's filter state holds values by key, one set for the whole stream; access logs and other filters read it. A property
+//! that a filter sets has the key `wasm.` followed by its path; foreign functions set others.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,13 +22,13 @@ impl FilterState {
         self.entries().get(key).cloned()
     }
 
-    /// All of it.
+    /// Locks and returns all entries.
     pub(crate) fn entries(&self) -> MutexGuard<'_, Entries> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The key of a property that a filter sets, measured in Envoy 1.40.
-pub(crate) fn key_of_property(path: &[u8]) -> Vec<u8> {
+/// Returns the key of a property that a filter sets, as measured in Envoy 1.40.
+pub(crate) fn property_key(path: &[u8]) -> Vec<u8> {
     [b"wasm.", path].concat()
 }

@@ -1,14 +1,13 @@
-//! Of which fields does Envoy keep one value?
+//! Merges repeated lines of the fields that Envoy stores as inline headers.
 //!
-//! Those that it has a place of their own for: further lines are joined to the first one by a comma, whether they arrive so
-//! or a filter adds them. Of all others each line stays. Measured in Envoy 1.40, which has other such fields for requests
-//! than for responses; for trailers only those of gRPC, which nobody repeats.
+//! Envoy stores an inline header as one value: further lines are joined to the first by a comma, whether they arrive that way
+//! or a filter adds them. All other fields keep each line. Measured in Envoy 1.40, which has different inline headers for
+//! requests and responses; for response trailers only those of gRPC.
 
-use crate::abi::MapId;
-use crate::abi::header_map::HeaderMap;
+use crate::abi::{HeaderMap, MapId};
 
-/// The lines as Envoy keeps them.
-pub(crate) fn keep<'a>(
+/// Builds a map from lines as Envoy stores them.
+pub(crate) fn merge<'a>(
     which: MapId,
     lines: impl IntoIterator<Item = (&'a [u8], &'a [u8])>,
 ) -> HeaderMap {
@@ -21,9 +20,9 @@ pub(crate) fn keep<'a>(
 
 /// Adds a line as Envoy does.
 pub(crate) fn add(map: &mut HeaderMap, which: MapId, name: &[u8], value: &[u8]) {
-    let first = map.get_bytes(name).filter(|_| is_joined(which, name));
+    let first = map.get_bytes(name).filter(|_| is_inline(which, name));
     match first.map(<[u8]>::to_vec) {
-        // An empty value leaves no trace.
+        // An empty value is dropped, so no comma is added for it.
         Some(first) if first.is_empty() => map.replace(name, value),
         Some(_) if value.is_empty() => {}
         Some(first) => map.replace(name, &[&first, &b","[..], value].concat()),
@@ -31,7 +30,7 @@ pub(crate) fn add(map: &mut HeaderMap, which: MapId, name: &[u8], value: &[u8]) 
     }
 }
 
-fn is_joined(which: MapId, name: &[u8]) -> bool {
+fn is_inline(which: MapId, name: &[u8]) -> bool {
     let table: &[&str] = match which {
         MapId::RequestHeaders => &REQUEST,
         MapId::ResponseHeaders => &RESPONSE,
@@ -44,7 +43,7 @@ fn is_joined(which: MapId, name: &[u8]) -> bool {
         .is_ok()
 }
 
-/// Of a request, sorted.
+/// Inline request headers, sorted.
 const REQUEST: [&str; 65] = [
     ":authority",
     ":method",
@@ -113,7 +112,7 @@ const REQUEST: [&str; 65] = [
     "x-request-id",
 ];
 
-/// Of a response, sorted.
+/// Inline response headers, sorted.
 const RESPONSE: [&str; 37] = [
     ":status",
     "access-control-allow-credentials",
@@ -159,7 +158,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_empty_line_leaves_no_trace() {
+    fn inline_headers_are_joined_and_empty_values_dropped() {
         for (which, name, lines, want) in [
             (MapId::RequestHeaders, "accept", ["a", "b"], &["a,b"][..]),
             (MapId::RequestHeaders, "Accept", ["", "b"], &["b"]),
@@ -176,7 +175,7 @@ mod tests {
             ),
         ] {
             let lines = lines.map(|value| (name.as_bytes(), value.as_bytes()));
-            let map = keep(which, lines);
+            let map = merge(which, lines);
             let want: Vec<&[u8]> = want.iter().map(|value| value.as_bytes()).collect();
             assert_eq!(
                 map.get_all(&name.to_ascii_lowercase()),
@@ -187,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn the_tables_are_sorted() {
+    fn tables_are_sorted() {
         assert!(REQUEST.is_sorted() && RESPONSE.is_sorted());
     }
 }

@@ -1,35 +1,33 @@
-//! What goes downstream when the filter answers a request itself?
+//! Turns a local reply of the filter into the response that the client receives.
 //!
-//! `proxy_send_local_response` with what Envoy 1.40 adds to it: `content-length` and, unless given, `content-type:
-//! text/plain` if there is a body; neither if there is none. On a gRPC request it becomes an answer of status 200 with
-//! `grpc-status` and `grpc-message`, as the gRPC protocol over HTTP/2 describes. `date` and `server` are not added:
-//! they say nothing about the filter.
+//! This is `proxy_send_local_response` with what Envoy 1.40 adds: with a body, `content-length` and, unless given,
+//! `content-type: text/plain`; without a body, neither. For a gRPC request it becomes a response of status 200 with
+//! `grpc-status` and `grpc-message`, as the gRPC protocol over HTTP/2 describes. `date` and `server` are not added because
+//! they do not depend on the filter.
 
-use crate::abi::MapId;
-use crate::abi::header_map::HeaderMap;
-use crate::envoy::inline_headers;
+use super::inline_headers;
+use crate::abi::{HeaderMap, MapId};
 
-/// An answer of the filter's own, as passed to `proxy_send_local_response`.
+/// A local reply, as passed to `proxy_send_local_response`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LocalReply {
-    /// The callback that answered, such as `proxy_on_request_headers`; empty for the answer in place of a filter that
-    /// failed.
+    /// The callback that sent it, such as `proxy_on_request_headers`; empty for the reply for a filter that failed.
     pub callback: &'static str,
     /// The HTTP status.
     pub status: u32,
-    /// The reason for the access log, with spaces replaced by `_`.
+    /// The response code details for the access log, with white space replaced by `_`.
     pub details: String,
     /// The body.
     pub body: Vec<u8>,
-    /// Lines in addition to those that the host adds.
+    /// Header lines in addition to those that the host adds.
     pub headers: HeaderMap,
-    /// A gRPC status, if it is one of 0 to 16.
+    /// The gRPC status, if it is one of 0 to 16.
     pub grpc_status: Option<u32>,
 }
 
 impl LocalReply {
-    /// Envoy's answer in place of a filter that failed.
-    pub(crate) fn of_failed_filter() -> Self {
+    /// Creates Envoy's reply for a filter that failed.
+    pub(crate) fn for_failed_filter() -> Self {
         Self {
             callback: "",
             status: 503,
@@ -40,7 +38,7 @@ impl LocalReply {
         }
     }
 
-    /// The response it becomes, for `request`.
+    /// Returns the headers and body of the response to `request`.
     pub(crate) fn to_response(&self, request: Option<&HeaderMap>) -> (HeaderMap, Vec<u8>) {
         let mut headers = HeaderMap::default();
         let header = |name| request.and_then(|request| request.get(name));
@@ -53,7 +51,9 @@ impl LocalReply {
             }
         }
         if is_grpc {
-            let grpc_status = self.grpc_status.unwrap_or_else(|| grpc_of(self.status));
+            let grpc_status = self
+                .grpc_status
+                .unwrap_or_else(|| grpc_status_for(self.status));
             headers.replace(b"content-type", b"application/grpc");
             headers.replace(b"grpc-status", grpc_status.to_string().as_bytes());
             if !self.body.is_empty() {
@@ -86,8 +86,8 @@ fn is_grpc(content_type: &[u8]) -> bool {
         .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"+"))
 }
 
-/// The gRPC status for an HTTP status, from the gRPC document on HTTP to gRPC status code mapping.
-fn grpc_of(status: u32) -> u32 {
+/// Maps an HTTP status to a gRPC status, as the gRPC document on HTTP to gRPC status codes does.
+fn grpc_status_for(status: u32) -> u32 {
     match status {
         400 => 13,
         401 => 16,
@@ -98,7 +98,7 @@ fn grpc_of(status: u32) -> u32 {
     }
 }
 
-/// Encodes a `grpc-message`: everything outside printable ASCII, and `%`.
+/// Percent-encodes a `grpc-message`: everything outside printable ASCII, and `%`.
 fn percent_encode(text: &[u8]) -> Vec<u8> {
     let mut encoded = Vec::with_capacity(text.len());
     for byte in text {
@@ -113,7 +113,7 @@ fn percent_encode(text: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::abi::header_map::lines;
+    use crate::abi::lines;
 
     fn reply(body: &str, headers: &[(&str, &str)]) -> LocalReply {
         LocalReply {
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_brings_its_length_and_type() {
+    fn body_adds_its_length_and_type() {
         let (headers, body) = reply("no", &[("x", "1")]).to_response(None);
         let want = [
             (":status", "403"),
@@ -140,19 +140,19 @@ mod tests {
     }
 
     #[test]
-    fn no_body_no_length() {
+    fn no_body_means_no_length_and_type() {
         let (headers, _) = reply("", &[("content-type", "text/html")]).to_response(None);
         assert_eq!(headers, lines(&[(":status", "403")]));
     }
 
     #[test]
-    fn a_status_among_the_headers_does_not_double() {
+    fn status_among_the_headers_is_ignored() {
         let (headers, _) = reply("", &[(":status", "200")]).to_response(None);
         assert_eq!(headers, lines(&[(":status", "403")]));
     }
 
     #[test]
-    fn head_gets_the_length_without_the_body() {
+    fn head_response_has_the_length_but_no_body() {
         let request = lines(&[(":method", "HEAD")]);
         let (headers, body) = reply("no", &[]).to_response(Some(&request));
         assert_eq!(headers.get("content-length"), Some(&b"2"[..]));
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn grpc_gets_its_own_form() {
+    fn grpc_request_gets_a_grpc_response() {
         let request = lines(&[("content-type", "application/grpc+proto")]);
         let (headers, body) = reply("n\u{f6}", &[]).to_response(Some(&request));
         let want = [

@@ -1,12 +1,13 @@
-//! How does Envoy present a connection and a message to a filter?
+//! Models how Envoy presents connections and messages to a filter, and how it treats what the filter leaves.
 //!
-//! All that the host knows of Envoy's HTTP connection manager, measured in Envoy 1.40 and in one place: pseudo-headers
-//! first, names in lower case, optional white space trimmed, a target in absolute form split, the repeated lines of
-//! some fields joined by a comma, and the bytes of the properties that tell who is at the other end.
+//! Everything that the host knows about Envoy's HTTP connection manager is in this folder, measured in Envoy 1.40. This file
+//! builds the headers and properties that a filter sees: pseudo-headers first, names in lower case, optional white space
+//! trimmed, a target in absolute form split, repeated lines of inline headers joined by a comma, and the properties that
+//! identify the peer. May use `event` and `abi`.
 //!
-//! Deliberately not done: what depends on the listener's settings, such as path normalisation, limits, and the headers
-//! that the connection manager adds (`x-request-id`, `x-forwarded-proto`). A request that Envoy would refuse before the
-//! filter is presented as it is.
+//! Deliberately not done: whatever depends on the listener's settings, such as path normalization, limits, and the headers
+//! that the connection manager adds (`x-request-id`, `x-forwarded-proto`). A request that Envoy would reject before the
+//! filter is presented unchanged.
 
 pub(crate) mod codec;
 pub(crate) mod filter_state;
@@ -16,11 +17,14 @@ pub(crate) mod profile;
 
 use std::net::SocketAddr;
 
-use crate::abi::MapId;
-use crate::abi::header_map::HeaderMap;
-use crate::abi::property::{Properties, Value};
+pub use local_reply::LocalReply;
+pub use profile::{Profile, Rule};
 
-/// The start of a request as read from the connection.
+use codec::trim;
+
+use crate::abi::{HeaderMap, MapId, Properties, Value};
+
+/// The head of a request without its fields, as received on the connection.
 #[derive(Debug, Clone, Copy)]
 pub struct RequestHead<'a> {
     /// The method.
@@ -29,22 +33,22 @@ pub struct RequestHead<'a> {
     pub target: &'a [u8],
     /// The `Host` field or `:authority`; `None` if there is none.
     pub host: Option<&'a [u8]>,
-    /// Whether the connection is TLS.
+    /// True if the connection is TLS.
     pub is_tls: bool,
 }
 
-/// The other end of a connection.
+/// The peer of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Peer {
     /// An IP connection.
     Ip(SocketAddr),
     /// A Unix socket.
     Unix,
-    /// An address that Envoy took from a header, so that it is not the peer's: its port is 0.
+    /// An address that Envoy took from a header, so that it is not the peer's; its port is 0.
     FromHeader,
 }
 
-/// Builds the request header map for `head` and the field lines, which are in wire order and without `Host`.
+/// Builds the request header map from `head` and the field lines, which are in wire order and without `Host`.
 pub fn request_headers<'a>(
     head: RequestHead<'_>,
     fields: impl IntoIterator<Item = (&'a [u8], &'a [u8])>,
@@ -82,12 +86,12 @@ pub fn response_headers<'a>(
 /// Builds a trailer map.
 pub fn trailers<'a>(fields: impl IntoIterator<Item = (&'a [u8], &'a [u8])>) -> HeaderMap {
     let mut map = HeaderMap::default();
-    // Those of a request have nothing that is joined.
+    // Request trailers have no inline headers; the other trailers may use the same table.
     add_fields(&mut map, MapId::ResponseTrailers, fields);
     map
 }
 
-/// The properties of a connection: `source.address`, `source.port` and, on TLS alone, `connection.tls_version`.
+/// Builds the properties of a connection: `source.address`, `source.port` and, only on TLS, `connection.tls_version`.
 pub fn connection_properties(peer: Peer, is_tls: bool) -> Properties {
     let mut properties =
         Properties::default().with(&["source", "address"], Value::Text(peer.address_text()));
@@ -106,8 +110,8 @@ pub fn connection_properties(peer: Peer, is_tls: bool) -> Properties {
     properties
 }
 
-/// What a network-level `set_filter_state` records of the direct peer under `key`; nothing for [`Peer::FromHeader`],
-/// which is no peer.
+/// Adds what a network-level `set_filter_state` records about the direct peer under `key`. [`Peer::FromHeader`] is not a peer
+/// and adds nothing.
 pub fn with_recorded_peer(properties: Properties, key: &str, peer: Peer) -> Properties {
     match peer {
         Peer::FromHeader => properties,
@@ -138,7 +142,7 @@ fn add_fields<'a>(
     }
 }
 
-/// Splits `http://host/path`, whose path Envoy takes to be `/` if there is none.
+/// Splits `http://host/path` into authority and path, which is `/` if it is missing.
 fn split_absolute(target: &[u8]) -> Option<(&[u8], Vec<u8>)> {
     let start = target.windows(3).position(|window| window == b"://")?;
     let (scheme, rest) = (target.get(..start)?, target.get(start + 3..)?);
@@ -156,14 +160,6 @@ fn split_absolute(target: &[u8]) -> Option<(&[u8], Vec<u8>)> {
         [b"/", path].concat()
     };
     Some((authority, path))
-}
-
-/// Optional white space of RFC 9110 §5.6.3.
-pub(crate) fn trim(value: &[u8]) -> &[u8] {
-    let is_text = |byte: &u8| !matches!(byte, b' ' | b'\t');
-    let start = value.iter().position(is_text).unwrap_or(value.len());
-    let end = value.iter().rposition(is_text).map_or(start, |end| end + 1);
-    value.get(start..end).unwrap_or_default()
 }
 
 #[cfg(test)]

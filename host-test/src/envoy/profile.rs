@@ -1,12 +1,12 @@
-//! Whose semantics does the host have where the specification and Envoy differ?
+//! Selects the host semantics where the specification and Envoy differ.
 //!
-//! Each rule is a method here, so that every difference has a name and a place. [`Profile::Envoy`] is what was measured
-//! in Envoy 1.40, and what a filter meets in production; [`Profile::Spec`] is the text of ABI 0.2.1, read generously
-//! where it is silent. A filter that passes under both is portable.
+//! Each difference is a rule with a name and a method. [`Profile::Envoy`] was measured in Envoy 1.40 and is what a filter
+//! finds in production; [`Profile::Spec`] is the text of ABI 0.2.1, read permissively where it is silent. A filter that
+//! passes its tests under both profiles is portable.
 
-use crate::abi::header_map::HeaderMap;
+use crate::abi::HeaderMap;
 
-/// A set of rules.
+/// A set of host semantics.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Profile {
@@ -17,14 +17,14 @@ pub enum Profile {
     Spec,
 }
 
-/// A rule in which the two profiles differ: its name, what Envoy does, what the specification has.
+/// A rule in which the two profiles differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rule {
-    /// The rule's name, as used in reports and documentation.
+    /// The rule's name, as in reports and documentation.
     pub name: &'static str,
-    /// What happens in Envoy 1.40.
+    /// The behavior of Envoy 1.40.
     pub envoy: &'static str,
-    /// What happens by the specification.
+    /// The behavior by the specification.
     pub spec: &'static str,
 }
 
@@ -38,8 +38,8 @@ impl Profile {
         },
         Rule {
             name: "broken-messages",
-            envoy: "in cases, a message that a filter leaves without what it needs, or with what cannot be sent, is answered for or reset",
-            spec: "a message passes as the filter left it",
+            envoy: "in cases, Envoy replies to a request that cannot be sent, and replaces or resets a response that cannot be sent",
+            spec: "a message is forwarded as the filter left it",
         },
         Rule {
             name: "buffer-outside-callback",
@@ -48,7 +48,7 @@ impl Profile {
         },
         Rule {
             name: "buffer-range-overflow",
-            envoy: "a range whose end overflows 32 bits is cut",
+            envoy: "a range whose end overflows 32 bits is truncated",
             spec: "a range whose end overflows 32 bits is BAD_ARGUMENT",
         },
         Rule {
@@ -73,28 +73,28 @@ impl Profile {
         },
         Rule {
             name: "joined-lines",
-            envoy: "a second line of a field that Envoy keeps one value of, such as accept, is joined to the first",
-            spec: "a line that is added is a line of its own",
+            envoy: "a second line of an inline header, such as accept, is joined to the first",
+            spec: "an added line stays a separate line",
         },
         Rule {
             name: "late-answer",
-            envoy: "answering or closing a stream in on_log, on_done or on_delete kills the process: here it is a failure",
-            spec: "answering or closing a stream in on_log, on_done or on_delete is BAD_ARGUMENT",
+            envoy: "a local reply or close in on_log, on_done or on_delete crashes the process: here the filter fails",
+            spec: "a local reply or close in on_log, on_done or on_delete is BAD_ARGUMENT",
         },
         Rule {
             name: "map-lifetime",
-            envoy: "a header map is gone when its phase has gone on",
+            envoy: "a header map cannot be read after its phase was forwarded",
             spec: "a header map can be read until the stream ends",
         },
         Rule {
             name: "map-size",
             envoy: "the size of a map is the sum of its names' and values' lengths",
-            spec: "the size of a map is that of its serialised form",
+            spec: "the size of a map is that of its serialized form",
         },
         Rule {
             name: "own-property-path",
-            envoy: "a property set under several segments is not found again",
-            spec: "a property is found under the path it was set with",
+            envoy: "a property that was set with a path of several segments is not found",
+            spec: "a property is found under the path with which it was set",
         },
         Rule {
             name: "vm-start",
@@ -103,7 +103,7 @@ impl Profile {
         },
     ];
 
-    /// The name that a command line or file uses: `envoy-1.40` or `spec`.
+    /// Returns the name on the command line and in files: `envoy-1.40` or `spec`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Envoy => "envoy-1.40",
@@ -111,7 +111,7 @@ impl Profile {
         }
     }
 
-    /// The profile of that name.
+    /// Returns the profile with this name.
     pub fn named(name: &str) -> Option<Self> {
         [Self::Envoy, Self::Spec]
             .into_iter()
@@ -122,7 +122,7 @@ impl Profile {
         self == Self::Spec
     }
 
-    pub(crate) fn refuses_broken_messages(self) -> bool {
+    pub(crate) fn rejects_broken_messages(self) -> bool {
         self == Self::Envoy
     }
 
@@ -130,11 +130,11 @@ impl Profile {
         self == Self::Envoy
     }
 
-    pub(crate) fn cuts_overflowing_ranges(self) -> bool {
+    pub(crate) fn truncates_overflowing_ranges(self) -> bool {
         self == Self::Envoy
     }
 
-    pub(crate) fn answers_for_failed_calls(self) -> bool {
+    pub(crate) fn responds_to_failed_calls(self) -> bool {
         self == Self::Envoy
     }
 
@@ -150,11 +150,11 @@ impl Profile {
         self == Self::Envoy
     }
 
-    pub(crate) fn joins_lines(self) -> bool {
+    pub(crate) fn joins_inline_headers(self) -> bool {
         self == Self::Envoy
     }
 
-    pub(crate) fn dies_of_late_answers(self) -> bool {
+    pub(crate) fn crashes_on_late_replies(self) -> bool {
         self == Self::Envoy
     }
 
@@ -165,7 +165,7 @@ impl Profile {
     pub(crate) fn map_size(self, map: &HeaderMap) -> usize {
         match self {
             Self::Envoy => map.byte_size(),
-            Self::Spec => map.serialise().len(),
+            Self::Spec => map.serialize().len(),
         }
     }
 

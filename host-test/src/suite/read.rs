@@ -5,11 +5,12 @@
 
 use std::path::PathBuf;
 
+use fluxlit_cases::whole;
+
 use super::format::{
     Chunks, Expectation, Immediate, Input, Invocation, Matcher, MatcherKind, Suite, Test,
 };
 use super::text::{Message, Value};
-use crate::case_file::whole;
 
 pub(super) fn suite(message: Message, folder: PathBuf) -> Result<Suite, String> {
     let mut suite = Suite {

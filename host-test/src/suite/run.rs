@@ -1,17 +1,16 @@
 //! Runs a test of a suite and compares the results with its expectations.
 
+use fluxlit_cases::matches_whole;
+
 use super::format::{
     Chunks, Expectation, Immediate, Input, Invocation, Matcher, MatcherKind, Suite, Test,
 };
-use crate::abi::LogLevel;
-use crate::abi::header_map::HeaderMap;
-use crate::abi::property::Properties;
-use crate::case_file::matches_whole;
+use crate::abi::{HeaderMap, LogLevel, Properties};
 use crate::envoy::{self, RequestHead};
-use crate::plugin::{Clock, StartOptions};
-use crate::stream::{Side, Stream};
+use crate::event::{LogLine, Side};
+use crate::stream::Stream;
 use crate::vm::filter::Filter;
-use crate::vm::state::LogLine;
+use crate::vm::options::{Clock, StartOptions};
 
 /// A running test.
 struct Running<'a> {

@@ -1,47 +1,46 @@
-//! What becomes of the calls that a filter makes to other services?
+//! Simulates the HTTP and gRPC calls that a filter makes to other services.
 //!
-//! Nobody is really called: each upstream that a plugin knows has a script of answers, and a call may also be answered
-//! by hand. An answer comes when the callback is over and its delay has passed on the clock, never within the call.
-//! Failures look as in Envoy 1.40, where they are responses: refused and reset are a 503 with a text, a time-out is a
-//! 504. A filter that looks for "no headers", the specification's sign of failure, lets them pass.
+//! No call leaves the process: each cluster that a plugin knows has a script of responses, and a test may also respond to a
+//! call itself. A response arrives after the callback has returned and its delay has passed on the clock, never within the
+//! call. Failures are responses, as in Envoy 1.40: a refused or reset connection is a 503 with a text, a timeout is a 504.
+//! A filter that checks for missing headers, the specification's sign of failure, does not notice them.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use crate::abi::Status;
-use crate::abi::header_map::{HeaderMap, lines};
+use crate::abi::{HeaderMap, Status, lines};
 use crate::envoy::profile::Profile;
 
-/// A service that a plugin may call, by the name that Envoy's configuration gives it.
+/// A service that a plugin may call, with its scripted responses.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Upstream {
-    /// The cluster's name.
+pub struct Cluster {
+    /// The cluster's name in Envoy's configuration.
     pub name: String,
-    /// Answers in order; the last one is given to every further call. None: calls wait for their time-out, or for
-    /// [`crate::Plugin::answer`].
-    pub answers: Vec<DelayedAnswer>,
+    /// The responses in order; the last one is repeated for every further call. Without responses, calls wait for their
+    /// timeout or for [`crate::Plugin::respond`].
+    pub responses: Vec<DelayedResponse>,
 }
 
-/// An answer and when it comes.
+/// A response and its delay.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DelayedAnswer {
-    /// Time after the call, on the virtual clock.
+pub struct DelayedResponse {
+    /// The time from the call to the response, on the virtual clock.
     pub delay: Duration,
-    /// The answer.
-    pub answer: Answer,
+    /// The response.
+    pub response: CallResponse,
 }
 
-/// How a call ends, or goes on.
+/// A response to a call, or the way in which the call fails.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Answer {
-    /// Nobody listens.
+pub enum CallResponse {
+    /// The connection was refused.
     Refused,
-    /// The connection broke before the response came.
+    /// The connection was reset before the response arrived.
     Reset,
-    /// The response did not come in time.
+    /// The response did not arrive before the timeout.
     TimedOut,
-    /// The call was given up on this side, so that there are no headers at all.
+    /// The host cancelled the call, so the callback has no headers at all.
     NoHeaders,
     /// A response to an HTTP call.
     Http {
@@ -52,24 +51,24 @@ pub enum Answer {
         /// The trailers.
         trailers: HeaderMap,
     },
-    /// What a gRPC service says. A unary call takes the first message, or the close.
+    /// The events of a gRPC service. A unary call delivers the last message, or the close.
     Grpc(Vec<GrpcEvent>),
 }
 
-/// Something that arrives for a gRPC call or stream.
+/// An event of a gRPC call or stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GrpcEvent {
-    /// Metadata at the start; streams only.
+    /// Initial metadata; streams only.
     InitialMetadata(HeaderMap),
     /// A message.
     Message(Vec<u8>),
-    /// Metadata at the end; streams only.
+    /// Trailing metadata; streams only.
     TrailingMetadata(HeaderMap),
-    /// The end, with its status.
+    /// The end of the call.
     Close {
-        /// 0 for success.
+        /// The gRPC status; 0 for success.
         status: u32,
-        /// The text beside it.
+        /// The gRPC message.
         message: String,
     },
 }
@@ -77,23 +76,23 @@ pub enum GrpcEvent {
 /// A call that a filter made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CallOut {
-    /// The id that the filter was given.
+    /// The id that the filter received.
     pub id: u32,
-    /// What kind of call it is.
+    /// The kind of the call.
     pub kind: CallKind,
-    /// The upstream's name.
-    pub upstream: String,
+    /// The name of the cluster.
+    pub cluster: String,
     /// The request's headers; for gRPC the initial metadata.
     pub headers: HeaderMap,
-    /// The body, or the messages sent so far, one after the other.
+    /// The body, or the concatenated gRPC messages sent so far.
     pub body: Vec<u8>,
     /// The request's trailers.
     pub trailers: HeaderMap,
-    /// The time-out; `None` for none.
+    /// The timeout; `None` for none.
     pub timeout: Option<Duration>,
 }
 
-/// What kind of call a filter made.
+/// The kind of a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CallKind {
     /// `proxy_http_call`.
@@ -114,7 +113,7 @@ pub enum CallKind {
     },
 }
 
-/// One callback that a call leads to.
+/// A callback that a call leads to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Arrival {
     Http {
@@ -128,8 +127,8 @@ pub(crate) enum Arrival {
 /// The calls of one VM.
 #[derive(Default)]
 pub(crate) struct Calls {
-    upstreams: Vec<Upstream>,
-    /// How many calls each upstream has had.
+    clusters: Vec<Cluster>,
+    /// The number of calls to each cluster.
     counts: BTreeMap<String, usize>,
     next: u32,
     open: BTreeMap<u32, OpenCall>,
@@ -138,7 +137,7 @@ pub(crate) struct Calls {
 struct OpenCall {
     plugin: u32,
     call: CallOut,
-    /// What will arrive and when; all of one answer comes at the same time, in order.
+    /// The pending callbacks with their times. Those of one response are due at the same time, in order.
     arrivals: VecDeque<(u64, Arrival)>,
     deadline: Option<u64>,
 }
@@ -152,7 +151,7 @@ impl CallKind {
         matches!(self, Self::GrpcCall { .. })
     }
 
-    /// Envoy's tokens say in their lowest bits what they are for, so that a wrong one can be told from an unknown one.
+    /// Returns the low bits of Envoy's call ids, which distinguish an id of another kind from an unknown one.
     fn token(&self) -> u32 {
         match self {
             Self::Http => HTTP,
@@ -163,15 +162,15 @@ impl CallKind {
 }
 
 impl Calls {
-    pub(crate) fn know(&mut self, upstreams: Vec<Upstream>) {
-        self.upstreams.extend(upstreams);
+    pub(crate) fn add_clusters(&mut self, clusters: Vec<Cluster>) {
+        self.clusters.extend(clusters);
     }
 
-    pub(crate) fn knows(&self, upstream: &str) -> bool {
-        self.upstreams.iter().any(|known| known.name == upstream)
+    pub(crate) fn has_cluster(&self, name: &str) -> bool {
+        self.clusters.iter().any(|cluster| cluster.name == name)
     }
 
-    /// Opens a call of `plugin` at time `now`; returns its id.
+    /// Opens a call of `plugin` at time `now` and returns its id.
     pub(crate) fn open(
         &mut self,
         plugin: u32,
@@ -182,25 +181,26 @@ impl Calls {
         self.next = self.next.wrapping_add(1);
         let id = self.next.wrapping_mul(TOKEN_STEP) | call.kind.token();
         call.id = id;
-        let count = self.counts.entry(call.upstream.clone()).or_default();
-        let script = self
-            .upstreams
+        let count = self.counts.entry(call.cluster.clone()).or_default();
+        let cluster = self
+            .clusters
             .iter()
-            .find(|upstream| upstream.name == call.upstream);
-        let answer = script.and_then(|upstream| {
-            let answers = &upstream.answers;
-            answers.get(*count).or_else(|| answers.last())
+            .find(|cluster| cluster.name == call.cluster);
+        let response = cluster.and_then(|cluster| {
+            let responses = &cluster.responses;
+            responses.get(*count).or_else(|| responses.last())
         });
         *count += 1;
         let deadline = call
             .timeout
             .map(|timeout| now.saturating_add(nanoseconds(timeout)));
-        let arrivals = answer.map_or_else(VecDeque::new, |DelayedAnswer { delay, answer }| {
-            let due = now.saturating_add(nanoseconds(*delay));
-            arrivals(&call.kind, answer, profile)
-                .map(|arrival| (due, arrival))
-                .collect()
-        });
+        let arrivals =
+            response.map_or_else(VecDeque::new, |DelayedResponse { delay, response }| {
+                let due = now.saturating_add(nanoseconds(*delay));
+                arrivals(&call.kind, response, profile)
+                    .map(|arrival| (due, arrival))
+                    .collect()
+            });
         self.open.insert(
             id,
             OpenCall {
@@ -213,22 +213,28 @@ impl Calls {
         id
     }
 
-    /// Schedules an answer by hand; false if there is no such call.
-    pub(crate) fn answer(&mut self, id: u32, answer: &Answer, now: u64, profile: Profile) -> bool {
+    /// Schedules a response at time `now`. Returns false if there is no such call.
+    pub(crate) fn respond(
+        &mut self,
+        id: u32,
+        response: &CallResponse,
+        now: u64,
+        profile: Profile,
+    ) -> bool {
         let Some(open) = self.open.get_mut(&id) else {
             return false;
         };
-        let arrivals = arrivals(&open.call.kind, answer, profile);
+        let arrivals = arrivals(&open.call.kind, response, profile);
         open.arrivals.extend(arrivals.map(|arrival| (now, arrival)));
         true
     }
 
-    /// The calls that have not ended.
+    /// Returns the calls that have not ended.
     pub(crate) fn open_calls(&self) -> impl Iterator<Item = &CallOut> {
         self.open.values().map(|open| &open.call)
     }
 
-    /// Adds a message to a stream's own side.
+    /// Sends a message on a gRPC stream.
     pub(crate) fn send(&mut self, id: u32, message: &[u8]) -> Result<(), Status> {
         if id & TOKEN_MASK != GRPC_STREAM {
             return Err(Status::BadArgument);
@@ -238,7 +244,7 @@ impl Calls {
         Ok(())
     }
 
-    /// Gives a gRPC call up: nothing more of it arrives.
+    /// Cancels a gRPC call: no further callback follows.
     pub(crate) fn cancel(&mut self, id: u32) -> Result<(), Status> {
         if !matches!(id & TOKEN_MASK, GRPC_CALL | GRPC_STREAM) {
             return Err(Status::BadArgument);
@@ -246,7 +252,7 @@ impl Calls {
         self.open.remove(&id).map(|_| ()).ok_or(Status::NotFound)
     }
 
-    /// Closes the own side: a unary call is given up, a stream still receives.
+    /// Half-closes a gRPC stream, which still receives; cancels a unary call.
     pub(crate) fn close(&mut self, id: u32) -> Result<(), Status> {
         match id & TOKEN_MASK {
             GRPC_CALL => self.cancel(id),
@@ -255,12 +261,12 @@ impl Calls {
         }
     }
 
-    /// When the next callback for a call is due.
+    /// Returns the time at which the next callback is due.
     pub(crate) fn next_due(&self) -> Option<u64> {
         self.open.values().filter_map(OpenCall::due).min()
     }
 
-    /// Takes the next callback that is due at `now`: plugin, call, what arrives.
+    /// Takes the next callback that is due at `now`: the plugin's context, the call's id, and the arrival.
     pub(crate) fn take_due(&mut self, now: u64, profile: Profile) -> Option<(u32, u32, Arrival)> {
         let id = self
             .open
@@ -275,7 +281,7 @@ impl Calls {
             Some((due, arrival)) if open.deadline.is_none_or(|deadline| due <= deadline) => arrival,
             _ => {
                 debug_assert!(is_late || open.deadline.is_some());
-                arrivals(&open.call.kind, &Answer::TimedOut, profile).next()?
+                arrivals(&open.call.kind, &CallResponse::TimedOut, profile).next()?
             }
         };
         let plugin = open.plugin;
@@ -304,23 +310,23 @@ impl OpenCall {
     }
 }
 
-/// The callbacks that `answer` leads to, in order.
+/// Returns the callbacks that `response` leads to, in order.
 fn arrivals(
     kind: &CallKind,
-    answer: &Answer,
+    response: &CallResponse,
     profile: Profile,
 ) -> impl Iterator<Item = Arrival> + use<> {
     let arrivals = if kind.is_http() {
-        vec![http_arrival(answer, profile)]
+        vec![http_arrival(response, profile)]
     } else {
-        grpc_arrivals(kind, answer)
+        grpc_arrivals(kind, response)
     };
     arrivals.into_iter()
 }
 
-fn http_arrival(answer: &Answer, profile: Profile) -> Arrival {
+fn http_arrival(response: &CallResponse, profile: Profile) -> Arrival {
     let failure = |status, text: &str| {
-        if profile.answers_for_failed_calls() {
+        if profile.responds_to_failed_calls() {
             let length = text.len().to_string();
             Arrival::Http {
                 headers: lines(&[
@@ -335,12 +341,12 @@ fn http_arrival(answer: &Answer, profile: Profile) -> Arrival {
             no_headers()
         }
     };
-    match answer {
-        Answer::Refused => failure("503", REFUSED),
-        Answer::Reset => failure("503", RESET),
-        Answer::TimedOut => failure("504", TIMED_OUT),
-        Answer::NoHeaders | Answer::Grpc(_) => no_headers(),
-        Answer::Http {
+    match response {
+        CallResponse::Refused => failure("503", REFUSED),
+        CallResponse::Reset => failure("503", RESET),
+        CallResponse::TimedOut => failure("504", TIMED_OUT),
+        CallResponse::NoHeaders | CallResponse::Grpc(_) => no_headers(),
+        CallResponse::Http {
             headers,
             body,
             trailers,
@@ -360,25 +366,27 @@ fn no_headers() -> Arrival {
     }
 }
 
-fn grpc_arrivals(kind: &CallKind, answer: &Answer) -> Vec<Arrival> {
+fn grpc_arrivals(kind: &CallKind, response: &CallResponse) -> Vec<Arrival> {
     let close = |status, message: &str| {
         vec![Arrival::Grpc(GrpcEvent::Close {
             status,
             message: message.to_owned(),
         })]
     };
-    match answer {
-        Answer::Refused => close(GRPC_UNAVAILABLE, &format!("{REFUSED}{REFUSED_DETAILS}")),
-        Answer::Reset => close(GRPC_UNAVAILABLE, &format!("{RESET}{RESET_DETAILS}")),
-        Answer::TimedOut => close(GRPC_UNAVAILABLE, &format!("{TIMED_OUT}{TIMED_OUT_DETAILS}")),
-        Answer::NoHeaders => close(GRPC_UNAVAILABLE, ""),
-        Answer::Http { .. } => close(GRPC_UNKNOWN, "the answer is not gRPC"),
-        Answer::Grpc(events) if kind.is_unary() => unary_arrival(events),
-        Answer::Grpc(events) => events.iter().map(arrival_of).collect(),
+    match response {
+        CallResponse::Refused => close(GRPC_UNAVAILABLE, &format!("{REFUSED}{REFUSED_DETAILS}")),
+        CallResponse::Reset => close(GRPC_UNAVAILABLE, &format!("{RESET}{RESET_DETAILS}")),
+        CallResponse::TimedOut => {
+            close(GRPC_UNAVAILABLE, &format!("{TIMED_OUT}{TIMED_OUT_DETAILS}"))
+        }
+        CallResponse::NoHeaders => close(GRPC_UNAVAILABLE, ""),
+        CallResponse::Http { .. } => close(GRPC_UNKNOWN, "the response is not gRPC"),
+        CallResponse::Grpc(events) if kind.is_unary() => unary_arrival(events),
+        CallResponse::Grpc(events) => events.iter().map(arrival_of).collect(),
     }
 }
 
-/// What a unary call ends in: the last message if the status is success, else a close. Metadata is not delivered.
+/// Returns the end of a unary call: the last message if the status is success, otherwise a close. Metadata are not delivered.
 fn unary_arrival(events: &[GrpcEvent]) -> Vec<Arrival> {
     let message = events
         .iter()
@@ -400,7 +408,7 @@ fn unary_arrival(events: &[GrpcEvent]) -> Vec<Arrival> {
     }]
 }
 
-/// The event as Envoy delivers it: behind the text of a status stands where it is from.
+/// Returns the event as Envoy delivers it: the origin of a status is appended to its message.
 fn arrival_of(event: &GrpcEvent) -> Arrival {
     Arrival::Grpc(match event {
         GrpcEvent::Close { status, message } => GrpcEvent::Close {
@@ -429,19 +437,19 @@ const GRPC_UNKNOWN: u32 = 2;
 const GRPC_INTERNAL: u32 = 13;
 const GRPC_UNAVAILABLE: u32 = 14;
 
-/// Envoy 1.40's word for a response that is the service's own.
+/// Envoy 1.40's response code detail for a response that came from the service.
 const FROM_UPSTREAM: &str = "via_upstream";
 
-/// Envoy 1.40's text in place of a response.
+/// The body of Envoy 1.40's local reply.
 const REFUSED: &str = "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure";
-/// Envoy 1.40's text in place of a response.
+/// The body of Envoy 1.40's local reply.
 const RESET: &str = "upstream connect error or disconnect/reset before headers. reset reason: connection termination";
-/// Envoy 1.40's text in place of a response.
+/// The body of Envoy 1.40's local reply.
 const TIMED_OUT: &str = "upstream request timeout";
 
-/// What follows the text in the message of a gRPC call, as seen in Envoy 1.40.
+/// The suffix of a gRPC message, as measured in Envoy 1.40.
 const REFUSED_DETAILS: &str = "{upstream_reset_before_response_started{remote_connection_failure|delayed_connect_error:_Connection_refused}}";
-/// As [`REFUSED_DETAILS`]; by its pattern, not seen.
+/// As [`REFUSED_DETAILS`]; derived from its pattern, not measured.
 const RESET_DETAILS: &str = "{upstream_reset_before_response_started{connection_termination}}";
 /// As [`REFUSED_DETAILS`].
 const TIMED_OUT_DETAILS: &str = "{response_timeout}";

@@ -1,13 +1,13 @@
-//! How does a filter fail while it runs?
+//! Describes how a filter failed, at the start or while it ran.
 //!
-//! Envoy treats every trap alike: the stream is answered with 503, and the failure policy decides over the streams that
-//! follow. Here the reason is kept, with the guest's stack and the last lines that it logged.
+//! Envoy treats every trap alike: the stream gets a 503, and the failure policy decides about later streams. Here the
+//! reason is kept, with the guest's stack and the last lines that it logged.
 
 use wasmtime::{Trap, WasmBacktrace};
 
-use crate::vm::state::LogLine;
+use crate::event::LogLine;
 
-/// The end of a VM: no callback of it runs any more.
+/// A failure that ends a VM: none of its callbacks runs any more.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Failure {
@@ -19,7 +19,7 @@ pub enum Failure {
     EndlessLoop {
         /// The callback that ran.
         callback: String,
-        /// The units it was given.
+        /// The fuel that it had.
         fuel: u64,
         /// The guest's functions, innermost first.
         stack: Box<[String]>,
@@ -29,7 +29,7 @@ pub enum Failure {
     Trap {
         /// The callback that ran.
         callback: String,
-        /// What the engine or the host says.
+        /// The message of the engine or the host.
         message: String,
         /// The guest's functions, innermost first.
         stack: Box<[String]>,
@@ -38,23 +38,36 @@ pub enum Failure {
     },
 }
 
-/// What becomes of requests when the VM has failed. The request that made it fail is answered with 503 in any case.
+/// How requests are handled after the VM has failed. The request during which it failed gets a 503 in any case.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum FailurePolicy {
-    /// `FAIL_CLOSED`: every further request is answered with 503.
+    /// `FAIL_CLOSED`: every further request gets a 503.
     #[default]
     Closed,
-    /// `FAIL_OPEN`: every further request passes the filter by.
+    /// `FAIL_OPEN`: every further request bypasses the filter.
     Open,
-    /// `FAIL_RELOAD`: the next request gets a new VM, unless the last one is younger than the backoff: then 503.
+    /// `FAIL_RELOAD`: the next request gets a new VM, or a 503 if the last new VM is younger than the backoff.
     Reload {
-        /// The shortest time between two new VMs; 1 s in Envoy unless configured.
+        /// The minimum time between two new VMs; 1 s in Envoy by default.
         backoff: std::time::Duration,
     },
 }
 
+/// A plugin did not start. Envoy would not start either, or would keep the plugin that it had.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{step} {}", if failure.is_some() { "failed" } else { "returned false" })]
+pub struct StartError {
+    /// The step that failed, such as `on_configure`.
+    pub step: &'static str,
+    /// The lines that the module logged until then.
+    pub logs: Vec<LogLine>,
+    /// The trap; `None` if the step returned false.
+    #[source]
+    pub failure: Option<Failure>,
+}
+
 impl Failure {
-    /// The callback that ran.
+    /// Returns the callback that ran.
     pub fn callback(&self) -> &str {
         match self {
             Self::EndlessLoop { callback, .. } | Self::Trap { callback, .. } => callback,
@@ -109,7 +122,7 @@ fn stack_text(stack: &[String]) -> String {
     }
 }
 
-/// As many as Envoy prints.
+/// The number of stack frames that Envoy logs.
 const MAX_FRAMES: usize = 20;
 
 const LAST_LINES: usize = 10;

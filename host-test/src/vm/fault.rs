@@ -1,38 +1,37 @@
-//! What does a filter do when the host does not?
+//! Injects faults of the host: a host call returns another status, the allocator fails, or a callback traps.
 //!
-//! A fault makes one host call answer another status, the allocator fail, or a callback trap, the n-th time it comes
-//! up. Envoy does each of these at times; a filter that has never met them meets them in production.
+//! Each of these happens in Envoy. A filter that was never tested with them meets them in production first.
 
 use std::collections::BTreeMap;
 
 use crate::abi::Status;
 
-/// Something that goes wrong on purpose.
+/// An injected fault.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
-    /// What goes wrong.
+    /// The point at which it is injected.
     pub at: FaultPoint,
-    /// The how manieth time it comes up, from 1; 0 for every time.
-    pub number: u32,
+    /// The occurrence at which it is injected, from 1; 0 for every occurrence.
+    pub occurrence: u32,
 }
 
-/// What can go wrong on purpose.
+/// A point at which a fault can be injected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FaultPoint {
-    /// The module's allocator answers 0.
+    /// The module's allocator returns 0.
     Allocation,
-    /// A callback traps before it begins.
+    /// The callback of this name traps before it begins.
     Callback(String),
-    /// A host function does nothing and answers this status.
+    /// A host function does nothing and returns this status.
     HostCall {
-        /// Its name, such as `proxy_get_property`.
+        /// The function's name, such as `proxy_get_property`.
         function: String,
-        /// What it answers.
+        /// The status that it returns.
         status: Status,
     },
 }
 
-/// The faults of one VM, and how often each of their places has come up.
+/// The faults of one VM, and the number of occurrences of each fault point.
 #[derive(Default)]
 pub(crate) struct Faults {
     faults: Vec<Fault>,
@@ -47,50 +46,51 @@ impl Faults {
         }
     }
 
-    /// The status that a call of `function` has to answer.
+    /// Counts a call of `function` and returns the status that is injected, if any.
     pub(crate) fn host_call(&mut self, function: &str) -> Option<Status> {
         let count = self.count(function)?;
         self.faults.iter().find_map(|fault| match &fault.at {
             FaultPoint::HostCall {
                 function: other,
                 status,
-            } if other == function && fault.strikes(count) => Some(*status),
+            } if other == function && fault.is_due(count) => Some(*status),
             _ => None,
         })
     }
 
+    /// Counts an allocation and returns true if it must fail.
     pub(crate) fn allocation(&mut self) -> bool {
         let Some(count) = self.count("allocation") else {
             return false;
         };
         self.faults
             .iter()
-            .any(|fault| fault.at == FaultPoint::Allocation && fault.strikes(count))
+            .any(|fault| fault.at == FaultPoint::Allocation && fault.is_due(count))
     }
 
+    /// Counts a callback and returns true if it must trap.
     pub(crate) fn callback(&mut self, name: &str) -> bool {
         let Some(count) = self.count(name) else {
             return false;
         };
         self.faults.iter().any(|fault| {
-            matches!(&fault.at, FaultPoint::Callback(other) if other == name)
-                && fault.strikes(count)
+            matches!(&fault.at, FaultPoint::Callback(other) if other == name) && fault.is_due(count)
         })
     }
 
-    /// Counts, unless there is no fault to count for.
-    fn count(&mut self, place: &str) -> Option<u32> {
+    /// Increments a counter and returns it; `None` if there are no faults.
+    fn count(&mut self, point: &str) -> Option<u32> {
         if self.faults.is_empty() {
             return None;
         }
-        let count = self.counts.entry(place.to_owned()).or_default();
+        let count = self.counts.entry(point.to_owned()).or_default();
         *count = count.saturating_add(1);
         Some(*count)
     }
 }
 
 impl Fault {
-    fn strikes(&self, count: u32) -> bool {
-        self.number == 0 || self.number == count
+    fn is_due(&self, count: u32) -> bool {
+        self.occurrence == 0 || self.occurrence == count
     }
 }

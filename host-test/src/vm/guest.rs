@@ -1,34 +1,34 @@
-//! How does the host reach into the module's memory?
+//! Reads and writes the module's memory during a host call.
 //!
-//! Through here alone. Every address and length comes from the module and may be anything: it is checked against the
-//! memory as it is at that moment, and what lies outside answers `INVALID_MEMORY_ACCESS`. No slice is kept over a call
-//! into the module, whose memory may have grown by then.
+//! All access to the memory goes through this file. Addresses and lengths come from the module and may have any value: they
+//! are checked against the current memory, and an access outside it returns `INVALID_MEMORY_ACCESS`. No slice is kept
+//! across a call into the module, because its memory may grow.
 
 use wasmtime::{Caller, Extern, Memory, Val};
 
-use crate::abi::Status;
-use crate::vm::state::Host;
+use super::state::HostState;
+use crate::abi::{ALLOCATORS, Status};
 
-/// What a host function ends with: `Ok` answers `OK`.
-pub(crate) type Answer = Result<(), Stop>;
+/// The result of a host function; `Ok` becomes the status `OK`.
+pub(crate) type HostCallResult = Result<(), HostCallError>;
 
-/// Why a host function does not answer `OK`.
-pub(crate) enum Stop {
-    /// The module gets this status.
+/// The reason why a host function does not return `OK`.
+pub(crate) enum HostCallError {
+    /// The function returns this status.
     Status(Status),
-    /// The module does not get to see an answer.
+    /// The module traps.
     Trap(wasmtime::Error),
 }
 
-impl From<Status> for Stop {
+impl From<Status> for HostCallError {
     fn from(status: Status) -> Self {
         Self::Status(status)
     }
 }
 
-/// The module, while it waits for a host function.
+/// The module, while a host function runs.
 pub(crate) struct Guest<'a> {
-    caller: Caller<'a, Host>,
+    caller: Caller<'a, HostState>,
     memory: Memory,
     copied: u64,
 }
@@ -37,29 +37,29 @@ pub(crate) struct Guest<'a> {
 pub(crate) struct Arguments<'a>(pub(crate) &'a [Val]);
 
 impl Arguments<'_> {
-    /// The argument at `place`, as its 32 bits. An address, a length, an id.
+    /// Returns the argument at `index` as a `u32`: an address, a length, an id.
     ///
-    /// The function's type is checked when the module is loaded, so an argument that is not there is a fault of the
-    /// host's own table and reads as an address outside every memory.
-    pub(crate) fn u32(&self, place: usize) -> u32 {
+    /// The function's type is checked when the module is loaded. A missing argument is therefore a bug in the host's own
+    /// table and is read as an address outside every memory.
+    pub(crate) fn u32(&self, index: usize) -> u32 {
         self.0
-            .get(place)
+            .get(index)
             .and_then(Val::i32)
             .map_or(u32::MAX, i32::cast_unsigned)
     }
 
-    /// The argument at `place`, as its 64 bits.
-    pub(crate) fn i64(&self, place: usize) -> i64 {
-        self.0.get(place).and_then(Val::i64).unwrap_or(-1)
+    /// Returns the argument at `index` as an `i64`.
+    pub(crate) fn i64(&self, index: usize) -> i64 {
+        self.0.get(index).and_then(Val::i64).unwrap_or(-1)
     }
 }
 
 impl<'a> Guest<'a> {
-    /// `None` if the module exports no memory.
-    pub(crate) fn new(mut caller: Caller<'a, Host>) -> Option<Self> {
+    /// Returns `None` if the module exports no memory.
+    pub(crate) fn new(mut caller: Caller<'a, HostState>) -> Option<Self> {
         let memory = match caller.data().memory {
             Some(memory) => memory,
-            // A start section runs before the host has looked.
+            // A start section runs before the host has looked the memory up.
             None => caller.get_export("memory").and_then(Extern::into_memory)?,
         };
         Some(Self {
@@ -69,17 +69,17 @@ impl<'a> Guest<'a> {
         })
     }
 
-    pub(crate) fn host(&mut self) -> &mut Host {
+    pub(crate) fn host(&mut self) -> &mut HostState {
         self.caller.data_mut()
     }
 
-    /// Takes fuel for the call and what it copied, so that a loop of host calls ends like any other loop, before it has
-    /// filled the host's memory.
+    /// Charges fuel for the call and the bytes that it copied, so that a loop of host calls runs out of fuel before it fills
+    /// the host's memory.
     pub(crate) fn charge(&mut self) -> wasmtime::Result<()> {
-        let left = self.caller.get_fuel()?;
+        let remaining = self.caller.get_fuel()?;
         let cost = FUEL_PER_CALL.saturating_add(self.copied);
         self.host().record().abi_fuel += cost;
-        self.caller.set_fuel(left.saturating_sub(cost))
+        self.caller.set_fuel(remaining.saturating_sub(cost))
     }
 
     /// Copies `length` bytes from `address`.
@@ -113,18 +113,18 @@ impl<'a> Guest<'a> {
         self.write(address, &value.to_le_bytes())
     }
 
-    /// Hands `bytes` over in memory that the module allocates, and writes their address and length where it asked for
-    /// them. No bytes: address 0, length 0, and nothing is allocated.
-    pub(crate) fn give(
+    /// Writes `bytes` to memory that the module allocates, and their address and length to the given pointers. Without bytes
+    /// both are 0 and nothing is allocated.
+    pub(crate) fn return_bytes(
         &mut self,
         bytes: &[u8],
-        address_place: u32,
-        length_place: u32,
-    ) -> Result<(), Stop> {
-        self.write_u32(address_place, 0)?;
-        self.write_u32(length_place, 0)?;
+        address_pointer: u32,
+        length_pointer: u32,
+    ) -> Result<(), HostCallError> {
+        self.write_u32(address_pointer, 0)?;
+        self.write_u32(length_pointer, 0)?;
         if let Some(traced) = &mut self.host().traced {
-            traced.given = Some(bytes.to_vec());
+            traced.returned = Some(bytes.to_vec());
         }
         if bytes.is_empty() {
             return Ok(());
@@ -135,12 +135,12 @@ impl<'a> Guest<'a> {
             return Err(Status::InvalidMemoryAccess.into());
         }
         self.write(address, bytes)?;
-        self.write_u32(address_place, address)?;
-        self.write_u32(length_place, length)?;
+        self.write_u32(address_pointer, address)?;
+        self.write_u32(length_pointer, length)?;
         Ok(())
     }
 
-    fn allocate(&mut self, length: u32) -> Result<u32, Stop> {
+    fn allocate(&mut self, length: u32) -> Result<u32, HostCallError> {
         if self.host().is_allocating {
             return Err(Status::InternalFailure.into());
         }
@@ -154,17 +154,14 @@ impl<'a> Guest<'a> {
                 .find_map(|name| self.caller.get_export(name).and_then(Extern::into_func))
                 .ok_or(Status::InvalidMemoryAccess)?
                 .typed(&self.caller)
-                .map_err(Stop::Trap)?,
+                .map_err(HostCallError::Trap)?,
         };
         self.host().is_allocating = true;
         let address = allocator.call(&mut self.caller, length);
         self.host().is_allocating = false;
-        address.map_err(Stop::Trap)
+        address.map_err(HostCallError::Trap)
     }
 }
 
-/// Fuel for a host call beside what it copies.
+/// The fuel for a host call, in addition to one unit for each byte that it copies.
 const FUEL_PER_CALL: u64 = 50;
-
-/// The exports that can allocate, in the order they are tried.
-pub(crate) const ALLOCATORS: [&str; 2] = ["proxy_on_memory_allocate", "malloc"];

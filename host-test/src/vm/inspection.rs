@@ -1,46 +1,44 @@
-//! What does a module want and offer, and what speaks against running it?
+//! Inspects a module: its imports and exports, its capabilities, and the reasons why it cannot run.
 //!
-//! Envoy refuses a module without a known ABI marker and one with an import that nobody provides. So does this host,
-//! and it says which; a callback of the wrong type, a missing memory and a missing allocator, which Envoy finds out
-//! later or never, are named as well. An unknown marker or import may be let pass on request; the rest may not, since
-//! nothing could run.
+//! Envoy rejects a module without a known ABI marker and one with an unknown import. This host also does, and names them; it
+//! also reports a callback of the wrong type, a missing memory and a missing allocator, which Envoy detects later or never.
+//! [`LoadOptions`] can waive an unknown marker or import, but none of the others, because nothing could run.
 
 use std::fmt;
 
 use wasmtime::{ExternType, Module};
 
-use crate::abi::{CALLBACKS, MARKER_PREFIX, Version};
-use crate::vm::filter::{LoadOptions, Unknown};
-use crate::vm::guest::ALLOCATORS;
-use crate::vm::imports;
+use super::imports;
+use super::options::{LoadOptions, UnknownImports};
+use crate::abi::{ALLOCATORS, CALLBACKS, MARKER_PREFIX, Version};
 
-/// What a look at a module shows.
+/// The result of inspecting a module.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inspection {
-    /// The ABI versions it is marked with, as in `0.2.1`.
+    /// The ABI versions for which the module has markers, such as `0.2.1`.
     pub abi_versions: Vec<String>,
-    /// What it imports, in its own order, repetitions included.
+    /// The imports in the module's order, including repeated ones.
     pub imports: Vec<Import>,
-    /// The names of what it exports, in its own order.
+    /// The names of the exports in the module's order.
     pub exports: Vec<String>,
-    /// What its imports and callbacks allow it to do, in words.
+    /// Descriptions of what the imports and callbacks allow the module to do.
     pub capabilities: Vec<&'static str>,
-    /// Size of the module in bytes.
+    /// The size of the module in bytes.
     pub size: usize,
-    /// Why it cannot be run; empty if it can.
-    pub refusals: Vec<String>,
-    /// The version that the host speaks to it; of several the newest.
+    /// The reasons why the module cannot run; empty if it can.
+    pub problems: Vec<String>,
+    /// The ABI version that the host uses: the newest for which the module has a marker.
     pub(crate) version: Version,
-    /// Refusals that [`LoadOptions`] have let pass.
+    /// The problems that [`LoadOptions`] waived.
     pub waived: Vec<String>,
 }
 
-/// Something that a module imports.
+/// An import of a module.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Import {
     /// The module name.
     pub module: String,
-    /// The name in it.
+    /// The name within that module.
     pub name: String,
 }
 
@@ -56,17 +54,23 @@ impl Inspection {
             .exports()
             .map(|export| export.name().to_owned())
             .collect();
-        let (mut refusals, mut waived) = (Vec::new(), Vec::new());
+        let (mut problems, mut waived) = (Vec::new(), Vec::new());
         let version = check_markers(
             &exports,
             if options.any_abi {
                 &mut waived
             } else {
-                &mut refusals
+                &mut problems
             },
         );
-        check_imports(module, version, options.unknown, &mut refusals, &mut waived);
-        check_exports(module, &mut refusals);
+        check_imports(
+            module,
+            version,
+            options.unknown_imports,
+            &mut problems,
+            &mut waived,
+        );
+        check_exports(module, &mut problems);
         Self {
             abi_versions: markers(&exports)
                 .map(|version| version.replace('_', "."))
@@ -81,7 +85,7 @@ impl Inspection {
             capabilities: capabilities(module),
             exports,
             size,
-            refusals,
+            problems,
             version,
             waived,
         }
@@ -97,7 +101,7 @@ fn capabilities(module: &Module) -> Vec<&'static str> {
                     || module.get_export(name).is_some()
             })
         })
-        .map(|(what, _)| *what)
+        .map(|(description, _)| *description)
         .collect()
 }
 
@@ -107,7 +111,7 @@ fn markers(exports: &[String]) -> impl Iterator<Item = &str> {
         .filter_map(|name| name.strip_prefix(MARKER_PREFIX))
 }
 
-fn check_markers(exports: &[String], refusals: &mut Vec<String>) -> Version {
+fn check_markers(exports: &[String], problems: &mut Vec<String>) -> Version {
     let known = Version::MARKERS
         .into_iter()
         .find(|(marker, _)| exports.iter().any(|name| name == marker));
@@ -115,11 +119,11 @@ fn check_markers(exports: &[String], refusals: &mut Vec<String>) -> Version {
         return version;
     }
     let found: Vec<&str> = markers(exports).collect();
-    refusals.push(if found.is_empty() {
+    problems.push(if found.is_empty() {
         "no ABI marker: a proxy-wasm module exports `proxy_abi_version_0_2_1` or `proxy_abi_version_0_2_0`".to_owned()
     } else {
         format!(
-            "ABI version {} is not supported: this host speaks 0.1.0, 0.2.0 and 0.2.1",
+            "ABI version {} is not supported: this host supports 0.1.0, 0.2.0 and 0.2.1",
             found.join(", ").replace('_', ".")
         )
     });
@@ -129,16 +133,16 @@ fn check_markers(exports: &[String], refusals: &mut Vec<String>) -> Version {
 fn check_imports(
     module: &Module,
     version: Version,
-    unknown: Unknown,
-    refusals: &mut Vec<String>,
+    unknown: UnknownImports,
+    problems: &mut Vec<String>,
     waived: &mut Vec<String>,
 ) {
     for import in module.imports() {
         let (from, name) = (import.module(), import.name());
         let is_of_another_version = version != Version::V0_1_0 && imports::is_legacy(from, name);
-        let (refusal, is_waivable) = match (imports::find(from, name), import.ty()) {
+        let (problem, is_waivable) = match (imports::find(from, name), import.ty()) {
             (Some(_), ExternType::Func(_)) if is_of_another_version => (
-                format!("import `{from}.{name}` is of ABI 0.1.0 alone"),
+                format!("import `{from}.{name}` exists only in ABI 0.1.0"),
                 false,
             ),
             (Some(function), ExternType::Func(ty)) => {
@@ -152,31 +156,31 @@ fn check_imports(
             }
             (None, ExternType::Func(_)) => (
                 format!("import `{from}.{name}` is unknown"),
-                unknown != Unknown::Refuse,
+                unknown != UnknownImports::Reject,
             ),
             _ => (format!("import `{from}.{name}` is unknown"), false),
         };
         let list = if is_waivable {
             &mut *waived
         } else {
-            &mut *refusals
+            &mut *problems
         };
-        if !list.contains(&refusal) {
-            list.push(refusal);
+        if !list.contains(&problem) {
+            list.push(problem);
         }
     }
 }
 
-fn check_exports(module: &Module, refusals: &mut Vec<String>) {
+fn check_exports(module: &Module, problems: &mut Vec<String>) {
     if !matches!(module.get_export("memory"), Some(ExternType::Memory(memory)) if !memory.is_64() && !memory.is_shared())
     {
-        refusals.push("no export `memory` that is a 32-bit memory".to_owned());
+        problems.push("no export `memory` that is a 32-bit memory".to_owned());
     }
     if !ALLOCATORS
         .iter()
         .any(|name| module.get_export(name).is_some())
     {
-        refusals.push(
+        problems.push(
             "no allocator: a module exports `proxy_on_memory_allocate` or `malloc`".to_owned(),
         );
     }
@@ -192,14 +196,14 @@ fn check_exports(module: &Module, refusals: &mut Vec<String>) {
         if !is_right {
             let result = if returns { "one" } else { "no" };
             let parameters = parameters.first().copied().unwrap_or_default();
-            refusals.push(format!(
+            problems.push(format!(
                 "export `{name}` has the wrong type: it takes {parameters} i32 and returns {result} i32"
             ));
         }
     }
 }
 
-/// What a module may be able to do, with the imports or exports that show it.
+/// Descriptions of capabilities, each with the imports and exports that imply it.
 const CAPABILITIES: &[(&str, &[&str])] = &[
     ("sees request headers", &["proxy_on_request_headers"]),
     ("sees request bodies", &["proxy_on_request_body"]),

@@ -1,36 +1,24 @@
-//! What does the host hold for one VM?
+//! Holds the state of one VM: its plugins, its streams, its calls, and what the running callback may access.
 //!
-//! The data of the wasmtime store: its plugins, its streams, its calls, and what the running callback may see. Host
-//! functions read and change it; the life cycle in `vm` and `exchange` decides when a module may see what. What several
-//! VMs share is in [`Process`].
+//! This is the data of the wasmtime store. Host functions read and change it; `dispatch` and `feed` decide when a module
+//! may access what. State that several VMs share is in [`super::shared`].
 
 use std::collections::BTreeMap;
 
 use wasmtime::{Memory, StoreLimits, TypedFunc};
 
-use crate::abi::header_map::HeaderMap;
-use crate::abi::property::Properties;
-use crate::abi::{LogLevel, MapId, Version};
+use super::call_out::{CallOut, Calls};
+use super::fault::Faults;
+use super::options::StartOptions;
+use super::shared::Shared;
+use super::trace::HostCall;
+use crate::abi::{HeaderMap, LogLevel, MapId, Properties, Version};
 use crate::envoy::filter_state::FilterState;
 use crate::envoy::local_reply::LocalReply;
 use crate::envoy::profile::Profile;
-use crate::plugin::StartOptions;
-use crate::process::Process;
-use crate::stream::Side;
-use crate::vm::call_out::{CallOut, Calls};
-use crate::vm::fault::Faults;
-use crate::vm::trace::HostCall;
+use crate::event::{LogLine, Side};
 
-/// One line that a filter logged.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LogLine {
-    /// Its severity.
-    pub level: LogLevel,
-    /// Its text; bytes that are not UTF-8 are replaced.
-    pub text: String,
-}
-
-/// What was recorded while callbacks of one context ran.
+/// Everything recorded while callbacks of one context ran.
 #[derive(Debug, Default)]
 pub(crate) struct Record {
     pub(crate) logs: Vec<LogLine>,
@@ -42,25 +30,25 @@ pub(crate) struct Record {
     pub(crate) abi_fuel: u64,
 }
 
-/// One plugin of the VM.
+/// A plugin of the VM.
 pub(crate) struct PluginState {
     pub(crate) configuration: Vec<u8>,
     pub(crate) name: String,
     pub(crate) root_id: String,
     pub(crate) is_configuring: bool,
-    /// Nanoseconds between ticks; 0 is no tick.
+    /// Nanoseconds between ticks; 0 for no ticks.
     pub(crate) tick_period: u64,
     pub(crate) tick_due: u64,
-    /// Properties that the plugin has declared, and whether each can be set only once.
+    /// The properties that the plugin declared; true for those that can be set only once.
     pub(crate) declared: BTreeMap<Vec<u8>, bool>,
 }
 
-/// One HTTP stream, or a connection through a network filter, as its host functions see it.
+/// An HTTP stream or a connection through a network filter, as host functions see it.
 #[derive(Default)]
 pub(crate) struct StreamState {
-    /// The context of the plugin that the stream belongs to.
+    /// The context of the plugin to which the stream belongs.
     pub(crate) plugin: u32,
-    /// Whether it is a connection; its data lie where a body would, the client's where a request's would.
+    /// True for a connection. Data of the client are stored as the request body, data of the upstream as the response body.
     pub(crate) is_connection: bool,
     /// Nanoseconds since the Unix epoch.
     pub(crate) opened_at: u64,
@@ -70,23 +58,25 @@ pub(crate) struct StreamState {
     pub(crate) request_trailers: Option<HeaderMap>,
     pub(crate) response_headers: Option<HeaderMap>,
     pub(crate) response_trailers: Option<HeaderMap>,
-    /// Body bytes that the filter can see now: the current frame, and what it held back before.
+    /// The body bytes that the filter can access now: the current frame and those that it held before.
     pub(crate) request_body: Vec<u8>,
     pub(crate) response_body: Vec<u8>,
-    /// The phase of each side whose callback runs, or that is paused.
+    /// The phase of a side while its callback runs or is paused.
     pub(crate) request_phase: Option<Phase>,
     pub(crate) response_phase: Option<Phase>,
-    /// Whether headers are held while the body's callbacks go on, so that these can still read and write them.
+    /// True while headers are held and body callbacks still run, which may then read and write the headers.
     pub(crate) holds_request_headers: bool,
     pub(crate) holds_response_headers: bool,
-    pub(crate) logging: bool,
-    /// The details of the filter's own answer.
+    pub(crate) is_logging: bool,
+    /// The response code details of the filter's local reply.
     pub(crate) code_details: Option<String>,
+    /// The local reply that a callback requested.
     pub(crate) reply: Option<LocalReply>,
-    pub(crate) closed: bool,
+    /// True if a callback requested to close the stream.
+    pub(crate) is_closed: bool,
 }
 
-/// A phase in which a side of a stream offers something to the filter.
+/// The part of a message that a side of a stream passes to the filter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
     Headers,
@@ -94,7 +84,7 @@ pub(crate) enum Phase {
         end_of_stream: bool,
     },
     Trailers,
-    /// A connection has come.
+    /// A new connection.
     Connection,
     /// Data of a connection.
     Data {
@@ -103,9 +93,9 @@ pub(crate) enum Phase {
 }
 
 impl StreamState {
-    /// The map that may be read and written now; `None` outside its phase.
+    /// Returns a map that may be read and written now; `None` outside its phase.
     ///
-    /// Trailers that the message does not have come into being when they are touched in the last body callback.
+    /// If the message has no trailers, an access during the last body callback creates them.
     pub(crate) fn open_map(&mut self, map: MapId) -> Option<&mut HeaderMap> {
         let last_body = Some(Phase::Body {
             end_of_stream: true,
@@ -137,8 +127,8 @@ impl StreamState {
         }
     }
 
-    /// The map that may be read now: as [`Self::open_map`], which it never brings into being, and all maps but the
-    /// request's trailers in `on_log`; where maps do not close, every one that has arrived.
+    /// Returns a map that may be read now: as [`Self::open_map`], but without creating trailers; in `on_log` all maps except
+    /// the request trailers; and every map that has arrived if the profile does not close maps.
     pub(crate) fn readable_map(&self, map: MapId, profile: Profile) -> Option<&HeaderMap> {
         let (phase, holds_headers, stored) = match map {
             MapId::RequestHeaders => (
@@ -146,7 +136,7 @@ impl StreamState {
                 self.holds_request_headers,
                 &self.request_headers,
             ),
-            MapId::RequestTrailers if self.logging => return None,
+            MapId::RequestTrailers if self.is_logging => return None,
             MapId::RequestTrailers => (self.request_phase, false, &self.request_trailers),
             MapId::ResponseHeaders => (
                 self.response_phase,
@@ -171,7 +161,7 @@ impl StreamState {
         };
         stored
             .as_ref()
-            .filter(|_| self.logging || is_open || !profile.closes_maps())
+            .filter(|_| self.is_logging || is_open || !profile.closes_maps())
     }
 
     pub(crate) fn holds_headers_mut(&mut self, side: Side) -> &mut bool {
@@ -210,7 +200,7 @@ impl StreamState {
     }
 }
 
-/// What the callback of a call-out may see.
+/// The data that the callback of a call-out or foreign function may read.
 #[derive(Default)]
 pub(crate) struct CallData {
     pub(crate) headers: Option<HeaderMap>,
@@ -219,7 +209,7 @@ pub(crate) struct CallData {
     pub(crate) initial_metadata: Option<HeaderMap>,
     pub(crate) trailing_metadata: Option<HeaderMap>,
     pub(crate) message: Option<Vec<u8>>,
-    /// What a foreign function hands over.
+    /// The arguments of a foreign function.
     pub(crate) foreign: Option<Vec<u8>>,
 }
 
@@ -235,58 +225,58 @@ impl CallData {
     }
 }
 
-/// Everything one VM's host functions work on.
-pub(crate) struct Host {
-    /// What the VM was started with; each further plugin's own part is in `plugins`.
+/// The state on which the host functions of one VM operate.
+pub(crate) struct HostState {
+    /// The options that the VM was started with; those of each plugin are in `plugins`.
     pub(crate) options: StartOptions,
     pub(crate) version: Version,
     pub(crate) limits: StoreLimits,
-    /// The module's memory and allocator, once they can be looked up for good.
+    /// The module's memory and allocator, looked up once after instantiation.
     pub(crate) memory: Option<Memory>,
     pub(crate) allocator: Option<TypedFunc<u32, u32>>,
-    pub(crate) process: Process,
+    pub(crate) shared: Shared,
     /// This VM's number in the process.
     pub(crate) number: usize,
-    /// Whether the module is initialised; before that it may only log and call WASI.
-    pub(crate) is_ready: bool,
-    /// Whether the module's allocator runs; it may not ask for anything that needs the allocator again.
+    /// True once the module is initialized; before that it may only log and call WASI.
+    pub(crate) is_initialized: bool,
+    /// True while the module's allocator runs, during which host calls that need the allocator fail.
     pub(crate) is_allocating: bool,
-    /// The callback that runs, and its context.
+    /// The running callback and its context.
     pub(crate) callback: &'static str,
     pub(crate) running: u32,
-    /// The context that host functions act on.
+    /// The context on which host functions operate.
     pub(crate) effective: u32,
     pub(crate) plugins: BTreeMap<u32, PluginState>,
     pub(crate) streams: BTreeMap<u32, StreamState>,
     pub(crate) records: BTreeMap<u32, Record>,
-    /// Contexts whose `on_done` asked to wait for `proxy_done`.
+    /// Contexts whose `on_done` returned false, so that they wait for `proxy_done`.
     pub(crate) waiting_for_done: Vec<u32>,
-    /// Contexts that have called `proxy_done`, to be deleted when the callback is over.
+    /// Contexts that called `proxy_done`; they are deleted after the callback.
     pub(crate) done: Vec<u32>,
-    /// Sides to be continued when the callback is over.
+    /// Sides that are continued after the callback.
     pub(crate) continued: Vec<(u32, Side)>,
     pub(crate) calls: Calls,
     pub(crate) call_data: CallData,
-    /// What `proxy_get_status` answers.
+    /// The status that `proxy_get_status` returns.
     pub(crate) status: (u32, String),
-    /// The module's metrics: the process's place of each id.
+    /// The index of each of the module's metrics in the shared state, by id.
     pub(crate) metrics: Vec<usize>,
     pub(crate) random: u64,
     pub(crate) faults: Faults,
-    /// What the module passed and was given in the host call that runs, if it is traced.
+    /// The record of the running host call, if calls are traced.
     pub(crate) traced: Option<HostCall>,
 }
 
-impl Host {
+impl HostState {
     pub(crate) fn new(
         options: StartOptions,
         version: Version,
         limits: StoreLimits,
-        process: Process,
+        shared: Shared,
         number: usize,
     ) -> Self {
         let mut calls = Calls::default();
-        calls.know(options.upstreams.clone());
+        calls.add_clusters(options.clusters.clone());
         Self {
             random: options.random_seed,
             faults: Faults::new(&options.faults),
@@ -295,9 +285,9 @@ impl Host {
             limits,
             memory: None,
             allocator: None,
-            process,
+            shared,
             number,
-            is_ready: false,
+            is_initialized: false,
             is_allocating: false,
             callback: "",
             running: FIRST_PLUGIN,
@@ -316,30 +306,30 @@ impl Host {
         }
     }
 
-    /// The stream that host functions act on; `None` in a plugin's own context.
+    /// Returns the stream on which host functions operate; `None` in a plugin's own context.
     pub(crate) fn stream(&mut self) -> Option<&mut StreamState> {
         self.streams.get_mut(&self.effective)
     }
 
-    /// The context of the plugin that the effective context belongs to.
+    /// Returns the context of the plugin to which the effective context belongs.
     pub(crate) fn plugin_context(&self) -> u32 {
         self.streams
             .get(&self.effective)
             .map_or(self.effective, |stream| stream.plugin)
     }
 
-    /// The plugin that the effective context belongs to.
+    /// Returns the plugin to which the effective context belongs.
     pub(crate) fn plugin(&mut self) -> Option<&mut PluginState> {
         let context = self.plugin_context();
         self.plugins.get_mut(&context)
     }
 
-    /// Whether a callback may be called for `context`.
+    /// Returns true if a callback may be called for `context`.
     pub(crate) fn has_context(&self, context: u32) -> bool {
         self.plugins.contains_key(&context) || self.streams.contains_key(&context)
     }
 
-    /// Whether a stream ends with `on_log` before `on_done`. Of a connection it never does.
+    /// Returns true if `on_log` precedes `on_done` at the end of a stream. For a connection it never does.
     pub(crate) fn logs_before_done(&self, context: u32) -> bool {
         let stream = self.streams.get(&context);
         let is_connection = stream.is_some_and(|stream| stream.is_connection);
@@ -357,19 +347,19 @@ impl Host {
         }
     }
 
-    /// Takes what plugins' own contexts logged.
+    /// Takes the log lines of a plugin's own context.
     pub(crate) fn take_logs(&mut self, context: u32) -> Vec<LogLine> {
         self.records
             .remove(&context)
             .map_or_else(Vec::new, |record| record.logs)
     }
 
-    /// Nanoseconds since the Unix epoch.
+    /// Returns nanoseconds since the Unix epoch.
     pub(crate) fn now(&self) -> u64 {
-        self.process.state().now()
+        self.shared.lock().now()
     }
 
-    /// The next 64 bits of a seeded sequence (SplitMix64, Steele et al. 2014): the same in every run.
+    /// Returns the next 64 bits of a seeded sequence (SplitMix64, Steele et al. 2014), which is the same in every run.
     pub(crate) fn next_random(&mut self) -> u64 {
         self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.random;

@@ -1,14 +1,13 @@
-//! Which host calls did a filter make, in order?
+//! Records the host calls of a filter in order.
 //!
-//! An aid to find out why an outcome is what it is, not something to assert on: a filter may change the order of its
-//! calls and still do the same.
+//! A trace explains an outcome. Tests should not assert on it: a filter may reorder its calls and still do the same.
 
 use std::fmt;
 
-/// One host call.
+/// A recorded host call.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HostCall {
-    /// The callback in which it was made.
+    /// The callback during which it was made.
     pub callback: &'static str,
     /// The function's name.
     pub function: &'static str,
@@ -16,8 +15,8 @@ pub struct HostCall {
     pub arguments: Vec<i64>,
     /// The bytes that the module passed, in the order of its arguments.
     pub passed: Vec<Vec<u8>>,
-    /// The bytes that the module was given.
-    pub given: Option<Vec<u8>>,
+    /// The bytes that the module received.
+    pub returned: Option<Vec<u8>>,
     /// The status or WASI error number; `None` for a function without a result.
     pub result: Option<i32>,
 }
@@ -37,21 +36,21 @@ impl fmt::Display for HostCall {
         if let Some(result) = self.result {
             write!(f, " = {result}")?;
         }
-        match &self.given {
+        match &self.returned {
             Some(bytes) => write!(f, " \"{}\"", Short(bytes)),
             None => Ok(()),
         }
     }
 }
 
-/// Bytes in one readable line, cut.
+/// Displays bytes in one line, truncated.
 struct Short<'a>(&'a [u8]);
 
 impl fmt::Display for Short<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const LONGEST: usize = 200;
-        match self.0.get(..LONGEST) {
-            Some(start) if self.0.len() > LONGEST => write!(f, "{}…", start.escape_ascii()),
+        const MAX_BYTES: usize = 200;
+        match self.0.get(..MAX_BYTES) {
+            Some(start) if self.0.len() > MAX_BYTES => write!(f, "{}…", start.escape_ascii()),
             _ => write!(f, "{}", self.0.escape_ascii()),
         }
     }

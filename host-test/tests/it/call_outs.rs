@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use host_test::{
-    Answer, CallKind, DelayedAnswer, Flow, GrpcEvent, Plugin, Profile, Properties, Side,
-    StartOptions, Upstream, lines,
-};
+use host_test::envoy::Profile;
+use host_test::event::Side;
+use host_test::vm::{CallKind, CallResponse, Cluster, DelayedResponse, GrpcEvent};
+use host_test::{Flow, Plugin, Properties, StartOptions, lines};
 
 use crate::support::guest::{request, start, texts};
 
@@ -34,17 +34,17 @@ const CALLS_AND_WAITS: &str = r#"
 "#;
 
 /// The options with the service `auth`, which answers the calls in this order.
-fn with_auth(answers: Vec<DelayedAnswer>) -> StartOptions {
+fn with_auth(answers: Vec<DelayedResponse>) -> StartOptions {
     StartOptions {
-        upstreams: vec![Upstream {
+        clusters: vec![Cluster {
             name: "auth".to_owned(),
-            answers,
+            responses: answers,
         }],
         ..StartOptions::default()
     }
 }
 
-fn calls_and_waits(answers: Vec<DelayedAnswer>, profile: Profile) -> Plugin {
+fn calls_and_waits(answers: Vec<DelayedResponse>, profile: Profile) -> Plugin {
     start(
         &format!("{CALL}{CALLS_AND_WAITS}"),
         StartOptions {
@@ -54,15 +54,15 @@ fn calls_and_waits(answers: Vec<DelayedAnswer>, profile: Profile) -> Plugin {
     )
 }
 
-fn at_once(answer: Answer) -> Vec<DelayedAnswer> {
-    vec![DelayedAnswer {
+fn at_once(answer: CallResponse) -> Vec<DelayedResponse> {
+    vec![DelayedResponse {
         delay: Duration::ZERO,
-        answer,
+        response: answer,
     }]
 }
 
-fn ok(body: &str) -> Answer {
-    Answer::Http {
+fn ok(body: &str) -> CallResponse {
+    CallResponse::Http {
         headers: lines(&[(":status", "200")]),
         body: body.into(),
         trailers: lines(&[]),
@@ -75,9 +75,9 @@ fn call_out_failure_is_a_response_in_envoy_and_has_no_headers_by_the_specificati
     let nothing = "0 0 0 2  0 reset";
     for (answer, envoy, spec) in [
         (ok("fine"), "0 1 4 0 200 0 ", "0 1 4 0 200 0 "),
-        (Answer::Refused, "0 3 9 8 0 503 0 ", nothing),
-        (Answer::Reset, "0 3 9 5 0 503 0 ", nothing),
-        (Answer::TimedOut, "0 3 2 4 0 504 0 ", nothing),
+        (CallResponse::Refused, "0 3 9 8 0 503 0 ", nothing),
+        (CallResponse::Reset, "0 3 9 5 0 503 0 ", nothing),
+        (CallResponse::TimedOut, "0 3 2 4 0 504 0 ", nothing),
     ] {
         for (profile, want) in [(Profile::Envoy, envoy), (Profile::Spec, spec)] {
             let plugin = calls_and_waits(at_once(answer.clone()), profile);
@@ -89,7 +89,7 @@ fn call_out_failure_is_a_response_in_envoy_and_has_no_headers_by_the_specificati
             assert_eq!(texts(&outcome.logs), "0");
             let call = &outcome.call_outs[0];
             assert_eq!(
-                (call.upstream.as_str(), &call.kind),
+                (call.cluster.as_str(), &call.kind),
                 ("auth", &CallKind::Http)
             );
             assert_eq!(call.headers.get("content-length"), Some(&b"5"[..]));
@@ -102,9 +102,9 @@ fn call_out_failure_is_a_response_in_envoy_and_has_no_headers_by_the_specificati
 #[test]
 fn an_answer_is_delayed_and_one_after_the_timeout_is_a_failure() {
     for (delay, arrives, want) in [(200, 200, "200"), (1500, 1000, "504")] {
-        let answers = vec![DelayedAnswer {
+        let answers = vec![DelayedResponse {
             delay: Duration::from_millis(delay),
-            answer: ok(""),
+            response: ok(""),
         }];
         let plugin = calls_and_waits(answers, Profile::Envoy);
         let mut stream = plugin.stream(Properties::default());
@@ -126,8 +126,8 @@ fn a_call_can_be_answered_once_after_its_stream_has_ended() {
     let outcome = stream.finish();
     assert_eq!(outcome.paused, [Side::Request]);
     let call = plugin.open_calls()[0].id;
-    assert!(plugin.answer(call, &Answer::NoHeaders));
-    assert!(!plugin.answer(call, &Answer::NoHeaders));
+    assert!(plugin.respond(call, &CallResponse::NoHeaders));
+    assert!(!plugin.respond(call, &CallResponse::NoHeaders));
     assert_eq!(plugin.failure(), None);
     assert!(texts(&plugin.logs()).ends_with("reset"));
 }
@@ -170,7 +170,7 @@ const GRPC_CALLBACKS: &str = r#"
 "#;
 
 /// Starts a guest that runs `calls` when it is configured. `auth` answers at once.
-fn grpc(calls: &str, answer: Answer) -> Plugin {
+fn grpc(calls: &str, answer: CallResponse) -> Plugin {
     let configure = format!(
         r#"(func (export "proxy_on_configure") (param i32 i32) (result i32) {calls} i32.const 1)"#
     );
@@ -207,19 +207,22 @@ fn a_unary_call_ends_in_one_callback() {
         message: String::new(),
     }];
     for (answer, want) in [
-        (Answer::Grpc(two_messages(0)), "0 4 0 four"),
-        (Answer::Grpc(two_messages(7)), "0 7 0 no{via_upstream}"),
-        (Answer::Grpc(nothing), "0 1 3 0 "),
+        (CallResponse::Grpc(two_messages(0)), "0 4 0 four"),
+        (
+            CallResponse::Grpc(two_messages(7)),
+            "0 7 0 no{via_upstream}",
+        ),
+        (CallResponse::Grpc(nothing), "0 1 3 0 "),
     ] {
         assert_eq!(texts(&grpc(&call, answer).logs()), want);
     }
-    let refused = grpc(&call, Answer::Refused);
+    let refused = grpc(&call, CallResponse::Refused);
     assert!(texts(&refused.logs()).starts_with("0 1 4 0 upstream connect error"));
     // A service may also be given as a serialized `GrpcService` message.
     let message = call_to(r#"@"\0a\06\0a\04auth""#);
-    let answered = grpc(&message, Answer::Grpc(two_messages(0)));
+    let answered = grpc(&message, CallResponse::Grpc(two_messages(0)));
     assert_eq!(texts(&answered.logs()), "0 4 0 four");
-    let unknown = grpc(&call_to(r#"@"uth\0a""#), Answer::Refused);
+    let unknown = grpc(&call_to(r#"@"uth\0a""#), CallResponse::Refused);
     assert_eq!(texts(&unknown.logs()), "4");
 }
 
@@ -228,7 +231,7 @@ fn a_stream_delivers_all_events_in_order() {
     let stream = r#"(call $log_digit (call $grpc_stream @"auth" @"x-one" @"value"
         (i32.const 0) (i32.const 0) (i32.const 400)))
         (call $log_digit (call $grpc_send (i32.load (i32.const 400)) @"value" (i32.const 1)))"#;
-    let plugin = grpc(stream, Answer::Grpc(two_messages(7)));
+    let plugin = grpc(stream, CallResponse::Grpc(two_messages(7)));
     assert_eq!(
         texts(&plugin.logs()),
         "0 0 1 0 first 3 0 one 4 0 four 1 7 0 no{via_upstream}"
@@ -249,6 +252,6 @@ fn the_id_of_a_call_and_of_a_stream_allow_different_functions() {
             (i32.const 0) (i32.const 0) (i32.const 400)))
         (call $log_digit (call $grpc_close (i32.load (i32.const 400))))
         (call $log_digit (call $grpc_cancel (i32.load (i32.const 400))))"#;
-    let plugin = grpc(calls, Answer::Grpc(two_messages(7)));
+    let plugin = grpc(calls, CallResponse::Grpc(two_messages(7)));
     assert_eq!(texts(&plugin.logs()), "2 0 1 2 1 0 0");
 }

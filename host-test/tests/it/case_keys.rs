@@ -4,8 +4,8 @@
 
 use std::path::Path;
 
-use host_test::Profile;
 use host_test::case_file::{CaseFile, Runner, Schedule};
+use host_test::envoy::Profile;
 
 use crate::support::cases::{mismatches, mismatches_of_file};
 use crate::support::guest::filter;
@@ -448,7 +448,7 @@ fn a_golden_run() {
     let found = |runner: &Runner| {
         let path = files.path("cases.json");
         let case = &file.cases[0];
-        let found = runner.misses(Path::new(&path), &file, case, Schedule::default());
+        let found = runner.mismatches(Path::new(&path), &file, case, Schedule::default());
         found.unwrap()
     };
     assert_eq!(found(&nothing), Vec::<String>::new());

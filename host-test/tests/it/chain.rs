@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use host_test::{Chain, Flow, Plugin, Properties, Side, lines};
+use host_test::chain::Chain;
+use host_test::event::Side;
+use host_test::{Flow, Plugin, Properties, lines};
 
 use crate::support::guest::{plugin, request, texts};
 

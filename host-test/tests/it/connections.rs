@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use host_test::{ClosedBy, Flow, Outcome, Properties, Side};
+use host_test::connection::ClosedBy;
+use host_test::event::Side;
+use host_test::{Flow, Outcome, Properties};
 
 use crate::support::guest::{plugin, request, texts};
 

@@ -1,6 +1,8 @@
 //! Tests that a failure of the filter becomes a result, with the effect that it has in Envoy.
 
-use host_test::{Failure, Flow, Outcome, Plugin, Properties, Side, StartOptions, lines};
+use host_test::event::Side;
+use host_test::vm::Failure;
+use host_test::{Flow, Outcome, Plugin, Properties, StartOptions, lines};
 
 use crate::support::guest::{exchange, filter, plugin, request, texts};
 

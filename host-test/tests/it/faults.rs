@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use host_test::{
-    Failure, FailurePolicy, Fault, FaultPoint, Filter, LoadOptions, Outcome, StartOptions, Status,
-    Unknown,
-};
+use host_test::abi::Status;
+use host_test::vm::{Failure, FailurePolicy, Fault, FaultPoint, LoadOptions, UnknownImports};
+use host_test::{Filter, Outcome, StartOptions};
 
 use crate::support::guest::{bare_filter, bare_module, exchange, plugin, start, texts};
 
@@ -45,7 +44,7 @@ fn reload_starts_a_new_vm_after_the_backoff() {
         },
         faults: vec![Fault {
             at: FaultPoint::Callback("proxy_on_request_headers".to_owned()),
-            number: 2,
+            occurrence: 2,
         }],
         ..StartOptions::default()
     };
@@ -91,7 +90,7 @@ fn a_fault_strikes_the_numbered_host_call() {
                         function: "proxy_replace_header_map_value".to_owned(),
                         status,
                     },
-                    number: 2,
+                    occurrence: 2,
                 }],
                 ..StartOptions::default()
             },
@@ -108,7 +107,7 @@ fn a_failed_allocation_is_an_invalid_memory_access() {
     let options = StartOptions {
         faults: vec![Fault {
             at: FaultPoint::Allocation,
-            number: 0,
+            occurrence: 0,
         }],
         ..StartOptions::default()
     };
@@ -138,7 +137,7 @@ fn the_trace_has_every_host_call() {
 }
 
 /// Loads a module with an import and a marker that the host does not know. It traps unless the import returns 12.
-fn load_unknown(unknown: Unknown) -> Filter {
+fn load_unknown(unknown_imports: UnknownImports) -> Filter {
     let module = bare_module(
         r#"
         (import "env" "proxy_brew" (func $brew (param i64) (result i32)))
@@ -149,7 +148,7 @@ fn load_unknown(unknown: Unknown) -> Filter {
             i32.const 0)"#,
     );
     let options = LoadOptions {
-        unknown,
+        unknown_imports,
         any_abi: true,
         ..LoadOptions::default()
     };
@@ -158,12 +157,12 @@ fn load_unknown(unknown: Unknown) -> Filter {
 
 #[test]
 fn unknown_imports_return_a_status_or_trap() {
-    let returning = load_unknown(Unknown::Answer(Status::Unimplemented));
+    let returning = load_unknown(UnknownImports::Return(Status::Unimplemented));
     assert_eq!(returning.inspection().waived.len(), 2);
     let outcome = exchange(&returning.start(StartOptions::default()).unwrap());
     assert_eq!(outcome.failure, None);
     assert_eq!(outcome.unknown_calls["env.proxy_brew"], 1);
-    let trapping = load_unknown(Unknown::Trap)
+    let trapping = load_unknown(UnknownImports::Trap)
         .start(StartOptions::default())
         .unwrap();
     let failure = exchange(&trapping).failure.expect("it trapped").to_string();

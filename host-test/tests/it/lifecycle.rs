@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use host_test::{Flow, LogLevel, MetricKind, Properties, Side, StartOptions, Value};
+use host_test::abi::{LogLevel, Value};
+use host_test::event::Side;
+use host_test::vm::MetricKind;
+use host_test::{Flow, Properties, StartOptions};
 
 use crate::support::guest::{exchange, filter, plugin, request, start, texts};
 

@@ -1,6 +1,7 @@
 //! Tests that a module that cannot run is rejected when it is loaded, with all reasons.
 
-use host_test::{Filter, LoadError};
+use host_test::Filter;
+use host_test::vm::LoadError;
 
 use crate::support::guest::{bare_filter, bare_module, module};
 
@@ -8,7 +9,7 @@ use crate::support::guest::{bare_filter, bare_module, module};
 #[track_caller]
 fn reasons(fields: &str) -> Vec<String> {
     match Filter::from_bytes(&bare_module(fields)) {
-        Err(LoadError::Refused { reasons }) => reasons,
+        Err(LoadError::Unsupported { reasons }) => reasons,
         Err(error) => panic!("rejected for another reason: {error}"),
         Ok(_) => panic!("the module was loaded"),
     }

@@ -3,7 +3,8 @@
 //! Every function is called with addresses and lengths at, just beyond and far beyond the end of the memory, in each
 //! argument. The result must be a status or a trap of the module.
 
-use host_test::{Plugin, Profile, Properties, StartOptions};
+use host_test::envoy::Profile;
+use host_test::{Plugin, Properties, StartOptions};
 
 use crate::support::guest::{bare_filter, exchange, plugin, request, texts};
 use crate::support::interpreter::{self, imports};

@@ -1,7 +1,9 @@
 //! Tests each rule in which the two profiles differ. A test is named like its rule.
 
 use host_test::case_file::Runner;
-use host_test::{Plugin, Profile, Properties, StartOptions, Upstream, lines};
+use host_test::envoy::Profile;
+use host_test::vm::Cluster;
+use host_test::{Plugin, Properties, StartOptions, lines};
 
 use crate::support::cases::mismatches;
 use crate::support::guest::{exchange, filter, request, start, texts};
@@ -80,9 +82,9 @@ fn call_out_trailers() {
     for (profile, want) in [(Profile::Envoy, 0), (Profile::Spec, 1)] {
         let options = StartOptions {
             profile,
-            upstreams: vec![Upstream {
+            clusters: vec![Cluster {
                 name: "auth".to_owned(),
-                answers: Vec::new(),
+                responses: Vec::new(),
             }],
             ..StartOptions::default()
         };

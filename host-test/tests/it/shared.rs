@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use host_test::{Clock, Process, StartOptions};
+use host_test::vm::Clock;
+use host_test::{Process, StartOptions};
 
 use crate::support::guest::{exchange, filter, texts};
 

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use host_test::{Flow, Properties, Side, lines};
+use host_test::event::Side;
+use host_test::{Flow, Properties, lines};
 
 use crate::support::guest::{exchange, plugin, request, texts};
 

@@ -17,7 +17,7 @@ fn every_case_passes_in_the_policy() {
             count += 1;
             assert!(!case.why.is_empty(), "{} has no `why`", case.name);
             assert!(case.is_plain(), "{} is not for every host", case.name);
-            let misses = native::run(case).misses(case);
+            let misses = native::run(case).mismatches(case);
             if !misses.is_empty() {
                 let file = path.file_name().unwrap_or_default().to_string_lossy();
                 let misses = misses.join("\n    ");

@@ -1,6 +1,9 @@
 //! Runs a case in the policy itself, and applies its decisions as a host does.
 
-use fluxlit_cases::{Case, Exchange, Outcome, Peer, Received, Reply, Served, Version, latin1};
+use fluxlit_cases::{
+    Case, DownstreamResponse, Exchange, ExchangeOutcome, Outcome, Peer, UpstreamRequest, Version,
+    latin1,
+};
 use fluxlit_policy::{self as policy, Action, Decision, Defaults, Edit, Policy, Request, Response};
 
 type Lines = Vec<(Vec<u8>, Vec<u8>)>;
@@ -16,7 +19,7 @@ pub(crate) fn run(case: &Case) -> Outcome {
     Outcome::Served(served.collect())
 }
 
-fn serve(policy: &Policy, exchange: &Exchange) -> Served {
+fn serve(policy: &Policy, exchange: &Exchange) -> ExchangeOutcome {
     let request = &exchange.request;
     let headers = to_lines(&request.headers);
     let borrowed = borrow(&headers);
@@ -56,7 +59,7 @@ fn serve(policy: &Policy, exchange: &Exchange) -> Served {
                 ..Message::default()
             };
             trailers.apply(&trailer_edits);
-            let upstream = Received {
+            let upstream = UpstreamRequest {
                 method: request.method.clone(),
                 target: latin1::text(&received.target),
                 host: received.host.as_deref().map(latin1::text),
@@ -88,9 +91,9 @@ fn serve(policy: &Policy, exchange: &Exchange) -> Served {
         ..Message::default()
     };
     response.apply(&edits.edits);
-    Served {
+    ExchangeOutcome {
         upstream,
-        downstream: Reply {
+        downstream: DownstreamResponse {
             status,
             headers: to_text(&response.lines),
             body,

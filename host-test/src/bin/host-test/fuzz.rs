@@ -56,7 +56,7 @@ pub(crate) fn fuzz(arguments: &Arguments) -> anyhow::Result<Exit> {
         seed: arguments.seed,
         rounds: arguments.rounds,
         names: arguments.names.clone(),
-        configuration: arguments.vary_config,
+        vary_config: arguments.vary_config,
         faults: arguments.faults,
     };
     let finding = fuzz::fuzz(&mut runner, &file, &options).map_err(anyhow::Error::msg)?;

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use host_test::{Filter, Inspection};
+use host_test::Filter;
+use host_test::vm::Inspection;
 use serde_json::json;
 
 use crate::exit::Exit;
@@ -27,7 +28,7 @@ pub(crate) fn inspect(arguments: &Arguments) -> anyhow::Result<Exit> {
     } else {
         to_text(&inspection)
     })?;
-    Ok(Exit::failed_if(!inspection.refusals.is_empty()))
+    Ok(Exit::failed_if(!inspection.problems.is_empty()))
 }
 
 fn to_json(inspection: &Inspection) -> String {
@@ -37,7 +38,7 @@ fn to_json(inspection: &Inspection) -> String {
         exports,
         capabilities,
         size,
-        refusals,
+        problems,
         ..
     } = inspection;
     let imports: Vec<String> = imports.iter().map(ToString::to_string).collect();
@@ -47,7 +48,7 @@ fn to_json(inspection: &Inspection) -> String {
         "exports": exports,
         "capabilities": capabilities,
         "size": size,
-        "refusals": refusals,
+        "refusals": problems,
     });
     format!("{value:#}\n")
 }
@@ -59,7 +60,7 @@ fn to_text(inspection: &Inspection) -> String {
         exports,
         capabilities,
         size,
-        refusals,
+        problems,
         ..
     } = inspection;
     let mut text = format!("ABI      {}\n", abi_versions.join(", "));
@@ -70,7 +71,7 @@ fn to_text(inspection: &Inspection) -> String {
         ("can", &capabilities),
         ("imports", &imports),
         ("exports", exports),
-        ("refused", refusals),
+        ("refused", problems),
     ] {
         for (number, line) in lines.iter().enumerate() {
             let title = if number == 0 { title } else { "" };

@@ -3,8 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use host_test::Filter;
+use host_test::abi::Status;
 use host_test::case_file::{CaseFile, Runner};
-use host_test::{Filter, LoadOptions, Profile, Status, Unknown};
+use host_test::envoy::Profile;
+use host_test::vm::{LoadOptions, UnknownImports};
 
 /// Options that select a module and the rules of the host.
 #[derive(clap::Args)]
@@ -18,7 +21,7 @@ pub(crate) struct FilterOptions {
     /// Load a module with unknown imports; a call of one will `trap` or return a status such as `UNIMPLEMENTED` [default:
     /// reject the module]
     #[arg(long, value_name = "trap|STATUS", value_parser = unknown)]
-    unknown_imports: Option<Unknown>,
+    unknown_imports: Option<UnknownImports>,
     /// Load a module without a known ABI marker as one of ABI 0.2.1
     #[arg(long)]
     any_abi: bool,
@@ -53,7 +56,7 @@ impl FilterOptions {
 
     fn load_options(&self) -> LoadOptions {
         LoadOptions {
-            unknown: self.unknown_imports.unwrap_or_default(),
+            unknown_imports: self.unknown_imports.unwrap_or_default(),
             any_abi: self.any_abi,
             no_cache: self.no_cache,
         }
@@ -104,12 +107,14 @@ fn profile(name: &str) -> Result<Profile, String> {
     Profile::named(name).ok_or_else(|| "expected `envoy-1.40` or `spec`".to_owned())
 }
 
-fn unknown(name: &str) -> Result<Unknown, String> {
+fn unknown(name: &str) -> Result<UnknownImports, String> {
     if name == "trap" {
-        return Ok(Unknown::Trap);
+        return Ok(UnknownImports::Trap);
     }
-    Status::named(name).map(Unknown::Answer).ok_or_else(|| {
-        let names = Status::ALL.map(Status::name).join("`, `");
-        format!("expected `trap` or one of `{names}`")
-    })
+    Status::named(name)
+        .map(UnknownImports::Return)
+        .ok_or_else(|| {
+            let names = Status::ALL.map(Status::name).join("`, `");
+            format!("expected `trap` or one of `{names}`")
+        })
 }

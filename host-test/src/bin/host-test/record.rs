@@ -63,7 +63,7 @@ pub(crate) fn replay(arguments: &ReplayArguments) -> anyhow::Result<Exit> {
     let mut report = Report::default();
     for (path, file) in &files {
         for case in &file.cases {
-            let mismatches = runner.misses(path, file, case, Schedule::default())?;
+            let mismatches = runner.mismatches(path, file, case, Schedule::default())?;
             report.add(ReportedCase {
                 file: path.display().to_string(),
                 case: case.name.clone(),

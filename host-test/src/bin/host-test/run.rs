@@ -125,7 +125,7 @@ fn run_case(
 ) -> ReportedCase {
     let verdict = match case.except.get("wasm") {
         Some(reason) => Verdict::Skipped(reason.clone()),
-        None => match runner.misses(path, file, case, schedule) {
+        None => match runner.mismatches(path, file, case, schedule) {
             Ok(mismatches) => Verdict::from_mismatches(mismatches),
             Err(error) => Verdict::Missed(vec![format!("{:#}", anyhow::Error::from(error))]),
         },

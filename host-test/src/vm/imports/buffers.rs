@@ -1,16 +1,18 @@
-//! What do the buffer functions answer, and when?
+//! Host functions for buffers: bodies, connection data, configurations, call-out responses.
 //!
-//! Measured in Envoy 1.40: bodies outside their callback read as `OK` and empty, so "no body" and "not now" look alike;
-//! the plugin configuration is there in `on_configure` only, a call-out's body in its callback only; a start behind the
-//! end reads as empty, a length behind it is cut. A body may be replaced from its start or added to at its end; a start
-//! inside it is `BAD_ARGUMENT`, although the specification allows it: see the rules of [`crate::Profile`]. The data of a
-//! connection are such a body; foreign arguments never exist here.
+//! Measured in Envoy 1.40: a body outside its callback reads as `OK` and empty, so "no body" and "not now" look alike; the
+//! plugin configuration exists only in `on_configure`, a call-out's body only in its callback; a start after the end reads
+//! as empty, and a length beyond the end is truncated. A body may be replaced from its start or extended at its end; a
+//! start inside it is `BAD_ARGUMENT`, although the specification allows it: see the rules of [`Profile`]. The data of a
+//! connection behave like a body.
+//!
+//! [`Profile`]: crate::envoy::profile::Profile
 
-use super::Kind::I32;
-use super::{HostFunction, abi};
+use super::function::Kind::I32;
+use super::function::{HostFunction, abi};
 use crate::abi::{BufferId, Status};
-use crate::stream::Side;
-use crate::vm::guest::{Answer, Arguments, Guest};
+use crate::event::Side;
+use crate::vm::guest::{Arguments, Guest, HostCallResult};
 use crate::vm::state::{Phase, StreamState};
 
 pub(super) const FUNCTIONS: &[HostFunction] = &[
@@ -23,11 +25,11 @@ pub(super) const FUNCTIONS: &[HostFunction] = &[
     ),
 ];
 
-fn bytes(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
+fn bytes(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> HostCallResult {
     let contents = contents(guest, arguments)?;
     let profile = guest.host().options.profile;
     let overflows = arguments.u32(1).checked_add(arguments.u32(2)).is_none();
-    if overflows && !profile.cuts_overflowing_ranges() {
+    if overflows && !profile.truncates_overflowing_ranges() {
         return Err(Status::BadArgument.into());
     }
     let start = to_usize(arguments.u32(1)).min(contents.len());
@@ -35,10 +37,10 @@ fn bytes(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
         .saturating_add(to_usize(arguments.u32(2)))
         .min(contents.len());
     let part = contents.get(start..end).unwrap_or_default();
-    guest.give(part, arguments.u32(3), arguments.u32(4))
+    guest.return_bytes(part, arguments.u32(3), arguments.u32(4))
 }
 
-fn status(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
+fn status(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> HostCallResult {
     let size = contents(guest, arguments)?.len();
     let size = u32::try_from(size).map_err(|_| Status::InternalFailure)?;
     guest.write_u32(arguments.u32(1), size)?;
@@ -46,11 +48,11 @@ fn status(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
     Ok(())
 }
 
-fn set_bytes(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
+fn set_bytes(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> HostCallResult {
     let side = match BufferId::from_number(arguments.u32(0)) {
         Some(BufferId::RequestBody | BufferId::DownstreamData) => Side::Request,
         Some(BufferId::ResponseBody | BufferId::UpstreamData) => Side::Response,
-        // What can be read cannot be written; what is not there is not found.
+        // These can be read but not written; if absent, they are not found.
         Some(BufferId::PluginConfiguration | BufferId::CallBody) => {
             contents(guest, arguments)?;
             return Err(Status::BadArgument.into());
@@ -79,6 +81,7 @@ fn set_bytes(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
     Ok(())
 }
 
+/// Copies the contents of a buffer.
 fn contents(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Result<Vec<u8>, Status> {
     let buffer = BufferId::from_number(arguments.u32(0)).ok_or(Status::BadArgument)?;
     let host = guest.host();
@@ -111,7 +114,7 @@ fn contents(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Result<Vec<u8>,
     }
 }
 
-/// The body, or the data of a connection, if its callback runs or holds it.
+/// Returns the body, or the data of a connection, if its callback runs or holds it.
 fn open(stream: &mut StreamState, side: Side, is_data: bool) -> Option<&mut Vec<u8>> {
     let is_open = match stream.phase_mut(side) {
         Some(Phase::Body { .. }) => !is_data,
@@ -125,5 +128,5 @@ fn to_usize(number: u32) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
 
-/// The flags of a buffer; the ABI defines none.
+/// The flags of a buffer. The ABI defines none.
 const NO_FLAGS: u32 = 0;

@@ -1,17 +1,17 @@
-//! What do the functions for HTTP and gRPC call-outs answer?
+//! Host functions for HTTP and gRPC call-outs.
 //!
-//! A call belongs to the plugin, whichever stream made it, and outlives the stream. An upstream that is not configured is
-//! `BAD_ARGUMENT` for HTTP and `PARSE_FAILURE` for gRPC, where it may be named or be a serialised `GrpcService`. The id of
-//! a call says what it is for: a wrong kind is `BAD_ARGUMENT`, an unknown one `NOT_FOUND`.
+//! A call belongs to the plugin, whichever stream made it, and outlives the stream. A cluster that is not configured is
+//! `BAD_ARGUMENT` for HTTP and `PARSE_FAILURE` for gRPC, where it may be a name or a serialized `GrpcService`. The id of a
+//! call contains its kind: an id of the wrong kind is `BAD_ARGUMENT`, an unknown id `NOT_FOUND`.
 
 use std::time::Duration;
 
-use super::Kind::I32;
-use super::{HostFunction, abi, headers};
-use crate::abi::header_map::HeaderMap;
-use crate::abi::{MapId, Status};
+use super::function::Kind::I32;
+use super::function::{HostFunction, abi};
+use super::headers;
+use crate::abi::{HeaderMap, MapId, Status};
 use crate::vm::call_out::{CallKind, CallOut};
-use crate::vm::guest::{Answer, Arguments, Guest};
+use crate::vm::guest::{Arguments, Guest, HostCallResult};
 
 pub(super) const FUNCTIONS: &[HostFunction] = &[
     abi("proxy_get_status", &[I32, I32, I32], status),
@@ -39,23 +39,23 @@ pub(super) const FUNCTIONS: &[HostFunction] = &[
     }),
 ];
 
-fn status(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
+fn status(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> HostCallResult {
     let (code, text) = guest.host().status.clone();
     guest.write_u32(arguments.u32(0), code)?;
-    guest.give(text.as_bytes(), arguments.u32(1), arguments.u32(2))
+    guest.return_bytes(text.as_bytes(), arguments.u32(1), arguments.u32(2))
 }
 
-fn http_call(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
-    let upstream = guest.read(arguments.u32(0), arguments.u32(1))?;
+fn http_call(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> HostCallResult {
+    let cluster = guest.read(arguments.u32(0), arguments.u32(1))?;
     let headers = guest.read(arguments.u32(2), arguments.u32(3))?;
     let body = guest.read(arguments.u32(4), arguments.u32(5))?;
     let trailers = guest.read(arguments.u32(6), arguments.u32(7))?;
     let timeout = arguments.u32(8);
-    // The place for the id is tried before the call is made.
+    // Check the pointer for the id before the call is made.
     guest.write_u32(arguments.u32(9), 0)?;
     let profile = guest.host().options.profile;
-    let mut headers = headers::read(&headers, MapId::RequestHeaders, profile);
-    let upstream = known_name(guest, &upstream).ok_or(Status::BadArgument)?;
+    let mut headers = headers::parse(&headers, MapId::RequestHeaders, profile);
+    let cluster = known_cluster(guest, &cluster).ok_or(Status::BadArgument)?;
     let has_required = [":method", ":path", ":authority"]
         .iter()
         .all(|name| headers.get(name).is_some());
@@ -73,7 +73,7 @@ fn http_call(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
     let call = CallOut {
         id: 0,
         kind: CallKind::Http,
-        upstream,
+        cluster,
         headers,
         body,
         trailers,
@@ -84,14 +84,14 @@ fn http_call(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
     Ok(())
 }
 
-fn grpc_call(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
-    let (upstream, service, method, headers) = grpc_target(guest, arguments)?;
+fn grpc_call(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> HostCallResult {
+    let (cluster, service, method, headers) = grpc_target(guest, arguments)?;
     let body = guest.read(arguments.u32(8), arguments.u32(9))?;
     guest.write_u32(arguments.u32(11), 0)?;
     let call = CallOut {
         id: 0,
         kind: CallKind::GrpcCall { service, method },
-        upstream,
+        cluster,
         headers,
         body,
         trailers: HeaderMap::default(),
@@ -102,13 +102,13 @@ fn grpc_call(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
     Ok(())
 }
 
-fn grpc_stream(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
-    let (upstream, service, method, headers) = grpc_target(guest, arguments)?;
+fn grpc_stream(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> HostCallResult {
+    let (cluster, service, method, headers) = grpc_target(guest, arguments)?;
     guest.write_u32(arguments.u32(8), 0)?;
     let call = CallOut {
         id: 0,
         kind: CallKind::GrpcStream { service, method },
-        upstream,
+        cluster,
         headers,
         body: Vec::new(),
         trailers: HeaderMap::default(),
@@ -119,12 +119,12 @@ fn grpc_stream(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
     Ok(())
 }
 
-fn grpc_send(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
+fn grpc_send(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> HostCallResult {
     let message = guest.read(arguments.u32(1), arguments.u32(2))?;
     let id = arguments.u32(0);
     let host = guest.host();
     host.calls.send(id, &message)?;
-    // The record of the call is complete only with what is sent later.
+    // Add the message to the recorded call as well.
     let records = host.records.values_mut();
     let mut calls = records.flat_map(|record| &mut record.call_outs);
     if let Some(call) = calls.find(|call| call.id == id) {
@@ -133,40 +133,43 @@ fn grpc_send(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
     Ok(())
 }
 
-/// Upstream, service, method and initial metadata, which the two kinds of gRPC calls begin with.
+/// Reads the arguments that both kinds of gRPC calls begin with: cluster, service, method and initial metadata.
 fn grpc_target(
     guest: &mut Guest<'_>,
     arguments: &Arguments<'_>,
 ) -> Result<(String, String, String, HeaderMap), Status> {
-    let upstream = guest.read(arguments.u32(0), arguments.u32(1))?;
+    let cluster = guest.read(arguments.u32(0), arguments.u32(1))?;
     let service = guest.read(arguments.u32(2), arguments.u32(3))?;
     let method = guest.read(arguments.u32(4), arguments.u32(5))?;
     let metadata = guest.read(arguments.u32(6), arguments.u32(7))?;
-    let named = known_name(guest, &upstream);
-    let upstream = named
-        .or_else(|| known_name(guest, cluster_of_service(&upstream)?))
+    let named = known_cluster(guest, &cluster);
+    let cluster = named
+        .or_else(|| known_cluster(guest, cluster_of_service(&cluster)?))
         .ok_or(Status::ParseFailure)?;
     Ok((
-        upstream,
+        cluster,
         String::from_utf8_lossy(&service).into_owned(),
         String::from_utf8_lossy(&method).into_owned(),
         HeaderMap::parse(&metadata),
     ))
 }
 
-/// The name of an upstream that is configured.
-fn known_name(guest: &mut Guest<'_>, name: &[u8]) -> Option<String> {
+/// Returns the name of a cluster if it is configured.
+fn known_cluster(guest: &mut Guest<'_>, name: &[u8]) -> Option<String> {
     let name = std::str::from_utf8(name).ok()?;
-    guest.host().calls.knows(name).then(|| name.to_owned())
+    guest
+        .host()
+        .calls
+        .has_cluster(name)
+        .then(|| name.to_owned())
 }
 
-/// The cluster that a serialised `envoy.config.core.v3.GrpcService` names: `envoy_grpc` (1), `cluster_name` (1).
+/// Returns the cluster in a serialized `envoy.config.core.v3.GrpcService`: `envoy_grpc` (1), `cluster_name` (1).
 fn cluster_of_service(bytes: &[u8]) -> Option<&[u8]> {
     first_field(first_field(bytes)?)
 }
 
-/// The contents of field 1 if it comes first and is shorter than 128 bytes, as every name is that Envoy's own tools
-/// write.
+/// Returns the contents of field 1 if it is the first field and shorter than 128 bytes.
 fn first_field(bytes: &[u8]) -> Option<&[u8]> {
     const FIELD_1_BYTES: u8 = 0x0a;
     let [FIELD_1_BYTES, length @ 0..=0x7f, rest @ ..] = bytes else {
@@ -175,6 +178,7 @@ fn first_field(bytes: &[u8]) -> Option<&[u8]> {
     rest.get(..usize::from(*length))
 }
 
+/// Opens and records a call; returns its id.
 fn open(guest: &mut Guest<'_>, call: CallOut) -> u32 {
     let host = guest.host();
     let (plugin, now, profile) = (host.plugin_context(), host.now(), host.options.profile);
@@ -189,5 +193,5 @@ fn to_timeout(milliseconds: u32) -> Option<Duration> {
     (milliseconds > 0).then(|| Duration::from_millis(milliseconds.into()))
 }
 
-/// Envoy reads the time-out as a signed number.
+/// Envoy reads the timeout as a signed number.
 const MAX_TIMEOUT: u32 = 0x7fff_ffff;

@@ -1,8 +1,8 @@
-//! What do Envoy's foreign functions do?
+//! Implements those of Envoy's foreign functions whose effects a test can observe.
 //!
-//! Those that a test can see the effect of, as measured in Envoy 1.40: statuses, results, and the values that are found in
-//! the filter state afterwards. Those that need keys (`sign`, `verify_signature`) or Envoy's expressions (`expr_create` and
-//! its kin) are not here; a test may answer for them.
+//! Measured in Envoy 1.40: statuses, results, and the values in the filter state afterwards. Functions that need keys
+//! (`sign`, `verify_signature`) or Envoy's expressions (`expr_create` and related ones) are not implemented; a test may
+//! define their results in the start options.
 
 use std::io::Read;
 use std::net::{IpAddr, SocketAddr};
@@ -12,15 +12,15 @@ use flate2::read::{ZlibDecoder, ZlibEncoder};
 use prost::Message;
 
 use crate::abi::Status;
-use crate::vm::state::Host;
+use crate::vm::state::HostState;
 
-/// A foreign function: what it answers to its arguments.
-pub(crate) type Function = fn(&mut Host, &[u8]) -> Result<Vec<u8>, Status>;
+/// A foreign function, which returns bytes for its arguments.
+pub(crate) type Function = fn(&mut HostState, &[u8]) -> Result<Vec<u8>, Status>;
 
-/// Envoy's function of that name.
+/// Returns Envoy's function of this name.
 pub(crate) fn named(name: &[u8]) -> Option<Function> {
     Some(match name {
-        // There are no routes here, so nothing is to be cleared.
+        // This host has no routes, so there is no cache to clear.
         b"clear_route_cache" => |_, _| Ok(Vec::new()),
         b"compress" => |_, bytes| read_all(ZlibEncoder::new(bytes, Compression::default())),
         b"declare_property" => declare_property,
@@ -32,12 +32,12 @@ pub(crate) fn named(name: &[u8]) -> Option<Function> {
 
 fn read_all(from: impl Read) -> Result<Vec<u8>, Status> {
     let mut bytes = Vec::new();
-    let read = from.take(LONGEST).read_to_end(&mut bytes);
+    let read = from.take(MAX_RESULT).read_to_end(&mut bytes);
     read.map_err(|_| Status::SerializationFailure)?;
     Ok(bytes)
 }
 
-/// `envoy.source.extensions.common.wasm.DeclarePropertyArguments`, as far as a filter can tell.
+/// The fields of `envoy.source.extensions.common.wasm.DeclarePropertyArguments` that have an observable effect.
 #[derive(Message)]
 struct DeclareProperty {
     #[prost(string, tag = "1")]
@@ -46,8 +46,8 @@ struct DeclareProperty {
     readonly: bool,
 }
 
-/// Only what the plugin itself declares counts, once a name.
-fn declare_property(host: &mut Host, arguments: &[u8]) -> Result<Vec<u8>, Status> {
+/// Declares a property. Only declarations in the plugin's own context count, once for each name.
+fn declare_property(host: &mut HostState, arguments: &[u8]) -> Result<Vec<u8>, Status> {
     let DeclareProperty { name, readonly } = decode(arguments)?;
     if host.stream().is_some() {
         return Ok(Vec::new());
@@ -60,7 +60,7 @@ fn declare_property(host: &mut Host, arguments: &[u8]) -> Result<Vec<u8>, Status
     Ok(Vec::new())
 }
 
-/// `envoy.source.extensions.common.wasm.SetEnvoyFilterStateArguments`, without the life span, which is the stream's.
+/// `envoy.source.extensions.common.wasm.SetEnvoyFilterStateArguments` without the life span, which is always the stream.
 #[derive(Message)]
 struct SetFilterState {
     #[prost(string, tag = "1")]
@@ -69,7 +69,7 @@ struct SetFilterState {
     value: String,
 }
 
-fn set_filter_state(host: &mut Host, arguments: &[u8]) -> Result<Vec<u8>, Status> {
+fn set_filter_state(host: &mut HostState, arguments: &[u8]) -> Result<Vec<u8>, Status> {
     let SetFilterState { path, value } = decode(arguments)?;
     let stream = host.stream().ok_or(Status::NotFound)?;
     let object = object(&path, &value)?;
@@ -77,7 +77,7 @@ fn set_filter_state(host: &mut Host, arguments: &[u8]) -> Result<Vec<u8>, Status
     Ok(Vec::new())
 }
 
-/// The value that Envoy makes of a text for a key that it knows.
+/// Returns the value that Envoy stores for a text under a key that it knows.
 fn object(key: &str, text: &str) -> Result<Vec<u8>, Status> {
     let value = match key {
         "envoy.bool" => {
@@ -123,5 +123,5 @@ fn decode<M: Message + Default>(bytes: &[u8]) -> Result<M, Status> {
     M::decode(bytes).map_err(|_| Status::BadArgument)
 }
 
-/// A result that is longer would not fit into a module's memory.
-const LONGEST: u64 = 1 << 30;
+/// The maximum size of a result. A longer one would not fit into a module's memory.
+const MAX_RESULT: u64 = 1 << 30;

@@ -1,37 +1,37 @@
-//! Which host functions has only ABI 0.1.0?
+//! Host functions that only ABI 0.1.0 has.
 //!
-//! Four that 0.2.0 replaced by more general ones. A module of a later version that imports them is refused by Envoy; here
-//! as well.
+//! ABI 0.2.0 replaced them by more general ones. Envoy rejects a module of a later version that imports them, and so does
+//! this host.
 
-use super::Kind::I32;
-use super::stream::{Target, go_on};
-use super::{HostFunction, abi};
-use crate::stream::Side;
-use crate::vm::guest::{Answer, Arguments, Guest};
+use super::function::Kind::I32;
+use super::function::{HostFunction, abi};
+use super::stream::{Target, continue_target};
+use crate::event::Side;
+use crate::vm::guest::{Arguments, Guest, HostCallResult};
 
 pub(super) const FUNCTIONS: &[HostFunction] = &[
     abi("proxy_clear_route_cache", &[], |_, _| Ok(())),
     abi("proxy_continue_request", &[], |guest, _| {
-        go_on(guest, Target::Http(Side::Request))
+        continue_target(guest, Target::Http(Side::Request))
     }),
     abi("proxy_continue_response", &[], |guest, _| {
-        go_on(guest, Target::Http(Side::Response))
+        continue_target(guest, Target::Http(Side::Response))
     }),
     abi("proxy_get_configuration", &[I32, I32], configuration),
 ];
 
-/// The names of these functions.
+/// Returns the names of these functions.
 pub(super) fn names() -> impl Iterator<Item = &'static str> {
     FUNCTIONS.iter().map(|function| function.name)
 }
 
-/// The plugin's configuration in `on_configure`, else that of the VM.
-fn configuration(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
+/// Returns the plugin's configuration in `on_configure`, otherwise that of the VM.
+fn configuration(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> HostCallResult {
     let host = guest.host();
     let of_plugin = host
         .plugin()
         .filter(|plugin| plugin.is_configuring)
         .map(|plugin| plugin.configuration.clone());
     let bytes = of_plugin.unwrap_or_else(|| host.options.vm_configuration.clone());
-    guest.give(&bytes, arguments.u32(0), arguments.u32(1))
+    guest.return_bytes(&bytes, arguments.u32(0), arguments.u32(1))
 }

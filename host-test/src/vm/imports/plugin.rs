@@ -1,18 +1,18 @@
-//! Which host functions serve the plugin as a whole: log, time, tick, metrics, foreign functions?
+//! Host functions for the plugin as a whole: log, time, ticks, metrics, foreign functions.
 
-use super::Kind::{I32, I64};
-use super::{Action, HostFunction, abi};
+use super::foreign;
+use super::function::Kind::{I32, I64};
+use super::function::{Handler, HostFunction, abi};
 use crate::abi::{LogLevel, Status};
-use crate::plugin::ForeignAnswer;
-use crate::process::{Metric, MetricKind};
-use crate::vm::guest::{Answer, Arguments, Guest};
-use crate::vm::imports::foreign;
+use crate::vm::guest::{Arguments, Guest, HostCallResult};
+use crate::vm::options::ForeignResult;
+use crate::vm::shared::{Metric, MetricKind};
 
 pub(super) const FUNCTIONS: &[HostFunction] = &[
     HostFunction {
         name: "proxy_log",
         parameters: &[I32, I32, I32],
-        action: Action::EarlyAbi(log),
+        handler: Handler::EarlyAbi(log),
     },
     abi("proxy_get_log_level", &[I32], log_level),
     abi("proxy_get_current_time_nanoseconds", &[I32], time),
@@ -29,35 +29,35 @@ pub(super) const FUNCTIONS: &[HostFunction] = &[
     HostFunction {
         name: "emscripten_notify_memory_growth",
         parameters: &[I32],
-        action: Action::Silent(|_, _| ()),
+        handler: Handler::Void(|_, _| ()),
     },
     HostFunction {
         name: "pthread_equal",
         parameters: &[I32, I32],
-        action: Action::Wasi(|_, arguments| Ok(i32::from(arguments.u32(0) == arguments.u32(1)))),
+        handler: Handler::Wasi(|_, arguments| Ok(i32::from(arguments.u32(0) == arguments.u32(1)))),
     },
 ];
 
-fn log(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
+fn log(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> HostCallResult {
     let level = LogLevel::from_number(arguments.u32(0)).ok_or(Status::BadArgument)?;
     let text = guest.read(arguments.u32(1), arguments.u32(2))?;
     guest.host().log(level, &text);
     Ok(())
 }
 
-fn log_level(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
+fn log_level(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> HostCallResult {
     let level = guest.host().options.log_level;
     guest.write_u32(arguments.u32(0), level as u32)?;
     Ok(())
 }
 
-fn time(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
+fn time(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> HostCallResult {
     let now = guest.host().now();
     guest.write(arguments.u32(0), &now.to_le_bytes())?;
     Ok(())
 }
 
-fn set_tick(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
+fn set_tick(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> HostCallResult {
     let host = guest.host();
     let now = host.now();
     let plugin = host.plugin().ok_or(Status::BadArgument)?;
@@ -66,15 +66,16 @@ fn set_tick(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
     Ok(())
 }
 
-/// A name that is defined again gets a new id for the same metric. An id's lowest bits tell its kind, as in Envoy.
-fn define_metric(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
+/// Defines a metric. A repeated definition returns a new id for the same metric. The low bits of an id are its kind, as in
+/// Envoy.
+fn define_metric(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> HostCallResult {
     let number = arguments.u32(0);
     let kind = kind(number).ok_or(Status::BadArgument)?;
     let name = guest.read(arguments.u32(1), arguments.u32(2))?;
     let name = String::from_utf8_lossy(&name).into_owned();
     let host = guest.host();
-    let place = host.process.state().define_metric(&name, kind);
-    host.metrics.push(place);
+    let index = host.shared.lock().define_metric(&name, kind);
+    host.metrics.push(index);
     let id = u32::try_from(host.metrics.len())
         .ok()
         .and_then(|count| count.checked_mul(ID_STEP))
@@ -83,9 +84,9 @@ fn define_metric(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
     Ok(())
 }
 
-fn increment_metric(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
+fn increment_metric(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> HostCallResult {
     let delta = arguments.i64(1);
-    if !counts(arguments.u32(0)) {
+    if !is_readable(arguments.u32(0)) {
         return Err(Status::BadArgument.into());
     }
     with_metric(guest, arguments, |metric| match metric.kind {
@@ -102,7 +103,7 @@ fn increment_metric(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer 
     Ok(())
 }
 
-fn record_metric(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
+fn record_metric(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> HostCallResult {
     let value = arguments.i64(1).cast_unsigned();
     let adds = guest.host().options.profile.adds_recorded_counters();
     with_metric(guest, arguments, |metric| {
@@ -115,8 +116,8 @@ fn record_metric(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
     Ok(())
 }
 
-fn metric(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
-    if !counts(arguments.u32(0)) {
+fn metric(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> HostCallResult {
+    if !is_readable(arguments.u32(0)) {
         return Err(Status::BadArgument.into());
     }
     let value = with_metric(guest, arguments, |metric| Ok(metric.value))?;
@@ -124,8 +125,8 @@ fn metric(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
     Ok(())
 }
 
-/// Whether an id is that of a counter or gauge, known or not.
-fn counts(id: u32) -> bool {
+/// Returns true if an id is that of a counter or gauge, even an unknown one.
+fn is_readable(id: u32) -> bool {
     matches!(
         kind(id % ID_STEP),
         Some(MetricKind::Counter | MetricKind::Gauge)
@@ -148,46 +149,45 @@ fn with_metric<T>(
 ) -> Result<T, Status> {
     let id = arguments.u32(0);
     let host = guest.host();
-    let place = usize::try_from(id / ID_STEP)
+    let index = usize::try_from(id / ID_STEP)
         .ok()
         .and_then(|number| number.checked_sub(1))
-        .and_then(|place| host.metrics.get(place).copied())
+        .and_then(|index| host.metrics.get(index).copied())
         .ok_or(Status::NotFound)?;
-    let mut state = host.process.state();
+    let mut state = host.shared.lock();
     let metric = state
-        .metric(place)
+        .metric(index)
         .filter(|metric| Some(metric.kind) == kind(id % ID_STEP))
         .ok_or(Status::NotFound)?;
     action(metric)
 }
 
-/// What the start options answer comes first, then Envoy's own functions.
-fn call_foreign_function(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
+/// Calls a foreign function: the start options take precedence over Envoy's own functions.
+fn call_foreign_function(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> HostCallResult {
     let name = guest.read(arguments.u32(0), arguments.u32(1))?;
     let passed = guest.read(arguments.u32(2), arguments.u32(3))?;
     let known = std::str::from_utf8(&name)
         .ok()
         .and_then(|name| guest.host().options.foreign_functions.get(name).cloned());
-    let answer = match known {
-        Some(answer) => answer,
+    let ForeignResult { status, bytes } = match known {
+        Some(result) => result,
         None => {
             let function = foreign::named(&name).ok_or(Status::NotFound)?;
-            ForeignAnswer {
+            ForeignResult {
                 status: Status::Ok,
-                result: function(guest.host(), &passed)?,
+                bytes: function(guest.host(), &passed)?,
             }
         }
     };
-    let ForeignAnswer { status, result } = answer;
-    // A caller that wants no result passes address 0.
-    let (address_place, length_place) = (arguments.u32(4), arguments.u32(5));
-    if address_place != 0 && length_place != 0 {
-        guest.give(&result, address_place, length_place)?;
-    } else if length_place != 0 {
-        let length = u32::try_from(result.len()).map_err(|_| Status::InternalFailure)?;
-        guest.write_u32(length_place, length)?;
-    } else if address_place != 0 {
-        guest.write_u32(address_place, 0)?;
+    // A caller that ignores the result passes null pointers.
+    let (address_pointer, length_pointer) = (arguments.u32(4), arguments.u32(5));
+    if address_pointer != 0 && length_pointer != 0 {
+        guest.return_bytes(&bytes, address_pointer, length_pointer)?;
+    } else if length_pointer != 0 {
+        let length = u32::try_from(bytes.len()).map_err(|_| Status::InternalFailure)?;
+        guest.write_u32(length_pointer, length)?;
+    } else if address_pointer != 0 {
+        guest.write_u32(address_pointer, 0)?;
     }
     match status {
         Status::Ok => Ok(()),
@@ -195,8 +195,8 @@ fn call_foreign_function(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> An
     }
 }
 
-/// Ids of metrics are this far apart, which leaves their lowest bits to the kind.
+/// The distance between ids of metrics, which leaves the low bits for the kind.
 const ID_STEP: u32 = 4;
 
-/// Nanoseconds of a millisecond.
+/// Nanoseconds in a millisecond.
 const NANOSECONDS: u64 = 1_000_000;

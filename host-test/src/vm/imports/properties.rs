@@ -1,33 +1,33 @@
-//! What do the property functions answer?
+//! Host functions for properties.
 //!
-//! A path leads to what the stream was given, then to the messages' own facts, then to the plugin's; in Envoy all of
-//! them are built in and cannot be overwritten. What a module sets is kept in the filter state, under the whole path, but
-//! found again only by a path of one segment, or by its key below `filter_state`, as measured in Envoy 1.40.
+//! A path is looked up among the properties of the plugin, the filter state, the properties of the stream, and those derived
+//! from the messages; in Envoy all of these are built in and cannot be overwritten. A property that a module sets is stored
+//! in the filter state under the whole path, but is found only by a path of one segment, or by its key below
+//! `filter_state`, as measured in Envoy 1.40.
 
-use super::Kind::I32;
-use super::{HostFunction, abi};
-use crate::abi::Status;
-use crate::abi::property;
+use super::function::Kind::I32;
+use super::function::{HostFunction, abi};
+use crate::abi::{Status, property};
 use crate::envoy::filter_state;
-use crate::vm::guest::{Answer, Arguments, Guest};
-use crate::vm::state::{Host, StreamState};
+use crate::vm::guest::{Arguments, Guest, HostCallResult};
+use crate::vm::state::{HostState, StreamState};
 
 pub(super) const FUNCTIONS: &[HostFunction] = &[
     abi("proxy_get_property", &[I32, I32, I32, I32], get),
     abi("proxy_set_property", &[I32, I32, I32, I32], set),
 ];
 
-fn get(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
+fn get(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> HostCallResult {
     let path = guest.read(arguments.u32(0), arguments.u32(1))?;
-    let path = property::separated(&path);
+    let path = property::strip_terminator(&path);
     if path.is_empty() || property::is_group(path) && guest.host().stream().is_some() {
         return Err(Status::SerializationFailure.into());
     }
     let value = find(guest.host(), path).ok_or(Status::NotFound)?;
-    guest.give(&value, arguments.u32(2), arguments.u32(3))
+    guest.return_bytes(&value, arguments.u32(2), arguments.u32(3))
 }
 
-fn set(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
+fn set(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> HostCallResult {
     let path = guest.read(arguments.u32(0), arguments.u32(1))?;
     let value = guest.read(arguments.u32(2), arguments.u32(3))?;
     let host = guest.host();
@@ -35,7 +35,7 @@ fn set(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
         .plugin()
         .is_some_and(|plugin| plugin.declared.get(&path) == Some(&true));
     let state = &host.stream().ok_or(Status::NotFound)?.filter_state;
-    let key = filter_state::key_of_property(&path);
+    let key = filter_state::property_key(&path);
     if is_readonly && state.get(&key).is_some() {
         return Err(Status::BadArgument.into());
     }
@@ -43,7 +43,7 @@ fn set(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
     Ok(())
 }
 
-fn find(host: &mut Host, path: &[u8]) -> Option<Vec<u8>> {
+fn find(host: &mut HostState, path: &[u8]) -> Option<Vec<u8>> {
     let profile = host.options.profile;
     if let Some(value) = of_plugin(host, path) {
         return Some(value.as_bytes().to_vec());
@@ -52,7 +52,7 @@ fn find(host: &mut Host, path: &[u8]) -> Option<Vec<u8>> {
     of_filter_state(stream, path)
         .or_else(|| stream.properties.get(path))
         .or_else(|| {
-            property::of_messages(
+            property::from_messages(
                 path,
                 stream.request_headers.as_ref(),
                 stream.response_headers.as_ref(),
@@ -63,20 +63,20 @@ fn find(host: &mut Host, path: &[u8]) -> Option<Vec<u8>> {
             b"connection\0mtls" => Some(vec![0]),
             b"response\0code_details" => {
                 let details = stream.code_details.as_deref();
-                let is_answered = stream.response_headers.is_some();
-                let details = details.or(is_answered.then_some("via_upstream"))?;
+                let has_response = stream.response_headers.is_some();
+                let details = details.or(has_response.then_some("via_upstream"))?;
                 Some(details.as_bytes().to_vec())
             }
             _ => None,
         })
         .or_else(|| {
             let is_found = !path.contains(&0) || profile.finds_own_paths();
-            let key = filter_state::key_of_property(path);
+            let key = filter_state::property_key(path);
             is_found.then(|| stream.filter_state.get(&key)).flatten()
         })
 }
 
-/// A value of the filter state by its key.
+/// Returns a value of the filter state by its key.
 fn of_filter_state(stream: &StreamState, path: &[u8]) -> Option<Vec<u8>> {
     let key = path.strip_prefix(b"filter_state\0")?;
     if UNREADABLE.contains(&key) {
@@ -85,10 +85,11 @@ fn of_filter_state(stream: &StreamState, path: &[u8]) -> Option<Vec<u8>> {
     stream.filter_state.get(key)
 }
 
-/// What Envoy keeps in a form that is no text.
+/// Keys whose values Envoy stores in a form that is not text.
 const UNREADABLE: [&[u8]; 1] = [b"envoy.network.application_protocols"];
 
-fn of_plugin<'a>(host: &'a mut Host, path: &[u8]) -> Option<&'a str> {
+/// Returns a property of the plugin.
+fn of_plugin<'a>(host: &'a mut HostState, path: &[u8]) -> Option<&'a str> {
     match path {
         b"plugin_vm_id" => Some(&host.options.vm_id),
         b"plugin_name" => Some(&host.plugin()?.name),

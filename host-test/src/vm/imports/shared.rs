@@ -1,12 +1,13 @@
-//! What do shared data and shared queues answer?
+//! Host functions for shared data and shared queues.
 //!
-//! They are shared by all VMs of one `vm_id` in a process. A queue tells the context that registered it last, after the
-//! callback that filled it, in whichever VM that context is.
+//! All VMs with the same `vm_id` in a process share them. A new message is notified to the context that registered the queue
+//! last, in whichever VM, after the callback that enqueued it.
 
-use super::Kind::I32;
-use super::{HostFunction, abi};
+use super::function::Kind::I32;
+use super::function::{HostFunction, abi};
 use crate::abi::Status;
-use crate::vm::guest::{Answer, Arguments, Guest};
+use crate::vm::guest::{Arguments, Guest, HostCallResult};
+use crate::vm::shared::QueueReader;
 
 pub(super) const FUNCTIONS: &[HostFunction] = &[
     abi("proxy_get_shared_data", &[I32, I32, I32, I32, I32], data),
@@ -25,39 +26,42 @@ pub(super) const FUNCTIONS: &[HostFunction] = &[
     abi("proxy_dequeue_shared_queue", &[I32, I32, I32], dequeue),
 ];
 
-fn data(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
+fn data(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> HostCallResult {
     let key = guest.read(arguments.u32(0), arguments.u32(1))?;
     let host = guest.host();
-    let found = host.process.state().shared_data(&host.options.vm_id, &key);
+    let found = host.shared.lock().shared_data(&host.options.vm_id, &key);
     let (value, version) = found.ok_or(Status::NotFound)?;
     guest.write_u32(arguments.u32(4), version)?;
-    guest.give(&value, arguments.u32(2), arguments.u32(3))
+    guest.return_bytes(&value, arguments.u32(2), arguments.u32(3))
 }
 
-fn set_data(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
+fn set_data(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> HostCallResult {
     let key = guest.read(arguments.u32(0), arguments.u32(1))?;
     let value = guest.read(arguments.u32(2), arguments.u32(3))?;
     let host = guest.host();
-    let mut state = host.process.state();
+    let mut state = host.shared.lock();
     state.set_shared_data(&host.options.vm_id, &key, value, arguments.u32(4))?;
     Ok(())
 }
 
-fn register(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
+fn register(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> HostCallResult {
     let name = guest.read(arguments.u32(0), arguments.u32(1))?;
     let host = guest.host();
-    let reader = (host.number, host.effective);
+    let reader = QueueReader {
+        vm: host.number,
+        context: host.effective,
+    };
     let id = host
-        .process
-        .state()
+        .shared
+        .lock()
         .register_queue(&host.options.vm_id, &name, reader)
         .ok_or(Status::InternalFailure)?;
     guest.write_u32(arguments.u32(2), id)?;
     Ok(())
 }
 
-/// An empty `vm_id` is the own one.
-fn resolve(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
+/// Returns the id of a queue. An empty `vm_id` is that of the caller.
+fn resolve(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> HostCallResult {
     let vm_id = guest.read(arguments.u32(0), arguments.u32(1))?;
     let name = guest.read(arguments.u32(2), arguments.u32(3))?;
     let host = guest.host();
@@ -66,22 +70,18 @@ fn resolve(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
     } else {
         String::from_utf8(vm_id).map_err(|_| Status::NotFound)?
     };
-    let found = host.process.state().resolve_queue(&vm_id, &name);
+    let found = host.shared.lock().resolve_queue(&vm_id, &name);
     guest.write_u32(arguments.u32(4), found.ok_or(Status::NotFound)?)?;
     Ok(())
 }
 
-fn enqueue(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
+fn enqueue(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> HostCallResult {
     let item = guest.read(arguments.u32(1), arguments.u32(2))?;
-    guest
-        .host()
-        .process
-        .state()
-        .enqueue(arguments.u32(0), item)?;
+    guest.host().shared.lock().enqueue(arguments.u32(0), item)?;
     Ok(())
 }
 
-fn dequeue(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
-    let item = guest.host().process.state().dequeue(arguments.u32(0))?;
-    guest.give(&item, arguments.u32(1), arguments.u32(2))
+fn dequeue(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> HostCallResult {
+    let item = guest.host().shared.lock().dequeue(arguments.u32(0))?;
+    guest.return_bytes(&item, arguments.u32(1), arguments.u32(2))
 }

@@ -1,16 +1,14 @@
-//! How does a filter steer a stream?
+//! Host functions that control a stream: local reply, continue, close, done.
 //!
-//! Continue, close and the end of a wait take effect when the callback is over, never in its midst. A local reply ends
-//! the processing of the stream; a second one is too late. On a connection nothing can be answered, and only the client's
-//! side be continued.
+//! They take effect after the callback, never during it. A local reply ends the processing of the stream; a second one is
+//! ignored. A connection has no local replies, and only the client's side of it can be continued.
 
-use super::Kind::I32;
-use super::{HostFunction, abi};
-use crate::abi::Status;
-use crate::abi::header_map::HeaderMap;
+use super::function::Kind::I32;
+use super::function::{HostFunction, abi};
+use crate::abi::{HeaderMap, Status};
 use crate::envoy::local_reply::LocalReply;
-use crate::stream::Side;
-use crate::vm::guest::{Answer, Arguments, Guest, Stop};
+use crate::event::Side;
+use crate::vm::guest::{Arguments, Guest, HostCallError, HostCallResult};
 use crate::vm::state::StreamState;
 
 pub(super) const FUNCTIONS: &[HostFunction] = &[
@@ -25,18 +23,18 @@ pub(super) const FUNCTIONS: &[HostFunction] = &[
     abi("proxy_done", &[], done),
 ];
 
-fn send_local_response(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
-    // Envoy has no more than 16 bits for it.
+fn send_local_response(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> HostCallResult {
+    // Envoy truncates the status to 16 bits.
     let status = arguments.u32(0) & 0xffff;
     let details = guest.read(arguments.u32(1), arguments.u32(2))?;
     let body = guest.read(arguments.u32(3), arguments.u32(4))?;
     let headers = guest.read(arguments.u32(5), arguments.u32(6))?;
     let grpc_status = arguments.u32(7);
-    refuse_at_end(guest, "answers")?;
+    check_not_ending(guest, "sends a local reply")?;
     let host = guest.host();
     let callback = host.callback;
     let stream = host.stream().ok_or(Status::BadArgument)?;
-    // Nothing can be answered on a connection, and Envoy does not say so.
+    // Envoy ignores a local reply on a connection and returns `OK`.
     if stream.is_connection {
         return Ok(());
     }
@@ -51,38 +49,37 @@ fn send_local_response(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answ
     Ok(())
 }
 
-fn continue_stream(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
+fn continue_stream(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> HostCallResult {
     match target(arguments)? {
         Target::Connection(Side::Response) => Err(Status::Unimplemented.into()),
-        target => go_on(guest, target),
+        target => continue_target(guest, target),
     }
 }
 
-/// Continues what `target` names when the callback is over. A stream of the other kind has no such thing: nothing
-/// happens.
-pub(super) fn go_on(guest: &mut Guest<'_>, target: Target) -> Answer {
+/// Continues `target` after the callback. Does nothing if the stream is of the other kind.
+pub(super) fn continue_target(guest: &mut Guest<'_>, target: Target) -> HostCallResult {
     let host = guest.host();
     let context = host.effective;
     let stream = host.stream().ok_or(Status::BadArgument)?;
-    if let Some(side) = target.of(stream) {
+    if let Some(side) = target.side_of(stream) {
         host.continued.push((context, side));
     }
     Ok(())
 }
 
-fn close_stream(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
+fn close_stream(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> HostCallResult {
     let target = target(arguments)?;
-    refuse_at_end(guest, "closes its stream")?;
+    check_not_ending(guest, "closes its stream")?;
     let stream = guest.host().stream().ok_or(Status::BadArgument)?;
-    if target.of(stream).is_some() {
-        stream.closed = true;
+    if target.side_of(stream).is_some() {
+        stream.is_closed = true;
     }
     Ok(())
 }
 
-/// Nothing is left to be answered or closed when a stream ends: Envoy 1.40 dies of it, with all its connections. So it is a
-/// failure of the filter here, lest a test overlook it; by the specification the call is in the wrong place.
-fn refuse_at_end(guest: &mut Guest<'_>, what: &str) -> Answer {
+/// Fails if the stream is ending, when there is nothing left to reply to or to close. Envoy 1.40 crashes in this case, with
+/// all its connections; here the filter fails, so that no test overlooks it. By the specification the call is not allowed.
+fn check_not_ending(guest: &mut Guest<'_>, action: &str) -> HostCallResult {
     let host = guest.host();
     let callback = host.callback;
     let is_http = host.stream().is_some_and(|stream| !stream.is_connection);
@@ -94,14 +91,14 @@ fn refuse_at_end(guest: &mut Guest<'_>, what: &str) -> Answer {
     {
         return Ok(());
     }
-    if host.options.profile.dies_of_late_answers() {
-        let text = format!("the filter {what} in {callback}, of which Envoy 1.40 dies");
-        return Err(Stop::Trap(wasmtime::Error::msg(text)));
+    if host.options.profile.crashes_on_late_replies() {
+        let text = format!("the filter {action} in {callback}, which crashes Envoy 1.40");
+        return Err(HostCallError::Trap(wasmtime::Error::msg(text)));
     }
     Err(Status::BadArgument.into())
 }
 
-/// What a stream type (`proxy_stream_type_t`) names.
+/// The meaning of a stream type (`proxy_stream_type_t`).
 #[derive(Clone, Copy)]
 pub(super) enum Target {
     Http(Side),
@@ -110,8 +107,8 @@ pub(super) enum Target {
 }
 
 impl Target {
-    /// The side, if `stream` is of the kind that has it.
-    fn of(self, stream: &StreamState) -> Option<Side> {
+    /// Returns the side if `stream` is of the same kind.
+    fn side_of(self, stream: &StreamState) -> Option<Side> {
         match self {
             Self::Http(side) => (!stream.is_connection).then_some(side),
             Self::Connection(side) => stream.is_connection.then_some(side),
@@ -129,7 +126,7 @@ fn target(arguments: &Arguments<'_>) -> Result<Target, Status> {
     }
 }
 
-fn set_effective_context(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Answer {
+fn set_effective_context(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> HostCallResult {
     let context = arguments.u32(0);
     let host = guest.host();
     if !host.has_context(context) {
@@ -139,17 +136,17 @@ fn set_effective_context(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> An
     Ok(())
 }
 
-fn done(guest: &mut Guest<'_>, _arguments: &Arguments<'_>) -> Answer {
+fn done(guest: &mut Guest<'_>, _arguments: &Arguments<'_>) -> HostCallResult {
     let host = guest.host();
-    let place = host
+    let index = host
         .waiting_for_done
         .iter()
         .position(|context| *context == host.effective)
         .ok_or(Status::NotFound)?;
-    let context = host.waiting_for_done.remove(place);
+    let context = host.waiting_for_done.remove(index);
     host.done.push(context);
     Ok(())
 }
 
-/// `UNAUTHENTICATED`. Anything above, the SDKs' -1 among them, means that there is none.
+/// `UNAUTHENTICATED`. Larger values, such as the SDKs' -1, mean that there is no gRPC status.
 const LAST_GRPC_STATUS: u32 = 16;

@@ -14,7 +14,7 @@ pub(crate) fn parse(text: &str) -> CaseFile {
 #[track_caller]
 pub(crate) fn mismatches_of_file(runner: &Runner, text: &str) -> Vec<String> {
     let file = parse(text);
-    let mismatches = |case| runner.misses(Path::new(PATH), &file, case, Schedule::default());
+    let mismatches = |case| runner.mismatches(Path::new(PATH), &file, case, Schedule::default());
     file.cases
         .iter()
         .flat_map(|case| mismatches(case).expect("the case can be run"))

@@ -4,7 +4,8 @@
 //! wasm target. It gets an ABI marker, a memory, an allocator and the imports. `$log_digit` logs a status as one digit, so
 //! that a test reads the statuses from the log.
 
-use host_test::{Filter, HeaderMap, LogLine, Outcome, Plugin, Properties, StartOptions, lines};
+use host_test::event::LogLine;
+use host_test::{Filter, HeaderMap, Outcome, Plugin, Properties, StartOptions, lines};
 
 use super::shorthand::expand;
 

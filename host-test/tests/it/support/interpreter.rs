@@ -9,10 +9,9 @@
 
 use std::time::Duration;
 
-use host_test::{
-    Answer, ClosedBy, DelayedAnswer, FailurePolicy, Filter, GrpcEvent, HeaderMap, Properties,
-    StartOptions, Upstream, lines,
-};
+use host_test::connection::ClosedBy;
+use host_test::vm::{CallResponse, Cluster, DelayedResponse, FailurePolicy, GrpcEvent};
+use host_test::{Filter, HeaderMap, Properties, StartOptions, lines};
 
 /// Loads the guest that runs programs.
 pub(crate) fn filter() -> Filter {
@@ -83,9 +82,9 @@ pub(crate) fn filter() -> Filter {
 
 /// Runs a program in the callbacks of two streams and a connection.
 pub(crate) fn run(filter: &Filter, program: &[u8]) {
-    let answers = vec![DelayedAnswer {
+    let answers = vec![DelayedResponse {
         delay: Duration::ZERO,
-        answer: Answer::Grpc(vec![GrpcEvent::Message(b"m".to_vec())]),
+        response: CallResponse::Grpc(vec![GrpcEvent::Message(b"m".to_vec())]),
     }];
     let plugin = filter
         .start(StartOptions {
@@ -93,9 +92,9 @@ pub(crate) fn run(filter: &Filter, program: &[u8]) {
             failure_policy: FailurePolicy::Reload {
                 backoff: Duration::ZERO,
             },
-            upstreams: vec![Upstream {
+            clusters: vec![Cluster {
                 name: "p".to_owned(),
-                answers,
+                responses: answers,
             }],
             trace: true,
             ..StartOptions::default()

@@ -11,7 +11,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use host_test::case_file::{Plugin, Policy};
+use host_test::case_file::{FailurePolicy, PluginSetup};
 use serde_json::{Map, Value, json};
 
 use super::client::Certificates;
@@ -46,7 +46,7 @@ pub(super) struct Listener<'a> {
 
 impl Listener<'_> {
     /// The names by which Envoy knows a plugin of this listener.
-    pub(super) fn writer<'a>(&'a self, plugin: &'a Plugin) -> Writer<'a> {
+    pub(super) fn writer<'a>(&'a self, plugin: &'a PluginSetup) -> Writer<'a> {
         Writer {
             name: &plugin.name,
             root_id: &plugin.root_id,
@@ -54,7 +54,7 @@ impl Listener<'_> {
         }
     }
 
-    fn vm_id_of<'a>(&'a self, plugin: &'a Plugin) -> &'a str {
+    fn vm_id_of<'a>(&'a self, plugin: &'a PluginSetup) -> &'a str {
         if plugin.vm_id.is_empty() {
             &self.vm_id
         } else {
@@ -236,7 +236,7 @@ fn http_filters(site: &Site<'_>, listener: &Listener<'_>) -> Vec<Value> {
         filters.push(metadata("metadata", &surroundings.metadata));
     }
     let setups = plan.plugins();
-    let wasm = |name: &str, module: &Path, setup: &Plugin, config: &str| {
+    let wasm = |name: &str, module: &Path, setup: &PluginSetup, config: &str| {
         wasm(name, module, setup, listener.vm_id_of(setup), config)
     };
     if let Some(module) = &listener.shared_data {
@@ -244,9 +244,9 @@ fn http_filters(site: &Site<'_>, listener: &Listener<'_>) -> Vec<Value> {
             .first()
             .map(|setup| setup.vm_id.clone())
             .unwrap_or_default();
-        let setup = Plugin {
+        let setup = PluginSetup {
             vm_id,
-            ..Plugin::default()
+            ..PluginSetup::default()
         };
         filters.push(wasm("shared-data", module, &setup, ""));
     }
@@ -328,11 +328,11 @@ fn metadata(name: &str, namespaces: &Map<String, Value>) -> Value {
     })
 }
 
-fn wasm(name: &str, module: &Path, setup: &Plugin, vm_id: &str, config: &str) -> Value {
+fn wasm(name: &str, module: &Path, setup: &PluginSetup, vm_id: &str, config: &str) -> Value {
     let policy = match setup.failure_policy {
-        None | Some(Policy::Closed) => "FAIL_CLOSED",
-        Some(Policy::Open) => "FAIL_OPEN",
-        Some(Policy::Reload) => "FAIL_RELOAD",
+        None | Some(FailurePolicy::Closed) => "FAIL_CLOSED",
+        Some(FailurePolicy::Open) => "FAIL_OPEN",
+        Some(FailurePolicy::Reload) => "FAIL_RELOAD",
     };
     let allowed: Map<String, Value> = setup
         .allowed_capabilities

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use host_test::case_file::{Peer, Request, Version, envoy_peer};
-use host_test::{HeaderMap, Message, envoy};
+use host_test::event::Message;
+use host_test::{HeaderMap, envoy};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpStream, UnixStream};
 

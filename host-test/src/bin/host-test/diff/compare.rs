@@ -2,8 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use host_test::case_file::{Ending, LogExpectation, Ran, log_misses};
-use host_test::{CallKind, ChainOutcome, HeaderMap, LogLine, Message, Metric, MetricKind};
+use host_test::HeaderMap;
+use host_test::case_file::{CaseResult, Ending, LogExpectation, log_mismatches};
+use host_test::chain::ChainOutcome;
+use host_test::event::{LogLine, Message};
+use host_test::vm::{CallKind, Metric, MetricKind};
 
 use super::envoy::{Metrics, Played, Seen};
 use super::plan::{Plan, Service, call_outs};
@@ -95,7 +98,7 @@ pub(super) fn differences(
 }
 
 /// Says which of the log lines that a case expects are in one log only.
-pub(super) fn log_differences(plan: &Plan<'_>, ran: &Ran, there: &Played) -> Vec<String> {
+pub(super) fn log_differences(plan: &Plan<'_>, ran: &CaseResult, there: &Played) -> Vec<String> {
     let Ending::Served(outcomes) = &ran.ending else {
         return Vec::new();
     };
@@ -114,8 +117,8 @@ pub(super) fn log_differences(plan: &Plan<'_>, ran: &Ran, there: &Played) -> Vec
 
 fn one_sided(want: &[LogExpectation], here: &[LogLine], there: &[LogLine]) -> Vec<String> {
     let (here, there) = (
-        log_misses("log", want, here),
-        log_misses("log", want, there),
+        log_mismatches("log", want, here),
+        log_mismatches("log", want, there),
     );
     if here.is_empty() == there.is_empty() {
         return Vec::new();
@@ -131,7 +134,7 @@ fn one_sided(want: &[LogExpectation], here: &[LogLine], there: &[LogLine]) -> Ve
 ///
 /// Envoy starts a plugin several times and keeps its metrics from case to case, so that it is the change that counts, or
 /// the level of a gauge that is set. With ticks, what is counted depends on the time that passes.
-pub(super) fn metric_differences(ran: &Ran, there: &Played) -> Vec<String> {
+pub(super) fn metric_differences(ran: &CaseResult, there: &Played) -> Vec<String> {
     if ran.has_ticks {
         return Vec::new();
     }
@@ -176,7 +179,7 @@ fn calls(
 ) {
     let name = &service.name;
     let made: Vec<_> = call_outs(here)
-        .filter(|call| call.upstream == *name)
+        .filter(|call| call.cluster == *name)
         .collect();
     let first = *called;
     *called += made.len();

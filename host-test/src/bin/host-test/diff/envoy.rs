@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use host_test::case_file::{Ending, Exchange, Level};
-use host_test::{ChainOutcome, LogLine, Message};
+use host_test::chain::ChainOutcome;
+use host_test::event::{LogLine, Message};
 
 use super::admin::Admin;
 use super::bootstrap::{BETWEEN, Listener, REACHED, Site, bootstrap, upstream_name};
@@ -267,7 +268,7 @@ impl<'a> Envoy<'a> {
         // A filter need not wait for the calls that it makes.
         let expected = |name: &str| {
             here.map_or(0, |here| {
-                call_outs(here).filter(|call| call.upstream == name).count()
+                call_outs(here).filter(|call| call.cluster == name).count()
             })
         };
         let mut calls = Vec::new();

@@ -3,7 +3,8 @@
 //! Envoy writes the names of plugin and VM before what a filter logs, so that each case knows its own lines. What is
 //! logged may have several lines, so Envoy is told to begin each message with an octet that no other one has.
 
-use host_test::{LogLevel, LogLine};
+use host_test::abi::LogLevel;
+use host_test::event::LogLine;
 
 /// The form of Envoy's log.
 pub(super) const FORMAT: &str = "\u{1e}%l %v";

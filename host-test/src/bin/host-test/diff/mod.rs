@@ -26,8 +26,8 @@ mod wire;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use host_test::Profile;
-use host_test::case_file::{Case, Ending as CaseEnding, Ran, Runner, Schedule};
+use host_test::case_file::{Case, CaseResult, Ending as CaseEnding, Runner, Schedule};
+use host_test::envoy::Profile;
 
 use self::compare::{differences, log_differences, metric_differences};
 use self::envoy::{Envoy, Played, Started};
@@ -206,7 +206,7 @@ impl Report {
     }
 }
 
-fn compare(plan: &Plan<'_>, ran: &Ran, there: &There) -> Vec<String> {
+fn compare(plan: &Plan<'_>, ran: &CaseResult, there: &There) -> Vec<String> {
     match (&ran.ending, there) {
         (CaseEnding::Refused(_), There::Refused(log)) => {
             let missing = plan.case.refused.iter().filter(|text| !log.contains(*text));

@@ -8,9 +8,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use host_test::case_file::{
-    Answer, Case, CaseFile, Ending, Exchange, Plugin, Ran, Request, Runner, Schedule, Version,
+    Answer, Case, CaseFile, CaseResult, Ending, Exchange, PluginSetup, Request, Runner, Schedule,
+    Version,
 };
-use host_test::{CallKind, CallOut, ChainOutcome};
+use host_test::chain::ChainOutcome;
+use host_test::vm::{CallKind, CallOut};
 
 use super::client;
 use super::script::Reaction;
@@ -22,7 +24,7 @@ pub(super) struct Plan<'a> {
     pub(super) path: &'a Path,
     pub(super) file: &'a CaseFile,
     pub(super) case: &'a Case,
-    pub(super) ran: Ran,
+    pub(super) ran: CaseResult,
     pub(super) exchanges: Vec<Exchange>,
     /// One for each exchange.
     pub(super) surroundings: Vec<Surroundings>,
@@ -59,7 +61,12 @@ impl<'a> Plan<'a> {
         Ok(Self::of(path, file, case, ran))
     }
 
-    fn of(path: &'a Path, file: &'a CaseFile, case: &'a Case, ran: Ran) -> Result<Self, String> {
+    fn of(
+        path: &'a Path,
+        file: &'a CaseFile,
+        case: &'a Case,
+        ran: CaseResult,
+    ) -> Result<Self, String> {
         let exchanges = case.exchanges();
         let surroundings = exchanges
             .iter()
@@ -129,7 +136,7 @@ impl<'a> Plan<'a> {
     /// a configuration that is refused keeps Envoy from starting.
     pub(super) fn is_alone(&self) -> bool {
         let plugins = self.plugins();
-        let has_own = |plugin: &Plugin| !plugin.vm_id.is_empty() || plugin.log_level.is_some();
+        let has_own = |plugin: &PluginSetup| !plugin.vm_id.is_empty() || plugin.log_level.is_some();
         !self.services.is_empty()
             || self.exchanges.is_empty()
             || matches!(self.ran.ending, Ending::Refused(_))
@@ -165,7 +172,7 @@ impl<'a> Plan<'a> {
     }
 
     /// How each plugin of the chain is set up, the tested one first.
-    pub(super) fn plugins(&self) -> Vec<Plugin> {
+    pub(super) fn plugins(&self) -> Vec<PluginSetup> {
         let tested = self.case.plugin.clone().or(self.file.plugin.clone());
         let chained = self.file.chain.iter().map(|chained| chained.plugin.clone());
         std::iter::once(tested)
@@ -256,7 +263,7 @@ fn services<'c, C: Iterator<Item = &'c CallOut>>(
                 );
             }
             let is_grpc = answers.iter().any(|answer| answer.grpc.is_some())
-                || calls().any(|call| call.upstream == *name && call.kind != CallKind::Http);
+                || calls().any(|call| call.cluster == *name && call.kind != CallKind::Http);
             Ok(Service {
                 name: name.clone(),
                 protocol: if is_grpc {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use host_test::case_file::{Answer, CallAnswer, Failing};
+use host_test::case_file::{Answer, CallAnswer, CallFailure};
 
 use super::content::{Content, fields, latin1};
 use super::wire::Field;
@@ -42,10 +42,10 @@ impl Reaction {
     /// What a service that a filter calls does; `None` if no service can.
     pub(super) fn of_call(answer: &CallAnswer) -> Option<Self> {
         match answer.fails {
-            Some(Failing::NoHeaders) => None,
-            Some(Failing::Refused) => Some(Self::Refuse),
-            Some(Failing::Reset) => Some(Self::Close),
-            Some(Failing::TimeOut) => Some(Self::Silence),
+            Some(CallFailure::NoHeaders) => None,
+            Some(CallFailure::Refused) => Some(Self::Refuse),
+            Some(CallFailure::Reset) => Some(Self::Close),
+            Some(CallFailure::TimeOut) => Some(Self::Silence),
             None => Some(Self::Answer(
                 Duration::from_millis(answer.delay_ms),
                 match &answer.grpc {

@@ -3,7 +3,7 @@
 //! A case may give a request any property. Envoy has those that follow from its configuration or from the connection;
 //! each of them is placed where Envoy takes it from, and a request that has another one cannot be played.
 
-use host_test::case_file::{Peer, Request, Typed};
+use host_test::case_file::{Peer, Request, TypedValue};
 use serde_json::{Map, Value, json};
 
 /// What a listener, and a connection to it, must be like.
@@ -71,9 +71,9 @@ impl Surroundings {
         Ok(surroundings)
     }
 
-    fn place(&mut self, path: &[&str], value: &Typed) -> Option<()> {
+    fn place(&mut self, path: &[&str], value: &TypedValue) -> Option<()> {
         match (path, value) {
-            (["filter_state", key], Typed::Text(text)) => {
+            (["filter_state", key], TypedValue::Text(text)) => {
                 self.filter_state.push(((*key).to_owned(), text.clone()));
             }
             (["metadata", "filter_metadata", namespace, key], value) => {
@@ -94,22 +94,22 @@ impl Surroundings {
             ) => {
                 put(&mut self.listener_metadata, namespace, key, value)?;
             }
-            (["xds", "route_name"] | ["route_name"], Typed::Text(text)) => {
+            (["xds", "route_name"] | ["route_name"], TypedValue::Text(text)) => {
                 self.route_name = Some(text.clone());
             }
-            (["xds", "virtual_host_name"], Typed::Text(text)) => {
+            (["xds", "virtual_host_name"], TypedValue::Text(text)) => {
                 self.virtual_host_name = Some(text.clone());
             }
-            (["connection", "requested_server_name"], Typed::Text(text)) if self.tls => {
+            (["connection", "requested_server_name"], TypedValue::Text(text)) if self.tls => {
                 self.server_name = Some(text.clone());
             }
-            (["connection", "mtls"], Typed::Bool(true)) if self.tls => {
+            (["connection", "mtls"], TypedValue::Bool(true)) if self.tls => {
                 self.client.get_or_insert_default();
             }
-            (["connection", "uri_san_peer_certificate"], Typed::Text(text)) if self.tls => {
+            (["connection", "uri_san_peer_certificate"], TypedValue::Text(text)) if self.tls => {
                 self.client.get_or_insert_default().uri = Some(text.clone());
             }
-            (["connection", "dns_san_peer_certificate"], Typed::Text(text)) if self.tls => {
+            (["connection", "dns_san_peer_certificate"], TypedValue::Text(text)) if self.tls => {
                 self.client.get_or_insert_default().dns = Some(text.clone());
             }
             _ => return None,
@@ -119,11 +119,16 @@ impl Surroundings {
 }
 
 /// Metadata is a protobuf `Struct`: its numbers are doubles, and it has no bytes.
-fn put(metadata: &mut Map<String, Value>, namespace: &str, key: &str, value: &Typed) -> Option<()> {
+fn put(
+    metadata: &mut Map<String, Value>,
+    namespace: &str,
+    key: &str,
+    value: &TypedValue,
+) -> Option<()> {
     let value = match value {
-        Typed::Bool(value) => json!(value),
-        Typed::Double(value) => json!(value),
-        Typed::Text(text) => json!(text),
+        TypedValue::Bool(value) => json!(value),
+        TypedValue::Double(value) => json!(value),
+        TypedValue::Text(text) => json!(text),
         _ => return None,
     };
     let namespace = metadata.entry(namespace).or_insert_with(|| json!({}));

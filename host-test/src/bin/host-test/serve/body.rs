@@ -11,7 +11,8 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use host_test::{Flow, Side, envoy};
+use host_test::event::Side;
+use host_test::{Flow, envoy};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use hyper::body::Incoming;

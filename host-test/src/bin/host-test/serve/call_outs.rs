@@ -13,8 +13,9 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use bytes::Bytes;
 use fluxlit_cases::latin1;
-use host_test::case_file::{CallAnswer, Failing};
-use host_test::{Answer, CallKind, CallOut, Plugin, envoy};
+use host_test::case_file::{CallAnswer, CallFailure};
+use host_test::vm::{CallKind, CallOut, CallResponse};
+use host_test::{Plugin, envoy};
 use http_body_util::{BodyExt as _, Full};
 use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
@@ -81,14 +82,14 @@ impl RunningFilter {
 
     async fn make(self: Rc<Self>, call: CallOut) {
         let answer = self.send(&call).await.unwrap_or_else(|error| {
-            eprintln!("call to {}: {error:#}", call.upstream);
+            eprintln!("call to {}: {error:#}", call.cluster);
             if error.is::<std::io::Error>() {
-                Answer::Refused
+                CallResponse::Refused
             } else {
-                Answer::Reset
+                CallResponse::Reset
             }
         });
-        if self.plugin.answer(call.id, &answer) {
+        if self.plugin.respond(call.id, &answer) {
             let answer = recorded(&answer);
             self.answers.borrow_mut().insert(call.id, answer);
         }
@@ -96,7 +97,7 @@ impl RunningFilter {
         self.after_callbacks();
     }
 
-    async fn send(&self, call: &CallOut) -> anyhow::Result<Answer> {
+    async fn send(&self, call: &CallOut) -> anyhow::Result<CallResponse> {
         anyhow::ensure!(
             call.kind == CallKind::Http,
             "gRPC is not supported here: write the answers into a case"
@@ -104,7 +105,7 @@ impl RunningFilter {
         let cluster = self
             .clusters
             .iter()
-            .find(|cluster| cluster.name == call.upstream)
+            .find(|cluster| cluster.name == call.cluster)
             .context("no --cluster has this name")?;
         let body = Full::<Bytes>::from(call.body.clone());
         let request = upstream::request(&call.headers, body)?;
@@ -112,7 +113,7 @@ impl RunningFilter {
         let body = body.collect().await?;
         let trailers = body.trailers().cloned().unwrap_or_default();
         let status = parts.status.as_u16();
-        Ok(Answer::Http {
+        Ok(CallResponse::Http {
             headers: envoy::response_headers(status, headers::fields(&parts.headers)),
             trailers: envoy::trailers(headers::fields(&trailers)),
             body: body.to_bytes().to_vec(),
@@ -121,13 +122,13 @@ impl RunningFilter {
 }
 
 /// Converts an answer to the form of a case file.
-fn recorded(answer: &Answer) -> CallAnswer {
+fn recorded(answer: &CallResponse) -> CallAnswer {
     let failed = |failing| CallAnswer {
         fails: Some(failing),
         ..CallAnswer::default()
     };
     match answer {
-        Answer::Http {
+        CallResponse::Http {
             headers,
             body,
             trailers,
@@ -141,8 +142,8 @@ fn recorded(answer: &Answer) -> CallAnswer {
                 ..CallAnswer::default()
             }
         }
-        Answer::Refused => failed(Failing::Refused),
-        _ => failed(Failing::Reset),
+        CallResponse::Refused => failed(CallFailure::Refused),
+        _ => failed(CallFailure::Reset),
     }
 }
 

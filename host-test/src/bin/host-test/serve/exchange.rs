@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use host_test::envoy::{self, RequestHead};
-use host_test::{Flow, HeaderMap, Side, Stream};
+use host_test::event::Side;
+use host_test::{Flow, HeaderMap, Stream};
 use http::{HeaderValue, StatusCode, header};
 use tokio::sync::futures::OwnedNotified;
 
@@ -148,7 +149,7 @@ impl Drop for Exchange {
             let answers: Vec<_> = outcome
                 .call_outs
                 .iter()
-                .filter_map(|call| Some((call.upstream.clone(), self.filter.take_answer(call.id)?)))
+                .filter_map(|call| Some((call.cluster.clone(), self.filter.take_answer(call.id)?)))
                 .collect();
             if let Some(recorder) = &self.recorder {
                 recorder.keep(std::mem::take(self.observed.get_mut()), answers);

@@ -26,7 +26,8 @@ use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
-use host_test::{Clock, Plugin, Refused, StartOptions};
+use host_test::vm::{Clock, StartError};
+use host_test::{Plugin, StartOptions};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -98,12 +99,12 @@ fn start(arguments: &Arguments) -> anyhow::Result<Plugin> {
         clock: Clock::System,
         profile: arguments.filter.profile,
         allow_on_headers_stop_iteration: arguments.allow_on_headers_stop_iteration,
-        upstreams: arguments
+        clusters: arguments
             .cluster
             .iter()
-            .map(|cluster| host_test::Upstream {
+            .map(|cluster| host_test::vm::Cluster {
                 name: cluster.name.clone(),
-                answers: Vec::new(),
+                responses: Vec::new(),
             })
             .collect(),
         ..StartOptions::default()
@@ -113,7 +114,7 @@ fn start(arguments: &Arguments) -> anyhow::Result<Plugin> {
         .load()?
         .start(options)
         .inspect(|plugin| summary::print_logs(&plugin.logs()))
-        .inspect_err(|Refused { logs, .. }| summary::print_logs(logs))
+        .inspect_err(|StartError { logs, .. }| summary::print_logs(logs))
         .context("the filter did not start")
 }
 

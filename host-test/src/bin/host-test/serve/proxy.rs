@@ -9,7 +9,8 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use host_test::{Flow, Side};
+use host_test::Flow;
+use host_test::event::Side;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body::Body as _;
 use hyper::body::Incoming;

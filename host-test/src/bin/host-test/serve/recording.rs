@@ -10,9 +10,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use fluxlit_cases::latin1;
+use host_test::HeaderMap;
 use host_test::case_file::{Answer, CallAnswer, Case, CaseFile, Peer, Request, Runner, Schedule};
 use host_test::envoy::RequestHead;
-use host_test::{HeaderMap, Side};
+use host_test::event::Side;
 
 /// The cases recorded so far.
 pub(super) struct Recorder {

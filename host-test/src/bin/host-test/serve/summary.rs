@@ -2,7 +2,8 @@
 //!
 //! `GET /app/x -> /x 200  request: +new ~changed -removed  response: +new`
 
-use host_test::{HeaderMap, LogLine, Outcome};
+use host_test::event::LogLine;
+use host_test::{HeaderMap, Outcome};
 
 /// The headers of both messages before the filter saw them.
 #[derive(Default)]
@@ -15,12 +16,7 @@ pub(super) fn print(before: &Before, outcome: &Outcome) {
     eprintln!("{}", line(before, outcome));
     for call in &outcome.call_outs {
         let (method, path) = (call.headers.get(":method"), call.headers.get(":path"));
-        eprintln!(
-            "  called {}: {} {}",
-            call.upstream,
-            text(method),
-            text(path)
-        );
+        eprintln!("  called {}: {} {}", call.cluster, text(method), text(path));
     }
     print_logs(&outcome.logs);
     if let Some(failure) = &outcome.failure {
