@@ -1,7 +1,7 @@
 //! Builds the edits of a request that is forwarded.
 //!
 //! Headers are set and removed so that the upstream can trust what it receives; `Connection` is reduced to what the next
-//! hop needs; target and `Host` are written as the settings say. A header that is right already is not touched, because
+//! hop needs; target and `Host` are written as the settings say. A header that is already correct is not touched, because
 //! each edit costs a host call in the filter.
 
 use std::borrow::Cow;
@@ -30,7 +30,7 @@ pub(crate) struct RequestEditor {
     pub(crate) original_path_header: OriginalPathHeader,
 }
 
-/// What the edits depend on besides the request and its exchange.
+/// Further input of the edits, besides the request and its exchange.
 pub(crate) struct RewriteContext<'a> {
     pub(crate) route: &'a Route<'a, 'a>,
     pub(crate) query: &'a [u8],
@@ -45,7 +45,7 @@ pub(crate) struct RewriteContext<'a> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum HeaderState {
     Absent,
-    /// One line, with the right value.
+    /// One line, with the correct value.
     Correct,
     Wrong,
 }

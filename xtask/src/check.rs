@@ -28,15 +28,15 @@ const CHECKS: [Check; 8] = [
     ),
 ];
 
-/// Packages outside the workspace, each with a lock file of its own.
+/// Packages outside the workspace, each with its own lock file.
 const SEPARATE: [&str; 3] = ["envoy/bench/empty-filter", "fuzz", "host-test/example"];
 
-/// Runs the named checks, or all.
+/// Runs the named checks, or all of them if `names` is empty.
 pub(crate) fn run(names: &[String]) -> anyhow::Result<()> {
     for name in names {
         ensure!(
             CHECKS.iter().any(|(check, ..)| check == name),
-            "there is no check `{name}`; there are: {}",
+            "unknown check `{name}`: expected one of {}",
             CHECKS.map(|(check, ..)| check).join(", ")
         );
     }
@@ -48,7 +48,7 @@ pub(crate) fn run(names: &[String]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Finds a lock file that a new dependency left behind: builds with `--locked` would fail on it much later.
+/// Checks that no lock file lacks a new dependency: builds with `--locked` would fail on it much later.
 fn lock_files() -> anyhow::Result<()> {
     for folder in std::iter::once(".").chain(SEPARATE) {
         steps::quietly(

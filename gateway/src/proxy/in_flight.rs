@@ -16,7 +16,7 @@ pub(crate) struct InFlight {
     pub(super) worker: Rc<Worker>,
     pub(crate) plan: Plan,
     pub(crate) progress: Progress,
-    /// How the request has ended. A request that is dropped before it has ended was cut off because the worker stops.
+    /// How the request has ended. If it is dropped before its end, it was cut off because the worker stops.
     pub(crate) ending: Ending,
 }
 

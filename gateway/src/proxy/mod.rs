@@ -1,4 +1,4 @@
-//! Handles one request, whichever version of HTTP the client speaks: decides, forwards, and passes the response on.
+//! Handles one request of any HTTP version: decides, forwards, and passes the response on.
 //!
 //! It does not know listeners or client connections: [`server`](crate::server) passes in a [`request::Incoming`], a body to
 //! read from and a [`downstream::Downstream`] to respond on.

@@ -142,7 +142,7 @@ impl AsyncWrite for IoAdapter {
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 
-/// Streams that a client may have open.
+/// Maximum number of concurrent streams of a connection.
 const MAX_STREAMS: u32 = 128;
 
 /// Bytes of a response that are buffered for a slow client, on each stream.

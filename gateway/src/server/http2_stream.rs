@@ -1,7 +1,7 @@
 //! Serves one HTTP/2 stream.
 //!
-//! The request, RFC 9113 §8, is turned into what the policy and the upstream know: `:authority` is the host, the crumbs of a
-//! cookie become one line, and an extended CONNECT is a WebSocket handshake.
+//! The request, RFC 9113 §8, is converted to the form of HTTP/1.1, which the policy and the upstream expect: `:authority`
+//! becomes the host, the crumbs of a cookie become one line, and an extended CONNECT becomes a WebSocket handshake.
 
 use std::cell::RefCell;
 use std::io;
@@ -202,7 +202,7 @@ fn read_fields<'a>(
         .filter(|(name, _)| {
             *name != http::header::HOST
                 && !(cookie.is_some() && *name == http::header::COOKIE)
-                // Not used over HTTP/2, RFC 8441 §5. The upstream gets a key of the gateway.
+                // Not used over HTTP/2, RFC 8441 §5. The gateway generates a key for the upstream.
                 && !(is_websocket && *name == http::header::SEC_WEBSOCKET_KEY)
         })
         .map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()))
@@ -247,7 +247,7 @@ struct Http2Body {
     sender: Rc<RefCell<Sender>>,
     /// Bytes that were returned but may not be written yet. The client's window grows by them on the next read.
     unreleased: usize,
-    /// Bytes that a trailer section may have.
+    /// Maximum size of a trailer section in bytes.
     max_trailers: usize,
     trailers: Vec<u8>,
     has_ended: bool,
@@ -309,17 +309,17 @@ impl Source for Http2Body {
     }
 }
 
-/// The sending side of a stream, as responses are written to it.
+/// Writes a response to a stream.
 struct Http2Downstream {
     sender: Rc<RefCell<Sender>>,
-    /// A head that was not sent yet, and true if no body follows it.
+    /// A head that has not been sent yet, and true if no body follows it.
     head: Option<(Response<()>, bool)>,
     /// Number of informational responses that were sent.
     informational: u32,
 }
 
 impl Http2Downstream {
-    /// Sends the head if it was not sent yet. Returns true if it ends the stream.
+    /// Sends the head if it has not been sent yet. Returns true if it ends the stream.
     fn send_head(&mut self, ends: bool) -> io::Result<bool> {
         let Some((head, is_alone)) = self.head.take() else {
             return Ok(false);
@@ -431,7 +431,7 @@ fn to_response(head: &DownstreamHead<'_>) -> Response<()> {
     *response.status_mut() = StatusCode::from_u16(head.status).unwrap_or(StatusCode::BAD_GATEWAY);
     let headers = response.headers_mut();
     head.emit(|name, value| {
-        // Always valid: both were read as HTTP/1.1 has them, by the same rules.
+        // Always valid: the HTTP/1.1 parser has checked name and value by the same rules.
         if let (Ok(name), Ok(value)) =
             (HeaderName::from_bytes(name), HeaderValue::from_bytes(value))
         {
@@ -453,6 +453,6 @@ fn to_trailers(section: &[u8]) -> Option<HeaderMap> {
     (!trailers.is_empty()).then_some(trailers)
 }
 
-/// Informational responses that are passed on, on each stream. They are not subject to flow control in HTTP/2, so an
-/// upstream that sends them without end would fill the memory.
+/// Maximum number of informational responses to forward on each stream. HTTP/2 has no flow control for them, so an
+/// upstream that never stops sending them would exhaust the memory.
 const MAX_INFORMATIONAL: u32 = 8;

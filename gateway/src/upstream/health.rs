@@ -184,5 +184,5 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 const CHECK_INTERVAL_UNREADY: Duration = Duration::from_millis(200);
 const FAILURES_TO_UNREADY: u32 = 2;
 
-/// Bytes that the head of the response may have.
+/// Maximum size of the response's head in bytes.
 const MAX_RESPONSE: usize = 16 * 1024;

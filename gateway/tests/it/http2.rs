@@ -431,7 +431,7 @@ fn a_rejection_has_a_reason_and_a_request_id() {
             ),
             (
                 400,
-                "The length of the body is not clear.",
+                "The length of the body is ambiguous.",
                 request(Method::GET, "/", &lengths),
             ),
             (501, "This protocol is not supported.", tunnel),

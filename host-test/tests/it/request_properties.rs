@@ -1,4 +1,4 @@
-//! Tests that a filter finds the properties of a case's request as in Envoy.
+//! Tests that a filter reads the properties of a case's request as in Envoy.
 
 use host_test::case_file::Runner;
 

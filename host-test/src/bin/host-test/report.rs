@@ -47,7 +47,7 @@ impl Report {
         self.results.push(result);
     }
 
-    /// [`Exit::Failed`] if a case missed.
+    /// Returns [`Exit::Failed`] if a case missed its expectation.
     pub(crate) fn exit(&self) -> Exit {
         Exit::failed_if(self.results.iter().any(ReportedCase::has_missed))
     }
@@ -148,7 +148,7 @@ impl ReportedCase {
         matches!(self.verdict, Verdict::Missed(_))
     }
 
-    /// The name of the case, with its schedule unless that is the default one.
+    /// Returns the name of the case, with its schedule unless that is the default one.
     fn name(&self) -> String {
         match self.schedule {
             None => self.case.clone(),

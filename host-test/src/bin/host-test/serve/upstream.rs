@@ -1,4 +1,4 @@
-//! Sends requests to an HTTP server, each over a connection of its own.
+//! Sends requests to an HTTP server, each over a new connection.
 
 use std::str::FromStr;
 
