@@ -10,8 +10,8 @@ pub struct Request<'a> {
     pub peer: Peer,
     /// The URI name (SPIFFE id) of the peer's client certificate, if the host itself has verified it.
     pub identity: Option<&'a [u8]>,
-    /// True if this policy has decided this request before, so that its headers are the policy's own: after an internal
-    /// redirect of the proxy. No client can cause it.
+    /// True after an internal redirect of the proxy: this policy has already processed the request, so its headers are the
+    /// policy's own. A client cannot cause this.
     pub is_reentry: bool,
     /// True if the connection to the listener is TLS, as the host itself knows; never taken from a header.
     pub tls: bool,

@@ -1,7 +1,7 @@
 //! Reads from a head how its body is framed and what it says about its connection, RFC 9112 §6 and §9.
 //!
-//! One pass over the fields finds everything. A message whose body has two lengths, or an unclear one, is rejected and never
-//! forwarded.
+//! One pass over the fields finds everything. A message whose body has two lengths, or an ambiguous one, is rejected and
+//! never forwarded.
 
 use fluxlit_policy::Header;
 

@@ -45,7 +45,7 @@ pub(crate) async fn carry_out(
             }
         }
     };
-    // The upstream may have broken off before any of its response was written; then another one can be sent.
+    // If the upstream failed before any of its response was written, another response can be sent.
     if progress.status.get() > 0 && down.take_back() {
         progress.status.set(0);
         progress.sent.set(0);
@@ -59,7 +59,7 @@ pub(crate) async fn carry_out(
     }
 }
 
-/// Sends a local reply. `ending` is how the request ends if the client takes it.
+/// Sends a local reply. `ending`: how the request ends if the reply can be sent.
 async fn respond(
     request: &InFlight,
     reply: &LocalReply,

@@ -1,6 +1,7 @@
 //! Passes the upstream's response on to the client.
 //!
-//! Unchanged except for the policy's edits and hop-by-hop fields. Informational responses are passed on before it.
+//! The response is unchanged except for the policy's edits and hop-by-hop fields. Informational responses are passed on
+//! before it.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant as StdInstant};
@@ -115,7 +116,7 @@ impl Forwarder<'_> {
         }
     }
 
-    /// How long the upstream may take to respond, or to ask for the body.
+    /// Returns the time that the upstream has to respond, or to request the body with 100 (Continue).
     fn response_timeout(&self) -> Duration {
         let settings = &self.worker.settings;
         match &self.forward.accept {
@@ -124,7 +125,7 @@ impl Forwarder<'_> {
         }
     }
 
-    /// Waits for a head and returns its length. The time runs from when it is the upstream's turn, and informational
+    /// Waits for a head and returns its length. The time limit starts when the upload pauses or ends, and informational
     /// responses do not extend it.
     async fn wait_for_head(
         &self,

@@ -1,4 +1,4 @@
-//! Counts a worker's open connections, and holds what is known of one when it is accepted.
+//! Defines an accepted connection, and counts a worker's open connections.
 
 use std::cell::Cell;
 use std::net::IpAddr;

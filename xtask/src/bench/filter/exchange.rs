@@ -8,7 +8,7 @@ use anyhow::{Context, bail, ensure};
 
 use crate::bench::{BROWSER, local};
 
-/// What is sent and received once.
+/// One unit of load: what is sent and what comes back.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Workload {
     /// A request of a browser, with a small response.
@@ -30,7 +30,7 @@ impl Workload {
         }
     }
 
-    /// How often it is repeated in a round, for so many requests.
+    /// Returns the number of repetitions in a round of `requests` requests.
     pub(super) fn repetitions(self, requests: u32) -> u32 {
         match self {
             Self::Request | Self::Frame => requests,
@@ -38,7 +38,7 @@ impl Workload {
         }
     }
 
-    /// Opens a connection on which it can be repeated.
+    /// Opens a connection for this workload.
     pub(super) fn connect(self, address: SocketAddr) -> anyhow::Result<TcpStream> {
         let mut connection = connect(address)?;
         if self == Self::Frame {
