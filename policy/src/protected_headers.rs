@@ -66,7 +66,7 @@ labeled_enum! {
         Cgi = "cgi",
         /// The client's address, under the name that some CDN or proxy uses.
         ClientAddress = "client_address",
-        /// `x-forwarded-client-cert`, which Envoy's connection manager owns where there is one.
+        /// `x-forwarded-client-cert`, which Envoy's connection manager sets or removes itself.
         ClientCertificate = "client_certificate",
         /// The standard forwarding headers and everything that begins with `X-Forwarded-`.
         Forwarding = "forwarding",
@@ -165,7 +165,7 @@ pub(crate) fn group_of(name: &[u8]) -> Option<HeaderGroup> {
     }
 }
 
-/// Returns true if some protected name begins like this one; most names of a request do not.
+/// Returns true if a protected name begins with the same two letters. This rules out most names of a request.
 fn may_be_protected(name: &[u8]) -> bool {
     let [first, second, ..] = name else {
         return false;

@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn question_is_refused() {
+    fn question_is_rejected() {
         check(
             "//! How is a head read?\n",
             Err("the `//!` summary asks a question: state what the module does"),
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn missing_summary_is_refused() {
+    fn missing_summary_is_rejected() {
         check(
             "use std::fmt;\n",
             Err("the file must open with a `//!` summary of what the module does"),
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn fragment_without_full_stop_is_refused() {
+    fn fragment_without_full_stop_is_rejected() {
         check(
             "//! Heads\n",
             Err("the `//!` summary must be a sentence that ends with a full stop"),

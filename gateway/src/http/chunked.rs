@@ -1,8 +1,9 @@
 //! Decodes the chunked transfer coding, RFC 9112 §7.1.
 //!
-//! Strictly, in requests and responses alike: a size is hexadecimal digits, white space after it is allowed only before an
-//! extension, every line ends with CRLF, and trailers are field lines as in a head. Chunk extensions are for one hop and are
-//! dropped. The data of several chunks is moved together in place, so that what arrived in one piece is forwarded in one.
+//! The decoder is strict, for requests and responses: a size is hexadecimal digits, white space after it is allowed only
+//! before an extension, every line ends with CRLF, and trailers are field lines as in a head. Chunk extensions are for one
+//! hop and are dropped. The data of several chunks is joined in place, so that what one read returned is forwarded in one
+//! write.
 
 use crate::http::head::read_trailers;
 

@@ -125,7 +125,7 @@ impl Forwarder<'_> {
         }
     }
 
-    /// Waits for a head and returns its length. The time limit starts when the upload pauses or ends, and informational
+    /// Waits for a head and returns its length. The time limit applies when no upload is in progress, and informational
     /// responses do not extend it.
     async fn wait_for_head(
         &self,

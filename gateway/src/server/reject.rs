@@ -1,6 +1,6 @@
 //! Builds the error response to a request that could not be parsed.
 //!
-//! It has what every local reply has: the request's id, and the policy's edits. The connection is closed after it.
+//! Like every local reply, it has the request's id and the policy's edits. The connection is closed after it.
 
 use std::net::IpAddr;
 
@@ -15,7 +15,7 @@ use crate::proxy::local_reply::{LocalReply, RepliedTo};
 use crate::server::http1_response::write_head;
 use crate::worker::Worker;
 
-/// A request that could not be parsed, as far as it is known.
+/// The known parts of a request that could not be parsed.
 pub(super) struct MalformedRequest<'a> {
     pub(super) peer: IpAddr,
     pub(super) tls: bool,

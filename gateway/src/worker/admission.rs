@@ -1,7 +1,7 @@
 //! Limits how many requests are sent upstream at the same time, and how many wait for their turn.
 //!
-//! Both limits hold over all workers. A request beyond them gets 503 at once, because a queue without a limit would only
-//! delay the failure.
+//! Both limits apply to all workers together. A request beyond them gets 503 at once, because a queue without a limit would
+//! only delay the failure.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -151,5 +151,5 @@ pub(super) fn fields(map: &HeaderMap) -> Vec<(String, String)> {
         .collect()
 }
 
-/// The bytes that both bodies of a recorded request may have together.
+/// Maximum size of the bodies of a recorded request and its response together, in bytes.
 const MAX_SIZE: usize = 1024 * 1024;
