@@ -1,4 +1,4 @@
-//! Moves a body from one connection to another, whichever versions of HTTP they speak.
+//! Moves a body from one connection to another, for any HTTP version on either side.
 //!
 //! Each piece is written before the next one is read, so a slow reader slows the writer down and nothing is buffered here.
 
@@ -33,10 +33,10 @@ pub(crate) trait Source {
 
 /// A body to write.
 pub(crate) trait Sink {
-    /// Writes a piece, after the head if that was not written yet.
+    /// Writes a piece, after the head if that has not been written yet.
     async fn data(&mut self, data: &[u8]) -> io::Result<()>;
 
-    /// Writes the head if it was not written yet.
+    /// Writes the head if it has not been written yet.
     async fn flush(&mut self) -> io::Result<()>;
 
     /// Ends the body. `trailers` are field lines and the empty line, or nothing.

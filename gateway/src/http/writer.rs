@@ -13,7 +13,7 @@ use crate::net::stream::Stream;
 /// The writing side of a connection.
 pub(crate) struct Writer {
     stream: Rc<Stream>,
-    /// A head that was not written yet.
+    /// A head that has not been written yet.
     pub(crate) head: Vec<u8>,
     delimiter: Delimiter,
     /// True if some of the current message may have been written.
@@ -100,7 +100,7 @@ impl Sink for Writer {
                 let size = chunk_size(&mut size, data.len());
                 self.write(size, data, b"\r\n").await
             }
-            // To copy a small piece and write it with the head is cheaper than a vectored write.
+            // Copying a small piece and writing it with the head is cheaper than a vectored write.
             Delimiter::Close | Delimiter::Length
                 if !self.head.is_empty() && data.len() <= MAX_COPIED =>
             {

@@ -1,7 +1,7 @@
 //! Lends buffers of one size to the connections of a worker.
 //!
-//! A connection holds one only while it has bytes that are not passed on yet. Ten thousand idle connections hold none, and a
-//! busy worker reuses the same few, which stay in the CPU cache.
+//! A connection holds a buffer only while it has bytes that have not been passed on. Ten thousand idle connections hold
+//! none, and a busy worker reuses the same few, which stay in the CPU cache.
 
 use std::cell::RefCell;
 use std::ops::Deref;
@@ -109,7 +109,7 @@ impl Drop for Buffer {
     }
 }
 
-/// Free buffers that are kept.
+/// Maximum number of free buffers to keep.
 const MAX_FREE: usize = 64;
 
 #[cfg(test)]

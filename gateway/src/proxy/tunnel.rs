@@ -1,8 +1,8 @@
 //! Passes bytes both ways after both sides have switched to WebSocket.
 //!
-//! Frames, close codes, compression and pings are between the browser and Streamlit. When one side ends, this is
-//! passed to the other one, which has a moment to end as well. When the gateway stops, it sends the browser a close frame between two frames of
-//! the app.
+//! Frames, close codes, compression and pings are forwarded and not interpreted. When one side ends, the other side is
+//! closed too and has a few seconds to end. When the gateway stops, it sends the browser a close frame between two frames
+//! of the app.
 
 use std::cell::Cell;
 use std::pin::pin;
@@ -94,7 +94,7 @@ pub(crate) async fn connect(
     ending.into_inner()
 }
 
-/// Waits until nothing has moved for this long; for ever if `limit` is zero.
+/// Waits until nothing has moved for the time `limit`; forever if it is zero.
 async fn wait_for_silence(moved: &Cell<u64>, limit: Duration) {
     if limit.is_zero() {
         std::future::pending::<()>().await;

@@ -27,7 +27,8 @@ pub(super) async fn serve(worker: &Rc<Worker>, accepted: Accepted, early: Option
         early,
         stream: Rc::clone(&accepted.stream),
     };
-    // Twice the limit: a head within it gets a response with a text, a larger one only a status from the h2 crate.
+    // Twice the limit, because the h2 crate rejects a head above it with nothing but a status. Between the two limits, the
+    // response has a text that states the reason.
     let max_head = u32::try_from(limits.head_bytes.saturating_mul(2)).unwrap_or(u32::MAX);
     let handshake = h2::server::Builder::new()
         .enable_connect_protocol()
@@ -82,7 +83,7 @@ pub(super) async fn serve(worker: &Rc<Worker>, accepted: Accepted, early: Option
     }
 }
 
-/// Adapts a connection to tokio's traits, with what was read from it before.
+/// Adapts a connection to tokio's traits, and returns first the bytes that were read before.
 struct IoAdapter {
     early: Option<Buffer>,
     stream: Rc<Stream>,
@@ -138,7 +139,7 @@ impl AsyncWrite for IoAdapter {
     }
 }
 
-/// Bytes that a client may send ahead on one stream, and on all of them.
+/// Flow-control windows in bytes, RFC 9113 §5.2: how much a client may send ahead on a stream, and on the connection.
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 

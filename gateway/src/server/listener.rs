@@ -103,7 +103,7 @@ fn drop_new_connections(listener: &tokio::net::TcpListener) -> io::Result<()> {
 
 fn start(worker: &Rc<Worker>, open: &OpenConnections, stream: TcpStream, peer: SocketAddr) {
     let peer = peer.ip().to_canonical();
-    // A trusted proxy connects for many clients, so the limit per client does not hold for it.
+    // A trusted proxy connects for many clients, so the limit per client does not apply to it.
     let counted = (!worker.settings.policy.trusts(Peer::Ip(peer))).then_some(peer);
     let limit = Arc::clone(&worker.shared.connection_limit);
     let Some(permit) = limit.admit(counted) else {
@@ -135,7 +135,7 @@ fn start(worker: &Rc<Worker>, open: &OpenConnections, stream: TcpStream, peer: S
     });
 }
 
-/// Accepts connections of operators for as long as the worker lives.
+/// Accepts connections on the admin listener for as long as the worker lives.
 pub(crate) async fn accept_operators(listener: TcpListener, worker: Rc<Worker>) {
     let Ok(listener) = tokio::net::TcpListener::from_std(listener) else {
         return;

@@ -1,4 +1,4 @@
-//! Calls any import with any arguments in any callback, as a program of bytes says.
+//! Runs byte programs that call any import with any arguments in any callback.
 //!
 //! The guest reads the program from a request header and runs a part of it in each callback. One byte selects an import,
 //! and the bytes after it are the arguments. One more value ends the callback, and the byte after it is the callback's
