@@ -251,8 +251,7 @@ fn array(
     }
 }
 
-/// Parses one JSON object. A repeated key is an error, because a person who reads the text and the program could each use
-/// another one of the two values.
+/// Parses one JSON object. A repeated key is an error, because a human reader and the program could use different values.
 pub(crate) fn parse_object(text: &[u8]) -> Result<Map<String, Value>, ConfigError> {
     match serde_json::from_slice(text) {
         Ok(Strict(Value::Object(members))) => Ok(members),

@@ -1,6 +1,6 @@
 //! Decides what to do with a request, and how to edit its response.
 //!
-//! A request passes these steps, each in a module of its own:
+//! A request passes these steps, each in its own module:
 //!
 //! 1. decide whether the peer is trusted (`trust`, `peer`);
 //! 2. resolve the client, scheme, host and port (`client`, `effective`);
@@ -170,7 +170,7 @@ impl Policy {
         &INFORMATIONAL_EDITS
     }
 
-    /// Returns what an operator should know although the configuration is valid.
+    /// Returns warnings about settings that are valid but may be a mistake.
     pub fn warnings(&self) -> &[ConfigWarning] {
         &self.warnings
     }

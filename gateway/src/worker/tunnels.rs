@@ -70,5 +70,5 @@ impl Drop for TunnelGuard<'_> {
     }
 }
 
-/// Average time between two tunnels that are closed.
+/// Average time between the closing of two tunnels.
 const PAUSE_BETWEEN: Duration = Duration::from_millis(2);
