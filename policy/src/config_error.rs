@@ -276,7 +276,7 @@ impl ConfigError {
     }
 }
 
-/// Something that an operator should know although the configuration is valid.
+/// A warning about a setting that is valid but may be a mistake.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigWarning {

@@ -10,7 +10,7 @@ use crate::reason::Reason;
 pub struct Decision {
     /// What to do with the request.
     pub action: Action,
-    /// What the response must be decided with; pass it to [`Policy::response`](crate::Policy::response).
+    /// The input of the decision about the response; pass it to [`Policy::response`](crate::Policy::response).
     pub exchange: Exchange,
     /// What was decided, for logs and metrics. With `report_only` it records what would have been done, while the action
     /// is to forward the request unchanged.
@@ -22,7 +22,7 @@ pub struct Decision {
 pub enum Action {
     /// Apply the edits and forward the request.
     Forward(Forward),
-    /// Reply without asking the upstream.
+    /// Reply without contacting the upstream.
     Reply(Reply),
 }
 
@@ -35,7 +35,7 @@ pub struct Forward {
     pub stripped_target: Vec<u8>,
 }
 
-/// A response that the policy itself makes.
+/// A response that the policy generates itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply {
     /// The `Location` of a redirect.

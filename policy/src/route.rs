@@ -27,7 +27,7 @@ pub(crate) struct Router {
     pub(crate) redirect_to_https: bool,
 }
 
-/// The app that a request is for, and its path there.
+/// The app that a request is for, and the path within that app.
 pub(crate) struct Route<'s, 'p> {
     pub(crate) app: &'s Arc<App>,
     /// The mount to send in `X-Forwarded-Prefix`, with the prefix of a trusted peer in front.
@@ -40,7 +40,7 @@ pub(crate) struct Route<'s, 'p> {
 }
 
 impl Router {
-    /// Finds the app for a request and its path there.
+    /// Finds the app for a request, and the path within that app.
     pub(crate) fn find<'s, 'p>(
         &'s self,
         request: &Request<'_>,

@@ -17,8 +17,8 @@ pub(crate) struct Trust {
 }
 
 impl Trust {
-    /// Returns true if this peer may name the client. A number of hops trusts any peer, or those with a listed identity
-    /// if identities are listed.
+    /// Returns true if this peer may name the client. With `trusted_hops`, any peer is trusted, or only those with a listed
+    /// identity if identities are listed.
     pub(crate) fn covers(&self, peer: Peer, identity: Option<&[u8]>) -> bool {
         let by_identity = || {
             identity.is_some_and(|identity| {

@@ -99,7 +99,7 @@ mod tests {
             .filter(|subject| limiter.is_due(*subject, now))
             .count();
         assert_eq!(logged, WarningLimiter::<u32>::MAX_SUBJECTS);
-        // The subject that was full a moment ago is due again once the others are old.
+        // A subject beyond the limit is due once the others are old.
         assert!(!limiter.is_due(1000, now));
         assert!(limiter.is_due(1000, now + WarningLimiter::<u32>::INTERVAL));
     }

@@ -452,7 +452,7 @@ fn a_golden_run() {
         found.unwrap()
     };
     assert_eq!(found(&nothing), Vec::<String>::new());
-    // A field that the recording does not have is no mismatch.
+    // A field that the recording does not have is not a mismatch.
     let adds_field = Runner::new(filter(
         r#"(func (export "proxy_on_response_headers") (param i32 i32 i32) (result i32)
             (call $log_text @"value")

@@ -1,3 +1,5 @@
+//! Runs every case on the policy.
+
 use std::path::Path;
 
 use fluxlit_cases::CaseFile;
@@ -17,11 +19,14 @@ fn every_case_passes_in_the_policy() {
             count += 1;
             assert!(!case.why.is_empty(), "{} has no `why`", case.name);
             assert!(case.is_plain(), "{} is not for every host", case.name);
-            let misses = native::run(case).mismatches(case);
-            if !misses.is_empty() {
+            let mismatches = native::run(case).mismatches(case);
+            if !mismatches.is_empty() {
                 let file = path.file_name().unwrap_or_default().to_string_lossy();
-                let misses = misses.join("\n    ");
-                failures.push(format!("{file}: {}: {}\n    {misses}", case.name, case.why));
+                let mismatches = mismatches.join("\n    ");
+                failures.push(format!(
+                    "{file}: {}: {}\n    {mismatches}",
+                    case.name, case.why
+                ));
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Holds the state of one live request: its stream through the filter, and what is recorded and printed of it.
+//! Holds the state of one live request: its stream through the filter, and the data to record and to print.
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
