@@ -21,7 +21,7 @@ fn added(settings: &str, tls: bool, host: Option<&str>, headers: &[Header<'_>]) 
     let mut names = Vec::new();
     for edit in response.edits {
         match edit {
-            Edit::Set(name, _) => names.push(name.into_owned()),
+            Edit::Append(name, _) | Edit::Set(name, _) => names.push(name.into_owned()),
             edit => names.push(format!("{edit:?}")),
         }
     }
