@@ -68,7 +68,7 @@ pub enum ConfigError {
         /// Where and why.
         problem: String,
     },
-    /// Two mounts that a request can be for.
+    /// Two entries of `mounts` to which the same request could belong.
     #[error("{one} and {other} {problem}.")]
     DoubleMount {
         /// The first entry.
@@ -133,7 +133,7 @@ pub enum ConfigError {
     },
     /// An identity that is not a URI.
     #[error(
-        "trusted_identities \"{value}\" must be a URI such as spiffe://cluster.local/ns/istio-system/sa/ingress, written whole; there are no patterns."
+        "trusted_identities \"{value}\" must be a URI such as spiffe://cluster.local/ns/istio-system/sa/ingress, written in full; patterns are not supported."
     )]
     Identity {
         /// The value.

@@ -30,8 +30,8 @@ impl<'a> PublicUrl<'a> {
 
 /// Converts a path of the upstream to the path that browsers must use; `None` if it is the same.
 ///
-/// A path under the public mount is left as it is. In a path under the mount that the upstream was sent, the public mount
-/// replaces it. If the upstream was sent the path without the mount, every other path gets the public mount in front.
+/// A path under the public mount is left as it is. In a path under the mount of `X-Forwarded-Prefix`, the public mount
+/// replaces that mount. If the path was sent upstream without the mount, every other path gets the public mount in front.
 pub(crate) fn public_path(exchange: &Exchange, path: &[u8]) -> Option<Vec<u8>> {
     let prefix = &exchange.forwarded_prefix;
     let public = exchange.public_mount();

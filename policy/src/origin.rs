@@ -80,7 +80,7 @@ impl AllowedOrigins {
 impl Exchange {
     /// Sets the `Host` sent to the upstream to the text of `origin`, for a handshake from the app's own page.
     ///
-    /// Streamlit compares `Host` and `Origin` as texts, including case and default port.
+    /// Streamlit compares `Host` and `Origin` as strings, including case and default port.
     pub fn set_host_to_origin(&mut self, origin: &[u8]) -> Option<Edit> {
         let text = origin.splitn(2, |octet| *octet == b'/').last()?;
         let host = text.strip_prefix(b"/")?.to_vec();

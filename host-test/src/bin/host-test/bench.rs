@@ -38,7 +38,7 @@ pub(crate) struct Arguments {
     /// Run this many streams of each case
     #[arg(long, default_value_t = 10_000)]
     streams: u32,
-    /// Keep this many further streams open during the measurement
+    /// Keep this many additional streams open during the measurement
     #[arg(long, default_value_t = 0)]
     live: u32,
     /// Print JSON instead of text

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 /// The result of a command. The numbers are the exit codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exit {
-    /// The command did all it was asked to do.
+    /// The command succeeded.
     Done = 0,
     /// The command ran, and something missed, differed or failed.
     Failed = 1,
