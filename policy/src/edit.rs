@@ -8,8 +8,8 @@ use std::borrow::Cow;
 /// One change to a request or a response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Edit {
-    /// Adds one line after the existing lines of the field. Used for fields that are known to be absent too, because
-    /// Envoy adds a field faster than it replaces one.
+    /// Adds one line after the existing lines of the field. It is also used for fields that are known to be absent,
+    /// because Envoy adds a field faster than it replaces one.
     Append(HeaderName, Vec<u8>),
     /// Replaces the request's `Host` (`:authority`).
     Host(Vec<u8>),

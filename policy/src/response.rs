@@ -2,7 +2,7 @@
 //!
 //! The rules apply to every final response, including those of the policy and of the proxy, and to 101, whose headers a
 //! browser reads as well. The edits are idempotent: applied to their own result they change nothing, so a response that
-//! is processed twice stays right.
+//! is processed twice stays correct.
 
 use std::borrow::Cow;
 

@@ -32,7 +32,7 @@ pub(crate) struct Tls {
     config: Arc<ServerConfig>,
 }
 
-/// The certificate for new connections. It is locked once in a handshake, which costs a thousand times as much.
+/// The certificate for new connections. It is locked once in a handshake, which costs a thousand times as much as the lock.
 #[derive(Debug)]
 struct CurrentCertificate(RwLock<Arc<CertifiedKey>>);
 

@@ -1,4 +1,4 @@
-//! Defines how a response is written to the client, whichever version of HTTP it speaks.
+//! Defines how a response is written to the client, for any HTTP version.
 
 use fluxlit_policy::{Edit, Header};
 
@@ -36,7 +36,8 @@ pub(crate) struct DownstreamHead<'a> {
 }
 
 impl DownstreamHead<'_> {
-    /// Passes each field line to `emit`, in order, without those that frame the message. The request's id is the gateway's.
+    /// Passes each field line to `emit`, in order, without those that frame the message. `X-Request-ID` is always the
+    /// gateway's, never the upstream's.
     pub(crate) fn emit(&self, mut emit: impl FnMut(&[u8], &[u8])) {
         let nominated = hop_by_hop::nominated(self.fields);
         for (name, value) in self.fields {

@@ -97,7 +97,7 @@ pub(super) fn write_head(
     head
 }
 
-/// Returns true for a trace field of the client that does not hold for the upstream request.
+/// Returns true for a trace field of the client that must not be sent upstream.
 fn drops_trace_field(propagation: Propagation, name: &[u8]) -> bool {
     match propagation {
         Propagation::Unchanged => false,

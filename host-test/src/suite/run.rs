@@ -194,7 +194,7 @@ impl Running<'_> {
         }
     }
 
-    /// Sends a body in chunks. Returns what the filter made of it, even if the filter holds it.
+    /// Sends a body in chunks. Returns the body after the filter, including the part that the filter holds.
     fn feed_body(&mut self, side: Side, body: &[u8], chunks: Option<Chunks>) -> Vec<u8> {
         let size = match chunks {
             None => body.len(),

@@ -138,7 +138,7 @@ fn late_answer() {
             );
             let outcome = exchange(&start_with_profile(&guest, Profile::Envoy));
             let failure = outcome.failure.expect("a failure").to_string();
-            assert!(failure.contains("Envoy 1.40 dies"), "{failure}");
+            assert!(failure.contains("crashes Envoy 1.40"), "{failure}");
             let outcome = exchange(&start_with_profile(&guest, Profile::Spec));
             assert_eq!(
                 (texts(&outcome.logs), outcome.failure),

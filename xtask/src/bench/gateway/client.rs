@@ -52,7 +52,10 @@ impl WebSocket {
                 _ => received += payload.len(),
             }
         }
-        ensure!(received == length, "the echoed message has another length");
+        ensure!(
+            received == length,
+            "the echoed message has a different length"
+        );
         Ok(())
     }
 }

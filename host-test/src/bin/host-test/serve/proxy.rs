@@ -1,8 +1,8 @@
 //! Passes a request through the filter to the upstream, and the response back.
 //!
 //! What the filter holds waits until a tick or the answer to a call-out continues it. An upgrade becomes a tunnel of bytes
-//! once the upstream has accepted it; the filter sees only the headers. As in Envoy, an upstream that cannot be reached is
-//! a 503 that passes the filter like any other response.
+//! once the upstream has accepted it; the filter sees only the headers. As in Envoy, if the upstream cannot be reached, a
+//! 503 passes the filter like any other response.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
