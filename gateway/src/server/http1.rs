@@ -66,7 +66,7 @@ pub(super) async fn serve(worker: &Rc<Worker>, accepted: Accepted) {
 enum Next {
     Request,
     Close,
-    /// End an idle connection in order.
+    /// Close an idle connection cleanly.
     Shutdown,
     /// Close after the client has read its response, discarding what it still sends.
     Linger,
@@ -236,7 +236,7 @@ impl Http1Connection {
         }
     }
 
-    /// Closes TLS in order, so that the client can tell the end from one that an attacker made up.
+    /// Closes TLS with `close_notify`, so that the client can distinguish the end from a truncation by an attacker.
     async fn shutdown(&mut self) {
         if self.accepted.tls {
             let shutdown = self.down.writer.shutdown();
@@ -244,7 +244,7 @@ impl Http1Connection {
         }
     }
 
-    /// Waits until the client has read its response. To close a connection with unread bytes would reset it, and the response
+    /// Waits until the client has read its response. Closing a connection with unread bytes would reset it, and the response
     /// might be lost.
     async fn linger(&mut self) {
         let mut rest = Body::new(&mut self.reader, Length::UntilEnd, 0);

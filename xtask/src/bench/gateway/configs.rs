@@ -1,7 +1,7 @@
 //! Configures and starts each proxy.
 //!
 //! Each is a reverse proxy for one upstream with one worker. It keeps upstream connections open, streams in both
-//! directions and logs no requests. Only ours edits more headers than a proxy must.
+//! directions and logs no requests. Only the gateway of this project edits more headers than a proxy must.
 
 use std::process::Command;
 

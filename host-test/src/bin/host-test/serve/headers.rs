@@ -1,7 +1,7 @@
 //! Removes hop-by-hop fields, and converts header maps between hyper and the filter.
 //!
 //! Hop-by-hop fields are those of RFC 9110 §7.6.1 and those that a `Connection` field names. `Expect` is removed as well:
-//! hyper answers it. An upgrade keeps `Connection: upgrade` and `Upgrade`, as in Envoy, so that the filter sees them.
+//! hyper responds to it. An upgrade keeps `Connection: upgrade` and `Upgrade`, as in Envoy, so that the filter sees them.
 
 use host_test::HeaderMap;
 use http::header::{CONNECTION, UPGRADE};
