@@ -7,9 +7,11 @@
 //! The `url` crate is not used: values are edited as the raw bytes that the upstream sent, which need not be valid URLs,
 //! and what is not rewritten must not change.
 
+use crate::address::trim;
 use crate::effective::{Authority, Effective, Scheme};
 use crate::exchange::{Exchange, SentPath};
 use crate::header::has_control;
+use crate::mount::Mount;
 use crate::target::collapse_leading_slashes;
 
 /// Rewrites the URLs of one exchange.
@@ -30,46 +32,62 @@ impl<'a> PublicUrl<'a> {
 
 /// Converts a path of the upstream to the path that browsers must use; `None` if it is the same.
 ///
-/// A path under the public mount is left as it is. In a path under the mount of `X-Forwarded-Prefix`, the public mount
-/// replaces that mount. If the path was sent upstream without the mount, every other path gets the public mount in front.
+/// Of the mount of `X-Forwarded-Prefix` and the public mount, the longer one that the path is under decides: the public
+/// mount replaces the former, and a path under the latter is left as it is. If the path was sent upstream without the
+/// mount, every other path gets the public mount in front.
 pub(crate) fn public_path(exchange: &Exchange, path: &[u8]) -> Option<Vec<u8>> {
-    let prefix = &exchange.forwarded_prefix;
-    let public = exchange.public_mount();
-    let is_public = !public.is_none() && public.strip(path).is_some();
-    if exchange.sent_path == SentPath::NoMount || is_public {
+    if exchange.sent_path == SentPath::NoMount {
         return None;
     }
-    match prefix.strip(path) {
+    let public = exchange.public_mount();
+    let sent = &exchange.forwarded_prefix;
+    let strip = |mount: &Mount| mount.strip(path).filter(|_| !mount.is_none());
+    let after_sent = strip(sent);
+    let is_public = strip(&public).is_some();
+    match after_sent {
+        _ if is_public
+            && (after_sent.is_none() || public.as_str().len() >= sent.as_str().len()) =>
+        {
+            None
+        }
         Some([]) if public.is_none() => Some(b"/".to_vec()),
-        Some(rest) if !prefix.is_none() => Some(public.prepend(rest)),
-        _ if exchange.sent_path == SentPath::Stripped => Some(public.prepend(path)),
-        _ => None,
+        // Without a public mount in front, two slashes would begin an authority.
+        Some(rest) => Some(public.prepend(collapse_leading_slashes(rest))),
+        None if exchange.sent_path == SentPath::Stripped => Some(public.prepend(path)),
+        None => None,
     }
 }
 
 impl PublicUrl<'_> {
     /// Rewrites a `Location` or `Content-Location`; `None` if the value must not be sent.
-    pub(crate) fn rewrite(&self, value: &[u8]) -> Option<Vec<u8>> {
-        if has_control(value) {
+    ///
+    /// The origin that a URL names is found as browsers find it: they drop tabs and read backslashes as slashes. A URL of
+    /// another origin is left as it is, because the upstream has chosen it. What only browsers read as an authority, as
+    /// in `/\evil.example`, is a path, and is escaped so that browsers read it as one.
+    pub(crate) fn rewrite(&self, received: &[u8]) -> Option<Vec<u8>> {
+        if has_control(received) {
             return None;
         }
+        let value = trim(received);
         if let Some((scheme, reference)) = split_scheme(value) {
             let rewritten = scheme.and_then(|scheme| {
-                let (authority, rest) = split_authority(reference.strip_prefix(b"//")?);
-                self.rewrite_absolute(scheme, authority, &escape(rest))
+                let reference = strip_slashes(reference, 2)?;
+                self.rewrite_absolute(scheme, reference)
             });
-            return Some(rewritten.unwrap_or_else(|| value.to_vec()));
+            return Some(rewritten.unwrap_or_else(|| received.to_vec()));
         }
-        let value = escape(value);
-        Some(match value.as_slice() {
-            [b'/', b'/', b'/', ..] => self.add_mount(collapse_leading_slashes(&value)),
-            [b'/', b'/', reference @ ..] => {
-                let (authority, rest) = split_authority(reference);
-                self.rewrite_absolute(self.exchange.effective.scheme, authority, rest)
-                    .unwrap_or(value)
+        Some(match value {
+            [b'/', b'/', reference @ ..] => match strip_slashes(reference, 1) {
+                Some(path) => self.add_mount(&escape(&[b"/", path].concat())),
+                None => self
+                    .rewrite_absolute(self.exchange.effective.scheme, reference)
+                    .unwrap_or_else(|| received.to_vec()),
+            },
+            [b'/' | b'\\', path @ ..] => {
+                let path = [b"/", escape(path).as_slice()].concat();
+                self.add_mount(collapse_leading_slashes(&path))
             }
-            [b'/', ..] => self.add_mount(&value),
-            _ => value,
+            _ => escape(value),
         })
     }
 
@@ -96,9 +114,13 @@ impl PublicUrl<'_> {
         Some([before, quote, &self.rewrite(url)?, after].concat())
     }
 
-    /// Rewrites a URL of the upstream; `None` if the authority belongs to another host.
-    fn rewrite_absolute(&self, scheme: Scheme, authority: &[u8], rest: &[u8]) -> Option<Vec<u8>> {
-        let authority = Authority::parse(authority)?;
+    /// Rewrites a URL of the upstream, given without its scheme and its slashes; `None` if the authority belongs to another
+    /// host.
+    fn rewrite_absolute(&self, scheme: Scheme, reference: &[u8]) -> Option<Vec<u8>> {
+        let (authority, rest) = split_authority(reference);
+        let authority = without_tabs(authority);
+        // An empty port is the default port, RFC 3986 §3.2.3.
+        let authority = Authority::parse(authority.strip_suffix(b":").unwrap_or(&authority))?;
         let is_upstream = self.is_public(&authority, scheme)
             || self
                 .exchange
@@ -112,10 +134,12 @@ impl PublicUrl<'_> {
         }
         let origin = self.exchange.app.origin(&self.exchange.effective)?;
         let path = match rest {
-            [b'/', ..] => collapse_leading_slashes(rest).to_vec(),
-            rest => [b"/", rest].concat(),
+            [b'/' | b'\\', path @ ..] => path,
+            rest => rest,
         };
-        Some([origin.as_bytes(), &self.add_mount(&path)].concat())
+        let path = [b"/", escape(path).as_slice()].concat();
+        let path = self.add_mount(collapse_leading_slashes(&path));
+        Some([origin.as_bytes(), &path].concat())
     }
 
     fn is_public(&self, authority: &Authority, scheme: Scheme) -> bool {
@@ -172,26 +196,49 @@ fn escape(reference: &[u8]) -> Vec<u8> {
     escaped
 }
 
+/// Removes tabs, which browsers drop from URLs.
+fn without_tabs(text: &[u8]) -> Vec<u8> {
+    text.iter()
+        .copied()
+        .filter(|octet| *octet != b'\t')
+        .collect()
+}
+
+/// Strips the leading slashes, among them those that browsers read as slashes; `None` if there are fewer than `min`.
+fn strip_slashes(reference: &[u8], min: usize) -> Option<&[u8]> {
+    let end = reference
+        .iter()
+        .position(|octet| !matches!(octet, b'/' | b'\\' | b'\t'))
+        .unwrap_or(reference.len());
+    let (slashes, rest) = reference.split_at_checked(end)?;
+    let count = slashes.iter().filter(|octet| **octet != b'\t').count();
+    (count >= min).then_some(rest)
+}
+
 /// Splits a reference that has a scheme (RFC 3986 §3.1) after the colon; the scheme is `None` unless it is http or https.
 fn split_scheme(value: &[u8]) -> Option<(Option<Scheme>, &[u8])> {
     let colon = value.iter().position(|octet| *octet == b':')?;
     let (name, reference) = value.split_at_checked(colon)?;
+    let name = without_tabs(name);
     let is_scheme = name.first().is_some_and(u8::is_ascii_alphabetic)
         && name
             .iter()
             .all(|octet| octet.is_ascii_alphanumeric() || matches!(octet, b'+' | b'-' | b'.'));
-    let scheme = match name {
-        _ if name.eq_ignore_ascii_case(b"http") => Some(Scheme::Http),
-        _ if name.eq_ignore_ascii_case(b"https") => Some(Scheme::Https),
-        _ => None,
+    let scheme = if name.eq_ignore_ascii_case(b"http") {
+        Some(Scheme::Http)
+    } else if name.eq_ignore_ascii_case(b"https") {
+        Some(Scheme::Https)
+    } else {
+        None
     };
     is_scheme.then_some((scheme, reference.get(1..)?))
 }
 
+/// Splits after the authority; browsers also end it at a backslash.
 fn split_authority(text: &[u8]) -> (&[u8], &[u8]) {
     let end = text
         .iter()
-        .position(|octet| matches!(octet, b'/' | b'?' | b'#'))
+        .position(|octet| matches!(octet, b'/' | b'\\' | b'?' | b'#'))
         .unwrap_or(text.len());
     text.split_at_checked(end).unwrap_or((text, b""))
 }

@@ -135,10 +135,11 @@ impl Router {
                 true => [public.as_bytes(), route.rest].concat(),
                 false => route.stripped.to_vec(),
             };
+            let path = collapse_leading_slashes(&path);
             let slash: &[u8] = if path.is_empty() { b"/" } else { b"" };
             return Some(Reply {
                 reason: Reason::PlainHttp,
-                location: Some([origin.as_bytes(), &path, slash, target.query].concat()),
+                location: Some([origin.as_bytes(), path, slash, target.query].concat()),
             });
         }
         if route.rest.is_empty() && exchange.app.redirect_bare_mount {

@@ -77,7 +77,7 @@ impl Policy {
                 exchange.sub_app = sub_app.path.clone();
             }
         }
-        if exchange.forwarded_prefix.is_none() {
+        if exchange.forwarded_prefix.is_none() && exchange.app.public_base.is_none() {
             exchange.sent_path = SentPath::NoMount;
         }
         forward.edits.retain(|edit| match edit {

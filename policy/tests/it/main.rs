@@ -2,6 +2,7 @@
 
 #![expect(clippy::expect_used, reason = "helpers may fail the test")]
 
+mod browser;
 mod cases;
 mod native;
 mod properties;

@@ -3,6 +3,8 @@
 use fluxlit_policy::{Action, Defaults, Edit, Header, Peer, Policy, Request, Response};
 use proptest::prelude::*;
 
+use crate::browser;
+
 type Line = (Vec<u8>, Vec<u8>);
 
 fn policy(config: &str) -> Policy {
@@ -81,6 +83,56 @@ fn value() -> impl Strategy<Value = Vec<u8>> {
 fn lines() -> impl Strategy<Value = Vec<Line>> {
     prop::collection::vec((name(), value()), 0..12)
 }
+
+/// Generates references from the parts that parsers read differently.
+fn url() -> impl Strategy<Value = String> {
+    let part = prop::sample::select(vec![
+        "/",
+        "/",
+        "//",
+        "\\",
+        "\t",
+        " ",
+        "m",
+        "/m",
+        "/m/",
+        "/%6D/",
+        "/p",
+        "/a/b",
+        "x",
+        "..",
+        "?",
+        "#",
+        "@",
+        ":",
+        ":80",
+        ":443",
+        "http:",
+        "https:",
+        "HTTP://",
+        "ht\ttps://",
+        "evil.example",
+        "//evil.example",
+        "app.internal",
+        "portal.example",
+        "pub.example",
+        "'",
+        "\"",
+    ]);
+    prop::collection::vec(part, 0..8).prop_map(|parts| parts.concat())
+}
+
+/// Settings that write URLs in different ways.
+const URL_SETTINGS: [&str; 8] = [
+    r#"{"root_path": "/"}"#,
+    r#"{"root_path": "/m"}"#,
+    r#"{"root_path": "/m", "upstream_path": "full"}"#,
+    r#"{"root_path": "/m", "public_base_url": "https://pub.example"}"#,
+    r#"{"root_path": "/m", "public_base_url": "https://pub.example", "upstream_path": "full"}"#,
+    r#"{"root_path": "/m", "public_base_url": "https://pub.example/p"}"#,
+    r#"{"root_path": "/m", "public_base_url": "https://pub.example/m/x", "upstream_path": "full"}"#,
+    r#"{"public_base_url": "https://pub.example/p"}"#,
+];
 
 const SET_HEADERS: [&str; 6] = [
     "x-forwarded-for",
@@ -271,6 +323,71 @@ proptest! {
         apply(&mut lines, &mut target, &first);
         let second = policy.response(&decision.exchange, &Response { status, headers: &borrow(&lines) }).edits;
         prop_assert!(second.is_empty(), "first {:?}, second {:?}", first, second);
+    }
+
+    /// Whatever the upstream sends, a browser stays at the public origin, unless the upstream itself named another one; such
+    /// a URL is sent as it came.
+    #[test]
+    fn no_url_leaves_the_public_origin(
+        settings in prop::sample::select(URL_SETTINGS.to_vec()),
+        tls in any::<bool>(),
+        field in prop::sample::select(vec!["location", "content-location", "refresh"]),
+        delay in prop::sample::select(vec!["0;url=", "0; ", "0 URL = '", "1,url=\"", "0 "]),
+        url in url(),
+    ) {
+        let policy = policy(&settings.replace('}', r#", "upstream_authorities": ["app.internal"]}"#));
+        let decision = policy.request(&Request {
+            peer: Peer::Unknown,
+            identity: None,
+            is_reentry: false,
+            tls,
+            method: b"GET",
+            target: b"/m/x",
+            host: Some(b"portal.example"),
+            headers: &[],
+        });
+        let value = if field == "refresh" { format!("{delay}{url}") } else { url };
+        let mut lines = vec![(field.as_bytes().to_vec(), value.clone().into_bytes())];
+        let headers = borrow(&lines);
+        let edits = policy.response(&decision.exchange, &Response { status: 302, headers: &headers }).edits;
+        apply(&mut lines, &mut Vec::new(), &edits);
+        let origin_of = |value: &str| match (field, tls) {
+            ("refresh", tls) => browser::refresh_url(value).map(|url| browser::origin(tls, url)),
+            (_, tls) => Some(browser::origin(tls, value)),
+        };
+        let public = [browser::origin(tls, "/"), browser::origin(tls, "https://pub.example/")];
+        for (_, line) in lines {
+            let sent = String::from_utf8(line).expect("text");
+            let is_unchanged = sent == value;
+            let stays = origin_of(&sent).is_none_or(|origin| public.contains(&origin));
+            prop_assert!(stays || is_unchanged, "{} became {}", value, sent);
+        }
+    }
+
+    /// A redirect of the policy leads to the public origin, whatever the target.
+    #[test]
+    fn no_redirect_leaves_the_public_origin(
+        settings in prop::sample::select(URL_SETTINGS.to_vec()),
+        to_https in any::<bool>(),
+        tls in any::<bool>(),
+        target in url(),
+    ) {
+        let policy = policy(&settings.replace('}', &format!(r#", "redirect_to_https": {to_https}}}"#)));
+        let decision = policy.request(&Request {
+            peer: Peer::Unknown,
+            identity: None,
+            is_reentry: false,
+            tls,
+            method: b"GET",
+            target: format!("/{target}").as_bytes(),
+            host: Some(b"portal.example"),
+            headers: &[],
+        });
+        if let Action::Reply(reply) = decision.action && let Some(location) = reply.location {
+            let location = String::from_utf8(location).expect("text");
+            let public = ["/", "https://portal.example/", "https://pub.example/"].map(|url| browser::origin(tls, url));
+            prop_assert!(public.contains(&browser::origin(tls, &location)), "{}", location);
+        }
     }
 
     /// Only the order of lines of the same name matters; the position of a header among others does not.
