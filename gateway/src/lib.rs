@@ -1,8 +1,8 @@
 //! The native gateway: one process in front of a Streamlit app.
 //!
 //! It applies the edge policy to every request and response, serves health and readiness, proxies HTTP and WebSocket, and
-//! can start Streamlit itself. It has no rules of its own: whom to trust, which path goes where and what a response may
-//! contain is decided by [`fluxlit_policy`].
+//! can start Streamlit itself. It contains no rules: [`fluxlit_policy`] decides which peers to trust, where each path goes
+//! and what a response may contain.
 //!
 //! ```text
 //! main thread      signals, health checks, the Streamlit process

@@ -2,7 +2,7 @@
 //!
 //! [RFC 6797]: only over https, only for host names, and exactly one line (§7.1, §7.2, §8.1.1). The scheme is the
 //! effective one, so a forged header can neither add nor suppress the line. Subdomains are not covered by default, because
-//! they can be hosts of others.
+//! they may be other people's servers.
 //!
 //! [RFC 6797]: https://www.rfc-editor.org/rfc/rfc6797
 

@@ -20,7 +20,7 @@ impl<S: Ord> WarningLimiter<S> {
     /// The maximum number of subjects within [`Self::INTERVAL`].
     pub const MAX_SUBJECTS: usize = 100;
 
-    /// Returns true if a warning about `subject` is to be logged now, and remembers it.
+    /// Returns true if a warning about `subject` should be logged now, and remembers it.
     ///
     /// `now`: the time since any fixed moment, such as the start of the process.
     pub fn is_due(&mut self, subject: S, now: Duration) -> bool {

@@ -54,7 +54,7 @@ pub(super) async fn serve(worker: &Rc<Worker>, accepted: Accepted) {
                 return http2::serve(worker, accepted, reader.take_rest()).await;
             }
             Next::Tunnel(request, upstream) => {
-                // A new task, because a tunnel is open for long and needs less memory than this task.
+                // A new task, because a tunnel stays open for a long time and needs less memory than this task.
                 tokio::task::spawn_local(connection.into_tunnel(request, *upstream));
                 return;
             }
@@ -106,7 +106,7 @@ impl Http1Connection {
         }
     }
 
-    /// Waits for the first byte of a request. Returns false if the connection is to be ended.
+    /// Waits for the first byte of a request. Returns false if the connection must be closed.
     async fn wait_for_request(&mut self, is_first: bool) -> bool {
         self.reader.skip_empty_lines();
         if !self.reader.bytes().is_empty() {

@@ -3,8 +3,8 @@
 //! The command line takes precedence over the environment, the environment over the file, and the file over the default. A
 //! setting has one name: `FLUXLIT_` and upper case in the environment, without `FLUXLIT_` and in lower case in the file.
 //! All errors are reported together, each with the variable, the value and what is allowed. A name that is not a setting is
-//! most often a typing error: it is an error in the file, and a warning in the environment, where an app may have variables
-//! of its own.
+//! most often a typing error: it is an error in the file, and a warning in the environment, where an app may have its own
+//! variables.
 
 mod error;
 mod file;

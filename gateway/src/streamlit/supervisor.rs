@@ -85,7 +85,7 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Restarts Streamlit whenever it ends. The pauses grow while it does not stay up.
+    /// Restarts Streamlit whenever it ends. The pause doubles with each restart until Streamlit stays up.
     pub(crate) async fn keep_running(&mut self) {
         let mut pause = FIRST_PAUSE;
         loop {

@@ -114,5 +114,5 @@ impl Pool {
 /// How long an idle connection is kept: less than the five seconds of Streamlit's server.
 const MAX_IDLE_TIME: Duration = Duration::from_secs(3);
 
-/// Idle connections that are kept.
+/// Maximum number of idle connections to keep.
 const MAX_IDLE: usize = 512;

@@ -26,7 +26,7 @@ struct Probe {
     want: &'static str,
 }
 
-/// Notes the result of each call; there is one in each line.
+/// Notes the result of each call; `calls` has one call per line.
 fn note(calls: &str) -> String {
     let calls = calls.lines().filter(|call| !call.trim().is_empty());
     calls.map(|call| format!("(call $note {call})\n")).collect()

@@ -194,8 +194,8 @@ proptest! {
             let decision = policy.request(&Request {
                 peer: Peer::Ip("203.0.113.9".parse().expect("an address")),
                 identity: None,
-            is_reentry: false,
-            tls: true,
+                is_reentry: false,
+                tls: true,
                 method: b"GET",
                 target: &target.clone(),
                 host: Some(b"portal.example"),
@@ -263,8 +263,8 @@ proptest! {
             let decision = policy.request(&Request {
                 peer: Peer::Unknown,
                 identity: None,
-            is_reentry: false,
-            tls: false,
+                is_reentry: false,
+                tls: false,
                 method: b"GET",
                 target,
                 host: None,
