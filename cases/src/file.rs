@@ -277,7 +277,7 @@ mod tests {
         for (exchange, want) in [
             (
                 r#""request": {"message": "GET /\n\n"}"#,
-                "`GET /` names no HTTP version",
+                "`GET /` has no valid HTTP version",
             ),
             (
                 r#""request": {"message": "GET / HTTP/1.1\nx\n\n"}"#,
