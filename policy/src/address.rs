@@ -57,8 +57,8 @@ pub(crate) fn parse_node(text: &[u8]) -> Option<IpAddr> {
         .flatten()
 }
 
-/// Formats an address, RFC 5952 for IPv6. The result is that of `Display`, whose formatting machinery takes ten times as
-/// long for the four numbers of an IPv4 address; this runs for each request.
+/// Formats an address, RFC 5952 for IPv6, as `Display` does. `Display` takes ten times as long for an IPv4 address, and
+/// this runs for each request.
 pub(crate) fn to_text(address: IpAddr) -> String {
     match address {
         IpAddr::V4(address) => {

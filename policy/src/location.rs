@@ -32,9 +32,9 @@ impl<'a> PublicUrl<'a> {
 
 /// Converts a path of the upstream to the path that browsers must use; `None` if it is the same.
 ///
-/// Of the mount of `X-Forwarded-Prefix` and the public mount, the longer one that the path is under decides: the public
-/// mount replaces the former, and a path under the latter is left as it is. If the path was sent upstream without the
-/// mount, every other path gets the public mount in front.
+/// A path under the public mount is left as it is. In a path under the mount of `X-Forwarded-Prefix`, the public mount
+/// replaces that mount. A path under both is treated by the longer one, or as public if they are equally long. If the
+/// request path was sent upstream without the mount, the public mount is prepended to every other path.
 pub(crate) fn public_path(exchange: &Exchange, path: &[u8]) -> Option<Vec<u8>> {
     if exchange.sent_path == SentPath::NoMount {
         return None;
@@ -204,7 +204,7 @@ fn without_tabs(text: &[u8]) -> Vec<u8> {
         .collect()
 }
 
-/// Strips the leading slashes, among them those that browsers read as slashes; `None` if there are fewer than `min`.
+/// Strips the leading slashes as browsers read them, with backslashes and tabs; `None` if there are fewer than `min`.
 fn strip_slashes(reference: &[u8], min: usize) -> Option<&[u8]> {
     let end = reference
         .iter()

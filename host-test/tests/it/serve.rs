@@ -117,7 +117,7 @@ impl Drop for Server {
     }
 }
 
-/// Starts an upstream that responds to each request like this.
+/// Starts an upstream that sends this answer as its response to each request.
 fn responds(answer: &Answer) -> Upstream {
     let script = vec![ScriptedResponse::of_answer(answer)];
     Upstream::start(Options::default(), script).unwrap()

@@ -1,7 +1,7 @@
 //! Sends the filter's call-outs while it serves live requests.
 //!
-//! A call-out goes to the server that `--cluster` names for its cluster, over HTTP/1.1 and a connection of its own. As in
-//! Envoy, the filter gets the answer when it is complete; then the requests that wait for the filter are woken. The host's
+//! A call-out goes to the server that `--cluster` names for its cluster, over HTTP/1.1 and a new connection. As in Envoy,
+//! the filter gets the answer when it is complete; then the requests that wait for the filter are woken. The host's
 //! clock ends a call that exceeds its timeout, and a later answer is dropped.
 
 use std::cell::RefCell;
