@@ -79,7 +79,10 @@ const PACKAGES: &[Package] = &[
         layers: &[
             &["suite", "fuzz"],
             &["case_file"],
-            &["chain", "connection", "stream", "plugin", "process"],
+            &["chain", "connection"],
+            &["stream"],
+            &["plugin"],
+            &["process"],
             &["vm"],
             &["envoy"],
             &["event"],

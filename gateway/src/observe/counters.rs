@@ -20,8 +20,8 @@ use std::time::Duration;
 
 use fluxlit_policy::TrustOutcome;
 
-use super::metrics::Upstream;
 use super::reject_reason::RejectReason;
+use super::upstream::Upstream;
 use super::{Dispatch, Ending, Record};
 
 /// The counters of one worker. They can move to the worker's thread, but cannot be shared with another thread.

@@ -18,7 +18,8 @@ use super::counters::{
     BUCKETS, Block, Count, DispatchBlock, METHODS, STATUS_CLASSES, UPSTREAM_ERRORS, refused_labels,
     trust_labels,
 };
-use super::metrics::{Metrics, Upstream};
+use super::metrics::Metrics;
+use super::upstream::Upstream;
 use super::{Dispatch, process};
 
 /// The media type of what [`Metrics::scrape`] returns.

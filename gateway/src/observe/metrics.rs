@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use prometheus_client::metrics::MetricType;
 
 use super::counters::{Block, Counters};
+use super::upstream::Upstream;
 
 /// The metrics of all workers.
 pub(crate) struct Metrics {
@@ -17,13 +18,6 @@ pub(crate) struct Metrics {
     /// Zero or one; any other value means that there was no probe yet.
     pub(super) ready: [AtomicU64; Upstream::ALL.len()],
     watched: Mutex<Vec<Watched>>,
-}
-
-/// A server to which the gateway forwards requests.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Upstream {
-    Streamlit,
-    Api,
 }
 
 /// A value that another module keeps.
@@ -105,17 +99,6 @@ impl Metrics {
 
     pub(super) fn watched(&self) -> MutexGuard<'_, Vec<Watched>> {
         self.watched.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Upstream {
-    pub(super) const ALL: [Self; 2] = [Self::Streamlit, Self::Api];
-
-    pub(super) fn label(self) -> &'static str {
-        match self {
-            Self::Streamlit => "streamlit",
-            Self::Api => "api",
-        }
     }
 }
 

@@ -21,6 +21,7 @@ pub(crate) mod redaction;
 pub(crate) mod reject_reason;
 mod span;
 pub(crate) mod trace;
+pub(crate) mod upstream;
 
 use std::io::Write;
 use std::sync::Arc;

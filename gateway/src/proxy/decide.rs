@@ -12,8 +12,8 @@ use uuid::{NoContext, Timestamp, Uuid};
 
 use crate::http::framing::Length;
 use crate::http::head::{all, only};
-use crate::observe::metrics::Upstream;
 use crate::observe::reject_reason::RejectReason;
+use crate::observe::upstream::Upstream;
 use crate::observe::{Dispatch, HttpVersion};
 use crate::proxy::downstream::REQUEST_ID;
 use crate::proxy::failure::Rejection;

@@ -11,7 +11,7 @@ use crate::http::body::{Bounds, PumpError, Source, pump};
 use crate::http::framing::Length;
 use crate::http::hop_by_hop;
 use crate::observe::Ending;
-use crate::observe::metrics::Upstream;
+use crate::observe::upstream::Upstream;
 use crate::proxy::downstream::Downstream;
 use crate::proxy::failure::{Failure, Rejection, ResponseError};
 use crate::proxy::local_reply::LocalReply;

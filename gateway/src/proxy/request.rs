@@ -9,9 +9,9 @@ use fluxlit_policy::{Exchange, Header, TrustOutcome};
 
 use crate::http::framing::{Framing, Length};
 use crate::net::timer::Timer;
-use crate::observe::metrics::Upstream;
 use crate::observe::reject_reason::RejectReason;
 use crate::observe::trace::{Propagation, Trace};
+use crate::observe::upstream::Upstream;
 use crate::observe::{Dispatch, HttpVersion};
 use crate::proxy::failure::Rejection;
 use crate::proxy::local_reply::LocalReply;

@@ -7,8 +7,8 @@ use fluxlit_policy::Edit;
 
 use crate::http::framing::Length;
 use crate::http::hop_by_hop;
-use crate::observe::metrics::Upstream;
 use crate::observe::trace::Propagation;
+use crate::observe::upstream::Upstream;
 use crate::proxy::downstream::{REQUEST_ID, replaces};
 use crate::proxy::request::{Handshake, Incoming, RequestInfo};
 use crate::worker::Worker;

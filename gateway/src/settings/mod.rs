@@ -27,6 +27,7 @@ pub use crate::settings::file::{SettingsFile, SettingsFileError};
 pub use crate::settings::limits::Limits;
 pub(crate) use crate::settings::limits::{STREAMLIT_FIELDS, STREAMLIT_LINE};
 pub use crate::settings::observe::{LogFormat, Observe};
+pub use crate::settings::source::{Origin, Setting};
 use crate::settings::source::{Source, settings};
 pub use crate::settings::upstream::{Api, App, UpstreamUrl};
 use crate::settings::upstream::{ApiSettings, Streamlit};
@@ -84,31 +85,6 @@ pub struct TlsFiles {
     pub certificate: PathBuf,
     /// Its private key.
     pub key: PathBuf,
-}
-
-/// A setting with its value and origin.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct Setting {
-    /// The variable.
-    pub name: String,
-    /// The value: a boolean, a number, or text.
-    pub value: serde_json::Value,
-    /// The origin of the value.
-    pub origin: Origin,
-}
-
-/// The origin of a value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Origin {
-    /// The command line.
-    CommandLine,
-    /// The built-in default.
-    Default,
-    /// The environment.
-    Environment,
-    /// The settings file.
-    File,
 }
 
 settings! {

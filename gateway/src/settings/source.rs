@@ -11,7 +11,6 @@ use serde_json::Value;
 use crate::settings::error::SettingError;
 use crate::settings::file::SettingsFile;
 use crate::settings::values::{Form, PREFIX};
-use crate::settings::{Origin, Setting};
 
 /// Declares a struct whose fields are settings, with a function `read` and a list of the variables' `NAMES`.
 ///
@@ -60,6 +59,31 @@ macro_rules! settings {
 }
 
 pub(super) use settings;
+
+/// A setting with its value and origin.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Setting {
+    /// The variable.
+    pub name: String,
+    /// The value: a boolean, a number, or text.
+    pub value: serde_json::Value,
+    /// The origin of the value.
+    pub origin: Origin,
+}
+
+/// The origin of a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    /// The command line.
+    CommandLine,
+    /// The built-in default.
+    Default,
+    /// The environment.
+    Environment,
+    /// The settings file.
+    File,
+}
 
 /// Where values come from, what was found, and what was wrong with it.
 pub(super) struct Source<'a> {

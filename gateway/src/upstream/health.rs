@@ -18,7 +18,8 @@ use crate::http::head::ResponseHead;
 use crate::http::reader::{Body, Reader};
 use crate::net::buffer::BufferPool;
 use crate::net::stream::Stream;
-use crate::observe::metrics::{Metrics, Upstream};
+use crate::observe::metrics::Metrics;
+use crate::observe::upstream::Upstream;
 use crate::settings::{Settings, UpstreamUrl};
 
 /// Whether the gateway is ready for requests.
