@@ -129,10 +129,7 @@ impl Resolver {
         let mut blank = true;
         for line in lines(request.headers, b"forwarded") {
             blank &= trim(line).is_empty();
-            match forwarded::parse_line(line) {
-                Some(parsed) => elements.extend(parsed.into_iter().map(Some)),
-                None => elements.push(None),
-            }
+            elements.extend(forwarded::parse_line(line));
         }
         let (walk, attested) = self.walk(request, blank, &|| {
             Box::new(elements.iter().rev().map(|element| {

@@ -2,8 +2,8 @@
 //!
 //! The parser follows [RFC 7239 §4][grammar]. It is strict where leniency would let one element pass as two: quotes
 //! must close, a parameter may occur once in an element, commas and semicolons inside quotes are text. It is lenient only
-//! where all parsers agree: white space around separators, empty pairs and empty elements. Each line is parsed
-//! separately, so that an invalid line of a client cannot absorb the line of the proxy.
+//! where all parsers agree: white space around separators, empty pairs and empty elements. Elements are parsed one by one,
+//! so that an invalid element of a client does not hide the element that the proxy appended.
 //!
 //! [grammar]: https://www.rfc-editor.org/rfc/rfc7239#section-4
 
@@ -20,53 +20,78 @@ pub(crate) struct Element<'a> {
     pub(crate) proto: Option<Cow<'a, [u8]>>,
 }
 
-/// Parses one field line; `None` if any part of it is invalid.
-pub(crate) fn parse_line(line: &[u8]) -> Option<Vec<Element<'_>>> {
-    let mut elements = Vec::new();
-    for element in split_outside_quotes(line, b',') {
-        let mut parsed = Element::default();
-        let mut names: Vec<&[u8]> = Vec::new();
-        for pair in split_outside_quotes(element, b';') {
-            let pair = trim(pair);
-            if pair.is_empty() {
-                continue;
-            }
-            let equals = pair.iter().position(|octet| *octet == b'=')?;
-            let (name, value) = (pair.get(..equals)?, pair.get(equals.checked_add(1)?..)?);
-            let repeated = names.iter().any(|other| other.eq_ignore_ascii_case(name));
-            if !is_token(name) || repeated || names.len() >= MAX_PARAMETERS {
-                return None;
-            }
-            names.push(name);
-            let value = parse_value(value)?;
-            if name.eq_ignore_ascii_case(b"for") {
-                parsed.node = Some(value);
-            } else if name.eq_ignore_ascii_case(b"host") {
-                parsed.host = Some(value);
-            } else if name.eq_ignore_ascii_case(b"proto") {
-                parsed.proto = Some(value);
-            }
-        }
-        if !names.is_empty() {
-            elements.push(parsed);
-        }
+/// Parses one field line into its elements; `None` stands for an invalid element. A line whose quotes do not close is one
+/// invalid element, because it cannot be split.
+pub(crate) fn parse_line(line: &[u8]) -> Vec<Option<Element<'_>>> {
+    let mut quotes = Quotes::default();
+    for octet in line {
+        quotes.read(*octet);
     }
-    Some(elements)
+    if quotes.is_open {
+        return vec![None];
+    }
+    split_outside_quotes(line, b',')
+        .filter(|element| {
+            let is_empty = |octet| matches!(octet, b' ' | b'\t' | b';');
+            !element.iter().copied().all(is_empty)
+        })
+        .map(parse_element)
+        .collect()
 }
 
-/// Splits at a separator that is not inside a quoted string. An unterminated quote extends to the end, where
-/// [`parse_value`] rejects it.
+/// Parses one element; `None` if any part of it is invalid.
+fn parse_element(element: &[u8]) -> Option<Element<'_>> {
+    let mut parsed = Element::default();
+    let mut names: Vec<&[u8]> = Vec::new();
+    for pair in split_outside_quotes(element, b';') {
+        let pair = trim(pair);
+        if pair.is_empty() {
+            continue;
+        }
+        let equals = pair.iter().position(|octet| *octet == b'=')?;
+        let (name, value) = (pair.get(..equals)?, pair.get(equals.checked_add(1)?..)?);
+        let repeated = names.iter().any(|other| other.eq_ignore_ascii_case(name));
+        if !is_token(name) || repeated || names.len() >= MAX_PARAMETERS {
+            return None;
+        }
+        names.push(name);
+        let value = parse_value(value)?;
+        if name.eq_ignore_ascii_case(b"for") {
+            parsed.node = Some(value);
+        } else if name.eq_ignore_ascii_case(b"host") {
+            parsed.host = Some(value);
+        } else if name.eq_ignore_ascii_case(b"proto") {
+            parsed.proto = Some(value);
+        }
+    }
+    Some(parsed)
+}
+
+/// Splits at a separator that is not inside a quoted string.
 fn split_outside_quotes(text: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
-    let (mut quoted, mut escaped) = (false, false);
+    let mut quotes = Quotes::default();
     text.split(move |octet| {
+        quotes.read(*octet);
+        !quotes.is_open && *octet == separator
+    })
+}
+
+/// The quotes that have been read so far.
+#[derive(Default)]
+struct Quotes {
+    is_open: bool,
+    is_escaped: bool,
+}
+
+impl Quotes {
+    fn read(&mut self, octet: u8) {
         match octet {
-            _ if escaped => escaped = false,
-            b'\\' if quoted => escaped = true,
-            b'"' => quoted = !quoted,
+            _ if self.is_escaped => self.is_escaped = false,
+            b'\\' if self.is_open => self.is_escaped = true,
+            b'"' => self.is_open = !self.is_open,
             _ => {}
         }
-        !quoted && *octet == separator
-    })
+    }
 }
 
 /// Parses a token or a quoted string, RFC 9110 §5.6.
@@ -102,25 +127,23 @@ const MAX_PARAMETERS: usize = 32;
 mod tests {
     use super::*;
 
-    /// Compares the elements, written as `for|host|proto`.
+    /// Compares the elements, written as `for|host|proto`, or `invalid`.
     #[track_caller]
-    fn check(line: &str, want: Option<&[&str]>) {
+    fn check(line: &str, want: &[&str]) {
         let text = |value: &Option<Cow<'_, [u8]>>| {
             value.as_ref().map_or("-".to_owned(), |value| {
                 String::from_utf8_lossy(value).into_owned()
             })
         };
-        let got = parse_line(line.as_bytes()).map(|elements| {
-            elements
-                .iter()
-                .map(|element| {
-                    [&element.node, &element.host, &element.proto]
-                        .map(text)
-                        .join("|")
-                })
-                .collect::<Vec<_>>()
-        });
-        let want = want.map(|want| want.iter().map(|&element| element.to_owned()).collect());
+        let got: Vec<String> = parse_line(line.as_bytes())
+            .iter()
+            .map(|element| match element {
+                Some(element) => [&element.node, &element.host, &element.proto]
+                    .map(text)
+                    .join("|"),
+                None => "invalid".to_owned(),
+            })
+            .collect();
         assert_eq!(got, want, "{line}");
     }
 
@@ -128,28 +151,25 @@ mod tests {
     fn valid_lines() {
         check(
             "for=192.0.2.60;proto=http;by=203.0.113.43",
-            Some(&["192.0.2.60|-|http"]),
+            &["192.0.2.60|-|http"],
         );
-        check("For=a, FOR=b", Some(&["a|-|-", "b|-|-"]));
-        check(
-            "for=\"[2001:db8::17]:4711\"",
-            Some(&["[2001:db8::17]:4711|-|-"]),
-        );
-        check("for=a,, for=b;;proto=https", Some(&["a|-|-", "b|-|https"]));
-        check("for=\"a,b\";host=x, for=c", Some(&["a,b|x|-", "c|-|-"]));
+        check("For=a, FOR=b", &["a|-|-", "b|-|-"]);
+        check("for=\"[2001:db8::17]:4711\"", &["[2001:db8::17]:4711|-|-"]);
+        check("for=a,, for=b;;proto=https", &["a|-|-", "b|-|https"]);
+        check("for=\"a,b\";host=x, for=c", &["a,b|x|-", "c|-|-"]);
         check(
             "for=\"x, for=6.6.6.6;proto=https\", for=c",
-            Some(&["x, for=6.6.6.6;proto=https|-|-", "c|-|-"]),
+            &["x, for=6.6.6.6;proto=https|-|-", "c|-|-"],
         );
-        check("host=\"a\\\"b\";for=c", Some(&["c|a\"b|-"]));
-        check("for=\"\"", Some(&["|-|-"]));
-        check("secret=x", Some(&["-|-|-"]));
-        check(",", Some(&[]));
-        check("", Some(&[]));
+        check("host=\"a\\\"b\";for=c", &["c|a\"b|-"]);
+        check("for=\"\"", &["|-|-"]);
+        check("secret=x", &["-|-|-"]);
+        check(",", &[]);
+        check("", &[]);
     }
 
     #[test]
-    fn invalid_lines() {
+    fn invalid_elements() {
         for line in [
             "for",
             "for=",
@@ -167,9 +187,18 @@ mod tests {
             "for=\"\0\"",
             "f\u{e9}r=a",
         ] {
-            check(line, None);
+            check(line, &["invalid"]);
         }
         let many: Vec<String> = (0..33).map(|number| format!("p{number}=x")).collect();
-        check(&many.join(";"), None);
+        check(&many.join(";"), &["invalid"]);
+    }
+
+    #[test]
+    fn an_invalid_element_does_not_affect_the_others() {
+        check("for=a;for=b, for=c", &["invalid", "c|-|-"]);
+        check("for=c, =, for=d", &["c|-|-", "invalid", "d|-|-"]);
+        check("for=a\"b, c\"d, for=e", &["invalid", "e|-|-"]);
+        check("for=\"a, for=c", &["invalid"]);
+        check("for=c, for=\"a", &["invalid"]);
     }
 }

@@ -364,6 +364,55 @@ proptest! {
         }
     }
 
+    /// No fault of an element changes what is read to the right of it.
+    #[test]
+    fn an_element_affects_nothing_to_the_right(
+        source in prop::sample::select(vec!["x-forwarded", "forwarded"]),
+        left in prop_oneof![
+            "[ -!#-~\t\u{80}-\u{ff}]{0,30}",
+            "(for|host|proto|x)=(\"[ -!#-\\[\\]-~]*\"|[0-9a-z.:]*)(;(for|host)=[a-z0-9]*){0,3}",
+            Just("for=1.1.1.1;for=1.1.1.1;proto=https;host=evil.example".to_owned()),
+        ],
+        trusted in prop::collection::vec(0_u8..9, 0..3),
+        same_line in any::<bool>(),
+    ) {
+        let policy = policy(&format!(
+            r#"{{"trust_proxy": true, "forwarded_allow_ips": "10.0.0.0/8", "forwarded_source": "{source}"}}"#
+        ));
+        let (field, prefix) = match source {
+            "forwarded" => ("forwarded", "for="),
+            _ => ("x-forwarded-for", ""),
+        };
+        let mut right = format!("{prefix}203.0.113.9");
+        if source == "forwarded" {
+            right.push_str(";proto=https;host=portal.example");
+        }
+        for hop in trusted {
+            right.push_str(&format!(", {prefix}10.0.0.{hop}"));
+        }
+        let lines: Vec<Line> = match same_line {
+            true => vec![format!("{left}, {right}")],
+            false => vec![left, right],
+        }
+        .into_iter()
+        .map(|line| (field.as_bytes().to_vec(), line.into_bytes()))
+        .collect();
+        let decision = policy.request(&Request {
+            peer: Peer::Ip("10.0.0.1".parse().expect("an address")),
+            identity: None,
+            is_reentry: false,
+            tls: false,
+            method: b"GET",
+            target: b"/",
+            host: Some(b"inner.example"),
+            headers: &borrow(&lines),
+        });
+        prop_assert_eq!(decision.exchange.client_text.as_deref(), Some("203.0.113.9"));
+        if source == "forwarded" {
+            prop_assert_eq!(decision.exchange.effective.origin(), Some("https://portal.example".to_owned()));
+        }
+    }
+
     /// A redirect of the policy leads to the public origin, whatever the target.
     #[test]
     fn no_redirect_leaves_the_public_origin(
