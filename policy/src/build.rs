@@ -127,10 +127,11 @@ fn build(config: Config, defaults: Defaults, errors: &mut Vec<ConfigError>) -> P
         warnings.push(ConfigWarning::ReportOnly);
     }
     let xff_mode = xff_mode.unwrap_or(XffMode::Client);
+    let source = forwarded_source.unwrap_or(ForwardedSource::XForwarded);
     Policy {
         resolver: Resolver {
             trust,
-            source: forwarded_source.unwrap_or(ForwardedSource::XForwarded),
+            source,
             client_ip_header: client_ip_header.clone(),
             xff_mode,
         },
@@ -141,7 +142,9 @@ fn build(config: Config, defaults: Defaults, errors: &mut Vec<ConfigError>) -> P
             outside,
             has_mounts,
             outside_mount: outside_mount.unwrap_or(defaults.outside_mount),
-            prefix_from_header: prefix_from_header == Some(true),
+            // A proxy that writes `Forwarded` passes on the prefix that a client has sent.
+            prefix_from_header: prefix_from_header == Some(true)
+                && source == ForwardedSource::XForwarded,
             redirect_to_https: redirect_to_https == Some(true),
         },
         request_editor: RequestEditor {
