@@ -129,8 +129,8 @@ fn has_dot_segment(path: &[u8]) -> bool {
     })
 }
 
-/// Decodes once the characters that can form a dot segment: unreserved characters, slashes of both kinds, and the percent
-/// sign. Only the check uses the result; what is forwarded is never decoded.
+/// Decodes once the characters that can form a dot segment or end its name: unreserved characters, slashes of both kinds,
+/// the semicolon, and the percent sign. Only the check uses the result; what is forwarded is never decoded.
 fn decode_for_dots(path: &[u8]) -> Vec<u8> {
     let mut decoded = Vec::with_capacity(path.len());
     let mut rest = path;
@@ -139,7 +139,7 @@ fn decode_for_dots(path: &[u8]) -> Vec<u8> {
         let mut octet = *octet;
         if let (b'%', [high, low, tail @ ..]) = (octet, after)
             && let Some(escaped) = decode_hex(*high, *low)
-            && (is_unreserved(escaped) || matches!(escaped, b'%' | b'/' | b'\\'))
+            && (is_unreserved(escaped) || matches!(escaped, b'%' | b'/' | b'\\' | b';'))
         {
             octet = if escaped == b'\\' { b'/' } else { escaped };
             rest = tail;
@@ -185,6 +185,9 @@ mod tests {
             "/.;a=b/x",
             "/..;a",
             "/%25%32%65./x",
+            "/..%3bx",
+            "/a/.%3Ba=b/x",
+            "/%2e%2e%253bx",
         ] {
             check_rejected(target, Reason::DotSegment);
         }
@@ -200,6 +203,7 @@ mod tests {
             "/a%252Fb",
             "/100%25",
             "/a%3Fb",
+            "/a..%3Bb",
             "/a%20b",
             "/%5Cevil",
             "/a;v=1,2/@x:y/!$&'()*+=~",
