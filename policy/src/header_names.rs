@@ -1,7 +1,7 @@
 //! Parses the header names that a setting lists.
 
 use crate::config_error::ConfigError;
-use crate::header::is_token_octet;
+use crate::header::{is_same_name, is_token_octet};
 
 /// Parses a list of header names to lower case. `reject` returns the setting's own reason not to accept a name.
 pub(crate) fn parse_names(
@@ -16,7 +16,7 @@ pub(crate) fn parse_names(
         let is_token = !name.is_empty() && name.bytes().all(is_token_octet);
         let reason = if !is_token {
             Some("is not a header name")
-        } else if NOT_LISTABLE.contains(&name.as_str()) {
+        } else if is_not_listable(&name) {
             Some("belongs to the message or the connection and cannot be listed")
         } else {
             reject(&name)
@@ -31,6 +31,13 @@ pub(crate) fn parse_names(
         }
     }
     names
+}
+
+/// Returns true for a name that must not be listed. A name with underscores also stands for the name with hyphens.
+fn is_not_listable(name: &str) -> bool {
+    NOT_LISTABLE
+        .iter()
+        .any(|listed| is_same_name(listed.as_bytes(), name.as_bytes()))
 }
 
 /// Fields that frame the message or belong to one hop, RFC 9110 §7.6.1 and RFC 9112 §6, and `Host`.

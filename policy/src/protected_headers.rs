@@ -161,6 +161,8 @@ pub(crate) fn group_of(name: &[u8]) -> Option<HeaderGroup> {
         | b"x-original-prefix" => Some(HeaderGroup::Path),
         // A CGI server turns it into HTTP_PROXY, which client libraries obey (httpoxy).
         b"proxy" => Some(HeaderGroup::Cgi),
+        // A CGI server turns both spellings into CONTENT_LENGTH, but only the one with a hyphen frames the message.
+        b"content-length" | b"transfer-encoding" if name.contains(&b'_') => Some(HeaderGroup::Cgi),
         _ => None,
     }
 }
@@ -173,7 +175,7 @@ fn may_be_protected(name: &[u8]) -> bool {
     matches!(
         (first.to_ascii_lowercase(), second.to_ascii_lowercase()),
         (b'x', b'-' | b'_')
-            | (b'c', b'f' | b'l')
+            | (b'c', b'f' | b'l' | b'o')
             | (b'f', b'a' | b'l' | b'o' | b'r')
             | (b'p', b'a' | b'r')
             | (b'r', b'e')
@@ -207,6 +209,8 @@ mod tests {
             ("X-Host", HeaderGroup::Host),
             ("Script-Name", HeaderGroup::Path),
             ("Proxy", HeaderGroup::Cgi),
+            ("Content_Length", HeaderGroup::Cgi),
+            ("transfer_encoding", HeaderGroup::Cgi),
         ] {
             assert_eq!(group_of(name.as_bytes()), Some(want), "{name}");
         }
@@ -229,6 +233,9 @@ mod tests {
             "",
             "host",
             "cookie",
+            "content-length",
+            "transfer-encoding",
+            "content_type",
             "x-forwarded",
             "xx-forwarded-for",
             "forwarded-for",

@@ -56,6 +56,8 @@ fn name() -> impl Strategy<Value = Vec<u8>> {
         "X-Auth-Request-User",
         "X-Original-URL",
         "Front-End-Https",
+        "Content_Length",
+        "transfer_Encoding",
         "Proxy",
         "X-Forwarded-New",
         "Connection",
