@@ -30,9 +30,10 @@ impl Mount {
         }
     }
 
-    /// Parses `X-Forwarded-Prefix`. Only the canonical form is valid, because no standard defines any other.
+    /// Parses `X-Forwarded-Prefix`. Trailing slashes are dropped as in `root_path`, because some proxies send one; otherwise
+    /// only the canonical form is valid.
     pub(crate) fn parse_prefix(value: &[u8]) -> Option<Self> {
-        let text = std::str::from_utf8(value).ok()?;
+        let text = std::str::from_utf8(value).ok()?.trim_end_matches('/');
         let mount = Self::parse(text).ok()?;
         (mount.0 == text && !mount.is_none()).then_some(mount)
     }
