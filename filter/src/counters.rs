@@ -33,19 +33,12 @@ struct Counter {
 
 impl Family {
     fn define(name: &str, labels: impl IntoIterator<Item = &'static str>) -> Self {
-        Self(
-            labels
-                .into_iter()
-                .filter_map(|label| {
-                    Some(Counter {
-                        label,
-                        id: define_metric(MetricType::Counter, &format!("fluxlit.{name}.{label}"))
-                            .ok()?,
-                        pending: Cell::new(0),
-                    })
-                })
-                .collect(),
-        )
+        let define = |label| {
+            let id = define_metric(MetricType::Counter, &format!("fluxlit.{name}.{label}")).ok()?;
+            let pending = Cell::new(0);
+            Some(Counter { label, id, pending })
+        };
+        Self(labels.into_iter().filter_map(define).collect())
     }
 
     fn count(&self, label: &'static str, by: u32) {
@@ -103,13 +96,14 @@ impl Counters {
 
     /// Passes what was counted since the last call to the host.
     pub(crate) fn flush(&self) {
-        for family in [
-            &self.trust,
-            &self.removed,
-            &self.mount,
-            &self.answered,
-            &self.hsts,
-        ] {
+        let Self {
+            trust,
+            removed,
+            mount,
+            answered,
+            hsts,
+        } = self;
+        for family in [trust, removed, mount, answered, hsts] {
             family.flush();
         }
     }

@@ -10,6 +10,7 @@ use std::rc::Rc;
 
 use fluxlit_policy::{
     Action as Decided, DecisionRecord, Edit, Exchange, Header, Peer, Reply, Request, Response,
+    warning_network,
 };
 use log::{Level, debug, error};
 use proxy_wasm::traits::{Context, HttpContext};
@@ -209,7 +210,7 @@ fn warn_of_settings(plugin: &Plugin, peer: Peer, exchange: &Exchange) {
         });
     } else if exchange.forwarded_ignored {
         let address = exchange.client.address;
-        let subject = Subject::ignored(address);
+        let subject = Subject::Ignored(address.map(warning_network));
         plugin.warnings.log(subject, Level::Warn, || {
             let (peer, item) = match address {
                 Some(address) => (address.to_string(), address.to_string()),

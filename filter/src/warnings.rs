@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use fluxlit_policy::{WarningLimiter, warning_network};
+use fluxlit_policy::WarningLimiter;
 use log::{Level, log};
 
 /// What a warning is about.
@@ -18,12 +18,6 @@ pub(crate) enum Subject {
     UnknownPeer,
     /// A change that `report_only` withholds.
     Withheld(&'static str),
-}
-
-impl Subject {
-    pub(crate) fn ignored(peer: Option<IpAddr>) -> Self {
-        Self::Ignored(peer.map(warning_network))
-    }
 }
 
 /// The warnings of a plugin.

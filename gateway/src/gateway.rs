@@ -221,7 +221,7 @@ fn observe_options(settings: &Settings) -> Options {
         debug: observe.debug.then(|| {
             let table = settings.table.iter();
             Debug::new(
-                settings.api.part.path(),
+                settings.api.sub_app.path(),
                 settings.policy.mount(),
                 table.map(|setting| (setting.name.clone(), setting.value.clone())),
                 settings.app.is_none(),

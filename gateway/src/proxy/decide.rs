@@ -132,7 +132,7 @@ fn forward(
     if let Some(reply) = internal_reply(worker, request, &forward.stripped_target, exchange) {
         return Err(Local::Reply(reply));
     }
-    let upstream = match settings.api.part.strip(&forward.stripped_target) {
+    let upstream = match settings.api.sub_app.strip(&forward.stripped_target) {
         Some(_) if settings.api.upstream.is_none() => {
             let detail = json!({"detail": "Not Found"});
             return Err(Local::Reply(LocalReply::json(404, &detail)));
@@ -154,7 +154,7 @@ fn forward(
     if upstream == Upstream::Api {
         settings
             .policy
-            .enter_sub_app(&settings.api.part, &mut forward, exchange);
+            .enter_sub_app(&settings.api.sub_app, &mut forward, exchange);
     }
     let handshake = if request.is_websocket {
         let handshake = check_handshake(worker, request, upstream, &mut forward, exchange)?;

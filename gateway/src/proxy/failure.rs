@@ -65,7 +65,7 @@ impl Rejection {
     }
 
     /// Rejects a request whose body has two lengths or an invalid one.
-    pub(crate) fn unclear_length() -> Self {
+    pub(crate) fn ambiguous_length() -> Self {
         Self::bad_head(400, "The length of the body is ambiguous.")
     }
 
@@ -116,7 +116,7 @@ impl From<LengthError> for Rejection {
         match error {
             LengthError::Coding => Self::bad_head(501, "This transfer coding is not supported."),
             LengthError::Both | LengthError::Length | LengthError::Version => {
-                Self::unclear_length()
+                Self::ambiguous_length()
             }
         }
     }

@@ -23,7 +23,7 @@ pub(super) fn internal_reply(
     let path_end = stripped_target.iter().position(|octet| *octet == b'?');
     let (path, query) =
         stripped_target.split_at_checked(path_end.unwrap_or(stripped_target.len()))?;
-    if let Some(below) = worker.settings.api.part.strip(path) {
+    if let Some(below) = worker.settings.api.sub_app.strip(path) {
         return match below {
             b"/healthz" | b"/readyz" if !is_get_or_head(request) => Some(method_not_allowed()),
             b"/healthz" => Some(health()),
@@ -37,7 +37,7 @@ pub(super) fn internal_reply(
         {
             let page = path.strip_suffix(b"/").unwrap_or(path);
             let mount = exchange.mount();
-            let api = worker.settings.api.part.path();
+            let api = worker.settings.api.sub_app.path();
             let location = [mount.as_bytes(), api.as_bytes(), page, query].concat();
             Some(LocalReply::redirect(307, location))
         }

@@ -93,7 +93,7 @@ fn decide_stream(worker: &Worker, accepted: &Accepted, head: &Parts, has_ended: 
     } else if head.headers.values().any(is_padded) {
         Some(HeadError::Field.into())
     } else if declared.is_err() {
-        Some(Rejection::unclear_length())
+        Some(Rejection::ambiguous_length())
     } else {
         None
     };

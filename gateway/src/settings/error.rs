@@ -16,8 +16,8 @@ pub struct SettingErrors(pub(super) Vec<SettingError>);
 pub enum SettingError {
     /// The API upstream has a path that the app's paths cannot be mapped to.
     #[error(
-        "FLUXLIT_API_UPSTREAM has the path `{base}`: remove the path (the API receives `/items`), or use `{part}` (it \
-         receives `{part}/items`) or `{mount}{part}` (it receives the whole path)"
+        "FLUXLIT_API_UPSTREAM has the path `{base}`: remove the path (the API receives `/items`), or use `{sub_app}` (it \
+         receives `{sub_app}/items`) or `{mount}{sub_app}` (it receives the whole path)"
     )]
     ApiUpstreamPath {
         /// The upstream's path.
@@ -25,7 +25,7 @@ pub enum SettingError {
         /// The mount.
         mount: String,
         /// The API's path.
-        part: String,
+        sub_app: String,
     },
     /// Only one of the two TLS settings is set.
     #[error("{set} is set but {missing} is not: TLS needs a certificate and its key")]

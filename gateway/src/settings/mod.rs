@@ -42,7 +42,7 @@ pub struct Settings {
     pub reuse_port: bool,
     /// The certificate and the key, if the gateway terminates TLS.
     pub tls: Option<TlsFiles>,
-    /// The part of the app that is an API.
+    /// The API of the app.
     pub api: Api,
     /// The Streamlit server.
     pub upstream: UpstreamUrl,

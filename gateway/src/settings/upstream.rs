@@ -17,11 +17,11 @@ pub struct UpstreamUrl {
     pub base: String,
 }
 
-/// The part of the app that is an API.
+/// The API of the app.
 #[derive(Debug, Clone)]
 pub struct Api {
     /// Its path, below the app's mount.
-    pub part: SubApp,
+    pub sub_app: SubApp,
     /// The server of the API, if there is one.
     pub upstream: Option<UpstreamUrl>,
     /// The path of the API's health check; `None` if a connection is enough.
@@ -62,8 +62,8 @@ settings! {
     /// The settings of the API.
     pub(super) struct ApiSettings {
         /// The path of the API, below the app's mount.
-        part: SubApp = "FLUXLIT_API_MOUNT_PATH",
-            default("/api"), Custom { read: read_part, expected: "a path such as /api" };
+        sub_app: SubApp = "FLUXLIT_API_MOUNT_PATH",
+            default("/api"), Custom { read: read_sub_app, expected: "a path such as /api" };
         /// The server of the API.
         upstream: Option<UpstreamUrl> = "FLUXLIT_API_UPSTREAM",
             optional, Custom { read: UpstreamUrl::read, expected: "a URL such as http://127.0.0.1:9000" };
@@ -128,11 +128,11 @@ impl Api {
     /// The path of the API's upstream says which paths the API receives.
     pub(super) fn new(settings: ApiSettings, mount: &str) -> Result<Self, SettingError> {
         let ApiSettings {
-            part,
+            sub_app,
             upstream,
             health_path,
         } = settings;
-        let path = part.path().to_owned();
+        let path = sub_app.path().to_owned();
         let base = upstream.as_ref().map_or("", |upstream| &upstream.base);
         let upstream_path = if base.is_empty() {
             SubAppPath::Stripped
@@ -144,11 +144,11 @@ impl Api {
             return Err(SettingError::ApiUpstreamPath {
                 base: base.to_owned(),
                 mount: mount.to_owned(),
-                part: path,
+                sub_app: path,
             });
         };
         Ok(Self {
-            part: SubApp::parse(&path, upstream_path).unwrap_or(part),
+            sub_app: SubApp::parse(&path, upstream_path).unwrap_or(sub_app),
             upstream,
             health_path,
         })
@@ -161,7 +161,7 @@ fn read_origins(text: &str) -> Result<(Vec<String>, AllowedOrigins), String> {
     Ok((origins, allowed))
 }
 
-fn read_part(text: &str) -> Result<SubApp, String> {
+fn read_sub_app(text: &str) -> Result<SubApp, String> {
     SubApp::parse(text, SubAppPath::Stripped).ok_or_else(|| text.to_owned())
 }
 
