@@ -10,7 +10,7 @@
 use std::borrow::Cow;
 
 use crate::address::trim;
-use crate::header::is_token_octet;
+use crate::header::{closes_quotes, is_token, parse_value, split_outside_quotes};
 
 /// One element of a `Forwarded` field: what one hop says about the hop before it. `by` and extensions are dropped.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -23,11 +23,7 @@ pub(crate) struct Element<'a> {
 /// Parses one field line into its elements; `None` stands for an invalid element. A line whose quotes do not close is one
 /// invalid element, because it cannot be split.
 pub(crate) fn parse_line(line: &[u8]) -> Vec<Option<Element<'_>>> {
-    let mut quotes = Quotes::default();
-    for octet in line {
-        quotes.read(*octet);
-    }
-    if quotes.is_open {
+    if !closes_quotes(line) {
         return vec![None];
     }
     split_outside_quotes(line, b',')
@@ -65,59 +61,6 @@ fn parse_element(element: &[u8]) -> Option<Element<'_>> {
         }
     }
     Some(parsed)
-}
-
-/// Splits at a separator that is not inside a quoted string.
-fn split_outside_quotes(text: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
-    let mut quotes = Quotes::default();
-    text.split(move |octet| {
-        quotes.read(*octet);
-        !quotes.is_open && *octet == separator
-    })
-}
-
-/// The quotes that have been read so far.
-#[derive(Default)]
-struct Quotes {
-    is_open: bool,
-    is_escaped: bool,
-}
-
-impl Quotes {
-    fn read(&mut self, octet: u8) {
-        match octet {
-            _ if self.is_escaped => self.is_escaped = false,
-            b'\\' if self.is_open => self.is_escaped = true,
-            b'"' => self.is_open = !self.is_open,
-            _ => {}
-        }
-    }
-}
-
-/// Parses a token or a quoted string, RFC 9110 §5.6.
-fn parse_value(value: &[u8]) -> Option<Cow<'_, [u8]>> {
-    let Some(inner) = value.strip_prefix(b"\"") else {
-        return is_token(value).then_some(Cow::Borrowed(value));
-    };
-    let mut text = Vec::with_capacity(inner.len());
-    let mut octets = inner.iter();
-    loop {
-        match octets.next()? {
-            b'"' => break,
-            b'\\' => text.push(*octets.next().filter(|octet| is_quotable(**octet))?),
-            octet => text.push(*Some(octet).filter(|octet| is_quotable(**octet))?),
-        }
-    }
-    octets.as_slice().is_empty().then_some(Cow::Owned(text))
-}
-
-/// Returns true for HTAB, SP, visible ASCII and obs-text.
-fn is_quotable(octet: u8) -> bool {
-    octet == b'\t' || (octet >= b' ' && octet != 0x7f)
-}
-
-fn is_token(text: &[u8]) -> bool {
-    !text.is_empty() && text.iter().copied().all(is_token_octet)
 }
 
 /// The maximum number of parameters of one element.

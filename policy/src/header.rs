@@ -1,4 +1,6 @@
-//! Defines a header line and finds lines by name.
+//! Defines a header line, finds lines by name, and parses what the grammars of several fields share.
+
+use std::borrow::Cow;
 
 use crate::address::trim;
 
@@ -46,4 +48,67 @@ pub(crate) fn has_control(value: &[u8]) -> bool {
     value
         .iter()
         .any(|octet| octet.is_ascii_control() && *octet != b'\t')
+}
+
+/// Splits at a separator that is not inside a quoted string.
+pub(crate) fn split_outside_quotes(text: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
+    let mut quotes = Quotes::default();
+    text.split(move |octet| {
+        quotes.read(*octet);
+        !quotes.is_open && *octet == separator
+    })
+}
+
+/// Returns true if every quote is closed.
+pub(crate) fn closes_quotes(text: &[u8]) -> bool {
+    let mut quotes = Quotes::default();
+    for octet in text {
+        quotes.read(*octet);
+    }
+    !quotes.is_open
+}
+
+/// The quotes that have been read so far.
+#[derive(Default)]
+struct Quotes {
+    is_open: bool,
+    is_escaped: bool,
+}
+
+impl Quotes {
+    fn read(&mut self, octet: u8) {
+        match octet {
+            _ if self.is_escaped => self.is_escaped = false,
+            b'\\' if self.is_open => self.is_escaped = true,
+            b'"' => self.is_open = !self.is_open,
+            _ => {}
+        }
+    }
+}
+
+/// Parses a token or a quoted string, RFC 9110 §5.6.
+pub(crate) fn parse_value(value: &[u8]) -> Option<Cow<'_, [u8]>> {
+    let Some(inner) = value.strip_prefix(b"\"") else {
+        return is_token(value).then_some(Cow::Borrowed(value));
+    };
+    let mut text = Vec::with_capacity(inner.len());
+    let mut octets = inner.iter();
+    loop {
+        match octets.next()? {
+            b'"' => break,
+            b'\\' => text.push(*octets.next().filter(|octet| is_quotable(**octet))?),
+            octet => text.push(*Some(octet).filter(|octet| is_quotable(**octet))?),
+        }
+    }
+    octets.as_slice().is_empty().then_some(Cow::Owned(text))
+}
+
+/// Returns true for HTAB, SP, visible ASCII and obs-text.
+fn is_quotable(octet: u8) -> bool {
+    octet == b'\t' || (octet >= b' ' && octet != 0x7f)
+}
+
+/// Returns true for a `token`, RFC 9110 §5.6.2.
+pub(crate) fn is_token(text: &[u8]) -> bool {
+    !text.is_empty() && text.iter().copied().all(is_token_octet)
 }

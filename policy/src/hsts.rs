@@ -10,7 +10,7 @@ use crate::address::trim;
 use crate::config::{HstsConfig, HstsMaxAge, HstsMode, HstsPreset, HstsSetting};
 use crate::config_error::ConfigError;
 use crate::effective::{Effective, Scheme};
-use crate::header::{has_control, is_token_octet};
+use crate::header::{has_control, is_token, parse_value, split_outside_quotes};
 
 /// The rule for Strict-Transport-Security.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,10 +77,7 @@ impl Hsts {
                     .unwrap_or(ours),
             ),
             HstsMode::Off => None,
-            HstsMode::Upstream => upstream
-                .first()
-                .copied()
-                .filter(|line| !line.iter().any(u8::is_ascii_control)),
+            HstsMode::Upstream => upstream.first().copied().filter(|line| !has_control(line)),
         }
     }
 }
@@ -101,7 +98,7 @@ fn is_valid(value: &[u8]) -> bool {
     }
     let mut names: Vec<&[u8]> = Vec::new();
     let mut has_max_age = false;
-    for directive in split_directives(value) {
+    for directive in split_outside_quotes(value, b';') {
         let directive = trim(directive);
         if directive.is_empty() {
             continue;
@@ -113,9 +110,8 @@ fn is_valid(value: &[u8]) -> bool {
             },
             None => (directive, None),
         };
-        let is_token = !name.is_empty() && name.iter().copied().all(is_token_octet);
         let repeated = names.iter().any(|other| other.eq_ignore_ascii_case(name));
-        if !is_token || repeated {
+        if !is_token(name) || repeated {
             return false;
         }
         names.push(name);
@@ -127,7 +123,7 @@ fn is_valid(value: &[u8]) -> bool {
         {
             argument.is_none()
         } else {
-            argument.is_none_or(is_argument)
+            argument.is_none_or(|argument| parse_value(argument).is_some())
         };
         if !is_argument_valid {
             return false;
@@ -136,30 +132,9 @@ fn is_valid(value: &[u8]) -> bool {
     has_max_age
 }
 
-fn split_directives(value: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let mut quoted = false;
-    value.split(move |octet| {
-        quoted ^= *octet == b'"';
-        !quoted && *octet == b';'
-    })
-}
-
-fn unquote(argument: &[u8]) -> Option<&[u8]> {
-    argument
-        .strip_prefix(b"\"")
-        .and_then(|rest| rest.strip_suffix(b"\""))
-}
-
 fn is_seconds(argument: &[u8]) -> bool {
-    let digits = unquote(argument).unwrap_or(argument);
-    !digits.is_empty() && digits.iter().all(u8::is_ascii_digit)
-}
-
-fn is_argument(argument: &[u8]) -> bool {
-    match unquote(argument) {
-        Some(text) => !text.contains(&b'"'),
-        None => !argument.is_empty() && argument.iter().copied().all(is_token_octet),
-    }
+    parse_value(argument)
+        .is_some_and(|digits| !digits.is_empty() && digits.iter().all(u8::is_ascii_digit))
 }
 
 /// Seconds in 365 days: the minimum that preload lists accept.
@@ -181,6 +156,9 @@ mod tests {
             ("incLudesUbdOmains; max-age=123", true),
             ("max-age=\"123\"", true),
             ("max-age=1; preload; pumpkin=kitten", true),
+            ("max-age=1;\tincludeSubDomains", true),
+            ("animal=\"a\\\";b\"; max-age=1", true),
+            ("animal=\"a\\\"; max-age=1", false),
             ("animal=\"squirrel; distinguished\"; max-age=1", true),
             ("max-age=99999999999999999999999999", true),
             ("", false),
