@@ -243,24 +243,45 @@ fn split_authority(text: &[u8]) -> (&[u8], &[u8]) {
     text.split_at_checked(end).unwrap_or((text, b""))
 }
 
+/// Returns the start of the URL in a `Refresh` value, with its quote if it has one, by the [shared declarative refresh
+/// steps]; `None` if it has no URL.
+///
+/// [shared declarative refresh steps]: https://html.spec.whatwg.org/multipage/semantics.html#shared-declarative-refresh-steps
 fn find_refresh_url(value: &[u8]) -> Option<usize> {
-    let separator = value
-        .iter()
-        .position(|octet| matches!(octet, b';' | b','))?;
-    let mut rest = value.get(separator.checked_add(1)?..)?;
-    while let [b' ' | b'\t', after @ ..] = rest {
-        rest = after;
-    }
-    let (name, mut rest) = rest.split_at_checked(3)?;
-    if !name.eq_ignore_ascii_case(b"url") {
+    let time = skip(value, is_space);
+    let after_seconds = skip(time, |octet| octet.is_ascii_digit());
+    if after_seconds.len() == time.len() && !time.starts_with(b".") {
         return None;
     }
-    while let [b' ' | b'\t', after @ ..] = rest {
-        rest = after;
+    let after_time = skip(after_seconds, |octet| {
+        octet.is_ascii_digit() || octet == b'.'
+    });
+    if !matches!(after_time, [b' ' | b'\t' | b';' | b',', ..]) {
+        return None;
     }
-    rest = rest.strip_prefix(b"=")?;
-    while let [b' ' | b'\t', after @ ..] = rest {
-        rest = after;
-    }
-    value.len().checked_sub(rest.len())
+    let rest = match skip(after_time, is_space) {
+        [b';' | b',', rest @ ..] => rest,
+        rest => rest,
+    };
+    let rest = skip(rest, is_space);
+    let url = after_url_name(rest).unwrap_or(rest);
+    value.len().checked_sub(url.len())
+}
+
+/// Returns what follows `url=`; `None` if the text begins in another way, so that it is the URL itself.
+fn after_url_name(text: &[u8]) -> Option<&[u8]> {
+    let (name, rest) = text.split_at_checked(3)?;
+    let rest = skip(rest, is_space).strip_prefix(b"=")?;
+    name.eq_ignore_ascii_case(b"url")
+        .then(|| skip(rest, is_space))
+}
+
+fn skip(text: &[u8], is_skipped: impl Fn(u8) -> bool) -> &[u8] {
+    let start = text.iter().position(|octet| !is_skipped(*octet));
+    text.get(start.unwrap_or(text.len())..).unwrap_or_default()
+}
+
+/// Other ASCII white space is a control octet, with which the field is dropped.
+fn is_space(octet: u8) -> bool {
+    matches!(octet, b' ' | b'\t')
 }

@@ -366,6 +366,44 @@ proptest! {
         }
     }
 
+    /// A `Refresh` changes where browsers find a URL in it, and nowhere else.
+    #[test]
+    fn refresh_is_read_as_browsers_read_it(parts in prop::collection::vec(
+        prop::sample::select(vec![
+            "0", "5", ".", ";", ",", " ", "\t", "u", "url", "URL", "=", "'", "\"", "/x", "x", "http://app.internal", "/m",
+        ]),
+        0..8,
+    )) {
+        let policy = policy(r#"{"root_path": "/m", "upstream_authorities": ["app.internal"]}"#);
+        let decision = policy.request(&Request {
+            peer: Peer::Unknown,
+            identity: None,
+            is_reentry: false,
+            tls: true,
+            method: b"GET",
+            target: b"/m/x",
+            host: Some(b"portal.example"),
+            headers: &[],
+        });
+        let value = parts.concat();
+        let rewrite = |field: &str, value: &str| {
+            let mut lines = vec![(field.as_bytes().to_vec(), value.as_bytes().to_vec())];
+            let headers = borrow(&lines);
+            let edits = policy.response(&decision.exchange, &Response { status: 200, headers: &headers }).edits;
+            apply(&mut lines, &mut Vec::new(), &edits);
+            lines.pop().map(|(_, value)| String::from_utf8(value).expect("text")).unwrap_or_default()
+        };
+        let sent = rewrite("refresh", &value);
+        match browser::refresh_url(&value) {
+            Some(url) => {
+                let want = rewrite("location", url);
+                prop_assert_eq!(browser::refresh_url(&sent), Some(want.as_str()));
+                prop_assert!(sent == value.replacen(url, &want, 1) || value.find(url) != value.rfind(url), "{}", sent);
+            }
+            None => prop_assert_eq!(sent, value),
+        }
+    }
+
     /// No fault of an element changes what is read to the right of it.
     #[test]
     fn an_element_affects_nothing_to_the_right(
