@@ -81,7 +81,7 @@ fn every_expectation_can_be_missed() {
     for (expectation, want) in [
         (
             r#""upstream": null"#,
-            "upstream: want it not asked, got GET /",
+            "upstream: want no request, got GET /",
         ),
         (
             r#""upstream": {"target": "/x"}"#,
@@ -119,7 +119,7 @@ fn every_expectation_can_be_missed() {
             r#""downstream": {"body_matches": "x+"}"#,
             "downstream body: want it like `x+`, got \"\"",
         ),
-        (r#""reply": {}"#, "reply: want the filter to answer itself"),
+        (r#""reply": {}"#, "reply: want a local reply, got none"),
         (
             r#""logs": [{"text": "x"}]"#,
             "log: want `x`, having logged `asked`",
@@ -167,14 +167,14 @@ fn every_expectation_can_be_missed() {
     let refused = r#"{"cases": [{"name": "n", "refused": ["x"]}]}"#;
     assert_eq!(
         mismatches(refused),
-        ["configuration: want it refused, got it accepted"]
+        ["configuration: want it refused, but it was accepted"]
     );
     let wrong = r#"{"upstreams": {"auth": [{"status": 500}]}, "cases": [{"name": "n", "request": {}, "upstream": {},
         "reply": {"status": 1, "details": "x", "grpc_status": 2}}]}"#;
     assert_eq!(
         mismatches(wrong),
         [
-            "upstream: want it asked, got the local answer 403",
+            "upstream: want a request, got the local reply 403",
             "reply details: want Some(\"x\"), got \"not_allowed\"",
             "reply gRPC status: want Some(2), got Some(7)",
             "reply status: want Some(1), got 403",

@@ -315,7 +315,7 @@ fn exchanges_alongside_overlap() {
         &[(
             r#""alongside": [{"request": {}, "upstream": {}, "logs": [{"text": "value", "absent": true}]}]"#,
             r#""alongside": [{"request": {"target": "/b"}, "logs": [{"text": "value", "absent": true}]}]"#,
-            "exchange 2: upstream: want it not asked, got GET /b",
+            "exchange 2: upstream: want no request, got GET /b",
         )],
     );
 }
@@ -415,7 +415,7 @@ fn a_paused_stream_whose_body_the_filter_never_saw() {
         );
         let found = mismatches(&runner, &case).join("\n");
         assert_eq!(
-            found.contains("never saw its body"),
+            found.contains("never received its body"),
             is_named,
             "{case}: {found}"
         );

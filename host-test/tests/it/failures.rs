@@ -106,7 +106,7 @@ fn a_failure_during_start_is_reported_with_its_step() {
     for failing in FAILING {
         for (step, guest) in [
             (
-                "the module's initialisation",
+                "the module's initialization",
                 "(func (export \"_initialize\")",
             ),
             (
