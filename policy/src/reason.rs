@@ -64,6 +64,10 @@ reasons! {
     OutsideMount: 404, "outside_mount", "No app is published at this path.";
     /// The request came over http, but only https is served.
     PlainHttp: 308, "plain_http", "This app is served over https.";
+    /// The gRPC request came over http, but only https is served. gRPC clients read this status as `UNAVAILABLE`.
+    PlainGrpc: 503, "plain_grpc", "This app is served over https.";
+    /// The WebSocket handshake came over http, but only https is served.
+    PlainWebSocket: 403, "plain_websocket", "This app is served over https.";
     /// The request target is longer than 8 KiB.
     TargetTooLong: 414, "target_too_long", "The request target is too long.";
 }

@@ -3,13 +3,14 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use crate::address::trim;
 use crate::app::{App, AppTable, Found};
 use crate::config::{OutsideMount, UpstreamPath};
 use crate::decision::Reply;
 use crate::decision_record::MountOutcome;
 use crate::effective::Scheme;
 use crate::exchange::{Exchange, SentPath};
-use crate::header::{Header, only_line};
+use crate::header::{Header, lines, only_line};
 use crate::message::Request;
 use crate::mount::Mount;
 use crate::reason::Reason;
@@ -110,7 +111,7 @@ impl Router {
         })
     }
 
-    /// Returns the redirect that the client must follow instead, if there is one.
+    /// Returns the reply that the client gets because it must use another URL; `None` if the request is forwarded.
     pub(crate) fn redirect(
         &self,
         request: &Request<'_>,
@@ -118,15 +119,25 @@ impl Router {
         route: &Route<'_, '_>,
         target: &Target<'_>,
     ) -> Option<Reply> {
-        if request.is_reentry || !is_redirectable(request) {
+        if request.is_reentry {
             return None;
         }
+        let is_read = matches!(request.method, b"GET" | b"HEAD");
         let public = exchange.public_mount();
         let public = public.as_str();
         if self.redirect_to_https
             && exchange.effective.scheme == Scheme::Http
             && !HEALTH_PATHS.contains(&route.stripped.as_ref())
         {
+            if is_grpc(request) {
+                return Some(Reason::PlainGrpc.into());
+            }
+            if is_websocket(request) {
+                return Some(Reason::PlainWebSocket.into());
+            }
+            if !is_read {
+                return None;
+            }
             // Without a host, no URL can be written.
             let Some(origin) = https_origin(exchange) else {
                 return Some(Reason::BadHost.into());
@@ -142,7 +153,9 @@ impl Router {
                 location: Some([origin.as_bytes(), path, slash, target.query].concat()),
             });
         }
-        if route.rest.is_empty() && exchange.app.redirect_bare_mount {
+        let is_upgrade = lines(request.headers, b"upgrade").next().is_some();
+        let follows_redirects = is_read && !is_upgrade && !is_grpc(request);
+        if route.rest.is_empty() && exchange.app.redirect_bare_mount && follows_redirects {
             return Some(Reply {
                 reason: Reason::BareMount,
                 location: Some([public.as_bytes(), b"/", target.query].concat()),
@@ -205,17 +218,22 @@ fn https_origin(exchange: &Exchange) -> Option<String> {
     Some(format!("https://{host}"))
 }
 
-/// Returns true for GET and HEAD requests that are neither an upgrade nor gRPC: those whose clients follow redirects.
-fn is_redirectable(request: &Request<'_>) -> bool {
-    let is_read = matches!(request.method, b"GET" | b"HEAD");
-    let is_special = request.headers.iter().any(|(name, value)| {
-        name.eq_ignore_ascii_case(b"upgrade")
-            || (name.eq_ignore_ascii_case(b"content-type")
-                && value
-                    .get(..GRPC.len())
-                    .is_some_and(|start| start.eq_ignore_ascii_case(GRPC)))
-    });
-    is_read && !is_special
+fn is_grpc(request: &Request<'_>) -> bool {
+    lines(request.headers, b"content-type").any(|value| {
+        value
+            .get(..GRPC.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(GRPC))
+    })
+}
+
+/// Returns true for a WebSocket handshake, RFC 6455 §4.1.
+fn is_websocket(request: &Request<'_>) -> bool {
+    let is_offered = |value: &[u8]| {
+        value
+            .split(|octet| *octet == b',')
+            .any(|protocol| trim(protocol).eq_ignore_ascii_case(b"websocket"))
+    };
+    request.method == b"GET" && lines(request.headers, b"upgrade").any(is_offered)
 }
 
 const GRPC: &[u8] = b"application/grpc";
