@@ -404,6 +404,43 @@ proptest! {
         }
     }
 
+    /// Each cookie is rewritten as if it were the only one.
+    #[test]
+    fn cookies_are_rewritten_one_by_one(
+        settings in prop::sample::select(URL_SETTINGS.to_vec()),
+        cookies in prop::collection::vec(
+            prop_oneof![
+                "[ -~\t\u{1}\u{7f}]{0,30}",
+                "a=b; ?(Path|path) ?= ?(/|/x|/m|/m//x|//x)?(; Domain=(localhost|x.example))?",
+            ],
+            1..5,
+        ),
+    ) {
+        let policy = policy(settings);
+        let decision = policy.request(&Request {
+            peer: Peer::Unknown,
+            identity: None,
+            is_reentry: false,
+            tls: true,
+            method: b"GET",
+            target: b"/m/x",
+            host: Some(b"portal.example"),
+            headers: &[],
+        });
+        let rewrite = |cookies: &[String]| {
+            let mut lines: Vec<Line> = cookies
+                .iter()
+                .map(|cookie| (b"set-cookie".to_vec(), cookie.clone().into_bytes()))
+                .collect();
+            let headers = borrow(&lines);
+            let edits = policy.response(&decision.exchange, &Response { status: 200, headers: &headers }).edits;
+            apply(&mut lines, &mut Vec::new(), &edits);
+            lines
+        };
+        let alone: Vec<Line> = cookies.iter().flat_map(|cookie| rewrite(std::slice::from_ref(cookie))).collect();
+        prop_assert_eq!(rewrite(&cookies), alone);
+    }
+
     /// No fault of an element changes what is read to the right of it.
     #[test]
     fn an_element_affects_nothing_to_the_right(
