@@ -11,7 +11,7 @@ use crate::decision::ResponseDecision;
 use crate::decision_record::HstsOutcome;
 use crate::edit::Edit;
 use crate::exchange::Exchange;
-use crate::header::{Header, lines};
+use crate::header::{Header, has_control, lines};
 use crate::hsts::Hsts;
 use crate::location::PublicUrl;
 use crate::message::Response;
@@ -153,8 +153,7 @@ fn rewrite_cookies(
     });
 }
 
-/// Replaces the lines of a field one by one, keeping their order; `None` drops a line. A line that is invalid may be left as
-/// it is, whatever the other lines are.
+/// Replaces the lines of a field one by one, keeping their order; `None` drops a line.
 fn replace_lines(
     name: &'static str,
     before: &[&[u8]],
@@ -168,8 +167,8 @@ fn replace_lines(
     if before == after {
         return;
     }
-    // An invalid line may be left as it is, but nothing that is written here can end a line.
-    after.retain(|line| !line.iter().any(|octet| b"\r\n\0".contains(octet)));
+    // An invalid value of the app may be left as it is, but what is written here must be a valid field value.
+    after.retain(|line| !has_control(line));
     match (after.pop(), after.is_empty()) {
         (Some(only), true) => edits.push(Edit::set(name, only)),
         (last, _) => {
