@@ -1,21 +1,24 @@
-//! The shipped bootstrap, with other addresses.
+//! Reads the shipped bootstrap, and changes addresses, paths and settings in it.
 
 use std::net::SocketAddr;
 use std::path::Path;
 
+use fluxlit_support::envoy::bootstrap::socket;
+use fluxlit_support::envoy::{Envoy, EnvoyError};
+use fluxlit_support::port::local;
 use serde_json::{Value, json};
 
 /// An Envoy bootstrap configuration.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Bootstrap(Value);
 
-/// The plugin configuration that is shipped, as text.
+/// Returns the text of the shipped plugin configuration.
 pub fn plugin_config() -> &'static str {
     include_str!("../plugin-config.json")
 }
 
 impl Bootstrap {
-    /// `bootstrap.yaml`, as it stands.
+    /// Reads `bootstrap.yaml`.
     pub fn shipped() -> Self {
         Self(read_yaml(
             "bootstrap.yaml",
@@ -23,12 +26,36 @@ impl Bootstrap {
         ))
     }
 
-    /// The configuration, as Envoy reads it from a file whose name ends in `.json`.
+    /// Starts Envoy with this bootstrap, and waits until it is ready; see [`Envoy::start`].
+    ///
+    /// # Errors
+    ///
+    /// If Envoy cannot be started, or rejects the bootstrap.
+    pub fn start(
+        self,
+        executable: &Path,
+        folder: &Path,
+        arguments: &[&str],
+    ) -> Result<Envoy, EnvoyError> {
+        let bootstrap = self.administered_on(local(0)).to_json();
+        Envoy::start(executable, &bootstrap, folder, arguments)
+    }
+
+    /// Returns whether Envoy accepts this bootstrap, and its output; see [`Envoy::validate`].
+    ///
+    /// # Errors
+    ///
+    /// If Envoy cannot be started.
+    pub fn validate(&self, executable: &Path, folder: &Path) -> Result<(bool, String), EnvoyError> {
+        Envoy::validate(executable, &self.to_json(), folder)
+    }
+
+    /// Returns the bootstrap as JSON.
     pub fn to_json(&self) -> String {
         self.0.to_string()
     }
 
-    /// The configuration's structure.
+    /// The structure of the bootstrap.
     pub fn value(&self) -> &Value {
         &self.0
     }
@@ -36,14 +63,14 @@ impl Bootstrap {
     /// Listens on this address.
     #[must_use]
     pub fn listening_on(mut self, address: SocketAddr) -> Self {
-        *self.at("/static_resources/listeners/0/address") = socket_address(address);
+        *self.at("/static_resources/listeners/0/address") = socket(address);
         self
     }
 
-    /// Offers the admin interface on this address.
+    /// Serves the admin interface on this address.
     #[must_use]
     pub fn administered_on(mut self, address: SocketAddr) -> Self {
-        *self.at("/admin/address") = socket_address(address);
+        *self.at("/admin/address") = socket(address);
         self
     }
 
@@ -51,7 +78,7 @@ impl Bootstrap {
     #[must_use]
     pub fn forwarding_to(mut self, address: SocketAddr) -> Self {
         *self.at("/static_resources/clusters/0/load_assignment/endpoints/0/lb_endpoints/0/endpoint/address") =
-            socket_address(address);
+            socket(address);
         self
     }
 
@@ -71,13 +98,13 @@ impl Bootstrap {
         self
     }
 
-    /// Terminates TLS as `tls.yaml` says, with this certificate and key.
+    /// Terminates TLS as in `tls.yaml`, with this certificate and key.
     #[must_use]
     pub fn with_tls(mut self, certificate: &Path, key: &Path) -> Self {
         let mut tls = read_yaml("tls.yaml", include_str!("../tls.yaml"));
         let files = "/transport_socket/typed_config/common_tls_context/tls_certificates/0";
-        for (place, file) in [("certificate_chain", certificate), ("private_key", key)] {
-            if let Some(filename) = tls.pointer_mut(&format!("{files}/{place}/filename")) {
+        for (key, file) in [("certificate_chain", certificate), ("private_key", key)] {
+            if let Some(filename) = tls.pointer_mut(&format!("{files}/{key}/filename")) {
                 *filename = json!(file);
             }
         }
@@ -87,14 +114,14 @@ impl Bootstrap {
         self
     }
 
-    /// Has these listeners instead of its own.
+    /// Replaces the listeners.
     #[must_use]
     pub fn with_listeners(mut self, listeners: Vec<Value>) -> Self {
         *self.at("/static_resources/listeners") = Value::Array(listeners);
         self
     }
 
-    /// Passes trailers on to the upstream over HTTP/1, which Envoy drops otherwise.
+    /// Forwards trailers to the upstream over HTTP/1; Envoy drops them by default.
     #[must_use]
     pub fn with_upstream_trailers(mut self) -> Self {
         self.at("/static_resources/clusters/0")["typed_extension_protocol_options"] = json!({
@@ -113,7 +140,7 @@ impl Bootstrap {
         self
     }
 
-    /// Sets a key of the only route's action.
+    /// Sets a key in the action of the only route.
     #[must_use]
     pub fn with_route_action(mut self, key: &str, value: Value) -> Self {
         let action = format!("{CONNECTION_MANAGER}/route_config/virtual_hosts/0/routes/0/route");
@@ -121,7 +148,7 @@ impl Bootstrap {
         self
     }
 
-    /// Puts an HTTP filter behind ours.
+    /// Adds an HTTP filter after ours.
     #[must_use]
     pub fn with_next_filter(mut self, filter: Value) -> Self {
         if let Value::Array(filters) = self.at(&format!("{CONNECTION_MANAGER}/http_filters")) {
@@ -130,7 +157,7 @@ impl Bootstrap {
         self
     }
 
-    /// Asks clients for a certificate that this authority has signed.
+    /// Accepts client certificates that this authority has signed.
     #[must_use]
     pub fn with_client_authority(mut self, authority: &Path) -> Self {
         let context = "/static_resources/listeners/0/filter_chains/0/transport_socket/typed_config/common_tls_context";
@@ -145,13 +172,9 @@ impl Bootstrap {
     }
 }
 
-/// Reads one of the YAML files that are part of this package.
+/// Reads one of the YAML files of this package.
 fn read_yaml(name: &str, text: &str) -> Value {
     serde_saphyr::from_str(text).unwrap_or_else(|error| panic!("{name}: {error}"))
-}
-
-fn socket_address(address: SocketAddr) -> Value {
-    json!({"socket_address": {"address": address.ip(), "port_value": address.port()}})
 }
 
 const CONNECTION_MANAGER: &str =

@@ -1,25 +1,25 @@
-//! The other proxies that people have in front: nginx and Caddy, as `fronts/` configures them.
+//! Starts the other proxies that users put in front of the gateway, nginx and Caddy, with the configuration in `fronts/`.
 
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::service::{Service, ServiceError};
+use fluxlit_support::service::{Service, ServiceError};
 
 /// A proxy in front of the gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Front {
-    /// Caddy, taking the mount off: `fronts/Caddyfile`.
+    /// Caddy, which removes the mount from the path: `fronts/Caddyfile`.
     Caddy,
-    /// nginx, passing the path on: `fronts/nginx-full.conf`.
+    /// nginx, which forwards the whole path: `fronts/nginx-full.conf`.
     NginxFull,
-    /// nginx, taking the mount off: `fronts/nginx-stripped.conf`.
+    /// nginx, which removes the mount from the path: `fronts/nginx-stripped.conf`.
     NginxStripped,
 }
 
 impl Front {
-    /// Whether it takes the mount off.
+    /// True if it removes the mount from the path.
     pub fn is_stripping(self) -> bool {
         match self {
             Self::NginxFull => false,
@@ -39,23 +39,23 @@ impl Front {
         gateway: SocketAddr,
         folder: &Path,
     ) -> Result<Service, ServiceError> {
-        let what = match self {
+        let name = match self {
             Self::Caddy => "Caddy",
             Self::NginxFull | Self::NginxStripped => "nginx",
         };
         let folder = folder
             .canonicalize()
-            .map_err(|source| ServiceError::Start { what, source })?;
+            .map_err(|source| ServiceError::Start { name, source })?;
         let file = folder.join("front.conf");
         let text = self.configuration(listen, gateway);
-        std::fs::write(&file, text).map_err(|source| ServiceError::Start { what, source })?;
+        std::fs::write(&file, text).map_err(|source| ServiceError::Start { name, source })?;
         let mut command = Command::new(executable);
         match self {
             Self::Caddy => {
                 command
                     .args(["run", "--adapter", "caddyfile", "--config"])
                     .arg(&file)
-                    // Where it would keep certificates.
+                    // Caddy stores certificates there.
                     .env("XDG_DATA_HOME", &folder)
                     .env("XDG_CONFIG_HOME", &folder);
             }
@@ -67,12 +67,12 @@ impl Front {
                     .arg(&file);
             }
         }
-        Service::start(what, command, &folder.join("front.log"), |_| {
+        Service::start(name, command, &folder.join("front.log"), |_| {
             TcpStream::connect_timeout(&listen, Duration::from_secs(1)).is_ok()
         })
     }
 
-    /// The shipped file with other addresses, and for nginx with the main block that a distribution brings.
+    /// Returns the shipped file with other addresses, for nginx inside the main block that distributions ship.
     fn configuration(self, listen: SocketAddr, gateway: SocketAddr) -> String {
         let (shipped, own) = match self {
             Self::Caddy => (include_str!("../fronts/Caddyfile"), "http://:10000"),

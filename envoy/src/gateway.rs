@@ -1,33 +1,34 @@
-//! A running gateway, and a running Streamlit of one's own behind it.
+//! Starts a gateway, and a Streamlit that the gateway does not start itself.
 
 use std::ffi::OsStr;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use crate::process::{free_port, wait_until};
-use crate::service::{Service, ServiceError};
-use crate::stack::get;
+use fluxlit_support::client::get;
+use fluxlit_support::port::{free_port, local};
+use fluxlit_support::service::{Service, ServiceError};
+use fluxlit_support::wait::wait_until;
 
-/// A running gateway. Dropping it ends it, and the Streamlit that it has started.
+/// A running gateway. Dropping it ends it and the Streamlit that it has started.
 #[derive(Debug)]
 pub struct Gateway {
-    /// Its process.
+    /// The process.
     pub service: Service,
-    /// Where it listens.
+    /// The address that it listens on.
     pub address: SocketAddr,
-    /// The certificate to trust, if it speaks TLS.
+    /// The certificate to trust, if it serves TLS.
     pub certificate: Option<PathBuf>,
 }
 
 impl Gateway {
-    /// Starts a gateway on a free port, with these settings and with an app to start, if one is named. Its log is
+    /// Starts a gateway on a free port with these settings; it starts `app` itself if there is one. Its log is
     /// `gateway.log` in `folder`. Returns as soon as it listens; the app may still be starting.
     ///
     /// # Errors
     ///
-    /// If it cannot be started or refuses its settings.
+    /// If it cannot be started or rejects its settings.
     pub fn start<K: AsRef<OsStr>, V: AsRef<OsStr>>(
         executable: &Path,
         app: Option<&Path>,
@@ -48,8 +49,8 @@ impl Gateway {
             address.is_some()
         })?;
         let address = address.ok_or_else(|| ServiceError::Start {
-            what: "the gateway",
-            source: std::io::Error::other("it does not say where it listens"),
+            name: "the gateway",
+            source: std::io::Error::other("its log has no address"),
         })?;
         Ok(Self {
             service,
@@ -58,17 +59,17 @@ impl Gateway {
         })
     }
 
-    /// Waits until the gateway says that the app answers; `false` if it does not within `limit`. `mount` is what stands
-    /// in front of every path that it is asked for.
+    /// Waits until the gateway reports the app as ready; returns false if it does not within `limit`. `mount` is the
+    /// prefix of all paths that the gateway is asked for.
     pub fn wait_until_ready(&self, mount: &str, limit: Duration) -> bool {
         let path = format!("{mount}/api/readyz");
         wait_until(limit, || {
             get(self.address, &path, self.certificate.as_deref())
-                .is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
+                .is_ok_and(|response| response.status == 200)
         })
     }
 
-    /// Speaks to it over TLS, trusting this certificate.
+    /// Uses TLS and trusts this certificate.
     #[must_use]
     pub fn with_certificate(mut self, certificate: PathBuf) -> Self {
         self.certificate = Some(certificate);
@@ -76,7 +77,7 @@ impl Gateway {
     }
 }
 
-/// Finds the line that says where the gateway listens.
+/// Finds the address that the gateway listens on in its log.
 fn listening(log: &str) -> Option<SocketAddr> {
     log.split_once("listening on http")?
         .1
@@ -92,16 +93,16 @@ fn listening(log: &str) -> Option<SocketAddr> {
 /// A running Streamlit. Dropping it ends it.
 #[derive(Debug)]
 pub struct Streamlit {
-    /// Its process.
+    /// The process.
     pub service: Service,
-    /// Where it listens.
+    /// The address that it listens on.
     pub address: SocketAddr,
-    /// The path it is told to be published under; empty if none.
+    /// The base path that it is configured with; may be empty.
     pub base: String,
 }
 
 impl Streamlit {
-    /// Starts `app` on a free port, published under `base`, and waits until it answers its health check. Its log is
+    /// Starts `app` on a free port with the base path `base`, and waits until its health check succeeds. Its log is
     /// `streamlit.log` in `folder`.
     ///
     /// # Errors
@@ -115,10 +116,10 @@ impl Streamlit {
         folder: &Path,
     ) -> Result<Self, ServiceError> {
         let port = free_port().map_err(|source| ServiceError::Start {
-            what: "Streamlit",
+            name: "Streamlit",
             source,
         })?;
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let address = local(port);
         let mut command = Command::new(executable);
         command
             .arg("run")
@@ -133,7 +134,7 @@ impl Streamlit {
         let log = folder.join("streamlit.log");
         let health = format!("{base}/_stcore/health");
         let service = Service::start("Streamlit", command, &log, |_| {
-            get(address, &health, None).is_ok_and(|answer| answer.ends_with("\r\n\r\nok"))
+            get(address, &health, None).is_ok_and(|response| response.body == b"ok")
         })?;
         Ok(Self {
             service,
@@ -142,7 +143,7 @@ impl Streamlit {
         })
     }
 
-    /// Its address as the gateway is told it.
+    /// Its URL, for the settings of the gateway.
     pub fn url(&self) -> String {
         format!("http://{}{}", self.address, self.base)
     }

@@ -1,22 +1,16 @@
-//! The whole thing standing: Streamlit, the gateway that starts it, and Envoy with the filter in front.
+//! Starts the whole stack: Streamlit, the gateway that starts it, and Envoy with the filter in front.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use fluxlit_support::envoy::{Envoy, EnvoyError};
+use fluxlit_support::service::ServiceError;
 
 use crate::bootstrap::Bootstrap;
-use crate::envoy::{Envoy, EnvoyError};
 use crate::gateway::Gateway;
-use crate::service::ServiceError;
 
-/// What a stack is made of.
+/// The programs of a stack.
 #[derive(Debug, Clone)]
 pub struct Parts {
     /// The Envoy executable.
@@ -34,27 +28,27 @@ pub struct Parts {
 pub struct Stack {
     envoy: Envoy,
     gateway: Gateway,
-    /// Where Envoy listens.
+    /// The address that Envoy listens on.
     pub address: SocketAddr,
-    /// Where the gateway listens.
+    /// The address that the gateway listens on.
     pub gateway_address: SocketAddr,
 }
 
-/// Why a stack does not stand.
+/// Why a stack does not run.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StackError {
-    /// Envoy.
+    /// Envoy does not run.
     #[error(transparent)]
     Envoy(#[from] EnvoyError),
-    /// The gateway.
+    /// The gateway does not run.
     #[error(transparent)]
     Gateway(#[from] ServiceError),
 }
 
 impl Stack {
-    /// Starts `app` behind a gateway on a free port, and Envoy by `bootstrap` on `listen`. Configuration and logs are
-    /// written to `folder`. Returns as soon as Envoy is ready; the app may still be starting.
+    /// Starts a gateway on a free port, which starts `app`, and Envoy with `bootstrap` on `listen` in front of it.
+    /// Configuration and logs are written to `folder`. Returns as soon as Envoy is ready; the app may still be starting.
     ///
     /// # Errors
     ///
@@ -79,7 +73,7 @@ impl Stack {
             .listening_on(listen)
             .forwarding_to(gateway_address)
             .with_module(&parts.module);
-        let envoy = Envoy::start(&parts.envoy, bootstrap, folder, &["--concurrency", "2"])?;
+        let envoy = bootstrap.start(&parts.envoy, folder, &["--concurrency", "2"])?;
         Ok(Self {
             envoy,
             gateway,
@@ -92,69 +86,21 @@ impl Stack {
     ///
     /// # Errors
     ///
-    /// With the end of the log of the one that has.
+    /// With the end of its log.
     pub fn check(&mut self) -> Result<(), StackError> {
         self.gateway.service.check()?;
         if !matches!(self.envoy.ended(), Ok(None)) {
-            return Err(EnvoyError::NotReady {
-                log: self.envoy.log(),
-            }
-            .into());
+            let log = self.envoy.log();
+            return Err(EnvoyError::Ended { log }.into());
         }
         Ok(())
     }
 
-    /// Waits until the gateway says that the app answers; `false` if it does not within `limit`.
+    /// Waits until the gateway reports the app as ready; returns false if it does not within `limit`.
     pub fn wait_until_ready(&self, limit: Duration) -> bool {
-        // Envoy takes the mount off.
+        // The gateway expects paths without the mount, which Envoy removes.
         self.gateway.wait_until_ready("", limit)
     }
-}
-
-/// Asks an HTTP server for a path, and returns the whole answer as text. With `trusted`, a certificate file, it asks over
-/// TLS.
-///
-/// # Errors
-///
-/// If there is no answer within two seconds, or the server has another certificate.
-pub fn get(address: SocketAddr, path: &str, trusted: Option<&Path>) -> std::io::Result<String> {
-    let stream = TcpStream::connect_timeout(&address, Duration::from_secs(2))?;
-    stream.set_read_timeout(Some(Duration::from_secs(2)))?;
-    match trusted {
-        None => ask(stream, address, path),
-        Some(certificate) => ask(tls(stream, address, certificate)?, address, path),
-    }
-}
-
-fn ask(mut stream: impl Read + Write, address: SocketAddr, path: &str) -> std::io::Result<String> {
-    write!(
-        stream,
-        "GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n"
-    )?;
-    let mut answer = Vec::new();
-    match stream.read_to_end(&mut answer) {
-        // A server may close the connection without closing TLS first; the answer says its own length.
-        Err(error) if error.kind() != std::io::ErrorKind::UnexpectedEof => Err(error),
-        _ => Ok(String::from_utf8_lossy(&answer).into_owned()),
-    }
-}
-
-fn tls(
-    stream: TcpStream,
-    address: SocketAddr,
-    certificate: &Path,
-) -> std::io::Result<StreamOwned<ClientConnection, TcpStream>> {
-    let mut roots = RootCertStore::empty();
-    let trusted = CertificateDer::from_pem_file(certificate).map_err(std::io::Error::other)?;
-    roots.add(trusted).map_err(std::io::Error::other)?;
-    let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(std::io::Error::other)?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let connection = ClientConnection::new(Arc::new(config), address.ip().into())
-        .map_err(std::io::Error::other)?;
-    Ok(StreamOwned::new(connection, stream))
 }
 
 /// The mount of the shipped configuration.

@@ -20,9 +20,12 @@ mod support;
 mod table;
 
 use std::io::{BufReader, Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream};
 
+use fluxlit_cases::latin1;
 use fluxlit_envoy::MOUNT;
+use fluxlit_support::http1::read_head_blocking;
+use fluxlit_support::port::local;
 
 use edge::Fate::{Forwarded, Refused};
 use edge::{Edge, Form, Gate, Peer, Way};
@@ -275,7 +278,7 @@ fn nothing_gets_past_the_filter_behind_a_handshake() {
             &["Transfer-Encoding: chunked"],
         ] {
             let (head, behind) = refuse_handshake(form, lines);
-            let behind = support::text(&behind);
+            let behind = latin1::text(&behind);
             assert!(
                 !behind.contains("evil"),
                 "{form:?}, {lines:?}: behind {head:?} arrived {behind:?}"
@@ -287,13 +290,14 @@ fn nothing_gets_past_the_filter_behind_a_handshake() {
 /// Sends a handshake and a hidden request behind it to an upstream that refuses, and returns what that received: the
 /// lines of the head, and all bytes behind it.
 fn refuse_handshake(form: Form, lines: &[&str]) -> (Vec<String>, Vec<u8>) {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    let listener = TcpListener::bind(local(0)).expect("a free port");
     let address = listener.local_addr().expect("an address");
     let upstream = std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().expect("a connection");
         let reading = stream.try_clone().expect("a second handle");
         let mut reader = BufReader::new(reading);
-        let head = support::client::read_head(&mut reader);
+        let head = read_head_blocking(&mut reader).expect("the head or the end");
+        let head = head.map_or_else(Vec::new, |head| head.lines);
         let mut behind = Vec::new();
         if !head.is_empty() {
             stream

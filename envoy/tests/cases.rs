@@ -2,8 +2,8 @@
 //!
 //! A case fails where a host misses its expectation, and where two hosts differ in anything but their own transport.
 
-#[path = "support/host.rs"]
-mod host;
+#[path = "cases/envoy_host.rs"]
+mod envoy_host;
 #[path = "../../policy/tests/it/native.rs"]
 mod native;
 #[expect(dead_code, reason = "other test binaries use the rest")]
@@ -11,10 +11,8 @@ mod support;
 
 use std::path::{Path, PathBuf};
 
-use fluxlit_cases::{
-    Answer, Case, CaseFile, Config, ExchangeOutcome, Outcome, Peer, Request, Version,
-};
-use host::EnvoyHost;
+use envoy_host::EnvoyHost;
+use fluxlit_cases::{Answer, Case, CaseFile, Config, Outcome, Peer, Request, Served, Version};
 use host_test::case_file::{self, Ending, Runner, Schedule};
 
 #[test]

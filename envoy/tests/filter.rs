@@ -4,22 +4,21 @@
 #[expect(dead_code, reason = "other test binaries use the rest")]
 mod support;
 
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
-use fluxlit_cases::{Answer, UpstreamRequest};
-use fluxlit_envoy::{Bootstrap, Certificate, Envoy, free_port, wait_until};
-use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, IsCa, Issuer, KeyPair, SanType,
-};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use fluxlit_cases::Answer;
+use fluxlit_envoy::Bootstrap;
+use fluxlit_support::certificate::{Authority, Certificate, CertificateFiles};
+use fluxlit_support::client::tls;
+use fluxlit_support::envoy::Envoy;
+use fluxlit_support::envoy::bootstrap::access_log;
+use fluxlit_support::port::{free_port, local};
+use fluxlit_support::upstream::Upstream;
+use fluxlit_support::wait::wait_until;
 use serde_json::json;
-use support::client::{connect, exchange};
-use support::upstream::Upstream;
+use support::{connect, exchange, upstream, values};
 
 /// An Envoy with the shipped bootstrap, changed by a test, in front of an upstream.
 struct Edge {
@@ -32,9 +31,8 @@ struct Edge {
 impl Edge {
     fn start(plugin_config: &str, change: impl FnOnce(Bootstrap, &Path) -> Bootstrap) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let upstream = Upstream::start();
-        let port = free_port().expect("a free port");
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let upstream = upstream();
+        let address = local(free_port().expect("a free port"));
         let parts = support::parts();
         let bootstrap = Bootstrap::shipped()
             .listening_on(address)
@@ -42,13 +40,9 @@ impl Edge {
             .with_module(&parts.module)
             .with_plugin_config(plugin_config);
         let bootstrap = change(bootstrap, folder.path());
-        let envoy = Envoy::start(
-            &parts.envoy,
-            bootstrap,
-            folder.path(),
-            &["--concurrency", "1"],
-        )
-        .unwrap_or_else(|error| panic!("{error}"));
+        let envoy = bootstrap
+            .start(&parts.envoy, folder.path(), &["--concurrency", "1"])
+            .unwrap_or_else(|error| panic!("{error}"));
         Self {
             envoy,
             upstream,
@@ -71,27 +65,6 @@ fn request(target: &str, headers: &[(&str, &str)]) -> Vec<u8> {
     }
     text.push_str("\r\n");
     text.into_bytes()
-}
-
-fn line<'a>(received: &'a UpstreamRequest, name: &str) -> Vec<&'a str> {
-    received
-        .headers
-        .iter()
-        .filter(|(other, _)| other == name)
-        .map(|(_, value)| value.as_str())
-        .collect()
-}
-
-/// An access log in the file `access.log` of this folder.
-fn access_log(folder: &Path, format: &str) -> serde_json::Value {
-    json!([{
-        "name": "log",
-        "typed_config": {
-            "@type": "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog",
-            "path": folder.join("access.log"),
-            "log_format": {"text_format_source": {"inline_string": format}},
-        },
-    }])
 }
 
 const PEER: &str = r#""peer_filter_state_key": "fluxlit.peer""#;
@@ -203,13 +176,13 @@ fn an_internal_redirect_changes_nothing_but_the_path() {
             Answer::default(),
         ]);
         assert_eq!(edge.get(target, headers), 200, "{name}");
-        let received = edge.upstream.received();
+        let received = edge.upstream.requests();
         assert_eq!(received.len(), 2, "{name}: {received:?}");
         assert_eq!(received[1].target, next, "{name}");
         for (field, value) in want {
             for (pass, received) in received.iter().enumerate() {
                 assert_eq!(
-                    line(received, field),
+                    values(received, field),
                     [*value],
                     "{name}: {field}, pass {pass}"
                 );
@@ -217,8 +190,8 @@ fn an_internal_redirect_changes_nothing_but_the_path() {
         }
         for field in ["x-forwarded-proto", "x-forwarded-host", "x-forwarded-port"] {
             assert_eq!(
-                line(&received[0], field),
-                line(&received[1], field),
+                values(&received[0], field),
+                values(&received[1], field),
                 "{name}: {field}"
             );
         }
@@ -239,7 +212,7 @@ fn nobody_can_claim_to_have_been_redirected() {
         ("X-Forwarded-Prefix", "/evil"),
     ];
     assert_eq!(edge.get("/x", &forged), 200);
-    let received = edge.upstream.received();
+    let received = edge.upstream.requests();
     for (field, want) in [
         ("x-forwarded-for", &["127.0.0.1"][..]),
         ("x-real-ip", &["127.0.0.1"]),
@@ -247,7 +220,7 @@ fn nobody_can_claim_to_have_been_redirected() {
         ("x-forwarded-host", &["portal.example"]),
         ("x-forwarded-prefix", &[]),
     ] {
-        assert_eq!(line(&received[0], field), want, "{field}");
+        assert_eq!(values(&received[0], field), want, "{field}");
     }
 }
 
@@ -262,7 +235,7 @@ fn access_logs_and_rbac_know_the_client() {
             .with_connection_manager(
                 "access_log",
                 access_log(
-                    folder,
+                    &folder.join("access.log"),
                     "%FILTER_STATE(wasm.fluxlit.client:PLAIN)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %RESPONSE_CODE%\n",
                 ),
             )
@@ -315,8 +288,12 @@ fn what_is_decided_is_counted_and_logged() {
         let forged = [("X-Forwarded-For", "6.6.6.6"), ("X-Real-IP", "6.6.6.6")];
         assert_eq!(edge.get(target, &forged), status, "{target}");
     }
-    let stats =
-        || fluxlit_envoy::get(edge.envoy.admin(), "/stats/prometheus", None).unwrap_or_default();
+    let stats = || {
+        edge.envoy
+            .admin()
+            .get("/stats/prometheus")
+            .unwrap_or_default()
+    };
     for want in [
         "fluxlit_requests_untrusted{} 4",
         "fluxlit_mount_hit{} 1",
@@ -363,7 +340,10 @@ fn report_only_changes_nothing() {
     let edge = Edge::start(&config, |bootstrap, folder| {
         bootstrap.with_connection_manager(
             "access_log",
-            access_log(folder, "%FILTER_STATE(wasm.fluxlit.client:PLAIN)%\n"),
+            access_log(
+                &folder.join("access.log"),
+                "%FILTER_STATE(wasm.fluxlit.client:PLAIN)%\n",
+            ),
         )
     });
     edge.upstream.answer(&Answer::default());
@@ -374,9 +354,9 @@ fn report_only_changes_nothing() {
         "GET",
     );
     assert_eq!(response.status, 200);
-    assert!(response.lines("x-frame-options").is_empty());
-    let received = edge.upstream.received();
-    assert_eq!(line(&received[0], "x-real-ip"), ["6.6.6.6"]);
+    assert!(response.values("x-frame-options").is_empty());
+    let received = edge.upstream.requests();
+    assert_eq!(values(&received[0], "x-real-ip"), ["6.6.6.6"]);
     assert_eq!(received[0].target, "/elsewhere");
     // Or a second plugin in the chain would take a forged request for one that has passed before.
     let redirected = [
@@ -395,7 +375,7 @@ fn report_only_changes_nothing() {
         "{}",
         edge.envoy.log()
     );
-    let stats = || fluxlit_envoy::get(edge.envoy.admin(), "/stats", None).unwrap_or_default();
+    let stats = || edge.envoy.admin().get("/stats").unwrap_or_default();
     let want = "wasmcustom.fluxlit.answered.outside_mount: 2";
     assert!(
         wait_until(Duration::from_secs(30), || stats().contains(want)),
@@ -455,7 +435,7 @@ fn a_websocket_over_http2_is_judged_as_any_other() {
             .status()
     });
     assert_eq!(status, 403);
-    let received = edge.upstream.received();
+    let received = edge.upstream.requests();
     let [_, handshake] = &received[..] else {
         panic!("want two requests, got {received:?}");
     };
@@ -467,7 +447,7 @@ fn a_websocket_over_http2_is_judged_as_any_other() {
         ("x-real-ip", "127.0.0.1"),
         ("x-forwarded-prefix", "/app"),
     ] {
-        assert_eq!(line(handshake, field), [want], "{field}");
+        assert_eq!(values(handshake, field), [want], "{field}");
     }
 }
 
@@ -475,20 +455,20 @@ fn a_websocket_over_http2_is_judged_as_any_other() {
 #[test]
 fn a_peer_is_trusted_by_its_certificate() {
     const LISTED: &str = "spiffe://cluster.local/ns/istio-system/sa/ingress";
-    let authority = Authority::create();
+    let authority = Authority::create().expect("an authority");
     let config = format!(r#"{{{PEER}, "trust_proxy": true, "trusted_identities": ["{LISTED}"]}}"#);
     let mut server = None;
     let edge = Edge::start(&config, |bootstrap, folder| {
-        let certificate = Certificate::create(folder, &["localhost"]).expect("a certificate");
+        let certificate = Certificate::create_files(folder, &["localhost"]).expect("a certificate");
         let root = folder.join("authority.pem");
-        std::fs::write(&root, authority.certificate.pem()).expect("a file");
+        std::fs::write(&root, &authority.pem).expect("a file");
         let bootstrap = bootstrap
             .with_tls(&certificate.certificate, &certificate.key)
             .with_client_authority(&root);
-        server = Some(certificate.certificate);
+        server = Some(certificate);
         bootstrap
     });
-    let server = server.expect("the bootstrap was changed");
+    let server: CertificateFiles = server.expect("the bootstrap was changed");
     edge.upstream.answer(&Answer::default());
     for (identity, client) in [
         (Some(LISTED), "198.51.100.7"),
@@ -503,102 +483,21 @@ fn a_peer_is_trusted_by_its_certificate() {
         (None, "127.0.0.1"),
     ] {
         edge.upstream.answer(&Answer::default());
-        let mut stream = authority.connect(edge.address, &server, identity);
+        let presented =
+            identity.map(|identity| authority.sign(&[identity]).expect("a certificate"));
+        let config = server.client_config(presented.as_ref()).expect("a client");
+        let mut stream = tls(connect(edge.address), config).expect("a TLS client");
         let response = exchange(
             &mut stream,
             &request("/x", &[("X-Forwarded-For", "198.51.100.7")]),
             "GET",
         );
         assert_eq!(response.status, 200, "{identity:?}");
-        let received = edge.upstream.received();
+        let received = edge.upstream.requests();
         assert_eq!(
-            line(&received[0], "x-forwarded-for"),
+            values(&received[0], "x-forwarded-for"),
             [client],
             "{identity:?}"
         );
-    }
-}
-
-/// Signs the certificates of clients.
-struct Authority {
-    certificate: rcgen::Certificate,
-    issuer: Issuer<'static, KeyPair>,
-}
-
-impl Authority {
-    fn create() -> Self {
-        let key = KeyPair::generate().expect("a key");
-        let mut params = CertificateParams::new(Vec::new()).expect("parameters");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let certificate = params.self_signed(&key).expect("a certificate");
-        Self {
-            certificate,
-            issuer: Issuer::new(params, key),
-        }
-    }
-
-    fn connect(
-        &self,
-        to: SocketAddr,
-        server: &PathBuf,
-        identity: Option<&str>,
-    ) -> StreamOwned<ClientConnection, TcpStream> {
-        let mut roots = RootCertStore::empty();
-        roots
-            .add(CertificateDer::from_pem_file(server).expect("a certificate"))
-            .expect("a certificate");
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("protocol versions")
-            .with_root_certificates(roots);
-        let config = match identity {
-            None => builder.with_no_client_auth(),
-            Some(identity) => {
-                let key = KeyPair::generate().expect("a key");
-                let mut params = CertificateParams::new(Vec::new()).expect("parameters");
-                // As the issuer's own name it would make the certificate one that signs itself.
-                params.distinguished_name = DistinguishedName::new();
-                params
-                    .subject_alt_names
-                    .push(SanType::URI(identity.try_into().expect("a URI")));
-                let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
-                builder
-                    .with_client_auth_cert(
-                        vec![certificate.der().clone()],
-                        PrivateKeyDer::try_from(key.serialize_der()).expect("a key"),
-                    )
-                    .expect("a client certificate")
-            }
-        };
-        let name = "localhost".try_into().expect("a name");
-        let client = ClientConnection::new(Arc::new(config), name).expect("a TLS client");
-        StreamOwned::new(client, connect(to))
-    }
-}
-
-/// Envoy selects the route again after a write to the request headers, by the path that the filter has written. The filter
-/// does not ask for that, because Envoy does it for modules of ABI 0.2.1.
-#[test]
-fn routes_are_selected_by_the_path_after_the_filter() {
-    let routes = json!({
-        "virtual_hosts": [{
-            "name": "app",
-            "domains": ["*"],
-            "routes": [
-                {"match": {"prefix": "/apps/my-app/"}, "direct_response": {"status": 409}},
-                {"match": {"prefix": "/"}, "route": {"cluster": "gateway"}},
-            ],
-        }],
-    });
-    for (upstream_path, status) in [("stripped", 200), ("full", 409)] {
-        let config = format!(
-            r#"{{{PEER}, "root_path": "/apps/my-app", "upstream_path": "{upstream_path}"}}"#
-        );
-        let edge = Edge::start(&config, |bootstrap, _| {
-            bootstrap.with_connection_manager("route_config", routes.clone())
-        });
-        edge.upstream.answer(&Answer::default());
-        assert_eq!(edge.get("/apps/my-app/x", &[]), status, "{upstream_path}");
     }
 }

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use fluxlit_cases::CaseFile;
-use fluxlit_envoy::{Bootstrap, Certificate, Envoy, plugin_config};
+use fluxlit_envoy::{Bootstrap, plugin_config};
+use fluxlit_support::certificate::Certificate;
 use serde_json::Value;
 
 fn folder() -> PathBuf {
@@ -181,14 +182,14 @@ fn what_keeps_an_attacker_out_is_set() {
 #[test]
 fn envoy_takes_the_bootstrap() {
     let own = tempfile::tempdir().expect("a folder");
-    let made = Certificate::create(own.path(), &["localhost"]).expect("a certificate");
+    let made = Certificate::create_files(own.path(), &["localhost"]).expect("a certificate");
     let module = program("FLUXLIT_TEST_FILTER");
     let plain = Bootstrap::shipped().with_module(&module);
     let tls = plain.clone().with_tls(&made.certificate, &made.key);
     for bootstrap in [plain, tls] {
-        let (is_accepted, said) =
-            Envoy::validate(&program("FLUXLIT_TEST_ENVOY"), &bootstrap, own.path())
-                .expect("Envoy runs");
+        let (is_accepted, said) = bootstrap
+            .validate(&program("FLUXLIT_TEST_ENVOY"), own.path())
+            .expect("Envoy runs");
         assert!(is_accepted, "{said}");
     }
 }
@@ -210,8 +211,7 @@ fn envoy_refuses_what_the_filter_refuses() {
         let bootstrap = Bootstrap::shipped()
             .with_module(&module)
             .with_plugin_config(config);
-        let (is_accepted, said) =
-            Envoy::validate(&envoy, &bootstrap, own.path()).expect("Envoy runs");
+        let (is_accepted, said) = bootstrap.validate(&envoy, own.path()).expect("Envoy runs");
         assert!(!is_accepted, "{config:?} was accepted");
         assert!(
             said.contains(reason),

@@ -11,19 +11,23 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use fluxlit_cases::Answer;
-use fluxlit_envoy::{
-    Bootstrap, Envoy, MOUNT, Process, Stack, free_port, plugin_config, wait_until,
-};
+use fluxlit_envoy::{Bootstrap, MOUNT, Stack, plugin_config};
+use fluxlit_support::certificate::Certificate;
+use fluxlit_support::client::get as get_page;
+use fluxlit_support::envoy::Envoy;
+use fluxlit_support::http1::Response;
+use fluxlit_support::port::{free_port, local};
+use fluxlit_support::process::Process;
+use fluxlit_support::upstream::Upstream;
+use fluxlit_support::wait::wait_until;
 
-use support::client::{Response, connect, connect_from, exchange};
-use support::parts;
-use support::upstream::Upstream;
+use support::{connect, connect_from, exchange, parts, upstream, values};
 
 const HOST: &str = "app.example.test";
 const UNTRUSTED: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 9));
 
-fn local() -> SocketAddr {
-    SocketAddr::from((Ipv4Addr::LOCALHOST, free_port().expect("a free port")))
+fn free_address() -> SocketAddr {
+    local(free_port().expect("a free port"))
 }
 
 fn send(stack: SocketAddr, request: &str) -> Response {
@@ -50,8 +54,14 @@ fn handshake(origin: &str, protocols: &str) -> String {
 fn a_browsers_way_to_the_app() {
     let folder = tempfile::tempdir().expect("a folder");
     let app = Path::new(env!("CARGO_MANIFEST_DIR")).join("../demo/app.py");
-    let stack = Stack::start(&parts(), &app, Bootstrap::shipped(), local(), folder.path())
-        .expect("the stack starts");
+    let stack = Stack::start(
+        &parts(),
+        &app,
+        Bootstrap::shipped(),
+        free_address(),
+        folder.path(),
+    )
+    .expect("the stack starts");
     let log = folder.path().join("gateway.log");
     assert!(
         stack.wait_until_ready(Duration::from_secs(60)),
@@ -63,34 +73,34 @@ fn a_browsers_way_to_the_app() {
     let page = get(at, &format!("{MOUNT}/"));
     assert_eq!(page.status, 200);
     assert!(
-        page.body_text().contains("<title>Streamlit</title>"),
+        page.text().contains("<title>Streamlit</title>"),
         "{}",
-        page.body_text()
+        page.text()
     );
-    assert_eq!(page.lines("x-content-type-options"), ["nosniff"]);
+    assert_eq!(page.values("x-content-type-options"), ["nosniff"]);
     assert!(
-        page.lines("strict-transport-security").is_empty(),
+        page.values("strict-transport-security").is_empty(),
         "HSTS was sent over http"
     );
 
     let script = page
-        .body_text()
+        .text()
         .split("src=\"./")
         .nth(1)
         .and_then(|rest| rest.split('"').next().map(str::to_owned))
         .expect("the page loads a script by a relative URL");
     let file = get(at, &format!("{MOUNT}/{script}"));
     assert_eq!(file.status, 200, "{script}");
-    assert!(file.lines("content-type")[0].contains("javascript"));
+    assert!(file.values("content-type")[0].contains("javascript"));
 
     let bare = get(at, MOUNT);
     assert_eq!(
-        (bare.status, bare.lines("location")),
+        (bare.status, bare.values("location")),
         (308, vec!["/apps/my-app/"])
     );
     let deep = get(at, &format!("{MOUNT}/second/"));
     assert_eq!(
-        (deep.status, deep.lines("location")),
+        (deep.status, deep.values("location")),
         (301, vec!["/apps/my-app/second"])
     );
     assert_eq!(get(at, "/").status, 404, "outside the mount");
@@ -101,8 +111,8 @@ fn a_browsers_way_to_the_app() {
     );
 
     let health = get(at, &format!("{MOUNT}/_stcore/health"));
-    assert_eq!((health.status, health.body_text().as_str()), (200, "ok"));
-    let cookie = health.lines("set-cookie")[0];
+    assert_eq!((health.status, health.text().as_str()), (200, "ok"));
+    let cookie = health.values("set-cookie")[0];
     assert!(
         cookie.contains("Path=/apps/my-app;"),
         "the cookie is for the whole host: {cookie}"
@@ -119,9 +129,9 @@ fn a_browsers_way_to_the_app() {
         "GET",
     );
     assert_eq!(opened.status, 101, "{opened:?}");
-    assert_eq!(opened.lines("sec-websocket-protocol"), ["streamlit"]);
+    assert_eq!(opened.values("sec-websocket-protocol"), ["streamlit"]);
     assert_eq!(
-        opened.lines("sec-websocket-accept"),
+        opened.values("sec-websocket-accept"),
         ["s3pPLMBiTxaQ9kYGzzhZRbK+xOo="]
     );
     let foreign = send(
@@ -165,8 +175,8 @@ struct Echo {
 
 fn echo(plugin: &str, tls: bool) -> Echo {
     let parts = parts();
-    let upstream = Upstream::start();
-    let gateway_address = local();
+    let upstream = upstream();
+    let gateway_address = free_address();
     let mut gateway = Command::new(&parts.gateway);
     gateway
         .arg("run")
@@ -182,11 +192,10 @@ fn echo(plugin: &str, tls: bool) -> Echo {
         .stderr(Stdio::null());
     let gateway = Process::start(gateway).expect("the gateway starts");
     let folder = tempfile::tempdir().expect("a folder");
-    let listen = local();
+    let listen = free_address();
     let mut bootstrap = Bootstrap::shipped();
     if tls {
-        let made = fluxlit_envoy::Certificate::create(folder.path(), &["127.0.0.1"])
-            .expect("a certificate");
+        let made = Certificate::create_files(folder.path(), &["127.0.0.1"]).expect("a certificate");
         bootstrap = bootstrap.with_tls(&made.certificate, &made.key);
     }
     let bootstrap = bootstrap
@@ -194,16 +203,11 @@ fn echo(plugin: &str, tls: bool) -> Echo {
         .forwarding_to(gateway_address)
         .with_module(&parts.module)
         .with_plugin_config(plugin);
-    let envoy = Envoy::start(
-        &parts.envoy,
-        bootstrap,
-        folder.path(),
-        &["--concurrency", "1"],
-    )
-    .expect("Envoy starts");
+    let envoy = bootstrap
+        .start(&parts.envoy, folder.path(), &["--concurrency", "1"])
+        .expect("Envoy starts");
     assert!(wait_until(Duration::from_secs(10), || {
-        fluxlit_envoy::get(gateway_address, "/api/readyz", None)
-            .is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
+        get_page(gateway_address, "/api/readyz", None).is_ok_and(|response| response.status == 200)
     }));
     upstream.answer(&Answer::default());
     Echo {
@@ -230,7 +234,7 @@ fn forged_headers_of_an_untrusted_peer_never_arrive() {
         "GET",
     );
     assert_eq!(response.status, 200);
-    let received = echo.upstream.received();
+    let received = echo.upstream.requests();
     let [received] = received.as_slice() else {
         panic!("one request, not {received:?}");
     };
@@ -238,14 +242,7 @@ fn forged_headers_of_an_untrusted_peer_never_arrive() {
         (received.target.as_str(), received.host.as_deref()),
         ("/apps/my-app/x", Some(HOST))
     );
-    let lines = |name: &str| -> Vec<&str> {
-        received
-            .headers
-            .iter()
-            .filter(|(other, _)| other == name)
-            .map(|(_, value)| value.as_str())
-            .collect()
-    };
+    let lines = |name| values(received, name);
     assert_eq!(lines("x-forwarded-for"), ["127.0.0.9"]);
     assert_eq!(lines("x-real-ip"), ["127.0.0.9"]);
     assert_eq!(lines("x-forwarded-proto"), ["http"]);
@@ -273,7 +270,7 @@ fn forged_headers_of_an_untrusted_peer_never_arrive() {
         "GET",
     );
     assert_eq!(response.status, 403, "the upstream's refusal is passed on");
-    let all = format!("{:?}", echo.upstream.received());
+    let all = format!("{:?}", echo.upstream.requests());
     assert!(
         all.contains("(\"x-forwarded-for\", \"127.0.0.9\")"),
         "{all}"
@@ -307,7 +304,7 @@ fn headers_of_a_trusted_peer_resolve_to_the_client() {
             "GET",
         );
         assert_eq!(response.status, 200);
-        let received = echo.upstream.received();
+        let received = echo.upstream.requests();
         let got = received[0]
             .headers
             .iter()
@@ -333,16 +330,17 @@ fn hsts_is_sent_once_and_over_tls_only() {
     });
     let ask = |path: &str| {
         let certificate = echo._folder.path().join("certificate.pem");
-        fluxlit_envoy::get(echo.envoy, path, Some(&certificate)).expect("an answer over TLS")
+        get_page(echo.envoy, path, Some(&certificate)).expect("a response over TLS")
     };
     // The host is an address, for which browsers keep no rule: nothing is sent, the upstream's own is removed.
-    assert!(!ask(&format!("{MOUNT}/x")).contains("strict-transport-security"));
+    let served = ask(&format!("{MOUNT}/x"));
+    assert!(served.values("strict-transport-security").is_empty());
     // An answer that Envoy gives before any filter runs carries it from the local reply configuration.
     let refused = ask("/apps%2fmy-app/");
-    assert!(refused.starts_with("HTTP/1.1 400"), "{refused}");
+    assert_eq!(refused.status, 400, "{refused:?}");
     assert_eq!(
-        refused.matches("strict-transport-security").count(),
+        refused.values("strict-transport-security").len(),
         1,
-        "{refused}"
+        "{refused:?}"
     );
 }

@@ -113,8 +113,13 @@ impl Upstream {
         };
     }
 
+    /// Responds with this answer of a case from now on, and forgets what was received.
+    pub fn answer(&self, answer: &Answer) {
+        self.answer_in_turn(std::slice::from_ref(answer));
+    }
+
     /// Responds with these answers of cases, the last one again and again, and forgets what was received.
-    pub fn answer(&self, answers: &[Answer]) {
+    pub fn answer_in_turn(&self, answers: &[Answer]) {
         self.follow(answers.iter().map(ScriptedResponse::of_answer).collect());
     }
 

@@ -4,13 +4,15 @@
 
 use std::any::Any;
 use std::ffi::OsStr;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use fluxlit_envoy::{Bootstrap, Certificate, Front, Gateway, MOUNT, Stack, Streamlit, free_port};
+use fluxlit_envoy::{Bootstrap, Front, Gateway, MOUNT, Stack, Streamlit};
+use fluxlit_support::certificate::Certificate;
+use fluxlit_support::port::{free_port, local};
 
 use crate::setup;
 use crate::steps::{root, target};
@@ -75,7 +77,7 @@ pub(crate) fn at_mount(prerequisites: &Prerequisites) -> anyhow::Result<Outcome>
 /// Tests the gateway alone with TLS, which enables HTTP/2 and WebSockets over HTTP/2.
 pub(crate) fn tls(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
     browse("tls", STEPS, |folder| {
-        let certificate = Certificate::create(folder, &["127.0.0.1", "app.example.test"])?;
+        let certificate = Certificate::create_files(folder, &["127.0.0.1", "app.example.test"])?;
         let settings = [
             (
                 "FLUXLIT_STREAMLIT_COMMAND",
@@ -396,10 +398,6 @@ fn wait(gateway: &Gateway, mount: &str, folder: &Path) -> anyhow::Result<()> {
         folder.display()
     );
     Ok(())
-}
-
-fn local(port: u16) -> SocketAddr {
-    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
 }
 
 const STEPS: &str = "app.test.mjs";

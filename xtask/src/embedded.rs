@@ -2,13 +2,19 @@
 //!
 //! The page shows the headers that reach the app.
 
-use std::io::{BufRead, BufReader, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::io::{BufReader, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use fluxlit_envoy::{MOUNT, Process, free_port, wait_until};
+use fluxlit_envoy::MOUNT;
+use fluxlit_support::client::get;
+use fluxlit_support::http1::read_head_blocking;
+use fluxlit_support::port::{free_port, local};
+use fluxlit_support::process::Process;
+use fluxlit_support::upstream;
+use fluxlit_support::wait::wait_until;
 
 use crate::setup;
 use crate::steps::{root, step, target};
@@ -72,10 +78,10 @@ pub(crate) fn run(port: u16) -> anyhow::Result<()> {
         let mut failure = Ok(());
         let responds = wait_until(START_LIMIT, || {
             failure = check();
-            let response = fluxlit_envoy::get(listen, &format!("{MOUNT}/_stcore/health"), None);
+            let response = get(listen, &format!("{MOUNT}/_stcore/health"), None);
             stop.is_requested()
                 || failure.is_err()
-                || response.is_ok_and(|response| response.starts_with("HTTP/1.1 200"))
+                || response.is_ok_and(|response| response.status == 200)
         });
         failure?;
         ensure!(
@@ -107,49 +113,34 @@ pub(crate) fn run(port: u16) -> anyhow::Result<()> {
 
 /// Serves the page on a free port until this process ends.
 fn serve_page() -> anyhow::Result<SocketAddr> {
-    let listener =
-        TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no free port for the page")?;
-    let address = listener.local_addr()?;
-    std::thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            std::thread::spawn(move || {
-                // A client that disconnects early is not a failure.
-                let _ = respond(&stream);
-            });
-        }
-    });
-    Ok(address)
+    upstream::serve(|stream| {
+        // A client that disconnects early is not a failure.
+        let _ = respond(stream);
+    })
+    .context("no free port for the page")
 }
 
 /// Responds to one request and closes the connection.
-fn respond(mut stream: &TcpStream) -> std::io::Result<()> {
-    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-    let mut lines = BufReader::new(stream).lines();
-    let request = lines.next().transpose()?.unwrap_or_default();
+fn respond(stream: &mut BufReader<TcpStream>) -> std::io::Result<()> {
+    stream
+        .get_ref()
+        .set_read_timeout(Some(Duration::from_secs(5)))?;
+    let head = read_head_blocking(stream)?.unwrap_or_default();
     let mut rows = String::new();
-    for line in lines {
-        let line = line?;
-        let Some((name, value)) = line.split_once(':') else {
-            break;
-        };
-        rows.push_str(&format!(
-            "<tr><td>{}<td>{}\n",
-            escape(name),
-            escape(value.trim())
-        ));
+    for (name, value) in head.fields() {
+        rows.push_str(&format!("<tr><td>{}<td>{}\n", escape(name), escape(value)));
     }
-    let path = request.split(' ').nth(1).unwrap_or_default();
-    let (content_type, body) = if path == format!("{MOUNT}/_stcore/health") {
+    let (content_type, body) = if head.word(1) == format!("{MOUNT}/_stcore/health") {
         ("text/plain; charset=utf-8", "ok".to_owned())
     } else {
         (
             "text/html; charset=utf-8",
-            PAGE.replace("REQUEST", &escape(&request))
+            PAGE.replace("REQUEST", &escape(head.start()))
                 .replace("ROWS", &rows),
         )
     };
     write!(
-        stream,
+        stream.get_mut(),
         "HTTP/1.1 200 OK\r\ncontent-type: {content_type}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
         body.len()
     )
@@ -159,10 +150,6 @@ fn escape(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")
         .replace('>', "&gt;")
-}
-
-fn local(port: u16) -> SocketAddr {
-    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
 }
 
 const PAGE: &str = "<!doctype html>

@@ -2,13 +2,17 @@
 //!
 //! A step whose prerequisite is missing is skipped, with the reason. With `CI=true`, a skipped step is a failure.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use fluxlit_envoy::{MOUNT, Parts, Process, free_port, wait_until};
+use fluxlit_envoy::{MOUNT, Parts};
+use fluxlit_support::client::get;
+use fluxlit_support::port::{free_port, local};
+use fluxlit_support::process::Process;
+use fluxlit_support::wait::wait_until;
 
 use crate::processes::descendants_of;
 use crate::steps::{cargo, root, run as command, target};
@@ -377,20 +381,17 @@ fn try_up(arguments: &[&str], trusted: Option<&Path>, title: &str) -> anyhow::Re
         output().contains(&format!("{scheme}://{listen}{MOUNT}/")),
         "`up` does not print the URL of the app"
     );
-    let health = fluxlit_envoy::get(listen, &format!("{MOUNT}/_stcore/health"), trusted)?;
+    let health = get(listen, &format!("{MOUNT}/_stcore/health"), trusted)?;
+    ensure!(health.status == 200, "the app is not healthy: {health:?}");
+    let outside = get(listen, "/elsewhere", trusted)?;
     ensure!(
-        health.starts_with("HTTP/1.1 200"),
-        "the app is not healthy: {health}"
+        outside.status == 404,
+        "a path outside the mount is served: {outside:?}"
     );
-    let outside = fluxlit_envoy::get(listen, "/elsewhere", trusted)?;
+    let page = get(listen, &format!("{MOUNT}/"), trusted)?;
     ensure!(
-        outside.starts_with("HTTP/1.1 404"),
-        "a path outside the mount is served: {outside}"
-    );
-    let page = fluxlit_envoy::get(listen, &format!("{MOUNT}/"), trusted)?;
-    ensure!(
-        page.starts_with("HTTP/1.1 200") && page.contains(title),
-        "unexpected page: {page}"
+        page.status == 200 && page.text().contains(title),
+        "unexpected page: {page:?}"
     );
     let descendants = descendants_of(up.id())?;
     ensure!(!descendants.is_empty(), "`up` has started no process");
@@ -407,10 +408,6 @@ fn try_up(arguments: &[&str], trusted: Option<&Path>, title: &str) -> anyhow::Re
         started.elapsed().as_secs_f64()
     );
     Ok(Outcome::Passed)
-}
-
-fn local(port: u16) -> SocketAddr {
-    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
 }
 
 /// Number of steps that run in parallel.

@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use fluxlit_envoy::{Bootstrap, Certificate, MOUNT, Stack, wait_until};
+use fluxlit_envoy::{Bootstrap, MOUNT, Stack};
+use fluxlit_support::certificate::{Certificate, CertificateFiles};
+use fluxlit_support::client::get;
+use fluxlit_support::wait::wait_until;
 
 use crate::setup;
 use crate::steps::{root, step, target};
@@ -25,7 +28,10 @@ pub(crate) fn run(app: Option<PathBuf>, tls: bool, port: u16) -> anyhow::Result<
     let folder = target().join("up");
     std::fs::create_dir_all(&folder).context("cannot write under target/")?;
     let certificate = match tls {
-        true => Some(Certificate::create(&folder, &["localhost", "127.0.0.1"])?),
+        true => Some(Certificate::create_files(
+            &folder,
+            &["localhost", "127.0.0.1"],
+        )?),
         false => None,
     };
     let bootstrap = match &certificate {
@@ -64,7 +70,7 @@ pub(crate) fn check_port(listen: SocketAddr) -> anyhow::Result<()> {
 /// Waits until the app's health check succeeds through Envoy.
 fn wait(
     stack: &mut Stack,
-    certificate: Option<&Certificate>,
+    certificate: Option<&CertificateFiles>,
     folder: &Path,
     stop: &Stop,
 ) -> anyhow::Result<()> {
@@ -73,10 +79,9 @@ fn wait(
     let mut failure = Ok(());
     let responds = wait_until(START_LIMIT, || {
         failure = stack.check();
-        let response = fluxlit_envoy::get(stack.address, &health, trusted);
-        let is_healthy = response.is_ok_and(|response| {
-            response.starts_with("HTTP/1.1 200") && response.ends_with("\r\n\r\nok")
-        });
+        let response = get(stack.address, &health, trusted);
+        let is_healthy =
+            response.is_ok_and(|response| response.status == 200 && response.body == b"ok");
         stop.is_requested() || failure.is_err() || is_healthy
     });
     failure?;
@@ -89,7 +94,7 @@ fn wait(
     Ok(())
 }
 
-fn announce(stack: &Stack, app: &Path, certificate: Option<&Certificate>, folder: &Path) {
+fn announce(stack: &Stack, app: &Path, certificate: Option<&CertificateFiles>, folder: &Path) {
     let scheme = if certificate.is_some() {
         "https"
     } else {

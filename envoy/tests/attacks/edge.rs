@@ -1,21 +1,22 @@
 //! The listener under attack.
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
-use std::sync::Arc;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use fluxlit_cases::{Answer, UpstreamRequest};
-use fluxlit_envoy::{Bootstrap, Certificate, Envoy, free_port, plugin_config};
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use fluxlit_cases::{Answer, Received};
+use fluxlit_envoy::{Bootstrap, plugin_config};
+use fluxlit_support::certificate::{Certificate, CertificateFiles};
+use fluxlit_support::client::tls;
+use fluxlit_support::envoy::Envoy;
+use fluxlit_support::http1::read_head_blocking;
+use fluxlit_support::port::{free_port, local};
+use fluxlit_support::upstream::Upstream;
+use rustls::ClientConfig;
 use serde_json::{Value, json};
 
 use super::http2;
 use super::request::{Attack, lines_of};
-use super::support::client::{connect_from, read_head};
-use super::support::parts;
-use super::support::upstream::Upstream;
+use super::support::{connect_from, parts, upstream};
 use super::table::PASSED;
 
 /// A form of the listener in `bootstrap.yaml`.
@@ -53,7 +54,7 @@ impl Form {
         config.to_string()
     }
 
-    fn bootstrap(self, certificate: &Certificate) -> Bootstrap {
+    fn bootstrap(self, certificate: &CertificateFiles) -> Bootstrap {
         let bootstrap = Bootstrap::shipped()
             .with_module(&parts().module)
             .with_plugin_config(&self.plugin_config());
@@ -135,7 +136,7 @@ struct Open {
 
 impl Edge {
     pub(crate) fn start(form: Form) -> Self {
-        let upstream = Upstream::start();
+        let upstream = upstream();
         Self {
             form,
             gate: Gate::start(form, upstream.address),
@@ -196,8 +197,8 @@ impl Edge {
     }
 
     /// What the upstream received of this run. What it received of another one came late, so should not have come.
-    fn received(&mut self) -> Vec<UpstreamRequest> {
-        let received = self.upstream.received();
+    fn received(&mut self) -> Vec<Received> {
+        let received = self.upstream.requests();
         if !received.is_empty() {
             self.upstream.answer(&Answer::default());
         }
@@ -218,7 +219,7 @@ impl Edge {
         }
         // With Envoy gone, nothing can come late.
         drop(self.gate.envoy.take());
-        self.note_late(self.upstream.received());
+        self.note_late(self.upstream.requests());
         println!("{:?}: {} attacks", self.form, self.runs);
         assert!(
             self.failures.is_empty(),
@@ -261,7 +262,7 @@ fn refusal_misses(status: Option<u16>, only: Option<u16>) -> Vec<String> {
 pub(crate) struct Gate {
     envoy: Option<Envoy>,
     address: SocketAddr,
-    tls: Option<TlsClient>,
+    tls: Option<ClientConfig>,
     _folder: tempfile::TempDir,
 }
 
@@ -269,19 +270,19 @@ impl Gate {
     pub(crate) fn start(form: Form, upstream: SocketAddr) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let certificate =
-            Certificate::create(folder.path(), &["localhost"]).expect("a certificate");
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port().expect("a free port")));
+            Certificate::create_files(folder.path(), &["localhost"]).expect("a certificate");
+        let address = local(free_port().expect("a free port"));
         let bootstrap = form
             .bootstrap(&certificate)
             .listening_on(address)
             .forwarding_to(upstream);
-        let arguments = ["--concurrency", "1"];
-        let envoy = Envoy::start(&parts().envoy, bootstrap, folder.path(), &arguments)
+        let envoy = bootstrap
+            .start(&parts().envoy, folder.path(), &["--concurrency", "1"])
             .unwrap_or_else(|error| panic!("{form:?}: {error}"));
         Self {
             envoy: Some(envoy),
             address,
-            tls: (form == Form::Tls).then(|| TlsClient::trusting(&certificate)),
+            tls: (form == Form::Tls).then(|| certificate.client_config(None).expect("a client")),
             _folder: folder,
         }
     }
@@ -289,50 +290,14 @@ impl Gate {
     pub(crate) fn connect(&self, peer: Peer, way: Way) -> Box<dyn Stream> {
         let stream = connect_from(peer.address(), self.address);
         stream.set_nodelay(true).expect("a TCP option");
-        match &self.tls {
-            None => Box::new(stream),
-            Some(tls) => Box::new(tls.connect(stream, way)),
-        }
-    }
-}
-
-/// What TLS connections have in common.
-struct TlsClient {
-    http1: Arc<ClientConfig>,
-    http2: Arc<ClientConfig>,
-}
-
-impl TlsClient {
-    fn trusting(certificate: &Certificate) -> Self {
-        let mut roots = RootCertStore::empty();
-        let trusted =
-            CertificateDer::from_pem_file(&certificate.certificate).expect("a certificate");
-        roots.add(trusted).expect("a certificate");
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("protocol versions")
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let speaking = |protocol: &[u8]| {
-            let mut config = config.clone();
-            config.alpn_protocols = vec![protocol.to_vec()];
-            Arc::new(config)
+        let Some(mut config) = self.tls.clone() else {
+            return Box::new(stream);
         };
-        Self {
-            http1: speaking(b"http/1.1"),
-            http2: speaking(b"h2"),
-        }
-    }
-
-    fn connect(&self, stream: TcpStream, way: Way) -> StreamOwned<ClientConnection, TcpStream> {
-        let config = match way {
-            Way::Http1 | Way::WebSocket => &self.http1,
-            Way::Http2 => &self.http2,
-        };
-        let name = "localhost".try_into().expect("a name");
-        let tls = ClientConnection::new(Arc::clone(config), name).expect("a TLS client");
-        StreamOwned::new(tls, stream)
+        config.alpn_protocols = vec![match way {
+            Way::Http1 | Way::WebSocket => b"http/1.1".to_vec(),
+            Way::Http2 => b"h2".to_vec(),
+        }];
+        Box::new(tls(stream, config).expect("a TLS client"))
     }
 }
 
@@ -353,14 +318,10 @@ pub(crate) fn exchange(stream: &mut (impl Read + Write), request: &[u8]) -> Opti
             return None;
         }
     }
-    let head = read_head(&mut reader);
-    let status = head.first().and_then(|line| line.split(' ').nth(1));
-    let status = status.unwrap_or_else(|| panic!("no status in {head:?}"));
-    Some(
-        status
-            .parse()
-            .unwrap_or_else(|_| panic!("the status {status:?}")),
-    )
+    let head = read_head_blocking(&mut reader).expect("a head");
+    let head = head.expect("the end of the head");
+    let status = head.word(1).parse();
+    Some(status.unwrap_or_else(|_| panic!("no status in {head:?}")))
 }
 
 /// A connection that was closed is an answer; one that stays silent is none.

@@ -1,12 +1,11 @@
 //! One attack: what is sent, and what must arrive.
 
-use fluxlit_cases::UpstreamRequest;
+use fluxlit_cases::{Received, latin1};
 use fluxlit_envoy::MOUNT;
 
 use super::edge::Fate::{self, Forwarded};
 use super::edge::{Form, Peer, Way};
 use super::http2;
-use super::support::latin1;
 use super::table::{GOVERNED, HOST, LIES};
 
 /// A request that is not honest. Texts are Latin-1.
@@ -109,7 +108,7 @@ impl Attack {
             lines.push("Transfer-Encoding: chunked".to_owned());
             body = format!("1\r\na\r\n0\r\n{}\r\n\r\n", self.trailers.join("\r\n"));
         }
-        latin1(&format!("{}\r\n\r\n{body}", lines.join("\r\n")))
+        latin1::bytes(&format!("{}\r\n\r\n{body}", lines.join("\r\n")))
     }
 
     /// The fields of the head and of the trailers.
@@ -137,7 +136,7 @@ impl Attack {
                 None => fields.push((name.clone(), value.clone())),
             }
         }
-        let bytes = |(name, value): (String, String)| (latin1(&name), latin1(&value));
+        let bytes = |(name, value): (String, String)| (latin1::bytes(&name), latin1::bytes(&value));
         (
             fields.into_iter().map(bytes).collect(),
             self.trailers

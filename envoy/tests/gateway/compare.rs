@@ -1,7 +1,7 @@
 //! When are two answers the same?
 
 use crate::pair::Shape;
-use crate::support::client::Response;
+use fluxlit_support::http1::Response;
 
 /// Header lines in which the gateway's answer may differ from Streamlit's, and why.
 const DELIBERATE: [(&str, &str); 2] = [
@@ -43,7 +43,7 @@ pub(crate) fn differences(shape: Shape, direct: &Response, through: &Response) -
             "a body of {} bytes, directly {}: {:.80}",
             through.body.len(),
             direct.body.len(),
-            through.body_text()
+            through.text()
         ));
     }
     found
@@ -52,9 +52,9 @@ pub(crate) fn differences(shape: Shape, direct: &Response, through: &Response) -
 /// The lines that are compared. A token and a date are new each time: only that they are sent is compared.
 fn headers(response: &Response) -> impl Iterator<Item = (String, String)> {
     response
-        .headers
-        .iter()
-        .map(|(name, value)| (name.to_ascii_lowercase(), value))
+        .head
+        .fields()
+        .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
         .filter(|(name, _)| !DELIBERATE.iter().any(|(other, _)| other == name))
         .map(|(name, value)| {
             let value = match name.as_str() {
@@ -64,9 +64,9 @@ fn headers(response: &Response) -> impl Iterator<Item = (String, String)> {
                         let attributes = rest.split_once(';').map_or("", |(_, rest)| rest);
                         format!("{cookie}=token;{}", without_expiry(attributes))
                     }
-                    None => value.clone(),
+                    None => value,
                 },
-                _ => value.clone(),
+                _ => value,
             };
             (name, value)
         })
@@ -94,7 +94,7 @@ fn published(shape: Shape, name: &str, value: String) -> String {
 
 /// The body, but for the time of day in a gzip file's head.
 fn body(response: &Response) -> &[u8] {
-    let is_gzip = response.lines("content-encoding") == ["gzip"];
+    let is_gzip = response.values("content-encoding") == ["gzip"];
     if is_gzip {
         response.body.get(8..).unwrap_or_default()
     } else {

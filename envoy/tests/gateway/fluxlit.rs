@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use fluxlit_cases::Answer;
 use fluxlit_envoy::{Gateway, MOUNT};
+use fluxlit_support::http1::Response;
+use fluxlit_support::upstream::Upstream;
 
 use crate::pair::{Generation, HOST, Pair, Shape};
-use crate::support::client::{Response, connect, exchange};
-use crate::support::parts;
-use crate::support::upstream::Upstream;
+use crate::support::{connect, exchange, parts, upstream, values};
 
 /// A request, FluxLit's status, ours, and a line or a body of ours. `{mount}` is where the app is published.
 type Row = (&'static str, u16, u16, Says);
@@ -64,7 +64,7 @@ fn endpoints() {
             if answer.status != *status {
                 fault(format!("{}, not {status}", answer.status));
             }
-            let body = answer.body_text();
+            let body = answer.text();
             match says {
                 Body(text) if body != *text => fault(format!("{body:.80}, not {text}")),
                 Page if !body.contains("<title>Streamlit</title>") => {
@@ -72,8 +72,8 @@ fn endpoints() {
                 }
                 Line(name, value) => {
                     let value = value.replace("{mount}", mount);
-                    if answer.lines(name) != [value.as_str()] {
-                        fault(format!("{name}: {:?}, not {value}", answer.lines(name)));
+                    if answer.values(name) != [value.as_str()] {
+                        fault(format!("{name}: {:?}, not {value}", answer.values(name)));
                     }
                 }
                 _ => {}
@@ -100,7 +100,7 @@ fn paths_in_both_shapes() {
     for (path, arrives) in PATHS {
         upstream.answer(&Answer::default());
         let answer = send(&gateway, &format!("GET {path}"), "", "");
-        let received = upstream.received();
+        let received = upstream.requests();
         let target = received.first().map(|received| received.target.as_str());
         assert_eq!(target, *arrives, "{path}");
         assert_eq!(
@@ -149,20 +149,13 @@ fn headers_that_reach_the_app() {
         &format!("connection: x-drop\r\n{lines}"),
     );
     assert_eq!(answer.status, 200);
-    assert_eq!(answer.lines("x-request-id"), ["id-1"], "it is returned");
-    let received = upstream.received();
+    assert_eq!(answer.values("x-request-id"), ["id-1"], "it is returned");
+    let received = upstream.requests();
     let [received] = received.as_slice() else {
         panic!("one request, not {received:?}");
     };
     assert_eq!(received.host.as_deref(), Some(HOST));
-    let arrived = |name: &str| -> Vec<&str> {
-        received
-            .headers
-            .iter()
-            .filter(|(other, _)| other == name)
-            .map(|(_, value)| value.as_str())
-            .collect()
-    };
+    let arrived = |name| values(received, name);
     for (name, _, expected) in HEADERS {
         assert_eq!(arrived(name), *expected, "{name}");
     }
@@ -174,7 +167,7 @@ fn headers_that_reach_the_app() {
 
 /// A gateway in front of an upstream that remembers what it received.
 fn echo() -> (Upstream, Gateway) {
-    let upstream = Upstream::start();
+    let upstream = upstream();
     let folder = tempfile::tempdir().expect("a folder");
     let url = format!("http://{}{MOUNT}", upstream.address);
     let settings = [

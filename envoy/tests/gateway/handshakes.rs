@@ -1,9 +1,12 @@
 //! WebSocket handshakes: which Origins are let in, and how the others are refused.
 
+use fluxlit_cases::latin1;
+use fluxlit_support::http1::Response;
+
 use crate::compare::differences;
 use crate::pair::{Generation, HOST, Pair, Shape};
 use crate::session::{NEW, STREAM, handshake};
-use crate::support::client::{Response, connect, exchange};
+use crate::support::{connect, exchange};
 
 /// A handshake, and what becomes of it.
 struct Row {
@@ -169,7 +172,7 @@ fn handshakes_that_streamlit_would_never_answer_are_refused() {
 /// The same handshake to Streamlit and to the gateway.
 fn both(pair: &Pair, path: &str, host: &str, lines: &str) -> (Response, Response) {
     let ask = |place| {
-        let request = crate::support::latin1(&handshake(place, path, host, lines));
+        let request = latin1::bytes(&handshake(place, path, host, lines));
         exchange(&mut connect(place.address), &request, "GET")
     };
     (ask(pair.direct()), ask(pair.through()))

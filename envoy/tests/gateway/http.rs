@@ -1,11 +1,13 @@
 //! HTTP: files, ranges, compression, uploads, and the many paths that Streamlit answers with its page.
 
-use std::io::Write;
+use std::io::{BufReader, Write};
+
+use fluxlit_support::http1::{Response, read_response_blocking};
 
 use crate::compare::differences;
 use crate::pair::{Generation, HOST, Pair, Place, Shape};
 use crate::session::{NEW, Session};
-use crate::support::client::{Response, connect, try_read_response};
+use crate::support::connect;
 
 /// A request, and what each generation of Streamlit answers. `{…}` is filled in when it is sent.
 struct Row {
@@ -176,7 +178,7 @@ impl Known {
     fn of(place: Place<'_>) -> Self {
         let session = Session::open(place, NEW, "");
         let health = get(place, "/_stcore/health");
-        let token = health.lines("set-cookie")[0]
+        let token = health.values("set-cookie")[0]
             .strip_prefix("_streamlit_xsrf=")
             .and_then(|rest| rest.split([';', ',']).next())
             .expect("a token")
@@ -184,13 +186,13 @@ impl Known {
             .to_owned();
         let page = get(place, "/");
         let static_file = page
-            .body_text()
+            .text()
             .split("\"./static/media/")
             .nth(1)
             .and_then(|rest| rest.split('"').next())
             .map(|name| format!("/static/media/{name}"))
             .expect("the page loads a font by a relative URL");
-        let etag = |answer: &Response| answer.lines("etag").join("");
+        let etag = |answer: &Response| answer.values("etag").join("");
         Self {
             token,
             etag: etag(&get(place, &static_file)),
@@ -271,7 +273,10 @@ fn exchange(place: Place<'_>, request: &[u8], method: &str) -> Option<Response> 
     let mut stream = connect(place.address);
     // A server that refuses an upload need not read it to its end.
     let _ = stream.write_all(request);
-    try_read_response(&mut stream, method)
+    // A connection that breaks before the head is complete counts as closed.
+    let response = read_response_blocking(&mut BufReader::new(stream), method).ok()??;
+    assert!(response.is_complete, "cut off: {response:?}");
+    Some(response)
 }
 
 /// More than the limit that Streamlit is started with.

@@ -1,7 +1,9 @@
 //! What the gateway answers differently on purpose, beside what Streamlit would have answered.
 
 use crate::pair::{Generation, HOST, Pair, Place, Shape};
-use crate::support::client::{Response, connect, exchange};
+use fluxlit_support::http1::Response;
+
+use crate::support::{connect, exchange};
 
 /// A request for the app under its mount, and the answers.
 struct Row {
@@ -95,8 +97,8 @@ fn judge(generation: Generation) {
             ));
         }
         let location: Vec<&str> = row.location.into_iter().collect();
-        if through.lines("location") != location {
-            fault(format!("to {:?}", through.lines("location")));
+        if through.values("location") != location {
+            fault(format!("to {:?}", through.values("location")));
         }
     }
     assert!(faults.is_empty(), "\n{}\n", faults.join("\n"));

@@ -4,11 +4,12 @@
 
 use std::net::{IpAddr, TcpStream};
 
+use fluxlit_support::http1::Response;
 use tungstenite::protocol::{CloseFrame, Role};
 use tungstenite::{Message, WebSocket};
 
 use crate::pair::{HOST, Place};
-use crate::support::client::{Response, connect, connect_from, exchange};
+use crate::support::{connect, connect_from, exchange};
 
 /// An open session, after its first run.
 pub(crate) struct Session {

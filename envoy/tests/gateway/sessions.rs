@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use fluxlit_envoy::wait_until;
+use fluxlit_support::wait::wait_until;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::pair::{Generation, HOST, Pair, Shape};
 use crate::session::{NEW, Session};
-use crate::support::client::{connect, exchange};
+use crate::support::{connect, exchange};
 
 const GENERATIONS: [Generation; 2] = [Generation::Starlette, Generation::Tornado];
 
@@ -63,7 +63,7 @@ fn cookies_of_two_clients_stay_apart() {
                 request.as_bytes(),
                 "GET",
             );
-            answer.lines("set-cookie").join("")
+            answer.values("set-cookie").join("")
         };
         let tokens = [token(), token()];
         assert!(
@@ -81,7 +81,7 @@ fn cookies_of_two_clients_stay_apart() {
 fn the_token_of_the_handshake_arrives() {
     let pair = Pair::start(Generation::Tornado, Shape::Stripped);
     let session = Session::open(pair.through(), NEW, "");
-    let cookies = session.opened.lines("set-cookie");
+    let cookies = session.opened.values("set-cookie");
     let [cookie] = cookies[..] else {
         panic!("one cookie, not {cookies:?}");
     };

@@ -1,14 +1,17 @@
-//! What the tests share: the programs, a client that sends exactly what it is told, and an upstream that remembers
-//! exactly what it received.
+//! Wraps `fluxlit-support` for tests, which fail where a tool would return an error, and finds the programs under test.
 
 #![expect(unreachable_pub, reason = "each test binary uses a part of it")]
 
-pub mod client;
-pub mod upstream;
-
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::PathBuf;
 
+use fluxlit_cases::{Answer, Received};
 use fluxlit_envoy::Parts;
+use fluxlit_support::client;
+use fluxlit_support::http1::Response;
+use fluxlit_support::script::ScriptedResponse;
+use fluxlit_support::upstream::{Options, Upstream};
 
 /// The programs, as `cargo xtask test` names them.
 pub fn parts() -> Parts {
@@ -20,7 +23,7 @@ pub fn parts() -> Parts {
     }
 }
 
-/// The program that this variable names.
+/// The program that this environment variable names.
 pub fn named(variable: &str) -> PathBuf {
     std::env::var_os(variable)
         .map(PathBuf::from)
@@ -29,14 +32,41 @@ pub fn named(variable: &str) -> PathBuf {
         })
 }
 
-/// Latin-1 text as bytes.
-pub fn latin1(text: &str) -> Vec<u8> {
-    text.chars()
-        .map(|character| u8::try_from(u32::from(character)).expect("the text is Latin-1"))
-        .collect()
+/// Starts an upstream that responds with the default answer of a case, also to the gateway's health checks, which it does
+/// not record.
+pub fn upstream() -> Upstream {
+    let options = Options {
+        answers_probes: true,
+        ..Options::default()
+    };
+    Upstream::start(
+        options,
+        vec![ScriptedResponse::of_answer(&Answer::default())],
+    )
+    .expect("a free port")
 }
 
-/// Bytes as Latin-1 text.
-pub fn text(bytes: &[u8]) -> String {
-    bytes.iter().copied().map(char::from).collect()
+pub fn connect(to: SocketAddr) -> TcpStream {
+    client::connect(to).expect("a connection")
+}
+
+/// Connects from an address of this machine, such as 127.0.0.9.
+pub fn connect_from(own: IpAddr, to: SocketAddr) -> TcpStream {
+    client::connect_from(own, to).expect("a connection")
+}
+
+/// Sends bytes and reads one final response.
+#[track_caller]
+pub fn exchange(stream: &mut (impl Read + Write), request: &[u8], method: &str) -> Response {
+    client::exchange(stream, request, method).expect("a response")
+}
+
+/// The values of a field in a request that an upstream received.
+pub fn values<'a>(received: &'a Received, name: &str) -> Vec<&'a str> {
+    received
+        .headers
+        .iter()
+        .filter(|(other, _)| other == name)
+        .map(|(_, value)| value.as_str())
+        .collect()
 }

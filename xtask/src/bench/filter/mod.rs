@@ -17,7 +17,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use fluxlit_envoy::{Envoy, free_ports, wait_until};
+use fluxlit_support::port::free_ports;
+use fluxlit_support::wait::wait_until;
 
 use self::exchange::{
     ECHO, RESPONSE_LIMIT, Workload, connect, read_response, request, serve_upstream,
@@ -65,12 +66,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     // A process inherits the cores of the thread that starts it.
     pin_to(envoy_core)?;
     let envoy = step("starting Envoy", || {
-        Ok(Envoy::start(
-            &envoy,
-            bootstrap,
-            &folder,
-            &["--concurrency", "1"],
-        )?)
+        Ok(bootstrap.start(&envoy, &folder, &["--concurrency", "1"])?)
     })?;
     pin_to(load_core)?;
 

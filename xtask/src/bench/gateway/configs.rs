@@ -6,7 +6,8 @@
 use std::process::Command;
 
 use anyhow::Context;
-use fluxlit_envoy::{Bootstrap, MOUNT, free_port};
+use fluxlit_envoy::{Bootstrap, MOUNT};
+use fluxlit_support::port::free_port;
 use serde_json::Value;
 
 use super::proxies::{Placement, Programs};

@@ -6,7 +6,11 @@ use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 
 use anyhow::Context;
-use fluxlit_envoy::{MOUNT, Process, free_port, get, wait_until};
+use fluxlit_envoy::MOUNT;
+use fluxlit_support::client::get;
+use fluxlit_support::port::free_port;
+use fluxlit_support::process::Process;
+use fluxlit_support::wait::wait_until;
 
 use super::Bench;
 use super::configs::nginx_basics;
@@ -63,7 +67,7 @@ impl FileServer {
         let process = Process::start(command).context("cannot run nginx")?;
         let serves = wait_until(START_LIMIT, || {
             get(address, &format!("{MOUNT}/{SMALL}"), None)
-                .is_ok_and(|response| response.starts_with("HTTP/1.1 200"))
+                .is_ok_and(|response| response.status == 200)
         });
         anyhow::ensure!(
             serves,

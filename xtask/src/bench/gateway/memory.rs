@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use fluxlit_envoy::wait_until;
+use fluxlit_support::wait::wait_until;
 
 use super::file_server::{FileServer, LARGE, SMALL};
 use super::proxies::{ALL, MAX_CONNECTIONS, NGINX, OURS, Programs, Proxy, Target, start};

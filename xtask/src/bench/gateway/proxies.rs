@@ -6,7 +6,11 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use fluxlit_envoy::{MOUNT, Process, free_port, get, wait_until};
+use fluxlit_envoy::MOUNT;
+use fluxlit_support::client::get;
+use fluxlit_support::port::free_port;
+use fluxlit_support::process::Process;
+use fluxlit_support::wait::wait_until;
 
 use super::file_server::SMALL;
 use super::{Bench, Options, configs};
@@ -174,7 +178,7 @@ pub(super) fn start(
         bench.stop.is_requested()
             || !matches!(process.ended(), Ok(None))
             || get(listen, &format!("{MOUNT}/{SMALL}"), None)
-                .is_ok_and(|response| response.starts_with("HTTP/1.1 200"))
+                .is_ok_and(|response| response.status == 200)
     });
     bench.check_stop()?;
     ensure!(

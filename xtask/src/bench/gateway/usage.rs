@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use fluxlit_envoy::wait_until;
+use fluxlit_support::wait::wait_until;
 use rustix::param::clock_ticks_per_second;
 
 use super::Bench;

@@ -10,7 +10,8 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use fluxlit_envoy::{MOUNT, Process};
+use fluxlit_envoy::MOUNT;
+use fluxlit_support::process::Process;
 
 use super::Bench;
 use super::proxies::Programs;
