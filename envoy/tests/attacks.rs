@@ -1,15 +1,15 @@
-//! Attacks on the listener that is shipped, in real Envoy, by a client that is bound by no rule.
+//! Attacks the shipped listener in real Envoy with a client that keeps to no protocol rule.
 //!
-//! Whatever a client sends, one of two things may happen. Either the request is refused, with a 4xx or by closing the
-//! connection or stream, and the upstream is never asked. Or the upstream receives it with the true client, scheme, host,
-//! port and mount, one line each, and nothing else under any name that a framework may read them from.
+//! Whatever a client sends, one of two things may happen. Either the request is rejected, with a 4xx or by closing the
+//! connection or stream, and never reaches the upstream. Or the upstream receives it with the true client, scheme, host,
+//! port and mount, one line each, and with no other field that a framework may read them from.
 //!
-//! The attacks are tables (`attacks/table.rs`). Each is run on each form of the listener ([`Form`]), as a plain request and
+//! The attacks are tables (`attacks/table.rs`). Each runs on each form of the listener ([`Form`]), as a plain request and
 //! as a WebSocket handshake over HTTP/1.1 and as a plain request over HTTP/2, from an untrusted peer and through a trusted
-//! one that passes on what its client forged.
+//! peer that forwards what its client forged.
 
-#[path = "attacks/edge.rs"]
-mod edge;
+#[path = "attacks/runner.rs"]
+mod runner;
 #[path = "attacks/http2.rs"]
 mod http2;
 #[path = "attacks/request.rs"]
@@ -27,11 +27,11 @@ use fluxlit_envoy::MOUNT;
 use fluxlit_support::http1::read_head_blocking;
 use fluxlit_support::port::local;
 
-use edge::Fate::{Forwarded, Refused};
-use edge::{Edge, Form, Gate, Peer, Way};
+use runner::Expected::{Forwarded, Rejected};
+use runner::{AttackRunner, Form, Listener, Peer, Protocol};
 use request::{Attack, to_field};
 use table::{
-    BELIEVED_IF_TRUSTED, BODIES, GOVERNED, HOST, HOSTS, HTTP1_LINES, HTTP2_FIELDS, HTTP2_TARGETS,
+    TRUSTED_FIELDS, BODIES, PROTECTED, HOST, HOSTS, HTTP1_LINES, HTTP2_FIELDS, HTTP2_TARGETS,
     LINES, PASSED, Pair, REQUEST_LINES, TARGETS, TRUSTED,
 };
 
@@ -57,39 +57,39 @@ fn the_filter_alone() {
 
 #[track_caller]
 fn attack(form: Form) {
-    let mut edge = Edge::start(form);
+    let mut runner = AttackRunner::start(form);
     let honest = Attack::new("an honest request");
-    edge.run(&honest, ALL, BOTH);
-    governed_names(&mut edge);
-    lines(&mut edge);
-    long_lists(&mut edge);
-    bytes(&mut edge);
-    targets(&mut edge);
-    hosts(&mut edge);
-    bodies_and_trailers(&mut edge);
-    http2_fields(&mut edge);
-    trusted_peers(&mut edge);
-    // Still standing, and honest to the honest.
-    edge.run(&honest, ALL, BOTH);
-    edge.end();
+    runner.run(&honest, ALL, BOTH);
+    protected_names(&mut runner);
+    lines(&mut runner);
+    long_lists(&mut runner);
+    bytes(&mut runner);
+    targets(&mut runner);
+    hosts(&mut runner);
+    bodies_and_trailers(&mut runner);
+    http2_fields(&mut runner);
+    trusted_peers(&mut runner);
+    // The listener still serves honest requests.
+    runner.run(&honest, ALL, BOTH);
+    runner.end();
 }
 
-/// Each governed name, in every spelling.
-fn governed_names(edge: &mut Edge) {
-    let is_alone = edge.form == Form::FilterAlone;
-    for (name, lie) in GOVERNED {
-        let is_believed = edge.form != Form::Shipped && BELIEVED_IF_TRUSTED.contains(name);
-        let peers = if is_believed { ATTACKER } else { BOTH };
-        for (spelling, ways) in [
+/// Sends each protected field, in every spelling.
+fn protected_names(runner: &mut AttackRunner) {
+    let is_alone = runner.form == Form::FilterAlone;
+    for (name, forged) in PROTECTED {
+        let is_trusted = runner.form != Form::Shipped && TRUSTED_FIELDS.contains(name);
+        let peers = if is_trusted { ATTACKER } else { BOTH };
+        for (spelling, protocols) in [
             ((*name).to_owned(), ALL),
-            // Over HTTP/2 there is only the lower case.
+            // Names in HTTP/2 are in lower case.
             (name.to_ascii_uppercase(), HTTP1),
             (mixed_case(name), HTTP1),
         ] {
             let line = format!("{spelling}: {lie}");
-            edge.run(&Attack::lines(&line, &[&line], Forwarded), ways, peers);
+            runner.run(&Attack::lines(&line, &[&line], Forwarded), protocols, peers);
             let what = format!("the trailer {line}, twice");
-            edge.run(&Attack::trailers(what, &[&line, &line]), BODIED, BOTH);
+            runner.run(&Attack::trailers(what, &[&line, &line]), BODIED, BOTH);
         }
         if !name.contains('-') {
             continue;
@@ -97,50 +97,50 @@ fn governed_names(edge: &mut Edge) {
         let twin = name.replace('-', "_");
         for twin in [name.replacen('-', "_", 1), twin.to_ascii_uppercase(), twin] {
             let line = format!("{twin}: {lie}");
-            let fate = if is_alone { Forwarded } else { Refused };
-            edge.run(&Attack::lines(&line, &[&line], fate), ALL, BOTH);
-            // Where Envoy refuses such a trailer, the head is on its way already.
+            let expected = if is_alone { Forwarded } else { Rejected };
+            runner.run(&Attack::lines(&line, &[&line], expected), ALL, BOTH);
+            // Where Envoy rejects such a trailer, it has forwarded the head already.
             if is_alone {
                 let what = format!("the trailer {line}");
-                edge.run(&Attack::trailers(what, &[&line]), BODIED, BOTH);
+                runner.run(&Attack::trailers(what, &[&line]), BODIED, BOTH);
             }
         }
     }
-    let all: Vec<String> = GOVERNED
+    let all: Vec<String> = PROTECTED
         .iter()
-        .filter(|(name, _)| !BELIEVED_IF_TRUSTED.contains(name))
-        .map(|(name, lie)| format!("{name}: {lie}"))
+        .filter(|(name, _)| !TRUSTED_FIELDS.contains(name))
+        .map(|(name, forged)| format!("{name}: {lie}"))
         .collect();
     let attack = Attack::lines("everything at once", &all, Forwarded);
-    edge.run(&attack, ALL, BOTH);
+    runner.run(&attack, ALL, BOTH);
 }
 
-fn lines(edge: &mut Edge) {
+fn lines(runner: &mut AttackRunner) {
     for (what, lines) in LINES {
-        edge.run(&Attack::lines(*what, lines, Forwarded), ALL, BOTH);
+        runner.run(&Attack::lines(*what, lines, Forwarded), ALL, BOTH);
     }
     for (what, lines, plain, handshake) in HTTP1_LINES {
-        for (way, fate) in [(Way::Http1, plain), (Way::WebSocket, handshake)] {
-            edge.run(&Attack::lines(*what, lines, *fate), &[way], BOTH);
+        for (protocol, expected) in [(Protocol::Http1, plain), (Protocol::WebSocket, handshake)] {
+            runner.run(&Attack::lines(*what, lines, *expected), &[protocol], BOTH);
         }
     }
 }
 
-fn long_lists(edge: &mut Edge) {
-    for (count, fate) in [(40, Forwarded), (5_000, Forwarded), (8_000, Refused)] {
+fn long_lists(runner: &mut AttackRunner) {
+    for (count, expected) in [(40, Forwarded), (5_000, Forwarded), (8_000, Rejected)] {
         let list = format!("X-Forwarded-For: {}", ["6.6.6.6"].repeat(count).join(", "));
         let what = format!("a list of {count} addresses");
-        edge.run(&Attack::lines(what, &[list], fate), ALL, BOTH);
+        runner.run(&Attack::lines(what, &[list], expected), ALL, BOTH);
     }
-    for (count, fate) in [(80, Forwarded), (120, Refused)] {
+    for (count, expected) in [(80, Forwarded), (120, Rejected)] {
         let lines = vec!["X-Real-IP: 6.6.6.6"; count];
-        let attack = Attack::lines(format!("{count} lines"), &lines, fate);
-        edge.run(&attack, ALL, BOTH);
+        let attack = Attack::lines(format!("{count} lines"), &lines, expected);
+        runner.run(&attack, ALL, BOTH);
     }
 }
 
-/// Each byte above ASCII, in what is read and in what is not.
-fn bytes(edge: &mut Edge) {
+/// Sends each byte above ASCII, in fields that the filter reads and in one that it does not.
+fn bytes(runner: &mut AttackRunner) {
     for byte in '\u{80}'..='\u{ff}' {
         let names = [
             "X-Forwarded-For",
@@ -150,61 +150,61 @@ fn bytes(edge: &mut Edge) {
         ];
         let lines = names.map(|name| format!("{name}: for={byte}"));
         let what = format!("the byte {:#04x}", u32::from(byte));
-        edge.run(&Attack::lines(what, &lines, Forwarded), BODIED, BOTH);
+        runner.run(&Attack::lines(what, &lines, Forwarded), BODIED, BOTH);
     }
 }
 
-fn targets(edge: &mut Edge) {
-    for (table, ways) in [(TARGETS, ALL), (HTTP2_TARGETS, &[Way::Http2])] {
+fn targets(runner: &mut AttackRunner) {
+    for (table, protocols) in [(TARGETS, ALL), (HTTP2_TARGETS, &[Protocol::Http2])] {
         for (target, by_listener, by_filter) in table {
-            let is_alone = edge.form == Form::FilterAlone;
+            let is_alone = runner.form == Form::FilterAlone;
             let want = if is_alone { by_filter } else { by_listener };
             let mut attack = Attack::new(format!("the target {target:?}"));
             attack.target = (*target).to_owned();
             match want.parse() {
-                Ok(status) => (attack.fate, attack.status) = (Refused, Some(status)),
-                Err(_) => attack.truth.target = (*want).to_owned(),
+                Ok(status) => (attack.expected, attack.status) = (Rejected, Some(status)),
+                Err(_) => attack.forwarded.target = (*want).to_owned(),
             }
-            edge.run(&attack, ways, BOTH);
+            runner.run(&attack, protocols, BOTH);
         }
     }
-    for (line, fate) in REQUEST_LINES {
+    for (line, expected) in REQUEST_LINES {
         let mut attack = Attack::new(format!("the request line {line:?}"));
         attack.request_line = Some((*line).to_owned());
-        attack.fate = *fate;
-        edge.run(&attack, HTTP1, BOTH);
+        attack.expected = *expected;
+        runner.run(&attack, HTTP1, BOTH);
     }
 }
 
-fn hosts(edge: &mut Edge) {
+fn hosts(runner: &mut AttackRunner) {
     for (hosts, host) in HOSTS {
         let mut attack = Attack::new(format!("the host {hosts:?}"));
         attack.hosts = hosts.iter().map(|&host| host.to_owned()).collect();
         match host {
             Some(host) => {
-                (*host).clone_into(&mut attack.truth.authority);
-                hosts[0].clone_into(&mut attack.truth.host);
+                (*host).clone_into(&mut attack.forwarded.authority);
+                hosts[0].clone_into(&mut attack.forwarded.host);
             }
-            None => attack.fate = Refused,
+            None => attack.expected = Rejected,
         }
-        edge.run(&attack, ALL, BOTH);
-        attack.what.push_str(" beside a forged one");
+        runner.run(&attack, ALL, BOTH);
+        attack.what.push_str(" with a forged X-Forwarded-Host");
         attack.lines = vec!["X-Forwarded-Host: evil.example".to_owned()];
-        edge.run(&attack, ALL, ATTACKER);
+        runner.run(&attack, ALL, ATTACKER);
     }
     let mut attack = Attack::lines("no host", &["X-Forwarded-Host: evil.example"], Forwarded);
     attack.hosts = vec![String::new()];
-    for place in [&mut attack.truth.authority, &mut attack.truth.host] {
+    for place in [&mut attack.forwarded.authority, &mut attack.forwarded.host] {
         place.clear();
     }
-    edge.run(&attack, HTTP1, ATTACKER);
-    // The authority of an absolute target counts and `Host` does not. Its scheme is the client's word: Envoy refuses
-    // https without TLS where it does not leave that to the filter.
-    let https = match edge.form {
-        Form::Shipped | Form::Trusting => Refused,
+    runner.run(&attack, HTTP1, ATTACKER);
+    // The authority of an absolute target counts and `Host` does not. The client chooses the scheme: Envoy rejects https
+    // without TLS, unless it leaves that to the filter.
+    let https = match runner.form {
+        Form::Shipped | Form::Trusting => Rejected,
         Form::Tls | Form::FilterAlone => Forwarded,
     };
-    for (start, fate) in [
+    for (start, expected) in [
         ("http://", Forwarded),
         ("HTTP://", Forwarded),
         ("http://evil@", Forwarded),
@@ -214,82 +214,82 @@ fn hosts(edge: &mut Edge) {
         let mut attack = Attack::new(format!("the request line {line:?}"));
         attack.request_line = Some(line);
         attack.hosts = vec!["evil.example".to_owned()];
-        attack.fate = fate;
-        for place in [&mut attack.truth.authority, &mut attack.truth.host] {
+        attack.expected = expected;
+        for place in [&mut attack.forwarded.authority, &mut attack.forwarded.host] {
             "other.example".clone_into(place);
         }
-        edge.run(&attack, HTTP1, BOTH);
+        runner.run(&attack, HTTP1, BOTH);
     }
 }
 
-fn bodies_and_trailers(edge: &mut Edge) {
+fn bodies_and_trailers(runner: &mut AttackRunner) {
     for (what, lines, body, status) in BODIES {
-        let mut attack = Attack::lines(format!("a body: {what}"), lines, Refused);
+        let mut attack = Attack::lines(format!("a body: {what}"), lines, Rejected);
         attack.status = Some(*status);
         attack.body = format!("{body}{}", hidden_request());
-        edge.run(&attack, &[Way::Http1], BOTH);
+        runner.run(&attack, &[Protocol::Http1], BOTH);
     }
-    // Where trailers pass at all, an honest one does: so those of the table are removed and not lost.
+    // If trailers are forwarded at all, an honest one is. So the trailers of the table are removed and not lost.
     let mut attack = Attack::trailers("an honest trailer", &["x-checksum: 1"]);
-    if edge.form == Form::FilterAlone {
-        attack.truth.trailers = vec![to_field("x-checksum: 1")];
+    if runner.form == Form::FilterAlone {
+        attack.forwarded.trailers = vec![to_field("x-checksum: 1")];
     }
-    edge.run(&attack, BODIED, BOTH);
+    runner.run(&attack, BODIED, BOTH);
 }
 
-fn http2_fields(edge: &mut Edge) {
-    for (what, fields, fate) in HTTP2_FIELDS {
+fn http2_fields(runner: &mut AttackRunner) {
+    for (what, fields, expected) in HTTP2_FIELDS {
         let mut attack = Attack::new(format!("HTTP/2: {what}"));
         let owned = |(name, value): &Pair| ((*name).to_owned(), (*value).to_owned());
         attack.fields = fields.iter().map(owned).collect();
-        attack.fate = *fate;
-        edge.run(&attack, &[Way::Http2], BOTH);
+        attack.expected = *expected;
+        runner.run(&attack, &[Protocol::Http2], BOTH);
     }
 }
 
-fn trusted_peers(edge: &mut Edge) {
-    let trusts = edge.form.trusts(Peer::Trusted);
+fn trusted_peers(runner: &mut AttackRunner) {
+    let trusts = runner.form.trusts(Peer::Trusted);
     for (what, lines, [client, scheme, authority]) in TRUSTED {
-        let mut attack = Attack::lines(format!("a trusted peer says {what}"), lines, Forwarded);
+        let mut attack = Attack::lines(format!("a trusted peer sends {what}"), lines, Forwarded);
         if trusts {
-            attack.truth.client = Some((*client).to_owned());
-            attack.truth.scheme = Some((*scheme).to_owned()).filter(|scheme| !scheme.is_empty());
-            (*authority).clone_into(&mut attack.truth.authority);
+            attack.forwarded.client = Some((*client).to_owned());
+            attack.forwarded.scheme = Some((*scheme).to_owned()).filter(|scheme| !scheme.is_empty());
+            (*authority).clone_into(&mut attack.forwarded.authority);
         }
-        edge.run(&attack, ALL, &[Peer::Trusted]);
+        runner.run(&attack, ALL, &[Peer::Trusted]);
     }
     let line = format!("{PASSED}: ann");
-    let mut attack = Attack::lines("a user, by the name that may pass", &[&line], Forwarded);
-    edge.run(&attack, ALL, ATTACKER);
+    let mut attack = Attack::lines("a user, in the field that may pass", &[&line], Forwarded);
+    runner.run(&attack, ALL, ATTACKER);
     if trusts {
-        attack.truth.passed = vec![to_field(&line)];
+        attack.forwarded.passed = vec![to_field(&line)];
     }
-    edge.run(&attack, ALL, &[Peer::Trusted]);
+    runner.run(&attack, ALL, &[Peer::Trusted]);
 }
 
-/// What a client sends behind a handshake is not HTTP to Envoy, so no filter sees it. An upstream that refuses the
+/// Envoy does not read as HTTP what a client sends after a handshake, so no filter sees it. An upstream that rejects the
 /// handshake would read it as the next request, from a peer that it trusts.
 #[test]
-fn nothing_gets_past_the_filter_behind_a_handshake() {
+fn no_request_after_a_handshake_bypasses_the_filter() {
     for form in [Form::Shipped, Form::Tls, Form::FilterAlone] {
         for lines in [
             &[][..],
             &["Content-Length: 0"],
             &["Transfer-Encoding: chunked"],
         ] {
-            let (head, behind) = refuse_handshake(form, lines);
-            let behind = latin1::text(&behind);
+            let (head, rest) = reject_handshake(form, lines);
+            let rest = latin1::text(&rest);
             assert!(
-                !behind.contains("evil"),
-                "{form:?}, {lines:?}: behind {head:?} arrived {behind:?}"
+                !rest.contains("evil"),
+                "{form:?}, {lines:?}: after {head:?} came {rest:?}"
             );
         }
     }
 }
 
-/// Sends a handshake and a hidden request behind it to an upstream that refuses, and returns what that received: the
-/// lines of the head, and all bytes behind it.
-fn refuse_handshake(form: Form, lines: &[&str]) -> (Vec<String>, Vec<u8>) {
+/// Sends a handshake and a hidden request after it to an upstream that rejects the handshake. Returns what the upstream
+/// received: the lines of the head, and all bytes after it.
+fn reject_handshake(form: Form, lines: &[&str]) -> (Vec<String>, Vec<u8>) {
     let listener = TcpListener::bind(local(0)).expect("a free port");
     let address = listener.local_addr().expect("an address");
     let upstream = std::thread::spawn(move || {
@@ -298,32 +298,32 @@ fn refuse_handshake(form: Form, lines: &[&str]) -> (Vec<String>, Vec<u8>) {
         let mut reader = BufReader::new(reading);
         let head = read_head_blocking(&mut reader).expect("the head or the end");
         let head = head.map_or_else(Vec::new, |head| head.lines);
-        let mut behind = Vec::new();
+        let mut rest = Vec::new();
         if !head.is_empty() {
             stream
                 .write_all(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n")
-                .expect("the answer is sent");
-            reader.read_to_end(&mut behind).expect("the end");
+                .expect("the response is sent");
+            reader.read_to_end(&mut rest).expect("the end");
         }
-        (head, behind)
+        (head, rest)
     });
-    let gate = Gate::start(form, address);
+    let listener = Listener::start(form, address);
     let mut attack = Attack::lines("a handshake", lines, Forwarded);
     attack.body = format!("0\r\n\r\n{}", hidden_request());
     let request = attack.http1(1, Peer::Untrusted, true);
-    let mut stream = gate.connect(Peer::Untrusted, Way::WebSocket);
-    let status = edge::exchange(&mut stream, &request);
+    let mut stream = listener.connect(Peer::Untrusted, Protocol::WebSocket);
+    let status = runner::exchange(&mut stream, &request);
     assert!(
         status.is_none_or(|status| (400..500).contains(&status)),
         "{form:?}, {lines:?}: {status:?}"
     );
-    // The end of Envoy ends its connection to the upstream; if there was none, this one takes its place.
-    drop((stream, gate));
+    // Envoy's end closes its connection to the upstream. If there was none, this connection unblocks the upstream.
+    drop((stream, listener));
     drop(TcpStream::connect(address));
-    upstream.join().expect("the upstream ends well")
+    upstream.join().expect("the upstream does not panic")
 }
 
-/// A request that no filter must miss.
+/// Returns a request that no filter must miss.
 fn hidden_request() -> String {
     format!(
         "GET {MOUNT}/evil HTTP/1.1\r\nHost: {HOST}\r\nX-Forwarded-For: 6.6.6.6\r\n\
@@ -331,7 +331,7 @@ fn hidden_request() -> String {
     )
 }
 
-/// A name with every other letter in upper case.
+/// Writes every other letter of a name in upper case.
 fn mixed_case(name: &str) -> String {
     let mixed = name.char_indices().map(|(place, letter)| match place % 2 {
         0 => letter,
@@ -340,10 +340,10 @@ fn mixed_case(name: &str) -> String {
     mixed.collect()
 }
 
-const ALL: &[Way] = &[Way::Http1, Way::WebSocket, Way::Http2];
-const HTTP1: &[Way] = &[Way::Http1, Way::WebSocket];
-/// The ways of a request that can have a body.
-const BODIED: &[Way] = &[Way::Http1, Way::Http2];
+const ALL: &[Protocol] = &[Protocol::Http1, Protocol::WebSocket, Protocol::Http2];
+const HTTP1: &[Protocol] = &[Protocol::Http1, Protocol::WebSocket];
+/// The protocols in which a request can have a body.
+const BODIED: &[Protocol] = &[Protocol::Http1, Protocol::Http2];
 
 const BOTH: &[Peer] = &[Peer::Untrusted, Peer::Proxy];
 const ATTACKER: &[Peer] = &[Peer::Untrusted];

@@ -1,6 +1,7 @@
-//! Every case in all three hosts: the policy called directly, the filter under wasmtime, the filter in real Envoy.
+//! Runs every case in all three hosts: the policy called directly, the filter under wasmtime, the filter in real Envoy.
 //!
-//! A case fails where a host misses its expectation, and where two hosts differ in anything but their own transport.
+//! A case fails if the result of a host does not match its expectation, or if two hosts differ in anything but their own
+//! transport.
 
 #[path = "cases/envoy_host.rs"]
 mod envoy_host;
@@ -16,7 +17,7 @@ use fluxlit_cases::{Answer, Case, CaseFile, Config, Outcome, Peer, Request, Serv
 use host_test::case_file::{self, Ending, Runner, Schedule};
 
 #[test]
-fn every_case_is_the_same_everywhere() {
+fn every_case_has_the_same_result_everywhere() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../cases");
     let files: Vec<(PathBuf, Vec<Case>)> = CaseFile::load_folder(&folder)
         .expect("the cases can be read")
@@ -92,7 +93,7 @@ fn in_wasmtime(runner: &Runner, case: &Case) -> Outcome {
     let file = CaseFile::default();
     let ran = runner
         .run(Path::new(""), &file, case, Schedule::default())
-        .expect("there is no other module");
+        .expect("the case names no other module");
     match ran.ending {
         Ending::Refused(message) => Outcome::Refused(message),
         Ending::Served(outcomes) => {
@@ -113,12 +114,12 @@ fn in_wasmtime(runner: &Runner, case: &Case) -> Outcome {
     }
 }
 
-/// A trap takes the worker's whole VM down, so no byte that a client or an upstream may send must cause one.
+/// A trap ends the VM of the whole worker, so no byte that a client or an upstream can send may cause one.
 #[test]
 fn no_byte_traps_the_filter() {
     let filter =
         host_test::Filter::load(&support::parts().module).expect("the filter can be loaded");
-    let governed = [
+    let request_fields = [
         "x-forwarded-for",
         "x-forwarded-proto",
         "x-forwarded-host",
@@ -179,7 +180,7 @@ fn no_byte_traps_the_filter() {
         "content-type",
         "upgrade",
     ];
-    let answered = [
+    let response_fields = [
         "location",
         "content-location",
         "refresh",
@@ -222,7 +223,7 @@ fn no_byte_traps_the_filter() {
                     http: Version::Http2,
                     target: format!("/a/{value}"),
                     host: Some(value.clone()),
-                    headers: lines(&governed)
+                    headers: lines(&request_fields)
                         .into_iter()
                         .chain([
                             (format!("x-forwarded-{character}"), value.clone()),
@@ -230,22 +231,22 @@ fn no_byte_traps_the_filter() {
                             (character.to_string(), value.clone()),
                         ])
                         .collect(),
-                    trailers: lines(&governed),
+                    trailers: lines(&request_fields),
                     ..Request::default()
                 }),
                 answer: Some(Answer {
-                    headers: lines(&answered),
+                    headers: lines(&response_fields),
                     ..Answer::default()
                 }),
                 ..Case::default()
             };
-            // A request that is forwarded, so that the response and the trailers are read, too.
-            let mut hidden = case.clone();
-            if let Some(request) = &mut hidden.request {
+            // A request that is forwarded, so that the filter reads the response and the trailers as well.
+            let mut forwarded = case.clone();
+            if let Some(request) = &mut forwarded.request {
                 "/a/x".clone_into(&mut request.target);
                 request.host = Some("app.example".to_owned());
             }
-            for case in [case, hidden] {
+            for case in [case, forwarded] {
                 let outcome = in_wasmtime(&runner, &case);
                 let is_served = matches!(outcome, Outcome::Served(_));
                 assert!(is_served, "{}: {outcome:?}", case.name);

@@ -1,5 +1,5 @@
-//! What the filter does inside Envoy that no single exchange shows: a request that Envoy sends on its way twice, what
-//! later filters and access logs learn, what is counted, and who is trusted by certificate.
+//! Tests the filter in Envoy beyond single exchanges: a request that runs through the filters twice, filter state for later
+//! filters and access logs, metrics, and trust by certificate.
 
 #[expect(dead_code, reason = "other test binaries use the rest")]
 mod support;
@@ -69,15 +69,15 @@ fn request(target: &str, headers: &[(&str, &str)]) -> Vec<u8> {
 
 const PEER: &str = r#""peer_filter_state_key": "fluxlit.peer""#;
 
-/// Envoy runs the whole chain again on headers that the filter has already made its own. Nothing may be believed that
-/// the first pass did not believe, and nothing may be lost.
+/// Envoy runs the whole chain again on headers that the filter has already rewritten. The second pass must not trust what
+/// the first pass did not trust, and must not lose anything.
 #[test]
 fn an_internal_redirect_changes_nothing_but_the_path() {
     let trusted = r#""trust_proxy": true, "forwarded_allow_ips": "127.0.0.1""#;
     type Lines = &'static [(&'static str, &'static str)];
     let cases: [(&str, String, Lines, &str, &str, &str, Lines); 7] = [
         (
-            "a client's own address, mount taken off",
+            "a client's own address, mount removed",
             r#""root_path": "/apps/my-app", "outside_mount": "reject""#.to_owned(),
             &[("X-Forwarded-For", "6.6.6.6")],
             "/apps/my-app/x",
@@ -110,7 +110,7 @@ fn an_internal_redirect_changes_nothing_but_the_path() {
             &[("x-forwarded-prefix", "/b")],
         ),
         (
-            "the other family of headers, which the first pass has removed",
+            "the other family of fields, which the first pass removes",
             format!(r#"{trusted}, "forwarded_source": "forwarded""#),
             &[(
                 "Forwarded",
@@ -138,7 +138,7 @@ fn an_internal_redirect_changes_nothing_but_the_path() {
             ],
         ),
         (
-            "hops, which the first pass has shortened",
+            "hops, which the first pass shortens",
             r#""trust_proxy": true, "trusted_hops": 2"#.to_owned(),
             &[("X-Forwarded-For", "198.51.100.7, 10.0.0.1")],
             "/x",
@@ -147,7 +147,7 @@ fn an_internal_redirect_changes_nothing_but_the_path() {
             &[("x-forwarded-for", "198.51.100.7")],
         ),
         (
-            "a prefix, which must not be put in front twice",
+            "a prefix, which must not be added twice",
             format!(r#"{trusted}, "prefix_from_header": true, "root_path": "/app""#),
             &[("X-Forwarded-Prefix", "/portal")],
             "/app/x",
@@ -198,9 +198,9 @@ fn an_internal_redirect_changes_nothing_but_the_path() {
     }
 }
 
-/// The header by which Envoy marks a redirected request is one that any client can send.
+/// Any client can send the header with which Envoy marks a redirected request.
 #[test]
-fn nobody_can_claim_to_have_been_redirected() {
+fn a_client_cannot_claim_to_be_redirected() {
     let edge = Edge::start(&format!("{{{PEER}}}"), |bootstrap, _| bootstrap);
     edge.upstream.answer(&Answer::default());
     let forged = [
@@ -224,7 +224,7 @@ fn nobody_can_claim_to_have_been_redirected() {
     }
 }
 
-/// What comes after the filter can use the resolved client, and logs name the path that the client asked for.
+/// Later filters can use the resolved client, and access logs show the path of the client's request.
 #[test]
 fn access_logs_and_rbac_know_the_client() {
     let config = format!(
@@ -266,9 +266,9 @@ fn access_logs_and_rbac_know_the_client() {
     );
 }
 
-/// Counters keep the project's name in Prometheus' format, and warnings say what to do.
+/// Metrics keep the project's name in the Prometheus format, and warnings say what to do.
 #[test]
-fn what_is_decided_is_counted_and_logged() {
+fn decisions_are_counted_and_logged() {
     let config =
         format!(r#"{{{PEER}, "root_path": "/app", "outside_mount": "reject", "hsts": "fluxlit"}}"#);
     let edge = Edge::start(&config, |bootstrap, _| bootstrap);
@@ -331,7 +331,7 @@ fn what_is_decided_is_counted_and_logged() {
     assert!(!log.contains("6.6.6.6"), "a header's value is in the log");
 }
 
-/// A first roll-out decides, counts and logs, but what is sent is what would be sent without the filter.
+/// In `report_only` mode the filter decides, counts and logs, but changes nothing that is sent.
 #[test]
 fn report_only_changes_nothing() {
     let config = format!(
@@ -358,7 +358,7 @@ fn report_only_changes_nothing() {
     let received = edge.upstream.requests();
     assert_eq!(values(&received[0], "x-real-ip"), ["6.6.6.6"]);
     assert_eq!(received[0].target, "/elsewhere");
-    // Or a second plugin in the chain would take a forged request for one that has passed before.
+    // Otherwise a second plugin in the chain would mistake a forged request for a redirected one.
     let redirected = [
         ("X-Envoy-Original-Url", "https://portal.example/x"),
         ("X-Real-IP", "6.6.6.6"),
@@ -384,10 +384,10 @@ fn report_only_changes_nothing() {
     );
 }
 
-/// A WebSocket over HTTP/2 (RFC 8441) is a CONNECT on the wire and a handshake to the filter: its path loses the mount, and
-/// what it forges is removed.
+/// A WebSocket over HTTP/2 (RFC 8441) is a CONNECT on the wire and a handshake for the filter, which removes the mount and
+/// forged fields.
 #[test]
-fn a_websocket_over_http2_is_judged_as_any_other() {
+fn a_websocket_over_http2_is_treated_as_any_other() {
     let config = format!(r#"{{{PEER}, "root_path": "/app", "outside_mount": "reject"}}"#);
     let edge = Edge::start(&config, |bootstrap, _| {
         bootstrap.with_connection_manager("http2_protocol_options", json!({"allow_connect": true}))
@@ -410,7 +410,7 @@ fn a_websocket_over_http2_is_judged_as_any_other() {
             .await
             .expect("an HTTP/2 connection");
         tokio::spawn(connection);
-        // A first request, so that the server's settings, which allow the second, have arrived.
+        // After a first request, the server's settings, which allow the second, have arrived.
         let request = |method: &str, target: &str| {
             http::Request::builder()
                 .method(method)
@@ -451,7 +451,7 @@ fn a_websocket_over_http2_is_judged_as_any_other() {
     }
 }
 
-/// Where no address can be trusted, a peer is trusted by the name in its verified certificate, and by the whole of it.
+/// If no address can be trusted, a peer is trusted by the whole identity in its verified certificate.
 #[test]
 fn a_peer_is_trusted_by_its_certificate() {
     const LISTED: &str = "spiffe://cluster.local/ns/istio-system/sa/ingress";

@@ -1,21 +1,21 @@
-//! Can a client tell the gateway from a direct connection to the same Streamlit?
+//! Compares the gateway with a direct connection to the same Streamlit.
 //!
-//! Each row is sent to both, and the answers are compared whole: status, every header line, every byte of the body. What
-//! differs on purpose is named, with the reason. Two generations of Streamlit: 1.67 is served by Starlette and uvicorn,
-//! 1.45 by Tornado. The app has a public host name: Streamlit lets every local Origin pass, which hides defects.
+//! Each row is sent to both, and the whole responses are compared: status, every header line, every byte of the body.
+//! Deliberate differences are listed, with the reason. Two generations of Streamlit: 1.67 is served by Starlette and
+//! uvicorn, 1.45 by Tornado. The app has a public host name: Streamlit accepts every local Origin, which hides defects.
 
 mod support;
 
 #[path = "gateway/compare.rs"]
 mod compare;
+#[path = "gateway/deliberate.rs"]
+mod deliberate;
 #[path = "gateway/fluxlit.rs"]
 mod fluxlit;
 #[path = "gateway/handshakes.rs"]
 mod handshakes;
 #[path = "gateway/http.rs"]
 mod http;
-#[path = "gateway/own.rs"]
-mod own;
 #[path = "gateway/pair.rs"]
 mod pair;
 #[path = "gateway/session.rs"]

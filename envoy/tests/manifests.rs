@@ -1,4 +1,4 @@
-//! Is the configuration that is shipped one that Envoy and Istio take, and the same everywhere?
+//! Checks that Envoy and Istio accept the shipped configuration, and that its copies are equal.
 
 use std::path::{Path, PathBuf};
 
@@ -12,12 +12,12 @@ fn folder() -> PathBuf {
 }
 
 fn yaml(name: &str) -> Value {
-    let text = std::fs::read_to_string(folder().join(name)).expect("the file is there");
+    let text = std::fs::read_to_string(folder().join(name)).expect("the file exists");
     serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
 fn json(name: &str) -> Value {
-    let text = std::fs::read_to_string(folder().join(name)).expect("the file is there");
+    let text = std::fs::read_to_string(folder().join(name)).expect("the file exists");
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
@@ -27,7 +27,7 @@ fn program(name: &str) -> PathBuf {
         .unwrap_or_else(|| panic!("{name} is not set; run `cargo xtask test`, which sets it up"))
 }
 
-/// The connection manager of the shipped listener.
+/// Returns the connection manager of the shipped listener.
 fn connection_manager() -> Value {
     Bootstrap::shipped().value()["static_resources"]["listeners"][0]["filter_chains"][0]["filters"]
         [1]["typed_config"]
@@ -50,7 +50,7 @@ fn one_plugin_configuration() {
         "istio/wasmplugin.yaml"
     );
     let readme =
-        std::fs::read_to_string(folder().join("../README.md")).expect("the README is there");
+        std::fs::read_to_string(folder().join("../README.md")).expect("the README exists");
     let example = readme
         .split("```json\n")
         .nth(1)
@@ -63,15 +63,15 @@ fn one_plugin_configuration() {
     );
 }
 
-/// Every plugin configuration that anybody could copy from here is one by the schema: the shipped ones, those in the
-/// documentation, and those of the cases that are served.
+/// The schema accepts every plugin configuration that users could copy: the shipped ones, those in the documentation, and
+/// those of the cases that are served.
 #[test]
-fn every_example_keeps_to_the_schema() {
+fn every_example_matches_the_schema() {
     let schema = json("../policy/schema.json");
-    let validator = jsonschema::validator_for(&schema).expect("the schema is one");
+    let validator = jsonschema::validator_for(&schema).expect("the schema is valid");
     let mut examples = vec![("plugin-config.json".to_owned(), json("plugin-config.json"))];
     for document in ["../README.md", "README.md", "../docs/settings.md"] {
-        let text = std::fs::read_to_string(folder().join(document)).expect("the document is there");
+        let text = std::fs::read_to_string(folder().join(document)).expect("the document exists");
         for block in text.split("```json\n").skip(1) {
             let block = block.split("```").next().unwrap_or_default();
             let example = serde_json::from_str(block)
@@ -90,11 +90,11 @@ fn every_example_keeps_to_the_schema() {
         }
     }
     for (name, example) in examples {
-        let faults: Vec<String> = validator
+        let errors: Vec<String> = validator
             .iter_errors(&example)
             .map(|error| format!("{}: {error}", error.instance_path()))
             .collect();
-        assert!(faults.is_empty(), "{name}: {faults:?}");
+        assert!(errors.is_empty(), "{name}: {errors:?}");
     }
     for wrong in [
         serde_json::json!({"root_paht": "/x"}),
@@ -108,7 +108,7 @@ fn every_example_keeps_to_the_schema() {
 }
 
 #[test]
-fn the_peer_is_recorded_where_the_filter_looks() {
+fn the_peer_is_recorded_where_the_filter_reads_it() {
     let wanted = json("plugin-config.json")["peer_filter_state_key"].clone();
     assert!(wanted.is_string());
     let bootstrap = Bootstrap::shipped();
@@ -140,7 +140,7 @@ fn the_peer_is_recorded_where_the_filter_looks() {
 }
 
 #[test]
-fn what_keeps_an_attacker_out_is_set() {
+fn the_defences_are_on() {
     let manager = connection_manager();
     for (pointer, wanted) in [
         ("/use_remote_address", Value::Bool(true)),
@@ -169,7 +169,7 @@ fn what_keeps_an_attacker_out_is_set() {
         assert_eq!(
             upgrade.get("filters"),
             None,
-            "an upgrade with filters of its own passes unfiltered"
+            "an upgrade with its own filters bypasses ours"
         );
     }
     assert_eq!(
@@ -180,22 +180,22 @@ fn what_keeps_an_attacker_out_is_set() {
 }
 
 #[test]
-fn envoy_takes_the_bootstrap() {
+fn envoy_accepts_the_bootstrap() {
     let own = tempfile::tempdir().expect("a folder");
     let made = Certificate::create_files(own.path(), &["localhost"]).expect("a certificate");
     let module = program("FLUXLIT_TEST_FILTER");
     let plain = Bootstrap::shipped().with_module(&module);
     let tls = plain.clone().with_tls(&made.certificate, &made.key);
     for bootstrap in [plain, tls] {
-        let (is_accepted, said) = bootstrap
+        let (is_accepted, output) = bootstrap
             .validate(&program("FLUXLIT_TEST_ENVOY"), own.path())
             .expect("Envoy runs");
-        assert!(is_accepted, "{said}");
+        assert!(is_accepted, "{output}");
     }
 }
 
 #[test]
-fn envoy_refuses_what_the_filter_refuses() {
+fn envoy_rejects_what_the_filter_rejects() {
     let own = tempfile::tempdir().expect("a folder");
     let envoy = program("FLUXLIT_TEST_ENVOY");
     let module = program("FLUXLIT_TEST_FILTER");
@@ -211,34 +211,34 @@ fn envoy_refuses_what_the_filter_refuses() {
         let bootstrap = Bootstrap::shipped()
             .with_module(&module)
             .with_plugin_config(config);
-        let (is_accepted, said) = bootstrap.validate(&envoy, own.path()).expect("Envoy runs");
+        let (is_accepted, output) = bootstrap.validate(&envoy, own.path()).expect("Envoy runs");
         assert!(!is_accepted, "{config:?} was accepted");
         assert!(
-            said.contains(reason),
-            "{config:?}: `{reason}` is missing in {said}"
+            output.contains(reason),
+            "{config:?}: `{reason}` is missing in {output}"
         );
     }
 }
 
 #[test]
-fn istio_takes_the_manifests() {
+fn istio_accepts_the_manifests() {
     for (manifest, definition) in [
         ("istio/wasmplugin.yaml", "crds/wasmplugin.json"),
         ("istio/envoyfilter.yaml", "crds/envoyfilter.json"),
     ] {
-        let faults = faults(&json(definition), &yaml(manifest));
-        assert!(faults.is_empty(), "{manifest}: {faults:?}");
+        let errors = errors(&json(definition), &yaml(manifest));
+        assert!(errors.is_empty(), "{manifest}: {errors:?}");
     }
 }
 
-/// The check above is only as good as what it refuses.
+/// Shows that the check above rejects wrong manifests.
 #[test]
-fn a_manifest_with_a_fault_is_refused() {
+fn a_manifest_with_an_error_is_rejected() {
     let definition = json("crds/wasmplugin.json");
     let break_at = |change: fn(&mut Value)| {
         let mut manifest = yaml("istio/wasmplugin.yaml");
         change(&mut manifest);
-        faults(&definition, &manifest)
+        errors(&definition, &manifest)
     };
     let breaks: [fn(&mut Value); 6] = [
         |manifest| manifest["spec"]["failStrategy"] = "FAIL_SOMEHOW".into(),
@@ -251,13 +251,13 @@ fn a_manifest_with_a_fault_is_refused() {
         },
     ];
     for (number, change) in breaks.into_iter().enumerate() {
-        assert!(!break_at(change).is_empty(), "fault {number} was not found");
+        assert!(!break_at(change).is_empty(), "error {number} was not found");
     }
 }
 
-/// What is wrong with a manifest by its definition: the schema, with unknown fields as faults (the API server drops them
-/// without a word), and the rules that a schema cannot say.
-fn faults(definition: &Value, manifest: &Value) -> Vec<String> {
+/// Returns the errors of a manifest by its definition: the schema, with unknown fields as errors (the API server drops
+/// them silently), and rules that a schema cannot express.
+fn errors(definition: &Value, manifest: &Value) -> Vec<String> {
     let mut schema = definition["schema"].clone();
     close(&mut schema);
     for (name, kind) in [
@@ -268,34 +268,34 @@ fn faults(definition: &Value, manifest: &Value) -> Vec<String> {
         schema["properties"][name] = serde_json::json!({"type": kind});
     }
     let validator = jsonschema::validator_for(&schema).expect("the definition is a schema");
-    let mut faults: Vec<String> = validator
+    let mut errors: Vec<String> = validator
         .iter_errors(manifest)
         .map(|error| format!("{}: {error}", error.instance_path()))
         .collect();
     let group = definition["group"].as_str().unwrap_or_default();
     let version = definition["version"].as_str().unwrap_or_default();
     if manifest["kind"] != definition["kind"] {
-        faults.push(format!("kind: {}", manifest["kind"]));
+        errors.push(format!("kind: {}", manifest["kind"]));
     }
     if manifest["apiVersion"] != format!("{group}/{version}") {
-        faults.push(format!("apiVersion: {}", manifest["apiVersion"]));
+        errors.push(format!("apiVersion: {}", manifest["apiVersion"]));
     }
     let spec = &manifest["spec"];
     if spec.get("selector").is_some() && spec.get("targetRefs").is_some() {
-        faults.push("spec: selector and targetRefs exclude each other".to_owned());
+        errors.push("spec: selector and targetRefs exclude each other".to_owned());
     }
     if let Some(url) = spec.get("url").and_then(Value::as_str) {
         let is_known = ["http://", "https://", "file://", "oci://"]
             .iter()
             .any(|scheme| url.starts_with(scheme));
         if !is_known {
-            faults.push(format!("spec.url: {url}"));
+            errors.push(format!("spec.url: {url}"));
         }
     }
-    faults
+    errors
 }
 
-/// Makes unknown fields faults wherever the definition names the known ones.
+/// Makes unknown fields errors wherever the definition lists the known ones.
 fn close(schema: &mut Value) {
     match schema {
         Value::Object(fields) => {

@@ -1,7 +1,6 @@
-//! Real Envoy with the shipped bootstrap, the filter, the gateway and the real Streamlit.
+//! Tests the whole stack: real Envoy with the shipped bootstrap, the filter, the gateway and the real Streamlit.
 //!
-//! Browsers name the app by a public host name, never by localhost: Streamlit lets every local Origin pass, which hides
-//! defects.
+//! Requests use a public host name, never localhost: Streamlit accepts every local Origin, which hides defects.
 
 mod support;
 
@@ -51,7 +50,7 @@ fn handshake(origin: &str, protocols: &str) -> String {
 }
 
 #[test]
-fn a_browsers_way_to_the_app() {
+fn a_browser_reaches_the_app() {
     let folder = tempfile::tempdir().expect("a folder");
     let app = Path::new(env!("CARGO_MANIFEST_DIR")).join("../demo/app.py");
     let stack = Stack::start(
@@ -115,7 +114,7 @@ fn a_browsers_way_to_the_app() {
     let cookie = health.values("set-cookie")[0];
     assert!(
         cookie.contains("Path=/apps/my-app;"),
-        "the cookie is for the whole host: {cookie}"
+        "the cookie is valid for the whole host: {cookie}"
     );
     let token = cookie
         .strip_prefix("_streamlit_xsrf=")
@@ -138,7 +137,7 @@ fn a_browsers_way_to_the_app() {
         at,
         &handshake("https://evil.example", "streamlit, PLACEHOLDER_AUTH_TOKEN"),
     );
-    assert_eq!(foreign.status, 403, "another site may open the socket");
+    assert_eq!(foreign.status, 403, "another site can open the WebSocket");
 
     let body = "--b\r\ncontent-disposition: form-data; name=\"file\"; filename=\"a.txt\"\r\n\r\nabc\r\n--b--\r\n";
     let upload = |with_token: bool| {
@@ -161,11 +160,11 @@ fn a_browsers_way_to_the_app() {
     assert_eq!(
         upload(true).status,
         400,
-        "an upload with the token, for a session that is not there"
+        "an upload with the token, for an unknown session"
     );
 }
 
-/// A gateway in front of an upstream that remembers what it received, and Envoy in front of both.
+/// A gateway in front of an upstream that records what it received, and Envoy in front of both.
 struct Echo {
     upstream: Upstream,
     envoy: SocketAddr,
@@ -236,7 +235,7 @@ fn forged_headers_of_an_untrusted_peer_never_arrive() {
     assert_eq!(response.status, 200);
     let received = echo.upstream.requests();
     let [received] = received.as_slice() else {
-        panic!("one request, not {received:?}");
+        panic!("want one request, got {received:?}");
     };
     assert_eq!(
         (received.target.as_str(), received.host.as_deref()),
@@ -254,7 +253,7 @@ fn forged_headers_of_an_untrusted_peer_never_arrive() {
         assert!(!all.contains(forged), "`{forged}` arrived: {all}");
     }
 
-    // Nor do they over the WebSocket's way, which has no rules of its own.
+    // The same rules hold for a WebSocket handshake.
     let upgrade = handshake(&format!("http://{HOST}"), "streamlit").replacen(
         "\r\n\r\n",
         &format!("\r\n{FORGED}\r\n"),
@@ -269,7 +268,7 @@ fn forged_headers_of_an_untrusted_peer_never_arrive() {
         upgrade.as_bytes(),
         "GET",
     );
-    assert_eq!(response.status, 403, "the upstream's refusal is passed on");
+    assert_eq!(response.status, 403, "the upstream's rejection is forwarded");
     let all = format!("{:?}", echo.upstream.requests());
     assert!(
         all.contains("(\"x-forwarded-for\", \"127.0.0.9\")"),
@@ -332,10 +331,10 @@ fn hsts_is_sent_once_and_over_tls_only() {
         let certificate = echo._folder.path().join("certificate.pem");
         get_page(echo.envoy, path, Some(&certificate)).expect("a response over TLS")
     };
-    // The host is an address, for which browsers keep no rule: nothing is sent, the upstream's own is removed.
+    // The host is an address, for which browsers store no HSTS: the filter sends none, and removes the upstream's.
     let served = ask(&format!("{MOUNT}/x"));
     assert!(served.values("strict-transport-security").is_empty());
-    // An answer that Envoy gives before any filter runs carries it from the local reply configuration.
+    // A response that Envoy sends before any filter runs gets it from the local reply configuration.
     let refused = ask("/apps%2fmy-app/");
     assert_eq!(refused.status, 400, "{refused:?}");
     assert_eq!(

@@ -1,9 +1,9 @@
-//! An HTTP/2 client that sends exactly what it is told, also what no library would send: RFC 9113, and RFC 7541 without
+//! Sends HTTP/2 frames as they are given, also those that no library would send: RFC 9113, and RFC 7541 without
 //! compression.
 
 use std::io::{Read, Write};
 
-use super::edge::expect_closed;
+use super::runner::expect_closed;
 
 /// A field as bytes.
 pub(crate) type Field = (Vec<u8>, Vec<u8>);
@@ -17,11 +17,11 @@ pub(crate) fn send(stream: &mut impl Write, head: &[Field], trailers: &[Field]) 
         bytes.extend(frame(DATA, 0, STREAM, b"a"));
         bytes.extend(field_block(trailers, true));
     }
-    // Who is refused early cannot write to the end.
+    // A listener that rejects the request early does not read it to its end.
     let _ = stream.write_all(&bytes).and_then(|()| stream.flush());
 }
 
-/// The status of the answer; `None` if the stream was reset or the connection closed instead.
+/// Reads the status of the response; `None` if the stream was reset or the connection closed instead.
 pub(crate) fn status(stream: &mut (impl Read + Write)) -> Option<u16> {
     loop {
         let (kind, flags, payload) = read_frame(stream)?;
@@ -36,7 +36,7 @@ pub(crate) fn status(stream: &mut (impl Read + Write)) -> Option<u16> {
     }
 }
 
-/// HEADERS, and as many CONTINUATION frames as the fields need.
+/// Builds a HEADERS frame, and as many CONTINUATION frames as the fields need.
 fn field_block(fields: &[Field], ends_stream: bool) -> Vec<u8> {
     let mut block = Vec::new();
     for (name, value) in fields {
@@ -48,13 +48,13 @@ fn field_block(fields: &[Field], ends_stream: bool) -> Vec<u8> {
     }
     let chunks: Vec<&[u8]> = block.chunks(LARGEST_FRAME).collect();
     let mut bytes = Vec::new();
-    for (place, chunk) in chunks.iter().enumerate() {
-        let kind = if place == 0 { HEADERS } else { CONTINUATION };
+    for (index, chunk) in chunks.iter().enumerate() {
+        let kind = if index == 0 { HEADERS } else { CONTINUATION };
         let mut flags = 0;
-        if place == 0 && ends_stream {
+        if index == 0 && ends_stream {
             flags |= END_STREAM;
         }
-        if place + 1 == chunks.len() {
+        if index + 1 == chunks.len() {
             flags |= END_HEADERS;
         }
         bytes.extend(frame(kind, flags, STREAM, chunk));
@@ -62,7 +62,8 @@ fn field_block(fields: &[Field], ends_stream: bool) -> Vec<u8> {
     bytes
 }
 
-/// An integer with a prefix of seven bits, RFC 7541 §5.1; the eighth bit says that the string is not Huffman-coded.
+/// Writes the length of a string, an integer with a prefix of seven bits (RFC 7541 §5.1). The eighth bit, 0, says that the
+/// string is not Huffman-coded.
 fn string_length(block: &mut Vec<u8>, length: usize) {
     const PREFIX: usize = 0x7f;
     if length < PREFIX {
@@ -87,7 +88,7 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// The kind, flags and payload of the next frame; `None` at the end of the connection.
+/// Reads the kind, flags and payload of the next frame; `None` at the end of the connection.
 fn read_frame(stream: &mut impl Read) -> Option<(u8, u8, Vec<u8>)> {
     let mut head = [0; 9];
     if let Err(error) = stream.read_exact(&mut head) {
@@ -103,7 +104,7 @@ fn read_frame(stream: &mut impl Read) -> Option<(u8, u8, Vec<u8>)> {
     Some((head[3], head[4], payload))
 }
 
-/// The status, which is the first field of an answer: by its number in the static table, or by its digits.
+/// Reads the status, which is the first field of a response: an index of the static table, or digits.
 fn read_status(block: &[u8]) -> u16 {
     let start = block
         .iter()
@@ -111,8 +112,8 @@ fn read_status(block: &[u8]) -> u16 {
         .expect("a field");
     match &block[start..] {
         [indexed, ..] if indexed & 0x80 != 0 => match indexed & 0x7f {
-            place @ 8..=14 => [200, 204, 206, 304, 400, 404, 500][usize::from(place) - 8],
-            place => panic!("the answer begins with field {place} of the static table"),
+            index @ 8..=14 => [200, 204, 206, 304, 400, 404, 500][usize::from(index) - 8],
+            index => panic!("the response begins with field {index} of the static table"),
         },
         [_name, length, digits @ ..] => {
             let digits = &digits[..usize::from(length & 0x7f)];
@@ -124,11 +125,11 @@ fn read_status(block: &[u8]) -> u16 {
             text.parse()
                 .unwrap_or_else(|_| panic!("the status {text:?}"))
         }
-        _ => panic!("the answer {block:?}"),
+        _ => panic!("the response {block:?}"),
     }
 }
 
-/// Three digits, RFC 7541 appendix B: 0 to 2 have codes of five bits, 3 to 9 of six.
+/// Reads three digits (RFC 7541 appendix B): 0 to 2 have codes of five bits, 3 to 9 of six.
 fn huffman_digits(bytes: &[u8]) -> String {
     let mut bits = bytes
         .iter()
@@ -164,7 +165,7 @@ const END_HEADERS: u8 = 4;
 
 /// The first stream that a client may open.
 const STREAM: u32 = 1;
-/// Largest frame that every peer takes, RFC 9113 §4.2.
+/// The largest frame that every peer accepts (RFC 9113 §4.2).
 const LARGEST_FRAME: usize = 16_384;
 const LITERAL_NEVER_INDEXED: u8 = 0x10;
 const TABLE_SIZE_UPDATE: u8 = 0x20;

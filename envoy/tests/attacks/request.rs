@@ -1,53 +1,53 @@
-//! One attack: what is sent, and what must arrive.
+//! Describes one attack: what is sent, and what the upstream must receive.
 
 use fluxlit_cases::{Received, latin1};
 use fluxlit_envoy::MOUNT;
 
-use super::edge::Fate::{self, Forwarded};
-use super::edge::{Form, Peer, Way};
+use super::runner::Expected::{self, Forwarded};
+use super::runner::{Form, Peer, Protocol};
 use super::http2;
-use super::table::{GOVERNED, HOST, LIES};
+use super::table::{PROTECTED, HOST, FORGED_TEXTS};
 
-/// A request that is not honest. Texts are Latin-1.
+/// A forged request. Texts are Latin-1.
 #[derive(Debug, Clone)]
 pub(crate) struct Attack {
     pub(crate) what: String,
-    /// HTTP/1.1: a whole request line.
+    /// HTTP/1.1: the whole request line.
     pub(crate) request_line: Option<String>,
     pub(crate) target: String,
     pub(crate) hosts: Vec<String>,
-    /// Lines of the head, as they are. Over HTTP/2, the fields that they stand for.
+    /// Further lines of the head. Over HTTP/2, their fields are sent.
     pub(crate) lines: Vec<String>,
     /// HTTP/1.1: what follows the head.
     pub(crate) body: String,
-    /// HTTP/2: fields that replace those of their name or are added.
+    /// HTTP/2: fields that replace those of the same name or are added.
     pub(crate) fields: Vec<(String, String)>,
     pub(crate) trailers: Vec<String>,
-    pub(crate) fate: Fate,
-    /// The status of a refusal, if only one is right.
+    pub(crate) expected: Expected,
+    /// The status of a rejection, if only one is right.
     pub(crate) status: Option<u16>,
-    pub(crate) truth: Truth,
+    pub(crate) forwarded: ExpectedRequest,
 }
 
 /// What the upstream must receive.
 #[derive(Debug, Clone)]
-pub(crate) struct Truth {
-    /// None: the peer, or whom the trusted proxy named.
+pub(crate) struct ExpectedRequest {
+    /// `None`: the peer, or the client that the trusted proxy named.
     pub(crate) client: Option<String>,
-    /// None: the listener's.
+    /// `None`: the listener's.
     pub(crate) scheme: Option<String>,
     /// The effective host, with its port if the request names one; empty if there is none.
     pub(crate) authority: String,
     /// The received `Host`.
     pub(crate) host: String,
     pub(crate) target: String,
-    /// Lines of governed fields that are let through.
+    /// Lines of protected fields that may pass.
     pub(crate) passed: Vec<(String, String)>,
     pub(crate) trailers: Vec<(String, String)>,
 }
 
 impl Attack {
-    /// An honest request, to be forwarded.
+    /// Returns an honest request, which must be forwarded.
     pub(crate) fn new(what: impl Into<String>) -> Self {
         Self {
             what: what.into(),
@@ -58,9 +58,9 @@ impl Attack {
             body: String::new(),
             fields: Vec::new(),
             trailers: Vec::new(),
-            fate: Forwarded,
+            expected: Forwarded,
             status: None,
-            truth: Truth {
+            forwarded: ExpectedRequest {
                 client: None,
                 scheme: None,
                 authority: HOST.to_owned(),
@@ -72,16 +72,16 @@ impl Attack {
         }
     }
 
-    /// A request with these lines.
-    pub(crate) fn lines(what: impl Into<String>, lines: &[impl AsRef<str>], fate: Fate) -> Self {
+    /// Returns a request with these lines.
+    pub(crate) fn lines(what: impl Into<String>, lines: &[impl AsRef<str>], expected: Expected) -> Self {
         Self {
             lines: lines.iter().map(|line| line.as_ref().to_owned()).collect(),
-            fate,
+            expected,
             ..Self::new(what)
         }
     }
 
-    /// A request to be forwarded, with a body and these trailers.
+    /// Returns a request with a body and these trailers, which must be forwarded.
     pub(crate) fn trailers(what: impl Into<String>, trailers: &[impl AsRef<str>]) -> Self {
         let lines = trailers.iter().map(|line| line.as_ref().to_owned());
         Self {
@@ -90,7 +90,7 @@ impl Attack {
         }
     }
 
-    /// The request as bytes.
+    /// Writes the request as HTTP/1.1.
     pub(crate) fn http1(&self, run: usize, peer: Peer, is_handshake: bool) -> Vec<u8> {
         let request_line = self
             .request_line
@@ -99,7 +99,7 @@ impl Attack {
         let mut lines = vec![request_line, format!("X-Run: {run}")];
         lines.extend(self.hosts.iter().map(|host| format!("Host: {host}")));
         lines.extend(self.lines.iter().cloned());
-        lines.extend(said_by(peer).map(|(name, value)| format!("{name}: {value}")));
+        lines.extend(added_by(peer).map(|(name, value)| format!("{name}: {value}")));
         if is_handshake {
             lines.extend(HANDSHAKE.map(str::to_owned));
         }
@@ -111,7 +111,7 @@ impl Attack {
         latin1::bytes(&format!("{}\r\n\r\n{body}", lines.join("\r\n")))
     }
 
-    /// The fields of the head and of the trailers.
+    /// Returns the HTTP/2 fields of the head and of the trailers.
     pub(crate) fn http2(
         &self,
         form: Form,
@@ -127,11 +127,11 @@ impl Attack {
         fields.push((":path".to_owned(), self.target.clone()));
         fields.push(("x-run".to_owned(), run.to_string()));
         fields.extend(self.lines.iter().map(|line| to_field(line)));
-        fields.extend(said_by(peer));
+        fields.extend(added_by(peer));
         for (name, value) in &self.fields {
             match fields.iter_mut().find(|(other, _)| other == name) {
                 Some((_, old)) => old.clone_from(value),
-                // Pseudo-headers stand first.
+                // Pseudo-headers come first.
                 None if name.starts_with(':') => fields.insert(0, (name.clone(), value.clone())),
                 None => fields.push((name.clone(), value.clone())),
             }
@@ -146,27 +146,27 @@ impl Attack {
         )
     }
 
-    /// Says in what the received request is not the truth.
-    pub(crate) fn misses(
+    /// Returns how the received request differs from the expected one.
+    pub(crate) fn mismatches(
         &self,
         form: Form,
-        way: Way,
+        protocol: Protocol,
         peer: Peer,
         received: &UpstreamRequest,
     ) -> Vec<String> {
-        let truth = &self.truth;
-        let scheme = match &truth.scheme {
-            // Envoy overwrites the peer's word before the filter sees it.
+        let forwarded = &self.forwarded;
+        let scheme = match &forwarded.scheme {
+            // Envoy overwrites the peer's field before the filter sees it.
             Some(scheme) if form == Form::FilterAlone => scheme.as_str(),
             _ => form.scheme(),
         };
-        let client = match (&truth.client, peer) {
+        let client = match (&forwarded.client, peer) {
             (Some(client), _) => client.clone(),
             (None, Peer::Proxy) if form.trusts(peer) => CLIENT.to_owned(),
             (None, _) => peer.address().to_string(),
         };
         let default_port = if scheme == "https" { "443" } else { "80" };
-        let port = truth
+        let port = forwarded
             .authority
             .split_once(':')
             .map_or(default_port, |(_, port)| port);
@@ -174,11 +174,11 @@ impl Attack {
             ("x-forwarded-for", client.as_str()),
             ("x-real-ip", client.as_str()),
             ("x-forwarded-proto", scheme),
-            ("x-forwarded-host", truth.authority.as_str()),
+            ("x-forwarded-host", forwarded.authority.as_str()),
             ("x-forwarded-port", port),
             ("x-forwarded-prefix", MOUNT),
         ];
-        let passed = truth
+        let passed = forwarded
             .passed
             .iter()
             .map(|(name, value)| (name.as_str(), value.as_str()));
@@ -188,85 +188,85 @@ impl Attack {
             .chain(passed)
             .collect();
 
-        let mut misses = Vec::new();
+        let mut mismatches = Vec::new();
         for (name, value) in &allowed {
             let lines: Vec<&str> = lines_of(&received.headers, name).collect();
             if lines != [*value] {
-                misses.push(format!("{name} is {lines:?}, not {value:?}"));
+                mismatches.push(format!("{name} is {lines:?}, not {value:?}"));
             }
         }
         for (name, value) in &received.headers {
             let is_allowed = allowed.iter().any(|(allowed, _)| allowed == name);
-            if is_governed(name) && !is_allowed && name != ORIGINAL_PATH {
-                misses.push(format!("{name:?}: {value:?} arrived"));
+            if is_protected(name) && !is_allowed && name != ORIGINAL_PATH {
+                mismatches.push(format!("{name:?}: {value:?} arrived"));
             }
         }
-        // The path as it was before the mount was taken off, and with it all slashes but one.
+        // The path before the filter removed the mount, and all slashes after it but one.
         let original: Vec<&str> = lines_of(&received.headers, ORIGINAL_PATH).collect();
         let is_true = |path: &str| {
             path.strip_prefix(MOUNT)
-                .is_some_and(|rest| format!("/{}", rest.trim_start_matches('/')) == truth.target)
+                .is_some_and(|rest| format!("/{}", rest.trim_start_matches('/')) == forwarded.target)
         };
         if !matches!(original[..], [path] if is_true(path)) {
-            misses.push(format!(
+            mismatches.push(format!(
                 "the original path is {original:?}, and {} arrived",
-                truth.target
+                forwarded.target
             ));
         }
-        if received.trailers != truth.trailers {
-            let (got, want) = (&received.trailers, &truth.trailers);
-            misses.push(format!("the trailers are {got:?}, not {want:?}"));
+        if received.trailers != forwarded.trailers {
+            let (got, want) = (&received.trailers, &forwarded.trailers);
+            mismatches.push(format!("the trailers are {got:?}, not {want:?}"));
         }
         for (name, value) in &received.headers {
             if name == ORIGINAL_PATH {
                 continue;
             }
-            if LIES
+            if FORGED_TEXTS
                 .iter()
-                .any(|lie| name.contains(lie) || value.contains(lie))
+                .any(|forged| name.contains(forged) || value.contains(forged))
             {
-                misses.push(format!("a lie arrived: {name:?}: {value:?}"));
+                mismatches.push(format!("a forged text arrived: {name:?}: {value:?}"));
             }
         }
-        // Another proxy behind the listener would remove what is nominated, and with it the truth.
+        // Another proxy after the listener would remove nominated fields, and with them the true values.
         for nominated in lines_of(&received.headers, "connection").flat_map(|line| line.split(','))
         {
-            if is_governed(nominated.trim()) {
-                misses.push(format!("the upstream is told to remove {nominated:?}"));
+            if is_protected(nominated.trim()) {
+                mismatches.push(format!("the upstream is told to remove {nominated:?}"));
             }
         }
         let upgrades: Vec<&str> = lines_of(&received.headers, "upgrade").collect();
-        let want: &[&str] = if way == Way::WebSocket {
+        let want: &[&str] = if protocol == Protocol::WebSocket {
             &["websocket"]
         } else {
             &[]
         };
         if upgrades != want {
-            misses.push(format!("the upgrades are {upgrades:?}, not {want:?}"));
+            mismatches.push(format!("the upgrades are {upgrades:?}, not {want:?}"));
         }
         for (what, got, want) in [
             ("the method", received.method.as_str(), "GET"),
             (
                 "the target",
                 received.target.as_str(),
-                truth.target.as_str(),
+                forwarded.target.as_str(),
             ),
             (
                 "the host",
                 received.host.as_deref().unwrap_or_default(),
-                truth.host.as_str(),
+                forwarded.host.as_str(),
             ),
         ] {
             if got != want {
-                misses.push(format!("{what} is {got:?}, not {want:?}"));
+                mismatches.push(format!("{what} is {got:?}, not {want:?}"));
             }
         }
-        misses
+        mismatches
     }
 }
 
-/// Whether a name is one that nobody but the filter may set, however it is written.
-fn is_governed(name: &str) -> bool {
+/// True if only the filter may set a field of this name, in any spelling.
+fn is_protected(name: &str) -> bool {
     let name = name.to_ascii_lowercase().replace('_', "-");
     let groups = [
         "x-forwarded-",
@@ -275,7 +275,7 @@ fn is_governed(name: &str) -> bool {
         "ssl-client-",
     ];
     groups.iter().any(|group| name.starts_with(group))
-        || GOVERNED.iter().any(|(governed, _)| *governed == name)
+        || PROTECTED.iter().any(|(protected, _)| *protected == name)
 }
 
 pub(crate) fn lines_of<'a>(
@@ -293,11 +293,11 @@ pub(crate) fn to_field(line: &str) -> (String, String) {
     (name.to_ascii_lowercase(), value.to_owned())
 }
 
-fn said_by(peer: Peer) -> Option<(String, String)> {
+fn added_by(peer: Peer) -> Option<(String, String)> {
     (peer == Peer::Proxy).then(|| ("x-forwarded-for".to_owned(), CLIENT.to_owned()))
 }
 
-/// The client behind the trusted proxy.
+/// The client of the trusted proxy.
 const CLIENT: &str = "198.51.100.7";
 
 const HANDSHAKE: [&str; 4] = [
@@ -307,5 +307,5 @@ const HANDSHAKE: [&str; 4] = [
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
 ];
 
-/// Holds the path as the client asked for it.
+/// Holds the path of the client's request.
 const ORIGINAL_PATH: &str = "x-envoy-original-path";

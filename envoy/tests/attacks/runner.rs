@@ -1,4 +1,4 @@
-//! The listener under attack.
+//! Starts the listener, attacks it, and collects the attacks that succeed.
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -22,14 +22,14 @@ use super::table::PASSED;
 /// A form of the listener in `bootstrap.yaml`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Form {
-    /// To the letter. Nobody is trusted.
+    /// Unchanged. No peer is trusted.
     Shipped,
     /// 127.0.0.1 is trusted.
     Trusting,
     /// 127.0.0.1 is trusted, TLS is terminated as in `tls.yaml`.
     Tls,
-    /// 127.0.0.1 is trusted, and none of Envoy's own defences is on: fields with underscores and trailers pass, paths
-    /// stay as they are, and the remote address is what X-Forwarded-For says.
+    /// 127.0.0.1 is trusted, and all of Envoy's own defences are off: it forwards trailers and fields with underscores,
+    /// does not change paths, and takes the remote address from X-Forwarded-For.
     FilterAlone,
 }
 
@@ -79,14 +79,14 @@ impl Form {
     }
 }
 
-/// Who connects.
+/// The peer that connects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Peer {
     /// The attacker.
     Untrusted,
-    /// A trusted proxy that passes on what the attacker forged, and adds to X-Forwarded-For who that is.
+    /// A trusted proxy that forwards what the attacker forged, and adds the attacker's address to X-Forwarded-For.
     Proxy,
-    /// A trusted proxy whose every word is its own.
+    /// A trusted proxy that forwards nothing of its clients.
     Trusted,
 }
 
@@ -97,49 +97,49 @@ impl Peer {
     }
 }
 
-/// By which way a request comes.
+/// The protocol of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Way {
+pub(crate) enum Protocol {
     /// A plain request over HTTP/1.1.
     Http1,
     /// A handshake over HTTP/1.1.
     WebSocket,
-    /// A plain request over HTTP/2, with prior knowledge or as TLS agreed.
+    /// A plain request over HTTP/2, with prior knowledge or negotiated by TLS.
     Http2,
 }
 
-/// What must become of a request.
+/// The expected result of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fate {
-    /// A 4xx, or an end of the stream or connection; the upstream is not asked.
-    Refused,
-    /// The upstream gets it, with the truth.
+pub(crate) enum Expected {
+    /// A 4xx, or an end of the stream or connection. The upstream receives nothing.
+    Rejected,
+    /// The upstream receives it with the true values.
     Forwarded,
 }
 
-/// A running listener under attack, and the upstream behind it.
-pub(crate) struct Edge {
+/// A running listener under attack, and its upstream.
+pub(crate) struct AttackRunner {
     pub(crate) form: Form,
-    gate: Gate,
+    listener: Listener,
     upstream: Upstream,
     runs: usize,
-    open: Vec<Open>,
+    open: Vec<PendingRejection>,
     failures: Vec<String>,
 }
 
-/// An attack whose refusal is not awaited yet: Envoy closes a broken HTTP/2 connection a second late.
-struct Open {
+/// An attack that must be rejected. Its end is awaited later, because Envoy closes a broken HTTP/2 connection a second late.
+struct PendingRejection {
     label: String,
     status: Option<u16>,
     stream: Box<dyn Stream>,
 }
 
-impl Edge {
+impl AttackRunner {
     pub(crate) fn start(form: Form) -> Self {
         let upstream = upstream();
         Self {
             form,
-            gate: Gate::start(form, upstream.address),
+            listener: Listener::start(form, upstream.address),
             upstream,
             runs: 0,
             open: Vec::new(),
@@ -147,30 +147,30 @@ impl Edge {
         }
     }
 
-    /// Runs an attack by each of these ways, from each of these peers.
-    pub(crate) fn run(&mut self, attack: &Attack, ways: &[Way], peers: &[Peer]) {
+    /// Runs an attack over each of these protocols, from each of these peers.
+    pub(crate) fn run(&mut self, attack: &Attack, protocols: &[Protocol], peers: &[Peer]) {
         for &peer in peers {
-            for &way in ways {
-                self.run_one(attack, way, peer);
+            for &protocol in protocols {
+                self.run_one(attack, protocol, peer);
             }
         }
     }
 
-    fn run_one(&mut self, attack: &Attack, way: Way, peer: Peer) {
+    fn run_one(&mut self, attack: &Attack, protocol: Protocol, peer: Peer) {
         self.runs += 1;
-        let label = format!("{way:?}, {peer:?}, run {}: {}", self.runs, attack.what);
-        let mut stream = self.gate.connect(peer, way);
-        let status = match way {
-            Way::Http1 | Way::WebSocket => {
-                let request = attack.http1(self.runs, peer, way == Way::WebSocket);
+        let label = format!("{protocol:?}, {peer:?}, run {}: {}", self.runs, attack.what);
+        let mut stream = self.listener.connect(peer, protocol);
+        let status = match protocol {
+            Protocol::Http1 | Protocol::WebSocket => {
+                let request = attack.http1(self.runs, peer, protocol == Protocol::WebSocket);
                 exchange(&mut stream, &request)
             }
-            Way::Http2 => {
+            Protocol::Http2 => {
                 let (head, trailers) = attack.http2(self.form, self.runs, peer);
                 http2::send(&mut stream, &head, &trailers);
-                if attack.fate == Fate::Refused {
+                if attack.expected == Expected::Rejected {
                     let status = attack.status;
-                    self.open.push(Open {
+                    self.open.push(PendingRejection {
                         label,
                         status,
                         stream,
@@ -181,22 +181,22 @@ impl Edge {
             }
         };
         let received = self.received();
-        let misses = match (attack.fate, received.as_slice()) {
-            (Fate::Refused, []) => refusal_misses(status, attack.status),
-            (Fate::Refused, _) => vec![format!("it was not refused: {received:?}")],
-            (Fate::Forwarded, [received]) => {
-                let mut misses = attack.misses(self.form, way, peer, received);
+        let mismatches = match (attack.expected, received.as_slice()) {
+            (Expected::Rejected, []) => rejection_mismatches(status, attack.status),
+            (Expected::Rejected, _) => vec![format!("it was not rejected: {received:?}")],
+            (Expected::Forwarded, [received]) => {
+                let mut mismatches = attack.mismatches(self.form, protocol, peer, received);
                 if status != Some(200) {
-                    misses.push(format!("the answer was {status:?}"));
+                    mismatches.push(format!("the status was {status:?}"));
                 }
-                misses
+                mismatches
             }
-            (Fate::Forwarded, _) => vec![format!("{status:?}, and not one request: {received:?}")],
+            (Expected::Forwarded, _) => vec![format!("status {status:?}, and not one request: {received:?}")],
         };
-        self.note(&label, &misses);
+        self.record(&label, &mismatches);
     }
 
-    /// What the upstream received of this run. What it received of another one came late, so should not have come.
+    /// Returns what the upstream received of this run. A request of another run came late, so it must not have come.
     fn received(&mut self) -> Vec<Received> {
         let received = self.upstream.requests();
         if !received.is_empty() {
@@ -206,7 +206,7 @@ impl Edge {
         let (mine, late) = received
             .into_iter()
             .partition(|one| lines_of(&one.headers, "x-run").eq([run.as_str()]));
-        self.note_late(late);
+        self.record_late(late);
         mine
     }
 
@@ -214,12 +214,12 @@ impl Edge {
     #[track_caller]
     pub(crate) fn end(mut self) {
         for mut open in std::mem::take(&mut self.open) {
-            let misses = refusal_misses(http2::status(&mut open.stream), open.status);
-            self.note(&open.label, &misses);
+            let mismatches = rejection_mismatches(http2::status(&mut open.stream), open.status);
+            self.record(&open.label, &mismatches);
         }
-        // With Envoy gone, nothing can come late.
-        drop(self.gate.envoy.take());
-        self.note_late(self.upstream.requests());
+        // After Envoy has ended, nothing can come late.
+        drop(self.listener.envoy.take());
+        self.record_late(self.upstream.requests());
         println!("{:?}: {} attacks", self.form, self.runs);
         assert!(
             self.failures.is_empty(),
@@ -231,22 +231,22 @@ impl Edge {
         );
     }
 
-    fn note_late(&mut self, late: Vec<UpstreamRequest>) {
+    fn record_late(&mut self, late: Vec<Received>) {
         for one in late {
-            let miss = format!("a request that should not have come: {one:?}");
-            self.note("late", &[miss]);
+            let mismatch = format!("a request that must not have come: {one:?}");
+            self.record("late", &[mismatch]);
         }
     }
 
-    fn note(&mut self, label: &str, misses: &[String]) {
-        if !misses.is_empty() {
-            let misses = misses.join("\n    ");
+    fn record(&mut self, label: &str, mismatches: &[String]) {
+        if !mismatches.is_empty() {
+            let mismatches = mismatches.join("\n    ");
             self.failures.push(format!("{label}\n    {misses}"));
         }
     }
 }
 
-fn refusal_misses(status: Option<u16>, only: Option<u16>) -> Vec<String> {
+fn rejection_mismatches(status: Option<u16>, only: Option<u16>) -> Vec<String> {
     let is_refusal = status.is_none_or(|status| match only {
         Some(only) => status == only,
         None => (400..500).contains(&status),
@@ -255,18 +255,18 @@ fn refusal_misses(status: Option<u16>, only: Option<u16>) -> Vec<String> {
         return Vec::new();
     }
     let want = only.map_or("a 4xx".to_owned(), |only| only.to_string());
-    vec![format!("the answer was {status:?}, not {want}")]
+    vec![format!("the status was {status:?}, not {want}")]
 }
 
 /// Envoy in front of an upstream.
-pub(crate) struct Gate {
+pub(crate) struct Listener {
     envoy: Option<Envoy>,
     address: SocketAddr,
     tls: Option<ClientConfig>,
     _folder: tempfile::TempDir,
 }
 
-impl Gate {
+impl Listener {
     pub(crate) fn start(form: Form, upstream: SocketAddr) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let certificate =
@@ -287,15 +287,15 @@ impl Gate {
         }
     }
 
-    pub(crate) fn connect(&self, peer: Peer, way: Way) -> Box<dyn Stream> {
+    pub(crate) fn connect(&self, peer: Peer, protocol: Protocol) -> Box<dyn Stream> {
         let stream = connect_from(peer.address(), self.address);
         stream.set_nodelay(true).expect("a TCP option");
         let Some(mut config) = self.tls.clone() else {
             return Box::new(stream);
         };
-        config.alpn_protocols = vec![match way {
-            Way::Http1 | Way::WebSocket => b"http/1.1".to_vec(),
-            Way::Http2 => b"h2".to_vec(),
+        config.alpn_protocols = vec![match protocol {
+            Protocol::Http1 | Protocol::WebSocket => b"http/1.1".to_vec(),
+            Protocol::Http2 => b"h2".to_vec(),
         }];
         Box::new(tls(stream, config).expect("a TLS client"))
     }
@@ -305,9 +305,9 @@ impl Gate {
 pub(crate) trait Stream: Read + Write {}
 impl<T: Read + Write> Stream for T {}
 
-/// Sends bytes and returns the status of the first answer; `None` if the connection was closed instead.
+/// Sends bytes and returns the status of the first response; `None` if the connection was closed instead.
 pub(crate) fn exchange(stream: &mut (impl Read + Write), request: &[u8]) -> Option<u16> {
-    // Who is refused early cannot write to the end.
+    // A listener that rejects the request early does not read it to its end.
     let _ = stream.write_all(request).and_then(|()| stream.flush());
     let mut reader = BufReader::new(stream);
     match reader.fill_buf() {
@@ -324,7 +324,7 @@ pub(crate) fn exchange(stream: &mut (impl Read + Write), request: &[u8]) -> Opti
     Some(status.unwrap_or_else(|_| panic!("no status in {head:?}")))
 }
 
-/// A connection that was closed is an answer; one that stays silent is none.
+/// Fails unless the connection was closed: one that stays silent is a failure.
 pub(crate) fn expect_closed(error: &std::io::Error) {
     use ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
     assert!(
@@ -332,6 +332,6 @@ pub(crate) fn expect_closed(error: &std::io::Error) {
             error.kind(),
             BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof
         ),
-        "no answer: {error}"
+        "no response: {error}"
     );
 }

@@ -1,15 +1,15 @@
-//! The attacks.
+//! Lists the attacks.
 
-use super::edge::Fate::{self, Forwarded, Refused};
+use super::runner::Expected::{self, Forwarded, Rejected};
 
 /// A name and a value.
 pub(crate) type Pair = (&'static str, &'static str);
 
 pub(crate) const HOST: &str = "app.example.test";
 
-/// Every header that somebody reads the client, scheme, host, port, path or user from, and a lie to put there. Of the
-/// groups that end in a star, the members that are known to be read, and one that nobody knows.
-pub(crate) const GOVERNED: &[Pair] = &[
+/// Every field from which some framework reads the client, scheme, host, port, path or user, with a forged value. Of the
+/// groups that end in a star: the members that are known to be read, and one that is not.
+pub(crate) const PROTECTED: &[Pair] = &[
     // Forwarding.
     ("x-forwarded-for", "6.6.6.6"),
     ("x-forwarded-proto", "https"),
@@ -25,7 +25,7 @@ pub(crate) const GOVERNED: &[Pair] = &[
     ("x-forwarded-uri", "/evil"),
     ("x-forwarded-method", "EVIL"),
     ("x-forwarded-client-cert", "By=evil;Subject=\"CN=evil\""),
-    ("x-forwarded-what-nobody-knows", "evil"),
+    ("x-forwarded-unknown", "evil"),
     ("forwarded", "for=6.6.6.6;host=evil.example;proto=https"),
     ("x-real-ip", "6.6.6.6"),
     // The client's address.
@@ -92,14 +92,14 @@ pub(crate) const GOVERNED: &[Pair] = &[
     ("proxy", "http://evil.example"),
 ];
 
-/// What a trusted peer is believed in when it sends one line of it. Its own proxy must set or remove them.
-pub(crate) const BELIEVED_IF_TRUSTED: &[&str] =
+/// Fields that are trusted if a trusted peer sends one line of them. The peer itself must set or remove them.
+pub(crate) const TRUSTED_FIELDS: &[&str] =
     &["x-forwarded-proto", "x-forwarded-host", "x-forwarded-port"];
 
 /// Texts that only an attacker writes.
-pub(crate) const LIES: &[&str] = &["6.6.6.6", "::666", "evil"];
+pub(crate) const FORGED_TEXTS: &[&str] = &["6.6.6.6", "::666", "evil"];
 
-/// Lines that are sent beside each other; each of these requests is forwarded, with the truth alone.
+/// Lines that are sent together. Each of these requests must be forwarded, with the true values only.
 #[rustfmt::skip]
 pub(crate) const LINES: &[(&str, &[&str])] = &[
     (
@@ -134,7 +134,7 @@ pub(crate) const LINES: &[(&str, &[&str])] = &[
     ),
     ("an empty line", &["X-Forwarded-For: ", "X-Real-IP: ", "Forwarded: "]),
     (
-        "what is no address",
+        "no address",
         &["X-Forwarded-For: evil, [::, unknown, _evil, 6.6.6.6:666:6, \"6.6.6.6\"", "X-Real-IP: evil"],
     ),
     (
@@ -152,44 +152,45 @@ pub(crate) const LINES: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "a WebSocket's own words",
+        "a WebSocket's own fields",
         &["Origin: https://other.example", "Sec-WebSocket-Protocol: streamlit, x", "X-Forwarded-For: 6.6.6.6"],
     ),
 ];
 
-/// Lines that only HTTP/1.1 can carry, and what becomes of a plain request and of a handshake with them. Envoy refuses
-/// nominations of what it writes itself, but not in a handshake.
+/// Lines that only HTTP/1.1 can carry, and the expected result of a plain request and of a handshake with them. Envoy
+/// rejects nominations of fields that it writes itself, but not in a handshake.
 #[rustfmt::skip]
-pub(crate) const HTTP1_LINES: &[(&str, &[&str], Fate, Fate)] = &[
+pub(crate) const HTTP1_LINES: &[(&str, &[&str], Expected, Expected)] = &[
     ("a nomination of X-Real-IP", &["Connection: X-Real-IP", "X-Real-IP: 6.6.6.6"], Forwarded, Forwarded),
     ("nominations of what we write", &["Connection: x-forwarded-port, X-REAL-IP,x-forwarded-prefix"], Forwarded, Forwarded),
     ("a nomination with underscores", &["Connection: x_forwarded_for, X_Real_IP"], Forwarded, Forwarded),
-    ("a nomination of X-Forwarded-For", &["Connection: X-Forwarded-For", "X-Forwarded-For: 6.6.6.6"], Refused, Forwarded),
-    ("nominations of the others", &["Connection: X-Forwarded-Proto, X-Forwarded-Host"], Refused, Forwarded),
-    ("nominations beside TE", &["Connection: TE, X-Forwarded-For, X-Real-IP", "TE: trailers"], Refused, Forwarded),
-    ("nominations of the target", &["Connection: Host, :authority, :path, :method"], Refused, Forwarded),
+    ("a nomination of X-Forwarded-For", &["Connection: X-Forwarded-For", "X-Forwarded-For: 6.6.6.6"], Rejected, Forwarded),
+    ("nominations of the others", &["Connection: X-Forwarded-Proto, X-Forwarded-Host"], Rejected, Forwarded),
+    ("nominations beside TE", &["Connection: TE, X-Forwarded-For, X-Real-IP", "TE: trailers"], Rejected, Forwarded),
+    ("nominations of the target", &["Connection: Host, :authority, :path, :method"], Rejected, Forwarded),
     ("Keep-Alive and Proxy-Connection", &["Keep-Alive: 6", "Proxy-Connection: X-Real-IP"], Forwarded, Forwarded),
-    ("an upgrade to HTTP/2", &["Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABk"], Forwarded, Refused),
-    // Envoy reads a folded value as one line, drops a carriage return that stands alone, and takes a line feed for an end
-    // of line; so does the filter see it.
+    ("an upgrade to HTTP/2", &["Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABk"], Forwarded, Rejected),
+    // Envoy reads a folded value as one line, drops a bare carriage return, and takes a bare line feed as an end of line.
+    // The filter gets the result.
     ("a folded line", &["X-A: b", " X-Forwarded-For: 192.0.2.6"], Forwarded, Forwarded),
     ("a folded value", &["X-Forwarded-For:\r\n\t6.6.6.6", "X-Real-IP:\r\n 6.6.6.6"], Forwarded, Forwarded),
     ("a carriage return alone", &["X-A: b\rX-Forwarded-For: 192.0.2.6"], Forwarded, Forwarded),
     ("a line feed alone", &["X-A: b\nX-Forwarded-For: 6.6.6.6\nX-Real-IP: 6.6.6.6"], Forwarded, Forwarded),
-    ("a space before the colon", &["X-Forwarded-For : 6.6.6.6"], Refused, Refused),
-    ("a tab before the colon", &["X-Forwarded-For\t: 6.6.6.6"], Refused, Refused),
-    ("a space in the name", &["X Forwarded For: 6.6.6.6"], Refused, Refused),
-    ("a zero in the value", &["X-A: b\0X-Forwarded-For: 6.6.6.6"], Refused, Refused),
-    ("a zero in the name", &["X-Forwarded-For\0: 6.6.6.6"], Refused, Refused),
-    ("a byte above ASCII in the name", &["X-Forwarded-For\u{e9}: 6.6.6.6"], Refused, Refused),
-    ("a line without a colon", &["X-Forwarded-For 6.6.6.6"], Refused, Refused),
-    ("a line without a name", &[": 6.6.6.6"], Refused, Refused),
+    ("a space before the colon", &["X-Forwarded-For : 6.6.6.6"], Rejected, Rejected),
+    ("a tab before the colon", &["X-Forwarded-For\t: 6.6.6.6"], Rejected, Rejected),
+    ("a space in the name", &["X Forwarded For: 6.6.6.6"], Rejected, Rejected),
+    ("a zero in the value", &["X-A: b\0X-Forwarded-For: 6.6.6.6"], Rejected, Rejected),
+    ("a zero in the name", &["X-Forwarded-For\0: 6.6.6.6"], Rejected, Rejected),
+    ("a byte above ASCII in the name", &["X-Forwarded-For\u{e9}: 6.6.6.6"], Rejected, Rejected),
+    ("a line without a colon", &["X-Forwarded-For 6.6.6.6"], Rejected, Rejected),
+    ("a line without a name", &[": 6.6.6.6"], Rejected, Rejected),
 ];
 
-/// Targets: what the listener makes of each, and what the filter alone does. A path is what the upstream must receive.
+/// Targets, the result of the shipped listener, and the result of the filter alone: a status, or the path that the
+/// upstream must receive.
 #[rustfmt::skip]
 pub(crate) const TARGETS: &[(&str, &str, &str)] = &[
-    // Out of the mount, and into it.
+    // Leaving the mount, and entering it.
     ("/", "404", "404"),
     ("/apps/my-application/x", "404", "404"),
     ("/APPS/MY-APP/x", "404", "404"),
@@ -219,7 +220,7 @@ pub(crate) const TARGETS: &[(&str, &str, &str)] = &[
     ("/apps/my-app/%2fevil.example", "400", "/%2fevil.example"),
     ("/apps/my-app/%5cevil.example", "400", "/%5cevil.example"),
     ("/apps/my-app/%252fevil.example", "/%252fevil.example", "/%252fevil.example"),
-    // Other requests inside.
+    // Smuggled requests.
     ("/apps/my-app/x%00", "400", "400"),
     ("/apps/my-app/x%0d%0aX-Forwarded-For:%206.6.6.6", "400", "400"),
     ("/apps/my-app/x%zz", "400", "400"),
@@ -232,7 +233,7 @@ pub(crate) const TARGETS: &[(&str, &str, &str)] = &[
     ("?/apps/my-app/x", "400", "400"),
 ];
 
-/// Targets that only HTTP/2 can carry. Envoy escapes what is not ASCII in a path.
+/// Targets that only HTTP/2 can carry. Envoy escapes bytes of a path that are not ASCII.
 #[rustfmt::skip]
 pub(crate) const HTTP2_TARGETS: &[(&str, &str, &str)] = &[
     ("/apps/my-app/\u{e9}", "/%E9", "400"),
@@ -241,7 +242,7 @@ pub(crate) const HTTP2_TARGETS: &[(&str, &str, &str)] = &[
     ("/apps/my-app/x?\u{ff}", "400", "400"),
 ];
 
-/// `Host` lines or `:authority`, and the host that is true; none if the request is refused.
+/// `Host` lines or `:authority`, and the true host; `None` if the request must be rejected.
 #[rustfmt::skip]
 pub(crate) const HOSTS: &[(&[&str], Option<&str>)] = &[
     (&["APP.Example.Test"], Some(HOST)),
@@ -267,26 +268,26 @@ pub(crate) const HOSTS: &[(&[&str], Option<&str>)] = &[
 
 /// Request lines that only HTTP/1.1 can carry.
 #[rustfmt::skip]
-pub(crate) const REQUEST_LINES: &[(&str, Fate)] = &[
-    ("GET ftp://evil.example/apps/my-app/x HTTP/1.1", Refused),
-    ("GET http://other.example/apps/my-app/../x HTTP/1.1", Refused),
-    ("GET http:///apps/my-app/x HTTP/1.1", Refused),
-    ("GET http:/apps/my-app/x HTTP/1.1", Refused),
-    ("GET /apps/my-app/x HTTP/1.0", Refused),
-    ("GET /apps/my-app/x HTTP/3.0", Refused),
-    ("GET /apps/my-app/x", Refused),
-    ("GET  /apps/my-app/x HTTP/1.1 evil", Refused),
+pub(crate) const REQUEST_LINES: &[(&str, Expected)] = &[
+    ("GET ftp://evil.example/apps/my-app/x HTTP/1.1", Rejected),
+    ("GET http://other.example/apps/my-app/../x HTTP/1.1", Rejected),
+    ("GET http:///apps/my-app/x HTTP/1.1", Rejected),
+    ("GET http:/apps/my-app/x HTTP/1.1", Rejected),
+    ("GET /apps/my-app/x HTTP/1.0", Rejected),
+    ("GET /apps/my-app/x HTTP/3.0", Rejected),
+    ("GET /apps/my-app/x", Rejected),
+    ("GET  /apps/my-app/x HTTP/1.1 evil", Rejected),
     ("GET /apps/my-app/x\tHTTP/1.1", Forwarded),
-    ("GET /apps/my-app/\u{e9} HTTP/1.1", Refused),
-    ("GET /apps/my-app/x?\u{ff} HTTP/1.1", Refused),
-    ("GET\0 /apps/my-app/x HTTP/1.1", Refused),
-    ("CONNECT app.example.test:443 HTTP/1.1", Refused),
-    ("CONNECT /apps/my-app/x HTTP/1.1", Refused),
-    ("OPTIONS * HTTP/1.1", Refused),
+    ("GET /apps/my-app/\u{e9} HTTP/1.1", Rejected),
+    ("GET /apps/my-app/x?\u{ff} HTTP/1.1", Rejected),
+    ("GET\0 /apps/my-app/x HTTP/1.1", Rejected),
+    ("CONNECT app.example.test:443 HTTP/1.1", Rejected),
+    ("CONNECT /apps/my-app/x HTTP/1.1", Rejected),
+    ("OPTIONS * HTTP/1.1", Rejected),
 ];
 
-/// Bodies that two readers could end in different places, and the status of their refusal. What is behind such a body
-/// would be a request of its own, unfiltered.
+/// Bodies that two readers could end at different places, and the status of their rejection. What follows such a body
+/// would be a separate, unfiltered request.
 #[rustfmt::skip]
 pub(crate) const BODIES: &[(&str, &[&str], &str, u16)] = &[
     ("a length and chunks", &["Content-Length: 4", "Transfer-Encoding: chunked"], "0\r\n\r\n", 400),
@@ -302,35 +303,35 @@ pub(crate) const BODIES: &[(&str, &[&str], &str, u16)] = &[
 
 /// Heads that only HTTP/2 can carry: fields that replace those of the same name or are added.
 #[rustfmt::skip]
-pub(crate) const HTTP2_FIELDS: &[(&str, &[Pair], Fate)] = &[
+pub(crate) const HTTP2_FIELDS: &[(&str, &[Pair], Expected)] = &[
     ("a scheme that is not the listener's", &[(":scheme", "https")], Forwarded),
     ("the other scheme", &[(":scheme", "http")], Forwarded),
     ("a WebSocket's scheme", &[(":scheme", "wss")], Forwarded),
-    ("an upper-case name", &[("X-Forwarded-For", "6.6.6.6")], Refused),
-    ("a line break in a value", &[("x-a", "b\r\nx-forwarded-for: 6.6.6.6")], Refused),
-    ("a line feed in a value", &[("x-a", "b\nx-forwarded-for: 6.6.6.6")], Refused),
-    ("a line break in a name", &[("x-a: b\r\nx-forwarded-for", "6.6.6.6")], Refused),
-    ("a zero in a value", &[("x-a", "b\0evil")], Refused),
-    ("a space in a name", &[("x-forwarded-for ", "6.6.6.6")], Refused),
-    ("a colon in a name", &[("x-forwarded-for:", "6.6.6.6")], Refused),
-    ("an empty name", &[("", "6.6.6.6")], Refused),
-    ("an unknown pseudo-header", &[(":x-forwarded-for", "6.6.6.6")], Refused),
-    ("Connection", &[("connection", "x-forwarded-for")], Refused),
-    ("Upgrade", &[("connection", "upgrade"), ("upgrade", "websocket")], Refused),
-    ("Transfer-Encoding", &[("transfer-encoding", "chunked")], Refused),
-    ("an empty :authority", &[(":authority", "")], Refused),
+    ("an upper-case name", &[("X-Forwarded-For", "6.6.6.6")], Rejected),
+    ("a line break in a value", &[("x-a", "b\r\nx-forwarded-for: 6.6.6.6")], Rejected),
+    ("a line feed in a value", &[("x-a", "b\nx-forwarded-for: 6.6.6.6")], Rejected),
+    ("a line break in a name", &[("x-a: b\r\nx-forwarded-for", "6.6.6.6")], Rejected),
+    ("a zero in a value", &[("x-a", "b\0evil")], Rejected),
+    ("a space in a name", &[("x-forwarded-for ", "6.6.6.6")], Rejected),
+    ("a colon in a name", &[("x-forwarded-for:", "6.6.6.6")], Rejected),
+    ("an empty name", &[("", "6.6.6.6")], Rejected),
+    ("an unknown pseudo-header", &[(":x-forwarded-for", "6.6.6.6")], Rejected),
+    ("Connection", &[("connection", "x-forwarded-for")], Rejected),
+    ("Upgrade", &[("connection", "upgrade"), ("upgrade", "websocket")], Rejected),
+    ("Transfer-Encoding", &[("transfer-encoding", "chunked")], Rejected),
+    ("an empty :authority", &[(":authority", "")], Rejected),
     ("Host beside :authority", &[("host", "evil.example")], Forwarded),
-    ("a line break in the path", &[(":path", "/apps/my-app/x HTTP/1.1\r\nx-forwarded-for: 6.6.6.6\r\n\r\n")], Refused),
-    ("an absolute path", &[(":path", "http://evil.example/apps/my-app/x")], Refused),
-    ("an asterisk", &[(":path", "*")], Refused),
-    ("an empty path", &[(":path", "")], Refused),
-    ("a line break in the method", &[(":method", "GET /evil HTTP/1.1\r\nx-forwarded-for: 6.6.6.6\r\n\r\nGET")], Refused),
-    ("CONNECT", &[(":method", "CONNECT")], Refused),
-    ("a WebSocket by CONNECT", &[(":method", "CONNECT"), (":protocol", "websocket")], Refused),
+    ("a line break in the path", &[(":path", "/apps/my-app/x HTTP/1.1\r\nx-forwarded-for: 6.6.6.6\r\n\r\n")], Rejected),
+    ("an absolute path", &[(":path", "http://evil.example/apps/my-app/x")], Rejected),
+    ("an asterisk", &[(":path", "*")], Rejected),
+    ("an empty path", &[(":path", "")], Rejected),
+    ("a line break in the method", &[(":method", "GET /evil HTTP/1.1\r\nx-forwarded-for: 6.6.6.6\r\n\r\nGET")], Rejected),
+    ("CONNECT", &[(":method", "CONNECT")], Rejected),
+    ("a WebSocket by CONNECT", &[(":method", "CONNECT"), (":protocol", "websocket")], Rejected),
 ];
 
-/// What a trusted peer says, and who the client is, by which scheme and host. Where Envoy overwrites what the peer says
-/// of the scheme, the scheme is the listener's.
+/// Fields of a trusted peer, and the resulting client, scheme and host. Where Envoy overwrites the peer's scheme, the
+/// scheme is the listener's.
 #[rustfmt::skip]
 pub(crate) const TRUSTED: &[(&str, &[&str], [&str; 3])] = &[
     ("nothing", &[], ["127.0.0.1", "", HOST]),
@@ -340,7 +341,7 @@ pub(crate) const TRUSTED: &[(&str, &[&str], [&str; 3])] = &[
     ("a port", &["X-Forwarded-For: 6.6.6.6, 198.51.100.7:4711"], ["198.51.100.7", "", HOST]),
     ("IPv4 in IPv6", &["X-Forwarded-For: 6.6.6.6, ::ffff:198.51.100.7"], ["198.51.100.7", "", HOST]),
     ("IPv6", &["X-Forwarded-For: 6.6.6.6, 2001:DB8:0::7"], ["2001:db8::7", "", HOST]),
-    ("what is no address", &["X-Forwarded-For: 6.6.6.6, unknown"], ["127.0.0.1", "", HOST]),
+    ("no address", &["X-Forwarded-For: 6.6.6.6, unknown"], ["127.0.0.1", "", HOST]),
     ("an empty element", &["X-Forwarded-For: 6.6.6.6,"], ["127.0.0.1", "", HOST]),
     ("a byte that is not UTF-8", &["X-Forwarded-For: 6.6.6.6, \u{ff}"], ["127.0.0.1", "", HOST]),
     ("the other family", &["Forwarded: for=6.6.6.6;proto=https;host=evil.example"], ["127.0.0.1", "", HOST]),
@@ -353,9 +354,9 @@ pub(crate) const TRUSTED: &[(&str, &[&str], [&str; 3])] = &[
     ("a host with a user", &["X-Forwarded-Host: evil@public.example"], ["127.0.0.1", "", HOST]),
     ("two hosts", &["X-Forwarded-Host: evil.example", "X-Forwarded-Host: a.example"], ["127.0.0.1", "", HOST]),
     ("a port", &["X-Forwarded-Port: 8443"], ["127.0.0.1", "", "app.example.test:8443"]),
-    ("what is no port", &["X-Forwarded-Port: 666666"], ["127.0.0.1", "", HOST]),
+    ("no port", &["X-Forwarded-Port: 666666"], ["127.0.0.1", "", HOST]),
     ("a twin of the host", &["X-Host: evil.example", "X-Original-Host: evil.example"], ["127.0.0.1", "", HOST]),
 ];
 
-/// The identity header that a trusted peer may pass, by configuration.
+/// The identity field that a trusted peer may send, by configuration.
 pub(crate) const PASSED: &str = "x-auth-request-preferred-username";

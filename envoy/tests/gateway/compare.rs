@@ -1,18 +1,18 @@
-//! When are two answers the same?
+//! Compares a response of Streamlit with the gateway's.
 
 use crate::pair::Shape;
 use fluxlit_support::http1::Response;
 
-/// Header lines in which the gateway's answer may differ from Streamlit's, and why.
+/// Fields in which the gateway's response may differ from Streamlit's, and why.
 const DELIBERATE: [(&str, &str); 2] = [
-    ("connection", "says what becomes of one connection"),
+    ("connection", "belongs to one connection"),
     (
         "x-request-id",
-        "the gateway's, to find the request in its log",
+        "added by the gateway, to find the request in its log",
     ),
 ];
 
-/// What differs between Streamlit's answer and the gateway's; empty if nothing does but what is deliberate.
+/// Returns the differences between Streamlit's response and the gateway's, without the deliberate ones.
 pub(crate) fn differences(shape: Shape, direct: &Response, through: &Response) -> Vec<String> {
     let mut found = Vec::new();
     if direct.status != through.status {
@@ -49,7 +49,7 @@ pub(crate) fn differences(shape: Shape, direct: &Response, through: &Response) -
     found
 }
 
-/// The lines that are compared. A token and a date are new each time: only that they are sent is compared.
+/// Returns the fields that are compared. A token and a date change each time, so their values are left out.
 fn headers(response: &Response) -> impl Iterator<Item = (String, String)> {
     response
         .head
@@ -72,7 +72,7 @@ fn headers(response: &Response) -> impl Iterator<Item = (String, String)> {
         })
 }
 
-/// The attributes of a cookie, but for the time that depends on now.
+/// Returns the attributes of a cookie without its expiry time.
 fn without_expiry(attributes: &str) -> String {
     let kept: Vec<&str> = attributes
         .split(';')
@@ -81,7 +81,7 @@ fn without_expiry(attributes: &str) -> String {
     kept.join(";")
 }
 
-/// What a line of Streamlit's reads like where the app is published, if Streamlit knows nothing of the path.
+/// Returns the value of Streamlit's field as the gateway must rewrite it, if Streamlit does not know the mount.
 fn published(shape: Shape, name: &str, value: String) -> String {
     match (shape, name) {
         (Shape::Stripped, "location") => format!("{}{value}", shape.mount()),
@@ -92,7 +92,7 @@ fn published(shape: Shape, name: &str, value: String) -> String {
     }
 }
 
-/// The body, but for the time of day in a gzip file's head.
+/// Returns the body, without the start of a gzip header, which has a time stamp.
 fn body(response: &Response) -> &[u8] {
     let is_gzip = response.values("content-encoding") == ["gzip"];
     if is_gzip {

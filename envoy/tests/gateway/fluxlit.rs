@@ -1,5 +1,5 @@
-//! FluxLit's own behaviour, where it is kept: endpoints, and what reaches the app. `docs/fluxlit.md` says why the rest
-//! differs.
+//! Tests what the gateway keeps of FluxLit's behaviour: endpoints, and the requests that reach the app. `docs/fluxlit.md`
+//! says why the rest differs.
 
 use std::time::Duration;
 
@@ -11,17 +11,17 @@ use fluxlit_support::upstream::Upstream;
 use crate::pair::{Generation, HOST, Pair, Shape};
 use crate::support::{connect, exchange, parts, upstream, values};
 
-/// A request, FluxLit's status, ours, and a line or a body of ours. `{mount}` is where the app is published.
-type Row = (&'static str, u16, u16, Says);
+/// A request, FluxLit's status, our status, and a field or a body of ours. `{mount}` stands for the mount.
+type Row = (&'static str, u16, u16, Expected);
 
-enum Says {
+enum Expected {
     Body(&'static str),
     Line(&'static str, &'static str),
     Page,
     Anything,
 }
 
-use Says::{Anything, Body, Line, Page};
+use Expected::{Anything, Body, Line, Page};
 
 #[rustfmt::skip]
 const ENDPOINTS: &[Row] = &[
@@ -47,50 +47,51 @@ const ENDPOINTS: &[Row] = &[
     ("GET /__fluxlit/debug",        404, 404, Anything),
     ("HEAD /__fluxlit/debug",       200, 404, Anything),
     ("POST /__fluxlit/debug",       405, 404, Anything),
-    // FluxLit shows Streamlit's page where there are no metrics.
+    // FluxLit serves Streamlit's page there if it has no metrics.
     ("GET /__fluxlit/metrics",      200, 404, Anything),
     ("TRACE /",                     405, 405, Anything),
 ];
 
 #[test]
 fn endpoints() {
-    let mut faults = Vec::new();
+    let mut failures = Vec::new();
     for shape in [Shape::Root, Shape::Full] {
         let pair = Pair::start(Generation::Starlette, shape);
         let mount = shape.mount();
-        for (request, _, status, says) in ENDPOINTS {
+        for (request, _, status, expected) in ENDPOINTS {
             let answer = send(&pair.gateway, request, mount, "");
-            let mut fault = |text: String| faults.push(format!("{shape:?}, {request}: {text}"));
+            let mut fail = |text: String| failures.push(format!("{shape:?}, {request}: {text}"));
             if answer.status != *status {
-                fault(format!("{}, not {status}", answer.status));
+                fail(format!("{}, not {status}", answer.status));
             }
             let body = answer.text();
-            match says {
-                Body(text) if body != *text => fault(format!("{body:.80}, not {text}")),
+            match expected {
+                Body(text) if body != *text => fail(format!("{body:.80}, not {text}")),
                 Page if !body.contains("<title>Streamlit</title>") => {
-                    fault(format!("{body:.80}, not the page"));
+                    fail(format!("{body:.80}, not the page"));
                 }
                 Line(name, value) => {
                     let value = value.replace("{mount}", mount);
                     if answer.values(name) != [value.as_str()] {
-                        fault(format!("{name}: {:?}, not {value}", answer.values(name)));
+                        fail(format!("{name}: {:?}, not {value}", answer.values(name)));
                     }
                 }
                 _ => {}
             }
         }
     }
-    assert!(faults.is_empty(), "\n{}\n", faults.join("\n"));
+    assert!(failures.is_empty(), "\n{}\n", failures.join("\n"));
 }
 
-/// Where a request arrives if the front may or may not take the mount off: FluxLit's way, and our default.
+/// A path, and the target that the app receives, if the front proxy may or may not remove the mount. That is FluxLit's
+/// behaviour, and our default.
 #[rustfmt::skip]
 const PATHS: &[(&str, Option<&str>)] = &[
     ("/strip/me",              Some("/apps/my-app/strip/me")),
     ("/apps/my-app/full/path", Some("/apps/my-app/full/path")),
     ("/",                      Some("/apps/my-app/")),
     ("/apps/my-appX",          Some("/apps/my-app/apps/my-appX")),
-    // FluxLit passes it on; Streamlit's page loads its files by relative URLs, so we redirect.
+    // FluxLit forwards it. Streamlit's page loads its files by relative URLs, so we redirect.
     ("/apps/my-app",           None),
 ];
 
@@ -111,7 +112,7 @@ fn paths_in_both_shapes() {
     }
 }
 
-/// Header lines of a client that nobody vouches for, and what the app receives of them.
+/// Fields of an untrusted client, and the values that the app receives.
 #[rustfmt::skip]
 const HEADERS: &[(&str, &str, &[&str])] = &[
     // name                      the client's                     the app's
@@ -149,10 +150,10 @@ fn headers_that_reach_the_app() {
         &format!("connection: x-drop\r\n{lines}"),
     );
     assert_eq!(answer.status, 200);
-    assert_eq!(answer.values("x-request-id"), ["id-1"], "it is returned");
+    assert_eq!(answer.values("x-request-id"), ["id-1"], "the request id is returned");
     let received = upstream.requests();
     let [received] = received.as_slice() else {
-        panic!("one request, not {received:?}");
+        panic!("want one request, got {received:?}");
     };
     assert_eq!(received.host.as_deref(), Some(HOST));
     let arrived = |name| values(received, name);
@@ -161,11 +162,11 @@ fn headers_that_reach_the_app() {
     }
     assert!(
         arrived("accept-encoding").is_empty(),
-        "the client did not ask for it"
+        "the client did not send it"
     );
 }
 
-/// A gateway in front of an upstream that remembers what it received.
+/// Starts a gateway in front of an upstream that records what it received.
 fn echo() -> (Upstream, Gateway) {
     let upstream = upstream();
     let folder = tempfile::tempdir().expect("a folder");

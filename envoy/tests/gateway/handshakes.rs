@@ -1,4 +1,4 @@
-//! WebSocket handshakes: which Origins are let in, and how the others are refused.
+//! Tests WebSocket handshakes: which Origins are accepted, and how others are rejected.
 
 use fluxlit_cases::latin1;
 use fluxlit_support::http1::Response;
@@ -8,29 +8,29 @@ use crate::pair::{Generation, HOST, Pair, Shape};
 use crate::session::{NEW, STREAM, handshake};
 use crate::support::{connect, exchange};
 
-/// A handshake, and what becomes of it.
+/// A handshake and its expected result.
 struct Row {
     what: &'static str,
     host: &'static str,
     origin: Option<&'static str>,
-    /// The status by Starlette and by Tornado.
+    /// The status of Starlette and of Tornado.
     direct: (u16, u16),
     gateway: Gateway,
 }
 
 enum Gateway {
-    /// The same answer, to the last line.
+    /// The same response, to the last byte.
     Same,
-    /// Another one, and why.
+    /// Another status, and why.
     Own(u16, &'static str),
 }
 
 use Gateway::{Own, Same};
 
-/// What Streamlit refuses, too.
-const REFUSED: Gateway = Own(
+/// Streamlit rejects it as well.
+const REJECTED: Gateway = Own(
     403,
-    "judged here: Streamlit would ask the internet for its own address first",
+    "decided in the gateway: Streamlit would first query its own address on the internet",
 );
 
 const fn row(
@@ -56,33 +56,33 @@ const ORIGINS: &[Row] = &[
     row("the app's own",           HOST,                    Some("https://app.example.test"),    (101, 101), Same),
     row("the app's own, over http", HOST,                   Some("http://app.example.test"),     (101, 101), Same),
     row("the app's own, a port",   "app.example.test:8443", Some("https://app.example.test:8443"), (101, 101), Same),
-    row("another site",            HOST,                    Some("https://evil.example"),        (403, 403), REFUSED),
-    row("a site below the app's",  HOST,                    Some("https://x.app.example.test"),  (403, 403), REFUSED),
-    row("a site that begins alike", HOST,                   Some("https://app.example.test.evil.example"), (403, 403), REFUSED),
-    row("another port",            "app.example.test:8443", Some("https://app.example.test"),    (403, 403), REFUSED),
-    row("no site",                 HOST,                    Some("null"),                        (403, 403), REFUSED),
-    row("an empty one",            HOST,                    Some(""),                            (403, 403), REFUSED),
+    row("another site",            HOST,                    Some("https://evil.example"),        (403, 403), REJECTED),
+    row("a subdomain of the app's", HOST,                    Some("https://x.app.example.test"),  (403, 403), REJECTED),
+    row("a site with the same start", HOST,                   Some("https://app.example.test.evil.example"), (403, 403), REJECTED),
+    row("another port",            "app.example.test:8443", Some("https://app.example.test"),    (403, 403), REJECTED),
+    row("an opaque Origin",        HOST,                    Some("null"),                        (403, 403), REJECTED),
+    row("an empty Origin",         HOST,                    Some(""),                            (403, 403), REJECTED),
     row("a default port in Host",  "app.example.test:80",   Some("http://app.example.test"),     (403, 403),
-        Own(101, "port 80 is what http without a port means")),
+        Own(101, "80 is the default port of http")),
     row("capital letters in Host", "App.Example.Test",      Some("https://app.example.test"),    (403, 101),
-        Own(101, "host names have no case")),
+        Own(101, "host names are case-insensitive")),
     row("the visitor's own machine", HOST,                  Some("http://localhost:3000"),       (101, 101),
-        Own(403, "a page from there is another site, whoever serves it")),
+        Own(403, "a page from there is another site")),
 ];
 
 #[test]
-fn origins_are_judged_as_by_streamlit_1_67() {
-    judge(Generation::Starlette);
+fn origins_are_accepted_as_by_streamlit_1_67() {
+    check(Generation::Starlette);
 }
 
 #[test]
-fn origins_are_judged_as_by_streamlit_1_45() {
-    judge(Generation::Tornado);
+fn origins_are_accepted_as_by_streamlit_1_45() {
+    check(Generation::Tornado);
 }
 
-fn judge(generation: Generation) {
+fn check(generation: Generation) {
     let pair = Pair::start(generation, Shape::Root);
-    let mut faults = Vec::new();
+    let mut failures = Vec::new();
     for row in ORIGINS {
         let origin = row
             .origin
@@ -102,19 +102,19 @@ fn judge(generation: Generation) {
                 found.push(format!("{}, not {status}: {why}", through.status));
             }
         }
-        faults.extend(
+        failures.extend(
             found
                 .iter()
-                .map(|fault| format!("{} ({:?} at {}): {fault}", row.what, row.origin, row.host)),
+                .map(|failure| format!("{} ({:?} at {}): {failure}", row.what, row.origin, row.host)),
         );
     }
-    assert!(faults.is_empty(), "\n{}\n", faults.join("\n"));
+    assert!(failures.is_empty(), "\n{}\n", failures.join("\n"));
 }
 
-/// Handshakes that are odd in other ways: the path, further lines, and the status by each generation. The gateway's
-/// answer is the same.
+/// Handshakes that are unusual in other ways: the path, further lines, and the status of each generation. The gateway's
+/// response is the same.
 #[rustfmt::skip]
-const ODD: &[(&str, &str, &str, (u16, u16))] = &[
+const UNUSUAL: &[(&str, &str, &str, (u16, u16))] = &[
     ("no protocol",                  "/_stcore/stream", "",                                                                      (101, 101)),
     ("a protocol that is not Streamlit's", "/_stcore/stream", "sec-websocket-protocol: graphql-ws\r\n",                          (101, 101)),
     ("compression is offered",       "/_stcore/stream", "sec-websocket-protocol: streamlit\r\nsec-websocket-extensions: permessage-deflate\r\n", (101, 101)),
@@ -126,34 +126,34 @@ const ODD: &[(&str, &str, &str, (u16, u16))] = &[
 ];
 
 #[test]
-fn odd_handshakes_are_answered_as_by_streamlit_1_67() {
-    odd(Generation::Starlette);
+fn unusual_handshakes_get_the_response_of_streamlit_1_67() {
+    unusual(Generation::Starlette);
 }
 
 #[test]
-fn odd_handshakes_are_answered_as_by_streamlit_1_45() {
-    odd(Generation::Tornado);
+fn unusual_handshakes_get_the_response_of_streamlit_1_45() {
+    unusual(Generation::Tornado);
 }
 
-fn odd(generation: Generation) {
+fn unusual(generation: Generation) {
     let pair = Pair::start(generation, Shape::Full);
-    let mut faults = Vec::new();
-    for (what, path, lines, status) in ODD {
+    let mut failures = Vec::new();
+    for (what, path, lines, status) in UNUSUAL {
         let lines = lines.replace("{7000}", &"x".repeat(7000));
         let (direct, through) = both(&pair, path, HOST, &lines);
         let status = generation.of(status.0, status.1);
         if direct.status != status {
-            faults.push(format!("{what}: directly {}, not {status}", direct.status));
+            failures.push(format!("{what}: directly {}, not {status}", direct.status));
         }
         let found = differences(pair.shape, &direct, &through);
-        faults.extend(found.iter().map(|fault| format!("{what}: {fault}")));
+        failures.extend(found.iter().map(|failure| format!("{what}: {failure}")));
     }
-    assert!(faults.is_empty(), "\n{}\n", faults.join("\n"));
+    assert!(failures.is_empty(), "\n{}\n", failures.join("\n"));
 }
 
-/// Streamlit 1.67 leaves such a handshake open for ever; a browser with many cookies sends one.
+/// Streamlit 1.67 never responds to such a handshake, which a browser with many cookies sends.
 #[test]
-fn handshakes_that_streamlit_would_never_answer_are_refused() {
+fn handshakes_that_streamlit_never_responds_to_are_rejected() {
     let pair = Pair::start(Generation::Starlette, Shape::Root);
     let cookie = format!("cookie: a={}\r\n", "x".repeat(9000));
     let many = "x-line: x\r\n".repeat(150);
@@ -165,15 +165,15 @@ fn handshakes_that_streamlit_would_never_answer_are_refused() {
             "GET",
         );
         assert_eq!(answer.status, 431, "{what}: {answer:?}");
-        assert!(!answer.body.is_empty(), "{what}: the reason is said");
+        assert!(!answer.body.is_empty(), "{what}: the response has a reason");
     }
 }
 
-/// The same handshake to Streamlit and to the gateway.
+/// Sends the same handshake to Streamlit and to the gateway.
 fn both(pair: &Pair, path: &str, host: &str, lines: &str) -> (Response, Response) {
-    let ask = |place| {
-        let request = latin1::bytes(&handshake(place, path, host, lines));
-        exchange(&mut connect(place.address), &request, "GET")
+    let ask = |server| {
+        let request = latin1::bytes(&handshake(server, path, host, lines));
+        exchange(&mut connect(server.address), &request, "GET")
     };
     (ask(pair.direct()), ask(pair.through()))
 }

@@ -1,4 +1,4 @@
-//! A Streamlit, and a gateway in front of it.
+//! Starts a Streamlit, and a gateway in front of it.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use fluxlit_envoy::{Gateway, MOUNT, Streamlit};
 
 use crate::support::{named, parts};
 
-/// Which server Streamlit is built on.
+/// The server that Streamlit is built on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Generation {
     /// 1.67: Starlette on uvicorn.
@@ -17,14 +17,14 @@ pub(crate) enum Generation {
     Tornado,
 }
 
-/// Where the app is published, and what Streamlit knows of it.
+/// Where the app is published, and whether Streamlit knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Shape {
     /// At the root.
     Root,
     /// Under a path that Streamlit knows.
     Full,
-    /// Under a path that Streamlit knows nothing of.
+    /// Under a path that Streamlit does not know.
     Stripped,
 }
 
@@ -36,11 +36,11 @@ pub(crate) struct Pair {
     _folder: tempfile::TempDir,
 }
 
-/// One of the two places to which a request is sent.
+/// One of the two servers to which a request is sent.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Place<'a> {
+pub(crate) struct Server<'a> {
     pub(crate) address: SocketAddr,
-    /// The path in front of the app's own.
+    /// The prefix of the app's paths.
     pub(crate) base: &'a str,
 }
 
@@ -61,7 +61,7 @@ impl Pair {
             &generation.executable(),
             &app,
             base,
-            // In MB; the test of the limit need not send the 200 of the default.
+            // In MB. The default of 200 would make the test of the limit slow.
             &["--server.maxUploadSize", "1"],
             folder.path(),
         )
@@ -88,17 +88,17 @@ impl Pair {
         }
     }
 
-    /// Streamlit itself.
-    pub(crate) fn direct(&self) -> Place<'_> {
-        Place {
+    /// Returns Streamlit itself.
+    pub(crate) fn direct(&self) -> Server<'_> {
+        Server {
             address: self.streamlit.address,
             base: &self.streamlit.base,
         }
     }
 
-    /// Streamlit through the gateway.
-    pub(crate) fn through(&self) -> Place<'_> {
-        Place {
+    /// Returns the gateway.
+    pub(crate) fn through(&self) -> Server<'_> {
+        Server {
             address: self.gateway.address,
             base: self.shape.mount(),
         }
@@ -124,7 +124,7 @@ impl Generation {
         }
     }
 
-    /// Of two values, the one for this generation.
+    /// Returns the value for this generation.
     pub(crate) fn of<T>(self, starlette: T, tornado: T) -> T {
         match self {
             Self::Starlette => starlette,

@@ -1,6 +1,6 @@
-//! A Streamlit session over its WebSocket, as the front end would hold it.
+//! Holds a Streamlit session over its WebSocket, as the front end does.
 //!
-//! Of the Protocol Buffers only what is needed: a message that asks for a run, and the way to a field by its numbers.
+//! Only two parts of Protocol Buffers are needed: a message that asks for a run, and the way to a field by its numbers.
 
 use std::net::{IpAddr, TcpStream};
 
@@ -8,37 +8,37 @@ use fluxlit_support::http1::Response;
 use tungstenite::protocol::{CloseFrame, Role};
 use tungstenite::{Message, WebSocket};
 
-use crate::pair::{HOST, Place};
+use crate::pair::{HOST, Server};
 use crate::support::{connect, connect_from, exchange};
 
 /// An open session, after its first run.
 pub(crate) struct Session {
     socket: WebSocket<TcpStream>,
-    /// By which it can be resumed, and files be uploaded into it.
+    /// The id to resume it, and to upload files into it.
     pub(crate) id: String,
-    /// The answer that opened it.
+    /// The response that opened it.
     pub(crate) opened: Response,
-    /// What the last run has sent.
+    /// The messages of the last run.
     sent: Vec<u8>,
 }
 
 impl Session {
     /// Opens a session with these positional values (protocol, token, session to resume) and further header lines, and
-    /// lets the app run once.
-    pub(crate) fn open(place: Place<'_>, protocols: &str, lines: &str) -> Self {
-        Self::open_on(connect(place.address), place, protocols, lines)
+    /// runs the app once.
+    pub(crate) fn open(server: Server<'_>, protocols: &str, lines: &str) -> Self {
+        Self::open_on(connect(server.address), server, protocols, lines)
     }
 
-    /// Does so from an address of one's own.
-    pub(crate) fn open_from(own: IpAddr, place: Place<'_>, protocols: &str, lines: &str) -> Self {
-        Self::open_on(connect_from(own, place.address), place, protocols, lines)
+    /// Does the same from a certain address of this machine.
+    pub(crate) fn open_from(own: IpAddr, server: Server<'_>, protocols: &str, lines: &str) -> Self {
+        Self::open_on(connect_from(own, server.address), server, protocols, lines)
     }
 
-    fn open_on(mut stream: TcpStream, place: Place<'_>, protocols: &str, lines: &str) -> Self {
+    fn open_on(mut stream: TcpStream, server: Server<'_>, protocols: &str, lines: &str) -> Self {
         let lines = format!("sec-websocket-protocol: {protocols}\r\n{lines}");
         let opened = exchange(
             &mut stream,
-            handshake(place, STREAM, HOST, &lines).as_bytes(),
+            handshake(server, STREAM, HOST, &lines).as_bytes(),
             "GET",
         );
         assert_eq!(opened.status, 101, "{opened:?}");
@@ -52,17 +52,17 @@ impl Session {
         session
     }
 
-    /// Lets the app run, and waits until it has.
+    /// Runs the app, and waits until it has finished.
     pub(crate) fn run(&mut self) {
         self.socket
             .send(Message::binary(RERUN))
-            .expect("the run is asked for");
+            .expect("the request for a run is sent");
         self.sent.clear();
         loop {
             let message = match self.socket.read().expect("a message of the run") {
                 Message::Binary(message) => message,
                 Message::Ping(_) | Message::Pong(_) => continue,
-                other => panic!("no message of Streamlit's: {other:?}"),
+                other => panic!("not a message of Streamlit: {other:?}"),
             };
             if let Some(id) = field(&message, &NEW_SESSION_ID) {
                 self.id = String::from_utf8_lossy(id).into_owned();
@@ -74,14 +74,14 @@ impl Session {
         }
     }
 
-    /// Whether the last run has shown this text.
+    /// True if the last run has shown this text.
     pub(crate) fn shows(&self, text: &str) -> bool {
         self.sent
             .windows(text.len())
             .any(|window| window == text.as_bytes())
     }
 
-    /// The first word of what the last run has sent that begins like this.
+    /// Returns the first word in the messages of the last run that has this prefix.
     pub(crate) fn find(&self, prefix: &str) -> Option<String> {
         let start = self
             .sent
@@ -95,7 +95,7 @@ impl Session {
         Some(word)
     }
 
-    /// Waits for the end of the connection: the frame that closes it, or `None` if it breaks off without one.
+    /// Waits for the end of the connection; returns the close frame, or `None` if there is none.
     pub(crate) fn closed(mut self) -> Option<CloseFrame> {
         loop {
             match self.socket.read() {
@@ -107,16 +107,16 @@ impl Session {
     }
 }
 
-/// The handshake of a browser.
-pub(crate) fn handshake(place: Place<'_>, path: &str, host: &str, lines: &str) -> String {
+/// Writes the handshake of a browser.
+pub(crate) fn handshake(server: Server<'_>, path: &str, host: &str, lines: &str) -> String {
     format!(
         "GET {}{path} HTTP/1.1\r\nhost: {host}\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\
          sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n{lines}\r\n",
-        place.base
+        server.base
     )
 }
 
-/// The socket's path, below the app's.
+/// The path of the WebSocket, relative to the app.
 pub(crate) const STREAM: &str = "/_stcore/stream";
 
 /// The positional values of a front end that has no token and resumes nothing.
@@ -131,7 +131,7 @@ const NEW_SESSION_ID: [u64; 3] = [4, 1, 6];
 /// `ForwardMsg.script_finished`.
 const SCRIPT_FINISHED: u64 = 6;
 
-/// The field at a path of field numbers, each of them a message or a text.
+/// Returns the field at a path of field numbers, each of them a message or a text.
 fn field<'a>(message: &'a [u8], path: &[u64]) -> Option<&'a [u8]> {
     path.iter().try_fold(message, |message, number| {
         fields(message)
@@ -144,7 +144,7 @@ fn has(message: &[u8], number: u64) -> bool {
     fields(message).any(|(other, _)| other == number)
 }
 
-/// The fields of a message by number; a number as a value is shown empty.
+/// Returns the fields of a message by number; the value of a numeric field is empty.
 fn fields(mut rest: &[u8]) -> impl Iterator<Item = (u64, &[u8])> {
     std::iter::from_fn(move || {
         let tag = varint(&mut rest)?;

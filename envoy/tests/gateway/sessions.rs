@@ -1,4 +1,4 @@
-//! Sessions: whose they are, how they are resumed, and how they end.
+//! Tests sessions: their client, how they are resumed, and how they end.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ fn a_session_is_resumed_by_the_third_value_alone() {
         let id = first.id.clone();
         drop(first);
 
-        // Streamlit resumes a session only once it has seen that its last connection is gone.
+        // Streamlit resumes a session only after it has noticed that its last connection is closed.
         let mut second = None;
         let is_resumed = wait_until(Duration::from_secs(10), || {
             let session = Session::open(pair.through(), &format!("{NEW}, {id}"), "");
@@ -40,19 +40,19 @@ fn a_session_is_resumed_by_the_third_value_alone() {
     }
 }
 
-/// FluxLit kept one cookie jar for everybody.
+/// FluxLit shared one cookie jar among all clients.
 #[test]
 fn cookies_of_two_clients_stay_apart() {
     for generation in GENERATIONS {
         let pair = Pair::start(generation, Shape::Full);
         let ann = Session::open(pair.through(), NEW, "cookie: person=ann\r\n");
         let ben = Session::open(pair.through(), NEW, "cookie: person=ben\r\n");
-        let nobody = Session::open(pair.through(), NEW, "");
+        let stranger = Session::open(pair.through(), NEW, "");
         assert!(ann.shows("person=ann."), "{generation:?}");
         assert!(ben.shows("person=ben."), "{generation:?}");
-        assert!(nobody.shows("person=None."), "{generation:?}");
+        assert!(stranger.shows("person=None."), "{generation:?}");
 
-        // Streamlit gives a token to whoever comes without one: a client that was lent another's would get none.
+        // Streamlit sends a token to a client without one: a client that got another's token would get none.
         let token = || {
             let request = format!(
                 "GET {}/_stcore/health HTTP/1.1\r\nhost: {HOST}\r\nconnection: close\r\n\r\n",
@@ -76,14 +76,14 @@ fn cookies_of_two_clients_stay_apart() {
     }
 }
 
-/// Tornado sends the token with the 101; FluxLit dropped that answer's header lines.
+/// Tornado sends the token with the 101. FluxLit dropped the header lines of that response.
 #[test]
 fn the_token_of_the_handshake_arrives() {
     let pair = Pair::start(Generation::Tornado, Shape::Stripped);
     let session = Session::open(pair.through(), NEW, "");
     let cookies = session.opened.values("set-cookie");
     let [cookie] = cookies[..] else {
-        panic!("one cookie, not {cookies:?}");
+        panic!("want one cookie, got {cookies:?}");
     };
     assert!(
         cookie.starts_with("_streamlit_xsrf=") && cookie.contains("Path=/apps/my-app"),
@@ -91,11 +91,11 @@ fn the_token_of_the_handshake_arrives() {
     );
 }
 
-/// Who connects, and whose address the app is told: what a stranger says about itself is nothing.
+/// A peer, and the client address that the app gets: forged fields of an untrusted peer have no effect.
 const CLIENTS: [(&str, &str); 2] = [("127.0.0.1", "203.0.113.7"), ("127.0.0.9", "127.0.0.9")];
 
 #[test]
-fn the_app_is_told_who_is_there() {
+fn the_app_gets_the_client_address() {
     let trust = [
         ("FLUXLIT_TRUST_PROXY", "1"),
         ("FLUXLIT_FORWARDED_ALLOW_IPS", "127.0.0.1"),
@@ -116,9 +116,9 @@ fn the_app_is_told_who_is_there() {
     }
 }
 
-/// A browser that is told 1012 comes back; one whose connection breaks off does, too, but later and without a reason.
+/// A browser reconnects after 1012. It also reconnects after a broken connection, but later and without a reason.
 #[test]
-fn the_gateway_says_that_it_stops() {
+fn the_gateway_closes_sessions_with_1012_when_it_stops() {
     for generation in GENERATIONS {
         let mut pair = Pair::start(generation, Shape::Root);
         let session = Session::open(pair.through(), NEW, "");
@@ -133,7 +133,7 @@ fn the_gateway_says_that_it_stops() {
             wait_until(Duration::from_secs(15), || {
                 !matches!(pair.gateway.service.ended(), Ok(None))
             }),
-            "{generation:?}: it does not end"
+            "{generation:?}: the gateway does not end"
         );
         let status = pair.gateway.service.ended().expect("a status");
         assert_eq!(
@@ -145,7 +145,7 @@ fn the_gateway_says_that_it_stops() {
 }
 
 #[test]
-fn what_streamlit_says_when_it_stops_arrives() {
+fn the_close_frame_of_a_stopping_streamlit_arrives() {
     for generation in GENERATIONS {
         let pair = Pair::start(generation, Shape::Root);
         let direct = Session::open(pair.direct(), NEW, "");
@@ -164,5 +164,5 @@ fn what_streamlit_says_when_it_stops_arrives() {
 
 fn terminate(id: u32) {
     let id = i32::try_from(id).ok().and_then(Pid::from_raw);
-    kill_process(id.expect("an id"), Signal::TERM).expect("it runs");
+    kill_process(id.expect("an id"), Signal::TERM).expect("the process runs");
 }
