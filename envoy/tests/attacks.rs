@@ -86,7 +86,7 @@ fn protected_names(runner: &mut AttackRunner) {
             (name.to_ascii_uppercase(), HTTP1),
             (mixed_case(name), HTTP1),
         ] {
-            let line = format!("{spelling}: {lie}");
+            let line = format!("{spelling}: {forged}");
             runner.run(&Attack::lines(&line, &[&line], Forwarded), protocols, peers);
             let what = format!("the trailer {line}, twice");
             runner.run(&Attack::trailers(what, &[&line, &line]), BODIED, BOTH);
@@ -96,7 +96,7 @@ fn protected_names(runner: &mut AttackRunner) {
         }
         let twin = name.replace('-', "_");
         for twin in [name.replacen('-', "_", 1), twin.to_ascii_uppercase(), twin] {
-            let line = format!("{twin}: {lie}");
+            let line = format!("{twin}: {forged}");
             let expected = if is_alone { Forwarded } else { Rejected };
             runner.run(&Attack::lines(&line, &[&line], expected), ALL, BOTH);
             // Where Envoy rejects such a trailer, it has forwarded the head already.
@@ -109,7 +109,7 @@ fn protected_names(runner: &mut AttackRunner) {
     let all: Vec<String> = PROTECTED
         .iter()
         .filter(|(name, _)| !TRUSTED_FIELDS.contains(name))
-        .map(|(name, forged)| format!("{name}: {lie}"))
+        .map(|(name, forged)| format!("{name}: {forged}"))
         .collect();
     let attack = Attack::lines("everything at once", &all, Forwarded);
     runner.run(&attack, ALL, BOTH);

@@ -241,7 +241,7 @@ impl AttackRunner {
     fn record(&mut self, label: &str, mismatches: &[String]) {
         if !mismatches.is_empty() {
             let mismatches = mismatches.join("\n    ");
-            self.failures.push(format!("{label}\n    {misses}"));
+            self.failures.push(format!("{label}\n    {mismatches}"));
         }
     }
 }

@@ -2,12 +2,13 @@
 //!
 //! It is blocking and sequential; `wrk` generates the load that must be fast.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use fluxlit_envoy::MOUNT;
+use fluxlit_support::http1::read_head_blocking;
 
 use super::frame;
 use super::origin::{DOWNLOAD, STREAMED, UPLOAD, WEBSOCKET};
@@ -24,11 +25,7 @@ impl WebSocket {
             "GET {MOUNT}/{WEBSOCKET} HTTP/1.1\r\nHost: portal.example.com\r\nOrigin: http://portal.example.com\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: streamlit\r\n\r\n"
         )?;
         let mut reader = BufReader::with_capacity(4096, stream);
-        let head = read_head(&mut reader)?;
-        ensure!(
-            head.starts_with("HTTP/1.1 101 "),
-            "the WebSocket handshake failed: {head}"
-        );
+        expect_status(&mut reader, "101").context("the WebSocket handshake failed")?;
         Ok(Self(reader))
     }
 
@@ -68,11 +65,7 @@ pub(super) fn download(address: SocketAddr) -> anyhow::Result<()> {
         "GET {MOUNT}/{DOWNLOAD} HTTP/1.1\r\nHost: portal.example.com\r\n\r\n"
     )?;
     let mut reader = BufReader::new(stream);
-    let head = read_head(&mut reader)?;
-    ensure!(
-        head.starts_with("HTTP/1.1 200 "),
-        "the download failed: {head}"
-    );
+    expect_status(&mut reader, "200").context("the download failed")?;
     let mut body = reader.take(STREAMED);
     let read = std::io::copy(&mut body, &mut std::io::sink())?;
     ensure!(read == STREAMED, "the download ended after {read} bytes");
@@ -88,12 +81,7 @@ pub(super) fn upload(address: SocketAddr) -> anyhow::Result<()> {
     )?;
     std::io::copy(&mut std::io::repeat(b'a').take(STREAMED), &mut stream)
         .context("the upload was interrupted")?;
-    let head = read_head(&mut BufReader::new(stream))?;
-    ensure!(
-        head.starts_with("HTTP/1.1 200 "),
-        "the upload failed: {head}"
-    );
-    Ok(())
+    expect_status(&mut BufReader::new(stream), "200").context("the upload failed")
 }
 
 fn connect(address: SocketAddr) -> anyhow::Result<TcpStream> {
@@ -104,15 +92,11 @@ fn connect(address: SocketAddr) -> anyhow::Result<TcpStream> {
     Ok(stream)
 }
 
-/// Reads a message head, including the empty line.
-fn read_head(reader: &mut impl BufRead) -> std::io::Result<String> {
-    let mut head = String::new();
-    while !head.ends_with("\r\n\r\n") {
-        if reader.read_line(&mut head)? == 0 {
-            break;
-        }
-    }
-    Ok(head)
+/// Reads the head of a response, and fails unless it has this status.
+fn expect_status(reader: &mut BufReader<TcpStream>, status: &str) -> anyhow::Result<()> {
+    let head = read_head_blocking(reader)?.unwrap_or_default();
+    ensure!(head.word(1) == status, "the response is {head:?}");
+    Ok(())
 }
 
 /// Maximum time without a byte from the proxy.

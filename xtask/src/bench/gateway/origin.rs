@@ -3,12 +3,13 @@
 //! Each connection has a thread, on the core of the load. It does not validate its input, because all requests come
 //! from our own load generator through the proxies.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
 use anyhow::Context;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use fluxlit_support::http1::read_head_blocking;
 use sha1::{Digest, Sha1};
 
 use super::frame;
@@ -43,11 +44,11 @@ pub(super) fn serve() -> anyhow::Result<SocketAddr> {
 fn serve_connection(mut stream: TcpStream) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let mut reader = BufReader::with_capacity(4096, stream.try_clone()?);
-    while let Some(request) = Request::read(&mut reader)? {
-        if let Some(key) = request.websocket_key {
-            return echo(reader, stream, &key);
+    while let Some(head) = read_head_blocking(&mut reader)? {
+        if let [key] = head.values("sec-websocket-key")[..] {
+            return echo(reader, stream, key);
         }
-        if request.path.ends_with(DOWNLOAD) {
+        if head.word(1).ends_with(DOWNLOAD) {
             write!(
                 stream,
                 "HTTP/1.1 200 OK\r\ncontent-length: {STREAMED}\r\n\r\n"
@@ -55,46 +56,15 @@ fn serve_connection(mut stream: TcpStream) -> std::io::Result<()> {
             std::io::copy(&mut std::io::repeat(b'a').take(STREAMED), &mut stream)?;
             continue;
         }
-        let mut body = reader.by_ref().take(request.content_length);
+        let length = head.values("content-length");
+        let length = length.first().and_then(|length| length.parse().ok());
+        let mut body = reader.by_ref().take(length.unwrap_or(0));
         std::io::copy(&mut body, &mut std::io::sink())?;
         stream.write_all(
             b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 2\r\n\r\nok",
         )?;
     }
     Ok(())
-}
-
-/// The parts of a request that matter here.
-#[derive(Default)]
-struct Request {
-    path: String,
-    content_length: u64,
-    websocket_key: Option<String>,
-}
-
-impl Request {
-    /// Reads a request; returns `None` at the end of the connection.
-    fn read(reader: &mut impl BufRead) -> std::io::Result<Option<Self>> {
-        let mut request = Self::default();
-        let mut line = String::new();
-        if reader.read_line(&mut line)? == 0 {
-            return Ok(None);
-        }
-        request.path = line.split(' ').nth(1).unwrap_or_default().to_owned();
-        loop {
-            line.clear();
-            reader.read_line(&mut line)?;
-            let Some((name, value)) = line.split_once(':') else {
-                return Ok(Some(request));
-            };
-            let value = value.trim();
-            match name.to_ascii_lowercase().as_str() {
-                "content-length" => request.content_length = value.parse().unwrap_or(0),
-                "sec-websocket-key" => request.websocket_key = Some(value.to_owned()),
-                _ => {}
-            }
-        }
-    }
 }
 
 fn echo(mut reader: impl Read, mut stream: TcpStream, key: &str) -> std::io::Result<()> {

@@ -1,53 +1,59 @@
-//! With which configuration does Envoy run the cases?
+//! Builds the bootstrap with which Envoy runs the cases.
 //!
-//! Listeners for each case, one for each kind of request that it sends, so that each case has a VM of its own. The PROXY
-//! protocol plays the peer. Nothing is normalised, so that the filter sees what the case says; `use_remote_address` is
-//! off, so that no header is added or removed, and the peer is looked for in a field that nobody sends, so that no
-//! header replaces it. Envoy chooses the ports.
+//! Each case has its own listeners, one for each kind of request that it sends, and so its own VM. The PROXY protocol
+//! plays the peer. Nothing is normalised, so that the filter gets what the case says; `use_remote_address` is off, so
+//! that no header is added or removed, and Envoy looks for the peer in a field that no request has, so that no header
+//! replaces it. Envoy chooses the ports.
 //!
-//! Before the filters stands one that leaves a mark in the dynamic metadata. The access log tells whether it is there:
-//! if not, Envoy refused the request before any filter saw it.
+//! A filter before the others leaves a mark in the dynamic metadata, which the access log shows. If the mark is missing,
+//! Envoy rejected the request before it reached a filter.
 
-use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use host_test::case_file::{FailurePolicy, PluginSetup};
+use fluxlit_support::envoy::bootstrap::{access_log, pipe, proxy_protocol, socket};
+use fluxlit_support::envoy::log::PluginNames;
+use fluxlit_support::port::local;
+use fluxlit_support::upstream::{Protocol, Upstream};
+use host_test::case_file::{Plugin, Policy};
 use serde_json::{Map, Value, json};
 
-use super::client::Certificates;
-use super::logs::Writer;
+use super::envoy::Certificates;
 use super::plan::Plan;
-use super::surroundings::{PeerKind, Surroundings};
-use super::upstream::{Protocol, Upstream};
+use super::setup::{EnvoySetup, PeerKind};
 
-/// What Envoy is configured with.
-pub(super) struct Site<'a> {
-    /// The module that is tested.
+/// What a bootstrap is made of.
+pub(super) struct BootstrapParts<'a> {
+    /// The module under test.
     pub(super) module: &'a Path,
     pub(super) access_log: &'a Path,
     pub(super) clusters: Vec<(String, &'a Upstream)>,
     pub(super) listeners: &'a [Listener<'a>],
 }
 
-/// What a listener is for.
+/// A listener, and the exchanges that it serves.
 pub(super) struct Listener<'a> {
     pub(super) name: String,
     pub(super) plan: &'a Plan<'a>,
-    pub(super) surroundings: &'a Surroundings,
-    /// What the upstream behind it speaks.
+    pub(super) setup: &'a EnvoySetup,
+    /// The protocol of its upstream.
     pub(super) upstream: Protocol,
     pub(super) certificates: Option<Certificates>,
     pub(super) socket: Option<PathBuf>,
-    /// The id of the VMs that the case does not name.
+    /// The id of VMs for which the case has none.
     pub(super) vm_id: String,
-    /// The module that puts the shared data there.
+    /// The module that writes the shared data.
     pub(super) shared_data: Option<PathBuf>,
 }
 
 impl Listener<'_> {
-    /// The names by which Envoy knows a plugin of this listener.
-    pub(super) fn writer<'a>(&'a self, plugin: &'a PluginSetup) -> Writer<'a> {
-        Writer {
+    /// True if exchanges of a plan with this setup and this protocol of the upstream use this listener.
+    pub(super) fn serves(&self, plan: &Plan<'_>, setup: &EnvoySetup, upstream: Protocol) -> bool {
+        std::ptr::eq(self.plan.case, plan.case) && self.setup == setup && self.upstream == upstream
+    }
+
+    /// The names of a plugin of this listener in Envoy's log.
+    pub(super) fn names_of<'a>(&'a self, plugin: &'a Plugin) -> PluginNames<'a> {
+        PluginNames {
             name: &plugin.name,
             root_id: &plugin.root_id,
             vm_id: self.vm_id_of(plugin),
@@ -63,24 +69,25 @@ impl Listener<'_> {
     }
 }
 
-pub(super) fn bootstrap(site: &Site<'_>) -> Value {
-    let listeners: Vec<Value> = site
+/// Builds the whole bootstrap.
+pub(super) fn bootstrap(parts: &BootstrapParts<'_>) -> Value {
+    let listeners: Vec<Value> = parts
         .listeners
         .iter()
-        .map(|each| listener(site, each))
+        .map(|each| listener(parts, each))
         .collect();
-    let clusters: Vec<Value> = site
+    let clusters: Vec<Value> = parts
         .clusters
         .iter()
         .map(|(name, upstream)| cluster(name, upstream))
         .collect();
     json!({
-        "admin": {"address": socket(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))},
+        "admin": {"address": socket(local(0))},
         "static_resources": {"listeners": listeners, "clusters": clusters},
     })
 }
 
-/// The name of the cluster for the upstream of cases. No service of a case is called like this.
+/// The name of the cluster for the upstream of cases. No service of a case has such a name.
 pub(super) fn upstream_name(protocol: Protocol) -> &'static str {
     match protocol {
         Protocol::Http1 => "host-test/http1",
@@ -89,7 +96,7 @@ pub(super) fn upstream_name(protocol: Protocol) -> &'static str {
 }
 
 fn cluster(name: &str, upstream: &Upstream) -> Value {
-    let protocol = match upstream.protocol {
+    let protocol = match upstream.options.protocol {
         Protocol::Http1 => json!({"http_protocol_options": {"enable_trailers": true}}),
         Protocol::Http2 => json!({"http2_protocol_options": {}}),
     };
@@ -110,34 +117,31 @@ fn cluster(name: &str, upstream: &Upstream) -> Value {
     })
 }
 
-fn listener(site: &Site<'_>, listener: &Listener<'_>) -> Value {
-    let surroundings = listener.surroundings;
+fn listener(parts: &BootstrapParts<'_>, listener: &Listener<'_>) -> Value {
+    let setup = listener.setup;
     let address = match &listener.socket {
-        Some(path) => json!({"pipe": {"path": path}}),
-        None => socket(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
+        Some(path) => pipe(path),
+        None => socket(local(0)),
     };
     let mut listener_filters = Vec::new();
-    if surroundings.peer != PeerKind::Unix {
-        listener_filters.push(json!({
-            "name": "envoy.filters.listener.proxy_protocol",
-            "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol"},
-        }));
+    if setup.peer != PeerKind::Unix {
+        listener_filters.push(proxy_protocol());
     }
-    // Envoy knows the name that the client asks for only through this.
-    if surroundings.server_name.is_some() {
+    // Without it, Envoy does not know the name that the client asks for.
+    if setup.server_name.is_some() {
         listener_filters.push(json!({
             "name": "envoy.filters.listener.tls_inspector",
             "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector"},
         }));
     }
-    let mut chain = json!({"filters": network_filters(site, listener)});
+    let mut chain = json!({"filters": network_filters(parts, listener)});
     if let Some(certificates) = &listener.certificates {
         chain["transport_socket"] = tls(certificates);
     }
     json!({
         "name": listener.name,
         "address": address,
-        "metadata": {"filter_metadata": surroundings.listener_metadata},
+        "metadata": {"filter_metadata": setup.listener_metadata},
         "listener_filters": listener_filters,
         "filter_chains": [chain],
     })
@@ -165,29 +169,17 @@ fn tls(certificates: &Certificates) -> Value {
     })
 }
 
-fn network_filters(site: &Site<'_>, listener: &Listener<'_>) -> Vec<Value> {
-    let Listener {
-        plan, surroundings, ..
-    } = listener;
+fn network_filters(parts: &BootstrapParts<'_>, listener: &Listener<'_>) -> Vec<Value> {
+    let Listener { plan, setup, .. } = listener;
     let mut filters = Vec::new();
-    if surroundings.peer != PeerKind::Unknown
+    if setup.peer != PeerKind::Unknown
         && let Some(key) = peer_key(plan)
     {
         filters.push(filter_state(&key, "%DOWNSTREAM_REMOTE_ADDRESS%"));
     }
-    for (key, value) in &surroundings.filter_state {
+    for (key, value) in &setup.filter_state {
         filters.push(filter_state(key, &value.replace('%', "%%")));
     }
-    let access_log = json!([{
-        "name": "envoy.access_loggers.file",
-        "typed_config": {
-            "@type": "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog",
-            "path": site.access_log,
-            "log_format": {"text_format_source": {
-                "inline_string": access_log_line(listener),
-            }},
-        },
-    }]);
     filters.push(json!({
         "name": "envoy.filters.network.http_connection_manager",
         "typed_config": {
@@ -200,55 +192,53 @@ fn network_filters(site: &Site<'_>, listener: &Listener<'_>) -> Vec<Value> {
                 "name": "envoy.http.original_ip_detection.custom_header",
                 "typed_config": {
                     "@type": "type.googleapis.com/envoy.extensions.http.original_ip_detection.custom_header.v3.CustomHeaderConfig",
-                    "header_name": "x-sent-by-nobody",
+                    "header_name": "x-never-sent",
                 },
             }],
             "http_protocol_options": {"accept_http_10": true, "enable_trailers": true},
-            "stream_idle_timeout": format!("{}s", plan.patience.as_secs_f64()),
+            "stream_idle_timeout": format!("{}s", plan.idle_timeout.as_secs_f64()),
             "upgrade_configs": [{"upgrade_type": "websocket"}],
-            "access_log": access_log,
+            "access_log": access_log(parts.access_log, &access_log_format(listener)),
             "route_config": {
                 "virtual_hosts": [{
-                    "name": surroundings.virtual_host_name.as_deref().unwrap_or("all"),
+                    "name": setup.virtual_host_name.as_deref().unwrap_or("all"),
                     "domains": ["*"],
                     "routes": [{
-                        "name": surroundings.route_name.as_deref().unwrap_or_default(),
+                        "name": setup.route_name.as_deref().unwrap_or_default(),
                         "match": {"prefix": "/"},
-                        "metadata": {"filter_metadata": surroundings.route_metadata},
+                        "metadata": {"filter_metadata": setup.route_metadata},
                         "route": {"cluster": upstream_name(listener.upstream)},
                     }],
                 }],
             },
-            "http_filters": http_filters(site, listener),
+            "http_filters": http_filters(parts, listener),
         },
     }));
     filters
 }
 
-fn http_filters(site: &Site<'_>, listener: &Listener<'_>) -> Vec<Value> {
-    let Listener {
-        plan, surroundings, ..
-    } = listener;
+fn http_filters(parts: &BootstrapParts<'_>, listener: &Listener<'_>) -> Vec<Value> {
+    let Listener { plan, setup, .. } = listener;
     let mut mark = Map::new();
     mark.insert(MARK.to_owned(), json!({MARK: REACHED}));
     let mut filters = vec![metadata("mark", &mark)];
-    if !surroundings.metadata.is_empty() {
-        filters.push(metadata("metadata", &surroundings.metadata));
+    if !setup.metadata.is_empty() {
+        filters.push(metadata("metadata", &setup.metadata));
     }
-    let setups = plan.plugins();
-    let wasm = |name: &str, module: &Path, setup: &PluginSetup, config: &str| {
-        wasm(name, module, setup, listener.vm_id_of(setup), config)
+    let plugins = plan.plugins();
+    let wasm = |name: &str, module: &Path, plugin: &Plugin, config: &str| {
+        wasm(name, module, plugin, listener.vm_id_of(plugin), config)
     };
     if let Some(module) = &listener.shared_data {
-        let vm_id = setups
+        let vm_id = plugins
             .first()
-            .map(|setup| setup.vm_id.clone())
+            .map(|plugin| plugin.vm_id.clone())
             .unwrap_or_default();
-        let setup = PluginSetup {
+        let plugin = Plugin {
             vm_id,
             ..PluginSetup::default()
         };
-        filters.push(wasm("shared-data", module, &setup, ""));
+        filters.push(wasm("shared-data", module, &plugin, ""));
     }
     let folder = plan.path.parent().unwrap_or(Path::new(""));
     let chained = plan.file.chain.iter().map(|chained| {
@@ -261,14 +251,14 @@ fn http_filters(site: &Site<'_>, listener: &Listener<'_>) -> Vec<Value> {
         (module, config)
     });
     let tested = (None, plan.file.config_of(plan.case));
-    for (number, ((module, config), setup)) in std::iter::once(tested)
+    for (number, ((module, config), plugin)) in std::iter::once(tested)
         .chain(chained)
-        .zip(&setups)
+        .zip(&plugins)
         .enumerate()
     {
-        let module = module.as_deref().unwrap_or(site.module);
+        let module = module.as_deref().unwrap_or(parts.module);
         let config = String::from_utf8_lossy(&config);
-        filters.push(wasm(&format!("wasm-{number}"), module, setup, &config));
+        filters.push(wasm(&format!("wasm-{number}"), module, plugin, &config));
     }
     filters.push(json!({
         "name": "envoy.filters.http.router",
@@ -280,21 +270,21 @@ fn http_filters(site: &Site<'_>, listener: &Listener<'_>) -> Vec<Value> {
     filters
 }
 
-/// What the access log says of an exchange: the listener, the mark, Envoy's word for its end, and the values of the filter
-/// state that are compared.
-fn access_log_line(listener: &Listener<'_>) -> String {
+/// The format of the access log: the listener, the mark, Envoy's response code details, and the values of the filter state
+/// that are compared.
+fn access_log_format(listener: &Listener<'_>) -> String {
     let mut line = format!(
         "{} %DYNAMIC_METADATA({MARK}:{MARK})% %RESPONSE_CODE_DETAILS%",
         listener.name
     );
     for key in listener.plan.filter_state_keys() {
-        line.push_str(&format!("{BETWEEN}%FILTER_STATE({key}:PLAIN)%"));
+        line.push_str(&format!("{SEPARATOR}%FILTER_STATE({key}:PLAIN)%"));
     }
     line.push('\n');
     line
 }
 
-/// The one configuration key that the host knows: it names where the listener records its peer.
+/// Returns where the listener records its peer. This is the only key of a plugin configuration that the host knows.
 fn peer_key(plan: &Plan<'_>) -> Option<String> {
     let config: Value = serde_json::from_slice(&plan.file.config_of(plan.case)).ok()?;
     Some(config.get("peer_filter_state_key")?.as_str()?.to_owned())
@@ -328,13 +318,13 @@ fn metadata(name: &str, namespaces: &Map<String, Value>) -> Value {
     })
 }
 
-fn wasm(name: &str, module: &Path, setup: &PluginSetup, vm_id: &str, config: &str) -> Value {
-    let policy = match setup.failure_policy {
-        None | Some(FailurePolicy::Closed) => "FAIL_CLOSED",
-        Some(FailurePolicy::Open) => "FAIL_OPEN",
-        Some(FailurePolicy::Reload) => "FAIL_RELOAD",
+fn wasm(name: &str, module: &Path, plugin: &Plugin, vm_id: &str, config: &str) -> Value {
+    let policy = match plugin.failure_policy {
+        None | Some(Policy::Closed) => "FAIL_CLOSED",
+        Some(Policy::Open) => "FAIL_OPEN",
+        Some(Policy::Reload) => "FAIL_RELOAD",
     };
-    let allowed: Map<String, Value> = setup
+    let allowed: Map<String, Value> = plugin
         .allowed_capabilities
         .iter()
         .map(|name| (name.clone(), json!({})))
@@ -344,33 +334,29 @@ fn wasm(name: &str, module: &Path, setup: &PluginSetup, vm_id: &str, config: &st
         "typed_config": {
             "@type": "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm",
             "config": {
-                "name": setup.name,
-                "root_id": setup.root_id,
+                "name": plugin.name,
+                "root_id": plugin.root_id,
                 "failure_policy": policy,
-                "allow_on_headers_stop_iteration": setup.allow_on_headers_stop_iteration,
+                "allow_on_headers_stop_iteration": plugin.allow_on_headers_stop_iteration,
                 "capability_restriction_config": {"allowed_capabilities": allowed},
                 "configuration": {"@type": "type.googleapis.com/google.protobuf.StringValue", "value": config},
                 "vm_config": {
                     "vm_id": vm_id,
                     "runtime": "envoy.wasm.runtime.v8",
                     "code": {"local": {"filename": module}},
-                    "configuration": {"@type": "type.googleapis.com/google.protobuf.StringValue", "value": setup.vm_config},
-                    "environment_variables": {"key_values": setup.environment},
+                    "configuration": {"@type": "type.googleapis.com/google.protobuf.StringValue", "value": plugin.vm_config},
+                    "environment_variables": {"key_values": plugin.environment},
                 },
             },
         },
     })
 }
 
-fn socket(address: SocketAddr) -> Value {
-    json!({"socket_address": {"address": address.ip().to_string(), "port_value": address.port()}})
-}
-
-/// Stands before each value of the filter state in a line of the access log.
-pub(super) const BETWEEN: char = '\u{1f}';
+/// Precedes each value of the filter state in a line of the access log.
+pub(super) const SEPARATOR: char = '\u{1f}';
 
 /// Namespace and key of the mark.
 const MARK: &str = "host-test";
 
-/// The value of the mark, and what a line of the access log has behind the listener's name if it is there.
+/// The value of the mark, which follows the listener's name in a line of the access log.
 pub(super) const REACHED: &str = "reached";

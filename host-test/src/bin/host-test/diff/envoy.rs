@@ -1,40 +1,38 @@
-//! How are cases played in an Envoy?
+//! Plays cases in a running Envoy.
 //!
-//! It has the listeners and upstreams of some cases, and plays one exchange after the other. What the access log says of
-//! an exchange, and the calls that nobody waits for, come a moment after the response.
+//! The Envoy has the listeners and upstreams of several cases, and plays one exchange after the other. The line of the
+//! access log, and calls that the filter does not wait for, come a moment after the response.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use host_test::case_file::{Ending, Exchange, Level};
-use host_test::chain::ChainOutcome;
-use host_test::event::{LogLine, Message};
+use fluxlit_cases::latin1;
+use fluxlit_support::certificate::Certificate;
+use fluxlit_support::envoy::log::{FORMAT, PluginNames, plugin_lines};
+use fluxlit_support::envoy::{Admin, Envoy, EnvoyError};
+use fluxlit_support::player::{Address, Connection, Moment, ReceivedResponse, Target, Tls};
+use fluxlit_support::script::ScriptedResponse;
+use fluxlit_support::upstream::{Options, Protocol, ReceivedRequest, Upstream};
+use fluxlit_support::wait::wait_for;
+use host_test::case_file::{Ending, Exchange, Level, Version, envoy_peer};
+use host_test::{ChainOutcome, HeaderMap, LogLevel, LogLine, Message, envoy};
 
-use super::admin::Admin;
-use super::bootstrap::{BETWEEN, Listener, REACHED, Site, bootstrap, upstream_name};
-use super::certificate::Certificate;
-use super::client::{self, Certificates, Place};
+use super::bootstrap::{BootstrapParts, Listener, REACHED, SEPARATOR, bootstrap, upstream_name};
 use super::compare::{log_differences, metric_differences};
-use super::logs::{self, Writer};
 use super::plan::{Plan, call_outs};
-use super::process::{Process, wait_for};
-use super::script::Reaction;
+use super::setup::{EnvoySetup, PeerKind};
 use super::shared_data;
-use super::surroundings::{PeerKind, Surroundings};
-use super::upstream::{Protocol, Upstream};
 
 /// A running Envoy with the listeners of some cases, and the upstreams behind it.
-pub(super) struct Envoy<'a> {
-    process: Process,
-    admin: Admin,
-    listeners: Vec<(Listener<'a>, Place)>,
+pub(super) struct EnvoyPlayer<'a> {
+    envoy: Envoy,
+    listeners: Vec<(Listener<'a>, Address)>,
     upstreams: Upstreams,
     access_log: PathBuf,
     /// How many exchanges each listener has served, by its name.
     served: BTreeMap<String, usize>,
-    runtime: tokio::runtime::Runtime,
     _folder: tempfile::TempDir,
 }
 
@@ -45,30 +43,36 @@ struct Upstreams {
     services: Vec<(String, Upstream)>,
 }
 
-/// What came of an exchange in Envoy.
+/// The certificates of a listener and its client.
+pub(super) struct Certificates {
+    pub(super) server: Certificate,
+    pub(super) client: Option<Certificate>,
+}
+
+/// What was observed of an exchange in Envoy.
 #[derive(Debug, Clone)]
-pub(super) struct Seen {
-    /// What the upstream received.
+pub(super) struct Observed {
+    /// The request that the upstream received.
     pub(super) upstream: Option<Message>,
-    /// What the client got.
+    /// The response that the client received.
     pub(super) downstream: Option<Message>,
-    /// What each service received.
+    /// The calls that each service received.
     pub(super) calls: Vec<(String, Vec<Message>)>,
-    /// Envoy's word for what ended the stream; `None` if the access log says nothing.
+    /// Envoy's response code details; `None` if the access log has none.
     pub(super) details: Option<String>,
-    /// Whether a filter has seen the request.
+    /// True if the request reached the filters.
     pub(super) is_reached: bool,
-    /// The values of the filter state that are compared, by key; `-` for what is not there.
+    /// The values of the filter state that are compared, by key; `-` for a missing one.
     pub(super) filter_state: BTreeMap<String, String>,
-    /// What the filters logged meanwhile; empty if the case expects nothing of it.
+    /// What the filters logged meanwhile; empty if the case expects no log lines.
     pub(super) logs: Vec<LogLine>,
 }
 
-/// What came of a case in Envoy.
+/// The result of a case in Envoy.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Played {
-    pub(super) exchanges: Vec<Seen>,
-    /// What the filters have logged since they started; empty if the case expects nothing of it.
+pub(super) struct EnvoyRun {
+    pub(super) exchanges: Vec<Observed>,
+    /// What the filters have logged since they started; empty if the case expects no log lines.
     pub(super) logs: Vec<LogLine>,
     pub(super) metrics_at_start: Metrics,
     pub(super) metrics: Metrics,
@@ -77,14 +81,14 @@ pub(super) struct Played {
 /// Counters and gauges by name.
 pub(super) type Metrics = BTreeMap<String, u64>;
 
-/// How a start went.
+/// The result of starting Envoy.
 pub(super) enum Started<'a> {
-    Up(Box<Envoy<'a>>),
-    /// It ended by itself; this is its log.
-    Refused(String),
+    /// It ended by itself, as it does when it rejects a configuration; this is its log.
+    Rejected(String),
+    Running(Box<EnvoyPlayer<'a>>),
 }
 
-impl<'a> Envoy<'a> {
+impl<'a> EnvoyPlayer<'a> {
     /// Starts Envoy with what `plans` need.
     ///
     /// # Errors
@@ -95,66 +99,69 @@ impl<'a> Envoy<'a> {
         module: &Path,
         plans: &[&'a Plan<'a>],
     ) -> anyhow::Result<Started<'a>> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
         let folder = tempfile::tempdir()?;
-        let upstreams = runtime.block_on(Upstreams::start(plans))?;
+        let upstreams = Upstreams::start(plans)?;
         let listeners = listeners(plans, folder.path())?;
         let access_log = folder.path().join("access.log");
-        let config = bootstrap(&Site {
+        let config = bootstrap(&BootstrapParts {
             module,
             access_log: &access_log,
             clusters: upstreams.clusters(),
             listeners: &listeners,
         });
-        let mut process = Process::start(
-            program,
-            folder.path(),
-            &config.to_string(),
-            log_level(plans),
-        )?;
-        let Some(admin) = runtime.block_on(process.wait_until_ready())? else {
-            return Ok(Started::Refused(process.log()));
+        let log_level = format!("wasm:{}", log_level(plans));
+        let arguments = [
+            "--component-log-level",
+            &log_level,
+            "--concurrency",
+            "1",
+            "--log-format",
+            FORMAT,
+            "--file-flush-interval-msec",
+            "1",
+        ];
+        let envoy = match Envoy::start(program, &config.to_string(), folder.path(), &arguments) {
+            Ok(envoy) => envoy,
+            Err(EnvoyError::Ended { log }) => return Ok(Started::Rejected(log)),
+            Err(error) => return Err(error.into()),
         };
-        let addresses = runtime.block_on(admin.listeners())?;
+        let addresses = envoy.admin().listeners()?;
         let listeners = listeners
             .into_iter()
             .map(|listener| {
-                let place = match &listener.socket {
-                    Some(path) => Place::Socket(path.clone()),
-                    None => Place::Port(
+                let address = match &listener.socket {
+                    Some(path) => Address::Unix(path.clone()),
+                    None => Address::Tcp(
                         *addresses
                             .get(&listener.name)
-                            .context("Envoy does not tell a listener's port")?,
+                            .context("Envoy does not list a listener's port")?,
                     ),
                 };
-                Ok((listener, place))
+                Ok((listener, address))
             })
             .collect::<anyhow::Result<_>>()?;
-        Ok(Started::Up(Box::new(Self {
-            process,
-            admin,
+        Ok(Started::Running(Box::new(Self {
+            envoy,
             listeners,
             upstreams,
             access_log,
             served: BTreeMap::new(),
-            runtime,
             _folder: folder,
         })))
     }
 
-    /// Plays the exchanges of a case; the reason if they cannot be judged.
+    /// Plays the exchanges of a case; the reason if they cannot be compared.
     ///
     /// # Errors
     ///
-    /// Envoy cannot be reached, or does not answer.
-    pub(super) fn run(&mut self, plan: &Plan<'_>) -> anyhow::Result<Result<Played, String>> {
+    /// Envoy cannot be reached, or does not respond.
+    pub(super) fn run(&mut self, plan: &Plan<'_>) -> anyhow::Result<Result<EnvoyRun, String>> {
+        let admin = self.envoy.admin();
         for (name, _) in &self.upstreams.services {
             let counter = format!("cluster.{}.upstream_rq_total", name.replace(':', "_"));
-            if self.runtime.block_on(self.admin.counter(&counter))? > 0 {
+            if admin.counter(&counter)? > 0 {
                 return Ok(Err(
-                    "the filter calls out at its start, which is several starts in Envoy"
+                    "the filter calls out when it starts, and Envoy starts it several times"
                         .to_owned(),
                 ));
             }
@@ -163,56 +170,56 @@ impl<'a> Envoy<'a> {
             Ending::Served(outcomes) => outcomes,
             Ending::Refused(_) => &[],
         };
-        let mut played = Played {
-            metrics_at_start: self.runtime.block_on(self.admin.metrics())?,
-            ..Played::default()
+        let mut run = EnvoyRun {
+            metrics_at_start: admin.metrics()?,
+            ..EnvoyRun::default()
         };
         for (number, exchange) in plan.exchanges.iter().enumerate() {
-            let one = self
+            let observed = self
                 .play(plan, number, exchange, outcomes.get(number))
                 .with_context(|| format!("`{}` in Envoy", plan.case.name))?;
-            if !one.is_reached {
-                let details = one.details.unwrap_or_default();
+            if !observed.is_reached {
+                let details = observed.details.unwrap_or_default();
                 return Ok(Err(format!(
-                    "Envoy refuses it before any filter sees it: {details}"
+                    "Envoy rejects it before it reaches a filter: {details}"
                 )));
             }
-            played.exchanges.push(one);
+            run.exchanges.push(observed);
         }
         if !plan.case.finally.logs.is_empty() {
-            let are_there = async || {
-                played.logs = self.logs(plan);
-                log_differences(plan, &plan.ran, &played)
+            // If lines are still missing after that, the comparison shows it.
+            let _ = wait_for(SETTLING, || {
+                run.logs = self.logs(plan);
+                log_differences(plan, &plan.ran, &run)
                     .is_empty()
                     .then_some(())
-            };
-            // If they don't come, what has come is compared.
-            let _ = self.runtime.block_on(wait_for(SETTLING, are_there));
+            });
         }
-        // What a filter counts when a stream has ended comes a moment later.
-        let admin = self.admin;
-        let settled = async || {
-            played.metrics = admin.metrics().await.ok()?;
-            metric_differences(&plan.ran, &played)
-                .is_empty()
-                .then_some(())
-        };
-        // If it does not come, what has come is compared.
-        let _ = self.runtime.block_on(wait_for(SETTLING, settled));
-        Ok(Ok(played))
+        // What a filter counts when a stream has ended comes a moment later. If it does not, the comparison shows it.
+        let _ = wait_for(SETTLING, || {
+            run.metrics = admin.metrics().ok()?;
+            metric_differences(&plan.ran, &run).is_empty().then_some(())
+        });
+        Ok(Ok(run))
     }
 
-    /// What the filters of a case have logged so far.
+    /// Returns what the filters of a case have logged so far.
     fn logs(&self, plan: &Plan<'_>) -> Vec<LogLine> {
         let plugins = plan.plugins();
         let own = self
             .listeners
             .iter()
             .filter(|(listener, _)| std::ptr::eq(listener.plan.case, plan.case));
-        let writers: Vec<Writer<'_>> = own
-            .flat_map(|(listener, _)| plugins.iter().map(|plugin| listener.writer(plugin)))
+        let names: Vec<PluginNames<'_>> = own
+            .flat_map(|(listener, _)| plugins.iter().map(|plugin| listener.names_of(plugin)))
             .collect();
-        logs::lines(&self.process.marked_log(), &writers)
+        plugin_lines(&self.envoy.marked_log(), &names)
+            .into_iter()
+            .map(|(level, text)| LogLine {
+                level: to_log_level(level),
+                text,
+            })
+            .collect()
     }
 
     fn play(
@@ -220,20 +227,20 @@ impl<'a> Envoy<'a> {
         plan: &Plan<'_>,
         number: usize,
         exchange: &Exchange,
-        here: Option<&ChainOutcome>,
-    ) -> anyhow::Result<Seen> {
-        let surroundings = plan
-            .surroundings
+        ours: Option<&ChainOutcome>,
+    ) -> anyhow::Result<Observed> {
+        let setup = plan
+            .setups
             .get(number)
-            .context("each exchange has surroundings")?;
-        let upstream = upstream_of(exchange);
-        let (listener, place) = self
+            .context("each exchange has a setup")?;
+        let protocol = protocol_of(exchange);
+        let (listener, address) = self
             .listeners
             .iter()
-            .find(|(listener, _)| is_for(listener, plan, surroundings, upstream))
+            .find(|(listener, _)| listener.serves(plan, setup, protocol))
             .context("there is no listener for the exchange")?;
-        let upstream = self.upstreams.get(upstream);
-        upstream.follow(vec![Reaction::of_answer(&exchange.answer)]);
+        let upstream = self.upstreams.get(protocol);
+        upstream.answer(&exchange.answer);
         let before: Vec<usize> = self
             .upstreams
             .services
@@ -246,64 +253,51 @@ impl<'a> Envoy<'a> {
         } else {
             0
         };
-        let admin = self.admin;
-        let downstream = self.runtime.block_on(async {
-            // The case says that time passes.
-            tokio::time::sleep(Duration::from_millis(exchange.after_ms)).await;
-            client::play(
-                place,
-                listener.certificates.as_ref(),
-                surroundings,
-                &exchange.request,
-                &admin,
-            )
-            .await
-        })?;
+        // The case lets time pass.
+        std::thread::sleep(Duration::from_millis(exchange.after_ms));
+        let target = target(listener, address, exchange)?;
+        let downstream = send(&target, exchange, self.envoy.admin())?;
         let served = self.served.entry(listener.name.clone()).or_default();
-        let line = self
-            .runtime
-            .block_on(line_of(&self.access_log, &listener.name, *served))
-            .context("Envoy's access log does not tell of the exchange")?;
+        let line = access_log_line(&self.access_log, &listener.name, *served)
+            .context("Envoy's access log has no line for the exchange")?;
         *served += 1;
         // A filter need not wait for the calls that it makes.
         let expected = |name: &str| {
-            here.map_or(0, |here| {
-                call_outs(here).filter(|call| call.cluster == name).count()
+            ours.map_or(0, |ours| {
+                call_outs(ours).filter(|call| call.upstream == name).count()
             })
         };
         let mut calls = Vec::new();
         for ((name, service), before) in self.upstreams.services.iter().zip(before) {
             let received = || service.received().split_off(before);
-            let are_there = async || {
+            // If calls are still missing after that, the comparison shows it.
+            let _ = wait_for(SETTLING, || {
                 let received = received();
                 let are_complete = received.iter().all(|call| call.is_complete);
                 (received.len() >= expected(name) && are_complete).then_some(())
-            };
-            // If they don't come, what has come is compared.
-            let _ = self.runtime.block_on(wait_for(SETTLING, are_there));
-            calls.push((name.clone(), received()));
+            });
+            calls.push((name.clone(), received().iter().map(of_request).collect()));
         }
         let mut logs = Vec::new();
         if expects_logs {
-            let count = here.map_or(0, |here| {
-                here.filters.iter().map(|filter| filter.logs.len()).sum()
+            let count = ours.map_or(0, |ours| {
+                ours.filters.iter().map(|filter| filter.logs.len()).sum()
             });
-            let are_there = async || {
+            let _ = wait_for(SETTLING, || {
                 logs = self.logs(plan).split_off(logged);
                 (logs.len() >= count).then_some(())
-            };
-            let _ = self.runtime.block_on(wait_for(SETTLING, are_there));
+            });
         }
-        let (line, values) = line.split_once(BETWEEN).unwrap_or((&line, ""));
+        let (line, values) = line.split_once(SEPARATOR).unwrap_or((&line, ""));
         let filter_state = plan
             .filter_state_keys()
             .into_iter()
-            .zip(values.split(BETWEEN).map(str::to_owned))
+            .zip(values.split(SEPARATOR).map(str::to_owned))
             .collect();
         let (mark, details) = line.split_once(' ').unwrap_or(("-", "-"));
-        Ok(Seen {
-            upstream: upstream.received().pop(),
-            downstream,
+        Ok(Observed {
+            upstream: upstream.received().last().map(of_request),
+            downstream: downstream.as_ref().map(of_response),
             calls,
             details: (details != "-").then(|| details.to_owned()),
             is_reached: mark == REACHED,
@@ -314,15 +308,24 @@ impl<'a> Envoy<'a> {
 }
 
 impl Upstreams {
-    async fn start(plans: &[&Plan<'_>]) -> anyhow::Result<Self> {
+    fn start(plans: &[&Plan<'_>]) -> anyhow::Result<Self> {
+        // Envoy is configured to use a connection once.
+        let start = |protocol, script| {
+            let options = Options {
+                protocol,
+                closes_connections: true,
+                ..Options::default()
+            };
+            Upstream::start(options, script)
+        };
         let mut services = Vec::new();
         for service in plans.iter().flat_map(|plan| &plan.services) {
-            let upstream = Upstream::start(service.protocol, service.script.clone()).await?;
+            let upstream = start(service.protocol, service.script.clone())?;
             services.push((service.name.clone(), upstream));
         }
         Ok(Self {
-            http1: Upstream::start(Protocol::Http1, Vec::new()).await?,
-            http2: Upstream::start(Protocol::Http2, Vec::new()).await?,
+            http1: start(Protocol::Http1, Vec::<ScriptedResponse>::new())?,
+            http2: start(Protocol::Http2, Vec::new())?,
             services,
         })
     }
@@ -345,8 +348,115 @@ impl Upstreams {
     }
 }
 
-/// Frames that must arrive as they are come over HTTP/2; HTTP/1 joins what is read at once.
-fn upstream_of(exchange: &Exchange) -> Protocol {
+/// Returns how a client reaches a listener as the peer of this exchange.
+fn target(
+    listener: &Listener<'_>,
+    address: &Address,
+    exchange: &Exchange,
+) -> anyhow::Result<Target> {
+    let tls = listener.certificates.as_ref().map(|certificates| {
+        let Certificates { server, client } = certificates;
+        Ok::<_, std::io::Error>(Tls {
+            config: server.client_config(client.as_ref())?,
+            server_name: listener.setup.server_name().to_owned(),
+        })
+    });
+    let peer = match envoy_peer(exchange.request.peer) {
+        envoy::Peer::Ip(peer) => peer,
+        // A port of 0 says that the address is not the connection's.
+        envoy::Peer::Unix | envoy::Peer::FromHeader => ([203, 0, 113, 99], 0).into(),
+    };
+    Ok(Target {
+        address: address.clone(),
+        peer: (listener.setup.peer != PeerKind::Unix).then_some(peer),
+        tls: tls.transpose()?,
+    })
+}
+
+/// Sends a request on a new connection. Frames are sent one by one: each is read before the next is written.
+fn send(
+    target: &Target,
+    exchange: &Exchange,
+    admin: Admin,
+) -> anyhow::Result<Option<ReceivedResponse>> {
+    let request = &exchange.request;
+    let mut connection = Connection::open(target, request.http)?;
+    if request.http == Version::Http2 {
+        return Ok(connection.http2(request)?);
+    }
+    let read_bytes = || admin.counter("http.case.downstream_cx_rx_bytes_total");
+    let mut before = 0;
+    let response = connection.http1(request, |moment| match moment {
+        Moment::BeforePiece => before = read_bytes().unwrap_or_default(),
+        Moment::AfterPiece(length) => {
+            let wanted = before + u64::try_from(length).unwrap_or_default();
+            // Envoy may not read on, because it has responded already.
+            let _ = wait_for(READING, || (read_bytes().ok()? >= wanted).then_some(()));
+        }
+    });
+    Ok(response?)
+}
+
+/// Returns a request as a message of the test host.
+fn of_request(received: &ReceivedRequest) -> Message {
+    let request = &received.request;
+    let mut headers = HeaderMap::default();
+    add(&mut headers, ":method", &request.method);
+    add(&mut headers, ":path", &request.target);
+    if let Some(host) = &request.host {
+        add(&mut headers, ":authority", host);
+    }
+    message(
+        headers,
+        &request.headers,
+        &request.body,
+        &request.trailers,
+        received.is_complete,
+    )
+}
+
+/// Returns a response as a message of the test host.
+fn of_response(received: &ReceivedResponse) -> Message {
+    let response = &received.response;
+    let mut headers = HeaderMap::default();
+    add(&mut headers, ":status", &response.status.to_string());
+    message(
+        headers,
+        &response.headers,
+        &response.body,
+        &response.trailers,
+        received.is_complete,
+    )
+}
+
+fn message(
+    mut headers: HeaderMap,
+    fields: &[(String, String)],
+    body: &str,
+    trailer_fields: &[(String, String)],
+    is_complete: bool,
+) -> Message {
+    for (name, value) in fields {
+        add(&mut headers, name, value);
+    }
+    let mut trailers = HeaderMap::default();
+    for (name, value) in trailer_fields {
+        add(&mut trailers, name, value);
+    }
+    Message {
+        headers,
+        body: latin1::bytes(body),
+        trailers,
+        is_complete,
+    }
+}
+
+fn add(headers: &mut HeaderMap, name: &str, value: &str) {
+    headers.add(&latin1::bytes(name), &latin1::bytes(value));
+}
+
+/// Frames that must arrive as they are come over HTTP/2, because HTTP/1 joins what is read at once.
+fn protocol_of(exchange: &Exchange) -> Protocol {
     if exchange.answer.frames.is_empty() {
         Protocol::Http1
     } else {
@@ -354,18 +464,7 @@ fn upstream_of(exchange: &Exchange) -> Protocol {
     }
 }
 
-fn is_for(
-    listener: &Listener<'_>,
-    plan: &Plan<'_>,
-    surroundings: &Surroundings,
-    upstream: Protocol,
-) -> bool {
-    std::ptr::eq(listener.plan.case, plan.case)
-        && listener.surroundings == surroundings
-        && listener.upstream == upstream
-}
-
-/// The listeners that the exchanges of `plans` need; exchanges of one case share those that are alike.
+/// Returns the listeners that the exchanges of `plans` need; exchanges of one case share those that are alike.
 fn listeners<'a>(plans: &[&'a Plan<'a>], folder: &Path) -> anyhow::Result<Vec<Listener<'a>>> {
     let mut listeners: Vec<Listener<'a>> = Vec::new();
     for (number, plan) in plans.iter().copied().enumerate() {
@@ -377,37 +476,36 @@ fn listeners<'a>(plans: &[&'a Plan<'a>], folder: &Path) -> anyhow::Result<Vec<Li
             Some(path)
         };
         let first = listeners.len();
-        // A refused configuration is refused with its listener, which no request asks for.
-        let nobody = plan
+        // Envoy rejects a configuration together with its listener, so a case without a request needs one too.
+        let idle = plan
             .exchanges
             .is_empty()
-            .then_some((&plan.nobody, Protocol::Http1));
+            .then_some((&plan.idle_setup, Protocol::Http1));
         let wanted = plan
-            .surroundings
+            .setups
             .iter()
-            .zip(plan.exchanges.iter().map(upstream_of));
-        for (surroundings, upstream) in wanted.chain(nobody) {
+            .zip(plan.exchanges.iter().map(protocol_of));
+        for (setup, upstream) in wanted.chain(idle) {
             let own = listeners.get(first..).unwrap_or_default();
             if own
                 .iter()
-                .any(|listener| is_for(listener, plan, surroundings, upstream))
+                .any(|listener| listener.serves(plan, setup, upstream))
             {
                 continue;
             }
             let name = format!("case-{number}-{}", listeners.len());
             listeners.push(Listener {
-                socket: (surroundings.peer == PeerKind::Unix)
-                    .then(|| folder.join(format!("{name}.sock"))),
-                certificates: if surroundings.tls {
-                    Some(certificates(surroundings)?)
+                socket: (setup.peer == PeerKind::Unix).then(|| folder.join(format!("{name}.sock"))),
+                certificates: if setup.tls {
+                    Some(certificates(setup)?)
                 } else {
                     None
                 },
                 name,
                 plan,
-                surroundings,
+                setup,
                 upstream,
-                vm_id: if plan.is_alone() {
+                vm_id: if plan.needs_own_envoy() {
                     String::new()
                 } else {
                     format!("case-{number}")
@@ -419,28 +517,24 @@ fn listeners<'a>(plans: &[&'a Plan<'a>], folder: &Path) -> anyhow::Result<Vec<Li
     Ok(listeners)
 }
 
-fn certificates(surroundings: &Surroundings) -> anyhow::Result<Certificates> {
-    let name = surroundings
-        .server_name
-        .as_deref()
-        .unwrap_or(client::SERVER_NAME);
-    let client = surroundings.client.as_ref().map(|names| {
+fn certificates(setup: &EnvoySetup) -> anyhow::Result<Certificates> {
+    let client = setup.client.as_ref().map(|names| {
         let dns: Vec<&str> = names.dns.as_deref().into_iter().collect();
         let uris: Vec<&str> = names.uri.as_deref().into_iter().collect();
         Certificate::create(&dns, &uris)
     });
     Ok(Certificates {
-        server: Certificate::create(&[name], &[])?,
+        server: Certificate::create(&[setup.server_name()], &[])?,
         client: client.transpose()?,
     })
 }
 
-/// The level of the filters' logs: `trace`, as here, unless a case says another.
+/// Returns the level of the filters' logs: `trace`, as in the test host, unless a case sets another.
 fn log_level<'p>(plans: &[&'p Plan<'_>]) -> &'p str {
-    let setup = plans
+    let plugin = plans
         .first()
         .and_then(|plan| plan.case.plugin.as_ref().or(plan.file.plugin.as_ref()));
-    match setup.and_then(|setup| setup.log_level) {
+    match plugin.and_then(|plugin| plugin.log_level) {
         None | Some(Level::Trace) => "trace",
         Some(Level::Debug) => "debug",
         Some(Level::Info) => "info",
@@ -450,9 +544,21 @@ fn log_level<'p>(plans: &[&'p Plan<'_>]) -> &'p str {
     }
 }
 
-/// What the access log says of an exchange of this listener, counted from 0, once it does.
-async fn line_of(log: &Path, listener: &str, number: usize) -> Option<String> {
-    wait_for(LOGGING, async || {
+fn to_log_level(level: Level) -> LogLevel {
+    match level {
+        Level::Trace => LogLevel::Trace,
+        Level::Debug => LogLevel::Debug,
+        Level::Info => LogLevel::Info,
+        Level::Warn => LogLevel::Warn,
+        Level::Error => LogLevel::Error,
+        Level::Critical => LogLevel::Critical,
+    }
+}
+
+/// Waits for the line of the access log for an exchange of this listener, counted from 0; returns it without the name of
+/// the listener.
+fn access_log_line(log: &Path, listener: &str, number: usize) -> Option<String> {
+    wait_for(LOGGING, || {
         let text = std::fs::read_to_string(log).unwrap_or_default();
         let whole = text.get(..text.rfind('\n')?)?;
         let mut lines = whole
@@ -460,11 +566,13 @@ async fn line_of(log: &Path, listener: &str, number: usize) -> Option<String> {
             .filter_map(|line| line.strip_prefix(listener)?.strip_prefix(' '));
         lines.nth(number).map(str::to_owned)
     })
-    .await
 }
 
-/// How long a line of the access log may be on its way.
+/// How long Envoy may take to read a frame.
+const READING: Duration = Duration::from_secs(2);
+
+/// How long Envoy may take to write a line of the access log.
 const LOGGING: Duration = Duration::from_secs(30);
 
-/// How long a call that nobody waits for may be on its way.
+/// How long calls, log lines and metrics may take that a response does not wait for.
 const SETTLING: Duration = Duration::from_secs(3);

@@ -1,43 +1,37 @@
-//! `host-test diff`: does this host do what real Envoy does?
+//! `host-test diff`: compares the test host with real Envoy.
 //!
-//! The same cases run here and in an Envoy that is started for the purpose, and what differs is named: in the request
-//! that the upstream received, the response that the client got, the calls that other services received, what the
-//! filters counted, the properties that they set, and the log lines that the case expects. Fields that Envoy adds for its
-//! own hop are left out. Where Envoy agrees with the other profile, the difference is one of that profile's rules.
+//! The same cases run in the test host and in an Envoy that is started for them. Compared are the request that the
+//! upstream received, the response that the client received, the calls that other services received, the metrics and
+//! properties that the filters set, and the log lines that the case expects. Fields that Envoy adds for its own hop are
+//! left out. If Envoy agrees with the other profile, the difference is one of the rules of that profile.
 //!
-//! What cannot be played in a real Envoy is skipped, with the reason.
+//! Cases that cannot be played in a real Envoy are skipped, with the reason.
+//!
+//! The Envoy process, its log and admin interface, clients and upstreams are those of `fluxlit-support`, which the tests
+//! of the shipped configuration use as well.
 
-mod admin;
 mod bootstrap;
-mod certificate;
-mod client;
 mod compare;
-mod content;
 mod envoy;
-mod logs;
 mod plan;
-mod process;
-mod script;
+mod setup;
 mod shared_data;
-mod surroundings;
-mod upstream;
-mod wire;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use host_test::case_file::{Case, CaseResult, Ending as CaseEnding, Runner, Schedule};
-use host_test::envoy::Profile;
+use fluxlit_support::service::end_of;
+use host_test::Profile;
+use host_test::case_file::{Case, Ending as CaseEnding, Ran, Runner, Schedule};
 
 use self::compare::{differences, log_differences, metric_differences};
-use self::envoy::{Envoy, Played, Started};
+use self::envoy::{EnvoyPlayer, EnvoyRun, Started};
 use self::plan::Plan;
-use self::process::end_of;
 use crate::exit::Exit;
 use crate::loading::{self, FilterOptions};
 use crate::report;
 
-/// Run cases here and in real Envoy, and say what differs
+/// Run cases here and in real Envoy, and report the differences
 ///
 /// Ends with 1 if anything does.
 #[derive(clap::Args)]
@@ -69,23 +63,23 @@ pub(crate) fn diff(arguments: &Arguments) -> anyhow::Result<Exit> {
         }
     }
     let (alone, together): (Vec<&Plan<'_>>, Vec<&Plan<'_>>) =
-        plans.iter().partition(|plan| plan.is_alone());
-    let mut stage = Stage {
+        plans.iter().partition(|plan| plan.needs_own_envoy());
+    let mut diff_runner = DiffRunner {
         program: &arguments.envoy,
         module: &std::path::absolute(&arguments.filter.filter)?,
         runner,
         report,
     };
-    stage.play(&together)?;
+    diff_runner.play(&together)?;
     for plan in alone {
-        stage.play(&[plan])?;
+        diff_runner.play(&[plan])?;
     }
     let Report {
         text,
         same,
         differing,
         skipped,
-    } = stage.report;
+    } = diff_runner.report;
     let text = format!(
         "{text}{same} the same, {differing} differ, {skipped} skipped (host-test / Envoy)\n"
     );
@@ -93,15 +87,15 @@ pub(crate) fn diff(arguments: &Arguments) -> anyhow::Result<Exit> {
     Ok(Exit::failed_if(differing > 0))
 }
 
-/// Where cases are played and judged.
-struct Stage<'a> {
+/// Plays cases in Envoy, and compares the results.
+struct DiffRunner<'a> {
     program: &'a Path,
     module: &'a Path,
     runner: Runner,
     report: Report,
 }
 
-/// What has come of the cases so far.
+/// The result of all cases so far.
 #[derive(Default)]
 struct Report {
     text: String,
@@ -110,26 +104,26 @@ struct Report {
     skipped: usize,
 }
 
-/// What came of a case in Envoy.
-enum There {
+/// The result of a case in Envoy.
+enum InEnvoy {
     /// Envoy did not start; this is its log.
-    Refused(String),
-    Served(Played),
+    Rejected(String),
+    Served(EnvoyRun),
 }
 
-impl Stage<'_> {
-    /// Plays cases in one Envoy. If it refuses to start with all of them, halves of them find out which one it is.
+impl DiffRunner<'_> {
+    /// Plays cases in one Envoy. If it does not start with all of them, halves of them show which case is the reason.
     fn play(&mut self, plans: &[&Plan<'_>]) -> anyhow::Result<()> {
         if plans.is_empty() {
             return Ok(());
         }
-        match (plans, Envoy::start(self.program, self.module, plans)?) {
-            (_, Started::Up(mut envoy)) => {
+        match (plans, EnvoyPlayer::start(self.program, self.module, plans)?) {
+            (_, Started::Running(mut envoy)) => {
                 for (number, plan) in plans.iter().enumerate() {
                     match envoy.run(plan) {
-                        Ok(Ok(played)) => self.judge(plan, &There::Served(played))?,
+                        Ok(Ok(run)) => self.compare(plan, &InEnvoy::Served(run))?,
                         Ok(Err(reason)) => self.report.skip(plan.path, plan.case, &reason),
-                        // It may be gone, and the others need one.
+                        // It may have ended, and the other cases need one.
                         Err(error) => {
                             drop(envoy);
                             let found = [format!("it ran / {error:#}")];
@@ -140,14 +134,14 @@ impl Stage<'_> {
                 }
                 Ok(())
             }
-            (_, Started::Refused(log)) if log.trim().is_empty() => {
+            (_, Started::Rejected(log)) if log.trim().is_empty() => {
                 anyhow::bail!(
-                    "{} ended at once and said nothing: is it an Envoy?",
+                    "{} ended without any output: is it an Envoy?",
                     self.program.display()
                 )
             }
-            ([plan], Started::Refused(log)) => self.judge(plan, &There::Refused(log)),
-            (plans, Started::Refused(_)) => {
+            ([plan], Started::Rejected(log)) => self.compare(plan, &InEnvoy::Rejected(log)),
+            (plans, Started::Rejected(_)) => {
                 let (first, second) = plans.split_at(plans.len() / 2);
                 self.play(first)?;
                 self.play(second)
@@ -155,8 +149,8 @@ impl Stage<'_> {
         }
     }
 
-    fn judge(&mut self, plan: &Plan<'_>, there: &There) -> anyhow::Result<()> {
-        let found = compare(plan, &plan.ran, there);
+    fn compare(&mut self, plan: &Plan<'_>, envoy: &InEnvoy) -> anyhow::Result<()> {
+        let found = differences_of(plan, &plan.ran, envoy);
         if found.is_empty() {
             self.report.same += 1;
             return Ok(());
@@ -171,7 +165,7 @@ impl Stage<'_> {
             .runner
             .run(plan.path, plan.file, plan.case, Schedule::default());
         self.runner.options.profile = mine;
-        let is_rule = compare(plan, &ran?, there).is_empty();
+        let is_rule = differences_of(plan, &ran?, envoy).is_empty();
         self.report
             .differ(plan, &found, is_rule.then(|| other.name()));
         Ok(())
@@ -206,29 +200,29 @@ impl Report {
     }
 }
 
-fn compare(plan: &Plan<'_>, ran: &CaseResult, there: &There) -> Vec<String> {
-    match (&ran.ending, there) {
-        (CaseEnding::Refused(_), There::Refused(log)) => {
+fn differences_of(plan: &Plan<'_>, ran: &Ran, envoy: &InEnvoy) -> Vec<String> {
+    match (&ran.ending, envoy) {
+        (CaseEnding::Refused(_), InEnvoy::Rejected(log)) => {
             let missing = plan.case.refused.iter().filter(|text| !log.contains(*text));
             missing
                 .map(|text| format!("refused / refused without `{text}`: {}", end_of(log)))
                 .collect()
         }
-        (CaseEnding::Refused(message), There::Served(_)) => {
+        (CaseEnding::Refused(message), InEnvoy::Served(_)) => {
             vec![format!("refused: `{message}` / accepted")]
         }
-        (CaseEnding::Served(_), There::Refused(log)) => {
+        (CaseEnding::Served(_), InEnvoy::Rejected(log)) => {
             vec![format!("accepted / refused: {}", end_of(log))]
         }
-        (CaseEnding::Served(outcomes), There::Served(played)) => {
+        (CaseEnding::Served(outcomes), InEnvoy::Served(run)) => {
             let mut called = BTreeMap::new();
             let mut found: Vec<String> = outcomes
                 .iter()
-                .zip(&played.exchanges)
-                .flat_map(|(outcome, seen)| differences(plan, outcome, seen, &mut called))
+                .zip(&run.exchanges)
+                .flat_map(|(outcome, observed)| differences(plan, outcome, observed, &mut called))
                 .collect();
-            found.extend(log_differences(plan, ran, played));
-            found.extend(metric_differences(ran, played));
+            found.extend(log_differences(plan, ran, run));
+            found.extend(metric_differences(ran, run));
             found
         }
     }

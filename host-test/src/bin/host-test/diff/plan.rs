@@ -1,12 +1,15 @@
-//! Which cases can be played in Envoy, and what does each need there?
+//! Plans how a case is played in Envoy, or says why it cannot be.
 //!
-//! The case runs here first: which calls the filter makes decides what the services speak and how long they may take.
-//! What cannot be played is said with its reason.
+//! The case runs in the test host first, because the calls that the filter makes decide the protocol of the services and
+//! how long they may take.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
+use fluxlit_support::player::http2_request;
+use fluxlit_support::script::ScriptedResponse;
+use fluxlit_support::upstream::Protocol;
 use host_test::case_file::{
     Answer, Case, CaseFile, CaseResult, Ending, Exchange, PluginSetup, Request, Runner, Schedule,
     Version,
@@ -14,12 +17,9 @@ use host_test::case_file::{
 use host_test::chain::ChainOutcome;
 use host_test::vm::{CallKind, CallOut};
 
-use super::client;
-use super::script::Reaction;
-use super::surroundings::Surroundings;
-use super::upstream::Protocol;
+use super::setup::EnvoySetup;
 
-/// A case with what it needs, and what came of it here.
+/// A case with what it needs in Envoy, and its result in the test host.
 pub(super) struct Plan<'a> {
     pub(super) path: &'a Path,
     pub(super) file: &'a CaseFile,
@@ -27,23 +27,23 @@ pub(super) struct Plan<'a> {
     pub(super) ran: CaseResult,
     pub(super) exchanges: Vec<Exchange>,
     /// One for each exchange.
-    pub(super) surroundings: Vec<Surroundings>,
-    /// The surroundings of a case that sends no request.
-    pub(super) nobody: Surroundings,
+    pub(super) setups: Vec<EnvoySetup>,
+    /// The setup of a case that sends no request.
+    pub(super) idle_setup: EnvoySetup,
     pub(super) services: Vec<Service>,
-    /// How long Envoy waits for something to happen before it gives a stream up.
-    pub(super) patience: Duration,
+    /// How long a stream may be idle before Envoy resets it.
+    pub(super) idle_timeout: Duration,
 }
 
 /// A service that the filter may call.
 pub(super) struct Service {
     pub(super) name: String,
     pub(super) protocol: Protocol,
-    pub(super) script: Vec<Reaction>,
+    pub(super) script: Vec<ScriptedResponse>,
 }
 
 impl<'a> Plan<'a> {
-    /// Runs the case here and plans how it is played there; the reason if it cannot be.
+    /// Runs the case in the test host and plans how it is played in Envoy; the reason if it cannot be.
     ///
     /// # Errors
     ///
@@ -68,7 +68,7 @@ impl<'a> Plan<'a> {
         ran: CaseResult,
     ) -> Result<Self, String> {
         let exchanges = case.exchanges();
-        let surroundings = exchanges
+        let setups = exchanges
             .iter()
             .map(|exchange| {
                 playable(&exchange.request)?;
@@ -84,7 +84,7 @@ impl<'a> Plan<'a> {
                         "no response to HEAD, or of status 204 or 304, has a body".to_owned()
                     );
                 }
-                Surroundings::of(&exchange.request)
+                EnvoySetup::of(&exchange.request)
             })
             .collect::<Result<_, _>>()?;
         let outcomes = match &ran.ending {
@@ -96,8 +96,8 @@ impl<'a> Plan<'a> {
         let delays = services
             .iter()
             .flat_map(|service| &service.script)
-            .map(|reaction| match reaction {
-                Reaction::Answer(delay, _) => *delay,
+            .map(|response| match response {
+                ScriptedResponse::Respond(delay, _) => *delay,
                 _ => Duration::ZERO,
             });
         let waits: Duration = calls().filter_map(|call| call.timeout).chain(delays).sum();
@@ -105,11 +105,11 @@ impl<'a> Plan<'a> {
             .iter()
             .map(|exchange| Duration::from_millis(exchange.after_ms + exchange.answer.delay_ms))
             .sum();
-        // A time-out counts only where it strikes.
+        // Only a call that times out takes as long as its time-out.
         let times_out = services
             .iter()
             .flat_map(|service| &service.script)
-            .any(|reaction| matches!(reaction, Reaction::Silence));
+            .any(|response| matches!(response, ScriptedResponse::Silence));
         let takes = passes + if times_out { waits } else { Duration::ZERO };
         if takes > LONGEST {
             return Err(format!("it would take {} s of real time", takes.as_secs()));
@@ -120,21 +120,21 @@ impl<'a> Plan<'a> {
             case,
             ran,
             exchanges,
-            surroundings,
-            nobody: Surroundings::default(),
+            setups,
+            idle_setup: EnvoySetup::default(),
             services,
-            patience: PATIENCE
+            idle_timeout: IDLE_TIMEOUT
                 + if times_out {
                     waits
                 } else {
-                    waits.min(PATIENCE)
+                    waits.min(IDLE_TIMEOUT)
                 },
         })
     }
 
-    /// Whether the case needs an Envoy of its own: names of clusters, ids of VMs and the log level are the process's, and
-    /// a configuration that is refused keeps Envoy from starting.
-    pub(super) fn is_alone(&self) -> bool {
+    /// True if the case needs its own Envoy: names of clusters, ids of VMs and the log level belong to the process, and a
+    /// configuration that is rejected keeps Envoy from starting.
+    pub(super) fn needs_own_envoy(&self) -> bool {
         let plugins = self.plugins();
         let has_own = |plugin: &PluginSetup| !plugin.vm_id.is_empty() || plugin.log_level.is_some();
         !self.services.is_empty()
@@ -143,8 +143,8 @@ impl<'a> Plan<'a> {
             || plugins.iter().any(has_own)
     }
 
-    /// The keys of the filter state that can be compared: those that filters set as properties, and those that the case
-    /// expects, if a line of Envoy's access log can show them.
+    /// Returns the keys of the filter state that are compared: those that filters set as properties, and those that the
+    /// case expects, if a line of Envoy's access log can show them.
     pub(super) fn filter_state_keys(&self) -> BTreeSet<String> {
         let outcomes = match &self.ran.ending {
             Ending::Served(outcomes) => outcomes.as_slice(),
@@ -171,8 +171,8 @@ impl<'a> Plan<'a> {
             .collect()
     }
 
-    /// How each plugin of the chain is set up, the tested one first.
-    pub(super) fn plugins(&self) -> Vec<PluginSetup> {
+    /// Returns the setup of each plugin of the chain, the one under test first.
+    pub(super) fn plugins(&self) -> Vec<Plugin> {
         let tested = self.case.plugin.clone().or(self.file.plugin.clone());
         let chained = self.file.chain.iter().map(|chained| chained.plugin.clone());
         std::iter::once(tested)
@@ -182,7 +182,7 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// The calls that the filters of a chain made, in order.
+/// Returns the calls that the filters of a chain made, in order.
 pub(super) fn call_outs(outcome: &ChainOutcome) -> impl Iterator<Item = &CallOut> {
     outcome.filters.iter().flat_map(|filter| &filter.call_outs)
 }
@@ -218,7 +218,7 @@ fn unplayable(file: &CaseFile, case: &Case) -> Option<String> {
     None
 }
 
-/// Whether the wire can carry a request.
+/// Checks that a request can be sent.
 fn playable(request: &Request) -> Result<(), String> {
     let ends_with_a_frame = request.frames.last().is_some_and(|frame| !frame.is_empty());
     if request.http != Version::Http2 && ends_with_a_frame && request.trailers.is_empty() {
@@ -230,7 +230,7 @@ fn playable(request: &Request) -> Result<(), String> {
         return Err("HTTP/1.0 has neither frames nor trailers".to_owned());
     }
     match request.http {
-        Version::Http2 => client::http2_request(request)
+        Version::Http2 => http2_request(request)
             .map(|_| ())
             .map_err(|error| format!("the HTTP/2 client cannot send the request: {error}")),
         Version::Http10 | Version::Http11 => Ok(()),
@@ -250,10 +250,10 @@ fn services<'c, C: Iterator<Item = &'c CallOut>>(
         .map(|(name, answers)| {
             let script = answers
                 .iter()
-                .map(Reaction::of_call)
+                .map(ScriptedResponse::of_call)
                 .collect::<Option<Vec<_>>>()
                 .ok_or("no service can make Envoy give its own call up")?;
-            let refusal = script.iter().position(Reaction::is_refusal);
+            let refusal = script.iter().position(ScriptedResponse::is_refusal);
             if refusal
                 .is_some_and(|place| script.iter().skip(place).any(|after| !after.is_refusal()))
             {
@@ -277,8 +277,8 @@ fn services<'c, C: Iterator<Item = &'c CallOut>>(
         .collect()
 }
 
-/// How long Envoy waits for a stream on which nothing happens.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// How long a stream may be idle, apart from the time that calls take.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How much real time a case may take.
+/// The longest time that a case may take.
 const LONGEST: Duration = Duration::from_secs(10);

@@ -1,19 +1,19 @@
-//! What must Envoy be like for a request: who is at the other end, and which properties does it have?
+//! Finds out how Envoy and the connection must be set up so that a request has the properties of its case.
 //!
-//! A case may give a request any property. Envoy has those that follow from its configuration or from the connection;
-//! each of them is placed where Envoy takes it from, and a request that has another one cannot be played.
+//! A case may give a request any property. Envoy has those that follow from its configuration or from the connection:
+//! each property is set where Envoy takes it from, and a request with another property cannot be played.
 
 use host_test::case_file::{Peer, Request, TypedValue};
 use serde_json::{Map, Value, json};
 
-/// What a listener, and a connection to it, must be like.
+/// The setup of a listener and of a connection to it.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Surroundings {
+pub(super) struct EnvoySetup {
     pub(super) peer: PeerKind,
     pub(super) tls: bool,
-    /// The name that a TLS client asks for.
+    /// The server name that a TLS client asks for, if the case sets it.
     pub(super) server_name: Option<String>,
-    /// The names in the certificate of a TLS client that has one.
+    /// The names in the certificate of the TLS client, if it has one.
     pub(super) client: Option<ClientNames>,
     /// Filter state by key.
     pub(super) filter_state: Vec<(String, String)>,
@@ -25,7 +25,7 @@ pub(super) struct Surroundings {
     pub(super) virtual_host_name: Option<String>,
 }
 
-/// How much Envoy can know of the peer.
+/// What Envoy knows about the peer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum PeerKind {
     /// Its address and port.
@@ -33,24 +33,25 @@ pub(super) enum PeerKind {
     Known,
     /// An address that is not the connection's.
     Unknown,
-    /// A Unix socket.
+    /// It is connected to a Unix socket.
     Unix,
 }
 
+/// The names in the certificate of a client.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct ClientNames {
     pub(super) dns: Option<String>,
     pub(super) uri: Option<String>,
 }
 
-impl Surroundings {
-    /// What `request` needs.
+impl EnvoySetup {
+    /// Returns the setup that `request` needs.
     ///
     /// # Errors
     ///
-    /// A property that Envoy cannot be given, as the reason why the request cannot be played.
+    /// The reason why the request cannot be played: a property that Envoy cannot have.
     pub(super) fn of(request: &Request) -> Result<Self, String> {
-        let mut surroundings = Self {
+        let mut setup = Self {
             peer: match request.peer {
                 Peer::Ip(_) => PeerKind::Known,
                 Peer::Unknown => PeerKind::Unknown,
@@ -61,17 +62,22 @@ impl Surroundings {
         };
         for property in &request.properties {
             let path: Vec<&str> = property.path.iter().map(String::as_str).collect();
-            surroundings.place(&path, &property.value).ok_or_else(|| {
+            setup.set(&path, &property.value).ok_or_else(|| {
                 format!(
                     "Envoy cannot be given the property `{}` of that type",
                     path.join(".")
                 )
             })?;
         }
-        Ok(surroundings)
+        Ok(setup)
     }
 
-    fn place(&mut self, path: &[&str], value: &TypedValue) -> Option<()> {
+    /// The server name that a TLS client asks for, which is also the one in the certificate.
+    pub(super) fn server_name(&self) -> &str {
+        self.server_name.as_deref().unwrap_or("localhost")
+    }
+
+    fn set(&mut self, path: &[&str], value: &Typed) -> Option<()> {
         match (path, value) {
             (["filter_state", key], TypedValue::Text(text)) => {
                 self.filter_state.push(((*key).to_owned(), text.clone()));
@@ -118,13 +124,8 @@ impl Surroundings {
     }
 }
 
-/// Metadata is a protobuf `Struct`: its numbers are doubles, and it has no bytes.
-fn put(
-    metadata: &mut Map<String, Value>,
-    namespace: &str,
-    key: &str,
-    value: &TypedValue,
-) -> Option<()> {
+/// Adds a value to metadata, which is a protobuf `Struct`: its numbers are doubles, and it has no bytes.
+fn put(metadata: &mut Map<String, Value>, namespace: &str, key: &str, value: &Typed) -> Option<()> {
     let value = match value {
         TypedValue::Bool(value) => json!(value),
         TypedValue::Double(value) => json!(value),
@@ -143,12 +144,12 @@ mod tests {
     #[track_caller]
     fn check(request: &str, want: &str) {
         let request: Request = serde_json::from_str(request).unwrap();
-        let got = Surroundings::of(&request).err().unwrap_or_default();
+        let got = EnvoySetup::of(&request).err().unwrap_or_default();
         assert_eq!(got, want);
     }
 
     #[test]
-    fn what_envoy_cannot_be_given_is_named() {
+    fn a_property_that_envoy_cannot_have_is_named() {
         check(
             r#"{"properties": [{"path": ["xds", "route_name"], "text": "r"}]}"#,
             "",

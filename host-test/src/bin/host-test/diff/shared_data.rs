@@ -1,19 +1,19 @@
-//! How does shared data come into Envoy before the filter starts?
+//! Builds a module that writes shared data in Envoy before the filter starts.
 //!
-//! Nothing but a module can put it there. So a small one stands before the filter in the chain, with the same `vm_id`
-//! and a VM of its own, and does nothing but that: only where there is no value yet, since Envoy starts every plugin
-//! several times, and the filter may have changed the data in between.
+//! Only a module can write it. So a small one precedes the filter in the chain, with the same `vm_id` and its own VM. It
+//! writes only keys that have no value yet, because Envoy starts every plugin several times, and the filter may have
+//! changed the data in between.
 
 use std::collections::BTreeMap;
 
-use super::content::latin1;
+use fluxlit_cases::latin1;
 
-/// The module that puts `data` there.
+/// Builds the module that writes `data`.
 pub(super) fn module(data: &BTreeMap<String, String>) -> anyhow::Result<Vec<u8>> {
     let (mut segments, mut calls) = (String::new(), String::new());
     let mut end = DATA;
-    let mut place = |text: &str| {
-        let bytes = latin1(text);
+    let mut put = |text: &str| {
+        let bytes = latin1::bytes(text);
         let escaped: String = bytes.iter().map(|byte| format!("\\{byte:02x}")).collect();
         let range = format!("(i32.const {end}) (i32.const {})", bytes.len());
         segments.push_str(&format!("(data (i32.const {end}) \"{escaped}\")\n"));
@@ -21,13 +21,13 @@ pub(super) fn module(data: &BTreeMap<String, String>) -> anyhow::Result<Vec<u8>>
         range
     };
     for (key, value) in data {
-        let (key, value) = (place(key), place(value));
+        let (key, value) = (put(key), put(value));
         calls.push_str(&format!(
             "(if (call $get {key} (i32.const 0) (i32.const 4) (i32.const 8))
                 (then (drop (call $set {key} {value} (i32.const 0)))))\n"
         ));
     }
-    // What the host hands over, the values that are there already, is thrown away: it all goes to the same place.
+    // The host returns values that exist already. They are not needed, and all go to the same place.
     let pages = 2 * end / PAGE + 2;
     Ok(wat::parse_str(format!(
         r#"(module
@@ -43,7 +43,7 @@ pub(super) fn module(data: &BTreeMap<String, String>) -> anyhow::Result<Vec<u8>>
     ))?)
 }
 
-/// Where the texts begin; before them are the places for results.
+/// The texts begin here; the results of calls go before them.
 const DATA: usize = 16;
 
 /// The size of a page of a module's memory.
