@@ -8,12 +8,12 @@
 //! as a WebSocket handshake over HTTP/1.1 and as a plain request over HTTP/2, from an untrusted peer and through a trusted
 //! peer that forwards what its client forged.
 
-#[path = "attacks/runner.rs"]
-mod runner;
 #[path = "attacks/http2.rs"]
 mod http2;
 #[path = "attacks/request.rs"]
 mod request;
+#[path = "attacks/runner.rs"]
+mod runner;
 #[expect(dead_code, reason = "other test binaries use the rest")]
 mod support;
 #[path = "attacks/table.rs"]
@@ -27,12 +27,12 @@ use fluxlit_envoy::MOUNT;
 use fluxlit_support::http1::read_head_blocking;
 use fluxlit_support::port::local;
 
+use request::{Attack, to_field};
 use runner::Expected::{Forwarded, Rejected};
 use runner::{AttackRunner, Form, Listener, Peer, Protocol};
-use request::{Attack, to_field};
 use table::{
-    TRUSTED_FIELDS, BODIES, PROTECTED, HOST, HOSTS, HTTP1_LINES, HTTP2_FIELDS, HTTP2_TARGETS,
-    LINES, PASSED, Pair, REQUEST_LINES, TARGETS, TRUSTED,
+    BODIES, HOST, HOSTS, HTTP1_LINES, HTTP2_FIELDS, HTTP2_TARGETS, LINES, PASSED, PROTECTED, Pair,
+    REQUEST_LINES, TARGETS, TRUSTED, TRUSTED_FIELDS,
 };
 
 #[test]
@@ -253,7 +253,8 @@ fn trusted_peers(runner: &mut AttackRunner) {
         let mut attack = Attack::lines(format!("a trusted peer sends {what}"), lines, Forwarded);
         if trusts {
             attack.forwarded.client = Some((*client).to_owned());
-            attack.forwarded.scheme = Some((*scheme).to_owned()).filter(|scheme| !scheme.is_empty());
+            attack.forwarded.scheme =
+                Some((*scheme).to_owned()).filter(|scheme| !scheme.is_empty());
             (*authority).clone_into(&mut attack.forwarded.authority);
         }
         runner.run(&attack, ALL, &[Peer::Trusted]);

@@ -13,7 +13,9 @@ mod support;
 use std::path::{Path, PathBuf};
 
 use envoy_host::EnvoyHost;
-use fluxlit_cases::{Answer, Case, CaseFile, Config, Outcome, Peer, Request, Served, Version};
+use fluxlit_cases::{
+    Answer, Case, CaseFile, Config, ExchangeOutcome, Outcome, Peer, Request, Version,
+};
 use host_test::case_file::{self, Ending, Runner, Schedule};
 
 #[test]
@@ -55,7 +57,7 @@ fn every_case_has_the_same_result_everywhere() {
                     outcome
                         .mismatches(case)
                         .into_iter()
-                        .map(|miss| format!("{host}: {miss}")),
+                        .map(|mismatch| format!("{host}: {mismatch}")),
                 );
             }
             for pair in outcomes.windows(2) {

@@ -49,8 +49,7 @@ fn one_plugin_configuration() {
         wanted,
         "istio/wasmplugin.yaml"
     );
-    let readme =
-        std::fs::read_to_string(folder().join("../README.md")).expect("the README exists");
+    let readme = std::fs::read_to_string(folder().join("../README.md")).expect("the README exists");
     let example = readme
         .split("```json\n")
         .nth(1)

@@ -268,7 +268,10 @@ fn forged_headers_of_an_untrusted_peer_never_arrive() {
         upgrade.as_bytes(),
         "GET",
     );
-    assert_eq!(response.status, 403, "the upstream's rejection is forwarded");
+    assert_eq!(
+        response.status, 403,
+        "the upstream's rejection is forwarded"
+    );
     let all = format!("{:?}", echo.upstream.requests());
     assert!(
         all.contains("(\"x-forwarded-for\", \"127.0.0.9\")"),

@@ -1,12 +1,12 @@
 //! Describes one attack: what is sent, and what the upstream must receive.
 
-use fluxlit_cases::{Received, latin1};
+use fluxlit_cases::{UpstreamRequest, latin1};
 use fluxlit_envoy::MOUNT;
 
+use super::http2;
 use super::runner::Expected::{self, Forwarded};
 use super::runner::{Form, Peer, Protocol};
-use super::http2;
-use super::table::{PROTECTED, HOST, FORGED_TEXTS};
+use super::table::{FORGED_TEXTS, HOST, PROTECTED};
 
 /// A forged request. Texts are Latin-1.
 #[derive(Debug, Clone)]
@@ -73,7 +73,11 @@ impl Attack {
     }
 
     /// Returns a request with these lines.
-    pub(crate) fn lines(what: impl Into<String>, lines: &[impl AsRef<str>], expected: Expected) -> Self {
+    pub(crate) fn lines(
+        what: impl Into<String>,
+        lines: &[impl AsRef<str>],
+        expected: Expected,
+    ) -> Self {
         Self {
             lines: lines.iter().map(|line| line.as_ref().to_owned()).collect(),
             expected,
@@ -204,8 +208,9 @@ impl Attack {
         // The path before the filter removed the mount, and all slashes after it but one.
         let original: Vec<&str> = lines_of(&received.headers, ORIGINAL_PATH).collect();
         let is_true = |path: &str| {
-            path.strip_prefix(MOUNT)
-                .is_some_and(|rest| format!("/{}", rest.trim_start_matches('/')) == forwarded.target)
+            path.strip_prefix(MOUNT).is_some_and(|rest| {
+                format!("/{}", rest.trim_start_matches('/')) == forwarded.target
+            })
         };
         if !matches!(original[..], [path] if is_true(path)) {
             mismatches.push(format!(

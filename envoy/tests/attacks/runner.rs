@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use fluxlit_cases::{Answer, Received};
+use fluxlit_cases::{Answer, UpstreamRequest};
 use fluxlit_envoy::{Bootstrap, plugin_config};
 use fluxlit_support::certificate::{Certificate, CertificateFiles};
 use fluxlit_support::client::tls;
@@ -191,13 +191,15 @@ impl AttackRunner {
                 }
                 mismatches
             }
-            (Expected::Forwarded, _) => vec![format!("status {status:?}, and not one request: {received:?}")],
+            (Expected::Forwarded, _) => vec![format!(
+                "status {status:?}, and not one request: {received:?}"
+            )],
         };
         self.record(&label, &mismatches);
     }
 
     /// Returns what the upstream received of this run. A request of another run came late, so it must not have come.
-    fn received(&mut self) -> Vec<Received> {
+    fn received(&mut self) -> Vec<UpstreamRequest> {
         let received = self.upstream.requests();
         if !received.is_empty() {
             self.upstream.answer(&Answer::default());
@@ -231,7 +233,7 @@ impl AttackRunner {
         );
     }
 
-    fn record_late(&mut self, late: Vec<Received>) {
+    fn record_late(&mut self, late: Vec<UpstreamRequest>) {
         for one in late {
             let mismatch = format!("a request that must not have come: {one:?}");
             self.record("late", &[mismatch]);

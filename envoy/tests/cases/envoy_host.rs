@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use fluxlit_cases::{Case, Outcome, Peer, Request, Served, Version};
+use fluxlit_cases::{Case, ExchangeOutcome, Outcome, Peer, Request, Version};
 use fluxlit_envoy::Bootstrap;
 use fluxlit_support::certificate::{Certificate, CertificateFiles};
 use fluxlit_support::envoy::Envoy;
@@ -128,7 +128,7 @@ impl EnvoyHost {
                 is_complete,
             } = response;
             assert!(is_complete, "{}: cut off: {response:?}", case.name);
-            Served {
+            ExchangeOutcome {
                 upstream: self.upstream.requests().into_iter().next(),
                 downstream: response,
             }

@@ -150,7 +150,11 @@ fn headers_that_reach_the_app() {
         &format!("connection: x-drop\r\n{lines}"),
     );
     assert_eq!(answer.status, 200);
-    assert_eq!(answer.values("x-request-id"), ["id-1"], "the request id is returned");
+    assert_eq!(
+        answer.values("x-request-id"),
+        ["id-1"],
+        "the request id is returned"
+    );
     let received = upstream.requests();
     let [received] = received.as_slice() else {
         panic!("want one request, got {received:?}");

@@ -103,9 +103,9 @@ fn check(generation: Generation) {
             }
         }
         failures.extend(
-            found
-                .iter()
-                .map(|failure| format!("{} ({:?} at {}): {failure}", row.what, row.origin, row.host)),
+            found.iter().map(|failure| {
+                format!("{} ({:?} at {}): {failure}", row.what, row.origin, row.host)
+            }),
         );
     }
     assert!(failures.is_empty(), "\n{}\n", failures.join("\n"));

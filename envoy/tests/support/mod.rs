@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::PathBuf;
 
-use fluxlit_cases::{Answer, Received};
+use fluxlit_cases::{Answer, UpstreamRequest};
 use fluxlit_envoy::Parts;
 use fluxlit_support::client;
 use fluxlit_support::http1::Response;
@@ -62,7 +62,7 @@ pub fn exchange(stream: &mut (impl Read + Write), request: &[u8], method: &str) 
 }
 
 /// The values of a field in a request that an upstream received.
-pub fn values<'a>(received: &'a Received, name: &str) -> Vec<&'a str> {
+pub fn values<'a>(received: &'a UpstreamRequest, name: &str) -> Vec<&'a str> {
     received
         .headers
         .iter()

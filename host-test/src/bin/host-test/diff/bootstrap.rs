@@ -14,7 +14,7 @@ use fluxlit_support::envoy::bootstrap::{access_log, pipe, proxy_protocol, socket
 use fluxlit_support::envoy::log::PluginNames;
 use fluxlit_support::port::local;
 use fluxlit_support::upstream::{Protocol, Upstream};
-use host_test::case_file::{Plugin, Policy};
+use host_test::case_file::{FailurePolicy, PluginSetup};
 use serde_json::{Map, Value, json};
 
 use super::envoy::Certificates;
@@ -52,7 +52,7 @@ impl Listener<'_> {
     }
 
     /// The names of a plugin of this listener in Envoy's log.
-    pub(super) fn names_of<'a>(&'a self, plugin: &'a Plugin) -> PluginNames<'a> {
+    pub(super) fn names_of<'a>(&'a self, plugin: &'a PluginSetup) -> PluginNames<'a> {
         PluginNames {
             name: &plugin.name,
             root_id: &plugin.root_id,
@@ -226,7 +226,7 @@ fn http_filters(parts: &BootstrapParts<'_>, listener: &Listener<'_>) -> Vec<Valu
         filters.push(metadata("metadata", &setup.metadata));
     }
     let plugins = plan.plugins();
-    let wasm = |name: &str, module: &Path, plugin: &Plugin, config: &str| {
+    let wasm = |name: &str, module: &Path, plugin: &PluginSetup, config: &str| {
         wasm(name, module, plugin, listener.vm_id_of(plugin), config)
     };
     if let Some(module) = &listener.shared_data {
@@ -234,7 +234,7 @@ fn http_filters(parts: &BootstrapParts<'_>, listener: &Listener<'_>) -> Vec<Valu
             .first()
             .map(|plugin| plugin.vm_id.clone())
             .unwrap_or_default();
-        let plugin = Plugin {
+        let plugin = PluginSetup {
             vm_id,
             ..PluginSetup::default()
         };
@@ -318,11 +318,11 @@ fn metadata(name: &str, namespaces: &Map<String, Value>) -> Value {
     })
 }
 
-fn wasm(name: &str, module: &Path, plugin: &Plugin, vm_id: &str, config: &str) -> Value {
+fn wasm(name: &str, module: &Path, plugin: &PluginSetup, vm_id: &str, config: &str) -> Value {
     let policy = match plugin.failure_policy {
-        None | Some(Policy::Closed) => "FAIL_CLOSED",
-        Some(Policy::Open) => "FAIL_OPEN",
-        Some(Policy::Reload) => "FAIL_RELOAD",
+        None | Some(FailurePolicy::Closed) => "FAIL_CLOSED",
+        Some(FailurePolicy::Open) => "FAIL_OPEN",
+        Some(FailurePolicy::Reload) => "FAIL_RELOAD",
     };
     let allowed: Map<String, Value> = plugin
         .allowed_capabilities

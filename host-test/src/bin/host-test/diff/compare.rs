@@ -3,8 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use fluxlit_support::script::{ScriptedResponse, grpc_messages};
-use host_test::case_file::{Ending, LogExpectation, Ran, log_misses};
-use host_test::{CallKind, ChainOutcome, HeaderMap, LogLine, Message, Metric, MetricKind};
+use host_test::HeaderMap;
+use host_test::case_file::{CaseResult, Ending, LogExpectation, log_mismatches};
+use host_test::chain::ChainOutcome;
+use host_test::event::{LogLine, Message};
+use host_test::vm::{CallKind, Metric, MetricKind};
 
 use super::envoy::{EnvoyRun, Metrics, Observed};
 use super::plan::{Plan, Service, call_outs};
@@ -95,7 +98,7 @@ pub(super) fn differences(
 }
 
 /// Returns which of the log lines that a case expects are in one log only.
-pub(super) fn log_differences(plan: &Plan<'_>, ran: &Ran, envoy: &EnvoyRun) -> Vec<String> {
+pub(super) fn log_differences(plan: &Plan<'_>, ran: &CaseResult, envoy: &EnvoyRun) -> Vec<String> {
     let Ending::Served(outcomes) = &ran.ending else {
         return Vec::new();
     };
@@ -114,8 +117,8 @@ pub(super) fn log_differences(plan: &Plan<'_>, ran: &Ran, envoy: &EnvoyRun) -> V
 
 fn one_sided(want: &[LogExpectation], ours: &[LogLine], envoy: &[LogLine]) -> Vec<String> {
     let (ours, envoy) = (
-        log_misses("log", want, ours),
-        log_misses("log", want, envoy),
+        log_mismatches("log", want, ours),
+        log_mismatches("log", want, envoy),
     );
     if ours.is_empty() == envoy.is_empty() {
         return Vec::new();
@@ -131,7 +134,7 @@ fn one_sided(want: &[LogExpectation], ours: &[LogLine], envoy: &[LogLine]) -> Ve
 ///
 /// Envoy starts a plugin several times and keeps its metrics from case to case, so the changes are compared, or the level
 /// of a gauge that is set. With ticks, counts depend on the time that passes, so nothing is compared.
-pub(super) fn metric_differences(ran: &Ran, envoy: &EnvoyRun) -> Vec<String> {
+pub(super) fn metric_differences(ran: &CaseResult, envoy: &EnvoyRun) -> Vec<String> {
     if ran.has_ticks {
         return Vec::new();
     }
@@ -176,7 +179,7 @@ fn calls(
 ) {
     let name = &service.name;
     let made: Vec<_> = call_outs(ours)
-        .filter(|call| call.upstream == *name)
+        .filter(|call| call.cluster == *name)
         .collect();
     let first = *called;
     *called += made.len();

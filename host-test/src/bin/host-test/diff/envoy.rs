@@ -16,8 +16,11 @@ use fluxlit_support::player::{Address, Connection, Moment, ReceivedResponse, Tar
 use fluxlit_support::script::ScriptedResponse;
 use fluxlit_support::upstream::{Options, Protocol, ReceivedRequest, Upstream};
 use fluxlit_support::wait::wait_for;
+use host_test::abi::LogLevel;
 use host_test::case_file::{Ending, Exchange, Level, Version, envoy_peer};
-use host_test::{ChainOutcome, HeaderMap, LogLevel, LogLine, Message, envoy};
+use host_test::chain::ChainOutcome;
+use host_test::event::{LogLine, Message};
+use host_test::{HeaderMap, envoy};
 
 use super::bootstrap::{BootstrapParts, Listener, REACHED, SEPARATOR, bootstrap, upstream_name};
 use super::compare::{log_differences, metric_differences};
@@ -264,7 +267,7 @@ impl<'a> EnvoyPlayer<'a> {
         // A filter need not wait for the calls that it makes.
         let expected = |name: &str| {
             ours.map_or(0, |ours| {
-                call_outs(ours).filter(|call| call.upstream == name).count()
+                call_outs(ours).filter(|call| call.cluster == name).count()
             })
         };
         let mut calls = Vec::new();

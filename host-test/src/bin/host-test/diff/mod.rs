@@ -21,8 +21,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use fluxlit_support::service::end_of;
-use host_test::Profile;
-use host_test::case_file::{Case, Ending as CaseEnding, Ran, Runner, Schedule};
+use host_test::case_file::{Case, CaseResult, Ending as CaseEnding, Runner, Schedule};
+use host_test::envoy::Profile;
 
 use self::compare::{differences, log_differences, metric_differences};
 use self::envoy::{EnvoyPlayer, EnvoyRun, Started};
@@ -200,7 +200,7 @@ impl Report {
     }
 }
 
-fn differences_of(plan: &Plan<'_>, ran: &Ran, envoy: &InEnvoy) -> Vec<String> {
+fn differences_of(plan: &Plan<'_>, ran: &CaseResult, envoy: &InEnvoy) -> Vec<String> {
     match (&ran.ending, envoy) {
         (CaseEnding::Refused(_), InEnvoy::Rejected(log)) => {
             let missing = plan.case.refused.iter().filter(|text| !log.contains(*text));

@@ -172,7 +172,7 @@ impl<'a> Plan<'a> {
     }
 
     /// Returns the setup of each plugin of the chain, the one under test first.
-    pub(super) fn plugins(&self) -> Vec<Plugin> {
+    pub(super) fn plugins(&self) -> Vec<PluginSetup> {
         let tested = self.case.plugin.clone().or(self.file.plugin.clone());
         let chained = self.file.chain.iter().map(|chained| chained.plugin.clone());
         std::iter::once(tested)

@@ -77,7 +77,7 @@ impl EnvoySetup {
         self.server_name.as_deref().unwrap_or("localhost")
     }
 
-    fn set(&mut self, path: &[&str], value: &Typed) -> Option<()> {
+    fn set(&mut self, path: &[&str], value: &TypedValue) -> Option<()> {
         match (path, value) {
             (["filter_state", key], TypedValue::Text(text)) => {
                 self.filter_state.push(((*key).to_owned(), text.clone()));
@@ -125,7 +125,12 @@ impl EnvoySetup {
 }
 
 /// Adds a value to metadata, which is a protobuf `Struct`: its numbers are doubles, and it has no bytes.
-fn put(metadata: &mut Map<String, Value>, namespace: &str, key: &str, value: &Typed) -> Option<()> {
+fn put(
+    metadata: &mut Map<String, Value>,
+    namespace: &str,
+    key: &str,
+    value: &TypedValue,
+) -> Option<()> {
     let value = match value {
         TypedValue::Bool(value) => json!(value),
         TypedValue::Double(value) => json!(value),
