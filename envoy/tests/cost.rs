@@ -153,7 +153,7 @@ fn no_status_of_a_host_call_ends_the_vm() {
             };
             let options = StartOptions {
                 plugin_configuration: SHIPPED.as_bytes().to_vec(),
-                faults: vec![Fault { at, number: 0 }],
+                faults: vec![Fault { at, occurrence: 0 }],
                 ..StartOptions::default()
             };
             let plugin = filter
