@@ -501,3 +501,29 @@ fn a_peer_is_trusted_by_its_certificate() {
         );
     }
 }
+
+/// Envoy selects the route again after a write to the request headers, by the path that the filter has written. The filter
+/// does not ask for that, because Envoy does it for modules of ABI 0.2.1.
+#[test]
+fn routes_are_selected_by_the_path_after_the_filter() {
+    let routes = json!({
+        "virtual_hosts": [{
+            "name": "app",
+            "domains": ["*"],
+            "routes": [
+                {"match": {"prefix": "/apps/my-app/"}, "direct_response": {"status": 409}},
+                {"match": {"prefix": "/"}, "route": {"cluster": "gateway"}},
+            ],
+        }],
+    });
+    for (upstream_path, status) in [("stripped", 200), ("full", 409)] {
+        let config = format!(
+            r#"{{{PEER}, "root_path": "/apps/my-app", "upstream_path": "{upstream_path}"}}"#
+        );
+        let edge = Edge::start(&config, |bootstrap, _| {
+            bootstrap.with_connection_manager("route_config", routes.clone())
+        });
+        edge.upstream.answer(&Answer::default());
+        assert_eq!(edge.get("/apps/my-app/x", &[]), status, "{upstream_path}");
+    }
+}

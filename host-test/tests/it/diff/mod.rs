@@ -153,17 +153,17 @@ fn a_case_that_envoy_rejects_is_skipped_with_its_reason() {
         (
             "",
             r#""request": {"target": "/a#b"}"#,
-            "Envoy refuses it before any filter sees it: path_normalization_failed",
+            "Envoy rejects it before it reaches a filter: path_normalization_failed",
         ),
         (
             "",
             r#""request": {"host": null}"#,
-            "Envoy refuses it before any filter sees it: missing_host_header",
+            "Envoy rejects it before it reaches a filter: missing_host_header",
         ),
         (
             calls_during_start,
             r#""request": {}, "upstreams": {"auth": [{}]}"#,
-            "the filter calls out at its start, which is several starts in Envoy",
+            "the filter calls out when it starts, and Envoy starts it several times",
         ),
     ] {
         check_skipped(&envoy, guest, case, want);
