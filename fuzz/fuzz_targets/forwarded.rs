@@ -80,10 +80,7 @@ fuzz_target!(|bytes: &[u8]| {
                 host: None,
                 headers: &headers,
             });
-            assert!(
-                !unknown.exchange.peer_trusted,
-                "an unknown peer is trusted"
-            );
+            assert!(!unknown.exchange.peer_trusted, "an unknown peer is trusted");
             if !decision.exchange.peer_trusted {
                 assert_eq!(client, peer, "an untrusted peer sets the client");
             }
