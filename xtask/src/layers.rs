@@ -198,7 +198,7 @@ fn cycles(imports: &BTreeSet<Import>) -> Vec<Vec<ModulePath>> {
         seen
     };
     let reach: BTreeMap<&ModulePath, _> =
-        edges.keys().map(|from| (*from, reachable(*from))).collect();
+        edges.keys().map(|from| (*from, reachable(from))).collect();
     let mut cycles: Vec<Vec<ModulePath>> = Vec::new();
     for (module, reached) in &reach {
         if !reached.contains(module) || cycles.iter().flatten().any(|known| known == *module) {
