@@ -2,7 +2,7 @@
 //!
 //! The filter decides nothing: it reads the facts of a request through host calls, asks [`fluxlit_policy`], and applies
 //! the edits. Contexts, dispatch, configuration, logs, counters and ticks go through the `proxy-wasm` SDK. Header maps,
-//! properties and local responses go through [`host`], where a status is a value and a header is bytes: the SDK panics on
+//! properties and local responses go through `host`, where a status is a value and a header is bytes: the SDK panics on
 //! both, and a panic ends the VM of the worker.
 
 #![expect(
