@@ -10,6 +10,7 @@
 
 use std::path::{Path, PathBuf};
 
+use fluxlit_support::certificate::Certificate;
 use fluxlit_support::envoy::bootstrap::{access_log, pipe, proxy_protocol, socket};
 use fluxlit_support::envoy::log::PluginNames;
 use fluxlit_support::port::local;
@@ -17,9 +18,14 @@ use fluxlit_support::upstream::{Protocol, Upstream};
 use host_test::case_file::{FailurePolicy, PluginSetup};
 use serde_json::{Map, Value, json};
 
-use super::envoy::Certificates;
 use super::plan::Plan;
 use super::setup::{EnvoySetup, PeerKind};
+
+/// The certificates of a listener and its client.
+pub(super) struct Certificates {
+    pub(super) server: Certificate,
+    pub(super) client: Option<Certificate>,
+}
 
 /// What a bootstrap is made of.
 pub(super) struct BootstrapParts<'a> {

@@ -9,7 +9,7 @@ use host_test::chain::ChainOutcome;
 use host_test::event::{LogLine, Message};
 use host_test::vm::{CallKind, Metric, MetricKind};
 
-use super::envoy::{EnvoyRun, Metrics, Observed};
+use super::observed::{EnvoyRun, Metrics, Observed};
 use super::plan::{Plan, Service, call_outs};
 
 /// Returns the differences of an exchange, one readable line each: the test host's value, then Envoy's.

@@ -22,8 +22,11 @@ use host_test::chain::ChainOutcome;
 use host_test::event::{LogLine, Message};
 use host_test::{HeaderMap, envoy};
 
-use super::bootstrap::{BootstrapParts, Listener, REACHED, SEPARATOR, bootstrap, upstream_name};
+use super::bootstrap::{
+    BootstrapParts, Certificates, Listener, REACHED, SEPARATOR, bootstrap, upstream_name,
+};
 use super::compare::{log_differences, metric_differences};
+use super::observed::{EnvoyRun, Observed};
 use super::plan::{Plan, call_outs};
 use super::setup::{EnvoySetup, PeerKind};
 use super::shared_data;
@@ -45,44 +48,6 @@ struct Upstreams {
     /// The services that filters call, by name.
     services: Vec<(String, Upstream)>,
 }
-
-/// The certificates of a listener and its client.
-pub(super) struct Certificates {
-    pub(super) server: Certificate,
-    pub(super) client: Option<Certificate>,
-}
-
-/// What was observed of an exchange in Envoy.
-#[derive(Debug, Clone)]
-pub(super) struct Observed {
-    /// The request that the upstream received.
-    pub(super) upstream: Option<Message>,
-    /// The response that the client received.
-    pub(super) downstream: Option<Message>,
-    /// The calls that each service received.
-    pub(super) calls: Vec<(String, Vec<Message>)>,
-    /// Envoy's response code details; `None` if the access log has none.
-    pub(super) details: Option<String>,
-    /// True if the request reached the filters.
-    pub(super) is_reached: bool,
-    /// The values of the filter state that are compared, by key; `-` for a missing one.
-    pub(super) filter_state: BTreeMap<String, String>,
-    /// What the filters logged meanwhile; empty if the case expects no log lines.
-    pub(super) logs: Vec<LogLine>,
-}
-
-/// The result of a case in Envoy.
-#[derive(Debug, Clone, Default)]
-pub(super) struct EnvoyRun {
-    pub(super) exchanges: Vec<Observed>,
-    /// What the filters have logged since they started; empty if the case expects no log lines.
-    pub(super) logs: Vec<LogLine>,
-    pub(super) metrics_at_start: Metrics,
-    pub(super) metrics: Metrics,
-}
-
-/// Counters and gauges by name.
-pub(super) type Metrics = BTreeMap<String, u64>;
 
 /// The result of starting Envoy.
 pub(super) enum Started<'a> {

@@ -13,6 +13,7 @@
 mod bootstrap;
 mod compare;
 mod envoy;
+mod observed;
 mod plan;
 mod setup;
 mod shared_data;
@@ -25,7 +26,8 @@ use host_test::case_file::{Case, CaseResult, Ending as CaseEnding, Runner, Sched
 use host_test::envoy::Profile;
 
 use self::compare::{differences, log_differences, metric_differences};
-use self::envoy::{EnvoyPlayer, EnvoyRun, Started};
+use self::envoy::{EnvoyPlayer, Started};
+use self::observed::EnvoyRun;
 use self::plan::Plan;
 use crate::exit::Exit;
 use crate::loading::{self, FilterOptions};
