@@ -1,7 +1,7 @@
 //! Blanks the comments of a JSON text.
 //!
 //! Each character of a comment becomes a space, so that lines and columns in errors are those of the file. Strings are not
-//! changed, nor is a comment without an end: the JSON parser reports its position.
+//! changed. An unterminated comment is not changed either, so that the JSON parser reports its position.
 
 /// Returns the text with `//` and `/* */` comments blanked.
 pub(crate) fn blank(text: &str) -> String {

@@ -23,7 +23,7 @@ pub struct Parts {
     pub streamlit: PathBuf,
 }
 
-/// A running stack. Dropping it ends all of it, Envoy first.
+/// A running stack. Dropping it stops all processes, Envoy first.
 #[derive(Debug)]
 pub struct Stack {
     envoy: Envoy,
@@ -34,14 +34,14 @@ pub struct Stack {
     pub gateway_address: SocketAddr,
 }
 
-/// Why a stack does not run.
+/// The reason why a stack is not running.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StackError {
-    /// Envoy does not run.
+    /// Envoy is not running.
     #[error(transparent)]
     Envoy(#[from] EnvoyError),
-    /// The gateway does not run.
+    /// The gateway is not running.
     #[error(transparent)]
     Gateway(#[from] ServiceError),
 }
@@ -82,11 +82,11 @@ impl Stack {
         })
     }
 
-    /// Fails if one of the processes has ended.
+    /// Checks that all processes are still running.
     ///
     /// # Errors
     ///
-    /// With the end of its log.
+    /// If one of them has ended; the error contains the end of its log.
     pub fn check(&mut self) -> Result<(), StackError> {
         self.gateway.service.check()?;
         if !matches!(self.envoy.ended(), Ok(None)) {

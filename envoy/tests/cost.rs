@@ -1,8 +1,8 @@
-//! Pins what the filter costs for a typical request, in host calls and instructions, and that no status ends its VM.
+//! Pins the filter's cost for a typical request, in host calls and instructions, and checks that no status ends its VM.
 //!
 //! Each host call crosses from the module into Envoy and back, and each write makes Envoy select the route again. So the
-//! calls of a typical request are pinned one by one, and its instructions by a bound. Neither is a time, so both are the
-//! same on every machine. A change that makes the filter cheaper lowers the bound.
+//! calls of a typical request are pinned one by one, and its instructions by a bound. Neither depends on the speed of the
+//! machine. A change that makes the filter cheaper lowers the bound.
 
 #[expect(dead_code, reason = "other test binaries use the rest")]
 mod support;
@@ -63,7 +63,7 @@ fn start(filter: &Filter, configuration: &str) -> Plugin {
         .expect("the configuration is accepted")
 }
 
-/// Runs two streams and returns the second outcome: the first stream pays for what is made once.
+/// Runs two streams and returns the second outcome, because the first one includes one-time costs.
 fn typical(plugin: &Plugin) -> Outcome {
     let stream = || {
         let peer = envoy::Peer::Ip("203.0.113.9:4711".parse().expect("an address"));
@@ -104,8 +104,8 @@ fn a_typical_request_makes_these_host_calls() {
     assert_eq!(outcome.calls, want);
 }
 
-/// Envoy enters the module for each callback that it exports, also for those that do nothing: once for each chunk of a
-/// body and each WebSocket frame.
+/// Envoy calls every callback that the module exports, even one that does nothing: a body callback would run for each
+/// chunk of a body and each WebSocket frame.
 #[test]
 fn the_module_exports_only_the_callbacks_that_it_implements() {
     let filter = filter();
@@ -166,14 +166,18 @@ fn no_status_of_a_host_call_ends_the_vm() {
     }
 }
 
-/// What the filter adds to its rules: it splits header maps, applies edits and counts.
+/// Compares the filter with its rules alone: in addition, it splits header maps, applies edits and counts.
 #[test]
 fn the_filter_costs_little_more_than_its_rules_and_the_copies_of_the_abi() {
     let ours = typical(&start(&filter(), SHIPPED));
-    let alone = Filter::load(&support::named("FLUXLIT_TEST_POLICY")).expect("it can be loaded");
+    let alone =
+        Filter::load(&support::named("FLUXLIT_TEST_POLICY")).expect("the rules can be loaded");
     let alone = typical(&start(&alone, SHIPPED));
     assert!(alone.calls.is_empty(), "{:?}", alone.calls);
-    assert!(alone.paused.is_empty(), "nothing was decided");
+    assert!(
+        alone.paused.is_empty(),
+        "the rules alone did not reach a decision"
+    );
     let least = alone.fuel + ours.abi_fuel;
     println!(
         "fuel: {} in total; {} for the rules, {} for host calls and their copies",

@@ -337,7 +337,7 @@ fn hsts_is_sent_once_and_over_tls_only() {
     // The host is an address, for which browsers store no HSTS: the filter sends none, and removes the upstream's.
     let served = ask(&format!("{MOUNT}/x"));
     assert!(served.values("strict-transport-security").is_empty());
-    // A response that Envoy sends before any filter runs gets it from the local reply configuration.
+    // A response that Envoy sends before any filter runs gets HSTS from the local reply configuration.
     let refused = ask("/apps%2fmy-app/");
     assert_eq!(refused.status, 400, "{refused:?}");
     assert_eq!(

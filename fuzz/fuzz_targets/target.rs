@@ -1,4 +1,4 @@
-//! Fuzzes request targets: a forwarded target is what was received without the mount, and is unambiguous.
+//! Fuzzes request targets: a forwarded target is an unambiguous path, without a dot segment or a fragment.
 #![no_main]
 
 use std::sync::LazyLock;

@@ -2,8 +2,8 @@
 //!
 //! In Envoy's order: initialization, `on_context_create`, `on_vm_start`, `on_configure`; ticks while it runs; `on_done`
 //! and `on_delete` at its end. Envoy starts a plugin once for each worker and twice more, so a filter must tolerate being
-//! started often, see [`Filter::start_as_envoy`]. Several plugins may share a VM, as those with equal code, `vm_id` and VM
-//! configuration do in Envoy.
+//! started several times, see [`Filter::start_as_envoy`]. Several plugins may share a VM, as those with equal code, `vm_id`
+//! and VM configuration do in Envoy.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -28,12 +28,11 @@ pub struct Plugin {
 }
 
 impl Filter {
-    /// Starts a VM with one plugin in a process of its own: initialization, `on_context_create`, `on_vm_start`,
-    /// `on_configure`.
+    /// Starts a VM with one plugin in a new process: initialization, `on_context_create`, `on_vm_start`, `on_configure`.
     ///
     /// # Errors
     ///
-    /// The module returned false or trapped; Envoy would not start.
+    /// If the module returned false or trapped; Envoy would not start.
     pub fn start(&self, options: StartOptions) -> Result<Plugin, StartError> {
         Process::new(options.clock).start(self, options)
     }
@@ -109,7 +108,7 @@ impl Plugin {
         &self.process
     }
 
-    /// Advances the process's virtual clock and runs all ticks, responses and timeouts that become due on the way.
+    /// Advances the process's virtual clock and runs all ticks, responses and timeouts that become due in that time.
     pub fn advance(&self, duration: Duration) {
         self.process.advance(duration);
     }
@@ -160,11 +159,11 @@ impl Plugin {
         self.vm().host().streams.len()
     }
 
-    /// Stops the plugin: `on_done`, and `on_delete` unless it asks to wait.
+    /// Stops the plugin: calls `on_done`, then `on_delete` unless the plugin asks the host to wait.
     ///
     /// # Errors
     ///
-    /// The failure of the VM, now or earlier.
+    /// If the VM fails or has failed before.
     pub fn stop(self) -> Result<(), Failure> {
         let mut vm = self.vm();
         let context = vm.plugin_context(self.index);

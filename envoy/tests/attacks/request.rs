@@ -18,13 +18,13 @@ pub(crate) struct Attack {
     pub(crate) hosts: Vec<String>,
     /// Further lines of the head. Over HTTP/2, their fields are sent.
     pub(crate) lines: Vec<String>,
-    /// HTTP/1.1: what follows the head.
+    /// HTTP/1.1: the text after the head.
     pub(crate) body: String,
     /// HTTP/2: fields that replace those of the same name or are added.
     pub(crate) fields: Vec<(String, String)>,
     pub(crate) trailers: Vec<String>,
     pub(crate) expected: Expected,
-    /// The status of a rejection, if only one is right.
+    /// The status of a rejection; `None` if several are allowed.
     pub(crate) status: Option<u16>,
     pub(crate) forwarded: ExpectedRequest,
 }
@@ -41,7 +41,7 @@ pub(crate) struct ExpectedRequest {
     /// The received `Host`.
     pub(crate) host: String,
     pub(crate) target: String,
-    /// Lines of protected fields that may pass.
+    /// Lines of protected fields that the upstream must receive unchanged.
     pub(crate) passed: Vec<(String, String)>,
     pub(crate) trailers: Vec<(String, String)>,
 }
@@ -205,7 +205,7 @@ impl Attack {
                 mismatches.push(format!("{name:?}: {value:?} arrived"));
             }
         }
-        // The path before the filter removed the mount, and all slashes after it but one.
+        // The path before the filter removed the mount and merged the slashes after it into one.
         let original: Vec<&str> = lines_of(&received.headers, ORIGINAL_PATH).collect();
         let is_true = |path: &str| {
             path.strip_prefix(MOUNT).is_some_and(|rest| {
@@ -312,5 +312,5 @@ const HANDSHAKE: [&str; 4] = [
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
 ];
 
-/// Holds the path of the client's request.
+/// The field that holds the path as the client sent it.
 const ORIGINAL_PATH: &str = "x-envoy-original-path";

@@ -47,7 +47,7 @@ pub(super) enum PostError {
 }
 
 impl Collector {
-    /// Reads the system's CA certificates if the endpoint is https; the variable `SSL_CERT_FILE` names others.
+    /// Reads the system's CA certificates if the endpoint is https, or those that the variable `SSL_CERT_FILE` names.
     ///
     /// # Errors
     ///
@@ -139,7 +139,7 @@ async fn exchange(
 }
 
 impl PostError {
-    /// Returns true if the collector may accept the same batch a moment later.
+    /// Returns true if a second attempt with the same batch may succeed.
     fn is_retryable(&self) -> bool {
         match self {
             Self::Status(status) => matches!(status.as_u16(), 429 | 502 | 503 | 504),

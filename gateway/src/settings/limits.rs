@@ -1,6 +1,6 @@
 //! Reads the limits on what one client, request or connection may use.
 //!
-//! Every limit has a finite default, also where FluxLit has none.
+//! Every limit has a finite default, even where FluxLit has none.
 
 use std::time::Duration;
 
@@ -59,13 +59,13 @@ settings! {
     }
 }
 
-/// A limit of Streamlit's WebSocket server, which leaves a handshake above it unanswered.
+/// A limit of Streamlit's WebSocket server, which never responds to a handshake that exceeds it.
 pub(crate) struct StreamlitLimit {
-    /// The environment variable by which that server is configured.
+    /// The environment variable that sets the limit.
     pub(crate) variable: &'static str,
-    /// The value that the gateway gives to a Streamlit that it starts.
+    /// The value that the gateway sets for a Streamlit that it starts.
     pub(crate) when_started: &'static str,
-    /// The value of a Streamlit that runs already.
+    /// The value that the gateway assumes for a Streamlit that is already running.
     otherwise: &'static str,
 }
 
@@ -79,14 +79,14 @@ impl StreamlitLimit {
     }
 }
 
-/// The longest header line: Streamlit responds to 8100 bytes and hangs at 8300.
+/// The maximum length of a header line: Streamlit responds to 8100 bytes and hangs at 8300.
 pub(crate) const STREAMLIT_LINE: StreamlitLimit = StreamlitLimit {
     variable: "WEBSOCKETS_MAX_LINE_LENGTH",
     when_started: "65536",
     otherwise: "8190",
 };
 
-/// The most header lines: Streamlit responds to 100 in addition to its own and hangs at 125.
+/// The maximum number of header lines: Streamlit responds to 100 in addition to its own and hangs at 125.
 pub(crate) const STREAMLIT_FIELDS: StreamlitLimit = StreamlitLimit {
     variable: "WEBSOCKETS_MAX_NUM_HEADERS",
     when_started: "256",

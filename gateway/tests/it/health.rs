@@ -37,7 +37,7 @@ fn not_ready_has_a_reason() {
     );
     assert!(
         page.contains("http-equiv=refresh"),
-        "a browser asks again by itself: {page}"
+        "the page reloads itself: {page}"
     );
     let script = gateway.get("/data.json");
     assert!(
@@ -46,7 +46,7 @@ fn not_ready_has_a_reason() {
     );
 }
 
-/// Streamlit responds to every path with its page, so the body of the health check counts (FluxLit's defect 11).
+/// Streamlit responds to every path with its page, so the health check compares the body too (FluxLit's defect 11).
 #[test]
 fn a_page_is_not_a_health_check() {
     let page = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -87,6 +87,9 @@ fn an_api_path_is_never_forwarded_to_the_app() {
         );
     }
     for path in ["/apix", "/second/_stcore/health", "/_stcore/health"] {
-        assert!(gateway.get(path).ends_with("app"), "{path} is the app's");
+        assert!(
+            gateway.get(path).ends_with("app"),
+            "{path} is forwarded to the app"
+        );
     }
 }

@@ -21,7 +21,7 @@ use crate::support::{Gateway, Received, recording, upstream, write};
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
-/// Runs a client, within the usual time limit.
+/// Runs a client; panics if it exceeds the time limit of these tests.
 pub(crate) fn run<F: Future>(work: F) -> F::Output {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -29,7 +29,7 @@ pub(crate) fn run<F: Future>(work: F) -> F::Output {
     runtime.expect("a runtime").block_on(async {
         tokio::time::timeout(LIMIT, work)
             .await
-            .expect("it ends in time")
+            .expect("the client finishes in time")
     })
 }
 
@@ -52,7 +52,7 @@ impl Http2 {
     {
         let (sender, connection) = h2::client::handshake(stream).await.expect("HTTP/2");
         let connection = tokio::spawn(connection);
-        let sender = sender.ready().await.expect("it goes on");
+        let sender = sender.ready().await.expect("the connection is open");
         Self { sender, connection }
     }
 
@@ -63,8 +63,10 @@ impl Http2 {
     ) -> (ResponseFuture, SendStream<Bytes>) {
         std::future::poll_fn(|context| self.sender.poll_ready(context))
             .await
-            .expect("it goes on");
-        self.sender.send_request(request, ends).expect("it is sent")
+            .expect("the connection is open");
+        self.sender
+            .send_request(request, ends)
+            .expect("the request is sent")
     }
 
     /// Sends a request without a body; returns the response, its body and trailers.
@@ -117,10 +119,10 @@ impl Frames {
         frame.extend_from_slice(&[kind, flags]);
         frame.extend_from_slice(&stream.to_be_bytes());
         frame.extend_from_slice(payload);
-        self.0.write_all(&frame).expect("it is sent");
+        self.0.write_all(&frame).expect("the frame is sent");
     }
 
-    /// Sends a head or a trailer section, RFC 7541 §6.2.2.
+    /// Sends a head or a trailer section as literals without indexing, RFC 7541 §6.2.2.
     fn headers(&mut self, stream: u32, flags: u8, fields: &[(&str, &str)]) {
         let mut block = Vec::new();
         for (name, value) in fields {
@@ -160,7 +162,7 @@ impl Frames {
     /// Returns the status of the next response; `None` if there is no response.
     fn status(&mut self) -> Option<String> {
         let head = std::iter::from_fn(|| self.next()).find(|frame| frame.kind == HEADERS)?;
-        // It is first: an entry of the static table, or a literal with an indexed name, RFC 7541 §6 and appendix A.
+        // `:status` is first: an entry of the static table, or a literal with an indexed name, RFC 7541 §6 and appendix A.
         match head.payload.as_slice() {
             [0x88, ..] => Some("200".to_owned()),
             [0x8c, ..] => Some("400".to_owned()),
@@ -195,7 +197,7 @@ pub(crate) fn request(method: Method, path: &str, fields: &[(&str, &str)]) -> Re
 }
 
 async fn whole(response: ResponseFuture) -> (Response<()>, String, HeaderMap) {
-    let (head, mut body) = response.await.expect("an answer").into_parts();
+    let (head, mut body) = response.await.expect("a response").into_parts();
     let mut all = Vec::new();
     while let Some(data) = next(&mut body).await {
         all.extend_from_slice(&data);
@@ -385,21 +387,21 @@ fn requests_that_exceed_limits_are_rejected() {
             let ends = asked.method() != Method::PUT;
             let (response, _body) = client.send(asked, ends).await;
             assert_eq!(
-                response.await.expect("an answer").status(),
+                response.await.expect("a response").status(),
                 status,
                 "{name}"
             );
         }
-        // Found to be too large only while it is read.
+        // Without a content-length, the body is found to be too large only while it is read.
         let (response, mut body) = client.send(request(Method::PUT, "/", &[]), false).await;
         body.send_data(Bytes::from("0123456789a"), false).unwrap();
-        assert_eq!(response.await.expect("an answer").status(), 413);
+        assert_eq!(response.await.expect("a response").status(), 413);
         assert!(seen.requests().iter().all(|line| line == "PUT / HTTP/1.1"));
         let (head, body, _) = client.ask(get("/")).await;
         assert_eq!(
             (head.status().as_u16(), body.as_str()),
             (200, "ok"),
-            "the connection goes on"
+            "the connection stays open"
         );
     });
 }
@@ -435,7 +437,7 @@ fn a_rejection_has_a_reason_and_a_request_id() {
                 request(Method::GET, "/", &lengths),
             ),
             (501, "This protocol is not supported.", tunnel),
-            // A response to HEAD has no body, but its length.
+            // A response to HEAD has no body, but it has a content-length.
             (431, "", request(Method::HEAD, "/", &many)),
             (400, "", request(Method::HEAD, "/", &lengths)),
             (404, "", request(Method::HEAD, "/api/x", &[])),
@@ -503,7 +505,7 @@ fn malformed_requests_are_not_forwarded() {
         assert_eq!(client.status().as_deref(), Some(status), "{name}");
     }
     let whole = whole.load(Ordering::SeqCst);
-    assert_eq!(whole, 3, "what is refused never arrives whole");
+    assert_eq!(whole, 3, "a rejected request never arrives in full");
 }
 
 #[test]
@@ -588,7 +590,7 @@ fn a_reset_stream_cancels_only_its_request() {
             tokio::task::spawn_blocking(move || (0..2).all(|_| end.recv_timeout(LIMIT).is_ok()));
         assert!(
             waiting.await.unwrap(),
-            "the app stops working for a client that has left"
+            "both requests to the upstream are canceled"
         );
     });
 }
@@ -625,7 +627,7 @@ fn a_client_that_does_not_read_stops_the_upstream() {
         let sent = sent.await.unwrap();
         assert!(
             sent < SIZE / 2,
-            "{sent} bytes went to a client that reads none"
+            "the upstream could send {sent} bytes although the client does not read"
         );
     });
 }
@@ -699,7 +701,7 @@ fn a_client_that_ignores_pings_does_not_delay_the_stop() {
     // A pending response is sent, and then the connection ends.
     release.send(()).unwrap();
     let body = std::iter::from_fn(|| waiting.next()).find(|frame| frame.kind == DATA);
-    assert_eq!(body.expect("an answer").payload, b"ok");
+    assert_eq!(body.expect("a response").payload, b"ok");
     while waiting.next().is_some() {}
     assert_eq!(gateway.child.wait().unwrap().code(), Some(0));
     let took = started.elapsed();
@@ -849,7 +851,7 @@ fn a_websocket_opens_on_a_stream() {
     let gateway = Gateway::in_front_of(upstream(accepting), &[]);
     run(async {
         let mut client = Http2::to(gateway.address).await;
-        // The server's SETTINGS have arrived with its first response.
+        // The server's SETTINGS arrive before its first response.
         client.ask(get("/api/healthz")).await;
         assert!(client.sender.is_extended_connect_protocol_enabled());
         let (response, mut up) = client
@@ -944,7 +946,7 @@ fn a_response_without_a_websocket_is_not_a_2xx() {
             assert_eq!(head.status(), status, "{path}");
             assert!(body.starts_with(text), "{path}: {body}");
         }
-        // Ordinary requests get a response.
+        // An ordinary request to the same path gets the app's response.
         assert_eq!(client.ask(get("/_stcore/other")).await.1, "<html>");
     });
 }

@@ -1,7 +1,7 @@
-//! Parses the protobuf text format, or the same in YAML, into a tree.
+//! Parses the protobuf text format, or equivalent YAML, into a tree.
 //!
-//! The text format as suites use it: `name: scalar`, `name { … }`, `name: [ … ]`, `#` comments, strings in either quotes
-//! with escapes, and adjacent strings that are concatenated. Scalars remain text, which the reader of the tree interprets.
+//! Supports what suites use: `name: scalar`, `name { … }`, `name: [ … ]`, `#` comments, strings in single or double quotes
+//! with escapes, and adjacent strings, which are concatenated. Scalars are not interpreted here.
 
 /// The fields of a message in order. A repeated field occurs several times.
 pub(super) type Message = Vec<(String, Value)>;

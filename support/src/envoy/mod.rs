@@ -1,4 +1,4 @@
-//! Runs Envoy, and reads what it says about itself.
+//! Runs Envoy, and reads its admin interface and its log.
 
 pub mod bootstrap;
 pub mod log;

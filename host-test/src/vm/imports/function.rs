@@ -1,4 +1,4 @@
-//! Describes a host function, and what happens around each call of it.
+//! Describes a host function, and wraps each call to it.
 //!
 //! A call is counted and traced; a fault may be injected; the capability restriction is checked; the memory is looked up;
 //! the result becomes a status; fuel is charged. Before the module is initialized it may only call `proxy_log` and WASI;
@@ -30,7 +30,7 @@ pub(super) enum Kind {
 pub(super) enum Handler {
     /// Returns a proxy-wasm status.
     Abi(fn(&mut Guest<'_>, &Arguments<'_>) -> HostCallResult),
-    /// As `Abi`, and allowed before the module is initialised.
+    /// Like `Abi`, but also allowed before the module is initialized.
     EarlyAbi(fn(&mut Guest<'_>, &Arguments<'_>) -> HostCallResult),
     /// Returns a WASI error number.
     Wasi(fn(&mut Guest<'_>, &Arguments<'_>) -> Result<i32, Status>),

@@ -1,8 +1,8 @@
 //! Sends the filter's call-outs while it serves live requests.
 //!
 //! A call-out goes to the server that `--cluster` names for its cluster, over HTTP/1.1 and a new connection. As in Envoy,
-//! the filter gets the answer when it is complete; then the requests that wait for the filter are woken. The host's
-//! clock ends a call that exceeds its timeout, and a later answer is dropped.
+//! the filter gets the response when it is complete; then the requests that wait for the filter are woken. The host's
+//! clock ends a call that exceeds its timeout, and a later response is dropped.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,10 +28,10 @@ use super::upstream::{self, Upstream};
 pub(super) struct RunningFilter {
     pub(super) plugin: Plugin,
     clusters: Vec<Cluster>,
-    /// The ids of the calls that have been sent and not answered.
+    /// The ids of the calls that have been sent and have no response yet.
     pending: RefCell<BTreeSet<u32>>,
     answers: RefCell<BTreeMap<u32, CallAnswer>>,
-    /// Notified whenever the filter may have continued something.
+    /// Notified whenever the filter may have resumed a paused stream.
     changed: Arc<Notify>,
 }
 
@@ -53,7 +53,7 @@ impl RunningFilter {
         }
     }
 
-    /// Returns a future that is ready when the filter may have continued something since this call.
+    /// Returns a future that is ready when the filter may have resumed a paused stream since this call.
     pub(super) fn changed(&self) -> OwnedNotified {
         Arc::clone(&self.changed).notified_owned()
     }
@@ -75,7 +75,7 @@ impl RunningFilter {
         self.changed.notify_waiters();
     }
 
-    /// Takes the answer to the call with this id.
+    /// Takes the recorded response to the call with this id.
     pub(super) fn take_answer(&self, call: u32) -> Option<CallAnswer> {
         self.answers.borrow_mut().remove(&call)
     }
@@ -121,7 +121,7 @@ impl RunningFilter {
     }
 }
 
-/// Converts an answer to the form of a case file.
+/// Converts a response to the form of a case file.
 fn recorded(answer: &CallResponse) -> CallAnswer {
     let failed = |failing| CallAnswer {
         fails: Some(failing),

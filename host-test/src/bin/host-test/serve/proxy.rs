@@ -1,8 +1,8 @@
 //! Passes a request through the filter to the upstream, and the response back.
 //!
-//! What the filter holds waits until a tick or the answer to a call-out continues it. An upgrade becomes a tunnel of bytes
-//! once the upstream has accepted it; the filter sees only the headers. As in Envoy, if the upstream cannot be reached, a
-//! 503 passes the filter like any other response.
+//! A paused stream waits until the filter resumes it in a tick or on the response to a call-out. An upgrade becomes a
+//! tunnel of bytes once the upstream has accepted it; the filter sees only the headers. As in Envoy, if the upstream cannot
+//! be reached, a 503 passes the filter like any other response.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -53,7 +53,7 @@ impl Proxy {
         let response = async { self.upstream.send(request?).await };
         let response = tokio::select! {
             response = response => response,
-            // In a tick, in the callback of a call-out, or while the body streams.
+            // The filter may end the request in a tick, in the callback of a call-out, or while the body is streamed.
             flow = request_ended_by_filter(&exchange) => return Ok(early_response(&exchange, flow)),
         };
         Ok(match response {
@@ -63,7 +63,7 @@ impl Proxy {
     }
 }
 
-/// Waits until the headers have passed the filter. Returns the response to the client if they never will.
+/// Waits until the headers have passed the filter. Returns the response to the client if the filter does not pass them on.
 async fn wait_for_headers(
     exchange: &Exchange,
     body: &mut FilteredBody,
@@ -84,7 +84,7 @@ async fn wait_for_headers(
     }
 }
 
-/// Waits until the filter replies or resets the stream; forever if it does neither.
+/// Waits until the filter replies or resets the stream; never completes if it does neither.
 async fn request_ended_by_filter(exchange: &Exchange) -> Flow {
     loop {
         let changed = exchange.changed();
@@ -129,7 +129,7 @@ fn early_response(exchange: &Exchange, flow: Flow) -> Response<ProxyBody> {
     }
 }
 
-/// Builds the response if there is none from the upstream: the filter's, if it replied within the body, otherwise a 503.
+/// Builds the response if the upstream sent none: the filter's, if it replied while the body was sent, otherwise a 503.
 async fn unreachable_response(
     exchange: Rc<Exchange>,
     error: &anyhow::Error,
@@ -167,7 +167,7 @@ fn response_with(exchange: &Exchange, body: ProxyBody) -> Response<ProxyBody> {
     }
 }
 
-/// Copies bytes both ways until both sides are closed. The exchange lasts as long as the tunnel.
+/// Copies bytes both ways until both sides are closed. Keeps the exchange alive until then.
 async fn tunnel(_exchange: Rc<Exchange>, downstream: OnUpgrade, upstream: OnUpgrade) {
     match tokio::try_join!(downstream, upstream) {
         Ok((downstream, upstream)) => {
