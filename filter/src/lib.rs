@@ -2,8 +2,8 @@
 //!
 //! The filter decides nothing: it reads the facts of a request through host calls, asks [`fluxlit_policy`], and applies
 //! the edits. Contexts, dispatch, configuration, logs, counters and ticks go through the `proxy-wasm` SDK. Header maps,
-//! properties and local responses go through `host`, where a status is a value and a header is bytes: the SDK panics on
-//! both, and a panic ends the VM of the worker.
+//! properties and local responses go through `host`, which returns any status as a value and headers as bytes: the SDK
+//! panics on an unexpected status and on a header that is not UTF-8, and a panic ends the VM of the worker.
 
 #![expect(
     missing_docs,
@@ -20,7 +20,7 @@ mod warnings;
 use proxy_wasm::types::LogLevel;
 
 proxy_wasm::main! {{
-    // The host applies its own level, which operators change while it runs.
+    // The host applies its own level, which operators can change at run time.
     proxy_wasm::set_log_level(LogLevel::Trace);
     proxy_wasm::set_root_context(|_| Box::new(plugin::Root::default()));
 }}

@@ -1,8 +1,8 @@
 //! Sends a request and its response through a plugin.
 //!
-//! A stream is fed what the proxy would feed it, in order: request headers, body frames, trailers, then those of the
-//! response. What the filter forwarded can be read at any time; [`Stream::finish`] ends the stream in Envoy's order,
-//! `on_log`, `on_done`, `on_delete`, or in that of the specification.
+//! A test feeds the stream in the order of a proxy: headers, body frames and trailers of the request, then those of the
+//! response. The forwarded data can be read at any time; [`Stream::finish`] ends the stream in Envoy's order, `on_log`,
+//! `on_done`, `on_delete`, or in that of the specification.
 
 use std::collections::VecDeque;
 
@@ -165,7 +165,7 @@ impl Stream {
         Some(forwarded.headers.clone())
     }
 
-    /// Takes the body bytes forwarded on `side` since the last call. They are then missing in [`Outcome`].
+    /// Takes the body bytes forwarded on `side` since the last call. [`Outcome`] does not contain them then.
     pub fn take_body(&mut self, side: Side) -> Vec<u8> {
         let mut vm = self.plugin.vm();
         let exchange = vm.exchanges.get_mut(&self.context);

@@ -1,6 +1,6 @@
 //! Holds a Streamlit session over its WebSocket, as the front end does.
 //!
-//! Only two parts of Protocol Buffers are needed: a message that asks for a run, and the way to a field by its numbers.
+//! Only two parts of Protocol Buffers are needed: a message that requests a run, and finding a field by its field numbers.
 
 use std::net::{IpAddr, TcpStream};
 
@@ -29,7 +29,7 @@ impl Session {
         Self::open_on(connect(server.address), server, protocols, lines)
     }
 
-    /// Does the same from a certain address of this machine.
+    /// Like [`Self::open`], but connects from the local address `own`.
     pub(crate) fn open_from(own: IpAddr, server: Server<'_>, protocols: &str, lines: &str) -> Self {
         Self::open_on(connect_from(own, server.address), server, protocols, lines)
     }
@@ -74,7 +74,7 @@ impl Session {
         }
     }
 
-    /// True if the last run has shown this text.
+    /// Returns true if the last run showed this text.
     pub(crate) fn shows(&self, text: &str) -> bool {
         self.sent
             .windows(text.len())

@@ -4,8 +4,8 @@
 //! `fluxlit_dispatch`, `http_method_or_type`, `path` and `query` are FluxLit's. `time` is the start of the request. JSON also
 //! has the other members of each FluxLit log line: `level`, `logger`, and a `message`, which repeats other fields.
 //!
-//! What a client sent is written in printable ASCII: any other octet as `\xNN`, a backslash as two. So a client cannot end a
-//! line, forge a field, or send commands to the terminal that shows the log. Values longer than 4 KiB are truncated.
+//! Text from a client is written in printable ASCII: any other octet as `\xNN`, and a backslash as two. So a client cannot
+//! end a line, forge a field, or send commands to the terminal that shows the log. Values longer than 4 KiB are truncated.
 
 use std::fmt;
 use std::io::Write;
@@ -22,7 +22,7 @@ pub(crate) enum Format {
 }
 
 impl Format {
-    /// Returns the line of a request, with the line feed.
+    /// Returns the line of a request, including the line feed.
     pub(crate) fn line(self, record: &Record<'_>, redaction: &Redaction) -> Vec<u8> {
         let (path, query) = redaction::split(record.target);
         let method = if record.is_websocket {
@@ -173,7 +173,7 @@ impl Line {
     }
 
     fn escape(&mut self, octet: u8) {
-        // JSON itself escapes with a backslash, so there each is written twice.
+        // In JSON, each of our backslashes is escaped once more.
         let backslash = match self.format {
             Format::Json => "\\\\",
             Format::Text => "\\",
@@ -280,7 +280,7 @@ mod tests {
 
     #[test]
     fn a_client_cannot_forge_a_line() {
-        // The target, and the path as text, or as read from JSON.
+        // The target, and its path after JSON was parsed; the text format also escapes quotation marks.
         let table: [(&[u8], &str); 6] = [
             (b"/a\r\n{\"status\":200}", r#"/a\x0d\x0a{"status":200}"#),
             (b"/\x1b[2J", r"/\x1b[2J"),

@@ -3,8 +3,8 @@
 //! Each worker counts in its own block with plain loads and stores, because it is the only writer. Nothing is locked, hashed
 //! or allocated on the request path, so counting is always on, whether or not the metrics are served.
 //!
-//! A request is counted when it has ended, and so a WebSocket when it is closed; opened WebSockets have a separate counter.
-//! No label holds what a client sent.
+//! A request is counted when it has ended, so a WebSocket is counted when it is closed; opened WebSockets have a separate
+//! counter. No label contains text from a client.
 //!
 //! **Why not the families of prometheus-client.** Its registry cannot add up one series over several workers, so workers
 //! would share the counters (atomic additions on shared cache lines, a locked map per family, a mutex per histogram), or
@@ -90,7 +90,7 @@ impl Counters {
         self.block.websockets_closed.add(1);
     }
 
-    /// Sets the number of this worker's connections to an upstream, without and with a request.
+    /// Sets the numbers of this worker's idle and busy connections to an upstream.
     pub(crate) fn pool(&self, upstream: Upstream, idle: usize, in_use: usize) {
         let [own_idle, own_in_use] = &self.block.pools[upstream as usize];
         own_idle.set(idle as u64);
@@ -364,7 +364,7 @@ mod tests {
             duration: Histogram::new(BUCKETS.map(|milliseconds| milliseconds as f64 / 1e3)),
             trust: Family::default(),
         };
-        // The handles of one combination of labels, looked up before: a lower bound.
+        // The handles of one combination of labels, looked up in advance: a lower bound.
         let handles = {
             let labels = [("dispatch", "streamlit"), ("kind", "GET")];
             let requests = families.requests.get_or_create_owned(&labels);

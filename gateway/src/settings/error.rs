@@ -1,4 +1,4 @@
-//! Defines the errors that settings can have.
+//! Defines the errors of reading the settings.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use fluxlit_policy::ConfigErrors;
 
-/// Settings that cannot be used: every error that was found.
+/// All errors that were found in the settings.
 #[derive(Debug)]
 pub struct SettingErrors(pub(super) Vec<SettingError>);
 
@@ -14,7 +14,7 @@ pub struct SettingErrors(pub(super) Vec<SettingError>);
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SettingError {
-    /// The API upstream has a path that the app's paths cannot be mapped to.
+    /// The API upstream has a path that the API's paths cannot be mapped to.
     #[error(
         "FLUXLIT_API_UPSTREAM has the path `{base}`: remove the path (the API receives `/items`), or use `{sub_app}` (it \
          receives `{sub_app}/items`) or `{mount}{sub_app}` (it receives the whole path)"
@@ -70,7 +70,7 @@ pub enum SettingError {
         /// The mount.
         mount: String,
     },
-    /// A value cannot be used.
+    /// A value is invalid.
     #[error("{name}: `{value}` is not {expected}")]
     Value {
         /// The variable.

@@ -1,6 +1,6 @@
 //! Reads the settings of the policy.
 //!
-//! They are only given their type here; the policy checks their values.
+//! This module only converts them to their types; the policy checks their values.
 
 use std::borrow::Cow;
 
@@ -10,7 +10,7 @@ use crate::settings::source::Source;
 use crate::settings::values::{BOOLEANS, Form, PREFIX, read_boolean};
 
 impl Source<'_> {
-    /// Returns the settings of the policy, by their names in the policy.
+    /// Returns the settings of the policy, keyed by their names in the policy.
     pub(super) fn rules(&mut self) -> Map<String, Value> {
         let mut rules = Map::new();
         for (name, kind) in RULES {

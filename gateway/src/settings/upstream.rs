@@ -1,4 +1,4 @@
-//! Reads where requests are forwarded to: the Streamlit server and the API.
+//! Reads the settings of the upstreams: the Streamlit server and the API.
 
 use fluxlit_policy::{AllowedOrigins, DropCookies, SubApp, SubAppPath};
 
@@ -13,7 +13,7 @@ pub struct UpstreamUrl {
     pub host: String,
     /// Port.
     pub port: u16,
-    /// The path it is configured with (for Streamlit `server.baseUrlPath`), with a leading slash; empty if none.
+    /// The base path of the server (for Streamlit `server.baseUrlPath`), with a leading slash; empty if there is none.
     pub base: String,
 }
 
@@ -91,7 +91,7 @@ impl UpstreamUrl {
         read().ok_or_else(|| text.to_owned())
     }
 
-    /// Returns the Streamlit server: the one that runs already, or the one that the gateway starts.
+    /// Returns the Streamlit server: the one that is already running, or the one that the gateway starts.
     pub(super) fn streamlit(
         running: Option<Self>,
         app: Option<&App>,
@@ -125,7 +125,7 @@ impl UpstreamUrl {
 }
 
 impl Api {
-    /// The path of the API's upstream says which paths the API receives.
+    /// Combines the settings of the API. The path of its upstream determines which paths the API receives.
     pub(super) fn new(settings: ApiSettings, mount: &str) -> Result<Self, SettingError> {
         let ApiSettings {
             sub_app,

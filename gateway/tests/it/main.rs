@@ -1,4 +1,4 @@
-//! Tests the gateway as a process between a raw client and a raw upstream, by what is on the wire.
+//! Tests the gateway process on the wire, between a raw client and a raw upstream.
 
 mod api;
 mod client;

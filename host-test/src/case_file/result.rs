@@ -44,7 +44,7 @@ pub(super) type Queues = Vec<Option<Vec<Vec<u8>>>>;
 /// How a case ended.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Ending {
-    /// The configuration was refused with this message.
+    /// The configuration was rejected with this message.
     Refused(String),
     /// The configuration was accepted, and the exchanges have these outcomes.
     Served(Vec<ChainOutcome>),

@@ -88,7 +88,7 @@ pub struct CallOut {
     pub body: Vec<u8>,
     /// The request's trailers.
     pub trailers: HeaderMap,
-    /// The timeout; `None` for none.
+    /// The timeout; `None` for no timeout.
     pub timeout: Option<Duration>,
 }
 
@@ -113,7 +113,7 @@ pub enum CallKind {
     },
 }
 
-/// A callback that a call leads to.
+/// A callback that delivers a response or an event of a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Arrival {
     Http {
@@ -449,7 +449,7 @@ const TIMED_OUT: &str = "upstream request timeout";
 
 /// The suffix of a gRPC message, as measured in Envoy 1.40.
 const REFUSED_DETAILS: &str = "{upstream_reset_before_response_started{remote_connection_failure|delayed_connect_error:_Connection_refused}}";
-/// As [`REFUSED_DETAILS`]; derived from its pattern, not measured.
+/// Like [`REFUSED_DETAILS`], but derived from its pattern, not measured.
 const RESET_DETAILS: &str = "{upstream_reset_before_response_started{connection_termination}}";
-/// As [`REFUSED_DETAILS`].
+/// Like [`REFUSED_DETAILS`].
 const TIMED_OUT_DETAILS: &str = "{response_timeout}";

@@ -1,9 +1,9 @@
 //! Carries out what a callback asked for, and runs what is due: ticks, call-out responses, notifications of queues.
 //!
-//! Each callback gets new fuel and its own context. After a callback, in this order: local replies and closes that it
-//! requested on any stream, continued sides, contexts that are done, call-out responses that are due. The callbacks that
-//! follow are handled likewise, a bounded number of times. A VM that has failed is never called again; depending on the
-//! failure policy it is replaced by a new one.
+//! Each callback gets new fuel and its own context. After a callback, the host handles in this order: local replies and
+//! closes that it requested on any stream, resumed sides, contexts that are done, call-out responses that are due. The
+//! callbacks that these cause are handled in the same way, a bounded number of times. A VM that has failed is never called
+//! again; depending on the failure policy it is replaced by a new one.
 
 use super::Vm;
 use super::call_out::{Arrival, GrpcEvent};
@@ -52,7 +52,7 @@ impl Vm {
         });
     }
 
-    /// Ends a context: `on_delete`, after which its state is removed.
+    /// Ends a context: calls `on_delete` and then removes its state.
     pub(crate) fn delete(&mut self, context: u32) {
         if self.call(context, "proxy_on_delete", &[context]).is_ok() {
             let host = self.host();
@@ -83,7 +83,7 @@ impl Vm {
         }
     }
 
-    /// Calls a plugin as an extension of the proxy.
+    /// Calls a plugin as an extension of the proxy would.
     pub(crate) fn call_foreign(&mut self, plugin: u32, function: u32, arguments: Vec<u8>) {
         let size = length_u32(arguments.len());
         self.host().call_data.foreign = Some(arguments);
@@ -207,12 +207,12 @@ impl Vm {
         }
         let host = self.host();
         host.call_data = CallData::default();
-        // The text is valid only in the callback; the number stays.
+        // The message is valid only in the callback; the status code stays.
         host.status.1.clear();
     }
 }
 
-/// The status that `proxy_get_status` returns if a call-out has no headers: `BrokenConnection` of `proxy-wasm-cpp-host`.
+/// The status that `proxy_get_status` returns if a call-out ends without headers: `BrokenConnection` of `proxy-wasm-cpp-host`.
 const BROKEN_CONNECTION: u32 = 11;
 
 /// The maximum number of rounds in which callbacks may cause further callbacks; more are treated as an endless loop.

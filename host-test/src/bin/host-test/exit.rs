@@ -7,7 +7,7 @@ use std::process::ExitCode;
 pub(crate) enum Exit {
     /// The command succeeded.
     Done = 0,
-    /// The command ran, and something missed, differed or failed.
+    /// The command ran and found a mismatch, a difference or a failure.
     Failed = 1,
     /// The usage is wrong, or a file cannot be used. clap exits with the same code.
     Unusable = 2,

@@ -1,9 +1,9 @@
-//! Host functions for header maps.
+//! Implements the host functions for header maps.
 //!
-//! A map exists while the callback of its phase runs or is paused. Outside, values, sizes and setters return
-//! `BAD_ARGUMENT`, which the Rust SDK turns into a panic, while the whole map reads as `OK` and empty. In `on_log` all maps
-//! except the request trailers can be read, and a missing name is `NOT_FOUND`; maps of call-outs can be read in their
-//! callback. Measured in Envoy 1.40; [`Profile`] lists where the specification differs.
+//! A map exists while the callback of its phase runs or is paused. At other times, values, sizes and setters return
+//! `BAD_ARGUMENT`, which the Rust SDK turns into a panic, but reading the whole map returns `OK` and an empty map. In
+//! `on_log` all maps except the request trailers can be read, and a missing name is `NOT_FOUND`; maps of call-outs can be
+//! read in their callback. Measured in Envoy 1.40; [`Profile`] lists where the specification differs.
 
 use super::function::Kind::I32;
 use super::function::{HostFunction, abi};

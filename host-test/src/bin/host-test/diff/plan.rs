@@ -1,4 +1,4 @@
-//! Plans how a case is played in Envoy, or says why it cannot be.
+//! Plans how to run a case in Envoy, or gives the reason why it cannot run there.
 //!
 //! The case runs in the test host first, because the calls that the filter makes decide the protocol of the services and
 //! how long they may take.
@@ -19,7 +19,7 @@ use host_test::vm::{CallKind, CallOut};
 
 use super::setup::EnvoySetup;
 
-/// A case with what it needs in Envoy, and its result in the test host.
+/// A case with the setup that it needs in Envoy, and its result in the test host.
 pub(super) struct Plan<'a> {
     pub(super) path: &'a Path,
     pub(super) file: &'a CaseFile,
@@ -31,7 +31,7 @@ pub(super) struct Plan<'a> {
     /// The setup of a case that sends no request.
     pub(super) idle_setup: EnvoySetup,
     pub(super) services: Vec<Service>,
-    /// How long a stream may be idle before Envoy resets it.
+    /// The time that a stream may be idle before Envoy resets it.
     pub(super) idle_timeout: Duration,
 }
 
@@ -43,11 +43,11 @@ pub(super) struct Service {
 }
 
 impl<'a> Plan<'a> {
-    /// Runs the case in the test host and plans how it is played in Envoy; the reason if it cannot be.
+    /// Runs the case in the test host and plans its run in Envoy. Returns the reason if the case cannot run there.
     ///
     /// # Errors
     ///
-    /// A module of a chain cannot be loaded.
+    /// If a module of a chain cannot be loaded.
     pub(super) fn make(
         runner: &Runner,
         path: &'a Path,
@@ -105,7 +105,7 @@ impl<'a> Plan<'a> {
             .iter()
             .map(|exchange| Duration::from_millis(exchange.after_ms + exchange.answer.delay_ms))
             .sum();
-        // Only a call that times out takes as long as its time-out.
+        // Only a call that times out takes as long as its timeout.
         let times_out = services
             .iter()
             .flat_map(|service| &service.script)
@@ -132,8 +132,8 @@ impl<'a> Plan<'a> {
         })
     }
 
-    /// True if the case needs its own Envoy: names of clusters, ids of VMs and the log level belong to the process, and a
-    /// configuration that is rejected keeps Envoy from starting.
+    /// Returns true if the case needs its own Envoy: cluster names, VM ids and the log level belong to the process, and a
+    /// rejected configuration keeps Envoy from starting.
     pub(super) fn needs_own_envoy(&self) -> bool {
         let plugins = self.plugins();
         let has_own = |plugin: &PluginSetup| !plugin.vm_id.is_empty() || plugin.log_level.is_some();
@@ -143,8 +143,8 @@ impl<'a> Plan<'a> {
             || plugins.iter().any(has_own)
     }
 
-    /// Returns the keys of the filter state that are compared: those that filters set as properties, and those that the
-    /// case expects, if a line of Envoy's access log can show them.
+    /// Returns the filter state keys to compare: those that filters set as properties, and those that the case expects, if
+    /// Envoy's access log can show them.
     pub(super) fn filter_state_keys(&self) -> BTreeSet<String> {
         let outcomes = match &self.ran.ending {
             Ending::Served(outcomes) => outcomes.as_slice(),
@@ -277,7 +277,7 @@ fn services<'c, C: Iterator<Item = &'c CallOut>>(
         .collect()
 }
 
-/// How long a stream may be idle, apart from the time that calls take.
+/// The time that a stream may be idle, in addition to the time that calls take.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The longest time that a case may take.

@@ -1,6 +1,6 @@
 //! Turns live requests into cases.
 //!
-//! A recorder keeps the request, the upstream's response, and the answers to call-outs. When serving ends, it runs each
+//! A recorder keeps the request, the upstream's response, and the responses to call-outs. When serving ends, it runs each
 //! recorded request on a new filter with a virtual clock, and writes the result as the expectation. So the first replay
 //! already gives the same result, whatever state earlier live requests have left in the filter.
 
@@ -33,7 +33,7 @@ pub(super) struct Observed {
 }
 
 impl Recorder {
-    /// Records for the file at `path`, which [`Self::write`] writes.
+    /// Returns a recorder without cases; [`Self::write`] writes the file at `path`.
     pub(super) fn new(path: &Path) -> Self {
         Self {
             path: path.to_owned(),
@@ -42,7 +42,7 @@ impl Recorder {
         }
     }
 
-    /// Records a finished request, with the clusters that it called and their answers.
+    /// Records a finished request, with the clusters that the filter called for it and their responses.
     pub(super) fn keep(&self, observed: Observed, calls: Vec<(String, CallAnswer)>) {
         if observed.size > MAX_SIZE {
             self.dropped.set(self.dropped.get() + 1);
@@ -120,7 +120,7 @@ impl Observed {
         });
     }
 
-    /// Appends to a body, unless the bodies exceed the limit.
+    /// Appends to a body, unless both bodies together exceed the limit.
     pub(super) fn body(&mut self, side: Side, data: &[u8]) {
         self.size = self.size.saturating_add(data.len());
         if self.size <= MAX_SIZE {
@@ -143,7 +143,7 @@ impl Observed {
     }
 }
 
-/// Fields in the form of a case file, without pseudo-headers.
+/// Returns the fields in the form of a case file, without pseudo-headers.
 pub(super) fn fields(map: &HeaderMap) -> Vec<(String, String)> {
     map.iter()
         .filter(|(name, _)| !name.starts_with(b":"))
