@@ -254,8 +254,8 @@ fn a_manifest_with_an_error_is_rejected() {
     }
 }
 
-/// Returns the errors of a manifest by its definition: the schema, with unknown fields as errors (the API server drops
-/// them silently), and rules that a schema cannot express.
+/// Validates a manifest against its definition and returns the errors. Unknown fields are errors, although the API server
+/// drops them silently, and so are violations of the rules that a schema cannot express.
 fn errors(definition: &Value, manifest: &Value) -> Vec<String> {
     let mut schema = definition["schema"].clone();
     close(&mut schema);

@@ -1,8 +1,8 @@
-//! Decides as the filter does, and applies nothing: measures what the rules cost without host calls.
+//! Decides as the filter does, and applies nothing: measures the cost of the rules without host calls.
 //!
 //! It reads the messages of its first stream through the host and keeps them. For every later stream it decides on those
-//! without a single host call. So its instructions are those of the policy and the SDK's dispatch, and what the filter needs
-//! beyond them is the price of the ABI.
+//! without a single host call. So its instructions are those of the policy and the SDK's dispatch, and the additional
+//! instructions of the filter are the cost of the ABI.
 
 #![expect(
     missing_docs,
@@ -29,7 +29,7 @@ proxy_wasm::main! {{
 #[derive(Default)]
 struct Root(Rc<RefCell<State>>);
 
-/// What all streams share.
+/// The state that all streams share.
 #[derive(Default)]
 struct State {
     policy: Option<Policy>,

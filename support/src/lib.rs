@@ -1,8 +1,7 @@
-//! Shares what tests and tools need around the programs under test: clients, upstreams, an Envoy process, certificates,
-//! ports.
+//! Provides the environment of the programs under test: clients, upstreams, an Envoy process, certificates, ports.
 //!
 //! - [`client`]: connections that send exactly the bytes of a test, and [`client::get`] for a quick request.
-//! - [`http1`]: the one reader and writer of HTTP/1 messages; it keeps what libraries correct or reject.
+//! - [`http1`]: the one reader and writer of HTTP/1 messages; it preserves malformed parts that libraries correct or reject.
 //! - [`upstream`]: a server that plays a [`script`] and records what it received; [`upstream::serve`] for a handler that
 //!   reads and writes the connection itself.
 //! - [`player`]: sends the requests of cases to a listener of Envoy, as the peer, over the protocol that they ask for.

@@ -86,7 +86,7 @@ pub(crate) enum Peer {
     Untrusted,
     /// A trusted proxy that forwards what the attacker forged, and adds the attacker's address to X-Forwarded-For.
     Proxy,
-    /// A trusted proxy that forwards nothing of its clients.
+    /// A trusted proxy that sends only fields of its own making.
     Trusted,
 }
 
@@ -127,7 +127,8 @@ pub(crate) struct AttackRunner {
     failures: Vec<String>,
 }
 
-/// An attack that must be rejected. Its end is awaited later, because Envoy closes a broken HTTP/2 connection a second late.
+/// An attack that must be rejected. Its result is read later, because Envoy closes a broken HTTP/2 connection only after a
+/// second.
 struct PendingRejection {
     label: String,
     status: Option<u16>,
@@ -198,7 +199,8 @@ impl AttackRunner {
         self.record(&label, &mismatches);
     }
 
-    /// Returns what the upstream received of this run. A request of another run came late, so it must not have come.
+    /// Returns the requests of this run that the upstream received. A request of an earlier run is recorded as a failure: it
+    /// had to be rejected, because the runner waits for every request that must be forwarded.
     fn received(&mut self) -> Vec<UpstreamRequest> {
         let received = self.upstream.requests();
         if !received.is_empty() {
@@ -219,7 +221,7 @@ impl AttackRunner {
             let mismatches = rejection_mismatches(http2::status(&mut open.stream), open.status);
             self.record(&open.label, &mismatches);
         }
-        // After Envoy has ended, nothing can come late.
+        // After Envoy has ended, no further request can arrive.
         drop(self.listener.envoy.take());
         self.record_late(self.upstream.requests());
         println!("{:?}: {} attacks", self.form, self.runs);
@@ -326,7 +328,7 @@ pub(crate) fn exchange(stream: &mut (impl Read + Write), request: &[u8]) -> Opti
     Some(status.unwrap_or_else(|_| panic!("no status in {head:?}")))
 }
 
-/// Fails unless the connection was closed: one that stays silent is a failure.
+/// Panics unless the error means that the connection was closed; a timeout does not.
 pub(crate) fn expect_closed(error: &std::io::Error) {
     use ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
     assert!(

@@ -1,12 +1,12 @@
 //! Runs cases in real Envoy, with the shipped bootstrap and the shipped filter.
 //!
-//! Each plugin configuration has its own listener. The PROXY protocol plays the peer, so that a case may name any
+//! Each plugin configuration has its own listener. The PROXY protocol sets the peer's address, so a case may name any
 //! address; a network-level `set_filter_state` records it, as in the shipped bootstrap. `use_remote_address` is false
 //! here: then Envoy keeps the client's X-Forwarded-Proto, and `source.address` is whatever X-Forwarded-For says, so a
 //! filter that believed it would fail. Envoy's own path normalisation is off, because the filter's is under test.
 //!
-//! Sending, receiving and the Envoy process are those of `host-test diff` (`fluxlit_support`). The bootstrap is not:
-//! `diff` runs any filter and builds one that adds and removes nothing, and here the shipped one is under test.
+//! The client, the upstream and the Envoy process are shared with `host-test diff` (`fluxlit_support`). The bootstrap is
+//! not: `diff` runs any filter and builds one that adds and removes nothing; here the shipped one is under test.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -106,7 +106,7 @@ impl EnvoyHost {
         }
     }
 
-    /// Runs one case. `envoy --mode validate` judges a configuration that must be rejected.
+    /// Runs one case. A configuration that must be rejected is checked by `envoy --mode validate`.
     pub(crate) fn run(&self, case: &Case) -> Outcome {
         let exchanges = case.exchanges();
         let Some(first) = exchanges.first() else {

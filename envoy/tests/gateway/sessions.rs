@@ -11,7 +11,7 @@ use crate::support::{connect, exchange};
 
 const GENERATIONS: [Generation; 2] = [Generation::Starlette, Generation::Tornado];
 
-/// The front end's third value is the session to resume; FluxLit lost it.
+/// The front end's third value is the session to resume; FluxLit dropped it.
 #[test]
 fn a_session_is_resumed_by_the_third_value_alone() {
     for generation in GENERATIONS {
@@ -29,14 +29,14 @@ fn a_session_is_resumed_by_the_third_value_alone() {
             second = Some(session);
             is_resumed
         });
-        assert!(is_resumed, "{generation:?}: the third value");
+        assert!(is_resumed, "{generation:?}: the third value resumes");
         let second = second.expect("a session");
         assert!(second.shows("runs=2."), "{generation:?}: its state is kept");
         drop(second);
 
         let third = Session::open(pair.through(), &format!("streamlit, {id}"), "");
-        assert_ne!(third.id, id, "{generation:?}: the second value");
-        assert!(third.shows("runs=1."), "{generation:?}: a new state");
+        assert_ne!(third.id, id, "{generation:?}: the second value resumes");
+        assert!(third.shows("runs=1."), "{generation:?}: the state is new");
     }
 }
 
@@ -52,7 +52,8 @@ fn cookies_of_two_clients_stay_apart() {
         assert!(ben.shows("person=ben."), "{generation:?}");
         assert!(stranger.shows("person=None."), "{generation:?}");
 
-        // Streamlit sends a token to a client without one: a client that got another's token would get none.
+        // Streamlit sends a token only to a client without one, so it would send none if the gateway had added a token of
+        // another client.
         let token = || {
             let request = format!(
                 "GET {}/_stcore/health HTTP/1.1\r\nhost: {HOST}\r\nconnection: close\r\n\r\n",

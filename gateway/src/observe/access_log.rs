@@ -7,7 +7,7 @@
 //! **Why not the non-blocking writer of `tracing-appender`.** It wakes its thread for each line: at 10 000 lines a second it
 //! used 37 µs of CPU time a line where this module used 12 (all threads; 9 against 4 with five lines at a time, and the same
 //! when lines come faster than they can be written). It also drops lines without counting them when a write fails, has fixed
-//! time limits for its end, and reports at that time on standard output, in the middle of the log.
+//! time limits for its shutdown, and prints errors of the shutdown on standard output, in the middle of the log.
 
 use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,7 +27,7 @@ pub(crate) struct AccessLog {
     written: Mutex<Receiver<()>>,
 }
 
-/// The part of a worker that writes its lines.
+/// The handle with which a worker queues its lines.
 #[derive(Debug, Clone)]
 pub(crate) struct Logger {
     queue: SyncSender<Message>,
@@ -76,7 +76,7 @@ impl AccessLog {
         })
     }
 
-    /// Returns what a new worker writes its lines with.
+    /// Returns the logger of a new worker.
     pub(crate) fn logger(&self) -> Logger {
         self.logger.clone()
     }
@@ -87,8 +87,8 @@ impl AccessLog {
         move || dropped.load(Ordering::Relaxed)
     }
 
-    /// Writes what is queued, within `limit`, because a reader that has stopped must not keep the process from ending. Lines
-    /// that are written later are dropped.
+    /// Writes the queued lines, within `limit`, because a reader that has stopped must not keep the process from ending. Lines
+    /// that are queued later are dropped.
     pub(crate) fn end(&self, limit: Duration) {
         let deadline = Instant::now() + limit;
         while let Err(TrySendError::Full(_)) = self.logger.queue.try_send(Message::End) {
@@ -154,7 +154,7 @@ fn write(lines: &Receiver<Message>, mut to: impl Write, dropped: &AtomicU64) {
 /// Maximum lines in the queue. A line has a few hundred bytes; a client can make it 42 KiB.
 const QUEUE: usize = 1024;
 
-/// The time to wait for further lines. The queue must hold the lines of that time.
+/// The time to wait for further lines. The queue must hold the lines that arrive in that time.
 const GATHER: Duration = Duration::from_millis(5);
 
 const BATCH_KEPT: usize = 1 << 20;

@@ -51,8 +51,8 @@ struct Page<'a> {
 }
 
 impl Debug {
-    /// `settings`: each variable, such as `FLUXLIT_ROOT_PATH`, with its value. `is_upstream_set`: true if a Streamlit is
-    /// configured that runs already.
+    /// `settings`: each variable, such as `FLUXLIT_ROOT_PATH`, with its value. `is_upstream_set`: true if the gateway is
+    /// configured with a running Streamlit instead of starting one.
     pub(crate) fn new(
         api_prefix: &str,
         root_mount: &str,

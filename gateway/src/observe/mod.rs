@@ -1,8 +1,8 @@
 //! Reports requests and connections to operators: metrics, access log, traces and the debug page.
 //!
 //! This is one of the lowest layers, and uses no other folder of the crate. The request path creates one [`Record`] per
-//! request, when the response was sent, the tunnel was closed, or one side disconnected. This module alone decides what is
-//! reported of it.
+//! request, after the response was sent, the tunnel was closed, or one side disconnected. Only this module decides which
+//! parts of it are reported.
 //!
 //! Each worker has its own [`Observer`], so that reporting takes no lock.
 
@@ -38,7 +38,7 @@ pub(crate) use record::{Dispatch, Ending, HttpVersion, Record};
 use redaction::Redaction;
 use trace::{Propagation, Trace};
 
-/// What is reported in addition to metrics.
+/// The outputs in addition to metrics.
 #[derive(Debug, Default)]
 pub(crate) struct Options {
     /// `None` if requests are not logged.
@@ -71,7 +71,7 @@ pub(crate) struct Observer {
 }
 
 impl Observability {
-    /// Starts what is switched on. The access log is written to `log`.
+    /// Starts the enabled outputs. The access log is written to `log`.
     ///
     /// # Errors
     ///
@@ -126,7 +126,7 @@ impl Observability {
         }
     }
 
-    /// Writes and sends what is queued, within `limit`. What a worker reports later is dropped.
+    /// Writes the queued lines and sends the queued spans, within `limit`. Those that workers report later are dropped.
     pub(crate) fn end(&self, limit: Duration) {
         let deadline = Instant::now() + limit;
         if let Some(log) = &self.access_log {
@@ -139,7 +139,7 @@ impl Observability {
 }
 
 impl Observer {
-    /// Finds the trace of a request from its `traceparent` lines, and what the upstream receives.
+    /// Returns the trace of a request from its `traceparent` lines, and how it is propagated to the upstream.
     pub(crate) fn trace<'l>(
         &self,
         lines: impl Iterator<Item = &'l [u8]>,

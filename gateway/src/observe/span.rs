@@ -147,7 +147,7 @@ impl Span {
             trace_id: trace.trace_id.to_string(),
             span_id: trace.span_id.to_string(),
             parent_span_id: trace.parent_id.map(|parent| parent.to_string()),
-            // Unknown methods and paths are left out, because names should be few.
+            // Unknown methods and paths are left out, because span names must have a low cardinality.
             name: method.unwrap_or("HTTP"),
             kind: SERVER,
             start_time_unix_nano: nanoseconds(start),
@@ -196,7 +196,7 @@ const SERVER: u8 = 2;
 /// `STATUS_CODE_ERROR`.
 const ERROR: u8 = 2;
 
-/// The methods that the semantic conventions know.
+/// The methods that the semantic conventions list.
 const METHODS: [&str; 9] = [
     "GET", "POST", "HEAD", "PUT", "OPTIONS", "DELETE", "PATCH", "CONNECT", "TRACE",
 ];

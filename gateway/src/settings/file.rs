@@ -37,7 +37,7 @@ pub enum SettingsFileError {
         /// The position, and what was expected there.
         message: String,
     },
-    /// A name cannot be that of a setting.
+    /// A name does not have the form of a setting's name.
     #[error("{}: unknown setting `{name}`: names are in lower case, such as root_path", path.display())]
     Name {
         /// The file.
@@ -52,7 +52,7 @@ impl SettingsFile {
     ///
     /// # Errors
     ///
-    /// If the file cannot be read, is not valid TOML, or has a name that cannot be that of a setting.
+    /// If the file cannot be read, is not valid TOML, or has a name that does not have the form of a setting's name.
     pub fn read(path: &Path) -> Result<Self, SettingsFileError> {
         let text = std::fs::read_to_string(path).map_err(|source| SettingsFileError::Read {
             path: path.to_owned(),

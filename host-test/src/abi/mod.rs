@@ -1,7 +1,7 @@
-//! Names and numbers of the proxy-wasm ABI 0.2.1: statuses, maps, buffers, log levels, callbacks.
+//! Defines the names and numbers of the proxy-wasm ABI 0.2.1: statuses, maps, buffers, log levels, callbacks.
 //!
-//! Source: the [specification] and, where it is silent, `proxy-wasm-cpp-host` as built into Envoy 1.40. The lowest layer:
-//! it uses no other folder.
+//! Source: the [specification] and, where it is silent, `proxy-wasm-cpp-host` as built into Envoy 1.40. This is the lowest
+//! layer: it uses no other folder.
 //!
 //! [specification]: https://github.com/proxy-wasm/spec/tree/main/abi-versions/v0.2.1
 

@@ -1,4 +1,4 @@
-//! Host functions for buffers: bodies, connection data, configurations, call-out responses.
+//! Implements the host functions for buffers: bodies, connection data, configurations, call-out responses.
 //!
 //! Measured in Envoy 1.40: a body outside its callback reads as `OK` and empty, so "no body" and "not now" look alike; the
 //! plugin configuration exists only in `on_configure`, a call-out's body only in its callback; a start after the end reads

@@ -1,4 +1,4 @@
-//! Host functions for HTTP and gRPC call-outs.
+//! Implements the host functions for HTTP and gRPC call-outs.
 //!
 //! A call belongs to the plugin, whichever stream made it, and outlives the stream. A cluster that is not configured is
 //! `BAD_ARGUMENT` for HTTP and `PARSE_FAILURE` for gRPC, where it may be a name or a serialized `GrpcService`. The id of a

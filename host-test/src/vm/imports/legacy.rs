@@ -1,4 +1,4 @@
-//! Host functions that only ABI 0.1.0 has.
+//! Implements the host functions that only ABI 0.1.0 has.
 //!
 //! ABI 0.2.0 replaced them by more general ones. Envoy rejects a module of a later version that imports them, and so does
 //! this host.

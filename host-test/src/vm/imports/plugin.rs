@@ -1,4 +1,4 @@
-//! Host functions for the plugin as a whole: log, time, ticks, metrics, foreign functions.
+//! Implements the host functions for the plugin as a whole: log, time, ticks, metrics, foreign functions.
 
 use super::foreign;
 use super::function::Kind::{I32, I64};

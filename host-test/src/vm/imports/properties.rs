@@ -1,4 +1,4 @@
-//! Host functions for properties.
+//! Implements the host functions for properties.
 //!
 //! A path is looked up among the properties of the plugin, the filter state, the properties of the stream, and those derived
 //! from the messages; in Envoy all of these are built in and cannot be overwritten. A property that a module sets is stored

@@ -1,4 +1,4 @@
-//! Host functions for shared data and shared queues.
+//! Implements the host functions for shared data and shared queues.
 //!
 //! All VMs with the same `vm_id` in a process share them. A new message is notified to the context that registered the queue
 //! last, in whichever VM, after the callback that enqueued it.

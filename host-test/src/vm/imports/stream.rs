@@ -1,4 +1,4 @@
-//! Host functions that control a stream: local reply, continue, close, done.
+//! Implements the host functions that control a stream: local reply, continue, close, done.
 //!
 //! They take effect after the callback, never during it. A local reply ends the processing of the stream; a second one is
 //! ignored. A connection has no local replies, and only the client's side of it can be continued.
@@ -78,7 +78,7 @@ fn close_stream(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> HostCallRes
 }
 
 /// Fails if the stream is ending, when there is nothing left to reply to or to close. Envoy 1.40 crashes in this case, with
-/// all its connections; here the filter fails, so that no test overlooks it. By the specification the call is not allowed.
+/// all its connections; here the filter fails, so that no test overlooks it. The specification does not allow the call.
 fn check_not_ending(guest: &mut Guest<'_>, action: &str) -> HostCallResult {
     let host = guest.host();
     let callback = host.callback;
