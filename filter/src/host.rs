@@ -2,7 +2,8 @@
 //!
 //! The SDK's wrappers panic on a status that they do not expect and on header bytes that are not UTF-8. Both can happen
 //! here: a map is absent in some phases (`BAD_ARGUMENT`), a property of another filter may be read-only, a second local
-//! response is refused, and a peer chooses the bytes. So these calls return statuses as values and headers as bytes.
+//! response is rejected, and the bytes come from the network. So these calls return statuses as values and headers as
+//! bytes.
 
 #![expect(
     unsafe_code,
@@ -22,7 +23,7 @@ pub(crate) fn map(map: MapType) -> Vec<u8> {
 }
 
 /// Iterates over the fields of a serialized header map: a count, the lengths of each name and value, then the bytes,
-/// each followed by a zero. A map that is not in this form ends early.
+/// each followed by a zero. In an invalid map, the iteration ends early.
 pub(crate) fn pairs(map: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     let (count, rest) = split_u32(map).unwrap_or((0, b""));
     let (lengths, mut bytes) = count
@@ -79,7 +80,7 @@ pub(crate) fn property(path: &[&str]) -> Option<Vec<u8>> {
 }
 
 /// Stores a value in the filter state of the stream, where later filters, access logs and this filter can read it as
-/// `wasm.NAME`. A failure is ignored: the request is judged the same without it.
+/// `wasm.NAME`. A failure is ignored, because the decision on the request does not depend on it.
 pub(crate) fn set_property(name: &str, value: &[u8]) {
     // SAFETY: the addresses and lengths describe slices that live until the call returns.
     let _ = unsafe { proxy_set_property(name.as_ptr(), name.len(), value.as_ptr(), value.len()) };
@@ -122,7 +123,7 @@ fn serialize(name: &str, value: &[u8]) -> Vec<u8> {
     .concat()
 }
 
-/// Returns true if Envoy can write the value out as it is.
+/// Returns true if Envoy can send the value unchanged.
 ///
 /// Envoy does not check response headers, so a line break here would start another header. No control octet is allowed
 /// in a field value except the tab, RFC 9110 §5.5. It also sends spaces and fragments in `:path` and spaces in

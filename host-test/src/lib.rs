@@ -28,12 +28,12 @@
 //! ```
 //!
 //! The host supports the proxy-wasm ABI 0.1.0, 0.2.0 and 0.2.1, with the statuses and lifetimes measured in Envoy 1.40 or
-//! those of the specification, see [`envoy::Profile`]. It does not depend on what a filter is for. A trap or an endless loop
-//! in the filter is a result, see [`vm::Failure`]; nothing that a filter passes can make the host panic or access memory
+//! those of the specification, see [`envoy::Profile`]. It works with filters for any purpose. A trap or an endless loop in
+//! the filter is a result, see [`vm::Failure`]; nothing that a filter passes can make the host panic or access memory
 //! outside the filter's own.
 //!
 //! - [`Filter`] is a module, [`Plugin`] a started one, [`Stream`] a request through it, [`Outcome`] the result.
-//! - [`Process`] holds what several VMs share, and the time; [`chain`] connects several plugins.
+//! - [`Process`] holds the state that several VMs share, and the clock; [`chain`] connects several plugins.
 //! - [`vm::Cluster`] scripts a service that a filter calls; [`vm::Fault`] injects a fault of the host.
 //! - [`connection`] sends a connection through a network filter.
 //! - [`case_file`] runs case files, [`suite`] test suites of Service Extensions.

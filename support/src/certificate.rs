@@ -24,7 +24,7 @@ pub struct Certificate {
 /// The PEM files of a certificate and its key.
 #[derive(Debug, Clone)]
 pub struct CertificateFiles {
-    /// The certificate, which is also what a client must trust.
+    /// The certificate, which is also the trust anchor for clients.
     pub certificate: PathBuf,
     /// The key, readable by its owner alone.
     pub key: PathBuf,
@@ -43,7 +43,7 @@ impl Certificate {
     ///
     /// # Errors
     ///
-    /// If a name cannot stand in a certificate.
+    /// If a name is not valid in a certificate.
     pub fn create(names: &[&str], uris: &[&str]) -> std::io::Result<Self> {
         let names = names
             .iter()
@@ -60,7 +60,7 @@ impl Certificate {
     ///
     /// # Errors
     ///
-    /// If a name cannot stand in a certificate, or a file cannot be written.
+    /// If a name is not valid in a certificate, or a file cannot be written.
     pub fn create_files(folder: &Path, names: &[&str]) -> std::io::Result<CertificateFiles> {
         let created = Self::create(names, &[])?;
         let files = CertificateFiles {
@@ -82,7 +82,7 @@ impl Certificate {
     ///
     /// # Errors
     ///
-    /// If a certificate is not usable for that.
+    /// If a certificate cannot be used for TLS.
     pub fn client_config(&self, client: Option<&Self>) -> std::io::Result<ClientConfig> {
         client_config(self.certificate.clone(), client)
     }
@@ -102,7 +102,7 @@ impl CertificateFiles {
     ///
     /// # Errors
     ///
-    /// If a certificate is not usable for that.
+    /// If a certificate cannot be used for TLS.
     pub fn client_config(&self, client: Option<&Certificate>) -> std::io::Result<ClientConfig> {
         trusting_file(&self.certificate, client)
     }
@@ -129,7 +129,7 @@ impl Authority {
     ///
     /// # Errors
     ///
-    /// If a URI cannot stand in a certificate.
+    /// If a URI is not valid in a certificate.
     pub fn sign(&self, uris: &[&str]) -> std::io::Result<Certificate> {
         let key = KeyPair::generate().map_err(std::io::Error::other)?;
         let mut params = CertificateParams::default();
@@ -147,7 +147,7 @@ impl Authority {
 ///
 /// # Errors
 ///
-/// If the file cannot be read, or a certificate is not usable for that.
+/// If the file cannot be read, or a certificate cannot be used for TLS.
 pub fn trusting_file(path: &Path, client: Option<&Certificate>) -> std::io::Result<ClientConfig> {
     let trusted = CertificateDer::from_pem_file(path).map_err(std::io::Error::other)?;
     client_config(trusted, client)

@@ -3,9 +3,9 @@
 //! A worker puts its spans into a bounded queue, and a separate thread sends them every second or every 512 spans. Spans
 //! that the collector does not accept are dropped and counted; a warning is logged once, until it accepts spans again.
 //!
-//! **Why not `opentelemetry-otlp`.** Exporter, collector and span were written with its SDK, over the same HTTP client: half
-//! the lines (260 for 520), but 22 further crates (157 for 135; `rand`, `getrandom` and `base64` in two versions each) and a
-//! binary that is 350 KB (4 %) larger. Its batch processor counts the spans that it drops without showing the count, which
+//! **Why not `opentelemetry-otlp`.** We wrote exporter, collector and span with its SDK, over the same HTTP client: half the
+//! lines (260 instead of 520), but 22 further crates (157 instead of 135; `rand`, `getrandom` and `base64` in two versions
+//! each) and a binary that is 350 KB (4 %) larger. Its batch processor counts the spans that it drops without showing the count, which
 //! `fluxlit_gateway_dropped_spans` exports.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -30,7 +30,7 @@ pub(crate) struct Exporter {
     stopped: Mutex<std::sync::mpsc::Receiver<()>>,
 }
 
-/// The part of a worker that exports its spans.
+/// The handle with which a worker exports its spans.
 #[derive(Debug, Clone)]
 pub(crate) struct Spans {
     queue: mpsc::Sender<Span>,
@@ -78,7 +78,7 @@ impl Exporter {
         })
     }
 
-    /// Returns what a new worker exports its spans with.
+    /// Returns the handle of a new worker.
     pub(crate) fn spans(&self) -> Spans {
         self.spans.clone()
     }
@@ -89,7 +89,7 @@ impl Exporter {
         move || dropped.load(Ordering::Relaxed)
     }
 
-    /// Sends what is queued, within `limit`. Spans that are exported later are dropped.
+    /// Sends the queued spans, within `limit`. Spans that are exported later are dropped.
     pub(crate) fn end(&self, limit: Duration) {
         self.stop.notify_one();
         let stopped = self.stopped.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,4 +1,4 @@
-//! Tests the stop: requests in flight finish, and clients are sent to other connections.
+//! Tests the shutdown: requests in flight finish, and clients are moved to other connections.
 
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
@@ -16,7 +16,7 @@ use crate::tunnel::{ACCEPT, handshake};
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 const GET: &str = "GET / HTTP/1.1\r\nhost: a\r\n\r\n";
 
-/// Starts an upstream that reports each request, and responds when the test says so.
+/// Starts an upstream that reports each request, and responds when the test releases it.
 fn held() -> (SocketAddr, mpsc::Receiver<()>, mpsc::Sender<()>) {
     let (arrived, arrival) = mpsc::channel();
     let (release, released) = mpsc::channel::<()>();
@@ -102,7 +102,7 @@ fn requests_are_cut_off_after_the_grace_period() {
     client.send(GET);
     arrival.recv().unwrap();
     gateway.terminate();
-    assert_eq!(client.rest(), "", "it is cut off");
+    assert_eq!(client.rest(), "", "the request is cut off");
     assert_eq!(gateway.child.wait().unwrap().code(), Some(0));
 }
 
@@ -160,7 +160,7 @@ fn a_request_that_is_cut_off_is_logged() {
 }
 
 /// Clients that send requests continuously, on kept and on new connections, and record failures. Only a refused connection
-/// is tried again.
+/// is retried.
 struct Clients {
     has_ended: Arc<AtomicBool>,
     answered: Arc<AtomicUsize>,
@@ -181,7 +181,7 @@ impl Clients {
                         match ask(address, open.take()) {
                             Ok(client) => {
                                 answered.fetch_add(1, Ordering::SeqCst);
-                                // Half of them use a connection once.
+                                // Half of the clients use each connection only once.
                                 open = client.filter(|_| number % 2 == 0);
                             }
                             Err(failure) => failures.extend(failure),
@@ -281,7 +281,7 @@ const RESTART: &str = "\u{88}\u{2}\u{3}\u{f4}";
 #[test]
 fn a_websocket_receives_a_close_frame_between_two_frames() {
     const LARGE: usize = 3 << 20;
-    // What the app has sent when the gateway receives the signal, and what it sends after that.
+    // The bytes that the app has sent when the gateway receives the signal, and those that it sends after that.
     let large = |length: usize| {
         let head = "\u{82}\u{7f}\0\0\0\0\0\u{30}\0\0".to_owned();
         head + &"x".repeat(length)
@@ -340,7 +340,10 @@ fn a_websocket_receives_a_close_frame_between_two_frames() {
             .unwrap();
         assert!(client.is_closed());
         let said = end.recv_timeout(LIMIT).unwrap();
-        assert_eq!(said, b"\x88\x82\0\0\0\0\x03\xf4", "the app hears it too");
+        assert_eq!(
+            said, b"\x88\x82\0\0\0\0\x03\xf4",
+            "the app receives the client's close frame"
+        );
         assert_eq!(gateway.child.wait().unwrap().code(), Some(0));
     }
 }
@@ -380,7 +383,7 @@ fn a_busy_websocket_receives_a_close_frame() {
         let has_ended = eventually(|| {
             go_on.send(()).unwrap();
             client.stream.read_exact(&mut got[start.len()..]).unwrap();
-            assert!(got == frame, "whole frames of {size}");
+            assert!(got == frame, "a frame of {size} bytes is not interrupted");
             client.stream.read_exact(&mut got[..4]).unwrap();
             if got[..4] == [0x88, 2, 0x03, 0xf4] {
                 return true;
@@ -389,6 +392,6 @@ fn a_busy_websocket_receives_a_close_frame() {
             false
         });
         assert!(has_ended, "{size}");
-        assert!(client.is_closed(), "and nothing after it");
+        assert!(client.is_closed(), "nothing follows the close frame");
     }
 }

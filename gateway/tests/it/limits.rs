@@ -36,7 +36,7 @@ fn sizes_of_a_request_are_limited() {
         (431, get(format!("x: {}\r\n", "y".repeat(2100)))),
         (431, get(format!("x: {}\r\n", "y".repeat(70_000)))),
         (431, format!("GET / HTTP/1.1\r\nx: {}", "y".repeat(70_000))),
-        // The gateway does not wait for its end.
+        // The gateway does not wait for the end of the head.
         (431, format!("GET / HTTP/1.1\r\nx: {}", "y".repeat(2048))),
         (200, get("x: y\r\n".repeat(9))),
         (431, get("x: y\r\n".repeat(10))),
@@ -63,7 +63,7 @@ fn sizes_of_a_request_are_limited() {
             "{start:?}"
         );
     }
-    // This one is found to be too large only while it is read.
+    // A chunked body is found to be too large only while it is read.
     let mut client = gateway.client();
     client.send(&body("transfer-encoding: chunked", "b\r\n0123456789a\r\n"));
     assert_eq!(client.response().status, 413);
@@ -108,10 +108,13 @@ fn slow_clients_are_disconnected() {
         assert_eq!(answer, status, "{sent:?}");
         assert!(client.is_closed(), "{sent:?}");
     }
-    assert!(started.elapsed() < LIMIT, "each ends by itself");
+    assert!(
+        started.elapsed() < LIMIT,
+        "the gateway closes each connection"
+    );
 }
 
-/// A head that arrives byte by byte has the same time as any other.
+/// A head that arrives byte by byte has the same deadline as any other.
 #[test]
 fn a_slow_head_has_one_deadline() {
     let (address, seen) = recording(OK);
@@ -155,7 +158,7 @@ fn an_app_that_is_too_slow_is_a_504() {
             false
         });
         let gateway = Gateway::in_front_of(address, &settings);
-        // The second one starts when the first has ended.
+        // There is one permit, so the second request is forwarded only after the first has ended.
         for _ in 0..2 {
             let mut client = gateway.client();
             client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
@@ -176,7 +179,7 @@ fn an_app_that_is_too_slow_is_a_504() {
     }
 }
 
-/// The timeout is the app's, not the client's.
+/// A slow app is a 504, and not the 408 for a slow client.
 #[test]
 fn an_app_that_does_not_read_the_body_is_a_504() {
     let put = "PUT / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 3\r\n\r\n";
@@ -283,7 +286,7 @@ fn an_app_that_cannot_be_reached_is_a_502() {
     client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
     assert!(
         matches!(client.response().status, 502 | 503),
-        "it is refused"
+        "the connection is refused"
     );
 }
 
@@ -341,16 +344,16 @@ fn requests_wait_for_a_permit_and_their_number_is_limited() {
         (third, second)
     };
     is_refused(refused);
-    // A client that leaves makes room.
     waiting
         .stream
         .get_ref()
         .set_read_timeout(Some(LIMIT))
         .unwrap();
+    // The queue is still full.
     is_refused(ask("/fourth"));
     assert!(
         gateway.get("/api/healthz").starts_with("HTTP/1.1 200 "),
-        "we are not busy"
+        "the gateway's own endpoints need no permit"
     );
     release.send(()).unwrap();
     assert_eq!(first.response().body, "ok");
@@ -449,7 +452,7 @@ fn connections_are_limited_in_total_and_by_peer() {
     }
 }
 
-/// Connects from another address of this machine.
+/// Connects from the local address `own`.
 fn from(own: Ipv4Addr, to: SocketAddr) -> Client {
     let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
     bind(&socket, &SocketAddr::from((own, 0))).unwrap();
@@ -545,7 +548,7 @@ fn memory_does_not_grow_with_a_body() {
             }
             let stream = stream.get_mut();
             write_head(stream, SIZE);
-            // Until nothing is read any more.
+            // A write times out when the gateway no longer reads.
             stream
                 .set_write_timeout(Some(Duration::from_millis(300)))
                 .unwrap();
@@ -567,7 +570,7 @@ fn memory_does_not_grow_with_a_body() {
         &[],
     );
     let mut client = gateway.client();
-    // Once, so that memory that every request needs is allocated.
+    // Send one request first, so that memory that every request needs is already allocated.
     client.send("GET /api/healthz HTTP/1.1\r\nhost: a\r\n\r\n");
     assert_eq!(client.response().status, 200);
     let before = gateway.memory("VmRSS");
@@ -577,7 +580,7 @@ fn memory_does_not_grow_with_a_body() {
     let passed = blocked.recv_timeout(LIMIT).unwrap();
     assert!(
         passed < SIZE / 2,
-        "{passed} bytes went to a client that reads none"
+        "the upstream could send {passed} bytes although the client does not read"
     );
     assert_eq!(client.response_head().unwrap().status, 200);
     for _ in 0..SIZE >> 20 {
@@ -594,7 +597,7 @@ fn memory_does_not_grow_with_a_body() {
     let grown = gateway.memory("VmHWM") - before;
     assert!(
         grown < 4096,
-        "it took {grown} KiB to pass {SIZE} bytes either way"
+        "memory grew by {grown} KiB for {SIZE} bytes in each direction"
     );
 }
 

@@ -10,13 +10,13 @@ use crate::client::{Client, bytes, read_body, values};
 
 pub(crate) use crate::client::head;
 
-/// A running gateway. Dropping it ends it.
+/// A running gateway. Dropping it kills the process.
 pub(crate) struct Gateway {
     pub(crate) child: Child,
     pub(crate) address: SocketAddr,
     /// The address of the admin listener, if there is one.
     pub(crate) admin: Option<SocketAddr>,
-    /// Its log since it listens.
+    /// The log since the gateway started to listen.
     log: Arc<Mutex<String>>,
 }
 
@@ -51,7 +51,7 @@ impl Gateway {
         };
         let address = wait_for("listening on ");
         let admin = has_admin.then(|| wait_for("listening for operators on "));
-        // The log is read all the time, because writing to a full pipe would block.
+        // Read the log continuously, because the gateway would block on a full pipe.
         let kept = Arc::<Mutex<String>>::default();
         let all = Arc::clone(&kept);
         std::thread::spawn(move || {
@@ -69,7 +69,7 @@ impl Gateway {
         }
     }
 
-    /// Returns its log since it listens.
+    /// Returns the log since the gateway started to listen.
     pub(crate) fn log(&self) -> String {
         self.log.lock().expect("no panic").clone()
     }

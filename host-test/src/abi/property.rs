@@ -81,7 +81,7 @@ impl Value {
     }
 }
 
-/// Returns true if a path names a group of values, which has no encoding of its own. Measured in Envoy 1.40.
+/// Returns true if a path names a group of values, which cannot be encoded as one value. Measured in Envoy 1.40.
 pub(crate) fn is_group(path: &[u8]) -> bool {
     const GROUPS: [&[u8]; 9] = [
         b"connection",

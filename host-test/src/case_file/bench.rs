@@ -52,8 +52,8 @@ pub enum BenchError {
 }
 
 impl Runner {
-    /// Runs `streams` streams of the case's first request, and those alongside, in one VM, after a few that warm it up.
-    /// Meanwhile `live` further streams stay open after the request headers.
+    /// Runs the case's first request, and those alongside it, `streams` times in one VM, after a warm-up. Meanwhile `live`
+    /// further streams stay open after the request headers.
     ///
     /// # Errors
     ///

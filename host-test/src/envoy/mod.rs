@@ -1,11 +1,11 @@
-//! Models how Envoy presents connections and messages to a filter, and how it treats what the filter leaves.
+//! Models how Envoy presents connections and messages to a filter, and how it processes the filter's result.
 //!
 //! Everything that the host knows about Envoy's HTTP connection manager is in this folder, measured in Envoy 1.40. This file
 //! builds the headers and properties that a filter sees: pseudo-headers first, names in lower case, optional white space
 //! trimmed, a target in absolute form split, repeated lines of inline headers joined by a comma, and the properties that
 //! identify the peer. May use `event` and `abi`.
 //!
-//! Deliberately not done: whatever depends on the listener's settings, such as path normalization, limits, and the headers
+//! Deliberately not done: anything that depends on the listener's settings, such as path normalization, limits, and the headers
 //! that the connection manager adds (`x-request-id`, `x-forwarded-proto`). A request that Envoy would reject before the
 //! filter is presented unchanged.
 
@@ -110,8 +110,8 @@ pub fn connection_properties(peer: Peer, is_tls: bool) -> Properties {
     properties
 }
 
-/// Adds what a network-level `set_filter_state` records about the direct peer under `key`. [`Peer::FromHeader`] is not a peer
-/// and adds nothing.
+/// Adds the address of the direct peer, as a network-level `set_filter_state` records it under `key`. [`Peer::FromHeader`]
+/// is not a peer and adds nothing.
 pub fn with_recorded_peer(properties: Properties, key: &str, peer: Peer) -> Properties {
     match peer {
         Peer::FromHeader => properties,

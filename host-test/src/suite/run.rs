@@ -194,7 +194,7 @@ impl Running<'_> {
         }
     }
 
-    /// Sends a body in chunks. Returns the body after the filter, including the part that the filter holds.
+    /// Sends a body in chunks. Returns the body as the filter left it, including the part that the filter holds.
     fn feed_body(&mut self, side: Side, body: &[u8], chunks: Option<Chunks>) -> Vec<u8> {
         let size = match chunks {
             None => body.len(),
@@ -374,7 +374,7 @@ fn names(map: &HeaderMap) -> Vec<String> {
     names
 }
 
-/// The values of a name, joined as suites write them.
+/// Returns the values of a name, joined as suites write them.
 fn joined(map: &HeaderMap, name: &str) -> Option<Vec<u8>> {
     let values = map.get_all(&name.to_ascii_lowercase());
     (!values.is_empty()).then(|| values.join(&b", "[..]))

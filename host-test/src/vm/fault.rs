@@ -1,6 +1,6 @@
 //! Injects faults of the host: a host call returns another status, the allocator fails, or a callback traps.
 //!
-//! Each of these happens in Envoy. A filter that was never tested with them meets them in production first.
+//! Each of these happens in Envoy. Without a test, a filter meets them for the first time in production.
 
 use std::collections::BTreeMap;
 

@@ -1,6 +1,6 @@
 //! Implements the host functions for buffers: bodies, connection data, configurations, call-out responses.
 //!
-//! Measured in Envoy 1.40: a body outside its callback reads as `OK` and empty, so "no body" and "not now" look alike; the
+//! Measured in Envoy 1.40: a body outside its callback reads as `OK` and empty, exactly as if there were no body; the
 //! plugin configuration exists only in `on_configure`, a call-out's body only in its callback; a start after the end reads
 //! as empty, and a length beyond the end is truncated. A body may be replaced from its start or extended at its end; a
 //! start inside it is `BAD_ARGUMENT`, although the specification allows it: see the rules of [`Profile`]. The data of a

@@ -3,7 +3,7 @@
 //! These are the 39 host functions of ABI 0.2.1 in module `env`, the four that only ABI 0.1.0 has, two that Emscripten's
 //! modules import, and the 45 functions of WASI preview 1, under both of WASI's module names. Each group has its own file;
 //! each function is a row of a table with its type, so that the same table checks and links a module. An import that is in
-//! no table is rejected when the module is loaded, or replaced as [`UnknownImports`] says.
+//! no table is rejected when the module is loaded, or replaced as [`UnknownImports`] specifies.
 
 mod buffers;
 mod call_outs;
