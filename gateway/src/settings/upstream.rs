@@ -75,6 +75,9 @@ settings! {
 
 impl UpstreamUrl {
     /// Reads `http://host:port/base`.
+    ///
+    /// `http::Uri` keeps host and path as they are written. The `url` crate would rewrite them (dot segments, escapes,
+    /// internationalized names), so that the base could differ from the path that the server expects.
     fn read(text: &str) -> Result<Self, String> {
         let read = || {
             let uri: http::Uri = text.trim().parse().ok()?;

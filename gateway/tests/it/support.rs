@@ -205,9 +205,9 @@ impl Received {
 
 /// The requests that an upstream has received, without health checks.
 #[derive(Clone, Default)]
-pub(crate) struct Seen(Arc<Mutex<Vec<Received>>>);
+pub(crate) struct Requests(Arc<Mutex<Vec<Received>>>);
 
-impl Seen {
+impl Requests {
     /// Returns the request lines.
     pub(crate) fn requests(&self) -> Vec<String> {
         let seen = self.0.lock().expect("no panic");
@@ -228,8 +228,8 @@ impl Seen {
 }
 
 /// Starts an upstream that records requests, and sends `response` each time.
-pub(crate) fn recording(response: &str) -> (SocketAddr, Seen) {
-    let seen = Seen::default();
+pub(crate) fn recording(response: &str) -> (SocketAddr, Requests) {
+    let seen = Requests::default();
     let (all, response) = (seen.clone(), response.to_owned());
     let address = upstream(move |received, stream| {
         all.0.lock().expect("no panic").push(received.clone());

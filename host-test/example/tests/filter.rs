@@ -37,10 +37,10 @@ fn the_cases_are_met_under_every_schedule() {
     let runner = Runner::new(filter());
     for case in &file.cases {
         for schedule in Schedule::ALL {
-            let misses = runner
+            let mismatches = runner
                 .mismatches(&path, &file, case, schedule)
                 .expect("it runs");
-            assert!(misses.is_empty(), "{} ({schedule}): {misses:?}", case.name);
+            assert!(mismatches.is_empty(), "{} ({schedule}): {mismatches:?}", case.name);
         }
     }
 }

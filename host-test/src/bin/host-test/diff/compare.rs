@@ -123,9 +123,9 @@ fn one_sided(want: &[LogExpectation], ours: &[LogLine], envoy: &[LogLine]) -> Ve
     if ours.is_empty() == envoy.is_empty() {
         return Vec::new();
     }
-    let word = |misses: &[String]| match misses {
+    let word = |mismatches: &[String]| match mismatches {
         [] => "as expected".to_owned(),
-        misses => misses.join("; "),
+        mismatches => mismatches.join("; "),
     };
     vec![format!("{} / {}", word(&ours), word(&envoy))]
 }
