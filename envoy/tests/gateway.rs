@@ -1,8 +1,8 @@
 //! Compares the gateway with a direct connection to the same Streamlit.
 //!
 //! Each row is sent to both, and the whole responses are compared: status, every header line, every byte of the body.
-//! Deliberate differences are listed, with the reason. Two generations of Streamlit: 1.67 is served by Starlette and
-//! uvicorn, 1.45 by Tornado. The app has a public host name: Streamlit accepts every local Origin, which hides defects.
+//! Deliberate differences are listed, with the reason. Two generations of Streamlit are tested: 1.67 is served by Starlette
+//! and uvicorn, 1.45 by Tornado. The app has a public host name: Streamlit accepts every local Origin, which hides defects.
 
 mod support;
 

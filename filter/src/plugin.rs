@@ -1,8 +1,8 @@
 //! Builds the policy from the plugin configuration, and logs why a configuration is invalid.
 //!
 //! Envoy rejects a configuration if `on_configure` returns false: at start it exits, on an update it keeps the old
-//! configuration. So no request is ever judged by a policy in part. Envoy configures once for each worker and twice
-//! more, so this only reads and builds.
+//! configuration. So a request never meets an incomplete policy. Envoy configures once for each worker and twice more, so
+//! this module only reads the configuration and builds the policy.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -74,14 +74,14 @@ impl RootContext for Root {
 }
 
 impl Root {
-    /// Declares the property that streams set: text, and alive as long as the request, internal redirects included.
-    /// Without a declaration, Envoy keeps bytes for one pass of the filter chain.
+    /// Declares the property that streams set, as text that lives as long as the request, including internal redirects.
+    /// Without a declaration, Envoy stores bytes for one pass of the filter chain.
     fn declare_client(&self) {
         // envoy.source.extensions.common.wasm.DeclarePropertyArguments: name = 1, type = 3 (1: String),
         // span = 5 (1: DownstreamRequest).
         let length = u8::try_from(CLIENT.len()).unwrap_or(u8::MAX);
         let message = [&[0x0a, length], CLIENT.as_bytes(), &[0x18, 1, 0x28, 1]].concat();
-        // Fails if the property is declared already, and on hosts other than Envoy.
+        // Fails if the property is already declared, and on hosts other than Envoy.
         let _ = self.call_foreign_function("declare_property", Some(&message));
     }
 }

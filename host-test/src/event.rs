@@ -13,12 +13,12 @@ pub enum Side {
     Response,
 }
 
-/// The state of one side of a stream, ordered by how much it stops.
+/// The state of one side of a stream, in order of severity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Flow {
     /// Everything so far was forwarded.
     Continue,
-    /// The filter holds the message until it continues it; whatever is fed in the meantime waits as well.
+    /// The filter holds the message until it resumes the stream; anything fed in the meantime is held as well.
     Paused,
     /// The filter sent a local reply, or failed and Envoy replied for it, see [`crate::Outcome::local_reply`].
     Replied,

@@ -20,7 +20,7 @@ pub type TlsStream = StreamOwned<ClientConnection, TcpStream>;
 /// A connection that is written byte by byte and read message by message.
 #[derive(Debug)]
 pub struct Client {
-    /// The connection, with the bytes that are read but not used yet.
+    /// The connection, with the bytes that have been read but not consumed.
     pub stream: BufReader<TcpStream>,
 }
 
@@ -65,10 +65,10 @@ impl Client {
         head.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
     }
 
-    /// Reads as Latin-1 text whatever comes until the connection ends or breaks.
+    /// Reads everything until the connection ends or breaks, as Latin-1 text.
     pub fn rest(&mut self) -> String {
         let mut rest = Vec::new();
-        // What came before the connection broke is the result.
+        // If the connection breaks, the bytes received before are the result.
         let _ = self.stream.read_to_end(&mut rest);
         latin1::text(&rest)
     }
@@ -88,11 +88,11 @@ pub fn connect(to: SocketAddr) -> io::Result<TcpStream> {
     with_limits(TcpStream::connect(to)?)
 }
 
-/// Connects to a server from a certain address of this machine, such as 127.0.0.9.
+/// Connects to a server from the local address `own`, such as 127.0.0.9.
 ///
 /// # Errors
 ///
-/// If the server cannot be reached, or the address is not of this machine.
+/// If the server cannot be reached, or `own` is not a local address.
 pub fn connect_from(own: IpAddr, to: SocketAddr) -> io::Result<TcpStream> {
     let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None)?;
     rustix::net::bind(&socket, &SocketAddr::new(own, 0))?;
@@ -104,18 +104,18 @@ pub fn connect_from(own: IpAddr, to: SocketAddr) -> io::Result<TcpStream> {
 ///
 /// # Errors
 ///
-/// If the settings are not usable. A failed handshake shows when the connection is used.
+/// If the settings are invalid. A failed handshake is reported when the connection is used.
 pub fn tls(stream: TcpStream, config: ClientConfig) -> io::Result<TlsStream> {
     let name = ServerName::try_from("localhost").map_err(io::Error::other)?;
     tls_as(stream, config, name)
 }
 
 /// Sends bytes and reads one final response to a request with this method. Reads no byte after it, so that the stream can
-/// go on with another protocol.
+/// continue with another protocol.
 ///
 /// # Errors
 ///
-/// If the response does not come, or not completely.
+/// If the response is missing or incomplete.
 pub fn exchange(
     stream: &mut (impl Read + Write),
     request: &[u8],
@@ -166,8 +166,8 @@ fn with_limits(stream: TcpStream) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// How long a server may take to send or read the next byte.
+/// The maximum time for a server to send or read the next byte.
 pub const SILENCE_LIMIT: Duration = Duration::from_secs(20);
 
-/// The same for [`get`], which is often repeated until it succeeds.
+/// The limit for [`get`], which is often repeated until it succeeds.
 const GET_LIMIT: Duration = Duration::from_secs(2);

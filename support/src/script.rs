@@ -1,4 +1,4 @@
-//! Says what an upstream does with each request: respond, stay silent, close, or refuse connections.
+//! Scripts an upstream: for each request it responds, stays silent, closes the connection, or refuses connections.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use fluxlit_cases::{Answer, CallAnswer, CallFailure, latin1};
 
 use crate::http1::{Content, Field};
 
-/// What an upstream does with one request.
+/// The behavior of an upstream for one request.
 #[derive(Debug, Clone)]
 pub enum ScriptedResponse {
     /// Closes the connection.
@@ -31,7 +31,7 @@ pub struct ResponseMessage {
 }
 
 impl ScriptedResponse {
-    /// Returns what the upstream of a case does.
+    /// Returns the behavior of a case's upstream.
     pub fn of_answer(answer: &Answer) -> Self {
         let response = ResponseMessage {
             status: answer.status,
@@ -41,7 +41,7 @@ impl ScriptedResponse {
         Self::Respond(Duration::from_millis(answer.delay_ms), response)
     }
 
-    /// Returns what a service that a filter calls does; `None` if no service can do it.
+    /// Returns the behavior of a service that a filter calls; `None` if no real service can cause it.
     pub fn of_call(answer: &CallAnswer) -> Option<Self> {
         match answer.fails {
             Some(CallFailure::NoHeaders) => None,
@@ -62,7 +62,7 @@ impl ScriptedResponse {
         }
     }
 
-    /// True if connections are refused.
+    /// Returns true if connections are refused.
     pub fn is_refusal(&self) -> bool {
         matches!(self, Self::Refuse)
     }

@@ -17,7 +17,7 @@ pub(crate) enum Generation {
     Tornado,
 }
 
-/// Where the app is published, and whether Streamlit knows it.
+/// The place where the app is published, and whether Streamlit knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Shape {
     /// At the root.

@@ -1,4 +1,4 @@
-//! Wraps `fluxlit-support` for tests, which fail where a tool would return an error, and finds the programs under test.
+//! Wraps `fluxlit-support` so that an error fails the test, and finds the programs under test.
 
 #![expect(unreachable_pub, reason = "each test binary uses a part of it")]
 
@@ -13,7 +13,7 @@ use fluxlit_support::http1::Response;
 use fluxlit_support::script::ScriptedResponse;
 use fluxlit_support::upstream::{Options, Upstream};
 
-/// The programs, as `cargo xtask test` names them.
+/// Returns the programs under test, from the environment variables that `cargo xtask test` sets.
 pub fn parts() -> Parts {
     Parts {
         envoy: named("FLUXLIT_TEST_ENVOY"),
@@ -23,7 +23,7 @@ pub fn parts() -> Parts {
     }
 }
 
-/// The program that this environment variable names.
+/// Returns the path in this environment variable.
 pub fn named(variable: &str) -> PathBuf {
     std::env::var_os(variable)
         .map(PathBuf::from)
@@ -32,8 +32,8 @@ pub fn named(variable: &str) -> PathBuf {
         })
 }
 
-/// Starts an upstream that responds with the default answer of a case, also to the gateway's health checks, which it does
-/// not record.
+/// Starts an upstream that sends the default response of a case, also to the gateway's health checks, which it does not
+/// record.
 pub fn upstream() -> Upstream {
     let options = Options {
         answers_probes: true,
@@ -50,7 +50,7 @@ pub fn connect(to: SocketAddr) -> TcpStream {
     client::connect(to).expect("a connection")
 }
 
-/// Connects from an address of this machine, such as 127.0.0.9.
+/// Connects from the local address `own`, such as 127.0.0.9.
 pub fn connect_from(own: IpAddr, to: SocketAddr) -> TcpStream {
     client::connect_from(own, to).expect("a connection")
 }
@@ -61,7 +61,7 @@ pub fn exchange(stream: &mut (impl Read + Write), request: &[u8], method: &str) 
     client::exchange(stream, request, method).expect("a response")
 }
 
-/// The values of a field in a request that an upstream received.
+/// Returns the values of a field in a request that an upstream received.
 pub fn values<'a>(received: &'a UpstreamRequest, name: &str) -> Vec<&'a str> {
     received
         .headers

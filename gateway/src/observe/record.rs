@@ -70,7 +70,7 @@ pub(crate) enum Ending {
 }
 
 impl HttpVersion {
-    /// Returns the version as logs and spans have it.
+    /// Returns the label for logs and spans.
     pub(crate) fn label(self) -> &'static str {
         match self {
             Self::Http10 => "1.0",

@@ -70,7 +70,7 @@ fn the_api_is_subject_to_the_same_rules() {
     assert_eq!(
         received.values("cookie"),
         ["session=x"],
-        "only Streamlit is spared an auth proxy's cookies"
+        "cookies are dropped only for Streamlit"
     );
     for (request, status) in [
         (
@@ -94,7 +94,7 @@ fn the_api_is_subject_to_the_same_rules() {
     assert_eq!(
         client.response().status,
         200,
-        "the API has no WebSocket there"
+        "the API's response is forwarded"
     );
     assert_eq!(seen.count(), before + 1);
     assert_eq!(app_seen.count(), 0);

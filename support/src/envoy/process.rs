@@ -12,7 +12,7 @@ use crate::process::Process;
 use crate::service::end_of;
 use crate::wait::wait_for;
 
-/// A running Envoy. Dropping it ends it.
+/// A running Envoy. Dropping it ends the process.
 #[derive(Debug)]
 pub struct Envoy {
     process: Process,
@@ -20,11 +20,11 @@ pub struct Envoy {
     admin: Admin,
 }
 
-/// Why Envoy does not run.
+/// The reason why Envoy is not running.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EnvoyError {
-    /// It ended by itself, as it does when it rejects the configuration.
+    /// It exited, as it does when it rejects the configuration.
     #[error("Envoy ended; its log ends with\n{end}", end = end_of(log))]
     Ended {
         /// Its log.
@@ -66,7 +66,7 @@ impl Envoy {
         let config = folder.join("envoy.json");
         let admin_path = folder.join("envoy.admin");
         std::fs::write(&config, bootstrap).map_err(run)?;
-        // One that was left by an earlier Envoy would name its port.
+        // A file of an earlier Envoy would contain the port of that one.
         std::fs::write(&admin_path, "").map_err(run)?;
         let mut command = Command::new(executable);
         command
@@ -146,7 +146,7 @@ impl Envoy {
     ///
     /// # Errors
     ///
-    /// If the system cannot tell.
+    /// If the status cannot be read.
     pub fn ended(&mut self) -> std::io::Result<Option<ExitStatus>> {
         self.process.ended()
     }
@@ -169,5 +169,5 @@ fn read_log(folder: &Path) -> String {
 
 const LOG: &str = "envoy.log";
 
-/// How long Envoy may take to compile the filters and to start.
+/// The maximum time for Envoy to compile the filters and to start.
 const START_LIMIT: Duration = Duration::from_secs(120);

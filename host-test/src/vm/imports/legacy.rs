@@ -1,6 +1,6 @@
 //! Implements the host functions that only ABI 0.1.0 has.
 //!
-//! ABI 0.2.0 replaced them by more general ones. Envoy rejects a module of a later version that imports them, and so does
+//! ABI 0.2.0 replaced them with more general ones. Envoy rejects a module of a later version that imports them, and so does
 //! this host.
 
 use super::function::Kind::I32;

@@ -1,7 +1,7 @@
 //! Plays cases in a running Envoy.
 //!
 //! The Envoy has the listeners and upstreams of several cases, and plays one exchange after the other. The line of the
-//! access log, and calls that the filter does not wait for, come a moment after the response.
+//! access log, and calls that the filter does not wait for, may arrive shortly after the response.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -37,7 +37,7 @@ pub(super) struct EnvoyPlayer<'a> {
     listeners: Vec<(Listener<'a>, Address)>,
     upstreams: Upstreams,
     access_log: PathBuf,
-    /// How many exchanges each listener has served, by its name.
+    /// The number of exchanges that each listener has served, by its name.
     served: BTreeMap<String, usize>,
     _folder: tempfile::TempDir,
 }
@@ -51,17 +51,17 @@ struct Upstreams {
 
 /// The result of starting Envoy.
 pub(super) enum Started<'a> {
-    /// It ended by itself, as it does when it rejects a configuration; this is its log.
+    /// Envoy exited, as it does when it rejects a configuration; this is its log.
     Rejected(String),
     Running(Box<EnvoyPlayer<'a>>),
 }
 
 impl<'a> EnvoyPlayer<'a> {
-    /// Starts Envoy with what `plans` need.
+    /// Starts Envoy with the listeners and upstreams that `plans` need.
     ///
     /// # Errors
     ///
-    /// It cannot be run, or is not ready in time.
+    /// If Envoy cannot be run, or is not ready in time.
     pub(super) fn start(
         program: &Path,
         module: &Path,
@@ -118,11 +118,11 @@ impl<'a> EnvoyPlayer<'a> {
         })))
     }
 
-    /// Plays the exchanges of a case; the reason if they cannot be compared.
+    /// Plays the exchanges of a case. Returns the reason if they cannot be compared.
     ///
     /// # Errors
     ///
-    /// Envoy cannot be reached, or does not respond.
+    /// If Envoy cannot be reached, or does not respond.
     pub(super) fn run(&mut self, plan: &Plan<'_>) -> anyhow::Result<Result<EnvoyRun, String>> {
         let admin = self.envoy.admin();
         for (name, _) in &self.upstreams.services {
@@ -155,7 +155,7 @@ impl<'a> EnvoyPlayer<'a> {
             run.exchanges.push(observed);
         }
         if !plan.case.finally.logs.is_empty() {
-            // If lines are still missing after that, the comparison shows it.
+            // If lines are still missing after that, the comparison reports them.
             let _ = wait_for(SETTLING, || {
                 run.logs = self.logs(plan);
                 log_differences(plan, &plan.ran, &run)
@@ -163,7 +163,8 @@ impl<'a> EnvoyPlayer<'a> {
                     .then_some(())
             });
         }
-        // What a filter counts when a stream has ended comes a moment later. If it does not, the comparison shows it.
+        // Counters that a filter increments at the end of a stream change shortly after the response. If they do not, the
+        // comparison reports them.
         let _ = wait_for(SETTLING, || {
             run.metrics = admin.metrics().ok()?;
             metric_differences(&plan.ran, &run).is_empty().then_some(())
@@ -238,7 +239,7 @@ impl<'a> EnvoyPlayer<'a> {
         let mut calls = Vec::new();
         for ((name, service), before) in self.upstreams.services.iter().zip(before) {
             let received = || service.received().split_off(before);
-            // If calls are still missing after that, the comparison shows it.
+            // If calls are still missing after that, the comparison reports them.
             let _ = wait_for(SETTLING, || {
                 let received = received();
                 let are_complete = received.iter().all(|call| call.is_complete);
@@ -277,7 +278,7 @@ impl<'a> EnvoyPlayer<'a> {
 
 impl Upstreams {
     fn start(plans: &[&Plan<'_>]) -> anyhow::Result<Self> {
-        // Envoy is configured to use a connection once.
+        // Envoy is configured to use each connection only once.
         let start = |protocol, script| {
             let options = Options {
                 protocol,
@@ -331,7 +332,7 @@ fn target(
     });
     let peer = match envoy_peer(exchange.request.peer) {
         envoy::Peer::Ip(peer) => peer,
-        // A port of 0 says that the address is not the connection's.
+        // Port 0 means that the address is not that of the connection.
         envoy::Peer::Unix | envoy::Peer::FromHeader => ([203, 0, 113, 99], 0).into(),
     };
     Ok(Target {
@@ -358,7 +359,7 @@ fn send(
         Moment::BeforePiece => before = read_bytes().unwrap_or_default(),
         Moment::AfterPiece(length) => {
             let wanted = before + u64::try_from(length).unwrap_or_default();
-            // Envoy may not read on, because it has responded already.
+            // Envoy may have stopped reading, because it has already responded.
             let _ = wait_for(READING, || (read_bytes().ok()? >= wanted).then_some(()));
         }
     });
@@ -423,7 +424,8 @@ fn add(headers: &mut HeaderMap, name: &str, value: &str) {
     headers.add(&latin1::bytes(name), &latin1::bytes(value));
 }
 
-/// Frames that must arrive as they are come over HTTP/2, because HTTP/1 joins what is read at once.
+/// Returns HTTP/2 if the frames of the response must arrive unchanged: with HTTP/1, Envoy joins the data that it reads at
+/// once.
 fn protocol_of(exchange: &Exchange) -> Protocol {
     if exchange.answer.frames.is_empty() {
         Protocol::Http1
@@ -536,11 +538,11 @@ fn access_log_line(log: &Path, listener: &str, number: usize) -> Option<String> 
     })
 }
 
-/// How long Envoy may take to read a frame.
+/// The maximum time for Envoy to read a frame.
 const READING: Duration = Duration::from_secs(2);
 
-/// How long Envoy may take to write a line of the access log.
+/// The maximum time for Envoy to write a line of the access log.
 const LOGGING: Duration = Duration::from_secs(30);
 
-/// How long calls, log lines and metrics may take that a response does not wait for.
+/// The maximum time for calls, log lines and metrics that may arrive after the response.
 const SETTLING: Duration = Duration::from_secs(3);

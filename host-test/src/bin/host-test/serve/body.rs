@@ -1,9 +1,9 @@
 //! Passes a body through the filter while it streams.
 //!
 //! Each frame goes to the filter as it arrives, even while the filter holds the headers, because the filter may wait for
-//! the body. What the filter lets pass is sent at once. The end is an empty last frame, as in Envoy. While the filter holds
-//! something, this waits for a tick or the answer to a call-out that continues it. If the filter resets the stream or
-//! replies within the body, the body ends with an error, because the rest of the message cannot be sent.
+//! the body. Data that the filter forwards is sent at once. The end is an empty last frame, as in Envoy. While the stream is
+//! paused, the body waits until the filter resumes it in a tick or on the response to a call-out. If the filter resets the
+//! stream or replies within the body, the body ends with an error, because the rest of the message cannot be sent.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -29,7 +29,7 @@ pub(super) enum ProxyBody {
 
 /// A body that passes the filter.
 pub(super) struct FilteredBody {
-    /// The rest of the body; `None` once the filter has got its end.
+    /// The rest of the body; `None` once the filter has received its end.
     inner: Option<Incoming>,
     exchange: Rc<Exchange>,
     side: Side,
@@ -120,7 +120,7 @@ impl FilteredBody {
         ProxyBody::Filtered(Box::new(self))
     }
 
-    /// Gives the filter what has arrived. Ready when the filter may have continued something.
+    /// Feeds the filter a frame that has arrived. Ready after that, or when the filter may have resumed the stream.
     fn poll_progress(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
         if let Some(inner) = &mut self.inner
             && let Poll::Ready(frame) = Pin::new(inner).poll_frame(context)
