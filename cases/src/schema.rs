@@ -1,4 +1,4 @@
-//! Tests that the JSON schema is that of the types, and that the project's own cases conform to it.
+//! Tests that the JSON schema matches the types, and that the project's own cases conform to it.
 
 use std::path::Path;
 

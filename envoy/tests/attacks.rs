@@ -1,7 +1,7 @@
-//! Attacks the shipped listener in real Envoy with a client that keeps to no protocol rule.
+//! Attacks the shipped listener in real Envoy with a client that ignores the rules of the protocol.
 //!
-//! Whatever a client sends, one of two things may happen. Either the request is rejected, with a 4xx or by closing the
-//! connection or stream, and never reaches the upstream. Or the upstream receives it with the true client, scheme, host,
+//! A request may have one of two results. Either it is rejected, with a 4xx or by closing the connection or stream, and
+//! never reaches the upstream. Or the upstream receives it with the true client, scheme, host,
 //! port and mount, one line each, and with no other field that a framework may read them from.
 //!
 //! The attacks are tables (`attacks/table.rs`). Each runs on each form of the listener ([`Form`]), as a plain request and
@@ -99,7 +99,7 @@ fn protected_names(runner: &mut AttackRunner) {
             let line = format!("{twin}: {forged}");
             let expected = if is_alone { Forwarded } else { Rejected };
             runner.run(&Attack::lines(&line, &[&line], expected), ALL, BOTH);
-            // Where Envoy rejects such a trailer, it has forwarded the head already.
+            // Otherwise Envoy rejects such a trailer, but only after it has forwarded the head.
             if is_alone {
                 let what = format!("the trailer {line}");
                 runner.run(&Attack::trailers(what, &[&line]), BODIED, BOTH);
@@ -198,8 +198,8 @@ fn hosts(runner: &mut AttackRunner) {
         place.clear();
     }
     runner.run(&attack, HTTP1, ATTACKER);
-    // The authority of an absolute target counts and `Host` does not. The client chooses the scheme: Envoy rejects https
-    // without TLS, unless it leaves that to the filter.
+    // The authority of an absolute target replaces `Host`. The client chooses the scheme: Envoy rejects https without TLS,
+    // unless it leaves that to the filter.
     let https = match runner.form {
         Form::Shipped | Form::Trusting => Rejected,
         Form::Tls | Form::FilterAlone => Forwarded,
@@ -229,7 +229,7 @@ fn bodies_and_trailers(runner: &mut AttackRunner) {
         attack.body = format!("{body}{}", hidden_request());
         runner.run(&attack, &[Protocol::Http1], BOTH);
     }
-    // If trailers are forwarded at all, an honest one is. So the trailers of the table are removed and not lost.
+    // Where trailers are forwarded, an honest one arrives. This shows that the filter removes the forged ones of the table.
     let mut attack = Attack::trailers("an honest trailer", &["x-checksum: 1"]);
     if runner.form == Form::FilterAlone {
         attack.forwarded.trailers = vec![to_field("x-checksum: 1")];
@@ -268,8 +268,8 @@ fn trusted_peers(runner: &mut AttackRunner) {
     runner.run(&attack, ALL, &[Peer::Trusted]);
 }
 
-/// Envoy does not read as HTTP what a client sends after a handshake, so no filter sees it. An upstream that rejects the
-/// handshake would read it as the next request, from a peer that it trusts.
+/// Envoy does not parse the bytes after a handshake as HTTP, so no filter sees them. An upstream that rejects the handshake
+/// would read them as the next request, from a peer that it trusts.
 #[test]
 fn no_request_after_a_handshake_bypasses_the_filter() {
     for form in [Form::Shipped, Form::Tls, Form::FilterAlone] {
@@ -318,13 +318,13 @@ fn reject_handshake(form: Form, lines: &[&str]) -> (Vec<String>, Vec<u8>) {
         status.is_none_or(|status| (400..500).contains(&status)),
         "{form:?}, {lines:?}: {status:?}"
     );
-    // Envoy's end closes its connection to the upstream. If there was none, this connection unblocks the upstream.
+    // Ending Envoy closes its connection to the upstream. If there was none, the new connection unblocks the upstream.
     drop((stream, listener));
     drop(TcpStream::connect(address));
     upstream.join().expect("the upstream does not panic")
 }
 
-/// Returns a request that no filter must miss.
+/// Returns a request that must not bypass the filter.
 fn hidden_request() -> String {
     format!(
         "GET {MOUNT}/evil HTTP/1.1\r\nHost: {HOST}\r\nX-Forwarded-For: 6.6.6.6\r\n\

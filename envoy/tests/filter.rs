@@ -358,7 +358,7 @@ fn report_only_changes_nothing() {
     let received = edge.upstream.requests();
     assert_eq!(values(&received[0], "x-real-ip"), ["6.6.6.6"]);
     assert_eq!(received[0].target, "/elsewhere");
-    // Otherwise a second plugin in the chain would mistake a forged request for a redirected one.
+    // No client is recorded: a second plugin in the chain would mistake a forged request for a redirected one.
     let redirected = [
         ("X-Envoy-Original-Url", "https://portal.example/x"),
         ("X-Real-IP", "6.6.6.6"),
@@ -451,7 +451,7 @@ fn a_websocket_over_http2_is_treated_as_any_other() {
     }
 }
 
-/// If no address can be trusted, a peer is trusted by the whole identity in its verified certificate.
+/// If no address can be trusted, a peer is trusted by the exact identity in its verified certificate.
 #[test]
 fn a_peer_is_trusted_by_its_certificate() {
     const LISTED: &str = "spiffe://cluster.local/ns/istio-system/sa/ingress";
@@ -503,7 +503,7 @@ fn a_peer_is_trusted_by_its_certificate() {
 }
 
 /// Envoy selects the route again after a write to the request headers, by the path that the filter has written. The filter
-/// does not ask for that, because Envoy does it for modules of ABI 0.2.1.
+/// need not request that, because Envoy does it for modules of ABI 0.2.1.
 #[test]
 fn routes_are_selected_by_the_path_after_the_filter() {
     let routes = json!({

@@ -1,8 +1,8 @@
 //! Counts decisions, under the names that operators see.
 //!
 //! Envoy shows a counter as `wasmcustom.NAME`, and in the Prometheus format as the name alone with underscores for dots.
-//! So every name begins with the project's. A call into the host costs as much as a third of reading a header map, so
-//! counts are kept here and passed to the host once a second.
+//! So every name begins with the project's. A call into the host costs a third as much as reading a header map, so counts
+//! are kept here and passed to the host once a second.
 
 use std::cell::Cell;
 
@@ -27,7 +27,7 @@ struct Family(Vec<Counter>);
 struct Counter {
     label: &'static str,
     id: u32,
-    /// Not yet passed to the host.
+    /// The count that was not yet passed to the host.
     pending: Cell<u32>,
 }
 
@@ -94,7 +94,7 @@ impl Counters {
         }
     }
 
-    /// Passes what was counted since the last call to the host.
+    /// Passes the counts since the last call to the host.
     pub(crate) fn flush(&self) {
         let Self {
             trust,

@@ -88,14 +88,14 @@ impl ChainStream {
         self.feed(Side::Response, Event::Trailers(trailers))
     }
 
-    /// Returns the state of `side`: that of the filter which stops it most.
+    /// Returns the state of `side`: the most severe one of all filters.
     pub fn flow(&mut self, side: Side) -> Flow {
         self.propagate();
         let flows = self.streams.iter().map(|stream| stream.flow(side));
         flows.max().unwrap_or(Flow::Continue)
     }
 
-    /// Returns the headers that every filter forwarded on `side`; `None` if none were.
+    /// Returns the headers that all filters forwarded on `side`; `None` if there are none yet.
     pub fn headers(&mut self, side: Side) -> Option<HeaderMap> {
         self.propagate();
         let message = match side {

@@ -1,8 +1,8 @@
 //! Searches for an input with which a filter fails.
 //!
 //! Requests and responses, their headers, bodies and schedules, the plugin configuration, and faults of the host are drawn
-//! from a seeded sequence, so the same seed finds the same input. A filter must never trap, never loop endlessly, and leave
-//! no message paused. A failing input is minimized part by part while it still fails, and returned as a case for a case file.
+//! from a seeded sequence, so the same seed finds the same input. A filter must never trap, loop endlessly or leave a
+//! message paused. A failing input is minimized part by part while it still fails, and returned as a case for a case file.
 //! May use `case_file` and everything below it.
 
 use std::path::Path;
@@ -55,7 +55,7 @@ struct Trial {
 ///
 /// # Errors
 ///
-/// The filter does not start with the configuration of `file`.
+/// If the filter does not start with the configuration of `file`, or fails on a plain GET.
 pub fn fuzz(
     runner: &mut Runner,
     file: &CaseFile,
@@ -109,8 +109,8 @@ pub fn fuzz(
 }
 
 impl Trial {
-    /// Returns how the filter fails with this input, if it does. A refused configuration is not a failure, a trap at the start
-    /// is.
+    /// Returns how the filter fails with this input, if it does. A rejected configuration is not a failure, but a trap at the
+    /// start is.
     fn failure(&self, runner: &mut Runner, file: &CaseFile) -> Option<String> {
         runner.options.faults = self.fault.iter().cloned().collect();
         let result = runner.run(Path::new(""), file, &self.case, self.schedule);

@@ -1,7 +1,7 @@
-//! Sends the requests of cases to a listener, and reads what comes back.
+//! Sends the requests of cases to a listener, and reads the responses.
 //!
-//! HTTP/1 goes over the wire byte for byte as the case has it. HTTP/2 goes through a library, which rejects what no
-//! HTTP/2 message may be. The PROXY protocol plays the peer.
+//! HTTP/1 requests are sent byte for byte as the case has them. HTTP/2 requests are sent by a library, which rejects
+//! invalid messages. The PROXY protocol sets the peer's address.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -18,7 +18,7 @@ use tokio::net::{TcpStream, UnixStream};
 use crate::http1::{self, Content, Kind};
 use crate::upstream::{RUNTIME, from_http, send_http2, to_http};
 
-/// Where a listener is, and how a client connects to it.
+/// The address of a listener, and the way in which a client connects to it.
 #[derive(Debug, Clone)]
 pub struct Target {
     /// The address.
@@ -38,16 +38,16 @@ pub enum Address {
     Unix(PathBuf),
 }
 
-/// How a client begins TLS.
+/// The TLS settings of a client.
 #[derive(Debug, Clone)]
 pub struct Tls {
-    /// Whom it trusts, and who it is.
+    /// The certificates that the client trusts, and its own.
     pub config: ClientConfig,
     /// The name of the server.
     pub server_name: String,
 }
 
-/// An open connection to a listener. Its methods fail if no response comes within half a minute.
+/// An open connection to a listener. Its methods fail if no response arrives within half a minute.
 pub struct Connection(BufReader<Box<dyn Duplex>>);
 
 /// A response as the client received it.
@@ -55,7 +55,7 @@ pub struct Connection(BufReader<Box<dyn Duplex>>);
 pub struct ReceivedResponse {
     /// The response so far.
     pub response: DownstreamResponse,
-    /// True if it came to its end.
+    /// True if the end of the response was received.
     pub is_complete: bool,
 }
 
@@ -97,12 +97,12 @@ impl Connection {
         within_limit(open)
     }
 
-    /// Sends a request over HTTP/1 and waits for the response; `None` if the connection ends without one. `between` is
-    /// called before and after each piece of a request that comes in frames, and may block.
+    /// Sends a request over HTTP/1 and waits for the response; `None` if the connection ends without a valid one. `between`
+    /// is called before and after each piece of a request that is sent in frames, and may block.
     ///
     /// # Errors
     ///
-    /// If no response comes in time, or it is not HTTP.
+    /// If no response arrives in time.
     pub fn http1(
         &mut self,
         request: &Request,
@@ -146,7 +146,7 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// If no response comes in time, or the library cannot send the request.
+    /// If no response arrives in time, or the library cannot send the request.
     pub fn http2(self, request: &Request) -> io::Result<Option<ReceivedResponse>> {
         let head = http2_request(request).map_err(io::Error::other)?;
         within_limit(async move {
@@ -180,11 +180,11 @@ pub enum Moment {
     BeforePiece,
 }
 
-/// Builds the request for the HTTP/2 library; the reason if the library would not send it, or would send it differently.
+/// Builds the request for the HTTP/2 library.
 ///
 /// # Errors
 ///
-/// The reason.
+/// The reason, if the library would not send the request, or would send it differently.
 pub fn http2_request(request: &Request) -> Result<http::Request<()>, String> {
     let scheme = if request.tls { "https" } else { "http" };
     let host = request.host.as_deref().ok_or("it has no authority")?;
@@ -248,7 +248,7 @@ fn within_limit<T>(future: impl Future<Output = io::Result<T>>) -> io::Result<T>
     })
 }
 
-/// Fields that HTTP/2 has not (RFC 9113 §8.2.2).
+/// Fields that HTTP/2 does not allow (RFC 9113 §8.2.2).
 const CONNECTION_SPECIFIC: [&str; 5] = [
     "connection",
     "keep-alive",
@@ -257,5 +257,5 @@ const CONNECTION_SPECIFIC: [&str; 5] = [
     "upgrade",
 ];
 
-/// Longer than the time-outs of Envoy.
+/// Longer than Envoy's timeouts.
 const LIMIT: Duration = Duration::from_secs(30);

@@ -38,7 +38,7 @@ impl Client {
     }
 
     pub(crate) fn send(&mut self, text: &str) {
-        self.try_send(text).expect("it is sent");
+        self.try_send(text).expect("the text is sent");
     }
 
     pub(crate) fn try_send(&mut self, text: &str) -> io::Result<()> {

@@ -63,7 +63,7 @@ fn a_target_in_absolute_form() {
     client.send("OPTIONS * HTTP/1.1\r\nhost: a\r\n\r\n");
     assert!(
         !client.response().body.contains("OPTIONS"),
-        "it is for us, not for the app"
+        "the gateway responds itself"
     );
 }
 
@@ -93,7 +93,7 @@ fn pipelined_requests_have_responses_in_order() {
     assert_eq!(
         client.rest(),
         "",
-        "nothing follows what ends the connection"
+        "nothing follows the response that closes the connection"
     );
 }
 
@@ -116,17 +116,17 @@ fn empty_lines_before_a_request_are_ignored() {
     ] {
         let mut client = gateway.client();
         for (number, piece) in pieces.iter().enumerate() {
-            // The next piece is a separate segment only after this one was read.
+            // A piece is a separate segment only if the previous one has already been read.
             assert!(number == 0 || eventually(|| gateway.has_read(&client)));
             client.send(piece);
         }
-        // The rest of a rejected request may not be read.
+        // The gateway need not read the rest of a rejected request.
         assert!(status != 200 || eventually(|| gateway.has_read(&client)));
         let rest = if pieces == ["\r"] { "\n" } else { "" };
         client.send(&format!("{rest}{request}"));
         assert_eq!(client.response().status, status, "{pieces:?}");
         if status == 200 {
-            // After a request as well.
+            // An empty line between requests is ignored as well.
             client.send(&format!("\r\n{request}"));
             assert_eq!(client.response().status, 200, "{pieces:?}");
         }
@@ -211,7 +211,7 @@ fn expect_continue_is_forwarded() {
     assert_eq!(
         answer.values("connection"),
         ["close"],
-        "whether the body still comes is not known: {answer:?}"
+        "the client may or may not send the body: {answer:?}"
     );
 }
 
@@ -245,7 +245,7 @@ fn responses_without_a_body() {
         let (address, _) = recording(answer);
         let gateway = Gateway::in_front_of(address, &[]);
         let mut client = gateway.client();
-        // On one connection, so that an unexpected body would be noticed.
+        // Use one connection, so that an unexpected body is detected.
         for _ in 0..2 {
             client.send(&format!("{request} / HTTP/1.1\r\nhost: a\r\n\r\n"));
             let head = client.response_head().unwrap();
@@ -279,7 +279,11 @@ fn interim_responses_are_forwarded() {
     }
     assert_eq!(client.response().status, 200);
     client.send("GET / HTTP/1.0\r\nhost: a\r\n\r\n");
-    assert_eq!(client.response().status, 200, "HTTP/1.0 has none");
+    assert_eq!(
+        client.response().status,
+        200,
+        "HTTP/1.0 has no interim responses"
+    );
 }
 
 #[test]
@@ -426,7 +430,7 @@ fn an_ambiguous_response_is_a_502() {
         "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n",
         "HTTP/1.1 200 OK\r\n",
         "",
-        // Nothing of these was forwarded before they were found to be invalid.
+        // These are found to be invalid before any part of them is forwarded.
         "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nZZ\r\n",
         "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\nZZ\r\n",
         "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r",
@@ -628,5 +632,9 @@ fn a_response_arrives_although_unread_bytes_follow_the_request() {
         assert!(all.ends_with(body.as_bytes()) && all.starts_with(b"HTTP/1.1 200 "));
         sender.join().unwrap();
     }
-    assert_eq!(seen.count(), 2, "only what was answered");
+    assert_eq!(
+        seen.count(),
+        2,
+        "only the first request of each connection is forwarded"
+    );
 }

@@ -1,4 +1,4 @@
-//! Error numbers of WASI preview 1 (`errno`).
+//! Lists the error numbers of WASI preview 1 (`errno`).
 
 pub(crate) const SUCCESS: i32 = 0;
 pub(crate) const BADF: i32 = 8;

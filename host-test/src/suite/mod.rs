@@ -1,6 +1,6 @@
 //! Runs test suites that were written for Google Cloud's Service Extensions.
 //!
-//! A suite (`tests.textpb`, or the same in YAML) consists of tests with phases, each with an input and the expected result.
+//! A suite (`tests.textpb`, or equivalent YAML) consists of tests with phases, each with an input and the expected result.
 //! The callbacks of a phase that is left out are not called. A result is compared even if the filter pauses the message.
 //! The values of a header are compared as one text, joined by `, `. The clock is fixed at `time_secs`, by default at one
 //! millisecond after the epoch, because Go modules do not start at the epoch itself. Regular expressions match the whole

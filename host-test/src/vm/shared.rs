@@ -1,4 +1,4 @@
-//! Holds what all VMs of a process share: the clock, the metrics, shared data and shared queues.
+//! Holds the state that all VMs of a process share: the clock, the metrics, shared data and shared queues.
 //!
 //! In Envoy these belong to the process; data and queues are separate for each `vm_id`. Each VM has a [`Shared`] handle to
 //! them. The VMs themselves are listed in `crate::process`, which also delivers the notifications that queues produce.
@@ -102,8 +102,8 @@ impl SharedState {
         }
     }
 
-    /// Moves a virtual clock to `time`, in nanoseconds since the epoch, without running anything. The clock never goes back:
-    /// a callback may have slept for longer.
+    /// Moves a virtual clock to `time`, in nanoseconds since the epoch, without running anything. The clock never goes back,
+    /// because a callback may have slept for longer.
     pub(crate) fn sleep_until(&mut self, time: u64) {
         self.now = self.now.max(time);
     }

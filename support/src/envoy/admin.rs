@@ -26,12 +26,12 @@ impl Admin {
         Ok(String::from_utf8_lossy(&response.body).into_owned())
     }
 
-    /// True if Envoy serves.
+    /// Returns true if Envoy is ready.
     pub fn is_ready(&self) -> bool {
         matches!(self.get("/ready"), Ok(body) if body.starts_with("LIVE"))
     }
 
-    /// The address of each listener by its name, without those on Unix sockets.
+    /// Returns the address of each listener by its name, except those on Unix sockets.
     ///
     /// # Errors
     ///
@@ -52,7 +52,7 @@ impl Admin {
         Ok(statuses.iter().filter_map(address).collect())
     }
 
-    /// The value of a counter, whose name has dots; 0 before it has counted anything.
+    /// Returns the value of a counter, whose name has dots; 0 if the counter has never been incremented.
     ///
     /// # Errors
     ///
@@ -66,7 +66,7 @@ impl Admin {
         value.map_or(Ok(0), |value| value.parse().map_err(io::Error::other))
     }
 
-    /// The counters and gauges that filters have defined and used, by the names that the filters gave them.
+    /// Returns the counters and gauges that filters have defined and used, by the names that the filters gave them.
     ///
     /// # Errors
     ///

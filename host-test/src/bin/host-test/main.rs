@@ -1,4 +1,4 @@
-//! The program `host-test`: runs a proxy-wasm filter without Envoy.
+//! Runs a proxy-wasm filter without Envoy: the program `host-test`.
 //!
 //! Data goes to standard output, messages to standard error. [`exit::Exit`] lists the exit codes.
 

@@ -32,7 +32,7 @@ pub(crate) enum Verdict {
 }
 
 impl Verdict {
-    /// A case without mismatches is met.
+    /// Returns [`Self::Met`] if there are no mismatches.
     pub(crate) fn from_mismatches(mismatches: Vec<String>) -> Self {
         if mismatches.is_empty() {
             Self::Met

@@ -1,7 +1,7 @@
 //! Implements the host functions for shared data and shared queues.
 //!
-//! All VMs with the same `vm_id` in a process share them. A new message is notified to the context that registered the queue
-//! last, in whichever VM, after the callback that enqueued it.
+//! All VMs with the same `vm_id` in a process share them. The context that registered a queue last, in any VM, is notified
+//! of a new message after the callback that enqueued it.
 
 use super::function::Kind::I32;
 use super::function::{HostFunction, abi};

@@ -42,12 +42,12 @@ impl Exchange {
         }
     }
 
-    /// Returns a future that is ready when the filter may have continued something since this call.
+    /// Returns a future that is ready when the filter may have resumed a paused stream since this call.
     pub(super) fn changed(&self) -> OwnedNotified {
         self.filter.changed()
     }
 
-    /// True if the filter holds the headers, so that nothing can be sent yet.
+    /// Returns true if the filter holds the headers, so that nothing can be sent yet.
     pub(super) fn holds_headers(&self, side: Side) -> bool {
         self.with_stream(|stream| {
             stream.headers(side).is_none() && stream.flow(side) == Flow::Paused
@@ -60,26 +60,26 @@ impl Exchange {
             .unwrap_or(Flow::Reset)
     }
 
-    /// Returns the headers that the filter let pass.
+    /// Returns the headers that the filter forwarded.
     pub(super) fn headers(&self, side: Side) -> HeaderMap {
         self.with_stream(|stream| stream.headers(side))
             .flatten()
             .unwrap_or_default()
     }
 
-    /// Takes the part of the body that the filter let pass.
+    /// Takes the part of the body that the filter forwarded.
     pub(super) fn take_body(&self, side: Side) -> Vec<u8> {
         self.with_stream(|stream| stream.take_body(side))
             .unwrap_or_default()
     }
 
-    /// Returns the trailers that the filter let pass.
+    /// Returns the trailers that the filter forwarded.
     pub(super) fn trailers(&self, side: Side) -> HeaderMap {
         self.with_stream(|stream| stream.trailers(side))
             .unwrap_or_default()
     }
 
-    /// Gives the filter the headers of the request. Several `Host` fields are joined, as in Envoy.
+    /// Feeds the filter the headers of the request. Several `Host` fields are joined, as in Envoy.
     pub(super) fn feed_request(&self, mut parts: http::request::Parts, end_of_stream: bool) {
         headers::remove_hop_by_hop(&mut parts.headers);
         let hosts = parts.headers.get_all(header::HOST).iter();
@@ -101,7 +101,7 @@ impl Exchange {
         self.filter.after_callbacks();
     }
 
-    /// Gives the filter the headers of the response.
+    /// Feeds the filter the headers of the response.
     pub(super) fn feed_response(
         &self,
         status: StatusCode,
@@ -116,7 +116,7 @@ impl Exchange {
         self.filter.after_callbacks();
     }
 
-    /// Gives the filter a frame of a body.
+    /// Feeds the filter a frame of a body.
     pub(super) fn feed_body(&self, side: Side, data: Vec<u8>, end_of_stream: bool) {
         self.observed.borrow_mut().body(side, &data);
         self.with_stream(|stream| match side {
@@ -126,7 +126,7 @@ impl Exchange {
         self.filter.after_callbacks();
     }
 
-    /// Gives the filter the trailers of a message.
+    /// Feeds the filter the trailers of a message.
     pub(super) fn feed_trailers(&self, side: Side, trailers: HeaderMap) {
         self.observed.borrow_mut().trailers(side, &trailers);
         self.with_stream(|stream| match side {
