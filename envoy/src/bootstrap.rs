@@ -55,7 +55,7 @@ impl Bootstrap {
         self.0.to_string()
     }
 
-    /// The structure of the bootstrap.
+    /// Returns the structure of the bootstrap.
     pub fn value(&self) -> &Value {
         &self.0
     }

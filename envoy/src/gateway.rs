@@ -11,7 +11,7 @@ use fluxlit_support::port::{free_port, local};
 use fluxlit_support::service::{Service, ServiceError};
 use fluxlit_support::wait::wait_until;
 
-/// A running gateway. Dropping it ends it and the Streamlit that it has started.
+/// A running gateway. Dropping it ends the process and the Streamlit that it has started.
 #[derive(Debug)]
 pub struct Gateway {
     /// The process.
@@ -60,7 +60,7 @@ impl Gateway {
     }
 
     /// Waits until the gateway reports the app as ready; returns false if it does not within `limit`. `mount` is the
-    /// prefix of all paths that the gateway is asked for.
+    /// prefix of all paths that the gateway serves.
     pub fn wait_until_ready(&self, mount: &str, limit: Duration) -> bool {
         let path = format!("{mount}/api/readyz");
         wait_until(limit, || {
@@ -90,7 +90,7 @@ fn listening(log: &str) -> Option<SocketAddr> {
         .ok()
 }
 
-/// A running Streamlit. Dropping it ends it.
+/// A running Streamlit. Dropping it ends the process.
 #[derive(Debug)]
 pub struct Streamlit {
     /// The process.
@@ -143,7 +143,7 @@ impl Streamlit {
         })
     }
 
-    /// Its URL, for the settings of the gateway.
+    /// Returns its URL, for the settings of the gateway.
     pub fn url(&self) -> String {
         format!("http://{}{}", self.address, self.base)
     }

@@ -1,8 +1,7 @@
-//! Runs the configuration that is shipped, exactly as it is shipped: Envoy's, and that of other proxies in front of the
-//! gateway.
+//! Runs the shipped configurations unchanged: Envoy's, and those of other proxies in front of the gateway.
 //!
-//! Users read `bootstrap.yaml`, `cargo xtask up` starts it and the tests attack it. So it is read as it is, and only
-//! addresses, ports and paths in it are changed, by their place in its structure and never as text.
+//! Users read `bootstrap.yaml`, `cargo xtask up` starts it and the tests attack it. So the file is read unchanged, and only
+//! addresses, ports and paths are replaced, by their place in the structure and never as text.
 
 mod bootstrap;
 mod front;

@@ -1,8 +1,8 @@
 //! Attacks the shipped listener in real Envoy with a client that ignores the rules of the protocol.
 //!
 //! A request may have one of two results. Either it is rejected, with a 4xx or by closing the connection or stream, and
-//! never reaches the upstream. Or the upstream receives it with the true client, scheme, host,
-//! port and mount, one line each, and with no other field that a framework may read them from.
+//! never reaches the upstream. Or the upstream receives it with the true client, scheme, host, port and mount, one line
+//! each, and with no other field that a framework may read them from.
 //!
 //! The attacks are tables (`attacks/table.rs`). Each runs on each form of the listener ([`Form`]), as a plain request and
 //! as a WebSocket handshake over HTTP/1.1 and as a plain request over HTTP/2, from an untrusted peer and through a trusted

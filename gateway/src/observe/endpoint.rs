@@ -14,7 +14,7 @@ pub(crate) struct Endpoint {
 }
 
 impl Endpoint {
-    /// What is allowed, for the errors of settings.
+    /// The description of a valid URL, for the errors of settings.
     pub(crate) const EXPECTED: &'static str =
         "the URL of a collector, such as http://127.0.0.1:4318 or https://otel.example.com";
 

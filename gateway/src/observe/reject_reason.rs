@@ -42,7 +42,7 @@ reject_reasons! {
     ForeignOrigin => "foreign_origin",
     /// The WebSocket handshake is malformed.
     Handshake => "handshake",
-    /// The WebSocket handshake has more than Streamlit reads.
+    /// The WebSocket handshake exceeds the limits of Streamlit.
     HandshakeTooLarge => "handshake_too_large",
     /// The head or the trailers are larger than allowed.
     HeadTooLarge => "head_too_large",

@@ -1,4 +1,4 @@
-//! Reads which logs, metrics and traces there are, and where they are served.
+//! Reads the settings of logs, metrics and traces.
 
 use std::net::SocketAddr;
 

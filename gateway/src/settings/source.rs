@@ -1,9 +1,9 @@
-//! Finds the value of each setting, and keeps what was found and every error.
+//! Finds the value of each setting, and collects the values with their origins and all errors.
 //!
 //! The command line takes precedence over the environment, the environment over the file, and the file over the default.
 //!
-//! The macro [`settings`] declares a group of settings as a struct. One entry is the whole of a setting: documentation,
-//! field, name, default and form. An entry that lacks a part does not compile, and whatever is read is listed by
+//! The macro [`settings`] declares a group of settings as a struct. One entry defines a setting completely: documentation,
+//! field, name, default and form. An entry that lacks a part does not compile, and every setting that is read is listed by
 //! `fluxlit-gateway config`.
 
 use serde_json::Value;
@@ -15,7 +15,7 @@ use crate::settings::values::{Form, PREFIX};
 /// Declares a struct whose fields are settings, with a function `read` and a list of the variables' `NAMES`.
 ///
 /// An entry is `/// documentation`, `field: Type = "VARIABLE", default, form;` where the default is one of:
-/// - `default("text")`: the text that counts if the variable is not set;
+/// - `default("text")`: the text that is used if the variable is not set;
 /// - `default_from(function)`: the same, returned by a function of the [`Source`];
 /// - `or_empty`: the type's default value, which `config` does not list;
 /// - `optional`: the field is an `Option`, and `config` does not list it if it is not set.
@@ -85,7 +85,7 @@ pub enum Origin {
     File,
 }
 
-/// Where values come from, what was found, and what was wrong with it.
+/// The places from which settings are read, the settings that were found, and their errors.
 pub(super) struct Source<'a> {
     pub(super) flags: &'a [(&'static str, String)],
     pub(super) environment: &'a [(String, String)],
@@ -97,7 +97,7 @@ pub(super) struct Source<'a> {
 }
 
 impl Source<'_> {
-    /// Reads a setting with a default. This and the three functions below return `None` if the value is wrong.
+    /// Reads a setting with a default. This and the three functions below return `None` if the value is invalid.
     pub(super) fn default<F: Form>(
         &mut self,
         name: &'static str,
@@ -110,7 +110,7 @@ impl Source<'_> {
         self.convert(name, &text, origin, form)
     }
 
-    /// Reads a setting whose default depends on other things.
+    /// Reads a setting whose default is computed from the source.
     pub(super) fn default_from<F: Form>(
         &mut self,
         name: &'static str,

@@ -22,7 +22,7 @@ struct Files {
     _folder: TempDir,
     certificate: PathBuf,
     key: PathBuf,
-    /// All certificates that have been in the files, which clients trust.
+    /// All certificates that have been in the files; clients trust each of them.
     trusted: Vec<CertificateDer<'static>>,
 }
 
@@ -95,7 +95,7 @@ impl Files {
             .unwrap()
     }
 
-    /// Returns the certificate of a new connection.
+    /// Returns the certificate that the gateway presents on a new connection.
     fn shown(&self, by: SocketAddr) -> CertificateDer<'static> {
         run(async {
             let stream = self.connect(by, &[]).await;

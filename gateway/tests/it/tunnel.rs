@@ -1,4 +1,4 @@
-//! Tests WebSocket over HTTP/1.1: the handshake, then bytes.
+//! Tests WebSocket over HTTP/1.1: the handshake and the tunnel.
 
 use std::io::{BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -117,7 +117,7 @@ fn a_101_with_a_wrong_key_opens_no_tunnel() {
     }
 }
 
-/// Streamlit leaves such a handshake without a response (FluxLit's defect 31).
+/// Streamlit never responds to such a handshake (FluxLit's defect 31).
 #[test]
 fn a_handshake_that_streamlit_cannot_read_is_rejected_at_once() {
     let gateway = Gateway::in_front_of(upstream(accepting), &[]);
@@ -145,7 +145,7 @@ fn an_upstream_without_a_response_is_a_504() {
     assert_eq!(client.response().status, 504);
 }
 
-/// A page elsewhere must not use the cookies that a browser has for the app (FluxLit's defect 7).
+/// A page of another origin must not use the cookies that a browser has for the app (FluxLit's defect 7).
 #[test]
 fn a_foreign_origin_opens_no_tunnel() {
     let gateway = Gateway::in_front_of(

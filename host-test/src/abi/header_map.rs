@@ -1,7 +1,7 @@
 //! Stores header lines and serializes them as they are passed to the module.
 //!
-//! A map is an ordered list of lines: names in lower case, values bytes; a name may repeat. Serialized form: a u32 count,
-//! the u32 lengths of each name and value, then each name and value followed by a zero byte, all little-endian.
+//! A map is an ordered list of lines. Names are in lower case and may repeat; values are bytes. The serialized form is a u32
+//! count, the u32 lengths of each name and value, then each name and value followed by a zero byte, all little-endian.
 
 use std::ops::Range;
 

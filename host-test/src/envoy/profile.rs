@@ -24,7 +24,7 @@ pub struct Rule {
     pub name: &'static str,
     /// The behavior of Envoy 1.40.
     pub envoy: &'static str,
-    /// The behavior by the specification.
+    /// The behavior according to the specification.
     pub spec: &'static str,
 }
 

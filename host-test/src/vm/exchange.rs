@@ -1,4 +1,4 @@
-//! Holds the progress of one stream: what waits, what the filter holds, what was forwarded.
+//! Holds the progress of one stream: the events that wait, the phase that the filter paused, and the forwarded messages.
 
 use std::collections::VecDeque;
 

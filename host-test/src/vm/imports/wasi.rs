@@ -1,4 +1,4 @@
-//! WASI preview 1, as Envoy implements it.
+//! Implements WASI preview 1 as Envoy does.
 //!
 //! Standard output and error go to the log, there are no files and no arguments, the environment is a setting of the plugin,
 //! and `proc_exit` logs and returns, so that the module traps by itself. Random numbers are seeded and the clock is that of

@@ -1,9 +1,9 @@
 //! Builds the bootstrap with which Envoy runs the cases.
 //!
-//! Each case has its own listeners, one for each kind of request that it sends, and so its own VM. The PROXY protocol
-//! plays the peer. Nothing is normalised, so that the filter gets what the case says; `use_remote_address` is off, so
-//! that no header is added or removed, and Envoy looks for the peer in a field that no request has, so that no header
-//! replaces it. Envoy chooses the ports.
+//! Each case has its own listeners, one for each kind of request that it sends, and so its own VM. The PROXY protocol sets
+//! the peer's address. Nothing is normalized, so that the filter receives the request of the case; `use_remote_address` is
+//! off, so that no header is added or removed; and Envoy looks for the client's address in a field that no request has, so
+//! that no header replaces the peer. Envoy chooses the ports.
 //!
 //! A filter before the others leaves a mark in the dynamic metadata, which the access log shows. If the mark is missing,
 //! Envoy rejected the request before it reached a filter.
@@ -27,7 +27,7 @@ pub(super) struct Certificates {
     pub(super) client: Option<Certificate>,
 }
 
-/// What a bootstrap is made of.
+/// The variable parts of a bootstrap.
 pub(super) struct BootstrapParts<'a> {
     /// The module under test.
     pub(super) module: &'a Path,
@@ -52,12 +52,12 @@ pub(super) struct Listener<'a> {
 }
 
 impl Listener<'_> {
-    /// True if exchanges of a plan with this setup and this protocol of the upstream use this listener.
+    /// Returns true if exchanges of a plan with this setup and this protocol of the upstream use this listener.
     pub(super) fn serves(&self, plan: &Plan<'_>, setup: &EnvoySetup, upstream: Protocol) -> bool {
         std::ptr::eq(self.plan.case, plan.case) && self.setup == setup && self.upstream == upstream
     }
 
-    /// The names of a plugin of this listener in Envoy's log.
+    /// Returns the names of a plugin of this listener in Envoy's log.
     pub(super) fn names_of<'a>(&'a self, plugin: &'a PluginSetup) -> PluginNames<'a> {
         PluginNames {
             name: &plugin.name,
@@ -93,7 +93,7 @@ pub(super) fn bootstrap(parts: &BootstrapParts<'_>) -> Value {
     })
 }
 
-/// The name of the cluster for the upstream of cases. No service of a case has such a name.
+/// Returns the name of the cluster for the upstream of cases. No service of a case has such a name.
 pub(super) fn upstream_name(protocol: Protocol) -> &'static str {
     match protocol {
         Protocol::Http1 => "host-test/http1",
@@ -133,7 +133,7 @@ fn listener(parts: &BootstrapParts<'_>, listener: &Listener<'_>) -> Value {
     if setup.peer != PeerKind::Unix {
         listener_filters.push(proxy_protocol());
     }
-    // Without it, Envoy does not know the name that the client asks for.
+    // Without it, Envoy does not know the server name that the client requests.
     if setup.server_name.is_some() {
         listener_filters.push(json!({
             "name": "envoy.filters.listener.tls_inspector",
@@ -290,7 +290,7 @@ fn access_log_format(listener: &Listener<'_>) -> String {
     line
 }
 
-/// Returns where the listener records its peer. This is the only key of a plugin configuration that the host knows.
+/// Returns the key under which the listener records its peer. This is the only key of a plugin configuration that the host knows.
 fn peer_key(plan: &Plan<'_>) -> Option<String> {
     let config: Value = serde_json::from_slice(&plan.file.config_of(plan.case)).ok()?;
     Some(config.get("peer_filter_state_key")?.as_str()?.to_owned())

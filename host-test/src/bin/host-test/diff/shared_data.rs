@@ -1,8 +1,8 @@
 //! Builds a module that writes shared data in Envoy before the filter starts.
 //!
-//! Only a module can write it. So a small one precedes the filter in the chain, with the same `vm_id` and its own VM. It
-//! writes only keys that have no value yet, because Envoy starts every plugin several times, and the filter may have
-//! changed the data in between.
+//! Only a module can write shared data, so a small one precedes the filter in the chain, with the same `vm_id` and its own
+//! VM. It writes only keys that have no value yet, because Envoy starts every plugin several times, and the filter may
+//! have changed the data in between.
 
 use std::collections::BTreeMap;
 
@@ -27,7 +27,7 @@ pub(super) fn module(data: &BTreeMap<String, String>) -> anyhow::Result<Vec<u8>>
                 (then (drop (call $set {key} {value} (i32.const 0)))))\n"
         ));
     }
-    // The host returns values that exist already. They are not needed, and all go to the same place.
+    // The host copies existing values into the module. They are not needed, so all of them get the same address.
     let pages = 2 * end / PAGE + 2;
     Ok(wat::parse_str(format!(
         r#"(module
@@ -43,7 +43,7 @@ pub(super) fn module(data: &BTreeMap<String, String>) -> anyhow::Result<Vec<u8>>
     ))?)
 }
 
-/// The texts begin here; the results of calls go before them.
+/// The address of the texts; the results of calls are stored before it.
 const DATA: usize = 16;
 
 /// The size of a page of a module's memory.
