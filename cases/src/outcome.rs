@@ -12,7 +12,7 @@ use crate::pattern::matches_whole;
 /// The outcome of a case in one host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// The configuration was refused with this message.
+    /// The configuration was rejected with this message.
     Refused(String),
     /// The configuration was accepted, and the exchanges have these outcomes.
     Served(Vec<ExchangeOutcome>),
@@ -99,8 +99,8 @@ impl Outcome {
 
     /// Returns the differences between two hosts' outcomes of the same case, one readable line each.
     ///
-    /// Ignores fields that a proxy adds for its own hop, listed in `TRANSPORT`, and the message of a refusal, which each host
-    /// words differently.
+    /// Ignores fields that a proxy adds for its own hop, listed in `TRANSPORT`, and the message of a rejection, which each
+    /// host words differently.
     pub fn differences(&self, other: &Self) -> Vec<String> {
         match (self, other) {
             (Self::Refused(_), Self::Refused(_)) => Vec::new(),

@@ -1,8 +1,7 @@
 //! Reads and writes HTTP/1 messages as they are on the wire.
 //!
-//! Libraries correct what they send and reject what they do not like. The programs under test are judged by exactly that,
-//! so messages are written as a test has them, and read leniently: a line ends with a line feed, with or without a
-//! carriage return before it.
+//! Libraries correct or reject invalid messages, but tests need exactly those. So messages are written as a test has them,
+//! and read leniently: a line ends with a line feed, with or without a carriage return before it.
 //!
 //! The reader is asynchronous. [`read_head_blocking`] and its siblings run the same code on a blocking reader.
 
@@ -20,14 +19,14 @@ pub struct Head {
     pub lines: Vec<String>,
 }
 
-/// What follows a head.
+/// The body and the trailers of a message.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Body {
     /// The content, without its framing.
     pub bytes: Vec<u8>,
     /// The trailer lines as Latin-1 text.
     pub trailers: Vec<String>,
-    /// True if the message came to its end.
+    /// True if the end of the message was received.
     pub is_complete: bool,
 }
 
@@ -42,18 +41,18 @@ pub struct Response {
     pub body: Vec<u8>,
     /// The trailer lines as Latin-1 text.
     pub trailers: Vec<String>,
-    /// True if the message came to its end.
+    /// True if the end of the message was received.
     pub is_complete: bool,
 }
 
-/// How the end of a message is found (RFC 9112 §6.3).
+/// The way in which the end of a message is found (RFC 9112 §6.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Without a length there is no body.
     Request,
     /// Without a length the body ends with the connection.
     Response,
-    /// There is no body, whatever the fields say.
+    /// There is no body, regardless of the fields.
     Bodiless,
 }
 
@@ -65,29 +64,29 @@ pub type Field = (String, String);
 pub struct Content {
     /// The body; the last frame ends the message unless there are trailers.
     pub frames: Vec<Vec<u8>>,
-    /// True if the case lists the frames, so that each must arrive as it is.
+    /// True if the case lists the frames, so that each must arrive unchanged.
     pub has_frames: bool,
     /// The trailers.
     pub trailers: Vec<Field>,
 }
 
 impl Head {
-    /// The request line or the status line.
+    /// Returns the request line or the status line.
     pub fn start(&self) -> &str {
         self.lines.first().map_or("", String::as_str)
     }
 
-    /// The word of the start line at this index.
+    /// Returns the word of the start line at this index.
     pub fn word(&self, index: usize) -> &str {
         self.start().split(' ').nth(index).unwrap_or_default()
     }
 
-    /// The names, as sent, and the values of the field lines.
+    /// Returns the names, as sent, and the values of the field lines.
     pub fn fields(&self) -> impl Iterator<Item = (&str, &str)> {
         fields(self.lines.get(1..).unwrap_or_default())
     }
 
-    /// The values of the field lines with this name.
+    /// Returns the values of the field lines with this name.
     pub fn values(&self, name: &str) -> Vec<&str> {
         self.fields()
             .filter(|(other, _)| other.eq_ignore_ascii_case(name))
@@ -97,38 +96,38 @@ impl Head {
 }
 
 impl Body {
-    /// The content as Latin-1 text.
+    /// Returns the content as Latin-1 text.
     pub fn text(&self) -> String {
         latin1::text(&self.bytes)
     }
 }
 
 impl Response {
-    /// The values of the field lines with this name.
+    /// Returns the values of the field lines with this name.
     pub fn values(&self, name: &str) -> Vec<&str> {
         self.head.values(name)
     }
 
-    /// The content as Latin-1 text.
+    /// Returns the content as Latin-1 text.
     pub fn text(&self) -> String {
         latin1::text(&self.body)
     }
 }
 
 impl Content {
-    /// Returns what a request of a case carries.
+    /// Returns the content of a request of a case.
     pub fn of_request(request: &Request) -> Self {
         let frames = frames(&request.body, request.frame_size, &request.frames);
         Self::new(&request.body, &frames, &request.trailers)
     }
 
-    /// Returns what the upstream's response of a case carries.
+    /// Returns the content of the upstream's response of a case.
     pub fn of_answer(answer: &Answer) -> Self {
         let frames = frames(&answer.body, answer.frame_size, &answer.frames);
         Self::new(&answer.body, &frames, &answer.trailers)
     }
 
-    /// Takes the content of a message as case files have it: `body`, or `frames`.
+    /// Builds the content of a message from the keys of a case file: `body`, or `frames`.
     pub fn new(body: &str, frames: &[String], trailers: &[Field]) -> Self {
         let has_frames = !frames.is_empty();
         let frames = if has_frames {
@@ -169,7 +168,7 @@ pub async fn read_head(reader: &mut (impl AsyncBufRead + Unpin)) -> io::Result<O
         .then_some(Head { lines }))
 }
 
-/// Reads what follows a head. If the connection ends or breaks too early, the body is incomplete.
+/// Reads the body and the trailers after a head. If the connection ends or breaks too early, the body is incomplete.
 pub async fn read_body(reader: &mut (impl AsyncBufRead + Unpin), head: &Head, kind: Kind) -> Body {
     let mut body = Body::default();
     // The error says only that the end is missing, which `is_complete` says as well.
@@ -222,7 +221,7 @@ pub fn read_head_blocking(reader: &mut impl io::BufRead) -> io::Result<Option<He
     run(read_head(&mut Blocking(reader)))
 }
 
-/// Reads what follows a head from a blocking reader, like [`read_body`].
+/// Reads the body and the trailers from a blocking reader, like [`read_body`].
 pub fn read_body_blocking(reader: &mut impl io::BufRead, head: &Head, kind: Kind) -> Body {
     run(read_body(&mut Blocking(reader), head, kind))
 }

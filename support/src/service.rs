@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::process::Process;
 use crate::wait::wait_until;
 
-/// A running program with a log file. Dropping it ends it.
+/// A running program with a log file. Dropping it ends the process.
 #[derive(Debug)]
 pub struct Service {
     name: &'static str,
@@ -15,7 +15,7 @@ pub struct Service {
     log: PathBuf,
 }
 
-/// Why a program does not serve.
+/// The reason why a program is not running.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServiceError {
@@ -71,11 +71,11 @@ impl Service {
         }
     }
 
-    /// Fails if the program has ended.
+    /// Checks that the program is still running.
     ///
     /// # Errors
     ///
-    /// With the end of its log.
+    /// If it has ended; the error contains the end of its log.
     pub fn check(&mut self) -> Result<(), ServiceError> {
         match self.process.ended() {
             Ok(None) => Ok(()),
@@ -83,7 +83,7 @@ impl Service {
         }
     }
 
-    /// The process id.
+    /// Returns the process id.
     pub fn id(&self) -> u32 {
         self.process.id()
     }
@@ -92,12 +92,12 @@ impl Service {
     ///
     /// # Errors
     ///
-    /// If the system cannot tell.
+    /// If the status cannot be read.
     pub fn ended(&mut self) -> std::io::Result<Option<ExitStatus>> {
         self.process.ended()
     }
 
-    /// The log so far.
+    /// Returns the log so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
@@ -119,8 +119,8 @@ pub fn end_of(log: &str) -> String {
         .join("\n")
 }
 
-/// How many lines of a log an error quotes.
+/// The number of lines of a log that an error quotes.
 const LOG_LINES: usize = 12;
 
-/// How long a program may take to start.
+/// The maximum time for a program to start.
 const START_LIMIT: Duration = Duration::from_secs(60);

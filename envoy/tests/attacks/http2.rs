@@ -1,5 +1,4 @@
-//! Sends HTTP/2 frames as they are given, also those that no library would send: RFC 9113, and RFC 7541 without
-//! compression.
+//! Sends HTTP/2 frames unchanged, including those that no library would send: RFC 9113, and RFC 7541 without compression.
 
 use std::io::{Read, Write};
 
@@ -62,7 +61,7 @@ fn field_block(fields: &[Field], ends_stream: bool) -> Vec<u8> {
     bytes
 }
 
-/// Writes the length of a string, an integer with a prefix of seven bits (RFC 7541 §5.1). The eighth bit, 0, says that the
+/// Writes the length of a string, an integer with a prefix of seven bits (RFC 7541 §5.1). The eighth bit, 0, means that the
 /// string is not Huffman-coded.
 fn string_length(block: &mut Vec<u8>, length: usize) {
     const PREFIX: usize = 0x7f;

@@ -7,8 +7,8 @@ pub(crate) type Pair = (&'static str, &'static str);
 
 pub(crate) const HOST: &str = "app.example.test";
 
-/// Every field from which some framework reads the client, scheme, host, port, path or user, with a forged value. Of the
-/// groups that end in a star: the members that are known to be read, and one that is not.
+/// Every field from which some framework reads the client, scheme, host, port, path or user, with a forged value. Of each
+/// group of names with a common prefix: the members that frameworks are known to read, and one that is unknown.
 pub(crate) const PROTECTED: &[Pair] = &[
     // Forwarding.
     ("x-forwarded-for", "6.6.6.6"),
@@ -286,8 +286,8 @@ pub(crate) const REQUEST_LINES: &[(&str, Expected)] = &[
     ("OPTIONS * HTTP/1.1", Rejected),
 ];
 
-/// Bodies that two readers could end at different places, and the status of their rejection. What follows such a body
-/// would be a separate, unfiltered request.
+/// Bodies whose end two readers could find at different places, and the status of their rejection. The bytes after such a
+/// body would be a separate, unfiltered request.
 #[rustfmt::skip]
 pub(crate) const BODIES: &[(&str, &[&str], &str, u16)] = &[
     ("a length and chunks", &["Content-Length: 4", "Transfer-Encoding: chunked"], "0\r\n\r\n", 400),
@@ -358,5 +358,5 @@ pub(crate) const TRUSTED: &[(&str, &[&str], [&str; 3])] = &[
     ("a twin of the host", &["X-Host: evil.example", "X-Original-Host: evil.example"], ["127.0.0.1", "", HOST]),
 ];
 
-/// The identity field that a trusted peer may send, by configuration.
+/// The identity field that the configuration allows a trusted peer to send.
 pub(crate) const PASSED: &str = "x-auth-request-preferred-username";

@@ -19,9 +19,9 @@ struct Row {
 }
 
 enum Gateway {
-    /// The same response, to the last byte.
+    /// The same response, byte for byte.
     Same,
-    /// Another status, and why.
+    /// Another status, and the reason.
     Own(u16, &'static str),
 }
 

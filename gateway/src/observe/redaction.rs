@@ -74,7 +74,7 @@ pub(crate) fn split(target: &[u8]) -> (&[u8], &[u8]) {
     (path, parts.next().unwrap_or_default())
 }
 
-/// The first two are FluxLit's own.
+/// The names that are always redacted; the first two are FluxLit's own.
 const ALWAYS: [&str; 13] = [
     "fluxlit_sid",
     "auth_code",
@@ -119,7 +119,7 @@ mod tests {
             ("%54%4fKEN=abc", "%54%4fKEN=<redacted>"),
             ("token=a=b=c", "token=<redacted>"),
             ("ticket=1", "ticket=<redacted>"),
-            // Nothing is secret.
+            // These contain no secret.
             ("token=", "token="),
             ("token", "token"),
             ("tokens=1&my_token=2", "tokens=1&my_token=2"),

@@ -3,7 +3,7 @@
 //! The command line takes precedence over the environment, the environment over the file, and the file over the default. A
 //! setting has one name: `FLUXLIT_` and upper case in the environment, without `FLUXLIT_` and in lower case in the file.
 //! All errors are reported together, each with the variable, the value and what is allowed. A name that is not a setting is
-//! most often a typing error: it is an error in the file, and a warning in the environment, where an app may have its own
+//! usually a typing error: it is an error in the file, and a warning in the environment, where an app may have its own
 //! variables.
 
 mod error;
@@ -33,7 +33,7 @@ pub use crate::settings::upstream::{Api, App, UpstreamUrl};
 use crate::settings::upstream::{ApiSettings, Streamlit};
 use crate::settings::values::{Boolean, Parsed, Seconds, Text, Whole};
 
-/// The gateway's settings, checked.
+/// The gateway's validated settings.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// The address to listen on; port 0 takes a free one.
@@ -127,7 +127,7 @@ settings! {
 }
 
 impl Settings {
-    /// Reads the settings. `flags` are those of the command line, by variable; `environment` is the process's.
+    /// Reads the settings. `flags` are those of the command line, by variable; `environment` is that of the process.
     ///
     /// # Errors
     ///
@@ -245,7 +245,7 @@ impl Settings {
     }
 }
 
-/// Returns the path under which the app is published; empty if the policy's settings do not say, or are wrong.
+/// Returns the path under which the app is published; empty if the policy's settings do not name one or are invalid.
 fn mount(rules: &Map<String, Value>) -> String {
     let root_path = rules.get_key_value("root_path");
     let root_path = root_path.map(|(name, path)| (name.clone(), path.clone()));
@@ -254,7 +254,7 @@ fn mount(rules: &Map<String, Value>) -> String {
         .unwrap_or_default()
 }
 
-/// Adds to the policy's settings what follows from the upstreams.
+/// Adds the settings that follow from the upstreams to those of the policy.
 fn rules_for_upstreams(
     mut rules: Map<String, Value>,
     streamlit: Option<&UpstreamUrl>,

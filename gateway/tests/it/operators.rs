@@ -50,7 +50,11 @@ fn internal_pages_are_served_by_the_configured_listener() {
         assert_eq!(statuses(gateway.address), on_public, "{settings:?}");
         assert_eq!(gateway.admin.map(statuses), on_admin, "{settings:?}");
     }
-    assert_eq!(seen.requests(), [""; 0], "none of them is for the app");
+    assert_eq!(
+        seen.requests(),
+        [""; 0],
+        "none of these requests is forwarded"
+    );
 }
 
 #[test]
@@ -79,7 +83,7 @@ fn internal_paths_are_never_forwarded_to_the_app() {
         assert_eq!(ask(place, request).status, status, "{request}");
     }
     assert_eq!(seen.requests(), [""; 0]);
-    // Similar paths are the app's.
+    // Similar paths are forwarded to the app.
     assert_eq!(ask(gateway.address, "GET /__fluxlitx").body, "ok");
     assert_eq!(ask(gateway.address, "GET /x/__fluxlit/debug").body, "ok");
 }

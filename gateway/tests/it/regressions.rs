@@ -3,7 +3,8 @@
 //!
 //! Defects that are visible in a browser or with a real Streamlit are also tested in `envoy/browser` and
 //! `envoy/tests/gateway.rs`: 1 (cookies of two clients), 4 (a large message in the page), 5 (a session that continues after a
-//! reconnect), 6 (Streamlit's own comparison of Host and Origin) and 7 (its protections stay on). A login with OIDC is not tested.
+//! reconnect), 6 (Streamlit's own comparison of Host and Origin) and 7 (its protections stay on). A login with OIDC is not
+//! tested.
 
 use std::io::{BufReader, Read};
 use std::net::TcpStream;

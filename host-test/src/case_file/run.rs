@@ -55,7 +55,7 @@ impl Runner {
     ///
     /// # Errors
     ///
-    /// A module of a chain cannot be loaded.
+    /// If a module of a chain cannot be loaded.
     pub fn mismatches(
         &self,
         path: &Path,
@@ -71,7 +71,7 @@ impl Runner {
     ///
     /// # Errors
     ///
-    /// A module of a chain cannot be loaded.
+    /// If a module of a chain cannot be loaded.
     pub fn run(
         &self,
         path: &Path,
@@ -104,7 +104,7 @@ impl Runner {
         })
     }
 
-    /// Returns what every case is started with.
+    /// Returns the inputs for starting any case.
     pub(super) fn base(&self) -> Base<'_> {
         Base {
             filter: &self.filter,
@@ -360,7 +360,7 @@ fn refusal_text(error: &StartError) -> String {
     lines.join("\n")
 }
 
-/// The maximum time for which a held message is waited for: the timeout of a route in Envoy.
+/// The maximum time to wait for a held message: the timeout of a route in Envoy.
 const MAX_WAIT: Duration = Duration::from_secs(15);
 
 /// Nanoseconds in a millisecond.

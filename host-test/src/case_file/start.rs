@@ -20,7 +20,7 @@ use crate::vm::failure::{FailurePolicy, StartError};
 use crate::vm::filter::{Filter, LoadError};
 use crate::vm::options::{Clock, LoadOptions, StartOptions};
 
-/// What a case is started with: the tested module and the options of the runner.
+/// The inputs for starting a case: the tested module and the options of the runner.
 pub(super) struct Base<'a> {
     pub(super) filter: &'a Filter,
     pub(super) options: &'a StartOptions,
@@ -79,7 +79,7 @@ impl StartedCase {
 ///
 /// # Errors
 ///
-/// A module of the chain cannot be loaded. A plugin that does not start is a result.
+/// If a module of the chain cannot be loaded. A plugin that does not start is a result, not an error.
 pub(super) fn start(
     base: &Base<'_>,
     path: &Path,
@@ -250,7 +250,7 @@ fn process_of(case: &Case, options: &StartOptions) -> Process {
     process
 }
 
-/// Puts messages into queues. Those without a `vm_id` belong to the tested plugin's.
+/// Puts messages into queues. Queues without a `vm_id` have that of the tested plugin.
 pub(super) fn enqueue(process: &Process, vm_id: &str, queues: &[fluxlit_cases::Queue]) {
     for queue in queues {
         let vm_id = queue.vm_id.as_deref().unwrap_or(vm_id);

@@ -1,7 +1,7 @@
 //! Models what Envoy's codecs do with the messages that filters forward.
 //!
 //! A filter may leave fields that cannot be sent. Envoy replies to such a request itself, as it does to one without a route;
-//! it replaces such a response by another one or resets the stream. Over HTTP/1 it does not check response fields, so a line
+//! it replaces such a response with another one or resets the stream. Over HTTP/1 it does not check response fields, so a line
 //! break in a value splits the response. Measured in Envoy 1.40.
 
 use std::collections::VecDeque;

@@ -209,7 +209,7 @@ impl Vm {
         Ok(self.plugins.len() - 1)
     }
 
-    /// Replaces this VM by a new one if it has failed and if the failure policy and its backoff allow that. Streams of the
+    /// Replaces this VM with a new one if it has failed and if the failure policy and its backoff allow that. Streams of the
     /// old VM keep their outcome and get no further callbacks.
     pub(crate) fn reload(&mut self) {
         let now = self.host().now();

@@ -132,12 +132,12 @@ impl Envoy {
         ))
     }
 
-    /// The admin interface.
+    /// Returns the admin interface.
     pub fn admin(&self) -> Admin {
         self.admin
     }
 
-    /// The process id.
+    /// Returns the process id.
     pub fn id(&self) -> u32 {
         self.process.id()
     }
@@ -151,12 +151,12 @@ impl Envoy {
         self.process.ended()
     }
 
-    /// The log so far.
+    /// Returns the log so far.
     pub fn log(&self) -> String {
         self.marked_log().replace(log::BEGIN, "")
     }
 
-    /// The log so far, with the marks of [`log::FORMAT`] if Envoy was started with it.
+    /// Returns the log so far, with the marks of [`log::FORMAT`] if Envoy was started with it.
     pub fn marked_log(&self) -> String {
         read_log(&self.folder)
     }

@@ -2,7 +2,7 @@
 //!
 //! Fuel, host calls and memory are the same on every machine, but nanoseconds are not. So with a second module or
 //! configuration everything is also printed as a ratio. The streams of a case run one after the other in one VM, after a
-//! few that warm it up. Memory that grows over all of them is a leak.
+//! warm-up. Memory that grows over all of them is a leak.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;

@@ -1,4 +1,4 @@
-//! Finds out how Envoy and the connection must be set up so that a request has the properties of its case.
+//! Derives the setup of Envoy and the connection that gives a request the properties of its case.
 //!
 //! A case may give a request any property. Envoy has those that follow from its configuration or from the connection:
 //! each property is set where Envoy takes it from, and a request with another property cannot be played.
@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 pub(super) struct EnvoySetup {
     pub(super) peer: PeerKind,
     pub(super) tls: bool,
-    /// The server name that a TLS client asks for, if the case sets it.
+    /// The server name that a TLS client requests, if the case sets it.
     pub(super) server_name: Option<String>,
     /// The names in the certificate of the TLS client, if it has one.
     pub(super) client: Option<ClientNames>,
@@ -72,7 +72,7 @@ impl EnvoySetup {
         Ok(setup)
     }
 
-    /// The server name that a TLS client asks for, which is also the one in the certificate.
+    /// The server name that a TLS client requests, which is also the one in the certificate.
     pub(super) fn server_name(&self) -> &str {
         self.server_name.as_deref().unwrap_or("localhost")
     }
