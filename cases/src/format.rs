@@ -435,7 +435,7 @@ impl Case {
             .collect()
     }
 
-    /// Replaces the exchanges of the case by these.
+    /// Replaces the exchanges of the case with these.
     pub fn set_groups(&mut self, groups: impl IntoIterator<Item = Exchange>) {
         let mut groups = groups.into_iter();
         if let Some(first) = groups.next() {

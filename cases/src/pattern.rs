@@ -8,7 +8,7 @@ use regex::Regex;
 ///
 /// # Errors
 ///
-/// The expression is invalid.
+/// If the expression is invalid.
 pub fn whole(regex: &str) -> Result<Regex, String> {
     Regex::new(&format!("(?s)^(?:{regex})$")).map_err(|error| format!("regex `{regex}`: {error}"))
 }

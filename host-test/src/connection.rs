@@ -7,8 +7,8 @@
 //! the side that closed; if the filter closes, `on_downstream_connection_close` is called as well. The last callbacks are
 //! `on_done`, `on_log`, `on_delete`.
 //!
-//! Measured in Envoy 1.40 with a TCP proxy after the filter; what continues the upstream's side, and the order at the end,
-//! were also read in Envoy's `Context`. Chains of network filters are not supported.
+//! Measured in Envoy 1.40 with a TCP proxy after the filter; the conditions that resume the upstream's side, and the order
+//! at the end, were also read in the source of Envoy's `Context`. Chains of network filters are not supported.
 
 use crate::abi::Properties;
 use crate::envoy::filter_state::FilterState;

@@ -28,7 +28,7 @@ pub fn free_port() -> std::io::Result<u16> {
 ///
 /// # Errors
 ///
-/// If there are not enough.
+/// If not enough ports are free.
 pub fn free_ports(count: usize) -> std::io::Result<Vec<u16>> {
     static TRIED: AtomicU32 = AtomicU32::new(0);
     let range = FIRST_PORT..first_ephemeral_port();

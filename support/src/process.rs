@@ -26,7 +26,7 @@ impl Process {
         Ok(Self { child })
     }
 
-    /// The process id, which is also the id of its group.
+    /// Returns the process id, which is also the id of its group.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
@@ -35,7 +35,7 @@ impl Process {
     ///
     /// # Errors
     ///
-    /// If the system cannot tell.
+    /// If the status cannot be read.
     pub fn ended(&mut self) -> std::io::Result<Option<ExitStatus>> {
         self.child.try_wait()
     }
@@ -60,5 +60,5 @@ impl Drop for Process {
     }
 }
 
-/// How long a process may take to end after SIGTERM.
+/// The maximum time for a process to end after SIGTERM.
 const GRACE_PERIOD: Duration = Duration::from_secs(10);

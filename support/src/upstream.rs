@@ -25,7 +25,7 @@ pub enum Protocol {
     Http2,
 }
 
-/// How an upstream serves.
+/// The options of an upstream.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Options {
     /// The protocol.
@@ -36,14 +36,14 @@ pub struct Options {
     pub answers_probes: bool,
 }
 
-/// A running upstream. Each request takes the next entry of the script, the last of which stays.
+/// A running upstream. Each request takes the next entry of the script; the last entry is repeated.
 ///
 /// An entry that refuses closes the listener before the response to the previous request is sent, so that the next
 /// connection is refused.
 pub struct Upstream {
-    /// Where it listens.
+    /// The address that it listens on.
     pub address: SocketAddr,
-    /// How it serves.
+    /// Its options.
     pub options: Options,
     shared: Arc<Shared>,
     /// Keeps the port while nothing listens on it.
@@ -55,7 +55,7 @@ pub struct Upstream {
 pub struct ReceivedRequest {
     /// The request so far.
     pub request: UpstreamRequest,
-    /// True if it came to its end.
+    /// True if the end of the request was received.
     pub is_complete: bool,
 }
 
@@ -69,13 +69,13 @@ struct Shared {
 #[derive(Default)]
 struct State {
     script: Vec<ScriptedResponse>,
-    /// How many requests have taken an entry of the script.
+    /// The number of requests that have taken an entry of the script.
     taken: usize,
     received: Vec<ReceivedRequest>,
 }
 
 impl Upstream {
-    /// Takes a port, and listens unless the script begins with a refusal.
+    /// Reserves a port, and listens unless the script begins with a refusal.
     ///
     /// # Errors
     ///
@@ -105,7 +105,7 @@ impl Upstream {
         })
     }
 
-    /// Begins another script, and forgets what was received.
+    /// Replaces the script, and discards the recorded requests.
     pub fn follow(&self, script: Vec<ScriptedResponse>) {
         *self.shared.state() = State {
             script,
@@ -113,22 +113,22 @@ impl Upstream {
         };
     }
 
-    /// Responds with this answer of a case from now on, and forgets what was received.
+    /// Sends this response of a case from now on, and discards the recorded requests.
     pub fn answer(&self, answer: &Answer) {
         self.answer_in_turn(std::slice::from_ref(answer));
     }
 
-    /// Responds with these answers of cases, the last one again and again, and forgets what was received.
+    /// Sends these responses of cases in order, repeating the last one, and discards the recorded requests.
     pub fn answer_in_turn(&self, answers: &[Answer]) {
         self.follow(answers.iter().map(ScriptedResponse::of_answer).collect());
     }
 
-    /// The requests so far, in order; those that are still being received are incomplete.
+    /// Returns the requests so far, in order; those that are still being received are incomplete.
     pub fn received(&self) -> Vec<ReceivedRequest> {
         self.shared.state().received.clone()
     }
 
-    /// The requests so far, in order.
+    /// Returns the requests so far, in order.
     pub fn requests(&self) -> Vec<UpstreamRequest> {
         let state = self.shared.state();
         state
@@ -215,7 +215,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
                 let Ok((connection, _)) = accepted else { break };
                 let shared = Arc::clone(&shared);
                 tokio::spawn(async move {
-                    // The other side notices a broken connection, and a test looks at what it does then.
+                    // The error is ignored: the other side detects the broken connection, and tests check its reaction.
                     let _ = match shared.options.protocol {
                         Protocol::Http1 => serve_http1(connection, &shared).await,
                         Protocol::Http2 => serve_http2(connection, &shared).await,
@@ -224,7 +224,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
             }
         }
     }
-    // The listener is closed before `Shared::next` learns so: the receiver is dropped last.
+    // The listener is closed before `Shared::next` is notified, because the receiver is dropped last.
     drop(listener);
     drop(listens);
 }
@@ -309,7 +309,7 @@ fn lower_case<'a>(fields: impl Iterator<Item = (&'a str, &'a str)>) -> Vec<Field
 }
 
 async fn serve_http2(connection: TcpStream, shared: &Arc<Shared>) -> io::Result<()> {
-    // Declared first, so that the connection is closed before the request that asked for it learns so.
+    // Declared first, so that the connection is closed before the request that closes it is notified.
     let (close, mut closed) = watch::channel(false);
     let mut connection = h2::server::handshake(connection)
         .await
@@ -363,7 +363,7 @@ async fn serve_http2_request(
     match shared.next().await {
         ScriptedResponse::Close | ScriptedResponse::Refuse => {
             close.send_replace(true);
-            // Dropping the stream before that would reset it alone.
+            // Dropping the stream earlier would only reset the stream.
             close.closed().await;
         }
         ScriptedResponse::Silence => {
@@ -391,7 +391,7 @@ async fn serve_http2_request(
     Ok(())
 }
 
-/// Sends frames as they are, and trailers.
+/// Sends frames unchanged, and then trailers.
 pub(crate) fn send_http2(sender: &mut h2::SendStream<Bytes>, content: &Content) -> io::Result<()> {
     let has_trailers = !content.trailers.is_empty();
     let last = content.frames.len();

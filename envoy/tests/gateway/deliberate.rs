@@ -5,7 +5,7 @@ use fluxlit_support::http1::Response;
 
 use crate::support::{connect, exchange};
 
-/// A request for the app under its mount, and the statuses.
+/// A request for the app under its mount, and the expected statuses.
 struct Row {
     what: &'static str,
     method: &'static str,

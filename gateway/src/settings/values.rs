@@ -1,6 +1,6 @@
 //! Converts the text of a setting into a value.
 //!
-//! A [`Form`] is the type of a setting: how its text is read, and what is allowed.
+//! A [`Form`] is the type of a setting: how its text is read, and which values are allowed.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -17,14 +17,14 @@ pub(super) const PREFIX: &str = "FLUXLIT_";
 pub(super) trait Form {
     type Value;
 
-    /// Reads a value, and returns with it how `fluxlit-gateway config` shows it.
+    /// Reads a value. Returns it together with the value that `fluxlit-gateway config` shows.
     ///
     /// # Errors
     ///
-    /// Returns the part of the text that is wrong.
+    /// Returns the part of the text that is invalid.
     fn read(&self, text: &str) -> Result<(Self::Value, Value), String>;
 
-    /// Says what is allowed, as the end of the sentence "`value` is not ...".
+    /// Describes the allowed values, as the end of the sentence "`value` is not ...".
     fn expected(&self) -> Cow<'static, str>;
 }
 

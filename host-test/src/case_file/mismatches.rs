@@ -91,7 +91,7 @@ impl CaseResult {
             (Some(want), Some(failure)) if !failure.to_string().contains(want) => {
                 mismatches.push(format!("the VM's failure: want `{want}`, got `{failure}`"));
             }
-            // Not if a stream has already reported it or was expected to fail.
+            // Report it only if no stream has reported it already or was expected to fail.
             (None, Some(failure)) if mismatches.is_empty() && !has_failing_stream => {
                 mismatches.push(format!("the VM failed: {failure}"));
             }

@@ -1,4 +1,4 @@
-//! Passes events to the filter's callbacks and forwards what they let through.
+//! Passes events to the filter's callbacks and forwards those that the filter does not hold.
 //!
 //! Each side is a queue of events. If a callback continues, its event is forwarded; if not, the filter holds it. Held
 //! headers block everything after them, unless the module may stop at the headers alone: then body callbacks still run, and
@@ -31,7 +31,7 @@ impl Vm {
         }
     }
 
-    /// Forwards what the filter holds on `side`, then runs the events that wait. Does nothing if nothing is held.
+    /// Forwards the event that the filter holds on `side`, then runs those that wait. Does nothing if nothing is held.
     pub(crate) fn resume(&mut self, context: u32, side: Side) {
         let Some(exchange) = self
             .exchanges
@@ -306,7 +306,7 @@ impl Vm {
         }
     }
 
-    /// Discards what is held and what waits on both sides.
+    /// Discards held data and waiting events on both sides.
     fn abandon(&mut self, context: u32) {
         if let Some(exchange) = self.exchanges.get_mut(&context) {
             for direction in [&mut exchange.request, &mut exchange.response] {

@@ -7,7 +7,7 @@ use host_test::HeaderMap;
 use http::header::{CONNECTION, UPGRADE};
 use http::{HeaderName, HeaderValue};
 
-/// Returns the protocol that a request asks for, or that a response switches to.
+/// Returns the protocol that a request wants to upgrade to, or that a response switches to.
 pub(super) fn upgrade(headers: &http::HeaderMap) -> Option<HeaderValue> {
     let is_upgrade = nominated(headers).any(|name| name.eq_ignore_ascii_case(b"upgrade"));
     headers.get(UPGRADE).filter(|_| is_upgrade).cloned()
@@ -38,7 +38,7 @@ pub(super) fn fields(headers: &http::HeaderMap) -> impl Iterator<Item = (&[u8], 
         .map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()))
 }
 
-/// Converts what the filter let pass, without pseudo-headers. A name or value that is invalid in HTTP is an error.
+/// Converts the headers that the filter forwarded, without pseudo-headers. A name or value that is invalid in HTTP is an error.
 pub(super) fn to_http(map: &HeaderMap) -> Result<http::HeaderMap, http::Error> {
     let mut headers = http::HeaderMap::with_capacity(map.len());
     for (name, value) in map.iter() {
@@ -52,7 +52,7 @@ pub(super) fn to_http(map: &HeaderMap) -> Result<http::HeaderMap, http::Error> {
     Ok(headers)
 }
 
-/// The names that `Connection` fields contain.
+/// Returns the names that `Connection` fields contain.
 fn nominated(headers: &http::HeaderMap) -> impl Iterator<Item = &[u8]> {
     headers
         .get_all(CONNECTION)

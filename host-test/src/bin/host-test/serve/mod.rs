@@ -1,9 +1,9 @@
 //! Implements `host-test serve`: a local HTTP/1.1 proxy that passes live requests through the filter to one upstream.
 //!
 //! The peer that the filter sees is the other end of the client's connection. One line for each request reports what the
-//! filter did. When the module or the configuration file changes, new connections get the new filter; if that does not
-//! start, the old one remains, with a message. Call-outs go to the servers that `--cluster` names. `--record` keeps what
-//! came in and writes it as a case file at the end.
+//! filter did. When the module or the configuration file changes, new connections get the new filter; if it does not start,
+//! a message is printed and the old one remains. Call-outs go to the servers that `--cluster` names. `--record` records the
+//! requests and writes them as a case file at the end.
 //!
 //! Not a proxy for production: it has one VM on one thread, a connection to the upstream for each request, and no timeouts.
 //!
@@ -133,7 +133,7 @@ impl WatchedFiles {
         }
     }
 
-    /// True if a file has changed since the last call.
+    /// Returns true if a file has changed since the last call.
     fn have_changed(&mut self) -> bool {
         let mut have_changed = false;
         for (file, last) in &mut self.files {
@@ -224,7 +224,7 @@ async fn serve_connection(
     }
 }
 
-/// Starts the filter from its files as they are now. Returns the old proxy if it does not start.
+/// Starts the filter from the current files. Returns the old proxy if the filter does not start.
 fn reload(arguments: &Arguments, old: Rc<Proxy>) -> Rc<Proxy> {
     match start(arguments) {
         Ok(plugin) => {
