@@ -19,7 +19,7 @@ pub enum Front {
 }
 
 impl Front {
-    /// True if it removes the mount from the path.
+    /// Returns true if the proxy removes the mount from the path.
     pub fn is_stripping(self) -> bool {
         match self {
             Self::NginxFull => false,
@@ -93,7 +93,7 @@ fn replace_once(text: &str, from: &str, to: &str) -> String {
     assert_eq!(
         text.matches(from).count(),
         1,
-        "{from} stands once in {text}"
+        "{from} must occur once in {text}"
     );
     text.replace(from, to)
 }

@@ -2,9 +2,9 @@
 //!
 //! It makes as few host calls as possible: one read of the header map for each direction, one property for the peer and one
 //! for TLS, and a write for each header that really changes, because every write makes Envoy select its route again.
-//! Facts that are rarely needed are read only then.
+//! Facts that are rarely used are read only when they are needed.
 //!
-//! If an edit cannot be applied, the request is not forwarded: a policy applied in part is no protection.
+//! If an edit cannot be applied, the request is not forwarded, because a partly applied policy does not protect the app.
 
 use std::rc::Rc;
 
@@ -65,7 +65,7 @@ impl HttpContext for Stream {
         let exchange = decision.exchange;
         warn_of_settings(plugin, peer, &exchange);
         if policy.is_report_only() {
-            // Nothing is stored, because the key marks the headers of a request as ours.
+            // Nothing is stored, because the key marks the headers of a request as rewritten by this filter.
             report(plugin, &decision.record);
         } else {
             host::set_property(CLIENT, name_client(&exchange, peer).as_bytes());
@@ -74,7 +74,7 @@ impl HttpContext for Stream {
         match decision.action {
             Decided::Reply(response) => reply(&response),
             // Envoy selects the route again after each write to the request, because the SDK declares version 0.2.1 of
-            // the ABI. After a later version only `clear_route_cache` does that.
+            // the ABI. With a later version only `clear_route_cache` does that.
             Decided::Forward(forward) if apply(MapType::HttpRequestHeaders, &forward.edits) => {
                 Action::Continue
             }
@@ -96,7 +96,7 @@ impl HttpContext for Stream {
     }
 
     fn on_http_response_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
-        // There is no exchange if this filter did not get the request.
+        // There is no exchange if this filter did not see the request.
         let (Some(plugin), Some(exchange)) = (&self.plugin, &self.exchange) else {
             return Action::Continue;
         };
@@ -129,8 +129,8 @@ struct Message<'a> {
     path: &'a [u8],
     authority: Option<&'a [u8]>,
     status: u16,
-    /// True if Envoy may have redirected the request internally. Envoy sets `x-envoy-original-url` then, and so can a
-    /// client, so this only says that the filter state must be read.
+    /// True if Envoy may have redirected the request internally. Envoy then sets `x-envoy-original-url`, but a client can
+    /// send it as well, so this only means that the filter state must be read.
     is_redirected: bool,
     headers: Vec<Header<'a>>,
 }
@@ -169,9 +169,9 @@ impl<'a> Message<'a> {
 
 /// Reads the direct peer from a source that no header can change.
 ///
-/// With a key, only the filter state that the listener's network-level `set_filter_state` recorded counts. It is read
+/// With a key, only the filter state that the listener's network-level `set_filter_state` recorded is used. It is read
 /// by its two-part path, because another plugin could set a bare top-level property. Without a key, Envoy's
-/// `source.address` counts if it is provably the direct peer, see [`Peer::from_source_address`].
+/// `source.address` is used if it is provably the direct peer, see [`Peer::from_source_address`].
 fn read_peer(filter_state_key: Option<&str>) -> Peer {
     match filter_state_key {
         Some(key) => host::property(&["filter_state", key])

@@ -1,4 +1,4 @@
-//! Shares between fuzz targets how bytes become header lines, and how edits are applied to a message.
+//! Converts bytes to header lines, and applies edits to a message, for all fuzz targets.
 
 use fluxlit_policy::{Edit, Header};
 

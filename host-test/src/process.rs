@@ -16,7 +16,7 @@ use crate::vm::shared::{Metric, Shared, SharedState};
 #[derive(Clone)]
 pub struct Process {
     shared: Shared,
-    /// By the VMs' numbers. A VM that is being started has no entry yet, and one that was dropped has none any more.
+    /// Indexed by the VMs' numbers. The reference to a VM that is being started, or was dropped, is empty.
     vms: Arc<Mutex<Vec<Weak<Mutex<Vm>>>>>,
 }
 
@@ -34,7 +34,7 @@ impl Process {
         self.state().now()
     }
 
-    /// Advances a virtual clock. Whatever becomes due on the way runs in order, each at its own time.
+    /// Advances a virtual clock. Everything that becomes due in that time runs in order, each at its own time.
     pub fn advance(&self, duration: Duration) {
         let nanoseconds = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         let end = self.now().saturating_add(nanoseconds);

@@ -1,5 +1,5 @@
-//! Tests what the gateway keeps of FluxLit's behaviour: endpoints, and the requests that reach the app. `docs/fluxlit.md`
-//! says why the rest differs.
+//! Tests the behavior that the gateway shares with FluxLit: endpoints, and the requests that reach the app.
+//! `docs/fluxlit.md` explains the differences.
 
 use std::time::Duration;
 
@@ -83,8 +83,8 @@ fn endpoints() {
     assert!(failures.is_empty(), "\n{}\n", failures.join("\n"));
 }
 
-/// A path, and the target that the app receives, if the front proxy may or may not remove the mount. That is FluxLit's
-/// behaviour, and our default.
+/// A path, and the target that the app receives. The gateway accepts paths with and without the mount, like FluxLit; this
+/// is the default.
 #[rustfmt::skip]
 const PATHS: &[(&str, Option<&str>)] = &[
     ("/strip/me",              Some("/apps/my-app/strip/me")),

@@ -16,7 +16,7 @@ struct Row {
     request: &'static str,
     lines: &'static str,
     body: Body,
-    /// The status of Starlette and of Tornado, which shows that the request tests what it is meant to.
+    /// The status of Starlette and of Tornado, which shows that the request has the intended effect.
     status: (u16, u16),
 }
 
@@ -118,7 +118,7 @@ const ROWS: &[Row] = &[
 ];
 
 impl Row {
-    /// True if Streamlit resets the connection after its response, so that the end of the response may be lost.
+    /// Returns true if Streamlit resets the connection after its response, so that the end of the response may be lost.
     fn is_cut_off(&self) -> bool {
         matches!(self.body, Body::File(size) | Body::Chunked(size) if size > LIMIT)
     }
@@ -148,7 +148,7 @@ fn compare(generation: Generation) {
                 match answer {
                     Some(answer) if answer.status == status => {}
                     Some(answer) => found.push(format!("{way} {}, not {status}", answer.status)),
-                    None => found.push(format!("{way} no answer")),
+                    None => found.push(format!("{way} no response")),
                 }
             }
             if let (Some(direct), Some(through), false) = (&direct, &through, row.is_cut_off()) {
@@ -198,7 +198,7 @@ impl Context {
             etag: etag(&get(server, &static_file)),
             etag_of_page: etag(&page),
             static_file,
-            media: session.find("/media/").expect("a download of the app's"),
+            media: session.find("/media/").expect("the app offers a download"),
             session,
         }
     }

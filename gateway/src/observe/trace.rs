@@ -1,4 +1,4 @@
-//! Finds the trace of a request, and decides what the upstream receives of it.
+//! Reads the trace of a request, and decides how it is propagated to the upstream.
 //!
 //! The trace is in the `traceparent` field of W3C Trace Context, level 2. An invalid one is removed together with
 //! `tracestate`, which is forwarded and never read. A gateway that exports no spans is not part of the trace, and forwards the
@@ -95,7 +95,7 @@ impl Trace {
         }
     }
 
-    /// Finds the trace of a request from its `traceparent` lines, and what the upstream receives.
+    /// Returns the trace of a request from its `traceparent` lines, and how it is propagated to the upstream.
     ///
     /// `logs`: true if trace ids are logged. `records`: true if spans are exported.
     pub(crate) fn of<'l>(
@@ -147,7 +147,7 @@ fn hex(text: &[u8], digits: usize) -> Option<u128> {
 }
 
 fn nonzero(random: &mut impl FnMut() -> u64) -> NonZeroU64 {
-    // Not a loop, which would not end with a source that returns only zeros.
+    // This is not a loop, because a loop would not end with a source that returns only zeros.
     NonZeroU64::new(random()).unwrap_or(NonZeroU64::MIN)
 }
 

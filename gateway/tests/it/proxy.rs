@@ -143,7 +143,7 @@ fn a_response_is_streamed() {
     while !seen.contains("first") {
         let mut buffer = [0; 512];
         let count = client.read(&mut buffer).unwrap();
-        assert!(count > 0, "the answer ended early: {seen}");
+        assert!(count > 0, "the response ended early: {seen}");
         seen.push_str(&String::from_utf8_lossy(&buffer[..count]));
     }
     release.send(()).unwrap();
@@ -183,7 +183,7 @@ fn an_upload_is_streamed() {
     );
 }
 
-/// An app must not go on working for a client that has left (FluxLit's defect 8).
+/// An app must not continue to work for a client that has disconnected (FluxLit's defect 8).
 #[test]
 fn the_upstream_is_cancelled_when_the_client_leaves() {
     let (ended, end) = mpsc::channel::<()>();
@@ -211,7 +211,7 @@ fn the_upstream_is_cancelled_when_the_client_leaves() {
         .expect("the upstream's connection ends");
 }
 
-/// More requests are pipelined than are read ahead, so that the end of the connection cannot be found by reading.
+/// More requests are pipelined than are read ahead, so that the end of the connection cannot be detected by reading.
 #[test]
 fn a_client_with_pipelined_requests_is_noticed_to_leave() {
     let (happened, what) = mpsc::channel();
@@ -224,7 +224,7 @@ fn a_client_with_pipelined_requests_is_noticed_to_leave() {
         }),
         &[("FLUXLIT_GATEWAY_MAX_CONCURRENT_UPSTREAM_HTTP", "1")],
     );
-    // The second one is forwarded only if the first has ended.
+    // There is one permit, so the second request is forwarded only if the first has ended.
     for resets in [false, true] {
         let mut client = gateway.connect();
         let requests = "GET / HTTP/1.1\r\nhost: a\r\n\r\n".repeat(3000);
@@ -339,7 +339,7 @@ fn a_stale_connection_is_replaced() {
     assert_eq!(
         requests.load(Ordering::SeqCst),
         20,
-        "each request was done once"
+        "each request was forwarded once"
     );
 }
 
@@ -374,7 +374,7 @@ fn a_request_id_is_kept_if_it_is_safe() {
     assert_eq!(
         with("abc-1.2_3").matches("x-request-id: abc-1.2_3").count(),
         2,
-        "upstream and back"
+        "the id is sent to the upstream and to the client"
     );
     for bad in ["<script>", "a b", &"x".repeat(129)] {
         let answer = with(bad);

@@ -55,7 +55,7 @@ impl Filter {
         Self::load_with(path, LoadOptions::default())
     }
 
-    /// Reads and compiles a module as [`Self::load`], without the checks that `options` skip.
+    /// Reads and compiles a module like [`Self::load`], without the checks that `options` skip.
     ///
     /// # Errors
     ///
@@ -142,7 +142,7 @@ fn compile(bytes: &[u8], cache: Option<Cache>) -> Result<Module, LoadError> {
     Module::new(&engine, bytes).map_err(LoadError::Invalid)
 }
 
-/// Returns wasmtime's cache of compiled modules; `None` without a home folder that can be written.
+/// Returns wasmtime's cache of compiled modules; `None` if there is no writable home folder.
 fn cache() -> Option<Cache> {
     Cache::new(CacheConfig::new()).ok()
 }

@@ -1,8 +1,9 @@
 //! Inspects a module: its imports and exports, its capabilities, and the reasons why it cannot run.
 //!
-//! Envoy rejects a module without a known ABI marker and one with an unknown import. This host also does, and names them; it
-//! also reports a callback of the wrong type, a missing memory and a missing allocator, which Envoy detects later or never.
-//! [`LoadOptions`] can waive an unknown marker or import, but none of the others, because nothing could run.
+//! Envoy rejects a module without a known ABI marker and one with an unknown import. This host does the same, and names
+//! them; it also reports a callback of the wrong type, a missing memory and a missing allocator, which Envoy detects later
+//! or never. [`LoadOptions`] can waive an unknown marker or import, but none of the others, because the module could not
+//! run.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! Options for loading a module and for starting a plugin.
+//! Defines the options for loading a module and for starting a plugin.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,7 @@ use crate::envoy::profile::Profile;
 /// Checks that loading a module may skip.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LoadOptions {
-    /// How imports are handled that this host does not know.
+    /// The handling of imports that this host does not know.
     pub unknown_imports: UnknownImports,
     /// True if a module without a known ABI marker is loaded as one of ABI 0.2.1.
     pub any_abi: bool,
@@ -19,7 +19,7 @@ pub struct LoadOptions {
     pub no_cache: bool,
 }
 
-/// How imports are handled that this host does not know.
+/// The handling of imports that this host does not know.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum UnknownImports {
     /// The module is rejected, as by Envoy.

@@ -1,7 +1,7 @@
 //! Holds the state of one VM: its plugins, its streams, its calls, and what the running callback may access.
 //!
-//! This is the data of the wasmtime store. Host functions read and change it; `dispatch` and `feed` decide when a module
-//! may access what. State that several VMs share is in [`super::shared`].
+//! This is the data of the wasmtime store. Host functions read and change it; `dispatch` and `feed` decide what a module
+//! may access at a given time. State that several VMs share is in [`super::shared`].
 
 use std::collections::BTreeMap;
 
@@ -253,7 +253,7 @@ pub(crate) struct HostState {
     pub(crate) waiting_for_done: Vec<u32>,
     /// Contexts that called `proxy_done`; they are deleted after the callback.
     pub(crate) done: Vec<u32>,
-    /// Sides that are continued after the callback.
+    /// Sides to resume after the callback.
     pub(crate) continued: Vec<(u32, Side)>,
     pub(crate) calls: Calls,
     pub(crate) call_data: CallData,

@@ -56,7 +56,7 @@ pub(super) fn differences(
     }
     // The response with which Envoy ends a paused stream is not the filter's.
     let downstream = envoy.downstream.as_ref().filter(|_| !timed_out);
-    // What was sent just before a reset may still be in a buffer that Envoy discards.
+    // Data sent just before a reset may still be in a buffer that Envoy discards.
     let is_reset = ours.filters.iter().any(|filter| filter.is_reset);
     if !(is_reset && downstream.is_none()) {
         messages(
@@ -97,7 +97,7 @@ pub(super) fn differences(
     differences
 }
 
-/// Returns which of the log lines that a case expects are in one log only.
+/// Returns the log lines that a case expects and that only one of the logs contains.
 pub(super) fn log_differences(plan: &Plan<'_>, ran: &CaseResult, envoy: &EnvoyRun) -> Vec<String> {
     let Ending::Served(outcomes) = &ran.ending else {
         return Vec::new();
@@ -108,7 +108,7 @@ pub(super) fn log_differences(plan: &Plan<'_>, ran: &CaseResult, envoy: &EnvoyRu
         let logs: Vec<LogLine> = filters.flat_map(|filter| filter.logs.clone()).collect();
         found.extend(one_sided(&exchange.logs, &logs, &envoy.logs));
     }
-    // Envoy's log does not distinguish what a plugin logs by itself from what it logs in a stream.
+    // Envoy's log does not distinguish lines of a plugin's own context from lines of its streams.
     let finally = plan.case.finally.logs.iter();
     let wanted: Vec<LogExpectation> = finally.filter(|want| !want.absent).cloned().collect();
     found.extend(one_sided(&wanted, &ran.logs, &envoy.logs));

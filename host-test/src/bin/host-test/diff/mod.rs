@@ -1,4 +1,4 @@
-//! `host-test diff`: compares the test host with real Envoy.
+//! Implements `host-test diff`: compares the test host with real Envoy.
 //!
 //! The same cases run in the test host and in an Envoy that is started for them. Compared are the request that the
 //! upstream received, the response that the client received, the calls that other services received, the metrics and
@@ -114,7 +114,7 @@ enum InEnvoy {
 }
 
 impl DiffRunner<'_> {
-    /// Plays cases in one Envoy. If it does not start with all of them, halves of them show which case is the reason.
+    /// Plays cases in one Envoy. If it does not start with all of them, they are halved until the rejected case is found.
     fn play(&mut self, plans: &[&Plan<'_>]) -> anyhow::Result<()> {
         if plans.is_empty() {
             return Ok(());
@@ -125,7 +125,7 @@ impl DiffRunner<'_> {
                     match envoy.run(plan) {
                         Ok(Ok(run)) => self.compare(plan, &InEnvoy::Served(run))?,
                         Ok(Err(reason)) => self.report.skip(plan.path, plan.case, &reason),
-                        // It may have ended, and the other cases need one.
+                        // Envoy may have exited, and the other cases need a running one.
                         Err(error) => {
                             drop(envoy);
                             let found = [format!("it ran / {error:#}")];
