@@ -7,7 +7,7 @@ use std::time::Duration;
 use fluxlit_policy::WarningLimiter;
 use log::{Level, log};
 
-/// What a warning is about.
+/// The subject of a warning.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Subject {
     /// A cookie that the mount cannot confine.

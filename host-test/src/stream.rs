@@ -165,7 +165,7 @@ impl Stream {
         Some(forwarded.headers.clone())
     }
 
-    /// Takes the body bytes forwarded on `side` since the last call. [`Outcome`] does not contain them then.
+    /// Takes the body bytes forwarded on `side` since the last call. They are not part of the [`Outcome`].
     pub fn take_body(&mut self, side: Side) -> Vec<u8> {
         let mut vm = self.plugin.vm();
         let exchange = vm.exchanges.get_mut(&self.context);

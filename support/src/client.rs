@@ -1,4 +1,4 @@
-//! Blocking connections that send exactly the bytes of a test.
+//! Opens blocking connections that send exactly the bytes of a test.
 
 use std::io::{self, BufReader, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};

@@ -29,7 +29,7 @@ pub(crate) struct Attack {
     pub(crate) forwarded: ExpectedRequest,
 }
 
-/// What the upstream must receive.
+/// The request that the upstream must receive.
 #[derive(Debug, Clone)]
 pub(crate) struct ExpectedRequest {
     /// `None`: the peer, or the client that the trusted proxy named.
@@ -270,7 +270,7 @@ impl Attack {
     }
 }
 
-/// True if only the filter may set a field of this name, in any spelling.
+/// Returns true if only the filter may set a field of this name, in any spelling.
 fn is_protected(name: &str) -> bool {
     let name = name.to_ascii_lowercase().replace('_', "-");
     let groups = [

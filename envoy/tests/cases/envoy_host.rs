@@ -2,8 +2,8 @@
 //!
 //! Each plugin configuration has its own listener. The PROXY protocol sets the peer's address, so a case may name any
 //! address; a network-level `set_filter_state` records it, as in the shipped bootstrap. `use_remote_address` is false
-//! here: then Envoy keeps the client's X-Forwarded-Proto, and `source.address` is whatever X-Forwarded-For says, so a
-//! filter that believed it would fail. Envoy's own path normalisation is off, because the filter's is under test.
+//! here: then Envoy keeps the client's X-Forwarded-Proto, and `source.address` is taken from X-Forwarded-For, so a
+//! filter that trusted it would fail. Envoy's own path normalisation is off, because the filter's is under test.
 //!
 //! The client, the upstream and the Envoy process are shared with `host-test diff` (`fluxlit_support`). The bootstrap is
 //! not: `diff` runs any filter and builds one that adds and removes nothing; here the shipped one is under test.

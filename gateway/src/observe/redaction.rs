@@ -1,6 +1,6 @@
 //! Redacts the query of a request target for logs and traces.
 //!
-//! The values of parameters that grant access are replaced: session ids, tokens, codes of a login. Nothing else is decoded or
+//! The values of parameters that grant access are replaced: session ids, tokens, login codes. Nothing else is decoded or
 //! encoded, so that the rest can be compared with what the browser sent. Names are compared as an app reads them:
 //! percent-decoded, and without regard to case.
 

@@ -77,7 +77,7 @@ pub enum SettingError {
         name: &'static str,
         /// The value.
         value: String,
-        /// What is allowed.
+        /// The description of the valid values.
         expected: Cow<'static, str>,
     },
 }

@@ -1,4 +1,4 @@
-//! Tests HTTP/2 from the client: the rules of HTTP/1.1, many requests on one connection, and WebSocket on a stream.
+//! Tests HTTP/2 from clients: the rules of HTTP/1.1, many requests on one connection, and WebSocket on a stream.
 
 use std::io::{BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -50,7 +50,7 @@ impl Http2 {
     where
         S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
     {
-        let (sender, connection) = h2::client::handshake(stream).await.expect("HTTP/2");
+        let (sender, connection) = h2::client::handshake(stream).await.expect("a handshake");
         let connection = tokio::spawn(connection);
         let sender = sender.ready().await.expect("the connection is open");
         Self { sender, connection }
@@ -76,7 +76,7 @@ impl Http2 {
     }
 }
 
-/// A client that sends what the `h2` crate would not: raw frames, and field lines as literals.
+/// A client that sends messages that the `h2` crate would not send: raw frames, and field lines as literals.
 struct Frames(TcpStream);
 
 struct Frame {
@@ -215,7 +215,7 @@ async fn next(body: &mut RecvStream) -> Option<Bytes> {
         let data = body.data().await?.expect("a body");
         body.flow_control()
             .release_capacity(data.len())
-            .expect("room");
+            .expect("the window grows");
         if !data.is_empty() {
             return Some(data);
         }

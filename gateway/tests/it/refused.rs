@@ -37,7 +37,7 @@ fn refused(table: &[(u16, &str)]) {
     }
 }
 
-/// A response to HEAD has no body, whatever its fields say.
+/// A response to HEAD has no body, regardless of its fields.
 #[test]
 fn a_rejected_head_request_gets_no_body() {
     let (address, _) = recording(OK);

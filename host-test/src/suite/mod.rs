@@ -24,7 +24,7 @@ pub enum SuiteError {
     Form {
         /// The file.
         path: PathBuf,
-        /// What is wrong, and where.
+        /// The problem and its position.
         message: String,
     },
     /// The file cannot be read.

@@ -38,7 +38,7 @@ pub enum Failure {
     },
 }
 
-/// How requests are handled after the VM has failed. The request during which it failed gets a 503 in any case.
+/// The handling of requests after the VM has failed. The request during which it failed gets a 503 in any case.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum FailurePolicy {
     /// `FAIL_CLOSED`: every further request gets a 503.

@@ -52,7 +52,7 @@ pub struct StartOptions {
     pub clusters: Vec<Cluster>,
     /// Results of foreign functions by name, in place of Envoy's own functions.
     pub foreign_functions: BTreeMap<String, ForeignResult>,
-    /// How requests are handled after the VM has failed.
+    /// The handling of requests after the VM has failed.
     pub failure_policy: FailurePolicy,
     /// Envoy's setting of this name: body callbacks run even while headers are paused. Always on in ABI 0.1.0.
     pub allow_on_headers_stop_iteration: bool,

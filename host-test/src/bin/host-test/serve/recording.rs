@@ -2,7 +2,7 @@
 //!
 //! A recorder keeps the request, the upstream's response, and the responses to call-outs. When serving ends, it runs each
 //! recorded request on a new filter with a virtual clock, and writes the result as the expectation. So the first replay
-//! already gives the same result, whatever state earlier live requests have left in the filter.
+//! already gives the same result, regardless of the state that earlier live requests have left in the filter.
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
