@@ -1,4 +1,4 @@
-//! Fuzzes the reader of response heads, which may contain what a client sent.
+//! Fuzzes the reader of response heads, which may contain data from a client.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -4,7 +4,7 @@
 //! - [`http1`]: the one reader and writer of HTTP/1 messages; it preserves malformed parts that libraries correct or reject.
 //! - [`upstream`]: a server that plays a [`script`] and records what it received; [`upstream::serve`] for a handler that
 //!   reads and writes the connection itself.
-//! - [`player`]: sends the requests of cases to a listener of Envoy, as the peer, over the protocol that they ask for.
+//! - [`player`]: sends the requests of cases to a listener of Envoy, as the peer, over the protocol that the case specifies.
 //! - [`envoy`]: an Envoy process, its admin interface, its log, pieces of its configuration.
 //! - [`process`], [`service`]: child processes that end with their owner.
 //! - [`certificate`], [`port`], [`wait`].

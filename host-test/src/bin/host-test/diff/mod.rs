@@ -1,9 +1,9 @@
 //! Implements `host-test diff`: compares the test host with real Envoy.
 //!
-//! The same cases run in the test host and in an Envoy that is started for them. Compared are the request that the
-//! upstream received, the response that the client received, the calls that other services received, the metrics and
-//! properties that the filters set, and the log lines that the case expects. Fields that Envoy adds for its own hop are
-//! left out. If Envoy agrees with the other profile, the difference is one of the rules of that profile.
+//! The same cases run in the test host and in an Envoy that is started for them. The command compares the request that
+//! the upstream received, the response that the client received, the calls that other services received, the metrics
+//! and properties that the filters set, and the log lines that the case expects. Fields that Envoy adds for its own hop
+//! are left out. If Envoy agrees with the other profile, the difference is one of the rules of that profile.
 //!
 //! Cases that cannot be played in a real Envoy are skipped, with the reason.
 //!
