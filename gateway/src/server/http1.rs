@@ -250,7 +250,12 @@ impl Http1Connection {
         let mut rest = Body::new(&mut self.reader, Length::UntilEnd, 0);
         let discard = async {
             if self.down.writer.shutdown().await.is_ok() {
-                while let Ok(Some(_)) = rest.next().await {}
+                let mut discarded = 0;
+                while discarded < MAX_DISCARDED
+                    && let Ok(Some(chunk)) = rest.next().await
+                {
+                    discarded += chunk.len();
+                }
             }
         };
         let _ = self.timer.within(LINGER, discard).await;
@@ -295,3 +300,7 @@ const DRAIN_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long a connection is kept after its last response, so that the response arrives before the connection is reset.
 const LINGER: Duration = Duration::from_secs(2);
+
+/// How many bytes are discarded in that time: enough for what a client has sent before it could read the response. A client
+/// that sends more gets a reset, and so learns that its body is not wanted.
+const MAX_DISCARDED: usize = 16 * 1024 * 1024;

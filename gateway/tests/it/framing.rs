@@ -408,7 +408,7 @@ fn a_response_before_the_end_of_the_request() {
     let answer = client.response();
     assert_eq!((answer.status, answer.body.as_str()), (413, "large"));
     assert_eq!(answer.values("connection"), ["close"], "{answer:?}");
-    assert!(sent.is_some(), "the rest of an unwanted body is not read");
+    assert!(sent.is_some(), "all of an unwanted body was read");
 }
 
 #[test]
