@@ -92,7 +92,7 @@ fn a_case_that_envoy_cannot_run_is_skipped_with_the_reason() {
         ),
         (
             r#""config": "\u00ff", "request": {}"#,
-            "the configuration is no UTF-8, as Envoy's own is",
+            "the configuration is not UTF-8, which Envoy's own configuration must be",
         ),
         (
             r#""finally": {"metrics": {"x": 1}}"#,
@@ -124,11 +124,11 @@ fn a_case_that_envoy_cannot_run_is_skipped_with_the_reason() {
         ),
         (
             r#""request": {}, "upstreams": {"a": [{"fails": "no-headers"}]}"#,
-            "no service can make Envoy give its own call up",
+            "no service can make Envoy cancel its own call",
         ),
         (
             r#""request": {}, "upstreams": {"a": [{"fails": "refused"}, {}]}"#,
-            "nobody sees a refused call, so that what follows it cannot be given",
+            "a rejected call cannot be observed, so its result cannot be played",
         ),
         (
             r#""request": {}, "except": {"envoy": "a reason"}"#,

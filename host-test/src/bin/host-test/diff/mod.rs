@@ -35,7 +35,7 @@ use crate::report;
 
 /// Run cases here and in real Envoy, and report the differences
 ///
-/// Ends with 1 if anything does.
+/// Exits with 1 if anything differs.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     #[command(flatten)]
@@ -138,7 +138,7 @@ impl DiffRunner<'_> {
             }
             (_, Started::Rejected(log)) if log.trim().is_empty() => {
                 anyhow::bail!(
-                    "{} ended without any output: is it an Envoy?",
+                    "{} ended without any output; check that it is an Envoy",
                     self.program.display()
                 )
             }
@@ -196,7 +196,7 @@ impl Report {
         }
         if let Some(profile) = agreeing {
             self.text.push_str(&format!(
-                "         Envoy does as profile {profile} has it\n"
+                "         Envoy behaves as profile {profile} says\n"
             ));
         }
     }

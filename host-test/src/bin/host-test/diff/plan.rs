@@ -196,19 +196,24 @@ fn unplayable(file: &CaseFile, case: &Case) -> Option<String> {
         return Some("Envoy's clock cannot be set".to_owned());
     }
     if std::str::from_utf8(&file.config_of(case)).is_err() {
-        return Some("the configuration is no UTF-8, as Envoy's own is".to_owned());
+        return Some(
+            "the configuration is not UTF-8, which Envoy's own configuration must be".to_owned(),
+        );
     }
     if case.workers.is_some() || !case.queues.is_empty() {
-        return Some("a worker of Envoy's cannot be chosen, nor a queue filled before".to_owned());
+        return Some(
+            "Envoy's worker cannot be chosen, and its queues cannot be filled in advance"
+                .to_owned(),
+        );
     }
     if !case.connections.is_empty() {
-        return Some("a network filter stands before no upstream of HTTP".to_owned());
+        return Some("a network filter has no HTTP upstream".to_owned());
     }
     let has_more =
         |exchange: &Exchange| !exchange.alongside.is_empty() || !exchange.enqueue.is_empty();
     if case.groups().iter().any(has_more) {
         return Some(
-            "requests at the same time, and queues filled by somebody else, are not played"
+            "concurrent requests, and queues filled from outside the filter, are not supported"
                 .to_owned(),
         );
     }
@@ -252,14 +257,13 @@ fn services<'c, C: Iterator<Item = &'c CallOut>>(
                 .iter()
                 .map(ScriptedResponse::of_call)
                 .collect::<Option<Vec<_>>>()
-                .ok_or("no service can make Envoy give its own call up")?;
+                .ok_or("no service can make Envoy cancel its own call")?;
             let refusal = script.iter().position(ScriptedResponse::is_refusal);
             if refusal
                 .is_some_and(|place| script.iter().skip(place).any(|after| !after.is_refusal()))
             {
                 return Err(
-                    "nobody sees a refused call, so that what follows it cannot be given"
-                        .to_owned(),
+                    "a rejected call cannot be observed, so its result cannot be played".to_owned(),
                 );
             }
             let is_grpc = answers.iter().any(|answer| answer.grpc.is_some())
