@@ -40,7 +40,11 @@ fn the_cases_are_met_under_every_schedule() {
             let mismatches = runner
                 .mismatches(&path, &file, case, schedule)
                 .expect("it runs");
-            assert!(mismatches.is_empty(), "{} ({schedule}): {mismatches:?}", case.name);
+            assert!(
+                mismatches.is_empty(),
+                "{} ({schedule}): {mismatches:?}",
+                case.name
+            );
         }
     }
 }
