@@ -92,7 +92,7 @@ impl FromStr for NamedModule {
     fn from_str(text: &str) -> anyhow::Result<Self> {
         let (name, path) = text
             .split_once('=')
-            .context("expected NAME=PATH, such as before=/tmp/fluxlit_filter.wasm")?;
+            .context("expected NAME=PATH, such as before=old/fluxlit_filter.wasm")?;
         let path = std::fs::canonicalize(path).with_context(|| format!("cannot find {path}"))?;
         let name = name.to_owned();
         Ok(Self { name, path })
