@@ -408,7 +408,11 @@ fn a_response_before_the_end_of_the_request() {
     let answer = client.response();
     assert_eq!((answer.status, answer.body.as_str()), (413, "large"));
     assert_eq!(answer.values("connection"), ["close"], "{answer:?}");
-    assert!(sent.is_some(), "all of an unwanted body was read");
+    // At most 16 MiB are discarded; the sockets buffer some more.
+    assert!(
+        sent.is_some_and(|blocks| blocks < 500),
+        "too much of an unwanted body was read: {sent:?} blocks of 100 kB"
+    );
 }
 
 #[test]

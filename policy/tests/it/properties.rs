@@ -121,7 +121,10 @@ fn url() -> impl Strategy<Value = String> {
         "'",
         "\"",
     ]);
-    prop::collection::vec(part, 0..8).prop_map(|parts| parts.concat())
+    // Most faults are in what is left once a mount or the upstream's own authority is removed.
+    let prefix = prop::sample::select(vec!["", "/m", "/m/", "/%6D/", "//app.internal/"]);
+    (prefix, prop::collection::vec(part, 0..8))
+        .prop_map(|(prefix, parts)| prefix.to_owned() + &parts.concat())
 }
 
 /// Settings that write URLs in different ways.
