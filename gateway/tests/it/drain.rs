@@ -55,7 +55,7 @@ fn not_ready_at_once_while_requests_in_flight_finish() {
     let answer = client.response();
     assert_eq!(answer.body, "ok");
     assert!(client.is_closed());
-    assert_eq!(gateway.child.wait().unwrap().code(), Some(0));
+    assert_eq!(gateway.exit_code(), Some(0));
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn the_next_response_closes_a_connection_that_is_kept() {
     assert!(idle.is_closed());
     release.send(()).unwrap();
     assert_eq!(busy.response().status, 200);
-    assert_eq!(gateway.child.wait().unwrap().code(), Some(0));
+    assert_eq!(gateway.exit_code(), Some(0));
 }
 
 #[test]
@@ -90,7 +90,7 @@ fn a_second_signal_ends_the_process_at_once() {
     gateway.terminate();
     assert!(gateway.drops_new_connections());
     gateway.signal(Signal::INT);
-    assert_eq!(gateway.child.wait().unwrap().code(), Some(1));
+    assert_eq!(gateway.exit_code(), Some(1));
     assert_eq!(client.rest(), "");
 }
 
@@ -103,7 +103,7 @@ fn requests_are_cut_off_after_the_grace_period() {
     arrival.recv().unwrap();
     gateway.terminate();
     assert_eq!(client.rest(), "", "the request is cut off");
-    assert_eq!(gateway.child.wait().unwrap().code(), Some(0));
+    assert_eq!(gateway.exit_code(), Some(0));
 }
 
 #[test]
@@ -143,7 +143,7 @@ fn a_request_that_is_cut_off_is_logged() {
         clients.push(client);
     }
     gateway.terminate();
-    assert_eq!(gateway.child.wait().unwrap().code(), Some(0));
+    assert_eq!(gateway.exit_code(), Some(0));
     let mut lines = String::new();
     log.read_to_string(&mut lines).unwrap();
     for (path, status, sent) in [
@@ -244,7 +244,7 @@ fn no_request_fails_when_the_gateway_stops() {
     let clients = Clients::start(gateway.address);
     clients.wait_for_more();
     gateway.terminate();
-    assert_eq!(gateway.child.wait().unwrap().code(), Some(0));
+    assert_eq!(gateway.exit_code(), Some(0));
     assert_eq!(clients.end(), [""; 0]);
 }
 
@@ -268,7 +268,7 @@ fn another_process_takes_over_and_no_request_fails() {
         ));
         clients.wait_for_more();
         first.terminate();
-        assert_eq!(first.child.wait().unwrap().code(), Some(0));
+        assert_eq!(first.exit_code(), Some(0));
         clients.wait_for_more();
         first = second;
     }
@@ -344,7 +344,7 @@ fn a_websocket_receives_a_close_frame_between_two_frames() {
             said, b"\x88\x82\0\0\0\0\x03\xf4",
             "the app receives the client's close frame"
         );
-        assert_eq!(gateway.child.wait().unwrap().code(), Some(0));
+        assert_eq!(gateway.exit_code(), Some(0));
     }
 }
 

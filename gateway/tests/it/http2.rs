@@ -1,10 +1,10 @@
 //! Tests HTTP/2 from clients: the rules of HTTP/1.1, many requests on one connection, and WebSocket on a stream.
 
-use std::io::{BufReader, Read, Write};
+use std::io::{BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, mpsc};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use base64::Engine as _;
 use bytes::Bytes;
@@ -174,11 +174,21 @@ impl Frames {
     /// Returns the next frame; `None` at the end of the connection.
     fn next(&mut self) -> Option<Frame> {
         let mut head = [0; 9];
-        self.0.read_exact(&mut head).ok()?;
+        self.read(&mut head)?;
         let [high, middle, low, kind, ..] = head;
         let mut payload = vec![0; u32::from_be_bytes([0, high, middle, low]) as usize];
-        self.0.read_exact(&mut payload).ok()?;
+        self.read(&mut payload)?;
         Some(Frame { kind, payload })
+    }
+
+    /// Fills `buffer`; `None` at the end of the connection.
+    fn read(&mut self, buffer: &mut [u8]) -> Option<()> {
+        match self.0.read_exact(buffer) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                panic!("nothing has arrived for {LIMIT:?}")
+            }
+            result => result.ok(),
+        }
     }
 }
 
@@ -669,7 +679,7 @@ fn requests_in_flight_finish_when_the_gateway_stops() {
         drop(sender);
         connection.await.unwrap().unwrap();
     });
-    assert_eq!(gateway.child.wait().unwrap().code(), Some(0));
+    assert_eq!(gateway.exit_code(), Some(0));
 }
 
 #[test]
@@ -684,34 +694,30 @@ fn a_client_that_ignores_pings_does_not_delay_the_stop() {
             write(stream, OK);
             true
         }),
-        &[("FLUXLIT_GRACE_PERIOD_S", "15")],
+        // Longer than any read in this test waits.
+        &[("FLUXLIT_GRACE_PERIOD_S", "600")],
     );
     let mut idle = Frames::new(gateway.address);
     let mut waiting = Frames::new(gateway.address);
     waiting.headers(1, END_STREAM, &GET);
     arrival.recv_timeout(LIMIT).unwrap();
-    let started = Instant::now();
     gateway.terminate();
     let kinds: Vec<u8> = std::iter::from_fn(|| idle.next())
         .map(|frame| frame.kind)
         .collect();
     assert!(kinds.contains(&GOAWAY), "{kinds:?}");
-    let took = started.elapsed();
-    assert!(took < Duration::from_secs(5), "{took:?}");
     // A pending response is sent, and then the connection ends.
     release.send(()).unwrap();
     let body = std::iter::from_fn(|| waiting.next()).find(|frame| frame.kind == DATA);
     assert_eq!(body.expect("a response").payload, b"ok");
     while waiting.next().is_some() {}
-    assert_eq!(gateway.child.wait().unwrap().code(), Some(0));
-    let took = started.elapsed();
-    assert!(took < Duration::from_secs(10), "{took:?}");
+    assert_eq!(gateway.exit_code(), Some(0));
 }
 
 #[test]
 fn a_connection_without_a_request_is_closed() {
     let (address, _) = recording(OK);
-    let gateway = Gateway::in_front_of(address, &[("FLUXLIT_GATEWAY_KEEPALIVE_TIMEOUT_S", "0.2")]);
+    let gateway = Gateway::in_front_of(address, &[("FLUXLIT_GATEWAY_KEEPALIVE_TIMEOUT_S", "1")]);
     run(async {
         let mut client = Http2::to(gateway.address).await;
         assert_eq!(client.ask(get("/")).await.1, "ok");
@@ -785,7 +791,7 @@ fn a_stream_that_is_cut_off_by_the_stop_is_logged() {
     client.headers(1, END_STREAM, &GET);
     arrival.recv_timeout(LIMIT).unwrap();
     gateway.terminate();
-    assert_eq!(gateway.child.wait().unwrap().code(), Some(0));
+    assert_eq!(gateway.exit_code(), Some(0));
     let mut lines = String::new();
     log.read_to_string(&mut lines).unwrap();
     let line = lines.lines().find(|line| line.contains(r#""version":"2""#));
@@ -970,5 +976,5 @@ fn a_websocket_on_a_stream_receives_a_close_frame() {
         drop(client.sender);
         client.connection.await.unwrap().unwrap();
     });
-    assert_eq!(gateway.child.wait().unwrap().code(), Some(0));
+    assert_eq!(gateway.exit_code(), Some(0));
 }

@@ -420,10 +420,7 @@ fn the_log_says_which_side_ended_a_request() {
         let _ = stream.read(&mut [0]);
         false
     });
-    let (gateway, mut log) = logging(
-        address,
-        &[("FLUXLIT_GATEWAY_UPSTREAM_READ_TIMEOUT_S", "0.2")],
-    );
+    let (gateway, mut log) = logging(address, &[("FLUXLIT_GATEWAY_UPSTREAM_READ_TIMEOUT_S", "2")]);
     let mut client = gateway.client();
     client.send("GET /left HTTP/1.1\r\nhost: a\r\n\r\n");
     arrival.recv().unwrap();

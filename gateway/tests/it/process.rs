@@ -64,8 +64,7 @@ fn sigterm_ends_the_app_and_its_children() {
     );
 
     gateway.terminate();
-    let status = gateway.child.wait().unwrap();
-    assert_eq!(status.code(), Some(0));
+    assert_eq!(gateway.exit_code(), Some(0));
     assert!(
         eventually(|| !ids.iter().any(|id| runs(id))),
         "{ids:?} still run"
@@ -128,7 +127,7 @@ fn requests_in_flight_finish_and_new_connections_are_refused() {
         answer.starts_with("HTTP/1.1 200") && answer.ends_with("done"),
         "{answer}"
     );
-    assert_eq!(gateway.child.wait().unwrap().code(), Some(0));
+    assert_eq!(gateway.exit_code(), Some(0));
 }
 
 #[test]

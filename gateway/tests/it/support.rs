@@ -6,7 +6,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::client::{Client, bytes, read_body, values};
+use fluxlit_support::wait::{wait_for, wait_until};
+
+use crate::client::{Client, LIMIT, bytes, read_body, values};
 
 pub(crate) use crate::client::head;
 
@@ -21,6 +23,13 @@ pub(crate) struct Gateway {
 }
 
 impl Gateway {
+    /// Waits until the process has ended, and returns its exit code; `None` if a signal ended it.
+    pub(crate) fn exit_code(&mut self) -> Option<i32> {
+        wait_for(LIMIT, || self.child.try_wait().unwrap())
+            .unwrap_or_else(|| panic!("the gateway has not ended after {LIMIT:?}"))
+            .code()
+    }
+
     /// Starts a gateway with these settings, and waits until it listens.
     pub(crate) fn start(settings: &[(&str, &str)], arguments: &[&str]) -> Self {
         Self::run(command(settings, arguments))
@@ -37,7 +46,7 @@ impl Gateway {
             .expect("the gateway starts");
         let mut log = BufReader::new(child.stderr.take().expect("a log"));
         let mut lines = String::new();
-        let mut wait_for = |start: &str| loop {
+        let mut address_after = |start: &str| loop {
             let mut line = String::new();
             assert!(
                 log.read_line(&mut line).expect("a log") > 0,
@@ -49,8 +58,8 @@ impl Gateway {
                 break address.parse::<SocketAddr>().expect("an address");
             }
         };
-        let address = wait_for("listening on ");
-        let admin = has_admin.then(|| wait_for("listening for operators on "));
+        let address = address_after("listening on ");
+        let admin = has_admin.then(|| address_after("listening for operators on "));
         // Read the log continuously, because the gateway would block on a full pipe.
         let kept = Arc::<Mutex<String>>::default();
         let all = Arc::clone(&kept);
@@ -275,5 +284,5 @@ pub(crate) fn write(stream: &mut BufReader<TcpStream>, text: &str) {
 
 /// Waits until `condition` is true, for at most ten seconds.
 pub(crate) fn eventually(condition: impl FnMut() -> bool) -> bool {
-    fluxlit_support::wait::wait_until(Duration::from_secs(10), condition)
+    wait_until(Duration::from_secs(10), condition)
 }
