@@ -66,6 +66,7 @@ fn build(config: Config, defaults: Defaults, errors: &mut Vec<ConfigError>) -> P
         forwarded_allow_ips,
         forwarded_source,
         hsts,
+        identity_headers,
         mounts,
         outside_mount,
         peer_filter_state_key,
@@ -155,10 +156,16 @@ fn build(config: Config, defaults: Defaults, errors: &mut Vec<ConfigError>) -> P
                     |_| None,
                     errors,
                 ),
+                identity_headers: parse_names(
+                    "identity_headers",
+                    identity_headers.unwrap_or_default(),
+                    reject_if_set_here,
+                    errors,
+                ),
                 trusted_pass_headers: parse_names(
                     "trusted_pass_headers",
                     trusted_pass_headers.unwrap_or_default(),
-                    reject_unless_identity,
+                    reject_if_governed,
                     errors,
                 ),
                 client_ip_header,
@@ -179,6 +186,28 @@ fn build(config: Config, defaults: Defaults, errors: &mut Vec<ConfigError>) -> P
     }
 }
 
+impl Policy {
+    /// Adds an identity header, such as one that the app itself reads. Like those of `identity_headers`, it is removed from
+    /// every request, unless `trusted_pass_headers` lists it.
+    ///
+    /// `setting`: where the name comes from, for the error.
+    ///
+    /// # Errors
+    ///
+    /// The name is not a header name, or it cannot be removed because the message or the policy needs it.
+    pub fn add_identity_header(&mut self, setting: &str, name: &str) -> Result<(), ConfigError> {
+        let mut errors = Vec::new();
+        let names = parse_names(
+            setting,
+            vec![name.to_owned()],
+            reject_if_set_here,
+            &mut errors,
+        );
+        self.request_editor.protected.identity_headers.extend(names);
+        errors.pop().map_or(Ok(()), Err)
+    }
+}
+
 fn parse_client_ip_header(name: String, errors: &mut Vec<ConfigError>) -> String {
     let reject = |name: &str| {
         matches!(name, "forwarded" | "x-forwarded-for")
@@ -189,11 +218,17 @@ fn parse_client_ip_header(name: String, errors: &mut Vec<ConfigError>) -> String
         .unwrap_or_default()
 }
 
-fn reject_unless_identity(name: &str) -> Option<&'static str> {
+/// Rejects headers that are removed for another reason: no peer may pass them.
+fn reject_if_governed(name: &str) -> Option<&'static str> {
     match group_of(name.as_bytes()) {
-        Some(HeaderGroup::Identity | HeaderGroup::ClientCertificate) => None,
-        _ => Some("is not an identity header, so there is nothing to pass"),
+        None | Some(HeaderGroup::Identity | HeaderGroup::ClientCertificate) => None,
+        Some(_) => Some("is removed from every request, so no peer can pass it"),
     }
+}
+
+/// Rejects headers that every request gets: their values do not name a user, and clients choose some of them.
+fn reject_if_set_here(name: &str) -> Option<&'static str> {
+    RequestEditor::sets(name).then_some("is set in every request and cannot name the user")
 }
 
 /// Builds the table of apps, and the app whose settings apply outside every mount.
@@ -275,4 +310,62 @@ fn double_mount(
 
 fn is_mount(root_path: Option<&str>) -> bool {
     root_path.is_some_and(|path| !path.trim().trim_matches('/').is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decision::Action;
+    use crate::edit::Edit;
+    use crate::message::Request;
+    use crate::peer::Peer;
+
+    #[test]
+    fn a_header_that_is_set_cannot_name_the_user() {
+        let settings = br#"{"root_path": "/m", "emit_forwarded": true}"#;
+        let mut policy = Policy::from_json(settings, Defaults::FILTER).unwrap();
+        let decision = policy.request(&Request {
+            peer: Peer::Ip("192.0.2.1".parse().unwrap()),
+            identity: None,
+            is_reentry: false,
+            tls: false,
+            method: b"GET",
+            target: b"/m/x",
+            host: Some(b"app.example"),
+            headers: &[],
+        });
+        let Action::Forward(forward) = decision.action else {
+            panic!("the request is forwarded");
+        };
+        let mut count = 0;
+        for edit in &forward.edits {
+            if let Edit::Append(name, _) = edit {
+                count += 1;
+                let added = policy.add_identity_header("server.trustedUserHeaders", name);
+                let error = added.unwrap_err().to_string();
+                assert!(error.contains(&format!("server.trustedUserHeaders \"{name}\"")));
+            }
+        }
+        assert_eq!(count, 8, "{:?}", forward.edits);
+    }
+
+    #[test]
+    fn added_identity_headers() {
+        let mut policy = Policy::from_json(b"{}", Defaults::GATEWAY).unwrap();
+        for (name, is_accepted) in [
+            ("X-Login", true),
+            ("x_other_login", true),
+            ("X-Forwarded-Login", true),
+            ("X-Forwarded-User", true),
+            ("True-Client-IP", true),
+            ("", false),
+            ("a b", false),
+            ("b\u{fc}cher", false),
+            ("Host", false),
+            ("X_Real_IP", false),
+        ] {
+            let added = policy.add_identity_header("server.trustedUserHeaders", name);
+            assert_eq!(added.is_ok(), is_accepted, "{name}: {added:?}");
+        }
+    }
 }

@@ -36,6 +36,8 @@ config_object! {
         forwarded_source: ForwardedSource,
         /// Strict-Transport-Security; off by default.
         hsts: HstsSetting,
+        /// Further headers that name the user. They are removed from every request, unless `trusted_pass_headers` lists them.
+        identity_headers: Vec<String>,
         /// Several apps on one listener, found by host and longest path. Excludes `root_path`.
         mounts: Vec<MountConfig>,
         /// What happens to requests outside every mount.
@@ -70,7 +72,7 @@ config_object! {
         trusted_hops: i64,
         /// Envoy only: URI names (SPIFFE ids) of verified client certificates whose holders are trusted.
         trusted_identities: Vec<String>,
-        /// Identity headers that a trusted peer may pass.
+        /// Headers that name the user and that a trusted peer may pass. They are removed from the requests of other peers.
         trusted_pass_headers: Vec<String>,
         /// Names by which the app refers to itself in redirects, such as `127.0.0.1:8501`.
         upstream_authorities: Vec<String>,

@@ -41,6 +41,7 @@ mod config;
 mod forwarded;
 mod header_names;
 mod hosts;
+mod identity_headers;
 mod message;
 
 mod config_reader;

@@ -7,6 +7,7 @@
 
 use crate::config::ClientCertificateHeader;
 use crate::header::is_same_name;
+use crate::identity_headers::{LONGEST, is_identity_header, may_be_identity_header};
 use crate::labels::labeled_enum;
 
 /// The headers that are removed, as configured.
@@ -14,6 +15,8 @@ use crate::labels::labeled_enum;
 pub(crate) struct ProtectedHeaders {
     /// Further headers to remove, in lower case.
     pub(crate) strip_headers: Vec<String>,
+    /// Further identity headers, in lower case.
+    pub(crate) identity_headers: Vec<String>,
     /// Identity headers that a trusted peer may pass, in lower case.
     pub(crate) trusted_pass_headers: Vec<String>,
     /// The header in which a trusted peer names the client, in lower case.
@@ -24,21 +27,26 @@ pub(crate) struct ProtectedHeaders {
 impl ProtectedHeaders {
     /// Returns the group for which a header is removed; `None` if it may pass.
     pub(crate) fn removal(&self, name: &[u8], peer_trusted: bool) -> Option<HeaderGroup> {
-        if self
-            .strip_headers
-            .iter()
-            .any(|listed| is_same_name(listed.as_bytes(), name))
-        {
+        let is_in = |list: &[String]| {
+            list.iter()
+                .any(|listed| is_same_name(listed.as_bytes(), name))
+        };
+        if is_in(&self.strip_headers) {
             return Some(group_of(name).unwrap_or(HeaderGroup::Listed));
         }
-        if let Some(client_ip_header) = &self.client_ip_header
+        let group = if is_in(&self.identity_headers) {
+            HeaderGroup::Identity
+        } else if let Some(client_ip_header) = &self.client_ip_header
             && is_same_name(client_ip_header.as_bytes(), name)
         {
             let is_read = peer_trusted && client_ip_header.as_bytes().eq_ignore_ascii_case(name);
             let is_set = matches!(group_of(name), Some(HeaderGroup::Forwarding));
             return (!is_read || is_set).then_some(HeaderGroup::ClientAddress);
-        }
-        let group = group_of(name)?;
+        } else {
+            // A name that only a trusted peer may pass is an identity header by that.
+            group_of(name)
+                .or_else(|| is_in(&self.trusted_pass_headers).then_some(HeaderGroup::Identity))?
+        };
         let may_pass = match group {
             HeaderGroup::Identity => true,
             // Envoy sanitizes this exact name only, not other names that servers read as the same.
@@ -90,41 +98,22 @@ pub(crate) fn group_of(name: &[u8]) -> Option<HeaderGroup> {
     if !may_be_protected(name) {
         return None;
     }
-    let mut buffer = [0_u8; LONGEST_NAME];
+    let mut buffer = [0_u8; LONGEST];
     let mut used: usize = 0;
     for (slot, octet) in buffer.iter_mut().zip(name) {
-        *slot = match octet {
-            b'_' => b'-',
-            octet => octet.to_ascii_lowercase(),
-        };
+        *slot = fold(*octet);
         used = used.saturating_add(1);
     }
     let start = buffer.get(..used)?;
     let whole = used == name.len();
     match start {
         b"x-forwarded-client-cert" if whole => Some(HeaderGroup::ClientCertificate),
-        b"x-forwarded-user"
-        | b"x-forwarded-email"
-        | b"x-forwarded-groups"
-        | b"x-forwarded-preferred-username"
-        | b"x-forwarded-access-token"
-        | b"x-forwarded-tls-client-cert"
-        | b"x-forwarded-tls-client-cert-info"
-        | b"remote-user"
-        | b"x-remote-user"
-        | b"x-client-cert"
-            if whole =>
-        {
-            Some(HeaderGroup::Identity)
-        }
-        _ if start.starts_with(b"x-forwarded-") => Some(HeaderGroup::Forwarding),
-        _ if start.starts_with(b"x-auth-request-")
-            || start.starts_with(b"x-ssl-client-")
-            || start.starts_with(b"ssl-client-") =>
-        {
-            Some(HeaderGroup::Identity)
-        }
-        _ if !whole => None,
+        _ if start.starts_with(b"x-forwarded-") => Some(if is_identity_header(start, whole) {
+            HeaderGroup::Identity
+        } else {
+            HeaderGroup::Forwarding
+        }),
+        _ if !whole => identity(start, whole),
         b"forwarded" | b"x-real-ip" => Some(HeaderGroup::Forwarding),
         b"x-client-ip"
         | b"client-ip"
@@ -163,7 +152,18 @@ pub(crate) fn group_of(name: &[u8]) -> Option<HeaderGroup> {
         b"proxy" => Some(HeaderGroup::Cgi),
         // A CGI server turns both spellings into CONTENT_LENGTH, but only the one with a hyphen frames the message.
         b"content-length" | b"transfer-encoding" if name.contains(&b'_') => Some(HeaderGroup::Cgi),
-        _ => None,
+        _ => identity(start, whole),
+    }
+}
+
+fn identity(start: &[u8], whole: bool) -> Option<HeaderGroup> {
+    is_identity_header(start, whole).then_some(HeaderGroup::Identity)
+}
+
+fn fold(octet: u8) -> u8 {
+    match octet {
+        b'_' => b'-',
+        octet => octet.to_ascii_lowercase(),
     }
 }
 
@@ -172,20 +172,18 @@ fn may_be_protected(name: &[u8]) -> bool {
     let [first, second, ..] = name else {
         return false;
     };
-    matches!(
-        (first.to_ascii_lowercase(), second.to_ascii_lowercase()),
-        (b'x', b'-' | b'_')
-            | (b'c', b'f' | b'l' | b'o')
-            | (b'f', b'a' | b'l' | b'o' | b'r')
-            | (b'p', b'a' | b'r')
-            | (b'r', b'e')
-            | (b's', b'c' | b's')
-            | (b't', b'r')
-    )
+    let (first, second) = (fold(*first), fold(*second));
+    may_be_identity_header(first, second)
+        || matches!(
+            (first, second),
+            (b'x', b'-')
+                | (b'c', b'f' | b'l' | b'o')
+                | (b'f', b'a' | b'l' | b'o' | b'r')
+                | (b'p', b'a' | b'r')
+                | (b's', b'c')
+                | (b't', b'r')
+        )
 }
-
-/// The length of the longest name above, `x-forwarded-tls-client-cert-info`.
-const LONGEST_NAME: usize = 32;
 
 #[cfg(test)]
 mod tests {

@@ -14,7 +14,7 @@ use crate::decision_record::DecisionRecord;
 use crate::edit::Edit;
 use crate::effective::Effective;
 use crate::exchange::Exchange;
-use crate::header::{Header, connection_options, lines};
+use crate::header::{Header, connection_options, is_same_name, lines};
 use crate::message::Request;
 use crate::peer::Peer;
 use crate::protected_headers::{HeaderGroup, ProtectedHeaders, group_of};
@@ -54,6 +54,13 @@ enum HeaderState {
 type HeadersToSet<'a> = [(&'static str, Option<Cow<'a, str>>); 8];
 
 impl RequestEditor {
+    /// Returns true for a header that may be set in a request.
+    pub(crate) fn sets(name: &str) -> bool {
+        SET_HEADERS
+            .iter()
+            .any(|set| is_same_name(set.as_bytes(), name.as_bytes()))
+    }
+
     /// Builds the edits, in the order in which they must be applied.
     pub(crate) fn edits(
         &self,
@@ -319,6 +326,18 @@ fn forwarded_element(client: &Client, effective: &Effective) -> String {
 fn as_text(target: &[u8]) -> Option<&str> {
     std::str::from_utf8(target).ok()
 }
+
+/// The headers that requests get, see [`RequestEditor::headers_to_set`].
+const SET_HEADERS: [&str; 8] = [
+    "forwarded",
+    "x-envoy-original-path",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-prefix",
+    "x-forwarded-proto",
+    "x-real-ip",
+];
 
 /// Options and fields that belong to the connection, so that the host handles them.
 const CONNECTION_FIELDS: [&[u8]; 9] = [
