@@ -91,7 +91,7 @@ impl Connection {
     /// forwarded to the upstream and to the client.
     pub fn finish(mut self) -> Outcome {
         self.close(ClosedBy::Local);
-        self.stream.finish()
+        self.stream.end()
     }
 
     fn feed(&mut self, side: Side, event: Event) -> Flow {
@@ -99,5 +99,14 @@ impl Connection {
             self.stream.feed(side, event);
         }
         self.flow(side)
+    }
+}
+
+impl Drop for Connection {
+    /// Closes the connection; then the stream ends.
+    fn drop(&mut self) {
+        if !self.stream.has_ended() && !std::thread::panicking() {
+            self.close(ClosedBy::Local);
+        }
     }
 }

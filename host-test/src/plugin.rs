@@ -131,12 +131,20 @@ impl Plugin {
     }
 
     /// Returns the lines that the plugin's own context logged: at the start, in ticks, for queues and call-outs, but not in
-    /// streams.
+    /// streams. They are kept until [`Plugin::take_logs`] is called.
     pub fn logs(&self) -> Vec<LogLine> {
         let mut vm = self.vm();
         let context = vm.plugin_context(self.index);
         let record = vm.host().records.get(&context);
         record.map_or_else(Vec::new, |record| record.logs.clone())
+    }
+
+    /// Takes the lines of [`Plugin::logs`], and drops everything else that the host has recorded for the plugin's own
+    /// context. A plugin that runs for a long time needs this, because nothing else limits the record.
+    pub fn take_logs(&self) -> Vec<LogLine> {
+        let mut vm = self.vm();
+        let context = vm.plugin_context(self.index);
+        vm.host().take_logs(context)
     }
 
     /// Returns the metrics of the process by name.

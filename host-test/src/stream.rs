@@ -17,10 +17,11 @@ use crate::vm::failure::FailurePolicy;
 use crate::vm::outcome::Outcome;
 use crate::vm::state::StreamState;
 
-/// An open stream.
+/// An open stream. If it is dropped, it ends as by [`Stream::finish`], and its outcome is lost.
 pub struct Stream {
     plugin: Plugin,
     context: u32,
+    has_ended: bool,
 }
 
 impl Plugin {
@@ -45,7 +46,7 @@ impl Stream {
         if is_open && vm.failure.is_some() {
             vm.exchanges.insert(context, Exchange::bypassing());
             drop(vm);
-            return Self { plugin, context };
+            return Self::of_context(plugin, context);
         }
         let root = vm.plugin_context(plugin.index());
         let exchange = if is_connection {
@@ -71,7 +72,15 @@ impl Stream {
         vm.settle();
         drop(vm);
         plugin.process().deliver();
-        Self { plugin, context }
+        Self::of_context(plugin, context)
+    }
+
+    fn of_context(plugin: Plugin, context: u32) -> Self {
+        Self {
+            plugin,
+            context,
+            has_ended: false,
+        }
     }
 
     /// Opens a stream whose forwarded events the next filter of a chain takes.
@@ -214,7 +223,17 @@ impl Stream {
     }
 
     /// Ends the stream and returns its outcome.
-    pub fn finish(self) -> Outcome {
+    pub fn finish(mut self) -> Outcome {
+        self.end()
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.has_ended
+    }
+
+    /// Ends the stream as [`Self::finish`] does.
+    pub(crate) fn end(&mut self) -> Outcome {
+        self.has_ended = true;
         let context = self.context;
         let mut vm = self.plugin.vm();
         let logs_first = vm.host().logs_before_done(context);
@@ -269,6 +288,15 @@ impl Stream {
         drop(vm);
         self.plugin.process().deliver();
         self.flow(side)
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        // A test that fails needs no further callbacks, and a panic in them would hide its own.
+        if !self.has_ended && !std::thread::panicking() {
+            self.end();
+        }
     }
 }
 

@@ -223,3 +223,38 @@ fn metadata_frames_and_foreign_calls_reach_the_filter() {
     plugin.advance(Duration::from_secs(1));
     assert_eq!(texts(&plugin.logs()), "7 3 0 abc 0 0");
 }
+
+#[test]
+fn a_stream_that_is_dropped_ends_in_the_vm() {
+    let plugin = plugin(
+        r#"(func (export "proxy_on_configure") (param i32 i32) (result i32)
+            (i32.eqz (call $define (i32.const 0) @"ended" (i32.const 500))))
+        (func $count (drop (call $increment (i32.load (i32.const 500)) (i64.const 1))))
+        (func (export "proxy_on_downstream_connection_close") (param i32 i32) (call $count))
+        (func (export "proxy_on_log") (param i32) (call $count))
+        (func (export "proxy_on_delete") (param i32) (call $count))"#,
+    );
+    let mut stream = plugin.stream(Properties::default());
+    stream.request_headers(request(), false);
+    assert_eq!(plugin.contexts(), 1);
+    drop(stream);
+    assert_eq!((plugin.contexts(), plugin.metrics()["ended"].value), (0, 2));
+    drop(plugin.connection(Properties::default()));
+    assert_eq!((plugin.contexts(), plugin.metrics()["ended"].value), (0, 5));
+    plugin.stream(Properties::default()).finish();
+    assert_eq!(plugin.metrics()["ended"].value, 7);
+}
+
+#[test]
+fn the_log_of_a_plugin_can_be_taken() {
+    let plugin = plugin(
+        r#"(func (export "proxy_on_configure") (param i32 i32) (result i32)
+            (call $log_text @"a") (i32.eqz (call $tick (i32.const 10))))
+        (func (export "proxy_on_tick") (param i32) (call $log_text @"b"))"#,
+    );
+    assert_eq!(texts(&plugin.take_logs()), "a");
+    plugin.advance(Duration::from_millis(20));
+    assert_eq!(texts(&plugin.logs()), "b b");
+    assert_eq!(texts(&plugin.take_logs()), "b b");
+    assert_eq!(texts(&plugin.logs()), "");
+}
