@@ -2,7 +2,8 @@
 //!
 //! Fuel, host calls and memory are the same on every machine, but nanoseconds are not. So with a second module or
 //! configuration everything is also printed as a ratio. The streams of a case run one after the other in one VM, after a
-//! warm-up. Memory that grows over all of them is a leak.
+//! warm-up. Memory that grows over all of them is a leak. Streams that end unlike the first one do not count for the means,
+//! and are reported, because a mean over both would be the cost of neither.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -16,6 +17,9 @@ use crate::loading::{self, FilterOptions, configuration};
 use crate::report;
 
 /// Measure fuel, time, host calls and memory of streams
+///
+/// The means are those of the streams that end like the first one; the others are counted. Exits with 1 if a stream failed,
+/// was left paused or reset, or never ended, unless the case expects that.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     #[command(flatten)]
@@ -86,13 +90,29 @@ pub(crate) fn bench(arguments: &Arguments) -> anyhow::Result<Exit> {
             rows.push(measure(arguments, runners, path, file, case)?);
         }
     }
-    ensure!(!rows.is_empty(), "no case has a request to measure");
+    ensure!(
+        !rows.is_empty(),
+        "no case {}has a request to measure",
+        arguments
+            .case
+            .as_ref()
+            .map_or_else(String::new, |name| format!("named `{name}` (--case) "))
+    );
+    let has_failed = rows
+        .iter()
+        .any(|row| row.benches().any(|bench| bench.failed > 0));
     report::print(&if arguments.json {
         to_json(&rows)
     } else {
-        to_text(&rows, load_time.as_millis())
+        to_text(&rows, load_time.as_millis(), arguments.streams)
     })?;
-    Ok(Exit::Done)
+    Ok(Exit::failed_if(has_failed))
+}
+
+impl Row {
+    fn benches(&self) -> impl Iterator<Item = &Bench> {
+        std::iter::once(&self.first).chain(&self.second)
+    }
 }
 
 fn measure(
@@ -140,7 +160,7 @@ const fn column(title: &'static str, width: usize, cost: fn(&Bench) -> u64) -> C
     Column { title, width, cost }
 }
 
-fn to_text(rows: &[Row], load_time: u128) -> String {
+fn to_text(rows: &[Row], load_time: u128, streams: u32) -> String {
     let mut text = format!("compiled in {load_time} ms\n");
     text.push_str(&line("a stream of", |column| column.title.to_owned()));
     for Row {
@@ -151,6 +171,7 @@ fn to_text(rows: &[Row], load_time: u128) -> String {
     {
         for bench in std::iter::once(first).chain(second) {
             text.push_str(&line(case, |column| (column.cost)(bench).to_string()));
+            text.push_str(&remarks(bench, streams));
         }
         if let Some(second) = second {
             text.push_str(&line("second by first", |column| match column.title {
@@ -158,6 +179,42 @@ fn to_text(rows: &[Row], load_time: u128) -> String {
                 _ => ratio((column.cost)(second), (column.cost)(first)),
             }));
         }
+    }
+    text
+}
+
+/// Says what else happened than the cost of the streams.
+fn remarks(bench: &Bench, streams: u32) -> String {
+    let mut text = String::new();
+    let unlike = bench.unlike_first();
+    if unlike > 0 {
+        let endings: Vec<String> = bench
+            .endings
+            .iter()
+            .map(|(ending, count)| format!("{count} with `{ending}`"))
+            .collect();
+        text.push_str(&format!(
+            "  {unlike} of {streams} streams ended unlike the first, `{}`: {}\n",
+            bench.first_ending,
+            endings.join(", ")
+        ));
+        if unlike == u64::from(streams) {
+            text.push_str(
+                "  no measured stream ended like the first, so only memory is measured\n",
+            );
+        }
+    } else if !bench.first_ending.starts_with("response 2") {
+        text.push_str(&format!(
+            "  every stream ended with `{}`\n",
+            bench.first_ending
+        ));
+    }
+    if let Some(failure) = &bench.failure {
+        let failure = failure.replace('\n', "\n    ");
+        text.push_str(&format!(
+            "  {} of {streams} streams failed, the first one: {failure}\n",
+            bench.failed
+        ));
     }
     text
 }
@@ -189,6 +246,11 @@ fn to_json(rows: &[Row]) -> String {
             "calls": bench.calls,
             "memory": bench.memory,
             "growth": bench.growth,
+            "first_ending": bench.first_ending,
+            "endings": bench.endings,
+            "unlike_first": bench.unlike_first(),
+            "failed": bench.failed,
+            "failure": bench.failure,
         })
     };
     let values: Vec<serde_json::Value> = rows
