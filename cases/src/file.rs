@@ -10,10 +10,13 @@ use crate::input::{Answer, Request, Version};
 use crate::latin1;
 
 impl CaseFile {
-    /// Reads the named files, relative to `folder`. An error is the case's name and the problem.
-    pub(crate) fn read_named_files(&mut self, folder: &Path) -> Result<(), (String, String)> {
+    /// Reads the configuration of all cases, relative to `folder`.
+    pub(crate) fn read_config(&mut self, folder: &Path) -> Result<(), String> {
         set_config(folder, self.config_file.take(), &mut self.config)
-            .map_err(|problem| ("all".to_owned(), problem))?;
+    }
+
+    /// Reads the files that cases name, relative to `folder`. An error is the case's name and the problem.
+    pub(crate) fn read_named_files(&mut self, folder: &Path) -> Result<(), (String, String)> {
         for case in &mut self.cases {
             let name = case.name.clone();
             case.read_named_files(folder)
@@ -201,7 +204,12 @@ fn named(folder: &Path, key: &str, file: Option<String>) -> Result<Option<String
     let path = folder.join(file);
     std::fs::read(&path)
         .map(|bytes| Some(latin1::text(&bytes)))
-        .map_err(|error| format!("{key}: cannot read {}: {error}", path.display()))
+        .map_err(|error| {
+            format!(
+                "{key}: cannot read {}: {error}; the path is relative to the folder of the case file",
+                path.display()
+            )
+        })
 }
 
 #[cfg(test)]
@@ -268,7 +276,11 @@ mod tests {
         assert_eq!(file.config_of(&file.cases[0]), br#"{"a":1,"b":2}"#);
         let text = r#"{"config_file": "absent", "cases": []}"#;
         let error = CaseFile::parse(&folder.path().join("cases.json"), text).unwrap_err();
-        assert!(error.to_string().contains("config_file: cannot read"));
+        let error = error.to_string();
+        assert!(
+            error.contains("cases.json: config_file: cannot read"),
+            "{error}"
+        );
     }
 
     #[test]

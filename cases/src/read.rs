@@ -35,6 +35,14 @@ pub enum CaseFileError {
         /// The problem.
         problem: String,
     },
+    /// A key of the whole file, not of a case, is wrong.
+    #[error("{path}: {problem}", path = path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The problem.
+        problem: String,
+    },
     /// The file or folder cannot be read.
     #[error("cannot read {path}", path = path.display())]
     Read {
@@ -90,8 +98,30 @@ impl CaseFile {
     ///
     /// # Errors
     ///
-    /// See [`CaseFileError`]; [`CaseFileError::Read`] if the recording that the file names cannot be read.
+    /// See [`CaseFileError`].
     pub fn parse(path: &Path, text: &str) -> Result<Self, CaseFileError> {
+        let mut file = Self::parse_own(path, text)?;
+        if let Some(golden) = file.golden.clone() {
+            let recording = path.parent().unwrap_or(Path::new("")).join(golden);
+            let text = std::fs::read_to_string(&recording).map_err(|error| CaseFileError::File {
+                path: path.to_owned(),
+                problem: format!(
+                    "golden: cannot read {}: {error}; write it with `host-test record`, or remove the key",
+                    recording.display()
+                ),
+            })?;
+            // The recording of a recording is not read: it would not be compared with anything.
+            let golden = Self::parse_own(&recording, &text)?;
+            for case in &mut file.cases {
+                let same = |other: &&Case| other.name == case.name;
+                case.golden = golden.cases.iter().find(same).cloned().map(Box::new);
+            }
+        }
+        Ok(file)
+    }
+
+    /// Reads a file without the recording that it names.
+    fn parse_own(path: &Path, text: &str) -> Result<Self, CaseFileError> {
         let json = comments::blank(text);
         let mut deserializer = serde_json::Deserializer::from_str(&json);
         let form_error = |key: String, error: &serde_json::Error| CaseFileError::Form {
@@ -113,16 +143,14 @@ impl CaseFile {
         };
         file.check().map_err(case_error)?;
         let folder = path.parent().unwrap_or(Path::new(""));
+        file.read_config(folder)
+            .map_err(|problem| CaseFileError::File {
+                path: path.to_owned(),
+                problem,
+            })?;
         file.read_named_files(folder).map_err(case_error)?;
         // Check again, because the contents of the named files are now part of it.
         file.check().map_err(case_error)?;
-        if let Some(golden) = file.golden.clone() {
-            let golden = Self::load(&folder.join(golden))?;
-            for case in &mut file.cases {
-                let same = |other: &&Case| other.name == case.name;
-                case.golden = golden.cases.iter().find(same).cloned().map(Box::new);
-            }
-        }
         Ok(file)
     }
 

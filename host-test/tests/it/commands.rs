@@ -51,11 +51,44 @@ fn wrong_usage_and_unusable_files_exit_with_2() {
     let cases = files.write("cases.json", CASES);
     let broken = files.write("broken.json", "{");
     let suite = files.write("wrong.textpb", "test { nam: \"x\" }");
+    let no_config = files.write(
+        "no_config.json",
+        r#"{"config_file": "absent", "cases": []}"#,
+    );
+    let no_golden = files.write("no_golden.json", r#"{"golden": "absent", "cases": []}"#);
     let https = "https://app.example";
     for (arguments, want) in [
         (
             &["run", "--filter", &filter, "--cases", &broken][..],
             "broken.json",
+        ),
+        (
+            &["diff", "--filter", &filter, "--cases", &suite],
+            "which only `host-test run` reads",
+        ),
+        (
+            &["record", "--filter", &filter, "--cases", &suite],
+            "which only `host-test run` reads",
+        ),
+        (
+            &[
+                "run", "--filter", &filter, "--cases", &cases, "--config", "limit=9",
+            ],
+            "--config: `limit=9` neither begins with `{`",
+        ),
+        (
+            &["run", "--filter", &filter, "--cases", &no_config],
+            "no_config.json: config_file: cannot read",
+        ),
+        (
+            &["run", "--filter", &filter, "--cases", &no_golden],
+            "no_golden.json: golden: cannot read",
+        ),
+        (
+            &[
+                "bench", "--filter", &filter, "--cases", &cases, "--case", "absent",
+            ],
+            "no case named `absent`",
         ),
         (
             &["run", "--filter", &broken, "--cases", &cases],
@@ -289,6 +322,129 @@ fn bench_reports_a_leak_as_growth() {
     let run = host_test(&["bench", "--filter", &filter, "--streams", "10", "--json"]);
     let value: Value = serde_json::from_str(&run.stdout).unwrap();
     assert_eq!(value[0]["first"]["growth"], 10 * 65536);
+}
+
+#[test]
+fn a_case_that_has_only_a_recording_is_compared_with_that() {
+    let replies_or_pauses = r#"
+        (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+            (drop (call $get @request @":path" @to_result))
+            (if (i32.eq (i32.load8_u offset=1 (i32.load (i32.const 0))) @'r')
+                (then (drop (call $reply (i32.const 403) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)
+                    (i32.const 0) (i32.const 0) (i32.const -1)))))
+            (i32.eq (i32.load8_u offset=1 (i32.load (i32.const 0))) @'p'))
+        (func (export "proxy_on_response_headers") (param i32 i32 i32) (result i32)
+            (drop (call $add @response @"x-one" @"value")) i32.const 0)"#;
+    let files = Files::new();
+    let filter = files.write_guest("filter.wasm", replies_or_pauses);
+    let requests = r#"[{"name": "passes", "request": {"target": "/a"}}, {"name": "replies", "request": {"target": "/r"}},
+        {"name": "pauses", "request": {"target": "/p"}}]"#;
+    let cases = files.write("cases.json", format!(r#"{{"cases": {requests}}}"#));
+    let run = host_test(&["record", "--filter", &filter, "--cases", &cases]);
+    files.write("golden.json", &run.stdout);
+    let text = format!(r#"{{"golden": "golden.json", "cases": {requests}}}"#);
+    let cases = files.write("cases.json", text);
+    let run = host_test(&["run", "--filter", &filter, "--cases", &cases]);
+    assert_eq!(run.stdout, "3 met, 0 missed, 0 skipped\n");
+    let nothing = files.write_guest("nothing.wasm", NOTHING);
+    let run = host_test(&["run", "--filter", &nothing, "--cases", &cases]);
+    assert!(
+        run.stdout.ends_with("0 met, 3 missed, 0 skipped\n"),
+        "{}",
+        run.stdout
+    );
+}
+
+/// Runs `bench` with 50 streams, and checks its exit code and a part of its report.
+#[track_caller]
+fn check_bench(guest: &str, case: &str, code: i32, wants: &[&str]) {
+    let files = Files::new();
+    let filter = files.write_guest("filter.wasm", guest);
+    let text = format!(r#"{{"cases": [{{"name": "n", {case}}}]}}"#);
+    let cases = files.write("cases.json", text);
+    let run = host_test(&[
+        "bench",
+        "--filter",
+        &filter,
+        "--cases",
+        &cases,
+        "--streams",
+        "50",
+    ]);
+    assert_eq!(run.code, Some(code), "{}{}", run.stdout, run.stderr);
+    for want in wants {
+        assert!(run.stdout.contains(want), "{want}: {}", run.stdout);
+    }
+}
+
+#[test]
+fn bench_says_which_streams_ended_unlike_the_first() {
+    let limits = r#"
+        (global $count (mut i32) (i32.const 0))
+        (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+            (global.set $count (i32.add (global.get $count) (i32.const 1)))
+            (if (i32.gt_u (global.get $count) (i32.const 120)) (then (drop (call $reply (i32.const 429)
+                (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const -1)))))
+            i32.const 0)"#;
+    check_bench(
+        limits,
+        r#""request": {}, "upstream": {}"#,
+        0,
+        &["30 of 50 streams ended unlike the first, `response 200`: \
+           30 with `local reply 429 in request_headers`, 20 with `response 200`"],
+    );
+    check_bench(
+        &limits.replace("i32.const 120", "i32.const 0"),
+        r#""request": {}"#,
+        0,
+        &["every stream ended with `local reply 429 in request_headers`"],
+    );
+}
+
+#[test]
+fn bench_fails_if_a_stream_fails_or_never_ends() {
+    let traps = r#"(func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32) unreachable)"#;
+    let request = r#""request": {}, "upstream": {}"#;
+    check_bench(traps, request, 1, &["50 of 50 streams failed", "trapped"]);
+    check_bench(
+        traps,
+        r#""request": {}, "fails": "request_headers""#,
+        0,
+        &["every stream ended with `failure in proxy_on_request_headers`"],
+    );
+    let loops = r#"(func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32) (loop (br 0)) i32.const 0)"#;
+    check_bench(
+        loops,
+        request,
+        1,
+        &["50 of 50 streams failed", "did not return"],
+    );
+    let pauses = r#"(func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32) i32.const 1)"#;
+    check_bench(
+        pauses,
+        request,
+        1,
+        &["50 of 50 streams failed, the first one: request left paused"],
+    );
+    let never_done = r#"(func (export "proxy_on_done") (param i32) (result i32) i32.const 0)"#;
+    check_bench(
+        never_done,
+        request,
+        1,
+        &["response 200, then waiting for proxy_done"],
+    );
+    let eats = r#"
+        (func (export "proxy_on_delete") (param i32)
+            (if (i32.eq (memory.grow (i32.const 40)) (i32.const -1)) (then unreachable)))"#;
+    check_bench(
+        eats,
+        request,
+        1,
+        &[
+            "streams ended unlike the first, `response 200`",
+            "streams failed",
+        ],
+    );
 }
 
 #[test]

@@ -7,6 +7,7 @@ use host_test::Filter;
 use host_test::abi::Status;
 use host_test::case_file::{CaseFile, Runner};
 use host_test::envoy::Profile;
+use host_test::suite::Suite;
 use host_test::vm::{LoadOptions, UnknownImports};
 
 /// Options that select a module and the rules of the host.
@@ -68,7 +69,9 @@ pub(crate) fn configuration(text: &str) -> anyhow::Result<Vec<u8>> {
     if text.trim_start().starts_with('{') {
         return Ok(text.as_bytes().to_vec());
     }
-    std::fs::read(text).with_context(|| format!("cannot read the configuration {text}"))
+    std::fs::read(text).with_context(|| {
+        format!("--config: `{text}` neither begins with `{{` nor is a file that can be read; write other text to a file")
+    })
 }
 
 /// Case files with their paths.
@@ -78,6 +81,11 @@ pub(crate) type CaseFiles = Vec<(PathBuf, CaseFile)>;
 pub(crate) fn case_files(paths: &[PathBuf], config: Option<&str>) -> anyhow::Result<CaseFiles> {
     let mut files = Vec::new();
     for path in paths {
+        anyhow::ensure!(
+            !Suite::is_suite(path),
+            "{}: this is a test suite of Service Extensions, which only `host-test run` reads; give case files (*.json)",
+            path.display()
+        );
         if path.is_dir() {
             files.extend(CaseFile::load_folder(path)?);
         } else {
@@ -98,7 +106,12 @@ pub(crate) fn cases(paths: &[PathBuf], config: Option<&str>) -> anyhow::Result<C
     let files = case_files(paths, config)?;
     anyhow::ensure!(
         files.iter().any(|(_, file)| !file.cases.is_empty()),
-        "the given paths have no cases"
+        "{}: there are no cases; give case files, or folders with *.json files",
+        paths
+            .iter()
+            .map(|path| path.display().to_string())
+            .collect::<Vec<_>>()
+            .join(", ")
     );
     Ok(files)
 }
