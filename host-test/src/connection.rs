@@ -15,6 +15,7 @@ use crate::envoy::filter_state::FilterState;
 use crate::event::{Event, Flow, Side};
 use crate::plugin::Plugin;
 use crate::stream::Stream;
+use crate::vm::exchange::Exchange;
 use crate::vm::outcome::Outcome;
 
 /// An open connection.
@@ -37,7 +38,12 @@ pub enum ClosedBy {
 impl Plugin {
     /// Opens a connection through a network filter: `on_context_create`, `on_new_connection`.
     pub fn connection(&self, properties: Properties) -> Connection {
-        let stream = Stream::open(self.clone(), properties, FilterState::default(), true);
+        let stream = Stream::open(
+            self.clone(),
+            properties,
+            FilterState::default(),
+            Exchange::for_connection(),
+        );
         let mut connection = Connection {
             stream,
             is_closed: false,

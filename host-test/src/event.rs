@@ -65,6 +65,16 @@ impl Side {
     pub(crate) const BOTH: [Self; 2] = [Self::Request, Self::Response];
 }
 
+impl Event {
+    /// Returns true if this is the last event of a message.
+    pub(crate) fn ends_message(&self) -> bool {
+        matches!(
+            self,
+            Self::Headers(_, true) | Self::Body(_, true) | Self::Data(_, true) | Self::Trailers(_)
+        )
+    }
+}
+
 impl Message {
     /// Appends an event that was forwarded.
     pub(crate) fn append(&mut self, event: Event) {

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use crate::vm::Vm;
+use crate::vm::dispatch::LINK_FUEL;
 use crate::vm::options::Clock;
 use crate::vm::shared::{Metric, Shared, SharedState};
 
@@ -129,18 +130,29 @@ impl Process {
         }
     }
 
-    /// Notifies the readers of queues that received messages, in all VMs, until no notification is pending.
+    /// Notifies the readers of queues that received messages, in all VMs, until no notification is pending. Notifications that
+    /// cause each other are a chain, see `vm::dispatch`: it ends when it has used its fuel.
     pub(crate) fn deliver(&self) {
-        for _ in 0..MAX_ROUNDS {
+        let mut used: u64 = 0;
+        for round in 0_u64.. {
             let notifications = self.state().take_notifications();
             if notifications.is_empty() {
                 return;
             }
             for notification in notifications {
                 let reader = notification.reader;
-                let vm = self.vms().get(reader.vm).and_then(Weak::upgrade);
-                if let Some(vm) = vm {
-                    lock(&vm).notify_queue_ready(reader.context, notification.queue);
+                let Some(vm) = self.vms().get(reader.vm).and_then(Weak::upgrade) else {
+                    continue;
+                };
+                let mut vm = lock(&vm);
+                let fuel = vm.notify_queue_ready(reader.context, notification.queue);
+                // Only notifications that another one caused belong to the chain.
+                if round > 0 {
+                    used = used.saturating_add(fuel).saturating_add(LINK_FUEL);
+                }
+                if used > vm.chain_fuel() {
+                    vm.fail_endless_queue();
+                    return;
                 }
             }
         }
@@ -170,6 +182,3 @@ impl Process {
 pub(crate) fn lock(vm: &Mutex<Vm>) -> MutexGuard<'_, Vm> {
     vm.lock().unwrap_or_else(PoisonError::into_inner)
 }
-
-/// The maximum number of rounds in which queues may trigger each other in one delivery.
-const MAX_ROUNDS: usize = 1000;

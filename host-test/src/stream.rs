@@ -27,7 +27,12 @@ pub struct Stream {
 impl Plugin {
     /// Opens a stream: `on_context_create`. Streams of one plugin may overlap.
     pub fn stream(&self, properties: Properties) -> Stream {
-        Stream::open(self.clone(), properties, FilterState::default(), false)
+        Stream::open(
+            self.clone(),
+            properties,
+            FilterState::default(),
+            Exchange::default(),
+        )
     }
 }
 
@@ -37,23 +42,19 @@ impl Stream {
         plugin: Plugin,
         properties: Properties,
         filter_state: FilterState,
-        is_connection: bool,
+        exchange: Exchange,
     ) -> Self {
+        let is_connection = exchange.is_connection();
         let mut vm = plugin.vm();
         vm.reload();
         let context = vm.new_context();
         let is_open = vm.host().options.failure_policy == FailurePolicy::Open;
         if is_open && vm.failure.is_some() {
-            vm.exchanges.insert(context, Exchange::bypassing());
+            vm.exchanges.insert(context, exchange.bypassing());
             drop(vm);
             return Self::of_context(plugin, context);
         }
         let root = vm.plugin_context(plugin.index());
-        let exchange = if is_connection {
-            Exchange::for_connection()
-        } else {
-            Exchange::default()
-        };
         vm.exchanges.insert(context, exchange);
         let opened_at = vm.host().now();
         vm.host().streams.insert(
@@ -67,9 +68,7 @@ impl Stream {
                 ..StreamState::default()
             },
         );
-        // The VM keeps the failure; the first event reports it.
-        let _ = vm.call(context, "proxy_on_context_create", &[context, root]);
-        vm.settle();
+        vm.create_context(context, root);
         drop(vm);
         plugin.process().deliver();
         Self::of_context(plugin, context)
@@ -89,11 +88,9 @@ impl Stream {
         properties: Properties,
         filter_state: FilterState,
     ) -> Self {
-        let stream = Self::open(plugin, properties, filter_state, false);
-        if let Some(exchange) = stream.plugin.vm().exchanges.get_mut(&stream.context) {
-            exchange.chain();
-        }
-        stream
+        let mut exchange = Exchange::default();
+        exchange.chain();
+        Self::open(plugin, properties, filter_state, exchange)
     }
 
     /// Takes the events forwarded on `side`, for the next filter of a chain.
@@ -257,6 +254,9 @@ impl Stream {
         let exchange = vm.exchanges.remove(&context).unwrap_or_default();
         vm.settle();
         let waits_for_done = vm.host().waiting_for_done.contains(&context);
+        if let Some(stream) = vm.host().streams.get_mut(&context) {
+            stream.is_finished = true;
+        }
         if !waits_for_done {
             vm.host().streams.remove(&context);
         }

@@ -62,6 +62,11 @@ impl Profile {
             spec: "the trailers of an HTTP call-out are sent",
         },
         Rule {
+            name: "continue-order",
+            envoy: "a side that a callback continues is continued before the callback's result takes effect",
+            spec: "a side that a callback continues is continued after the callback's result has taken effect",
+        },
+        Rule {
             name: "counter-record",
             envoy: "recording a counter adds to it",
             spec: "recording a counter sets it",
@@ -72,9 +77,19 @@ impl Profile {
             spec: "a stream ends with on_done, on_log, on_delete",
         },
         Rule {
+            name: "forbidden-calls",
+            envoy: "a reply, close or continue that crashes Envoy or corrupts its messages makes the filter fail",
+            spec: "a reply, close or continue that has nothing to act on has no effect",
+        },
+        Rule {
             name: "joined-lines",
             envoy: "a second line of an inline header, such as accept, is joined to the first",
             spec: "an added line stays a separate line",
+        },
+        Rule {
+            name: "last-reply",
+            envoy: "of two local replies outside the request's own callbacks, the client receives the last one",
+            spec: "of two local replies, the client receives the first one",
         },
         Rule {
             name: "late-answer",
@@ -155,6 +170,18 @@ impl Profile {
     }
 
     pub(crate) fn crashes_on_late_replies(self) -> bool {
+        self == Self::Envoy
+    }
+
+    pub(crate) fn forbids_fatal_calls(self) -> bool {
+        self == Self::Envoy
+    }
+
+    pub(crate) fn acts_before_result(self) -> bool {
+        self == Self::Envoy
+    }
+
+    pub(crate) fn sends_last_reply(self) -> bool {
         self == Self::Envoy
     }
 

@@ -5,7 +5,9 @@
 //! call. Failures are responses, as in Envoy 1.40: a refused or reset connection is a 503 with a text, a timeout is a 504.
 //! A filter that checks for missing headers, the specification's sign of failure, does not notice them.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::abi::{HeaderMap, Status, lines};
@@ -38,7 +40,7 @@ pub enum CallResponse {
     Refused,
     /// The connection was reset before the response arrived.
     Reset,
-    /// The response did not arrive before the timeout.
+    /// The response does not arrive before the call's timeout. A call without a timeout gets no response.
     TimedOut,
     /// The host cancelled the call, so the callback has no headers at all.
     NoHeaders,
@@ -132,14 +134,41 @@ pub(crate) struct Calls {
     counts: BTreeMap<String, usize>,
     next: u32,
     open: BTreeMap<u32, OpenCall>,
+    /// The time of the next callback of each open call that has one, with the call's id.
+    due: BTreeSet<(u64, u32)>,
+}
+
+/// The fuel used by callbacks that cause each other without time passing: a call-out's callback, that of a call which it
+/// made, and so on.
+#[derive(Clone, Default)]
+pub(crate) struct Chain(Arc<AtomicU64>);
+
+/// A callback that is due.
+pub(crate) struct DueArrival {
+    pub(crate) plugin: u32,
+    /// The call's id.
+    pub(crate) call: u32,
+    pub(crate) arrival: Arrival,
+    /// The chain to which calls belong that the callback makes.
+    pub(crate) chain: Chain,
 }
 
 struct OpenCall {
     plugin: u32,
     call: CallOut,
+    opened_at: u64,
+    chain: Chain,
     /// The pending callbacks with their times. Those of one response are due at the same time, in order.
     arrivals: VecDeque<(u64, Arrival)>,
     deadline: Option<u64>,
+}
+
+impl Chain {
+    /// Adds fuel and returns the sum.
+    pub(crate) fn add(&self, fuel: u64) -> u64 {
+        let before = self.0.fetch_add(fuel, Ordering::Relaxed);
+        before.saturating_add(fuel)
+    }
 }
 
 impl CallKind {
@@ -175,6 +204,7 @@ impl Calls {
         &mut self,
         plugin: u32,
         mut call: CallOut,
+        chain: Chain,
         now: u64,
         profile: Profile,
     ) -> u32 {
@@ -194,18 +224,27 @@ impl Calls {
         let deadline = call
             .timeout
             .map(|timeout| now.saturating_add(nanoseconds(timeout)));
-        let arrivals =
-            response.map_or_else(VecDeque::new, |DelayedResponse { delay, response }| {
+        let arrivals = match response {
+            // The deadline is the end of such a call.
+            None
+            | Some(DelayedResponse {
+                response: CallResponse::TimedOut,
+                ..
+            }) => VecDeque::new(),
+            Some(DelayedResponse { delay, response }) => {
                 let due = now.saturating_add(nanoseconds(*delay));
                 arrivals(&call.kind, response, profile)
                     .map(|arrival| (due, arrival))
                     .collect()
-            });
-        self.open.insert(
+            }
+        };
+        self.insert(
             id,
             OpenCall {
                 plugin,
                 call,
+                opened_at: now,
+                chain,
                 arrivals,
                 deadline,
             },
@@ -221,12 +260,29 @@ impl Calls {
         now: u64,
         profile: Profile,
     ) -> bool {
-        let Some(open) = self.open.get_mut(&id) else {
+        let Some(mut open) = self.remove(id) else {
             return false;
         };
         let arrivals = arrivals(&open.call.kind, response, profile);
         open.arrivals.extend(arrivals.map(|arrival| (now, arrival)));
+        open.chain = Chain::default();
+        self.insert(id, open);
         true
+    }
+
+    fn insert(&mut self, id: u32, open: OpenCall) {
+        if let Some(due) = open.due() {
+            self.due.insert((due, id));
+        }
+        self.open.insert(id, open);
+    }
+
+    fn remove(&mut self, id: u32) -> Option<OpenCall> {
+        let open = self.open.remove(&id)?;
+        if let Some(due) = open.due() {
+            self.due.remove(&(due, id));
+        }
+        Some(open)
     }
 
     /// Returns the calls that have not ended.
@@ -249,7 +305,7 @@ impl Calls {
         if !matches!(id & TOKEN_MASK, GRPC_CALL | GRPC_STREAM) {
             return Err(Status::BadArgument);
         }
-        self.open.remove(&id).map(|_| ()).ok_or(Status::NotFound)
+        self.remove(id).map(|_| ()).ok_or(Status::NotFound)
     }
 
     /// Half-closes a gRPC stream, which still receives; cancels a unary call.
@@ -263,37 +319,37 @@ impl Calls {
 
     /// Returns the time at which the next callback is due.
     pub(crate) fn next_due(&self) -> Option<u64> {
-        self.open.values().filter_map(OpenCall::due).min()
+        self.due.first().map(|(due, _)| *due)
     }
 
-    /// Takes the next callback that is due at `now`: the plugin's context, the call's id, and the arrival.
-    pub(crate) fn take_due(&mut self, now: u64, profile: Profile) -> Option<(u32, u32, Arrival)> {
-        let id = self
-            .open
-            .iter()
-            .filter_map(|(id, open)| open.due().map(|due| (due, *id)))
-            .filter(|(due, _)| *due <= now)
-            .min()
-            .map(|(_, id)| id)?;
-        let open = self.open.get_mut(&id)?;
-        let is_late = open.arrival_due() > open.deadline;
-        let arrival = match open.arrivals.pop_front() {
-            Some((due, arrival)) if open.deadline.is_none_or(|deadline| due <= deadline) => arrival,
-            _ => {
-                debug_assert!(is_late || open.deadline.is_some());
-                arrivals(&open.call.kind, &CallResponse::TimedOut, profile).next()?
-            }
+    /// Takes the next callback that is due at `now`.
+    pub(crate) fn take_due(&mut self, now: u64, profile: Profile) -> Option<DueArrival> {
+        let (due, id) = self.due.first().copied().filter(|(due, _)| *due <= now)?;
+        let mut open = self.remove(id)?;
+        let is_in_time = |due: u64| open.deadline.is_none_or(|deadline| due <= deadline);
+        let arrival = match open.arrivals.front() {
+            Some((due, _)) if is_in_time(*due) => open.arrivals.pop_front()?.1,
+            _ => arrivals(&open.call.kind, &CallResponse::TimedOut, profile).next()?,
         };
-        let plugin = open.plugin;
+        // Time has passed since the call, so its callback begins a new chain.
+        if due > open.opened_at {
+            open.chain = Chain::default();
+        }
+        let (plugin, chain) = (open.plugin, open.chain.clone());
         let ends = match &arrival {
             Arrival::Http { .. } | Arrival::Grpc(GrpcEvent::Close { .. }) => true,
             Arrival::Grpc(GrpcEvent::Message(_)) => open.call.kind.is_unary(),
             Arrival::Grpc(_) => false,
         };
-        if ends {
-            self.open.remove(&id);
+        if !ends {
+            self.insert(id, open);
         }
-        Some((plugin, id, arrival))
+        Some(DueArrival {
+            plugin,
+            call: id,
+            arrival,
+            chain,
+        })
     }
 }
 

@@ -1,55 +1,70 @@
-//! Carries out what a callback asked for, and runs what is due: ticks, call-out responses, notifications of queues.
+//! Carries out what a callback requested, and runs what is due: ticks, call-out responses, notifications of queues.
 //!
-//! Each callback gets new fuel and its own context. After a callback, the host handles in this order: local replies and
-//! closes that it requested on any stream, resumed sides, contexts that are done, call-out responses that are due. The
-//! callbacks that these cause are handled in the same way, a bounded number of times. A VM that has failed is never called
-//! again; depending on the failure policy it is replaced by a new one.
+//! Each callback gets new fuel and its own context. After a callback, the host carries out what it requested, in order: local
+//! replies, closes, resumed sides, the end of contexts that are done; then it delivers call-out responses that are due. The
+//! callbacks that these cause are handled in the same way. A VM that has failed is never called again; depending on the
+//! failure policy it is replaced by a new one.
+//!
+//! A call-out whose response causes the next call-out, and so on without time passing, is a chain. All callbacks of a chain
+//! after the first one share the fuel of one callback, so an endless chain ends, while the number of responses that arrive at
+//! one time is not limited.
 
 use super::Vm;
-use super::call_out::{Arrival, GrpcEvent};
+use super::call_out::{Arrival, DueArrival, GrpcEvent};
 use super::failure::Failure;
-use super::state::CallData;
+use super::state::{Action, CallData, Requested};
 use crate::abi::length_u32;
 use crate::event::Side;
 
 impl Vm {
-    /// Carries out what the last callbacks requested.
+    /// Carries out what the last callbacks requested, and delivers the call-out responses that are due.
     pub(crate) fn settle(&mut self) {
-        for _ in 0..MAX_ROUNDS {
-            let host = self.host();
-            let interrupted: Vec<u32> = host
-                .streams
-                .iter()
-                .filter(|(_, stream)| stream.reply.is_some() || stream.is_closed)
-                .map(|(context, _)| *context)
-                .collect();
-            let continued = std::mem::take(&mut host.continued);
-            let done = std::mem::take(&mut host.done);
-            let has_arrival = self.failure.is_none() && self.has_due_call();
-            if interrupted.is_empty() && continued.is_empty() && done.is_empty() && !has_arrival {
+        loop {
+            self.carry_out_all();
+            if self.failure.is_some() || !self.has_due_call() {
                 return;
             }
-            for context in interrupted {
-                self.interrupt(context);
+            self.deliver_arrival();
+        }
+    }
+
+    /// Carries out what callbacks requested, in order.
+    pub(super) fn carry_out_all(&mut self) {
+        while let Some(requested) = self.host().requested.pop_front() {
+            self.carry_out(requested);
+        }
+    }
+
+    /// Carries out the replies and closes that callbacks requested, and leaves the rest for later.
+    pub(super) fn carry_out_interruptions(&mut self) {
+        let requested = std::mem::take(&mut self.host().requested);
+        for requested in requested {
+            match requested.action {
+                Action::Close | Action::Reply(_) => self.carry_out(requested),
+                Action::Continue(_) | Action::Delete => {
+                    self.host().requested.push_back(requested);
+                }
             }
-            for (context, side) in continued {
-                self.resume(context, side);
-            }
-            for context in done {
+        }
+    }
+
+    fn carry_out(&mut self, requested: Requested) {
+        let Requested {
+            context,
+            callback,
+            action,
+        } = requested;
+        match action {
+            Action::Close => self.close(context, callback),
+            Action::Continue(side) => self.resume(context, side, callback),
+            Action::Delete => {
                 self.delete(context);
                 if !self.exchanges.contains_key(&context) {
                     self.host().records.remove(&context);
                 }
             }
-            if has_arrival {
-                self.deliver_arrival();
-            }
+            Action::Reply(reply) => self.interrupt(context, reply),
         }
-        self.failure.get_or_insert(Failure::EndlessLoop {
-            callback: "the chain of callbacks that cause each other".to_owned(),
-            fuel: self.store.data().options.fuel_per_callback,
-            stack: Box::default(),
-        });
     }
 
     /// Ends a context: calls `on_delete` and then removes its state.
@@ -61,13 +76,36 @@ impl Vm {
         }
     }
 
-    /// Notifies a context that a queue has a message.
-    pub(crate) fn notify_queue_ready(&mut self, reader: u32, queue: u32) {
-        if self.host().has_context(reader) {
-            // The VM keeps a failure, and every later stream reports it.
-            let _ = self.call(reader, "proxy_on_queue_ready", &[reader, queue]);
-            self.settle();
+    /// Notifies a context that a queue has a message. Returns the fuel that it used.
+    pub(crate) fn notify_queue_ready(&mut self, reader: u32, queue: u32) -> u64 {
+        if !self.host().has_context(reader) {
+            return 0;
         }
+        // The VM keeps a failure, and every later stream reports it.
+        let _ = self.call(reader, QUEUE_READY, &[reader, queue]);
+        let used = self.used_fuel;
+        self.settle();
+        used
+    }
+
+    /// Returns the fuel that all callbacks of a chain may use, each of which the previous one caused without time passing.
+    pub(crate) fn chain_fuel(&mut self) -> u64 {
+        self.host().options.fuel_per_callback
+    }
+
+    /// Fails this VM because of an endless chain of queue notifications.
+    pub(crate) fn fail_endless_queue(&mut self) {
+        let fuel = self.chain_fuel();
+        self.fail_with(Failure::EndlessChain {
+            callback: QUEUE_READY.to_owned(),
+            fuel,
+        });
+    }
+
+    /// Fails this VM for a reason other than a trap, and ends the streams that it had paused.
+    pub(crate) fn fail_with(&mut self, failure: Failure) {
+        self.failure.get_or_insert(failure);
+        self.fail_paused();
     }
 
     /// Feeds a METADATA frame to a stream. The result of the callback is ignored.
@@ -150,9 +188,15 @@ impl Vm {
     fn deliver_arrival(&mut self) {
         let host = self.host();
         let (now, profile) = (host.now(), host.options.profile);
-        let Some((plugin, call, arrival)) = host.calls.take_due(now, profile) else {
+        let Some(due) = host.calls.take_due(now, profile) else {
             return;
         };
+        let DueArrival {
+            plugin,
+            call,
+            arrival,
+            chain,
+        } = due;
         if !host.has_context(plugin) {
             return;
         }
@@ -202,18 +246,32 @@ impl Vm {
             }
         };
         host.call_data = data;
-        if self.call(plugin, callback, &arguments).is_err() {
-            self.fail_paused();
-        }
+        host.chain = Some(chain.clone());
+        let called = self.call(plugin, callback, &arguments);
         let host = self.host();
+        host.chain = None;
         host.call_data = CallData::default();
         // The message is valid only in the callback; the status code stays.
         host.status.1.clear();
+        if called.is_err() {
+            return self.fail_paused();
+        }
+        let used = chain.add(self.used_fuel.saturating_add(LINK_FUEL));
+        let fuel = self.chain_fuel();
+        // The first callback had this fuel for itself.
+        if used > fuel.saturating_mul(2) {
+            self.fail_with(Failure::EndlessChain {
+                callback: callback.to_owned(),
+                fuel,
+            });
+        }
     }
 }
 
+const QUEUE_READY: &str = "proxy_on_queue_ready";
+
+/// The fuel of a callback in a chain in addition to what it uses, so that a chain of trivial callbacks ends as well.
+pub(crate) const LINK_FUEL: u64 = 1000;
+
 /// The status that `proxy_get_status` returns if a call-out ends without headers: `BrokenConnection` of `proxy-wasm-cpp-host`.
 const BROKEN_CONNECTION: u32 = 11;
-
-/// The maximum number of rounds in which callbacks may cause further callbacks; more are treated as an endless loop.
-const MAX_ROUNDS: usize = 1000;

@@ -15,9 +15,18 @@ pub(crate) struct Exchange {
     pub(super) request: Direction,
     pub(super) response: Direction,
     pub(super) reply: Option<LocalReply>,
+    /// The local reply that is sent when the running callback of the request has returned. One of `on_context_create` is
+    /// sent after the callback of the request's headers, which Envoy calls next.
+    pub(super) prepared: Option<LocalReply>,
     /// True if the local reply bypassed this filter's callbacks, and so those of the filters before it.
     pub(super) reply_is_direct: bool,
     pub(super) is_reset: bool,
+    /// True once Envoy has ended the stream because of the filter: to end it again crashes Envoy 1.40.
+    pub(super) is_ended: bool,
+    /// True once the end of the request has arrived, even if the filter has not seen it.
+    pub(super) has_whole_request: bool,
+    /// The number of local replies, closes and failures so far.
+    pub(super) interruptions: u32,
     pub(super) failure: Option<Failure>,
     /// True if the stream bypasses the filter because its VM has failed and the failure policy is open.
     is_bypassing: bool,
@@ -34,6 +43,12 @@ pub(super) struct Direction {
     pub(super) waiting: VecDeque<Event>,
     /// The phase that the filter paused.
     pub(super) paused: Option<Phase>,
+    /// The phase whose callback is running.
+    pub(super) running: Option<Phase>,
+    /// The callback that continued this side while its own callback was running, if any.
+    pub(super) continued_by: Option<&'static str>,
+    /// True if the end of the message was forwarded.
+    pub(super) is_complete: bool,
     /// True if paused headers do not block the body callbacks.
     pub(super) has_stopped_headers: bool,
     /// True if the headers end the message.
@@ -68,11 +83,11 @@ impl Exchange {
         self.direction_mut(side).forwarded.as_mut()
     }
 
-    /// Creates a stream that bypasses the filter.
-    pub(crate) fn bypassing() -> Self {
+    /// Makes the stream bypass the filter.
+    pub(crate) fn bypassing(self) -> Self {
         Self {
             is_bypassing: true,
-            ..Self::default()
+            ..self
         }
     }
 
@@ -82,6 +97,10 @@ impl Exchange {
             is_connection: true,
             ..Self::default()
         }
+    }
+
+    pub(crate) fn is_connection(&self) -> bool {
+        self.is_connection
     }
 
     pub(crate) fn is_bypassing(&self) -> bool {
@@ -167,6 +186,7 @@ impl Exchange {
     pub(super) fn forward(&mut self, side: Side, event: Event) {
         let is_chained = self.is_chained;
         let direction = self.direction_mut(side);
+        direction.is_complete = event.ends_message();
         if is_chained {
             direction.outbox.push_back(event.clone());
         }
@@ -175,6 +195,7 @@ impl Exchange {
 
     /// Returns true if `side` accepts no more events: a local reply ends the request, a reset ends both sides.
     pub(super) fn is_over(&self, side: Side) -> bool {
-        self.is_reset || (side == Side::Request && self.reply.is_some())
+        let is_replied = self.reply.is_some() || self.prepared.is_some();
+        self.is_reset || (side == Side::Request && is_replied)
     }
 }

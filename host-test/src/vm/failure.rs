@@ -11,6 +11,17 @@ use crate::event::LogLine;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Failure {
+    /// Callbacks that cause each other, such as by call-outs whose responses cause further ones, would never end.
+    #[error(
+        "{callback} is called again and again, each time because of what its last call did: {fuel} units of fuel were used \
+         without time passing"
+    )]
+    EndlessChain {
+        /// The callback.
+        callback: String,
+        /// The fuel that all of them may use together.
+        fuel: u64,
+    },
     /// The callback used up its fuel, so it presumably never returns.
     #[error(
         "{callback} did not return within {fuel} units of fuel{}",
@@ -23,6 +34,16 @@ pub enum Failure {
         fuel: u64,
         /// The guest's functions, innermost first.
         stack: Box<[String]>,
+    },
+    /// The filter made a host call that returns OK, but crashes Envoy 1.40 or corrupts its messages.
+    #[error("{callback}: the filter {action}, {effect}")]
+    Forbidden {
+        /// The callback that made the call.
+        callback: String,
+        /// What the filter did.
+        action: String,
+        /// What happens in Envoy 1.40.
+        effect: String,
     },
     /// A callback trapped.
     #[error("{callback} trapped: {message}{}", stack_text(stack))]
@@ -70,7 +91,10 @@ impl Failure {
     /// Returns the callback that ran.
     pub fn callback(&self) -> &str {
         match self {
-            Self::EndlessLoop { callback, .. } | Self::Trap { callback, .. } => callback,
+            Self::EndlessChain { callback, .. }
+            | Self::EndlessLoop { callback, .. }
+            | Self::Forbidden { callback, .. }
+            | Self::Trap { callback, .. } => callback,
         }
     }
 

@@ -5,17 +5,41 @@
 //! the first one that continues also forwards the headers. A held body does not block: the next callback sees old and new
 //! bytes together. Measured in Envoy 1.40.
 //!
+//! What a callback requested is carried out before its result takes effect, as in Envoy, so a callback that continues its own
+//! side and then holds it does hold it. Some requests return OK but crash Envoy or corrupt its messages: with them the filter
+//! fails, see `vm::forbidden`.
+//!
 //! Results of callbacks: 0 continues; for a body, 3 and unknown results discard the buffered bytes; all others hold.
 //! Forwarded events are kept for the outcome and, in a chain, passed to the next filter.
 
 use super::Vm;
-use super::exchange::Exchange;
+use super::exchange::{Direction, Exchange};
 use super::state::Phase;
 use crate::abi::{Version, length_u32};
 use crate::envoy::local_reply::LocalReply;
 use crate::event::{Event, Flow, Side};
 
 impl Vm {
+    /// Creates the context of a stream. In Envoy this happens when the request's headers have arrived.
+    pub(crate) fn create_context(&mut self, context: u32, plugin: u32) {
+        let is_connection = self
+            .exchanges
+            .get(&context)
+            .is_some_and(Exchange::is_connection);
+        self.set_running(context, (!is_connection).then_some(Phase::Headers));
+        // The VM keeps the failure; the first event reports it.
+        let _ = self.call(context, "proxy_on_context_create", &[context, plugin]);
+        self.carry_out_all();
+        self.set_running(context, None);
+        self.settle();
+    }
+
+    fn set_running(&mut self, context: u32, phase: Option<Phase>) {
+        if let Some(exchange) = self.exchanges.get_mut(&context) {
+            exchange.request.running = phase;
+        }
+    }
+
     /// Accepts an event from outside on `side`. It is ignored after a local reply or a reset.
     pub(crate) fn feed(&mut self, context: u32, side: Side, event: Event) {
         if let Some(exchange) = self.exchanges.get_mut(&context)
@@ -26,54 +50,109 @@ impl Vm {
                 exchange.forward(side, event);
                 return;
             }
+            exchange.has_whole_request |= side == Side::Request && event.ends_message();
             exchange.direction_mut(side).waiting.push_back(event);
             self.run(context, side);
         }
     }
 
     /// Forwards the event that the filter holds on `side`, then runs those that wait. Does nothing if nothing is held.
-    pub(crate) fn resume(&mut self, context: u32, side: Side) {
+    pub(crate) fn resume(&mut self, context: u32, side: Side, callback: &'static str) {
+        if let Some(forbidden) = self.forbids_continue(context, side) {
+            return self.fail_forbidden(context, callback, &forbidden);
+        }
         let Some(exchange) = self
             .exchanges
             .get_mut(&context)
-            .filter(|exchange| !exchange.is_over(side))
+            .filter(|exchange| !exchange.is_over(side) && !exchange.is_ended)
         else {
             return;
         };
         let direction = exchange.direction_mut(side);
         let has_stopped_headers = direction.has_stopped_headers;
         let paused = direction.paused.take();
+        if let Some(running) = direction.running {
+            direction.continued_by = Some(callback);
+            // The running callback's part of the message belongs to what is held.
+            if paused.is_some() || matches!(running, Phase::Headers | Phase::Trailers) {
+                self.forward(context, side, running);
+            }
+            return;
+        }
         if let Some(phase) = paused.or(has_stopped_headers.then_some(Phase::Headers)) {
             self.forward(context, side, phase);
             self.run(context, side);
         }
     }
 
-    /// Carries out a local reply or a close that a callback requested.
-    pub(crate) fn interrupt(&mut self, context: u32) {
-        let Some(stream) = self.store.data_mut().streams.get_mut(&context) else {
-            return;
-        };
-        let is_closed = std::mem::take(&mut stream.is_closed);
-        let reply = stream.reply.take();
-        // The response callbacks run on a local reply unless they have already seen a response.
-        let is_response_seen = stream.response_headers.is_some();
+    /// Carries out a close that a callback requested.
+    pub(super) fn close(&mut self, context: u32, callback: &'static str) {
+        if let Some(forbidden) = self.forbids_close(context) {
+            return self.fail_forbidden(context, callback, &forbidden);
+        }
+        let has_response = self.has_response(context);
         let Some(exchange) = self.exchanges.get_mut(&context) else {
             return;
         };
-        match reply {
-            Some(reply) if !is_closed => self.reply(context, reply, !is_response_seen),
-            _ => {
-                exchange.is_reset = true;
-                self.abandon(context);
-            }
+        exchange.is_reset = true;
+        // While Envoy reads the request, it ends the stream later.
+        let is_reading = exchange.request.running.is_some() && !exchange.has_whole_request;
+        exchange.is_ended = !is_reading || has_response;
+        exchange.interruptions += 1;
+        self.abandon(context);
+    }
+
+    /// Carries out a local reply that a callback requested.
+    pub(super) fn interrupt(&mut self, context: u32, reply: LocalReply) {
+        if let Some(forbidden) = self.forbids_reply(context) {
+            return self.fail_forbidden(context, reply.callback, &forbidden);
         }
+        let (has_response, profile) = (
+            self.has_response(context),
+            self.store.data().options.profile,
+        );
+        let Some(exchange) = self.exchanges.get_mut(&context) else {
+            return;
+        };
+        if exchange.is_reset {
+            return;
+        }
+        let is_first = exchange.reply.is_none() && exchange.prepared.is_none();
+        // In the request's callbacks Envoy sends the first reply, after the callback. Elsewhere it sends each at once, and the
+        // last one is what the client receives.
+        let is_in_request =
+            exchange.request.running.is_some() && exchange.response.running.is_none();
+        if !is_first && (is_in_request || !profile.sends_last_reply()) {
+            return;
+        }
+        if is_in_request && profile.acts_before_result() {
+            exchange.prepared = Some(reply);
+            exchange.interruptions += 1;
+            return;
+        }
+        // The end of a response ends the stream, and so does the end of a second reply.
+        exchange.is_ended = has_response;
+        let is_late = matches!(
+            exchange.response.running,
+            Some(Phase::Body { .. } | Phase::Trailers)
+        );
+        if !is_first && !is_late {
+            exchange.reply = None;
+            exchange.response = Direction::default();
+        }
+        // The response callbacks run on a local reply unless they have already seen a response.
+        self.reply(context, reply, !has_response);
     }
 
     /// Runs the events that wait on `side` until the filter holds one that blocks.
     fn run(&mut self, context: u32, side: Side) {
-        while let Some(exchange) = self.exchanges.get_mut(&context) {
-            if exchange.is_over(side) {
+        loop {
+            let has_request = self.has_request(context);
+            let Some(exchange) = self.exchanges.get_mut(&context) else {
+                return;
+            };
+            // A reply of `on_context_create` is sent after the first callback.
+            if exchange.is_over(side) && !(exchange.prepared.is_some() && !has_request) {
                 return;
             }
             let direction = exchange.direction_mut(side);
@@ -149,27 +228,67 @@ impl Vm {
             }
         };
         *stream.phase_mut(side) = Some(phase);
-        let action = match self.call(context, callback, &arguments) {
-            Ok(action) => action,
-            Err(failure) => {
-                if let Some(exchange) = self.exchanges.get_mut(&context) {
-                    exchange.failure = Some(failure);
-                }
-                return self.fail(context);
+        let mut interruptions = 0;
+        if let Some(exchange) = self.exchanges.get_mut(&context) {
+            exchange.direction_mut(side).running = Some(phase);
+            interruptions = exchange.interruptions;
+        }
+        let called = self.call(context, callback, &arguments);
+        if called.is_ok() {
+            if self.store.data().options.profile.acts_before_result() {
+                self.carry_out_all();
+            } else {
+                self.carry_out_interruptions();
             }
-        };
-        let stops_at_headers_only = self.stops_at_headers_only();
-        let Some(stream) = self.store.data_mut().streams.get_mut(&context) else {
-            return;
-        };
-        if stream.reply.is_some() || stream.is_closed {
-            return self.interrupt(context);
         }
         let Some(exchange) = self.exchanges.get_mut(&context) else {
             return;
         };
         let direction = exchange.direction_mut(side);
-        match (phase, action.unwrap_or(CONTINUE)) {
+        direction.running = None;
+        let continued_by = direction.continued_by.take();
+        let action = match called {
+            Ok(action) => action.unwrap_or(CONTINUE),
+            Err(failure) => {
+                exchange.failure = Some(failure);
+                return self.fail(context);
+            }
+        };
+        let is_interrupted = exchange.interruptions != interruptions;
+        let prepared = exchange.prepared.take().filter(|_| !exchange.is_reset);
+        if self.failure.is_some() {
+            // What the callback requested made the VM fail.
+            if !is_interrupted {
+                self.fail(context);
+            }
+            return;
+        }
+        if let Some(forbidden) = self.forbids_result(context, side, phase, action, continued_by) {
+            let callback = continued_by.unwrap_or(callback);
+            return self.fail_forbidden(context, callback, &forbidden);
+        }
+        let is_forwarded = continued_by.is_some()
+            && self
+                .store
+                .data()
+                .streams
+                .get(&context)
+                .is_some_and(|stream| stream.phase(side).is_none());
+        if let Some(reply) = prepared {
+            return self.reply(context, reply, true);
+        }
+        if is_interrupted || is_forwarded {
+            return;
+        }
+        let stops_at_headers_only = self.stops_at_headers_only();
+        let Some(stream) = self.store.data_mut().streams.get_mut(&context) else {
+            return;
+        };
+        let Some(exchange) = self.exchanges.get_mut(&context) else {
+            return;
+        };
+        let direction = exchange.direction_mut(side);
+        match (phase, action) {
             (_, CONTINUE) | (Phase::Headers, CONTINUE_AND_END_STREAM) => {
                 direction.paused = None;
                 self.forward(context, side, phase);
@@ -246,6 +365,7 @@ impl Vm {
         let Some(exchange) = self.exchanges.get_mut(&context) else {
             return;
         };
+        exchange.interruptions += 1;
         if exchange.response.forwarded.is_some() {
             exchange.is_reset = true;
             return;
@@ -279,11 +399,12 @@ impl Vm {
     }
 
     /// Ends a stream whose filter failed, as Envoy does: a 503 that no callback sees; a connection is closed.
-    fn fail(&mut self, context: u32) {
+    pub(super) fn fail(&mut self, context: u32) {
         if let Some(exchange) = self.exchanges.get_mut(&context)
             && exchange.is_connection
         {
             exchange.is_reset = true;
+            exchange.interruptions += 1;
             return self.abandon(context);
         }
         self.reply(context, LocalReply::for_failed_filter(), false);
@@ -333,7 +454,7 @@ impl Vm {
 }
 
 /// `Continue` of every callback.
-const CONTINUE: u32 = 0;
+pub(super) const CONTINUE: u32 = 0;
 
 /// `ContinueAndEndStream` of the header callbacks, which Envoy 1.40 treats as `Continue`.
 const CONTINUE_AND_END_STREAM: u32 = 2;

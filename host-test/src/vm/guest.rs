@@ -73,13 +73,18 @@ impl<'a> Guest<'a> {
         self.caller.data_mut()
     }
 
-    /// Charges fuel for the call and the bytes that it copied, so that a loop of host calls runs out of fuel before it fills
-    /// the host's memory.
-    pub(crate) fn charge(&mut self) -> wasmtime::Result<()> {
-        let remaining = self.caller.get_fuel()?;
+    /// Charges fuel to `context` for the call and the bytes that it copied, so that a loop of host calls runs out of fuel
+    /// before it fills the host's memory.
+    pub(crate) fn charge(&mut self, context: u32) -> wasmtime::Result<()> {
         let cost = FUEL_PER_CALL.saturating_add(self.copied);
-        self.host().record().abi_fuel += cost;
-        self.caller.set_fuel(remaining.saturating_sub(cost))
+        let remaining = self.caller.get_fuel()?.saturating_sub(cost);
+        self.caller.set_fuel(remaining)?;
+        let host = self.host();
+        host.record_of(context).abi_fuel += cost;
+        if host.effective != context {
+            host.record_fuel(context, remaining);
+        }
+        Ok(())
     }
 
     /// Copies `length` bytes from `address`.

@@ -5,12 +5,13 @@
 //! test sees (`options`, `outcome`, `failure` and others). May use `envoy`, `event` and `abi`.
 
 pub(crate) mod call_out;
-mod dispatch;
+pub(crate) mod dispatch;
 pub(crate) mod exchange;
 pub(crate) mod failure;
 pub(crate) mod fault;
 mod feed;
 pub(crate) mod filter;
+mod forbidden;
 mod guest;
 mod imports;
 pub(crate) mod inspection;
@@ -64,6 +65,8 @@ pub(crate) struct Vm {
     next_context: u32,
     /// The time of the last attempt to replace this VM after a failure.
     reloaded_at: Option<u64>,
+    /// The fuel that the last callback used.
+    used_fuel: u64,
 }
 
 impl Vm {
@@ -120,6 +123,7 @@ impl Vm {
             plugins: Vec::new(),
             next_context: FIRST_PLUGIN,
             reloaded_at: None,
+            used_fuel: 0,
         };
         vm.look_up_memory();
         if let Err(failure) = vm.initialize() {
@@ -297,13 +301,13 @@ impl Vm {
             return Ok(None);
         }
         host.callback = name;
-        host.running = context;
         host.effective = context;
         let fuel = if START_CALLBACKS.contains(&name) {
             host.options.fuel_at_start
         } else {
             host.options.fuel_per_callback
         };
+        host.recorded_fuel = fuel;
         let is_faulty = host.faults.callback(name);
         // The header callbacks of ABI 0.1.0 take one argument less.
         let mut values = [const { Val::I32(0) }; MAX_PARAMETERS];
@@ -325,10 +329,12 @@ impl Vm {
         });
         let result = results.first().and_then(Val::i32).unwrap_or(0);
         let remaining = self.store.get_fuel().unwrap_or(0);
-        let record = self.host().record();
-        record.fuel += fuel.saturating_sub(remaining);
+        self.used_fuel = fuel.saturating_sub(remaining);
+        let host = self.host();
+        host.record_fuel(host.effective, remaining);
         if let Err(error) = called {
-            let failure = Failure::new(name, fuel, &error, &record.logs);
+            let failure = Failure::new(name, fuel, &error, &host.record().logs);
+            host.requested.clear();
             self.failure = Some(failure.clone());
             return Err(failure);
         }

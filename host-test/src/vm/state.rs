@@ -1,13 +1,16 @@
 //! Holds the state of one VM: its plugins, its streams, its calls, and what the running callback may access.
 //!
+//! Everything that a callback does is recorded for the context that `proxy_set_effective_context` made effective, or else for
+//! its own. So a call-out's callback, which runs in the plugin's context, is recorded for the stream on whose behalf it acts.
+//!
 //! This is the data of the wasmtime store. Host functions read and change it; `dispatch` and `feed` decide what a module
 //! may access at a given time. State that several VMs share is in [`super::shared`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use wasmtime::{Memory, StoreLimits, TypedFunc};
 
-use super::call_out::{CallOut, Calls};
+use super::call_out::{CallOut, Calls, Chain};
 use super::fault::Faults;
 use super::options::StartOptions;
 use super::shared::Shared;
@@ -18,7 +21,7 @@ use crate::envoy::local_reply::LocalReply;
 use crate::envoy::profile::Profile;
 use crate::event::{LogLine, Side};
 
-/// Everything recorded while callbacks of one context ran.
+/// Everything recorded while one context was effective.
 #[derive(Debug, Default)]
 pub(crate) struct Record {
     pub(crate) logs: Vec<LogLine>,
@@ -70,10 +73,24 @@ pub(crate) struct StreamState {
     pub(crate) is_logging: bool,
     /// The response code details of the filter's local reply.
     pub(crate) code_details: Option<String>,
-    /// The local reply that a callback requested.
-    pub(crate) reply: Option<LocalReply>,
-    /// True if a callback requested to close the stream.
-    pub(crate) is_closed: bool,
+    /// True if the outcome has been returned and the context only waits for `proxy_done`.
+    pub(crate) is_finished: bool,
+}
+
+/// Something that a callback requested, which is carried out after it.
+pub(crate) struct Requested {
+    /// The context for which it was requested.
+    pub(crate) context: u32,
+    pub(crate) callback: &'static str,
+    pub(crate) action: Action,
+}
+
+pub(crate) enum Action {
+    Close,
+    Continue(Side),
+    /// Ends a context that waited for `proxy_done`.
+    Delete,
+    Reply(LocalReply),
 }
 
 /// The part of a message that a side of a stream passes to the filter.
@@ -171,6 +188,13 @@ impl StreamState {
         }
     }
 
+    pub(crate) fn phase(&self, side: Side) -> Option<Phase> {
+        match side {
+            Side::Request => self.request_phase,
+            Side::Response => self.response_phase,
+        }
+    }
+
     pub(crate) fn phase_mut(&mut self, side: Side) -> &mut Option<Phase> {
         match side {
             Side::Request => &mut self.request_phase,
@@ -241,21 +265,22 @@ pub(crate) struct HostState {
     pub(crate) is_initialized: bool,
     /// True while the module's allocator runs, during which host calls that need the allocator fail.
     pub(crate) is_allocating: bool,
-    /// The running callback and its context.
+    /// The running callback.
     pub(crate) callback: &'static str,
-    pub(crate) running: u32,
     /// The context on which host functions operate.
     pub(crate) effective: u32,
+    /// The fuel that was left when fuel was last recorded.
+    pub(crate) recorded_fuel: u64,
     pub(crate) plugins: BTreeMap<u32, PluginState>,
     pub(crate) streams: BTreeMap<u32, StreamState>,
     pub(crate) records: BTreeMap<u32, Record>,
     /// Contexts whose `on_done` returned false, so that they wait for `proxy_done`.
     pub(crate) waiting_for_done: Vec<u32>,
-    /// Contexts that called `proxy_done`; they are deleted after the callback.
-    pub(crate) done: Vec<u32>,
-    /// Sides to resume after the callback.
-    pub(crate) continued: Vec<(u32, Side)>,
+    /// What callbacks requested, in order.
+    pub(crate) requested: VecDeque<Requested>,
     pub(crate) calls: Calls,
+    /// The chain of the running callback, if it is that of a call-out.
+    pub(crate) chain: Option<Chain>,
     pub(crate) call_data: CallData,
     /// The status that `proxy_get_status` returns.
     pub(crate) status: (u32, String),
@@ -290,15 +315,15 @@ impl HostState {
             is_initialized: false,
             is_allocating: false,
             callback: "",
-            running: FIRST_PLUGIN,
             effective: FIRST_PLUGIN,
+            recorded_fuel: 0,
             plugins: BTreeMap::new(),
             streams: BTreeMap::new(),
             records: BTreeMap::new(),
             waiting_for_done: Vec::new(),
-            done: Vec::new(),
-            continued: Vec::new(),
+            requested: VecDeque::new(),
             calls,
+            chain: None,
             call_data: CallData::default(),
             status: (0, String::new()),
             metrics: Vec::new(),
@@ -336,8 +361,33 @@ impl HostState {
         self.options.profile.logs_before_done() && !is_connection
     }
 
+    /// Returns the record of the effective context.
     pub(crate) fn record(&mut self) -> &mut Record {
-        self.records.entry(self.running).or_default()
+        self.record_of(self.effective)
+    }
+
+    /// Returns the record of a context, or of its plugin if the context's outcome has already been returned.
+    pub(crate) fn record_of(&mut self, context: u32) -> &mut Record {
+        let stream = self.streams.get(&context);
+        let finished = stream.filter(|stream| stream.is_finished);
+        let context = finished.map_or(context, |stream| stream.plugin);
+        self.records.entry(context).or_default()
+    }
+
+    /// Records for `context` the fuel used since this was last called.
+    pub(crate) fn record_fuel(&mut self, context: u32, remaining: u64) {
+        let used = self.recorded_fuel.saturating_sub(remaining);
+        self.recorded_fuel = remaining;
+        self.record_of(context).fuel += used;
+    }
+
+    /// Requests an action for the effective context.
+    pub(crate) fn request(&mut self, action: Action) {
+        self.requested.push_back(Requested {
+            context: self.effective,
+            callback: self.callback,
+            action,
+        });
     }
 
     pub(crate) fn log(&mut self, level: LogLevel, text: &[u8]) {

@@ -79,11 +79,19 @@ fn call_out_failure_is_a_response_in_envoy_and_has_no_headers_by_the_specificati
         (CallResponse::Reset, "0 3 9 5 0 503 0 ", nothing),
         (CallResponse::TimedOut, "0 3 2 4 0 504 0 ", nothing),
     ] {
+        let is_at_once = answer != CallResponse::TimedOut;
         for (profile, want) in [(Profile::Envoy, envoy), (Profile::Spec, spec)] {
             let plugin = calls_and_waits(at_once(answer.clone()), profile);
             let mut stream = plugin.stream(Properties::default());
-            // The answer arrives right after the callback, before `request_headers` returns.
-            assert_eq!(stream.request_headers(request(), true), Flow::Continue);
+            // The answer arrives right after the callback, before `request_headers` returns, or else at the timeout.
+            let flow = stream.request_headers(request(), true);
+            assert_eq!(flow == Flow::Continue, is_at_once);
+            if !is_at_once {
+                plugin.advance(Duration::from_millis(999));
+                assert_eq!(stream.flow(Side::Request), Flow::Paused);
+                plugin.advance(Duration::from_millis(1));
+                assert_eq!(stream.flow(Side::Request), Flow::Continue);
+            }
             assert_eq!(texts(&plugin.logs()), want, "{answer:?} {profile:?}");
             let outcome = stream.finish();
             assert_eq!(texts(&outcome.logs), "0");
@@ -130,6 +138,178 @@ fn a_call_can_be_answered_once_after_its_stream_has_ended() {
     assert!(!plugin.respond(call, &CallResponse::NoHeaders));
     assert_eq!(plugin.failure(), None);
     assert!(texts(&plugin.logs()).ends_with("reset"));
+}
+
+/// Logs `plugin`, makes the stream effective, logs `stream`, calls `auth` and runs a loop, then continues the stream.
+const ACTS_FOR_STREAM: &str = r#"
+    (global $stream (mut i32) (i32.const 0)) (global $acted (mut i32) (i32.const 0))
+    (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+        (global.set $stream (local.get 0)) (call $start_wait) i32.const 1)
+    (func $act (local $rounds i32)
+        (if (global.get $acted) (then (return)))
+        (global.set $acted (i32.const 1))
+        (call $log_text @"plugin")
+        (drop (call $effective (global.get $stream)))
+        (call $log_text @"stream")
+        (drop (call $http (i32.const 0)))
+        (local.set $rounds (i32.const 100000))
+        (loop $again
+            (local.set $rounds (i32.sub (local.get $rounds) (i32.const 1)))
+            (br_if $again (local.get $rounds)))
+        (drop (call $continue (i32.const 0))))"#;
+
+#[test]
+fn what_a_callback_does_belongs_to_the_effective_context() {
+    let grpc_call = r#"(drop (call $grpc_call @"auth" @"x-one" @"value"
+        (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 400)))"#;
+    let enqueue = r#"(drop (call $register @"queue" (i32.const 128)))
+        (drop (call $enqueue (i32.load (i32.const 128)) @"value"))"#;
+    for (waits, callback, own_calls) in [
+        (
+            "(drop (call $http (i32.const 0)))",
+            r#"(func (export "proxy_on_http_call_response") (param i32 i32 i32 i32 i32) (call $act))"#,
+            1,
+        ),
+        (
+            grpc_call,
+            r#"(func (export "proxy_on_grpc_receive") (param i32 i32 i32) (call $act))"#,
+            1,
+        ),
+        (
+            grpc_call,
+            r#"(func (export "proxy_on_grpc_close") (param i32 i32 i32) (call $act))"#,
+            1,
+        ),
+        (
+            "(drop (call $tick (i32.const 10)))",
+            r#"(func (export "proxy_on_tick") (param i32) (call $act))"#,
+            0,
+        ),
+        (
+            enqueue,
+            r#"(func (export "proxy_on_queue_ready") (param i32 i32) (call $act))"#,
+            0,
+        ),
+    ] {
+        let answer = match callback {
+            _ if callback.contains("grpc_receive") => CallResponse::Grpc(two_messages(0)),
+            _ if callback.contains("grpc_close") => CallResponse::Grpc(two_messages(7)),
+            _ => ok(""),
+        };
+        let guest = format!("{CALL}(func $start_wait {waits}){ACTS_FOR_STREAM}{callback}");
+        let plugin = start(&guest, with_auth(at_once(answer)));
+        let mut stream = plugin.stream(Properties::default());
+        stream.request_headers(request(), true);
+        plugin.advance(Duration::from_millis(10));
+        assert_eq!(stream.flow(Side::Request), Flow::Continue, "{callback}");
+        let outcome = stream.finish();
+        assert_eq!(outcome.failure, None);
+        assert_eq!(
+            (texts(&plugin.logs()), texts(&outcome.logs)),
+            ("plugin".to_owned(), "stream".to_owned()),
+            "{callback}"
+        );
+        assert_eq!(outcome.call_outs.len(), own_calls + 1, "{callback}");
+        assert!(outcome.fuel > 300_000, "{callback}: {}", outcome.fuel);
+        assert_eq!(outcome.calls["proxy_continue_stream"], 1, "{callback}");
+        assert!(outcome.abi_fuel < outcome.fuel);
+    }
+}
+
+/// Makes a call for each request, and continues the stream of each call that ends. Stream ids are stored by call id.
+const CALLS_FOR_EACH_STREAM: &str = r#"
+    (func (export "proxy_on_request_headers") (param $stream i32) (param i32 i32) (result i32)
+        (drop (call $http (i32.const 1000)))
+        ;; The first stream has id 2, and the first call id 4.
+        (i32.eq (i32.shl (i32.sub (local.get $stream) (i32.const 1)) (i32.const 2)) (i32.load (i32.const 400))))
+    (func (export "proxy_on_http_call_response") (param $context i32) (param $id i32) (param i32 i32 i32)
+        (drop (call $effective (i32.add (i32.shr_u (local.get $id) (i32.const 2)) (i32.const 1))))
+        (drop (call $continue (i32.const 0))))"#;
+
+#[test]
+fn any_number_of_calls_may_end_at_one_time() {
+    let plugin = start(
+        &format!("{CALL}{CALLS_FOR_EACH_STREAM}"),
+        with_auth(Vec::new()),
+    );
+    let mut streams = Vec::new();
+    for _ in 0..20_000 {
+        let mut stream = plugin.stream(Properties::default());
+        assert_eq!(stream.request_headers(request(), true), Flow::Paused);
+        streams.push(stream);
+    }
+    plugin.advance(Duration::from_secs(1));
+    assert_eq!(plugin.failure(), None);
+    assert!(plugin.open_calls().is_empty());
+    for stream in streams {
+        assert_eq!(stream.flow(Side::Request), Flow::Continue);
+        stream.finish();
+    }
+}
+
+/// Makes as many calls in one callback as the configuration says, and counts the responses.
+const MANY_CALLS: &str = r#"
+    (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32) (local $left i32)
+        (drop (call $define (i32.const 0) @"responses" (i32.const 128)))
+        (local.set $left (i32.const 1001))
+        (loop $again
+            (drop (call $http (i32.const 1000)))
+            (local.set $left (i32.sub (local.get $left) (i32.const 1)))
+            (br_if $again (local.get $left)))
+        i32.const 0)
+    (func (export "proxy_on_http_call_response") (param i32 i32 i32 i32 i32)
+        (drop (call $increment (i32.load (i32.const 128)) (i64.const 1))))"#;
+
+#[test]
+fn any_number_of_calls_of_one_callback_may_be_answered_at_once() {
+    let plugin = start(&format!("{CALL}{MANY_CALLS}"), with_auth(at_once(ok(""))));
+    let mut stream = plugin.stream(Properties::default());
+    stream.request_headers(request(), true);
+    assert_eq!(stream.finish().failure, None);
+    assert_eq!(plugin.metrics()["responses"].value, 1001);
+}
+
+/// Makes a call, and another one whenever one ends, until there were as many as `$most`.
+const CALL_AFTER_CALL: &str = r#"
+    (global $made (mut i32) (i32.const 0))
+    (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32) (drop (call $http (i32.const 0))) i32.const 0)
+    (func (export "proxy_on_http_call_response") (param i32 i32 i32 i32 i32)
+        (global.set $made (i32.add (global.get $made) (i32.const 1)))
+        (if (i32.ne (global.get $made) (global.get $most)) (then (drop (call $http (i32.const 0))))))"#;
+
+fn calls_after_calls(most: i32, answers: Vec<DelayedResponse>) -> Plugin {
+    let guest = format!("{CALL}(global $most i32 (i32.const {most})){CALL_AFTER_CALL}");
+    let plugin = start(&guest, with_auth(answers));
+    let mut stream = plugin.stream(Properties::default());
+    stream.request_headers(request(), true);
+    plugin
+}
+
+#[test]
+fn calls_that_cause_each_other_for_ever_fail_the_filter() {
+    assert_eq!(calls_after_calls(5000, at_once(ok(""))).failure(), None);
+    let failure = calls_after_calls(-1, at_once(ok(""))).failure();
+    let failure = failure.expect("a failure").to_string();
+    assert!(
+        failure.starts_with("proxy_on_http_call_response is called again and again"),
+        "{failure}"
+    );
+    // If time passes, the chain is not endless at any time.
+    let delayed = vec![DelayedResponse {
+        delay: Duration::from_millis(1),
+        response: ok(""),
+    }];
+    let plugin = calls_after_calls(-1, delayed);
+    plugin.advance(Duration::from_secs(5));
+    assert_eq!(plugin.failure(), None);
+    assert_eq!(plugin.open_calls().len(), 1);
+}
+
+#[test]
+fn a_call_without_a_timeout_never_times_out() {
+    let plugin = calls_after_calls(1, at_once(CallResponse::TimedOut));
+    plugin.advance(Duration::from_secs(3600));
+    assert_eq!(plugin.open_calls().len(), 1);
 }
 
 #[test]

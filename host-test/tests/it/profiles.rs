@@ -1,9 +1,11 @@
 //! Tests each rule in which the two profiles differ. A test is named like its rule.
 
+use std::time::Duration;
+
 use host_test::case_file::Runner;
 use host_test::envoy::Profile;
 use host_test::vm::Cluster;
-use host_test::{Plugin, Properties, StartOptions, lines};
+use host_test::{Flow, Plugin, Properties, StartOptions, lines};
 
 use crate::support::cases::mismatches;
 use crate::support::guest::{exchange, filter, request, start, texts};
@@ -90,6 +92,51 @@ fn call_out_trailers() {
         };
         let outcome = exchange(&start(call, options));
         assert_eq!(outcome.call_outs[0].trailers.len(), want);
+    }
+}
+
+#[test]
+fn continue_order() {
+    let continues_and_holds = r#"(func (export "proxy_on_request_body") (param i32 i32 i32) (result i32)
+        (drop (call $continue (i32.const 0))) i32.const 1)"#;
+    for (profile, want) in [
+        (Profile::Envoy, Flow::Paused),
+        (Profile::Spec, Flow::Continue),
+    ] {
+        let plugin = start_with_profile(continues_and_holds, profile);
+        let mut stream = plugin.stream(Properties::default());
+        stream.request_headers(request(), false);
+        assert_eq!(stream.request_body(b"abc".to_vec(), true), want);
+    }
+}
+
+#[test]
+fn forbidden_calls() {
+    let continues_response = r#"(func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+        (drop (call $continue (i32.const 1))) i32.const 0)"#;
+    let outcome = exchange(&start_with_profile(continues_response, Profile::Envoy));
+    let failure = outcome.failure.expect("a failure").to_string();
+    let want = "proxy_on_request_headers: the filter continues the response before there is one, which crashes Envoy 1.40";
+    assert_eq!(failure, want);
+    let outcome = exchange(&start_with_profile(continues_response, Profile::Spec));
+    assert!(outcome.failure.is_none() && outcome.downstream.is_some());
+}
+
+#[test]
+fn last_reply() {
+    let replies_twice = r#"
+        (func $answer (param i32) (drop (call $reply (local.get 0) @"x-one" @"value" (i32.const 0) (i32.const 0) (i32.const -1))))
+        (func (export "proxy_on_configure") (param i32 i32) (result i32) (i32.eqz (call $tick (i32.const 10))))
+        (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32) i32.const 1)
+        (func (export "proxy_on_tick") (param i32)
+            (drop (call $effective (i32.const 2))) (call $answer (i32.const 401)) (call $answer (i32.const 402)))"#;
+    for (profile, want) in [(Profile::Envoy, b"402"), (Profile::Spec, b"401")] {
+        let plugin = start_with_profile(replies_twice, profile);
+        let mut stream = plugin.stream(Properties::default());
+        stream.request_headers(request(), true);
+        plugin.advance(Duration::from_millis(10));
+        let downstream = stream.finish().downstream.unwrap();
+        assert_eq!(downstream.headers.get(":status"), Some(&want[..]));
     }
 }
 

@@ -125,6 +125,36 @@ fn a_context_is_deleted_after_proxy_done() {
     assert!(outcome.waits_for_done);
     assert_eq!(plugin.contexts(), 1);
     plugin.advance(Duration::from_millis(10));
-    assert_eq!(texts(&plugin.logs()), "0 0");
+    // The outcome of the stream has been returned, so its lines are the plugin's.
+    assert_eq!(texts(&plugin.logs()), "0 0 value");
     assert_eq!(plugin.contexts(), 0);
+}
+
+#[test]
+fn queues_that_notify_each_other_for_ever_fail_the_filter() {
+    for (most, fails) in [(5000, false), (-1, true)] {
+        let guest = filter(&format!(
+            r#"(global $left (mut i32) (i32.const {most}))
+            (func $send (drop (call $enqueue (i32.load (i32.const 128)) @"value")))
+            (func (export "proxy_on_queue_ready") (param i32 i32)
+                (drop (call $dequeue (local.get 1) @to_result))
+                (global.set $next (i32.const 1024))
+                (global.set $left (i32.sub (global.get $left) (i32.const 1)))
+                (if (global.get $left) (then (call $send))))
+            (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+                ;; The plugin is notified, although a stream registers the queue.
+                (drop (call $register @"x-one" (i32.const 128)))
+                (call $send) i32.const 0)"#
+        ));
+        let plugin = guest.start(StartOptions::default()).unwrap();
+        exchange(&plugin);
+        let failure = plugin.failure().map(|failure| failure.to_string());
+        assert_eq!(failure.is_some(), fails, "{failure:?}");
+        if let Some(failure) = failure {
+            assert!(
+                failure.starts_with("proxy_on_queue_ready is called again and again"),
+                "{failure}"
+            );
+        }
+    }
 }

@@ -183,7 +183,8 @@ fn open(guest: &mut Guest<'_>, call: CallOut) -> u32 {
     let host = guest.host();
     let (plugin, now, profile) = (host.plugin_context(), host.now(), host.options.profile);
     let mut recorded = call.clone();
-    let id = host.calls.open(plugin, call, now, profile);
+    let chain = host.chain.clone().unwrap_or_default();
+    let id = host.calls.open(plugin, call, chain, now, profile);
     recorded.id = id;
     host.record().call_outs.push(recorded);
     id

@@ -60,6 +60,8 @@ impl HostFunction {
         results: &mut [Val],
     ) -> wasmtime::Result<()> {
         let host = caller.data_mut();
+        // The call is recorded for this context, even if it makes another one effective.
+        let context = host.effective;
         *host.record().calls.entry(self.name).or_default() += 1;
         if host.options.trace {
             host.traced = Some(HostCall {
@@ -74,11 +76,10 @@ impl HostFunction {
             wasmtime::bail!("{} was called by a module without a memory", self.name);
         };
         if let (Some(status), Handler::Abi(_) | Handler::EarlyAbi(_)) = (injected, self.handler) {
-            finish(&mut guest, results, (status as u32).cast_signed());
-            return guest.charge();
+            return finish(&mut guest, context, results, (status as u32).cast_signed());
         }
         if !UNRESTRICTED.contains(&self.name) && !guest.host().options.allows(self.name) {
-            return self.deny(&mut guest, results);
+            return self.deny(&mut guest, context, results);
         }
         let arguments = Arguments(arguments);
         let result = match self.handler {
@@ -95,12 +96,16 @@ impl HostFunction {
                 0
             }
         };
-        finish(&mut guest, results, result);
-        guest.charge()
+        finish(&mut guest, context, results, result)
     }
 
     /// Returns what Envoy returns for a function that the module may not use.
-    fn deny(&self, guest: &mut Guest<'_>, results: &mut [Val]) -> wasmtime::Result<()> {
+    fn deny(
+        &self,
+        guest: &mut Guest<'_>,
+        context: u32,
+        results: &mut [Val],
+    ) -> wasmtime::Result<()> {
         let (kind, result) = match self.handler {
             Handler::Abi(_) | Handler::EarlyAbi(_) => {
                 ("proxy-wasm", (Status::InternalFailure as u32).cast_signed())
@@ -110,22 +115,27 @@ impl HostFunction {
         let name = self.name;
         let line = format!("Attempted call to restricted {kind} capability: {name}");
         guest.host().log(LogLevel::Error, line.as_bytes());
-        finish(guest, results, result);
-        guest.charge()
+        finish(guest, context, results, result)
     }
 }
 
-/// Sets the result of a call and ends its trace.
-fn finish(guest: &mut Guest<'_>, results: &mut [Val], result: i32) {
+/// Sets the result of a call, ends its trace, and charges its fuel to `context`.
+fn finish(
+    guest: &mut Guest<'_>,
+    context: u32,
+    results: &mut [Val],
+    result: i32,
+) -> wasmtime::Result<()> {
     let host = guest.host();
     // A nested call from the allocator replaces the trace of the outer call, which is then incomplete.
     if let Some(mut traced) = host.traced.take() {
         traced.result = (!results.is_empty()).then_some(result);
-        host.record().trace.push(traced);
+        host.record_of(context).trace.push(traced);
     }
     if let Some(first) = results.first_mut() {
         *first = Val::I32(result);
     }
+    guest.charge(context)
 }
 
 fn number(value: &Val) -> Option<i64> {

@@ -49,7 +49,8 @@ fn register(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> HostCallResult 
     let host = guest.host();
     let reader = QueueReader {
         vm: host.number,
-        context: host.effective,
+        // Streams do not read queues: the plugin is notified, whichever context registers.
+        context: host.plugin_context(),
     };
     let id = host
         .shared

@@ -9,7 +9,7 @@ use crate::abi::{HeaderMap, Status};
 use crate::envoy::local_reply::LocalReply;
 use crate::event::Side;
 use crate::vm::guest::{Arguments, Guest, HostCallError, HostCallResult};
-use crate::vm::state::StreamState;
+use crate::vm::state::{Action, StreamState};
 
 pub(super) const FUNCTIONS: &[HostFunction] = &[
     abi(
@@ -32,20 +32,20 @@ fn send_local_response(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Host
     let grpc_status = arguments.u32(7);
     check_not_ending(guest, "sends a local reply")?;
     let host = guest.host();
-    let callback = host.callback;
     let stream = host.stream().ok_or(Status::BadArgument)?;
     // Envoy ignores a local reply on a connection and returns `OK`.
     if stream.is_connection {
         return Ok(());
     }
-    stream.reply.get_or_insert_with(|| LocalReply {
-        callback,
+    let reply = LocalReply {
+        callback: host.callback,
         status,
         details: String::from_utf8_lossy(&details).replace(char::is_whitespace, "_"),
         body,
         headers: HeaderMap::parse(&headers),
         grpc_status: (grpc_status <= LAST_GRPC_STATUS).then_some(grpc_status),
-    });
+    };
+    host.request(Action::Reply(reply));
     Ok(())
 }
 
@@ -59,10 +59,9 @@ fn continue_stream(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> HostCall
 /// Continues `target` after the callback. Does nothing if the stream is of the other kind.
 pub(super) fn continue_target(guest: &mut Guest<'_>, target: Target) -> HostCallResult {
     let host = guest.host();
-    let context = host.effective;
     let stream = host.stream().ok_or(Status::BadArgument)?;
     if let Some(side) = target.side_of(stream) {
-        host.continued.push((context, side));
+        host.request(Action::Continue(side));
     }
     Ok(())
 }
@@ -70,9 +69,10 @@ pub(super) fn continue_target(guest: &mut Guest<'_>, target: Target) -> HostCall
 fn close_stream(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> HostCallResult {
     let target = target(arguments)?;
     check_not_ending(guest, "closes its stream")?;
-    let stream = guest.host().stream().ok_or(Status::BadArgument)?;
+    let host = guest.host();
+    let stream = host.stream().ok_or(Status::BadArgument)?;
     if target.side_of(stream).is_some() {
-        stream.is_closed = true;
+        host.request(Action::Close);
     }
     Ok(())
 }
@@ -143,8 +143,8 @@ fn done(guest: &mut Guest<'_>, _arguments: &Arguments<'_>) -> HostCallResult {
         .iter()
         .position(|context| *context == host.effective)
         .ok_or(Status::NotFound)?;
-    let context = host.waiting_for_done.remove(index);
-    host.done.push(context);
+    host.waiting_for_done.remove(index);
+    host.request(Action::Delete);
     Ok(())
 }
 

@@ -7,6 +7,7 @@ mod call_outs;
 mod messages;
 mod plugins;
 mod replies;
+mod sequences;
 mod state;
 
 use crate::support::cases;
