@@ -152,7 +152,8 @@ impl Vm {
                 return;
             };
             // A reply of `on_context_create` is sent after the first callback.
-            if exchange.is_over(side) && !(exchange.prepared.is_some() && !has_request) {
+            let waits_for_headers = exchange.prepared.is_some() && !has_request;
+            if exchange.is_over(side) && !waits_for_headers {
                 return;
             }
             let direction = exchange.direction_mut(side);
