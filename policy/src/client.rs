@@ -42,6 +42,8 @@ pub enum ClientSource {
 pub(crate) struct Resolved {
     pub(crate) client: Client,
     pub(crate) effective: Effective,
+    /// True unless the effective scheme is only that of a plain listener, behind which TLS may have been terminated.
+    pub(crate) is_scheme_known: bool,
     /// The client and the trusted hops after it, as far as trusted hops named them; in `chain` mode only.
     pub(crate) attested: Vec<IpAddr>,
 }
@@ -74,6 +76,7 @@ impl Resolver {
                     source: ClientSource::Peer,
                 },
                 effective: effective(listener_scheme(request.tls), host, None),
+                is_scheme_known: request.tls,
                 attested: Vec::new(),
             };
         }
@@ -100,8 +103,7 @@ impl Resolver {
             (Some(proto), _) => Scheme::parse(proto),
             (None, Some(index)) => proto.rightmost_first().nth(index).and_then(Scheme::parse),
             (None, None) => proto.agreed_scheme(),
-        }
-        .unwrap_or_else(|| listener_scheme(request.tls));
+        };
 
         let pick = |field: &ListField<'_>| match (field.single(), aligned_index(field)) {
             (Some(value), _) => Some(value.to_vec()),
@@ -119,7 +121,12 @@ impl Resolver {
         let port = forwarded_port.filter(|_| !host_has_port);
         Resolved {
             client: walk.client,
-            effective: effective(scheme, forwarded_host.or(host), port),
+            effective: effective(
+                scheme.unwrap_or(listener_scheme(request.tls)),
+                forwarded_host.or(host),
+                port,
+            ),
+            is_scheme_known: scheme.is_some() || request.tls,
             attested,
         }
     }
@@ -147,13 +154,17 @@ impl Resolver {
             nearest_first.rev().flatten().find_map(get)
         };
         let scheme = parameter(&|element| element.proto.as_deref().map(<[u8]>::to_vec))
-            .and_then(|proto| Scheme::parse(&proto))
-            .unwrap_or_else(|| listener_scheme(request.tls));
+            .and_then(|proto| Scheme::parse(&proto));
         let forwarded_host = parameter(&|element| element.host.as_deref().map(<[u8]>::to_vec))
             .and_then(|host| Authority::parse(&host));
         Resolved {
             client: walk.client,
-            effective: effective(scheme, forwarded_host.or(host), None),
+            effective: effective(
+                scheme.unwrap_or(listener_scheme(request.tls)),
+                forwarded_host.or(host),
+                None,
+            ),
+            is_scheme_known: scheme.is_some() || request.tls,
             attested,
         }
     }
@@ -214,6 +225,7 @@ fn from_own_headers(request: &Request<'_>, host: Option<Authority>) -> Resolved 
             source: ClientSource::Header,
         },
         effective: effective(scheme, forwarded_host.or(host), port),
+        is_scheme_known: request.tls,
         attested: attested.into_iter().rev().collect(),
     }
 }

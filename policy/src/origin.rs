@@ -4,13 +4,22 @@
 //! `Origin` ([RFC 6455 §10.2]). So the origin must be the app's own, or one that the operator has listed. A client that
 //! sends no `Origin` is not a browser, and has no other user's cookies.
 //!
+//! An origin is a scheme, a host and a port ([RFC 6454 §4]), and all three are compared: a page that was loaded over http
+//! may come from an attacker on the network, who must not use the cookies of the https page. Hosts are compared as
+//! browsers do, so `app.example.` with a trailing dot is another host than `app.example`. `null` and an origin with user
+//! information are never the app's own.
+//!
+//! The scheme of a plain connection is not certain: a proxy whose headers are not trusted may have terminated TLS. So an
+//! https origin of the same host is the app's own there.
+//!
 //! The `url` crate is not used: an origin is a scheme and an authority, which are parsed as for `Host`, because the two
 //! are compared.
 //!
+//! [RFC 6454 §4]: https://www.rfc-editor.org/rfc/rfc6454#section-4
 //! [RFC 6455 §10.2]: https://www.rfc-editor.org/rfc/rfc6455#section-10.2
 
 use crate::edit::Edit;
-use crate::effective::{Authority, Effective, Scheme};
+use crate::effective::{Authority, Scheme};
 use crate::exchange::Exchange;
 
 /// The origins, besides the app's own, that may open a WebSocket.
@@ -69,7 +78,7 @@ impl AllowedOrigins {
             (Some(_), Some(_)) => None,
         };
         match origin {
-            Some(origin) if origin.is_at(&exchange.effective) => OriginOutcome::SameOrigin,
+            Some(origin) if origin.is_public(exchange) => OriginOutcome::SameOrigin,
             Some(origin) if self.any || self.listed.contains(&origin) => OriginOutcome::Listed,
             None if self.any => OriginOutcome::Listed,
             _ => OriginOutcome::NotAllowed,
@@ -107,13 +116,18 @@ impl Origin {
         })
     }
 
-    /// Returns true if this is the origin that the client used. Schemes are not compared, because an untrusted proxy may
-    /// terminate TLS; a port that is not named is the default of either scheme.
-    fn is_at(&self, effective: &Effective) -> bool {
-        let is_default = |port: u16| port == 80 || port == 443;
-        let same_port = self.port == effective.port
-            || (self.port == self.scheme.default_port() && is_default(effective.port));
-        effective.host.as_ref() == Some(&self.host) && same_port
+    /// Returns true if this is the origin under which browsers know the app.
+    fn is_public(&self, exchange: &Exchange) -> bool {
+        let base = exchange.app.public_base.as_ref();
+        let public = base.map_or(&exchange.effective, |base| &base.origin);
+        let is_scheme_known = base.is_some() || exchange.is_scheme_known;
+        let is_same_scheme =
+            self.scheme == public.scheme || (!is_scheme_known && self.scheme == Scheme::Https);
+        // A port that is not named is the default of either scheme.
+        let is_same_port = self.port == public.port
+            || (self.port == self.scheme.default_port()
+                && public.port == public.scheme.default_port());
+        public.host.as_ref() == Some(&self.host) && is_same_scheme && is_same_port
     }
 }
 
@@ -121,28 +135,34 @@ impl Origin {
 mod tests {
     use super::*;
     use crate::config::Defaults;
+    use crate::header::Header;
     use crate::message::Request;
     use crate::peer::Peer;
     use crate::policy::Policy;
 
+    /// A handshake that arrives at a listener without TLS from a peer that is not trusted.
     fn exchange(host: &str) -> Exchange {
-        let policy = Policy::from_json(b"{}", Defaults::GATEWAY).unwrap();
+        exchange_with("{}", false, host, &[])
+    }
+
+    fn exchange_with(settings: &str, tls: bool, host: &str, headers: &[Header<'_>]) -> Exchange {
+        let policy = Policy::from_json(settings.as_bytes(), Defaults::GATEWAY).unwrap();
         policy
             .request(&Request {
-                peer: Peer::Unknown,
+                peer: Peer::Ip("10.0.0.1".parse().unwrap()),
                 identity: None,
                 is_reentry: false,
-                tls: false,
+                tls,
                 method: b"GET",
                 target: b"/_stcore/stream",
                 host: Some(host.as_bytes()),
-                headers: &[],
+                headers,
             })
             .exchange
     }
 
     #[test]
-    fn same_and_other_origins() {
+    fn any_scheme_may_be_in_front_of_a_plain_listener() {
         use OriginOutcome::{NotAllowed, SameOrigin};
         let allowed = AllowedOrigins::default();
         for (host, origin, want) in [
@@ -150,11 +170,23 @@ mod tests {
             ("app.example", "http://app.example", SameOrigin),
             ("app.example", "https://app.example:443", SameOrigin),
             ("App.Example", "https://app.example", SameOrigin),
+            ("app.example", "HTTPS://APP.EXAMPLE", SameOrigin),
             ("app.example:443", "https://app.example", SameOrigin),
+            ("app.example:80", "http://app.example", SameOrigin),
             ("app.example:8443", "https://app.example:8443", SameOrigin),
+            ("app.example:8443", "http://app.example:8443", SameOrigin),
             ("app.example:8443", "https://app.example", NotAllowed),
             ("app.example", "https://app.example:8443", NotAllowed),
+            ("app.example", "http://app.example:443", NotAllowed),
+            ("app.example:443", "http://app.example", NotAllowed),
+            ("app.example", "https://app.example:80", SameOrigin),
             ("app.example", "https://evil.example", NotAllowed),
+            ("app.example", "https://app.example.", NotAllowed),
+            ("app.example.", "https://app.example.", SameOrigin),
+            ("app.example", "https://app.example/", NotAllowed),
+            ("app.example", "https://app.example:", NotAllowed),
+            ("app.example", "ws://app.example", NotAllowed),
+            ("app.example", "wss://app.example", NotAllowed),
             (
                 "app.example",
                 "https://app.example.evil.example",
@@ -166,6 +198,9 @@ mod tests {
             ("app.example", "app.example", NotAllowed),
             ("127.0.0.1:8000", "http://localhost:8000", NotAllowed),
             ("[::1]:8000", "http://[::1]:8000", SameOrigin),
+            ("[0:0:0::1]:8000", "http://[::1]:8000", SameOrigin),
+            ("[2001:DB8::A]", "https://[2001:db8:0:0::a]", SameOrigin),
+            ("[::1]", "http://[::2]", NotAllowed),
         ] {
             let got = allowed.check(&exchange(host), [origin.as_bytes()]);
             assert_eq!(got, want, "{origin} at {host}");
@@ -174,6 +209,74 @@ mod tests {
         assert_eq!(allowed.check(&at, []), OriginOutcome::Absent);
         let twice: [&[u8]; 2] = [b"https://app.example", b"https://app.example"];
         assert_eq!(allowed.check(&at, twice), NotAllowed);
+    }
+
+    #[test]
+    fn the_scheme_is_compared_where_it_is_known() {
+        use OriginOutcome::{NotAllowed, SameOrigin};
+        const TRUST: &str = r#"{"trust_proxy": true, "forwarded_allow_ips": "10.0.0.1"}"#;
+        const FORWARDED: &str = r#"{"trust_proxy": true, "forwarded_allow_ips": "10.0.0.1", "forwarded_source": "forwarded"}"#;
+        const PUBLIC: &str = r#"{"public_base_url": "https://app.example"}"#;
+        fn proto(value: &str) -> Header<'_> {
+            (b"x-forwarded-proto", value.as_bytes())
+        }
+        fn forwarded(value: &str) -> Header<'_> {
+            (b"forwarded", value.as_bytes())
+        }
+        let https = proto("https");
+        let (same, other) = (SameOrigin, NotAllowed);
+        for (settings, tls, headers, at_http, at_https) in [
+            // A listener without TLS, and headers that are not trusted or not valid.
+            ("{}", false, &[][..], same, same),
+            ("{}", false, &[https], same, same),
+            (TRUST, false, &[], same, same),
+            (TRUST, false, &[proto("gopher")], same, same),
+            (TRUST, false, &[proto("https, gopher")], same, same),
+            (FORWARDED, false, &[https], same, same),
+            // A listener with TLS.
+            ("{}", true, &[], other, same),
+            ("{}", true, &[proto("http")], other, same),
+            // A trusted header.
+            (TRUST, false, &[https], other, same),
+            (TRUST, false, &[proto("wss")], other, same),
+            (TRUST, false, &[proto("http")], same, other),
+            (TRUST, true, &[proto("http")], same, other),
+            (FORWARDED, false, &[forwarded("proto=https")], other, same),
+            (FORWARDED, false, &[forwarded("proto=http")], same, other),
+            // The public URL.
+            (PUBLIC, false, &[], other, same),
+        ] {
+            let at = exchange_with(settings, tls, "app.example", headers);
+            let check = |origin: &[u8]| AllowedOrigins::default().check(&at, [origin]);
+            let got = (
+                check(b"http://app.example"),
+                check(b"https://app.example"),
+                check(b"https://app.example:80"),
+            );
+            assert_eq!(got.0, at_http, "http: {settings} {tls} {headers:?}");
+            assert_eq!(got.1, at_https, "https: {settings} {tls} {headers:?}");
+            if at_http == other {
+                assert_eq!(got.2, other, "port 80: {settings} {tls} {headers:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_public_origin_is_that_of_the_public_url() {
+        use OriginOutcome::{NotAllowed, SameOrigin};
+        let settings = r#"{"public_base_url": "https://portal.example:8443/apps"}"#;
+        let at = exchange_with(settings, false, "inner:8501", &[]);
+        for (origin, want) in [
+            ("https://portal.example:8443", SameOrigin),
+            ("https://PORTAL.example:8443", SameOrigin),
+            ("http://portal.example:8443", NotAllowed),
+            ("https://portal.example", NotAllowed),
+            ("http://inner:8501", NotAllowed),
+            ("https://inner:8501", NotAllowed),
+        ] {
+            let got = AllowedOrigins::default().check(&at, [origin.as_bytes()]);
+            assert_eq!(got, want, "{origin}");
+        }
     }
 
     #[test]

@@ -16,6 +16,7 @@ use tokio_rustls::client::TlsStream;
 
 use crate::http2::{Http2, request, run};
 use crate::support::{Gateway, eventually, recording};
+use crate::tunnel::handshake;
 
 /// The files of a certificate and its key.
 struct Files {
@@ -143,6 +144,31 @@ fn both_versions_of_http_are_negotiated_and_the_scheme_is_https() {
         let received = seen.last();
         assert_eq!(received.values("x-forwarded-proto"), ["https"]);
         assert_eq!(received.values("x-forwarded-port"), ["443"]);
+    }
+}
+
+/// A page that came over plain http may be an attacker's, who must not use the cookies of the https page.
+#[test]
+fn a_page_loaded_without_tls_opens_no_tunnel() {
+    let (address, _) = recording("HTTP/1.1 418 Teapot\r\ncontent-length: 0\r\n\r\n");
+    let files = Files::new();
+    let gateway = files.gateway(address, &[]);
+    for (origin, status) in [
+        ("http://app.example", 403),
+        ("http://app.example:443", 403),
+        ("https://app.example:80", 403),
+        ("https://app.example", 418),
+        ("https://APP.example:443", 418),
+    ] {
+        let answer = run(async {
+            let mut stream = files.connect(gateway.address, &[]).await;
+            let asked = handshake(&format!("origin: {origin}\r\n"));
+            stream.write_all(asked.as_bytes()).await.unwrap();
+            let mut line = vec![0; 12];
+            stream.read_exact(&mut line).await.unwrap();
+            String::from_utf8(line).unwrap()
+        });
+        assert_eq!(answer, format!("HTTP/1.1 {status}"), "{origin}");
     }
 }
 

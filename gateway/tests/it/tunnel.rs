@@ -145,6 +145,35 @@ fn an_upstream_without_a_response_is_a_504() {
     assert_eq!(client.response().status, 504);
 }
 
+/// A trusted proxy says which scheme the client used, and so does the public URL.
+#[test]
+fn the_scheme_of_an_origin_is_compared_where_it_is_known() {
+    let trust = [
+        ("FLUXLIT_TRUST_PROXY", "true"),
+        ("FLUXLIT_FORWARDED_ALLOW_IPS", "127.0.0.1"),
+    ];
+    let public = [("FLUXLIT_PUBLIC_BASE_URL", "https://app.example")];
+    for (settings, proto, at_http, at_https) in [
+        (&[][..], "https", "101", "101"),
+        (&trust, "https", "403", "101"),
+        (&trust, "http", "101", "403"),
+        (&public, "http", "403", "101"),
+    ] {
+        let gateway = Gateway::in_front_of(upstream(accepting), settings);
+        for (scheme, want) in [("http", at_http), ("https", at_https)] {
+            let mut client = gateway.connect();
+            let fields =
+                format!("origin: {scheme}://app.example\r\nx-forwarded-proto: {proto}\r\n");
+            client.write_all(handshake(&fields).as_bytes()).unwrap();
+            let lines = head(&mut BufReader::new(&client));
+            assert!(
+                lines[0].starts_with(&format!("HTTP/1.1 {want}")),
+                "{scheme} {settings:?} {proto}: {lines:?}"
+            );
+        }
+    }
+}
+
 /// A page of another origin must not use the cookies that a browser has for the app (FluxLit's defect 7).
 #[test]
 fn a_foreign_origin_opens_no_tunnel() {
