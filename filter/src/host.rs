@@ -126,7 +126,8 @@ fn serialize(name: &str, value: &[u8]) -> Vec<u8> {
 /// Returns true if Envoy can send the value unchanged.
 ///
 /// Envoy does not check response headers, so a line break here would start another header. No control octet is allowed
-/// in a field value except the tab, RFC 9110 §5.5. It also sends spaces and fragments in `:path` and spaces in
+/// in a field value except the tab, RFC 9110 §5.5. Cookies are an exception: if one of several is rewritten, all have to
+/// be written again, even one that the app has spoilt by such an octet. Envoy also sends spaces and fragments in `:path` and spaces in
 /// `:authority` unchanged, which would split the request line.
 fn is_sendable(name: &str, value: &[u8]) -> bool {
     match name {
@@ -137,6 +138,7 @@ fn is_sendable(name: &str, value: &[u8]) -> bool {
                     .all(|octet| octet.is_ascii_graphic() && *octet != b'#')
         }
         ":authority" => value.iter().all(u8::is_ascii_graphic),
+        "set-cookie" => !value.iter().any(|octet| matches!(octet, b'\r' | b'\n' | 0)),
         _ => !value
             .iter()
             .any(|octet| octet.is_ascii_control() && *octet != b'\t'),

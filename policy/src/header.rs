@@ -31,11 +31,16 @@ pub(crate) fn connection_options<'a>(headers: &[Header<'a>]) -> impl Iterator<It
 
 /// Compares two header names without case and with `_` read as `-`.
 pub(crate) fn is_same_name(one: &[u8], two: &[u8]) -> bool {
-    let fold = |octet: &u8| match octet {
+    let fold = |octet: &u8| fold(*octet);
+    one.len() == two.len() && one.iter().map(fold).eq(two.iter().map(fold))
+}
+
+/// Returns an octet of a header name in lower case, and a hyphen for an underscore.
+pub(crate) fn fold(octet: u8) -> u8 {
+    match octet {
         b'_' => b'-',
         octet => octet.to_ascii_lowercase(),
-    };
-    one.len() == two.len() && one.iter().map(fold).eq(two.iter().map(fold))
+    }
 }
 
 /// Returns true for a `tchar`, RFC 9110 §5.6.2.
@@ -48,6 +53,11 @@ pub(crate) fn has_control(value: &[u8]) -> bool {
     value
         .iter()
         .any(|octet| octet.is_ascii_control() && *octet != b'\t')
+}
+
+/// Returns true for an octet that some recipients read as the end of a line or of a text.
+pub(crate) fn ends_line(octet: u8) -> bool {
+    matches!(octet, b'\r' | b'\n' | 0)
 }
 
 /// Splits at a separator that is not inside a quoted string.

@@ -26,7 +26,7 @@
 //! | [Ory Oathkeeper][ory], lua-resty-openidc and other examples | `X-User`, `X-User-ID`, `X-User-Name`, `X-User-Email`, `X-User-Groups`, `X-User-Roles`, `X-Username`, `X-UserID`, `X-Email` |
 //! | [Kong][kong] | `X-Consumer-*`, `X-Credential-*`, `X-Authenticated-*`, `X-Anonymous-Consumer` |
 //! | [APISIX][apisix], Kong OIDC | `X-Userinfo`, `X-ID-Token` |
-//! | [WSO2][wso2], [Istio and Envoy examples][istio] | `X-JWT-Assertion`, `X-JWT-Payload`, `X-JWT-Claim-*`, `Sec-Istio-Auth-Userinfo` |
+//! | [WSO2][wso2], [Istio and Envoy examples][istio] | `X-JWT-Assertion`, `X-JWT-Payload`, `X-JWT-Claim-*` |
 //! | [Linkerd][l5d], [Dapr][dapr] | `L5d-Client-Id`, `Dapr-Caller-*` |
 //! | [Grafana][grafana] and Caddy with Tailscale | `X-WebAuth-*` |
 //! | [OpenSearch][opensearch], [NiFi][nifi], [Apache Knox][knox] | `X-Proxy-User`, `X-Proxy-Roles`, `X-ProxiedEntitiesChain`, `X-Knox-Actor-*` |
@@ -128,114 +128,235 @@
 //! [glbmtls]: https://cloud.google.com/load-balancing/docs/https/custom-headers
 //! [traefik]: https://doc.traefik.io/traefik/middlewares/http/passtlsclientcert/
 
-/// Returns true for a name of the list. `folded`: the name in lower case and with hyphens for underscores, or its first
-/// [`LONGEST`] octets. `whole`: whether it is the entire name.
-pub(crate) fn is_identity_header(folded: &[u8], whole: bool) -> bool {
-    if whole && contains(&NAMES, folded) {
-        return true;
+use crate::header::{fold, is_same_name};
+
+/// Returns true for an identity header of the list, except for those that begin with `X-Forwarded-`.
+///
+/// Every header of a request is looked up, so the first octets are compared as one number.
+pub(crate) fn is_identity_header(name: &[u8]) -> bool {
+    if !may_be_listed(name) {
+        return false;
     }
-    // No family is the beginning of another one, so only the last one that does not come after the name can match.
-    let after = FAMILIES.partition_point(|family| family.as_bytes() <= folded);
-    let family = after.checked_sub(1).and_then(|last| FAMILIES.get(last));
-    family.is_some_and(|family| folded.starts_with(family.as_bytes()))
-        && !(whole && contains(&CREDENTIALS, folded))
+    let key = key(name);
+    let after = KEYS.partition_point(|other| *other <= key);
+    // An entry that matches begins with the same octets, or is a family that is shorter than the key. No entry begins with
+    // a family, so no other entry is between that family and the name.
+    for index in (0..after).rev() {
+        let (Some(other), Some(entry)) = (KEYS.get(index), HEADERS.get(index)) else {
+            break;
+        };
+        if matches(entry, name) {
+            return true;
+        }
+        if *other != key {
+            break;
+        }
+    }
+    false
 }
 
-fn contains(sorted: &[&str], folded: &[u8]) -> bool {
-    sorted
-        .binary_search_by(|name| name.as_bytes().cmp(folded))
-        .is_ok()
+/// Returns true if an entry begins with the same two octets. This rules out most names of a request.
+fn may_be_listed(name: &[u8]) -> bool {
+    let [first, second, ..] = name else {
+        return false;
+    };
+    STARTS
+        .get(usize::from(first & LETTER))
+        .is_some_and(|seconds| seconds >> (fold(*second) & LETTER) & 1 == 1)
 }
 
-/// Returns true if a name of the list may begin with these two octets, in lower case and with hyphens for underscores.
-/// This rules out most names of a request.
-pub(crate) fn may_be_identity_header(first: u8, second: u8) -> bool {
-    matches!(
-        (first, second),
-        (b'x', b'-')
-            | (b'a', b'f' | b's' | b'u')
-            | (b'c', b'a' | b'e' | b'f' | b'l')
-            | (b'd', b'a' | b'o')
-            | (b'e', b'n' | b'p')
-            | (b'g', b'a')
-            | (b'i', b'd' | b'm' | b'v')
-            | (b'k', b'u')
-            | (b'l', b'5' | b'o')
-            | (b'm', b's')
-            | (b'n', b'g')
-            | (b'o', b'a' | b'i' | b's')
-            | (b'p', b'a' | b'e' | b'l' | b'o' | b'r')
-            | (b'r', b'e' | b's')
-            | (b's', b'e' | b'f' | b'h' | b'm' | b's' | b'u')
-            | (b't', b'a' | b'e')
-            | (b'u', b'n')
-            | (b'w', b'l')
-            | (b'y', b'n')
-            | (b'$', b'w')
-    )
+/// Returns true if an entry of [`HEADERS`] stands for this name.
+fn matches(entry: &str, name: &[u8]) -> bool {
+    let Some(family) = entry.strip_suffix('*') else {
+        return is_same_name(entry.as_bytes(), name);
+    };
+    let is_credential = || {
+        CREDENTIALS
+            .iter()
+            .any(|credential| is_same_name(credential.as_bytes(), name))
+    };
+    name.get(..family.len())
+        .is_some_and(|start| is_same_name(family.as_bytes(), start))
+        && !is_credential()
 }
 
-/// Whole names, sorted.
-const NAMES: [&str; 68] = [
+/// Returns the first octets of a name as a number, in lower case and with hyphens for underscores.
+fn key(name: &[u8]) -> u64 {
+    let mut key = [0; KEY_OCTETS];
+    for (slot, octet) in key.iter_mut().zip(name) {
+        *slot = fold(*octet);
+    }
+    u64::from_be_bytes(key)
+}
+
+/// The number of octets that are compared as one number.
+const KEY_OCTETS: usize = 8;
+
+/// The keys of [`HEADERS`].
+static KEYS: [u64; COUNT] = keys();
+
+#[expect(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    reason = "evaluated by the compiler, which has no iterators in constants"
+)]
+const fn keys() -> [u64; COUNT] {
+    let mut keys = [0; COUNT];
+    let mut index = 0;
+    while index < keys.len() {
+        let mut entry = HEADERS[index].as_bytes();
+        let mut octet = 0;
+        while octet < KEY_OCTETS {
+            keys[index] <<= 8;
+            if let [first, rest @ ..] = entry {
+                if *first != b'*' {
+                    keys[index] |= *first as u64;
+                }
+                entry = rest;
+            }
+            octet += 1;
+        }
+        index += 1;
+    }
+    keys
+}
+
+/// For each first letter, as a set of bits, the second octets of [`HEADERS`].
+static STARTS: [u32; 32] = starts();
+
+#[expect(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "evaluated by the compiler, which has no iterators in constants"
+)]
+const fn starts() -> [u32; 32] {
+    let mut starts = [0; 32];
+    let mut index = 0;
+    while index < COUNT {
+        let entry = HEADERS[index].as_bytes();
+        starts[(entry[0] & LETTER) as usize] |= 1 << (entry[1] & LETTER);
+        index += 1;
+    }
+    starts
+}
+
+/// The bits of an ASCII letter that do not depend on its case.
+const LETTER: u8 = 31;
+
+/// The number of entries in [`HEADERS`].
+const COUNT: usize = 121;
+
+/// The names, sorted, in lower case and with hyphens. A final `*` stands for any end of a name.
+static HEADERS: [&str; COUNT] = [
+    "$ws*",
     "affiliation",
     "assurance",
     "auth-cn",
     "auth-groups",
     "auth-mail",
     "auth-user",
+    "cas-*",
     "cert-chain",
+    "cert-chain-*",
+    "cf-access-*",
+    "cf-cert-*",
+    "cf-client-cert-*",
     "client-cert",
     "client-cert-chain",
+    "cloudfront-viewer-cert-*",
+    "dapr-caller-*",
+    "domino-*",
     "entitlement",
     "eppn",
     "gap-auth",
     "gap-signature",
+    "idcs-*",
+    "impersonate-*",
+    "iv-*",
+    "kubeflow-*",
     "l5d-client-id",
     "logto-id-token",
+    "ms-aspnetcore-*",
+    "ngrok-auth-*",
+    "ngrok-mtls-*",
+    "ngrok-oauth-*",
+    "oam-*",
+    "oidc-*",
+    "osso-*",
     "pairwise-id",
     "persistent-id",
     "plotly-user-data",
+    "posit-connect-*",
     "proxy-remote-user",
-    "sec-istio-auth-userinfo",
+    "remote-*",
+    "rstudio-connect-*",
+    "sf-context-*",
+    "shib-*",
     "shiny-server-credentials",
+    "sm-*",
     "ssl-cert",
+    "ssl-client-*",
+    "sslclientcert*",
     "subject-id",
+    "tailscale-*",
     "targeted-id",
+    "teleport-*",
     "unscoped-affiliation",
     "wl-proxy-client-cert",
+    "x-amzn-ava-*",
     "x-amzn-lattice-identity",
+    "x-amzn-mtls-*",
+    "x-amzn-oidc-*",
     "x-amzn-request-context",
     "x-anonymous-consumer",
+    "x-apigateway-api-*",
     "x-appengine-auth-domain",
     "x-appengine-cron",
     "x-appengine-inbound-appid",
     "x-appengine-queuename",
+    "x-appengine-user-*",
     "x-arr-clientcert",
+    "x-auth-*",
+    "x-authenticated-*",
+    "x-authentik-*",
+    "x-cdsdashboards-*",
     "x-client-cert",
+    "x-client-cert-*",
     "x-client-certificate",
     "x-client-dn",
     "x-client-verified",
     "x-client-verify",
+    "x-consumer-*",
+    "x-credential-*",
+    "x-domino-*",
     "x-email",
-    "x-forwarded-access-token",
-    "x-forwarded-email",
-    "x-forwarded-groups",
-    "x-forwarded-preferred-username",
-    "x-forwarded-tls-client-cert",
-    "x-forwarded-tls-client-cert-info",
-    "x-forwarded-user",
+    "x-endpoint-api-*",
+    "x-goog-authenticated-user-*",
+    "x-goog-iap-*",
     "x-id-token",
     "x-iis-windowsauthtoken",
+    "x-inverting-proxy-*",
     "x-ip-token",
     "x-jwt-assertion",
+    "x-jwt-claim-*",
     "x-jwt-payload",
+    "x-knox-actor-*",
     "x-ms-client-principal",
+    "x-ms-client-principal-*",
+    "x-ms-token-*",
+    "x-pomerium-*",
     "x-proxiedentitieschain",
     "x-proxy-roles",
     "x-proxy-user",
+    "x-remote-*",
+    "x-replit-user-*",
     "x-rh-identity",
+    "x-rstudio-*",
+    "x-sandstorm-*",
+    "x-ssl-*",
     "x-streamlit-user",
     "x-token-subject",
+    "x-token-user-*",
     "x-user",
     "x-user-email",
     "x-user-groups",
@@ -245,71 +366,9 @@ const NAMES: [&str; 68] = [
     "x-userid",
     "x-userinfo",
     "x-username",
-];
-
-/// Beginnings of names, sorted. None is the beginning of another one.
-const FAMILIES: [&str; 61] = [
-    "$ws",
-    "cas-",
-    "cert-chain-",
-    "cf-access-",
-    "cf-cert-",
-    "cf-client-cert-",
-    "cloudfront-viewer-cert-",
-    "dapr-caller-",
-    "domino-",
-    "idcs-",
-    "impersonate-",
-    "iv-",
-    "kubeflow-",
-    "ms-aspnetcore-",
-    "ngrok-auth-",
-    "ngrok-mtls-",
-    "ngrok-oauth-",
-    "oam-",
-    "oidc-",
-    "osso-",
-    "posit-connect-",
-    "remote-",
-    "rstudio-connect-",
-    "sf-context-",
-    "shib-",
-    "sm-",
-    "ssl-client-",
-    "sslclientcert",
-    "tailscale-",
-    "teleport-",
-    "x-amzn-ava-",
-    "x-amzn-mtls-",
-    "x-amzn-oidc-",
-    "x-apigateway-api-",
-    "x-appengine-user-",
-    "x-auth-",
-    "x-authenticated-",
-    "x-authentik-",
-    "x-cdsdashboards-",
-    "x-client-cert-",
-    "x-consumer-",
-    "x-credential-",
-    "x-domino-",
-    "x-endpoint-api-",
-    "x-goog-authenticated-user-",
-    "x-goog-iap-",
-    "x-inverting-proxy-",
-    "x-jwt-claim-",
-    "x-knox-actor-",
-    "x-ms-client-principal-",
-    "x-ms-token-",
-    "x-pomerium-",
-    "x-remote-",
-    "x-replit-user-",
-    "x-rstudio-",
-    "x-sandstorm-",
-    "x-ssl-",
-    "x-token-user-",
-    "x-vouch-",
-    "x-webauth-",
-    "ynh-user",
+    "x-vouch-*",
+    "x-webauth-*",
+    "ynh-user*",
 ];
 
 /// Names of these families that clients use for credentials of their own, sorted.
@@ -322,44 +381,30 @@ const CREDENTIALS: [&str; 6] = [
     "x-domino-api-key",
 ];
 
-/// The length of the longest name and of the longest family.
-pub(crate) const LONGEST: usize = 32;
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn is_listed(name: &str) -> bool {
-        let folded = name.to_ascii_lowercase().replace('_', "-");
-        let folded = folded.as_bytes();
-        let start = folded.get(..LONGEST).unwrap_or(folded);
-        is_identity_header(start, start.len() == folded.len())
+        is_identity_header(name.as_bytes())
     }
 
     #[test]
-    fn the_lists_can_be_searched() {
-        for list in [&NAMES[..], &FAMILIES, &CREDENTIALS] {
-            assert!(list.is_sorted_by(|one, other| one < other));
-            for name in list {
-                assert!((2..=LONGEST).contains(&name.len()), "{name}");
-                assert_eq!(**name, name.to_ascii_lowercase().replace('_', "-"));
-                let [first, second, ..] = name.as_bytes() else {
-                    panic!("{name} is too short");
-                };
-                assert!(may_be_identity_header(*first, *second), "{name}");
+    fn the_list_can_be_searched() {
+        assert!(KEYS.is_sorted());
+        let texts = HEADERS.map(|entry| entry.trim_end_matches('*'));
+        assert!(texts.is_sorted_by(|one, other| one < other));
+        for (entry, text) in HEADERS.iter().zip(texts) {
+            assert_eq!(text, text.to_ascii_lowercase().replace('_', "-"));
+            assert!(is_listed(text) && is_listed(&text.to_ascii_uppercase()));
+            if entry.ends_with('*') {
+                assert!(is_listed(&format!("{text}!x")), "{entry}");
+                let is_member = |other: &&str| *other != text && other.starts_with(text);
+                assert_eq!(texts.into_iter().find(|other| is_member(other)), None);
+            } else {
+                assert!(!is_listed(&format!("{text}!x")), "{entry}");
             }
         }
-        for family in FAMILIES {
-            for other in FAMILIES.iter().chain(&NAMES) {
-                assert!(*other == family || !other.starts_with(family), "{other}");
-            }
-        }
-        assert!(
-            NAMES
-                .iter()
-                .chain(&FAMILIES)
-                .any(|name| name.len() == LONGEST)
-        );
     }
 
     #[test]

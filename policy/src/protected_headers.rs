@@ -6,8 +6,8 @@
 //! because CGI and WSGI map both spellings to the same variable.
 
 use crate::config::ClientCertificateHeader;
-use crate::header::is_same_name;
-use crate::identity_headers::{LONGEST, is_identity_header, may_be_identity_header};
+use crate::header::{fold, is_same_name};
+use crate::identity_headers::is_identity_header;
 use crate::labels::labeled_enum;
 
 /// The headers that are removed, as configured.
@@ -95,10 +95,15 @@ labeled_enum! {
 
 /// Returns the group of a header name; `None` if it is not protected.
 pub(crate) fn group_of(name: &[u8]) -> Option<HeaderGroup> {
+    other_group(name).or_else(|| is_identity_header(name).then_some(HeaderGroup::Identity))
+}
+
+/// Returns the group of a header name, except for identity headers outside `X-Forwarded-*`.
+fn other_group(name: &[u8]) -> Option<HeaderGroup> {
     if !may_be_protected(name) {
         return None;
     }
-    let mut buffer = [0_u8; LONGEST];
+    let mut buffer = [0_u8; LONGEST_NAME];
     let mut used: usize = 0;
     for (slot, octet) in buffer.iter_mut().zip(name) {
         *slot = fold(*octet);
@@ -108,12 +113,19 @@ pub(crate) fn group_of(name: &[u8]) -> Option<HeaderGroup> {
     let whole = used == name.len();
     match start {
         b"x-forwarded-client-cert" if whole => Some(HeaderGroup::ClientCertificate),
-        _ if start.starts_with(b"x-forwarded-") => Some(if is_identity_header(start, whole) {
-            HeaderGroup::Identity
-        } else {
-            HeaderGroup::Forwarding
-        }),
-        _ if !whole => identity(start, whole),
+        b"x-forwarded-user"
+        | b"x-forwarded-email"
+        | b"x-forwarded-groups"
+        | b"x-forwarded-preferred-username"
+        | b"x-forwarded-access-token"
+        | b"x-forwarded-tls-client-cert"
+        | b"x-forwarded-tls-client-cert-info"
+            if whole =>
+        {
+            Some(HeaderGroup::Identity)
+        }
+        _ if start.starts_with(b"x-forwarded-") => Some(HeaderGroup::Forwarding),
+        _ if !whole => None,
         b"forwarded" | b"x-real-ip" => Some(HeaderGroup::Forwarding),
         b"x-client-ip"
         | b"client-ip"
@@ -152,38 +164,28 @@ pub(crate) fn group_of(name: &[u8]) -> Option<HeaderGroup> {
         b"proxy" => Some(HeaderGroup::Cgi),
         // A CGI server turns both spellings into CONTENT_LENGTH, but only the one with a hyphen frames the message.
         b"content-length" | b"transfer-encoding" if name.contains(&b'_') => Some(HeaderGroup::Cgi),
-        _ => identity(start, whole),
+        _ => None,
     }
 }
 
-fn identity(start: &[u8], whole: bool) -> Option<HeaderGroup> {
-    is_identity_header(start, whole).then_some(HeaderGroup::Identity)
-}
-
-fn fold(octet: u8) -> u8 {
-    match octet {
-        b'_' => b'-',
-        octet => octet.to_ascii_lowercase(),
-    }
-}
-
-/// Returns true if a protected name begins with the same two letters. This rules out most names of a request.
+/// Returns true if a name of these groups begins with the same two letters. This rules out most names of a request.
 fn may_be_protected(name: &[u8]) -> bool {
     let [first, second, ..] = name else {
         return false;
     };
-    let (first, second) = (fold(*first), fold(*second));
-    may_be_identity_header(first, second)
-        || matches!(
-            (first, second),
-            (b'x', b'-')
-                | (b'c', b'f' | b'l' | b'o')
-                | (b'f', b'a' | b'l' | b'o' | b'r')
-                | (b'p', b'a' | b'r')
-                | (b's', b'c')
-                | (b't', b'r')
-        )
+    matches!(
+        (first.to_ascii_lowercase(), second.to_ascii_lowercase()),
+        (b'x', b'-' | b'_')
+            | (b'c', b'f' | b'l' | b'o')
+            | (b'f', b'a' | b'l' | b'o' | b'r')
+            | (b'p', b'a' | b'r')
+            | (b's', b'c')
+            | (b't', b'r')
+    )
 }
+
+/// The length of the longest name above, `x-forwarded-tls-client-cert-info`.
+const LONGEST_NAME: usize = 32;
 
 #[cfg(test)]
 mod tests {

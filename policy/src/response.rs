@@ -11,7 +11,7 @@ use crate::decision::ResponseDecision;
 use crate::decision_record::HstsOutcome;
 use crate::edit::Edit;
 use crate::exchange::Exchange;
-use crate::header::{Header, has_control, lines};
+use crate::header::{Header, ends_line, lines};
 use crate::hsts::Hsts;
 use crate::location::PublicUrl;
 use crate::message::Response;
@@ -153,7 +153,7 @@ fn rewrite_cookies(
     });
 }
 
-/// Replaces the lines of a field one by one, keeping their order; `None` drops a line.
+/// Replaces the lines of a field one by one, keeping their order; `None` drops a line. Each line is judged alone.
 fn replace_lines(
     name: &'static str,
     before: &[&[u8]],
@@ -167,8 +167,9 @@ fn replace_lines(
     if before == after {
         return;
     }
-    // An invalid value of the app may be left as it is, but what is written here must be a valid field value.
-    after.retain(|line| !has_control(line));
+    // A host can only replace all lines of a field, so a line that is left as it is may be written too, even if it is
+    // invalid. Only what would end a line must not be written.
+    after.retain(|line| !line.iter().any(|octet| ends_line(*octet)));
     match (after.pop(), after.is_empty()) {
         (Some(only), true) => edits.push(Edit::set(name, only)),
         (last, _) => {
