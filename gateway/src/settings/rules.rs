@@ -72,7 +72,7 @@ impl Form for Kind {
 }
 
 /// The settings of the policy, except those in `ONLY_IN_ENVOY`.
-const RULES: [(&str, Kind); 26] = [
+const RULES: [(&str, Kind); 27] = [
     ("FLUXLIT_ALLOWED_HOSTS", Kind::List),
     ("FLUXLIT_CLIENT_IP_HEADER", Kind::Text),
     ("FLUXLIT_CONTENT_SECURITY_POLICY", Kind::Json),
@@ -81,6 +81,7 @@ const RULES: [(&str, Kind); 26] = [
     ("FLUXLIT_FORWARDED_ALLOW_IPS", Kind::Text),
     ("FLUXLIT_FORWARDED_SOURCE", Kind::Text),
     ("FLUXLIT_HSTS", Kind::Switch),
+    ("FLUXLIT_IDENTITY_HEADERS", Kind::List),
     ("FLUXLIT_OUTSIDE_MOUNT", Kind::Text),
     ("FLUXLIT_PREFIX_FROM_HEADER", Kind::Boolean),
     ("FLUXLIT_PUBLIC_BASE_URL", Kind::Text),
