@@ -50,13 +50,13 @@ impl Policy {
     pub fn request(&self, request: &Request<'_>) -> Decision {
         let peer_trusted = self.resolver.trust.covers(request.peer, request.identity);
         let target = Target::parse(request.method, request.target);
-        let named_host = target
-            .ok()
-            .and_then(|target| target.authority)
-            .or(request.host)
-            .filter(|host| !host.is_empty());
+        // An absolute target names the host, and `Host` must be valid all the same, RFC 9112 §3.2. An empty host is invalid
+        // in an http URL, RFC 9110 §4.2.1.
+        let target_host = target.ok().and_then(|target| target.authority);
+        let named_host = target_host.or(request.host);
         let host = named_host.map(Authority::parse);
-        let is_host_valid = host != Some(None);
+        let own_host = target_host.and(request.host).map(Authority::parse);
+        let is_host_valid = host != Some(None) && own_host != Some(None);
         let Resolved {
             client,
             effective,
