@@ -57,7 +57,7 @@ pub fn request(bytes: &[u8]) {
                 (0, 1, Version::Http11)
             );
         }
-        Ok(Length::Empty) => assert_eq!(codings, 0),
+        Ok(Length::Empty) => assert_eq!((lengths.len(), codings), (0, 0)),
         Ok(Length::UntilEnd) => panic!("a request does not end with its connection"),
         Err(_) => assert!(lengths.len() + codings > 0),
     }

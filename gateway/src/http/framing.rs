@@ -5,7 +5,7 @@
 
 use fluxlit_policy::Header;
 
-use crate::http::head::{Version, trim};
+use crate::http::head::{Version, is_token, trim};
 
 /// What the fields of a head mean for this hop.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -20,9 +20,9 @@ pub(crate) struct Framing {
     upgrades: bool,
     /// `Upgrade: websocket`.
     names_websocket: bool,
-    /// `Expect: 100-continue`.
+    /// An expectation of `100-continue`.
     pub(crate) expects_continue: bool,
-    /// An `Expect` other than `100-continue`.
+    /// An expectation other than `100-continue`.
     pub(crate) expects_other: bool,
     /// True if `Connection` nominates fields of this message.
     pub(crate) nominates: bool,
@@ -39,7 +39,10 @@ struct Faults {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Coding {
     Chunked,
-    Other,
+    /// Chunked comes last, after codings that are not supported.
+    Unsupported,
+    /// Chunked is not the last coding, or occurs twice, so that the end of the body is unknown.
+    Unclear,
 }
 
 /// The length of a body, RFC 9112 §6.3.
@@ -55,6 +58,13 @@ pub(crate) enum Length {
     UntilEnd,
 }
 
+impl Length {
+    /// Returns true if there is no content, whether a length was declared or not.
+    pub(crate) fn is_empty(self) -> bool {
+        matches!(self, Self::Empty | Self::Exact(0))
+    }
+}
+
 /// The error when the length of a body is invalid or ambiguous.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum LengthError {
@@ -64,6 +74,8 @@ pub(crate) enum LengthError {
     Both,
     #[error("a transfer coding other than chunked")]
     Coding,
+    #[error("Transfer-Encoding does not end with one chunked coding")]
+    NotChunked,
     #[error("Transfer-Encoding in HTTP/1.0")]
     Version,
 }
@@ -84,10 +96,12 @@ impl Framing {
             }
             match name.len() {
                 6 if is("expect") => {
-                    if value.eq_ignore_ascii_case(b"100-continue") {
-                        found.expects_continue = true;
-                    } else {
-                        found.expects_other = true;
+                    for expectation in elements(value) {
+                        if expectation.eq_ignore_ascii_case(b"100-continue") {
+                            found.expects_continue = true;
+                        } else {
+                            found.expects_other = true;
+                        }
                     }
                 }
                 7 if is("upgrade") => {
@@ -104,11 +118,7 @@ impl Framing {
                 }
                 17 if is("transfer-encoding") => {
                     found.faults.two_codings |= found.coding.is_some();
-                    found.coding = Some(if value.eq_ignore_ascii_case(b"chunked") {
-                        Coding::Chunked
-                    } else {
-                        Coding::Other
-                    });
+                    found.coding = Some(Coding::read(value));
                 }
                 _ => {}
             }
@@ -137,12 +147,9 @@ impl Framing {
         !self.closes && (version == Version::Http11 || self.keeps_alive)
     }
 
-    /// Returns the length of a request's body.
+    /// Returns the length of a request's body. A declared length of 0 is kept apart from none, because it is forwarded.
     pub(crate) fn request_length(&self, version: Version) -> Result<Length, LengthError> {
-        Ok(match self.declared(version)? {
-            None | Some(Length::Exact(0)) => Length::Empty,
-            Some(length) => length,
-        })
+        Ok(self.declared(version)?.unwrap_or(Length::Empty))
     }
 
     /// Returns the length of the body of a response with this status. `is_head`: true if it responds to HEAD.
@@ -164,14 +171,33 @@ impl Framing {
             return Err(LengthError::Length);
         }
         if self.faults.two_codings {
-            return Err(LengthError::Coding);
+            return Err(LengthError::NotChunked);
         }
         match (self.coding, self.content_length) {
             (None, length) => Ok(length.map(Length::Exact)),
             (Some(_), Some(_)) => Err(LengthError::Both),
             (Some(_), None) if version == Version::Http10 => Err(LengthError::Version),
-            (Some(Coding::Other), None) => Err(LengthError::Coding),
+            (Some(Coding::Unsupported), None) => Err(LengthError::Coding),
+            (Some(Coding::Unclear), None) => Err(LengthError::NotChunked),
             (Some(Coding::Chunked), None) => Ok(Some(Length::Chunked)),
+        }
+    }
+}
+
+impl Coding {
+    /// Reads the value of `Transfer-Encoding`. Only whole lists of tokens are read, because recipients differ about anything
+    /// else.
+    fn read(value: &[u8]) -> Self {
+        let is_chunked = |coding: &[u8]| coding.eq_ignore_ascii_case(b"chunked");
+        if is_chunked(value) {
+            return Self::Chunked;
+        }
+        let mut codings = value.split(|octet| *octet == b',').map(trim).rev();
+        let ends_chunked = codings.next().is_some_and(is_chunked);
+        if ends_chunked && codings.all(|coding| is_token(coding) && !is_chunked(coding)) {
+            Self::Unsupported
+        } else {
+            Self::Unclear
         }
     }
 }
@@ -212,7 +238,8 @@ mod tests {
         const TE: &str = "Transfer-Encoding";
         for (fields, want) in [
             (&[][..], Ok(Length::Empty)),
-            (&[(CL, "0")], Ok(Length::Empty)),
+            (&[(CL, "0")], Ok(Length::Exact(0))),
+            (&[(CL, "007")], Ok(Length::Exact(7))),
             (&[(CL, "12")], Ok(Length::Exact(12))),
             (&[(TE, "Chunked")], Ok(Length::Chunked)),
             (&[(CL, "1"), (TE, "chunked")], Err(LengthError::Both)),
@@ -223,13 +250,36 @@ mod tests {
             (&[(CL, "")], Err(LengthError::Length)),
             (&[(CL, "18446744073709551616")], Err(LengthError::Length)),
             (&[(TE, "gzip, chunked")], Err(LengthError::Coding)),
-            (&[(TE, "chunked, chunked")], Err(LengthError::Coding)),
             (
-                &[(TE, "chunked"), (TE, "chunked")],
+                &[(TE, "gzip ,\tdeflate, CHUNKED")],
                 Err(LengthError::Coding),
             ),
-            (&[(TE, "identity")], Err(LengthError::Coding)),
-            (&[(TE, "\u{b}chunked")], Err(LengthError::Coding)),
+            (&[(TE, "identity, chunked")], Err(LengthError::Coding)),
+            (&[(TE, "chunked, gzip")], Err(LengthError::NotChunked)),
+            (&[(TE, "chunked, identity")], Err(LengthError::NotChunked)),
+            (&[(TE, "chunked, chunked")], Err(LengthError::NotChunked)),
+            (
+                &[(TE, "chunked, gzip, chunked")],
+                Err(LengthError::NotChunked),
+            ),
+            (&[(TE, "gzip")], Err(LengthError::NotChunked)),
+            (&[(TE, "gzip;q=1, chunked")], Err(LengthError::NotChunked)),
+            (&[(TE, "chunked;q=1")], Err(LengthError::NotChunked)),
+            (&[(TE, ", chunked")], Err(LengthError::NotChunked)),
+            (&[(TE, "chunked,")], Err(LengthError::NotChunked)),
+            (&[(TE, "gzip chunked")], Err(LengthError::NotChunked)),
+            (&[(TE, "")], Err(LengthError::NotChunked)),
+            (
+                &[(TE, "chunked"), (TE, "chunked")],
+                Err(LengthError::NotChunked),
+            ),
+            (
+                &[(TE, "gzip"), (TE, "chunked")],
+                Err(LengthError::NotChunked),
+            ),
+            (&[(TE, "identity")], Err(LengthError::NotChunked)),
+            (&[(TE, "\u{b}chunked")], Err(LengthError::NotChunked)),
+            (&[(TE, "gzip"), (CL, "1")], Err(LengthError::Both)),
         ] {
             assert_eq!(
                 of(fields).request_length(Version::Http11),
@@ -253,6 +303,21 @@ mod tests {
         };
         assert_eq!(length(&with, 200, false), Ok(Length::Exact(5)));
         assert_eq!(length(&without, 200, false), Ok(Length::UntilEnd));
+        let zero = of(&[("content-length", "0")]);
+        assert_eq!(length(&zero, 200, false), Ok(Length::Exact(0)));
+        let chunked = of(&[("transfer-encoding", "chunked")]);
+        assert_eq!(length(&chunked, 200, false), Ok(Length::Chunked));
+        assert_eq!(length(&chunked, 200, true), Ok(Length::Empty));
+        for status in [199, 205, 303, 305] {
+            let expected = if status == 199 {
+                Length::Empty
+            } else {
+                Length::Exact(5)
+            };
+            assert_eq!(length(&with, status, false), Ok(expected), "{status}");
+        }
+        let invalid = of(&[("content-length", "x")]);
+        assert_eq!(length(&invalid, 200, true), Err(LengthError::Length));
         for (status, is_head) in [(200, true), (204, false), (304, false), (101, false)] {
             assert_eq!(length(&with, status, is_head), Ok(Length::Empty));
         }
@@ -266,7 +331,40 @@ mod tests {
         assert!(!of(&[("connection", "close")]).persists(Version::Http11));
         assert!(!of(&[]).persists(Version::Http10));
         assert!(of(&[("connection", "upgrade"), ("upgrade", "h2c, WebSocket")]).is_websocket());
-        assert!(of(&[("expect", "100-Continue")]).expects_continue);
-        assert!(of(&[("expect", "tea")]).expects_other);
+        assert!(!of(&[("upgrade", "websocket")]).is_websocket());
+        assert!(!of(&[("connection", "upgrade"), ("upgrade", "h2c")]).is_websocket());
+        assert!(of(&[]).persists(Version::Http11));
+        assert!(!of(&[("connection", "keep-alive, close")]).persists(Version::Http10));
+        assert!(!of(&[("connection", "keep-alive, close, upgrade")]).nominates);
+        assert!(Length::Empty.is_empty() && Length::Exact(0).is_empty());
+        assert!(!Length::Exact(1).is_empty() && !Length::Chunked.is_empty());
+        assert!(!Length::UntilEnd.is_empty());
+    }
+
+    #[test]
+    fn expectations() {
+        for (fields, expects_continue, expects_other) in [
+            (&[][..], false, false),
+            (&[("expect", "100-Continue")], true, false),
+            (&[("expect", "100-continue, 100-continue")], true, false),
+            (
+                &[("expect", "100-continue"), ("Expect", "100-continue")],
+                true,
+                false,
+            ),
+            (&[("expect", "")], false, false),
+            (&[("expect", "tea")], false, true),
+            (&[("expect", "100-continue, tea")], true, true),
+            (&[("expect", "tea"), ("expect", "100-continue")], true, true),
+            (&[("expect", "100-continue;q=1")], false, true),
+            (&[("expect", "100")], false, true),
+        ] {
+            let framing = of(fields);
+            assert_eq!(
+                (framing.expects_continue, framing.expects_other),
+                (expects_continue, expects_other),
+                "{fields:?}"
+            );
+        }
     }
 }

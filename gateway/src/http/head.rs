@@ -96,7 +96,9 @@ impl<'a> RequestHead<'a> {
         else {
             return Err(HeadError::StartLine);
         };
-        if !is_token(method) || target.is_empty() {
+        // No form of target has control octets. The policy decides what else is rejected.
+        let has_controls = target.contains(&b'\t') || !is_value(target);
+        if !is_token(method) || target.is_empty() || has_controls {
             return Err(HeadError::StartLine);
         }
         let version = Version::read(version)?;
@@ -159,11 +161,24 @@ impl<'a> ResponseHead<'a> {
 
 impl Version {
     fn read(text: &[u8]) -> Result<Self, HeadError> {
-        match text {
-            b"HTTP/1.0" => Ok(Self::Http10),
-            [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'1'..=b'9'] => Ok(Self::Http11),
-            [b'H', b'T', b'T', b'P', b'/', ..] => Err(HeadError::Version),
-            _ => Err(HeadError::StartLine),
+        // RFC 9112 §2.3: one digit on each side of the dot.
+        let [
+            b'H',
+            b'T',
+            b'T',
+            b'P',
+            b'/',
+            major @ b'0'..=b'9',
+            b'.',
+            minor @ b'0'..=b'9',
+        ] = text
+        else {
+            return Err(HeadError::StartLine);
+        };
+        match (major, minor) {
+            (b'1', b'0') => Ok(Self::Http10),
+            (b'1', _) => Ok(Self::Http11),
+            _ => Err(HeadError::Version),
         }
     }
 }
@@ -339,8 +354,10 @@ mod tests {
             ("GET / / HTTP/1.1\r\n\r\n", HeadError::StartLine),
             ("GET /\r\n\r\n", HeadError::StartLine),
             ("G=T / HTTP/1.1\r\n\r\n", HeadError::StartLine),
-            ("GET / HTTP/2.0\r\n\r\n", HeadError::Version),
-            ("GET / http/1.1\r\n\r\n", HeadError::StartLine),
+            ("GET  HTTP/1.1\r\n\r\n", HeadError::StartLine),
+            ("GET /\x01 HTTP/1.1\r\n\r\n", HeadError::StartLine),
+            ("GET /\t HTTP/1.1\r\n\r\n", HeadError::StartLine),
+            ("GET /\x7f HTTP/1.1\r\n\r\n", HeadError::StartLine),
             (
                 "GET / HTTP/1.1\r\na: 1\r\nb: 2\r\nc: 3\r\nd: 4\r\n\r\n",
                 HeadError::TooManyFields,
@@ -351,12 +368,71 @@ mod tests {
     }
 
     #[test]
+    fn versions() {
+        for (text, want) in [
+            ("HTTP/1.0", Ok(Version::Http10)),
+            ("HTTP/1.1", Ok(Version::Http11)),
+            ("HTTP/1.2", Ok(Version::Http11)),
+            ("HTTP/1.9", Ok(Version::Http11)),
+            ("HTTP/0.9", Err(HeadError::Version)),
+            ("HTTP/2.0", Err(HeadError::Version)),
+            ("HTTP/3.1", Err(HeadError::Version)),
+            ("HTTP/1", Err(HeadError::StartLine)),
+            ("HTTP/1.", Err(HeadError::StartLine)),
+            ("HTTP/ 1.1", Err(HeadError::StartLine)),
+            ("HTTP/1.1 ", Err(HeadError::StartLine)),
+            ("HTTP/1.10", Err(HeadError::StartLine)),
+            ("HTTP/11.1", Err(HeadError::StartLine)),
+            ("HTTP/1,1", Err(HeadError::StartLine)),
+            ("HTTP/1.x", Err(HeadError::StartLine)),
+            ("HTTP/:.1", Err(HeadError::StartLine)),
+            ("http/1.1", Err(HeadError::StartLine)),
+            ("", Err(HeadError::StartLine)),
+        ] {
+            assert_eq!(Version::read(text.as_bytes()), want, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn tokens_and_values() {
+        for octet in 0..=255 {
+            let is_in_token =
+                octet >= 33 && octet < 127 && !b"\"(),/:;<=>?@[\\]{}".contains(&octet);
+            assert_eq!(is_token(&[octet]), is_in_token, "{octet}");
+            let is_in_value = octet == b'\t' || octet >= 32 && octet != 127;
+            assert_eq!(is_value(&[b'a', octet]), is_in_value, "{octet}");
+        }
+        assert!(!is_token(b""));
+        assert!(is_value(b""));
+        assert_eq!(trim(b"\t a b \t"), b"a b");
+        assert_eq!(trim(b" \t"), b"");
+    }
+
+    #[test]
+    fn trailers() {
+        let fields: [Header<'_>; 2] = [(b"a", b"b"), (b"C", b"")];
+        let read = read_trailers(b"a: b\r\nC:\r\n\r\n");
+        assert_eq!(read.as_deref(), Ok(&fields[..]));
+        assert_eq!(read_trailers(b"\r\n").as_deref(), Ok(&[][..]));
+        assert_eq!(read_trailers(b"a\r\n\r\n"), Err(HeadError::Field));
+        assert_eq!(read_trailers(b"a: b\r\n c\r\n\r\n"), Err(HeadError::Folded));
+    }
+
+    #[test]
     fn responses() {
         let read = |text: &'static str| ResponseHead::read(text.as_bytes());
         let head = read("HTTP/1.1 404 Not Found\r\na:b\r\n\r\n").unwrap();
         assert_eq!((head.status, head.reason), (404, &b"Not Found"[..]));
+        assert_eq!(head.version, Version::Http11);
+        assert_eq!(head.fields, [(&b"a"[..], &b"b"[..])]);
         assert_eq!(read("HTTP/1.0 200\r\n\r\n").unwrap().reason, b"");
+        assert_eq!(read("HTTP/1.1 999 \r\n\r\n").unwrap().status, 999);
         for text in [
+            "HTTP/2.0 200 OK\r\n\r\n",
+            "HTTP/1.1\r\n\r\n",
+            "HTTP/1.1 :00 OK\r\n\r\n",
+            "HTTP/1.1 2/0 OK\r\n\r\n",
+            "HTTP/1.1 20x OK\r\n\r\n",
             "HTTP/1.1 20 OK\r\n\r\n",
             "HTTP/1.1 2000 OK\r\n\r\n",
             "HTTP/1.1 020 OK\r\n\r\n",

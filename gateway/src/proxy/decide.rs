@@ -58,11 +58,15 @@ pub(crate) fn decide(worker: &Worker, request: &Incoming<'_>) -> Plan {
         trace,
         propagation,
     };
-    let forwarded = if request.is_admin {
-        Err(Local::Reply(admin_reply(worker, request)))
-    } else {
-        forward(worker, request, decision.action, &mut exchange, &mut info)
-    };
+    let forwarded = check_head(worker, request).map_err(Local::from);
+    let forwarded = forwarded.and_then(|()| match decision.action {
+        action if !request.is_admin => forward(worker, request, action, &mut exchange, &mut info),
+        // The paths of the admin listener are not the policy's, but an invalid Host is invalid here as well.
+        Action::Reply(reply) if reply.reason == Reason::BadHost => {
+            Err(Local::Reply(policy_reply(request, reply)))
+        }
+        Action::Reply(_) | Action::Forward(_) => Err(Local::Reply(admin_reply(worker, request))),
+    });
     let step = match forwarded {
         Ok(forward) => Step::Forward(forward),
         Err(local) => {
@@ -120,7 +124,6 @@ fn forward(
     info: &mut RequestInfo,
 ) -> Result<Forward, Local> {
     let settings = &worker.settings;
-    check_head(worker, request)?;
     let mut forward = match action {
         Action::Forward(forward) => forward,
         Action::Reply(reply) => return Err(Local::Reply(policy_reply(request, reply))),
@@ -177,10 +180,7 @@ fn forward(
         upstream,
         head,
         length: request.length,
-        // An HTTP/1.0 client does not understand 100 (Continue).
-        expects_continue: request.framing.expects_continue
-            && request.length != Length::Empty
-            && request.version != HttpVersion::Http10,
+        expects_continue: request.expects_continue(),
         is_idempotent: matches!(
             request.method,
             b"GET" | b"HEAD" | b"OPTIONS" | b"PUT" | b"DELETE"

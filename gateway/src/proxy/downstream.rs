@@ -29,17 +29,20 @@ pub(crate) struct DownstreamHead<'a> {
     pub(crate) length: Length,
     /// The declared length of a body that is not sent, in response to HEAD or with 304.
     pub(crate) declared: Option<&'a [u8]>,
-    /// True if the request's body has not been read completely, so that the start of another request is unknown.
-    pub(crate) is_early: bool,
+    /// True if no other request is read from an HTTP/1 connection after this response.
+    pub(crate) closes: bool,
+    /// The current time, which becomes the `Date` of a response without one; `None` for informational responses.
+    pub(crate) date: Option<&'a str>,
     /// `None` for informational responses.
     pub(crate) request_id: Option<&'a str>,
 }
 
 impl DownstreamHead<'_> {
     /// Passes each field line to `emit`, in order, without those that frame the message. `X-Request-ID` is always the
-    /// gateway's, never the upstream's.
+    /// gateway's, never the upstream's. A missing `Date` is added, RFC 9110 §6.6.1.
     pub(crate) fn emit(&self, mut emit: impl FnMut(&[u8], &[u8])) {
         let nominated = hop_by_hop::nominated(self.fields);
+        let mut date = self.date;
         for (name, value) in self.fields {
             let is_dropped = hop_by_hop::is_hop_by_hop(name)
                 || name.eq_ignore_ascii_case(REQUEST_ID)
@@ -48,6 +51,9 @@ impl DownstreamHead<'_> {
                     .any(|nominated| nominated.eq_ignore_ascii_case(name))
                 || replaces(self.edits, name);
             if !is_dropped {
+                if name.eq_ignore_ascii_case(DATE) {
+                    date = None;
+                }
                 emit(name, value);
             }
         }
@@ -55,6 +61,9 @@ impl DownstreamHead<'_> {
             if let Edit::Append(name, value) | Edit::Set(name, value) = edit {
                 emit(name.as_bytes(), value);
             }
+        }
+        if let Some(date) = date {
+            emit(DATE, date.as_bytes());
         }
         if let Some(id) = self.request_id {
             emit(REQUEST_ID, id.as_bytes());
@@ -69,6 +78,8 @@ pub(super) fn replaces(edits: &[Edit], name: &[u8]) -> bool {
         Edit::Append(..) | Edit::Host(_) | Edit::Target(_) => false,
     })
 }
+
+const DATE: &[u8] = b"date";
 
 /// The field that carries a request's id.
 pub(super) const REQUEST_ID: &[u8] = b"x-request-id";

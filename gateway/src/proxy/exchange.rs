@@ -78,7 +78,9 @@ async fn respond(
         exchange: &plan.exchange,
         request_id: &plan.info.request_id,
         is_head: plan.info.is_head,
-        is_early: !source.has_ended(),
+        // What follows is the rest of the body, or may not be what the client takes for its next request: after a malformed
+        // request, and after CONNECT, whose client may have sent the first bytes of its tunnel.
+        closes: !source.has_ended() || reply.status == 400 || *plan.info.method == *b"CONNECT",
     };
     progress.status.set(reply.status);
     let body = reply.assemble(worker, &replied_to, |head| down.begin(head));

@@ -115,9 +115,10 @@ impl From<LengthError> for Rejection {
     fn from(error: LengthError) -> Self {
         match error {
             LengthError::Coding => Self::bad_head(501, "This transfer coding is not supported."),
-            LengthError::Both | LengthError::Length | LengthError::Version => {
-                Self::ambiguous_length()
-            }
+            LengthError::Both
+            | LengthError::Length
+            | LengthError::NotChunked
+            | LengthError::Version => Self::ambiguous_length(),
         }
     }
 }

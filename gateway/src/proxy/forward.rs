@@ -8,8 +8,6 @@ use std::cell::Cell;
 use fluxlit_policy::Exchange;
 
 use crate::http::body::{Bounds, PumpError, Source, pump};
-use crate::http::framing::Length;
-use crate::http::hop_by_hop;
 use crate::observe::Ending;
 use crate::observe::upstream::Upstream;
 use crate::proxy::downstream::Downstream;
@@ -165,9 +163,8 @@ impl Forwarder<'_> {
                     passed: &progress.received,
                 };
                 let awaited_continue = self.upload_state(&upload_state) == Upload::AwaitsContinue;
-                let moved = pump(source, writer, up_timer, bounds, |trailers| {
-                    self.request_trailers(trailers)
-                });
+                // An upstream that does not read trailers would take them for the next request, RFC 9112 §7.1.2.
+                let moved = pump(source, writer, up_timer, bounds, |_| Vec::new());
                 match moved.await {
                     // A client that awaits 100 (Continue) is not idle.
                     Err(PumpError::SourceIdle)
@@ -200,7 +197,7 @@ impl Forwarder<'_> {
             }
             Ok(Err(ResponseError::Closed))
                 if is_reused
-                    && forward.length == Length::Empty
+                    && forward.length.is_empty()
                     && (forward.is_idempotent || !connection.writer.has_begun()) =>
             {
                 Err(AttemptError::Stale)
@@ -219,13 +216,6 @@ impl Forwarder<'_> {
             Upload::AwaitsContinue if self.progress.received.get() > 0 => Upload::Sending,
             state => state,
         }
-    }
-
-    fn request_trailers(&self, section: &[u8]) -> Vec<u8> {
-        let policy = &self.worker.settings.policy;
-        hop_by_hop::trailers(section, |name| {
-            !policy.request_trailers(&[(name, b"")]).is_empty()
-        })
     }
 }
 

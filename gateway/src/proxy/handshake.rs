@@ -5,7 +5,6 @@
 
 use fluxlit_policy::{Edit, Exchange, Forward, OriginOutcome};
 
-use crate::http::framing::Length;
 use crate::http::head::{all, only};
 use crate::http::websocket;
 use crate::observe::HttpVersion;
@@ -25,7 +24,7 @@ pub(super) fn check_handshake(
     exchange: &mut Exchange,
 ) -> Result<Handshake, Rejection> {
     let malformed = |text| Rejection::new(RejectReason::Handshake, 400, text);
-    if request.length != Length::Empty {
+    if !request.length.is_empty() {
         return Err(malformed("A WebSocket handshake must not have a body."));
     }
     let origins = &worker.settings.allowed_origins;

@@ -29,8 +29,8 @@ pub(crate) struct RepliedTo<'a> {
     pub(crate) request_id: &'a str,
     /// True for HEAD, whose response has no body.
     pub(crate) is_head: bool,
-    /// True if the request's body has not been read completely.
-    pub(crate) is_early: bool,
+    /// True if no other request is read from an HTTP/1 connection after the reply.
+    pub(crate) closes: bool,
 }
 
 impl LocalReply {
@@ -109,10 +109,7 @@ impl LocalReply {
         let body = self.body_for(request.request_id);
         let length = body.len().to_string();
         let date = worker.date();
-        let mut fields: Vec<Header<'_>> = vec![
-            (b"content-type", self.content_type.as_bytes()),
-            (b"date", date.as_bytes()),
-        ];
+        let mut fields: Vec<Header<'_>> = vec![(b"content-type", self.content_type.as_bytes())];
         let further = self.fields.iter();
         fields.extend(further.map(|(name, value)| (name.as_bytes(), &**value)));
         let response = Response {
@@ -131,7 +128,8 @@ impl LocalReply {
                 Length::Exact(body.len() as u64)
             },
             declared: request.is_head.then_some(length.as_bytes()),
-            is_early: request.is_early,
+            closes: request.closes,
+            date: Some(&date),
             request_id: Some(request.request_id),
         });
         body

@@ -35,6 +35,16 @@ pub(crate) struct Incoming<'a> {
     pub(crate) is_admin: bool,
 }
 
+impl Incoming<'_> {
+    /// Returns true if the client may wait for 100 (Continue) before it sends the body. Not without a body, and not in
+    /// HTTP/1.0, RFC 9110 §10.1.1.
+    pub(super) fn expects_continue(&self) -> bool {
+        self.framing.expects_continue
+            && !self.length.is_empty()
+            && self.version != HttpVersion::Http10
+    }
+}
+
 /// A request that was decided.
 pub(crate) struct Plan {
     pub(crate) info: RequestInfo,

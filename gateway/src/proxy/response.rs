@@ -61,7 +61,8 @@ impl Forwarder<'_> {
                     edits: Policy::informational_edits(),
                     length: Length::Empty,
                     declared: None,
-                    is_early: false,
+                    closes: false,
+                    date: None,
                     request_id: None,
                 };
                 let sent = down.send_informational(&informational);
@@ -106,9 +107,7 @@ impl Forwarder<'_> {
                 max: 0,
                 passed: &self.progress.sent,
             };
-            let moved = pump(&mut body, down, timer, bounds, |section| {
-                hop_by_hop::trailers(section, |_| false)
-            });
+            let moved = pump(&mut body, down, timer, bounds, hop_by_hop::trailers);
             moved
                 .await
                 .map_err(|error| ResponseError::of_body(&error))?;
@@ -203,6 +202,7 @@ impl Forwarder<'_> {
         let declared = declares
             .then(|| all(&head.fields, b"content-length").next())
             .flatten();
+        let date = self.worker.date();
         self.progress.status.set(head.status);
         self.progress.responded.set(Some(StdInstant::now()));
         down.begin(&DownstreamHead {
@@ -212,7 +212,9 @@ impl Forwarder<'_> {
             edits: &decision.edits,
             length,
             declared,
-            is_early,
+            // Without the rest of the request's body, the start of another request is unknown.
+            closes: is_early,
+            date: (head.status >= 200).then_some(&*date),
             request_id: Some(&self.info.request_id),
         });
     }

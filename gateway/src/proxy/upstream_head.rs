@@ -1,12 +1,13 @@
 //! Writes the head of the upstream request.
 //!
 //! It has the client's lines in their order and spelling, without hop-by-hop fields and with the policy's edits, then the
-//! gateway's own lines.
+//! gateway's own lines. The body is framed as the client has framed it.
 
 use fluxlit_policy::Edit;
 
 use crate::http::framing::Length;
 use crate::http::hop_by_hop;
+use crate::observe::HttpVersion;
 use crate::observe::trace::Propagation;
 use crate::observe::upstream::Upstream;
 use crate::proxy::downstream::{REQUEST_ID, replaces};
@@ -46,7 +47,7 @@ pub(super) fn write_head(
     let drop_cookies = &worker.settings.drop_cookies;
     let drops_cookies = upstream == Upstream::Streamlit && !drop_cookies.is_empty();
     for (name, value) in request.fields {
-        if hop_by_hop::is_hop_by_hop(name)
+        if hop_by_hop::is_removed_from_requests(name)
             || name.eq_ignore_ascii_case(REQUEST_ID)
             || drops_trace_field(info.propagation, name)
             || replaces(edits, name)
@@ -65,7 +66,7 @@ pub(super) fn write_head(
     }
     for edit in edits {
         if let Edit::Append(name, value) | Edit::Set(name, value) = edit
-            && !hop_by_hop::is_hop_by_hop(name.as_bytes())
+            && !hop_by_hop::is_removed_from_requests(name.as_bytes())
         {
             put(&[name.as_bytes(), b": ", value, b"\r\n"]);
         }
@@ -76,9 +77,15 @@ pub(super) fn write_head(
         put(&[TRACEPARENT, b": ", trace.traceparent().as_bytes(), b"\r\n"]);
     }
     put(&[REQUEST_ID, b": ", info.request_id.as_bytes(), b"\r\n"]);
+    if request.expects_continue() {
+        put(&[b"expect: 100-continue\r\n"]);
+    }
     match request.length {
-        // Methods that expect a body declare an empty one, RFC 9110 §8.6.
-        Length::Empty if matches!(request.method, b"POST" | b"PUT" | b"PATCH") => {
+        // HTTP/2 says with a flag that there is no body; HTTP/1.1 with a length if the method expects one, RFC 9110 §8.6.
+        Length::Empty
+            if request.version == HttpVersion::Http2
+                && matches!(request.method, b"POST" | b"PUT" | b"PATCH") =>
+        {
             put(&[b"content-length: 0\r\n"]);
         }
         Length::Empty | Length::UntilEnd => {}

@@ -33,7 +33,7 @@ impl Downstream for Http1Downstream {
     fn begin(&mut self, response: &DownstreamHead<'_>) {
         let length = length_for(response.length, self.version);
         self.ends_with_connection = length == Length::UntilEnd;
-        self.persists &= !self.ends_with_connection && !response.is_early;
+        self.persists &= !self.ends_with_connection && !response.closes;
         write_head(&mut self.writer.head, response, self.version, self.persists);
         self.writer.begin(length);
     }

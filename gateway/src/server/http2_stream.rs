@@ -98,7 +98,9 @@ fn decide_stream(worker: &Worker, accepted: &Accepted, head: &Parts, has_ended: 
         None
     };
     let length = match declared {
-        _ if has_ended || is_websocket => Length::Empty,
+        _ if is_websocket => Length::Empty,
+        Ok(Length::Exact(0)) => Length::Exact(0),
+        _ if has_ended => Length::Empty,
         Ok(Length::Exact(length)) => Length::Exact(length),
         Ok(_) | Err(_) => Length::Chunked,
     };

@@ -47,7 +47,7 @@ pub(super) fn reject(
         exchange: &exchange,
         request_id: &request_id,
         is_head: request.is_head,
-        is_early: true,
+        closes: true,
     };
     let mut response = Vec::new();
     let reply = LocalReply::from(rejection);

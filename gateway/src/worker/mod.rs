@@ -10,7 +10,7 @@ mod drain;
 mod tunnels;
 pub(crate) mod warnings;
 
-use std::cell::RefCell;
+use std::cell::{Ref, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -112,17 +112,16 @@ impl Worker {
         !matches!(&*readiness.borrow(), Readiness::NotReady(_))
     }
 
-    /// Returns the current time in the format of `Date`, RFC 9110 §5.6.7.
-    pub(crate) fn date(&self) -> String {
+    /// Returns the current time in the format of `Date`, RFC 9110 §5.6.7. It is formatted once a second.
+    pub(crate) fn date(&self) -> Ref<'_, str> {
         let now = SystemTime::now();
         let second = now
             .duration_since(SystemTime::UNIX_EPOCH)
             .map_or(0, |since| since.as_secs());
-        let mut date = self.date.borrow_mut();
-        if date.0 != second {
-            *date = (second, httpdate::fmt_http_date(now));
+        if self.date.borrow().0 != second {
+            self.date.replace((second, httpdate::fmt_http_date(now)));
         }
-        date.1.clone()
+        Ref::map(self.date.borrow(), |(_, date)| date.as_str())
     }
 
     /// Returns an empty vector for the head of an upstream request, reusing memory if possible.

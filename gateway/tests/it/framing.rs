@@ -169,7 +169,7 @@ fn http_1_0_is_supported() {
 }
 
 #[test]
-fn chunk_extensions_are_removed_and_trailers_filtered() {
+fn chunk_extensions_and_trailers_of_a_request_are_removed() {
     let gateway = Gateway::in_front_of(upstream(echo), &[]);
     let mut client = gateway.client();
     client.send(
@@ -180,7 +180,7 @@ fn chunk_extensions_are_removed_and_trailers_filtered() {
     );
     let answer = client.response();
     let (_, rest) = answer.body.split_once("\n\n").unwrap();
-    assert_eq!(rest, "abcde\n\nDigest: d", "{answer:?}");
+    assert_eq!(rest, "abcde\n\n", "{answer:?}");
 }
 
 #[test]
@@ -284,6 +284,42 @@ fn interim_responses_are_forwarded() {
         200,
         "HTTP/1.0 has no interim responses"
     );
+}
+
+/// A recipient with a clock adds the field that is missing, RFC 9110 §6.6.1.
+#[test]
+fn a_response_without_a_date_gets_one() {
+    let own = "Thu, 01 Jan 1970 00:00:00 GMT";
+    for (head, expected) in [
+        ("200 OK\r\n", None),
+        ("404 Not Found\r\n", None),
+        ("500 Error\r\n", None),
+        ("304 Not Modified\r\n", None),
+        (
+            "200 OK\r\nDATE: Thu, 01 Jan 1970 00:00:00 GMT\r\n",
+            Some(own),
+        ),
+        // One for another hop does not count.
+        ("200 OK\r\ndate: x\r\nconnection: date\r\n", None),
+        ("200 OK\r\nx-date: x\r\n", None),
+    ] {
+        let early = "HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n";
+        let (address, _) = recording(&format!("{early}HTTP/1.1 {head}content-length: 0\r\n\r\n"));
+        let gateway = Gateway::in_front_of(address, &[]);
+        let mut client = gateway.client();
+        client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+        assert_eq!(client.response().values("date"), [""; 0], "not on 103");
+        let answer = client.response();
+        let dates = answer.values("date");
+        assert_eq!(dates.len(), 1, "{answer:?}");
+        match expected {
+            Some(date) => assert_eq!(dates, [date]),
+            None => assert!(
+                dates[0].ends_with(" GMT") && dates[0].len() == 29,
+                "{dates:?}"
+            ),
+        }
+    }
 }
 
 #[test]
@@ -525,67 +561,6 @@ fn content_codings_are_forwarded_unchanged() {
             ("if-none-match", "*"),
         ] {
             assert_eq!(received.values(name), [value]);
-        }
-    }
-}
-
-/// A body is framed for the app as the client framed it (FluxLit's defect 33).
-#[test]
-fn a_request_keeps_its_framing() {
-    let gateway = Gateway::in_front_of(upstream(echo), &[]);
-    let mut client = gateway.client();
-    for (request, lines, absent) in [
-        (
-            "GET / HTTP/1.1\r\nhost: a\r\n\r\n",
-            &[][..],
-            &["content-length", "transfer-encoding"][..],
-        ),
-        (
-            "DELETE / HTTP/1.1\r\nhost: a\r\n\r\n",
-            &[],
-            &["content-length", "transfer-encoding"],
-        ),
-        (
-            "OPTIONS / HTTP/1.1\r\nhost: a\r\n\r\n",
-            &[],
-            &["content-length", "transfer-encoding"],
-        ),
-        (
-            "PUT / HTTP/1.1\r\nhost: a\r\n\r\n",
-            &["content-length: 0"],
-            &["transfer-encoding"],
-        ),
-        (
-            "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n",
-            &["content-length: 0"],
-            &["transfer-encoding"],
-        ),
-        (
-            "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\nabc",
-            &["content-length: 3"],
-            &["transfer-encoding"],
-        ),
-        (
-            "GET / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\nabc",
-            &["content-length: 3"],
-            &["transfer-encoding"],
-        ),
-        (
-            "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
-            &["transfer-encoding: chunked"],
-            &["content-length"],
-        ),
-    ] {
-        client.send(request);
-        let echoed = client.response().body;
-        for line in lines {
-            assert!(
-                echoed.lines().any(|other| other == *line),
-                "{request:?}: {echoed}"
-            );
-        }
-        for name in absent {
-            assert!(!echoed.contains(name), "{request:?}: {echoed}");
         }
     }
 }

@@ -15,3 +15,4 @@ mod regressions;
 mod support;
 mod tls;
 mod tunnel;
+mod upstream_request;

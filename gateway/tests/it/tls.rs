@@ -189,7 +189,7 @@ fn a_response_to_an_invalid_request_has_the_usual_fields() {
         (505, "GET / HTTP/3.0\r\n\r\n"),
         (
             501,
-            "PUT / HTTP/1.1\r\nhost: other.example\r\ntransfer-encoding: gzip\r\n\r\n",
+            "PUT / HTTP/1.1\r\nhost: other.example\r\ntransfer-encoding: gzip, chunked\r\n\r\n",
         ),
     ] {
         let answer = run(async {
