@@ -5,5 +5,10 @@
 mod browser;
 mod cases;
 mod native;
+mod nominated;
 mod properties;
+mod record;
+mod reentry;
+mod settings;
+mod support;
 mod unparsed;

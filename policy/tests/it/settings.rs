@@ -1,0 +1,74 @@
+//! Tests what a policy tells its host about its settings.
+
+use fluxlit_policy::{Defaults, Peer, Policy, SubApp, SubAppPath};
+
+use crate::support::policy;
+
+#[track_caller]
+fn errors(settings: &str) -> String {
+    Policy::from_json(settings.as_bytes(), Defaults::FILTER)
+        .err()
+        .map_or(String::new(), |errors| errors.to_string())
+}
+
+#[test]
+fn a_policy_without_settings_trusts_nobody_and_publishes_at_the_root() {
+    let policy = policy("{}");
+    assert_eq!(policy.mount(), "");
+    assert_eq!(policy.peer_filter_state_key(), None);
+    assert!(!policy.needs_identity());
+    assert!(!policy.is_report_only());
+    assert!(!policy.trusts(Peer::Ip("127.0.0.1".parse().unwrap())));
+    assert_eq!(policy.warnings(), []);
+}
+
+#[test]
+fn a_policy_tells_its_settings() {
+    let policy = policy(
+        r#"{
+            "root_path": "/apps/my-app/", "report_only": true, "peer_filter_state_key": "fluxlit.peer",
+            "trust_proxy": true, "trusted_identities": ["spiffe://cluster/gateway"], "forwarded_allow_ips": "10.0.0.1"
+        }"#,
+    );
+    assert_eq!(policy.mount(), "/apps/my-app");
+    assert_eq!(policy.peer_filter_state_key(), Some("fluxlit.peer"));
+    assert!(policy.needs_identity());
+    assert!(policy.is_report_only());
+    assert!(policy.trusts(Peer::Ip("10.0.0.1".parse().unwrap())));
+    assert!(!policy.trusts(Peer::Ip("10.0.0.2".parse().unwrap())));
+    let warnings: Vec<String> = policy.warnings().iter().map(ToString::to_string).collect();
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].contains("report_only"), "{warnings:?}");
+}
+
+#[test]
+fn several_mounts_are_not_one() {
+    let policy = policy(r#"{"mounts": [{"root_path": "/a"}, {"root_path": "/b"}]}"#);
+    assert_eq!(policy.mount(), "");
+}
+
+#[test]
+fn an_error_names_the_apps_that_are_ambiguous() {
+    let same_mount =
+        errors(r#"{"mounts": [{"root_path": "/b"}, {"root_path": "/a"}, {"root_path": "/a/"}]}"#);
+    assert!(same_mount.contains("mounts[1]"), "{same_mount}");
+    assert!(same_mount.contains("mounts[2]"), "{same_mount}");
+    assert!(same_mount.contains("\"/a/\""), "{same_mount}");
+    let same_host = errors(
+        r#"{"mounts": [
+            {"root_path": "/a", "root_path_shape": "full"},
+            {"root_path": "/b", "root_path_shape": "stripped"},
+            {"root_path": "/c", "root_path_shape": "auto"}
+        ]}"#,
+    );
+    assert!(same_host.contains("mounts[1]"), "{same_host}");
+    assert!(same_host.contains("mounts[2]"), "{same_host}");
+}
+
+#[test]
+fn a_sub_app_tells_its_path() {
+    let path = |written| {
+        SubApp::parse(written, SubAppPath::Stripped).map(|sub_app| sub_app.path().to_owned())
+    };
+    assert_eq!(path("api/v1/").as_deref(), Some("/api/v1"));
+}
