@@ -7,6 +7,7 @@ mod embedded;
 mod fuzz;
 mod layers;
 mod module_docs;
+mod mutants;
 mod processes;
 mod setup;
 mod steps;
@@ -55,6 +56,8 @@ enum Command {
         #[arg(long, default_value_t = 600)]
         seconds: u64,
     },
+    /// Change the code in many small ways, and check that a test notices each; takes an hour or more
+    Mutants(mutants::Options),
     /// Install and build what the other commands need, under target/
     Setup,
 }
@@ -91,6 +94,7 @@ fn main() -> ExitCode {
         Command::Bench(Bench::Filter(options)) => bench::filter::run(&options),
         Command::Bench(Bench::Gateway(options)) => bench::gateway::run(&options),
         Command::Fuzz { targets, seconds } => fuzz::run(&targets, seconds),
+        Command::Mutants(options) => mutants::run(&options),
         Command::Setup => setup::everything().map(|_| ()),
     };
     match result {
