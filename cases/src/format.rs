@@ -240,6 +240,10 @@ pub struct PluginSetup {
     /// True if body callbacks run while headers are paused.
     #[serde(skip_serializing_if = "is_default")]
     pub allow_on_headers_stop_iteration: bool,
+    /// The maximum number of bytes of a body that the plugin may hold; 1 MiB by default. If it holds more, the client gets a 413
+    /// for the request's body, a 500 for the response's, or a reset if it already has response headers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub buffer_limit: Option<usize>,
     /// How requests are handled after the VM has failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure_policy: Option<FailurePolicy>,

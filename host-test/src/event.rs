@@ -75,6 +75,15 @@ impl Event {
     }
 }
 
+impl Event {
+    pub(crate) fn body_size(&self) -> usize {
+        match self {
+            Self::Body(frame, _) => frame.len(),
+            _ => 0,
+        }
+    }
+}
+
 impl Message {
     /// Appends an event that was forwarded.
     pub(crate) fn append(&mut self, event: Event) {

@@ -155,6 +155,9 @@ impl Base<'_> {
         options.vm_configuration = latin1::bytes(&setup.vm_config);
         options.environment = setup.environment.clone().into_iter().collect();
         options.allow_on_headers_stop_iteration = setup.allow_on_headers_stop_iteration;
+        if let Some(limit) = setup.buffer_limit {
+            options.buffer_limit = limit;
+        }
         options
             .allowed_capabilities
             .clone_from(&setup.allowed_capabilities);

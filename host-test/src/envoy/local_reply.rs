@@ -7,11 +7,12 @@
 
 use super::inline_headers;
 use crate::abi::{HeaderMap, MapId};
+use crate::event::Side;
 
 /// A local reply, as passed to `proxy_send_local_response`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LocalReply {
-    /// The callback that sent it, such as `proxy_on_request_headers`; empty for the reply for a filter that failed.
+    /// The callback that sent it, such as `proxy_on_request_headers`; empty for a reply of Envoy itself.
     pub callback: &'static str,
     /// The HTTP status.
     pub status: u32,
@@ -33,6 +34,22 @@ impl LocalReply {
             status: 503,
             details: "wasm_fail_stream".to_owned(),
             body: Vec::new(),
+            headers: HeaderMap::default(),
+            grpc_status: None,
+        }
+    }
+
+    /// Creates Envoy's reply for a body that exceeds the buffer limit.
+    pub(crate) fn for_too_large(side: Side) -> Self {
+        let (status, details, body) = match side {
+            Side::Request => (413, "request_payload_too_large", "Payload Too Large"),
+            Side::Response => (500, "response_payload_too_large", "Internal Server Error"),
+        };
+        Self {
+            callback: "",
+            status,
+            details: details.to_owned(),
+            body: body.as_bytes().to_vec(),
             headers: HeaderMap::default(),
             grpc_status: None,
         }

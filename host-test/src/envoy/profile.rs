@@ -42,6 +42,11 @@ impl Profile {
             spec: "a message is forwarded as the filter left it",
         },
         Rule {
+            name: "buffer-limit",
+            envoy: "a body that is held beyond the buffer limit is replaced by a 413 or 500, or resets the stream",
+            spec: "a body of any length can be held",
+        },
+        Rule {
             name: "buffer-outside-callback",
             envoy: "a body outside its callback reads as OK and empty",
             spec: "a body outside its callback is NOT_FOUND",
@@ -182,6 +187,10 @@ impl Profile {
     }
 
     pub(crate) fn sends_last_reply(self) -> bool {
+        self == Self::Envoy
+    }
+
+    pub(crate) fn limits_buffers(self) -> bool {
         self == Self::Envoy
     }
 

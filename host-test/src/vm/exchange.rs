@@ -49,6 +49,8 @@ pub(super) struct Direction {
     pub(super) continued_by: Option<&'static str>,
     /// True if the end of the message was forwarded.
     pub(super) is_complete: bool,
+    /// How a held body is limited; `None` if no body is held.
+    pub(super) buffering: Option<Buffering>,
     /// True if paused headers do not block the body callbacks.
     pub(super) has_stopped_headers: bool,
     /// True if the headers end the message.
@@ -56,6 +58,15 @@ pub(super) struct Direction {
     pub(super) forwarded: Option<Message>,
     /// Forwarded events that the next filter of a chain has not taken.
     pub(super) outbox: VecDeque<Event>,
+}
+
+/// How Envoy limits the part of a body that is held.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Buffering {
+    /// More than the limit is an error.
+    Limit,
+    /// Once there is more than the limit, nothing is read any more.
+    Watermark,
 }
 
 impl Exchange {

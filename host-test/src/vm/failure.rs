@@ -1,7 +1,9 @@
 //! Describes how a filter failed, at the start or while it ran.
 //!
 //! Envoy treats every trap alike: the stream gets a 503, and the failure policy decides about later streams. Here the
-//! reason is kept, with the guest's stack and the last lines that it logged.
+//! reason is kept, with the guest's stack and the last lines that it logged. A module that panics logs why and then traps, so
+//! its message is what the failure says first; the frames of Rust's standard library, through which every panic goes, are
+//! counted instead of named.
 
 use wasmtime::{Trap, WasmBacktrace};
 
@@ -46,10 +48,12 @@ pub enum Failure {
         effect: String,
     },
     /// A callback trapped.
-    #[error("{callback} trapped: {message}{}", stack_text(stack))]
+    #[error("{callback} {}", trap_text(panic.as_deref(), message, stack))]
     Trap {
         /// The callback that ran.
         callback: String,
+        /// The message of the panic, if the module logged one before it trapped, such as `panicked at src/lib.rs:1:2: text`.
+        panic: Option<String>,
         /// The message of the engine or the host.
         message: String,
         /// The guest's functions, innermost first.
@@ -103,6 +107,7 @@ impl Failure {
         fuel: u64,
         error: &wasmtime::Error,
         logs: &[LogLine],
+        error_lines: &[String],
     ) -> Self {
         let callback = callback.to_owned();
         let stack = error
@@ -118,6 +123,7 @@ impl Failure {
             let start = logs.len().saturating_sub(LAST_LINES);
             Self::Trap {
                 callback,
+                panic: panic_message(error_lines),
                 message: error.root_cause().to_string(),
                 stack,
                 logs: logs.get(start..).unwrap_or_default().into(),
@@ -126,16 +132,72 @@ impl Failure {
     }
 }
 
+/// Returns the message of a panic among the lines that a callback logged as errors, in one line.
+///
+/// Rust's SDK logs it, Rust's standard library and Go write it to standard error, perhaps in several pieces, and
+/// AssemblyScript's runtime logs it.
+fn panic_message(error_lines: &[String]) -> Option<String> {
+    let start = error_lines
+        .iter()
+        .position(|line| PANICS.iter().any(|text| line.contains(text)))?;
+    let text = error_lines.get(start..)?.join(" ");
+    let begin = PANICS.iter().filter_map(|panic| text.find(panic)).min()?;
+    let text = text.get(begin..)?;
+    let end = AFTER_MESSAGE
+        .iter()
+        .filter_map(|after| text.find(after))
+        .min();
+    let text = text.get(..end.unwrap_or(text.len()))?;
+    Some(text.split_whitespace().collect::<Vec<_>>().join(" "))
+}
+
+/// Returns the names of the functions, with those of the standard library counted.
 fn frames(backtrace: &WasmBacktrace) -> Box<[String]> {
-    backtrace
+    let names = backtrace
         .frames()
         .iter()
-        .take(MAX_FRAMES)
         .map(|frame| match frame.func_name() {
             Some(name) => format!("{:#}", rustc_demangle::demangle(name)),
             None => format!("function {}", frame.func_index()),
-        })
-        .collect()
+        });
+    fold(names)
+}
+
+fn fold(names: impl Iterator<Item = String>) -> Box<[String]> {
+    let mut frames = Vec::new();
+    let mut folded = 0;
+    let add_folded = |frames: &mut Vec<String>, folded: &mut usize| {
+        match std::mem::take(folded) {
+            0 => {}
+            1 => frames.push("1 frame of std".to_owned()),
+            count => frames.push(format!("{count} frames of std")),
+        };
+    };
+    for name in names {
+        if is_std(&name) {
+            folded += 1;
+        } else {
+            add_folded(&mut frames, &mut folded);
+            frames.push(name);
+        }
+    }
+    add_folded(&mut frames, &mut folded);
+    frames.truncate(MAX_FRAMES);
+    frames.into()
+}
+
+/// Returns true for a function of Rust's standard library.
+fn is_std(name: &str) -> bool {
+    let path = name.trim_start_matches(['<', '&']);
+    STD_CRATES.iter().any(|prefix| path.starts_with(prefix)) || STD_FUNCTIONS.contains(&name)
+}
+
+fn trap_text(panic: Option<&str>, message: &str, stack: &[String]) -> String {
+    let stack = stack_text(stack);
+    match panic {
+        Some(panic) => format!("trapped: {panic}; {message}{stack}"),
+        None => format!("trapped: {message}{stack}"),
+    }
 }
 
 fn stack_text(stack: &[String]) -> String {
@@ -146,7 +208,78 @@ fn stack_text(stack: &[String]) -> String {
     }
 }
 
+/// Texts with which the messages of panics begin: those of Rust, Go and AssemblyScript.
+const PANICS: [&str; 4] = ["panicked at ", "panic: ", "fatal error: ", "abort: "];
+
+/// What follows the message of a panic.
+const AFTER_MESSAGE: [&str; 3] = ["note: run with", "goroutine ", "stack backtrace:"];
+
+const STD_CRATES: [&str; 4] = ["alloc::", "core::", "std::", "__rustc::"];
+
+const STD_FUNCTIONS: [&str; 4] = [
+    "abort",
+    "rust_begin_unwind",
+    "rust_panic",
+    "__rust_start_panic",
+];
+
 /// The number of stack frames that Envoy logs.
 const MAX_FRAMES: usize = 20;
 
 const LAST_LINES: usize = 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check_message(lines: &[&str], want: Option<&str>) {
+        let lines: Vec<String> = lines.iter().map(|line| (*line).to_owned()).collect();
+        assert_eq!(panic_message(&lines).as_deref(), want);
+    }
+
+    #[test]
+    fn the_message_of_a_panic_is_found_among_errors() {
+        check_message(&[], None);
+        check_message(&["an error"], None);
+        check_message(
+            &["an error", "panicked at src/lib.rs:1:2:\nno reason"],
+            Some("panicked at src/lib.rs:1:2: no reason"),
+        );
+        check_message(
+            &["\nthread '<unnamed>' panicked at a.rs:1:2:\nno\nnote: run with `RUST_BACKTRACE=1`"],
+            Some("panicked at a.rs:1:2: no"),
+        );
+        check_message(
+            &[
+                "panic: ",
+                "index out of range [5] with length 2",
+                "\n\ngoroutine 1 [running]:",
+            ],
+            Some("panic: index out of range [5] with length 2"),
+        );
+        check_message(
+            &["abort: no reason at assembly/index.ts(1:2)"],
+            Some("abort: no reason at assembly/index.ts(1:2)"),
+        );
+    }
+
+    #[test]
+    fn frames_of_std_are_counted() {
+        let names = [
+            "abort",
+            "std::process::abort",
+            "core::panicking::panic_fmt",
+            "<filter::Filter as proxy_wasm::traits::HttpContext>::on_http_request_headers",
+            "<alloc::vec::Vec<T> as core::ops::Index<I>>::index",
+            "stdlib::run",
+        ];
+        let want = [
+            "3 frames of std",
+            "<filter::Filter as proxy_wasm::traits::HttpContext>::on_http_request_headers",
+            "1 frame of std",
+            "stdlib::run",
+        ];
+        assert_eq!(*fold(names.into_iter().map(str::to_owned)), want);
+    }
+}

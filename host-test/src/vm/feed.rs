@@ -9,11 +9,14 @@
 //! side and then holds it does hold it. Some requests return OK but crash Envoy or corrupt its messages: with them the filter
 //! fails, see `vm::forbidden`.
 //!
-//! Results of callbacks: 0 continues; for a body, 3 and unknown results discard the buffered bytes; all others hold.
+//! Results of callbacks: 0 continues; for a body, 3 and unknown results discard the buffered bytes; all others hold. Held bytes
+//! are limited. With result 1 of a body callback, or 3 of a headers callback, more than the limit is an error: the client gets
+//! a 413 or 500, or a reset if response headers were forwarded. The frame that exceeds the limit reaches the callback only in a
+//! request, and has no effect. With result 2 of a body callback, nothing more is read until the side continues.
 //! Forwarded events are kept for the outcome and, in a chain, passed to the next filter.
 
 use super::Vm;
-use super::exchange::{Direction, Exchange};
+use super::exchange::{Buffering, Direction, Exchange};
 use super::state::Phase;
 use crate::abi::{Version, length_u32};
 use crate::envoy::local_reply::LocalReply;
@@ -71,6 +74,7 @@ impl Vm {
         let direction = exchange.direction_mut(side);
         let has_stopped_headers = direction.has_stopped_headers;
         let paused = direction.paused.take();
+        direction.buffering = None;
         if let Some(running) = direction.running {
             direction.continued_by = Some(callback);
             // The running callback's part of the message belongs to what is held.
@@ -161,9 +165,22 @@ impl Vm {
                 direction.paused,
                 Some(Phase::Headers | Phase::Trailers | Phase::Connection)
             ) {
+                let is_limited = direction.buffering == Some(Buffering::Limit);
+                let waiting: usize = direction.waiting.iter().map(Event::body_size).sum();
+                if is_limited && waiting > self.buffer_limit() {
+                    self.exceed_buffer_limit(context, side);
+                }
                 return;
             }
-            let Some(event) = direction.waiting.pop_front() else {
+            if direction.buffering == Some(Buffering::Watermark)
+                && self.held_size(context, side) > self.buffer_limit()
+            {
+                return;
+            }
+            let Some(exchange) = self.exchanges.get_mut(&context) else {
+                return;
+            };
+            let Some(event) = exchange.direction_mut(side).waiting.pop_front() else {
                 return;
             };
             self.deliver(context, side, event);
@@ -172,11 +189,13 @@ impl Vm {
 
     /// Calls the filter with an event and handles its result.
     fn deliver(&mut self, context: u32, side: Side, event: Event) {
+        let buffer_limit = self.buffer_limit();
         let Some(stream) = self.store.data_mut().streams.get_mut(&context) else {
             // The VM was reloaded: the stream belongs to the old one.
             return self.fail(context);
         };
         let is_request = side == Side::Request;
+        let mut exceeds = false;
         let (phase, callback, arguments) = match event {
             Event::Headers(headers, end_of_stream) => {
                 let number = length_u32(headers.len());
@@ -195,6 +214,12 @@ impl Vm {
             Event::Body(frame, end_of_stream) => {
                 let body = stream.body_mut(side);
                 body.extend(frame);
+                let exchange = self.exchanges.get(&context);
+                let buffering = exchange.and_then(|exchange| exchange.direction(side).buffering);
+                exceeds = buffering == Some(Buffering::Limit) && body.len() > buffer_limit;
+                if exceeds && !is_request {
+                    return self.exceed_buffer_limit(context, side);
+                }
                 let size = length_u32(body.len());
                 let callback = if is_request {
                     "proxy_on_request_body"
@@ -233,6 +258,10 @@ impl Vm {
         if let Some(exchange) = self.exchanges.get_mut(&context) {
             exchange.direction_mut(side).running = Some(phase);
             interruptions = exchange.interruptions;
+            if exceeds {
+                exchange.prepared = Some(LocalReply::for_too_large(side));
+                exchange.interruptions += 1;
+            }
         }
         let called = self.call(context, callback, &arguments);
         if called.is_ok() {
@@ -292,6 +321,7 @@ impl Vm {
         match (phase, action) {
             (_, CONTINUE) | (Phase::Headers, CONTINUE_AND_END_STREAM) => {
                 direction.paused = None;
+                direction.buffering = None;
                 self.forward(context, side, phase);
             }
             (Phase::Headers, STOP_ITERATION) if stops_at_headers_only => {
@@ -300,8 +330,19 @@ impl Vm {
             }
             (_, action) => {
                 direction.paused = Some(phase);
-                if matches!(phase, Phase::Body { .. }) && action >= STOP_WITHOUT_BUFFER {
+                let is_body = matches!(phase, Phase::Body { .. });
+                direction.buffering = match (phase, action) {
+                    (Phase::Body { .. }, STOP_AND_BUFFER)
+                    | (Phase::Headers, STOP_ALL_AND_BUFFER) => Some(Buffering::Limit),
+                    (Phase::Body { .. }, STOP_AND_WATERMARK) => Some(Buffering::Watermark),
+                    _ => None,
+                };
+                if is_body && action >= STOP_WITHOUT_BUFFER {
                     stream.body_mut(side).clear();
+                }
+                let is_limited = direction.buffering == Some(Buffering::Limit);
+                if is_body && is_limited && stream.body_mut(side).len() > buffer_limit {
+                    self.exceed_buffer_limit(context, side);
                 }
             }
         }
@@ -399,6 +440,29 @@ impl Vm {
         }
     }
 
+    /// Ends a stream whose filter holds more of a body than the buffer limit allows.
+    fn exceed_buffer_limit(&mut self, context: u32, side: Side) {
+        let has_response = self.has_response(context);
+        if let Some(exchange) = self.exchanges.get_mut(&context) {
+            exchange.is_ended = has_response;
+        }
+        self.reply(context, LocalReply::for_too_large(side), !has_response);
+    }
+
+    fn buffer_limit(&self) -> usize {
+        let options = &self.store.data().options;
+        if options.profile.limits_buffers() {
+            options.buffer_limit
+        } else {
+            usize::MAX
+        }
+    }
+
+    fn held_size(&mut self, context: u32, side: Side) -> usize {
+        let stream = self.host().streams.get_mut(&context);
+        stream.map_or(0, |stream| stream.body_mut(side).len())
+    }
+
     /// Ends a stream whose filter failed, as Envoy does: a 503 that no callback sees; a connection is closed.
     pub(super) fn fail(&mut self, context: u32) {
         if let Some(exchange) = self.exchanges.get_mut(&context)
@@ -434,6 +498,7 @@ impl Vm {
             for direction in [&mut exchange.request, &mut exchange.response] {
                 direction.waiting.clear();
                 direction.paused = None;
+                direction.buffering = None;
                 direction.has_stopped_headers = false;
             }
         }
@@ -462,6 +527,15 @@ const CONTINUE_AND_END_STREAM: u32 = 2;
 
 /// `StopIteration` of the header callbacks.
 const STOP_ITERATION: u32 = 1;
+
+/// `StopIterationAndBuffer` of the body callbacks.
+const STOP_AND_BUFFER: u32 = 1;
+
+/// `StopIterationAndWatermark` of the body callbacks.
+const STOP_AND_WATERMARK: u32 = 2;
+
+/// `StopAllIterationAndBuffer` of the header callbacks.
+const STOP_ALL_AND_BUFFER: u32 = 3;
 
 /// `StopIterationNoBuffer` of the body callbacks. Envoy treats every larger number alike.
 const STOP_WITHOUT_BUFFER: u32 = 3;

@@ -105,7 +105,8 @@ impl Vm {
             Ok(instance) => instance,
             Err(error) => {
                 let logs = store.data_mut().take_logs(FIRST_PLUGIN);
-                let failure = Failure::new("instantiation", fuel, &error, &logs);
+                let error_lines = std::mem::take(&mut store.data_mut().error_lines);
+                let failure = Failure::new("instantiation", fuel, &error, &logs, &error_lines);
                 return Err(StartError {
                     step: INITIALIZATION,
                     logs,
@@ -301,6 +302,7 @@ impl Vm {
             return Ok(None);
         }
         host.callback = name;
+        host.error_lines.clear();
         host.effective = context;
         let fuel = if START_CALLBACKS.contains(&name) {
             host.options.fuel_at_start
@@ -333,7 +335,8 @@ impl Vm {
         let host = self.host();
         host.record_fuel(host.effective, remaining);
         if let Err(error) = called {
-            let failure = Failure::new(name, fuel, &error, &host.record().logs);
+            let error_lines = std::mem::take(&mut host.error_lines);
+            let failure = Failure::new(name, fuel, &error, &host.record().logs, &error_lines);
             host.requested.clear();
             self.failure = Some(failure.clone());
             return Err(failure);

@@ -56,6 +56,9 @@ pub struct StartOptions {
     pub failure_policy: FailurePolicy,
     /// Envoy's setting of this name: body callbacks run even while headers are paused. Always on in ABI 0.1.0.
     pub allow_on_headers_stop_iteration: bool,
+    /// The maximum number of bytes of a body that the filter may hold, see the rule `buffer-limit` of the profile. Envoy's
+    /// `per_connection_buffer_limit_bytes` of the listener.
+    pub buffer_limit: usize,
     /// The lowest level that is logged, and the level that `proxy_get_log_level` returns.
     pub log_level: LogLevel,
     /// The clock that the module sees.
@@ -118,7 +121,7 @@ impl Default for Clock {
 
 impl Default for StartOptions {
     /// Empty configurations and names, a virtual clock at 2026-01-01, 100 million units of fuel for a callback, 5 billion
-    /// for a step of the start, and 256 MiB of memory.
+    /// for a step of the start, 256 MiB of memory, and a buffer limit of 1 MiB.
     fn default() -> Self {
         Self {
             plugin_configuration: Vec::new(),
@@ -132,6 +135,7 @@ impl Default for StartOptions {
             foreign_functions: BTreeMap::new(),
             failure_policy: FailurePolicy::default(),
             allow_on_headers_stop_iteration: false,
+            buffer_limit: 1024 * 1024,
             log_level: LogLevel::Trace,
             clock: Clock::default(),
             random_seed: 0,

@@ -267,6 +267,8 @@ pub(crate) struct HostState {
     pub(crate) is_allocating: bool,
     /// The running callback.
     pub(crate) callback: &'static str,
+    /// The lines that the running callback has logged as errors, in which a panic says why.
+    pub(crate) error_lines: Vec<String>,
     /// The context on which host functions operate.
     pub(crate) effective: u32,
     /// The fuel that was left when fuel was last recorded.
@@ -315,6 +317,7 @@ impl HostState {
             is_initialized: false,
             is_allocating: false,
             callback: "",
+            error_lines: Vec::new(),
             effective: FIRST_PLUGIN,
             recorded_fuel: 0,
             plugins: BTreeMap::new(),
@@ -391,8 +394,12 @@ impl HostState {
     }
 
     pub(crate) fn log(&mut self, level: LogLevel, text: &[u8]) {
+        let text = String::from_utf8_lossy(text);
+        if level >= LogLevel::Error && self.error_lines.len() < MAX_ERROR_LINES {
+            self.error_lines.push(text.clone().into_owned());
+        }
         if level >= self.options.log_level {
-            let text = String::from_utf8_lossy(text).into_owned();
+            let text = text.into_owned();
             self.record().logs.push(LogLine { level, text });
         }
     }
@@ -418,6 +425,9 @@ impl HostState {
         mixed ^ (mixed >> 31)
     }
 }
+
+/// The maximum number of error lines of a callback that are searched for the message of a panic.
+const MAX_ERROR_LINES: usize = 64;
 
 /// The id of the first plugin's context.
 pub(crate) const FIRST_PLUGIN: u32 = 1;

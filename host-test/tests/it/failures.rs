@@ -1,9 +1,11 @@
 //! Tests that a failure of the filter becomes a result, with the effect that it has in Envoy.
 
+use host_test::case_file::Runner;
 use host_test::event::Side;
 use host_test::vm::Failure;
 use host_test::{Flow, Outcome, Plugin, Properties, StartOptions, lines};
 
+use crate::support::cases::mismatches;
 use crate::support::guest::{exchange, filter, plugin, request, texts};
 
 /// A trap and an endless loop.
@@ -98,6 +100,34 @@ fn a_failure_in_any_callback_is_a_result() {
             );
             assert_eq!(next.upstream, None, "{name}");
         }
+    }
+}
+
+#[test]
+fn the_message_of_a_panic_comes_first_and_is_what_fails_matches() {
+    // The SDK for Rust logs the message. The standard library writes it to standard error.
+    for report in [
+        r#"(drop (call $log (i32.const 5) @"panicked at src/lib.rs:1:2:\nno reason"))"#,
+        r#"(call $write @"thread 'main' panicked at src/lib.rs:1:2:\nno reason\nnote: run with `RUST_BACKTRACE=1`")"#,
+    ] {
+        let guest = format!(
+            r#"(func $write (param i32 i32)
+                (i32.store (i32.const 200) (local.get 0)) (i32.store (i32.const 204) (local.get 1))
+                (drop (call $fd_write (i32.const 2) (i32.const 200) (i32.const 1) (i32.const 208))))
+            (func $core::panicking::panic {report} unreachable)
+            (func $filter::look_up (call $core::panicking::panic))
+            (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32) (call $filter::look_up) i32.const 0)"#
+        );
+        let failure = exchange(&plugin(&guest)).failure.expect("it fails");
+        let text = failure.to_string();
+        let want = "proxy_on_request_headers trapped: panicked at src/lib.rs:1:2: no reason; ";
+        assert!(text.starts_with(want), "{text}");
+        let stack = "(in 1 frame of std, called by filter::look_up, called by ";
+        assert!(text.contains(stack), "{text}");
+        let case =
+            r#""request": {}, "fails": "src/lib.rs:1:2: no reason", "downstream": {"status": 503}"#;
+        let found = mismatches(&Runner::new(filter(&guest)), case);
+        assert_eq!(found, Vec::<String>::new());
     }
 }
 

@@ -62,6 +62,23 @@ fn broken_messages() {
 }
 
 #[test]
+fn buffer_limit() {
+    let holds =
+        r#"(func (export "proxy_on_request_body") (param i32 i32 i32) (result i32) i32.const 1)"#;
+    let body = vec![0; 1024 * 1024];
+    for (profile, want) in [
+        (Profile::Envoy, Flow::Replied),
+        (Profile::Spec, Flow::Paused),
+    ] {
+        let plugin = start_with_profile(holds, profile);
+        let mut stream = plugin.stream(Properties::default());
+        stream.request_headers(request(), false);
+        assert_eq!(stream.request_body(body.clone(), false), Flow::Paused);
+        assert_eq!(stream.request_body(vec![0], false), want);
+    }
+}
+
+#[test]
 fn buffer_outside_callback() {
     let body = r#"(func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
         (call $log_digit (call $buffer (i32.const 0) (i32.const 0) (i32.const 9) @to_result)) i32.const 0)"#;

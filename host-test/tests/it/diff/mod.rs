@@ -3,6 +3,7 @@
 //! If `FLUXLIT_TEST_ENVOY` names an Envoy, each check runs its cases in both, with the command `diff`. Without one, it runs
 //! the cases in this host only, and tests which cases are skipped and why.
 
+mod buffers;
 mod call_outs;
 mod messages;
 mod plugins;

@@ -144,9 +144,15 @@ fn listener(parts: &BootstrapParts<'_>, listener: &Listener<'_>) -> Value {
     if let Some(certificates) = &listener.certificates {
         chain["transport_socket"] = tls(certificates);
     }
+    let limit = listener
+        .plan
+        .plugins()
+        .first()
+        .and_then(|plugin| plugin.buffer_limit);
     json!({
         "name": listener.name,
         "address": address,
+        "per_connection_buffer_limit_bytes": limit.unwrap_or(DEFAULT_BUFFER_LIMIT),
         "metadata": {"filter_metadata": setup.listener_metadata},
         "listener_filters": listener_filters,
         "filter_chains": [chain],
@@ -360,6 +366,9 @@ fn wasm(name: &str, module: &Path, plugin: &PluginSetup, vm_id: &str, config: &s
 
 /// Precedes each value of the filter state in a line of the access log.
 pub(super) const SEPARATOR: char = '\u{1f}';
+
+/// Envoy's own default.
+const DEFAULT_BUFFER_LIMIT: usize = 1024 * 1024;
 
 /// Namespace and key of the mark.
 const MARK: &str = "host-test";
