@@ -186,6 +186,8 @@ impl Gateway {
         }
         tracing::info!("stopping");
         readiness.send_replace(Readiness::Draining);
+        // A load balancer opens a new connection for each check, so it sees the 503 only while connections are accepted.
+        sleep(settings.drain_delay).await;
         drain.send_replace(true);
         let deadline = Instant::now() + settings.grace_period + WORKER_MARGIN;
         while workers.iter().any(|worker| !worker.is_finished()) && Instant::now() < deadline {

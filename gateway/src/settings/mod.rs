@@ -11,6 +11,7 @@ mod file;
 mod limits;
 mod observe;
 mod rules;
+mod service_links;
 mod source;
 mod upstream;
 mod values;
@@ -27,6 +28,7 @@ pub use crate::settings::file::{SettingsFile, SettingsFileError};
 pub use crate::settings::limits::Limits;
 pub(crate) use crate::settings::limits::{STREAMLIT_FIELDS, STREAMLIT_LINE};
 pub use crate::settings::observe::{LogFormat, Observe};
+use crate::settings::service_links::without_service_links;
 pub use crate::settings::source::{Origin, Setting};
 use crate::settings::source::{Source, settings};
 pub use crate::settings::upstream::{Api, App, UpstreamUrl};
@@ -58,6 +60,8 @@ pub struct Settings {
     pub read_timeout: Duration,
     /// Maximum time until an upstream responds to a WebSocket handshake.
     pub handshake_timeout: Duration,
+    /// How long connections are still accepted, with readiness 503, after the signal to stop.
+    pub drain_delay: Duration,
     /// Maximum time for requests in flight to finish once the gateway stops.
     pub grace_period: Duration,
     /// Limits on what one client, request or connection may use.
@@ -120,6 +124,9 @@ settings! {
         /// Maximum time until an upstream responds to a WebSocket handshake.
         handshake_timeout: Duration = "FLUXLIT_GATEWAY_WS_OPEN_TIMEOUT_S",
             default("30"), Seconds;
+        /// How long connections are still accepted, with readiness 503, after the signal to stop.
+        drain_delay: Duration = "FLUXLIT_DRAIN_DELAY_S",
+            default("0"), Seconds;
         /// Maximum time for requests in flight to finish once the gateway stops. The second name is FluxLit's.
         grace_period: Duration = "FLUXLIT_GRACE_PERIOD_S" or "FLUXLIT_UVICORN_GRACEFUL_SHUTDOWN_TIMEOUT_S",
             default("10"), Seconds;
@@ -138,7 +145,7 @@ impl Settings {
         file: &SettingsFile,
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, SettingErrors> {
-        let environment: Vec<(String, String)> = environment.into_iter().collect();
+        let (environment, service_links) = without_service_links(environment);
         let mut source = Source {
             flags,
             environment: &environment,
@@ -199,6 +206,7 @@ impl Settings {
         let warnings = observe
             .warning()
             .into_iter()
+            .chain(service_links)
             .chain(unread_variables)
             .chain(policy.warnings().iter().map(ToString::to_string))
             .collect();
@@ -213,6 +221,7 @@ impl Settings {
             connect_timeout,
             read_timeout,
             handshake_timeout,
+            drain_delay,
             grace_period,
         } = process;
         let Streamlit {
@@ -232,6 +241,7 @@ impl Settings {
             connect_timeout,
             read_timeout,
             handshake_timeout,
+            drain_delay,
             grace_period,
             limits,
             observe,
@@ -385,6 +395,37 @@ mod tests {
             settings.warnings,
             ["FLUXLIT_ROOTPATH is not a setting of the gateway and has no effect"]
         );
+    }
+
+    #[test]
+    fn variables_of_a_kubernetes_service_are_not_settings() {
+        let settings = read(
+            None,
+            &[
+                UP,
+                ("FLUXLIT_GATEWAY_PORT", "tcp://10.0.0.11:80"),
+                ("FLUXLIT_GATEWAY_PORT_80_TCP", "tcp://10.0.0.11:80"),
+                ("FLUXLIT_GATEWAY_PORT_80_TCP_ADDR", "10.0.0.11"),
+                ("FLUXLIT_GATEWAY_PORT_80_TCP_PORT", "80"),
+                ("FLUXLIT_GATEWAY_PORT_80_TCP_PROTO", "tcp"),
+                ("FLUXLIT_GATEWAY_SERVICE_HOST", "10.0.0.11"),
+                ("FLUXLIT_GATEWAY_SERVICE_PORT", "80"),
+                ("FLUXLIT_GATEWAY_SERVICE_PORT_HTTP", "80"),
+                ("FLUXLIT_GATEWAY_HOST", "::1"),
+            ],
+        )
+        .unwrap();
+        assert_eq!(settings.listen, "[::1]:8000".parse().unwrap());
+        let [warning] = settings.warnings.as_slice() else {
+            panic!("{:?}", settings.warnings);
+        };
+        assert!(
+            warning.contains("`fluxlit-gateway`") && warning.contains("enableServiceLinks: false"),
+            "{warning}"
+        );
+        // Other values are still errors.
+        let error = read(None, &[UP, ("FLUXLIT_GATEWAY_PORT", "http://a:80")]).unwrap_err();
+        assert!(error.contains("FLUXLIT_GATEWAY_PORT"), "{error}");
     }
 
     #[test]

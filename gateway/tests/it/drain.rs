@@ -58,6 +58,40 @@ fn not_ready_at_once_while_requests_in_flight_finish() {
     assert_eq!(gateway.exit_code(), Some(0));
 }
 
+/// A load balancer opens a new connection for each check.
+#[test]
+fn connections_are_accepted_during_the_drain_delay() {
+    let (address, _) = recording(OK);
+    // The second signal ends it.
+    let mut gateway = Gateway::in_front_of(address, &[("FLUXLIT_DRAIN_DELAY_S", "600")]);
+    let ask = |path: &str| {
+        let mut client = gateway.client();
+        client.send(&format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n"));
+        client.response()
+    };
+    assert_eq!(ask("/api/readyz").status, 200);
+    gateway.terminate();
+    assert!(eventually(|| ask("/api/readyz").status == 503));
+    assert_eq!(ask("/").body, "ok");
+    assert_eq!(ask("/api/healthz").status, 200);
+    gateway.terminate();
+    assert_eq!(gateway.exit_code(), Some(1));
+}
+
+#[test]
+fn connections_are_dropped_after_the_drain_delay() {
+    let (address, arrival, release) = held();
+    let mut gateway = Gateway::in_front_of(address, &[("FLUXLIT_DRAIN_DELAY_S", "0.1")]);
+    let mut client = gateway.client();
+    client.send(GET);
+    arrival.recv().unwrap();
+    gateway.terminate();
+    assert!(gateway.drops_new_connections());
+    release.send(()).unwrap();
+    assert_eq!(client.response().body, "ok");
+    assert_eq!(gateway.exit_code(), Some(0));
+}
+
 #[test]
 fn the_next_response_closes_a_connection_that_is_kept() {
     let (address, arrival, release) = held();
