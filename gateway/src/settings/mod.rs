@@ -33,7 +33,7 @@ pub use crate::settings::source::{Origin, Setting};
 use crate::settings::source::{Source, settings};
 pub use crate::settings::upstream::{Api, App, UpstreamUrl};
 use crate::settings::upstream::{ApiSettings, Streamlit};
-use crate::settings::values::{Boolean, Parsed, Seconds, Text, Whole};
+use crate::settings::values::{Boolean, Parsed, Seconds, SecondsOrZero, Text, Whole};
 
 /// The gateway's validated settings.
 #[derive(Debug, Clone)]
@@ -126,7 +126,7 @@ settings! {
             default("30"), Seconds;
         /// How long connections are still accepted, with readiness 503, after the signal to stop.
         drain_delay: Duration = "FLUXLIT_DRAIN_DELAY_S",
-            default("0"), Seconds;
+            default("0"), SecondsOrZero;
         /// Maximum time for requests in flight to finish once the gateway stops. The second name is FluxLit's.
         grace_period: Duration = "FLUXLIT_GRACE_PERIOD_S" or "FLUXLIT_UVICORN_GRACEFUL_SHUTDOWN_TIMEOUT_S",
             default("10"), Seconds;

@@ -49,7 +49,7 @@ pub(super) struct Parsed<T> {
 /// A duration in seconds, with an optional fraction.
 pub(super) struct Seconds;
 
-/// A duration in seconds; zero means no limit.
+/// A duration in seconds, or zero.
 pub(super) struct SecondsOrZero;
 
 /// Any text.
