@@ -22,3 +22,5 @@ mod pair;
 mod session;
 #[path = "gateway/sessions.rs"]
 mod sessions;
+#[path = "gateway/users.rs"]
+mod users;

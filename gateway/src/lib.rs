@@ -47,7 +47,7 @@ pub mod fuzzing;
 pub use gateway::{Gateway, GatewayError};
 pub use settings::{
     Api, App, Limits, LogFormat, Observe, Origin, Setting, SettingError, SettingErrors, Settings,
-    SettingsFile, SettingsFileError, TlsFiles, UpstreamUrl,
+    SettingsFile, SettingsFileError, StreamlitFileError, StreamlitFiles, TlsFiles, UpstreamUrl,
 };
 pub use streamlit::ReservedPort;
 pub use upstream::Readiness;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
-use fluxlit_gateway::{App, Gateway, ReservedPort, Settings, SettingsFile};
+use fluxlit_gateway::{App, Gateway, ReservedPort, Settings, SettingsFile, StreamlitFiles};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Put a Streamlit app on the web: health, forwarded headers, path prefix, WebSocket
@@ -121,7 +121,12 @@ fn read_settings(run: Run) -> anyhow::Result<(Settings, Option<ReservedPort>)> {
     );
     let reserved = ReservedPort::any().context("cannot reserve a port for Streamlit")?;
     let port = reserved.number();
-    let app = Some(App { script, port });
+    let streamlit_files = StreamlitFiles::read(Path::new(&script))?;
+    let app = Some(App {
+        script,
+        port,
+        streamlit_files,
+    });
     let settings = Settings::read(app, &flags, &file, std::env::vars())?;
     Ok((settings, Some(reserved)))
 }

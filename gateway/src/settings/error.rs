@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::path::PathBuf;
 
-use fluxlit_policy::ConfigErrors;
+use fluxlit_policy::{ConfigError, ConfigErrors};
 
 /// All errors that were found in the settings.
 #[derive(Debug)]
@@ -58,6 +58,33 @@ pub enum SettingError {
         path: PathBuf,
         /// The key.
         key: String,
+    },
+    /// A configuration file of Streamlit is not valid TOML.
+    #[error(
+        "{path} is not valid TOML: {message}. The gateway reads it for server.trustedUserHeaders, whose headers it protects"
+    )]
+    StreamlitFile {
+        /// The file.
+        path: String,
+        /// The position, and what was expected there.
+        message: String,
+    },
+    /// Streamlit's `server.trustedUserHeaders` names a header that cannot be protected.
+    #[error(
+        "{0}. Without that name in Streamlit's server.trustedUserHeaders, the gateway starts: otherwise any client could choose \
+         its user"
+    )]
+    TrustedUserHeader(ConfigError),
+    /// Streamlit's `server.trustedUserHeaders` has another form than expected.
+    #[error(
+        "{place}: Streamlit's server.trustedUserHeaders is `{value}`, which is not a table (in a variable, a JSON object) of \
+         names of headers and keys of st.user, such as {{\"X-User\": \"email\"}}"
+    )]
+    TrustedUserHeaders {
+        /// The file or variable.
+        place: String,
+        /// The value.
+        value: String,
     },
     /// The Streamlit upstream's path differs from the mount.
     #[error(

@@ -13,6 +13,7 @@ mod observe;
 mod rules;
 mod service_links;
 mod source;
+mod trusted_user_headers;
 mod upstream;
 mod values;
 
@@ -31,6 +32,8 @@ pub use crate::settings::observe::{LogFormat, Observe};
 use crate::settings::service_links::without_service_links;
 pub use crate::settings::source::{Origin, Setting};
 use crate::settings::source::{Source, settings};
+pub(crate) use crate::settings::trusted_user_headers::TRUSTED_USER_HEADERS;
+pub use crate::settings::trusted_user_headers::{StreamlitFileError, StreamlitFiles};
 pub use crate::settings::upstream::{Api, App, UpstreamUrl};
 use crate::settings::upstream::{ApiSettings, Streamlit};
 use crate::settings::values::{Boolean, Parsed, Seconds, SecondsOrZero, Text, Whole};
@@ -52,6 +55,8 @@ pub struct Settings {
     pub app: Option<App>,
     /// The Streamlit executable.
     pub streamlit_command: String,
+    /// The `server.trustedUserHeaders` of a Streamlit that the gateway starts: names of headers and keys of `st.user`.
+    pub trusted_user_headers: Map<String, Value>,
     /// The number of worker threads.
     pub workers: usize,
     /// Maximum time to connect to an upstream.
@@ -180,12 +185,32 @@ impl Settings {
         });
         let api = api.and_then(|api| Api::new(api, &mount).map_err(&mut keep).ok());
         let rules = rules_for_upstreams(rules, upstream.as_ref(), api.as_ref());
-        let policy = Policy::from_settings(rules, Defaults::GATEWAY)
-            .map_err(|errors| keep(SettingError::Policy(errors)))
-            .ok();
+        let trusted_user_headers = app.as_ref().map_or(Ok(Map::new()), |app| {
+            app.streamlit_files.trusted_user_headers(&environment)
+        });
+        let trusted_user_headers = trusted_user_headers.map_err(&mut keep).ok();
+        let passes_none = rules.get("trusted_pass_headers").is_none();
+        let policy = Policy::from_settings(rules, Defaults::GATEWAY).map_err(SettingError::Policy);
+        let mut policy = policy.map_err(&mut keep).ok();
+        if let (Some(policy), Some(mapping)) = (&mut policy, &trusted_user_headers) {
+            for name in mapping.keys() {
+                let added = policy.add_identity_header("server.trustedUserHeaders", name);
+                let _ = added
+                    .map_err(SettingError::TrustedUserHeader)
+                    .map_err(&mut keep);
+            }
+        }
 
         let complete = (
-            process, limits, observe, streamlit, tls, upstream, api, policy,
+            process,
+            limits,
+            observe,
+            streamlit,
+            tls,
+            upstream,
+            api,
+            trusted_user_headers,
+            policy,
         );
         let (
             Some(process),
@@ -195,6 +220,7 @@ impl Settings {
             Some(tls),
             Some(upstream),
             Some(api),
+            Some(trusted_user_headers),
             Some(policy),
         ) = complete
         else {
@@ -208,6 +234,7 @@ impl Settings {
             .into_iter()
             .chain(service_links)
             .chain(unread_variables)
+            .chain(unpassed_user(&trusted_user_headers, passes_none))
             .chain(policy.warnings().iter().map(ToString::to_string))
             .collect();
         let Process {
@@ -237,6 +264,7 @@ impl Settings {
             upstream,
             app,
             streamlit_command,
+            trusted_user_headers,
             workers,
             connect_timeout,
             read_timeout,
@@ -287,6 +315,18 @@ fn rules_for_upstreams(
     rules
 }
 
+/// Returns a warning if Streamlit takes its user from headers that no peer may pass.
+fn unpassed_user(trusted_user_headers: &Map<String, Value>, passes_none: bool) -> Option<String> {
+    let names: Vec<&str> = trusted_user_headers.keys().map(String::as_str).collect();
+    (passes_none && !names.is_empty()).then(|| {
+        format!(
+            "Streamlit takes st.user from {} (server.trustedUserHeaders), which no peer may send: list it in \
+             FLUXLIT_TRUSTED_PASS_HEADERS if your proxy sets it",
+            names.join(", ")
+        )
+    })
+}
+
 fn tls_files(
     certificate: Option<&str>,
     key: Option<&str>,
@@ -324,6 +364,7 @@ mod tests {
             app.map(|script| App {
                 script: script.to_owned(),
                 port: 8501,
+                streamlit_files: StreamlitFiles::default(),
             }),
             &[],
             &SettingsFile::default(),
@@ -457,6 +498,35 @@ mod tests {
             let settings = read(None, environment).unwrap();
             assert_eq!(settings.grace_period, Duration::from_secs(seconds));
             assert_eq!(settings.warnings.len(), warnings);
+        }
+    }
+
+    #[test]
+    fn the_headers_of_streamlit_s_user_are_protected() {
+        const OPTION: &str = TRUSTED_USER_HEADERS;
+        let mapping = (OPTION, r#"{"X-Login": "email"}"#);
+        let pass = ("FLUXLIT_TRUSTED_PASS_HEADERS", "x-login");
+        for (environment, count, warnings) in [
+            (&[][..], 0, 0),
+            (&[mapping], 1, 1),
+            (&[mapping, pass], 1, 0),
+        ] {
+            let settings = read(Some("app.py"), environment).unwrap();
+            assert_eq!(settings.trusted_user_headers.len(), count);
+            assert_eq!(settings.warnings.len(), warnings, "{:?}", settings.warnings);
+        }
+        // A Streamlit that runs already has settings of its own.
+        let settings = read(None, &[UP, mapping]).unwrap();
+        assert_eq!(settings.trusted_user_headers.len(), 0);
+        for (value, text) in [
+            (r#"{"Host": "email"}"#, "\"Host\""),
+            (r#"{"X-Real-IP": "email"}"#, "\"X-Real-IP\""),
+            (r#"{"a b": "email"}"#, "\"a b\""),
+            (r#"{"": "email"}"#, "server.trustedUserHeaders"),
+            ("x", "`x`"),
+        ] {
+            let error = read(Some("app.py"), &[(OPTION, value)]).unwrap_err();
+            assert!(error.contains(text), "{text} is missing in {error}");
         }
     }
 

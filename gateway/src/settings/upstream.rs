@@ -4,6 +4,7 @@ use fluxlit_policy::{AllowedOrigins, DropCookies, SubApp, SubAppPath};
 
 use crate::settings::error::SettingError;
 use crate::settings::source::settings;
+use crate::settings::trusted_user_headers::StreamlitFiles;
 use crate::settings::values::{Custom, read_list};
 
 /// The URL of an upstream server.
@@ -35,6 +36,8 @@ pub struct App {
     pub script: String,
     /// The loopback port that Streamlit listens on.
     pub port: u16,
+    /// The configuration files that Streamlit will read.
+    pub streamlit_files: StreamlitFiles,
 }
 
 settings! {

@@ -7,10 +7,11 @@
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group, set_parent_process_death_signal};
+use serde_json::Value;
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 
-use crate::settings::{App, STREAMLIT_FIELDS, STREAMLIT_LINE, Settings};
+use crate::settings::{App, STREAMLIT_FIELDS, STREAMLIT_LINE, Settings, TRUSTED_USER_HEADERS};
 
 /// Runs Streamlit as a child process.
 pub(crate) struct Supervisor {
@@ -19,6 +20,8 @@ pub(crate) struct Supervisor {
     base: String,
     /// Origins of other pages that may open the app's WebSocket.
     origins: Vec<String>,
+    /// `server.trustedUserHeaders` as JSON.
+    trusted_user_headers: String,
     child: Option<Child>,
 }
 
@@ -29,6 +32,7 @@ impl Supervisor {
             app: app.clone(),
             base: settings.upstream.base.clone(),
             origins: settings.origins.clone(),
+            trusted_user_headers: Value::Object(settings.trusted_user_headers.clone()).to_string(),
             child: None,
         }
     }
@@ -64,6 +68,9 @@ impl Supervisor {
                 command.env(limit.variable, limit.when_started);
             }
         }
+        // Takes precedence over the files, which Streamlit reads again when they change. A variable, because older versions
+        // reject an unknown flag.
+        command.env(TRUSTED_USER_HEADERS, &self.trusted_user_headers);
         for origin in self.origins.iter().filter(|origin| *origin != "*") {
             command.args(["--server.corsAllowedOrigins", origin]);
         }

@@ -205,6 +205,56 @@ fn command_line_and_environment_take_precedence_over_the_file() {
     );
 }
 
+/// Streamlit takes its user from headers, and the gateway does not start it if any client could send them.
+#[test]
+fn a_header_of_streamlit_s_user_that_cannot_be_protected_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let (home, project, app) = (
+        folder.path().join("home"),
+        folder.path().join("project"),
+        folder.path().join("app"),
+    );
+    for place in [&home, &project, &app] {
+        std::fs::create_dir_all(place.join(".streamlit")).unwrap();
+    }
+    let script = app.join("app.py");
+    std::fs::write(&script, "").unwrap();
+    let run = || {
+        let output = Command::new(env!("CARGO_BIN_EXE_fluxlit-gateway"))
+            .arg("config")
+            .arg(&script)
+            .current_dir(&project)
+            .env_clear()
+            .env("HOME", &home)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code(), said)
+    };
+    assert_eq!(run().0, Some(0));
+    for place in [&home, &project, &app] {
+        let file = place.join(".streamlit/config.toml");
+        for (text, expected) in [
+            (
+                "[server.trustedUserHeaders]\nX-Real-IP = \"email\"\n",
+                "server.trustedUserHeaders \"X-Real-IP\"",
+            ),
+            (
+                "[server.trustedUserHeaders]\n\"a b\" = \"email\"\n",
+                "server.trustedUserHeaders \"a b\"",
+            ),
+            ("[server]\ntrustedUserHeaders = 1\n", "is `1`"),
+            ("[server\n", "config.toml is not valid TOML"),
+        ] {
+            std::fs::write(&file, text).unwrap();
+            let (code, said) = run();
+            assert_eq!(code, Some(2), "{text}: {said}");
+            assert!(said.contains(expected), "{expected} is missing in {said}");
+        }
+        std::fs::remove_file(&file).unwrap();
+    }
+}
+
 #[test]
 fn a_missing_streamlit_has_a_hint() {
     let folder = tempfile::tempdir().unwrap();
