@@ -165,6 +165,21 @@ impl Authority {
     }
 }
 
+/// Returns true if two values of `Host` name the same host and port: compared without case, IPv6 addresses as addresses, and
+/// with the default port of `scheme`, RFC 9110 §4.2.3. Values that are equal octet by octet need not be valid.
+pub fn is_same_host(scheme: &[u8], one: &[u8], other: &[u8]) -> bool {
+    if one == other {
+        return true;
+    }
+    let default_port = Scheme::parse(scheme).map(Scheme::default_port);
+    match (Authority::parse(one), Authority::parse(other)) {
+        (Some(one), Some(other)) => {
+            one.host == other.host && one.port.or(default_port) == other.port.or(default_port)
+        }
+        _ => false,
+    }
+}
+
 /// Parses `X-Forwarded-Port`: 1 to 65535, without leading zeros.
 pub(crate) fn parse_forwarded_port(text: &[u8]) -> Option<u16> {
     let text = trim(text);
@@ -215,6 +230,41 @@ mod tests {
                 want,
                 "{url}"
             );
+        }
+    }
+
+    #[test]
+    fn hosts_are_compared_by_meaning() {
+        let same = |scheme: &str, one: &str, other: &str| {
+            let found = is_same_host(scheme.as_bytes(), one.as_bytes(), other.as_bytes());
+            let reverse = is_same_host(scheme.as_bytes(), other.as_bytes(), one.as_bytes());
+            assert_eq!(found, reverse, "{one} {other}");
+            found
+        };
+        for (scheme, one, other) in [
+            ("https", "a.example", "A.Example"),
+            ("https", "a.example", "a.example:443"),
+            ("http", "a.example", "a.EXAMPLE:80"),
+            ("HTTPS", "a.example:443", "a.example"),
+            ("http", "[::1]", "[0:0:0:0:0:0:0:1]:80"),
+            ("http", "[2001:DB8::1]:8080", "[2001:db8:0::1]:8080"),
+            ("ftp", "a.example:21", "A.example:21"),
+            ("http", "a b", "a b"),
+        ] {
+            assert!(same(scheme, one, other), "{scheme} {one} {other}");
+        }
+        for (scheme, one, other) in [
+            ("http", "a.example", "b.example"),
+            ("http", "a.example", "a.example."),
+            ("http", "a.example", "a.example:443"),
+            ("https", "a.example", "a.example:80"),
+            ("ftp", "a.example", "a.example:21"),
+            ("http", "a.example", ""),
+            ("http", "a.example", "a.example/"),
+            ("http", "a.example", "user@a.example"),
+            ("http", "A B", "a b"),
+        ] {
+            assert!(!same(scheme, one, other), "{scheme} {one} {other}");
         }
     }
 

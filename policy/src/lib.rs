@@ -66,7 +66,7 @@ pub use decision::{Action, Decision, Forward, Reply, ResponseDecision};
 pub use decision_record::{DecisionRecord, HstsOutcome, MountOutcome, TrustOutcome};
 pub use drop_cookies::DropCookies;
 pub use edit::{Edit, HeaderName};
-pub use effective::{Effective, Scheme};
+pub use effective::{Effective, Scheme, is_same_host};
 pub use exchange::Exchange;
 pub use header::Header;
 pub use message::{Request, Response, UnparsedRequest};
