@@ -20,6 +20,15 @@ use crate::net::buffer::{Buffer, BufferPool};
 /// A connection.
 pub(crate) struct Stream(RefCell<Socket>);
 
+/// The version of HTTP that the TLS handshake has selected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Selected {
+    Http1,
+    Http2,
+    /// None: without TLS, or the client does not use ALPN.
+    Nothing,
+}
+
 enum Socket {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
@@ -78,6 +87,18 @@ impl Stream {
     pub(crate) async fn shutdown(&self) -> io::Result<()> {
         std::future::poll_fn(|context| Pin::new(&mut *self.0.borrow_mut()).poll_shutdown(context))
             .await
+    }
+
+    /// Returns the version of HTTP that the TLS handshake has selected by ALPN, RFC 7301.
+    pub(crate) fn selected(&self) -> Selected {
+        match &*self.0.borrow() {
+            Socket::Plain(_) => Selected::Nothing,
+            Socket::Tls(stream) => match stream.get_ref().1.alpn_protocol() {
+                Some(b"h2") => Selected::Http2,
+                Some(_) => Selected::Http1,
+                None => Selected::Nothing,
+            },
+        }
     }
 
     /// Returns the server name that the client has sent by SNI.

@@ -56,6 +56,8 @@ reject_reasons! {
     TooManyConnections => "too_many_connections",
     /// The method is TRACE.
     Trace => "trace",
+    /// The client uses another version of HTTP than the TLS handshake has selected.
+    WrongProtocol => "wrong_protocol",
 }
 
 impl RejectReason {

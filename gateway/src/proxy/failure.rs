@@ -86,6 +86,11 @@ impl Rejection {
         Self::new(RejectReason::TooManyConnections, 503, text)
     }
 
+    pub(crate) fn wrong_protocol() -> Self {
+        let text = "The TLS handshake selected another version of HTTP (ALPN).";
+        Self::new(RejectReason::WrongProtocol, 400, text)
+    }
+
     pub(super) fn too_many_requests() -> Self {
         let text = "Too many requests are in progress; try again.";
         Self::new(RejectReason::TooManyRequests, 503, text)

@@ -11,12 +11,13 @@ use crate::http::framing::{Framing, Length};
 use crate::http::head::{HeadError, HeadScanner, RequestHead, Version};
 use crate::http::reader::{Body, ReadError, Reader};
 use crate::http::writer::Writer;
+use crate::net::stream::Selected;
 use crate::net::timer::{Elapsed, Timer};
 use crate::observe::HttpVersion;
 use crate::proxy::decide::decide;
 use crate::proxy::exchange::carry_out;
 use crate::proxy::failure::Rejection;
-use crate::proxy::in_flight::InFlight;
+use crate::proxy::in_flight::{InFlight, record_unparsed};
 use crate::proxy::outcome::Outcome;
 use crate::proxy::request::{Incoming, Plan, Timers};
 use crate::proxy::tunnel;
@@ -90,20 +91,45 @@ impl Http1Connection {
         }
         let limits = &self.worker.settings.limits;
         let head = self.reader.request_head(limits.head_bytes);
-        let length = match self.timer.within(limits.head_read, head).await {
+        let head = self.timer.within(limits.head_read, head).await;
+        let selected = self.accepted.stream.selected();
+        if is_first && selected == Selected::Http2 && !self.has_preface() {
+            return self.end_without_preface();
+        }
+        let length = match head {
             Ok(Ok(0)) => return Next::Shutdown,
             Ok(Ok(length)) => length,
             Ok(Err(ReadError::Head(error))) => return self.reject(error.into()).await,
             Ok(Err(ReadError::Ended | ReadError::Io(_))) => return Next::Close,
             Err(Elapsed) => return self.reject(Rejection::head_timeout()).await,
         };
-        if is_first && self.reader.bytes().starts_with(HTTP2_PREFACE) {
-            return Next::Http2;
+        if is_first && self.has_preface() {
+            return match selected {
+                // The selection is binding, RFC 7301 §3.2.
+                Selected::Http1 => self.reject(Rejection::wrong_protocol()).await,
+                Selected::Http2 | Selected::Nothing => Next::Http2,
+            };
         }
         match self.read_request(length) {
             Ok((plan, length)) => self.carry_out(plan, length).await,
             Err(rejection) => self.reject(rejection).await,
         }
+    }
+
+    fn has_preface(&self) -> bool {
+        self.reader.bytes().starts_with(HTTP2_PREFACE)
+    }
+
+    /// Ends a connection for which HTTP/2 was selected but which does not begin with its preface, RFC 9113 §3.4. Nothing is
+    /// sent, because the client would not understand HTTP/1.1 if it kept to the selection.
+    fn end_without_preface(&self) -> Next {
+        // A client that has sent only a part of the preface has made no mistake but left.
+        if !HTTP2_PREFACE.starts_with(self.reader.bytes()) {
+            let Rejection { reason, status, .. } = Rejection::wrong_protocol();
+            let (peer, version) = (self.accepted.peer, Some(HttpVersion::Http2));
+            record_unparsed(&self.worker, "", peer, version, status, reason);
+        }
+        Next::Shutdown
     }
 
     /// Waits for the first byte of a request. Returns false if the connection must be closed.

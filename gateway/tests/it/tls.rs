@@ -147,6 +147,61 @@ fn both_versions_of_http_are_negotiated_and_the_scheme_is_https() {
     }
 }
 
+/// A client and a server that read a connection as different versions of HTTP can be made to disagree.
+#[test]
+fn the_selected_version_of_http_is_binding() {
+    let (address, seen) = recording("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+    let files = Files::new();
+    let gateway = files.gateway(
+        address,
+        &[
+            ("FLUXLIT_ENABLE_GATEWAY_PROMETHEUS_METRICS", "true"),
+            ("FLUXLIT_GATEWAY_PUBLIC_INTERNALS", "true"),
+        ],
+    );
+    let http1 = "GET / HTTP/1.1\r\nhost: app.example\r\nconnection: close\r\n\r\n";
+    // The preface and SETTINGS, RFC 9113 §3.4.
+    let http2 = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\u{4}\0\0\0\0\0";
+    let ask = |offered: &[&str], sent: &str| {
+        run(async {
+            let mut stream = files.connect(gateway.address, offered).await;
+            stream.write_all(sent.as_bytes()).await.unwrap();
+            if sent == http2 && offered != ["http/1.1"] {
+                // The server's own SETTINGS.
+                let mut head = [0; 9];
+                stream.read_exact(&mut head).await.unwrap();
+                return format!("SETTINGS {}", head[3]);
+            }
+            let mut answer = Vec::new();
+            stream.read_to_end(&mut answer).await.unwrap();
+            crate::client::text(&answer)
+        })
+    };
+    for (offered, sent, start) in [
+        (&["h2"][..], http2, "SETTINGS 4"),
+        (&["http/1.1"], http1, "HTTP/1.1 200 "),
+        (&["http/1.1"], http2, "HTTP/1.1 400 "),
+        // Without ALPN, the client's first bytes decide.
+        (&[], http1, "HTTP/1.1 200 "),
+        (&[], http2, "SETTINGS 4"),
+    ] {
+        let answer = ask(offered, sent);
+        assert!(answer.starts_with(start), "{offered:?}: {answer:?}");
+    }
+    for sent in [http1, "PRI * HTTP/2.1\r\n\r\n", "\0\0\0\u{4}\n", "GET /\n"] {
+        assert_eq!(ask(&["h2"], sent), "", "{sent:?}");
+    }
+    let metrics = ask(
+        &[],
+        "GET /__fluxlit/metrics HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n",
+    );
+    let counted = metrics
+        .lines()
+        .any(|line| line.ends_with("refused_total{reason=\"wrong_protocol\"} 5"));
+    assert!(counted, "{metrics}");
+    assert_eq!(seen.count(), 2);
+}
+
 /// A page that came over plain http may be an attacker's, who must not use the cookies of the https page.
 #[test]
 fn a_page_loaded_without_tls_opens_no_tunnel() {
