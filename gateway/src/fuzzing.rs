@@ -8,6 +8,9 @@ use crate::http::framing::{Framing, Length};
 use crate::http::head::{
     HeadError, HeadScanner, RequestHead, ResponseHead, Version, all, read_trailers,
 };
+use crate::http::hpack::FieldLines;
+use crate::http::http2_frames::{BlockLimits, RequestFrames};
+use crate::http::http2_head::Http2Head;
 use crate::http::websocket::Frames;
 
 /// Checks the head of a request: it ends at the same place however it arrives, parsing and writing it round-trips, and the
@@ -130,6 +133,52 @@ fn cut(bytes: &[u8]) -> (usize, &[u8]) {
     }
 }
 
+/// Checks the frames of an HTTP/2 client after its preface: what is passed on does not depend on how they arrive, and is
+/// a sequence of frames whose header blocks are placeholders.
+pub fn http2(bytes: &[u8]) {
+    let Some((size, bytes)) = bytes.split_first() else {
+        return;
+    };
+    let sent = [&[0; PREFACE], bytes].concat();
+    let (whole, heads) = pass(&sent, usize::from(*size).max(1));
+    assert_eq!(pass(&sent, 16_384), (whole.clone(), heads.clone()));
+    assert!(heads.iter().all(|lines| lines.size() <= LIMITS.head * 4));
+    for lines in &heads {
+        let head = Http2Head::read(lines);
+        assert!(head.fault.is_some() || !head.method.is_empty());
+    }
+    let mut rest = whole.get(PREFACE..).unwrap_or_default();
+    let mut count = 0;
+    while let [a, b, c, kind, _, _, _, _, _, after @ ..] = rest {
+        let length = u32::from_be_bytes([0, *a, *b, *c]) as usize;
+        let Some((payload, next)) = after.split_at_checked(length) else {
+            assert_ne!(*kind, 1, "a placeholder is passed on as a whole");
+            break;
+        };
+        assert!(*kind != 5 && *kind != 9);
+        if *kind == 1 {
+            assert!(payload.len() < 64);
+            count += usize::from(payload.windows(3).any(|three| three == [0x82, 0x86, 0x84]));
+        }
+        rest = next;
+    }
+    assert!(count >= heads.len());
+}
+
+/// Returns what is passed on, and the heads of requests.
+fn pass(sent: &[u8], size: usize) -> (Vec<u8>, Vec<FieldLines>) {
+    let mut frames = RequestFrames::new(LIMITS);
+    let (mut passed, mut heads) = (Vec::new(), Vec::new());
+    for piece in sent.chunks(size) {
+        let mut piece = piece.to_vec();
+        let kept = frames.process(&mut piece);
+        passed.extend_from_slice(piece.get(..kept).unwrap_or_default());
+        while frames.take_overflow(usize::MAX, |bytes| passed.extend_from_slice(bytes)) {}
+        heads.extend(std::iter::from_fn(|| frames.take_next_head()));
+    }
+    (passed, heads)
+}
+
 /// Returns the head at the front, if there is one, and true if it is rejected before its end when it arrives in pieces.
 fn find(bytes: &[u8]) -> Option<(&[u8], bool)> {
     let (size, bytes) = cut(bytes);
@@ -195,6 +244,14 @@ fn whole_frames(bytes: &[u8]) -> Vec<usize> {
     }
     ends
 }
+
+/// Length of the connection preface of HTTP/2.
+const PREFACE: usize = 24;
+
+const LIMITS: BlockLimits = BlockLimits {
+    head: 1024,
+    trailers: 512,
+};
 
 const MAX_FIELDS: usize = 16;
 const ALLOWANCE: usize = 64;

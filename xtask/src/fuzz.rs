@@ -14,7 +14,7 @@ use crate::setup;
 use crate::steps::{cargo, root, run as command, step, target};
 
 /// All targets.
-pub(crate) const TARGETS: [&str; 10] = [
+pub(crate) const TARGETS: [&str; 11] = [
     "chunked",
     "configuration",
     "filter",
@@ -22,6 +22,7 @@ pub(crate) const TARGETS: [&str; 10] = [
     "frames",
     "http1_request",
     "http1_response",
+    "http2",
     "imports",
     "response",
     "target",

@@ -1,17 +1,21 @@
 //! Serves a client's HTTP/2 connection: many streams at once, each by its own task.
 //!
-//! The framing is done by the `h2` crate.
+//! The framing is done by the `h2` crate, except that it gets placeholders in place of header blocks, see
+//! [`http2_frames`](crate::http::http2_frames).
 
+use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use h2::Reason;
+use h2::server::{Connection, SendResponse};
+use h2::{Reason, RecvStream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::http::http2_frames::{BlockLimits, ConnectionError, RequestFrames};
 use crate::net::buffer::Buffer;
 use crate::net::stream::Stream;
 use crate::net::timer::Timer;
@@ -23,19 +27,24 @@ use crate::worker::Worker;
 pub(super) async fn serve(worker: &Rc<Worker>, accepted: Accepted, early: Option<Buffer>) {
     let limits = &worker.settings.limits;
     let mut timer = Timer::default();
+    // Each line counts for more than its text, so a head of the maximum size may have a larger list.
+    let max_head = limits.head_bytes.saturating_mul(2);
+    let frames = Rc::new(RefCell::new(RequestFrames::new(BlockLimits {
+        head: max_head,
+        trailers: limits.head_bytes,
+    })));
     let io = IoAdapter {
         early,
         stream: Rc::clone(&accepted.stream),
+        frames: Rc::clone(&frames),
     };
-    // Twice the limit, because the h2 crate rejects a head above it with nothing but a status. Between the two limits, the
-    // response has a text that states the reason.
-    let max_head = u32::try_from(limits.head_bytes.saturating_mul(2)).unwrap_or(u32::MAX);
     let handshake = h2::server::Builder::new()
         .enable_connect_protocol()
         .initial_connection_window_size(CONNECTION_WINDOW)
         .initial_window_size(STREAM_WINDOW)
         .max_concurrent_streams(MAX_STREAMS)
-        .max_header_list_size(max_head)
+        .max_header_list_size(u32::try_from(max_head).unwrap_or(u32::MAX))
+        .data_frame_budget(DATA_FRAME_BUDGET)
         .max_send_buffer_size(SEND_BUFFER)
         .handshake::<_, Bytes>(io);
     let Ok(Ok(mut connection)) = timer.within(limits.head_read, handshake).await else {
@@ -50,7 +59,8 @@ pub(super) async fn serve(worker: &Rc<Worker>, accepted: Accepted, early: Option
         } else {
             limits.keep_alive
         };
-        let next = timer.within(limit, connection.accept());
+        let next = std::future::poll_fn(|context| poll_next(&mut connection, &frames, context));
+        let next = timer.within(limit, next);
         let next = tokio::select! {
             next = next => next,
             () = &mut drain, if !is_ending => {
@@ -60,13 +70,30 @@ pub(super) async fn serve(worker: &Rc<Worker>, accepted: Accepted, early: Option
             }
         };
         match next {
-            Ok(Some(Ok((request, respond)))) => {
+            Ok(Next::Stream(body, mut respond)) => {
+                let stream = respond.stream_id().as_u32();
+                let Some(lines) = frames.borrow_mut().take_head(stream) else {
+                    // Never seen: every request that the h2 crate accepts is a placeholder for a head.
+                    respond.send_reset(Reason::INTERNAL_ERROR);
+                    continue;
+                };
                 let (worker, accepted) = (Rc::clone(worker), Rc::clone(&accepted));
                 tokio::task::spawn_local(async move {
-                    http2_stream::serve(&worker, &accepted, request, respond).await;
+                    http2_stream::serve(&worker, &accepted, &lines, body, respond).await;
                 });
             }
-            Ok(None | Some(Err(_))) => return,
+            Ok(Next::End) => return,
+            Ok(Next::Error(error)) => {
+                tracing::debug!(?error, "an HTTP/2 connection is ended");
+                connection.abrupt_shutdown(match error {
+                    ConnectionError::Compression => Reason::COMPRESSION_ERROR,
+                    ConnectionError::Excess => Reason::ENHANCE_YOUR_CALM,
+                    ConnectionError::FrameSize => Reason::FRAME_SIZE_ERROR,
+                    ConnectionError::Protocol => Reason::PROTOCOL_ERROR,
+                });
+                let _ = timer.within(DRAIN_PATIENCE, connection.accept()).await;
+                return;
+            }
             // No new stream for a while, but some are open, so the connection is not idle.
             Err(_) if Rc::strong_count(&accepted) > 1 || connection.has_streams() => {}
             Err(_) if is_ending => {
@@ -83,10 +110,60 @@ pub(super) async fn serve(worker: &Rc<Worker>, accepted: Accepted, early: Option
     }
 }
 
+/// What happens next on a connection.
+enum Next {
+    Stream(RecvStream, SendResponse<Bytes>),
+    /// The client has sent something that ends the connection.
+    Error(ConnectionError),
+    End,
+}
+
+fn poll_next(
+    connection: &mut Connection<IoAdapter, Bytes>,
+    frames: &RefCell<RequestFrames>,
+    context: &mut Context<'_>,
+) -> Poll<Next> {
+    match connection.poll_accept(context) {
+        Poll::Ready(Some(Ok((request, respond)))) => {
+            Poll::Ready(Next::Stream(request.into_body(), respond))
+        }
+        Poll::Ready(None | Some(Err(_))) => Poll::Ready(Next::End),
+        Poll::Pending => {
+            let mut frames = frames.borrow_mut();
+            frames.resume();
+            match frames.error() {
+                Some(error) => Poll::Ready(Next::Error(error)),
+                None => Poll::Pending,
+            }
+        }
+    }
+}
+
 /// Adapts a connection to tokio's traits, and returns first the bytes that were read before.
 struct IoAdapter {
     early: Option<Buffer>,
     stream: Rc<Stream>,
+    frames: Rc<RefCell<RequestFrames>>,
+}
+
+impl IoAdapter {
+    /// Reads the next bytes as the client has sent them.
+    fn poll_read_raw(
+        &mut self,
+        context: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let Some(early) = &mut self.early else {
+            return self.stream.poll_read_buf(context, into);
+        };
+        let count = early.len().min(into.remaining());
+        into.put_slice(early.get(..count).unwrap_or_default());
+        early.consume(count);
+        if early.is_empty() {
+            self.early = None;
+        }
+        Poll::Ready(Ok(()))
+    }
 }
 
 impl AsyncRead for IoAdapter {
@@ -96,16 +173,34 @@ impl AsyncRead for IoAdapter {
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if let Some(early) = &mut this.early {
-            let count = early.len().min(into.remaining());
-            into.put_slice(early.get(..count).unwrap_or_default());
-            early.consume(count);
-            if early.is_empty() {
-                this.early = None;
+        loop {
+            let mut frames = this.frames.borrow_mut();
+            if frames.take_overflow(into.remaining(), |bytes| into.put_slice(bytes)) {
+                return Poll::Ready(Ok(()));
             }
-            return Poll::Ready(Ok(()));
+            if frames.must_pause() {
+                // The requests that were passed on are taken first. After an error nothing is read any more.
+                if frames.error().is_none() {
+                    context.waker().wake_by_ref();
+                }
+                return Poll::Pending;
+            }
+            drop(frames);
+            let start = into.filled().len();
+            ready!(this.poll_read_raw(context, into))?;
+            let Some(read) = into
+                .filled_mut()
+                .get_mut(start..)
+                .filter(|read| !read.is_empty())
+            else {
+                return Poll::Ready(Ok(()));
+            };
+            let kept = this.frames.borrow_mut().process(read);
+            into.set_filled(start + kept);
+            if kept > 0 {
+                return Poll::Ready(Ok(()));
+            }
         }
-        this.stream.poll_read_buf(context, into)
     }
 }
 
@@ -145,6 +240,11 @@ const CONNECTION_WINDOW: u32 = 1024 * 1024;
 
 /// Maximum number of concurrent streams of a connection.
 const MAX_STREAMS: u32 = 128;
+
+/// How much memory the DATA frames that were received but not read may take in addition to their payload, on all streams:
+/// some 16 000 frames with a few bytes each. A client of a busy app may send so many at once, and a connection can hold about
+/// as much in the heads of its streams.
+const DATA_FRAME_BUDGET: usize = 4 * 1024 * 1024;
 
 /// Bytes of a response that are buffered for a slow client, on each stream.
 const SEND_BUFFER: usize = 128 * 1024;

@@ -8,17 +8,19 @@ use std::io;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use fluxlit_policy::Header;
-use h2::ext::Protocol;
+use fluxlit_policy::{Header, Reason as PolicyReason, is_same_host};
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
-use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
 use crate::http::body::{BodyError, Chunk, Sink, Source};
 use crate::http::framing::{Framing, Length};
 use crate::http::head::{HeadError, Version, read_trailers};
+use crate::http::hpack::FieldLines;
+use crate::http::http2_frames::trailers_error;
+use crate::http::http2_head::{Http2Head, Http2HeadError, TrailersError};
 use crate::http::reader::Body;
+use crate::observe::reject_reason::RejectReason;
 use crate::observe::{Ending, HttpVersion};
 use crate::proxy::decide::decide;
 use crate::proxy::downstream::{Downstream, DownstreamHead};
@@ -32,15 +34,22 @@ use crate::server::connection::Accepted;
 use crate::upstream::pool::Connection;
 use crate::worker::Worker;
 
-/// Serves the request of a stream.
+/// Serves the request of a stream, whose head is `lines`.
 pub(super) async fn serve(
     worker: &Rc<Worker>,
     accepted: &Accepted,
-    request: Request<RecvStream>,
-    respond: SendResponse<Bytes>,
+    lines: &FieldLines,
+    body: RecvStream,
+    mut respond: SendResponse<Bytes>,
 ) {
-    let (head, body) = request.into_parts();
+    let head = Http2Head::read(lines);
     let plan = decide_stream(worker, accepted, &head, body.is_end_stream());
+    let mut request = InFlight::new(worker, plan);
+    if head.fault == Some(Http2HeadError::Malformed) {
+        request.ending = Ending::Rejected(RejectReason::BadHead);
+        respond.send_reset(Reason::PROTOCOL_ERROR);
+        return;
+    }
     let sender = Rc::new(RefCell::new(Sender::Waiting(respond)));
     let mut down = Http2Downstream {
         sender: Rc::clone(&sender),
@@ -51,11 +60,8 @@ pub(super) async fn serve(
         body,
         sender: Rc::clone(&sender),
         unreleased: 0,
-        max_trailers: worker.settings.limits.head_bytes,
-        trailers: Vec::new(),
         has_ended: false,
     };
-    let mut request = InFlight::new(worker, plan);
     let mut timers = Timers::default();
     let outcome = carry_out(&request, &mut source, &mut down, &mut timers).await;
     request.ending = match outcome {
@@ -71,31 +77,35 @@ pub(super) async fn serve(
 }
 
 /// Decides how to handle the request of a stream.
-fn decide_stream(worker: &Worker, accepted: &Accepted, head: &Parts, has_ended: bool) -> Plan {
-    let protocol = head.extensions.get::<Protocol>().map(Protocol::as_str);
-    let is_websocket = head.method == Method::CONNECT && protocol == Some("websocket");
-    let cookie = join_cookies(&head.headers);
-    let fields = read_fields(&head.headers, cookie.as_deref(), is_websocket);
+fn decide_stream(
+    worker: &Worker,
+    accepted: &Accepted,
+    head: &Http2Head<'_>,
+    has_ended: bool,
+) -> Plan {
+    let is_websocket = head
+        .protocol
+        .is_some_and(|protocol| protocol.eq_ignore_ascii_case(b"websocket"));
+    let cookie = join_cookies(&head.fields);
+    let fields = convert_fields(&head.fields, cookie.as_deref(), is_websocket);
     let framing = Framing::of(&fields);
     let declared = framing.request_length(Version::Http11);
-    let path = head.uri.path_and_query();
-    let target = path.map_or("", |target| target.as_str());
-    let authority = head.uri.authority();
-    let authority = authority.map(|authority| authority.as_str().as_bytes());
-    let size = list_size(&head.headers) + target.len() + authority.map_or(0, <[u8]>::len);
-    let limits = &worker.settings.limits;
-    let rejection: Option<Rejection> = if size > limits.head_bytes {
-        Some(HeadError::TooLarge.into())
-    } else if fields.len() > limits.fields {
-        Some(HeadError::TooManyFields.into())
-    } else if protocol.is_some() && !is_websocket {
-        Some(Rejection::bad_head(501, "This protocol is not supported."))
-    } else if head.headers.values().any(is_padded) {
-        Some(HeadError::Field.into())
-    } else if declared.is_err() {
-        Some(Rejection::ambiguous_length())
+    let target = if head.is_plain_connect() {
+        head.authority
     } else {
-        None
+        head.path
+    };
+    let target = target.unwrap_or_default();
+    let limits = &worker.settings.limits;
+    let rejection: Option<Rejection> = match head.fault {
+        Some(fault) => Some(reject_head(fault)),
+        None if list_size(head) > limits.head_bytes => Some(HeadError::TooLarge.into()),
+        None if fields.len() > limits.fields => Some(HeadError::TooManyFields.into()),
+        None if head.protocol.is_some() && !is_websocket => {
+            Some(Rejection::bad_head(501, "This protocol is not supported."))
+        }
+        None if declared.is_err() => Some(Rejection::ambiguous_length()),
+        None => None,
     };
     let length = match declared {
         _ if is_websocket => Length::Empty,
@@ -104,30 +114,24 @@ fn decide_stream(worker: &Worker, accepted: &Accepted, head: &Parts, has_ended: 
         Ok(Length::Exact(length)) => Length::Exact(length),
         Ok(_) | Err(_) => Length::Chunked,
     };
-    let mut hosts: Vec<&[u8]> = head
-        .headers
-        .get_all(http::header::HOST)
-        .iter()
-        .map(HeaderValue::as_bytes)
-        .filter(|host| authority != Some(*host))
-        .chain(authority)
-        .collect();
-    if hosts.iter().all(|host| host.is_empty()) {
-        // An empty host counts as none, RFC 9113 §8.3.1.
-        hosts.clear();
-    }
+    let scheme = head.scheme.unwrap_or_default();
+    // A `host` that names the same host as `:authority` says nothing new, RFC 9113 §8.3.1.
+    let same = |host: &&[u8]| {
+        let is_same = |authority| is_same_host(scheme, authority, host);
+        head.authority.is_some_and(is_same)
+    };
+    let others = match head.hosts.as_slice() {
+        [host] if same(host) => 0,
+        hosts => hosts.len(),
+    };
     let request = Incoming {
         peer: accepted.peer,
         tls: accepted.tls,
         version: HttpVersion::Http2,
-        method: if is_websocket {
-            b"GET"
-        } else {
-            head.method.as_str().as_bytes()
-        },
-        target: target.as_bytes(),
-        hosts: hosts.len(),
-        host: hosts.pop(),
+        method: if is_websocket { b"GET" } else { head.method },
+        target,
+        hosts: others + usize::from(head.authority.is_some()),
+        host: head.authority.or(head.hosts.first().copied()),
         fields: &fields,
         framing: &framing,
         length,
@@ -137,8 +141,31 @@ fn decide_stream(worker: &Worker, accepted: &Accepted, head: &Parts, has_ended: 
     let mut plan = decide(worker, &request);
     if let Some(rejection) = rejection {
         plan.reject(rejection);
+    } else if !head.is_plain_connect() && !target.starts_with(b"/") {
+        // The policy also accepts a URL, which is no target over HTTP/2, RFC 9113 §8.3.1.
+        let reason = PolicyReason::TargetForm;
+        plan.reject(Rejection::new(
+            RejectReason::Policy(reason),
+            400,
+            reason.text(),
+        ));
     }
     plan
+}
+
+fn reject_head(fault: Http2HeadError) -> Rejection {
+    match fault {
+        Http2HeadError::Head(error) => error.into(),
+        // Only logged: the stream is reset.
+        Http2HeadError::Malformed => Rejection::bad_head(400, "The request is malformed."),
+        Http2HeadError::Method => {
+            Rejection::bad_head(400, "The method of the request is malformed.")
+        }
+        Http2HeadError::Path => Rejection::bad_head(400, "The path of the request is malformed."),
+        Http2HeadError::Scheme => {
+            Rejection::bad_head(400, "The scheme of the request is malformed.")
+        }
+    }
 }
 
 async fn connect(
@@ -158,63 +185,52 @@ async fn connect(
     tunnel::connect(worker, (source, down), (from_app, writer), progress).await
 }
 
-/// Returns the size of a field list as RFC 9113 §10.5.1 counts it.
-fn list_size(headers: &HeaderMap) -> usize {
-    headers
-        .iter()
-        .map(|(name, value)| name.as_str().len() + value.len() + 32)
-        .sum()
-}
-
-/// Returns true if a value begins or ends with white space, which makes a message malformed, RFC 9113 §8.2.1.
-fn is_padded(value: &HeaderValue) -> bool {
-    matches!(value.as_bytes(), [b' ' | b'\t', ..] | [.., b' ' | b'\t'])
-}
-
-/// Checks that a trailer section is well-formed and has at most `max` bytes.
-fn check_trailers(trailers: &HeaderMap, max: usize) -> Result<(), BodyError> {
-    // The h2 crate silently leaves out pseudo-header fields, RFC 9113 §8.1, and fields that are larger than its limit. An
-    // empty section most likely had such a field, because clients do not send empty trailers.
-    if trailers.is_empty() || trailers.values().any(is_padded) {
-        Err(BodyError::Trailers)
-    } else if list_size(trailers) > max {
-        Err(BodyError::TrailersTooLarge)
-    } else {
-        Ok(())
-    }
+/// Returns the size of the fields as RFC 9113 §10.5.1 counts it, with the target and the authority.
+fn list_size(head: &Http2Head<'_>) -> usize {
+    let fields = head.fields.iter().copied();
+    let hosts = head.hosts.iter().map(|host| (b"host".as_slice(), *host));
+    let size: usize = fields
+        .chain(hosts)
+        .map(|(name, value)| name.len() + value.len() + 32)
+        .sum();
+    let target = [head.path, head.authority].into_iter().flatten();
+    size + target.map(<[u8]>::len).sum::<usize>()
 }
 
 /// Joins the crumbs of a cookie to one line, RFC 9113 §8.2.3. Returns `None` if there are fewer than two.
-fn join_cookies(headers: &HeaderMap) -> Option<Vec<u8>> {
-    let crumbs: Vec<&[u8]> = headers
-        .get_all(http::header::COOKIE)
+fn join_cookies(fields: &[Header<'_>]) -> Option<Vec<u8>> {
+    let crumbs: Vec<&[u8]> = fields
         .iter()
-        .map(HeaderValue::as_bytes)
+        .filter(|(name, _)| *name == b"cookie")
+        .map(|(_, value)| *value)
         .collect();
     (crumbs.len() > 1).then(|| crumbs.join(b"; ".as_slice()))
 }
 
-fn read_fields<'a>(
-    headers: &'a HeaderMap,
+/// Returns the fields as HTTP/1.1 has them. `cookie`: the crumbs, if they were joined.
+fn convert_fields<'a>(
+    fields: &[Header<'a>],
     cookie: Option<&'a [u8]>,
     is_websocket: bool,
 ) -> Vec<Header<'a>> {
-    let mut fields: Vec<Header<'a>> = headers
-        .iter()
-        .filter(|(name, _)| {
-            *name != http::header::HOST
-                && !(cookie.is_some() && *name == http::header::COOKIE)
-                // Not used over HTTP/2, RFC 8441 §5. The gateway generates a key for the upstream.
-                && !(is_websocket && *name == http::header::SEC_WEBSOCKET_KEY)
-        })
-        .map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()))
-        .collect();
-    fields.extend(cookie.map(|cookie| (b"cookie".as_slice(), cookie)));
+    let mut converted = Vec::with_capacity(fields.len() + 2);
+    let mut cookie = cookie.map(Some);
+    for (name, value) in fields {
+        match (*name, &mut cookie) {
+            // The whole cookie is where the first crumb was.
+            (b"cookie", Some(joined)) => {
+                converted.extend(joined.take().map(|joined| (*name, joined)));
+            }
+            // Not used over HTTP/2, RFC 8441 §5. The gateway generates a key for the upstream.
+            (b"sec-websocket-key", _) if is_websocket => {}
+            _ => converted.push((*name, *value)),
+        }
+    }
     if is_websocket {
         // Implied by an extended CONNECT, RFC 8441 §5.
-        fields.push((b"upgrade", b"websocket"));
+        converted.push((b"upgrade", b"websocket"));
     }
-    fields
+    converted
 }
 
 /// The sending side of a stream.
@@ -249,9 +265,6 @@ struct Http2Body {
     sender: Rc<RefCell<Sender>>,
     /// Bytes that were returned but may not be written yet. The client's window grows by them on the next read.
     unreleased: usize,
-    /// Maximum size of a trailer section in bytes.
-    max_trailers: usize,
-    trailers: Vec<u8>,
     has_ended: bool,
 }
 
@@ -277,17 +290,11 @@ impl Source for Http2Body {
         if !self.has_ended {
             self.has_ended = true;
             let trailers = std::future::poll_fn(|context| self.body.poll_trailers(context)).await;
-            let trailers = trailers.map_err(broken)?;
-            if let Some(trailers) = &trailers {
-                check_trailers(trailers, self.max_trailers)?;
-            }
-            for (name, value) in trailers.iter().flatten() {
-                for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
-                    self.trailers.extend_from_slice(part);
-                }
-            }
-            if !self.trailers.is_empty() {
-                self.trailers.extend_from_slice(b"\r\n");
+            let trailers = trailers.map_err(broken)?.unwrap_or_default();
+            match trailers_error(trailers.keys().map(HeaderName::as_str)) {
+                None => {}
+                Some(TrailersError::Malformed) => return Err(BodyError::Trailers),
+                Some(TrailersError::TooLarge) => return Err(BodyError::TrailersTooLarge),
             }
         }
         Ok(None)
@@ -302,7 +309,8 @@ impl Source for Http2Body {
     }
 
     fn trailers(&self) -> &[u8] {
-        &self.trailers
+        // Trailers of requests are not forwarded, so they are only checked.
+        &[]
     }
 
     async fn closed(&mut self) -> BodyError {

@@ -15,11 +15,11 @@ use http::{HeaderMap, Method, Request, Response};
 use sha1::{Digest, Sha1};
 use tokio::task::JoinHandle;
 
-use crate::client::{LIMIT, read_body};
+use crate::client::{LIMIT, bytes, read_body};
 use crate::operators::logging;
 use crate::support::{Gateway, Received, recording, upstream, write};
 
-const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+pub(crate) const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
 /// Runs a client; panics if it exceeds the time limit of these tests.
 pub(crate) fn run<F: Future>(work: F) -> F::Output {
@@ -77,23 +77,23 @@ impl Http2 {
 }
 
 /// A client that sends messages that the `h2` crate would not send: raw frames, and field lines as literals.
-struct Frames(TcpStream);
+pub(crate) struct Frames(TcpStream);
 
-struct Frame {
-    kind: u8,
-    payload: Vec<u8>,
+pub(crate) struct Frame {
+    pub(crate) kind: u8,
+    pub(crate) payload: Vec<u8>,
 }
 
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
+pub(crate) const DATA: u8 = 0;
+pub(crate) const HEADERS: u8 = 1;
 const SETTINGS: u8 = 4;
-const GOAWAY: u8 = 7;
+pub(crate) const GOAWAY: u8 = 7;
 const CONTINUATION: u8 = 9;
 
-const END_STREAM: u8 = 1;
+pub(crate) const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 
-const GET: [(&str, &str); 4] = [
+pub(crate) const GET: [(&str, &str); 4] = [
     (":method", "GET"),
     (":scheme", "http"),
     (":authority", "app.example"),
@@ -101,7 +101,7 @@ const GET: [(&str, &str); 4] = [
 ];
 
 impl Frames {
-    fn new(address: SocketAddr) -> Self {
+    pub(crate) fn new(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).expect("a connection");
         stream.set_read_timeout(Some(LIMIT)).unwrap();
         let mut client = Self(stream);
@@ -113,21 +113,32 @@ impl Frames {
         client
     }
 
-    fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
-        let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
-        let mut frame = length[1..].to_vec();
-        frame.extend_from_slice(&[kind, flags]);
-        frame.extend_from_slice(&stream.to_be_bytes());
-        frame.extend_from_slice(payload);
+    pub(crate) fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
+        let frame = frame(kind, flags, stream, payload);
         self.0.write_all(&frame).expect("the frame is sent");
     }
 
+    /// Sends many copies of a frame at once.
+    pub(crate) fn send_many(
+        &mut self,
+        count: usize,
+        kind: u8,
+        flags: u8,
+        stream: u32,
+        payload: &[u8],
+    ) {
+        let frame = frame(kind, flags, stream, payload);
+        self.0
+            .write_all(&frame.repeat(count))
+            .expect("the frames are sent");
+    }
+
     /// Sends a head or a trailer section as literals without indexing, RFC 7541 §6.2.2.
-    fn headers(&mut self, stream: u32, flags: u8, fields: &[(&str, &str)]) {
+    pub(crate) fn headers(&mut self, stream: u32, flags: u8, fields: &[(&str, &str)]) {
         let mut block = Vec::new();
         for (name, value) in fields {
             block.push(0);
-            for text in [name, value] {
+            for text in [name, value].map(|text| bytes(text)) {
                 // An integer with a prefix of seven bits, RFC 7541 §5.1.
                 match text.len().checked_sub(127) {
                     None => block.push(u8::try_from(text.len()).unwrap()),
@@ -140,7 +151,7 @@ impl Frames {
                         block.push(u8::try_from(rest).unwrap());
                     }
                 }
-                block.extend_from_slice(text.as_bytes());
+                block.extend_from_slice(&text);
             }
         }
         let parts: Vec<&[u8]> = block.chunks(16_000).collect();
@@ -160,19 +171,44 @@ impl Frames {
     }
 
     /// Returns the status of the next response; `None` if there is no response.
-    fn status(&mut self) -> Option<String> {
+    pub(crate) fn status(&mut self) -> Option<String> {
         let head = std::iter::from_fn(|| self.next()).find(|frame| frame.kind == HEADERS)?;
+        Some(Self::status_of(&head))
+    }
+
+    /// Returns the status in HEADERS, which must be the first of a connection.
+    pub(crate) fn status_of(head: &Frame) -> String {
         // `:status` is first: an entry of the static table, or a literal with an indexed name, RFC 7541 §6 and appendix A.
         match head.payload.as_slice() {
-            [0x88, ..] => Some("200".to_owned()),
-            [0x8c, ..] => Some("400".to_owned()),
-            [0x48, 0x83, 0x69, 0x90, 0xff, ..] => Some("431".to_owned()),
+            [0x88, ..] => "200".to_owned(),
+            [0x8c, ..] => "400".to_owned(),
+            [0x8d, ..] => "404".to_owned(),
+            [0x48, length, text @ ..] => {
+                // Huffman codes of digits: 0 to 2 have five bits, the others six, RFC 7541 appendix B.
+                let text = &text[..usize::from(length & 0x7f)];
+                let bits = text
+                    .iter()
+                    .fold(0u32, |bits, octet| bits << 8 | u32::from(*octet));
+                let mut left = 8 * text.len();
+                (0..3)
+                    .map(|_| {
+                        let five = bits >> (left - 5) & 31;
+                        left -= if five < 3 { 5 } else { 6 };
+                        let digit = if five < 3 {
+                            five
+                        } else {
+                            (bits >> left & 63) - 22
+                        };
+                        char::from_digit(digit, 10).expect("a digit")
+                    })
+                    .collect()
+            }
             other => panic!("{other:02x?}"),
         }
     }
 
     /// Returns the next frame; `None` at the end of the connection.
-    fn next(&mut self) -> Option<Frame> {
+    pub(crate) fn next(&mut self) -> Option<Frame> {
         let mut head = [0; 9];
         self.read(&mut head)?;
         let [high, middle, low, kind, ..] = head;
@@ -190,6 +226,12 @@ impl Frames {
             result => result.ok(),
         }
     }
+}
+
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    let head = [&length[1..], &[kind, flags], &stream.to_be_bytes()].concat();
+    [head.as_slice(), payload].concat()
 }
 
 fn get(path: &str) -> Request<()> {
@@ -504,7 +546,10 @@ fn malformed_requests_are_not_forwarded() {
         ("400", &[(":path", "/x")]),
         ("400", &[("digest", "d ")]),
         ("431", &[("digest", "d"), ("x", &large)]),
-        ("400", &[("x", &too_large)]),
+        ("431", &[("x", &too_large)]),
+        ("400", &[("x\"y", "z")]),
+        ("400", &[("X", "z")]),
+        ("400", &[("x", "a\nb")]),
     ] {
         let mut client = Frames::new(gateway.address);
         client.headers(1, 0, &post);

@@ -6,6 +6,7 @@ mod drain;
 mod framing;
 mod health;
 mod http2;
+mod http2_rules;
 mod limits;
 mod operators;
 mod process;
