@@ -367,4 +367,23 @@ mod tests {
             );
         }
     }
+    #[test]
+    fn fields_and_options_that_resemble_known_ones_have_no_meaning() {
+        for (name, value) in [
+            ("expert", "100-continue"),
+            ("unknown", "websocket"),
+            ("cache-hits", "close, upgrade"),
+            ("content-policy", "5"),
+            ("transfer-decoding", "chunked"),
+        ] {
+            assert_eq!(of(&[(name, value)]), Framing::default(), "{name}");
+        }
+        for option in ["other", "x-seven", "x-optional", "x"] {
+            let want = Framing {
+                nominates: true,
+                ..Framing::default()
+            };
+            assert_eq!(of(&[("connection", option)]), want, "{option}");
+        }
+    }
 }

@@ -343,6 +343,9 @@ mod tests {
         assert_eq!((head.host, head.hosts), (Some(&b"a"[..]), 1));
         let want: [Header<'_>; 2] = [(b"X-A", b"b c"), (b"x-b", "\u{e9}".as_bytes())];
         assert_eq!(head.fields, want);
+        let head = read("GET / HTTP/1.1\r\nHost: a\r\nDate: b\r\nhost: c\r\n\r\n").unwrap();
+        assert_eq!((head.host, head.hosts), (Some(&b"a"[..]), 2));
+        assert_eq!(head.fields, [(&b"Date"[..], &b"b"[..])]);
         for (text, want) in [
             ("GET / HTTP/1.1\r\na: b\r\n c\r\n\r\n", HeadError::Folded),
             ("GET / HTTP/1.1\r\na : b\r\n\r\n", HeadError::Field),
@@ -404,6 +407,9 @@ mod tests {
         }
         assert!(!is_token(b""));
         assert!(is_value(b""));
+        for bad in [b"\0\0", b"\0\x7f", b"\x7f\0", b"\x7f\x7f"] {
+            assert!(!is_value(bad), "{bad:?}");
+        }
         assert_eq!(trim(b"\t a b \t"), b"a b");
         assert_eq!(trim(b" \t"), b"");
     }

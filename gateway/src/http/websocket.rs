@@ -120,6 +120,14 @@ mod tests {
         );
     }
 
+    /// RFC 6455 §4.1.
+    #[test]
+    fn a_new_key_is_sixteen_bytes_of_its_own() {
+        let (one, other) = (new_key(), new_key());
+        assert_eq!(BASE64_STANDARD.decode(&one).unwrap().len(), 16);
+        assert_ne!(one, other);
+    }
+
     #[test]
     fn boundaries_are_found_in_pieces_of_any_size() {
         let small = [&[0x81, 3][..], b"abc"].concat();
