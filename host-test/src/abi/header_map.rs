@@ -259,4 +259,91 @@ mod tests {
         map.replace(b"A", b"4");
         assert_eq!(map, lines(&[("a", "4"), ("b", "2")]));
     }
+    #[test]
+    fn lines_are_found_by_name() {
+        let map = lines(&[("A", "1"), ("b", "2"), ("a", "3")]);
+        assert_eq!(map.get("a"), Some(&b"1"[..]));
+        assert_eq!(map.get_bytes(b"B"), Some(&b"2"[..]));
+        assert_eq!(map.get("c"), None);
+        assert_eq!(map.get_all("a"), [b"1", b"3"]);
+        assert_eq!(map.get_all("c"), [b""; 0]);
+        assert_eq!((map.len(), map.is_empty()), (3, false));
+        let empty = HeaderMap::default();
+        assert_eq!((empty.len(), empty.is_empty()), (0, true));
+    }
+
+    #[test]
+    fn maps_are_equal_if_their_lines_are() {
+        let mut map = lines(&[("a", "1"), ("b", "2")]);
+        map.remove(b"A");
+        assert_eq!(map, lines(&[("b", "2")]));
+        assert_ne!(map, lines(&[("b", "3")]));
+        assert_ne!(map, lines(&[("b", "2"), ("b", "2")]));
+        assert_ne!(map, HeaderMap::default());
+    }
+
+    #[test]
+    fn pseudo_headers_stay_in_front() {
+        let mut map = lines(&[("a", "1"), (":path", "/"), ("b", "2")]);
+        map.add(b":method", b"GET");
+        map.replace(b":scheme", b"http");
+        map.replace(b"C", b"3");
+        let want = [
+            (":path", "/"),
+            (":method", "GET"),
+            (":scheme", "http"),
+            ("a", "1"),
+            ("b", "2"),
+            ("c", "3"),
+        ];
+        let found: Vec<(&[u8], &[u8])> = map.iter().collect();
+        assert_eq!(
+            found,
+            want.map(|(name, value)| (name.as_bytes(), value.as_bytes()))
+        );
+    }
+
+    #[test]
+    fn a_line_that_is_added_verbatim_keeps_its_name() {
+        let mut map = HeaderMap::default();
+        map.add_verbatim(b":Name", b"1");
+        map.add_verbatim(b"Name", b"2");
+        let found: Vec<(&[u8], &[u8])> = map.iter().collect();
+        assert_eq!(found, [(&b":Name"[..], &b"1"[..]), (b"Name", b"2")]);
+    }
+
+    #[test]
+    fn the_serialized_form_has_lengths_and_terminators() {
+        let map = lines(&[("ab", "c"), ("d", "")]);
+        let numbers = [2u32, 2, 1, 1, 0].map(u32::to_le_bytes).concat();
+        assert_eq!(
+            map.serialize(),
+            [numbers.as_slice(), b"ab\0c\0d\0\0"].concat()
+        );
+        assert_eq!(map.byte_size(), 4);
+        assert_eq!(HeaderMap::default().serialize(), [0; 0]);
+    }
+
+    #[test]
+    fn maps_beyond_the_limits_are_read_as_empty() {
+        for count in [MAX_PAIRS, MAX_PAIRS + 1] {
+            let map: HeaderMap = (0..count).map(|_| ("a", "")).collect();
+            let read = HeaderMap::parse(&map.serialize()).len();
+            assert_eq!(read, if count > MAX_PAIRS { 0 } else { count });
+        }
+        // The count, two lengths, a name of one byte and two terminators take 15 bytes.
+        for length in [1024 * 1024 - 15, 1024 * 1024 - 14] {
+            let map = lines(&[("a", &"b".repeat(length))]);
+            let read = HeaderMap::parse(&map.serialize()).len();
+            assert_eq!(read, usize::from(length == 1024 * 1024 - 15));
+        }
+    }
+
+    #[test]
+    fn a_map_without_lines_has_a_count_at_most() {
+        assert!(HeaderMap::parse(&[]).is_empty());
+        assert!(HeaderMap::parse(&0u32.to_le_bytes()).is_empty());
+        let wrong = [1u32, 1, 0].map(u32::to_le_bytes).concat();
+        assert!(HeaderMap::parse(&[wrong.as_slice(), b"a\0x"].concat()).is_empty());
+    }
 }

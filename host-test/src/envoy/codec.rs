@@ -175,3 +175,222 @@ fn escaped(name: &[u8]) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::abi::lines;
+
+    const REQUEST: [(&str, &str); 2] = [(":method", "GET"), (":path", "/")];
+
+    #[track_caller]
+    fn check(fields: &[(&str, &str)], want: Option<(u16, &str)>) {
+        let reply = check_request(&lines(fields));
+        let got = reply
+            .as_ref()
+            .map(|reply| (reply.status, reply.text.as_str()));
+        assert_eq!(got, want, "{fields:?}");
+    }
+
+    #[test]
+    fn a_request_needs_a_path_and_a_method() {
+        check(&REQUEST, None);
+        check(&[(":method", "GET")], Some((404, "")));
+        check(&[(":method", "GET"), (":path", "")], Some((404, "")));
+        check(&[(":method", "CONNECT"), (":authority", "a:1")], None);
+        check(&[], Some((404, "")));
+        check(
+            &[(":path", "/")],
+            Some((503, "missing required header: :method")),
+        );
+        check(&[(":method", ""), (":path", "/")], None);
+    }
+
+    #[test]
+    fn a_request_with_an_invalid_field_is_answered() {
+        for (name, value, want) in [
+            ("x-a", "b", None),
+            ("x-a", "", None),
+            ("x-a", "b\tc", None),
+            ("x-a", "b\u{e9}", None),
+            ("!#$%&'*+-.^_`|~09az", "b", None),
+            (":other", "b", None),
+            ("x a", "b", Some("invalid header name: x a")),
+            ("x:a", "b", Some("invalid header name: x:a")),
+            ("x(", "b", Some("invalid header name: x(")),
+            ("x\u{e9}", "b", Some("invalid header name: x\u{e9}")),
+            (
+                "x\n\r\t\u{1}",
+                "b",
+                Some("invalid header name: x\\n\\r\\t\\u0001"),
+            ),
+            ("x-a", "b\n", Some("invalid header value for: x-a")),
+            ("x-a", "\u{7f}", Some("invalid header value for: x-a")),
+            (":other", "\r", Some("invalid header value for: :other")),
+        ] {
+            let fields = [REQUEST[0], REQUEST[1], (name, value)];
+            check(&fields, want.map(|text| (503, text)));
+        }
+    }
+
+    #[test]
+    fn an_upstream_receives_trimmed_fields_and_known_pseudo_headers() {
+        let sent = sent_request(&lines(&[
+            (":authority", "a"),
+            (":method", "GET"),
+            (":path", "/"),
+            (":protocol", "websocket"),
+            (":scheme", "http"),
+            (":other", "1"),
+            ("x-a", " \tb c\t "),
+            ("x-b", " \t"),
+        ]));
+        assert_eq!(
+            sent,
+            lines(&[
+                (":authority", "a"),
+                (":method", "GET"),
+                (":path", "/"),
+                (":protocol", "websocket"),
+                (":scheme", "http"),
+                ("x-a", "b c"),
+                ("x-b", ""),
+            ])
+        );
+    }
+
+    fn response(status: &str, fields: &[(&str, &str)]) -> Message {
+        let status = [(":status", status)];
+        Message {
+            headers: status.iter().chain(fields).copied().collect(),
+            body: b"body".to_vec(),
+            trailers: lines(&[("x-trailer", "1")]),
+            is_complete: true,
+        }
+    }
+
+    #[test]
+    fn a_response_that_cannot_be_sent_resets_the_stream() {
+        for (status, over_http1, over_http2) in [
+            ("200", true, true),
+            ("999", true, true),
+            (" 200 ", true, true),
+            ("199", false, false),
+            ("100", false, false),
+            ("0", false, false),
+            ("101", true, false),
+            ("1000", true, false),
+        ] {
+            let is_sent = |is_http2| sent_response(response(status, &[]), is_http2).is_some();
+            assert_eq!(is_sent(false), over_http1, "{status} over HTTP/1");
+            assert_eq!(is_sent(true), over_http2, "{status} over HTTP/2");
+        }
+        let broken = response("200", &[("x-a", "b\nc")]);
+        assert_eq!(sent_response(broken, true), None);
+    }
+
+    #[test]
+    fn a_response_without_a_status_is_replaced() {
+        for status in ["", "x", "-1", "2e2"] {
+            let sent = sent_response(response(status, &[]), false).unwrap();
+            assert_eq!(sent.headers.get(":status"), Some(&b"502"[..]), "{status}");
+            assert_eq!(sent.body, b"missing required header: :status");
+        }
+        let sent = sent_response(Message::default(), true).unwrap();
+        assert_eq!(
+            sent.headers,
+            lines(&[
+                (":status", "502"),
+                ("content-length", "32"),
+                ("content-type", "text/plain"),
+            ])
+        );
+        assert!(sent.is_complete && sent.trailers.is_empty());
+    }
+
+    #[test]
+    fn a_response_that_has_no_content_loses_its_body() {
+        for (status, body) in [
+            ("101", ""),
+            ("204", ""),
+            ("304", ""),
+            ("200", "body"),
+            ("205", "body"),
+        ] {
+            let sent = sent_response(response(status, &[]), false).unwrap();
+            assert_eq!(sent.body, body.as_bytes(), "{status}");
+            assert_eq!(sent.trailers, lines(&[("x-trailer", "1")]), "{status}");
+        }
+    }
+
+    #[test]
+    fn a_client_receives_neither_other_pseudo_headers_nor_hop_by_hop_fields() {
+        let fields = [
+            (":path", "/"),
+            ("upgrade", "websocket"),
+            ("proxy-connection", "close"),
+            ("x-a", " b "),
+        ];
+        let over_http1 = sent_response(response("200", &fields), false).unwrap();
+        assert_eq!(
+            over_http1.headers,
+            lines(&[(":status", "200"), ("x-a", "b")])
+        );
+        let over_http2 = sent_response(response("200", &fields), true).unwrap();
+        assert_eq!(
+            over_http2.headers,
+            lines(&[(":status", "200"), ("x-a", " b ")])
+        );
+        let switching = sent_response(response("101", &fields), false).unwrap();
+        assert_eq!(
+            switching.headers,
+            lines(&[
+                (":status", "101"),
+                ("upgrade", "websocket"),
+                ("proxy-connection", "close"),
+                ("x-a", "b"),
+            ])
+        );
+    }
+
+    #[test]
+    fn a_line_break_in_a_value_splits_an_http1_response() {
+        let fields = [("x-a", "b\r\nx-c: d\ne\r\n: f"), ("x-g", "h\r\r\nx-i:")];
+        let sent = sent_response(response("200", &fields), false).unwrap();
+        assert_eq!(
+            sent.headers,
+            lines(&[
+                (":status", "200"),
+                ("x-a", "b"),
+                ("x-c", "d"),
+                ("", "f"),
+                ("x-g", "h\r"),
+                ("x-i", ""),
+            ])
+        );
+    }
+
+    #[test]
+    fn a_reply_is_played_like_the_response_of_an_upstream() {
+        let names = |events: VecDeque<Event>| -> Vec<String> {
+            events
+                .into_iter()
+                .map(|event| match event {
+                    Event::Headers(headers, is_end) => {
+                        format!("{} headers, {is_end}", headers.len())
+                    }
+                    Event::Body(body, is_end) => format!("{} bytes, {is_end}", body.len()),
+                    other => format!("{other:?}"),
+                })
+                .collect()
+        };
+        assert_eq!(
+            names(ErrorReply::new(404, "").events()),
+            ["2 headers, true"]
+        );
+        assert_eq!(
+            names(ErrorReply::new(503, "no").events()),
+            ["3 headers, false", "2 bytes, true"]
+        );
+    }
+}

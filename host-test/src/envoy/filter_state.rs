@@ -32,3 +32,21 @@ impl FilterState {
 pub(crate) fn property_key(path: &[u8]) -> Vec<u8> {
     [b"wasm.", path].concat()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_filters_of_a_stream_share_values() {
+        let state = FilterState::default();
+        let of_next_filter = state.clone();
+        state.set(property_key(b"a"), b"1".to_vec());
+        assert_eq!(of_next_filter.get(b"wasm.a"), Some(b"1".to_vec()));
+        of_next_filter.set(b"wasm.a".to_vec(), b"2".to_vec());
+        assert_eq!(state.get(b"wasm.a"), Some(b"2".to_vec()));
+        assert_eq!(state.get(b"a"), None);
+        assert_eq!(state.entries().len(), 1);
+        assert_eq!(FilterState::default().get(b"wasm.a"), None);
+    }
+}

@@ -189,4 +189,67 @@ mod tests {
         assert_eq!(headers, lines(&want));
         assert!(body.is_empty());
     }
+    #[test]
+    fn the_reply_for_a_failed_filter_is_503_without_a_body() {
+        let (headers, body) = LocalReply::for_failed_filter().to_response(None);
+        assert_eq!(headers, lines(&[(":status", "503")]));
+        assert!(body.is_empty());
+    }
+
+    #[test]
+    fn a_given_content_type_is_kept() {
+        let (headers, _) = reply("no", &[("content-type", "text/html")]).to_response(None);
+        assert_eq!(headers.get_all("content-type"), [b"text/html"]);
+    }
+
+    #[test]
+    fn an_http_status_has_a_grpc_status() {
+        let request = lines(&[("content-type", "application/grpc")]);
+        for (status, given, want) in [
+            (400, None, "13"),
+            (401, None, "16"),
+            (403, None, "7"),
+            (404, None, "12"),
+            (429, None, "14"),
+            (502, None, "14"),
+            (503, None, "14"),
+            (504, None, "14"),
+            (500, None, "2"),
+            (200, None, "2"),
+            (403, Some(5), "5"),
+        ] {
+            let reply = LocalReply {
+                status,
+                grpc_status: given,
+                ..reply("", &[])
+            };
+            let (headers, _) = reply.to_response(Some(&request));
+            let want = [
+                (":status", "200"),
+                ("content-type", "application/grpc"),
+                ("grpc-status", want),
+            ];
+            assert_eq!(headers, lines(&want), "{status}");
+        }
+    }
+
+    #[test]
+    fn a_content_type_that_resembles_grpc_is_another_one() {
+        for (content_type, is_grpc) in [
+            ("application/grpc", true),
+            ("application/grpc+json", true),
+            ("application/grpc-web", false),
+            ("application/json", false),
+        ] {
+            let request = lines(&[("content-type", content_type)]);
+            let (headers, _) = reply("", &[]).to_response(Some(&request));
+            let status = headers.get(":status");
+            assert_eq!(status == Some(&b"200"[..]), is_grpc, "{content_type}");
+        }
+    }
+
+    #[test]
+    fn a_grpc_message_is_percent_encoded() {
+        assert_eq!(percent_encode(b" ~a%\x1f\x7f\n"), b" ~a%25%1F%7F%0A");
+    }
 }

@@ -249,4 +249,83 @@ mod tests {
             ],
         );
     }
+    #[test]
+    fn a_connect_request_has_an_authority_and_no_path() {
+        let head = RequestHead {
+            method: b"CONNECT",
+            target: b"app.example:443",
+            host: Some(b"other.example"),
+            is_tls: true,
+        };
+        let want = [
+            (":authority", "app.example:443"),
+            (":method", "CONNECT"),
+            (":scheme", "https"),
+        ];
+        assert_eq!(request_headers(head, []), lines(&want));
+    }
+
+    #[test]
+    fn a_response_begins_with_its_status() {
+        let fields: [(&[u8], &[u8]); 3] = [(b"Vary", b" a "), (b"vary", b"b"), (b"x-a", b"c")];
+        let want = [(":status", "204"), ("vary", "a,b"), ("x-a", "c")];
+        assert_eq!(response_headers(204, fields), lines(&want));
+    }
+
+    #[test]
+    fn trailers_are_joined_for_grpc_only() {
+        let fields: [(&[u8], &[u8]); 4] = [
+            (b"grpc-status", b"0"),
+            (b"grpc-status", b"1"),
+            (b"vary", b"a"),
+            (b"vary", b"b"),
+        ];
+        let want = [("grpc-status", "0,1"), ("vary", "a"), ("vary", "b")];
+        assert_eq!(trailers(fields), lines(&want));
+    }
+
+    #[test]
+    fn properties_identify_the_peer() {
+        let text = |text: &str| Some(text.as_bytes().to_vec());
+        let port = |port: i64| Some(port.to_le_bytes().to_vec());
+        for (peer, address, port_value, recorded) in [
+            (
+                Peer::Ip("192.0.2.1:4711".parse().unwrap()),
+                text("192.0.2.1:4711"),
+                port(4711),
+                text("192.0.2.1:4711"),
+            ),
+            (
+                Peer::Unix,
+                text("/run/downstream.sock"),
+                None,
+                text("/run/downstream.sock"),
+            ),
+            (Peer::FromHeader, text("203.0.113.99:0"), port(0), None),
+        ] {
+            for is_tls in [false, true] {
+                let properties = connection_properties(peer, is_tls);
+                assert_eq!(properties.get(b"source\0address"), address, "{peer:?}");
+                assert_eq!(properties.get(b"source\0port"), port_value, "{peer:?}");
+                let version = properties.get(b"connection\0tls_version");
+                assert_eq!(version.is_some(), is_tls, "{peer:?}");
+                let properties = with_recorded_peer(properties, "peer", peer);
+                let found = properties.get(b"filter_state\0peer");
+                assert_eq!(found, recorded, "{peer:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_target_of_another_scheme_is_not_absolute() {
+        for target in ["ftp://other.example/x", "://other.example/x"] {
+            let want = [
+                (":authority", "app.example"),
+                (":path", target),
+                (":method", "GET"),
+                (":scheme", "http"),
+            ];
+            check(target, &[], &want);
+        }
+    }
 }

@@ -213,3 +213,70 @@ impl Profile {
         self == Self::Spec
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::abi::lines;
+
+    #[test]
+    fn a_profile_is_found_by_its_name() {
+        for profile in [Profile::Envoy, Profile::Spec] {
+            assert_eq!(Profile::named(profile.name()), Some(profile));
+        }
+        assert_eq!(Profile::default().name(), "envoy-1.40");
+        assert_eq!(Profile::Spec.name(), "spec");
+        assert_eq!(Profile::named("envoy"), None);
+        assert_eq!(Profile::named(""), None);
+    }
+
+    #[test]
+    fn each_rule_distinguishes_the_profiles() {
+        type Rule = fn(Profile) -> bool;
+        let only_envoy: [Rule; 15] = [
+            Profile::acts_before_result,
+            Profile::adds_recorded_counters,
+            Profile::closes_maps,
+            Profile::crashes_on_late_replies,
+            Profile::forbids_fatal_calls,
+            Profile::hides_closed_buffers,
+            Profile::joins_inline_headers,
+            Profile::limits_buffers,
+            Profile::logs_before_done,
+            Profile::rejects_broken_messages,
+            Profile::responds_to_failed_calls,
+            Profile::sends_last_reply,
+            Profile::starts_vm_for_each_plugin,
+            Profile::truncates_overflowing_ranges,
+            |profile| {
+                let map = lines(&[("name", "value")]);
+                profile.map_size(&map) == "namevalue".len()
+            },
+        ];
+        for (index, rule) in only_envoy.iter().enumerate() {
+            assert!(rule(Profile::Envoy), "{index}");
+            assert!(!rule(Profile::Spec), "{index}");
+        }
+        let only_spec: [Rule; 4] = [
+            Profile::finds_own_paths,
+            Profile::replaces_inner_ranges,
+            Profile::sends_call_trailers,
+            |profile| {
+                let map = lines(&[("name", "value")]);
+                profile.map_size(&map) == map.serialize().len()
+            },
+        ];
+        for (index, rule) in only_spec.iter().enumerate() {
+            assert!(rule(Profile::Spec), "{index}");
+            assert!(!rule(Profile::Envoy), "{index}");
+        }
+        // The size of a map is in both lists.
+        assert_eq!(only_envoy.len() + only_spec.len() - 1, Profile::RULES.len());
+    }
+
+    #[test]
+    fn rules_are_sorted_by_name() {
+        let names: Vec<&str> = Profile::RULES.iter().map(|rule| rule.name).collect();
+        assert!(names.is_sorted(), "{names:?}");
+    }
+}
