@@ -331,6 +331,30 @@ fn decisions_are_counted_and_logged() {
     assert!(!log.contains("6.6.6.6"), "a header's value is in the log");
 }
 
+/// A proxy that sends a prefix which is ignored is probably not configured as intended.
+#[test]
+fn an_ignored_prefix_of_a_trusted_peer_is_counted_and_logged_once() {
+    let config = format!(
+        r#"{{{PEER}, "trust_proxy": true, "forwarded_allow_ips": "127.0.0.1", "prefix_from_header": true}}"#
+    );
+    let edge = Edge::start(&config, |bootstrap, _| bootstrap);
+    for prefix in ["/apps/my-app/", "apps", "/a/../b"] {
+        assert_eq!(edge.get("/x", &[("X-Forwarded-Prefix", prefix)]), 200);
+    }
+    let is_counted = || {
+        let stats = edge.envoy.admin().get("/stats/prometheus");
+        stats
+            .unwrap_or_default()
+            .contains("fluxlit_prefix_ignored{} 2")
+    };
+    assert!(wait_until(Duration::from_secs(30), is_counted));
+    let warning = "an X-Forwarded-Prefix of a trusted peer is ignored";
+    wait_until(Duration::from_secs(30), || {
+        edge.envoy.log().contains(warning)
+    });
+    assert_eq!(edge.envoy.log().matches(warning).count(), 1);
+}
+
 /// In `report_only` mode the filter decides, counts and logs, but changes nothing that is sent.
 #[test]
 fn report_only_changes_nothing() {

@@ -19,6 +19,7 @@ pub(crate) struct Counters {
     mount: Family,
     answered: Family,
     hsts: Family,
+    prefix: Family,
 }
 
 /// Counters whose names differ in the last part.
@@ -70,6 +71,7 @@ impl Counters {
             mount: Family::define("mount", MountOutcome::ALL.iter().map(|it| it.label())),
             answered: Family::define("answered", Reason::ALL.iter().map(|it| it.label())),
             hsts: Family::define("hsts", HstsOutcome::ALL.iter().map(|it| it.label())),
+            prefix: Family::define("prefix", [PREFIX_IGNORED]),
         }
     }
 
@@ -81,6 +83,9 @@ impl Counters {
         }
         if let Some(reason) = record.reply_reason {
             self.answered.count(reason.label(), 1);
+        }
+        if record.prefix_ignored {
+            self.prefix.count(PREFIX_IGNORED, 1);
         }
         for (group, count) in record.removed() {
             self.removed.count(group.label(), count);
@@ -102,12 +107,16 @@ impl Counters {
             mount,
             answered,
             hsts,
+            prefix,
         } = self;
-        for family in [trust, removed, mount, answered, hsts] {
+        for family in [trust, removed, mount, answered, hsts, prefix] {
             family.flush();
         }
     }
 }
+
+/// The label of an `X-Forwarded-Prefix` that is ignored.
+const PREFIX_IGNORED: &str = "ignored";
 
 /// Flushes the last counts of a plugin that ends or is configured again.
 impl Drop for Counters {

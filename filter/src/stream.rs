@@ -9,8 +9,8 @@
 use std::rc::Rc;
 
 use fluxlit_policy::{
-    Action as Decided, DecisionRecord, Edit, Exchange, Header, Peer, Reply, Request, Response,
-    warning_network,
+    Action as Decided, DecisionRecord, Edit, Exchange, Header, PREFIX_IGNORED_WARNING, Peer, Reply,
+    Request, Response, warning_network,
 };
 use log::{Level, debug, error};
 use proxy_wasm::traits::{Context, HttpContext};
@@ -64,6 +64,11 @@ impl HttpContext for Stream {
         plugin.counters.request(&decision.record);
         let exchange = decision.exchange;
         warn_of_settings(plugin, peer, &exchange);
+        if decision.record.prefix_ignored {
+            plugin.warnings.log(Subject::Prefix, Level::Warn, || {
+                PREFIX_IGNORED_WARNING.to_owned()
+            });
+        }
         if policy.is_report_only() {
             // Nothing is stored, because the key marks the headers of a request as rewritten by this filter.
             report(plugin, &decision.record);

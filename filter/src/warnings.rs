@@ -14,6 +14,8 @@ pub(crate) enum Subject {
     HostCookie,
     /// Ignored forwarded headers of a network; `None` for a peer without an address.
     Ignored(Option<IpAddr>),
+    /// An ignored `X-Forwarded-Prefix`.
+    Prefix,
     /// The direct peer is unknown.
     UnknownPeer,
     /// A change that `report_only` withholds.

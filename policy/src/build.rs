@@ -129,6 +129,9 @@ fn build(config: Config, defaults: Defaults, errors: &mut Vec<ConfigError>) -> P
     }
     let xff_mode = xff_mode.unwrap_or(XffMode::Client);
     let source = forwarded_source.unwrap_or(ForwardedSource::XForwarded);
+    if prefix_from_header == Some(true) && source == ForwardedSource::Forwarded {
+        warnings.push(ConfigWarning::PrefixNotRead);
+    }
     Policy {
         resolver: Resolver {
             trust,
@@ -347,6 +350,59 @@ mod tests {
             }
         }
         assert_eq!(count, 8, "{:?}", forward.edits);
+    }
+
+    #[test]
+    fn a_prefix_of_the_family_that_is_not_read_is_a_warning() {
+        for (source, is_warned) in [("forwarded", true), ("x-forwarded", false)] {
+            for setting in [true, false] {
+                let settings = format!(
+                    r#"{{"forwarded_source": "{source}", "prefix_from_header": {setting}}}"#
+                );
+                let policy = Policy::from_json(settings.as_bytes(), Defaults::FILTER).unwrap();
+                let is_found = policy.warnings().contains(&ConfigWarning::PrefixNotRead);
+                assert_eq!(is_found, is_warned && setting, "{settings}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_ignored_prefix_is_recorded() {
+        const SETTINGS: &str = r#"{"trust_proxy": true, "forwarded_allow_ips": "10.0.0.1", "prefix_from_header": true}"#;
+        let off = SETTINGS.replace(r#", "prefix_from_header": true"#, "");
+        let long = format!("/{}", "a".repeat(256));
+        for (settings, peer, lines, want) in [
+            (SETTINGS, "10.0.0.1", &[][..], false),
+            (SETTINGS, "10.0.0.1", &["/p"], false),
+            (SETTINGS, "10.0.0.1", &["/apps/my-app/"], false),
+            (SETTINGS, "10.0.0.1", &["/"], false),
+            (SETTINGS, "10.0.0.1", &[""], false),
+            (SETTINGS, "10.0.0.1", &["p"], true),
+            (SETTINGS, "10.0.0.1", &["/p", "/p"], true),
+            (SETTINGS, "10.0.0.1", &["/p, /q"], true),
+            (SETTINGS, "10.0.0.1", &["/a/../b"], true),
+            (SETTINGS, "10.0.0.1", &["//p"], true),
+            (SETTINGS, "10.0.0.1", &[&long], true),
+            (SETTINGS, "10.0.0.2", &["p"], false),
+            (&off, "10.0.0.1", &["p"], false),
+        ] {
+            let policy = Policy::from_json(settings.as_bytes(), Defaults::FILTER).unwrap();
+            let headers: Vec<(&[u8], &[u8])> = lines
+                .iter()
+                .map(|line| (&b"x-forwarded-prefix"[..], line.as_bytes()))
+                .collect();
+            let decision = policy.request(&Request {
+                peer: Peer::Ip(peer.parse().unwrap()),
+                identity: None,
+                is_reentry: false,
+                tls: false,
+                method: b"GET",
+                target: b"/x",
+                host: Some(b"app.example"),
+                headers: &headers,
+            });
+            assert_eq!(decision.record.prefix_ignored, want, "{peer}: {lines:?}");
+        }
     }
 
     #[test]

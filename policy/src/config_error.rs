@@ -294,6 +294,11 @@ pub enum ConfigWarning {
         /// The setting.
         setting: &'static str,
     },
+    /// A header of the family that is not read.
+    #[error(
+        "prefix_from_header is on but has no effect: with forwarded_source = \"forwarded\", X-Forwarded-Prefix is not read, because a proxy that writes Forwarded passes on what the client has sent. Set root_path or mounts, or forwarded_source = \"x-forwarded\""
+    )]
+    PrefixNotRead,
     /// Decisions are not carried out.
     #[error(
         "report_only is on: decisions are counted and logged, but forged headers pass unchanged"

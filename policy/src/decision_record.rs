@@ -17,6 +17,9 @@ pub struct DecisionRecord {
     pub mount: Option<MountOutcome>,
     /// Why the policy replies to the request itself; `None` if it is forwarded.
     pub reply_reason: Option<Reason>,
+    /// True if a trusted peer sent an `X-Forwarded-Prefix` that is ignored, because it is repeated or invalid. Only with
+    /// `prefix_from_header`.
+    pub prefix_ignored: bool,
     removed: [u32; HeaderGroup::ALL.len()],
 }
 
@@ -62,12 +65,17 @@ labeled_enum! {
     }
 }
 
+/// The warning for [`DecisionRecord::prefix_ignored`].
+pub const PREFIX_IGNORED_WARNING: &str = "an X-Forwarded-Prefix of a trusted peer is ignored: it must be one line with one \
+     path such as /apps/my-app, of letters, digits, . _ ~ - and single slashes, at most 256 bytes";
+
 impl DecisionRecord {
     pub(crate) fn new(trust: TrustOutcome) -> Self {
         Self {
             trust,
             mount: None,
             reply_reason: None,
+            prefix_ignored: false,
             removed: [0; HeaderGroup::ALL.len()],
         }
     }

@@ -63,7 +63,9 @@ pub use client::{Client, ClientSource};
 pub use config::Defaults;
 pub use config_error::{ConfigError, ConfigErrors, ConfigWarning};
 pub use decision::{Action, Decision, Forward, Reply, ResponseDecision};
-pub use decision_record::{DecisionRecord, HstsOutcome, MountOutcome, TrustOutcome};
+pub use decision_record::{
+    DecisionRecord, HstsOutcome, MountOutcome, PREFIX_IGNORED_WARNING, TrustOutcome,
+};
 pub use drop_cookies::DropCookies;
 pub use edit::{Edit, HeaderName};
 pub use effective::{Effective, Scheme, is_same_host};

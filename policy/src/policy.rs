@@ -215,6 +215,7 @@ impl Policy {
             return Err(Reason::HostNotAllowed.into());
         }
         let router = &self.router;
+        record.prefix_ignored = router.ignores_prefix(request, exchange.peer_trusted);
         let route = router.find(request, exchange.peer_trusted, host, target.path)?;
         record.mount = route.outcome(router.has_mounts);
         exchange.app = Arc::clone(route.app);

@@ -90,6 +90,17 @@ impl Router {
         }
     }
 
+    /// Returns true if a trusted peer sent an `X-Forwarded-Prefix` that [`Router::find`] ignores. A field that only says that
+    /// there is no prefix is not ignored.
+    pub(crate) fn ignores_prefix(&self, request: &Request<'_>, peer_trusted: bool) -> bool {
+        self.prefix_from_header
+            && peer_trusted
+            && !request.is_reentry
+            && forwarded_prefix(request.headers).is_none()
+            && lines(request.headers, b"x-forwarded-prefix")
+                .any(|value| !value.iter().all(|octet| *octet == b'/'))
+    }
+
     /// Finds, on re-entry, the app of the first pass by the `X-Forwarded-Prefix` that was set then, and the prefix that a
     /// header had put in front of its mount.
     fn app_of_first_pass(

@@ -74,6 +74,11 @@ impl Counters {
         self.block.upstream_retries.add(1);
     }
 
+    /// Counts a request with an `X-Forwarded-Prefix` that is ignored although its sender is trusted.
+    pub(crate) fn prefix_ignored(&self) {
+        self.block.prefixes_ignored.add(1);
+    }
+
     pub(crate) fn connection_opened(&self) {
         self.block.connections_opened.add(1);
     }
@@ -107,6 +112,7 @@ pub(super) struct Block {
     pub(super) trust: [Count; TrustOutcome::ALL.len() + 1],
     pub(super) upstream_errors: [Count; UPSTREAM_ERRORS.len()],
     pub(super) upstream_retries: Count,
+    pub(super) prefixes_ignored: Count,
     pub(super) refused: Box<[Count]>,
     pub(super) connections_opened: Count,
     pub(super) connections_closed: Count,
@@ -155,6 +161,7 @@ impl Block {
             &self.connections_opened,
             &self.websockets_opened,
             &self.upstream_retries,
+            &self.prefixes_ignored,
         ];
         let lists = self.trust.iter().chain(&self.upstream_errors);
         let lists = lists.chain(&self.refused).chain(self.pools.as_flattened());

@@ -139,6 +139,12 @@ impl Exposition<'_> {
             "Requests that were sent again because a reused connection was closed",
             [([], total.upstream_retries.get())],
         )?;
+        self.family(
+            Counter,
+            "fluxlit_gateway_prefix_ignored",
+            "Requests of trusted peers whose X-Forwarded-Prefix was repeated or invalid",
+            [([], total.prefixes_ignored.get())],
+        )?;
         let label = |upstream: Upstream| ("upstream", upstream.label());
         let ready = Upstream::ALL.into_iter().zip(&metrics.ready);
         let ready =
@@ -346,6 +352,7 @@ mod tests {
             ("fluxlit_gateway_upstream_errors_total", "kind"),
             ("fluxlit_gateway_upstream_ready", "upstream"),
             ("fluxlit_gateway_upstream_retries_total", ""),
+            ("fluxlit_gateway_prefix_ignored_total", ""),
             ("fluxlit_gateway_websockets_active", ""),
             ("fluxlit_gateway_websockets_total", ""),
             ("process_cpu_seconds_total", ""),
@@ -415,6 +422,7 @@ mod tests {
                     worker.websocket_closed();
                     worker.pool(Upstream::Streamlit, 3, 1);
                     worker.upstream_retried();
+                    worker.prefix_ignored();
                 })
             })
             .collect();
@@ -491,6 +499,7 @@ mod tests {
                 2.0,
             ),
             ("upstream_retries_total", 2.0),
+            ("prefix_ignored_total", 2.0),
             ("connections_active", 2.0),
             ("websockets_total", 2.0),
             ("websockets_active", 0.0),

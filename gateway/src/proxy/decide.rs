@@ -40,6 +40,10 @@ pub(crate) fn decide(worker: &Worker, request: &Incoming<'_>) -> Plan {
     if exchange.forwarded_ignored {
         worker.shared.warnings.forwarded_ignored(request.peer);
     }
+    if decision.record.prefix_ignored {
+        worker.observer.counters.prefix_ignored();
+        worker.shared.warnings.prefix_ignored();
+    }
     let (trace, propagation) = worker.observer.trace(all(request.fields, TRACEPARENT));
     let mut info = RequestInfo {
         started: Instant::now(),

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use fluxlit_policy::{WarningLimiter, warning_network};
+use fluxlit_policy::{PREFIX_IGNORED_WARNING, WarningLimiter, warning_network};
 
 /// The subject of a warning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -15,6 +15,8 @@ enum Subject {
     Ignored(IpAddr),
     /// A cookie that the mount cannot confine.
     HostCookie,
+    /// An ignored `X-Forwarded-Prefix`.
+    Prefix,
 }
 
 /// Limits the warnings of all workers together.
@@ -41,6 +43,13 @@ impl Warnings {
             tracing::warn!(
                 "the app sets a __Host- cookie, which browsers accept with Path=/ only: every app of this host gets it"
             );
+        }
+    }
+
+    /// Warns that an `X-Forwarded-Prefix` of a trusted peer is ignored.
+    pub(crate) fn prefix_ignored(&self) {
+        if self.is_due(Subject::Prefix) {
+            tracing::warn!("{PREFIX_IGNORED_WARNING}");
         }
     }
 

@@ -295,6 +295,41 @@ fn an_untrusted_proxy_and_an_unconfined_cookie_are_logged_once() {
     }
 }
 
+#[test]
+fn an_ignored_prefix_of_a_trusted_proxy_is_counted_and_logged_once() {
+    let (address, seen) = recording(OK);
+    let gateway = Gateway::in_front_of(
+        address,
+        &[
+            ADMIN,
+            ("FLUXLIT_TRUST_PROXY", "1"),
+            ("FLUXLIT_FORWARDED_ALLOW_IPS", "127.0.0.1"),
+            ("FLUXLIT_PREFIX_FROM_HEADER", "1"),
+        ],
+    );
+    let warning = "an X-Forwarded-Prefix of a trusted peer is ignored";
+    for (prefix, received) in [
+        (
+            "x-forwarded-prefix: /apps/my-app/\r\n",
+            &["/apps/my-app"][..],
+        ),
+        ("x-forwarded-prefix: apps\r\n", &[]),
+        ("x-forwarded-prefix: /a\r\nx-forwarded-prefix: /b\r\n", &[]),
+    ] {
+        gateway.send(&format!(
+            "GET / HTTP/1.1\r\nhost: a\r\n{prefix}connection: close\r\n\r\n"
+        ));
+        assert_eq!(seen.last().values("x-forwarded-prefix"), received);
+    }
+    assert!(eventually(|| gateway.log().contains(warning)));
+    assert_eq!(gateway.log().matches(warning).count(), 1);
+    let metrics = ask(gateway.admin.unwrap(), "GET /metrics").body;
+    assert!(
+        metrics.contains("fluxlit_gateway_prefix_ignored_total 2"),
+        "{metrics}"
+    );
+}
+
 /// Starts a gateway with an access log.
 pub(crate) fn logging(
     address: SocketAddr,
