@@ -23,6 +23,7 @@ mod route;
 
 mod cookie;
 mod decision;
+mod link;
 mod location;
 mod origin;
 

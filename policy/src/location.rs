@@ -114,25 +114,47 @@ impl PublicUrl<'_> {
         Some([before, quote, &self.rewrite(url)?, after].concat())
     }
 
+    /// Rewrites a list of origins, as in `Access-Control-Allow-Origin`: an origin of the upstream becomes the public one,
+    /// without a path if it has one. `None` if the value must not be sent.
+    pub(crate) fn rewrite_origins(&self, received: &[u8]) -> Option<Vec<u8>> {
+        if has_control(received) {
+            return None;
+        }
+        let origins = received.split(|octet| *octet == b',');
+        let rewritten: Vec<Vec<u8>> = origins
+            .filter_map(|origin| {
+                if self.is_own_url(trim(origin)) {
+                    self.origin().map(String::into_bytes)
+                } else {
+                    Some(origin.to_vec())
+                }
+            })
+            .collect();
+        (!rewritten.is_empty()).then(|| rewritten.join(b",".as_slice()))
+    }
+
+    /// Returns true for an absolute URL of the upstream.
+    fn is_own_url(&self, url: &[u8]) -> bool {
+        let Some((Some(scheme), reference)) = split_scheme(url) else {
+            return false;
+        };
+        strip_slashes(reference, 2)
+            .is_some_and(|reference| self.is_own(scheme, split_authority(reference).0))
+    }
+
+    /// Returns the public origin; `None` if the request named no host.
+    fn origin(&self) -> Option<String> {
+        self.exchange.app.origin(&self.exchange.effective)
+    }
+
     /// Rewrites a URL of the upstream, given without its scheme and its slashes; `None` if the authority belongs to another
     /// host.
     fn rewrite_absolute(&self, scheme: Scheme, reference: &[u8]) -> Option<Vec<u8>> {
         let (authority, rest) = split_authority(reference);
-        let authority = without_tabs(authority);
-        // An empty port is the default port, RFC 3986 §3.2.3.
-        let authority = Authority::parse(authority.strip_suffix(b":").unwrap_or(&authority))?;
-        let is_upstream = self.is_public(&authority, scheme)
-            || self
-                .exchange
-                .app
-                .upstream_authorities
-                .iter()
-                .chain(&self.sent_host)
-                .any(|own| is_same_authority(own, &authority, scheme));
-        if !is_upstream {
+        if !self.is_own(scheme, authority) {
             return None;
         }
-        let origin = self.exchange.app.origin(&self.exchange.effective)?;
+        let origin = self.origin()?;
         let path = match rest {
             [b'/' | b'\\', path @ ..] => path,
             rest => rest,
@@ -140,6 +162,24 @@ impl PublicUrl<'_> {
         let path = [b"/", escape(path).as_slice()].concat();
         let path = self.add_mount(collapse_leading_slashes(&path));
         Some([origin.as_bytes(), &path].concat())
+    }
+
+    /// Returns true if an authority, in a URL of this scheme, is one of the upstream's names or the public one.
+    fn is_own(&self, scheme: Scheme, authority: &[u8]) -> bool {
+        let authority = without_tabs(authority);
+        // An empty port is the default port, RFC 3986 §3.2.3.
+        let authority = authority.strip_suffix(b":").unwrap_or(&authority);
+        let Some(authority) = Authority::parse(authority) else {
+            return false;
+        };
+        self.is_public(&authority, scheme)
+            || self
+                .exchange
+                .app
+                .upstream_authorities
+                .iter()
+                .chain(&self.sent_host)
+                .any(|own| is_same_authority(own, &authority, scheme))
     }
 
     fn is_public(&self, authority: &Authority, scheme: Scheme) -> bool {

@@ -3,6 +3,17 @@
 //! The rules apply to every final response, including those of the policy and of the proxy, and to 101, whose headers a
 //! browser reads as well. The edits are idempotent: applied to their own result they change nothing, so a response that
 //! is processed twice stays correct.
+//!
+//! URLs of the upstream are rewritten in the fields that browsers follow, or by which they decide about origins: `Location`,
+//! `Content-Location`, `Refresh`, `Link`, `SourceMap`, `X-SourceMap`, `Service-Worker-Allowed`,
+//! `Access-Control-Allow-Origin` and `Timing-Allow-Origin`. Other fields with URLs are left as they are:
+//!
+//! - `Content-Security-Policy`, `Permissions-Policy`, `Report-To`, `Reporting-Endpoints` and `NEL` are policies, whose
+//!   author names public origins. A wrong name blocks or loses something, and leads no one elsewhere;
+//! - `Alt-Svc`: an alternative counts only with a certificate of the public host (RFC 7838 §2.1), and Envoy sets the field
+//!   itself, at the route;
+//! - `X-Accel-Redirect`, `X-Sendfile` and the like are paths inside the proxy that they are for, not public ones;
+//! - `Clear-Site-Data` and `Origin-Agent-Cluster` have no URL; `Destination` is a field of requests.
 
 use std::borrow::Cow;
 
@@ -13,6 +24,7 @@ use crate::edit::Edit;
 use crate::exchange::Exchange;
 use crate::header::{Header, ends_line, lines};
 use crate::hsts::Hsts;
+use crate::link::rewrite_links;
 use crate::location::PublicUrl;
 use crate::message::Response;
 use crate::security_headers::{CspRules, SecurityHeaders};
@@ -86,8 +98,9 @@ impl ResponseEditor {
 
 /// The edits of an informational response, RFC 9110 §15.2: fields that a client stores or follows are decided in the
 /// final response, so they are removed before it.
-pub(crate) static INFORMATIONAL_EDITS: [Edit; 5] = [
+pub(crate) static INFORMATIONAL_EDITS: [Edit; 6] = [
     Edit::Remove(Cow::Borrowed(CONTENT_LOCATION)),
+    Edit::Remove(Cow::Borrowed(LINK)),
     Edit::Remove(Cow::Borrowed(LOCATION)),
     Edit::Remove(Cow::Borrowed(REFRESH)),
     Edit::Remove(Cow::Borrowed(SET_COOKIE)),
@@ -97,11 +110,19 @@ pub(crate) static INFORMATIONAL_EDITS: [Edit; 5] = [
 /// The lines of the fields that are rewritten, found in one pass.
 #[derive(Default)]
 struct RewrittenFields<'a> {
+    allow_origin: Vec<&'a [u8]>,
     content_location: Vec<&'a [u8]>,
     cookies: Vec<&'a [u8]>,
     hsts: Vec<&'a [u8]>,
+    link: Vec<&'a [u8]>,
     location: Vec<&'a [u8]>,
     refresh: Vec<&'a [u8]>,
+    service_worker_allowed: Vec<&'a [u8]>,
+    source_map: Vec<&'a [u8]>,
+    timing_allow_origin: Vec<&'a [u8]>,
+    x_source_map: Vec<&'a [u8]>,
+    /// True if any of them has a URL or an origin.
+    has_url: bool,
 }
 
 impl<'a> RewrittenFields<'a> {
@@ -110,32 +131,58 @@ impl<'a> RewrittenFields<'a> {
         for (name, value) in headers {
             let is = |field: &str| name.eq_ignore_ascii_case(field.as_bytes());
             let lines = match name.len() {
+                4 if is(LINK) => &mut fields.link,
                 7 if is(REFRESH) => &mut fields.refresh,
                 8 if is(LOCATION) => &mut fields.location,
-                10 if is(SET_COOKIE) => &mut fields.cookies,
+                9 if is(SOURCE_MAP) => &mut fields.source_map,
+                10 if is(SET_COOKIE) => {
+                    fields.cookies.push(value);
+                    continue;
+                }
+                11 if is(X_SOURCE_MAP) => &mut fields.x_source_map,
                 16 if is(CONTENT_LOCATION) => &mut fields.content_location,
-                25 if is(HSTS) => &mut fields.hsts,
+                19 if is(TIMING_ALLOW_ORIGIN) => &mut fields.timing_allow_origin,
+                22 if is(SERVICE_WORKER_ALLOWED) => &mut fields.service_worker_allowed,
+                25 if is(HSTS) => {
+                    fields.hsts.push(value);
+                    continue;
+                }
+                27 if is(ALLOW_ORIGIN) => &mut fields.allow_origin,
                 _ => continue,
             };
             lines.push(value);
+            fields.has_url = true;
         }
         fields
     }
 }
 
 fn rewrite_urls(exchange: &Exchange, fields: &RewrittenFields<'_>, edits: &mut Vec<Edit>) {
-    if fields.location.is_empty() && fields.content_location.is_empty() && fields.refresh.is_empty()
-    {
+    if !fields.has_url {
         return;
     }
     let public = PublicUrl::of(exchange);
-    replace_lines(LOCATION, &fields.location, edits, |url| public.rewrite(url));
-    replace_lines(CONTENT_LOCATION, &fields.content_location, edits, |url| {
-        public.rewrite(url)
-    });
+    for (name, lines) in [
+        (LOCATION, &fields.location),
+        (CONTENT_LOCATION, &fields.content_location),
+        (SERVICE_WORKER_ALLOWED, &fields.service_worker_allowed),
+        (SOURCE_MAP, &fields.source_map),
+        (X_SOURCE_MAP, &fields.x_source_map),
+    ] {
+        replace_lines(name, lines, edits, |url| public.rewrite(url));
+    }
     replace_lines(REFRESH, &fields.refresh, edits, |value| {
         public.rewrite_refresh(value)
     });
+    replace_lines(LINK, &fields.link, edits, |line| {
+        rewrite_links(line, &|url| public.rewrite(url))
+    });
+    for (name, lines) in [
+        (ALLOW_ORIGIN, &fields.allow_origin),
+        (TIMING_ALLOW_ORIGIN, &fields.timing_allow_origin),
+    ] {
+        replace_lines(name, lines, edits, |value| public.rewrite_origins(value));
+    }
 }
 
 fn rewrite_cookies(
@@ -184,8 +231,14 @@ fn replace_lines(
     }
 }
 
+const ALLOW_ORIGIN: &str = "access-control-allow-origin";
 const CONTENT_LOCATION: &str = "content-location";
 const HSTS: &str = "strict-transport-security";
+const LINK: &str = "link";
 const LOCATION: &str = "location";
 const REFRESH: &str = "refresh";
+const SERVICE_WORKER_ALLOWED: &str = "service-worker-allowed";
 const SET_COOKIE: &str = "set-cookie";
+const SOURCE_MAP: &str = "sourcemap";
+const TIMING_ALLOW_ORIGIN: &str = "timing-allow-origin";
+const X_SOURCE_MAP: &str = "x-sourcemap";

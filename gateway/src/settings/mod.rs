@@ -311,6 +311,9 @@ fn rules_for_upstreams(
             .into_iter()
             .chain(api.and_then(|api| api.upstream.as_ref()));
         authorities.extend(upstreams.map(|upstream| Value::from(upstream.authority())));
+        // Streamlit calls itself localhost, whatever its address is.
+        let own_name = streamlit.map(|streamlit| format!("localhost:{}", streamlit.port));
+        authorities.extend(own_name.map(Value::from));
     }
     rules
 }

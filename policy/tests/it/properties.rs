@@ -295,13 +295,18 @@ proptest! {
     fn response_edits_are_idempotent(
         lines in prop::collection::vec(
             (
-                prop::sample::select(vec!["location", "set-cookie", "refresh", "strict-transport-security", "content-location"]),
+                prop::sample::select(vec![
+                    "location", "set-cookie", "refresh", "strict-transport-security", "content-location", "link",
+                    "access-control-allow-origin", "timing-allow-origin", "sourcemap", "service-worker-allowed",
+                ]),
                 prop_oneof![
                     prop::collection::vec(any::<u8>().prop_filter("a field value", |octet| !b"\r\n\0".contains(octet)), 0..40),
                     "(/|//|///)?(127.0.0.1:8501|portal.example|evil.example)?(/apps/my-app)?(/x)?".prop_map(String::into_bytes),
                     "https?://(127.0.0.1:8501|portal.example|evil.example)(:443)?(/apps/my-app)?(/x)?".prop_map(String::into_bytes),
                     "a=b; ?(Path|path) ?= ?(/|/x|/apps/my-app)?(; Domain=(localhost|x.example))?".prop_map(String::into_bytes),
                     "[0-9]; ?url=['\"]?/x['\"]?".prop_map(String::into_bytes),
+                    "( ?<(/|//|http://127.0.0.1:8501)?x?>; ?(rel|anchor)=\"?[/x,]{0,3}\"?,?| ?[<>,;\"x]){1,4}"
+                        .prop_map(String::into_bytes),
                 ],
             ),
             0..6,
@@ -336,7 +341,9 @@ proptest! {
     fn no_url_leaves_the_public_origin(
         settings in prop::sample::select(URL_SETTINGS.to_vec()),
         tls in any::<bool>(),
-        field in prop::sample::select(vec!["location", "content-location", "refresh"]),
+        field in prop::sample::select(vec![
+            "location", "content-location", "refresh", "link", "sourcemap", "x-sourcemap", "service-worker-allowed",
+        ]),
         delay in prop::sample::select(vec!["0;url=", "0; ", "0 URL = '", "1,url=\"", "0 "]),
         url in url(),
     ) {
@@ -351,13 +358,21 @@ proptest! {
             host: Some(b"portal.example"),
             headers: &[],
         });
-        let value = if field == "refresh" { format!("{delay}{url}") } else { url };
+        let value = match field {
+            "refresh" => format!("{delay}{url}"),
+            "link" => format!("<{url}>; rel=next"),
+            _ => url,
+        };
         let mut lines = vec![(field.as_bytes().to_vec(), value.clone().into_bytes())];
         let headers = borrow(&lines);
         let edits = policy.response(&decision.exchange, &Response { status: 302, headers: &headers }).edits;
         apply(&mut lines, &mut Vec::new(), &edits);
         let origin_of = |value: &str| match (field, tls) {
             ("refresh", tls) => browser::refresh_url(value).map(|url| browser::origin(tls, url)),
+            ("link", tls) => {
+                let target = value.trim_start_matches('<').split('>').next().unwrap_or_default();
+                Some(browser::origin(tls, target))
+            }
             (_, tls) => Some(browser::origin(tls, value)),
         };
         let public = [browser::origin(tls, "/"), browser::origin(tls, "https://pub.example/")];
@@ -367,6 +382,109 @@ proptest! {
             let stays = origin_of(&sent).is_none_or(|origin| public.contains(&origin));
             prop_assert!(stays || is_unchanged, "{} became {}", value, sent);
         }
+    }
+
+    /// No field of origins names the upstream, and an origin that is another's stays.
+    #[test]
+    fn no_origin_of_the_upstream_leaves(
+        settings in prop::sample::select(URL_SETTINGS.to_vec()),
+        tls in any::<bool>(),
+        field in prop::sample::select(vec!["access-control-allow-origin", "timing-allow-origin"]),
+        origins in prop::collection::vec(
+            prop_oneof![
+                "(http|HTTPS)://(app\\.internal|APP\\.internal:|portal\\.example)(/x)?",
+                Just("https://other.example".to_owned()),
+                Just("http://app.internal.example".to_owned()),
+                Just("null".to_owned()),
+                Just("*".to_owned()),
+            ],
+            1..4,
+        ),
+    ) {
+        let policy = policy(&settings.replace('}', r#", "upstream_authorities": ["app.internal"]}"#));
+        let decision = policy.request(&Request {
+            peer: Peer::Unknown,
+            identity: None,
+            is_reentry: false,
+            tls,
+            method: b"GET",
+            target: b"/m/x",
+            host: Some(b"portal.example"),
+            headers: &[],
+        });
+        let mut lines = vec![(field.as_bytes().to_vec(), origins.join(", ").into_bytes())];
+        let headers = borrow(&lines);
+        let edits = policy.response(&decision.exchange, &Response { status: 200, headers: &headers }).edits;
+        apply(&mut lines, &mut Vec::new(), &edits);
+        let sent = lines.pop().map(|(_, value)| String::from_utf8(value).expect("text")).unwrap_or_default();
+        let sent: Vec<&str> = sent.split(',').map(str::trim).collect();
+        prop_assert_eq!(sent.len(), origins.len());
+        for (sent, origin) in sent.iter().zip(&origins) {
+            let lower = origin.to_ascii_lowercase();
+            let is_own = lower.contains("://app.internal:") || lower.ends_with("://app.internal")
+                || lower.contains("://app.internal/") || lower.contains("://portal.example");
+            if is_own {
+                let public = [browser::origin(tls, "/"), browser::origin(tls, "https://pub.example/")];
+                prop_assert!(public.contains(&(*sent).to_owned()), "{} became {}", origin, sent);
+            } else {
+                prop_assert_eq!(sent, origin);
+            }
+        }
+    }
+
+    /// No header that names the user passes from a stranger, in any spelling, whether the name is built in, listed or added
+    /// by the host; a trusted peer passes the names that are listed, as they are spelt in the list.
+    #[test]
+    fn no_identity_header_of_a_stranger_passes(
+        name in prop::sample::select(vec![
+            "x-ms-client-principal-name", "x-ms-token-aad-id-token", "tailscale-user-login", "remote-user", "x-remote-groups",
+            "x-forwarded-user", "x-auth-request-email", "x-auth-username", "x-goog-authenticated-user-email", "client-cert",
+            "x-amzn-oidc-identity", "cf-access-jwt-assertion", "sm-user", "x-ssl-client-cert", "x-user-email", "oidc-claim-sub",
+            "x-listed-login", "x-passed-login", "x-added-login",
+        ]),
+        spelling in prop::collection::vec((any::<bool>(), any::<bool>()), 40),
+        trusted in any::<bool>(),
+        in_trailers in any::<bool>(),
+    ) {
+        let mut policy = policy(
+            r#"{"trust_proxy": true, "forwarded_allow_ips": "10.0.0.1", "identity_headers": ["X-Listed_Login"],
+                "trusted_pass_headers": ["X-Passed-Login", "Remote-User"]}"#,
+        );
+        policy.add_identity_header("a test", "X_Added-Login").expect("a name that can be removed");
+        let spelt: Vec<u8> = name
+            .bytes()
+            .zip(spelling)
+            .map(|(octet, (is_upper, is_underscore))| match octet {
+                b'-' if is_underscore => b'_',
+                octet if is_upper => octet.to_ascii_uppercase(),
+                octet => octet,
+            })
+            .collect();
+        let is_passed = trusted
+            && !in_trailers
+            && ["x-passed-login", "remote-user"].iter().any(|passed| spelt.eq_ignore_ascii_case(passed.as_bytes()));
+        let line = (spelt.clone(), b"root".to_vec());
+        let mut lines = if in_trailers { Vec::new() } else { vec![line.clone()] };
+        let mut trailers = vec![line];
+        let decision = policy.request(&Request {
+            peer: Peer::Ip(if trusted { "10.0.0.1" } else { "10.0.0.2" }.parse().expect("an address")),
+            identity: None,
+            is_reentry: false,
+            tls: false,
+            method: b"GET",
+            target: b"/",
+            host: Some(b"portal.example"),
+            headers: &borrow(&lines),
+        });
+        let Action::Forward(forward) = decision.action else {
+            return Err(TestCaseError::fail("a request without a mount is not forwarded"));
+        };
+        apply(&mut lines, &mut Vec::new(), &forward.edits);
+        let edits = policy.request_trailers(&borrow(&trailers));
+        apply(&mut trailers, &mut Vec::new(), &edits);
+        let arrived = lines.iter().any(|(other, _)| *other == spelt);
+        prop_assert_eq!(arrived, is_passed, "{}", String::from_utf8_lossy(&spelt));
+        prop_assert!(trailers.is_empty(), "{}", String::from_utf8_lossy(&spelt));
     }
 
     /// A `Refresh` changes where browsers find a URL in it, and nowhere else.
