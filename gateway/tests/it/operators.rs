@@ -302,6 +302,7 @@ fn an_ignored_prefix_of_a_trusted_proxy_is_counted_and_logged_once() {
         address,
         &[
             ADMIN,
+            METRICS,
             ("FLUXLIT_TRUST_PROXY", "1"),
             ("FLUXLIT_FORWARDED_ALLOW_IPS", "127.0.0.1"),
             ("FLUXLIT_PREFIX_FROM_HEADER", "1"),
