@@ -1,4 +1,4 @@
-//! Compares the gateway with a direct connection to the same Streamlit.
+//! Compares the gateway with a direct connection to the same Streamlit, and tries it in front of other servers.
 //!
 //! Each row is sent to both, and the whole responses are compared: status, every header line, every byte of the body.
 //! Deliberate differences are listed, with the reason. Two generations of Streamlit are tested: 1.67 is served by Starlette
@@ -24,3 +24,5 @@ mod session;
 mod sessions;
 #[path = "gateway/users.rs"]
 mod users;
+#[path = "gateway/wsgi.rs"]
+mod wsgi;

@@ -49,6 +49,12 @@ pub(crate) fn older_streamlit() -> anyhow::Result<PathBuf> {
     Ok(bin.join("streamlit"))
 }
 
+/// Installs two WSGI servers into a virtual environment; returns its Python.
+pub(crate) fn wsgi_python() -> anyhow::Result<PathBuf> {
+    let bin = venv("WSGI servers", "python-wsgi", "requirements-wsgi.txt")?;
+    Ok(bin.join("python"))
+}
+
 /// Installs Caddy into a virtual environment; returns the executable.
 pub(crate) fn caddy() -> anyhow::Result<PathBuf> {
     let bin = venv("Caddy", "python-proxies", "requirements-proxies.txt")?;

@@ -67,7 +67,7 @@ const STEPS: [Step; 23] = [
     ),
     (
         "gateway",
-        "the gateway compared with Streamlit itself, old and new",
+        "the gateway compared with Streamlit itself, old and new, and with WSGI servers as API",
         gateway,
     ),
     (
@@ -321,8 +321,11 @@ fn streamlit(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
 }
 
 fn gateway(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
-    let older = setup::older_streamlit()?;
-    command(test_binary(prerequisites, "gateway").env("FLUXLIT_TEST_STREAMLIT_OLDER", older))?;
+    command(
+        test_binary(prerequisites, "gateway")
+            .env("FLUXLIT_TEST_STREAMLIT_OLDER", setup::older_streamlit()?)
+            .env("FLUXLIT_TEST_WSGI_PYTHON", setup::wsgi_python()?),
+    )?;
     Ok(Outcome::Passed)
 }
 
