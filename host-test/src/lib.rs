@@ -48,8 +48,8 @@
 //!
 //! - Envoy's foreign functions that need keys or expressions (`sign`, `verify_signature`, `expr_create` and related ones):
 //!   they are `NOT_FOUND` unless [`StartOptions::foreign_functions`] defines their results.
-//! - Properties other than those of the messages' fields, the filter state, `request.time`, `connection.mtls`, and those in
-//!   [`Properties`]: sizes, durations, ids and addresses are `NOT_FOUND`.
+//! - Properties that describe certificates, unless they are among the stream's [`Properties`]. Addresses and names of Envoy's
+//!   configuration are constants; `docs/host-test.md` has the table.
 
 pub mod abi;
 pub mod case_file;

@@ -57,9 +57,11 @@ impl Stream {
         let root = vm.plugin_context(plugin.index());
         vm.exchanges.insert(context, exchange);
         let opened_at = vm.host().now();
+        let connection_id = vm.next_connection();
         vm.host().streams.insert(
             context,
             StreamState {
+                connection_id,
                 plugin: root,
                 opened_at,
                 is_connection,

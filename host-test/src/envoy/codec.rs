@@ -97,7 +97,8 @@ pub(crate) fn sent_response(message: Message, is_http2: bool) -> Option<Message>
     let Some(status) = status else {
         return Some(ErrorReply::new(502, "missing required header: :status").message());
     };
-    let is_interim = status < 200 && status != 101;
+    // A client waits for the response after an interim one. Envoy sends other numbers as they are.
+    let is_interim = (100..200).contains(&status) && status != 101;
     let is_unsendable = is_http2 && !(200..=999).contains(&status);
     if is_interim || is_unsendable {
         return None;

@@ -104,7 +104,7 @@ fn is_grpc(content_type: &[u8]) -> bool {
 }
 
 /// Maps an HTTP status to a gRPC status, as the gRPC document on HTTP to gRPC status codes does.
-fn grpc_status_for(status: u32) -> u32 {
+pub(crate) fn grpc_status_for(status: u32) -> u32 {
     match status {
         400 => 13,
         401 => 16,

@@ -48,13 +48,12 @@ pub enum Failure {
         effect: String,
     },
     /// A callback trapped.
-    #[error("{callback} {}", trap_text(panic.as_deref(), message, stack))]
+    #[error("{callback} trapped: {message}{}", stack_text(stack))]
     Trap {
         /// The callback that ran.
         callback: String,
-        /// The message of the panic, if the module logged one before it trapped, such as `panicked at src/lib.rs:1:2: text`.
-        panic: Option<String>,
-        /// The message of the engine or the host.
+        /// The message of the engine or the host, after that of the module's panic if it logged one, such as `panicked at
+        /// src/lib.rs:1:2: text`.
         message: String,
         /// The guest's functions, innermost first.
         stack: Box<[String]>,
@@ -123,8 +122,10 @@ impl Failure {
             let start = logs.len().saturating_sub(LAST_LINES);
             Self::Trap {
                 callback,
-                panic: panic_message(error_lines),
-                message: error.root_cause().to_string(),
+                message: match panic_message(error_lines) {
+                    Some(panic) => format!("{panic}; {}", error.root_cause()),
+                    None => error.root_cause().to_string(),
+                },
                 stack,
                 logs: logs.get(start..).unwrap_or_default().into(),
             }
@@ -190,14 +191,6 @@ fn fold(names: impl Iterator<Item = String>) -> Box<[String]> {
 fn is_std(name: &str) -> bool {
     let path = name.trim_start_matches(['<', '&']);
     STD_CRATES.iter().any(|prefix| path.starts_with(prefix)) || STD_FUNCTIONS.contains(&name)
-}
-
-fn trap_text(panic: Option<&str>, message: &str, stack: &[String]) -> String {
-    let stack = stack_text(stack);
-    match panic {
-        Some(panic) => format!("trapped: {panic}; {message}{stack}"),
-        None => format!("trapped: {message}{stack}"),
-    }
 }
 
 fn stack_text(stack: &[String]) -> String {

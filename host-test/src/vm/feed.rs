@@ -190,6 +190,7 @@ impl Vm {
     /// Calls the filter with an event and handles its result.
     fn deliver(&mut self, context: u32, side: Side, event: Event) {
         let buffer_limit = self.buffer_limit();
+        let now = self.host().now();
         let Some(stream) = self.store.data_mut().streams.get_mut(&context) else {
             // The VM was reloaded: the stream belongs to the old one.
             return self.fail(context);
@@ -204,7 +205,14 @@ impl Vm {
                 } else {
                     (&mut stream.response_headers, "proxy_on_response_headers")
                 };
+                if !is_request {
+                    stream.response_code = headers.get(":status").map(<[u8]>::to_vec);
+                    if end_of_stream {
+                        stream.response_ended_at = Some(now);
+                    }
+                }
                 *map = Some(headers);
+                *stream.holds_headers_mut(side) = true;
                 let arguments = vec![context, number, u32::from(end_of_stream)];
                 if end_of_stream && let Some(exchange) = self.exchanges.get_mut(&context) {
                     exchange.direction_mut(side).ends_with_headers = true;
@@ -212,6 +220,11 @@ impl Vm {
                 (Phase::Headers, callback, arguments)
             }
             Event::Body(frame, end_of_stream) => {
+                if is_request {
+                    stream.received += frame.len() as u64;
+                } else if end_of_stream {
+                    stream.response_ended_at = Some(now);
+                }
                 let body = stream.body_mut(side);
                 body.extend(frame);
                 let exchange = self.exchanges.get(&context);
@@ -237,6 +250,9 @@ impl Vm {
                     (&mut stream.response_trailers, "proxy_on_response_trailers")
                 };
                 *map = Some(trailers);
+                if !is_request {
+                    stream.response_ended_at = Some(now);
+                }
                 (Phase::Trailers, callback, vec![context, number])
             }
             Event::Connection => (Phase::Connection, "proxy_on_new_connection", vec![context]),
@@ -254,6 +270,9 @@ impl Vm {
             }
         };
         *stream.phase_mut(side) = Some(phase);
+        if is_request {
+            stream.is_request_closed = false;
+        }
         let mut interruptions = 0;
         if let Some(exchange) = self.exchanges.get_mut(&context) {
             exchange.direction_mut(side).running = Some(phase);
@@ -322,11 +341,13 @@ impl Vm {
             (_, CONTINUE) | (Phase::Headers, CONTINUE_AND_END_STREAM) => {
                 direction.paused = None;
                 direction.buffering = None;
+                if phase == Phase::Headers {
+                    *stream.holds_headers_mut(side) = false;
+                }
                 self.forward(context, side, phase);
             }
             (Phase::Headers, STOP_ITERATION) if stops_at_headers_only => {
                 direction.has_stopped_headers = true;
-                *stream.holds_headers_mut(side) = true;
             }
             (_, action) => {
                 direction.paused = Some(phase);
@@ -350,6 +371,7 @@ impl Vm {
 
     /// Forwards the contents of `phase` and closes it to the filter. Headers that were stopped alone are forwarded first.
     fn forward(&mut self, context: u32, side: Side, phase: Phase) {
+        let now = self.host().now();
         let (Some(stream), Some(exchange)) = (
             self.store.data_mut().streams.get_mut(&context),
             self.exchanges.get_mut(&context),
@@ -357,17 +379,28 @@ impl Vm {
             return;
         };
         *stream.phase_mut(side) = None;
-        *stream.holds_headers_mut(side) = false;
         let direction = exchange.direction_mut(side);
         let is_after_headers = !matches!(phase, Phase::Headers);
         if std::mem::take(&mut direction.has_stopped_headers) && is_after_headers {
             let headers = stream.headers(side).cloned().unwrap_or_default();
+            if side == Side::Request {
+                stream.first_sent_at = Some(now);
+            }
             exchange.forward(side, Event::Headers(headers, false));
+        }
+        if side == Side::Response {
+            stream.sent += stream.response_body.len() as u64;
         }
         let direction = exchange.direction_mut(side);
         match phase {
             Phase::Headers => {
                 let headers = stream.headers(side).cloned().unwrap_or_default();
+                match side {
+                    Side::Request => stream.first_sent_at = Some(now),
+                    Side::Response => {
+                        stream.response_code = headers.get(":status").map(<[u8]>::to_vec);
+                    }
+                }
                 let is_end = direction.ends_with_headers;
                 exchange.forward(side, Event::Headers(headers, is_end));
             }
@@ -416,6 +449,7 @@ impl Vm {
         exchange.reply = Some(reply);
         if let Some(stream) = self.store.data_mut().streams.get_mut(&context) {
             stream.code_details = Some(details);
+            stream.response_code = headers.get(":status").map(<[u8]>::to_vec);
         }
         if runs_callbacks {
             let has_body = !body.is_empty();
@@ -505,8 +539,6 @@ impl Vm {
         if let Some(stream) = self.host().streams.get_mut(&context) {
             stream.request_phase = None;
             stream.response_phase = None;
-            stream.holds_request_headers = false;
-            stream.holds_response_headers = false;
             stream.request_body.clear();
             stream.response_body.clear();
         }

@@ -63,6 +63,7 @@ pub(crate) struct Vm {
     /// The options and the context of each plugin.
     plugins: Vec<(StartOptions, u32)>,
     next_context: u32,
+    connections: u64,
     /// The time of the last attempt to replace this VM after a failure.
     reloaded_at: Option<u64>,
     /// The fuel that the last callback used.
@@ -123,6 +124,7 @@ impl Vm {
             filter: filter.clone(),
             plugins: Vec::new(),
             next_context: FIRST_PLUGIN,
+            connections: 0,
             reloaded_at: None,
             used_fuel: 0,
         };
@@ -237,6 +239,7 @@ impl Vm {
             return;
         };
         new.next_context = self.next_context;
+        new.connections = self.connections;
         for (options, old) in &self.plugins {
             if new.add_plugin(options.clone()).is_err() {
                 self.host().records = records;
@@ -267,6 +270,12 @@ impl Vm {
         let context = self.next_context;
         self.next_context += 1;
         context
+    }
+
+    /// Returns the number of a new connection.
+    pub(crate) fn next_connection(&mut self) -> u64 {
+        self.connections += 1;
+        self.connections
     }
 
     /// Returns the context of the plugin with this index.

@@ -67,9 +67,22 @@ pub(crate) struct StreamState {
     /// The phase of a side while its callback runs or is paused.
     pub(crate) request_phase: Option<Phase>,
     pub(crate) response_phase: Option<Phase>,
-    /// True while headers are held and body callbacks still run, which may then read and write the headers.
+    /// True from the callback of the headers until it continues, or for the request until the filter continues a side. The
+    /// headers may be read and written in this time, even if they have been sent, so that a change has no effect.
     pub(crate) holds_request_headers: bool,
     pub(crate) holds_response_headers: bool,
+    /// True once the filter has continued a side in the running callback, which closes the request's maps and body at once.
+    pub(crate) is_request_closed: bool,
+    /// The number of body bytes received from the client and sent to it.
+    pub(crate) received: u64,
+    pub(crate) sent: u64,
+    /// The number of this stream's connection, from 1.
+    pub(crate) connection_id: u64,
+    /// The times at which the request's headers were sent and the end of the response arrived.
+    pub(crate) first_sent_at: Option<u64>,
+    pub(crate) response_ended_at: Option<u64>,
+    /// The status of the response, as it arrived or was sent.
+    pub(crate) response_code: Option<Vec<u8>>,
     pub(crate) is_logging: bool,
     /// The response code details of the filter's local reply.
     pub(crate) code_details: Option<String>,
@@ -118,16 +131,9 @@ impl StreamState {
             end_of_stream: true,
         });
         match map {
-            MapId::RequestHeaders
-                if self.request_phase == Some(Phase::Headers) || self.holds_request_headers =>
-            {
-                self.request_headers.as_mut()
-            }
-            MapId::ResponseHeaders
-                if self.response_phase == Some(Phase::Headers) || self.holds_response_headers =>
-            {
-                self.response_headers.as_mut()
-            }
+            MapId::RequestHeaders | MapId::RequestTrailers if self.is_request_closed => None,
+            MapId::RequestHeaders if self.holds_request_headers => self.request_headers.as_mut(),
+            MapId::ResponseHeaders if self.holds_response_headers => self.response_headers.as_mut(),
             MapId::RequestTrailers if self.request_phase == Some(Phase::Trailers) => {
                 self.request_trailers.as_mut()
             }
@@ -147,34 +153,23 @@ impl StreamState {
     /// Returns a map that may be read now: as [`Self::open_map`], but without creating trailers; in `on_log` all maps except
     /// the request trailers; and every map that has arrived if the profile does not close maps.
     pub(crate) fn readable_map(&self, map: MapId, profile: Profile) -> Option<&HeaderMap> {
-        let (phase, holds_headers, stored) = match map {
+        let is_trailers = |phase| matches!(phase, Some(Phase::Trailers | Phase::Body { .. }));
+        let (is_open, stored) = match map {
             MapId::RequestHeaders => (
-                self.request_phase,
-                self.holds_request_headers,
+                self.holds_request_headers && !self.is_request_closed,
                 &self.request_headers,
             ),
             MapId::RequestTrailers if self.is_logging => return None,
-            MapId::RequestTrailers => (self.request_phase, false, &self.request_trailers),
-            MapId::ResponseHeaders => (
-                self.response_phase,
-                self.holds_response_headers,
-                &self.response_headers,
+            MapId::RequestTrailers => (
+                is_trailers(self.request_phase) && !self.is_request_closed,
+                &self.request_trailers,
             ),
-            MapId::ResponseTrailers => (self.response_phase, false, &self.response_trailers),
+            MapId::ResponseHeaders => (self.holds_response_headers, &self.response_headers),
+            MapId::ResponseTrailers => (is_trailers(self.response_phase), &self.response_trailers),
             MapId::GrpcInitialMetadata
             | MapId::GrpcTrailingMetadata
             | MapId::CallHeaders
             | MapId::CallTrailers => return None,
-        };
-        let is_open = match phase {
-            Some(Phase::Headers) => {
-                matches!(map, MapId::RequestHeaders | MapId::ResponseHeaders)
-            }
-            Some(Phase::Trailers | Phase::Body { .. }) => {
-                holds_headers || matches!(map, MapId::RequestTrailers | MapId::ResponseTrailers)
-            }
-            Some(Phase::Connection | Phase::Data { .. }) => false,
-            None => holds_headers,
         };
         stored
             .as_ref()

@@ -116,8 +116,9 @@ fn contents(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> Result<Vec<u8>,
 
 /// Returns the body, or the data of a connection, if its callback runs or holds it.
 fn open(stream: &mut StreamState, side: Side, is_data: bool) -> Option<&mut Vec<u8>> {
+    let is_closed = side == Side::Request && stream.is_request_closed;
     let is_open = match stream.phase_mut(side) {
-        Some(Phase::Body { .. }) => !is_data,
+        Some(Phase::Body { .. }) => !is_data && !is_closed,
         Some(Phase::Data { .. }) => is_data,
         _ => false,
     };

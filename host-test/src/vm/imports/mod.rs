@@ -5,6 +5,7 @@
 //! each function is a row of a table with its type, so that the same table checks and links a module. An import that is in
 //! no table is rejected when the module is loaded, or replaced as [`UnknownImports`] specifies.
 
+mod attributes;
 mod buffers;
 mod call_outs;
 mod foreign;

@@ -1,10 +1,11 @@
 //! Implements the host functions for properties.
 //!
-//! A path is looked up among the properties of the plugin, the filter state, the properties of the stream, and those derived
-//! from the messages; in Envoy all of these are built in and cannot be overwritten. A property that a module sets is stored
+//! A path is looked up among the properties of the plugin, the filter state, the properties that a test gives the stream, and
+//! those derived from it, see [`attributes`]; in Envoy all of these are built in and cannot be overwritten. A property that a module sets is stored
 //! in the filter state under the whole path, but is found only by a path of one segment, or by its key below
 //! `filter_state`, as measured in Envoy 1.40.
 
+use super::attributes;
 use super::function::Kind::I32;
 use super::function::{HostFunction, abi};
 use crate::abi::{Status, property};
@@ -23,7 +24,7 @@ fn get(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> HostCallResult {
     if path.is_empty() || property::is_group(path) && guest.host().stream().is_some() {
         return Err(Status::SerializationFailure.into());
     }
-    let value = find(guest.host(), path).ok_or(Status::NotFound)?;
+    let value = find(guest.host(), path)?;
     guest.return_bytes(&value, arguments.u32(2), arguments.u32(3))
 }
 
@@ -43,37 +44,28 @@ fn set(guest: &mut Guest<'_>, arguments: &Arguments<'_>) -> HostCallResult {
     Ok(())
 }
 
-fn find(host: &mut HostState, path: &[u8]) -> Option<Vec<u8>> {
+fn find(host: &mut HostState, path: &[u8]) -> Result<Vec<u8>, Status> {
     let profile = host.options.profile;
     if let Some(value) = of_plugin(host, path) {
-        return Some(value.as_bytes().to_vec());
+        return Ok(value.as_bytes().to_vec());
     }
-    let stream = host.stream()?;
-    of_filter_state(stream, path)
-        .or_else(|| stream.properties.get(path))
-        .or_else(|| {
-            property::from_messages(
-                path,
-                stream.request_headers.as_ref(),
-                stream.response_headers.as_ref(),
-            )
-        })
-        .or_else(|| match path {
-            b"request\0time" => Some(stream.opened_at.to_le_bytes().to_vec()),
-            b"connection\0mtls" => Some(vec![0]),
-            b"response\0code_details" => {
-                let details = stream.code_details.as_deref();
-                let has_response = stream.response_headers.is_some();
-                let details = details.or(has_response.then_some("via_upstream"))?;
-                Some(details.as_bytes().to_vec())
-            }
-            _ => None,
-        })
-        .or_else(|| {
-            let is_found = !path.contains(&0) || profile.finds_own_paths();
-            let key = filter_state::property_key(path);
-            is_found.then(|| stream.filter_state.get(&key)).flatten()
-        })
+    // Envoy's description of itself, in every context.
+    if path == b"xds\0node" {
+        return Ok(Vec::new());
+    }
+    let stream = host.stream().ok_or(Status::NotFound)?;
+    let known = of_filter_state(stream, path).or_else(|| stream.properties.get(path));
+    if let Some(value) = known {
+        return Ok(value);
+    }
+    let derived = attributes::of_stream(stream, path, profile);
+    if derived != Err(Status::NotFound) {
+        return derived;
+    }
+    let is_found = !path.contains(&0) || profile.finds_own_paths();
+    let key = filter_state::property_key(path);
+    let own = is_found.then(|| stream.filter_state.get(&key)).flatten();
+    own.ok_or(Status::NotFound)
 }
 
 /// Returns a value of the filter state by its key.

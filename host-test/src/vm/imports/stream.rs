@@ -61,6 +61,9 @@ pub(super) fn continue_target(guest: &mut Guest<'_>, target: Target) -> HostCall
     let host = guest.host();
     let stream = host.stream().ok_or(Status::BadArgument)?;
     if let Some(side) = target.side_of(stream) {
+        // Whichever side it continues, the filter loses access to the request, but not to the response's headers.
+        stream.holds_request_headers = false;
+        stream.is_request_closed = true;
         host.request(Action::Continue(side));
     }
     Ok(())

@@ -7,6 +7,7 @@ mod buffers;
 mod call_outs;
 mod messages;
 mod plugins;
+mod properties;
 mod replies;
 mod sequences;
 mod state;

@@ -92,3 +92,38 @@ fn a_property_that_two_filters_declare() {
         "filter_state": {"wasm.x-one": "value", "wasm.absent": null}}]}"#;
     check(DECLARES_PROPERTY, cases);
 }
+
+/// Adds a line to the headers of both messages in each callback, and logs the callback's letter and both statuses. The
+/// configuration is the letter of the callback of headers that holds them: `H` or `R`; or `c`, which replies there.
+const WRITES_LATE: &str = r#"
+    (global $holds (mut i32) (i32.const 0))
+    (func (export "proxy_on_configure") (param i32 i32) (result i32)
+        (drop (call $buffer (i32.const 7) (i32.const 0) (i32.const -1) @to_result))
+        (global.set $holds (i32.load8_u (i32.load (i32.const 0)))) i32.const 1)
+    (func $write (param $callback i32) (result i32)
+        (i32.store8 (i32.const 200) (local.get $callback))
+        (i32.store8 (i32.const 201) (i32.add (i32.const 48) (call $remove @request @"x-gone")))
+        (i32.store8 (i32.const 202) (i32.add (i32.const 48) (call $remove @response @"x-gone")))
+        (call $log_text (i32.const 200) (i32.const 3))
+        (i32.eq (global.get $holds) (local.get $callback)))
+    (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+        (if (i32.eq (global.get $holds) @'c') (then
+            (drop (call $reply (i32.const 418) @"x-one" @"value" (i32.const 0) (i32.const 0) (i32.const -1)))))
+        (call $write @'H'))
+    (func (export "proxy_on_request_body") (param i32 i32 i32) (result i32) (call $write @'B'))
+    (func (export "proxy_on_response_headers") (param i32 i32 i32) (result i32) (call $write @'R'))
+    (func (export "proxy_on_response_body") (param i32 i32 i32) (result i32) (call $write @'S'))"#;
+
+#[test]
+fn headers_that_a_callback_held_can_be_written_until_the_end() {
+    let cases = r#"{"plugin": {"allow_on_headers_stop_iteration": true}, "cases": [
+        {"name": "none", "config": "-", "request": {"method": "POST", "body": "abc"}, "upstream": {}, "answer": {"body": "def"},
+         "downstream": {"status": 200}, "logs": [{"text": "H02"}, {"text": "B22"}, {"text": "R20"}, {"text": "S22"}]},
+        {"name": "the request's", "config": "H", "request": {"method": "POST", "body": "abc"}, "upstream": {}, "answer": {"body": "def"},
+         "downstream": {"status": 200}, "logs": [{"text": "H02"}, {"text": "B02"}, {"text": "R00"}, {"text": "S02"}]},
+        {"name": "the response's", "config": "R", "request": {"method": "POST", "body": "abc"}, "upstream": {}, "answer": {"body": "def"},
+         "downstream": {"status": 200}, "logs": [{"text": "H02"}, {"text": "B22"}, {"text": "R20"}, {"text": "S20"}]},
+        {"name": "those of a request that was replied to", "config": "c", "request": {},
+         "downstream": {"status": 418}, "logs": [{"text": "H02"}, {"text": "R00"}, {"text": "S02"}]}]}"#;
+    check(WRITES_LATE, cases);
+}
