@@ -188,6 +188,7 @@ fn an_informational_response_carries_nothing_that_a_client_stores_or_follows() {
         removed,
         [
             "remove content-location",
+            "remove link",
             "remove location",
             "remove refresh",
             "remove set-cookie",
