@@ -45,7 +45,6 @@ impl Exchange {
 
     pub(crate) fn public_mount(&self) -> Cow<'_, Mount> {
         match &self.app.public_base {
-            Some(public) if self.sub_app.is_none() => Cow::Borrowed(&public.mount),
             Some(public) => Cow::Owned(public.mount.join(&self.sub_app)),
             None => Cow::Borrowed(&self.forwarded_prefix),
         }

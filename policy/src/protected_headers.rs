@@ -112,7 +112,7 @@ fn other_group(name: &[u8]) -> Option<HeaderGroup> {
     let start = buffer.get(..used)?;
     let whole = used == name.len();
     match start {
-        b"x-forwarded-client-cert" if whole => Some(HeaderGroup::ClientCertificate),
+        b"x-forwarded-client-cert" => Some(HeaderGroup::ClientCertificate),
         b"x-forwarded-user"
         | b"x-forwarded-email"
         | b"x-forwarded-groups"
@@ -125,7 +125,6 @@ fn other_group(name: &[u8]) -> Option<HeaderGroup> {
             Some(HeaderGroup::Identity)
         }
         _ if start.starts_with(b"x-forwarded-") => Some(HeaderGroup::Forwarding),
-        _ if !whole => None,
         b"forwarded" | b"x-real-ip" => Some(HeaderGroup::Forwarding),
         b"x-client-ip"
         | b"client-ip"
@@ -202,6 +201,11 @@ mod tests {
                 "x-forwarded-anything-that-an-app-may-read-one-day",
                 HeaderGroup::Forwarding,
             ),
+            (
+                "x-forwarded-tls-client-cert-info-2",
+                HeaderGroup::Forwarding,
+            ),
+            ("x-forwarded-client-cert-2", HeaderGroup::Forwarding),
             ("Forwarded", HeaderGroup::Forwarding),
             ("X_Real_IP", HeaderGroup::Forwarding),
             ("True-Client-IP", HeaderGroup::ClientAddress),

@@ -226,10 +226,7 @@ impl RequestEditor {
 
 fn path_to_send<'a>(exchange: &Exchange, route: &'a Route<'_, '_>) -> Cow<'a, [u8]> {
     match exchange.app.upstream_path {
-        UpstreamPath::Full if route.is_under_mount => {
-            Cow::Owned(exchange.forwarded_prefix.prepend(route.rest_as_path()))
-        }
-        UpstreamPath::Full => Cow::Borrowed(route.rest_as_path()),
+        UpstreamPath::Full => Cow::Owned(exchange.forwarded_prefix.prepend(route.rest_as_path())),
         UpstreamPath::Stripped => Cow::Borrowed(route.stripped.as_ref()),
     }
 }
