@@ -4,6 +4,7 @@
 
 mod browser;
 mod cases;
+mod client_certificate;
 mod native;
 mod nominated;
 mod properties;
