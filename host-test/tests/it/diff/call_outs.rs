@@ -36,7 +36,27 @@ const HTTP_CASES: &str = r#"{"cases": [
     {"name": "trapped", "upstreams": {"auth": [{"body": "trapped"}]}, "request": {}, "fails": "unreachable", "downstream": {"status": 503}},
     {"name": "refused first", "upstreams": {"auth": [{"fails": "refused"}]}, "request": {}, "downstream": {"status": 400}},
     {"name": "timeout", "upstreams": {"auth": [{"fails": "time-out"}]},
-     "request": {}, "downstream": {"status": 400, "body": "upstream request timeout"}}]}"#;
+     "request": {}, "held_ms": 400, "downstream": {"status": 400, "body": "upstream request timeout"}}]}"#;
+
+#[test]
+fn the_callback_of_a_call_acts_for_the_stream() {
+    let audits = r#"
+        (func $call_out (param $name i32) (param $length i32)
+            (drop (call $call (local.get $name) (local.get $length) @pairs(":method" "GET" ":path" "/" ":authority" "a")
+                (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 1000) (i32.const 500))))
+        (global $stream (mut i32) (i32.const 0)) (global $is_audited (mut i32) (i32.const 0))
+        (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+            (global.set $stream (local.get 0)) (call $call_out @"auth") i32.const 1)
+        (func (export "proxy_on_http_call_response") (param i32 i32 i32 i32 i32)
+            (drop (call $effective (global.get $stream)))
+            (if (global.get $is_audited) (then (drop (call $continue (i32.const 0))) (return)))
+            (global.set $is_audited (i32.const 1))
+            (call $call_out @"audit") (call $log_text @"audited"))"#;
+    let cases = r#"{"upstreams": {"auth": [{}], "audit": [{}]}, "cases": [
+        {"name": "n", "request": {}, "upstream": {}, "logs": [{"text": "audited"}],
+         "calls": [{"upstream": "auth"}, {"upstream": "audit"}]}]}"#;
+    check(audits, cases);
+}
 
 /// Makes a gRPC call to `auth`. Replies with the first message and 400, or with the text of the failure and 500 and the
 /// gRPC status.

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use fluxlit_cases::latin1;
@@ -225,7 +225,9 @@ impl<'a> EnvoyPlayer<'a> {
         // The case lets time pass.
         std::thread::sleep(Duration::from_millis(exchange.after_ms));
         let target = target(listener, address, exchange)?;
+        let started = Instant::now();
         let downstream = send(&target, exchange, self.envoy.admin())?;
+        let elapsed = started.elapsed();
         let served = self.served.entry(listener.name.clone()).or_default();
         let line = access_log_line(&self.access_log, &listener.name, *served)
             .context("Envoy's access log has no line for the exchange")?;
@@ -272,6 +274,7 @@ impl<'a> EnvoyPlayer<'a> {
             is_reached: mark == REACHED,
             filter_state,
             logs,
+            elapsed,
         })
     }
 }

@@ -25,7 +25,7 @@ use fluxlit_support::service::end_of;
 use host_test::case_file::{Case, CaseResult, Ending as CaseEnding, Runner, Schedule};
 use host_test::envoy::Profile;
 
-use self::compare::{differences, log_differences, metric_differences};
+use self::compare::{differences, held_differences, log_differences, metric_differences};
 use self::envoy::{EnvoyPlayer, Started};
 use self::observed::EnvoyRun;
 use self::plan::Plan;
@@ -223,6 +223,7 @@ fn differences_of(plan: &Plan<'_>, ran: &CaseResult, envoy: &InEnvoy) -> Vec<Str
                 .zip(&run.exchanges)
                 .flat_map(|(outcome, observed)| differences(plan, outcome, observed, &mut called))
                 .collect();
+            found.extend(held_differences(plan, ran, run));
             found.extend(log_differences(plan, ran, run));
             found.extend(metric_differences(ran, run));
             found

@@ -1,6 +1,7 @@
 //! Contains what a case was observed to do in Envoy.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use host_test::event::{LogLine, Message};
 
@@ -21,6 +22,8 @@ pub(super) struct Observed {
     pub(super) filter_state: BTreeMap<String, String>,
     /// What the filters logged meanwhile; empty if the case expects no log lines.
     pub(super) logs: Vec<LogLine>,
+    /// The time from the request to the end of the response.
+    pub(super) elapsed: Duration,
 }
 
 /// The result of a case in Envoy.
