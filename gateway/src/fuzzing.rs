@@ -9,7 +9,7 @@ use crate::http::head::{
     HeadError, HeadScanner, RequestHead, ResponseHead, Version, all, read_trailers,
 };
 use crate::http::hpack::FieldLines;
-use crate::http::http2_frames::{BlockLimits, RequestFrames};
+use crate::http::http2_frames::RequestFrames;
 use crate::http::http2_head::Http2Head;
 use crate::http::websocket::Frames;
 
@@ -142,7 +142,7 @@ pub fn http2(bytes: &[u8]) {
     let sent = [&[0; PREFACE], bytes].concat();
     let (whole, heads) = pass(&sent, usize::from(*size).max(1));
     assert_eq!(pass(&sent, 16_384), (whole.clone(), heads.clone()));
-    assert!(heads.iter().all(|lines| lines.size() <= LIMITS.head * 4));
+    assert!(heads.iter().all(|lines| lines.size() <= MAX_BLOCK * 4));
     for lines in &heads {
         let head = Http2Head::read(lines);
         assert!(head.fault.is_some() || !head.method.is_empty());
@@ -167,7 +167,7 @@ pub fn http2(bytes: &[u8]) {
 
 /// Returns what is passed on, and the heads of requests.
 fn pass(sent: &[u8], size: usize) -> (Vec<u8>, Vec<FieldLines>) {
-    let mut frames = RequestFrames::new(LIMITS);
+    let mut frames = RequestFrames::new(MAX_BLOCK);
     let (mut passed, mut heads) = (Vec::new(), Vec::new());
     for piece in sent.chunks(size) {
         let mut piece = piece.to_vec();
@@ -248,10 +248,7 @@ fn whole_frames(bytes: &[u8]) -> Vec<usize> {
 /// Length of the connection preface of HTTP/2.
 const PREFACE: usize = 24;
 
-const LIMITS: BlockLimits = BlockLimits {
-    head: 1024,
-    trailers: 512,
-};
+const MAX_BLOCK: usize = 1024;
 
 const MAX_FIELDS: usize = 16;
 const ALLOWANCE: usize = 64;

@@ -400,7 +400,7 @@ mod tests {
     fn tokens_and_values() {
         for octet in 0..=255 {
             let is_in_token =
-                octet >= 33 && octet < 127 && !b"\"(),/:;<=>?@[\\]{}".contains(&octet);
+                (33..127).contains(&octet) && !b"\"(),/:;<=>?@[\\]{}".contains(&octet);
             assert_eq!(is_token(&[octet]), is_in_token, "{octet}");
             let is_in_value = octet == b'\t' || octet >= 32 && octet != 127;
             assert_eq!(is_value(&[b'a', octet]), is_in_value, "{octet}");

@@ -113,9 +113,9 @@ impl<'a> Http2Head<'a> {
     }
 }
 
-/// Checks a trailer section. `max`: limit of its size as RFC 9113 §10.5.1 counts it.
-pub(crate) fn check_trailers(lines: &FieldLines, max: usize) -> Result<(), TrailersError> {
-    if lines.is_truncated || lines.size() > max {
+/// Checks a trailer section.
+pub(crate) fn check_trailers(lines: &FieldLines) -> Result<(), TrailersError> {
+    if lines.is_truncated {
         return Err(TrailersError::TooLarge);
     }
     // A colon is not part of a token, so this covers pseudo-header fields.

@@ -15,7 +15,7 @@ use h2::server::{Connection, SendResponse};
 use h2::{Reason, RecvStream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::http::http2_frames::{BlockLimits, ConnectionError, RequestFrames};
+use crate::http::http2_frames::{ConnectionError, RequestFrames};
 use crate::net::buffer::Buffer;
 use crate::net::stream::Stream;
 use crate::net::timer::Timer;
@@ -27,12 +27,8 @@ use crate::worker::Worker;
 pub(super) async fn serve(worker: &Rc<Worker>, accepted: Accepted, early: Option<Buffer>) {
     let limits = &worker.settings.limits;
     let mut timer = Timer::default();
-    // Each line counts for more than its text, so a head of the maximum size may have a larger list.
-    let max_head = limits.head_bytes.saturating_mul(2);
-    let frames = Rc::new(RefCell::new(RequestFrames::new(BlockLimits {
-        head: max_head,
-        trailers: limits.head_bytes,
-    })));
+    let max_head = limits.head_bytes;
+    let frames = Rc::new(RefCell::new(RequestFrames::new(max_head)));
     let io = IoAdapter {
         early,
         stream: Rc::clone(&accepted.stream),
@@ -79,7 +75,7 @@ pub(super) async fn serve(worker: &Rc<Worker>, accepted: Accepted, early: Option
                 };
                 let (worker, accepted) = (Rc::clone(worker), Rc::clone(&accepted));
                 tokio::task::spawn_local(async move {
-                    http2_stream::serve(&worker, &accepted, &lines, body, respond).await;
+                    http2_stream::serve(&worker, &accepted, lines, body, respond).await;
                 });
             }
             Ok(Next::End) => return,

@@ -38,14 +38,17 @@ use crate::worker::Worker;
 pub(super) async fn serve(
     worker: &Rc<Worker>,
     accepted: &Accepted,
-    lines: &FieldLines,
+    lines: FieldLines,
     body: RecvStream,
     mut respond: SendResponse<Bytes>,
 ) {
-    let head = Http2Head::read(lines);
+    let head = Http2Head::read(&lines);
     let plan = decide_stream(worker, accepted, &head, body.is_end_stream());
+    let is_malformed = head.fault == Some(Http2HeadError::Malformed);
+    // Not kept while the stream is open.
+    drop(lines);
     let mut request = InFlight::new(worker, plan);
-    if head.fault == Some(Http2HeadError::Malformed) {
+    if is_malformed {
         request.ending = Ending::Rejected(RejectReason::BadHead);
         respond.send_reset(Reason::PROTOCOL_ERROR);
         return;
@@ -99,7 +102,6 @@ fn decide_stream(
     let limits = &worker.settings.limits;
     let rejection: Option<Rejection> = match head.fault {
         Some(fault) => Some(reject_head(fault)),
-        None if list_size(head) > limits.head_bytes => Some(HeadError::TooLarge.into()),
         None if fields.len() > limits.fields => Some(HeadError::TooManyFields.into()),
         None if head.protocol.is_some() && !is_websocket => {
             Some(Rejection::bad_head(501, "This protocol is not supported."))
@@ -183,18 +185,6 @@ async fn connect(
     writer.begin(Length::UntilEnd);
     let from_app = Body::new(&mut reader, Length::UntilEnd, 0);
     tunnel::connect(worker, (source, down), (from_app, writer), progress).await
-}
-
-/// Returns the size of the fields as RFC 9113 §10.5.1 counts it, with the target and the authority.
-fn list_size(head: &Http2Head<'_>) -> usize {
-    let fields = head.fields.iter().copied();
-    let hosts = head.hosts.iter().map(|host| (b"host".as_slice(), *host));
-    let size: usize = fields
-        .chain(hosts)
-        .map(|(name, value)| name.len() + value.len() + 32)
-        .sum();
-    let target = [head.path, head.authority].into_iter().flatten();
-    size + target.map(<[u8]>::len).sum::<usize>()
 }
 
 /// Joins the crumbs of a cookie to one line, RFC 9113 §8.2.3. Returns `None` if there are fewer than two.
