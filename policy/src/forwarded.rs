@@ -142,6 +142,8 @@ mod tests {
         check("for=c, =, for=d", &["c|-|-", "invalid", "d|-|-"]);
         check("for=a\"b, c\"d, for=e", &["invalid", "e|-|-"]);
         check("for=\"a, for=c", &["invalid"]);
+        // Outside a quoted string, a backslash does not escape the quote.
+        check("for=a\\\", for=c", &["invalid"]);
         check("for=c, for=\"a", &["invalid"]);
     }
 }

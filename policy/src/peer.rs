@@ -257,11 +257,6 @@ impl Entry {
             "a port is not allowed"
         } else if !text.is_ascii() || text.contains(|c: char| c.is_ascii_whitespace()) {
             "only digits, letters, dots and colons may occur in an address"
-        } else if text.contains(|c: char| c.is_ascii_alphabetic() && !c.is_ascii_hexdigit())
-            && !text.starts_with(|c: char| c.is_ascii_digit())
-            && !text.contains(':')
-        {
-            return EntryError::HostName;
         } else if text.contains(':') {
             "it is not an IPv6 address"
         } else if text.starts_with(|c: char| c.is_ascii_digit()) {
@@ -347,6 +342,47 @@ mod tests {
     }
 
     #[test]
+    fn an_error_names_what_is_wrong_with_an_address() {
+        for (item, want) in [
+            ("fe80::xyz", "it is not an IPv6 address"),
+            ("host:80", "it is not an IPv6 address"),
+            ("host.example:80", "a port is not allowed"),
+            ("fe80::1%eth0", "a zone is not allowed"),
+            ("[::1]", "without brackets"),
+            ("10.*", "a pattern is not allowed"),
+            ("a b", "only digits, letters, dots and colons"),
+            ("b\u{fc}cher", "only digits, letters, dots and colons"),
+            ("1host", "four decimal numbers"),
+        ] {
+            let mut errors = Vec::new();
+            TrustedPeers::parse(&[item.to_owned()], &mut errors);
+            let text = errors[0].to_string();
+            assert!(text.contains(want), "{item}: {text}");
+        }
+    }
+
+    #[test]
+    fn the_list_is_limited_by_entries_and_by_size() {
+        let code = |items: &[String]| {
+            let mut errors = Vec::new();
+            TrustedPeers::parse(items, &mut errors);
+            errors.first().map(ConfigError::code)
+        };
+        let addresses = |count: usize| -> Vec<String> {
+            (0..count)
+                .map(|index| {
+                    Ipv4Addr::from_bits(0x0a00_0000 + u32::try_from(index).unwrap()).to_string()
+                })
+                .collect()
+        };
+        assert_eq!(code(&addresses(MAX_ENTRIES)), None);
+        assert_eq!(code(&addresses(MAX_ENTRIES + 1)), Some("E10"));
+        let padded = |size: usize| vec![[&" ".repeat(size - 8), "10.0.0.1"].concat()];
+        assert_eq!(code(&padded(64 * 1024)), None);
+        assert_eq!(code(&padded(64 * 1024 + 1)), Some("E10"));
+    }
+
+    #[test]
     fn a_mapped_network_is_the_ipv4_network() {
         check_parse(
             "::ffff:188.0.0.0/112",
@@ -385,6 +421,10 @@ mod tests {
             ("10.1.2.3:0", Peer::Ip("10.1.2.3".parse().unwrap())),
             ("2001:db8::1", Peer::Ip("2001:db8::1".parse().unwrap())),
             ("[2001:db8::1]:7", Peer::Ip("2001:db8::1".parse().unwrap())),
+            ("[2001:db8::1]", Peer::Ip("2001:db8::1".parse().unwrap())),
+            ("/run/envoy.sock", Peer::Unix),
+            ("@abstract", Peer::Unix),
+            ("[2001:db8::1]x", Peer::Unknown),
             ("10.1.2.3:x", Peer::Unknown),
             ("-", Peer::Unknown),
         ] {

@@ -166,6 +166,13 @@ mod tests {
     }
 
     #[test]
+    fn a_target_has_at_most_8_kib() {
+        let target = format!("/{}", "a".repeat(8 * 1024 - 1));
+        assert!(Target::parse(b"GET", target.as_bytes()).is_ok());
+        check_rejected(&format!("{target}a"), Reason::TargetTooLong);
+    }
+
+    #[test]
     fn rejects_dot_segments_that_are_escaped_up_to_twice() {
         for target in [
             "/.",
