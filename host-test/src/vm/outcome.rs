@@ -17,7 +17,7 @@ pub struct Outcome {
     pub upstream: Option<Message>,
     /// The response as it was forwarded to the client; `None` if it was not.
     pub downstream: Option<Message>,
-    /// The local reply: the filter's own, or the 503 for a filter that failed.
+    /// The local reply: the filter's own, the 503 for a filter that failed, or that for a body beyond the buffer limit.
     pub local_reply: Option<LocalReply>,
     /// The failure of the filter, in this stream or before it.
     pub failure: Option<Failure>,
@@ -30,22 +30,23 @@ pub struct Outcome {
     pub blocked_bodies: Vec<Side>,
     /// True if the context still exists: `on_done` returned false and `proxy_done` was not called.
     pub waits_for_done: bool,
-    /// The lines that callbacks of this stream logged, in order.
+    /// The lines that were logged while this stream was effective, in order: by its own callbacks, and by those of call-outs,
+    /// ticks and queues that made it effective.
     pub logs: Vec<LogLine>,
     /// The stream's filter state at its end, by key, with the entries of all its filters. A property that a filter set has
     /// the key `wasm.` followed by its path.
     pub filter_state: BTreeMap<Vec<u8>, Vec<u8>>,
-    /// The number of calls of each host function by callbacks of this stream.
+    /// The number of calls of each host function while this stream was effective.
     pub calls: BTreeMap<&'static str, u64>,
     /// The number of calls of each import that this host does not know, see [`super::UnknownImports`].
     pub unknown_calls: BTreeMap<String, u64>,
-    /// The call-outs that callbacks of this stream made, in order.
+    /// The call-outs that were made while this stream was effective, in order.
     pub call_outs: Vec<CallOut>,
-    /// Every host call of this stream's callbacks in order, if [`crate::StartOptions::trace`] is set.
+    /// Every host call while this stream was effective, in order, if [`crate::StartOptions::trace`] is set.
     pub trace: Vec<HostCall>,
     /// The size of the module's memory at the end, in bytes.
     pub memory: usize,
-    /// Fuel used by callbacks of this stream: about one unit for each instruction, 50 for each host call and one for each
+    /// Fuel used while this stream was effective: about one unit for each instruction, 50 for each host call and one for each
     /// byte that it copies.
     pub fuel: u64,
     /// The part of `fuel` that host calls and their copies used.
