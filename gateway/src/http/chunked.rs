@@ -284,6 +284,45 @@ mod tests {
         }
     }
 
+    #[test]
+    fn sizes_are_hexadecimal() {
+        for (size, length) in [
+            ("9", 9),
+            ("a", 10),
+            ("F", 15),
+            ("1f", 31),
+            ("A0", 160),
+            ("00000000000000f", 15),
+        ] {
+            let body = format!("{size}\r\n{}\r\n0\r\n\r\n", "x".repeat(length));
+            let (data, _, unread) = decode(body.as_bytes(), 7).expect(size);
+            assert_eq!((data.len(), unread), (length, 0), "{size}");
+        }
+        let mut largest = b"fffffffffffffff\r\nabc".to_vec();
+        let mut decoder = Decoder::new(0);
+        let decoded = decoder.decode(&mut largest);
+        assert_eq!(decoded, Ok(Decoded { data: 3, read: 20 }));
+        assert!(!decoder.is_done());
+    }
+
+    #[test]
+    fn extensions_and_trailers_share_one_allowance() {
+        for (body, allowance) in [
+            ("0\r\n\r\n", 2),
+            ("0;x\r\n\r\n", 4),
+            ("0 ;x\r\na: b\r\n\r\n", 11),
+        ] {
+            let decode = |allowance| {
+                let mut bytes = body.as_bytes().to_vec();
+                Decoder::new(allowance)
+                    .decode(&mut bytes)
+                    .map(|decoded| decoded.read)
+            };
+            assert_eq!(decode(allowance), Ok(body.len()), "{body:?}");
+            assert_eq!(decode(allowance - 1), Err(ChunkError::TooLong), "{body:?}");
+        }
+    }
+
     proptest! {
         #[test]
         fn chunks_are_joined(

@@ -371,6 +371,17 @@ mod tests {
     }
 
     #[test]
+    fn hosts_count_as_fields() {
+        let text = b"GET / HTTP/1.1\r\nHost: a\r\nx: y\r\nhost: b\r\n\r\n";
+        let head = RequestHead::read(text, 3).unwrap();
+        assert_eq!((head.host, head.hosts), (Some(&b"a"[..]), 2));
+        assert_eq!(head.fields, [(&b"x"[..], &b"y"[..])]);
+        assert_eq!(RequestHead::read(text, 2), Err(HeadError::TooManyFields));
+        let response = b"HTTP/1.1 200 OK\r\nhost: a\r\n\r\n";
+        assert_eq!(ResponseHead::read(response).unwrap().fields.len(), 1);
+    }
+
+    #[test]
     fn versions() {
         for (text, want) in [
             ("HTTP/1.0", Ok(Version::Http10)),

@@ -129,6 +129,40 @@ mod tests {
     }
 
     #[test]
+    fn a_new_key_is_sixteen_bytes() {
+        let [first, second] = [new_key(), new_key()];
+        assert_ne!(first, second);
+        assert_eq!(BASE64_STANDARD.decode(first).map(|key| key.len()), Ok(16));
+    }
+
+    #[test]
+    fn lengths_of_headers_and_payloads() {
+        let mut long = [0x82, 0xff, 1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, 0];
+        for (header, payload) in [
+            (&[0x89, 0][..], 0),
+            (&[0x81, 125], 125),
+            (&[0x81, 126, 0, 126], 126),
+            (&[0x81, 126, 0xff, 0xfe], 0xfffe),
+            (&[0x81, 0x80, 0, 0, 0, 0], 0),
+            (&[0x81, 0xfe, 1, 2, 0, 0, 0, 0], 0x0102),
+            (&long, 0x0102_0304_0506_0708),
+        ] {
+            let mut frames = Frames::default();
+            let (before, last) = header.split_at(header.len() - 1);
+            frames.pass(before);
+            assert_eq!(frames.remaining, 0, "{header:?}");
+            assert!(!frames.is_at_boundary(), "{header:?}");
+            frames.pass(last);
+            assert_eq!(frames.remaining, payload, "{header:?}");
+            assert_eq!(frames.is_at_boundary(), payload == 0, "{header:?}");
+        }
+        long[1] = 127;
+        let mut frames = Frames::default();
+        frames.pass(&long);
+        assert_eq!(frames.remaining, 0x0102_0304_0506_0708 - 4);
+    }
+
+    #[test]
     fn boundaries_are_found_in_pieces_of_any_size() {
         let small = [&[0x81, 3][..], b"abc"].concat();
         let masked = [&[0x82, 0x83, 1, 2, 3, 4][..], b"abc"].concat();

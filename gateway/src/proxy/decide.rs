@@ -241,3 +241,28 @@ pub(crate) fn request_id(fields: &[Header<'_>]) -> String {
         None => Uuid::new_v7(Timestamp::now(NoContext)).to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_id_is_kept_if_it_is_safe() {
+        let long = "a".repeat(128);
+        for id in ["a", "0.Z_y-9", &long] {
+            assert_eq!(request_id(&[(b"X-Request-ID", id.as_bytes())]), id);
+        }
+        let too_long = "a".repeat(129);
+        for id in ["", "a b", "a\r", "a/b", "\u{e9}", &too_long] {
+            let made = request_id(&[(b"x-request-id", id.as_bytes())]);
+            assert_eq!(
+                Uuid::parse_str(&made).map(|id| id.get_version_num()),
+                Ok(7),
+                "{id:?}"
+            );
+        }
+        let twice: [Header<'_>; 2] = [(b"x-request-id", b"a"), (b"x-request-id", b"a")];
+        assert_ne!(request_id(&twice), "a");
+        assert_ne!(request_id(&[]), request_id(&[]));
+    }
+}

@@ -83,3 +83,76 @@ const DATE: &[u8] = b"date";
 
 /// The field that carries a request's id.
 pub(super) const REQUEST_ID: &[u8] = b"x-request-id";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Returns the lines of a response with these fields and edits.
+    fn lines(
+        fields: &[Header<'_>],
+        edits: &[Edit],
+        date: Option<&str>,
+        request_id: Option<&str>,
+    ) -> Vec<String> {
+        let head = DownstreamHead {
+            status: 200,
+            reason: b"OK",
+            fields,
+            edits,
+            length: Length::Empty,
+            declared: None,
+            closes: false,
+            date,
+            request_id,
+        };
+        let mut lines = Vec::new();
+        head.emit(|name, value| {
+            let line = [name, b": ", value].concat();
+            lines.push(String::from_utf8_lossy(&line).into_owned());
+        });
+        lines
+    }
+
+    #[test]
+    fn a_date_is_added_if_there_is_none() {
+        let now = Some("now");
+        assert_eq!(lines(&[], &[], None, None), [""; 0]);
+        assert_eq!(lines(&[], &[], now, None), ["date: now"]);
+        assert_eq!(lines(&[(b"DATE", b"then")], &[], now, None), ["DATE: then"]);
+        assert_eq!(
+            lines(&[(b"data", b"x"), (b"x-date", b"y")], &[], now, None),
+            ["data: x", "x-date: y", "date: now"]
+        );
+        let nominated: [Header<'_>; 2] = [(b"connection", b"date"), (b"date", b"then")];
+        assert_eq!(lines(&nominated, &[], now, None), ["date: now"]);
+        let removed = [Edit::Remove("date".into())];
+        assert_eq!(
+            lines(&[(b"date", b"then")], &removed, now, None),
+            ["date: now"]
+        );
+    }
+
+    #[test]
+    fn edits_are_applied_and_the_request_id_is_ours() {
+        let fields: [Header<'_>; 7] = [
+            (b"A", b"1"),
+            (b"b", b"2"),
+            (b"B", b"3"),
+            (b"X-Request-Id", b"theirs"),
+            (b"Connection", b"close, x-hop"),
+            (b"X-Hop", b"4"),
+            (b"content-length", b"5"),
+        ];
+        let edits = [
+            Edit::Set("B".into(), b"new".to_vec()),
+            Edit::Remove("a".into()),
+            Edit::Append("c".into(), b"6".to_vec()),
+        ];
+        assert_eq!(lines(&fields, &[], None, None), ["A: 1", "b: 2", "B: 3"]);
+        assert_eq!(
+            lines(&fields, &edits, None, Some("ours")),
+            ["B: new", "c: 6", "x-request-id: ours"]
+        );
+    }
+}

@@ -249,3 +249,80 @@ impl ResponseError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statuses_of_malformed_heads() {
+        for (error, status) in [
+            (HeadError::BareLineFeed, 400),
+            (HeadError::Field, 400),
+            (HeadError::Folded, 400),
+            (HeadError::StartLine, 400),
+            (HeadError::TooLarge, 431),
+            (HeadError::TooManyFields, 431),
+            (HeadError::Version, 505),
+        ] {
+            assert_eq!(Rejection::from(error).status, status, "{error}");
+        }
+        for (error, status) in [
+            (LengthError::Both, 400),
+            (LengthError::Coding, 501),
+            (LengthError::Length, 400),
+            (LengthError::NotChunked, 400),
+            (LengthError::Version, 400),
+        ] {
+            assert_eq!(Rejection::from(error).status, status, "{error}");
+        }
+    }
+
+    #[test]
+    fn failures_of_uploads() {
+        use crate::http::chunked::ChunkError;
+        let broken = || io::Error::from(io::ErrorKind::BrokenPipe);
+        for (error, status) in [
+            (PumpError::TooLarge, Some(413)),
+            (PumpError::Source(BodyError::TrailersTooLarge), Some(431)),
+            (PumpError::Source(BodyError::Trailers), Some(400)),
+            (
+                PumpError::Source(BodyError::Chunk(ChunkError::TooLong)),
+                Some(400),
+            ),
+            (PumpError::SourceIdle, Some(408)),
+            (PumpError::Source(BodyError::Incomplete), None),
+            (PumpError::Source(BodyError::Broken(broken())), None),
+            (PumpError::Sink(broken()), None),
+            (PumpError::SinkIdle, None),
+        ] {
+            let reply = Failure::of_upload(&error, 1).reply;
+            assert_eq!(reply.map(|reply| reply.status), status, "{error}");
+        }
+    }
+
+    #[test]
+    fn failures_of_responses() {
+        for (error, status) in [
+            (ResponseError::Body, Some(502)),
+            (ResponseError::BodyTimeout, Some(504)),
+            (ResponseError::Client(Ending::ClientLeft), None),
+            (ResponseError::Closed, Some(502)),
+            (ResponseError::Invalid("x".to_owned()), Some(502)),
+            (ResponseError::NotSwitched(200), Some(502)),
+            (ResponseError::Timeout, Some(504)),
+        ] {
+            let reply = error.into_failure("The app").reply;
+            assert_eq!(reply.map(|reply| reply.status), status);
+        }
+        for (error, status) in [
+            (PumpError::Sink(io::ErrorKind::BrokenPipe.into()), None),
+            (PumpError::SinkIdle, None),
+            (PumpError::SourceIdle, Some(504)),
+            (PumpError::Source(BodyError::Incomplete), Some(502)),
+        ] {
+            let reply = ResponseError::of_body(&error).into_failure("The app").reply;
+            assert_eq!(reply.map(|reply| reply.status), status, "{error}");
+        }
+    }
+}

@@ -108,5 +108,14 @@ mod tests {
         assert!(long.unwrap_err().contains("cookies"));
         let many = check("x: y\r\n".repeat(150));
         assert!(many.unwrap_err().contains("151 header lines"));
+        // The limits themselves are allowed: a line with its end, and all lines with the Host.
+        let line = |length: usize| format!("{}\r\n", "x".repeat(length - 2));
+        assert_eq!(check(line(limits.websocket_line_bytes)), Ok(()));
+        assert!(check(line(limits.websocket_line_bytes + 1)).is_err());
+        assert_eq!(
+            check("x: y\r\n".repeat(limits.websocket_fields - 1)),
+            Ok(())
+        );
+        assert!(check("x: y\r\n".repeat(limits.websocket_fields)).is_err());
     }
 }

@@ -132,3 +132,44 @@ impl Plan {
         };
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    #[test]
+    fn an_expectation_needs_a_body_and_a_version_that_has_it() {
+        let expecting = Framing::of(&[(b"expect", b"100-continue")]);
+        let not = Framing::of(&[]);
+        for (framing, length, version, expected) in [
+            (&expecting, Length::Exact(1), HttpVersion::Http11, true),
+            (&expecting, Length::Chunked, HttpVersion::Http2, true),
+            (&expecting, Length::Exact(0), HttpVersion::Http11, false),
+            (&expecting, Length::Empty, HttpVersion::Http2, false),
+            (&expecting, Length::Exact(1), HttpVersion::Http10, false),
+            (&not, Length::Exact(1), HttpVersion::Http11, false),
+        ] {
+            let request = Incoming {
+                peer: Ipv4Addr::LOCALHOST.into(),
+                tls: false,
+                version,
+                method: b"PUT",
+                target: b"/",
+                host: None,
+                hosts: 0,
+                fields: &[],
+                framing,
+                length,
+                is_websocket: false,
+                is_admin: false,
+            };
+            assert_eq!(
+                request.expects_continue(),
+                expected,
+                "{framing:?} {length:?}"
+            );
+        }
+    }
+}

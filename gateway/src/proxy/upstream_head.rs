@@ -118,3 +118,22 @@ fn drops_trace_field(propagation: Propagation, name: &[u8]) -> bool {
 /// W3C Trace Context.
 pub(super) const TRACEPARENT: &[u8] = b"traceparent";
 const TRACESTATE: &[u8] = b"tracestate";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trace_fields_that_are_not_forwarded() {
+        for (propagation, parent, state) in [
+            (Propagation::Unchanged, false, false),
+            (Propagation::Replaced, true, false),
+            (Propagation::Removed, true, true),
+            (Propagation::Started, true, true),
+        ] {
+            assert_eq!(drops_trace_field(propagation, b"TraceParent"), parent);
+            assert_eq!(drops_trace_field(propagation, b"TraceState"), state);
+            assert!(!drops_trace_field(propagation, b"tracing"));
+        }
+    }
+}

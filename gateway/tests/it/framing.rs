@@ -231,6 +231,37 @@ fn responses_without_a_body() {
         ),
         ("HEAD", "HTTP/1.1 404 Not Found\r\n\r\n", &[]),
         (
+            "HEAD",
+            "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n",
+            &["0"],
+        ),
+        (
+            "GET",
+            "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n",
+            &["0"],
+        ),
+        (
+            "DELETE",
+            "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n",
+            &["0"],
+        ),
+        ("DELETE", "HTTP/1.1 204 No Content\r\n\r\n", &[]),
+        (
+            "GET",
+            "HTTP/1.1 204 No Content\r\ntransfer-encoding: chunked\r\n\r\n",
+            &[],
+        ),
+        (
+            "GET",
+            "HTTP/1.1 205 Reset Content\r\ncontent-length: 0\r\n\r\n",
+            &["0"],
+        ),
+        (
+            "HEAD",
+            "HTTP/1.1 304 Not Modified\r\ncontent-length: 7\r\n\r\n",
+            &["7"],
+        ),
+        (
             "GET",
             "HTTP/1.1 204 No Content\r\ncontent-length: 0\r\n\r\n",
             &[],
