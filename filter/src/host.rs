@@ -80,10 +80,28 @@ pub(crate) fn property(path: &[&str]) -> Option<Vec<u8>> {
 }
 
 /// Stores a value in the filter state of the stream, where later filters, access logs and this filter can read it as
-/// `wasm.NAME`. A failure is ignored, because the decision on the request does not depend on it.
+/// `wasm.NAME`. A failure is ignored: without the value, no guarded route matches the request.
 pub(crate) fn set_property(name: &str, value: &[u8]) {
     // SAFETY: the addresses and lengths describe slices that live until the call returns.
     let _ = unsafe { proxy_set_property(name.as_ptr(), name.len(), value.as_ptr(), value.len()) };
+}
+
+/// Makes Envoy select the route again. A failure is ignored, because Envoy then keeps the route that it has.
+pub(crate) fn clear_route_cache() {
+    const NAME: &str = "clear_route_cache";
+    let (mut data, mut size) = (ptr::null_mut(), 0);
+    // SAFETY: the name lives until the call returns, the arguments are empty, both addresses are valid for one write each.
+    let status = unsafe {
+        proxy_call_foreign_function(
+            NAME.as_ptr(),
+            NAME.len(),
+            ptr::null(),
+            0,
+            &raw mut data,
+            &raw mut size,
+        )
+    };
+    drop(take(status, data, size));
 }
 
 /// Responds to the request in place of the upstream. Returns true if the host accepted the response.
@@ -172,6 +190,14 @@ unsafe extern "C" {
         name_size: usize,
         value: *const u8,
         value_size: usize,
+    ) -> u32;
+    fn proxy_call_foreign_function(
+        name: *const u8,
+        name_size: usize,
+        arguments: *const u8,
+        arguments_size: usize,
+        results: *mut *mut u8,
+        results_size: *mut usize,
     ) -> u32;
     fn proxy_get_header_map_pairs(map: MapType, data: *mut *mut u8, size: *mut usize) -> u32;
     fn proxy_get_property(

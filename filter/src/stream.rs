@@ -52,8 +52,7 @@ impl HttpContext for Stream {
         let decision = policy.request(&Request {
             peer,
             identity: identity.as_deref(),
-            is_reentry: message.is_redirected
-                && host::property(&["filter_state", CLIENT_KEY]).is_some(),
+            is_reentry: message.is_redirected && is_rewritten(),
             // Set only by Envoy's own TLS transport socket. The client controls `:scheme` and X-Forwarded-Proto.
             tls: host::property(&["connection", "tls_version"]).is_some(),
             method: message.method,
@@ -70,21 +69,28 @@ impl HttpContext for Stream {
             });
         }
         if policy.is_report_only() {
-            // Nothing is stored, because the key marks the headers of a request as rewritten by this filter.
             report(plugin, &decision.record);
-        } else {
-            host::set_property(CLIENT, name_client(&exchange, peer).as_bytes());
         }
-        self.exchange = Some(exchange);
-        match decision.action {
-            Decided::Reply(response) => reply(&response),
-            // Envoy selects the route again after each write to the request, because the SDK declares version 0.2.1 of
-            // the ABI. With a later version only `clear_route_cache` does that.
+        let mark = Mark::of(policy.is_report_only(), name_client(&exchange, peer));
+        let outcome = match decision.action {
+            Decided::Reply(response) => {
+                mark.store();
+                reply(&response)
+            }
             Decided::Forward(forward) if apply(MapType::HttpRequestHeaders, &forward.edits) => {
+                // Last, so that a request whose processing ended early has no mark.
+                mark.store();
+                // Envoy has selected a route before the mark existed. It selects again after each write to the request,
+                // because the SDK declares version 0.2.1 of the ABI; without a write, it has to be told.
+                if forward.edits.is_empty() {
+                    host::clear_route_cache();
+                }
                 Action::Continue
             }
             Decided::Forward(_) => refuse("an edit of the request failed"),
-        }
+        };
+        self.exchange = Some(exchange);
+        outcome
     }
 
     fn on_http_request_trailers(&mut self, _count: usize) -> Action {
@@ -196,6 +202,42 @@ fn read_identity() -> Option<Vec<u8>> {
         .filter(|name| !name.is_empty())
 }
 
+/// What the filter stores about a request that it has processed. Routes match it, so that a request that bypassed the
+/// filter has no route.
+///
+/// No header can set it: Envoy prefixes the filter state that wasm filters store, and only they can store under that prefix.
+#[derive(Clone, Copy)]
+enum Mark<'a> {
+    /// The headers are rewritten, and this is the client.
+    Rewritten(&'a str),
+    /// The headers are unchanged, because of `report_only`.
+    ReportOnly,
+}
+
+impl<'a> Mark<'a> {
+    fn of(is_report_only: bool, client: &'a str) -> Self {
+        if is_report_only {
+            Self::ReportOnly
+        } else {
+            Self::Rewritten(client)
+        }
+    }
+
+    fn store(self) {
+        match self {
+            Self::Rewritten(client) => host::set_property(CLIENT, client.as_bytes()),
+            // Another plugin of this chain, which does rewrite, may have stored the client.
+            Self::ReportOnly if is_rewritten() => {}
+            Self::ReportOnly => host::set_property(CLIENT, REPORT_ONLY),
+        }
+    }
+}
+
+/// Returns true if this filter has already rewritten the headers of the request.
+fn is_rewritten() -> bool {
+    host::property(&["filter_state", CLIENT_KEY]).is_some_and(|mark| mark != REPORT_ONLY)
+}
+
 /// Returns the client as access logs, RBAC and rate limits read it in the filter state.
 fn name_client(exchange: &Exchange, peer: Peer) -> &str {
     match (&exchange.client_text, peer) {
@@ -281,3 +323,6 @@ pub(crate) const CLIENT: &str = "fluxlit.client";
 
 /// The name under which it is read: Envoy prefixes the filter state that wasm filters store.
 const CLIENT_KEY: &str = "wasm.fluxlit.client";
+
+/// What is stored instead of the client with `report_only`. It must not be empty, and is not an address.
+const REPORT_ONLY: &[u8] = b"report_only";
