@@ -140,7 +140,39 @@ impl Bootstrap {
         self
     }
 
-    /// Sets a key in the action of the only route.
+    /// Adds a cluster.
+    #[must_use]
+    pub fn with_cluster(mut self, cluster: Value) -> Self {
+        if let Value::Array(clusters) = self.at("/static_resources/clusters") {
+            clusters.push(cluster);
+        }
+        self
+    }
+
+    /// Changes the connection manager.
+    #[must_use]
+    pub fn with_changed_connection_manager(mut self, change: impl FnOnce(&mut Value)) -> Self {
+        change(self.at(CONNECTION_MANAGER));
+        self
+    }
+
+    /// Forwards requests that the filter has not processed as well. For measurements of other filters, and for tests that
+    /// show what would happen.
+    #[must_use]
+    pub fn without_guard(mut self) -> Self {
+        let routes = format!("{CONNECTION_MANAGER}/route_config/virtual_hosts/0/routes");
+        if let Value::Array(routes) = self.at(&routes) {
+            routes.retain(|route| route.get("direct_response").is_none());
+            for route in routes {
+                if let Some(conditions) = route["match"].as_object_mut() {
+                    conditions.remove("filter_state");
+                }
+            }
+        }
+        self
+    }
+
+    /// Sets a key in the action of the route to the gateway.
     #[must_use]
     pub fn with_route_action(mut self, key: &str, value: Value) -> Self {
         let action = format!("{CONNECTION_MANAGER}/route_config/virtual_hosts/0/routes/0/route");

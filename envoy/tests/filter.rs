@@ -382,7 +382,7 @@ fn report_only_changes_nothing() {
     let received = edge.upstream.requests();
     assert_eq!(values(&received[0], "x-real-ip"), ["6.6.6.6"]);
     assert_eq!(received[0].target, "/elsewhere");
-    // No client is recorded: a second plugin in the chain would mistake a forged request for a redirected one.
+    // Routes accept the request although no client is recorded.
     let redirected = [
         ("X-Envoy-Original-Url", "https://portal.example/x"),
         ("X-Real-IP", "6.6.6.6"),
@@ -391,7 +391,7 @@ fn report_only_changes_nothing() {
     let log = edge.folder.path().join("access.log");
     let read = || std::fs::read_to_string(&log).unwrap_or_default();
     wait_until(Duration::from_secs(30), || read().lines().count() == 2);
-    assert_eq!(read(), "-\n-\n");
+    assert_eq!(read(), "report_only\nreport_only\n");
     assert!(
         wait_until(Duration::from_secs(30), || {
             edge.envoy.log().contains("report_only is on")
@@ -406,6 +406,44 @@ fn report_only_changes_nothing() {
         "{}",
         stats()
     );
+}
+
+/// A plugin that only reports marks a request, but not as rewritten: a plugin after it removes what is forged, even if the
+/// client claims that Envoy has redirected the request. In the other order, the recorded client stays.
+#[test]
+fn a_plugin_that_only_reports_does_not_vouch_for_a_request() {
+    for first_reports in [true, false] {
+        let config = |report_only| format!(r#"{{{PEER}, "report_only": {report_only}}}"#);
+        let edge = Edge::start(&config(first_reports), |bootstrap, folder| {
+            let first = bootstrap.clone().value()["static_resources"]["listeners"][0]["filter_chains"]
+                [0]["filters"][1]["typed_config"]["http_filters"][0]
+                .clone();
+            let mut second = first;
+            let plugin = &mut second["typed_config"]["config"];
+            plugin["name"] = json!("second");
+            plugin["vm_config"]["vm_id"] = json!("second");
+            plugin["configuration"]["value"] = json!(config(!first_reports));
+            bootstrap.with_next_filter(second).with_connection_manager(
+                "access_log",
+                access_log(
+                    &folder.join("access.log"),
+                    "%FILTER_STATE(wasm.fluxlit.client:PLAIN)%\n",
+                ),
+            )
+        });
+        edge.upstream.answer(&Answer::default());
+        let forged = [
+            ("X-Envoy-Original-Url", "https://portal.example/x"),
+            ("X-Real-IP", "6.6.6.6"),
+        ];
+        assert_eq!(edge.get("/x", &forged), 200);
+        let received = edge.upstream.requests();
+        assert_eq!(values(&received[0], "x-real-ip"), ["127.0.0.1"]);
+        let log = edge.folder.path().join("access.log");
+        let read = || std::fs::read_to_string(&log).unwrap_or_default();
+        wait_until(Duration::from_secs(30), || !read().is_empty());
+        assert_eq!(read(), "127.0.0.1\n", "first reports: {first_reports}");
+    }
 }
 
 /// A WebSocket over HTTP/2 (RFC 8441) is a CONNECT on the wire and a handshake for the filter, which removes the mount and

@@ -1,5 +1,8 @@
 //! Checks that Envoy and Istio accept the shipped configuration, and that its copies are equal.
 
+#[path = "manifests/guard.rs"]
+mod guard;
+
 use std::path::{Path, PathBuf};
 
 use fluxlit_cases::CaseFile;
@@ -114,13 +117,24 @@ fn the_peer_is_recorded_where_the_filter_reads_it() {
     let first =
         &bootstrap.value()["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0];
     let patch = &yaml("istio/envoyfilter.yaml")["spec"]["configPatches"][0];
+    // The last network filter before the connection manager decides.
+    assert_eq!(
+        bootstrap.value()["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][1]["name"],
+        CONNECTION_MANAGER
+    );
     assert_eq!(patch["patch"]["operation"], "INSERT_BEFORE");
+    assert_eq!(
+        patch["match"]["listener"]["filterChain"]["filter"]["name"],
+        CONNECTION_MANAGER
+    );
+    assert_eq!(yaml("istio/envoyfilter.yaml")["spec"]["priority"], 1000);
     assert_eq!(patch["match"]["context"], "GATEWAY");
     for filter in [first, &patch["patch"]["value"]] {
         assert_eq!(filter["name"], "envoy.filters.network.set_filter_state");
         let state = &filter["typed_config"]["on_new_connection"][0];
         assert_eq!(state["object_key"], wanted);
-        assert_eq!(state["read_only"], true);
+        // Deprecated since Envoy 1.39, which also ignores it.
+        assert_eq!(state.get("read_only"), None);
         assert_eq!(
             state["format_string"]["text_format_source"]["inline_string"],
             "%DOWNSTREAM_REMOTE_ADDRESS%"
@@ -176,6 +190,186 @@ fn the_defences_are_on() {
         "FAIL_RELOAD"
     );
     assert_eq!(yaml("istio/wasmplugin.yaml")["spec"]["phase"], "AUTHN");
+}
+
+/// Every shipped configuration that forwards requests does so only for requests that the filter has processed. A new file is
+/// found by its content.
+#[test]
+fn every_shipped_route_is_guarded() {
+    let mut checked = Vec::new();
+    for (name, document) in documents() {
+        let (errors, guards) = guard::check(&document);
+        assert!(errors.is_empty(), "{name}: {errors:?}");
+        checked.extend((0..guards).map(|_| name.clone()));
+    }
+    checked.dedup();
+    assert_eq!(
+        checked,
+        [
+            "bootstrap.yaml",
+            "istio/envoyfilter.yaml",
+            "istio/wasmplugin.yaml"
+        ],
+        "files with routes or with the filter"
+    );
+}
+
+/// Shows that the check above finds routes without the guard.
+#[test]
+fn a_route_without_the_guard_is_found() {
+    let bootstrap = || Bootstrap::shipped().value().clone();
+    let with = |change: fn(&mut Value)| {
+        let mut bootstrap = bootstrap();
+        let manager = "/static_resources/listeners/0/filter_chains/0/filters/1/typed_config";
+        change(bootstrap.pointer_mut(manager).expect("the manager"));
+        bootstrap
+    };
+    let istio = |change: fn(&mut Vec<Value>)| {
+        let mut filter = yaml("istio/envoyfilter.yaml");
+        let patches = filter["spec"]["configPatches"].as_array_mut();
+        change(patches.expect("patches"));
+        filter
+    };
+    for (name, document) in [
+        (
+            "no guard at all",
+            Bootstrap::shipped().without_guard().value().clone(),
+        ),
+        (
+            "a second virtual host",
+            with(|manager| {
+                let hosts = manager["route_config"]["virtual_hosts"]
+                    .as_array_mut()
+                    .expect("hosts");
+                let mut host = hosts[0].clone();
+                host["routes"][0]["match"] = serde_json::json!({"prefix": "/"});
+                hosts.push(host);
+            }),
+        ),
+        (
+            "another key",
+            with(|manager| {
+                manager["route_config"]["virtual_hosts"][0]["routes"][0]["match"]["filter_state"]
+                    [0]["key"] = "fluxlit.client".into();
+            }),
+        ),
+        (
+            "a value that is always true",
+            with(|manager| {
+                manager["route_config"]["virtual_hosts"][0]["routes"][0]["match"]["filter_state"]
+                    [0]["string_match"]["safe_regex"]["regex"] = ".*".into();
+            }),
+        ),
+        (
+            "no reason",
+            with(|manager| {
+                manager["route_config"]["virtual_hosts"][0]["routes"]
+                    .as_array_mut()
+                    .expect("routes")
+                    .pop();
+            }),
+        ),
+        (
+            "routes from elsewhere",
+            with(|manager| {
+                let manager = manager.as_object_mut().expect("an object");
+                manager.remove("route_config");
+                manager.insert(
+                    "rds".to_owned(),
+                    serde_json::json!({"route_config_name": "x"}),
+                );
+            }),
+        ),
+        (
+            "a matcher",
+            with(|manager| {
+                manager["route_config"]["virtual_hosts"][0]["matcher"] = serde_json::json!({});
+            }),
+        ),
+        (
+            "upgrades with their own filters",
+            with(|manager| {
+                manager["upgrade_configs"][0]["filters"] = serde_json::json!([]);
+            }),
+        ),
+        (
+            "Istio without the condition",
+            istio(|patches| {
+                patches.retain(|patch| patch["patch"]["operation"] != "MERGE");
+            }),
+        ),
+        (
+            "Istio, some routes only",
+            istio(|patches| {
+                for patch in patches {
+                    patch["match"]["routeConfiguration"] = serde_json::json!({"name": "http.8080"});
+                }
+            }),
+        ),
+        (
+            "Envoy Gateway",
+            serde_json::json!({"kind": "EnvoyExtensionPolicy", "spec": {"wasm": []}}),
+        ),
+    ] {
+        let (errors, _) = guard::check(&document);
+        assert!(!errors.is_empty(), "{name} was accepted");
+    }
+}
+
+/// Returns all configurations that users could copy: the YAML and JSON files, and the YAML in the documentation.
+fn documents() -> Vec<(String, Value)> {
+    let mut documents = Vec::new();
+    let mut folders = vec![folder(), folder().join("../demo"), folder().join("../docs")];
+    while let Some(current) = folders.pop() {
+        let entries = std::fs::read_dir(&current).expect("the folder exists");
+        for entry in entries.map(|entry| entry.expect("an entry").path()) {
+            let name = entry
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
+            if entry.is_dir() && !["node_modules", "crds"].contains(&name.as_str()) {
+                folders.push(entry);
+            } else if entry.is_file() {
+                documents.extend(read_documents(&entry));
+            }
+        }
+    }
+    documents.extend(read_documents(&folder().join("../README.md")));
+    documents.sort_by(|(one, _), (other, _)| one.cmp(other));
+    documents
+}
+
+fn read_documents(path: &Path) -> Vec<(String, Value)> {
+    let name = path
+        .strip_prefix(folder())
+        .unwrap_or(path)
+        .display()
+        .to_string();
+    let extension = path
+        .extension()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
+    let text = || std::fs::read_to_string(path).expect("the file can be read");
+    let texts: Vec<String> = match extension.as_str() {
+        "yaml" | "yml" | "json" => text().split("\n---\n").map(str::to_owned).collect(),
+        "md" => text()
+            .split("```yaml\n")
+            .skip(1)
+            .filter_map(|rest| rest.split("```").next())
+            .map(str::to_owned)
+            .collect(),
+        _ => Vec::new(),
+    };
+    texts
+        .iter()
+        .map(|text| {
+            let value =
+                serde_saphyr::from_str(text).unwrap_or_else(|error| panic!("{name}: {error}"));
+            (name.clone(), value)
+        })
+        .collect()
 }
 
 #[test]
@@ -312,3 +506,5 @@ fn close(schema: &mut Value) {
         _ => {}
     }
 }
+
+const CONNECTION_MANAGER: &str = "envoy.filters.network.http_connection_manager";

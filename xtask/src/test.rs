@@ -23,7 +23,7 @@ type Work = fn(&Prerequisites) -> anyhow::Result<Outcome>;
 /// The name of a step, what it covers, and the function that runs it.
 type Step = (&'static str, &'static str, Work);
 
-const STEPS: [Step; 23] = [
+const STEPS: [Step; 24] = [
     (
         "native",
         "unit tests, property tests, cases in the policy, documentation examples",
@@ -39,6 +39,11 @@ const STEPS: [Step; 23] = [
         "filter",
         "the filter with internal redirects, other filters, logs and metrics",
         filter,
+    ),
+    (
+        "guard",
+        "Envoy without the filter, on each supported version",
+        guard,
     ),
     (
         "cost",
@@ -238,6 +243,17 @@ fn attacks(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
 
 fn filter(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
     envoy_test(prerequisites, "filter")
+}
+
+fn guard(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
+    let mut envoys = match setup::older_envoys() {
+        Ok(envoys) => envoys,
+        Err(error) => return Ok(Outcome::Skipped(format!("{error:#}"))),
+    };
+    envoys.push(prerequisites.parts.envoy.clone());
+    let envoys = std::env::join_paths(envoys)?;
+    command(test_binary(prerequisites, "guard").env("FLUXLIT_TEST_ENVOYS", envoys))?;
+    Ok(Outcome::Passed)
 }
 
 fn cost(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {

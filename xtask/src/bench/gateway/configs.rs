@@ -144,6 +144,7 @@ pub(super) fn caddy(programs: &Programs, placement: &Placement) -> anyhow::Resul
 /// Envoy with the shipped listener, without our filter.
 pub(super) fn envoy(programs: &Programs, placement: &Placement) -> anyhow::Result<Command> {
     let shipped = Bootstrap::shipped()
+        .without_guard()
         .listening_on(placement.listen)
         .forwarding_to(placement.origin)
         .administered_on(local(free_port()?));
