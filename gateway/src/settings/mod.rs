@@ -357,6 +357,8 @@ fn available_cores() -> String {
 
 #[cfg(test)]
 mod tests {
+    use fluxlit_policy::{Edit, Header, Peer, Request, Response};
+
     use super::*;
 
     fn read(app: Option<&str>, environment: &[(&str, &str)]) -> Result<Settings, String> {
@@ -377,6 +379,36 @@ mod tests {
     }
 
     const UP: (&str, &str) = ("FLUXLIT_STREAMLIT_UPSTREAM", "http://127.0.0.1:8501");
+
+    /// Its upload response allows `http://localhost:PORT` as an origin, whatever its address is.
+    #[test]
+    fn streamlit_calls_itself_localhost() {
+        let policy = read(None, &[UP]).unwrap().policy;
+        let exchange = policy
+            .request(&Request {
+                peer: Peer::Unknown,
+                identity: None,
+                is_reentry: false,
+                tls: true,
+                method: b"PUT",
+                target: b"/_stcore/upload_file/a/b",
+                host: Some(b"app.example"),
+                headers: &[],
+            })
+            .exchange;
+        let allowed: Header<'_> = (
+            b"access-control-allow-origin",
+            b"http://localhost:8501/apps/my-app",
+        );
+        let response = Response {
+            status: 204,
+            headers: &[allowed],
+        };
+        let edits = policy.response(&exchange, &response).edits;
+        let public = b"https://app.example".to_vec();
+        let want = Edit::Set("access-control-allow-origin".into(), public);
+        assert_eq!(edits, [want]);
+    }
 
     #[test]
     fn nothing_to_serve_is_an_error_with_a_hint() {
