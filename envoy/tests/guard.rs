@@ -156,8 +156,9 @@ fn no_forged_request_reaches_the_upstream_if_the_filter_is_missing() {
         for row in rows() {
             let without = try_row(&row, envoy, Bootstrap::shipped().without_guard());
             let with = try_row(&row, envoy, Bootstrap::shipped());
+            let shown = format!("{without:?}");
             println!(
-                "Envoy {version}: {:<52} without {without:<13?} with {with:?}",
+                "Envoy {version}: {:<52} without {shown:<13} with {with:?}",
                 row.name
             );
             if (without, with) != (row.without, row.with) {

@@ -82,23 +82,24 @@ impl Check {
 
     fn istio(&mut self, filter: &Value) {
         let patches = filter["spec"]["configPatches"].as_array();
-        let mut guards = patches.into_iter().flatten().filter(|patch| {
-            patch["applyTo"] == "HTTP_ROUTE"
-                // Nothing else: it applies to every route of the gateway.
-                && patch["match"] == json!({"context": "GATEWAY"})
-        });
+        let guards: Vec<&Value> = patches
+            .into_iter()
+            .flatten()
+            .filter(|patch| {
+                patch["applyTo"] == "HTTP_ROUTE"
+                    // Nothing else: it applies to every route of the gateway.
+                    && patch["match"] == json!({"context": "GATEWAY"})
+            })
+            .collect();
         let merges = |patch: &&Value| {
             patch["patch"]["operation"] == "MERGE"
                 && patch["patch"]["value"] == json!({"match": {"filter_state": condition()}})
         };
-        let all: Vec<&Value> = guards.by_ref().collect();
-        if !all.iter().any(merges) {
+        if !guards.iter().any(merges) {
             self.error("the EnvoyFilter does not guard every route");
         }
-        if !all
-            .last()
-            .is_some_and(|patch| rejects(&patch["patch"]["value"]))
-        {
+        let last = guards.last();
+        if !last.is_some_and(|patch| rejects(&patch["patch"]["value"])) {
             self.error("the last route does not say why a request is rejected");
         }
         self.places += 1;
