@@ -289,6 +289,9 @@ impl RequestFrames {
             placeholder.extend_from_slice(REQUEST);
             put_length(&lines, &mut placeholder);
             self.heads.push_back((block.stream, lines));
+            if self.waiting_memory() > MAX_HEADS_MEMORY {
+                return Err(ConnectionError::Excess);
+            }
         } else {
             match check_trailers(&lines) {
                 Ok(()) => {}
@@ -455,6 +458,10 @@ const TYPICAL_PLACEHOLDER: usize = 16;
 const MAX_WAITING_HEADS: usize = 32;
 const MAX_WAITING_DATA: usize = 256;
 const MAX_WAITING_MEMORY: usize = 512 * 1024;
+
+/// How much the heads of one read may take. Those of all streams that a client may open take less, because only 4 kB of a
+/// head can come from the table, and what else it has was sent.
+const MAX_HEADS_MEMORY: usize = 4 * 1024 * 1024;
 
 #[cfg(test)]
 mod tests {
