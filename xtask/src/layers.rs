@@ -41,7 +41,15 @@ const PACKAGES: &[Package] = &[
                 "hsts",
                 "trust",
             ],
-            &["config", "forwarded", "message", "hosts", "header_names"],
+            &[
+                "config",
+                "forwarded",
+                "message",
+                "hosts",
+                "header_names",
+                "identity_headers",
+                "link",
+            ],
             &[
                 "config_reader",
                 "header",
