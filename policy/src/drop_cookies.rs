@@ -98,6 +98,7 @@ mod tests {
             ("*_proxy*", "_oauth2_proxy_1", true),
             ("a*b*c", "axxbyyc", true),
             ("a*b*c", "axxcyyb", false),
+            ("a*b*c", "axc", false),
             ("a*a", "a", false),
             ("*", "anything", true),
         ] {
@@ -124,5 +125,7 @@ mod tests {
             assert_eq!(drop.filter(line.as_bytes()), want, "{line}");
         }
         assert!(DropCookies::parse(&["a;b".to_owned()]).is_err());
+        assert!(!drop.is_empty());
+        assert!(DropCookies::parse(&[]).unwrap().is_empty());
     }
 }

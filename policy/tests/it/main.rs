@@ -10,6 +10,7 @@ mod nominated;
 mod properties;
 mod record;
 mod reentry;
+mod response;
 mod settings;
 mod support;
 mod unparsed;

@@ -72,3 +72,26 @@ fn a_sub_app_tells_its_path() {
     };
     assert_eq!(path("api/v1/").as_deref(), Some("/api/v1"));
 }
+
+#[test]
+fn an_unknown_setting_is_compared_with_the_known_ones() {
+    let similar = errors(r#"{"rootpath": "/a"}"#);
+    assert!(similar.contains("did you mean \"root_path\"?"), "{similar}");
+    let different = errors(r#"{"qqqqqqqqq": "/a"}"#);
+    assert!(different.contains("qqqqqqqqq"), "{different}");
+    assert!(!different.contains("did you mean"), "{different}");
+}
+
+#[test]
+fn hsts_has_one_preset() {
+    assert_eq!(errors(r#"{"hsts": "fluxlit"}"#), "");
+    assert!(errors(r#"{"hsts": "other"}"#).contains("hsts"));
+}
+
+#[test]
+fn all_errors_are_returned_together() {
+    let settings = r#"{"hsts": "other", "root_path": "/a//b"}"#;
+    let errors = Policy::from_json(settings.as_bytes(), Defaults::FILTER)
+        .expect_err("two settings are invalid");
+    assert_eq!(errors.errors().len(), 2, "{errors}");
+}
