@@ -26,10 +26,11 @@ pub(crate) fn get<'a>(peer: &str, target: &'a str, headers: &'a [Header<'a>]) ->
 /// Returns how a request is forwarded.
 #[track_caller]
 pub(crate) fn forward(decision: &Decision) -> &Forward {
-    match &decision.action {
-        fluxlit_policy::Action::Forward(forward) => forward,
-        fluxlit_policy::Action::Reply(reply) => panic!("a reply: {:?}", reply.reason),
-    }
+    let forward = match &decision.action {
+        fluxlit_policy::Action::Forward(forward) => Ok(forward),
+        fluxlit_policy::Action::Reply(reply) => Err(reply.reason),
+    };
+    forward.expect("the request is forwarded")
 }
 
 /// Applies edits to the lines of a message, as a host does.
