@@ -12,9 +12,8 @@
 //! would depend on the version that carries it.
 //!
 //! The placeholder does not use the crate's dynamic table, so the two decoders need not be in step, and nothing that a
-//! client writes into a header block reaches the crate, except a valid content-length. A request costs less than before:
-//! with the header fields of a browser, a GET took 27.8 µs of CPU time instead of 29.8 (6 rounds of each build in turn,
-//! the median of their ratios is 0.95), mostly because the crate allocates each name and value.
+//! client writes into a header block reaches the crate, except a valid content-length. A request costs no more than with
+//! the crate alone: for a GET with the header fields of a browser, the CPU time was 0.98 of it (median of paired rounds).
 //!
 //! The input is untrusted. Its cost is bounded: the size of a block, its number of frames, the size of what it is decoded to
 //! ([`hpack`](crate::http::hpack)), and the heads and frames that may be passed on before the requests are taken.
