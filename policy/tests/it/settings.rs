@@ -94,4 +94,10 @@ fn all_errors_are_returned_together() {
     let errors = Policy::from_json(settings.as_bytes(), Defaults::FILTER)
         .expect_err("two settings are invalid");
     assert_eq!(errors.errors().len(), 2, "{errors}");
+    let text = errors.to_string();
+    let codes: Vec<&str> = text
+        .split('\n')
+        .filter_map(|line| line.split(':').next())
+        .collect();
+    assert_eq!(codes, ["E15", "E12"], "{text}");
 }
