@@ -25,3 +25,33 @@ fn a_line_that_ends_early_is_not_written() {
         );
     }
 }
+
+#[test]
+fn only_fields_with_urls_are_rewritten() {
+    let policy = policy(r#"{"root_path": "/m", "upstream_authorities": ["app.internal"]}"#);
+    let decision = policy.request(&get("192.0.2.1", "/m/x", &[]));
+    let edits = |name: &str, value: &str| {
+        let response = Response {
+            status: 200,
+            headers: &[(name.as_bytes(), value.as_bytes())],
+        };
+        texts(&policy.response(&decision.exchange, &response).edits)
+    };
+    for (name, value) in [
+        ("access-control-allow-origin", "http://app.internal"),
+        ("content-location", "/a"),
+        ("link", "</a>; rel=preload"),
+        ("location", "/a"),
+        ("refresh", "5; url=/a"),
+        ("service-worker-allowed", "/a"),
+        ("set-cookie", "a=b; Path=/"),
+        ("sourcemap", "/a"),
+        ("timing-allow-origin", "http://app.internal"),
+        ("x-sourcemap", "/a"),
+    ] {
+        assert_eq!(edits(name, value).len(), 1, "{name}");
+        // A field of the same length is another one.
+        let other = "x".repeat(name.len());
+        assert_eq!(edits(&other, value), [""; 0], "{name}");
+    }
+}
