@@ -211,6 +211,12 @@ mod tests {
             ("</x>;anchor", "</m/x>;anchor"),
             ("</x>; anchor=\"\"", "</m/x>; anchor=\"\""),
             ("</x>; type=text/css", "</m/x>; type=text/css"),
+            ("</x>; title=/y", "</m/x>; title=/y"),
+            (
+                "</x>; title=\"a\\\", b\", </y>",
+                "</m/x>; title=\"a\\\", b\", </m/y>",
+            ),
+            ("</a>, </b,c>", "</m/a>, </m/b,c>"),
             (",</x>, ,", ",</m/x>, ,"),
             ("<x>; rel=next", "<x>; rel=next"),
         ] {
