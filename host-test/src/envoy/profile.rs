@@ -117,6 +117,11 @@ impl Profile {
             spec: "a property is found under the path with which it was set",
         },
         Rule {
+            name: "resumed-body",
+            envoy: "a body that waited for paused headers and is then held is lost if trailers that waited too continue",
+            spec: "a held body is forwarded before its trailers",
+        },
+        Rule {
             name: "vm-start",
             envoy: "on_vm_start is called for each plugin in a VM",
             spec: "on_vm_start is called for the first plugin in a VM",
@@ -194,6 +199,10 @@ impl Profile {
         self == Self::Envoy
     }
 
+    pub(crate) fn loses_resumed_bodies(self) -> bool {
+        self == Self::Envoy
+    }
+
     pub(crate) fn closes_maps(self) -> bool {
         self == Self::Envoy
     }
@@ -233,7 +242,7 @@ mod tests {
     #[test]
     fn each_rule_distinguishes_the_profiles() {
         type Rule = fn(Profile) -> bool;
-        let only_envoy: [Rule; 15] = [
+        let only_envoy: [Rule; 16] = [
             Profile::acts_before_result,
             Profile::adds_recorded_counters,
             Profile::closes_maps,
@@ -243,6 +252,7 @@ mod tests {
             Profile::joins_inline_headers,
             Profile::limits_buffers,
             Profile::logs_before_done,
+            Profile::loses_resumed_bodies,
             Profile::rejects_broken_messages,
             Profile::responds_to_failed_calls,
             Profile::sends_last_reply,

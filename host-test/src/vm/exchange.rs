@@ -53,6 +53,8 @@ pub(super) struct Direction {
     pub(super) buffering: Option<Buffering>,
     /// True if paused headers do not block the body callbacks.
     pub(super) has_stopped_headers: bool,
+    /// True while the events that waited for paused headers are delivered.
+    pub(super) is_resuming_headers: bool,
     /// True if the headers end the message.
     pub(super) ends_with_headers: bool,
     pub(super) forwarded: Option<Message>,
@@ -67,6 +69,23 @@ pub(super) enum Buffering {
     Limit,
     /// Once there is more than the limit, nothing is read any more.
     Watermark,
+}
+
+impl Direction {
+    /// Adds an event that the filter has not seen. While headers are paused, Envoy collects the body in one buffer.
+    pub(super) fn add_waiting(&mut self, event: Event) {
+        match (self.paused, self.waiting.back_mut(), event) {
+            (
+                Some(Phase::Headers),
+                Some(Event::Body(body, is_end)),
+                Event::Body(frame, end_of_stream),
+            ) => {
+                body.extend(frame);
+                *is_end |= end_of_stream;
+            }
+            (_, _, event) => self.waiting.push_back(event),
+        }
+    }
 }
 
 impl Exchange {

@@ -5,6 +5,10 @@
 //! the first one that continues also forwards the headers. A held body does not block: the next callback sees old and new
 //! bytes together. Measured in Envoy 1.40.
 //!
+//! Frames that wait for held headers reach the body callback as one. If they are followed by trailers, Envoy delivers both while
+//! it continues the headers, and starts each part at this filter. A body that the filter holds in that moment is delivered to it
+//! once more when its trailers callback continues. Envoy has marked the filter's message as ended by then, and drops the body.
+//!
 //! What a callback requested is carried out before its result takes effect, as in Envoy, so a callback that continues its own
 //! side and then holds it does hold it. Some requests return OK but crash Envoy or corrupt its messages: with them the filter
 //! fails, see `vm::forbidden`.
@@ -54,7 +58,7 @@ impl Vm {
                 return;
             }
             exchange.has_whole_request |= side == Side::Request && event.ends_message();
-            exchange.direction_mut(side).waiting.push_back(event);
+            exchange.direction_mut(side).add_waiting(event);
             self.run(context, side);
         }
     }
@@ -85,7 +89,15 @@ impl Vm {
         }
         if let Some(phase) = paused.or(has_stopped_headers.then_some(Phase::Headers)) {
             self.forward(context, side, phase);
+            self.set_resuming_headers(context, side, paused == Some(Phase::Headers));
             self.run(context, side);
+            self.set_resuming_headers(context, side, false);
+        }
+    }
+
+    fn set_resuming_headers(&mut self, context: u32, side: Side, is_resuming: bool) {
+        if let Some(exchange) = self.exchanges.get_mut(&context) {
+            exchange.direction_mut(side).is_resuming_headers = is_resuming;
         }
     }
 
@@ -330,6 +342,7 @@ impl Vm {
             return;
         }
         let stops_at_headers_only = self.stops_at_headers_only();
+        let profile = self.store.data().options.profile;
         let Some(stream) = self.store.data_mut().streams.get_mut(&context) else {
             return;
         };
@@ -339,6 +352,10 @@ impl Vm {
         let direction = exchange.direction_mut(side);
         match (phase, action) {
             (_, CONTINUE) | (Phase::Headers, CONTINUE_AND_END_STREAM) => {
+                let loses_body = phase == Phase::Trailers && direction.is_resuming_headers;
+                if loses_body && profile.loses_resumed_bodies() {
+                    stream.body_mut(side).clear();
+                }
                 direction.paused = None;
                 direction.buffering = None;
                 if phase == Phase::Headers {

@@ -246,6 +246,35 @@ fn vm_start() {
     }
 }
 
+/// The headers of the second stream continue the first.
+#[test]
+fn resumed_body() {
+    let guest = r#"(global $first (mut i32) (i32.const 0))
+        (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+            (if (global.get $first) (then
+                (drop (call $effective (global.get $first)))
+                (drop (call $continue (i32.const 0)))
+                (return (i32.const 0))))
+            (global.set $first (local.get 0))
+            i32.const 1)
+        (func (export "proxy_on_request_body") (param i32 i32 i32) (result i32)
+            (call $log_number (local.get 1)) (i32.eqz (local.get 2)))"#;
+    for (profile, want) in [(Profile::Envoy, ""), (Profile::Spec, "hello")] {
+        let plugin = start_with_profile(guest, profile);
+        let mut stream = plugin.stream(Properties::default());
+        stream.request_headers(request(), false);
+        stream.request_body(b"he".to_vec(), false);
+        stream.request_body(b"llo".to_vec(), false);
+        stream.request_trailers(lines(&[("t", "1")]));
+        exchange(&plugin);
+        let outcome = stream.finish();
+        assert_eq!(texts(&outcome.logs), "5", "{profile:?}");
+        let upstream = outcome.upstream.unwrap();
+        assert_eq!(upstream.body, want.as_bytes(), "{profile:?}");
+        assert_eq!(upstream.trailers, lines(&[("t", "1")]), "{profile:?}");
+    }
+}
+
 #[test]
 fn every_rule_has_a_test_here_or_in_call_outs() {
     let tests = concat!(include_str!("profiles.rs"), include_str!("call_outs.rs"));

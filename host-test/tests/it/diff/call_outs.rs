@@ -119,3 +119,75 @@ const GRPC_STREAM_CASES: &str = r#"{"cases": [
     {"name": "success", "upstreams": {"auth": [{"grpc": []}]}, "request": {}, "downstream": {"status": 500, "body": "via_upstream"}},
     {"name": "refused", "upstreams": {"auth": [{"fails": "refused"}]}, "request": {}, "downstream": {"status": 514}},
     {"name": "reset", "upstreams": {"auth": [{"fails": "reset"}]}, "request": {}, "downstream": {"status": 514}}]}"#;
+
+/// Holds the headers of one side, `request` or `response`, until `auth` has answered. Its body callback logs `whole` for five
+/// bytes, and holds the body until the end of the stream.
+fn holds_headers_then_body(side: &str, number: u32, trailers: &str) -> String {
+    format!(
+        r#"(global $stream (mut i32) (i32.const 0))
+        (func (export "proxy_on_{side}_headers") (param i32 i32 i32) (result i32)
+            (global.set $stream (local.get 0))
+            (drop (call $call @"auth" @pairs(":method" "GET" ":path" "/" ":authority" "a")
+                (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 1000) (i32.const 500)))
+            i32.const 1)
+        (func (export "proxy_on_http_call_response") (param i32 i32 i32 i32 i32)
+            (drop (call $effective (global.get $stream)))
+            (drop (call $continue (i32.const {number}))))
+        (func (export "proxy_on_{side}_body") (param i32 i32 i32) (result i32)
+            (if (i32.eq (local.get 1) (i32.const 5)) (then (call $log_text @"whole")))
+            (if (i32.lt_u (local.get 1) (i32.const 5)) (then (call $log_text @"partial")))
+            (i32.eqz (local.get 2)))
+        {trailers}"#
+    )
+}
+
+const AUTH: &str = r#""upstreams": {"auth": [{"delay_ms": 200}]}"#;
+
+#[test]
+fn a_body_held_after_resumed_headers_is_lost_before_trailers() {
+    let own_trailers = |side: &str| {
+        format!(
+            r#"(func (export "proxy_on_{side}_trailers") (param i32 i32) (result i32) (i32.const 0))"#
+        )
+    };
+    let request_cases = format!(
+        r#"{{{AUTH}, "cases": [
+        {{"name": "HTTP/1", "request": {{"method": "POST", "body": "hello", "trailers": [["t", "1"]]}},
+         "upstream": {{"body": "", "trailers": {{"t": ["1"]}}}}}},
+        {{"name": "HTTP/2", "request": {{"method": "POST", "http": "2", "body": "hello", "trailers": [["t", "1"]]}},
+         "upstream": {{"body": "", "trailers": {{"t": ["1"]}}}}}},
+        {{"name": "no trailers", "request": {{"method": "POST", "body": "hello"}}, "upstream": {{"body": "hello"}}}}]}}"#
+    );
+    let response_cases = format!(
+        r#"{{{AUTH}, "cases": [
+        {{"name": "trailers", "request": {{}}, "answer": {{"body": "hello", "trailers": [["t", "1"]]}},
+         "upstream": {{}}, "downstream": {{"body": "", "trailers": {{"t": ["1"]}}}}}},
+        {{"name": "no trailers", "request": {{}}, "answer": {{"body": "hello"}},
+         "upstream": {{}}, "downstream": {{"body": "hello"}}}}]}}"#
+    );
+    for (side, number, cases) in [
+        ("request", 0, request_cases),
+        ("response", 1, response_cases),
+    ] {
+        check(&holds_headers_then_body(side, number, ""), &cases);
+        let guest = holds_headers_then_body(side, number, &own_trailers(side));
+        check(&guest, &cases);
+    }
+}
+
+#[test]
+fn frames_that_arrive_while_headers_are_paused_come_as_one() {
+    let logs = r#""logs": [{"text": "whole"}, {"text": "partial", "absent": true}]"#;
+    let request_cases = format!(
+        r#"{{{AUTH}, "cases": [
+        {{"name": "frames", "request": {{"method": "POST", "frames": ["he", "llo", ""]}},
+         "upstream": {{"body": "hello"}}, {logs}}}]}}"#
+    );
+    let response_cases = format!(
+        r#"{{{AUTH}, "cases": [
+        {{"name": "frames", "request": {{}}, "answer": {{"frames": ["he", "llo", ""]}},
+         "upstream": {{}}, "downstream": {{"body": "hello"}}, {logs}}}]}}"#
+    );
+    check(&holds_headers_then_body("request", 0, ""), &request_cases);
+    check(&holds_headers_then_body("response", 1, ""), &response_cases);
+}
