@@ -91,7 +91,7 @@ impl Stack {
         self.gateway.service.check()?;
         if !matches!(self.envoy.ended(), Ok(None)) {
             let log = self.envoy.log();
-            return Err(EnvoyError::Ended { log }.into());
+            return Err(EnvoyError::Ended { log, signal: None }.into());
         }
         Ok(())
     }

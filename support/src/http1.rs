@@ -238,41 +238,65 @@ pub fn read_response_blocking(
     run(read_response(&mut Blocking(reader), method))
 }
 
-/// Writes a message as pieces: the head, then each frame, then the end. No piece is empty.
-pub fn pieces(start: &str, fields: &[Field], content: &Content, kind: Kind) -> Vec<Vec<u8>> {
+/// Returns the field that a message gets in addition to `fields`, because its end could not be found without it.
+pub fn added_field(
+    fields: &[Field],
+    content: &Content,
+    kind: Kind,
+) -> Option<(&'static str, String)> {
     let has = |name: &str| {
         fields
             .iter()
             .any(|(other, _)| other.eq_ignore_ascii_case(name))
     };
-    let is_chunked = (content.has_frames || !content.trailers.is_empty()) && kind != Kind::Bodiless;
+    if is_chunked(fields, content, kind) {
+        let chunked = ("transfer-encoding", "chunked".to_owned());
+        return (!has("transfer-encoding")).then_some(chunked);
+    }
     let length: usize = content.frames.iter().map(Vec::len).sum();
+    // A request without a body needs no length. A response does, or it would end with the connection.
+    let needs_length = length > 0 || kind == Kind::Response;
+    let is_given = has("content-length") || has("transfer-encoding");
+    (needs_length && !is_given).then(|| ("content-length", length.to_string()))
+}
+
+/// Returns true if the body is sent in chunks: it has trailers, or frames without a length.
+fn is_chunked(fields: &[Field], content: &Content, kind: Kind) -> bool {
+    let has_length = fields
+        .iter()
+        .any(|(name, _)| name.eq_ignore_ascii_case("content-length"));
+    let has_frames = content.has_frames && !has_length;
+    (has_frames || !content.trailers.is_empty()) && kind != Kind::Bodiless
+}
+
+/// Writes a message as pieces: the head, then each frame, then the end. No piece is empty.
+pub fn pieces(start: &str, fields: &[Field], content: &Content, kind: Kind) -> Vec<Vec<u8>> {
     let mut head = latin1::bytes(start);
     head.extend(b"\r\n");
     for (name, value) in fields {
         put_field(&mut head, name, value);
     }
-    if is_chunked && !has("transfer-encoding") {
-        put_field(&mut head, "transfer-encoding", "chunked");
-    } else if !is_chunked && !has("content-length") && !has("transfer-encoding") {
-        // A request without a body needs no length. A response does, or it would end with the connection.
-        if length > 0 || kind == Kind::Response {
-            put_field(&mut head, "content-length", &length.to_string());
-        }
+    if let Some((name, value)) = added_field(fields, content, kind) {
+        put_field(&mut head, name, &value);
     }
     head.extend(b"\r\n");
     let mut pieces = vec![head];
     if kind == Kind::Bodiless {
         return pieces;
     }
-    if !is_chunked {
+    let frames = content.frames.iter().filter(|frame| !frame.is_empty());
+    if !is_chunked(fields, content, kind) {
+        if content.has_frames {
+            pieces.extend(frames.cloned());
+            return pieces;
+        }
         // Most clients send a body that needs no frames together with the head.
         pieces
             .iter_mut()
             .for_each(|head| head.extend(content.frames.concat()));
         return pieces;
     }
-    for frame in content.frames.iter().filter(|frame| !frame.is_empty()) {
+    for frame in frames {
         let size = format!("{:x}\r\n", frame.len());
         pieces.push([size.as_bytes(), frame, b"\r\n"].concat());
     }
@@ -471,6 +495,14 @@ mod tests {
             Kind::Response,
             r"X\r\ntransfer-encoding: chunked\r\n\r\n|2\r\nab\r\n|0\r\nt: 1\r\n\r\n",
         );
+    }
+
+    #[test]
+    fn frames_with_a_length_are_not_chunked() {
+        let fields = [("Content-Length".to_owned(), "3".to_owned())];
+        let pieces = pieces("X", &fields, &content(&["ab", "c", ""], &[]), Kind::Request);
+        let want: [&[u8]; 3] = [b"X\r\nContent-Length: 3\r\n\r\n", b"ab", b"c"];
+        assert_eq!(pieces, want);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Envoy chooses the port of its admin interface itself: a port that was free a moment ago may be taken when it listens.
 
 use std::fs::File;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -29,6 +30,8 @@ pub enum EnvoyError {
     Ended {
         /// Its log.
         log: String,
+        /// The signal that ended it, if one did.
+        signal: Option<i32>,
     },
     /// It did not become ready in time.
     #[error("Envoy did not become ready; its log ends with\n{end}", end = end_of(log))]
@@ -81,6 +84,7 @@ impl Envoy {
             // Unlike a log file that Envoy opens itself, this one is never buffered.
             .stderr(File::create(folder.join(LOG)).map_err(run)?);
         let mut process = Process::start(command).map_err(run)?;
+        let mut signal = None;
         let admin = wait_for(START_LIMIT, || {
             let address = std::fs::read_to_string(&admin_path).unwrap_or_default();
             if let Ok(address) = address.trim().parse() {
@@ -89,7 +93,13 @@ impl Envoy {
                     return Some(Some(admin));
                 }
             }
-            (!matches!(process.ended(), Ok(None))).then_some(None)
+            match process.ended() {
+                Ok(None) => None,
+                status => {
+                    signal = status.ok().flatten().and_then(|status| status.signal());
+                    Some(None)
+                }
+            }
         });
         let log = || read_log(folder).replace(log::BEGIN, "");
         match admin {
@@ -98,7 +108,7 @@ impl Envoy {
                 folder: folder.to_owned(),
                 admin,
             }),
-            Some(None) => Err(EnvoyError::Ended { log: log() }),
+            Some(None) => Err(EnvoyError::Ended { log: log(), signal }),
             None => Err(EnvoyError::NotReady { log: log() }),
         }
     }

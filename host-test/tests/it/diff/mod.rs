@@ -5,6 +5,7 @@
 
 mod buffers;
 mod call_outs;
+mod framing;
 mod messages;
 mod plugins;
 mod properties;
@@ -104,6 +105,22 @@ fn a_case_that_envoy_cannot_run_is_skipped_with_the_reason() {
         (
             r#""request": {"frames": ["a", "b"]}"#,
             "in HTTP/1 an empty frame ends a body that comes in frames",
+        ),
+        (
+            r#""request": {"headers": [["content-length", "3"]], "body": "abc", "trailers": [["t", "1"]]}"#,
+            "in HTTP/1 a request with `content-length` has no trailers",
+        ),
+        (
+            r#""request": {"headers": [["content-length", "4"]], "body": "abc"}"#,
+            "its `content-length` is not 3, the length of its body, so Envoy would look for its end elsewhere",
+        ),
+        (
+            r#""request": {}, "plugin": {"faults": [{"at": "proxy_get_property", "status": "NOT_FOUND"}]}"#,
+            "Envoy cannot be given faults of the host",
+        ),
+        (
+            r#""request": {}, "upstreams": {"a": [{"body": "b"}, {"headers": [["content-length", "0"]]}]}"#,
+            "some responses of a service have `content-length` and others do not; give it to all of them",
         ),
         (
             r#""request": {"http": "1.0", "trailers": [["t", "1"]]}"#,

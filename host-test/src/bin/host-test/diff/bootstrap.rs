@@ -5,6 +5,9 @@
 //! off, so that no header is added or removed; and Envoy looks for the client's address in a field that no request has, so
 //! that no header replaces the peer. Envoy chooses the ports.
 //!
+//! A message in HTTP/1 may need a field that the case does not have, because its end could not be found without it. Envoy
+//! removes the field before the filters see it, so that they see the message of the case.
+//!
 //! A filter before the others leaves a mark in the dynamic metadata, which the access log shows. If the mark is missing,
 //! Envoy rejected the request before it reached a filter.
 
@@ -32,8 +35,24 @@ pub(super) struct BootstrapParts<'a> {
     /// The module under test.
     pub(super) module: &'a Path,
     pub(super) access_log: &'a Path,
-    pub(super) clusters: Vec<(String, &'a Upstream)>,
+    pub(super) clusters: Vec<Cluster<'a>>,
     pub(super) listeners: &'a [Listener<'a>],
+}
+
+/// An upstream as Envoy knows it.
+pub(super) struct Cluster<'a> {
+    pub(super) name: String,
+    pub(super) upstream: &'a Upstream,
+    /// Fields that Envoy removes from responses before the filters.
+    pub(super) removed_fields: Vec<&'static str>,
+}
+
+/// The upstream of a listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct UpstreamKind {
+    pub(super) protocol: Protocol,
+    /// A field that its responses have on the wire but not in the case.
+    pub(super) added_field: Option<&'static str>,
 }
 
 /// A listener, and the exchanges that it serves.
@@ -41,8 +60,7 @@ pub(super) struct Listener<'a> {
     pub(super) name: String,
     pub(super) plan: &'a Plan<'a>,
     pub(super) setup: &'a EnvoySetup,
-    /// The protocol of its upstream.
-    pub(super) upstream: Protocol,
+    pub(super) upstream: UpstreamKind,
     pub(super) certificates: Option<Certificates>,
     pub(super) socket: Option<PathBuf>,
     /// The id of VMs for which the case has none.
@@ -52,8 +70,13 @@ pub(super) struct Listener<'a> {
 }
 
 impl Listener<'_> {
-    /// Returns true if exchanges of a plan with this setup and this protocol of the upstream use this listener.
-    pub(super) fn serves(&self, plan: &Plan<'_>, setup: &EnvoySetup, upstream: Protocol) -> bool {
+    /// Returns true if exchanges of a plan with this setup and this upstream use this listener.
+    pub(super) fn serves(
+        &self,
+        plan: &Plan<'_>,
+        setup: &EnvoySetup,
+        upstream: UpstreamKind,
+    ) -> bool {
         std::ptr::eq(self.plan.case, plan.case) && self.setup == setup && self.upstream == upstream
     }
 
@@ -82,30 +105,60 @@ pub(super) fn bootstrap(parts: &BootstrapParts<'_>) -> Value {
         .iter()
         .map(|each| listener(parts, each))
         .collect();
-    let clusters: Vec<Value> = parts
-        .clusters
-        .iter()
-        .map(|(name, upstream)| cluster(name, upstream))
-        .collect();
+    let clusters: Vec<Value> = parts.clusters.iter().map(cluster).collect();
     json!({
         "admin": {"address": socket(local(0))},
         "static_resources": {"listeners": listeners, "clusters": clusters},
     })
 }
 
-/// Returns the name of the cluster for the upstream of cases. No service of a case has such a name.
-pub(super) fn upstream_name(protocol: Protocol) -> &'static str {
-    match protocol {
-        Protocol::Http1 => "host-test/http1",
-        Protocol::Http2 => "host-test/http2",
+impl UpstreamKind {
+    /// Every kind.
+    pub(super) const ALL: [Self; 4] = [
+        Self::new(Protocol::Http1, None),
+        Self::new(Protocol::Http1, Some("content-length")),
+        Self::new(Protocol::Http1, Some("transfer-encoding")),
+        Self::new(Protocol::Http2, None),
+    ];
+
+    pub(super) const fn new(protocol: Protocol, added_field: Option<&'static str>) -> Self {
+        Self {
+            protocol,
+            added_field,
+        }
+    }
+
+    /// Returns the name of the cluster. No service of a case has such a name.
+    pub(super) fn cluster_name(self) -> String {
+        let protocol = match self.protocol {
+            Protocol::Http1 => "http1",
+            Protocol::Http2 => "http2",
+        };
+        match self.added_field {
+            None => format!("host-test/{protocol}"),
+            Some(field) => format!("host-test/{protocol}/without/{field}"),
+        }
     }
 }
 
-fn cluster(name: &str, upstream: &Upstream) -> Value {
+fn cluster(cluster: &Cluster<'_>) -> Value {
+    let Cluster {
+        name,
+        upstream,
+        removed_fields,
+    } = cluster;
     let protocol = match upstream.options.protocol {
         Protocol::Http1 => json!({"http_protocol_options": {"enable_trailers": true}}),
         Protocol::Http2 => json!({"http2_protocol_options": {}}),
     };
+    let mut filters = Vec::new();
+    if !removed_fields.is_empty() {
+        filters.push(removal("response_mutations", removed_fields));
+        filters.push(json!({
+            "name": "envoy.filters.http.upstream_codec",
+            "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec"},
+        }));
+    }
     json!({
         "name": name,
         "type": "STATIC",
@@ -118,7 +171,20 @@ fn cluster(name: &str, upstream: &Upstream) -> Value {
                 "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
                 "explicit_http_config": protocol,
                 "common_http_protocol_options": {"max_requests_per_connection": 1},
+                "http_filters": filters,
             },
+        },
+    })
+}
+
+/// Builds a filter that removes fields which the harness had to add to a message.
+fn removal(mutations: &str, fields: &[&str]) -> Value {
+    let removed: Vec<Value> = fields.iter().map(|name| json!({"remove": name})).collect();
+    json!({
+        "name": "envoy.filters.http.header_mutation",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.header_mutation.v3.HeaderMutation",
+            "mutations": {mutations: removed},
         },
     })
 }
@@ -208,6 +274,8 @@ fn network_filters(parts: &BootstrapParts<'_>, listener: &Listener<'_>) -> Vec<V
                 },
             }],
             "http_protocol_options": {"accept_http_10": true, "enable_trailers": true},
+            // Each exchange has its own connection. Its end shows that nothing follows, even if the length promises more.
+            "common_http_protocol_options": {"max_requests_per_connection": 1},
             "stream_idle_timeout": format!("{}s", plan.idle_timeout.as_secs_f64()),
             "upgrade_configs": [{"upgrade_type": "websocket"}],
             "access_log": access_log(parts.access_log, &access_log_format(listener)),
@@ -219,7 +287,7 @@ fn network_filters(parts: &BootstrapParts<'_>, listener: &Listener<'_>) -> Vec<V
                         "name": setup.route_name.as_deref().unwrap_or_default(),
                         "match": {"prefix": "/"},
                         "metadata": {"filter_metadata": setup.route_metadata},
-                        "route": {"cluster": upstream_name(listener.upstream)},
+                        "route": {"cluster": listener.upstream.cluster_name()},
                     }],
                 }],
             },
@@ -234,6 +302,11 @@ fn http_filters(parts: &BootstrapParts<'_>, listener: &Listener<'_>) -> Vec<Valu
     let mut mark = Map::new();
     mark.insert(MARK.to_owned(), json!({MARK: REACHED}));
     let mut filters = vec![metadata("mark", &mark)];
+    filters.extend(
+        setup
+            .added_field
+            .map(|field| removal("request_mutations", &[field])),
+    );
     if !setup.metadata.is_empty() {
         filters.push(metadata("metadata", &setup.metadata));
     }

@@ -54,8 +54,17 @@ pub(super) fn differences(
             &mut differences,
         );
     }
-    // The response with which Envoy ends a paused stream is not the filter's.
-    let downstream = envoy.downstream.as_ref().filter(|_| !timed_out);
+    // The response with which Envoy ends a paused stream is not the filter's. If the filter has already forwarded a part, Envoy
+    // ends it there, even if the client has received as many bytes as the length says.
+    let downstream = match &envoy.downstream {
+        Some(_) if timed_out && ours.downstream.is_none() => None,
+        Some(message) => Some(Message {
+            is_complete: message.is_complete && !timed_out,
+            ..message.clone()
+        }),
+        None => None,
+    };
+    let downstream = downstream.as_ref();
     // Data sent just before a reset may still be in a buffer that Envoy discards.
     let is_reset = ours.filters.iter().any(|filter| filter.is_reset);
     if !(is_reset && downstream.is_none()) {

@@ -4,6 +4,7 @@
 //! access log, and calls that the filter does not wait for, may arrive shortly after the response.
 
 use std::collections::BTreeMap;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,7 @@ use fluxlit_cases::latin1;
 use fluxlit_support::certificate::Certificate;
 use fluxlit_support::envoy::log::{FORMAT, PluginNames, plugin_lines};
 use fluxlit_support::envoy::{Admin, Envoy, EnvoyError};
+use fluxlit_support::http1::{self, Content, Kind};
 use fluxlit_support::player::{Address, Connection, Moment, ReceivedResponse, Target, Tls};
 use fluxlit_support::script::ScriptedResponse;
 use fluxlit_support::upstream::{Options, Protocol, ReceivedRequest, Upstream};
@@ -23,11 +25,11 @@ use host_test::event::{LogLine, Message};
 use host_test::{HeaderMap, envoy};
 
 use super::bootstrap::{
-    BootstrapParts, Certificates, Listener, REACHED, SEPARATOR, bootstrap, upstream_name,
+    BootstrapParts, Certificates, Cluster, Listener, REACHED, SEPARATOR, UpstreamKind, bootstrap,
 };
 use super::compare::{log_differences, metric_differences};
 use super::observed::{EnvoyRun, Observed};
-use super::plan::{Plan, call_outs};
+use super::plan::{Plan, call_outs, is_bodiless};
 use super::setup::{EnvoySetup, PeerKind};
 use super::shared_data;
 
@@ -51,6 +53,8 @@ struct Upstreams {
 
 /// The result of starting Envoy.
 pub(super) enum Started<'a> {
+    /// A signal ended Envoy.
+    Crashed(i32),
     /// Envoy exited, as it does when it rejects a configuration; this is its log.
     Rejected(String),
     Running(Box<EnvoyPlayer<'a>>),
@@ -74,7 +78,7 @@ impl<'a> EnvoyPlayer<'a> {
         let config = bootstrap(&BootstrapParts {
             module,
             access_log: &access_log,
-            clusters: upstreams.clusters(),
+            clusters: upstreams.clusters(plans),
             listeners: &listeners,
         });
         let log_level = format!("wasm:{}", log_level(plans));
@@ -90,7 +94,15 @@ impl<'a> EnvoyPlayer<'a> {
         ];
         let envoy = match Envoy::start(program, &config.to_string(), folder.path(), &arguments) {
             Ok(envoy) => envoy,
-            Err(EnvoyError::Ended { log }) => return Ok(Started::Rejected(log)),
+            Err(EnvoyError::Ended {
+                signal: Some(signal),
+                ..
+            }) => return Ok(Started::Crashed(signal)),
+            Err(EnvoyError::Ended { log, .. }) => return Ok(Started::Rejected(log)),
+            Err(error @ EnvoyError::Run { .. }) => {
+                return Err(anyhow::Error::from(error)
+                    .context("--envoy: give the path of an Envoy 1.40 executable"));
+            }
             Err(error) => return Err(error.into()),
         };
         let addresses = envoy.admin().listeners()?;
@@ -116,6 +128,12 @@ impl<'a> EnvoyPlayer<'a> {
             served: BTreeMap::new(),
             _folder: folder,
         })))
+    }
+
+    /// Returns the name of the signal that has ended Envoy, if one has. A process that is ending gets a moment for it.
+    pub(super) fn crash(&mut self) -> Option<String> {
+        let status = wait_for(SETTLING, || self.envoy.ended().ok().flatten())?;
+        status.signal().map(signal_name)
     }
 
     /// Plays the exchanges of a case. Returns the reason if they cannot be compared.
@@ -169,6 +187,8 @@ impl<'a> EnvoyPlayer<'a> {
             run.metrics = admin.metrics().ok()?;
             metric_differences(&plan.ran, &run).is_empty().then_some(())
         });
+        // A crash at the end of a stream belongs to this case, not to the next one.
+        admin.metrics()?;
         Ok(Ok(run))
     }
 
@@ -202,13 +222,13 @@ impl<'a> EnvoyPlayer<'a> {
             .setups
             .get(number)
             .context("each exchange has a setup")?;
-        let protocol = protocol_of(exchange);
+        let kind = kind_of(exchange);
         let (listener, address) = self
             .listeners
             .iter()
-            .find(|(listener, _)| listener.serves(plan, setup, protocol))
+            .find(|(listener, _)| listener.serves(plan, setup, kind))
             .context("there is no listener for the exchange")?;
-        let upstream = self.upstreams.get(protocol);
+        let upstream = self.upstreams.get(kind.protocol);
         upstream.answer(&exchange.answer);
         let before: Vec<usize> = self
             .upstreams
@@ -225,12 +245,17 @@ impl<'a> EnvoyPlayer<'a> {
         // The case lets time pass.
         std::thread::sleep(Duration::from_millis(exchange.after_ms));
         let target = target(listener, address, exchange)?;
+        // The connection stays open until Envoy has ended the stream: a client that has received a whole body must not end a
+        // stream whose end the filter still holds.
         let started = Instant::now();
-        let downstream = send(&target, exchange, self.envoy.admin())?;
+        let (downstream, connection) = send(&target, exchange, self.envoy.admin())?;
         let elapsed = started.elapsed();
         let served = self.served.entry(listener.name.clone()).or_default();
-        let line = access_log_line(&self.access_log, &listener.name, *served)
+        let envoy = &mut self.envoy;
+        let has_ended = || !matches!(envoy.ended(), Ok(None));
+        let line = access_log_line(&self.access_log, &listener.name, *served, has_ended)
             .context("Envoy's access log has no line for the exchange")?;
+        drop(connection);
         *served += 1;
         // A filter need not wait for the calls that it makes.
         let expected = |name: &str| {
@@ -309,13 +334,19 @@ impl Upstreams {
         }
     }
 
-    fn clusters(&self) -> Vec<(String, &Upstream)> {
-        let upstreams = [Protocol::Http1, Protocol::Http2]
-            .map(|protocol| (upstream_name(protocol).to_owned(), self.get(protocol)));
-        let services = self
-            .services
-            .iter()
-            .map(|(name, upstream)| (name.clone(), upstream));
+    fn clusters(&self, plans: &[&Plan<'_>]) -> Vec<Cluster<'_>> {
+        let upstreams = UpstreamKind::ALL.map(|kind| Cluster {
+            name: kind.cluster_name(),
+            upstream: self.get(kind.protocol),
+            removed_fields: kind.added_field.into_iter().collect(),
+        });
+        let services = plans.iter().flat_map(|plan| &plan.services);
+        let services = self.services.iter().zip(services);
+        let services = services.map(|((name, upstream), service)| Cluster {
+            name: name.clone(),
+            upstream,
+            removed_fields: service.added_fields.clone(),
+        });
         upstreams.into_iter().chain(services).collect()
     }
 }
@@ -345,16 +376,16 @@ fn target(
     })
 }
 
-/// Sends a request on a new connection. Frames are sent one by one: each is read before the next is written.
+/// Sends a request on a new connection; returns the connection if it is still open. Frames are sent one by one: each is read before the next is written.
 fn send(
     target: &Target,
     exchange: &Exchange,
     admin: Admin,
-) -> anyhow::Result<Option<ReceivedResponse>> {
+) -> anyhow::Result<(Option<ReceivedResponse>, Option<Connection>)> {
     let request = &exchange.request;
     let mut connection = Connection::open(target, request.http)?;
     if request.http == Version::Http2 {
-        return Ok(connection.http2(request)?);
+        return Ok((connection.http2(request)?, None));
     }
     let read_bytes = || admin.counter("http.case.downstream_cx_rx_bytes_total");
     let mut before = 0;
@@ -366,7 +397,7 @@ fn send(
             let _ = wait_for(READING, || (read_bytes().ok()? >= wanted).then_some(()));
         }
     });
-    Ok(response?)
+    Ok((response?, Some(connection)))
 }
 
 /// Returns a request as a message of the test host.
@@ -427,14 +458,22 @@ fn add(headers: &mut HeaderMap, name: &str, value: &str) {
     headers.add(&latin1::bytes(name), &latin1::bytes(value));
 }
 
-/// Returns HTTP/2 if the frames of the response must arrive unchanged: with HTTP/1, Envoy joins the data that it reads at
-/// once.
-fn protocol_of(exchange: &Exchange) -> Protocol {
-    if exchange.answer.frames.is_empty() {
-        Protocol::Http1
-    } else {
-        Protocol::Http2
+/// Returns the upstream that can send the response of an exchange as the case has it. With HTTP/1, Envoy joins the data that
+/// it reads at once, so explicit frames need HTTP/2, and so do trailers of a body that has a length.
+fn kind_of(exchange: &Exchange) -> UpstreamKind {
+    let (request, answer) = (&exchange.request, &exchange.answer);
+    let mut headers = answer.headers.iter();
+    let has_length = headers.any(|(name, _)| name.eq_ignore_ascii_case("content-length"));
+    if !answer.frames.is_empty() || has_length && !answer.trailers.is_empty() {
+        return UpstreamKind::new(Protocol::Http2, None);
     }
+    let content = Content::of_answer(answer);
+    let has_body = request.method != "HEAD" && !is_bodiless(answer.status);
+    let added = http1::added_field(&answer.headers, &content, Kind::Response);
+    UpstreamKind::new(
+        Protocol::Http1,
+        added.map(|(name, _)| name).filter(|_| has_body),
+    )
 }
 
 /// Returns the listeners that the exchanges of `plans` need; exchanges of one case share those that are alike.
@@ -453,11 +492,8 @@ fn listeners<'a>(plans: &[&'a Plan<'a>], folder: &Path) -> anyhow::Result<Vec<Li
         let idle = plan
             .exchanges
             .is_empty()
-            .then_some((&plan.idle_setup, Protocol::Http1));
-        let wanted = plan
-            .setups
-            .iter()
-            .zip(plan.exchanges.iter().map(protocol_of));
+            .then_some((&plan.idle_setup, UpstreamKind::new(Protocol::Http1, None)));
+        let wanted = plan.setups.iter().zip(plan.exchanges.iter().map(kind_of));
         for (setup, upstream) in wanted.chain(idle) {
             let own = listeners.get(first..).unwrap_or_default();
             if own
@@ -529,16 +565,45 @@ fn to_log_level(level: Level) -> LogLevel {
 }
 
 /// Waits for the line of the access log for an exchange of this listener, counted from 0; returns it without the name of
-/// the listener.
-fn access_log_line(log: &Path, listener: &str, number: usize) -> Option<String> {
-    wait_for(LOGGING, || {
+/// the listener. `has_ended` returns true if Envoy does not run any more.
+fn access_log_line(
+    log: &Path,
+    listener: &str,
+    number: usize,
+    mut has_ended: impl FnMut() -> bool,
+) -> Option<String> {
+    let line = || {
         let text = std::fs::read_to_string(log).unwrap_or_default();
         let whole = text.get(..text.rfind('\n')?)?;
         let mut lines = whole
             .lines()
             .filter_map(|line| line.strip_prefix(listener)?.strip_prefix(' '));
         lines.nth(number).map(str::to_owned)
+    };
+    wait_for(LOGGING, || match line() {
+        None if has_ended() => Some(None),
+        None => None,
+        found => Some(found),
     })
+    .flatten()
+}
+
+/// Returns the name of a signal that ends programs.
+pub(super) fn signal_name(signal: i32) -> String {
+    let known = [
+        (4, "SIGILL"),
+        (6, "SIGABRT"),
+        (7, "SIGBUS"),
+        (8, "SIGFPE"),
+        (9, "SIGKILL"),
+        (11, "SIGSEGV"),
+        (15, "SIGTERM"),
+    ];
+    let name = known.iter().find(|(number, _)| *number == signal);
+    name.map_or_else(
+        || format!("signal {signal}"),
+        |(_, name)| (*name).to_owned(),
+    )
 }
 
 /// The maximum time for Envoy to read a frame.

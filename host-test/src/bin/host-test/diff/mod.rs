@@ -108,13 +108,15 @@ struct Report {
 
 /// The result of a case in Envoy.
 enum InEnvoy {
+    /// A signal ended Envoy when it started.
+    Crashed(i32),
     /// Envoy did not start; this is its log.
     Rejected(String),
     Served(EnvoyRun),
 }
 
 impl DiffRunner<'_> {
-    /// Plays cases in one Envoy. If it does not start with all of them, they are halved until the rejected case is found.
+    /// Plays cases in one Envoy. If it does not start with all of them, they are halved until the case is found that it rejects or that ends it.
     fn play(&mut self, plans: &[&Plan<'_>]) -> anyhow::Result<()> {
         if plans.is_empty() {
             return Ok(());
@@ -125,10 +127,13 @@ impl DiffRunner<'_> {
                     match envoy.run(plan) {
                         Ok(Ok(run)) => self.compare(plan, &InEnvoy::Served(run))?,
                         Ok(Err(reason)) => self.report.skip(plan.path, plan.case, &reason),
-                        // Envoy may have exited, and the other cases need a running one.
+                        // Envoy may have ended, and the other cases need a running one.
                         Err(error) => {
+                            let found = [match envoy.crash() {
+                                Some(signal) => format!("it ran / {signal} ended Envoy"),
+                                None => format!("it ran / {error:#}"),
+                            }];
                             drop(envoy);
-                            let found = [format!("it ran / {error:#}")];
                             self.report.differ(plan, &found, None);
                             return self.play(plans.get(number + 1..).unwrap_or_default());
                         }
@@ -142,8 +147,9 @@ impl DiffRunner<'_> {
                     self.program.display()
                 )
             }
+            ([plan], Started::Crashed(signal)) => self.compare(plan, &InEnvoy::Crashed(signal)),
             ([plan], Started::Rejected(log)) => self.compare(plan, &InEnvoy::Rejected(log)),
-            (plans, Started::Rejected(_)) => {
+            (plans, Started::Crashed(_) | Started::Rejected(_)) => {
                 let (first, second) = plans.split_at(plans.len() / 2);
                 self.play(first)?;
                 self.play(second)
@@ -204,6 +210,14 @@ impl Report {
 
 fn differences_of(plan: &Plan<'_>, ran: &CaseResult, envoy: &InEnvoy) -> Vec<String> {
     match (&ran.ending, envoy) {
+        (ending, InEnvoy::Crashed(signal)) => {
+            let ours = match ending {
+                CaseEnding::Refused(_) => "refused",
+                CaseEnding::Served(_) => "accepted",
+            };
+            let signal = envoy::signal_name(*signal);
+            vec![format!("{ours} / {signal} ended Envoy when it started")]
+        }
         (CaseEnding::Refused(_), InEnvoy::Rejected(log)) => {
             let missing = plan.case.refused.iter().filter(|text| !log.contains(*text));
             missing

@@ -7,8 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
+use fluxlit_support::http1::{self, Content, Kind};
 use fluxlit_support::player::http2_request;
-use fluxlit_support::script::ScriptedResponse;
+use fluxlit_support::script::{ResponseMessage, ScriptedResponse};
 use fluxlit_support::upstream::Protocol;
 use host_test::case_file::{
     Answer, Case, CaseFile, CaseResult, Ending, Exchange, PluginSetup, Request, Runner, Schedule,
@@ -40,6 +41,8 @@ pub(super) struct Service {
     pub(super) name: String,
     pub(super) protocol: Protocol,
     pub(super) script: Vec<ScriptedResponse>,
+    /// Fields that its responses have on the wire but not in the case. Envoy removes them.
+    pub(super) added_fields: Vec<&'static str>,
 }
 
 impl<'a> Plan<'a> {
@@ -192,6 +195,17 @@ fn unplayable(file: &CaseFile, case: &Case) -> Option<String> {
         return Some(reason.clone());
     }
     let setup = case.plugin.as_ref().or(file.plugin.as_ref());
+    let chained = file
+        .chain
+        .iter()
+        .filter_map(|chained| chained.plugin.as_ref());
+    if setup
+        .into_iter()
+        .chain(chained)
+        .any(|setup| !setup.faults.is_empty())
+    {
+        return Some("Envoy cannot be given faults of the host".to_owned());
+    }
     if setup.is_some_and(|setup| setup.start_s.is_some()) {
         return Some("Envoy's clock cannot be set".to_owned());
     }
@@ -234,6 +248,28 @@ fn playable(request: &Request) -> Result<(), String> {
     {
         return Err("HTTP/1.0 has neither frames nor trailers".to_owned());
     }
+    let has = |name: &str| {
+        let mut headers = request.headers.iter();
+        headers.any(|(other, _)| other.eq_ignore_ascii_case(name))
+    };
+    if has("content-length") && !has("transfer-encoding") {
+        if request.http != Version::Http2 && !request.trailers.is_empty() {
+            return Err("in HTTP/1 a request with `content-length` has no trailers".to_owned());
+        }
+        let length = Content::of_request(request)
+            .frames
+            .concat()
+            .len()
+            .to_string();
+        let is_length = |(name, value): &(String, String)| {
+            !name.eq_ignore_ascii_case("content-length") || *value == length
+        };
+        if !request.headers.iter().all(is_length) {
+            return Err(format!(
+                "its `content-length` is not {length}, the length of its body, so Envoy would look for its end elsewhere"
+            ));
+        }
+    }
     match request.http {
         Version::Http2 => http2_request(request)
             .map(|_| ())
@@ -268,17 +304,57 @@ fn services<'c, C: Iterator<Item = &'c CallOut>>(
             }
             let is_grpc = answers.iter().any(|answer| answer.grpc.is_some())
                 || calls().any(|call| call.cluster == *name && call.kind != CallKind::Http);
+            let protocol = if is_grpc {
+                Protocol::Http2
+            } else {
+                Protocol::Http1
+            };
             Ok(Service {
                 name: name.clone(),
-                protocol: if is_grpc {
-                    Protocol::Http2
-                } else {
-                    Protocol::Http1
+                protocol,
+                added_fields: match protocol {
+                    Protocol::Http1 => added_fields(&script)?,
+                    Protocol::Http2 => Vec::new(),
                 },
                 script,
             })
         })
         .collect()
+}
+
+/// Returns the fields that an HTTP/1 service adds to its responses.
+fn added_fields(script: &[ScriptedResponse]) -> Result<Vec<&'static str>, String> {
+    let responses = || {
+        script.iter().filter_map(|entry| match entry {
+            ScriptedResponse::Respond(_, response) => Some(response),
+            _ => None,
+        })
+    };
+    let mut added: Vec<&'static str> = responses()
+        .filter(|response| !is_bodiless(response.status))
+        .filter_map(|response| {
+            http1::added_field(&response.headers, &response.content, Kind::Response)
+        })
+        .map(|(name, _)| name)
+        .collect();
+    added.sort_unstable();
+    added.dedup();
+    let has = |response: &ResponseMessage, name: &str| {
+        let mut headers = response.headers.iter();
+        headers.any(|(other, _)| other.eq_ignore_ascii_case(name))
+    };
+    let is_own = |name: &&&str| responses().any(|response| has(response, name));
+    if let Some(name) = added.iter().find(is_own) {
+        return Err(format!(
+            "some responses of a service have `{name}` and others do not; give it to all of them"
+        ));
+    }
+    Ok(added)
+}
+
+/// Returns true if a response with this status has neither body nor length.
+pub(super) fn is_bodiless(status: u16) -> bool {
+    matches!(status, 100..200 | 204 | 304)
 }
 
 /// The time that a stream may be idle, in addition to the time that calls take.

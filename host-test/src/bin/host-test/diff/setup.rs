@@ -3,7 +3,8 @@
 //! A case may give a request any property. Envoy has those that follow from its configuration or from the connection:
 //! each property is set where Envoy takes it from, and a request with another property cannot be played.
 
-use host_test::case_file::{Peer, Request, TypedValue};
+use fluxlit_support::http1::{self, Content, Kind};
+use host_test::case_file::{Peer, Request, TypedValue, Version};
 use serde_json::{Map, Value, json};
 
 /// The setup of a listener and of a connection to it.
@@ -23,6 +24,8 @@ pub(super) struct EnvoySetup {
     pub(super) listener_metadata: Map<String, Value>,
     pub(super) route_name: Option<String>,
     pub(super) virtual_host_name: Option<String>,
+    /// A field that the request has on the wire but not in the case. Envoy removes it before the filters.
+    pub(super) added_field: Option<&'static str>,
 }
 
 /// What Envoy knows about the peer.
@@ -58,6 +61,7 @@ impl EnvoySetup {
                 Peer::Unix => PeerKind::Unix,
             },
             tls: request.tls,
+            added_field: added_field(request),
             ..Self::default()
         };
         for property in &request.properties {
@@ -122,6 +126,16 @@ impl EnvoySetup {
         }
         Some(())
     }
+}
+
+/// Returns the field that the client adds to a request, because HTTP/1 could not find the end of the body without it.
+fn added_field(request: &Request) -> Option<&'static str> {
+    if request.http == Version::Http2 {
+        return None;
+    }
+    let content = Content::of_request(request);
+    let added = http1::added_field(&request.headers, &content, Kind::Request);
+    added.map(|(name, _)| name)
 }
 
 /// Adds a value to metadata, which is a protobuf `Struct`: its numbers are doubles, and it has no bytes.
