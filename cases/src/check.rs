@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 
 use crate::expectation::{Finally, LogExpectation, Queue};
-use crate::format::{Case, CaseFile, Exchange};
+use crate::format::{Case, CaseFile, Exchange, InjectedFault, PluginSetup};
 use crate::latin1;
 use crate::pattern::whole;
 
@@ -23,7 +23,21 @@ impl CaseFile {
     }
 }
 
+impl CaseFile {
+    /// Returns the problem of a plugin of the whole file.
+    pub(crate) fn check_plugins(&self) -> Result<(), String> {
+        let chained = self.chain.iter().map(|chained| &chained.plugin);
+        let plugins = std::iter::once(&self.plugin).chain(chained);
+        plugins.flatten().try_for_each(check_faults)
+    }
+}
+
 impl Case {
+    /// Returns the contradiction in this case, if it has one. A case that was read from a file has none.
+    pub fn contradiction(&self) -> Option<String> {
+        self.check().err()
+    }
+
     fn check(&self) -> Result<(), String> {
         let expects_exchange = self.upstream.is_some()
             || self.answer.is_some()
@@ -31,6 +45,9 @@ impl Case {
             || self.reply.is_some()
             || !self.alongside.is_empty()
             || !self.then.is_empty();
+        if let Some(plugin) = &self.plugin {
+            check_faults(plugin)?;
+        }
         if !self.refused.is_empty() && !self.connections.is_empty() {
             return Err("a case with `refused` cannot have `connections`".to_owned());
         }
@@ -139,6 +156,27 @@ impl Exchange {
 pub(crate) fn check_logs(logs: &[LogExpectation]) -> Result<(), String> {
     for regex in logs.iter().filter_map(|log| log.matches.as_ref()) {
         whole(regex)?;
+    }
+    Ok(())
+}
+
+fn check_faults(plugin: &PluginSetup) -> Result<(), String> {
+    for fault in &plugin.faults {
+        let at = &fault.at;
+        let is_call = !fault.is_at_callback() && at != InjectedFault::ALLOCATION;
+        match fault.status {
+            None if is_call => {
+                return Err(format!(
+                    "faults: the host function `{at}` needs a `status`, such as \"NOT_FOUND\""
+                ));
+            }
+            Some(_) if !is_call => {
+                return Err(format!(
+                    "faults: `{at}` returns no status, so `status` must be left out"
+                ));
+            }
+            _ => {}
+        }
     }
     Ok(())
 }

@@ -263,6 +263,35 @@ pub struct PluginSetup {
     /// The results of foreign functions by name, in place of Envoy's own functions.
     #[serde(skip_serializing_if = "is_default")]
     pub foreign_functions: BTreeMap<String, ForeignAnswer>,
+    /// Faults of the host that the plugin meets.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub faults: Vec<InjectedFault>,
+}
+
+/// A fault of the host.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct InjectedFault {
+    /// A host function that does nothing and returns `status`, such as `proxy_get_property`; a callback that traps before it
+    /// begins, such as `proxy_on_log`; or `allocation`: the allocator of the module returns 0.
+    pub at: String,
+    /// The status that the host function returns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<Status>,
+    /// The call at which it happens, counted from 1 for each function in each VM; 0, the default, for every call.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub occurrence: u32,
+}
+
+impl InjectedFault {
+    /// The name of the point at which the module's allocator fails.
+    pub const ALLOCATION: &str = "allocation";
+
+    /// Returns true if the fault is at a callback.
+    pub fn is_at_callback(&self) -> bool {
+        self.at.starts_with("proxy_on_")
+    }
 }
 
 /// The result of a foreign function.

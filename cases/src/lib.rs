@@ -32,8 +32,8 @@ pub use expectation::{
     MetricExpectation, MetricKind, Queue, ReplyExpectation, UpstreamExpectation,
 };
 pub use format::{
-    Case, CaseFile, ChainedPlugin, Config, Exchange, FailurePolicy, ForeignAnswer, Level,
-    PluginSetup, Status,
+    Case, CaseFile, ChainedPlugin, Config, Exchange, FailurePolicy, ForeignAnswer, InjectedFault,
+    Level, PluginSetup, Status,
 };
 pub use input::{Answer, CallAnswer, CallFailure, Peer, Property, Request, TypedValue, Version};
 pub use outcome::{DownstreamResponse, ExchangeOutcome, Outcome, UpstreamRequest, line_mismatches};

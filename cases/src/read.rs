@@ -141,13 +141,14 @@ impl CaseFile {
             case,
             problem,
         };
+        let file_error = |problem| CaseFileError::File {
+            path: path.to_owned(),
+            problem,
+        };
+        file.check_plugins().map_err(file_error)?;
         file.check().map_err(case_error)?;
         let folder = path.parent().unwrap_or(Path::new(""));
-        file.read_config(folder)
-            .map_err(|problem| CaseFileError::File {
-                path: path.to_owned(),
-                problem,
-            })?;
+        file.read_config(folder).map_err(file_error)?;
         file.read_named_files(folder).map_err(case_error)?;
         // Check again, because the contents of the named files are now part of it.
         file.check().map_err(case_error)?;

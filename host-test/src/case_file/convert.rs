@@ -5,14 +5,15 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use fluxlit_cases::{
-    CallAnswer, CallFailure, DownstreamResponse, ForeignAnswer, Level, MetricKind, Peer, Property,
-    Request, TypedValue, UpstreamRequest, Version, latin1,
+    CallAnswer, CallFailure, DownstreamResponse, ForeignAnswer, InjectedFault, Level, MetricKind,
+    Peer, Property, Request, TypedValue, UpstreamRequest, Version, latin1,
 };
 
 use crate::abi::{HeaderMap, LogLevel, Properties, Status, Value};
 use crate::envoy::{self, RequestHead};
 use crate::event::Message;
 use crate::vm::call_out::{CallResponse, Cluster, DelayedResponse, GrpcEvent};
+use crate::vm::fault::{Fault, FaultPoint};
 use crate::vm::options::ForeignResult;
 use crate::vm::shared;
 
@@ -195,6 +196,22 @@ pub(super) fn foreign_functions(
     answers
         .map(|(name, answer)| (name.clone(), result(answer)))
         .collect()
+}
+
+/// Converts a fault of the host.
+pub(super) fn fault(fault: &InjectedFault) -> Fault {
+    let at = match fault.status {
+        Some(given) => FaultPoint::HostCall {
+            function: fault.at.clone(),
+            status: status(given),
+        },
+        None if fault.is_at_callback() => FaultPoint::Callback(fault.at.clone()),
+        None => FaultPoint::Allocation,
+    };
+    Fault {
+        at,
+        occurrence: fault.occurrence,
+    }
 }
 
 fn status(status: fluxlit_cases::Status) -> Status {

@@ -18,11 +18,12 @@ pub use convert::{envoy_peer, received, reply};
 pub use fluxlit_cases::{
     Answer, CallAnswer, CallExpectation, CallFailure, Case, CaseFile, CaseFileError, ChainedPlugin,
     Close, Config, Connection, ConnectionEvent, DownstreamExpectation, Exchange, FailurePolicy,
-    Finally, ForeignAnswer, Headers, Level, LogExpectation, Matches, MetricExpectation, Peer,
-    PluginSetup, Property, Queue, ReplyExpectation, Request, Status, TypedValue,
-    UpstreamExpectation, Version,
+    Finally, ForeignAnswer, Headers, InjectedFault, Level, LogExpectation, Matches,
+    MetricExpectation, Peer, PluginSetup, Property, Queue, ReplyExpectation, Request, Status,
+    TypedValue, UpstreamExpectation, Version,
 };
 pub use mismatches::log_mismatches;
+pub use record::{recorded_end, recorded_live};
 pub use result::{CaseResult, Ending};
 pub use run::Runner;
 pub use schedule::Schedule;

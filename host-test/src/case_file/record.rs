@@ -6,16 +6,60 @@
 use std::collections::BTreeMap;
 
 use fluxlit_cases::{
-    CallExpectation, Case, Connection, DownstreamExpectation, Exchange, Headers, LogExpectation,
-    MetricExpectation, Queue, ReplyExpectation, UpstreamExpectation, latin1,
+    CallExpectation, Case, Connection, DownstreamExpectation, Exchange, Finally, Headers,
+    LogExpectation, MetricExpectation, Queue, ReplyExpectation, UpstreamExpectation, latin1,
 };
 
 use super::convert;
 use super::result::{CaseResult, Ending, forwarded, short_name};
+use super::run::to_received;
 use crate::abi::HeaderMap;
 use crate::chain::ChainOutcome;
+use crate::envoy::profile::Profile;
 use crate::event::{LogLine, Message};
+use crate::process::Process;
 use crate::vm::outcome::Outcome;
+use crate::vm::shared::Metric;
+
+/// Returns an exchange that took place outside of a case, such as a live one, with what the filter did as its expectation. The
+/// time for which the filter held it is not expected, because real time passed.
+pub fn recorded_live(profile: Profile, exchange: Exchange, outcome: Outcome) -> Exchange {
+    let mut outcome = ChainOutcome {
+        upstream: outcome.upstream.clone(),
+        downstream: outcome.downstream.clone(),
+        filters: vec![outcome],
+    };
+    to_received(profile, &exchange.request, &mut outcome);
+    let mut exchange = record(exchange, &outcome, 0);
+    exchange.held_ms = None;
+    exchange
+}
+
+/// Returns what a plugin has logged and counted outside of a case as an expectation of the end. Counts of a plugin with ticks
+/// are left out, because they depend on the time that passes.
+pub fn recorded_end(process: &Process, logs: &[LogLine]) -> Finally {
+    let metrics = if process.has_ticks() {
+        BTreeMap::new()
+    } else {
+        metrics(&process.metrics())
+    };
+    Finally {
+        metrics,
+        logs: self::logs(logs),
+        ..Finally::default()
+    }
+}
+
+fn metrics(metrics: &BTreeMap<String, Metric>) -> BTreeMap<String, MetricExpectation> {
+    let typed = |metric: &Metric| MetricExpectation::Typed {
+        kind: convert::metric_kind(metric.kind),
+        value: metric.value,
+    };
+    let metrics = metrics.iter();
+    metrics
+        .map(|(name, metric)| (name.clone(), typed(metric)))
+        .collect()
+}
 
 impl CaseResult {
     /// Returns the case with this result as its expectation.
@@ -67,17 +111,7 @@ impl CaseResult {
 
     fn record_end(&self, case: &Case, recorded: &mut Case) {
         let finally = &mut recorded.finally;
-        finally.metrics = self
-            .metrics
-            .iter()
-            .map(|(name, metric)| {
-                let typed = MetricExpectation::Typed {
-                    kind: convert::metric_kind(metric.kind),
-                    value: metric.value,
-                };
-                (name.clone(), typed)
-            })
-            .collect();
+        finally.metrics = metrics(&self.metrics);
         finally.logs = logs(&self.logs);
         finally.shared_data = self
             .shared_data

@@ -8,14 +8,14 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::time::Duration;
 
-use fluxlit_cases::{Case, CaseFile, Exchange, Version, latin1};
+use fluxlit_cases::{Case, CaseFile, Exchange, InjectedFault, Request, Version, latin1};
 
 use super::connections;
 use super::convert::{self, borrow};
 use super::result::{CaseResult, Ending, Queues, SharedData};
 use super::schedule::{Frames, Schedule};
 use super::start::{Base, StartFailure, StartedCase, enqueue, start};
-use crate::abi::{Properties, Value};
+use crate::abi::{CALLBACKS, Properties, Value};
 use crate::chain::{ChainOutcome, ChainStream};
 use crate::envoy;
 use crate::envoy::codec::{self, ErrorReply};
@@ -25,6 +25,7 @@ use crate::plugin::Plugin;
 use crate::process::Process;
 use crate::vm::failure::StartError;
 use crate::vm::filter::{Filter, LoadError};
+use crate::vm::host_functions;
 use crate::vm::options::{LoadOptions, StartOptions};
 
 /// Runs cases through a module.
@@ -64,7 +65,9 @@ impl Runner {
         schedule: Schedule,
     ) -> Result<Vec<String>, LoadError> {
         let result = self.run(path, file, case, schedule)?;
-        Ok(result.mismatches(case))
+        let mut mismatches = unknown_faults(file, case);
+        mismatches.extend(result.mismatches(case));
+        Ok(mismatches)
     }
 
     /// Runs a case of `file`, which was read from `path`.
@@ -117,6 +120,33 @@ impl Runner {
     pub fn profile(&self) -> Profile {
         self.options.profile
     }
+}
+
+/// Returns an error for each fault at a point that does not exist, which would never happen.
+fn unknown_faults(file: &CaseFile, case: &Case) -> Vec<String> {
+    let plugin = case.plugin.as_ref().or(file.plugin.as_ref());
+    let chained = file
+        .chain
+        .iter()
+        .filter_map(|chained| chained.plugin.as_ref());
+    let faults = plugin
+        .into_iter()
+        .chain(chained)
+        .flat_map(|plugin| &plugin.faults);
+    let is_known = |fault: &&InjectedFault| {
+        fault.at == InjectedFault::ALLOCATION
+            || host_functions().contains(&fault.at.as_str())
+            || CALLBACKS.iter().any(|(name, _, _)| *name == fault.at)
+    };
+    faults
+        .filter(|fault| !is_known(fault))
+        .map(|fault| {
+            format!(
+                "faults: there is no host function or callback `{}`; names are those of the ABI, such as `proxy_get_property`",
+                fault.at
+            )
+        })
+        .collect()
 }
 
 fn run_started(started: &StartedCase, case: &Case, schedule: Schedule) -> CaseResult {
@@ -264,20 +294,24 @@ pub(super) fn run_prepared(
 /// Ends a stream and converts the forwarded messages to what the peers receive.
 fn finish(profile: Profile, each: OpenExchange<'_>) -> ChainOutcome {
     let mut outcome = each.stream.finish();
-    if profile.rejects_broken_messages() {
-        outcome.upstream = match each.error_reply {
-            Some(_) => None,
-            None => outcome.upstream.map(|message| Message {
-                headers: codec::sent_request(&message.headers),
-                ..message
-            }),
-        };
-        let is_http2 = each.exchange.request.http == Version::Http2;
-        outcome.downstream = outcome
-            .downstream
-            .and_then(|message| codec::sent_response(message, is_http2));
+    if profile.rejects_broken_messages() && each.error_reply.is_some() {
+        outcome.upstream = None;
     }
+    to_received(profile, &each.exchange.request, &mut outcome);
     outcome
+}
+
+/// Converts the messages that a filter forwarded to what the peers receive.
+pub(super) fn to_received(profile: Profile, request: &Request, outcome: &mut ChainOutcome) {
+    if profile.rejects_broken_messages() {
+        outcome.upstream = outcome.upstream.take().map(|message| Message {
+            headers: codec::sent_request(&message.headers),
+            ..message
+        });
+        let is_http2 = request.http == Version::Http2;
+        let downstream = outcome.downstream.take();
+        outcome.downstream = downstream.and_then(|message| codec::sent_response(message, is_http2));
+    }
 }
 
 fn open<'a>(started: &StartedCase, prepared: &PreparedExchange<'a>) -> OpenExchange<'a> {

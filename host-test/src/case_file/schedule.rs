@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::num::NonZeroUsize;
 
-use fluxlit_cases::latin1;
+use fluxlit_cases::{Case, Exchange, latin1};
 
 use super::convert::borrow;
 use crate::abi::HeaderMap;
@@ -109,6 +109,47 @@ impl Schedule {
             events.push_back(Event::Trailers(envoy::trailers(borrow(&trailers))));
         }
         events
+    }
+
+    /// Returns the case with explicit frames and trailers, which has the same events under the default schedule as `case` under
+    /// this one.
+    pub(crate) fn applied_to(self, case: &Case) -> Case {
+        let mut groups = case.groups();
+        let apply = |body: &mut String, frames: &mut Vec<String>, trailers: &mut Vec<_>| {
+            if self == Self::Trailers && trailers.is_empty() {
+                trailers.push(("x-end".to_owned(), "trailers".to_owned()));
+            } else if frames.is_empty() {
+                let cut = self.frames(&latin1::bytes(body));
+                *frames = cut.iter().map(|frame| latin1::text(frame)).collect();
+                body.clear();
+            }
+        };
+        let apply_to = |exchange: &mut Exchange| {
+            let Exchange {
+                request, answer, ..
+            } = exchange;
+            if request.frame_size.is_none() {
+                apply(
+                    &mut request.body,
+                    &mut request.frames,
+                    &mut request.trailers,
+                );
+            }
+            if answer.frame_size.is_none() {
+                apply(&mut answer.body, &mut answer.frames, &mut answer.trailers);
+            }
+        };
+        if self != Self::default() {
+            for group in &mut groups {
+                apply_to(group);
+                group.alongside.iter_mut().for_each(apply_to);
+            }
+        }
+        let mut case = case.clone();
+        if !groups.is_empty() {
+            case.set_groups(groups);
+        }
+        case
     }
 
     fn frames(self, body: &[u8]) -> Vec<Vec<u8>> {

@@ -177,6 +177,9 @@ impl Base<'_> {
             };
         }
         options.random_seed = setup.random_seed;
+        options
+            .faults
+            .extend(setup.faults.iter().map(convert::fault));
         options.foreign_functions = convert::foreign_functions(&setup.foreign_functions);
         options
     }

@@ -101,6 +101,14 @@ impl Failure {
         }
     }
 
+    /// Returns the guest's functions that ran, innermost first.
+    pub fn stack(&self) -> &[String] {
+        match self {
+            Self::EndlessLoop { stack, .. } | Self::Trap { stack, .. } => stack,
+            Self::EndlessChain { .. } | Self::Forbidden { .. } => &[],
+        }
+    }
+
     pub(crate) fn new(
         callback: &str,
         fuel: u64,

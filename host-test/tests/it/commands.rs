@@ -470,11 +470,25 @@ fn fuzz_finds_a_trap_and_minimizes_it() {
     assert_eq!(run.code, Some(1), "{}", run.stderr);
     let want = "proxy_on_request_body trapped";
     assert!(run.stderr.contains(want), "{}", run.stderr);
+    assert!(
+        run.stderr
+            .ends_with("found 1 failures; the cases are a case file for `host-test run`\n"),
+        "{}",
+        run.stderr
+    );
     let value: Value = serde_json::from_str(&run.stdout).unwrap();
     let request = &value["cases"][0]["request"];
     // Little more than the letter is left of the body, and nothing of the headers.
-    let body = request["body"].as_str().unwrap();
-    assert!(body.contains('e') && body.len() <= 3, "{request}");
+    let frames: String = match request["body"].as_str() {
+        Some(body) => body.to_owned(),
+        None => request["frames"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter_map(Value::as_str)
+            .collect(),
+    };
+    assert_eq!(frames, "e", "{request}");
     assert!(request.get("headers").is_none(), "{request}");
     let found = files.write("found.json", &run.stdout);
     let run = host_test(&["run", "--filter", &filter, "--cases", &found]);
@@ -491,20 +505,126 @@ fn fuzz_finds_nothing_in_a_filter_that_does_not_fail() {
     assert_eq!(run.code, Some(0), "{}", run.stderr);
 }
 
+/// Runs `fuzz` with these options, checks that it finds something, and that the found cases fail again. Returns the report
+/// and the cases.
+#[track_caller]
+fn check_found(files: &Files, filter: &str, options: &[&str]) -> (String, Value) {
+    let run = host_test(&[&["fuzz", "--filter", filter][..], options].concat());
+    assert_eq!(run.code, Some(1), "{}", run.stderr);
+    let found = files.write("found.json", &run.stdout);
+    let value: Value = serde_json::from_str(&run.stdout).unwrap();
+    let count = value["cases"].as_array().unwrap().len();
+    let again = host_test(&["run", "--filter", filter, "--cases", &found]);
+    let want = format!("0 met, {count} missed, 0 skipped\n");
+    assert!(
+        again.stdout.ends_with(&want),
+        "{}{}",
+        again.stdout,
+        again.stderr
+    );
+    (run.stderr, value)
+}
+
 #[test]
-fn fuzz_finds_a_trap_after_a_failed_host_call() {
-    let traps_on_failure = r#"
+fn fuzz_finds_failures_after_faults_and_goes_on() {
+    let traps_on_failures = r#"
+        (func $one (drop (unreachable))) (func $other (drop (unreachable)))
         (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+            (if (call $property @"source\00address" @to_result) (then (call $one)))
+            (if (call $set_data @"a" @"b" (i32.const 0)) (then (call $other)))
             (if (call $add @request @"x-one" @"value") (then unreachable))
             i32.const 0)"#;
     let files = Files::new();
-    let filter = files.write_guest("filter.wasm", traps_on_failure);
+    let filter = files.write_guest("filter.wasm", traps_on_failures);
     let run = host_test(&["fuzz", "--filter", &filter, "--rounds", "500"]);
     assert_eq!(run.code, Some(0), "{}", run.stderr);
-    let run = host_test(&["fuzz", "--filter", &filter, "--rounds", "5000", "--faults"]);
-    assert_eq!(run.code, Some(1));
-    let want = "function: \"proxy_add_header_map_value\"";
-    assert!(run.stderr.contains(want), "{}", run.stderr);
+    let options = ["--rounds", "500", "--faults"];
+    let (report, found) = check_found(&files, &filter, &options);
+    assert_eq!(found["cases"].as_array().unwrap().len(), 2, "{report}");
+    for (fault, status) in [
+        ("proxy_get_property", "NOT_FOUND"),
+        ("proxy_set_shared_data", "CAS_MISMATCH"),
+    ] {
+        let cases = found["cases"].as_array().unwrap();
+        let faults = |case: &Value| case["plugin"]["faults"][0].clone();
+        let is_there = |case: &Value| {
+            (&faults(case)["at"], &faults(case)["status"]) == (&fault.into(), &status.into())
+        };
+        assert!(cases.iter().any(is_there), "{fault}: {found}");
+    }
+    // A header map that is open can be written.
+    assert!(!found.to_string().contains("proxy_add_header_map_value"));
+    let except = [
+        "--except",
+        "proxy_get_property",
+        "proxy_set_shared_data=CAS_MISMATCH",
+    ];
+    let run = host_test(&[&["fuzz", "--filter", &filter][..], &options, &except].concat());
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    let wrong = ["--except", "proxy_brew"];
+    let run = host_test(&[&["fuzz", "--filter", &filter][..], &options, &wrong].concat());
+    assert_eq!(run.code, Some(2));
+    assert!(
+        run.stderr.contains("no host function `proxy_brew`"),
+        "{}",
+        run.stderr
+    );
+}
+
+/// Calls `auth` for each request, and traps in the callback if the condition holds.
+fn traps_if(condition: &str) -> String {
+    format!(
+        r#"(func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+            (drop (call $call @"auth" @pairs(":method" "GET" ":path" "/" ":authority" "a") (i32.const 0) (i32.const 0)
+                (i32.const 0) (i32.const 0) (i32.const 400) (i32.const 500)))
+            (global.set $next (i32.const 1024))
+            i32.const 0)
+        (func (export "proxy_on_http_call_response") (param i32 i32 i32 i32 i32)
+            (if (i32.eqz (call $get (i32.const 6) @":status" @to_result))
+                (then (if {condition} (then unreachable)))))"#
+    )
+}
+
+#[test]
+fn fuzz_varies_the_responses_of_services() {
+    // The status is 418.
+    let guest = traps_if(
+        "(i32.eq (i32.and (i32.load (i32.load (i32.const 0))) (i32.const 0xffffff)) (i32.const 0x383134))",
+    );
+    let files = Files::new();
+    let filter = files.write_guest("filter.wasm", &guest);
+    let cases = files.write(
+        "cases.json",
+        r#"{"upstreams": {"auth": [{"status": 200}]}, "cases": [{"name": "n", "request": {}, "upstream": {}}]}"#,
+    );
+    let (_, found) = check_found(&files, &filter, &["--cases", &cases]);
+    assert_eq!(
+        found["cases"][0]["upstreams"]["auth"][0]["status"], 418,
+        "{found}"
+    );
+}
+
+#[test]
+fn fuzz_keeps_what_its_seeds_define() {
+    // The case defines the service and the root id, and only its second exchange asks.
+    let guest = format!(
+        r#"{} (func (export "proxy_on_done") (param i32) (result i32)
+            (drop (call $property @"plugin_root_id" @to_result))
+            (if (i32.eq (i32.load8_u (i32.load (i32.const 0))) @'r') (then
+                (drop (call $data @"k" @to_result (i32.const 16)))
+                (if (i32.ne (i32.load8_u (i32.load (i32.const 0))) @'v') (then unreachable))))
+            i32.const 1)"#,
+        traps_if("(i32.const 0)")
+    );
+    let files = Files::new();
+    let filter = files.write_guest("filter.wasm", &guest);
+    let cases = files.write(
+        "cases.json",
+        r#"{"cases": [{"name": "n", "plugin": {"root_id": "r"}, "shared_data": {"k": "v"}, "request": {}, "upstream": {}}]}"#,
+    );
+    let options = ["--cases", &cases, "--rounds", "300"];
+    let (_, found) = check_found(&files, &filter, &options);
+    assert_eq!(found["cases"][0]["plugin"]["root_id"], "r", "{found}");
 }
 
 #[test]
