@@ -9,7 +9,7 @@ use fluxlit_support::http1::{self, Response};
 use fluxlit_support::port::{free_port, local};
 use fluxlit_support::script::ScriptedResponse;
 use fluxlit_support::upstream::{self, Options, Upstream};
-use host_test::case_file::Answer;
+use host_test::case_file::{Answer, CaseFile};
 
 use crate::support::program::{Files, command, host_test};
 
@@ -288,4 +288,84 @@ fn held_headers_wait_for_the_body() {
     let request = app.requests().remove(0);
     assert_eq!(values(&request.headers, "x-one"), ["value"]);
     assert_eq!(request.body, "abc");
+}
+
+/// Replies with 429 from the fourth request on.
+const LIMITS: &str = r#"
+    (global $count (mut i32) (i32.const 0))
+    (func (export "proxy_on_configure") (param i32 i32) (result i32)
+        (call $log_text @"value") (i32.eqz (call $define (i32.const 0) @"limited" (i32.const 500))))
+    (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+        (global.set $count (i32.add (global.get $count) (i32.const 1)))
+        (if (i32.gt_u (global.get $count) (i32.const 3)) (then
+            (drop (call $increment (i32.load (i32.const 500)) (i64.const 1)))
+            (drop (call $reply (i32.const 429) (i32.const 0) (i32.const 0) @"value" (i32.const 0) (i32.const 0) (i32.const -1)))))
+        i32.const 0)"#;
+
+/// Sends five requests through a filter that limits them, and returns the stopped server with what it printed.
+fn record_limited(before_stop: impl FnOnce(&Server)) -> (Server, String) {
+    let app = responds(&Answer {
+        body: "hi".to_owned(),
+        ..Answer::default()
+    });
+    let options = ["--record", "{folder}/recording.json"];
+    let mut server = Server::start(LIMITS, app.address, &options);
+    let statuses: Vec<u16> = (0..5)
+        .map(|_| {
+            let response = server.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+            response.status
+        })
+        .collect();
+    assert_eq!(statuses, [200, 200, 200, 429, 429]);
+    before_stop(&server);
+    let printed = server.stop();
+    (server, printed)
+}
+
+/// The statuses that a recording of one VM expects.
+fn expected_statuses(recording: &str) -> Vec<u16> {
+    let file = CaseFile::parse(std::path::Path::new("recording.json"), recording).unwrap();
+    let [case] = file.cases.as_slice() else {
+        panic!("one case for the VM: {recording}");
+    };
+    let exchanges = case.exchanges();
+    exchanges
+        .iter()
+        .map(|exchange| exchange.downstream.status.unwrap())
+        .collect()
+}
+
+#[test]
+fn a_recording_has_what_happened_in_one_vm() {
+    let (server, printed) = record_limited(|_| {});
+    assert!(printed.contains("recorded 5 requests"), "{printed}");
+    assert!(!printed.contains("a replay differs"), "{printed}");
+    let recording = server.files.read("recording.json");
+    assert_eq!(expected_statuses(&recording), [200, 200, 200, 429, 429]);
+    assert!(recording.contains("\"limited\""), "{recording}");
+    let (filter, recording) = (
+        server.files.path("filter.wasm"),
+        server.files.path("recording.json"),
+    );
+    let replay = host_test(&["replay", "--filter", &filter, &recording]);
+    assert_eq!(replay.code, Some(0), "{}{}", replay.stdout, replay.stderr);
+    let other = server
+        .files
+        .write_guest("other.wasm", &LIMITS.replace("i32.const 3", "i32.const 2"));
+    let replay = host_test(&["replay", "--filter", &other, &recording]);
+    assert!(replay.stdout.contains("exchange 3"), "{}", replay.stdout);
+}
+
+#[test]
+fn a_recording_does_not_need_the_module_at_the_end() {
+    let (server, printed) = record_limited(|server| {
+        server.files.write("filter.wasm", "\0asm half");
+    });
+    assert!(printed.contains("recorded 5 requests"), "{printed}");
+    assert!(
+        printed.contains("the recording was not replayed"),
+        "{printed}"
+    );
+    let recording = server.files.read("recording.json");
+    assert_eq!(expected_statuses(&recording), [200, 200, 200, 429, 429]);
 }

@@ -9,11 +9,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::Context as _;
 use bytes::Bytes;
 use fluxlit_cases::latin1;
 use host_test::case_file::{CallAnswer, CallFailure};
+use host_test::event::LogLine;
 use host_test::vm::{CallKind, CallOut, CallResponse};
 use host_test::{Plugin, envoy};
 use http_body_util::{BodyExt as _, Full};
@@ -21,7 +23,7 @@ use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
 
 use super::headers;
-use super::recording::fields;
+use super::summary;
 use super::upstream::{self, Upstream};
 
 /// A started filter with the servers that it may call.
@@ -30,9 +32,20 @@ pub(super) struct RunningFilter {
     clusters: Vec<Cluster>,
     /// The ids of the calls that have been sent and have no response yet.
     pending: RefCell<BTreeSet<u32>>,
-    answers: RefCell<BTreeMap<u32, CallAnswer>>,
+    /// Every call by its id, in the order of the calls, with its response; kept only if they are recorded.
+    calls: RefCell<BTreeMap<u32, RecordedCall>>,
+    /// What the plugin's own context has logged; kept only if it is recorded.
+    logs: RefCell<Vec<LogLine>>,
+    is_recorded: bool,
     /// Notified whenever the filter may have resumed a paused stream.
     changed: Arc<Notify>,
+}
+
+struct RecordedCall {
+    cluster: String,
+    made: Instant,
+    /// `None` until the response has arrived.
+    answer: Option<CallAnswer>,
 }
 
 /// A server that the filter may call, with the cluster name that the filter uses.
@@ -43,12 +56,14 @@ pub(super) struct Cluster {
 }
 
 impl RunningFilter {
-    pub(super) fn new(plugin: Plugin, clusters: Vec<Cluster>) -> Self {
+    pub(super) fn new(plugin: Plugin, clusters: Vec<Cluster>, is_recorded: bool) -> Self {
         Self {
+            is_recorded,
             plugin,
             clusters,
             pending: RefCell::default(),
-            answers: RefCell::default(),
+            calls: RefCell::default(),
+            logs: RefCell::default(),
             changed: Arc::default(),
         }
     }
@@ -68,16 +83,51 @@ impl RunningFilter {
     pub(super) fn after_callbacks(self: &Rc<Self>) {
         for call in self.plugin.open_calls() {
             if self.pending.borrow_mut().insert(call.id) {
+                if self.is_recorded {
+                    let recorded = RecordedCall {
+                        cluster: call.cluster.clone(),
+                        made: Instant::now(),
+                        answer: None,
+                    };
+                    self.calls.borrow_mut().insert(call.id, recorded);
+                }
                 let filter = Rc::clone(self);
                 tokio::task::spawn_local(async move { filter.make(call).await });
             }
         }
+        self.take_logs();
         self.changed.notify_waiters();
     }
 
-    /// Takes the recorded response to the call with this id.
-    pub(super) fn take_answer(&self, call: u32) -> Option<CallAnswer> {
-        self.answers.borrow_mut().remove(&call)
+    /// Prints what the plugin's own context has logged since the last call.
+    pub(super) fn take_logs(&self) {
+        let logs = self.plugin.take_logs();
+        summary::print_logs(&logs);
+        if self.is_recorded {
+            self.logs.borrow_mut().extend(logs);
+        }
+    }
+
+    /// Returns what the plugin's own context has logged.
+    pub(super) fn logs(&self) -> Vec<LogLine> {
+        self.logs.borrow().clone()
+    }
+
+    /// Returns the clusters that the filter has called and their responses, in the order of the calls. A call without a response
+    /// has timed out, or would have.
+    pub(super) fn answers(&self) -> Vec<(String, CallAnswer)> {
+        let timed_out = || CallAnswer {
+            fails: Some(CallFailure::TimeOut),
+            ..CallAnswer::default()
+        };
+        let calls = self.calls.borrow();
+        calls
+            .values()
+            .map(|call| {
+                let answer = call.answer.clone().unwrap_or_else(timed_out);
+                (call.cluster.clone(), answer)
+            })
+            .collect()
     }
 
     async fn make(self: Rc<Self>, call: CallOut) {
@@ -89,9 +139,14 @@ impl RunningFilter {
                 CallResponse::Reset
             }
         });
-        if self.plugin.respond(call.id, &answer) {
-            let answer = recorded(&answer);
-            self.answers.borrow_mut().insert(call.id, answer);
+        if self.plugin.respond(call.id, &answer)
+            && let Some(call) = self.calls.borrow_mut().get_mut(&call.id)
+        {
+            let delay = call.made.elapsed().as_millis();
+            call.answer = Some(CallAnswer {
+                delay_ms: u64::try_from(delay).unwrap_or(u64::MAX),
+                ..recorded(&answer)
+            });
         }
         self.pending.borrow_mut().remove(&call.id);
         self.after_callbacks();
@@ -136,9 +191,9 @@ fn recorded(answer: &CallResponse) -> CallAnswer {
             let status = headers.get(":status").map(latin1::text);
             CallAnswer {
                 status: status.and_then(|status| status.parse().ok()),
-                headers: fields(headers),
+                headers: headers::case_fields(headers),
                 body: latin1::text(body),
-                trailers: fields(trailers),
+                trailers: headers::case_fields(trailers),
                 ..CallAnswer::default()
             }
         }

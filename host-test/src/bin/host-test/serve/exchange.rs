@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
+use host_test::abi::Value;
 use host_test::envoy::{self, RequestHead};
 use host_test::event::Side;
 use host_test::{Flow, HeaderMap, Stream};
@@ -30,15 +31,23 @@ impl Exchange {
         filter: Rc<RunningFilter>,
         recorder: Option<Rc<Recorder>>,
         peer: SocketAddr,
+        version: http::Version,
     ) -> Self {
-        let properties = envoy::connection_properties(envoy::Peer::Ip(peer), false);
+        let is_http10 = version == http::Version::HTTP_10;
+        let protocol = if is_http10 { "HTTP/1.0" } else { "HTTP/1.1" };
+        let properties = envoy::connection_properties(envoy::Peer::Ip(peer), false)
+            .with(&["request", "protocol"], Value::Text(protocol.to_owned()));
+        let mut observed = Observed::from(peer, is_http10);
+        if let Some(recorder) = &recorder {
+            recorder.begin(&filter, &mut observed);
+        }
         let stream = filter.plugin.stream(properties);
         Self {
             filter,
             stream: RefCell::new(Some(stream)),
             before: RefCell::default(),
             recorder,
-            observed: RefCell::new(Observed::from(peer)),
+            observed: RefCell::new(observed),
         }
     }
 
@@ -69,8 +78,10 @@ impl Exchange {
 
     /// Takes the part of the body that the filter forwarded.
     pub(super) fn take_body(&self, side: Side) -> Vec<u8> {
-        self.with_stream(|stream| stream.take_body(side))
-            .unwrap_or_default()
+        let body = self.with_stream(|stream| stream.take_body(side));
+        let body = body.unwrap_or_default();
+        self.observed.borrow_mut().forwarded(side, &body);
+        body
     }
 
     /// Returns the trailers that the filter forwarded.
@@ -94,11 +105,18 @@ impl Exchange {
             is_tls: false,
         };
         let fields = || headers::fields(&parts.headers);
-        self.observed.borrow_mut().request(&head, fields());
+        self.observed
+            .borrow_mut()
+            .request(&head, fields(), end_of_stream);
         let map = envoy::request_headers(head, fields());
         self.before.borrow_mut().request.clone_from(&map);
         self.with_stream(|stream| stream.request_headers(map, end_of_stream));
         self.filter.after_callbacks();
+    }
+
+    /// Notes that the request is sent to the upstream now.
+    pub(super) fn sent(&self) {
+        self.observed.borrow_mut().sent();
     }
 
     /// Feeds the filter the headers of the response.
@@ -110,7 +128,9 @@ impl Exchange {
     ) {
         headers::remove_hop_by_hop(&mut fields);
         let map = envoy::response_headers(status.as_u16(), headers::fields(&fields));
-        self.observed.borrow_mut().response(status.as_u16(), &map);
+        self.observed
+            .borrow_mut()
+            .response(status.as_u16(), &map, end_of_stream);
         self.before.borrow_mut().response.clone_from(&map);
         self.with_stream(|stream| stream.response_headers(map, end_of_stream));
         self.filter.after_callbacks();
@@ -146,13 +166,8 @@ impl Drop for Exchange {
         if let Some(stream) = self.stream.get_mut().take() {
             let outcome = stream.finish();
             summary::print(self.before.get_mut(), &outcome);
-            let answers: Vec<_> = outcome
-                .call_outs
-                .iter()
-                .filter_map(|call| Some((call.cluster.clone(), self.filter.take_answer(call.id)?)))
-                .collect();
             if let Some(recorder) = &self.recorder {
-                recorder.keep(std::mem::take(self.observed.get_mut()), answers);
+                recorder.keep(self.observed.borrow().clone(), outcome);
             }
         }
     }

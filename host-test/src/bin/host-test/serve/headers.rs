@@ -3,6 +3,7 @@
 //! Hop-by-hop fields are those of RFC 9110 §7.6.1 and those that a `Connection` field names. `Expect` is removed as well:
 //! hyper responds to it. An upgrade keeps `Connection: upgrade` and `Upgrade`, as in Envoy, so that the filter sees them.
 
+use fluxlit_cases::latin1;
 use host_test::HeaderMap;
 use http::header::{CONNECTION, UPGRADE};
 use http::{HeaderName, HeaderValue};
@@ -36,6 +37,14 @@ pub(super) fn fields(headers: &http::HeaderMap) -> impl Iterator<Item = (&[u8], 
     headers
         .iter()
         .map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()))
+}
+
+/// Returns the fields in the form of a case file, without pseudo-headers.
+pub(super) fn case_fields(map: &HeaderMap) -> Vec<(String, String)> {
+    map.iter()
+        .filter(|(name, _)| !name.starts_with(b":"))
+        .map(|(name, value)| (latin1::text(name), latin1::text(value)))
+        .collect()
 }
 
 /// Converts the headers that the filter forwarded, without pseudo-headers. A name or value that is invalid in HTTP is an error.

@@ -3,11 +3,11 @@
 //! The peer that the filter sees is the other end of the client's connection. One line for each request reports what the
 //! filter did. When the module or the configuration file changes, new connections get the new filter; if it does not start,
 //! a message is printed and the old one remains. Call-outs go to the servers that `--cluster` names. `--record` records the
-//! requests and writes them as a case file at the end.
+//! requests and what happened, and writes them as a case file at the end.
 //!
 //! Not a proxy for production: it has one VM on one thread, a connection to the upstream for each request, and no timeouts.
 //!
-//! The modules import each other in one direction: `proxy` → `body` → `exchange` → `call_outs` → `recording`,
+//! The modules import each other in one direction: `proxy` → `body` → `exchange` → `recording` → `call_outs` →
 //! `summary`, `upstream` → `headers`.
 
 mod body;
@@ -26,6 +26,7 @@ use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
+use host_test::case_file::PluginSetup;
 use host_test::vm::{Clock, StartError};
 use host_test::{Plugin, StartOptions};
 use hyper::server::conn::http1;
@@ -78,24 +79,27 @@ pub(crate) fn serve(arguments: &Arguments) -> anyhow::Result<Exit> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let recorder = arguments.record.as_deref().map(Recorder::new).map(Rc::new);
+    let recorder = match &arguments.record {
+        Some(path) => Some(Rc::new(Recorder::new(path, arguments.filter.profile)?)),
+        None => None,
+    };
     let proxy = Proxy {
-        filter: Rc::new(RunningFilter::new(plugin, arguments.cluster.clone())),
+        filter: running(arguments, plugin, recorder.as_deref()),
         upstream: arguments.upstream.clone(),
         recorder: recorder.clone(),
     };
     let serving = listen(arguments, proxy, watched);
     runtime.block_on(tokio::task::LocalSet::new().run_until(serving))?;
     if let Some(recorder) = recorder {
-        let config = configuration(&arguments.config)?;
-        recorder.write(&arguments.filter.runner()?, &config)?;
+        recorder.write(arguments.filter.runner())?;
     }
     Ok(Exit::Done)
 }
 
-fn start(arguments: &Arguments) -> anyhow::Result<Plugin> {
+fn start(arguments: &Arguments) -> anyhow::Result<Started> {
+    let config = configuration(&arguments.config)?;
     let options = StartOptions {
-        plugin_configuration: configuration(&arguments.config)?,
+        plugin_configuration: config.clone(),
         clock: Clock::System,
         profile: arguments.filter.profile,
         allow_on_headers_stop_iteration: arguments.allow_on_headers_stop_iteration,
@@ -109,13 +113,39 @@ fn start(arguments: &Arguments) -> anyhow::Result<Plugin> {
             .collect(),
         ..StartOptions::default()
     };
-    arguments
+    let plugin = arguments
         .filter
         .load()?
         .start(options)
-        .inspect(|plugin| summary::print_logs(&plugin.logs()))
         .inspect_err(|StartError { logs, .. }| summary::print_logs(logs))
-        .context("the filter did not start")
+        .context("the filter did not start")?;
+    Ok(Started { plugin, config })
+}
+
+/// Connects a started plugin with its servers and the recorder.
+fn running(
+    arguments: &Arguments,
+    plugin: Started,
+    recorder: Option<&Recorder>,
+) -> Rc<RunningFilter> {
+    let Started { plugin, config } = plugin;
+    let clusters = arguments.cluster.clone();
+    let filter = Rc::new(RunningFilter::new(plugin, clusters, recorder.is_some()));
+    filter.take_logs();
+    if let Some(recorder) = recorder {
+        let setup = PluginSetup {
+            allow_on_headers_stop_iteration: arguments.allow_on_headers_stop_iteration,
+            ..PluginSetup::default()
+        };
+        recorder.start(&filter, &config, setup);
+    }
+    filter
+}
+
+/// A started plugin with the configuration that it was given.
+struct Started {
+    plugin: Plugin,
+    config: Vec<u8>,
 }
 
 /// The files from which the filter was started.
@@ -226,11 +256,12 @@ async fn serve_connection(
 
 /// Starts the filter from the current files. Returns the old proxy if the filter does not start.
 fn reload(arguments: &Arguments, old: Rc<Proxy>) -> Rc<Proxy> {
-    match start(arguments) {
-        Ok(plugin) => {
+    let recorder = old.recorder.as_deref();
+    match start(arguments).map(|plugin| running(arguments, plugin, recorder)) {
+        Ok(filter) => {
             eprintln!("reloaded the filter");
             Rc::new(Proxy {
-                filter: Rc::new(RunningFilter::new(plugin, arguments.cluster.clone())),
+                filter,
                 upstream: old.upstream.clone(),
                 recorder: old.recorder.clone(),
             })

@@ -38,7 +38,8 @@ impl Proxy {
         peer: SocketAddr,
     ) -> Result<Response<ProxyBody>, Infallible> {
         let filter = Rc::clone(&self.filter);
-        let exchange = Rc::new(Exchange::new(filter, self.recorder.clone(), peer));
+        let recorder = self.recorder.clone();
+        let exchange = Rc::new(Exchange::new(filter, recorder, peer, request.version()));
         let downstream_upgrade =
             headers::upgrade(request.headers()).map(|_| hyper::upgrade::on(&mut request));
         let (parts, body) = request.into_parts();
@@ -50,6 +51,7 @@ impl Proxy {
             return Ok(response);
         }
         let request = upstream::request(&exchange.headers(Side::Request), body.into_body());
+        exchange.sent();
         let response = async { self.upstream.send(request?).await };
         let response = tokio::select! {
             response = response => response,
