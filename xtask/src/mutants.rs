@@ -424,6 +424,10 @@ fn print_table(part: &str, outcomes: &[(Mutant, Outcome)], entries: &[&Entry]) {
             .iter()
             .filter(|(mutant, outcome)| *outcome == Outcome::Missed && is_listed(mutant))
             .count();
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "there are a few thousand mutants"
+        )]
         let share = 100.0 * (caught + timed_out) as f64 / of_file.len().max(1) as f64;
         println!(
             "{name:36} {:7} {caught:7} {timed_out:10} {missed:7} {equivalent:10}  {share:5.1} %",
