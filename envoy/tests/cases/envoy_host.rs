@@ -113,13 +113,20 @@ impl EnvoyHost {
             return validate(case);
         };
         let is_http2 = first.request.http == Version::Http2;
-        // Over HTTP/1, the exchanges of a case share a connection.
-        let mut kept = (!is_http2).then(|| self.connect(case, &first.request));
+        // Over HTTP/1, the exchanges of a case share a connection, as long as they come from the same peer.
+        let of = |request: &Request| (request.peer, request.tls);
+        let mut kept =
+            (!is_http2).then(|| (of(&first.request), self.connect(case, &first.request)));
         let served = exchanges.iter().map(|exchange| {
             let request = &exchange.request;
             self.upstream.answer(&exchange.answer);
+            if let Some(kept) = &mut kept
+                && kept.0 != of(request)
+            {
+                *kept = (of(request), self.connect(case, request));
+            }
             let response = match &mut kept {
-                Some(connection) => connection.http1(request, |_| {}),
+                Some((_, connection)) => connection.http1(request, |_| {}),
                 None => self.connect(case, request).http2(request),
             };
             let response = response.expect("a response").expect("no reset");
