@@ -158,4 +158,4 @@ fn is_status(step: &Step) -> bool {
 }
 
 /// The maximum number of runs for one case.
-const MAX_ATTEMPTS: u32 = 20_000;
+const MAX_ATTEMPTS: u32 = 3_000;

@@ -187,7 +187,11 @@ fn finding(
     let reason = failure(runner, file, &case, schedule).map_or(failed.reason, |found| found.reason);
     Finding {
         case: Case {
-            name: format!("found {}: {}", number + 1, failed.place.0.join(", ")),
+            name: format!(
+                "found {}: {}",
+                number + 1,
+                failed.place.0.first().map_or("", String::as_str)
+            ),
             why: reason.clone(),
             ..case
         },
