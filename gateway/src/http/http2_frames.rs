@@ -40,6 +40,8 @@ pub(crate) struct RequestFrames {
     overflow: Vec<u8>,
     /// DATA frames that were passed on since the last pause.
     data_frames: usize,
+    /// True if the crate has read all that was passed on.
+    is_read: bool,
     error: Option<ConnectionError>,
     max_block: usize,
 }
@@ -92,6 +94,7 @@ impl RequestFrames {
             heads: VecDeque::new(),
             overflow: Vec::new(),
             data_frames: 0,
+            is_read: true,
             error: None,
             max_block,
         }
@@ -155,10 +158,19 @@ impl RequestFrames {
         self.heads.pop_front().map(|(_, head)| head)
     }
 
-    /// Continues after a pause: all requests were taken, and heads that are left belong to streams that were refused.
-    pub(crate) fn resume(&mut self) {
-        self.heads.clear();
-        self.data_frames = 0;
+    /// Records whether the crate has read all that was passed on, and has asked for more.
+    pub(crate) fn set_read(&mut self, is_read: bool) {
+        self.is_read = is_read;
+    }
+
+    /// Continues after a pause, if the crate has no more requests. Heads that are left belong to streams that it refused.
+    ///
+    /// While the crate cannot write, it does not read either, and requests that were passed on come later.
+    pub(crate) fn resume_if_taken(&mut self) {
+        if self.is_read {
+            self.heads.clear();
+            self.data_frames = 0;
+        }
     }
 
     fn waiting_memory(&self) -> usize {
@@ -458,9 +470,9 @@ const MAX_WAITING_HEADS: usize = 32;
 const MAX_WAITING_DATA: usize = 256;
 const MAX_WAITING_MEMORY: usize = 512 * 1024;
 
-/// How much the heads of one read may take. Those of all streams that a client may open take less, because only 4 kB of a
-/// head can come from the table, and what else it has was sent.
-const MAX_HEADS_MEMORY: usize = 4 * 1024 * 1024;
+/// How much the heads of one read may take. The dynamic table has 4 kB, so a head that refers to each line once takes a few
+/// more, and those of all streams that a client may open fit.
+const MAX_HEADS_MEMORY: usize = 1024 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -702,7 +714,7 @@ mod tests {
         assert!(frames.take_head(3).is_none());
         assert!(frames.take_head(8).is_none());
         assert!(frames.take_head(9).is_some());
-        frames.resume();
+        frames.resume_if_taken();
         assert!(frames.take_head(11).is_none());
     }
 
@@ -722,7 +734,11 @@ mod tests {
             assert!(!frames.must_pause());
             frames.process(&mut last.clone());
             assert!(frames.must_pause());
-            frames.resume();
+            frames.set_read(false);
+            frames.resume_if_taken();
+            assert!(frames.must_pause(), "the crate has not read them");
+            frames.set_read(true);
+            frames.resume_if_taken();
             assert!(!frames.must_pause());
         }
     }

@@ -49,6 +49,7 @@ pub(super) async fn serve(worker: &Rc<Worker>, accepted: Accepted, early: Option
     let accepted = Rc::new(accepted);
     let mut drain = pin!(worker.drain.wait());
     let mut is_ending = false;
+    let mut started_heads = 0;
     loop {
         let limit = if is_ending {
             DRAIN_PATIENCE
@@ -69,14 +70,21 @@ pub(super) async fn serve(worker: &Rc<Worker>, accepted: Accepted, early: Option
             Ok(Next::Stream(body, mut respond)) => {
                 let stream = respond.stream_id().as_u32();
                 let Some(lines) = frames.borrow_mut().take_head(stream) else {
-                    // Never seen: every request that the h2 crate accepts is a placeholder for a head.
+                    // Not reachable: every request that the h2 crate accepts is a placeholder for a head.
                     respond.send_reset(Reason::INTERNAL_ERROR);
                     continue;
                 };
+                started_heads += lines.memory();
                 let (worker, accepted) = (Rc::clone(worker), Rc::clone(&accepted));
                 tokio::task::spawn_local(async move {
                     http2_stream::serve(&worker, &accepted, lines, body, respond).await;
                 });
+                // A task holds its head until it runs for the first time. A few bytes may refer to a large head, so the
+                // tasks must run before the client can start many more.
+                if started_heads > MAX_STARTED_HEADS {
+                    started_heads = 0;
+                    tokio::task::yield_now().await;
+                }
             }
             Ok(Next::End) => return,
             Ok(Next::Error(error)) => {
@@ -126,7 +134,7 @@ fn poll_next(
         Poll::Ready(None | Some(Err(_))) => Poll::Ready(Next::End),
         Poll::Pending => {
             let mut frames = frames.borrow_mut();
-            frames.resume();
+            frames.resume_if_taken();
             match frames.error() {
                 Some(error) => Poll::Ready(Next::Error(error)),
                 None => Poll::Pending,
@@ -169,8 +177,21 @@ impl AsyncRead for IoAdapter {
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        let result = this.poll_read_frames(context, into);
+        this.frames.borrow_mut().set_read(result.is_pending());
+        result
+    }
+}
+
+impl IoAdapter {
+    /// Reads frames for the h2 crate.
+    fn poll_read_frames(
+        &mut self,
+        context: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         loop {
-            let mut frames = this.frames.borrow_mut();
+            let mut frames = self.frames.borrow_mut();
             if frames.take_overflow(into.remaining(), |bytes| into.put_slice(bytes)) {
                 return Poll::Ready(Ok(()));
             }
@@ -183,7 +204,7 @@ impl AsyncRead for IoAdapter {
             }
             drop(frames);
             let start = into.filled().len();
-            ready!(this.poll_read_raw(context, into))?;
+            ready!(self.poll_read_raw(context, into))?;
             let Some(read) = into
                 .filled_mut()
                 .get_mut(start..)
@@ -191,7 +212,7 @@ impl AsyncRead for IoAdapter {
             else {
                 return Poll::Ready(Ok(()));
             };
-            let kept = this.frames.borrow_mut().process(read);
+            let kept = self.frames.borrow_mut().process(read);
             into.set_filled(start + kept);
             if kept > 0 {
                 return Poll::Ready(Ok(()));
@@ -233,6 +254,9 @@ impl AsyncWrite for IoAdapter {
 /// Flow-control windows in bytes, RFC 9113 §5.2: how much a client may send ahead on a stream, and on the connection.
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
+
+/// How much memory the heads of streams may take whose tasks have not run.
+const MAX_STARTED_HEADS: usize = 256 * 1024;
 
 /// Maximum number of concurrent streams of a connection.
 const MAX_STREAMS: u32 = 128;

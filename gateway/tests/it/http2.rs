@@ -86,7 +86,10 @@ pub(crate) struct Frame {
 
 pub(crate) const DATA: u8 = 0;
 pub(crate) const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+const WINDOW_UPDATE: u8 = 8;
 pub(crate) const GOAWAY: u8 = 7;
 const CONTINUATION: u8 = 9;
 
@@ -684,6 +687,60 @@ fn a_client_that_does_not_read_stops_the_upstream() {
             "the upstream could send {sent} bytes although the client does not read"
         );
     });
+}
+
+/// A ping whose acknowledgment cannot be written stops the `h2` crate from reading, but no request may be lost.
+#[test]
+fn a_request_that_arrives_while_the_client_does_not_read_is_served() {
+    const SIZE: usize = 16 << 20;
+    let (blocked, is_blocked) = mpsc::channel();
+    let gateway = Gateway::in_front_of(
+        upstream(move |received, stream| {
+            if received.head[0].starts_with("GET / ") {
+                write(stream, OK);
+                return true;
+            }
+            write(
+                stream,
+                &format!("HTTP/1.1 200 OK\r\ncontent-length: {SIZE}\r\n\r\n"),
+            );
+            let stream = stream.get_mut();
+            stream
+                .set_write_timeout(Some(Duration::from_millis(300)))
+                .unwrap();
+            let block = vec![b'x'; 1 << 16];
+            let mut left = SIZE;
+            while left > 0 {
+                match stream.write(&block[..left.min(block.len())]) {
+                    Ok(count) => left -= count,
+                    // The gateway does not read, because its client does not.
+                    Err(_) => blocked.send(()).unwrap_or_default(),
+                }
+            }
+            true
+        }),
+        &[],
+    );
+    let mut client = Frames::new(gateway.address);
+    let window = (1u32 << 30).to_be_bytes();
+    client.send(SETTINGS, 0, 0, &[&[0, 4], &window[..]].concat());
+    client.send(WINDOW_UPDATE, 0, 0, &window);
+    let big = [&GET[..3], &[(":path", "/big")]].concat();
+    client.headers(1, END_STREAM, &big);
+    is_blocked.recv_timeout(LIMIT).unwrap();
+
+    let ping = frame(PING, 0, 0, &[0; 8]);
+    // GET, http, and `/` from the static table, and `:authority` as a literal.
+    let head = [&[0x82, 0x86, 0x84, 0x01, 11], &b"app.example"[..]].concat();
+    let head = frame(HEADERS, END_STREAM | END_HEADERS, 3, &head);
+    client.0.write_all(&[ping, head].concat()).unwrap();
+    // The responses of both streams begin with HEADERS.
+    let mut heads = 0;
+    while heads < 2 {
+        let frame = client.next().expect("both responses arrive");
+        assert_ne!(frame.kind, RST_STREAM, "{:?}", frame.payload);
+        heads += usize::from(frame.kind == HEADERS);
+    }
 }
 
 #[test]
