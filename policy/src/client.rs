@@ -42,8 +42,6 @@ pub enum ClientSource {
 pub(crate) struct Resolved {
     pub(crate) client: Client,
     pub(crate) effective: Effective,
-    /// True unless the effective scheme is only that of a plain listener, behind which TLS may have been terminated.
-    pub(crate) is_scheme_known: bool,
     /// The client and the trusted hops after it, as far as trusted hops named them; in `chain` mode only.
     pub(crate) attested: Vec<IpAddr>,
 }
@@ -76,7 +74,6 @@ impl Resolver {
                     source: ClientSource::Peer,
                 },
                 effective: effective(listener_scheme(request.tls), host, None),
-                is_scheme_known: request.tls,
                 attested: Vec::new(),
             };
         }
@@ -126,7 +123,6 @@ impl Resolver {
                 forwarded_host.or(host),
                 port,
             ),
-            is_scheme_known: scheme.is_some() || request.tls,
             attested,
         }
     }
@@ -164,7 +160,6 @@ impl Resolver {
                 forwarded_host.or(host),
                 None,
             ),
-            is_scheme_known: scheme.is_some() || request.tls,
             attested,
         }
     }
@@ -225,7 +220,6 @@ fn from_own_headers(request: &Request<'_>, host: Option<Authority>) -> Resolved 
             source: ClientSource::Header,
         },
         effective: effective(scheme, forwarded_host.or(host), port),
-        is_scheme_known: request.tls,
         attested: attested.into_iter().rev().collect(),
     }
 }

@@ -17,8 +17,6 @@ pub struct Exchange {
     pub client_text: Option<String>,
     /// The scheme, host and port that the client used.
     pub effective: Effective,
-    /// True if the scheme was found from TLS of our own or from a trusted header.
-    pub(crate) is_scheme_known: bool,
     /// True if the peer's forwarded headers were trusted.
     pub peer_trusted: bool,
     /// True if an untrusted peer sent forwarded headers, which were ignored.

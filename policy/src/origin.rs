@@ -9,8 +9,8 @@
 //! browsers do, so `app.example.` with a trailing dot is another host than `app.example`. `null` and an origin with user
 //! information are never the app's own.
 //!
-//! The scheme of a plain connection is not certain: a proxy whose headers are not trusted may have terminated TLS. So an
-//! https origin of the same host is the app's own there.
+//! An effective scheme of http is not certain: a proxy in front may have terminated TLS without saying so. So an https
+//! origin of the same host is the app's own there; the page that it comes from is safer than the app's own would be.
 //!
 //! The `url` crate is not used: an origin is a scheme and an authority, which are parsed as for `Host`, because the two
 //! are compared.
@@ -120,9 +120,8 @@ impl Origin {
     fn is_public(&self, exchange: &Exchange) -> bool {
         let base = exchange.app.public_base.as_ref();
         let public = base.map_or(&exchange.effective, |base| &base.origin);
-        let is_scheme_known = base.is_some() || exchange.is_scheme_known;
         let is_same_scheme =
-            self.scheme == public.scheme || (!is_scheme_known && self.scheme == Scheme::Https);
+            self.scheme == public.scheme || (base.is_none() && self.scheme == Scheme::Https);
         // A port that is not named is the default of either scheme.
         let is_same_port = self.port == public.port
             || (self.port == self.scheme.default_port()
@@ -239,10 +238,11 @@ mod tests {
             // A trusted header.
             (TRUST, false, &[https], other, same),
             (TRUST, false, &[proto("wss")], other, same),
-            (TRUST, false, &[proto("http")], same, other),
-            (TRUST, true, &[proto("http")], same, other),
+            // A proxy behind one that terminates TLS may say http.
+            (TRUST, false, &[proto("http")], same, same),
+            (TRUST, true, &[proto("http")], same, same),
             (FORWARDED, false, &[forwarded("proto=https")], other, same),
-            (FORWARDED, false, &[forwarded("proto=http")], same, other),
+            (FORWARDED, false, &[forwarded("proto=http")], same, same),
             // The public URL.
             (PUBLIC, false, &[], other, same),
         ] {

@@ -60,7 +60,6 @@ impl Policy {
         let Resolved {
             client,
             effective,
-            is_scheme_known,
             attested,
         } = self.resolver.resolve(request, peer_trusted, host.flatten());
         let mut record = DecisionRecord::new(match (peer_trusted, request.peer) {
@@ -72,7 +71,6 @@ impl Policy {
             client,
             client_text: client.address.map(to_text),
             effective,
-            is_scheme_known,
             peer_trusted,
             forwarded_ignored: !peer_trusted && !request.is_reentry && names_client(request),
             app: Arc::clone(&self.router.outside),
