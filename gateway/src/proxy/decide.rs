@@ -15,7 +15,7 @@ use crate::http::head::{all, only};
 use crate::observe::reject_reason::RejectReason;
 use crate::observe::upstream::Upstream;
 use crate::observe::{Dispatch, HttpVersion};
-use crate::proxy::downstream::REQUEST_ID;
+use crate::proxy::downstream::{REQUEST_ID, replaces};
 use crate::proxy::failure::Rejection;
 use crate::proxy::handshake::{check_handshake, check_size};
 use crate::proxy::internal::{admin_reply, internal_reply};
@@ -47,7 +47,11 @@ pub(crate) fn decide(worker: &Worker, request: &Incoming<'_>) -> Plan {
     let (trace, propagation) = worker.observer.trace(all(request.fields, TRACEPARENT));
     let mut info = RequestInfo {
         started: Instant::now(),
-        request_id: request_id(request.fields),
+        request_id: match &decision.action {
+            // The settings say that the client's line must not reach the app.
+            Action::Forward(forward) if replaces(&forward.edits, REQUEST_ID) => request_id(&[]),
+            _ => request_id(request.fields),
+        },
         dispatch: Dispatch::Gateway,
         method: match request.method {
             b"GET" => Cow::Borrowed(b"GET"),

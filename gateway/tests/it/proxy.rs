@@ -48,6 +48,22 @@ fn forged_headers_never_arrive() {
     }
 }
 
+/// The gateway sends a request id itself, but not the client's if the settings say that it must not pass.
+#[test]
+fn a_request_id_that_may_not_pass_is_replaced() {
+    for (settings, passes) in [
+        (&[][..], true),
+        (&[("FLUXLIT_IDENTITY_HEADERS", "X-Request-ID")], false),
+        (&[("FLUXLIT_STRIP_HEADERS", "x_request_id")], false),
+    ] {
+        let gateway = Gateway::in_front_of(upstream(echo), settings);
+        let answer = gateway
+            .send("GET /x HTTP/1.1\r\nhost: a\r\nconnection: close\r\nx-request-id: boss\r\n\r\n");
+        assert!(answer.contains("x-request-id: "), "{answer}");
+        assert_eq!(answer.contains("boss"), passes, "{settings:?}: {answer}");
+    }
+}
+
 #[test]
 fn a_trusted_peer_determines_the_client() {
     let gateway = Gateway::in_front_of(
