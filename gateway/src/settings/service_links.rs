@@ -21,7 +21,8 @@ pub(super) fn without_service_links(
             .iter()
             .filter_map(|service| name.strip_prefix(service.as_str()))
             .any(|rest| {
-                rest.starts_with("_SERVICE_")
+                matches!(rest, "_SERVICE_HOST" | "_SERVICE_PORT")
+                    || rest.starts_with("_SERVICE_PORT_")
                     || rest.starts_with("_PORT_")
                     || (rest == "_PORT" && is_link(value))
             })
