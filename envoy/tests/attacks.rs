@@ -192,7 +192,7 @@ fn hosts(runner: &mut AttackRunner) {
         attack.lines = vec!["X-Forwarded-Host: evil.example".to_owned()];
         runner.run(&attack, ALL, ATTACKER);
     }
-    let mut attack = Attack::lines("no host", &["X-Forwarded-Host: evil.example"], Forwarded);
+    let mut attack = Attack::lines("no host", &["X-Forwarded-Host: evil.example"], Rejected);
     attack.hosts = vec![String::new()];
     for place in [&mut attack.forwarded.authority, &mut attack.forwarded.host] {
         place.clear();

@@ -278,7 +278,7 @@ mod tests {
             (" 200 ", true, true),
             ("199", false, false),
             ("100", false, false),
-            ("0", false, false),
+            ("0", true, false),
             ("101", true, false),
             ("1000", true, false),
         ] {
