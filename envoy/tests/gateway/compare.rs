@@ -1,6 +1,6 @@
 //! Compares a response of Streamlit with the gateway's.
 
-use crate::pair::Shape;
+use crate::pair::{HOST, Shape};
 use fluxlit_support::http1::Response;
 
 /// Fields in which the gateway's response may differ from Streamlit's, and why.
@@ -81,9 +81,13 @@ fn without_expiry(attributes: &str) -> String {
     kept.join(";")
 }
 
-/// Returns the value of Streamlit's field as the gateway must rewrite it, if Streamlit does not know the mount.
+/// Returns the value of Streamlit's field as the gateway must rewrite it: Streamlit calls itself `localhost`, and may not
+/// know the mount.
 fn published(shape: Shape, name: &str, value: String) -> String {
+    let public = format!("http://{HOST}");
     match (shape, name) {
+        (_, "access-control-allow-origin") if value.starts_with("http://localhost:") => public,
+        (Shape::Stripped, "link") => value.replace(&public, &format!("{public}{}", shape.mount())),
         (Shape::Stripped, "location") => format!("{}{value}", shape.mount()),
         (Shape::Stripped, "set-cookie") => {
             value.replace("Path=/", &format!("Path={}", shape.mount()))
