@@ -3,7 +3,7 @@
 //! A status that follows from the arguments or from the phase, such as `BAD_ARGUMENT` for a header map that is closed, is
 //! returned by the host itself whenever it is due, so there is no need to inject it, and a filter that relies on its phase is
 //! not wrong. Injected are those that depend on something else: the configuration of the proxy, other filters and plugins,
-//! other services. Read in `proxy-wasm-cpp-host` and `source/extensions/common/wasm/context.cc` of Envoy 1.40.
+//! other services. As in `proxy-wasm-cpp-host` and `source/extensions/common/wasm/context.cc` of Envoy 1.40.
 
 use fluxlit_cases::{InjectedFault, Status};
 
