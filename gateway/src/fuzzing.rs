@@ -134,7 +134,7 @@ fn cut(bytes: &[u8]) -> (usize, &[u8]) {
 }
 
 /// Checks the frames of an HTTP/2 client after its preface: what is passed on does not depend on how they arrive, and is
-/// a sequence of frames whose header blocks are placeholders.
+/// a sequence of frames whose header blocks are substitutes.
 pub fn http2(bytes: &[u8]) {
     let Some((size, bytes)) = bytes.split_first() else {
         return;
@@ -152,7 +152,7 @@ pub fn http2(bytes: &[u8]) {
     while let [a, b, c, kind, _, _, _, _, _, after @ ..] = rest {
         let length = u32::from_be_bytes([0, *a, *b, *c]) as usize;
         let Some((payload, next)) = after.split_at_checked(length) else {
-            assert_ne!(*kind, 1, "a placeholder is passed on as a whole");
+            assert_ne!(*kind, 1, "a substitute is passed on as a whole");
             break;
         };
         assert!(*kind != 5 && *kind != 9);

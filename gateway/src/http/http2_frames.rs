@@ -1,6 +1,6 @@
 //! Takes the header blocks out of the frames that a client sends, RFC 9113 §4, before the `h2` crate sees them.
 //!
-//! The gateway reads the field lines of requests itself, and gives the crate a placeholder for each block: a request
+//! The gateway reads the field lines of requests itself, and gives the crate a substitute for each block: a request
 //! without fields on the same stream. The crate still does everything else: streams, flow control, settings, all that is
 //! sent.
 //!
@@ -11,7 +11,7 @@
 //! the whole connection; field names with `"` pass; the order of fields is lost. HTTP/1.1 has other rules, so a request
 //! would depend on the version that carries it.
 //!
-//! The placeholder does not use the crate's dynamic table, so the two decoders need not be in step, and nothing that a
+//! The substitute does not use the crate's dynamic table, so the two decoders need not be in step, and nothing that a
 //! client writes into a header block reaches the crate, except a valid content-length. A request costs no more than with
 //! the crate alone: for a GET with the header fields of a browser, the CPU time was 0.98 of it (median of paired rounds).
 //!
@@ -292,13 +292,13 @@ impl RequestFrames {
             HpackError::Malformed => ConnectionError::Compression,
             HpackError::TooLarge => ConnectionError::Excess,
         })?;
-        let mut placeholder = Vec::with_capacity(FRAME_HEAD + TYPICAL_PLACEHOLDER);
-        placeholder.extend_from_slice(&[0; FRAME_HEAD]);
-        placeholder.extend(block.priority.iter().flatten());
+        let mut substitute = Vec::with_capacity(FRAME_HEAD + TYPICAL_SUBSTITUTE);
+        substitute.extend_from_slice(&[0; FRAME_HEAD]);
+        substitute.extend(block.priority.iter().flatten());
         if block.stream > self.last_stream {
             self.last_stream = block.stream;
-            placeholder.extend_from_slice(REQUEST);
-            put_length(&lines, &mut placeholder);
+            substitute.extend_from_slice(REQUEST);
+            put_length(&lines, &mut substitute);
             self.heads.push_back((block.stream, lines));
             if self.waiting_memory() > MAX_HEADS_MEMORY {
                 return Err(ConnectionError::Excess);
@@ -306,18 +306,18 @@ impl RequestFrames {
         } else {
             match check_trailers(&lines) {
                 Ok(()) => {}
-                Err(TrailersError::Malformed) => placeholder.extend_from_slice(MALFORMED),
-                Err(TrailersError::TooLarge) => placeholder.extend_from_slice(TOO_LARGE),
+                Err(TrailersError::Malformed) => substitute.extend_from_slice(MALFORMED),
+                Err(TrailersError::TooLarge) => substitute.extend_from_slice(TOO_LARGE),
             }
         }
-        // A placeholder is shorter than a frame may be.
-        let length = u8::try_from(placeholder.len() - FRAME_HEAD).unwrap_or(u8::MAX);
+        // A substitute is shorter than a frame may be.
+        let length = u8::try_from(substitute.len() - FRAME_HEAD).unwrap_or(u8::MAX);
         let flags = block.flags & (END_STREAM | PRIORITY) | END_HEADERS;
         let [a, b, c, d] = block.stream.to_be_bytes();
-        if let Some(head) = placeholder.first_chunk_mut::<FRAME_HEAD>() {
+        if let Some(head) = substitute.first_chunk_mut::<FRAME_HEAD>() {
             *head = [0, 0, length, HEADERS, flags, a, b, c, d];
         }
-        bytes.put(&placeholder);
+        bytes.put(&substitute);
         Ok(())
     }
 }
@@ -350,7 +350,7 @@ impl Block {
     }
 }
 
-/// Returns the error of a trailer section, from the names of the fields that its placeholder has.
+/// Returns the error of a trailer section, from the names of the fields that its substitute has.
 pub(crate) fn trailers_error<'a>(
     mut names: impl Iterator<Item = &'a str>,
 ) -> Option<TrailersError> {
@@ -361,7 +361,7 @@ pub(crate) fn trailers_error<'a>(
 }
 
 /// Appends the length that the request declares, if it is valid, because the crate compares it with the body.
-fn put_length(lines: &FieldLines, placeholder: &mut Vec<u8>) {
+fn put_length(lines: &FieldLines, substitute: &mut Vec<u8>) {
     let mut lengths = lines.iter().filter(|(name, _)| *name == b"content-length");
     let (Some(length), None) = (lengths.next(), lengths.next()) else {
         return;
@@ -369,9 +369,9 @@ fn put_length(lines: &FieldLines, placeholder: &mut Vec<u8>) {
     if let Ok(Length::Exact(length)) = Framing::of(&[length]).request_length(Version::Http11) {
         // No body is as long as what the crate cannot read.
         let digits = length.min(MAX_LENGTH).to_string();
-        placeholder.extend_from_slice(CONTENT_LENGTH);
-        placeholder.extend(u8::try_from(digits.len()));
-        placeholder.extend_from_slice(digits.as_bytes());
+        substitute.extend_from_slice(CONTENT_LENGTH);
+        substitute.extend(u8::try_from(digits.len()));
+        substitute.extend_from_slice(digits.as_bytes());
     }
 }
 
@@ -456,14 +456,14 @@ const REQUEST: &[u8] = &[0x82, 0x86, 0x84];
 /// The start of a `content-length` without indexing, RFC 7541 §6.2.2: index 28 of the static table.
 const CONTENT_LENGTH: &[u8] = &[0x0f, 13];
 
-/// What the placeholder of a trailer section that is not accepted has: a field with this name and no value.
+/// What the substitute of a trailer section that is not accepted has: a field with this name and no value.
 const MALFORMED: &[u8] = b"\0\x09malformed\0";
 const TOO_LARGE: &[u8] = b"\0\x09too-large\0";
 
 /// The largest content-length that the `h2` crate reads: 19 digits.
 const MAX_LENGTH: u64 = 9_999_999_999_999_999_999;
 
-const TYPICAL_PLACEHOLDER: usize = 16;
+const TYPICAL_SUBSTITUTE: usize = 16;
 
 /// How much may be passed on before the requests are taken.
 const MAX_WAITING_HEADS: usize = 32;
@@ -486,8 +486,8 @@ mod tests {
         [head.as_slice(), payload].concat()
     }
 
-    /// A placeholder of a request.
-    fn placeholder(flags: u8, stream: u32, block: &[u8]) -> Vec<u8> {
+    /// A substitute of a request.
+    fn substitute(flags: u8, stream: u32, block: &[u8]) -> Vec<u8> {
         frame(HEADERS, flags | END_HEADERS, stream, block)
     }
 
@@ -550,11 +550,11 @@ mod tests {
             ],
             &[
                 settings,
-                placeholder(0, 1, REQUEST),
+                substitute(0, 1, REQUEST),
                 data,
-                placeholder(END_STREAM, 3, REQUEST),
+                substitute(END_STREAM, 3, REQUEST),
                 unknown,
-                placeholder(END_STREAM, 1, b""),
+                substitute(END_STREAM, 1, b""),
             ],
             &[(1, "/\"<>#\u{e9}"), (3, "/b")],
         );
@@ -573,7 +573,7 @@ mod tests {
                 frame(CONTINUATION, 0, 1, &second[..1]),
                 frame(CONTINUATION, END_HEADERS, 1, &second[1..]),
             ],
-            &[placeholder(
+            &[substitute(
                 END_STREAM | PRIORITY,
                 1,
                 &[&priority, REQUEST].concat(),
@@ -603,13 +603,13 @@ mod tests {
             let want = [REQUEST, &passed.map(field).unwrap_or_default()].concat();
             check(
                 &[frame(HEADERS, END_HEADERS, 1, &block)],
-                &[placeholder(0, 1, &want)],
+                &[substitute(0, 1, &want)],
                 &[(1, "/")],
             );
             let twice = [&sent, &sent, &head("/")[..]].concat();
             check(
                 &[frame(HEADERS, END_HEADERS, 1, &twice)],
-                &[placeholder(0, 1, REQUEST)],
+                &[substitute(0, 1, REQUEST)],
                 &[(1, "/")],
             );
         }
@@ -636,7 +636,7 @@ mod tests {
                     frame(HEADERS, END_HEADERS, 1, &head("/")),
                     frame(HEADERS, END_HEADERS | END_STREAM, 1, block),
                 ],
-                &[placeholder(0, 1, REQUEST), placeholder(END_STREAM, 1, want)],
+                &[substitute(0, 1, REQUEST), substitute(END_STREAM, 1, want)],
                 &[(1, "/")],
             );
         }

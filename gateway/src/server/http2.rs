@@ -1,6 +1,6 @@
 //! Serves a client's HTTP/2 connection: many streams at once, each by its own task.
 //!
-//! The framing is done by the `h2` crate, except that it gets placeholders in place of header blocks, see
+//! The framing is done by the `h2` crate, except that it gets substitutes in place of header blocks, see
 //! [`http2_frames`](crate::http::http2_frames).
 
 use std::cell::RefCell;
@@ -70,7 +70,7 @@ pub(super) async fn serve(worker: &Rc<Worker>, accepted: Accepted, early: Option
             Ok(Next::Stream(body, mut respond)) => {
                 let stream = respond.stream_id().as_u32();
                 let Some(lines) = frames.borrow_mut().take_head(stream) else {
-                    // Not reachable: every request that the h2 crate accepts is a placeholder for a head.
+                    // Not reachable: every request that the h2 crate accepts is a substitute for a head.
                     respond.send_reset(Reason::INTERNAL_ERROR);
                     continue;
                 };
