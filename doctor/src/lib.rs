@@ -1,0 +1,1 @@
+//! Finds what is wrong between a browser and a Streamlit app.

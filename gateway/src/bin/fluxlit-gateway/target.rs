@@ -1,0 +1,85 @@
+//! Reads what to serve, and the settings, from the command line.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::Args;
+use fluxlit_gateway::{App, ReservedPort, Settings, SettingsFile, StreamlitFiles};
+
+/// What to serve, and the settings that have flags.
+#[derive(Args)]
+pub(crate) struct Target {
+    /// Streamlit script to start; without it, FLUXLIT_STREAMLIT_UPSTREAM names a running Streamlit
+    app: Option<String>,
+    /// Listen on this address [default: 127.0.0.1] [env: FLUXLIT_GATEWAY_HOST]
+    #[arg(long)]
+    host: Option<String>,
+    /// Listen on this port; 0 selects a free one [default: 8000] [env: FLUXLIT_GATEWAY_PORT]
+    #[arg(long)]
+    port: Option<String>,
+    /// Serve the app under this path, such as /apps/my-app [env: FLUXLIT_ROOT_PATH]
+    #[arg(long)]
+    root_path: Option<String>,
+    /// Proxy to this Streamlit, such as http://127.0.0.1:8501 [env: FLUXLIT_STREAMLIT_UPSTREAM]
+    #[arg(long, value_name = "URL")]
+    streamlit_upstream: Option<String>,
+    /// Read settings from this file [default: fluxlit.toml, if it exists] [env: FLUXLIT_SETTINGS_FILE]
+    #[arg(long, value_name = "FILE")]
+    settings_file: Option<PathBuf>,
+    /// Start Streamlit with this executable [default: streamlit] [env: FLUXLIT_STREAMLIT_COMMAND]
+    #[arg(long, value_name = "PATH")]
+    streamlit_command: Option<String>,
+}
+
+/// Reads the settings. The port stays reserved as long as it is kept, while Streamlit is started and restarted.
+pub(crate) fn read_settings(target: Target) -> anyhow::Result<(Settings, Option<ReservedPort>)> {
+    let Target {
+        app,
+        host,
+        port,
+        root_path,
+        streamlit_upstream,
+        settings_file,
+        streamlit_command,
+    } = target;
+    let file = read_settings_file(settings_file)?;
+    let flags: Vec<(&'static str, String)> = [
+        ("FLUXLIT_GATEWAY_HOST", host),
+        ("FLUXLIT_GATEWAY_PORT", port),
+        ("FLUXLIT_ROOT_PATH", root_path),
+        ("FLUXLIT_STREAMLIT_UPSTREAM", streamlit_upstream),
+        ("FLUXLIT_STREAMLIT_COMMAND", streamlit_command),
+    ]
+    .into_iter()
+    .filter_map(|(name, value)| value.map(|value| (name, value)))
+    .collect();
+    let Some(script) = app else {
+        let settings = Settings::read(None, &flags, &file, std::env::vars())?;
+        return Ok((settings, None));
+    };
+    anyhow::ensure!(
+        std::path::Path::new(&script).exists(),
+        "script `{script}` does not exist"
+    );
+    let reserved = ReservedPort::any().context("cannot reserve a port for Streamlit")?;
+    let port = reserved.number();
+    let streamlit_files = StreamlitFiles::read(Path::new(&script))?;
+    let app = Some(App {
+        script,
+        port,
+        streamlit_files,
+    });
+    let settings = Settings::read(app, &flags, &file, std::env::vars())?;
+    Ok((settings, Some(reserved)))
+}
+
+/// Reads the file that is named, or `fluxlit.toml` in the current folder if it exists.
+fn read_settings_file(named: Option<PathBuf>) -> anyhow::Result<SettingsFile> {
+    let named = named.or_else(|| std::env::var_os("FLUXLIT_SETTINGS_FILE").map(PathBuf::from));
+    let default = Path::new("fluxlit.toml");
+    Ok(match named {
+        Some(path) => SettingsFile::read(&path)?,
+        None if default.exists() => SettingsFile::read(default)?,
+        None => SettingsFile::default(),
+    })
+}
