@@ -22,6 +22,7 @@
 //! streamlit   upstream   the child process; connections and health
 //! settings    http       what the operator set; HTTP/1.1 and WebSocket as bytes
 //! observe     net        logs, metrics, traces; connections, buffers, timers, TLS
+//! build_info             version and commit of the program
 //! ```
 
 mod gateway;
@@ -41,9 +42,12 @@ mod settings;
 mod net;
 mod observe;
 
+mod build_info;
+
 #[cfg(fuzzing)]
 pub mod fuzzing;
 
+pub use build_info::LONG_VERSION;
 pub use gateway::{Gateway, GatewayError};
 pub use settings::{
     Api, App, Limits, LogFormat, Observe, Origin, Setting, SettingError, SettingErrors, Settings,

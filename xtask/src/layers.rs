@@ -80,6 +80,7 @@ const PACKAGES: &[Package] = &[
             &["streamlit", "upstream"],
             &["settings", "http"],
             &["observe", "net"],
+            &["build_info"],
         ],
     },
     Package {
@@ -97,7 +98,11 @@ const PACKAGES: &[Package] = &[
             &["abi"],
         ],
     },
-    // A program: its files are checked for cycles only.
+    // Programs: their files are checked for cycles only.
+    Package {
+        folder: "gateway/src/bin/fluxlit-gateway",
+        layers: &[],
+    },
     Package {
         folder: "host-test/src/bin/host-test",
         layers: &[],

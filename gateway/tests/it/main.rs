@@ -2,6 +2,7 @@
 
 mod api;
 mod client;
+mod command_line;
 mod drain;
 mod framing;
 mod health;

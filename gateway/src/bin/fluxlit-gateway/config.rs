@@ -1,9 +1,31 @@
 //! Prints the effective settings: `fluxlit-gateway config`.
 
+use clap::Args;
 use fluxlit_gateway::Settings;
 
+use crate::exit::{Exit, Unusable};
+use crate::target::{self, Target};
+
+/// Print the effective settings and where each comes from
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    target: Target,
+    /// Print as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Reads the settings and prints them.
+pub(crate) fn run(arguments: Arguments) -> anyhow::Result<Exit> {
+    let (settings, _port) = target::read_settings(arguments.target).map_err(Unusable)?;
+    print_settings(&settings, arguments.json)?;
+    Ok(Exit::Done)
+}
+
 /// Prints each setting with its value and origin.
-pub(crate) fn print_settings(settings: &Settings, json: bool) -> anyhow::Result<()> {
+fn print_settings(settings: &Settings, json: bool) -> anyhow::Result<()> {
     if json {
         println!("{}", serde_json::to_string_pretty(&settings.table)?);
     } else {
@@ -20,3 +42,8 @@ pub(crate) fn print_settings(settings: &Settings, json: bool) -> anyhow::Result<
     }
     Ok(())
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  fluxlit-gateway config
+  fluxlit-gateway config app.py --root-path /apps/my-app --json";

@@ -1,11 +1,30 @@
 //! Serves an app: `fluxlit-gateway run`.
 
 use anyhow::Context;
+use clap::Args;
 use fluxlit_gateway::{Gateway, Settings};
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::exit::{Exit, Unusable};
+use crate::target::{self, Target};
+
+/// Serve an app: start Streamlit with a script, or proxy to one that is running
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    target: Target,
+}
+
+/// Reads the settings and serves until a signal stops the gateway.
+pub(crate) fn run(arguments: Arguments) -> anyhow::Result<Exit> {
+    let (settings, _port) = target::read_settings(arguments.target).map_err(Unusable)?;
+    serve(settings)?;
+    Ok(Exit::Done)
+}
+
 /// Serves until a signal stops the gateway.
-pub(crate) fn serve(settings: Settings) -> anyhow::Result<()> {
+fn serve(settings: Settings) -> anyhow::Result<()> {
     for warning in &settings.warnings {
         tracing::warn!("{warning}");
     }
@@ -44,3 +63,10 @@ pub(crate) fn serve(settings: Settings) -> anyhow::Result<()> {
         }
     })
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  fluxlit-gateway run app.py
+  fluxlit-gateway run app.py --port 0 --root-path /apps/my-app
+  fluxlit-gateway run --streamlit-upstream http://127.0.0.1:8501
+  FLUXLIT_FORWARDED_ALLOW_IPS=10.0.0.0/8 fluxlit-gateway run app.py --host 0.0.0.0";

@@ -1,0 +1,102 @@
+//! Tests what the program prints, where it prints it, and its exit codes.
+
+use std::process::{Command, Output};
+
+fn run(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_fluxlit-gateway"))
+        .env_clear()
+        .envs(variables.iter().copied())
+        .args(arguments)
+        .output()
+        .expect("the program runs")
+}
+
+/// Returns the exit code, standard output and standard error.
+fn result(output: &Output) -> (Option<i32>, String, String) {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("UTF-8");
+    (
+        output.status.code(),
+        text(&output.stdout),
+        text(&output.stderr),
+    )
+}
+
+#[test]
+fn the_version_tells_builds_apart() {
+    let (code, short, _) = result(&run(&["-V"], &[]));
+    let version = concat!("fluxlit-gateway ", env!("CARGO_PKG_VERSION"), "\n");
+    assert_eq!((code, &*short), (Some(0), version));
+    let (code, long, errors) = result(&run(&["--version"], &[]));
+    assert_eq!((code, &*errors), (Some(0), ""));
+    let mut lines = long.lines();
+    assert_eq!(lines.next(), Some(version.trim_end()));
+    let names: Vec<&str> = lines
+        .map(|line| line.split_once(": ").expect("name: value").0)
+        .collect();
+    assert_eq!(names, ["commit", "target", "features"]);
+    assert!(long.ends_with("features: program\n"), "{long}");
+}
+
+#[test]
+fn help_is_data_and_has_examples() {
+    for arguments in [&["--help"][..], &["run", "--help"], &["config", "-h"]] {
+        let (code, help, errors) = result(&run(arguments, &[]));
+        assert_eq!((code, &*errors), (Some(0), ""), "{arguments:?}");
+        assert!(help.contains("Examples:\n"), "{help}");
+    }
+}
+
+#[test]
+fn wrong_usage_and_settings_exit_with_2_and_print_only_messages() {
+    type Row = (
+        &'static [&'static str],
+        &'static [(&'static str, &'static str)],
+        &'static str,
+    );
+    let table: [Row; 5] = [
+        (&["confg"], &[], "a similar subcommand exists: 'config'"),
+        (&["run", "--rootpath", "/a"], &[], "'--root-path'"),
+        (&["run", "missing.py"], &[], "`missing.py`"),
+        (
+            &["config"],
+            &[("FLUXLIT_GATEWAY_PORT", "x")],
+            "FLUXLIT_GATEWAY_PORT",
+        ),
+        (&["completions", "tcsh"], &[], "bash"),
+    ];
+    for (arguments, variables, expected) in table {
+        let (code, data, message) = result(&run(arguments, variables));
+        assert_eq!((code, &*data), (Some(2), ""), "{arguments:?}: {message}");
+        assert!(message.starts_with("error: "), "{message}");
+        assert!(message.contains(expected), "{arguments:?}: {message}");
+        assert!(!message.contains('\u{1b}'), "{message:?}");
+    }
+}
+
+#[test]
+fn a_command_that_fails_exits_with_1() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("file");
+    std::fs::write(&file, "").expect("a file");
+    let file = file.to_str().expect("UTF-8");
+    let (code, data, message) = result(&run(&["man", "--output", file], &[]));
+    assert_eq!((code, &*data), (Some(1), ""));
+    let expected = format!("error: cannot create the folder `{file}`: ");
+    assert!(message.starts_with(&expected), "{message}");
+}
+
+#[test]
+fn completions_and_the_manual_page_are_data() {
+    for (arguments, expected) in [
+        (
+            &["completions", "bash"][..],
+            "complete -F _fluxlit__gateway ",
+        ),
+        (&["completions", "zsh"], "#compdef fluxlit-gateway"),
+        (&["man"], ".TH fluxlit-gateway 1"),
+    ] {
+        let (code, data, message) = result(&run(arguments, &[]));
+        assert_eq!((code, &*message), (Some(0), ""), "{arguments:?}");
+        assert!(data.contains(expected), "{data}");
+    }
+}
