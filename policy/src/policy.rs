@@ -19,7 +19,7 @@ use crate::config_error::ConfigWarning;
 use crate::decision::{Action, Decision, Forward, Reply, ResponseDecision};
 use crate::decision_record::{DecisionRecord, TrustOutcome};
 use crate::edit::Edit;
-use crate::effective::Authority;
+use crate::effective::{Authority, Effective, Scheme};
 use crate::exchange::{Exchange, SentPath};
 use crate::header::Header;
 use crate::hosts::HostTable;
@@ -183,6 +183,18 @@ impl Policy {
     /// Returns the filter-state key under which the listener records the direct peer; for Envoy only.
     pub fn peer_filter_state_key(&self) -> Option<&str> {
         self.peer_filter_state_key.as_deref()
+    }
+
+    /// Returns the `Strict-Transport-Security` that a response of this host gets over https if the app sends none; `None`
+    /// if it gets none. A proxy that terminates TLS in front sends it with its own errors.
+    pub fn hsts_line(&self, host: &str) -> Option<&str> {
+        let https = Effective {
+            scheme: Scheme::Https,
+            host: Some(host.to_owned()),
+            port: Scheme::Https.default_port(),
+        };
+        let line = self.response_editor.hsts.line(&https, &[])?;
+        std::str::from_utf8(line).ok()
     }
 
     /// Returns true if peers can be trusted by the URI name of their certificate, so that the host must read it.

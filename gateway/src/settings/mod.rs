@@ -81,6 +81,8 @@ pub struct Settings {
     pub drop_cookies: DropCookies,
     /// The rules.
     pub policy: Policy,
+    /// The settings of the policy as the operator wrote them, by their names in the policy.
+    pub rules: Map<String, Value>,
     /// Each setting with its value and origin, for `fluxlit-gateway config`.
     pub table: Vec<Setting>,
     /// Warnings for the operator.
@@ -184,6 +186,7 @@ impl Settings {
                 .ok()
         });
         let api = api.and_then(|api| Api::new(api, &mount).map_err(&mut keep).ok());
+        let written_rules = rules.clone();
         let rules = rules_for_upstreams(rules, upstream.as_ref(), api.as_ref());
         let trusted_user_headers = app.as_ref().map_or(Ok(Map::new()), |app| {
             app.streamlit_files.trusted_user_headers(&environment)
@@ -277,6 +280,7 @@ impl Settings {
             allowed_origins,
             drop_cookies,
             policy,
+            rules: written_rules,
             table,
             warnings,
         })
