@@ -22,7 +22,7 @@
 //! streamlit   upstream   the child process; connections and health
 //! settings    http       what the operator set; HTTP/1.1 and WebSocket as bytes
 //! observe     net        logs, metrics, traces; connections, buffers, timers, TLS
-//! build_info             version and commit of the program
+//! build_info public_url  version and commit of the program; the URLs of an app
 //! ```
 
 mod gateway;
@@ -43,12 +43,14 @@ mod net;
 mod observe;
 
 mod build_info;
+mod public_url;
 
 #[cfg(fuzzing)]
 pub mod fuzzing;
 
 pub use build_info::LONG_VERSION;
 pub use gateway::{Gateway, GatewayError};
+pub use public_url::{PublicUrlError, PublicUrlTable, PublicUrls};
 pub use settings::{
     Api, App, Limits, LogFormat, Observe, Origin, Setting, SettingError, SettingErrors, Settings,
     SettingsFile, SettingsFileError, StreamlitFileError, StreamlitFiles, TlsFiles, UpstreamUrl,

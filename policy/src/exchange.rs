@@ -41,6 +41,12 @@ impl Exchange {
         self.public_mount().as_str().to_owned()
     }
 
+    /// Returns the scheme and authority under which browsers know the app: those of `public_base_url` if it is set, else the
+    /// effective ones. `None` if the request names no host.
+    pub fn public_origin(&self) -> Option<String> {
+        self.app.origin(&self.effective)
+    }
+
     pub(crate) fn public_mount(&self) -> Cow<'_, Mount> {
         match &self.app.public_base {
             Some(public) => Cow::Owned(public.mount.join(&self.sub_app)),

@@ -180,6 +180,13 @@ impl Policy {
         self.router.outside.mount.as_str()
     }
 
+    /// Returns `public_base_url` in canonical form, without a slash at its end; `None` if it is not set, or set in `mounts`.
+    pub fn public_base_url(&self) -> Option<String> {
+        let public = self.router.outside.public_base.as_ref()?;
+        let origin = public.origin.origin()?;
+        Some([origin.as_str(), public.mount.as_str()].concat())
+    }
+
     /// Returns the filter-state key under which the listener records the direct peer; for Envoy only.
     pub fn peer_filter_state_key(&self) -> Option<&str> {
         self.peer_filter_state_key.as_deref()

@@ -80,7 +80,7 @@ const PACKAGES: &[Package] = &[
             &["streamlit", "upstream"],
             &["settings", "http"],
             &["observe", "net"],
-            &["build_info"],
+            &["build_info", "public_url"],
         ],
     },
     Package {

@@ -14,6 +14,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{Record, redaction};
+use crate::public_url::PublicUrlTable;
 
 /// The content of the debug page.
 #[derive(Debug)]
@@ -47,6 +48,8 @@ struct Page<'a> {
     gateway: &'a Setup,
     settings: &'a BTreeMap<String, Value>,
     streamlit_upstream_env: &'static str,
+    /// The URLs of the app for the client of this request.
+    public_urls: Option<PublicUrlTable>,
     recent_dispatches: Vec<RecentRequest>,
 }
 
@@ -83,8 +86,8 @@ impl Debug {
         memory
     }
 
-    /// Returns the page as JSON, with the oldest request first.
-    pub(crate) fn page(&self) -> String {
+    /// Returns the page as JSON, with the oldest request first. `public_urls`: the URLs of the app for the client that asks.
+    pub(crate) fn page(&self, public_urls: Option<PublicUrlTable>) -> String {
         let mut seen: Vec<(Instant, RecentRequest)> = lock(&self.memories)
             .iter()
             .flat_map(|memory| lock(&memory.0).iter().cloned().collect::<Vec<_>>())
@@ -96,6 +99,7 @@ impl Debug {
             gateway: &self.gateway,
             settings: &self.settings,
             streamlit_upstream_env: self.streamlit_upstream_env,
+            public_urls,
             recent_dispatches: seen.drain(too_many..).map(|(_, seen)| seen).collect(),
         };
         // Values and lists of strings always serialize.
@@ -174,7 +178,7 @@ mod tests {
     }
 
     fn page(debug: &Debug) -> Value {
-        serde_json::from_str(&debug.page()).expect("JSON")
+        serde_json::from_str(&debug.page(None)).expect("JSON")
     }
 
     #[test]
@@ -192,6 +196,7 @@ mod tests {
             "gateway": {"api_prefix": "/api", "root_mount": "/apps/my-app"},
             "settings": {"root_path": "/apps/my-app"},
             "streamlit_upstream_env": "set",
+            "public_urls": null,
             "recent_dispatches": [
                 {"request_id": "0190", "dispatch": "streamlit", "path": "/apps/my-app/"},
                 {"request_id": "0191", "dispatch": "api", "path": "/apps/my-app/api/\\xff"},

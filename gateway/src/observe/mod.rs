@@ -228,7 +228,7 @@ pub(crate) mod tests {
         ] {
             assert!(metrics.lines().any(|found| found == line), "{metrics}");
         }
-        let debug = observability.debug.as_ref().expect("debug mode").page();
+        let debug = observability.debug.as_ref().expect("debug mode").page(None);
         assert!(debug.contains(r#""request_id":"0190""#), "{debug}");
         observability.end(Duration::from_secs(60));
         let mut log = String::new();

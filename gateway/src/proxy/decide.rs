@@ -73,7 +73,9 @@ pub(crate) fn decide(worker: &Worker, request: &Incoming<'_>) -> Plan {
         Action::Reply(reply) if reply.reason == Reason::BadHost => {
             Err(Local::Reply(policy_reply(request, reply)))
         }
-        Action::Reply(_) | Action::Forward(_) => Err(Local::Reply(admin_reply(worker, request))),
+        Action::Reply(_) | Action::Forward(_) => {
+            Err(Local::Reply(admin_reply(worker, request, &exchange)))
+        }
     });
     let step = match forwarded {
         Ok(forward) => Step::Forward(forward),

@@ -10,6 +10,7 @@ use serde_json::json;
 use crate::observe::exposition;
 use crate::proxy::local_reply::LocalReply;
 use crate::proxy::request::Incoming;
+use crate::public_url::{PublicUrlTable, PublicUrls};
 use crate::upstream::health::Readiness;
 use crate::worker::Worker;
 
@@ -46,19 +47,23 @@ pub(super) fn internal_reply(
             let below = INTERNAL.as_ref()?.strip(path)?;
             let path = [PREFIX, below].concat();
             let is_public = worker.settings.observe.is_public;
-            Some(operators_reply(worker, request, &path, is_public))
+            Some(operators_reply(worker, request, exchange, &path, is_public))
         }
     }
 }
 
 /// Returns the response to any request on the admin listener, which serves no app.
-pub(super) fn admin_reply(worker: &Worker, request: &Incoming<'_>) -> LocalReply {
+pub(super) fn admin_reply(
+    worker: &Worker,
+    request: &Incoming<'_>,
+    exchange: &Exchange,
+) -> LocalReply {
     let mut parts = request.target.split(|octet| *octet == b'?');
     match parts.next().unwrap_or_default() {
         b"/healthz" if is_get_or_head(request) => health(),
         b"/readyz" if is_get_or_head(request) => readiness(worker),
-        b"/metrics" => operators_reply(worker, request, METRICS_PATH, true),
-        path => operators_reply(worker, request, path, true),
+        b"/metrics" => operators_reply(worker, request, exchange, METRICS_PATH, true),
+        path => operators_reply(worker, request, exchange, path, true),
     }
 }
 
@@ -66,6 +71,7 @@ pub(super) fn admin_reply(worker: &Worker, request: &Incoming<'_>) -> LocalReply
 fn operators_reply(
     worker: &Worker,
     request: &Incoming<'_>,
+    exchange: &Exchange,
     path: &[u8],
     is_allowed: bool,
 ) -> LocalReply {
@@ -76,7 +82,12 @@ fn operators_reply(
         }
         DEBUG_PATH if is_allowed => {
             let debug = shared.debug.as_ref();
-            debug.map(|debug| ("application/json", debug.page()))
+            debug.map(|debug| {
+                (
+                    "application/json",
+                    debug.page(public_urls(worker, exchange)),
+                )
+            })
         }
         _ => None,
     };
@@ -86,6 +97,21 @@ fn operators_reply(
         Some((content_type, body)) => LocalReply::with_body(200, content_type, body.into_bytes())
             .with("cache-control", b"no-store".as_slice()),
     }
+}
+
+/// Returns the URLs of the app for the client of this request; `None` if it names no host.
+fn public_urls(worker: &Worker, exchange: &Exchange) -> Option<PublicUrlTable> {
+    let origin = exchange.public_origin()?;
+    let settings = &worker.settings;
+    let mount = exchange.mount();
+    // The listener for operators serves this page outside the mount.
+    let mount = if mount.is_empty() {
+        settings.policy.mount()
+    } else {
+        &mount
+    };
+    let urls = PublicUrls::new(&origin, mount, settings.api.sub_app.path());
+    Some(urls.ok()?.table())
 }
 
 fn health() -> LocalReply {

@@ -10,6 +10,14 @@ use fluxlit_policy::{ConfigError, ConfigErrors};
 #[derive(Debug)]
 pub struct SettingErrors(pub(super) Vec<SettingError>);
 
+impl SettingErrors {
+    /// Returns true if the settings are valid except that they name neither an app nor an upstream, so that commands that
+    /// serve nothing can use them.
+    pub fn is_only_that_nothing_is_served(&self) -> bool {
+        matches!(self.0.as_slice(), [SettingError::NothingToServe])
+    }
+}
+
 /// One error in the settings.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

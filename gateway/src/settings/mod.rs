@@ -10,6 +10,7 @@ mod error;
 mod file;
 mod limits;
 mod observe;
+mod public_base;
 mod rules;
 mod service_links;
 mod source;
@@ -165,7 +166,7 @@ impl Settings {
         let limits = Limits::read(&mut source);
         let observe = Observe::read(&mut source);
         let streamlit = Streamlit::read(&mut source);
-        let rules = source.rules();
+        let mut rules = source.rules();
         let api = ApiSettings::read(&mut source);
         source.reject_unread_keys();
         let unread_variables = source.unread_variables();
@@ -174,6 +175,7 @@ impl Settings {
         } = source;
 
         let mount = mount(&rules);
+        public_base::complete(&mut rules, &mount);
         let mut keep = |error| errors.push(error);
         let tls = process.as_ref().and_then(|process| {
             tls_files(process.certificate.as_deref(), process.key.as_deref())

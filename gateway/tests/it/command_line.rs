@@ -100,3 +100,106 @@ fn completions_and_the_manual_page_are_data() {
         assert!(data.contains(expected), "{data}");
     }
 }
+
+#[test]
+fn urls_for_browsers() {
+    const BASE: (&str, &str) = ("FLUXLIT_PUBLIC_BASE_URL", "https://portal.example.com");
+    const MOUNT: (&str, &str) = ("FLUXLIT_ROOT_PATH", "/apps/my-app");
+    type Row = (
+        &'static [&'static str],
+        &'static [(&'static str, &'static str)],
+        &'static str,
+    );
+    let table: [Row; 9] = [
+        (
+            &["app"],
+            &[BASE, MOUNT],
+            "https://portal.example.com/apps/my-app\n",
+        ),
+        (
+            &["app", "--root-path", "/m"],
+            &[BASE],
+            "https://portal.example.com/m\n",
+        ),
+        (
+            &["app", "--base", "http://localhost:8000"],
+            &[BASE, MOUNT],
+            "http://localhost:8000/apps/my-app\n",
+        ),
+        (&["page"], &[BASE], "https://portal.example.com/\n"),
+        (
+            &["page", "Sales report", "--query", "a=b c", "--query", "d="],
+            &[BASE],
+            "https://portal.example.com/Sales%20report?a=b+c&d=\n",
+        ),
+        (
+            &["api", "/items"],
+            &[BASE, ("FLUXLIT_API_MOUNT_PATH", "/v1")],
+            "https://portal.example.com/v1/items\n",
+        ),
+        (
+            &["websocket"],
+            &[BASE, MOUNT],
+            "wss://portal.example.com/apps/my-app/_stcore/stream\n",
+        ),
+        (
+            &["docs"],
+            &[BASE, ("FLUXLIT_STREAMLIT_UPSTREAM", "http://127.0.0.1:1")],
+            "https://portal.example.com/api/docs\n",
+        ),
+        (
+            &["docs", "--json"],
+            &[BASE],
+            "{\"url\":\"https://portal.example.com/api/docs\"}\n",
+        ),
+    ];
+    for (arguments, variables, expected) in table {
+        let arguments = [&["url"], arguments].concat();
+        let (code, url, message) = result(&run(&arguments, variables));
+        assert_eq!(
+            (code, &*url),
+            (Some(0), expected),
+            "{arguments:?}: {message}"
+        );
+    }
+    let (_, table, _) = result(&run(&["url"], &[BASE]));
+    assert!(
+        table.starts_with("app       https://portal.example.com\n"),
+        "{table}"
+    );
+    let (_, json, _) = result(&run(&["url", "--json"], &[BASE, MOUNT]));
+    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(
+        json["ready"],
+        "https://portal.example.com/apps/my-app/api/readyz"
+    );
+}
+
+#[test]
+fn a_url_that_cannot_be_built_is_an_error_that_says_what_is_missing() {
+    const BASE: (&str, &str) = ("FLUXLIT_PUBLIC_BASE_URL", "https://portal.example.com");
+    for (arguments, variables, expected) in [
+        (&["url"][..], &[][..], "FLUXLIT_PUBLIC_BASE_URL is not set"),
+        (
+            &["url", "--base", "portal"],
+            &[],
+            "`portal` is not the URL of an app",
+        ),
+        (
+            &["url", "page", "/../b"],
+            &[BASE],
+            "`/../b` is not a path below the app",
+        ),
+        (&["url", "docs", "/x"], &[BASE], "no PATH"),
+        (&["url", "page", "/", "--query", "x"], &[BASE], "NAME=VALUE"),
+        (
+            &["url", "app"],
+            &[("FLUXLIT_PUBLIC_BASE_URL", "portal")],
+            "public_base_url",
+        ),
+    ] {
+        let (code, data, message) = result(&run(arguments, variables));
+        assert_eq!((code, &*data), (Some(2), ""), "{arguments:?}: {message}");
+        assert!(message.contains(expected), "{arguments:?}: {message}");
+    }
+}

@@ -274,6 +274,53 @@ fn the_debug_page_has_no_secrets() {
 }
 
 #[test]
+fn the_debug_page_shows_the_urls_for_the_client_that_asks() {
+    let (address, _) = recording(OK);
+    let settings = [
+        ADMIN,
+        ("FLUXLIT_DEBUG", "1"),
+        ("FLUXLIT_GATEWAY_PUBLIC_INTERNALS", "1"),
+        ("FLUXLIT_ROOT_PATH", "/apps/my-app"),
+        ("FLUXLIT_TRUST_PROXY", "1"),
+        ("FLUXLIT_FORWARDED_ALLOW_IPS", "127.0.0.1"),
+    ];
+    let gateway = Gateway::in_front_of(address, &settings);
+    let fields = "host: internal:8000\r\nx-forwarded-proto: https\r\nx-forwarded-host: portal.example.com\r\n";
+    let page = |address, path: &str, fields: &str| {
+        let mut client = Client::new(address);
+        client.send(&format!("GET {path} HTTP/1.1\r\n{fields}\r\n"));
+        let response = client.response();
+        let page: Value = serde_json::from_str(&response.body).expect("JSON");
+        page["public_urls"].clone()
+    };
+    let admin = gateway.admin.unwrap();
+    for (address, path) in [
+        (gateway.address, "/apps/my-app/__fluxlit/debug"),
+        (gateway.address, "/__fluxlit/debug"),
+        (admin, "/__fluxlit/debug"),
+    ] {
+        let urls = page(address, path, fields);
+        assert_eq!(
+            urls["app"], "https://portal.example.com/apps/my-app",
+            "{path}"
+        );
+        assert_eq!(
+            urls["docs"],
+            "https://portal.example.com/apps/my-app/api/docs"
+        );
+        let urls = page(address, path, "host: 127.0.0.1:8000\r\n");
+        let websocket = "ws://127.0.0.1:8000/apps/my-app/_stcore/stream";
+        assert_eq!(urls["websocket"], websocket, "{path}");
+    }
+
+    // A configured URL takes precedence over the request, and its mount follows a host without a path.
+    let public = ("FLUXLIT_PUBLIC_BASE_URL", "https://public.example.com");
+    let gateway = Gateway::in_front_of(address, &[settings.as_slice(), &[public]].concat());
+    let urls = page(gateway.address, "/apps/my-app/__fluxlit/debug", fields);
+    assert_eq!(urls["api"], "https://public.example.com/apps/my-app/api");
+}
+
+#[test]
 fn an_untrusted_proxy_and_an_unconfined_cookie_are_logged_once() {
     let (address, _) = recording(
         "HTTP/1.1 200 OK\r\ncontent-length: 2\r\nset-cookie: __Host-a=1; Secure; Path=/\r\n\r\nok",

@@ -9,6 +9,7 @@ mod exit;
 mod man;
 mod run;
 mod target;
+mod url;
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
@@ -39,6 +40,7 @@ enum Command {
     Config(config::Arguments),
     Man(man::Arguments),
     Run(run::Arguments),
+    Url(url::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -59,6 +61,7 @@ fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Config(arguments) => config::run(arguments),
         Command::Man(arguments) => man::run(&arguments, Arguments::command()),
         Command::Run(arguments) => run::run(arguments),
+        Command::Url(arguments) => url::run(arguments),
     }
 }
 
@@ -81,6 +84,7 @@ Examples:
   fluxlit-gateway run app.py
   fluxlit-gateway run --streamlit-upstream http://127.0.0.1:8501 --root-path /apps/my-app
   fluxlit-gateway config
+  fluxlit-gateway url page /reports --base https://portal.example.com
 
 Exit codes: 0 if the command succeeded, 1 if it failed, 2 if the usage or a setting is wrong.";
 

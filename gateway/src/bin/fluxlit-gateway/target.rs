@@ -7,7 +7,7 @@ use clap::Args;
 use fluxlit_gateway::{App, ReservedPort, Settings, SettingsFile, StreamlitFiles};
 
 /// What to serve, and the settings that have flags.
-#[derive(Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub(crate) struct Target {
     /// Streamlit script to start; without it, FLUXLIT_STREAMLIT_UPSTREAM names a running Streamlit
     app: Option<String>,
@@ -19,13 +19,13 @@ pub(crate) struct Target {
     port: Option<String>,
     /// Serve the app under this path, such as /apps/my-app [env: FLUXLIT_ROOT_PATH]
     #[arg(long)]
-    root_path: Option<String>,
+    pub(crate) root_path: Option<String>,
     /// Proxy to this Streamlit, such as http://127.0.0.1:8501 [env: FLUXLIT_STREAMLIT_UPSTREAM]
     #[arg(long, value_name = "URL")]
-    streamlit_upstream: Option<String>,
+    pub(crate) streamlit_upstream: Option<String>,
     /// Read settings from this file [default: fluxlit.toml, if it exists] [env: FLUXLIT_SETTINGS_FILE]
     #[arg(long, value_name = "FILE")]
-    settings_file: Option<PathBuf>,
+    pub(crate) settings_file: Option<PathBuf>,
     /// Start Streamlit with this executable [default: streamlit] [env: FLUXLIT_STREAMLIT_COMMAND]
     #[arg(long, value_name = "PATH")]
     streamlit_command: Option<String>,
