@@ -25,7 +25,8 @@ use crate::up::check_port;
 pub(crate) fn run(port: u16) -> anyhow::Result<()> {
     let stop = Stop::watch()?;
     let module = setup::filter()?;
-    let programs = setup::programs()?;
+    let gateway = setup::gateway()?;
+    let host_test = setup::host_test()?;
     if stop.is_requested() {
         return Ok(());
     }
@@ -38,7 +39,7 @@ pub(crate) fn run(port: u16) -> anyhow::Result<()> {
     let log =
         |name: &str| std::fs::File::create(folder.join(name)).context("cannot write under target/");
 
-    let mut gateway = Command::new(programs.join("fluxlit-gateway"));
+    let mut gateway = Command::new(gateway);
     gateway
         .arg("run")
         .env("FLUXLIT_GATEWAY_PORT", gateway_address.port().to_string())
@@ -50,7 +51,7 @@ pub(crate) fn run(port: u16) -> anyhow::Result<()> {
         .stderr(log("gateway.log")?);
     let gateway = Process::start(gateway).context("cannot start the gateway")?;
 
-    let mut filter = Command::new(programs.join("host-test"));
+    let mut filter = Command::new(host_test);
     filter
         .arg("serve")
         .arg("--filter")

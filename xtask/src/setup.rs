@@ -10,18 +10,17 @@ use std::sync::{Mutex, PoisonError};
 use anyhow::{Context, ensure};
 use fluxlit_envoy::Parts;
 
-use crate::steps::{cargo, root, run, step, target};
+use crate::steps::{build, cargo, root, run, step, target};
 
-/// Sets up Envoy, Streamlit, the filter and the native programs.
+/// Sets up Envoy, Streamlit, the filter and the gateway. The test host is not a part of it, because it takes longer to
+/// compile than all the others.
 pub(crate) fn everything() -> anyhow::Result<Parts> {
     let python = python_packages()?;
-    let module = filter()?;
-    let programs = programs()?;
     Ok(Parts {
         envoy: python.join("envoy"),
         streamlit: python.join("streamlit"),
-        module,
-        gateway: programs.join("fluxlit-gateway"),
+        module: filter()?,
+        gateway: gateway()?,
     })
 }
 
@@ -171,7 +170,7 @@ fn venv(description: &str, folder: &str, requirements: &str) -> anyhow::Result<P
 /// Builds the filter, after adding the wasm target if it is missing; returns the module.
 pub(crate) fn filter() -> anyhow::Result<PathBuf> {
     wasm_target()?;
-    step("building the filter", || run(&mut build_filter()))?;
+    build("building the filter", &mut build_filter())?;
     let module = target().join(WASM).join("release/fluxlit_filter.wasm");
     ensure!(
         module.exists(),
@@ -183,9 +182,10 @@ pub(crate) fn filter() -> anyhow::Result<PathBuf> {
 
 /// Builds a module that applies the policy without host calls; returns its path.
 pub(crate) fn policy_alone() -> anyhow::Result<PathBuf> {
-    step("building the policy alone", || {
-        run(build_filter().args(["--example", "policy_alone"]))
-    })?;
+    build(
+        "building the policy alone",
+        build_filter().args(["--example", "policy_alone"]),
+    )?;
     Ok(target()
         .join(WASM)
         .join("release/examples/policy_alone.wasm"))
@@ -195,7 +195,6 @@ fn build_filter() -> Command {
     let mut cargo = cargo();
     cargo.args([
         "build",
-        "--quiet",
         "--release",
         "--package",
         "fluxlit-filter",
@@ -221,32 +220,30 @@ pub(crate) fn wasm_target() -> anyhow::Result<()> {
     })
 }
 
-/// Builds the gateway and the test host; returns their folder.
-pub(crate) fn programs() -> anyhow::Result<PathBuf> {
-    step("building the gateway and the test host", || {
-        run(cargo().args([
-            "build",
-            "--quiet",
-            "--package",
-            "fluxlit-gateway",
-            "--package",
-            "fluxlit-host-test",
-        ]))
-    })?;
-    Ok(target().join("debug"))
+/// Builds the gateway; returns the executable.
+pub(crate) fn gateway() -> anyhow::Result<PathBuf> {
+    build(
+        "building the gateway",
+        cargo().args(["build", "--package", "fluxlit-gateway"]),
+    )?;
+    Ok(target().join("debug/fluxlit-gateway"))
+}
+
+/// Builds the test host; returns the executable.
+pub(crate) fn host_test() -> anyhow::Result<PathBuf> {
+    build(
+        "building the test host",
+        cargo().args(["build", "--package", "fluxlit-host-test"]),
+    )?;
+    Ok(target().join("debug/host-test"))
 }
 
 /// Builds the gateway in release mode; returns the executable.
 pub(crate) fn release_gateway() -> anyhow::Result<PathBuf> {
-    step("building the gateway", || {
-        run(cargo().args([
-            "build",
-            "--quiet",
-            "--release",
-            "--package",
-            "fluxlit-gateway",
-        ]))
-    })?;
+    build(
+        "building the gateway",
+        cargo().args(["build", "--release", "--package", "fluxlit-gateway"]),
+    )?;
     Ok(target().join("release/fluxlit-gateway"))
 }
 

@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 
@@ -17,19 +18,46 @@ pub(crate) fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
 
-/// Prints the description of a step and runs it; prints its duration if it took two seconds or more.
+/// Prints the description of a step and runs it. While it runs, prints from time to time how long it has taken, and its
+/// duration if that was two seconds or more.
 pub(crate) fn step<T>(
     description: &str,
     work: impl FnOnce() -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
+    std::thread::scope(|scope| {
+        let (end, ended) = mpsc::channel::<()>();
+        scope.spawn(move || report(description, &ended));
+        let result = timed(description, work);
+        // The thread ends when the channel does.
+        drop(end);
+        result
+    })
+}
+
+/// Runs cargo to build something. Cargo shows its progress itself.
+pub(crate) fn build(description: &str, command: &mut Command) -> anyhow::Result<()> {
+    timed(description, || run(command))
+}
+
+fn timed<T>(description: &str, work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
     eprintln!("{description} …");
     let started = Instant::now();
     let result = work().with_context(|| description.to_owned())?;
-    let seconds = started.elapsed().as_secs();
-    if seconds >= 2 {
-        eprintln!("{description}: done in {seconds} s");
+    let elapsed = started.elapsed();
+    if elapsed >= LONG {
+        eprintln!("{description}: done in {} s", elapsed.as_secs());
     }
     Ok(result)
+}
+
+/// Prints how long a step has taken, until its channel ends.
+fn report(description: &str, ended: &mpsc::Receiver<()>) {
+    let started = Instant::now();
+    let mut pause = LONG;
+    while ended.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
+        eprintln!("{description}: {} s so far …", started.elapsed().as_secs());
+        pause = PAUSE;
+    }
 }
 
 /// Runs a command in the root of the repository, and shows its output.
@@ -60,3 +88,9 @@ fn show(command: &Command) -> String {
     }
     text
 }
+
+/// A step that takes this long reports how far it is.
+const LONG: Duration = Duration::from_secs(2);
+
+/// The time between two such reports.
+const PAUSE: Duration = Duration::from_secs(10);

@@ -267,7 +267,7 @@ fn cost(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
 /// Envoy rejects these modules because of their ABI version, and so does the test host without these options.
 fn third_party_filters(_: &Prerequisites) -> anyhow::Result<Outcome> {
     let plugins = setup::third_party_filters()?;
-    let host_test = setup::programs()?.join("host-test");
+    let host_test = setup::host_test()?;
     let cases = root().join("host-test/tests/higress");
     let mut failed = Vec::new();
     for name in names(&plugins)? {

@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use fluxlit_envoy::{Bootstrap, MOUNT, Stack};
@@ -19,7 +19,9 @@ pub(crate) fn run(app: Option<PathBuf>, tls: bool, port: u16) -> anyhow::Result<
     let app = app.unwrap_or_else(|| root().join("demo/app.py"));
     ensure!(app.is_file(), "there is no script {}", app.display());
     let stop = Stop::watch()?;
+    let begun = Instant::now();
     let parts = setup::everything()?;
+    let set_up = begun.elapsed();
     if stop.is_requested() {
         return Ok(());
     }
@@ -47,6 +49,12 @@ pub(crate) fn run(app: Option<PathBuf>, tls: bool, port: u16) -> anyhow::Result<
         return Ok(());
     }
     announce(&stack, &app, certificate.as_ref(), &folder);
+    println!(
+        "  first page         after {:.1} s, of which {:.1} s were for installing and building",
+        begun.elapsed().as_secs_f64(),
+        set_up.as_secs_f64()
+    );
+    println!("\n  Press Ctrl-C to stop.");
     while !stop.is_requested() {
         stack.check()?;
         wait_until(Duration::from_millis(300), || stop.is_requested());
@@ -67,7 +75,7 @@ pub(crate) fn check_port(listen: SocketAddr) -> anyhow::Result<()> {
     })
 }
 
-/// Waits until the app's health check succeeds through Envoy.
+/// Waits until the app's health check succeeds through Envoy, and Envoy returns its page.
 fn wait(
     stack: &mut Stack,
     certificate: Option<&CertificateFiles>,
@@ -75,6 +83,7 @@ fn wait(
     stop: &Stop,
 ) -> anyhow::Result<()> {
     let health = format!("{MOUNT}/_stcore/health");
+    let page = format!("{MOUNT}/");
     let trusted = certificate.map(|certificate| certificate.certificate.as_path());
     let mut failure = Ok(());
     let responds = wait_until(START_LIMIT, || {
@@ -82,7 +91,9 @@ fn wait(
         let response = get(stack.address, &health, trusted);
         let is_healthy =
             response.is_ok_and(|response| response.status == 200 && response.body == b"ok");
-        stop.is_requested() || failure.is_err() || is_healthy
+        let has_page = is_healthy
+            && get(stack.address, &page, trusted).is_ok_and(|response| response.status == 200);
+        stop.is_requested() || failure.is_err() || has_page
     });
     failure?;
     ensure!(
@@ -114,7 +125,6 @@ fn announce(stack: &Stack, app: &Path, certificate: Option<&CertificateFiles>, f
             certificate.certificate.display()
         );
     }
-    println!("\n  Press Ctrl-C to stop.");
 }
 
 const START_LIMIT: Duration = Duration::from_secs(90);
