@@ -16,6 +16,7 @@
 //!
 //! ```text
 //! gateway                starts and stops everything
+//! fronts                 prints configurations of other proxies
 //! server                 accepts connections, speaks HTTP with clients
 //! proxy                  handles one request
 //! worker                 what the requests of a thread share
@@ -26,6 +27,8 @@
 //! ```
 
 mod gateway;
+
+mod fronts;
 
 mod server;
 
@@ -49,6 +52,9 @@ mod public_url;
 pub mod fuzzing;
 
 pub use build_info::LONG_VERSION;
+pub use fronts::{
+    Configuration, ConfigurationFile, Front, FrontError, FrontOptions, configuration,
+};
 pub use gateway::{Gateway, GatewayError};
 pub use public_url::{PublicUrlError, PublicUrlTable, PublicUrls};
 pub use settings::{

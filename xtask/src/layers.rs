@@ -74,6 +74,7 @@ const PACKAGES: &[Package] = &[
         layers: &[
             &["fuzzing"],
             &["gateway"],
+            &["fronts"],
             &["server"],
             &["proxy"],
             &["worker"],

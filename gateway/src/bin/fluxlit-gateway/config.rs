@@ -3,6 +3,7 @@
 use clap::Args;
 use fluxlit_gateway::Settings;
 
+use crate::config_for;
 use crate::exit::{Exit, Unusable};
 use crate::target::{self, Target};
 
@@ -15,11 +16,16 @@ pub(crate) struct Arguments {
     /// Print as JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    front: Box<config_for::FrontArguments>,
 }
 
 /// Reads the settings and prints them.
 pub(crate) fn run(arguments: Arguments) -> anyhow::Result<Exit> {
     let (settings, _port) = target::read_settings(arguments.target).map_err(Unusable)?;
+    if let Some(exit) = arguments.front.run(&settings) {
+        return exit;
+    }
     print_settings(&settings, arguments.json)?;
     Ok(Exit::Done)
 }
@@ -46,4 +52,7 @@ fn print_settings(settings: &Settings, json: bool) -> anyhow::Result<()> {
 const EXAMPLES: &str = "\
 Examples:
   fluxlit-gateway config
-  fluxlit-gateway config app.py --root-path /apps/my-app --json";
+  fluxlit-gateway config app.py --root-path /apps/my-app --json
+  fluxlit-gateway config app.py --for nginx
+  fluxlit-gateway config app.py --for traefik --output traefik.yml
+  fluxlit-gateway config app.py --for caddy --certificate cert.pem --key key.pem";

@@ -5,6 +5,7 @@
 
 mod completions;
 mod config;
+mod config_for;
 mod exit;
 mod man;
 mod run;
