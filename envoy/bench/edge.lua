@@ -27,7 +27,9 @@ for name in string.gmatch([[
   x-envoy-external-address front-end-https x-url-scheme x-scheme x-proxied-https x-original-proto x-host
   x-original-host x-http-host-override x-original-url x-original-uri x-original-method x-original-path x-rewrite-url
   x-envoy-original-path x-script-name script-name path-info x-ingress-path x-original-prefix proxy remote-user
-  x-remote-user x-client-cert x-real-ip
+  x-remote-user x-client-cert x-real-ip x-forwarded forwarded-for proxy-client-ip wl-proxy-client-ip
+  cloudfront-viewer-address x-vercel-forwarded-for do-connecting-ip incap-client-ip cloudfront-forwarded-proto
+  wl-proxy-ssl x-arr-ssl cf-visitor fly-forwarded-proto
 ]], "%S+") do
   GOVERNED[name] = true
 end

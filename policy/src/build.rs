@@ -11,12 +11,13 @@ use crate::config::{
 };
 use crate::config_error::{ConfigError, ConfigErrors, ConfigWarning};
 use crate::config_reader::{ConfigReader, parse_object};
+use crate::header_group::HeaderGroup;
 use crate::header_names::parse_names;
 use crate::hosts::{HostPattern, HostTable};
 use crate::hsts::Hsts;
 use crate::mount::Mount;
 use crate::policy::Policy;
-use crate::protected_headers::{HeaderGroup, ProtectedHeaders, group_of};
+use crate::protected_headers::{ProtectedHeaders, group_of};
 use crate::request_edits::RequestEditor;
 use crate::response::ResponseEditor;
 use crate::route::Router;

@@ -4,8 +4,8 @@
 //! would be done.
 
 use crate::client::ClientSource;
+use crate::header_group::HeaderGroup;
 use crate::labels::labeled_enum;
-use crate::protected_headers::HeaderGroup;
 use crate::reason::Reason;
 
 /// What was decided about a request.

@@ -128,126 +128,23 @@
 //! [glbmtls]: https://cloud.google.com/load-balancing/docs/https/custom-headers
 //! [traefik]: https://doc.traefik.io/traefik/middlewares/http/passtlsclientcert/
 
-use crate::header::{fold, is_same_name};
+use crate::header::is_same_name;
+use crate::name_list::NameList;
 
 /// Returns true for an identity header of the list, except for those that begin with `X-Forwarded-`.
-///
-/// Every header of a request is looked up, so the first octets are compared as one number.
 pub(crate) fn is_identity_header(name: &[u8]) -> bool {
-    if !may_be_listed(name) {
-        return false;
-    }
-    let key = key(name);
-    let after = KEYS.partition_point(|other| *other <= key);
-    // An entry that matches begins with the same octets, or is a family that is shorter than the key. No entry begins with
-    // a family, so no other entry is between that family and the name.
-    for index in (0..after).rev() {
-        let (Some(other), Some(entry)) = (KEYS.get(index), HEADERS.get(index)) else {
-            break;
-        };
-        if matches(entry, name) {
-            return true;
-        }
-        if *other != key {
-            break;
-        }
-    }
-    false
-}
-
-/// Returns true if an entry begins with the same two octets. This rules out most names of a request.
-fn may_be_listed(name: &[u8]) -> bool {
-    let [first, second, ..] = name else {
-        return false;
-    };
-    STARTS
-        .get(usize::from(first & LETTER))
-        .is_some_and(|seconds| seconds >> (fold(*second) & LETTER) & 1 == 1)
-}
-
-/// Returns true if an entry of [`HEADERS`] stands for this name.
-fn matches(entry: &str, name: &[u8]) -> bool {
-    let Some(family) = entry.strip_suffix('*') else {
-        return is_same_name(entry.as_bytes(), name);
-    };
     let is_credential = || {
         CREDENTIALS
             .iter()
             .any(|credential| is_same_name(credential.as_bytes(), name))
     };
-    name.get(..family.len())
-        .is_some_and(|start| is_same_name(family.as_bytes(), start))
-        && !is_credential()
+    HEADERS.find(name).is_some() && !is_credential()
 }
-
-/// Returns the first octets of a name as a number, in lower case and with hyphens for underscores.
-fn key(name: &[u8]) -> u64 {
-    let mut key = [0; KEY_OCTETS];
-    for (slot, octet) in key.iter_mut().zip(name) {
-        *slot = fold(*octet);
-    }
-    u64::from_be_bytes(key)
-}
-
-/// The number of octets that are compared as one number.
-const KEY_OCTETS: usize = 8;
-
-/// The keys of [`HEADERS`].
-static KEYS: [u64; COUNT] = keys();
-
-#[expect(
-    clippy::arithmetic_side_effects,
-    clippy::indexing_slicing,
-    reason = "evaluated by the compiler, which has no iterators in constants"
-)]
-const fn keys() -> [u64; COUNT] {
-    let mut keys = [0; COUNT];
-    let mut index = 0;
-    while index < keys.len() {
-        let mut entry = HEADERS[index].as_bytes();
-        let mut octet = 0;
-        while octet < KEY_OCTETS {
-            keys[index] <<= 8;
-            if let [first, rest @ ..] = entry {
-                if *first != b'*' {
-                    keys[index] |= *first as u64;
-                }
-                entry = rest;
-            }
-            octet += 1;
-        }
-        index += 1;
-    }
-    keys
-}
-
-/// For each first letter, as a set of bits, the second octets of [`HEADERS`].
-static STARTS: [u32; 32] = starts();
-
-#[expect(
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    reason = "evaluated by the compiler, which has no iterators in constants"
-)]
-const fn starts() -> [u32; 32] {
-    let mut starts = [0; 32];
-    let mut index = 0;
-    while index < COUNT {
-        let entry = HEADERS[index].as_bytes();
-        starts[(entry[0] & LETTER) as usize] |= 1 << (entry[1] & LETTER);
-        index += 1;
-    }
-    starts
-}
-
-/// The bits of an ASCII letter that do not depend on its case.
-const LETTER: u8 = 31;
 
 /// The number of entries in [`HEADERS`].
 const COUNT: usize = 121;
 
-/// The names, sorted, in lower case and with hyphens. A final `*` stands for any end of a name.
-static HEADERS: [&str; COUNT] = [
+static HEADERS: NameList<COUNT> = NameList::new([
     "$ws*",
     "affiliation",
     "assurance",
@@ -369,7 +266,7 @@ static HEADERS: [&str; COUNT] = [
     "x-vouch-*",
     "x-webauth-*",
     "ynh-user*",
-];
+]);
 
 /// Names of these families that clients use for credentials of their own, sorted.
 const CREDENTIALS: [&str; 6] = [
@@ -391,19 +288,9 @@ mod tests {
 
     #[test]
     fn the_list_can_be_searched() {
-        assert!(KEYS.is_sorted());
-        let texts = HEADERS.map(|entry| entry.trim_end_matches('*'));
-        assert!(texts.is_sorted_by(|one, other| one < other));
-        for (entry, text) in HEADERS.iter().zip(texts) {
-            assert_eq!(text, text.to_ascii_lowercase().replace('_', "-"));
-            assert!(is_listed(text) && is_listed(&text.to_ascii_uppercase()));
-            if entry.ends_with('*') {
-                assert!(is_listed(&format!("{text}!x")), "{entry}");
-                let is_member = |other: &&str| *other != text && other.starts_with(text);
-                assert_eq!(texts.into_iter().find(|other| is_member(other)), None);
-            } else {
-                assert!(!is_listed(&format!("{text}!x")), "{entry}");
-            }
+        HEADERS.check();
+        for name in HEADERS.names() {
+            assert!(is_listed(name.trim_end_matches('*')));
         }
     }
 

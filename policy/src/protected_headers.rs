@@ -6,9 +6,10 @@
 //! because CGI and WSGI map both spellings to the same variable.
 
 use crate::config::ClientCertificateHeader;
-use crate::header::{fold, is_same_name};
+use crate::connection_headers::connection_group;
+use crate::header::is_same_name;
+use crate::header_group::HeaderGroup;
 use crate::identity_headers::is_identity_header;
-use crate::labels::labeled_enum;
 
 /// The headers that are removed, as configured.
 #[derive(Debug, Clone)]
@@ -67,124 +68,10 @@ impl ProtectedHeaders {
     }
 }
 
-labeled_enum! {
-    /// Why a header is protected; also the group under which its removal is counted.
-    pub enum HeaderGroup {
-        /// A name that a CGI server would turn into a variable with a special meaning.
-        Cgi = "cgi",
-        /// The client's address, under the name that some CDN or proxy uses.
-        ClientAddress = "client_address",
-        /// `x-forwarded-client-cert`, which Envoy's connection manager sets or removes itself.
-        ClientCertificate = "client_certificate",
-        /// The standard forwarding headers and everything that begins with `X-Forwarded-`.
-        Forwarding = "forwarding",
-        /// The host.
-        Host = "host",
-        /// The user, as named by an authenticating proxy; a trusted peer may pass it by name.
-        Identity = "identity",
-        /// Listed in `strip_headers`.
-        Listed = "listed",
-        /// Nominated by `Connection`.
-        Nominated = "nominated",
-        /// The path or the method.
-        Path = "path",
-        /// The scheme.
-        Scheme = "scheme",
-    }
-}
-
 /// Returns the group of a header name; `None` if it is not protected.
 pub(crate) fn group_of(name: &[u8]) -> Option<HeaderGroup> {
-    other_group(name).or_else(|| is_identity_header(name).then_some(HeaderGroup::Identity))
+    connection_group(name).or_else(|| is_identity_header(name).then_some(HeaderGroup::Identity))
 }
-
-/// Returns the group of a header name, except for identity headers outside `X-Forwarded-*`.
-fn other_group(name: &[u8]) -> Option<HeaderGroup> {
-    if !may_be_protected(name) {
-        return None;
-    }
-    let mut buffer = [0_u8; LONGEST_NAME];
-    let mut used: usize = 0;
-    for (slot, octet) in buffer.iter_mut().zip(name) {
-        *slot = fold(*octet);
-        used = used.saturating_add(1);
-    }
-    let start = buffer.get(..used)?;
-    let whole = used == name.len();
-    match start {
-        b"x-forwarded-client-cert" => Some(HeaderGroup::ClientCertificate),
-        b"x-forwarded-user"
-        | b"x-forwarded-email"
-        | b"x-forwarded-groups"
-        | b"x-forwarded-preferred-username"
-        | b"x-forwarded-access-token"
-        | b"x-forwarded-tls-client-cert"
-        | b"x-forwarded-tls-client-cert-info"
-            if whole =>
-        {
-            Some(HeaderGroup::Identity)
-        }
-        _ if start.starts_with(b"x-forwarded-") => Some(HeaderGroup::Forwarding),
-        b"forwarded" | b"x-real-ip" => Some(HeaderGroup::Forwarding),
-        b"x-client-ip"
-        | b"client-ip"
-        | b"x-cluster-client-ip"
-        | b"true-client-ip"
-        | b"cf-connecting-ip"
-        | b"cf-connecting-ipv6"
-        | b"cf-pseudo-ipv4"
-        | b"fastly-client-ip"
-        | b"fly-client-ip"
-        | b"x-azure-clientip"
-        | b"x-azure-socketip"
-        | b"x-appengine-user-ip"
-        | b"x-originating-ip"
-        | b"x-remote-ip"
-        | b"x-remote-addr"
-        | b"x-proxyuser-ip"
-        | b"x-original-forwarded-for"
-        | b"x-original-for"
-        | b"x-envoy-external-address" => Some(HeaderGroup::ClientAddress),
-        b"front-end-https" | b"x-url-scheme" | b"x-scheme" | b"x-proxied-https"
-        | b"x-original-proto" => Some(HeaderGroup::Scheme),
-        b"x-host" | b"x-original-host" | b"x-http-host-override" => Some(HeaderGroup::Host),
-        b"x-original-url"
-        | b"x-original-uri"
-        | b"x-original-method"
-        | b"x-original-path"
-        | b"x-rewrite-url"
-        | b"x-envoy-original-path"
-        | b"x-script-name"
-        | b"script-name"
-        | b"path-info"
-        | b"x-ingress-path"
-        | b"x-original-prefix" => Some(HeaderGroup::Path),
-        // A CGI server turns it into HTTP_PROXY, which client libraries obey (httpoxy).
-        b"proxy" => Some(HeaderGroup::Cgi),
-        // A CGI server turns both spellings into CONTENT_LENGTH, but only the one with a hyphen frames the message.
-        b"content-length" | b"transfer-encoding" if name.contains(&b'_') => Some(HeaderGroup::Cgi),
-        _ => None,
-    }
-}
-
-/// Returns true if a name of these groups begins with the same two letters. This rules out most names of a request.
-fn may_be_protected(name: &[u8]) -> bool {
-    let [first, second, ..] = name else {
-        return false;
-    };
-    matches!(
-        (first.to_ascii_lowercase(), second.to_ascii_lowercase()),
-        (b'x', b'-' | b'_')
-            | (b'c', b'f' | b'l' | b'o')
-            | (b'f', b'a' | b'l' | b'o' | b'r')
-            | (b'p', b'a' | b'r')
-            | (b's', b'c')
-            | (b't', b'r')
-    )
-}
-
-/// The length of the longest name above, `x-forwarded-tls-client-cert-info`.
-const LONGEST_NAME: usize = 32;
 
 #[cfg(test)]
 mod tests {
@@ -208,6 +95,10 @@ mod tests {
             ("x-forwarded-client-cert-2", HeaderGroup::Forwarding),
             ("Forwarded", HeaderGroup::Forwarding),
             ("X_Real_IP", HeaderGroup::Forwarding),
+            ("X-Forwarded", HeaderGroup::ClientAddress),
+            ("forwarded_for", HeaderGroup::ClientAddress),
+            ("Any-Vendor_Client-IP", HeaderGroup::ClientAddress),
+            ("Fly_Forwarded-Proto", HeaderGroup::Scheme),
             ("True-Client-IP", HeaderGroup::ClientAddress),
             ("Front_End_Https", HeaderGroup::Scheme),
             ("X-Host", HeaderGroup::Host),
@@ -240,9 +131,10 @@ mod tests {
             "content-length",
             "transfer-encoding",
             "content_type",
-            "x-forwarded",
-            "xx-forwarded-for",
-            "forwarded-for",
+            "x-forwarde",
+            "x-forwarded2",
+            "xforwarded-fo",
+            "forwarded-for-2",
             "x-real-ip-2",
             "proxy-authorization",
             "x-request-id",

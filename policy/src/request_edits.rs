@@ -15,9 +15,10 @@ use crate::edit::Edit;
 use crate::effective::Effective;
 use crate::exchange::Exchange;
 use crate::header::{Header, connection_options, is_same_name, lines};
+use crate::header_group::HeaderGroup;
 use crate::message::Request;
 use crate::peer::Peer;
-use crate::protected_headers::{HeaderGroup, ProtectedHeaders, group_of};
+use crate::protected_headers::{ProtectedHeaders, group_of};
 use crate::route::Route;
 
 /// Edits requests as configured.

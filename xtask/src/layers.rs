@@ -43,6 +43,7 @@ const PACKAGES: &[Package] = &[
             ],
             &[
                 "config",
+                "connection_headers",
                 "forwarded",
                 "message",
                 "hosts",
@@ -50,9 +51,11 @@ const PACKAGES: &[Package] = &[
                 "identity_headers",
                 "link",
             ],
+            &["name_list"],
             &[
                 "config_reader",
                 "header",
+                "header_group",
                 "effective",
                 "peer",
                 "drop_cookies",
