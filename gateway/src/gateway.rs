@@ -219,7 +219,7 @@ fn observe_options(settings: &Settings) -> Options {
                 LogFormat::Json => Format::Json,
                 LogFormat::Text => Format::Text,
             }),
-        redacted: observe.redacted.clone(),
+        redacted: observe.redacted_parameters(),
         debug: observe.debug.then(|| {
             let table = settings.table.iter();
             Debug::new(

@@ -58,8 +58,9 @@ pub use fronts::{
 pub use gateway::{Gateway, GatewayError};
 pub use public_url::{PublicUrlError, PublicUrlTable, PublicUrls};
 pub use settings::{
-    Api, App, Limits, LogFormat, Observe, Origin, Setting, SettingError, SettingErrors, Settings,
-    SettingsFile, SettingsFileError, StreamlitFileError, StreamlitFiles, TlsFiles, UpstreamUrl,
+    Api, App, Flag, Limits, LogFormat, LogLevel, Observe, Origin, Setting, SettingError,
+    SettingErrors, SettingWarning, Settings, Sources, StreamlitFileError, StreamlitFiles, TlsFiles,
+    UpstreamUrl,
 };
 pub use streamlit::ReservedPort;
 pub use upstream::Readiness;

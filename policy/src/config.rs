@@ -70,7 +70,7 @@ config_object! {
         /// The number of proxies in front, if their addresses cannot be known.
         #[cfg_attr(test, schemars(range(min = 1, max = 32)))]
         trusted_hops: i64,
-        /// Envoy only: URI names (SPIFFE ids) of verified client certificates whose holders are trusted.
+        /// URI names (SPIFFE ids) of verified client certificates whose holders are trusted.
         trusted_identities: Vec<String>,
         /// Headers that name the user and that a trusted peer may pass. They are removed from the requests of other peers.
         trusted_pass_headers: Vec<String>,

@@ -138,7 +138,12 @@ fn redacted(name: &str, value: Value) -> Value {
     if is_secret && !value.is_empty() {
         return REDACTED.into();
     }
-    let mut parts = value.split("://");
+    without_credentials(&value).into()
+}
+
+/// Returns a text without user and password in its URLs.
+pub(crate) fn without_credentials(text: &str) -> String {
+    let mut parts = text.split("://");
     let mut redacted = parts.next().unwrap_or_default().to_owned();
     for part in parts {
         let end = part.find(['/', '?', '#', ',', ' ']).unwrap_or(part.len());
@@ -150,7 +155,7 @@ fn redacted(name: &str, value: Value) -> Value {
         }
         redacted.push_str(rest);
     }
-    redacted.into()
+    redacted
 }
 
 const SECRETS: [&str; 4] = ["secret", "token", "password", "key"];

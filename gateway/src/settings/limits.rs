@@ -34,7 +34,7 @@ settings! {
             default("60"), Seconds;
         /// Maximum requests at the upstreams at the same time, 0 for no limit.
         pub concurrent: usize = "FLUXLIT_GATEWAY_MAX_CONCURRENT_UPSTREAM_HTTP",
-            default("1024"), Whole { min: 0, max: 1_000_000 };
+            default_from(|source| concurrent(source)), Whole { min: 0, max: 1_000_000 };
         /// Maximum requests that wait for an upstream; 503 above.
         pub queued: usize = "FLUXLIT_GATEWAY_MAX_QUEUED_UPSTREAM_HTTP",
             default("1024"), Whole { min: 0, max: 1_000_000 };
@@ -58,6 +58,30 @@ settings! {
             default("3600"), SecondsOrZero;
     }
 }
+
+impl Limits {
+    /// Reads the setting of FluxLit that is only the default of another one.
+    pub(super) fn read_alias(source: &mut Source<'_>) {
+        let form = Whole {
+            min: 0_u32,
+            max: 1_000_000,
+        };
+        let _ = source.default(HTTPX_MAX_CONNECTIONS, "0", &form);
+    }
+}
+
+/// Returns the default of the maximum of requests at the upstreams: FluxLit's maximum of connections, if there is one.
+fn concurrent(source: &Source<'_>) -> String {
+    let connections = source.sources.find(HTTPX_MAX_CONNECTIONS);
+    let connections = connections.map(|found| found.text.trim().to_owned());
+    let is_limit = |text: &String| text.parse::<u32>().is_ok_and(|number| number > 0);
+    connections
+        .filter(is_limit)
+        .unwrap_or_else(|| "1024".to_owned())
+}
+
+/// FluxLit's limit of connections to Streamlit, each of which has one request at a time; 0 for that of its library.
+const HTTPX_MAX_CONNECTIONS: &str = "FLUXLIT_GATEWAY_HTTPX_MAX_CONNECTIONS";
 
 /// A limit of Streamlit's WebSocket server, which never responds to a handshake that exceeds it.
 pub(crate) struct StreamlitLimit {
@@ -96,14 +120,7 @@ pub(crate) const STREAMLIT_FIELDS: StreamlitLimit = StreamlitLimit {
 #[cfg(test)]
 impl Default for Limits {
     fn default() -> Self {
-        Self::read(&mut Source {
-            flags: &[],
-            environment: &[],
-            file: &crate::settings::file::SettingsFile::default(),
-            starts_streamlit: false,
-            table: Vec::new(),
-            errors: Vec::new(),
-        })
-        .expect("the defaults are valid")
+        let sources = crate::settings::sources::Sources::default();
+        Self::read(&mut Source::new(&sources, false)).expect("the defaults are valid")
     }
 }

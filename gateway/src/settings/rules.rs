@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use serde_json::{Map, Value};
 
 use crate::settings::source::Source;
+use crate::settings::sources::{Found, Sources};
 use crate::settings::values::{BOOLEANS, Form, PREFIX, read_boolean};
 
 impl Source<'_> {
@@ -14,13 +15,75 @@ impl Source<'_> {
     pub(super) fn rules(&mut self) -> Map<String, Value> {
         let mut rules = Map::new();
         for (name, kind) in RULES {
-            if let (Some(Some(value)), Some(rule)) =
-                (self.optional(name, &kind), name.strip_prefix(PREFIX))
-            {
+            let value = match name {
+                ROOT_PATH => self.first_that_says_something(
+                    [name, STREAMLIT_PUBLIC_PATH],
+                    Sources::find,
+                    &kind,
+                ),
+                PUBLIC_BASE_URL => self.first_that_says_something(
+                    [name, GENERIC_BASE_URL],
+                    Sources::in_environment,
+                    &kind,
+                ),
+                _ => self.optional(name, &kind).flatten(),
+            };
+            if let (Some(value), Some(rule)) = (value, name.strip_prefix(PREFIX)) {
                 rules.insert(rule.to_ascii_lowercase(), value);
             }
         }
+        self.fluxlit_security_headers(&mut rules);
         rules
+    }
+
+    /// Reads a setting that FluxLit takes from the second of two variables if the first is not set or blank. `find_second`:
+    /// where the second is looked for.
+    fn first_that_says_something(
+        &mut self,
+        [name, second]: [&'static str; 2],
+        find_second: fn(&Sources, &str) -> Option<Found>,
+        kind: &Kind,
+    ) -> Option<Value> {
+        let is_blank = |found: &Found| found.text.trim().is_empty();
+        let first = self.sources.find(name);
+        let other = find_second(self.sources, second).filter(|found| !is_blank(found));
+        match (first, other) {
+            (Some(first), Some(other)) if !is_blank(&first) => {
+                if first.text.trim() != other.text.trim() {
+                    self.not_used(second, name);
+                } else {
+                    self.know(second);
+                }
+                self.convert(name, first, Value::Null, kind)
+            }
+            (first, Some(other)) => {
+                if first.is_none() {
+                    self.know(name);
+                }
+                self.convert(second, other, Value::Null, kind)
+            }
+            (Some(first), None) => {
+                self.know(second);
+                let is_blank = is_blank(&first);
+                let value = self.convert(name, first, Value::Null, kind);
+                value.filter(|_| !is_blank)
+            }
+            (None, None) => {
+                self.know(second);
+                self.optional(name, kind).flatten()
+            }
+        }
+    }
+
+    /// Adds what FluxLit's switch means: the security headers, and Strict-Transport-Security with FluxLit's value.
+    fn fluxlit_security_headers(&mut self, rules: &mut Map<String, Value>) {
+        let is_on = self.default("FLUXLIT_ENABLE_SECURITY_HEADERS", "false", &Kind::Boolean);
+        if is_on == Some(Value::Bool(true)) {
+            rules
+                .entry("security_headers")
+                .or_insert_with(|| true.into());
+            rules.entry("hsts").or_insert_with(|| "fluxlit".into());
+        }
     }
 }
 
@@ -52,10 +115,16 @@ impl Form for Kind {
             Self::Number => text.trim().parse::<i64>().ok().map(Value::from),
             Self::Switch => read_boolean(text)
                 .map(Value::Bool)
-                .or_else(|| serde_json::from_str(text).ok()),
+                .or_else(|| serde_json::from_str(text).ok())
+                .or_else(|| is_keyword(text).then(|| text.trim().into())),
             Self::Text => Some(text.into()),
         };
-        Ok((value.ok_or(text)?, text.into()))
+        let value = value.ok_or(text)?;
+        let shown = match &value {
+            Value::Bool(_) | Value::Number(_) => value.clone(),
+            _ => text.into(),
+        };
+        Ok((value, shown))
     }
 
     fn expected(&self) -> Cow<'static, str> {
@@ -72,7 +141,7 @@ impl Form for Kind {
 }
 
 /// The settings of the policy, except those in `ONLY_IN_ENVOY`.
-const RULES: [(&str, Kind); 27] = [
+const RULES: [(&str, Kind); 29] = [
     ("FLUXLIT_ALLOWED_HOSTS", Kind::List),
     ("FLUXLIT_CLIENT_IP_HEADER", Kind::Text),
     ("FLUXLIT_CONTENT_SECURITY_POLICY", Kind::Json),
@@ -82,19 +151,21 @@ const RULES: [(&str, Kind); 27] = [
     ("FLUXLIT_FORWARDED_SOURCE", Kind::Text),
     ("FLUXLIT_HSTS", Kind::Switch),
     ("FLUXLIT_IDENTITY_HEADERS", Kind::List),
+    ("FLUXLIT_MOUNTS", Kind::Json),
     ("FLUXLIT_OUTSIDE_MOUNT", Kind::Text),
     ("FLUXLIT_PREFIX_FROM_HEADER", Kind::Boolean),
-    ("FLUXLIT_PUBLIC_BASE_URL", Kind::Text),
+    (PUBLIC_BASE_URL, Kind::Text),
     ("FLUXLIT_REDIRECT_BARE_MOUNT", Kind::Boolean),
     ("FLUXLIT_REDIRECT_TO_HTTPS", Kind::Boolean),
     ("FLUXLIT_REPORT_ONLY", Kind::Boolean),
-    ("FLUXLIT_ROOT_PATH", Kind::Text),
+    (ROOT_PATH, Kind::Text),
     ("FLUXLIT_ROOT_PATH_SHAPE", Kind::Text),
     ("FLUXLIT_SECURITY_HEADERS", Kind::Switch),
     ("FLUXLIT_STRIP_HEADERS", Kind::List),
     ("FLUXLIT_TRUST_ANY_PEER", Kind::Boolean),
     ("FLUXLIT_TRUST_PROXY", Kind::Boolean),
     ("FLUXLIT_TRUSTED_HOPS", Kind::Number),
+    ("FLUXLIT_TRUSTED_IDENTITIES", Kind::List),
     ("FLUXLIT_TRUSTED_PASS_HEADERS", Kind::List),
     ("FLUXLIT_UPSTREAM_AUTHORITIES", Kind::List),
     ("FLUXLIT_UPSTREAM_HOST", Kind::Text),
@@ -102,9 +173,25 @@ const RULES: [(&str, Kind); 27] = [
     ("FLUXLIT_XFF_MODE", Kind::Text),
 ];
 
+/// Returns true for a single word, such as `fluxlit`.
+fn is_keyword(text: &str) -> bool {
+    let text = text.trim();
+    !text.is_empty()
+        && text
+            .bytes()
+            .all(|octet| octet.is_ascii_alphabetic() || octet == b'_')
+}
+
+const ROOT_PATH: &str = "FLUXLIT_ROOT_PATH";
+const STREAMLIT_PUBLIC_PATH: &str = "FLUXLIT_STREAMLIT_PUBLIC_PATH";
+const PUBLIC_BASE_URL: &str = "FLUXLIT_PUBLIC_BASE_URL";
+
+/// Some platforms set it for every app.
+pub(super) const GENERIC_BASE_URL: &str = "PUBLIC_BASE_URL";
+
 /// The settings of the policy that need information that only Envoy has.
 #[cfg(test)]
-const ONLY_IN_ENVOY: [&str; 3] = ["mounts", "peer_filter_state_key", "trusted_identities"];
+const ONLY_IN_ENVOY: [&str; 1] = ["peer_filter_state_key"];
 
 #[cfg(test)]
 mod tests {

@@ -4,10 +4,12 @@
 //! `FLUXLIT_GATEWAY_PORT_80_TCP_ADDR` and others, in the format of Docker's container links. `FLUXLIT_GATEWAY_PORT` is also a
 //! setting, but such a URL is never a valid port, so the two can be told apart.
 
+use crate::settings::warning::SettingWarning;
+
 /// Returns the variables that are not set by Kubernetes, and a warning for each Service whose variables were removed.
 pub(super) fn without_service_links(
     environment: impl IntoIterator<Item = (String, String)>,
-) -> (Vec<(String, String)>, Vec<String>) {
+) -> (Vec<(String, String)>, Vec<SettingWarning>) {
     let mut environment: Vec<(String, String)> = environment.into_iter().collect();
     let services: Vec<String> = environment
         .iter()
@@ -31,9 +33,12 @@ pub(super) fn without_service_links(
         .iter()
         .map(|service| {
             let name = service.to_ascii_lowercase().replace('_', "-");
-            format!(
-                "{service}_PORT is ignored because Kubernetes sets it for the Service `{name}`; set \
-                 `enableServiceLinks: false` in the pod's specification"
+            SettingWarning::new(
+                "service_link",
+                format!(
+                    "{service}_PORT is ignored because Kubernetes sets it for the Service `{name}`; set \
+                     `enableServiceLinks: false` in the pod's specification"
+                ),
             )
         })
         .collect();

@@ -1,7 +1,5 @@
 //! Finds the value of each setting, and collects the values with their origins and all errors.
 //!
-//! The command line takes precedence over the environment, the environment over the file, and the file over the default.
-//!
 //! The macro [`settings`] declares a group of settings as a struct. One entry defines a setting completely: documentation,
 //! field, name, default and form. An entry that lacks a part does not compile, and every setting that is read is listed by
 //! `fluxlit-gateway config`.
@@ -9,8 +7,11 @@
 use serde_json::Value;
 
 use crate::settings::error::SettingError;
-use crate::settings::file::SettingsFile;
+use crate::settings::fluxlit_variables::{self, Meaning};
+use crate::settings::origin::{Origin, Setting, shown};
+use crate::settings::sources::{Found, SETTINGS_FILE, Sources, TARGET};
 use crate::settings::values::{Form, PREFIX};
+use crate::settings::warning::SettingWarning;
 
 /// Declares a struct whose fields are settings, with a function `read` and a list of the variables' `NAMES`.
 ///
@@ -60,40 +61,29 @@ macro_rules! settings {
 
 pub(super) use settings;
 
-/// A setting with its value and origin.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct Setting {
-    /// The variable.
-    pub name: String,
-    /// The value: a boolean, a number, or text.
-    pub value: serde_json::Value,
-    /// The origin of the value.
-    pub origin: Origin,
-}
-
-/// The origin of a value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Origin {
-    /// The command line.
-    CommandLine,
-    /// The built-in default.
-    Default,
-    /// The environment.
-    Environment,
-    /// The settings file.
-    File,
-}
-
-/// The places from which settings are read, the settings that were found, and their errors.
+/// The settings that were found in the sources, and their errors.
 pub(super) struct Source<'a> {
-    pub(super) flags: &'a [(&'static str, String)],
-    pub(super) environment: &'a [(String, String)],
-    pub(super) file: &'a SettingsFile,
+    pub(super) sources: &'a Sources,
     /// True if the gateway starts Streamlit itself.
     pub(super) starts_streamlit: bool,
+    /// The variables that were looked for.
+    known: Vec<&'static str>,
     pub(super) table: Vec<Setting>,
     pub(super) errors: Vec<SettingError>,
+    pub(super) warnings: Vec<SettingWarning>,
+}
+
+impl<'a> Source<'a> {
+    pub(super) fn new(sources: &'a Sources, starts_streamlit: bool) -> Self {
+        Self {
+            sources,
+            starts_streamlit,
+            known: Vec::new(),
+            table: Vec::new(),
+            errors: Vec::new(),
+            warnings: Vec::new(),
+        }
+    }
 }
 
 impl Source<'_> {
@@ -104,10 +94,12 @@ impl Source<'_> {
         default: &str,
         form: &F,
     ) -> Option<F::Value> {
-        let (text, origin) = self
-            .find(name)
-            .unwrap_or_else(|| (default.to_owned(), Origin::Default));
-        self.convert(name, &text, origin, form)
+        let default_shown = form.read(default).map(|(_, shown)| shown);
+        let found = self.sources.find(name).unwrap_or_else(|| Found {
+            text: default.to_owned(),
+            origin: Origin::Default,
+        });
+        self.convert(name, found, default_shown.unwrap_or_default(), form)
     }
 
     /// Reads a setting whose default is computed from the source.
@@ -140,48 +132,83 @@ impl Source<'_> {
         name: &'static str,
         form: &F,
     ) -> Option<Option<F::Value>> {
-        match self.find(name) {
-            Some((text, origin)) => self.convert(name, &text, origin, form).map(Some),
-            None => Some(None),
+        if let Some(found) = self.sources.find(name) {
+            return self.convert(name, found, Value::Null, form).map(Some);
         }
+        self.known.push(name);
+        self.table.push(Setting {
+            name: name.to_owned(),
+            value: Value::Null,
+            default: Value::Null,
+            origin: Origin::Default,
+        });
+        Some(None)
     }
 
     /// Returns the name under which a setting with two names is set.
-    pub(super) fn name_or(&self, name: &'static str, alias: &'static str) -> &'static str {
-        let uses_alias = self.find(name).is_none() && self.find(alias).is_some();
-        if uses_alias { alias } else { name }
-    }
-
-    /// Returns the text of a variable, without listing it as a setting.
-    pub(super) fn text(&self, name: &str) -> Option<String> {
-        self.find(name).map(|(text, _)| text)
-    }
-
-    fn find(&self, name: &str) -> Option<(String, Origin)> {
-        if let Some((_, text)) = self.flags.iter().find(|(flag, _)| *flag == name) {
-            return Some((text.clone(), Origin::CommandLine));
+    pub(super) fn name_or(&mut self, name: &'static str, alias: &'static str) -> &'static str {
+        let is_set = |name| self.sources.find(name).is_some();
+        match (is_set(name), is_set(alias)) {
+            (false, true) => {
+                self.known.push(name);
+                alias
+            }
+            (false, false) => {
+                self.known.push(alias);
+                name
+            }
+            (true, false) => {
+                self.known.push(alias);
+                name
+            }
+            (true, true) => {
+                self.not_used(alias, name);
+                name
+            }
         }
-        let find_in = |variables: &[(String, String)]| {
-            let (_, text) = variables.iter().find(|(variable, _)| variable == name)?;
-            Some(text.clone())
-        };
-        let from_environment = find_in(self.environment).map(|text| (text, Origin::Environment));
-        from_environment.or_else(|| Some((find_in(&self.file.values)?, Origin::File)))
     }
 
-    fn convert<F: Form>(
+    /// Notes a variable that is a setting, although it is not listed.
+    pub(super) fn know(&mut self, name: &'static str) {
+        self.known.push(name);
+    }
+
+    /// Warns that a variable is set and not used, because another one of the same meaning is set as well.
+    pub(super) fn not_used(&mut self, alias: &'static str, name: &str) {
+        self.known.push(alias);
+        self.warnings.push(SettingWarning::new(
+            "not_used",
+            format!("{alias} is not used, because {name} is set"),
+        ));
+    }
+
+    /// Returns the text of a variable that is no setting of the gateway.
+    pub(super) fn text(&self, name: &str) -> Option<String> {
+        let found = self.sources.find(name).map(|found| found.text);
+        found.or_else(|| {
+            let mut variables = self.sources.whole_environment.iter();
+            variables
+                .find(|(other, _)| other == name)
+                .map(|(_, value)| value.clone())
+        })
+    }
+
+    pub(super) fn convert<F: Form>(
         &mut self,
         name: &'static str,
-        text: &str,
-        origin: Origin,
+        found: Found,
+        default: Value,
         form: &F,
     ) -> Option<F::Value> {
-        let (value, shown) = match form.read(text) {
-            Ok((value, shown)) => (Some(value), shown),
+        self.known.push(name);
+        let Found { text, origin } = found;
+        let (value, as_read) = match form.read(&text) {
+            Ok((value, as_read)) => (Some(value), as_read),
             Err(wrong) => {
+                let value = shown(name, Value::from(wrong));
                 self.errors.push(SettingError::Value {
-                    name,
-                    value: wrong,
+                    place: origin.place(name),
+                    value: value.as_str().unwrap_or_default().to_owned(),
                     expected: form.expected(),
                 });
                 (None, Value::from(text))
@@ -189,48 +216,110 @@ impl Source<'_> {
         };
         self.table.push(Setting {
             name: name.to_owned(),
-            value: shown,
+            value: shown(name, as_read),
+            default,
             origin,
         });
         value
     }
 
-    /// Reports the keys of the file that are not settings.
-    pub(super) fn reject_unread_keys(&mut self) {
-        let unread = self
-            .file
-            .values
-            .iter()
-            .filter(|(name, _)| !self.has_read(name));
-        let keys = unread.map(|(name, _)| name.trim_start_matches(PREFIX).to_ascii_lowercase());
-        let errors: Vec<SettingError> = keys
-            .filter(|key| !FLUXLIT_KEYS.contains(&key.as_str()))
-            .map(|key| SettingError::UnknownKey {
-                path: self.file.path.clone(),
-                key,
-            })
-            .collect();
-        self.errors.extend(errors);
+    /// Judges the variables and keys that are not settings of the gateway, and lists those of the app.
+    pub(super) fn judge_others(&mut self) {
+        for name in fluxlit_variables::for_app() {
+            if !self.known.contains(&name)
+                && let Some(Found { text, origin }) = self.sources.find(name)
+            {
+                self.known.push(name);
+                self.table.push(Setting {
+                    name: name.to_owned(),
+                    value: shown(name, text.into()),
+                    default: Value::Null,
+                    origin,
+                });
+            }
+        }
+        for (name, origin) in self.sources.variables() {
+            if self.known.contains(&name.as_str()) || name == SETTINGS_FILE {
+                continue;
+            }
+            let place = origin.place(&name);
+            if !self.judge(&name, &place) {
+                self.warnings.push(SettingWarning::new(
+                    "unknown_variable",
+                    format!(
+                        "{place} is not a variable of the gateway or of FluxLit 0.13.2, so it has no effect on them{}",
+                        self.suggestion(&name, |variable| variable.to_owned())
+                            .map(|name| format!(": did you mean {name}?"))
+                            .unwrap_or_default()
+                    ),
+                ));
+            }
+        }
+        for entry in &self.sources.file.entries {
+            let name = entry.variable.as_str();
+            if self.known.contains(&name) || name == TARGET {
+                continue;
+            }
+            let origin = self.sources.file_origin(entry.line, &entry.key);
+            let is_for_app = fluxlit_variables::meaning(name) == Some(Meaning::SetForApp);
+            if is_for_app || !self.judge(name, &origin.place(name)) {
+                let key = |variable: &str| {
+                    let key = variable.strip_prefix(PREFIX).unwrap_or(variable);
+                    key.to_ascii_lowercase()
+                };
+                let suggestion = self.suggestion(name, key);
+                self.errors.push(SettingError::UnknownKey {
+                    place: format!("{origin}: `{}`", entry.key),
+                    cure: suggestion.map_or("correct or remove it".to_owned(), |key| {
+                        format!("did you mean `{key}`?")
+                    }),
+                });
+            }
+        }
     }
 
-    /// Returns a warning for each variable that looks like a setting but is not one.
-    pub(super) fn unread_variables(&self) -> Vec<String> {
-        self.environment
-            .iter()
-            .map(|(name, _)| name)
-            .filter(|name| name.starts_with(PREFIX) && !self.has_read(name))
-            .filter(|name| !OTHER_VARIABLES.contains(&name.as_str()))
-            .map(|name| format!("{name} is not a setting of the gateway and has no effect"))
-            .collect()
+    /// Reports what a variable of FluxLit means that is not a setting of the gateway. Returns false if it is not FluxLit's.
+    fn judge(&mut self, name: &str, place: &str) -> bool {
+        let meaning = match name {
+            PEER_KEY => Meaning::NoEffect(
+                "the gateway takes the peer from its own connection; only the filter needs a key",
+            ),
+            _ => match fluxlit_variables::meaning(name) {
+                Some(meaning) => meaning,
+                None => return false,
+            },
+        };
+        let reason = match meaning {
+            Meaning::Gateway | Meaning::App | Meaning::Always => return true,
+            // What FluxLit's own processes set for the app, and what names the app.
+            Meaning::SetForApp if name == crate::settings::sources::APP => return true,
+            Meaning::SetForApp => "the gateway sets it for an app that it starts",
+            Meaning::NoEffect(reason) => reason,
+            Meaning::Refused(reason) => {
+                self.errors.push(SettingError::Refused {
+                    place: place.to_owned(),
+                    reason: reason.to_owned(),
+                });
+                return true;
+            }
+        };
+        self.warnings.push(SettingWarning::new(
+            "no_effect",
+            format!("{place} has no effect: {reason}"),
+        ));
+        true
     }
 
-    fn has_read(&self, name: &str) -> bool {
-        self.table.iter().any(|setting| setting.name == name)
+    /// Returns the setting whose name is most similar to one that does not exist.
+    fn suggestion(&self, name: &str, written: impl Fn(&str) -> String) -> Option<String> {
+        let candidates = self.known.iter().copied().chain(fluxlit_variables::names());
+        let similar = candidates
+            .map(|candidate| (strsim::damerau_levenshtein(candidate, name), candidate))
+            .min()?;
+        let length = name.len().saturating_sub(PREFIX.len());
+        (similar.0 <= 1.max(length / 4)).then(|| written(similar.1))
     }
 }
 
-/// Keys of the file that only FluxLit reads: the Python app, and its log level.
-const FLUXLIT_KEYS: [&str; 2] = ["log_level", "target"];
-
-/// Variables that are not settings: FluxLit reads the first in the app's process, and the second names the file.
-const OTHER_VARIABLES: [&str; 2] = ["FLUXLIT_APP", "FLUXLIT_SETTINGS_FILE"];
+/// A setting of the policy that only the filter has.
+const PEER_KEY: &str = "FLUXLIT_PEER_FILTER_STATE_KEY";

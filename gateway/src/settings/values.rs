@@ -196,6 +196,14 @@ pub(super) fn read_list(text: &str) -> Vec<String> {
         .collect()
 }
 
+/// Reads a JSON list of texts. FluxLit accepts a comma-separated list for some of them.
+pub(super) fn read_json_list(text: &str) -> Result<Vec<String>, String> {
+    if text.trim_start().starts_with('[') {
+        return serde_json::from_str(text).map_err(|_| text.to_owned());
+    }
+    Ok(read_list(text))
+}
+
 /// The spellings that [`read_boolean`] accepts.
 pub(super) const BOOLEANS: &str = "1, true, yes, on, 0, false, no or off";
 

@@ -177,9 +177,9 @@ fn command_line_and_environment_take_precedence_over_the_file() {
     let (code, said) = config(&["--port", "8081"], &[("FLUXLIT_ROOT_PATH", "/other")]);
     assert_eq!(code, Some(0), "{said}");
     for line in [
-        "FLUXLIT_GATEWAY_PORT=8081  # command_line",
+        "FLUXLIT_GATEWAY_PORT=8081  # --port",
         "FLUXLIT_ROOT_PATH=/other  # environment",
-        "FLUXLIT_FORWARDED_ALLOW_IPS=10.0.0.0/8,192.0.2.1  # file",
+        "FLUXLIT_FORWARDED_ALLOW_IPS=10.0.0.0/8,192.0.2.1  # fluxlit.toml:6",
     ] {
         assert!(said.contains(line), "`{line}` is missing in {said}");
     }
@@ -192,8 +192,8 @@ fn command_line_and_environment_take_precedence_over_the_file() {
     ] {
         assert_eq!(code, Some(2), "{said}");
         for text in [
-            "other.toml: `no_such` is not a setting of the gateway",
-            "FLUXLIT_GATEWAY_PORT: `x`",
+            "other.toml:1: `no_such` is not a setting of the gateway",
+            "other.toml:2: gateway_port: `x`",
         ] {
             assert!(said.contains(text), "`{text}` is missing in {said}");
         }

@@ -35,14 +35,17 @@ fn print_settings(settings: &Settings, json: bool) -> anyhow::Result<()> {
     if json {
         println!("{}", serde_json::to_string_pretty(&settings.table)?);
     } else {
-        for setting in &settings.table {
-            let origin = serde_json::to_value(setting.origin)?;
+        for setting in settings
+            .table
+            .iter()
+            .filter(|setting| !setting.value.is_null())
+        {
             let value = setting.value.to_string();
             println!(
                 "{}={}  # {}",
                 setting.name,
                 setting.value.as_str().unwrap_or(&value),
-                origin.as_str().unwrap_or_default()
+                setting.origin
             );
         }
     }

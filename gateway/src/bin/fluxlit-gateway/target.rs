@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::Args;
-use fluxlit_gateway::{App, ReservedPort, Settings, SettingsFile, StreamlitFiles};
+use fluxlit_gateway::{App, Flag, ReservedPort, Settings, Sources, StreamlitFiles};
 
 /// What to serve, and the settings that have flags.
 #[derive(Debug, Clone, Default, Args)]
@@ -23,7 +23,7 @@ pub(crate) struct Target {
     /// Proxy to this Streamlit, such as http://127.0.0.1:8501 [env: FLUXLIT_STREAMLIT_UPSTREAM]
     #[arg(long, value_name = "URL")]
     pub(crate) streamlit_upstream: Option<String>,
-    /// Read settings from this file [default: fluxlit.toml, if it exists] [env: FLUXLIT_SETTINGS_FILE]
+    /// Read settings from this file [default: fluxlit.toml or pyproject.toml, if it exists] [env: FLUXLIT_SETTINGS_FILE]
     #[arg(long, value_name = "FILE")]
     pub(crate) settings_file: Option<PathBuf>,
     /// Start Streamlit with this executable [default: streamlit] [env: FLUXLIT_STREAMLIT_COMMAND]
@@ -42,20 +42,36 @@ pub(crate) fn read_settings(target: Target) -> anyhow::Result<(Settings, Option<
         settings_file,
         streamlit_command,
     } = target;
-    let file = read_settings_file(settings_file)?;
-    let flags: Vec<(&'static str, String)> = [
-        ("FLUXLIT_GATEWAY_HOST", host),
-        ("FLUXLIT_GATEWAY_PORT", port),
-        ("FLUXLIT_ROOT_PATH", root_path),
-        ("FLUXLIT_STREAMLIT_UPSTREAM", streamlit_upstream),
-        ("FLUXLIT_STREAMLIT_COMMAND", streamlit_command),
-    ]
-    .into_iter()
-    .filter_map(|(name, value)| value.map(|value| (name, value)))
-    .collect();
+    let flags = [
+        ("--host", "FLUXLIT_GATEWAY_HOST", host),
+        ("--port", "FLUXLIT_GATEWAY_PORT", port),
+        ("--root-path", "FLUXLIT_ROOT_PATH", root_path),
+        (
+            "--streamlit-upstream",
+            "FLUXLIT_STREAMLIT_UPSTREAM",
+            streamlit_upstream,
+        ),
+        (
+            "--streamlit-command",
+            "FLUXLIT_STREAMLIT_COMMAND",
+            streamlit_command,
+        ),
+    ];
+    let flags = flags.into_iter().filter_map(|(name, variable, value)| {
+        value.map(|value| Flag {
+            name,
+            variable,
+            value,
+        })
+    });
+    let sources = Sources::read(
+        flags.collect(),
+        settings_file.as_deref(),
+        Path::new("."),
+        std::env::vars_os(),
+    );
     let Some(script) = app else {
-        let settings = Settings::read(None, &flags, &file, std::env::vars())?;
-        return Ok((settings, None));
+        return Ok((Settings::read(None, sources)?, None));
     };
     anyhow::ensure!(
         std::path::Path::new(&script).exists(),
@@ -69,17 +85,5 @@ pub(crate) fn read_settings(target: Target) -> anyhow::Result<(Settings, Option<
         port,
         streamlit_files,
     });
-    let settings = Settings::read(app, &flags, &file, std::env::vars())?;
-    Ok((settings, Some(reserved)))
-}
-
-/// Reads the file that is named, or `fluxlit.toml` in the current folder if it exists.
-fn read_settings_file(named: Option<PathBuf>) -> anyhow::Result<SettingsFile> {
-    let named = named.or_else(|| std::env::var_os("FLUXLIT_SETTINGS_FILE").map(PathBuf::from));
-    let default = Path::new("fluxlit.toml");
-    Ok(match named {
-        Some(path) => SettingsFile::read(&path)?,
-        None if default.exists() => SettingsFile::read(default)?,
-        None => SettingsFile::default(),
-    })
+    Ok((Settings::read(app, sources)?, Some(reserved)))
 }
