@@ -1,13 +1,15 @@
 //! Builds a policy from settings, and reports every error in them at once.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
 
 use crate::app::{Ambiguity, App, AppTable, parse_authorities};
 use crate::client::Resolver;
 use crate::config::{
-    Config, CookiePath, Defaults, ForwardedSource, MountConfig, PathShape, XffMode,
+    Config, CookiePath, Defaults, ForwardedSource, MountConfig, PathShape, SecretText, XffMode,
 };
 use crate::config_error::{ConfigError, ConfigErrors, ConfigWarning};
 use crate::config_reader::{ConfigReader, parse_object};
@@ -17,6 +19,7 @@ use crate::hosts::{HostPattern, HostTable};
 use crate::hsts::Hsts;
 use crate::mount::Mount;
 use crate::policy::Policy;
+use crate::probe::{ProbeKey, to_hex};
 use crate::protected_headers::{ProtectedHeaders, group_of};
 use crate::request_edits::RequestEditor;
 use crate::response::ResponseEditor;
@@ -45,8 +48,9 @@ impl Policy {
         defaults: Defaults,
     ) -> Result<Self, ConfigErrors> {
         let mut errors = Vec::new();
+        let config_hash = hash(&settings);
         let config = ConfigReader::read_object(String::new(), settings, &mut errors);
-        let policy = build(config, defaults, &mut errors);
+        let policy = build(config, config_hash, defaults, &mut errors);
         if errors.is_empty() {
             Ok(policy)
         } else {
@@ -56,7 +60,12 @@ impl Policy {
 }
 
 /// Builds the policy. Continues after an error, to find all errors; the result must then not be used.
-fn build(config: Config, defaults: Defaults, errors: &mut Vec<ConfigError>) -> Policy {
+fn build(
+    config: Config,
+    config_hash: String,
+    defaults: Defaults,
+    errors: &mut Vec<ConfigError>,
+) -> Policy {
     // Every member is named, so that a new one that is not used does not compile.
     let Config {
         allowed_hosts,
@@ -72,6 +81,7 @@ fn build(config: Config, defaults: Defaults, errors: &mut Vec<ConfigError>) -> P
         outside_mount,
         peer_filter_state_key,
         prefix_from_header,
+        probe_key,
         public_base_url,
         redirect_bare_mount,
         redirect_to_https,
@@ -103,6 +113,10 @@ fn build(config: Config, defaults: Defaults, errors: &mut Vec<ConfigError>) -> P
         errors.push(ConfigError::PeerKey);
     }
     let client_ip_header = client_ip_header.map(|name| parse_client_ip_header(name, errors));
+    let probe_key = probe_key.and_then(|SecretText(text)| {
+        let key = ProbeKey::new(&text);
+        key.map_err(|error| errors.push(error)).ok()
+    });
     let mut host_table = HostTable::default();
     for pattern in
         HostPattern::parse_list("allowed_hosts", allowed_hosts.unwrap_or_default(), errors)
@@ -186,6 +200,8 @@ fn build(config: Config, defaults: Defaults, errors: &mut Vec<ConfigError>) -> P
             csp_rules: CspRules::from_config(content_security_policy.unwrap_or_default(), errors),
         },
         report_only,
+        probe_key,
+        config_hash,
         warnings,
     }
 }
@@ -211,6 +227,47 @@ impl Policy {
         errors.pop().map_or(Ok(()), Err)
     }
 }
+
+/// Returns a hash of the settings as written, whatever the order of their names, without the probe key: a hash of the key
+/// would help to guess it.
+fn hash(settings: &Map<String, Value>) -> String {
+    let mut sha256 = Sha256::new();
+    let public = settings.iter().filter(|(name, _)| *name != "probe_key");
+    hash_members(&mut sha256, public);
+    let hash = sha256.finalize();
+    to_hex(hash.get(..HASH_LENGTH).unwrap_or_default())
+}
+
+/// Hashes the canonical text of an object, in which the names are sorted. `null` counts as absent.
+fn hash_members<'v>(sha256: &mut Sha256, members: impl Iterator<Item = (&'v String, &'v Value)>) {
+    let sorted: BTreeMap<_, _> = members.filter(|(_, value)| !value.is_null()).collect();
+    sha256.update("{");
+    for (name, value) in sorted {
+        sha256.update(Value::from(name.as_str()).to_string());
+        sha256.update(":");
+        hash_value(sha256, value);
+        sha256.update(",");
+    }
+    sha256.update("}");
+}
+
+fn hash_value(sha256: &mut Sha256, value: &Value) {
+    match value {
+        Value::Array(items) => {
+            sha256.update("[");
+            for item in items {
+                hash_value(sha256, item);
+                sha256.update(",");
+            }
+            sha256.update("]");
+        }
+        Value::Object(members) => hash_members(sha256, members.iter()),
+        value => sha256.update(value.to_string()),
+    }
+}
+
+/// The octets of the hash that are shown.
+const HASH_LENGTH: usize = 16;
 
 fn parse_client_ip_header(name: String, errors: &mut Vec<ConfigError>) -> String {
     let reject = |name: &str| {

@@ -6,6 +6,8 @@
 
 use std::net::IpAddr;
 
+use serde::{Deserialize, Serialize};
+
 use crate::address::{parse_element, parse_node, trim};
 use crate::config::{ForwardedSource, XffMode};
 use crate::effective::{Authority, Effective, Scheme, parse_forwarded_port};
@@ -25,7 +27,8 @@ pub struct Client {
 }
 
 /// How a client's address was found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ClientSource {
     /// It is the first untrusted address from the right.
     Header,

@@ -4,6 +4,8 @@
 //! policy is built from them. The JSON Schema `policy/schema.json` is generated from these declarations and their
 //! comments.
 
+use std::fmt;
+
 use serde_json::Value;
 
 use crate::config_error::ConfigError;
@@ -46,6 +48,8 @@ config_object! {
         peer_filter_state_key: String,
         /// Put a trusted peer's X-Forwarded-Prefix in front of the mount.
         prefix_from_header: bool,
+        /// The secret with which `doctor --probe` asks for a decision record, at least 16 bytes; off by default.
+        probe_key: SecretText,
         /// The URL under which browsers know the app, such as `https://portal.example.com/apps/my-app`. It fixes scheme, host
         /// and path of every URL that is written.
         public_base_url: String,
@@ -256,6 +260,11 @@ pub(crate) enum AllowIps {
     Items(Vec<String>),
 }
 
+/// A text that no error, log or dump shows.
+#[derive(Clone, PartialEq, Eq)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(inline))]
+pub(crate) struct SecretText(#[cfg_attr(test, schemars(length(min = 16)))] pub(crate) String);
+
 /// The value of `hsts`.
 #[derive(Debug, Clone, PartialEq)]
 #[cfg_attr(
@@ -330,6 +339,22 @@ impl AllowIps {
                 .collect(),
             Self::Items(items) => items,
         }
+    }
+}
+
+impl FromSetting for SecretText {
+    fn from_setting(reader: &mut ConfigReader<'_>, path: String, value: Value) -> Option<Self> {
+        match value {
+            Value::String(text) => Some(Self(text)),
+            // A number may be a secret without its quotes.
+            _ => reader.type_error(path, &Value::from(REDACTED), "a string"),
+        }
+    }
+}
+
+impl fmt::Debug for SecretText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(REDACTED)
     }
 }
 
@@ -424,6 +449,9 @@ pub(crate) enum OriginalPathHeader {
     /// Set it to the path as received if the path is changed.
     Set,
 }
+
+/// What is shown in place of a secret.
+const REDACTED: &str = "[REDACTED]";
 
 /// Seconds in 3650 days: the maximum of `hsts.max_age`.
 const TEN_YEARS: u64 = 315_360_000;

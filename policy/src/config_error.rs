@@ -194,6 +194,14 @@ pub enum ConfigError {
         "peer_filter_state_key must not be empty: set it to the key that the listener's set_filter_state uses."
     )]
     PeerKey,
+    /// A probe key that is too short.
+    #[error(
+        "probe_key has {length} bytes, and must have at least 16. Take a random one, such as the output of `openssl rand -hex 32`."
+    )]
+    ProbeKey {
+        /// Its length in bytes, without white space at both ends.
+        length: usize,
+    },
     /// `trust_proxy` without any trusted peer.
     #[error(
         "trust_proxy is on but forwarded_allow_ips is not set. Name your proxy, for example forwarded_allow_ips = \"127.0.0.1,::1\". FluxLit assumes \"*\" in this case; FluxLit Edge does not."
@@ -261,6 +269,7 @@ impl ConfigError {
             Self::DoubleMount { .. } | Self::Mount { .. } | Self::MountsAndOne { .. } => "E12",
             Self::HstsMaxAge => "E13",
             Self::HstsPreload => "E14",
+            Self::ProbeKey { .. } => "E18",
             Self::Authority { .. }
             | Self::BaseUrl { .. }
             | Self::Document { .. }

@@ -255,8 +255,9 @@ fn array(
 pub(crate) fn parse_object(text: &[u8]) -> Result<Map<String, Value>, ConfigError> {
     match serde_json::from_slice(text) {
         Ok(Strict(Value::Object(members))) => Ok(members),
+        // The text itself may contain a secret.
         Ok(Strict(value)) => Err(ConfigError::Document {
-            problem: format!("it is {}", shorten(&value)),
+            problem: format!("it is {}", type_of(&value)),
         }),
         Err(error) => Err(ConfigError::Document {
             problem: error.to_string(),
@@ -328,6 +329,17 @@ impl<'de> Visitor<'de> for StrictVisitor {
     }
 }
 
+fn type_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
+    }
+}
+
 fn shorten(value: &Value) -> String {
     let text = value.to_string();
     match text.char_indices().nth(MAX_SHOWN) {
@@ -349,7 +361,7 @@ mod tests {
             (r#"{"a": 1, "b": {"a": 2}}"#, None),
             (r#"{"a": 1, "a": 1}"#, Some("\"a\" occurs twice")),
             (r#"{"b": [{"a": 1, "a": 2}]}"#, Some("\"a\" occurs twice")),
-            ("[]", Some("it is []")),
+            ("[]", Some("it is an array")),
             ("", Some("EOF")),
             (r#"{"a": 1} x"#, Some("trailing")),
         ] {

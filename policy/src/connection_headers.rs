@@ -89,6 +89,34 @@ pub(crate) fn connection_group(name: &[u8]) -> Option<HeaderGroup> {
     ending.map(|(_, group)| *group)
 }
 
+/// Returns the names of the list. Each ending is represented by one name, and so are the names that begin with
+/// `X-Forwarded-`, besides those that are in common use. The framing fields are left out: other servers could take one with
+/// an underscore for the framing of the message.
+pub(crate) fn connection_headers() -> impl Iterator<Item = String> {
+    let listed = LISTED.iter().map(|(name, _)| *name);
+    let listed = listed.filter(|name| !FRAMING.contains(name));
+    let endings = ENDINGS.iter().map(|(ending, _)| format!("probe-{ending}"));
+    let common = [
+        "for",
+        "host",
+        "port",
+        "prefix",
+        "proto",
+        "client-cert",
+        "probe",
+    ];
+    let forwarded = common.into_iter().chain(FORWARDED_IDENTITY);
+    let forwarded = forwarded.map(|rest| format!("x-forwarded-{rest}"));
+    let known = [
+        "true-client-ip",
+        "cf-connecting-ip",
+        "client-ip",
+        "x-client-ip",
+    ];
+    let listed = listed.chain(known).map(str::to_owned);
+    listed.chain(endings).chain(forwarded)
+}
+
 /// Returns the group of a header that begins with `X-Forwarded-`.
 fn forwarded_group(rest: &[u8]) -> HeaderGroup {
     let is = |name: &&str| is_same_name(name.as_bytes(), rest);

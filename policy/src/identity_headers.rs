@@ -141,6 +141,14 @@ pub(crate) fn is_identity_header(name: &[u8]) -> bool {
     HEADERS.find(name).is_some() && !is_credential()
 }
 
+/// Returns the names of the list. A family, such as `x-auth-*`, is represented by one member.
+pub(crate) fn identity_headers() -> impl Iterator<Item = String> {
+    HEADERS
+        .names()
+        .iter()
+        .map(|entry| entry.replace('*', "probe"))
+}
+
 /// The number of entries in [`HEADERS`].
 const COUNT: usize = 121;
 

@@ -13,6 +13,7 @@
 
 // From top to bottom: a module uses only modules below it.
 mod build;
+mod decision_report;
 mod sub_app;
 
 mod policy;
@@ -30,10 +31,13 @@ mod origin;
 mod decision_record;
 mod exchange;
 
+mod probe_guard;
+
 mod client;
 
 mod app;
 mod hsts;
+mod probe;
 mod protected_headers;
 mod security_headers;
 mod trust;
@@ -70,6 +74,7 @@ pub use decision::{Action, Decision, Forward, Reply, ResponseDecision};
 pub use decision_record::{
     DecisionRecord, HstsOutcome, MountOutcome, PREFIX_IGNORED_WARNING, TrustOutcome,
 };
+pub use decision_report::{DecisionReport, PathForm, PeerKind, ProbeAnswer, ReportError};
 pub use drop_cookies::DropCookies;
 pub use edit::{Edit, HeaderName};
 pub use effective::{Effective, Scheme, is_same_host};
@@ -80,6 +85,9 @@ pub use message::{Request, Response, UnparsedRequest};
 pub use origin::{AllowedOrigins, OriginOutcome};
 pub use peer::Peer;
 pub use policy::Policy;
+pub use probe::{Hop, Nonce, PROBE_FIELD, PROBE_PATH, Probe, ProbeKey, ProbeOutcome, SEAL_FIELD};
+pub use probe_guard::ProbeGuard;
+pub use protected_headers::protected_headers;
 pub use reason::Reason;
 pub use sub_app::{SubApp, SubAppPath};
 pub use warning_limiter::{WarningLimiter, warning_network};

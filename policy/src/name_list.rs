@@ -70,7 +70,6 @@ impl<const COUNT: usize> NameList<COUNT> {
     }
 
     /// Returns the entries.
-    #[cfg(test)]
     pub(crate) fn names(&self) -> &[&'static str; COUNT] {
         &self.names
     }

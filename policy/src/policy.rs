@@ -26,6 +26,7 @@ use crate::hosts::HostTable;
 use crate::message::{Request, Response, UnparsedRequest};
 use crate::mount::Mount;
 use crate::peer::Peer;
+use crate::probe::ProbeKey;
 use crate::reason::Reason;
 use crate::request_edits::{RequestEditor, RewriteContext};
 use crate::response::{INFORMATIONAL_EDITS, ResponseEditor};
@@ -42,12 +43,27 @@ pub struct Policy {
     pub(crate) request_editor: RequestEditor,
     pub(crate) response_editor: ResponseEditor,
     pub(crate) report_only: bool,
+    /// The secret of those who may ask for a decision record; `None` if nobody may.
+    pub(crate) probe_key: Option<ProbeKey>,
+    pub(crate) config_hash: String,
     pub(crate) warnings: Vec<ConfigWarning>,
 }
 
 impl Policy {
     /// Decides what to do with a request. Every request gets a decision; none can make this fail.
     pub fn request(&self, request: &Request<'_>) -> Decision {
+        let mut decision = self.decide(request);
+        if self.report_only {
+            decision.action = Action::Forward(Forward {
+                edits: Vec::new(),
+                stripped_target: request.target.to_vec(),
+            });
+        }
+        decision
+    }
+
+    /// Decides as if `report_only` were off.
+    pub(crate) fn decide(&self, request: &Request<'_>) -> Decision {
         let peer_trusted = self.resolver.trust.covers(request.peer, request.identity);
         let target = Target::parse(request.method, request.target);
         // An absolute target names the host, and `Host` must be valid all the same, RFC 9112 §3.2. An empty host is invalid
@@ -110,14 +126,6 @@ impl Policy {
                 record.reply(reply.reason);
                 Action::Reply(reply)
             }
-        };
-        let action = if self.report_only {
-            Action::Forward(Forward {
-                edits: Vec::new(),
-                stripped_target: request.target.to_vec(),
-            })
-        } else {
-            action
         };
         Decision {
             action,
@@ -212,6 +220,11 @@ impl Policy {
     /// Returns true if decisions are only counted and logged, see [`Decision::record`].
     pub fn is_report_only(&self) -> bool {
         self.report_only
+    }
+
+    /// Returns a hash of the settings, without the probe key, as 32 hexadecimal digits. Equal settings have equal hashes.
+    pub fn config_hash(&self) -> &str {
+        &self.config_hash
     }
 
     /// Returns true if a peer may name the client.

@@ -6,10 +6,10 @@
 //! because CGI and WSGI map both spellings to the same variable.
 
 use crate::config::ClientCertificateHeader;
-use crate::connection_headers::connection_group;
+use crate::connection_headers::{connection_group, connection_headers};
 use crate::header::is_same_name;
 use crate::header_group::HeaderGroup;
-use crate::identity_headers::is_identity_header;
+use crate::identity_headers::{identity_headers, is_identity_header};
 
 /// The headers that are removed, as configured.
 #[derive(Debug, Clone)]
@@ -68,6 +68,13 @@ impl ProtectedHeaders {
     }
 }
 
+/// Returns the names that are removed from the requests of untrusted peers, in lower case, each with its group. Of the names
+/// with a common beginning or end, such as `x-auth-*`, there is one. Names that only a configuration lists are not there.
+pub fn protected_headers() -> impl Iterator<Item = (HeaderGroup, String)> {
+    let names = connection_headers().chain(identity_headers());
+    names.filter_map(|name| Some((group_of(name.as_bytes())?, name)))
+}
+
 /// Returns the group of a header name; `None` if it is not protected.
 pub(crate) fn group_of(name: &[u8]) -> Option<HeaderGroup> {
     connection_group(name).or_else(|| is_identity_header(name).then_some(HeaderGroup::Identity))
@@ -119,6 +126,29 @@ mod tests {
                 Some(HeaderGroup::Identity),
                 "{name}"
             );
+        }
+    }
+
+    #[test]
+    fn every_name_is_listed_once() {
+        let names: Vec<String> = protected_headers().map(|(_, name)| name).collect();
+        let listed = connection_headers().chain(identity_headers()).count();
+        assert_eq!(names.len(), listed, "each name is removed");
+        let unique: std::collections::BTreeSet<&String> = names.iter().collect();
+        assert_eq!(unique.len(), names.len());
+        for name in [
+            "cf-connecting-ip",
+            "forwarded",
+            "probe-real-ip",
+            "proxy",
+            "tailscale-probe",
+            "x-forwarded-for",
+            "x-forwarded-probe",
+            "x-forwarded-user",
+            "x-original-url",
+            "x-real-ip",
+        ] {
+            assert!(unique.contains(&name.to_owned()), "{name}");
         }
     }
 

@@ -2,11 +2,11 @@
 
 /// Declares [`Reason`] as a table, so that a reason cannot lack its status, its label or its text.
 macro_rules! reasons {
-    ($($(#[$attribute:meta])* $variant:ident: $status:literal, $label:literal, $text:literal;)+) => {
+    ($($(#[$attribute:meta])* $variant:ident: $status:literal, $label:tt, $text:literal;)+) => {
         /// Why the policy replies to a request itself.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
         pub enum Reason {
-            $($(#[$attribute])* $variant,)+
+            $($(#[$attribute])* #[serde(rename = $label)] $variant,)+
         }
 
         impl Reason {

@@ -27,18 +27,19 @@ const PACKAGES: &[Package] = &[
     Package {
         folder: "policy/src",
         layers: &[
-            &["build", "sub_app"],
+            &["build", "decision_report", "sub_app"],
             &["policy"],
             &["request_edits", "response"],
             &["route", "cookie"],
             &["decision", "location", "origin"],
-            &["decision_record", "exchange"],
+            &["decision_record", "exchange", "probe_guard"],
             &["client"],
             &[
                 "app",
                 "protected_headers",
                 "security_headers",
                 "hsts",
+                "probe",
                 "trust",
             ],
             &[

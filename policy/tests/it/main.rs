@@ -7,6 +7,7 @@ mod cases;
 mod client_certificate;
 mod native;
 mod nominated;
+mod probe;
 mod properties;
 mod record;
 mod reentry;
