@@ -91,7 +91,7 @@ pub struct Settings {
     pub drop_cookies: DropCookies,
     /// The rules.
     pub policy: Policy,
-    /// The settings of the policy as the operator wrote them, by their names in the policy.
+    /// The settings of the policy as the operator wrote them, by their names in the policy, without the probe key.
     pub rules: Map<String, Value>,
     /// Further arguments for `streamlit run`.
     pub streamlit_arguments: Vec<String>,
@@ -213,7 +213,8 @@ impl Settings {
                 .ok()
         });
         let api = api.and_then(|api| Api::new(api, &mount).map_err(&mut keep).ok());
-        let written_rules = rules.clone();
+        let mut written_rules = rules.clone();
+        written_rules.remove("probe_key");
         let rules = rules_for_upstreams(rules, upstream.as_ref(), api.as_ref());
         let trusted_user_headers = app.as_ref().map_or(Ok(Map::new()), |app| {
             app.streamlit_files

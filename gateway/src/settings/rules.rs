@@ -141,7 +141,7 @@ impl Form for Kind {
 }
 
 /// The settings of the policy, except those in `ONLY_IN_ENVOY`.
-const RULES: [(&str, Kind); 29] = [
+const RULES: [(&str, Kind); 30] = [
     ("FLUXLIT_ALLOWED_HOSTS", Kind::List),
     ("FLUXLIT_CLIENT_IP_HEADER", Kind::Text),
     ("FLUXLIT_CONTENT_SECURITY_POLICY", Kind::Json),
@@ -154,6 +154,7 @@ const RULES: [(&str, Kind); 29] = [
     ("FLUXLIT_MOUNTS", Kind::Json),
     ("FLUXLIT_OUTSIDE_MOUNT", Kind::Text),
     ("FLUXLIT_PREFIX_FROM_HEADER", Kind::Boolean),
+    ("FLUXLIT_PROBE_KEY", Kind::Text),
     (PUBLIC_BASE_URL, Kind::Text),
     ("FLUXLIT_REDIRECT_BARE_MOUNT", Kind::Boolean),
     ("FLUXLIT_REDIRECT_TO_HTTPS", Kind::Boolean),
