@@ -1,7 +1,16 @@
 //! Starts the real programs that the tests of this package put in front of and behind the gateway.
 //!
+//! - [`front`]: a proxy with a configuration text, such as one that `fluxlit-gateway config --for` printed.
+//! - [`app`]: a stand-in for an app that shows what it has received.
+//! - [`visitor`]: a client with the public host name, over TLS or not, from any loopback address.
+//! - [`printed`]: the configuration that the gateway's program prints.
+//!
 //! `cargo xtask test` installs the programs, and names them in environment variables.
 
+pub mod app;
+pub mod front;
+pub mod printed;
 mod programs;
+pub mod visitor;
 
 pub use programs::named;

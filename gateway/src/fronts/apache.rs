@@ -104,6 +104,14 @@ fn server_name(site: &Site, text: &mut Text) {
 
 fn limits(site: &Site, text: &mut Text) {
     text.note("The gateway's own limits, so that Apache refuses nothing that the gateway accepts. 0: no limit.");
+    if site.body_bytes > 0 {
+        text.line("RewriteEngine On")
+            .line(format!(
+                "RewriteCond expr \"%{{HTTP:Content-Length}} -gt {}\"",
+                site.body_bytes
+            ))
+            .line("RewriteRule \"^\" \"-\" [R=413,L]");
+    }
     text.line(format!("LimitRequestBody {}", site.body_bytes))
         .line(format!("LimitRequestFieldSize {}", site.head_bytes))
         .line(format!("LimitRequestFields {}", site.fields))

@@ -105,7 +105,15 @@ fn app(site: &Site, text: &mut Text) {
     if site.is_stripped {
         if site.redirects_bare_mount {
             text.note("The gateway cannot redirect the bare mount itself, because the mount is removed before the request reaches it.");
-            text.line(format!("redir {mount} {mount}/ 308"));
+            text.line(format!("@bare_mount path {mount}"));
+            text.open("@bare_mount_with_query {")
+                .line(format!("path {mount}"))
+                .line("expression `{query} != \"\"`")
+                .close("}");
+            text.line(format!(
+                "redir @bare_mount_with_query {mount}/?{{query}} 308"
+            ))
+            .line(format!("redir @bare_mount {mount}/ 308"));
         }
         text.open(format!("handle_path {mount}/* {{"));
     } else {

@@ -171,10 +171,10 @@ fn redirect_listener(site: &Site) -> String {
     else {
         return String::new();
     };
-    let port = match site.listen.port() {
-        443 => String::new(),
-        port => format!(", port_redirect: {port}"),
-    };
+    let port = site
+        .port
+        .map(|port| format!(", port_redirect: {port}"))
+        .unwrap_or_default();
     let listener = format!(
         r#"- name: redirect-to-https
   address:

@@ -95,6 +95,8 @@ pub(super) struct Site {
     pub(super) is_https: bool,
     /// The public host without port; `None` if it is not known.
     pub(super) host: Option<String>,
+    /// The public port, if it is not the usual one of the scheme.
+    pub(super) port: Option<u16>,
     /// The public scheme, host and port.
     pub(super) origin: Option<String>,
     /// The host of the gateway as the front reaches it; IPv6 in brackets.
@@ -207,6 +209,7 @@ impl Site {
                 .and_then(|host| settings.policy.hsts_line(host))
                 .map(str::to_owned),
             host,
+            port: public.as_ref().and_then(url::Url::port),
             origin,
             gateway_host,
             gateway_port,

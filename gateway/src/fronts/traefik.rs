@@ -125,6 +125,10 @@ fn rule(site: &Site) -> String {
 /// Returns the names of the middlewares, in order.
 fn middlewares(site: &Site) -> Vec<&'static str> {
     let mut names = Vec::new();
+    // First, so that the redirect has it too.
+    if site.hsts.is_some() {
+        names.push("hsts");
+    }
     if site.is_stripped {
         if site.redirects_bare_mount {
             names.push("bare-mount");
@@ -169,6 +173,16 @@ fn middleware_definitions(site: &Site, text: &mut Text) {
             .close("")
             .close("");
     }
+    if let Some(hsts) = &site.hsts {
+        text.note("Replaces the gateway's line by the same one, so that it is never sent twice.");
+        text.open("hsts:")
+            .open("headers:")
+            .open("customResponseHeaders:")
+            .line(format!("Strict-Transport-Security: \"{hsts}\""))
+            .close("")
+            .close("")
+            .close("");
+    }
     text.open("headers:")
         .open("headers:")
         .open("customRequestHeaders:");
@@ -180,12 +194,6 @@ fn middleware_definitions(site: &Site, text: &mut Text) {
         }
     }
     text.close("");
-    if let Some(hsts) = &site.hsts {
-        text.note("Replaces the gateway's line by the same one, so that it is never sent twice.");
-        text.open("customResponseHeaders:");
-        text.line(format!("Strict-Transport-Security: \"{hsts}\""));
-        text.close("");
-    }
     text.close("").close("").close("").blank();
 }
 

@@ -1,0 +1,15 @@
+//! Runs Traefik.
+
+use std::path::Path;
+use std::process::Command;
+
+/// Does not ask for newer versions.
+pub(super) fn prepare(text: &str) -> String {
+    format!("{text}\nglobal: {{checkNewVersion: false, sendAnonymousUsage: false}}\n")
+}
+
+pub(super) fn run(executable: &Path, file: &Path) -> Command {
+    let mut command = Command::new(executable);
+    command.arg(format!("--configFile={}", file.display()));
+    command
+}
