@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::net::tls::Tls;
 use crate::observe::access_log_format::Format;
+use crate::observe::config::Config;
 use crate::observe::debug::Debug;
 use crate::observe::metrics::Metrics;
 use crate::observe::{Observability, Options};
@@ -162,7 +163,8 @@ impl Gateway {
             debug: observability.debug.clone(),
             warnings: Warnings::default(),
         });
-        register_gauges(&shared);
+        register_gauges(&shared, &settings);
+        metrics.set_config(config(&settings));
         let mut workers = Vec::new();
         for number in 0..settings.workers {
             let listener = listener.try_clone().map_err(GatewayError::Worker)?;
@@ -181,7 +183,7 @@ impl Gateway {
             () = stop => {}
             () = HealthCheck::streamlit(&settings).run(readiness.clone(), &metrics) => {}
             () = check_api(api_check, api_readiness, &metrics) => {}
-            () = watch_streamlit(supervisor.as_mut()) => {}
+            () = watch_streamlit(supervisor.as_mut(), &metrics) => {}
             () = watch_certificate(shared.tls.as_ref(), hang_ups) => {}
         }
         tracing::info!("stopping");
@@ -236,6 +238,13 @@ fn observe_options(settings: &Settings) -> Options {
     }
 }
 
+/// Returns what is exported about the settings.
+fn config(settings: &Settings) -> Config {
+    let table = settings.table.iter();
+    let table = table.map(|setting| (setting.name.as_str(), &setting.value));
+    Config::new(table, settings.warnings.len())
+}
+
 /// Starts Streamlit if the settings name a script.
 fn start_streamlit(settings: &Settings) -> Result<Option<Supervisor>, GatewayError> {
     let Some(app) = &settings.app else {
@@ -251,7 +260,7 @@ fn start_streamlit(settings: &Settings) -> Result<Option<Supervisor>, GatewayErr
 }
 
 /// Adds the metrics whose values are kept in the shared state.
-fn register_gauges(shared: &Arc<Shared>) {
+fn register_gauges(shared: &Arc<Shared>, settings: &Settings) {
     // The shared state owns the metrics, so they must not keep it alive.
     let queue = Arc::downgrade(shared);
     shared.metrics.watch_gauge(
@@ -261,6 +270,12 @@ fn register_gauges(shared: &Arc<Shared>) {
             let shared = queue.upgrade();
             shared.map_or(0, |shared| shared.admission.waiting() as u64)
         },
+    );
+    let header_limit = settings.limits.websocket_line_bytes as u64;
+    shared.metrics.watch_gauge(
+        "fluxlit_gateway_websocket_header_limit_bytes",
+        "Maximum length of a header line of a WebSocket handshake for Streamlit",
+        move || header_limit,
     );
     if let Some(tls) = &shared.tls {
         shared.metrics.watch_gauge(
@@ -282,9 +297,9 @@ async fn check_api(
     }
 }
 
-async fn watch_streamlit(supervisor: Option<&mut Supervisor>) {
+async fn watch_streamlit(supervisor: Option<&mut Supervisor>, metrics: &Metrics) {
     match supervisor {
-        Some(supervisor) => supervisor.keep_running().await,
+        Some(supervisor) => supervisor.keep_running(metrics).await,
         None => std::future::pending().await,
     }
 }

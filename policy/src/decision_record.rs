@@ -20,6 +20,8 @@ pub struct DecisionRecord {
     /// True if a trusted peer sent an `X-Forwarded-Prefix` that is ignored, because it is repeated or invalid. Only with
     /// `prefix_from_header`.
     pub prefix_ignored: bool,
+    /// Whether the path arrived with the mount; `None` unless `root_path_shape` is `auto` and there is a mount.
+    pub arrived: Option<ArrivedPath>,
     removed: [u32; HeaderGroup::ALL.len()],
 }
 
@@ -54,6 +56,16 @@ labeled_enum! {
 }
 
 labeled_enum! {
+    /// Whether the path of a request included the mount.
+    pub enum ArrivedPath {
+        /// With the mount.
+        Full = "full",
+        /// Without it, because a proxy in front has removed it.
+        Stripped = "stripped",
+    }
+}
+
+labeled_enum! {
     /// What was done with `Strict-Transport-Security` in a response.
     pub enum HstsOutcome {
         /// The app's own line is kept.
@@ -76,6 +88,7 @@ impl DecisionRecord {
             mount: None,
             reply_reason: None,
             prefix_ignored: false,
+            arrived: None,
             removed: [0; HeaderGroup::ALL.len()],
         }
     }

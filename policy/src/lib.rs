@@ -14,6 +14,7 @@
 // From top to bottom: a module uses only modules below it.
 mod build;
 mod decision_report;
+mod streamlit_paths;
 mod sub_app;
 
 mod policy;
@@ -72,7 +73,7 @@ pub use config::Defaults;
 pub use config_error::{ConfigError, ConfigErrors, ConfigWarning};
 pub use decision::{Action, Decision, Forward, Reply, ResponseDecision};
 pub use decision_record::{
-    DecisionRecord, HstsOutcome, MountOutcome, PREFIX_IGNORED_WARNING, TrustOutcome,
+    ArrivedPath, DecisionRecord, HstsOutcome, MountOutcome, PREFIX_IGNORED_WARNING, TrustOutcome,
 };
 pub use decision_report::{DecisionReport, PathForm, PeerKind, ProbeAnswer, ReportError};
 pub use drop_cookies::DropCookies;
@@ -84,10 +85,11 @@ pub use header_group::HeaderGroup;
 pub use message::{Request, Response, UnparsedRequest};
 pub use origin::{AllowedOrigins, OriginOutcome};
 pub use peer::Peer;
-pub use policy::Policy;
+pub use policy::{Policy, claims_https};
 pub use probe::{Hop, Nonce, PROBE_FIELD, PROBE_PATH, Probe, ProbeKey, ProbeOutcome, SEAL_FIELD};
 pub use probe_guard::ProbeGuard;
 pub use protected_headers::protected_headers;
 pub use reason::Reason;
+pub use streamlit_paths::{is_asset, is_stream};
 pub use sub_app::{SubApp, SubAppPath};
 pub use warning_limiter::{WarningLimiter, warning_network};

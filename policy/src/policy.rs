@@ -21,7 +21,7 @@ use crate::decision_record::{DecisionRecord, TrustOutcome};
 use crate::edit::Edit;
 use crate::effective::{Authority, Effective, Scheme};
 use crate::exchange::{Exchange, SentPath};
-use crate::header::Header;
+use crate::header::{Header, lines};
 use crate::hosts::HostTable;
 use crate::message::{Request, Response, UnparsedRequest};
 use crate::mount::Mount;
@@ -248,6 +248,7 @@ impl Policy {
         record.prefix_ignored = router.ignores_prefix(request, exchange.peer_trusted);
         let route = router.find(request, exchange.peer_trusted, host, target.path)?;
         record.mount = route.outcome(router.has_mounts);
+        record.arrived = route.arrived();
         exchange.app = Arc::clone(route.app);
         exchange
             .forwarded_prefix
@@ -259,6 +260,18 @@ impl Policy {
         exchange.sent_path = route.sent_path();
         Ok(route)
     }
+}
+
+/// Returns true if a request claims that its client used https. If its peer is not trusted, the claim is ignored.
+pub fn claims_https(headers: &[Header<'_>]) -> bool {
+    lines(headers, b"x-forwarded-proto").any(|value| {
+        Scheme::parse(
+            value
+                .split(|octet| *octet == b',')
+                .next()
+                .unwrap_or_default(),
+        ) == Some(Scheme::Https)
+    })
 }
 
 /// Returns true if a request has a field that names a client. Others, such as `X-Forwarded-Proto`, are set by Envoy on

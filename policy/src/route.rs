@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use crate::address::trim;
 use crate::app::{App, AppTable, Found};
-use crate::config::{OutsideMount, UpstreamPath};
+use crate::config::{OutsideMount, PathShape, UpstreamPath};
 use crate::decision::Reply;
-use crate::decision_record::MountOutcome;
+use crate::decision_record::{ArrivedPath, MountOutcome};
 use crate::effective::Scheme;
 use crate::exchange::{Exchange, SentPath};
 use crate::header::{Header, lines, only_line};
@@ -38,6 +38,8 @@ pub(crate) struct Route<'s, 'p> {
     /// The path without the mount.
     pub(crate) stripped: Cow<'p, [u8]>,
     pub(crate) is_under_mount: bool,
+    /// True if the path included the mount.
+    has_mount: bool,
 }
 
 impl Router {
@@ -58,6 +60,7 @@ impl Router {
                 rest => Cow::Borrowed(collapse_leading_slashes(rest)),
             },
             is_under_mount: true,
+            has_mount: true,
         };
         if request.is_reentry
             && let Some((app, prefix)) = self.app_of_first_pass(request.headers, host)
@@ -76,7 +79,10 @@ impl Router {
         };
         match self.apps.find(host, path) {
             Found::WithMount(app, rest) => Ok(route(app, &prefix, rest)),
-            Found::WithoutMount(app) => Ok(route(app, &prefix, collapse_leading_slashes(path))),
+            Found::WithoutMount(app) => Ok(Route {
+                has_mount: false,
+                ..route(app, &prefix, collapse_leading_slashes(path))
+            }),
             Found::Outside => match self.outside_mount {
                 OutsideMount::Pass => Ok(Route {
                     app: &self.outside,
@@ -84,6 +90,7 @@ impl Router {
                     rest: path,
                     stripped: Cow::Borrowed(collapse_leading_slashes(path)),
                     is_under_mount: false,
+                    has_mount: false,
                 }),
                 OutsideMount::Reject => Err(Reason::OutsideMount),
             },
@@ -183,6 +190,18 @@ impl Route<'_, '_> {
             MountOutcome::Hit
         } else {
             MountOutcome::Miss
+        })
+    }
+
+    /// Returns whether the path arrived with the mount; `None` unless both are accepted.
+    pub(crate) fn arrived(&self) -> Option<ArrivedPath> {
+        let is_either = self.is_under_mount
+            && self.app.path_shape == PathShape::Auto
+            && !self.app.mount.is_none();
+        is_either.then_some(if self.has_mount {
+            ArrivedPath::Full
+        } else {
+            ArrivedPath::Stripped
         })
     }
 

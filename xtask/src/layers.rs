@@ -27,7 +27,7 @@ const PACKAGES: &[Package] = &[
     Package {
         folder: "policy/src",
         layers: &[
-            &["build", "decision_report", "sub_app"],
+            &["build", "decision_report", "streamlit_paths", "sub_app"],
             &["policy"],
             &["request_edits", "response"],
             &["route", "cookie"],

@@ -1,6 +1,6 @@
-//! Computes WebSocket handshake keys, RFC 6455 §4.2.2, and finds frame boundaries, §5.2.
+//! Computes WebSocket handshake keys, RFC 6455 §4.2.2, and finds frame boundaries, §5.2, and close codes, §5.5.1.
 //!
-//! Only the length of a frame is read; its content is not interpreted.
+//! Only the length of a frame is read, and the code of a close frame; other content is not interpreted.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -28,6 +28,18 @@ pub(crate) struct Frames {
     known: usize,
     /// Bytes of the payload that have not passed yet.
     remaining: u64,
+    /// The first close frame.
+    close: Option<CloseFrame>,
+}
+
+/// The beginning of a close frame.
+#[derive(Debug, Default)]
+struct CloseFrame {
+    code: [u8; 2],
+    /// Number of the code's bytes that have passed.
+    known: usize,
+    /// Zero if the frame is not masked.
+    mask: [u8; 2],
 }
 
 impl Frames {
@@ -47,7 +59,9 @@ impl Frames {
                 let skipped = usize::try_from(self.remaining)
                     .map_or(rest.len(), |remaining| remaining.min(rest.len()));
                 self.remaining -= skipped as u64;
-                rest = rest.get(skipped..).unwrap_or_default();
+                let (payload, after) = rest.split_at_checked(skipped).unwrap_or((rest, &[]));
+                self.keep_close_code(payload);
+                rest = after;
                 if self.remaining == 0 {
                     return Some(bytes.len() - rest.len());
                 }
@@ -61,12 +75,54 @@ impl Frames {
             self.known += 1;
             rest = after;
             if let Some(payload) = self.payload() {
+                self.begin();
                 self.remaining = payload;
                 self.known = 0;
                 if payload == 0 {
                     return Some(bytes.len() - rest.len());
                 }
             }
+        }
+    }
+
+    /// Returns the code of the first close frame that has passed, [`NO_CODE`] if it has none; `None` if there was no close
+    /// frame, or its code has not passed yet.
+    pub(crate) fn close_code(&self) -> Option<u16> {
+        let close = self.close.as_ref()?;
+        match close.known {
+            2 => {
+                let [[high, low], [first, second]] = [close.code, close.mask];
+                Some(u16::from_be_bytes([high ^ first, low ^ second]))
+            }
+            // One byte is no code, which the other side will notice.
+            _ if self.is_at_boundary() => Some(NO_CODE),
+            _ => None,
+        }
+    }
+
+    /// Keeps the code if the current frame is the first close frame. `payload`: what of it has passed with this piece.
+    fn keep_close_code(&mut self, payload: &[u8]) {
+        if let Some(close) = &mut self.close {
+            for octet in payload {
+                if let Some(place) = close.code.get_mut(close.known) {
+                    *place = *octet;
+                    close.known += 1;
+                }
+            }
+        }
+    }
+
+    /// Notes the start of a frame, whose header is complete.
+    fn begin(&mut self) {
+        let [first, second, rest @ ..] = self.header;
+        if self.close.is_none() && first & 0x0f == OPCODE_CLOSE {
+            // A control frame has a short length, so the mask follows at once.
+            let [one, other, ..] = rest;
+            let is_masked = second & 0x80 != 0;
+            self.close = Some(CloseFrame {
+                mask: if is_masked { [one, other] } else { [0, 0] },
+                ..CloseFrame::default()
+            });
         }
     }
 
@@ -101,8 +157,17 @@ impl Frames {
     }
 }
 
+/// The close code of a server that restarts, IANA's registry of WebSocket close codes.
+pub(crate) const SERVICE_RESTART: u16 = 1012;
+
 /// A close frame of a server with code 1012, Service Restart, after which clients reconnect.
 pub(crate) const CLOSE_RESTART: [u8; 4] = [0x88, 2, 0x03, 0xf4];
+
+/// What [`Frames::close_code`] returns for a close frame without a code, RFC 6455 §7.1.5.
+pub(crate) const NO_CODE: u16 = 1005;
+
+/// RFC 6455 §5.2.
+const OPCODE_CLOSE: u8 = 8;
 
 /// RFC 6455 §1.3.
 const ACCEPT_GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -184,6 +249,38 @@ mod tests {
                         frame.len()
                     );
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn the_code_of_the_first_close_frame_is_found() {
+        let message = [&[0x81, 3][..], b"abc"].concat();
+        // 1001 with a reason; the masked one is from a client.
+        let plain = [&[0x88, 5, 0x03, 0xe9][..], b"bye"].concat();
+        let masked = [0x88, 0x82, 7, 8, 9, 10, 0x03 ^ 7, 0xe9 ^ 8];
+        let other = [0x88, 2, 0x0f, 0xa0];
+        // Its second payload byte is like an opcode.
+        let text = [0x81, 2, 0x88, 2];
+        for (frames, expected) in [
+            (message.clone(), None),
+            (text.to_vec(), None),
+            ([&message[..], &plain].concat(), Some(1001)),
+            ([&message[..], &masked].concat(), Some(1001)),
+            ([&plain[..], &other].concat(), Some(1001)),
+            ([&other[..], &plain].concat(), Some(4000)),
+            (vec![0x88, 0], Some(NO_CODE)),
+            (vec![0x88, 0x80, 1, 2, 3, 4], Some(NO_CODE)),
+            (vec![0x88, 1, 3], Some(NO_CODE)),
+            (vec![0x88, 2, 3], None),
+            (vec![0x88], None),
+        ] {
+            for size in [1, 2, 100] {
+                let mut follower = Frames::default();
+                for piece in frames.chunks(size) {
+                    follower.pass(piece);
+                }
+                assert_eq!(follower.close_code(), expected, "{frames:?}");
             }
         }
     }

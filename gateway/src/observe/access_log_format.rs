@@ -55,6 +55,7 @@ impl Format {
         line.optional("host", record.host);
         line.bare("status", format_args!("{}", record.status));
         line.word("ending", record.ending.label());
+        line.display("termination", &record.termination());
         line.optional("reason", record.ending.reason());
         line.bare("received_bytes", format_args!("{}", record.received_bytes));
         line.bare("sent_bytes", format_args!("{}", record.sent_bytes));
@@ -212,7 +213,7 @@ mod tests {
     use super::super::reject_reason::RejectReason;
     use super::super::tests::typical;
     use super::super::trace::Trace;
-    use super::super::{Dispatch, Ending};
+    use super::super::{Dispatch, Ending, Phase};
     use super::*;
 
     fn line(format: Format, record: &Record<'_>) -> String {
@@ -238,7 +239,7 @@ mod tests {
             concat!(
                 "time=2026-09-21T14:13:20.123Z request_id=\"0190\" fluxlit_dispatch=streamlit ",
                 "http_method_or_type=\"GET\" path=\"/apps/my-app/\" query=\"page=2&token=<redacted>\" ",
-                "version=1.1 host=\"portal.example\" status=200 ending=complete reason=- ",
+                "version=1.1 host=\"portal.example\" status=200 ending=complete termination=-- reason=- ",
                 "received_bytes=0 sent_bytes=1024 duration_ms=1.500 upstream_ms=1.250 ",
                 "client=\"203.0.113.7\" peer=10.0.0.1 trust=trusted_header ",
                 "trace_id=4bf92f3577b34da6a3ce929d0e0e4736 span_id=00f067aa0ba902b7\n",
@@ -249,7 +250,7 @@ mod tests {
             "message": "gateway GET /apps/my-app/ request_id=0190",
             "request_id": "0190", "fluxlit_dispatch": "streamlit",
             "http_method_or_type": "GET", "path": "/apps/my-app/", "query": "page=2&token=<redacted>",
-            "version": "1.1", "host": "portal.example", "status": 200, "ending": "complete", "reason": null,
+            "version": "1.1", "host": "portal.example", "status": 200, "ending": "complete", "termination": "--", "reason": null,
             "received_bytes": 0, "sent_bytes": 1024, "duration_ms": 1.5, "upstream_ms": 1.25,
             "client": "203.0.113.7", "peer": "10.0.0.1", "trust": "trusted_header",
             "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736", "span_id": "00f067aa0ba902b7",
@@ -266,6 +267,7 @@ mod tests {
             client: None,
             status: 0,
             ending: Ending::Rejected(RejectReason::Policy(Reason::BadHost)),
+            phase: Phase::Head,
             upstream_duration: None,
             ..typical()
         };
@@ -274,6 +276,7 @@ mod tests {
             assert_eq!(line[name], Value::Null, "{name}");
         }
         assert_eq!(line["ending"], "refused");
+        assert_eq!(line["termination"], "GR");
         assert_eq!(line["reason"], "bad_host");
         assert_eq!(line["http_method_or_type"], "websocket");
     }
@@ -327,7 +330,7 @@ mod tests {
                 prop_assert!(line.ends_with('\n'));
                 prop_assert!(line.bytes().rev().skip(1).all(|octet| matches!(octet, b' '..=b'~')));
             }
-            prop_assert_eq!(json(&record).as_object().map(serde_json::Map::len), Some(23));
+            prop_assert_eq!(json(&record).as_object().map(serde_json::Map::len), Some(24));
         }
     }
 }

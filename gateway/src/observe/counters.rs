@@ -18,10 +18,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use fluxlit_policy::TrustOutcome;
+use fluxlit_policy::{HeaderGroup, TrustOutcome};
 
 use super::reject_reason::RejectReason;
+use super::termination::Side;
 use super::upstream::Upstream;
+use super::websocket_close::{CLOSE_CODES, ClosedBy, code_index};
 use super::{Dispatch, Ending, Record};
 
 /// The counters of one worker. They can move to the worker's thread, but cannot be shared with another thread.
@@ -47,14 +49,17 @@ impl Counters {
         of.received_bytes.add(record.received_bytes);
         of.sent_bytes.add(record.sent_bytes);
         of.buckets[bucket(record.duration)].add(1);
-        of.nanoseconds
-            .add(record.duration.as_nanos().try_into().unwrap_or(u64::MAX));
+        of.nanoseconds.add(nanoseconds(record.duration));
+        of.ended_by[record.termination().side as usize].add(1);
+        if record.is_websocket && record.status != 101 {
+            block.handshakes[handshake_result(record.ending)].add(1);
+        }
         let trust = TrustOutcome::ALL.iter().zip(&block.trust);
         for (_, count) in trust.filter(|(outcome, _)| **outcome == record.trust) {
             count.add(1);
         }
         let upstream_error = match record.ending {
-            Ending::UpstreamConnect => 0,
+            Ending::UpstreamConnect | Ending::ConnectTimeout => 0,
             Ending::UpstreamTimeout => 1,
             Ending::UpstreamBroke => 2,
             Ending::Rejected(reason) => {
@@ -91,8 +96,38 @@ impl Counters {
         self.block.websockets_opened.add(1);
     }
 
-    pub(crate) fn websocket_closed(&self) {
-        self.block.websockets_closed.add(1);
+    /// Counts a WebSocket that was closed. `code`: that of the first close frame. `lifetime`: since it was opened.
+    pub(crate) fn websocket_closed(&self, by: ClosedBy, code: u16, lifetime: Duration) {
+        let block = &*self.block;
+        block.websockets_closed.add(1);
+        block.closes[by as usize][code_index(code)].add(1);
+        let bucket = LIFETIMES
+            .iter()
+            .position(|seconds| lifetime <= Duration::from_secs(*seconds));
+        block.lifetimes[bucket.unwrap_or(LIFETIMES.len())].add(1);
+        block.lifetime_nanoseconds.add(nanoseconds(lifetime));
+    }
+
+    /// Counts the longest header line of a WebSocket handshake that is for Streamlit.
+    pub(crate) fn header_line(&self, bytes: usize) {
+        let block = &*self.block;
+        let bucket = LINE_BYTES.iter().position(|bound| bytes as u64 <= *bound);
+        block.lines[bucket.unwrap_or(LINE_BYTES.len())].add(1);
+        block.line_bytes.add(bytes as u64);
+    }
+
+    /// Counts a request of an untrusted peer that has header lines of these groups, which are removed.
+    pub(crate) fn forwarded_ignored(&self, groups: impl Iterator<Item = HeaderGroup>) {
+        for group in groups {
+            if let Some(count) = self.block.forwarded_ignored.get(group as usize) {
+                count.add(1);
+            }
+        }
+    }
+
+    /// Counts a GET without an upgrade on the path of Streamlit's WebSocket.
+    pub(crate) fn plain_get_on_stream(&self) {
+        self.block.plain_gets_on_stream.add(1);
     }
 
     /// Sets the numbers of this worker's idle and busy connections to an upstream.
@@ -118,6 +153,16 @@ pub(super) struct Block {
     pub(super) connections_closed: Count,
     pub(super) websockets_opened: Count,
     pub(super) websockets_closed: Count,
+    /// Handshakes that opened no WebSocket.
+    pub(super) handshakes: [Count; HANDSHAKE_RESULTS.len()],
+    /// By who closed it and by code.
+    pub(super) closes: [[Count; CLOSE_CODES.len()]; ClosedBy::ALL.len()],
+    pub(super) lifetimes: [Count; LIFETIMES.len() + 1],
+    pub(super) lifetime_nanoseconds: Count,
+    pub(super) lines: [Count; LINE_BYTES.len() + 1],
+    pub(super) line_bytes: Count,
+    pub(super) forwarded_ignored: [Count; HeaderGroup::ALL.len()],
+    pub(super) plain_gets_on_stream: Count,
     /// Idle, in use.
     pub(super) pools: [[Count; 2]; Upstream::ALL.len()],
 }
@@ -130,6 +175,7 @@ pub(super) struct DispatchBlock {
     pub(super) sent_bytes: Count,
     pub(super) buckets: [Count; BUCKETS.len() + 1],
     pub(super) nanoseconds: Count,
+    pub(super) ended_by: [Count; Side::ALL.len()],
 }
 
 impl Block {
@@ -152,7 +198,7 @@ impl Block {
         let dispatches = self.dispatches.iter().flat_map(|of| {
             let single = [&of.received_bytes, &of.sent_bytes, &of.nanoseconds];
             let lists = of.methods.iter().chain(&of.statuses).chain(&of.buckets);
-            lists.chain(single)
+            lists.chain(&of.ended_by).chain(single)
         });
         let single = [
             // Read the closed ones before the opened ones, so that a scrape never reports more closed than opened.
@@ -162,9 +208,15 @@ impl Block {
             &self.websockets_opened,
             &self.upstream_retries,
             &self.prefixes_ignored,
+            &self.lifetime_nanoseconds,
+            &self.line_bytes,
+            &self.plain_gets_on_stream,
         ];
         let lists = self.trust.iter().chain(&self.upstream_errors);
         let lists = lists.chain(&self.refused).chain(self.pools.as_flattened());
+        let websockets = self.handshakes.iter().chain(self.closes.as_flattened());
+        let websockets = websockets.chain(&self.lifetimes).chain(&self.lines);
+        let lists = lists.chain(websockets).chain(&self.forwarded_ignored);
         dispatches.chain(lists).chain(single)
     }
 }
@@ -186,6 +238,25 @@ impl Count {
     pub(super) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
+}
+
+/// Returns the place in [`HANDSHAKE_RESULTS`] of a handshake that opened no WebSocket.
+fn handshake_result(ending: Ending) -> usize {
+    let label = match ending {
+        Ending::Rejected(_) => "rejected",
+        Ending::Complete | Ending::ClosedByClient | Ending::ClosedByUpstream => "refused",
+        Ending::UpstreamConnect | Ending::ConnectTimeout => "unreachable",
+        Ending::UpstreamTimeout => "unanswered",
+        Ending::UpstreamBroke => "broke",
+        Ending::ClientLeft | Ending::ClientTimeout => "client_left",
+        Ending::Drained => "drained",
+    };
+    let found = HANDSHAKE_RESULTS.iter().position(|known| *known == label);
+    found.unwrap_or_default()
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    duration.as_nanos().try_into().unwrap_or(u64::MAX)
 }
 
 fn method_kind(record: &Record<'_>) -> usize {
@@ -241,6 +312,25 @@ pub(super) fn refused_labels() -> impl Iterator<Item = &'static str> {
 
 /// The upper bounds of the duration buckets, in milliseconds.
 pub(super) const BUCKETS: [u64; 12] = [1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000];
+
+/// The results of handshakes that open no WebSocket: rejected by the gateway; another response of the upstream; no connection
+/// to it; no response in time; a broken one; the client left; the gateway stopped.
+pub(super) const HANDSHAKE_RESULTS: [&str; 7] = [
+    "rejected",
+    "refused",
+    "unreachable",
+    "unanswered",
+    "broke",
+    "client_left",
+    "drained",
+];
+
+/// The upper bounds of the lifetimes of WebSockets, in seconds: idle limits that are usual in proxies, load balancers and CDNs.
+pub(super) const LIFETIMES: [u64; 6] = [15, 60, 100, 240, 300, 3600];
+
+/// The upper bounds of the lengths of header lines, in bytes. Streamlit's own limit is 8190, and that of a Streamlit that the
+/// gateway starts 65536; with three quarters of both.
+pub(super) const LINE_BYTES: [u64; 8] = [1024, 2048, 4096, 6142, 8190, 16_384, 49_152, 65_536];
 
 /// Returns the labels of the trust outcomes. Nothing is counted as `other`; the series stays, for dashboards that have it.
 pub(super) fn trust_labels() -> impl Iterator<Item = &'static str> {

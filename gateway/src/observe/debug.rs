@@ -130,7 +130,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Returns the value of a setting without secrets.
-fn redacted(name: &str, value: Value) -> Value {
+pub(super) fn redacted(name: &str, value: Value) -> Value {
     let Value::String(value) = value else {
         return value;
     };

@@ -4,9 +4,10 @@
 //! The values are read one after another, so they are not a snapshot.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
+use fluxlit_policy::HeaderGroup;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
     DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, MetricEncoder, NoLabelSet, text,
@@ -14,13 +15,17 @@ use prometheus_client::encoding::{
 use prometheus_client::metrics::MetricType::{self, Counter, Gauge, Histogram, Info};
 use prometheus_client::registry::Registry;
 
+use super::config::Config;
 use super::counters::{
-    BUCKETS, Block, Count, DispatchBlock, METHODS, STATUS_CLASSES, UPSTREAM_ERRORS, refused_labels,
-    trust_labels,
+    BUCKETS, Block, Count, DispatchBlock, HANDSHAKE_RESULTS, LIFETIMES, LINE_BYTES, METHODS,
+    STATUS_CLASSES, UPSTREAM_ERRORS, refused_labels, trust_labels,
 };
 use super::metrics::Metrics;
+use super::termination::Side;
 use super::upstream::Upstream;
+use super::websocket_close::{CLOSE_CODES, ClosedBy};
 use super::{Dispatch, process};
+use crate::build_info::{COMMIT, VERSION};
 
 /// The media type of what [`Metrics::scrape`] returns.
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -45,8 +50,8 @@ impl Collector for Metrics {
         to.rejections(&total)?;
         to.upstreams(self, &total)?;
         to.connections(&total)?;
-        to.0.encode_descriptor("fluxlit_gateway_build", "The version", None, Info)?
-            .encode_info(&[("version", env!("CARGO_PKG_VERSION"))])?;
+        to.websockets(&total)?;
+        to.build_and_config(self)?;
         for (name, help, kind, value) in process::metrics() {
             to.family(kind, name, help, [([], value)])?;
         }
@@ -73,6 +78,13 @@ impl Exposition<'_> {
             "fluxlit_gateway_responses",
             "Responses by class of status; none if there was no response",
             by_dispatch(total, "status_class", STATUS_CLASSES, |of| &of.statuses),
+        )?;
+        let labels = Side::ALL.map(Side::label);
+        self.family(
+            Counter,
+            "fluxlit_gateway_endings",
+            "Requests and WebSockets that have ended, by who ended them",
+            by_dispatch(total, "ended_by", labels, |of| &of.ended_by),
         )?;
         self.durations(total)?;
         let received = dispatches(total).map(|(label, of)| ([label], of.received_bytes.get()));
@@ -123,6 +135,46 @@ impl Exposition<'_> {
             "fluxlit_gateway_trust",
             "Requests by whether the peer is trusted, and how the client was found",
             by("outcome", trust_labels(), &total.trust),
+        )?;
+        let families = HeaderGroup::ALL.iter().map(|group| group.label());
+        self.family(
+            Counter,
+            "fluxlit_gateway_forwarded_ignored",
+            "Requests of untrusted peers with header lines of a family, which are removed",
+            by("family", families, &total.forwarded_ignored),
+        )?;
+        self.family(
+            Counter,
+            "fluxlit_gateway_plain_get_on_stream",
+            "GET requests without an upgrade on the path of Streamlit's WebSocket",
+            [([], total.plain_gets_on_stream.get())],
+        )
+    }
+
+    fn build_and_config(&mut self, metrics: &Metrics) -> fmt::Result {
+        self.0
+            .encode_descriptor(
+                "fluxlit_gateway_build",
+                "The version and the commit",
+                None,
+                Info,
+            )?
+            .encode_info(&[("version", VERSION), ("commit", COMMIT)])?;
+        let config = metrics.config.lock();
+        let Config { hash, warnings } = config.unwrap_or_else(PoisonError::into_inner).clone();
+        self.0
+            .encode_descriptor(
+                "fluxlit_gateway_config",
+                "A hash of the settings",
+                None,
+                Info,
+            )?
+            .encode_info(&[("hash", hash.as_str())])?;
+        self.family(
+            Gauge,
+            "fluxlit_gateway_config_warnings",
+            "Warnings about the settings",
+            [([], warnings as u64)],
         )
     }
 
@@ -154,6 +206,24 @@ impl Exposition<'_> {
             "fluxlit_gateway_upstream_ready",
             "1 if the last probe of an upstream succeeded, otherwise 0",
             ready.filter(|(_, ready)| *ready <= 1),
+        )?;
+        let checked = Upstream::ALL.into_iter().zip(&metrics.checked);
+        let ages = checked.filter_map(|(upstream, checked)| {
+            let checked = checked.lock().unwrap_or_else(PoisonError::into_inner);
+            Some(([label(upstream)], (*checked)?.elapsed().as_secs_f64()))
+        });
+        self.family(
+            Gauge,
+            "fluxlit_gateway_upstream_check_age_seconds",
+            "Time since the last probe of an upstream ended",
+            ages,
+        )?;
+        let restarts = Upstream::ALL.into_iter().zip(&metrics.restarts);
+        self.family(
+            Counter,
+            "fluxlit_gateway_upstream_restarts",
+            "Restarts of an upstream that the gateway has started",
+            restarts.map(|(upstream, count)| ([label(upstream)], count.load(Ordering::Relaxed))),
         )?;
         let pools = Upstream::ALL.into_iter().zip(&total.pools);
         let pools = pools.flat_map(|(upstream, [idle, in_use])| {
@@ -193,6 +263,61 @@ impl Exposition<'_> {
             self.family(Gauge, active_name, active_help, [([], active)])?;
         }
         Ok(())
+    }
+
+    fn websockets(&mut self, total: &Block) -> fmt::Result {
+        let opened = [([("result", "opened")], total.websockets_opened.get())];
+        let others = by("result", HANDSHAKE_RESULTS, &total.handshakes);
+        self.family(
+            Counter,
+            "fluxlit_gateway_websocket_handshakes",
+            "WebSocket handshakes by result",
+            opened.into_iter().chain(others),
+        )?;
+        let closes = ClosedBy::ALL.into_iter().zip(&total.closes);
+        let closes = closes.flat_map(|(by, counts)| {
+            CLOSE_CODES
+                .into_iter()
+                .zip(counts)
+                .map(move |(code, count)| ([("code", code), ("by", by.label())], count.get()))
+        });
+        self.family(
+            Counter,
+            "fluxlit_gateway_websocket_closes",
+            "WebSockets that were closed, by close code and by who closed them first",
+            closes,
+        )?;
+        self.histogram(
+            "fluxlit_gateway_websocket_lifetime_seconds",
+            "Time from the opening of a WebSocket to its end",
+            LIFETIMES.map(|seconds| seconds as f64),
+            &total.lifetimes,
+            total.lifetime_nanoseconds.get() as f64 / 1e9,
+        )?;
+        self.histogram(
+            "fluxlit_gateway_websocket_header_bytes",
+            "Length of the longest header line of a WebSocket handshake for Streamlit",
+            LINE_BYTES.map(|bytes| bytes as f64),
+            &total.lines,
+            total.line_bytes.get() as f64,
+        )
+    }
+
+    /// Writes a histogram without labels.
+    fn histogram(
+        &mut self,
+        name: &str,
+        help: &str,
+        bounds: impl IntoIterator<Item = f64>,
+        counts: &[Count],
+        sum: f64,
+    ) -> fmt::Result {
+        let bounds = bounds.into_iter().chain([f64::INFINITY]);
+        let buckets: Vec<_> = bounds.zip(counts.iter().map(Count::get)).collect();
+        let count = buckets.iter().map(|(_, count)| count).sum();
+        self.0
+            .encode_descriptor(name, help, None, Histogram)?
+            .encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
     }
 
     fn family<const LABELS: usize, V: EncodeCounterValue + EncodeGaugeValue>(
@@ -331,10 +456,25 @@ mod tests {
             })
             .collect();
         let expected = [
-            ("fluxlit_gateway_build_info", "version"),
+            ("fluxlit_gateway_build_info", "version commit"),
+            ("fluxlit_gateway_config_info", "hash"),
+            ("fluxlit_gateway_config_warnings", ""),
             ("fluxlit_gateway_connections_active", ""),
             ("fluxlit_gateway_connections_total", ""),
+            ("fluxlit_gateway_endings_total", "dispatch ended_by"),
             ("fluxlit_gateway_expiry", ""),
+            ("fluxlit_gateway_forwarded_ignored_total", "family"),
+            ("fluxlit_gateway_plain_get_on_stream_total", ""),
+            ("fluxlit_gateway_upstream_check_age_seconds", "upstream"),
+            ("fluxlit_gateway_upstream_restarts_total", "upstream"),
+            ("fluxlit_gateway_websocket_closes_total", "code by"),
+            ("fluxlit_gateway_websocket_handshakes_total", "result"),
+            ("fluxlit_gateway_websocket_header_bytes_bucket", "le"),
+            ("fluxlit_gateway_websocket_header_bytes_count", ""),
+            ("fluxlit_gateway_websocket_header_bytes_sum", ""),
+            ("fluxlit_gateway_websocket_lifetime_seconds_bucket", "le"),
+            ("fluxlit_gateway_websocket_lifetime_seconds_count", ""),
+            ("fluxlit_gateway_websocket_lifetime_seconds_sum", ""),
             ("fluxlit_gateway_log_lines_dropped_total", ""),
             ("fluxlit_gateway_received_bytes_total", "dispatch"),
             ("fluxlit_gateway_refused_total", "reason"),
@@ -419,7 +559,11 @@ mod tests {
                     worker.connection_opened();
                     worker.connection_closed();
                     worker.websocket_opened();
-                    worker.websocket_closed();
+                    let lifetime = Duration::from_secs(61);
+                    worker.websocket_closed(ClosedBy::Upstream, 1001, lifetime);
+                    worker.header_line(8190);
+                    worker.forwarded_ignored([HeaderGroup::Scheme].into_iter());
+                    worker.plain_get_on_stream();
                     worker.pool(Upstream::Streamlit, 3, 1);
                     worker.upstream_retried();
                     worker.prefix_ignored();
@@ -430,6 +574,11 @@ mod tests {
             worker.join().expect("no panic");
         }
         metrics.upstream_ready(Upstream::Api, true);
+        metrics.upstream_restarted(Upstream::Streamlit);
+        metrics.set_config(Config {
+            hash: "0a1b".to_owned(),
+            warnings: 3,
+        });
         let (_, values) = read(&metrics.scrape());
         let expected = [
             (
@@ -512,6 +661,32 @@ mod tests {
                 2.0,
             ),
             (r#"upstream_ready{upstream="api"}"#, 1.0),
+            (r#"upstream_restarts_total{upstream="streamlit"}"#, 1.0),
+            (r#"upstream_restarts_total{upstream="api"}"#, 0.0),
+            (r#"config_info{hash="0a1b"}"#, 1.0),
+            ("config_warnings", 3.0),
+            (
+                r#"endings_total{dispatch="streamlit",ended_by="nobody"}"#,
+                4.0,
+            ),
+            (r#"endings_total{dispatch="api",ended_by="upstream"}"#, 2.0),
+            (
+                r#"endings_total{dispatch="gateway",ended_by="gateway"}"#,
+                2.0,
+            ),
+            (r#"endings_total{dispatch="gateway",ended_by="limit"}"#, 2.0),
+            (r#"forwarded_ignored_total{family="scheme"}"#, 2.0),
+            (r#"forwarded_ignored_total{family="forwarding"}"#, 0.0),
+            ("plain_get_on_stream_total", 2.0),
+            (r#"websocket_handshakes_total{result="opened"}"#, 2.0),
+            (r#"websocket_handshakes_total{result="refused"}"#, 0.0),
+            (r#"websocket_closes_total{code="1001",by="upstream"}"#, 2.0),
+            (r#"websocket_closes_total{code="1001",by="client"}"#, 0.0),
+            (r#"websocket_lifetime_seconds_bucket{le="60.0"}"#, 0.0),
+            (r#"websocket_lifetime_seconds_bucket{le="100.0"}"#, 2.0),
+            ("websocket_lifetime_seconds_sum", 122.0),
+            (r#"websocket_header_bytes_bucket{le="6142.0"}"#, 0.0),
+            (r#"websocket_header_bytes_bucket{le="8190.0"}"#, 2.0),
         ];
         for (series, value) in expected {
             assert_eq!(
@@ -521,5 +696,10 @@ mod tests {
             );
         }
         assert!(!values.contains_key(r#"fluxlit_gateway_upstream_ready{upstream="streamlit"}"#));
+        let age = |upstream: &str| {
+            let name = "fluxlit_gateway_upstream_check_age_seconds";
+            values.get(&format!("{name}{{upstream=\"{upstream}\"}}"))
+        };
+        assert!(age("api").is_some() && age("streamlit").is_none());
     }
 }

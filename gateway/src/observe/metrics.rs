@@ -6,9 +6,11 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use prometheus_client::metrics::MetricType;
 
+use super::config::Config;
 use super::counters::{Block, Counters};
 use super::upstream::Upstream;
 
@@ -17,6 +19,10 @@ pub(crate) struct Metrics {
     blocks: Mutex<Vec<Arc<Block>>>,
     /// Zero or one; any other value means that there was no probe yet.
     pub(super) ready: [AtomicU64; Upstream::ALL.len()],
+    /// When the last probe of each upstream ended.
+    pub(super) checked: [Mutex<Option<Instant>>; Upstream::ALL.len()],
+    pub(super) restarts: [AtomicU64; Upstream::ALL.len()],
+    pub(super) config: Mutex<Config>,
     watched: Mutex<Vec<Watched>>,
 }
 
@@ -33,6 +39,9 @@ impl Metrics {
         Arc::new(Self {
             blocks: Mutex::default(),
             ready: Upstream::ALL.map(|_| AtomicU64::new(u64::MAX)),
+            checked: Upstream::ALL.map(|_| Mutex::default()),
+            restarts: Upstream::ALL.map(|_| AtomicU64::new(0)),
+            config: Mutex::default(),
             watched: Mutex::default(),
         })
     }
@@ -50,6 +59,21 @@ impl Metrics {
         if let Some(state) = self.ready.get(upstream as usize) {
             state.store(ready.into(), Ordering::Relaxed);
         }
+        if let Some(checked) = self.checked.get(upstream as usize) {
+            *checked.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        }
+    }
+
+    /// Counts an upstream that the gateway has started again because it had ended.
+    pub(crate) fn upstream_restarted(&self, upstream: Upstream) {
+        if let Some(count) = self.restarts.get(upstream as usize) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Sets what is exported about the configuration.
+    pub(crate) fn set_config(&self, config: Config) {
+        *self.config.lock().unwrap_or_else(PoisonError::into_inner) = config;
     }
 
     /// Exports a value that is kept elsewhere and only grows. The name is without `_total`.

@@ -9,6 +9,7 @@
 pub(crate) mod access_log;
 pub(crate) mod access_log_format;
 mod collector;
+pub(crate) mod config;
 mod counters;
 pub(crate) mod debug;
 pub(crate) mod endpoint;
@@ -20,8 +21,10 @@ mod record;
 pub(crate) mod redaction;
 pub(crate) mod reject_reason;
 mod span;
+pub(crate) mod termination;
 pub(crate) mod trace;
 pub(crate) mod upstream;
+pub(crate) mod websocket_close;
 
 use std::io::Write;
 use std::sync::Arc;
@@ -36,6 +39,7 @@ use metrics::Metrics;
 use otlp::{Exporter, Spans};
 pub(crate) use record::{Dispatch, Ending, HttpVersion, Record};
 use redaction::Redaction;
+pub(crate) use termination::Phase;
 use trace::{Propagation, Trace};
 
 /// The outputs in addition to metrics.
@@ -194,6 +198,7 @@ pub(crate) mod tests {
             trust: TrustOutcome::TrustedHeader,
             status: 200,
             ending: Ending::Complete,
+            phase: Phase::Body,
             received_bytes: 0,
             sent_bytes: 1024,
             started: SystemTime::UNIX_EPOCH + Duration::from_millis(1_790_000_000_123),
@@ -289,6 +294,7 @@ pub(crate) mod tests {
         let elsewhere = [
             "fluxlit_gateway_queue_length",
             "fluxlit_gateway_tls_certificate_expiry_timestamp_seconds",
+            "fluxlit_gateway_websocket_header_limit_bytes",
         ]
         .map(str::to_owned);
         let reported: BTreeSet<String> = metrics.chain(fields).chain(elsewhere).collect();

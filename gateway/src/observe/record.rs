@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use fluxlit_policy::TrustOutcome;
 
 use super::reject_reason::RejectReason;
+use super::termination::{Phase, Termination};
 use super::trace::Trace;
 
 /// A request that has ended, as metrics, logs and traces need it.
@@ -28,6 +29,8 @@ pub(crate) struct Record<'a> {
     /// The status that was sent; 0 if there was no response.
     pub(crate) status: u16,
     pub(crate) ending: Ending,
+    /// How far the request had got when it ended.
+    pub(crate) phase: Phase,
     /// Bytes of the request's body.
     pub(crate) received_bytes: u64,
     /// Bytes of the response's body.
@@ -61,12 +64,25 @@ pub(crate) enum Ending {
     Complete,
     ClientLeft,
     ClientTimeout,
+    /// A WebSocket that the client closed first.
+    ClosedByClient,
+    /// A WebSocket that the upstream closed first.
+    ClosedByUpstream,
+    /// The upstream did not accept the connection in time.
+    ConnectTimeout,
     UpstreamConnect,
     UpstreamTimeout,
     UpstreamBroke,
     Rejected(RejectReason),
     /// The gateway stopped before the request was complete.
     Drained,
+}
+
+impl Record<'_> {
+    /// Returns who ended the request, and in which phase.
+    pub(crate) fn termination(&self) -> Termination {
+        Termination::new(self.ending, self.phase)
+    }
 }
 
 impl HttpVersion {
@@ -97,10 +113,10 @@ impl Ending {
     /// Returns the label for logs and spans.
     pub(crate) fn label(self) -> &'static str {
         match self {
-            Self::Complete => "complete",
+            Self::Complete | Self::ClosedByClient | Self::ClosedByUpstream => "complete",
             Self::ClientLeft => "client_left",
             Self::ClientTimeout => "client_timeout",
-            Self::UpstreamConnect => "upstream_connect",
+            Self::ConnectTimeout | Self::UpstreamConnect => "upstream_connect",
             Self::UpstreamTimeout => "upstream_timeout",
             Self::UpstreamBroke => "upstream_broke",
             Self::Rejected(_) => "refused",
@@ -129,6 +145,9 @@ mod tests {
             (Ending::Complete, "complete", None),
             (Ending::ClientLeft, "client_left", None),
             (Ending::ClientTimeout, "client_timeout", None),
+            (Ending::ClosedByClient, "complete", None),
+            (Ending::ClosedByUpstream, "complete", None),
+            (Ending::ConnectTimeout, "upstream_connect", None),
             (Ending::UpstreamConnect, "upstream_connect", None),
             (Ending::UpstreamTimeout, "upstream_timeout", None),
             (Ending::UpstreamBroke, "upstream_broke", None),

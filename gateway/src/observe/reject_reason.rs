@@ -50,6 +50,8 @@ reject_reasons! {
     HeadTooSlow => "head_too_slow",
     /// The request has several `Host` lines, or none.
     HostLines => "host_lines",
+    /// The app has responded to a request for a script or a style sheet with its page.
+    PageForAsset => "page_for_asset",
     /// Too many requests are waiting for an upstream.
     TooManyRequests => "too_many_requests",
     /// Too many connections are open.
@@ -61,6 +63,20 @@ reject_reasons! {
 }
 
 impl RejectReason {
+    /// Returns true if the request exceeds a limit of size, number or time; false if it breaks a rule.
+    pub(crate) fn is_limit(self) -> bool {
+        matches!(
+            self,
+            Self::Policy(Reason::TargetTooLong)
+                | Self::BodyTooLarge
+                | Self::HandshakeTooLarge
+                | Self::HeadTooLarge
+                | Self::HeadTooSlow
+                | Self::TooManyRequests
+                | Self::TooManyConnections
+        )
+    }
+
     /// Returns every reason in the order of the metrics, those of the policy first.
     pub(crate) fn all() -> impl Iterator<Item = Self> {
         let of_policy = Reason::ALL.iter().copied().map(Self::Policy);

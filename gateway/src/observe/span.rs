@@ -163,9 +163,10 @@ impl Span {
 /// Returns the type of an error of the gateway or the upstream. A rejected request is neither.
 fn error(record: &Record<'_>) -> Option<String> {
     match record.ending {
-        Ending::UpstreamConnect | Ending::UpstreamTimeout | Ending::UpstreamBroke => {
-            Some(record.ending.label().to_owned())
-        }
+        Ending::ConnectTimeout
+        | Ending::UpstreamConnect
+        | Ending::UpstreamTimeout
+        | Ending::UpstreamBroke => Some(record.ending.label().to_owned()),
         _ => (record.status >= 500).then(|| record.status.to_string()),
     }
 }
@@ -283,6 +284,7 @@ mod tests {
             (0, Ending::ClientLeft, None),
             (500, Ending::Complete, Some("500")),
             (502, Ending::UpstreamConnect, Some("upstream_connect")),
+            (502, Ending::ConnectTimeout, Some("upstream_connect")),
             (200, Ending::UpstreamBroke, Some("upstream_broke")),
         ];
         for (status, ending, expected) in table {

@@ -6,7 +6,10 @@
 use std::borrow::Cow;
 use std::time::Instant;
 
-use fluxlit_policy::{Action, Exchange, Header, Peer, Reason, Reply, Request};
+use fluxlit_policy::{
+    Action, Exchange, Header, Peer, Reason, Reply, Request, Scheme, claims_https, is_asset,
+    is_stream,
+};
 use serde_json::json;
 use uuid::{NoContext, Timestamp, Uuid};
 
@@ -38,7 +41,16 @@ pub(crate) fn decide(worker: &Worker, request: &Incoming<'_>) -> Plan {
     });
     let mut exchange = decision.exchange;
     if exchange.forwarded_ignored {
-        worker.shared.warnings.forwarded_ignored(request.peer);
+        let is_http = exchange.effective.scheme == Scheme::Http;
+        let claims_https = || is_http && claims_https(request.fields);
+        worker
+            .shared
+            .warnings
+            .forwarded_ignored(request.peer, claims_https);
+    }
+    if !exchange.peer_trusted {
+        let groups = decision.record.removed().map(|(group, _)| group);
+        worker.observer.counters.forwarded_ignored(groups);
     }
     if decision.record.prefix_ignored {
         worker.observer.counters.prefix_ignored();
@@ -78,7 +90,14 @@ pub(crate) fn decide(worker: &Worker, request: &Incoming<'_>) -> Plan {
         }
     });
     let step = match forwarded {
-        Ok(forward) => Step::Forward(forward),
+        Ok(forward) => {
+            // Not for the gateway's own paths, which probes use without the mount.
+            if let Some(arrived) = decision.record.arrived {
+                let mount = worker.settings.policy.mount();
+                worker.shared.warnings.arrived(arrived, mount);
+            }
+            Step::Forward(forward)
+        }
         Err(local) => {
             let of_policy = decision.record.reply_reason.map(RejectReason::Policy);
             local.into_step(request, of_policy)
@@ -175,6 +194,12 @@ fn forward(
     } else {
         None
     };
+    let is_get = request.method == b"GET" && !request.is_websocket;
+    if is_get && upstream == Upstream::Streamlit && is_stream(&forward.stripped_target) {
+        worker.observer.counters.plain_get_on_stream();
+        worker.shared.warnings.plain_get_on_stream(request.peer);
+    }
+    let is_asset = upstream == Upstream::Streamlit && is_asset(&forward.stripped_target);
     let head = write_head(
         worker,
         request,
@@ -184,7 +209,10 @@ fn forward(
         handshake.as_ref(),
     );
     if handshake.is_some() && upstream == Upstream::Streamlit {
-        check_size(&head, &settings.limits)?;
+        let longest = check_size(&head, &settings.limits)?;
+        worker.observer.counters.header_line(longest);
+        let max = settings.limits.websocket_line_bytes;
+        worker.shared.warnings.header_line(longest, max);
     }
     Ok(Forward {
         upstream,
@@ -199,6 +227,7 @@ fn forward(
         wants_page: request.method == b"GET"
             && all(request.fields, b"accept")
                 .any(|accept| accept.windows(9).any(|window| window == b"text/html")),
+        is_asset,
     })
 }
 

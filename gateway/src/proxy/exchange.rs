@@ -4,7 +4,7 @@
 //! the client leaves, everything here is dropped, and the upstream connection with it.
 
 use crate::http::body::Source;
-use crate::observe::Ending;
+use crate::observe::{Ending, Phase};
 use crate::proxy::downstream::Downstream;
 use crate::proxy::failure::Failure;
 use crate::proxy::forward::Forwarder;
@@ -93,7 +93,13 @@ async fn respond(
     };
     match timers.down.within(worker.settings.limits.idle, write).await {
         Ok(Ok(())) => Outcome::Complete(ending),
-        Ok(Err(_)) => Outcome::Incomplete(Ending::ClientLeft),
-        Err(_) => Outcome::Incomplete(Ending::ClientTimeout),
+        Ok(Err(_)) => {
+            progress.phase.set(Phase::Body);
+            Outcome::Incomplete(Ending::ClientLeft)
+        }
+        Err(_) => {
+            progress.phase.set(Phase::Body);
+            Outcome::Incomplete(Ending::ClientTimeout)
+        }
     }
 }

@@ -42,6 +42,8 @@ pub(super) enum ResponseError {
     Invalid(String),
     /// A WebSocket handshake got this status, which does not open a WebSocket.
     NotSwitched(u16),
+    /// The page came in response to a request for a script or a style sheet.
+    PageForAsset,
     /// The response did not begin in time.
     Timeout,
 }
@@ -179,9 +181,9 @@ impl Failure {
     }
 
     /// The failure when the upstream cannot be reached. `reply` depends on whether it has been ready before.
-    pub(super) fn connect(reply: LocalReply) -> Self {
+    pub(super) fn connect(ending: Ending, reply: LocalReply) -> Self {
         Self {
-            ending: Ending::UpstreamConnect,
+            ending,
             reply: Some(reply),
         }
     }
@@ -212,6 +214,15 @@ impl ResponseError {
                 return Failure {
                     ending,
                     reply: None,
+                };
+            }
+            Self::PageForAsset => {
+                let text = "The app has no such file: it may have been upgraded since the page was loaded. Reload the page.";
+                let rejection = Rejection::new(RejectReason::PageForAsset, 404, text);
+                let reply = LocalReply::from(rejection);
+                return Failure {
+                    ending: Ending::Rejected(RejectReason::PageForAsset),
+                    reply: Some(reply.with("cache-control", b"no-store".as_slice())),
                 };
             }
             Self::Timeout | Self::BodyTimeout => (
@@ -310,6 +321,7 @@ mod tests {
             (ResponseError::Closed, Some(502)),
             (ResponseError::Invalid("x".to_owned()), Some(502)),
             (ResponseError::NotSwitched(200), Some(502)),
+            (ResponseError::PageForAsset, Some(404)),
             (ResponseError::Timeout, Some(504)),
         ] {
             let reply = error.into_failure("The app").reply;

@@ -8,8 +8,8 @@ use std::cell::Cell;
 use fluxlit_policy::Exchange;
 
 use crate::http::body::{Bounds, PumpError, Source, pump};
-use crate::observe::Ending;
 use crate::observe::upstream::Upstream;
+use crate::observe::{Ending, Phase};
 use crate::proxy::downstream::Downstream;
 use crate::proxy::failure::{Failure, Rejection, ResponseError};
 use crate::proxy::local_reply::LocalReply;
@@ -74,6 +74,7 @@ impl Forwarder<'_> {
         if let Some(permit) = admission.try_admit() {
             return Ok(permit);
         }
+        self.progress.phase.set(Phase::Queue);
         let wait = async {
             tokio::select! {
                 permit = admission.admit() => permit.map_err(Some),
@@ -94,6 +95,7 @@ impl Forwarder<'_> {
         source: &mut impl Source,
         timers: &mut Timers,
     ) -> Result<Connection, Failure> {
+        self.progress.phase.set(Phase::Connect);
         let connect = async {
             tokio::select! {
                 biased;
@@ -102,11 +104,14 @@ impl Forwarder<'_> {
             }
         };
         let limit = self.worker.settings.connect_timeout;
-        let reason = match timers.up.within(limit, connect).await {
+        let (ending, reason) = match timers.up.within(limit, connect).await {
             Ok(Ok(connection)) => return Ok(connection),
             Ok(Err(None)) => return Err(Failure::client_left()),
-            Ok(Err(Some(error))) => error.to_string(),
-            Err(_) => "the connection timed out".to_owned(),
+            Ok(Err(Some(error))) => (Ending::UpstreamConnect, error.to_string()),
+            Err(_) => (
+                Ending::ConnectTimeout,
+                "the connection timed out".to_owned(),
+            ),
         };
         let name = self.name();
         tracing::warn!(reason, upstream = name, "the upstream cannot be reached");
@@ -116,7 +121,7 @@ impl Forwarder<'_> {
             let text = format!("{name} is not ready yet.");
             LocalReply::not_ready(self.forward.wants_page, &text)
         };
-        Err(Failure::connect(reply))
+        Err(Failure::connect(ending, reply))
     }
 
     fn name(&self) -> &'static str {
@@ -142,6 +147,11 @@ impl Forwarder<'_> {
         } = self;
         let limits = &worker.settings.limits;
         let is_reused = connection.is_reused;
+        progress.phase.set(if forward.length.is_empty() {
+            Phase::Wait
+        } else {
+            Phase::Send
+        });
         let writer = &mut connection.writer;
         writer.head.clear();
         writer.head.extend_from_slice(&forward.head);
@@ -173,7 +183,12 @@ impl Forwarder<'_> {
                 }
             };
             match moved {
-                Ok(()) => upload_state.set(Upload::Complete),
+                Ok(()) => {
+                    upload_state.set(Upload::Complete);
+                    if progress.phase.get() == Phase::Send {
+                        progress.phase.set(Phase::Wait);
+                    }
+                }
                 // An upstream that stops reading may have sent a response that says why.
                 Err(PumpError::Sink(_) | PumpError::SinkIdle) => upload_state.set(Upload::Failed),
                 Err(error) => return error,

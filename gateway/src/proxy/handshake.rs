@@ -63,7 +63,9 @@ pub(super) fn check_handshake(
 
 /// Rejects a handshake that Streamlit would never respond to: it hangs on a long header line and on very many lines, such
 /// as a browser with many cookies sends.
-pub(super) fn check_size(head: &[u8], limits: &Limits) -> Result<(), Rejection> {
+///
+/// Returns the length of the longest header line, its end included.
+pub(super) fn check_size(head: &[u8], limits: &Limits) -> Result<usize, Rejection> {
     let mut lines = 0;
     let mut longest = 0;
     for line in head.split(|octet| *octet == b'\n') {
@@ -86,7 +88,7 @@ pub(super) fn check_size(head: &[u8], limits: &Limits) -> Result<(), Rejection> 
             limits.websocket_fields
         )
     } else {
-        return Ok(());
+        return Ok(longest);
     };
     Err(Rejection::new(RejectReason::HandshakeTooLarge, 431, text))
 }
@@ -103,19 +105,17 @@ mod tests {
             let checked = check_size(head.as_bytes(), &limits);
             checked.map_err(|rejection| format!("{rejection:?}"))
         };
-        assert_eq!(check("cookie: a=b\r\n".to_owned()), Ok(()));
+        assert_eq!(check("cookie: a=b\r\n".to_owned()), Ok(16));
         let long = check(format!("cookie: {}\r\n", "x".repeat(9000)));
         assert!(long.unwrap_err().contains("cookies"));
         let many = check("x: y\r\n".repeat(150));
         assert!(many.unwrap_err().contains("151 header lines"));
         // The limits themselves are allowed: a line with its end, and all lines with the Host.
         let line = |length: usize| format!("{}\r\n", "x".repeat(length - 2));
-        assert_eq!(check(line(limits.websocket_line_bytes)), Ok(()));
+        let max = limits.websocket_line_bytes;
+        assert_eq!(check(line(max)), Ok(max));
         assert!(check(line(limits.websocket_line_bytes + 1)).is_err());
-        assert_eq!(
-            check("x: y\r\n".repeat(limits.websocket_fields - 1)),
-            Ok(())
-        );
+        assert!(check("x: y\r\n".repeat(limits.websocket_fields - 1)).is_ok());
         assert!(check("x: y\r\n".repeat(limits.websocket_fields)).is_err());
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use fluxlit_policy::{Peer, TrustOutcome};
 
 use crate::observe::reject_reason::RejectReason;
-use crate::observe::{Dispatch, Ending, HttpVersion, Record};
+use crate::observe::{Dispatch, Ending, HttpVersion, Phase, Record};
 use crate::proxy::request::{Plan, Progress, Step};
 use crate::worker::Worker;
 
@@ -58,6 +58,7 @@ impl Drop for InFlight {
             trust: info.trust,
             status: progress.status.get(),
             ending: *ending,
+            phase: progress.phase.get(),
             received_bytes: progress.received.get(),
             sent_bytes: progress.sent.get(),
             started: SystemTime::now() - duration,
@@ -99,6 +100,7 @@ pub(crate) fn record_unparsed(
         },
         status,
         ending: Ending::Rejected(reason),
+        phase: Phase::Head,
         received_bytes: 0,
         sent_bytes: 0,
         started: SystemTime::now(),

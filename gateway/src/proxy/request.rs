@@ -12,7 +12,7 @@ use crate::net::timer::Timer;
 use crate::observe::reject_reason::RejectReason;
 use crate::observe::trace::{Propagation, Trace};
 use crate::observe::upstream::Upstream;
-use crate::observe::{Dispatch, HttpVersion};
+use crate::observe::{Dispatch, HttpVersion, Phase};
 use crate::proxy::failure::Rejection;
 use crate::proxy::local_reply::LocalReply;
 
@@ -93,6 +93,8 @@ pub(crate) struct Forward {
     pub(crate) accept: Option<String>,
     /// True if a browser asks for a page.
     pub(crate) wants_page: bool,
+    /// True if it is for a script or a style sheet of Streamlit.
+    pub(crate) is_asset: bool,
 }
 
 /// A WebSocket handshake to be forwarded.
@@ -111,6 +113,8 @@ pub(crate) struct Progress {
     pub(crate) sent: Cell<u64>,
     /// Status of the response, 0 before it has begun.
     pub(crate) status: Cell<u16>,
+    /// How far it has got, for the log.
+    pub(crate) phase: Cell<Phase>,
     /// When the head of the upstream's response was complete.
     pub(crate) responded: Cell<Option<Instant>>,
 }

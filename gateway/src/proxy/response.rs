@@ -15,7 +15,7 @@ use crate::http::head::{ResponseHead, Version, all, only};
 use crate::http::hop_by_hop;
 use crate::http::reader::{Body, ReadError, Reader};
 use crate::net::timer::Timer;
-use crate::observe::{Ending, HttpVersion};
+use crate::observe::{Ending, HttpVersion, Phase};
 use crate::proxy::downstream::{Downstream, DownstreamHead};
 use crate::proxy::failure::ResponseError;
 use crate::proxy::forward::{Forwarder, Passed, Upload};
@@ -92,6 +92,13 @@ impl Forwarder<'_> {
             {
                 // It would open the WebSocket, RFC 8441 §5, and a page would be read as frames.
                 return Err(ResponseError::NotSwitched(head.status));
+            }
+            let response = Response {
+                status: head.status,
+                headers: &head.fields,
+            };
+            if self.forward.is_asset && self.worker.settings.policy.replaces_asset(&response) {
+                return Err(ResponseError::PageForAsset);
             }
             let persists = framing.persists(head.version) && body != Length::UntilEnd && !switches;
             let is_early = upload.get() != Upload::Complete;
@@ -204,6 +211,7 @@ impl Forwarder<'_> {
             .flatten();
         let date = self.worker.date();
         self.progress.status.set(head.status);
+        self.progress.phase.set(Phase::Body);
         self.progress.responded.set(Some(StdInstant::now()));
         down.begin(&DownstreamHead {
             status: head.status,

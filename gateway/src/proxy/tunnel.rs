@@ -1,6 +1,7 @@
 //! Passes bytes both ways after both sides have switched to WebSocket.
 //!
-//! Frames, close codes, compression and pings are forwarded and not interpreted. When one side ends, the other side is
+//! Frames, close codes, compression and pings are forwarded unchanged; only the first close code is read, for logs and
+//! metrics. When one side ends, the other side is
 //! closed too and has a few seconds to end. When the gateway stops, it sends the browser a close frame between two frames
 //! of the app.
 
@@ -11,9 +12,10 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use crate::http::body::{Sink, Source};
-use crate::http::websocket::{CLOSE_RESTART, Frames};
+use crate::http::websocket::{CLOSE_RESTART, Frames, SERVICE_RESTART};
 use crate::net::timer::Timer;
-use crate::observe::Ending;
+use crate::observe::websocket_close::{ClosedBy, NO_CLOSE_FRAME};
+use crate::observe::{Ending, Phase};
 use crate::proxy::request::Progress;
 use crate::worker::Worker;
 
@@ -25,20 +27,27 @@ pub(crate) async fn connect(
     progress: &Progress,
 ) -> Ending {
     let tunnels = &worker.tunnels;
-    let _guard = tunnels.open(&worker.observer);
+    let guard = tunnels.open(&worker.observer);
+    progress.phase.set(Phase::Tunnel);
     let (mut from_client, mut to_client) = client;
     let (mut from_app, mut to_app) = app;
-    let ending = Cell::new(Ending::Complete);
     let moved = Cell::new(0u64);
     let up = async {
+        let mut frames = Frames::default();
         while let Ok(Some(piece)) = from_client.next().await {
+            frames.pass(&piece);
+            if let Some(code) = frames.close_code() {
+                guard.close(ClosedBy::Client, code);
+            }
             moved.set(moved.get() + 1);
             let received = progress.received.get() + piece.len() as u64;
             progress.received.set(received);
             if to_app.data(&piece).await.is_err() {
+                guard.close(ClosedBy::Upstream, NO_CLOSE_FRAME);
                 return;
             }
         }
+        guard.close(ClosedBy::Client, NO_CLOSE_FRAME);
         let _ = to_app.end(&[]).await;
     };
     let down = async {
@@ -47,7 +56,7 @@ pub(crate) async fn connect(
         let mut must_close = false;
         loop {
             if must_close && frames.is_at_boundary() {
-                ending.set(Ending::Drained);
+                guard.close(ClosedBy::Drain, SERVICE_RESTART);
                 let _ = to_client.data(&CLOSE_RESTART).await;
                 break;
             }
@@ -59,6 +68,7 @@ pub(crate) async fn connect(
                 piece = from_app.next() => piece,
             };
             let Ok(Some(piece)) = piece else {
+                guard.close(ClosedBy::Upstream, NO_CLOSE_FRAME);
                 break;
             };
             // A busy app does not pause between its frames, so look for a boundary within what it has sent.
@@ -69,9 +79,13 @@ pub(crate) async fn connect(
                 None
             };
             let piece = end.and_then(|end| piece.get(..end)).unwrap_or(&piece);
+            if let Some(code) = frames.close_code() {
+                guard.close(ClosedBy::Upstream, code);
+            }
             moved.set(moved.get() + 1);
             progress.sent.set(progress.sent.get() + piece.len() as u64);
             if to_client.data(piece).await.is_err() {
+                guard.close(ClosedBy::Client, NO_CLOSE_FRAME);
                 return;
             }
         }
@@ -88,10 +102,15 @@ pub(crate) async fn connect(
     tokio::select! {
         () = both => {}
         () = wait_for_silence(&moved, worker.settings.limits.websocket_idle) => {
-            ending.set(Ending::ClientTimeout);
+            guard.close(ClosedBy::Limit, NO_CLOSE_FRAME);
         }
     }
-    ending.into_inner()
+    match guard.closed_by() {
+        Some(ClosedBy::Client) => Ending::ClosedByClient,
+        Some(ClosedBy::Upstream) => Ending::ClosedByUpstream,
+        Some(ClosedBy::Limit) => Ending::ClientTimeout,
+        Some(ClosedBy::Drain) | None => Ending::Drained,
+    }
 }
 
 /// Waits until nothing has moved for the time `limit`; forever if it is zero.

@@ -11,6 +11,8 @@ use serde_json::Value;
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 
+use crate::observe::metrics::Metrics;
+use crate::observe::upstream::Upstream;
 use crate::settings::{App, STREAMLIT_FIELDS, STREAMLIT_LINE, Settings, TRUSTED_USER_HEADERS};
 
 /// Runs Streamlit as a child process.
@@ -93,7 +95,7 @@ impl Supervisor {
     }
 
     /// Restarts Streamlit whenever it ends. The pause doubles with each restart until Streamlit stays up.
-    pub(crate) async fn keep_running(&mut self) {
+    pub(crate) async fn keep_running(&mut self, metrics: &Metrics) {
         let mut pause = FIRST_PAUSE;
         loop {
             let started = Instant::now();
@@ -110,6 +112,7 @@ impl Supervisor {
             }
             sleep(pause).await;
             pause = (pause * 2).min(MAX_PAUSE);
+            metrics.upstream_restarted(Upstream::Streamlit);
             if let Err(error) = self.start() {
                 tracing::error!(%error, command = self.command, "cannot start Streamlit");
             }

@@ -1,12 +1,13 @@
 //! Counts the open WebSocket tunnels of a worker and closes them when it stops.
 
 use std::cell::Cell;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
 use crate::observe::Observer;
+use crate::observe::websocket_close::{ClosedBy, NO_CLOSE_FRAME};
 
 /// The open tunnels of a worker.
 #[derive(Default)]
@@ -23,6 +24,23 @@ pub(crate) struct Tunnels {
 pub(crate) struct TunnelGuard<'a> {
     tunnels: &'a Tunnels,
     observer: &'a Observer,
+    opened: Instant,
+    /// Who has closed it first, and the close code. A tunnel that is dropped before its end was cut off.
+    closed: Cell<Option<(ClosedBy, u16)>>,
+}
+
+impl TunnelGuard<'_> {
+    /// Keeps who has closed the tunnel, and the code, unless it was closed before.
+    pub(crate) fn close(&self, by: ClosedBy, code: u16) {
+        if self.closed.get().is_none() {
+            self.closed.set(Some((by, code)));
+        }
+    }
+
+    /// Returns who has closed the tunnel first.
+    pub(crate) fn closed_by(&self) -> Option<ClosedBy> {
+        self.closed.get().map(|(by, _)| by)
+    }
 }
 
 impl Tunnels {
@@ -33,6 +51,8 @@ impl Tunnels {
         TunnelGuard {
             tunnels: self,
             observer,
+            opened: Instant::now(),
+            closed: Cell::new(None),
         }
     }
 
@@ -64,7 +84,10 @@ impl Tunnels {
 
 impl Drop for TunnelGuard<'_> {
     fn drop(&mut self) {
-        self.observer.counters.websocket_closed();
+        let closed = self.closed.get();
+        let (by, code) = closed.unwrap_or((ClosedBy::Drain, NO_CLOSE_FRAME));
+        let lifetime = self.opened.elapsed();
+        self.observer.counters.websocket_closed(by, code, lifetime);
         self.tunnels.open.set(self.tunnels.open.get() - 1);
         self.tunnels.closed.notify_waiters();
     }
