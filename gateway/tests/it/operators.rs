@@ -219,10 +219,6 @@ fn metrics_count_requests_and_connections() {
     }
     let after = scrape(admin);
     for name in [
-        &format!(
-            "fluxlit_gateway_build_info{{version=\"{}\"}}",
-            env!("CARGO_PKG_VERSION")
-        ),
         r#"fluxlit_gateway_upstream_ready{upstream="streamlit"}"#,
         "process_resident_memory_bytes",
     ] {
@@ -232,6 +228,11 @@ fn metrics_count_requests_and_connections() {
             after.keys()
         );
     }
+    let version = concat!("{version=\"", env!("CARGO_PKG_VERSION"), "\",commit=\"");
+    assert!(
+        after.keys().any(|series| series.contains(version)),
+        "{version}"
+    );
     assert!(
         after.keys().all(|series| !series.contains("BREW")),
         "a client cannot add a series"
