@@ -37,6 +37,7 @@ const PACKAGES: &[Package] = &[
             &[
                 "app",
                 "protected_headers",
+                "protected_names",
                 "security_headers",
                 "hsts",
                 "probe",

@@ -1,0 +1,229 @@
+//! Starts further instances of the gateway's program for the self-tests.
+//!
+//! The program is used as a user would: by its arguments, environment, log and signals. So the self-tests find faults in the
+//! data path, and share no code with it.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Stdio;
+
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+
+use crate::app::subject::Subject;
+use crate::wire::LIMIT;
+
+/// A running instance; it ends with this value.
+#[derive(Debug)]
+pub(crate) struct Instance {
+    child: Child,
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
+}
+
+impl Instance {
+    /// Starts an instance with the subject's settings, in front of another upstream.
+    pub(crate) async fn in_front_of(
+        subject: &Subject,
+        upstream: SocketAddr,
+        changes: &[(&str, &str)],
+    ) -> io::Result<Self> {
+        let mut command = Command::new(&subject.program);
+        // Neither a settings file nor an .env file of the app's folder may add settings: all are passed.
+        command
+            .args(["run", "--settings-file", "/dev/null"])
+            .current_dir("/");
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("FLUXLIT_") {
+                command.env_remove(name);
+            }
+        }
+        for (name, value) in &subject.settings {
+            if !NOT_FOR_SELF_TESTS.contains(&name.as_str()) {
+                command.env(name, value);
+            }
+        }
+        command.env(
+            "FLUXLIT_STREAMLIT_UPSTREAM",
+            format!("http://{upstream}{}", subject.base),
+        );
+        command.envs(changes.iter().copied());
+        Self::start(command).await
+    }
+
+    /// Starts the app as the subject's gateway would, with the same settings.
+    pub(crate) async fn of_app(subject: &Subject) -> io::Result<Self> {
+        let mut command = Command::new(&subject.program);
+        command.arg("run").args(&subject.app);
+        // The gateway of the app may be running, so its addresses are in use.
+        command.env("FLUXLIT_GATEWAY_ADMIN_ADDRESS", "127.0.0.1:0");
+        Self::start(command).await
+    }
+
+    async fn start(mut command: Command) -> io::Result<Self> {
+        command
+            .args(["--host", "127.0.0.1", "--port", "0"])
+            .env("RUST_LOG", "info")
+            .env("NO_COLOR", "1")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        let mut child = command.spawn()?;
+        let log = child
+            .stderr
+            .take()
+            .ok_or_else(|| io::Error::other("no log"))?;
+        let mut lines = BufReader::new(log).lines();
+        let mut last = String::new();
+        let address = async {
+            while let Some(line) = lines.next_line().await? {
+                if let Some(address) = listening(&line) {
+                    return Ok(address);
+                }
+                last = line;
+            }
+            Err(io::Error::other(format!("the program has ended: {last}")))
+        };
+        let address = timeout(START_LIMIT, address).await.unwrap_or_else(|_| {
+            Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                "the gateway does not start",
+            ))
+        })?;
+        // The log is read to its end, or the instance would stop when the pipe is full.
+        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+        Ok(Self { child, address })
+    }
+
+    /// Returns the process id while it runs.
+    pub(crate) fn id(&self) -> Option<u32> {
+        self.child.id()
+    }
+
+    /// Sends SIGTERM, as a supervisor does.
+    pub(crate) async fn terminate(&self) -> io::Result<()> {
+        let id = self.id().ok_or_else(|| io::Error::other("it has ended"))?;
+        let status = Command::new("kill")
+            .args(["-TERM", &id.to_string()])
+            .status()
+            .await?;
+        if status.success() {
+            Ok(())
+        } else {
+            Err(io::Error::other("kill failed"))
+        }
+    }
+
+    /// Waits until it has ended.
+    pub(crate) async fn ended(&mut self) -> io::Result<std::process::ExitStatus> {
+        timeout(LIMIT, self.child.wait())
+            .await
+            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+/// Returns the address in the line that says where the gateway listens.
+fn listening(line: &str) -> Option<SocketAddr> {
+    let (_, rest) = line.split_once("listening on http")?;
+    let address = rest.strip_prefix('s').unwrap_or(rest).strip_prefix("://")?;
+    address
+        .split_whitespace()
+        .next()?
+        .trim_end_matches('/')
+        .parse()
+        .ok()
+}
+
+/// Returns the port of the Streamlit that a process, or a process that it has started, runs.
+pub(crate) fn streamlit_port(process: u32) -> Option<u16> {
+    descendants(process).into_iter().find_map(|child| {
+        let command = std::fs::read(format!("/proc/{child}/cmdline")).ok()?;
+        let mut words = command
+            .split(|octet| *octet == 0)
+            .map(String::from_utf8_lossy);
+        while let Some(word) = words.next() {
+            if let Some(port) = word.strip_prefix("--server.port=") {
+                return port.parse().ok();
+            }
+            if word == "--server.port" {
+                return words.next()?.parse().ok();
+            }
+        }
+        None
+    })
+}
+
+/// Returns the processes that a process has started, and those that these have started.
+pub(crate) fn descendants(process: u32) -> Vec<u32> {
+    let mut found = vec![process];
+    let mut next = 0;
+    while let Some(parent) = found.get(next).copied() {
+        next = next.saturating_add(1);
+        found.extend(children(parent));
+    }
+    found.remove(0);
+    found
+}
+
+fn children(parent: u32) -> Vec<u32> {
+    let Ok(threads) = std::fs::read_dir(Path::new("/proc").join(parent.to_string()).join("task"))
+    else {
+        return Vec::new();
+    };
+    threads
+        .flatten()
+        .filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok())
+        .flat_map(|list| {
+            list.split_whitespace()
+                .filter_map(|id| id.parse().ok())
+                .collect::<Vec<u32>>()
+        })
+        .collect()
+}
+
+/// The time limit of a start, which includes that of Streamlit.
+const START_LIMIT: std::time::Duration = std::time::Duration::from_secs(90);
+
+/// Settings that concern the process, or another upstream, and not what happens to a request.
+const NOT_FOR_SELF_TESTS: [&str; 14] = [
+    "FLUXLIT_API_UPSTREAM",
+    "FLUXLIT_API_HEALTH_PATH",
+    "FLUXLIT_DRAIN_DELAY_S",
+    "FLUXLIT_GATEWAY_ADMIN_ADDRESS",
+    "FLUXLIT_GATEWAY_HOST",
+    "FLUXLIT_GATEWAY_PORT",
+    "FLUXLIT_GATEWAY_REUSE_PORT",
+    "FLUXLIT_GATEWAY_WORKERS",
+    "FLUXLIT_OTLP_ENDPOINT",
+    "FLUXLIT_REDIRECT_TO_HTTPS",
+    "FLUXLIT_STREAMLIT_COMMAND",
+    "FLUXLIT_STREAMLIT_UPSTREAM",
+    "FLUXLIT_TLS_CERTIFICATE",
+    "FLUXLIT_TLS_KEY",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_address_is_read_from_the_log() {
+        let address = |line| listening(line).map(|address| address.to_string());
+        assert_eq!(
+            address("INFO listening on http://127.0.0.1:8000"),
+            Some("127.0.0.1:8000".into())
+        );
+        assert_eq!(
+            address("INFO listening on https://[::1]:80"),
+            Some("[::1]:80".into())
+        );
+        assert_eq!(
+            address("INFO listening for operators on http://127.0.0.1:1"),
+            None
+        );
+        assert_eq!(address("warning"), None);
+    }
+}

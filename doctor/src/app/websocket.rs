@@ -1,0 +1,289 @@
+//! Checks Streamlit's WebSocket: whose pages may open it, its protocol, its limits (D05, D06, D07).
+
+use std::io;
+use std::time::Duration;
+
+use crate::app::server::Server;
+use crate::app::streamlit::Found;
+use crate::app::subject::Subject;
+use crate::outcome::Outcome;
+use crate::wire::{Connection, PROTOCOLS, Reply, exchange, handshake};
+
+/// D05: which origins may open the WebSocket.
+pub(crate) async fn origins(
+    server: &Server,
+    subject: &Subject,
+    found: &Found,
+    outcome: &mut Outcome,
+) {
+    let host = subject.public_authority();
+    let own = subject.public_origin();
+    let ask = async |host: &str, origin: Option<&str>| {
+        let mut headers = vec![("Sec-WebSocket-Protocol", PROTOCOLS)];
+        headers.extend(origin.map(|origin| ("Origin", origin)));
+        status(server, found, host, &headers).await
+    };
+    let same = ask(&host, Some(&own)).await;
+    match same {
+        Ok(101) => {}
+        Ok(status) => {
+            // One thing is changed at a time, so that the finding can name it.
+            let without_origin = ask(&host, None).await;
+            let with_own_host = ask(&server.authority, None).await;
+            let cause = match (without_origin, with_own_host) {
+                (Ok(101), _) => format!("the Origin `{own}`"),
+                (_, Ok(101)) => format!("the Host `{host}`"),
+                _ => format!("the path `{}`, whatever Host and Origin are", path(found)),
+            };
+            outcome.fail(
+                format!("Streamlit refuses the WebSocket of the app's own page with {status}, because of {cause}"),
+                "check server.allowedHosts, server.corsAllowedOrigins and server.baseUrlPath of Streamlit",
+            );
+            return;
+        }
+        Err(error) => {
+            outcome.fail(
+                format!("Streamlit does not answer the WebSocket handshake of the app's own page: {error}"),
+                "look at Streamlit's log",
+            );
+            return;
+        }
+    }
+    let foreign = ask(&host, Some("https://doctor.invalid")).await;
+    match foreign {
+        Ok(101) => outcome.warn(
+            "Streamlit accepts WebSockets of foreign pages: its CORS protection is off. The gateway still refuses them, but \
+             whatever reaches Streamlit directly does not",
+            "remove enableCORS = false (server.enableCORS, --server.enableCORS) from Streamlit's options",
+        ),
+        Ok(_) => outcome.right("Streamlit accepts the page's own origin and refuses foreign ones"),
+        Err(error) => outcome.warn(
+            format!("Streamlit does not answer a handshake with a foreign Origin: {error}"),
+            "look at Streamlit's log; it may try to find its external address",
+        ),
+    }
+}
+
+/// D06: the protocol line arrives at Streamlit as it was sent.
+pub(crate) async fn protocol(
+    server: &Server,
+    subject: &Subject,
+    found: &Found,
+    outcome: &mut Outcome,
+) {
+    let host = subject.public_authority();
+    let headers = [("Sec-WebSocket-Protocol", PROTOCOLS)];
+    match exchange_handshake(server, found, &host, &headers).await {
+        Ok(reply) if reply.status == 101 => {
+            let chosen: Vec<String> = reply.lines("sec-websocket-protocol").collect();
+            if chosen == ["streamlit"] {
+                outcome.right(
+                    "Streamlit receives the protocol line, which carries its token and session",
+                );
+            } else {
+                outcome.fail(
+                    format!(
+                        "Streamlit does not answer with the protocol `streamlit` ({}), so something in between changes the \
+                         protocol line: login and reconnects fail",
+                        if chosen.is_empty() { "no protocol at all".to_owned() } else { chosen.join(", ") }
+                    ),
+                    "let the gateway reach Streamlit directly, or forward Sec-WebSocket-Protocol unchanged",
+                );
+            }
+            let extensions: Vec<String> = reply.lines("sec-websocket-extensions").collect();
+            if !extensions.is_empty() {
+                outcome.warn(
+                    format!(
+                        "an extension was agreed that was not offered: {}",
+                        extensions.join(", ")
+                    ),
+                    "let the gateway reach Streamlit directly",
+                );
+            }
+        }
+        Ok(reply) => outcome.skip(format!(
+            "the handshake is refused with {}; see D05",
+            reply.status
+        )),
+        Err(error) => outcome.skip(format!("the handshake fails: {error}; see D05")),
+    }
+}
+
+/// D07: Streamlit answers every handshake that the gateway lets through.
+pub(crate) async fn header_limits(
+    server: &Server,
+    subject: &Subject,
+    found: &Found,
+    outcome: &mut Outcome,
+) {
+    let probe = Probe {
+        server,
+        found,
+        host: subject.public_authority(),
+    };
+    match probe.answers(&Handshake::default()).await {
+        Ok(true) => {}
+        Ok(false) => return outcome.skip("even a short handshake is not answered; see D05"),
+        Err(error) => return outcome.skip(format!("a short handshake fails: {error}; see D05")),
+    }
+    let line = subject.limits.websocket_line_bytes;
+    let of_line = |bytes| Handshake {
+        line_bytes: bytes,
+        fields: 0,
+    };
+    match probe.largest(SHORT_LINE, line, of_line).await {
+        Ok(largest) if largest == line => outcome.right(format!(
+            "Streamlit answers handshakes with header lines of {line} bytes, the gateway's limit"
+        )),
+        Ok(largest) => outcome.fail(
+            format!(
+                "Streamlit never answers a handshake with a header line over {largest} bytes, but the gateway forwards up to \
+                 {line}: a page whose cookies are longer waits for ever"
+            ),
+            format!(
+                "start Streamlit with WEBSOCKETS_MAX_LINE_LENGTH=65536 and WEBSOCKETS_MAX_NUM_HEADERS=256 in its environment; \
+                 until then set FLUXLIT_GATEWAY_WS_MAX_LINE_BYTES={largest}, or drop cookies with FLUXLIT_DROP_COOKIES"
+            ),
+        ),
+        Err(error) => outcome.skip(format!("the limit cannot be measured: {error}")),
+    }
+    let fields = subject.limits.websocket_fields;
+    let of_fields = |fields| Handshake {
+        line_bytes: 0,
+        fields,
+    };
+    match probe.largest(FEW_FIELDS, fields, of_fields).await {
+        Ok(most) if most == fields => {
+            outcome.right(format!("Streamlit answers handshakes with {fields} header lines, the gateway's limit"));
+        }
+        Ok(most) => outcome.fail(
+            format!(
+                "Streamlit never answers a handshake with more than {most} header lines, but the gateway forwards up to {fields}"
+            ),
+            format!(
+                "start Streamlit with WEBSOCKETS_MAX_NUM_HEADERS=256 in its environment; until then set \
+                 FLUXLIT_GATEWAY_WS_MAX_HEADER_COUNT={most}"
+            ),
+        ),
+        Err(error) => outcome.skip(format!("the limit cannot be measured: {error}")),
+    }
+}
+
+/// The size of a handshake. Zero leaves a part as it is.
+#[derive(Debug, Clone, Copy, Default)]
+struct Handshake {
+    /// The length of the longest line, its end included.
+    line_bytes: usize,
+    /// The number of field lines.
+    fields: usize,
+}
+
+struct Probe<'a> {
+    server: &'a Server,
+    found: &'a Found,
+    host: String,
+}
+
+impl Probe<'_> {
+    /// Returns the largest size between two limits that is answered; `low` is known to be.
+    async fn largest(
+        &self,
+        low: usize,
+        high: usize,
+        of: impl Fn(usize) -> Handshake,
+    ) -> io::Result<usize> {
+        if self.answers(&of(high)).await? {
+            return Ok(high);
+        }
+        let (mut low, mut high) = (low.min(high), high);
+        while high.saturating_sub(low) > (high / PRECISION).max(1) {
+            let middle = low.midpoint(high);
+            if self.answers(&of(middle)).await? {
+                low = middle;
+            } else {
+                high = middle;
+            }
+        }
+        Ok(low)
+    }
+
+    /// Returns true if Streamlit answers. It is silent if it has answered three later handshakes, and this one not.
+    async fn answers(&self, size: &Handshake) -> io::Result<bool> {
+        let mut connection = Connection::open(self.server.address, None).await?;
+        connection.send(&self.bytes(size)).await?;
+        for _ in 0..LATER_HANDSHAKES {
+            if connection.has_answer_within(PAUSE).await {
+                return Ok(connection.reply(false).await?.status == 101);
+            }
+            let headers = [("Sec-WebSocket-Protocol", PROTOCOLS)];
+            exchange_handshake(self.server, self.found, &self.host, &headers).await?;
+        }
+        if connection.has_answer_within(PAUSE).await {
+            return Ok(connection.reply(false).await?.status == 101);
+        }
+        Ok(false)
+    }
+
+    fn bytes(&self, size: &Handshake) -> Vec<u8> {
+        let own_fields = handshake("/", "x", &[])
+            .iter()
+            .filter(|octet| **octet == b'\n')
+            .count()
+            .saturating_sub(2);
+        let cookie = "Cookie: doctor=\r\n".len();
+        let value = format!(
+            "doctor={}",
+            "x".repeat(size.line_bytes.saturating_sub(cookie))
+        );
+        let mut headers = vec![("Sec-WebSocket-Protocol", PROTOCOLS)];
+        if size.line_bytes > 0 {
+            headers.push(("Cookie", &value));
+        }
+        let missing = size
+            .fields
+            .saturating_sub(own_fields.saturating_add(headers.len()));
+        headers.extend(std::iter::repeat_n(("X-Doctor", "x"), missing));
+        handshake(&path(self.found), &self.host, &headers)
+    }
+}
+
+async fn status(
+    server: &Server,
+    found: &Found,
+    host: &str,
+    headers: &[(&str, &str)],
+) -> io::Result<u16> {
+    Ok(exchange_handshake(server, found, host, headers)
+        .await?
+        .status)
+}
+
+async fn exchange_handshake(
+    server: &Server,
+    found: &Found,
+    host: &str,
+    headers: &[(&str, &str)],
+) -> io::Result<Reply> {
+    exchange(
+        server.address,
+        None,
+        &handshake(&path(found), host, headers),
+    )
+    .await
+}
+
+fn path(found: &Found) -> String {
+    format!("{}/_stcore/stream", found.base)
+}
+
+/// A measured limit is exact to this fraction.
+const PRECISION: usize = 512;
+
+/// Sizes that every server answers.
+const SHORT_LINE: usize = 256;
+const FEW_FIELDS: usize = 10;
+
+/// How many handshakes are answered before a silent one counts as never answered. The server handles them in one thread, in
+/// the order in which they arrive, so a slow machine delays both.
+const LATER_HANDSHAKES: usize = 3;
+const PAUSE: Duration = Duration::from_millis(300);

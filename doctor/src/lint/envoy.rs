@@ -1,0 +1,384 @@
+//! Finds listeners, filters and routes in a configuration of Envoy, wherever it comes from.
+//!
+//! A bootstrap contains them as written. A dump contains the bootstrap, what listeners were made of it, what the
+//! configuration servers have sent since (routes by RDS, filters by ECDS), and only that counts. Fields with a default value
+//! are absent from a dump.
+
+use std::collections::BTreeMap;
+
+use fluxlit_policy::{Defaults, Policy};
+use serde_json::Value;
+
+/// The configuration of an Envoy.
+#[derive(Debug, Clone)]
+pub struct Envoy {
+    /// True for a dump of a running Envoy: then routes and filters from elsewhere are included.
+    pub(crate) is_dump: bool,
+    /// The connection managers, with the listener that each belongs to.
+    pub(crate) managers: Vec<Manager>,
+    /// The clusters by name.
+    pub(crate) clusters: BTreeMap<String, Value>,
+}
+
+/// A connection manager in a filter chain.
+#[derive(Debug, Clone)]
+pub(crate) struct Manager {
+    /// The name of the listener.
+    pub(crate) listener: String,
+    /// The address of the listener, such as `127.0.0.1:10000`; empty if it is no IP address.
+    pub(crate) address: String,
+    /// True if the filter chain terminates TLS.
+    pub(crate) has_tls: bool,
+    /// The protocols that TLS offers by ALPN.
+    pub(crate) alpn: Vec<String>,
+    /// The filters of the listener, before any filter chain.
+    pub(crate) listener_filters: Vec<Value>,
+    /// The network filters before the connection manager, in order.
+    pub(crate) network_filters: Vec<Value>,
+    /// The configuration of the connection manager.
+    pub(crate) config: Value,
+    /// The HTTP filters, with the configuration that applies to them.
+    pub(crate) filters: Vec<HttpFilter>,
+    /// The routes.
+    pub(crate) routes: Routes,
+}
+
+/// An HTTP filter of a connection manager.
+#[derive(Debug, Clone)]
+pub(crate) struct HttpFilter {
+    pub(crate) name: String,
+    /// True if it runs only for routes that enable it.
+    pub(crate) is_disabled: bool,
+    /// The configuration; `Null` if it comes from a server and is not known.
+    pub(crate) config: Value,
+    /// The part of the configuration that says from where Envoy gets the rest.
+    pub(crate) discovery: Value,
+}
+
+/// The routes of a connection manager.
+#[derive(Debug, Clone)]
+pub(crate) enum Routes {
+    /// The route configuration.
+    Known(Value),
+    /// They come from elsewhere; the text says from where.
+    Elsewhere(String),
+}
+
+/// The FluxLit filter, and where it is.
+pub(crate) struct Ours<'a> {
+    pub(crate) manager: &'a Manager,
+    /// Its index in the HTTP filters.
+    pub(crate) position: usize,
+    pub(crate) filter: &'a HttpFilter,
+}
+
+impl Envoy {
+    /// Reads a bootstrap or a dump, with field names in `snake_case`; `None` if the value is neither.
+    pub(crate) fn read(value: &Value) -> Option<Self> {
+        if let Some(parts) = value.get("configs").and_then(Value::as_array) {
+            return Some(Self::read_dump(parts));
+        }
+        let resources = value
+            .get("static_resources")
+            .or_else(|| value.get("dynamic_resources"))?;
+        let found = Found {
+            listeners: items(&resources["listeners"]).collect(),
+            clusters: items(&resources["clusters"]).collect(),
+            ..Found::default()
+        };
+        Some(found.into_envoy(false))
+    }
+
+    fn read_dump(parts: &[Value]) -> Self {
+        let mut found = Found::default();
+        for part in parts {
+            let kind = kind_of(part);
+            let of = |lists: &'static [&'static str], inner: &'static str| {
+                lists
+                    .iter()
+                    .flat_map(|list| items(&part[*list]))
+                    .map(move |item| &item[inner])
+                    .filter(|item| !item.is_null())
+            };
+            match kind {
+                "ListenersConfigDump" => {
+                    found
+                        .listeners
+                        .extend(of(&["static_listeners"], "listener"));
+                    let dynamic = items(&part["dynamic_listeners"])
+                        .map(|listener| &listener["active_state"]["listener"])
+                        .filter(|listener| !listener.is_null());
+                    found.listeners.extend(dynamic);
+                }
+                "ClustersConfigDump" => {
+                    found.clusters.extend(of(
+                        &["static_clusters", "dynamic_active_clusters"],
+                        "cluster",
+                    ));
+                }
+                "RoutesConfigDump" => {
+                    found.routes.extend(of(
+                        &["static_route_configs", "dynamic_route_configs"],
+                        "route_config",
+                    ));
+                }
+                "EcdsConfigDump" => {
+                    found
+                        .extensions
+                        .extend(of(&["ecds_filters"], "ecds_filter"));
+                }
+                // The answer to `/config_dump?resource=...` lists the items themselves.
+                "StaticListener" => found.listeners.push(&part["listener"]),
+                "DynamicListener" => found.listeners.push(&part["active_state"]["listener"]),
+                "StaticRouteConfig" | "DynamicRouteConfig" => {
+                    found.routes.push(&part["route_config"]);
+                }
+                "EcdsFilterConfig" => found.extensions.push(&part["ecds_filter"]),
+                _ => {}
+            }
+        }
+        found.into_envoy(true)
+    }
+
+    /// Returns the FluxLit filters of all connection managers.
+    pub(crate) fn ours(&self) -> impl Iterator<Item = Ours<'_>> {
+        self.managers.iter().filter_map(Manager::ours)
+    }
+}
+
+#[derive(Default)]
+struct Found<'a> {
+    listeners: Vec<&'a Value>,
+    clusters: Vec<&'a Value>,
+    routes: Vec<&'a Value>,
+    extensions: Vec<&'a Value>,
+}
+
+impl Found<'_> {
+    fn into_envoy(self, is_dump: bool) -> Envoy {
+        let mut managers = Vec::new();
+        for listener in &self.listeners {
+            let chains =
+                items(&listener["filter_chains"]).chain(listener.get("default_filter_chain"));
+            for chain in chains {
+                managers.extend(self.manager(listener, chain));
+            }
+        }
+        let clusters = self.clusters.iter();
+        Envoy {
+            is_dump,
+            managers,
+            clusters: clusters
+                .map(|cluster| (text(&cluster["name"]), (*cluster).clone()))
+                .collect(),
+        }
+    }
+
+    fn manager(&self, listener: &Value, chain: &Value) -> Option<Manager> {
+        let filters: Vec<&Value> = items(&chain["filters"]).collect();
+        let is_manager =
+            |filter: &&Value| kind_of(&filter["typed_config"]) == "HttpConnectionManager";
+        let position = filters.iter().position(is_manager)?;
+        let config = filters.get(position)?["typed_config"].clone();
+        let network_filters = filters.iter().take(position);
+        let tls = &chain["transport_socket"]["typed_config"];
+        let alpn = items(&tls["common_tls_context"]["alpn_protocols"]).chain(items(
+            &tls["downstream_tls_context"]["common_tls_context"]["alpn_protocols"],
+        ));
+        let socket = &listener["address"]["socket_address"];
+        let address = match (socket["address"].as_str(), socket["port_value"].as_u64()) {
+            (Some(host), Some(port)) if host.contains(':') => format!("[{host}]:{port}"),
+            (Some(host), Some(port)) => format!("{host}:{port}"),
+            _ => String::new(),
+        };
+        Some(Manager {
+            listener: Some(text(&listener["name"]))
+                .filter(|name| !name.is_empty())
+                .unwrap_or_else(|| address.clone()),
+            address,
+            has_tls: matches!(
+                kind_of(tls),
+                "DownstreamTlsContext" | "QuicDownstreamTransport"
+            ),
+            alpn: alpn.map(text).collect(),
+            listener_filters: items(&listener["listener_filters"]).cloned().collect(),
+            network_filters: network_filters.map(|filter| (*filter).clone()).collect(),
+            filters: items(&config["http_filters"])
+                .map(|filter| self.http_filter(filter))
+                .collect(),
+            routes: self.routes(&config),
+            config,
+        })
+    }
+
+    fn http_filter(&self, filter: &Value) -> HttpFilter {
+        let name = text(&filter["name"]);
+        let discovery = filter["config_discovery"].clone();
+        let config = if discovery.is_null() {
+            filter["typed_config"].clone()
+        } else {
+            let delivered = self
+                .extensions
+                .iter()
+                .find(|extension| text(&extension["name"]) == name);
+            delivered.map_or(Value::Null, |extension| extension["typed_config"].clone())
+        };
+        HttpFilter {
+            name,
+            is_disabled: filter["disabled"] == true,
+            config,
+            discovery,
+        }
+    }
+
+    fn routes(&self, config: &Value) -> Routes {
+        if let Some(routes) = config.get("route_config") {
+            return Routes::Known(routes.clone());
+        }
+        let name = &config["rds"]["route_config_name"];
+        if name.is_null() {
+            return Routes::Elsewhere("scoped routes".to_owned());
+        }
+        let known = self
+            .routes
+            .iter()
+            .find(|routes| text(&routes["name"]) == text(name));
+        known.map_or_else(
+            || Routes::Elsewhere(format!("RDS `{}`", text(name))),
+            |routes| Routes::Known((*routes).clone()),
+        )
+    }
+}
+
+impl Manager {
+    /// Returns the FluxLit filter.
+    pub(crate) fn ours(&self) -> Option<Ours<'_>> {
+        let position = self.filters.iter().position(HttpFilter::is_ours)?;
+        Some(Ours {
+            manager: self,
+            position,
+            filter: self.filters.get(position)?,
+        })
+    }
+
+    /// Returns the virtual hosts, if the routes are known.
+    pub(crate) fn virtual_hosts(&self) -> impl Iterator<Item = &Value> {
+        let hosts = match &self.routes {
+            Routes::Known(routes) => Some(items(&routes["virtual_hosts"])),
+            Routes::Elsewhere(_) => None,
+        };
+        hosts.into_iter().flatten()
+    }
+
+    /// Returns each route that forwards requests, with its label.
+    pub(crate) fn forwarding_routes(&self) -> impl Iterator<Item = (String, &Value)> {
+        self.virtual_hosts().flat_map(move |host| {
+            items(&host["routes"])
+                .zip(1..)
+                .filter(|(route, _)| route.get("route").is_some())
+                .map(move |(route, number)| (self.route_label(host, route, number), route))
+        })
+    }
+
+    fn route_label(&self, host: &Value, route: &Value, number: usize) -> String {
+        let name = match route["name"].as_str() {
+            Some(name) if !name.is_empty() => format!("`{name}`"),
+            _ => number.to_string(),
+        };
+        format!(
+            "route {name} of virtual host `{}` of listener `{}`",
+            text(&host["name"]),
+            self.listener
+        )
+    }
+
+    /// Returns the configuration of the PROXY protocol, if the listener accepts it.
+    pub(crate) fn proxy_protocol(&self) -> Option<&Value> {
+        self.listener_filters
+            .iter()
+            .map(|filter| &filter["typed_config"])
+            .find(|config| kind_of(config) == "ProxyProtocol")
+    }
+}
+
+impl HttpFilter {
+    /// Returns true for a WebAssembly filter.
+    pub(crate) fn is_wasm(&self) -> bool {
+        kind_of(&self.config) == "Wasm"
+    }
+
+    /// Returns true for the FluxLit filter: its names or its module say so, or its configuration is one of ours.
+    fn is_ours(&self) -> bool {
+        let says = |value: &Value| {
+            value
+                .as_str()
+                .is_some_and(|text| text.to_ascii_lowercase().contains("fluxlit"))
+        };
+        let plugin = self.plugin();
+        let code = &plugin["vm_config"]["code"];
+        let places = [
+            &plugin["name"],
+            &plugin["root_id"],
+            &plugin["vm_config"]["vm_id"],
+            &code["local"]["filename"],
+            &code["remote"]["http_uri"]["uri"],
+        ];
+        if self.is_wasm() {
+            return self.name.contains("fluxlit")
+                || places.into_iter().any(says)
+                || self.is_configured_as_ours();
+        }
+        // The server has not delivered it yet, or it is not part of a bootstrap.
+        !self.discovery.is_null() && self.config.is_null() && self.name.contains("fluxlit")
+    }
+
+    fn is_configured_as_ours(&self) -> bool {
+        let settings = self.settings();
+        let is_empty = settings.as_object().is_none_or(serde_json::Map::is_empty);
+        !is_empty && Policy::from_json(self.settings_text().as_bytes(), Defaults::FILTER).is_ok()
+    }
+
+    /// Returns the plugin configuration of a WebAssembly filter, in Envoy's words.
+    pub(crate) fn plugin(&self) -> &Value {
+        &self.config["config"]
+    }
+
+    /// Returns the text that the filter gets as its configuration; empty if there is none.
+    pub(crate) fn settings_text(&self) -> &str {
+        self.plugin()["configuration"]["value"]
+            .as_str()
+            .unwrap_or_default()
+    }
+
+    /// Returns the settings of the FluxLit filter; `Null` if they are no JSON.
+    pub(crate) fn settings(&self) -> Value {
+        serde_json::from_str(self.settings_text()).unwrap_or_default()
+    }
+}
+
+impl Ours<'_> {
+    /// Returns where the filter is, for a finding.
+    pub(crate) fn place(&self) -> String {
+        format!("listener `{}`", self.manager.listener)
+    }
+}
+
+/// Returns the last part of the name of a message, such as `HttpConnectionManager`; empty without `@type`.
+pub(crate) fn kind_of(message: &Value) -> &str {
+    let kind = message["@type"].as_str().unwrap_or_default();
+    kind.rsplit(['.', '/']).next().unwrap_or_default()
+}
+
+/// Returns the items of an array; none if it is not an array.
+pub(crate) fn items(value: &Value) -> std::slice::Iter<'_, Value> {
+    value
+        .as_array()
+        .map(Vec::as_slice)
+        .unwrap_or_default()
+        .iter()
+}
+
+/// Returns a string; empty if it is not one.
+pub(crate) fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}

@@ -1,0 +1,99 @@
+//! Asks a running Envoy whether its filter counts a request (F05), and whether it has failed (F03).
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use crate::lint::envoy::{Envoy, Ours};
+use crate::lint::outcomes::Outcomes;
+use crate::lint::path::removed_mounts;
+use crate::wire::{LIMIT, exchange, request};
+
+/// Checks all listeners of an Envoy with the FluxLit filter. `admin` is its admin address.
+pub(crate) async fn check(envoy: &Envoy, admin: SocketAddr, outcomes: &mut Outcomes) {
+    for ours in envoy.ours() {
+        let place = ours.place();
+        match moves(&ours, admin).await {
+            Ok(true) => outcomes.live.right(format!("{place}: the filter's counters move with a request")),
+            Ok(false) => outcomes.live.fail(
+                format!("{place}: a request was answered, but no counter of the filter moved: another proxy or another listener answered"),
+                "check that --admin belongs to the proxy that was linted, and that the filter is in the listener's chain (F02)",
+            ),
+            Err(error) => outcomes.live.skip(format!("{place}: {error}")),
+        }
+        failures(&ours, admin, outcomes).await;
+    }
+}
+
+/// Sends one request to a listener; true if a counter of the filter has moved then.
+async fn moves(ours: &Ours<'_>, admin: SocketAddr) -> io::Result<bool> {
+    if ours.manager.has_tls {
+        return Err(io::Error::other(
+            "the listener terminates TLS; send a request yourself, and compare wasmcustom.fluxlit in /stats",
+        ));
+    }
+    let mut address: SocketAddr = ours
+        .manager
+        .address
+        .parse()
+        .map_err(|_| io::Error::other("the listener has no address of this machine"))?;
+    if address.ip().is_unspecified() {
+        address.set_ip(match address.ip() {
+            IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    let before = counters(admin, "wasmcustom.fluxlit").await?;
+    let mount = removed_mounts(ours.filter.settings_text())
+        .into_iter()
+        .next()
+        .unwrap_or_default();
+    let target = format!("{mount}/_stcore/health");
+    exchange(
+        address,
+        None,
+        &request("GET", &target, &address.to_string(), &[]),
+    )
+    .await?;
+    // The filter adds its counts to Envoy's once a second.
+    let limit = tokio::time::Instant::now() + LIMIT;
+    while tokio::time::Instant::now() < limit {
+        if counters(admin, "wasmcustom.fluxlit").await? > before {
+            return Ok(true);
+        }
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
+    Ok(false)
+}
+
+async fn failures(ours: &Ours<'_>, admin: SocketAddr, outcomes: &mut Outcomes) {
+    let name = ours.filter.plugin()["name"].as_str().unwrap_or("fluxlit");
+    let reloads = counters(admin, &format!("wasm.{name}.vm_reload")).await;
+    if let Ok(count @ 1..) = reloads {
+        outcomes.failure.warn(
+            format!("{}: the filter has failed and was started again ({count} in wasm.{name}.vm_reload)", ours.place()),
+            "look for `panicked` in Envoy's log, and report the line",
+        );
+    }
+}
+
+/// Returns the sum of the counters whose names begin like this.
+async fn counters(admin: SocketAddr, prefix: &str) -> io::Result<u64> {
+    let host = admin.to_string();
+    let reply = exchange(admin, None, &request("GET", "/stats", &host, &[])).await?;
+    if reply.status != 200 {
+        return Err(io::Error::other(format!(
+            "the admin interface answers {}",
+            reply.status
+        )));
+    }
+    let text = String::from_utf8_lossy(&reply.body);
+    let values = text.lines().filter_map(|line| {
+        let (name, value) = line.split_once(": ")?;
+        value
+            .parse::<u64>()
+            .ok()
+            .filter(|_| name.starts_with(prefix))
+    });
+    Ok(values.sum())
+}

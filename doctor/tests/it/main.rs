@@ -1,0 +1,6 @@
+//! Tests of the doctor that need only Rust.
+
+mod documentation;
+mod fluxlit_rows;
+mod lint;
+mod report;
