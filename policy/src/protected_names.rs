@@ -12,11 +12,16 @@ use crate::identity_headers::HEADERS;
 /// Of `content-length` and `transfer-encoding`, only the spelling with an underscore is protected.
 #[must_use]
 pub fn protected_names() -> Vec<String> {
-    let identity = HEADERS.names().iter().map(|entry| match entry.strip_suffix('*') {
-        None => (*entry).to_owned(),
-        Some(family) => format!("{family}example"),
-    });
-    let endings = ENDINGS.iter().map(|(ending, _)| format!("x-example-{ending}"));
+    let identity = HEADERS
+        .names()
+        .iter()
+        .map(|entry| match entry.strip_suffix('*') {
+            None => (*entry).to_owned(),
+            Some(family) => format!("{family}example"),
+        });
+    let endings = ENDINGS
+        .iter()
+        .map(|(ending, _)| format!("x-example-{ending}"));
     let listed = LISTED.iter().map(|(name, _)| (*name).to_owned());
     let forwarded = FORWARDED.iter().chain(&FORWARDED_IDENTITY);
     COMMON
