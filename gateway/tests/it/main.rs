@@ -15,6 +15,7 @@ mod proxy;
 mod refused;
 mod regressions;
 mod support;
+mod termination;
 mod tls;
 mod tunnel;
 mod upstream_request;

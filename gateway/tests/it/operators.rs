@@ -89,7 +89,7 @@ fn internal_paths_are_never_forwarded_to_the_app() {
 }
 
 /// Returns each series with its value.
-fn scrape(admin: SocketAddr) -> HashMap<String, f64> {
+pub(crate) fn scrape(admin: SocketAddr) -> HashMap<String, f64> {
     let answer = ask(admin, "GET /metrics");
     assert!(
         answer.values("content-type")[0].starts_with("application/openmetrics-text")
