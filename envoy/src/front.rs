@@ -72,7 +72,7 @@ impl Front {
         })
     }
 
-    /// Returns the shipped file with other addresses, for nginx inside the main block that distributions ship.
+    /// Returns the shipped file with other addresses, without an access log, and with temporary files in its own folder.
     fn configuration(self, listen: SocketAddr, gateway: SocketAddr) -> String {
         let (shipped, own) = match self {
             Self::Caddy => (include_str!("../fronts/Caddyfile"), "http://:10000"),
@@ -83,8 +83,8 @@ impl Front {
         let text = replace_once(shipped, own, &port);
         let text = replace_once(&text, "127.0.0.1:8000", &gateway.to_string());
         match self {
-            Self::Caddy => text,
-            Self::NginxFull | Self::NginxStripped => NGINX_MAIN.replace("SERVER", &text),
+            Self::Caddy => replace_once(&text, "\n{\n", CADDY_OPTIONS),
+            Self::NginxFull | Self::NginxStripped => replace_once(&text, "\nhttp {\n", NGINX_FILES),
         }
     }
 }
@@ -100,10 +100,15 @@ fn replace_once(text: &str, from: &str, to: &str) -> String {
 
 const NGINX_LISTEN: &str = "listen 127.0.0.1:10000";
 
-const NGINX_MAIN: &str = "daemon off;
+const CADDY_OPTIONS: &str = "
+{
+	admin off
+	persist_config off
+";
+
+const NGINX_FILES: &str = "
+daemon off;
 pid nginx.pid;
-worker_processes 1;
-events {}
 http {
 access_log off;
 client_body_temp_path body;
@@ -111,6 +116,4 @@ proxy_temp_path proxy;
 fastcgi_temp_path fastcgi;
 scgi_temp_path scgi;
 uwsgi_temp_path uwsgi;
-SERVER
-}
 ";

@@ -13,7 +13,7 @@ use crate::settings::Settings;
 /// What the settings of the gateway do not say about the front.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FrontOptions {
-    /// The address that the front listens on: by default port 443 of every address if it has a certificate, else port 80.
+    /// The address that the front listens on: by default the public port, on every address.
     pub listen: Option<SocketAddr>,
     /// The address on which it redirects from http to https: by default port 80, if it listens on port 443.
     pub listen_http: Option<SocketAddr>,
@@ -186,12 +186,16 @@ impl Site {
             .as_ref()
             .map(|url| url.origin().ascii_serialization());
         let (gateway_host, gateway_port) = gateway(settings.listen, options)?;
-        let listen = options.listen.unwrap_or_else(|| {
-            every_address(match &options.tls {
+        // What browsers connect to, unless another hop is in between.
+        let is_public = options.behind.is_empty() && is_https == options.tls.is_some();
+        let public_port = public.as_ref().filter(|_| is_public);
+        let port = public_port
+            .and_then(url::Url::port_or_known_default)
+            .unwrap_or(match &options.tls {
                 Some(_) => HTTPS_PORT,
                 None => HTTP_PORT,
-            })
-        });
+            });
+        let listen = options.listen.unwrap_or_else(|| every_address(port));
         let listen_http = options.listen_http.or_else(|| {
             let has_usual_port = options.tls.is_some() && listen.port() == HTTPS_PORT;
             has_usual_port.then(|| SocketAddr::new(listen.ip(), HTTP_PORT))

@@ -25,7 +25,7 @@ pub(crate) struct FrontArguments {
     /// Write the configuration to this file instead of standard output; a second file is written next to it
     #[arg(long, value_name = "FILE", requires = "front")]
     output: Option<PathBuf>,
-    /// Let the front listen on this address [default: port 443 with a certificate, else port 80]
+    /// Let the front listen on this address [default: the public port, on every address]
     #[arg(long, value_name = "ADDRESS:PORT", requires = "front")]
     listen: Option<SocketAddr>,
     /// Let the front redirect from http to https on this address [default: port 80 if it listens on port 443]
