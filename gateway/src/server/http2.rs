@@ -11,15 +11,19 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use h2::server::{Connection, SendResponse};
-use h2::{Reason, RecvStream};
+use h2::Reason;
+use h2::server::Connection;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::http::http2_frames::{ConnectionError, RequestFrames};
 use crate::net::buffer::Buffer;
 use crate::net::stream::Stream;
 use crate::net::timer::Timer;
+use crate::observe::HttpVersion;
+use crate::proxy::failure::Rejection;
+use crate::proxy::in_flight::record_unparsed;
 use crate::server::connection::Accepted;
+use crate::server::http2_accept::{Acceptor, Next};
 use crate::server::http2_stream;
 use crate::worker::Worker;
 
@@ -29,11 +33,7 @@ pub(super) async fn serve(worker: &Rc<Worker>, accepted: Accepted, early: Option
     let mut timer = Timer::default();
     let max_head = limits.head_bytes;
     let frames = Rc::new(RefCell::new(RequestFrames::new(max_head)));
-    let io = IoAdapter {
-        early,
-        stream: Rc::clone(&accepted.stream),
-        frames: Rc::clone(&frames),
-    };
+    let io = IoAdapter::new(early, Rc::clone(&accepted.stream), Rc::clone(&frames));
     let handshake = h2::server::Builder::new()
         .enable_connect_protocol()
         .initial_connection_window_size(CONNECTION_WINDOW)
@@ -49,14 +49,14 @@ pub(super) async fn serve(worker: &Rc<Worker>, accepted: Accepted, early: Option
     let accepted = Rc::new(accepted);
     let mut drain = pin!(worker.drain.wait());
     let mut is_ending = false;
-    let mut started_heads = 0;
+    let mut acceptor = Acceptor::new(frames, limits.head_read);
     loop {
         let limit = if is_ending {
             DRAIN_PATIENCE
         } else {
             limits.keep_alive
         };
-        let next = std::future::poll_fn(|context| poll_next(&mut connection, &frames, context));
+        let next = std::future::poll_fn(|context| acceptor.poll_next(&mut connection, context));
         let next = timer.within(limit, next);
         let next = tokio::select! {
             next = next => next,
@@ -67,44 +67,35 @@ pub(super) async fn serve(worker: &Rc<Worker>, accepted: Accepted, early: Option
             }
         };
         match next {
-            Ok(Next::Stream(body, mut respond)) => {
-                let stream = respond.stream_id().as_u32();
-                let Some(lines) = frames.borrow_mut().take_head(stream) else {
-                    // Not reachable: every request that the h2 crate accepts is a substitute for a head.
-                    respond.send_reset(Reason::INTERNAL_ERROR);
-                    continue;
-                };
-                started_heads += lines.memory();
+            Ok(Next::Stream(lines, body, respond)) => {
                 let (worker, accepted) = (Rc::clone(worker), Rc::clone(&accepted));
                 tokio::task::spawn_local(async move {
                     http2_stream::serve(&worker, &accepted, lines, body, respond).await;
                 });
-                // A task holds its head until it runs for the first time. A few bytes may refer to a large head, so the
-                // tasks must run before the client can start many more.
-                if started_heads > MAX_STARTED_HEADS {
-                    started_heads = 0;
-                    tokio::task::yield_now().await;
-                }
             }
             Ok(Next::End) => return,
             Ok(Next::Error(error)) => {
                 tracing::debug!(?error, "an HTTP/2 connection is ended");
-                connection.abrupt_shutdown(match error {
+                let reason = match error {
                     ConnectionError::Compression => Reason::COMPRESSION_ERROR,
                     ConnectionError::Excess => Reason::ENHANCE_YOUR_CALM,
                     ConnectionError::FrameSize => Reason::FRAME_SIZE_ERROR,
                     ConnectionError::Protocol => Reason::PROTOCOL_ERROR,
-                });
-                let _ = timer.within(DRAIN_PATIENCE, connection.accept()).await;
-                return;
+                };
+                return abort(connection, reason, &mut timer).await;
+            }
+            // Nothing else may be sent before the rest of the block, RFC 9113 §4.3, so no stream can go on.
+            Ok(Next::HeadTimeout) => {
+                let Rejection { reason, status, .. } = Rejection::head_timeout();
+                let version = Some(HttpVersion::Http2);
+                record_unparsed(worker, "", accepted.peer, version, status, reason);
+                return abort(connection, Reason::ENHANCE_YOUR_CALM, &mut timer).await;
             }
             // No new stream for a while, but some are open, so the connection is not idle.
             Err(_) if Rc::strong_count(&accepted) > 1 || connection.has_streams() => {}
             Err(_) if is_ending => {
                 // A live client has acknowledged the last ping by now, and that would have ended the connection.
-                connection.abrupt_shutdown(Reason::NO_ERROR);
-                let _ = timer.within(DRAIN_PATIENCE, connection.accept()).await;
-                return;
+                return abort(connection, Reason::NO_ERROR, &mut timer).await;
             }
             Err(_) => {
                 is_ending = true;
@@ -114,43 +105,33 @@ pub(super) async fn serve(worker: &Rc<Worker>, accepted: Accepted, early: Option
     }
 }
 
-/// What happens next on a connection.
-enum Next {
-    Stream(RecvStream, SendResponse<Bytes>),
-    /// The client has sent something that ends the connection.
-    Error(ConnectionError),
-    End,
-}
-
-fn poll_next(
-    connection: &mut Connection<IoAdapter, Bytes>,
-    frames: &RefCell<RequestFrames>,
-    context: &mut Context<'_>,
-) -> Poll<Next> {
-    match connection.poll_accept(context) {
-        Poll::Ready(Some(Ok((request, respond)))) => {
-            Poll::Ready(Next::Stream(request.into_body(), respond))
-        }
-        Poll::Ready(None | Some(Err(_))) => Poll::Ready(Next::End),
-        Poll::Pending => {
-            let mut frames = frames.borrow_mut();
-            frames.resume_if_taken();
-            match frames.error() {
-                Some(error) => Poll::Ready(Next::Error(error)),
-                None => Poll::Pending,
-            }
-        }
-    }
+/// Ends a connection and its streams.
+async fn abort(mut connection: Connection<IoAdapter, Bytes>, reason: Reason, timer: &mut Timer) {
+    connection.abrupt_shutdown(reason);
+    let _ = timer.within(DRAIN_PATIENCE, connection.accept()).await;
 }
 
 /// Adapts a connection to tokio's traits, and returns first the bytes that were read before.
-struct IoAdapter {
+pub(super) struct IoAdapter {
     early: Option<Buffer>,
     stream: Rc<Stream>,
     frames: Rc<RefCell<RequestFrames>>,
 }
 
 impl IoAdapter {
+    /// `early`: bytes that were read before. `frames`: what the connection's frames pass through.
+    pub(super) fn new(
+        early: Option<Buffer>,
+        stream: Rc<Stream>,
+        frames: Rc<RefCell<RequestFrames>>,
+    ) -> Self {
+        Self {
+            early,
+            stream,
+            frames,
+        }
+    }
+
     /// Reads the next bytes as the client has sent them.
     fn poll_read_raw(
         &mut self,
@@ -254,9 +235,6 @@ impl AsyncWrite for IoAdapter {
 /// Flow-control windows in bytes, RFC 9113 §5.2: how much a client may send ahead on a stream, and on the connection.
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
-
-/// How much memory the heads of streams may take whose tasks have not run.
-const MAX_STARTED_HEADS: usize = 256 * 1024;
 
 /// Maximum number of concurrent streams of a connection.
 const MAX_STREAMS: u32 = 128;

@@ -10,25 +10,11 @@ use rustix::process::Signal;
 
 use crate::client::{Client, LIMIT};
 use crate::operators::logging;
-use crate::support::{Gateway, command, eventually, recording, upstream, write};
+use crate::support::{Gateway, command, eventually, held, recording, upstream, write};
 use crate::tunnel::{ACCEPT, handshake};
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 const GET: &str = "GET / HTTP/1.1\r\nhost: a\r\n\r\n";
-
-/// Starts an upstream that reports each request, and responds when the test releases it.
-fn held() -> (SocketAddr, mpsc::Receiver<()>, mpsc::Sender<()>) {
-    let (arrived, arrival) = mpsc::channel();
-    let (release, released) = mpsc::channel::<()>();
-    let released = Mutex::new(released);
-    let address = upstream(move |_, stream| {
-        arrived.send(()).unwrap();
-        let _ = released.lock().unwrap().recv();
-        write(stream, OK);
-        true
-    });
-    (address, arrival, release)
-}
 
 #[test]
 fn not_ready_at_once_while_requests_in_flight_finish() {
@@ -347,7 +333,7 @@ fn a_websocket_receives_a_close_frame_between_two_frames() {
             ended.send(got).unwrap();
             false
         });
-        let mut gateway = Gateway::in_front_of(address, &[]);
+        let mut gateway = Gateway::in_front_of(address, &[("FLUXLIT_GRACE_PERIOD_S", "600")]);
         let mut client = gateway.client();
         client.send(&handshake(""));
         assert_eq!(client.response_head().unwrap().status, 101);
@@ -407,7 +393,7 @@ fn a_busy_websocket_receives_a_close_frame() {
             }
             false
         });
-        let gateway = Gateway::in_front_of(address, &[("FLUXLIT_GRACE_PERIOD_S", "5")]);
+        let gateway = Gateway::in_front_of(address, &[("FLUXLIT_GRACE_PERIOD_S", "600")]);
         let mut client = gateway.client();
         client.send(&handshake(""));
         assert_eq!(client.response_head().unwrap().status, 101);

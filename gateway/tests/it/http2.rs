@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 
 use crate::client::{LIMIT, bytes, read_body};
 use crate::operators::logging;
-use crate::support::{Gateway, Received, recording, upstream, write};
+use crate::support::{Gateway, Received, held, recording, upstream, write};
 
 pub(crate) const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
@@ -745,25 +745,15 @@ fn a_request_that_arrives_while_the_client_does_not_read_is_served() {
 
 #[test]
 fn requests_in_flight_finish_when_the_gateway_stops() {
-    let (release, released) = mpsc::channel::<()>();
-    let released = std::sync::Mutex::new(released);
-    let (arrived, arrival) = tokio::sync::oneshot::channel();
-    let arrived = std::sync::Mutex::new(Some(arrived));
-    let mut gateway = Gateway::in_front_of(
-        upstream(move |_, stream| {
-            let _ = arrived.lock().unwrap().take().unwrap().send(());
-            released.lock().unwrap().recv().unwrap();
-            write(stream, OK);
-            true
-        }),
-        &[],
-    );
+    let (address, arrival, release) = held();
+    let mut gateway = Gateway::in_front_of(address, &[]);
     run(async {
         let mut client = Http2::to(gateway.address).await;
         let idle = Http2::to(gateway.address).await;
         let (response, _) = client.send(get("/"), true).await;
         let connection = client.connection;
         let mut sender = client.sender;
+        let arrival = tokio::task::spawn_blocking(move || arrival.recv_timeout(LIMIT).unwrap());
         arrival.await.unwrap();
         gateway.terminate();
         // The idle connection ends with GOAWAY and NO_ERROR.
@@ -785,16 +775,9 @@ fn requests_in_flight_finish_when_the_gateway_stops() {
 
 #[test]
 fn a_client_that_ignores_pings_does_not_delay_the_stop() {
-    let (release, released) = mpsc::channel::<()>();
-    let released = std::sync::Mutex::new(released);
-    let (arrived, arrival) = mpsc::channel();
+    let (address, arrival, release) = held();
     let mut gateway = Gateway::in_front_of(
-        upstream(move |_, stream| {
-            arrived.send(()).unwrap();
-            released.lock().unwrap().recv().unwrap();
-            write(stream, OK);
-            true
-        }),
+        address,
         // Longer than any read in this test waits.
         &[("FLUXLIT_GRACE_PERIOD_S", "600")],
     );
@@ -818,7 +801,7 @@ fn a_client_that_ignores_pings_does_not_delay_the_stop() {
 #[test]
 fn a_connection_without_a_request_is_closed() {
     let (address, _) = recording(OK);
-    let gateway = Gateway::in_front_of(address, &[("FLUXLIT_GATEWAY_KEEPALIVE_TIMEOUT_S", "1")]);
+    let gateway = Gateway::in_front_of(address, &[("FLUXLIT_GATEWAY_KEEPALIVE_TIMEOUT_S", "3")]);
     run(async {
         let mut client = Http2::to(gateway.address).await;
         assert_eq!(client.ask(get("/")).await.1, "ok");

@@ -1,10 +1,11 @@
 //! Tests that a request has the same result over HTTP/1.1 and HTTP/2, octet by octet, and what only HTTP/2 rejects.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::process::ChildStdout;
+use std::sync::mpsc;
 
-use crate::client::Client;
+use crate::client::{Client, LIMIT};
 use crate::http2::{DATA, END_STREAM, Frames, GET, GOAWAY, OK};
 use crate::operators::logging;
 use crate::support::{Gateway, Requests, recording, upstream, write};
@@ -331,6 +332,25 @@ fn many_small_data_frames_at_once_are_accepted() {
     assert_eq!(body.expect("a body").payload, b"24000");
 }
 
+#[test]
+fn many_empty_data_frames_end_the_connection() {
+    let (address, _) = recording(OK);
+    let gateway = Gateway::in_front_of(address, &[]);
+    let post = [&[(":method", "POST")][..], &GET[1..]].concat();
+    let mut client = Frames::new(gateway.address);
+    client.headers(1, 0, &post);
+    client.send_many(100, DATA, 0, 1, &[]);
+    client.send(DATA, END_STREAM, 1, &[]);
+    assert_eq!(status_or_reset(&mut client).as_deref(), Some("200"));
+
+    let mut client = Frames::new(gateway.address);
+    client.headers(1, 0, &post);
+    client.send_many(101, DATA, 0, 1, &[]);
+    let goaway = std::iter::from_fn(|| client.next()).find(|frame| frame.kind == GOAWAY);
+    // ENHANCE_YOUR_CALM, RFC 9113 §7.
+    assert_eq!(goaway.expect("GOAWAY").payload[4..8], [0, 0, 0, 11]);
+}
+
 /// Each head is decoded from one octet into 4 kB.
 #[test]
 fn a_block_that_is_decoded_to_too_much_ends_the_connection() {
@@ -354,6 +374,41 @@ fn a_block_that_is_decoded_to_too_much_ends_the_connection() {
     // ENHANCE_YOUR_CALM, RFC 9113 §7.
     assert_eq!(goaway.expect("GOAWAY").payload[4..8], [0, 0, 0, 11]);
     assert_eq!(seen.count(), 0);
+}
+
+/// Nothing else can be sent on the connection before the rest of the block, so the running request ends as well.
+#[test]
+fn a_header_block_that_does_not_end_in_time_ends_the_connection() {
+    let (started, has_started) = mpsc::channel();
+    let address = upstream(move |_, stream| {
+        started.send(()).unwrap();
+        // Ends when the gateway gives up the request.
+        let _ = stream.get_mut().read(&mut [0]);
+        false
+    });
+    // Long enough for the first bytes of a connection to arrive.
+    let limit = ("FLUXLIT_GATEWAY_HEADER_READ_TIMEOUT_S", "5");
+    let (gateway, mut log) = logging(address, &[limit]);
+    let mut client = Frames::new(gateway.address);
+    client.headers(1, END_STREAM, &GET);
+    has_started.recv_timeout(LIMIT).expect("a request runs");
+    client.send(1, END_STREAM, 3, &[0x82]);
+    let goaway = std::iter::from_fn(|| client.next()).find(|frame| frame.kind == GOAWAY);
+    // ENHANCE_YOUR_CALM, RFC 9113 §7.
+    assert_eq!(goaway.expect("GOAWAY").payload[4..8], [0, 0, 0, 11]);
+    while client.next().is_some() {}
+    let reasons = std::iter::from_fn(|| {
+        let mut line = String::new();
+        (log.read_line(&mut line).unwrap() > 0).then_some(line)
+    });
+    let slow = reasons
+        .map(|line| serde_json::from_str::<serde_json::Value>(&line).unwrap())
+        .find(|line| line["reason"] == "head_too_slow")
+        .expect("the log ends");
+    assert_eq!(
+        (&slow["status"], &slow["version"]),
+        (&408.into(), &"2".into())
+    );
 }
 
 #[test]

@@ -1,14 +1,14 @@
 //! Tests the limits, and the responses to requests that exceed them.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc;
 use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketType, bind, connect, listen, socket};
 
 use crate::client::{Client, LIMIT};
-use crate::support::{Gateway, eventually, recording, upstream, write};
+use crate::support::{Gateway, eventually, held, recording, upstream, write};
 use crate::tunnel::{ACCEPT, handshake};
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
@@ -77,44 +77,56 @@ fn slow_clients_are_disconnected() {
     let gateway = Gateway::in_front_of(
         address,
         &[
-            ("FLUXLIT_GATEWAY_HEADER_READ_TIMEOUT_S", "1"),
-            ("FLUXLIT_GATEWAY_KEEPALIVE_TIMEOUT_S", "1"),
-            ("FLUXLIT_GATEWAY_BODY_IDLE_TIMEOUT_S", "1"),
+            ("FLUXLIT_GATEWAY_HEADER_READ_TIMEOUT_S", "4"),
+            ("FLUXLIT_GATEWAY_KEEPALIVE_TIMEOUT_S", "4"),
+            ("FLUXLIT_GATEWAY_BODY_IDLE_TIMEOUT_S", "4"),
         ],
     );
-    for (sent, status) in [
-        ("", None),
-        ("GET / HT", Some(408)),
-        ("GET / HTTP/1.1\r\nhost: a\r\n", Some(408)),
-        (
-            "PUT / HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\n",
-            Some(408),
-        ),
-        (
-            "PUT / HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\nhalf",
-            Some(408),
-        ),
-        (
-            "PUT / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n",
-            Some(408),
-        ),
-        // Idle after a response.
-        ("GET /api/healthz HTTP/1.1\r\nhost: a\r\n\r\n", Some(200)),
-    ] {
-        let mut client = gateway.client();
-        client.send(sent);
-        let answer = status.map(|_| client.response().status);
-        assert_eq!(answer, status, "{sent:?}");
-        assert!(client.is_closed(), "{sent:?}");
-    }
+    at_once(
+        [
+            ("", None),
+            ("GET / HT", Some(408)),
+            ("GET / HTTP/1.1\r\nhost: a\r\n", Some(408)),
+            (
+                "PUT / HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\n",
+                Some(408),
+            ),
+            (
+                "PUT / HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\nhalf",
+                Some(408),
+            ),
+            (
+                "PUT / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n",
+                Some(408),
+            ),
+            // Idle after a response.
+            ("GET /api/healthz HTTP/1.1\r\nhost: a\r\n\r\n", Some(200)),
+        ],
+        |(sent, status)| {
+            let mut client = gateway.client();
+            client.send(sent);
+            let answer = status.map(|_| client.response().status);
+            assert_eq!(answer, status, "{sent:?}");
+            assert!(client.is_closed(), "{sent:?}");
+        },
+    );
+}
+
+/// Runs `test` for each row at the same time. The limits of such tests can be long, so that no pause of the machine exceeds
+/// them.
+fn at_once<T: Send, const COUNT: usize>(rows: [T; COUNT], test: impl Fn(T) + Sync) {
+    std::thread::scope(|scope| {
+        for row in rows {
+            scope.spawn(|| test(row));
+        }
+    });
 }
 
 /// A head that arrives byte by byte has the same deadline as any other.
 #[test]
 fn a_slow_head_has_one_deadline() {
     let (address, seen) = recording(OK);
-    let gateway =
-        Gateway::in_front_of(address, &[("FLUXLIT_GATEWAY_HEADER_READ_TIMEOUT_S", "0.3")]);
+    let gateway = Gateway::in_front_of(address, &[("FLUXLIT_GATEWAY_HEADER_READ_TIMEOUT_S", "3")]);
     let mut client = gateway.client();
     client
         .stream
@@ -134,93 +146,100 @@ fn a_slow_head_has_one_deadline() {
 #[test]
 fn an_app_that_is_too_slow_is_a_504() {
     let settings = [
-        ("FLUXLIT_GATEWAY_UPSTREAM_READ_TIMEOUT_S", "1"),
+        ("FLUXLIT_GATEWAY_UPSTREAM_READ_TIMEOUT_S", "4"),
         ("FLUXLIT_GATEWAY_MAX_CONCURRENT_UPSTREAM_HTTP", "1"),
     ];
-    for (answer, head) in [
-        ("", "HTTP/1.1 504 "),
-        ("HTTP/1.1 103 Early Hints\r\n\r\n", "HTTP/1.1 504 "),
-        ("HTTP/1.1 200 OK\r\nx: y", "HTTP/1.1 504 "),
-        (
-            "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf",
-            "HTTP/1.1 200 ",
-        ),
-    ] {
-        let (ended, end) = mpsc::channel();
-        let address = upstream(move |_, stream| {
-            write(stream, answer);
-            ended.send(stream.read(&mut [0]).unwrap_or(0)).unwrap();
-            false
-        });
-        let gateway = Gateway::in_front_of(address, &settings);
-        // There is one permit, so the second request is forwarded only after the first has ended.
-        for _ in 0..2 {
-            let mut client = gateway.client();
-            client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
-            let mut said = client.response_head().unwrap();
-            if said.status == 103 {
-                said = client.response();
+    at_once(
+        [
+            ("", "HTTP/1.1 504 "),
+            ("HTTP/1.1 103 Early Hints\r\n\r\n", "HTTP/1.1 504 "),
+            ("HTTP/1.1 200 OK\r\nx: y", "HTTP/1.1 504 "),
+            (
+                "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf",
+                "HTTP/1.1 200 ",
+            ),
+        ],
+        |(answer, head)| {
+            let (ended, end) = mpsc::channel();
+            let address = upstream(move |_, stream| {
+                write(stream, answer);
+                ended.send(stream.read(&mut [0]).unwrap_or(0)).unwrap();
+                false
+            });
+            let gateway = Gateway::in_front_of(address, &settings);
+            // There is one permit, so the second request is forwarded only after the first has ended.
+            for _ in 0..2 {
+                let mut client = gateway.client();
+                client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+                let mut said = client.response_head().unwrap();
+                if said.status == 103 {
+                    said = client.response();
+                }
+                assert!(said.head[0].starts_with(head), "{answer:?}: {said:?}");
+                if said.status == 200 {
+                    assert_eq!(client.rest(), "half", "only the received part is forwarded");
+                }
+                assert_eq!(
+                    end.recv_timeout(LIMIT),
+                    Ok(0),
+                    "the gateway no longer waits for the app"
+                );
             }
-            assert!(said.head[0].starts_with(head), "{answer:?}: {said:?}");
-            if said.status == 200 {
-                assert_eq!(client.rest(), "half", "only the received part is forwarded");
-            }
-            assert_eq!(
-                end.recv_timeout(LIMIT),
-                Ok(0),
-                "the gateway no longer waits for the app"
-            );
-        }
-    }
+        },
+    );
 }
 
 /// A slow app is a 504, and not the 408 for a slow client.
 #[test]
 fn an_app_that_does_not_read_the_body_is_a_504() {
     let put = "PUT / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 3\r\n\r\n";
-    for (answer, sent, status) in [
-        ("", "", 504),
-        // The client has received `100 Continue`, or has not waited for it.
-        ("HTTP/1.1 100 Continue\r\n\r\n", "", 408),
-        ("", "a", 408),
-        ("", "abc", 504),
-        ("HTTP/1.1 100 Continue\r\n\r\n", "abc", 504),
-        ("HTTP/1.1 103 Early Hints\r\n\r\n", "", 504),
-    ] {
-        let address = upstream(move |_, stream| {
-            write(stream, answer);
-            while stream.read(&mut [0]).is_ok_and(|count| count > 0) {}
-            false
-        });
-        let gateway = Gateway::in_front_of(
-            address,
-            &[
-                ("FLUXLIT_GATEWAY_BODY_IDLE_TIMEOUT_S", "1"),
-                ("FLUXLIT_GATEWAY_UPSTREAM_READ_TIMEOUT_S", "3"),
-            ],
-        );
-        let mut client = gateway.client();
-        client.send(put);
-        if !answer.is_empty() {
-            assert!(client.response_head().unwrap().status < 200);
-        }
-        client.send(sent);
-        let got = client.response();
-        assert_eq!(got.status, status, "{answer:?}, {sent:?}: {got:?}");
-    }
+    at_once(
+        [
+            ("", "", 504),
+            // The client has received `100 Continue`, or has not waited for it.
+            ("HTTP/1.1 100 Continue\r\n\r\n", "", 408),
+            ("", "a", 408),
+            ("", "abc", 504),
+            ("HTTP/1.1 100 Continue\r\n\r\n", "abc", 504),
+            ("HTTP/1.1 103 Early Hints\r\n\r\n", "", 504),
+        ],
+        |(answer, sent, status)| {
+            let address = upstream(move |_, stream| {
+                write(stream, answer);
+                while stream.read(&mut [0]).is_ok_and(|count| count > 0) {}
+                false
+            });
+            let gateway = Gateway::in_front_of(
+                address,
+                &[
+                    ("FLUXLIT_GATEWAY_BODY_IDLE_TIMEOUT_S", "4"),
+                    ("FLUXLIT_GATEWAY_UPSTREAM_READ_TIMEOUT_S", "12"),
+                ],
+            );
+            let mut client = gateway.client();
+            client.send(put);
+            if !answer.is_empty() {
+                assert!(client.response_head().unwrap().status < 200);
+            }
+            client.send(sent);
+            let got = client.response();
+            assert_eq!(got.status, status, "{answer:?}, {sent:?}: {got:?}");
+        },
+    );
 }
 
 /// Interim responses do not count as the response, however many there are.
 #[test]
 fn an_app_that_sends_only_interim_responses_is_a_504() {
-    for (limit, request) in [
-        (
-            "FLUXLIT_GATEWAY_UPSTREAM_READ_TIMEOUT_S",
-            "GET / HTTP/1.1\r\nhost: a\r\n\r\n".to_owned(),
-        ),
-        ("FLUXLIT_GATEWAY_WS_OPEN_TIMEOUT_S", handshake("")),
-    ] {
-        for pause in [1, 50] {
+    let get = "GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+    let handshake = handshake("");
+    let (http, websocket) = (
+        ("FLUXLIT_GATEWAY_UPSTREAM_READ_TIMEOUT_S", get),
+        ("FLUXLIT_GATEWAY_WS_OPEN_TIMEOUT_S", handshake.as_str()),
+    );
+    at_once(
+        [(http, 1), (http, 50), (websocket, 1), (websocket, 50)],
+        |((limit, request), pause)| {
             let address = upstream(move |_, stream| {
                 let hints = b"HTTP/1.1 103 Early Hints\r\n\r\n";
                 stream
@@ -235,9 +254,9 @@ fn an_app_that_sends_only_interim_responses_is_a_504() {
                 {}
                 false
             });
-            let gateway = Gateway::in_front_of(address, &[(limit, "1")]);
+            let gateway = Gateway::in_front_of(address, &[(limit, "4")]);
             let mut client = gateway.client();
-            client.send(&request);
+            client.send(request);
             let mut hints = 0;
             let answered = eventually(|| {
                 let status = client.response_head().unwrap().status;
@@ -245,8 +264,8 @@ fn an_app_that_sends_only_interim_responses_is_a_504() {
                 status == 504
             });
             assert!(answered && hints > 1, "{limit}: {hints}");
-        }
-    }
+        },
+    );
 }
 
 #[test]
@@ -268,7 +287,12 @@ fn an_app_that_cannot_be_reached_is_a_502() {
         &[("FLUXLIT_GATEWAY_UPSTREAM_CONNECT_TIMEOUT_S", "0.2")],
     );
     let listener = receiver.recv_timeout(LIMIT).unwrap();
-    let _in_the_queue = Client::new(address);
+    let mut queue = Vec::new();
+    let moment = Duration::from_millis(50);
+    assert!(eventually(|| {
+        let next = TcpStream::connect_timeout(&address, moment);
+        next.map(|stream| queue.push(stream)).is_err()
+    }));
     let mut client = gateway.client();
     client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
     let answer = client.response();
@@ -287,16 +311,9 @@ fn an_app_that_cannot_be_reached_is_a_502() {
 
 #[test]
 fn requests_wait_for_a_permit_and_their_number_is_limited() {
-    let (arrived, arrival) = mpsc::channel();
-    let (release, released) = mpsc::channel::<()>();
-    let released = std::sync::Mutex::new(released);
+    let (address, arrival, release) = held();
     let gateway = Gateway::in_front_of(
-        upstream(move |received, stream| {
-            arrived.send(received.head[0].clone()).unwrap();
-            released.lock().unwrap().recv().unwrap();
-            write(stream, OK);
-            true
-        }),
+        address,
         &[
             ("FLUXLIT_GATEWAY_MAX_CONCURRENT_UPSTREAM_HTTP", "1"),
             ("FLUXLIT_GATEWAY_MAX_QUEUED_UPSTREAM_HTTP", "1"),
@@ -452,7 +469,7 @@ fn from(own: Ipv4Addr, to: SocketAddr) -> Client {
     let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
     bind(&socket, &SocketAddr::from((own, 0))).unwrap();
     connect(&socket, &to).unwrap();
-    let stream = std::net::TcpStream::from(socket);
+    let stream = TcpStream::from(socket);
     stream.set_read_timeout(Some(LIMIT)).unwrap();
     Client {
         stream: std::io::BufReader::new(stream),

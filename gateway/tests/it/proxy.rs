@@ -223,7 +223,7 @@ fn the_upstream_is_cancelled_when_the_client_leaves() {
     let mut buffer = [0; 1024];
     client.read_exact(&mut buffer).unwrap();
     drop(client);
-    end.recv_timeout(std::time::Duration::from_secs(10))
+    end.recv_timeout(crate::client::LIMIT)
         .expect("the upstream's connection ends");
 }
 

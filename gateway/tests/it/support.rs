@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use fluxlit_support::wait::{wait_for, wait_until};
@@ -277,12 +277,27 @@ pub(crate) fn upstream(
     fluxlit_support::upstream::serve(serve).expect("a free port")
 }
 
+/// Starts an upstream that reports the first line of each request, and sends `ok` when the test releases the request.
+pub(crate) fn held() -> (SocketAddr, mpsc::Receiver<String>, mpsc::Sender<()>) {
+    let (arrived, arrival) = mpsc::channel();
+    let (release, released) = mpsc::channel::<()>();
+    let released = Mutex::new(released);
+    let address = upstream(move |received, stream| {
+        arrived.send(received.head[0].clone()).unwrap();
+        // An error if the test has ended.
+        let _ = released.lock().unwrap().recv();
+        write(stream, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+        true
+    });
+    (address, arrival, release)
+}
+
 /// Writes to the other side, which may have closed the connection.
 pub(crate) fn write(stream: &mut BufReader<TcpStream>, text: &str) {
     let _ = stream.get_mut().write_all(&bytes(text));
 }
 
-/// Waits until `condition` is true, for at most ten seconds.
+/// Waits until `condition` is true, for at most [`LIMIT`].
 pub(crate) fn eventually(condition: impl FnMut() -> bool) -> bool {
-    wait_until(Duration::from_secs(10), condition)
+    wait_until(LIMIT, condition)
 }
