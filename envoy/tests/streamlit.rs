@@ -205,7 +205,7 @@ fn echo(plugin: &str, tls: bool) -> Echo {
     let envoy = bootstrap
         .start(&parts.envoy, folder.path(), &["--concurrency", "1"])
         .expect("Envoy starts");
-    assert!(wait_until(Duration::from_secs(10), || {
+    assert!(wait_until(Duration::from_secs(60), || {
         get_page(gateway_address, "/api/readyz", None).is_ok_and(|response| response.status == 200)
     }));
     upstream.answer(&Answer::default());

@@ -135,7 +135,7 @@ pub fn exchange(
 ///
 /// # Errors
 ///
-/// If there is no response within a few seconds, or the server has another certificate.
+/// If there is no response in time, or the server has another certificate.
 pub fn get(address: SocketAddr, path: &str, trusted: Option<&Path>) -> io::Result<Response> {
     let mut stream = TcpStream::connect_timeout(&address, GET_LIMIT)?;
     stream.set_read_timeout(Some(GET_LIMIT))?;
@@ -170,4 +170,4 @@ fn with_limits(stream: TcpStream) -> io::Result<TcpStream> {
 pub const SILENCE_LIMIT: Duration = Duration::from_secs(60);
 
 /// The limit for [`get`], which is often repeated until it succeeds.
-const GET_LIMIT: Duration = Duration::from_secs(2);
+const GET_LIMIT: Duration = Duration::from_secs(20);

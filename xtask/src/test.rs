@@ -439,10 +439,11 @@ fn try_up(arguments: &[&str], trusted: Option<&Path>, title: &str) -> anyhow::Re
     ensure!(!descendants.is_empty(), "`up` has started no process");
     let started = Instant::now();
     up.end();
-    let left: Vec<u32> = descendants
-        .into_iter()
-        .filter(|id| Path::new(&format!("/proc/{id}")).exists())
-        .collect();
+    let mut left = descendants;
+    wait_until(Duration::from_secs(30), || {
+        left.retain(|id| Path::new(&format!("/proc/{id}")).exists());
+        left.is_empty()
+    });
     ensure!(left.is_empty(), "processes {left:?} are still running");
     TcpListener::bind(listen).with_context(|| format!("port {port} is still in use"))?;
     eprintln!(

@@ -27,7 +27,7 @@ st.download_button("Large", data=bytes(range(256)) * 32768, file_name="large.bin
 if st.button("Ticks"):
     for tick in range(1, 6):
         st.write(f"tick={tick}")
-        time.sleep(0.4)
+        time.sleep(1)
 
 if st.button("Big message"):
     st.text_area("Big", "x" * 4_000_000)

@@ -181,7 +181,7 @@ fn echo() -> (Upstream, Gateway) {
     ];
     let gateway = Gateway::start(&parts().gateway, None, settings, folder.path())
         .unwrap_or_else(|error| panic!("{error}"));
-    assert!(gateway.wait_until_ready("", Duration::from_secs(10)));
+    assert!(gateway.wait_until_ready("", Duration::from_secs(60)));
     (upstream, gateway)
 }
 

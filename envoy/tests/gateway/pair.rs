@@ -76,7 +76,7 @@ impl Pair {
         let gateway = Gateway::start(&parts().gateway, None, all, folder.path())
             .unwrap_or_else(|error| panic!("{error}"));
         assert!(
-            gateway.wait_until_ready(shape.mount(), Duration::from_secs(10)),
+            gateway.wait_until_ready(shape.mount(), Duration::from_secs(60)),
             "{}",
             gateway.service.log()
         );

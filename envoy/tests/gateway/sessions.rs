@@ -23,7 +23,7 @@ fn a_session_is_resumed_by_the_third_value_alone() {
 
         // Streamlit resumes a session only after it has noticed that its last connection is closed.
         let mut second = None;
-        let is_resumed = wait_until(Duration::from_secs(10), || {
+        let is_resumed = wait_until(Duration::from_secs(60), || {
             let session = Session::open(pair.through(), &format!("{NEW}, {id}"), "");
             let is_resumed = session.id == id;
             second = Some(session);
@@ -131,7 +131,7 @@ fn the_gateway_closes_sessions_with_1012_when_it_stops() {
             "{generation:?}"
         );
         assert!(
-            wait_until(Duration::from_secs(15), || {
+            wait_until(Duration::from_secs(60), || {
                 !matches!(pair.gateway.service.ended(), Ok(None))
             }),
             "{generation:?}: the gateway does not end"
