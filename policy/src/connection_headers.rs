@@ -132,7 +132,7 @@ fn forwarded_group(rest: &[u8]) -> HeaderGroup {
 const FORWARDED: &[u8] = b"x-forwarded-";
 
 /// The names after [`FORWARDED`] that identify the user.
-pub(crate) const FORWARDED_IDENTITY: [&str; 7] = [
+const FORWARDED_IDENTITY: [&str; 7] = [
     "access-token",
     "email",
     "groups",
@@ -146,7 +146,7 @@ pub(crate) const FORWARDED_IDENTITY: [&str; 7] = [
 const FRAMING: [&str; 2] = ["content-length", "transfer-encoding"];
 
 /// How a name ends that tells the client's address, the scheme or the host, whatever it begins with.
-pub(crate) const ENDINGS: [(&str, HeaderGroup); 15] = [
+const ENDINGS: [(&str, HeaderGroup); 15] = [
     ("client-ip", HeaderGroup::ClientAddress),
     ("clientip", HeaderGroup::ClientAddress),
     ("connecting-ip", HeaderGroup::ClientAddress),
@@ -187,7 +187,7 @@ const fn names() -> [&'static str; COUNT] {
 const COUNT: usize = 63;
 
 /// The names that do not end in a common way, sorted, in lower case and with hyphens.
-pub(crate) const LISTED: [(&str, HeaderGroup); COUNT] = [
+const LISTED: [(&str, HeaderGroup); COUNT] = [
     ("cdn-src-ip", HeaderGroup::ClientAddress),
     ("cf-connecting-ipv6", HeaderGroup::ClientAddress),
     ("cf-pseudo-ipv4", HeaderGroup::ClientAddress),

@@ -152,7 +152,7 @@ pub(crate) fn identity_headers() -> impl Iterator<Item = String> {
 /// The number of entries in [`HEADERS`].
 const COUNT: usize = 121;
 
-pub(crate) static HEADERS: NameList<COUNT> = NameList::new([
+static HEADERS: NameList<COUNT> = NameList::new([
     "$ws*",
     "affiliation",
     "assurance",

@@ -40,7 +40,6 @@ mod app;
 mod hsts;
 mod probe;
 mod protected_headers;
-mod protected_names;
 mod security_headers;
 mod trust;
 
@@ -90,7 +89,6 @@ pub use policy::{Policy, claims_https};
 pub use probe::{Hop, Nonce, PROBE_FIELD, PROBE_PATH, Probe, ProbeKey, ProbeOutcome, SEAL_FIELD};
 pub use probe_guard::ProbeGuard;
 pub use protected_headers::protected_headers;
-pub use protected_names::protected_names;
 pub use reason::Reason;
 pub use streamlit_paths::{is_asset, is_stream};
 pub use sub_app::{SubApp, SubAppPath};

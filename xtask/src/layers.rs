@@ -37,7 +37,6 @@ const PACKAGES: &[Package] = &[
             &[
                 "app",
                 "protected_headers",
-                "protected_names",
                 "security_headers",
                 "hsts",
                 "probe",

@@ -150,7 +150,9 @@ fn names(subject: &Subject) -> Vec<String> {
             .filter_map(|item| item.as_str().map(str::to_ascii_lowercase))
             .collect()
     };
-    let mut names = fluxlit_policy::protected_names();
+    let mut names: Vec<String> = fluxlit_policy::protected_headers()
+        .map(|(_, name)| name)
+        .collect();
     for setting in ["identity_headers", "strip_headers", "trusted_pass_headers"] {
         names.extend(of_setting(setting));
     }

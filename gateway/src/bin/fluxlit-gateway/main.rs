@@ -6,6 +6,8 @@
 mod completions;
 mod config;
 mod config_for;
+mod doctor;
+mod doctor_subject;
 mod exit;
 mod man;
 mod run;
@@ -39,6 +41,7 @@ struct Arguments {
 enum Command {
     Completions(completions::Arguments),
     Config(config::Arguments),
+    Doctor(doctor::Arguments),
     Man(man::Arguments),
     Run(run::Arguments),
     Url(url::Arguments),
@@ -60,6 +63,7 @@ fn run(command: Command) -> anyhow::Result<Exit> {
             Ok(completions::run(&arguments, &mut Arguments::command()))
         }
         Command::Config(arguments) => config::run(arguments),
+        Command::Doctor(arguments) => doctor::run(arguments),
         Command::Man(arguments) => man::run(&arguments, Arguments::command()),
         Command::Run(arguments) => run::run(arguments),
         Command::Url(arguments) => url::run(arguments),
@@ -85,6 +89,7 @@ Examples:
   fluxlit-gateway run app.py
   fluxlit-gateway run --streamlit-upstream http://127.0.0.1:8501 --root-path /apps/my-app
   fluxlit-gateway config
+  fluxlit-gateway doctor app.py
   fluxlit-gateway url page /reports --base https://portal.example.com
 
 Exit codes: 0 if the command succeeded, 1 if it failed, 2 if the usage or a setting is wrong.";

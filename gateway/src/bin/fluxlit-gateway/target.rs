@@ -10,7 +10,7 @@ use fluxlit_gateway::{App, Flag, ReservedPort, Settings, Sources, StreamlitFiles
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct Target {
     /// Streamlit script to start; without it, FLUXLIT_STREAMLIT_UPSTREAM names a running Streamlit
-    app: Option<String>,
+    pub(crate) app: Option<String>,
     /// Listen on this address [default: 127.0.0.1] [env: FLUXLIT_GATEWAY_HOST]
     #[arg(long)]
     host: Option<String>,
@@ -29,6 +29,29 @@ pub(crate) struct Target {
     /// Start Streamlit with this executable [default: streamlit] [env: FLUXLIT_STREAMLIT_COMMAND]
     #[arg(long, value_name = "PATH")]
     streamlit_command: Option<String>,
+}
+
+impl Target {
+    /// Returns the arguments of `run` that name the app and its settings, without those of the listener.
+    pub(crate) fn run_arguments(&self) -> Vec<String> {
+        let file = self
+            .settings_file
+            .as_ref()
+            .map(|path| path.display().to_string());
+        let flags = [
+            ("--root-path", self.root_path.clone()),
+            ("--settings-file", file),
+            ("--streamlit-command", self.streamlit_command.clone()),
+        ];
+        let flags = flags
+            .into_iter()
+            .filter_map(|(name, value)| Some([name.to_owned(), value?]));
+        self.app
+            .clone()
+            .into_iter()
+            .chain(flags.flatten())
+            .collect()
+    }
 }
 
 /// Reads the settings. The port stays reserved as long as it is kept, while Streamlit is started and restarted.
