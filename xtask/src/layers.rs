@@ -89,6 +89,16 @@ const PACKAGES: &[Package] = &[
         ],
     },
     Package {
+        folder: "doctor/src",
+        layers: &[
+            &["app", "probe"],
+            &["fluxlit", "lint"],
+            &["outcome", "report"],
+            &["finding", "selection", "wire"],
+            &["check"],
+        ],
+    },
+    Package {
         folder: "host-test/src",
         layers: &[
             &["suite", "fuzz"],

@@ -23,7 +23,7 @@ type Work = fn(&Prerequisites) -> anyhow::Result<Outcome>;
 /// The name of a step, what it covers, and the function that runs it.
 type Step = (&'static str, &'static str, Work);
 
-const STEPS: [Step; 25] = [
+const STEPS: [Step; 26] = [
     (
         "native",
         "unit tests, property tests, cases in the policy, documentation examples",
@@ -69,6 +69,11 @@ const STEPS: [Step; 25] = [
         "fronts",
         "each printed configuration of a proxy in front, checked and run by that proxy",
         fronts,
+    ),
+    (
+        "doctor-inside",
+        "the doctor on real Streamlits and a real Envoy, healthy and broken",
+        doctor_inside,
     ),
     (
         "streamlit",
@@ -343,6 +348,14 @@ fn fronts(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
         Err(error) => return Ok(Outcome::Skipped(format!("{error:#}"))),
     };
     command(system_test(prerequisites, "fronts").envs(programs))?;
+    Ok(Outcome::Passed)
+}
+
+fn doctor_inside(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
+    command(
+        system_test(prerequisites, "doctor_inside")
+            .env("FLUXLIT_TEST_STREAMLIT_OLDER", setup::older_streamlit()?),
+    )?;
     Ok(Outcome::Passed)
 }
 

@@ -137,23 +137,37 @@ fn listening(line: &str) -> Option<SocketAddr> {
         .ok()
 }
 
-/// Returns the port of the Streamlit that a process, or a process that it has started, runs.
-pub(crate) fn streamlit_port(process: u32) -> Option<u16> {
-    descendants(process).into_iter().find_map(|child| {
-        let command = std::fs::read(format!("/proc/{child}/cmdline")).ok()?;
-        let mut words = command
-            .split(|octet| *octet == 0)
-            .map(String::from_utf8_lossy);
-        while let Some(word) = words.next() {
-            if let Some(port) = word.strip_prefix("--server.port=") {
-                return port.parse().ok();
-            }
-            if word == "--server.port" {
-                return words.next()?.parse().ok();
-            }
+/// Returns the port of the Streamlit that a process runs, itself or by a process that it has started. Waits until it has
+/// started it; `None` if the process ends before.
+pub(crate) async fn streamlit_port(process: u32) -> Option<u16> {
+    let limit = tokio::time::Instant::now() + START_LIMIT;
+    while tokio::time::Instant::now() < limit
+        && Path::new("/proc").join(process.to_string()).exists()
+    {
+        let port = descendants(process).into_iter().find_map(server_port);
+        if port.is_some() {
+            return port;
         }
-        None
-    })
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    None
+}
+
+/// Returns the port in the command line of a Streamlit.
+fn server_port(process: u32) -> Option<u16> {
+    let command = std::fs::read(format!("/proc/{process}/cmdline")).ok()?;
+    let mut words = command
+        .split(|octet| *octet == 0)
+        .map(String::from_utf8_lossy);
+    while let Some(word) = words.next() {
+        if let Some(port) = word.strip_prefix("--server.port=") {
+            return port.parse().ok();
+        }
+        if word == "--server.port" {
+            return words.next()?.parse().ok();
+        }
+    }
+    None
 }
 
 /// Returns the processes that a process has started, and those that these have started.

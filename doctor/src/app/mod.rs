@@ -187,11 +187,11 @@ impl<'a> Checks<'a> {
                 }
             }
         }
-        let port = self
-            .app
-            .as_ref()
-            .and_then(Instance::id)
-            .and_then(instance::streamlit_port);
+        let process = self.app.as_ref().and_then(Instance::id);
+        let port = match process {
+            Some(process) => instance::streamlit_port(process).await,
+            None => None,
+        };
         let Some(port) = port else {
             outcome.fail(
                 "the gateway of the app runs, but no Streamlit below it",

@@ -33,11 +33,15 @@ pub(crate) async fn origins(
             let cause = match (without_origin, with_own_host) {
                 (Ok(101), _) => format!("the Origin `{own}`"),
                 (_, Ok(101)) => format!("the Host `{host}`"),
-                _ => format!("the path `{}`, whatever Host and Origin are", path(found)),
+                // The path is right: the health check has responded under the same base path.
+                _ => format!(
+                    "the Host `{host}`, and `{}` is refused as well",
+                    server.authority
+                ),
             };
             outcome.fail(
                 format!("Streamlit refuses the WebSocket of the app's own page with {status}, because of {cause}"),
-                "check server.allowedHosts, server.corsAllowedOrigins and server.baseUrlPath of Streamlit",
+                "name the public host in Streamlit's server.allowedHosts, and its origin in server.corsAllowedOrigins, if they are set",
             );
             return;
         }

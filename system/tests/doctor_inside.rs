@@ -1,0 +1,433 @@
+//! Runs `fluxlit-gateway doctor` on a real Streamlit, healthy and with one thing broken, and on configurations of a real Envoy.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use fluxlit_envoy::{Bootstrap, Streamlit};
+use fluxlit_support::port::{free_port, local};
+use fluxlit_support::upstream::serve;
+use fluxlit_system::{app, named};
+use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket};
+use serde_json::{Value, json};
+
+/// The result of a run: the exit code, and the status and sentence of each finding by the id of its check.
+#[derive(Debug)]
+struct Run {
+    code: Option<i32>,
+    findings: Vec<(String, String, String)>,
+}
+
+impl Run {
+    /// Returns the findings that are not `PASS` or `SKIPPED`.
+    fn problems(&self) -> Vec<&(String, String, String)> {
+        let is_problem = |status: &str| status == "WARN" || status == "FAIL";
+        self.findings
+            .iter()
+            .filter(|(_, status, _)| is_problem(status))
+            .collect()
+    }
+
+    fn status(&self, check: &str) -> Vec<&str> {
+        let of_check = self.findings.iter().filter(|(id, ..)| id == check);
+        of_check.map(|(_, status, _)| status.as_str()).collect()
+    }
+
+    #[track_caller]
+    fn check(&self, name: &str, check: &str, status: &str, says: &str) {
+        assert!(
+            self.findings.iter().any(|(id, found, sentence)| id == check
+                && found == status
+                && sentence.contains(says)),
+            "{name}: {check} {status} {says:?} is not in {self:#?}"
+        );
+    }
+}
+
+/// Runs the doctor in this folder, with these variables as the only settings.
+#[track_caller]
+fn doctor(folder: &Path, arguments: &[&str], settings: &[(&str, &str)]) -> Run {
+    let mut command = Command::new(named("FLUXLIT_TEST_GATEWAY"));
+    // The variables of the tests look like misspelt settings.
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("FLUXLIT_") {
+            command.env_remove(name);
+        }
+    }
+    let output = command
+        .arg("doctor")
+        .args(arguments)
+        .arg("--json")
+        .current_dir(folder)
+        // Streamlit reads a configuration file there.
+        .env("HOME", folder)
+        .env("FLUXLIT_STREAMLIT_COMMAND", named("FLUXLIT_TEST_STREAMLIT"))
+        .envs(settings.iter().copied())
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .expect("the program runs");
+    let report: Value = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stdout)));
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let checks = report["checks"].as_array().expect("a list");
+    Run {
+        code: output.status.code(),
+        findings: checks
+            .iter()
+            .map(|check| {
+                (
+                    text(&check["id"]),
+                    text(&check["status"]),
+                    text(&check["detail"]),
+                )
+            })
+            .collect(),
+    }
+}
+
+fn folder_with_app() -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let app = folder.path().join("app.py");
+    std::fs::write(&app, "import streamlit as st\nst.write('hello')\n").expect("a file");
+    (folder, app)
+}
+
+/// Starts the app under a Streamlit with these options.
+fn streamlit(app: &Path, folder: &Path, base: &str, options: &[&str]) -> Streamlit {
+    Streamlit::start(&named("FLUXLIT_TEST_STREAMLIT"), app, base, options, folder)
+        .expect("Streamlit")
+}
+
+#[test]
+fn a_healthy_app_gives_no_finding() {
+    let (folder, app) = folder_with_app();
+    let app = app.to_str().expect("a path");
+    let run = doctor(folder.path(), &[app, "--page"], &[]);
+    assert_eq!(run.problems(), Vec::<&(String, String, String)>::new());
+    assert_eq!(run.code, Some(0));
+    for check in [
+        "D01", "D02", "D03", "D04", "D05", "D06", "D07", "D08", "D10", "D11", "D12", "D13", "D15",
+        "D16", "D18",
+    ] {
+        assert_eq!(run.status(check), ["PASS"], "{check}: {run:#?}");
+    }
+    for check in ["D09", "D14", "D17"] {
+        assert_eq!(run.status(check), ["SKIPPED"], "{check}");
+    }
+}
+
+#[test]
+fn a_healthy_app_under_a_mount_gives_no_finding() {
+    let (folder, app) = folder_with_app();
+    let streamlit = streamlit(&app, folder.path(), "/apps/my-app", &[]);
+    let settings = [
+        ("FLUXLIT_ROOT_PATH", "/apps/my-app"),
+        ("FLUXLIT_STREAMLIT_UPSTREAM", &streamlit.url()),
+        ("FLUXLIT_TRUST_PROXY", "true"),
+        ("FLUXLIT_FORWARDED_ALLOW_IPS", "127.0.0.1"),
+        (
+            "FLUXLIT_PUBLIC_BASE_URL",
+            "https://portal.example.com/apps/my-app",
+        ),
+        // Streamlit's own metrics are open, which is reported once the app has a public URL.
+    ];
+    let run = doctor(folder.path(), &["--skip", "D15"], &settings);
+    assert_eq!(run.problems(), Vec::<&(String, String, String)>::new());
+    for check in [
+        "D03",
+        "D04",
+        "D05",
+        "D07",
+        "D09",
+        "D11",
+        "proxy_headers",
+        "forwarded_allow_ips",
+        "public_base_url",
+    ] {
+        assert_eq!(run.status(check), ["PASS"], "{check}: {run:#?}");
+    }
+}
+
+/// A set-up with one thing broken.
+struct Row {
+    name: &'static str,
+    /// Options and base path of Streamlit.
+    options: &'static [&'static str],
+    base: &'static str,
+    /// Settings of the gateway; `UPSTREAM` stands for the address of Streamlit.
+    settings: &'static [(&'static str, &'static str)],
+    /// What must be found, by which check.
+    check: &'static str,
+    status: &'static str,
+    says: &'static str,
+}
+
+#[test]
+fn each_broken_set_up_is_named() {
+    const PLAIN: (&str, &str) = ("FLUXLIT_STREAMLIT_UPSTREAM", "http://UPSTREAM");
+    const MOUNT: (&str, &str) = ("FLUXLIT_ROOT_PATH", "/apps/my-app");
+    #[rustfmt::skip]
+    let rows = [
+        Row { name: "CORS protection off", options: &["--server.enableCORS", "false", "--server.enableXsrfProtection", "false"], base: "", settings: &[PLAIN], check: "D05", status: "WARN", says: "CORS protection is off" },
+        Row { name: "XSRF protection off", options: &["--server.enableXsrfProtection", "false"], base: "", settings: &[PLAIN], check: "D08", status: "FAIL", says: "XSRF protection is off" },
+        Row { name: "a host that Streamlit does not allow", options: &["--server.allowedHosts", "other.example.com"], base: "", settings: &[PLAIN], check: "D05", status: "FAIL", says: "because of the Host `portal.example.com`" },
+        Row { name: "a base path that the gateway does not know", options: &[], base: "/apps/my-app", settings: &[PLAIN], check: "D02", status: "FAIL", says: "is not Streamlit" },
+        Row { name: "a mount, but not in the upstream", options: &[], base: "/apps/my-app", settings: &[MOUNT, ("FLUXLIT_STREAMLIT_UPSTREAM", "http://UPSTREAM")], check: "D03", status: "FAIL", says: "only at `/apps/my-app/_stcore/health`" },
+        Row { name: "a base path that Streamlit does not have", options: &[], base: "", settings: &[MOUNT, ("FLUXLIT_STREAMLIT_UPSTREAM", "http://UPSTREAM/apps/my-app")], check: "D04", status: "FAIL", says: "Streamlit has the base path ``" },
+        Row { name: "a longer line than Streamlit answers", options: &[], base: "", settings: &[PLAIN, ("FLUXLIT_GATEWAY_WS_MAX_LINE_BYTES", "65536")], check: "D07", status: "FAIL", says: "never answers a handshake with a header line over" },
+        Row { name: "more lines than Streamlit answers", options: &[], base: "", settings: &[PLAIN, ("FLUXLIT_GATEWAY_WS_MAX_HEADER_COUNT", "256")], check: "D07", status: "FAIL", says: "never answers a handshake with more than" },
+        Row { name: "a body limit below Streamlit's", options: &[], base: "", settings: &[PLAIN, ("FLUXLIT_GATEWAY_MAX_PROXY_REQUEST_BODY_BYTES", "10485760")], check: "D13", status: "WARN", says: "below Streamlit's server.maxUploadSize of 200 MB" },
+        Row { name: "an upload limit in the environment", options: &[], base: "", settings: &[PLAIN, ("STREAMLIT_SERVER_MAX_UPLOAD_SIZE", "1000")], check: "D13", status: "WARN", says: "1000 MB (environment)" },
+        Row { name: "a short idle limit", options: &[], base: "", settings: &[PLAIN, ("FLUXLIT_GATEWAY_WS_IDLE_TIMEOUT_S", "45")], check: "D14", status: "FAIL", says: "45s without a byte" },
+        Row { name: "open internal pages", options: &[], base: "", settings: &[PLAIN, ("FLUXLIT_DEBUG", "true"), ("FLUXLIT_GATEWAY_PUBLIC_INTERNALS", "true")], check: "D15", status: "WARN", says: "/__fluxlit/debug" },
+        Row { name: "Streamlit's metrics under a public URL", options: &[], base: "", settings: &[PLAIN, ("FLUXLIT_PUBLIC_BASE_URL", "https://portal.example.com")], check: "D15", status: "WARN", says: "/_stcore/metrics" },
+        Row { name: "a user from a header that nobody may send", options: &[], base: "", settings: &[PLAIN, ("STREAMLIT_SERVER_TRUSTED_USER_HEADERS", "{\"X-Login\": \"name\"}")], check: "D16", status: "WARN", says: "passes from nobody" },
+        Row { name: "HSTS for other hosts", options: &[], base: "", settings: &[PLAIN, ("FLUXLIT_HSTS", "{\"include_sub_domains\": true}")], check: "D18", status: "WARN", says: "includeSubDomains" },
+        Row { name: "trust in nobody in particular", options: &[], base: "", settings: &[PLAIN, ("FLUXLIT_TRUST_PROXY", "true")], check: "D01", status: "FAIL", says: "E01" },
+        Row { name: "trust in everybody", options: &[], base: "", settings: &[PLAIN, ("FLUXLIT_TRUST_PROXY", "true"), ("FLUXLIT_FORWARDED_ALLOW_IPS", "*"), ("FLUXLIT_TRUST_ANY_PEER", "true")], check: "forwarded_allow_ips", status: "WARN", says: "broad" },
+    ];
+    // Rows with the same Streamlit share it.
+    let mut running: BTreeMap<(Vec<&str>, &str), (tempfile::TempDir, Streamlit)> = BTreeMap::new();
+    for row in rows {
+        let (folder, streamlit) = running
+            .entry((row.options.to_vec(), row.base))
+            .or_insert_with(|| {
+                let (folder, app) = folder_with_app();
+                let streamlit = streamlit(&app, folder.path(), row.base, row.options);
+                (folder, streamlit)
+            });
+        let upstream = streamlit.address.to_string();
+        let settings: Vec<(&str, String)> = row
+            .settings
+            .iter()
+            .map(|(name, value)| (*name, value.replace("UPSTREAM", &upstream)))
+            .collect();
+        let settings: Vec<(&str, &str)> = settings
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()))
+            .collect();
+        let run = doctor(folder.path(), &["--only", row.check], &settings);
+        run.check(row.name, row.check, row.status, row.says);
+        assert_eq!(
+            run.code,
+            Some(i32::from(row.status == "FAIL")),
+            "{}",
+            row.name
+        );
+    }
+}
+
+#[test]
+fn a_streamlit_that_believes_another_peer_is_named() {
+    let (folder, app) = folder_with_app();
+    let executable = folder.path().join("streamlit");
+    let script = format!(
+        "#!/bin/sh\nFORWARDED_ALLOW_IPS=10.9.9.9 exec {} \"$@\"\n",
+        named("FLUXLIT_TEST_STREAMLIT").display()
+    );
+    std::fs::write(&executable, script).expect("a file");
+    std::fs::set_permissions(&executable, std::fs::Permissions::from_mode(0o755))
+        .expect("an executable");
+    let streamlit =
+        Streamlit::start(&executable, &app, "/apps/my-app", &[], folder.path()).expect("Streamlit");
+    let command = executable.to_str().expect("a path");
+    let settings = [
+        ("FLUXLIT_ROOT_PATH", "/apps/my-app"),
+        ("FLUXLIT_STREAMLIT_UPSTREAM", &streamlit.url()),
+        ("FLUXLIT_STREAMLIT_COMMAND", command),
+    ];
+    let run = doctor(folder.path(), &["--only", "D09,D10", "--page"], &settings);
+    run.check(
+        "the redirect",
+        "D09",
+        "FAIL",
+        "ignores the gateway's forwarded headers",
+    );
+    run.check("the page", "D10", "FAIL", "expected 203.0.113.7");
+}
+
+#[test]
+fn an_older_streamlit_is_recognized() {
+    let (folder, app) = folder_with_app();
+    let older = named("FLUXLIT_TEST_STREAMLIT_OLDER");
+    let streamlit = Streamlit::start(&older, &app, "", &[], folder.path()).expect("Streamlit");
+    let settings = [("FLUXLIT_STREAMLIT_UPSTREAM", streamlit.url())];
+    let settings: Vec<(&str, &str)> = settings
+        .iter()
+        .map(|(name, value)| (*name, value.as_str()))
+        .collect();
+    let run = doctor(
+        folder.path(),
+        &["--only", "D02,D03,D05,D06,D07,D08"],
+        &settings,
+    );
+    run.check("the generation", "D02", "WARN", "Tornado generation");
+    assert_eq!(run.problems().len(), 1, "{run:#?}");
+}
+
+/// Returns a port that refuses connections, and that nobody can take while the socket is kept.
+fn closed_port() -> (rustix::fd::OwnedFd, SocketAddr) {
+    let socket = socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
+    bind(&socket, &local(0)).expect("a free port");
+    let address = getsockname(&socket).expect("an address");
+    (socket, address.try_into().expect("an IP address"))
+}
+
+#[test]
+fn what_is_not_streamlit_is_named() {
+    let (folder, _) = folder_with_app();
+    let (_reserved, closed) = closed_port();
+    let page = serve(|stream| {
+        use std::io::Write as _;
+        let mut head = String::new();
+        while std::io::BufRead::read_line(stream, &mut head).is_ok_and(|read| read > 2) {}
+        let answer =
+            b"HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 6\r\n\r\n<html>";
+        // The client may have gone.
+        let _ = stream.get_mut().write_all(answer);
+    })
+    .expect("a free port");
+    for (address, says) in [
+        (closed, "cannot be reached"),
+        (page, "responds with a page instead of `ok`"),
+        // It answers `ok`, and is another app.
+        (app::start(), "has no /_stcore/host-config"),
+    ] {
+        let url = format!("http://{address}");
+        let run = doctor(folder.path(), &[], &[("FLUXLIT_STREAMLIT_UPSTREAM", &url)]);
+        run.check("the upstream", "D02", "FAIL", says);
+        // What needs a Streamlit is skipped, and the rest is checked.
+        assert_eq!(run.status("D05"), ["SKIPPED"]);
+        assert_eq!(run.status("D11"), ["PASS"]);
+        assert_eq!(run.code, Some(1));
+    }
+}
+
+#[test]
+fn pings_and_the_end_of_a_gateway_are_observed() {
+    let (folder, app) = folder_with_app();
+    let app = app.to_str().expect("a path");
+    let run = doctor(
+        folder.path(),
+        &[app, "--slow", "--only", "D02,D14,D17"],
+        &[],
+    );
+    for check in ["D02", "D14", "D17"] {
+        assert_eq!(run.status(check), ["PASS"], "{check}: {run:#?}");
+    }
+}
+
+#[test]
+fn wrong_usage_is_told_from_findings() {
+    let (folder, _) = folder_with_app();
+    for (arguments, says) in [
+        (&["doctor"][..], "FLUXLIT_STREAMLIT_UPSTREAM"),
+        (&["doctor", "--only", "D99"], "`D99` is no check"),
+        (
+            &["doctor", "--lint", "absent.yaml"],
+            "cannot read absent.yaml",
+        ),
+        (&["doctor", "--lint", "app.py"], "neither YAML nor JSON"),
+    ] {
+        std::fs::write(folder.path().join("app.py"), "a: [").expect("a file");
+        let output = Command::new(named("FLUXLIT_TEST_GATEWAY"))
+            .args(arguments)
+            .current_dir(folder.path())
+            .output()
+            .expect("the program runs");
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {text}");
+        assert!(text.contains(says), "{arguments:?}: {text}");
+        assert_eq!(output.stdout, b"", "{arguments:?}");
+    }
+}
+
+/// Lints what a running Envoy says of itself: the shipped bootstrap, and two changes of it.
+#[test]
+fn the_dump_of_a_running_envoy_is_linted() {
+    let filter = |manager: &mut Value| {
+        manager["http_filters"][0]["typed_config"]["config"]["failure_policy"] = json!("FAIL_OPEN");
+    };
+    let route = |manager: &mut Value| {
+        manager["route_config"]["virtual_hosts"][0]["routes"][0]["match"] = json!({"prefix": "/"});
+    };
+    type Row = (
+        &'static str,
+        fn(&mut Value),
+        Option<(&'static str, &'static str)>,
+    );
+    let rows: [Row; 3] = [
+        ("as shipped", |_| (), None),
+        ("fail open", filter, Some(("F03", "FAIL_OPEN"))),
+        ("no guard", route, Some(("F02", "has not processed"))),
+    ];
+    for (name, change, wanted) in rows {
+        let folder = tempfile::tempdir().expect("a folder");
+        let listener = local(free_port().expect("a free port"));
+        let bootstrap = Bootstrap::shipped()
+            .listening_on(listener)
+            .forwarding_to(app::start())
+            .with_module(&named("FLUXLIT_TEST_FILTER"))
+            .with_changed_connection_manager(change);
+        let envoy = bootstrap
+            .start(
+                &named("FLUXLIT_TEST_ENVOY"),
+                folder.path(),
+                &["--concurrency", "1"],
+            )
+            .expect("Envoy");
+        let dump = envoy.admin().get("/config_dump").expect("a dump");
+        std::fs::write(folder.path().join("dump.json"), dump).expect("a file");
+        let admin = envoy.admin().address.to_string();
+        let run = doctor(
+            folder.path(),
+            &["--lint", "dump.json", "--admin", &admin],
+            &[],
+        );
+        match wanted {
+            None => assert_eq!(
+                run.problems(),
+                Vec::<&(String, String, String)>::new(),
+                "{name}"
+            ),
+            Some((check, says)) => run.check(name, check, "FAIL", says),
+        }
+        assert_eq!(run.status("F05"), ["PASS"], "{name}: {run:#?}");
+    }
+}
+
+#[test]
+fn envoy_itself_checks_a_bootstrap() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let envoy = named("FLUXLIT_TEST_ENVOY");
+    let envoy = envoy.to_str().expect("a path");
+    let check = |bootstrap: &Bootstrap| {
+        std::fs::write(folder.path().join("bootstrap.json"), bootstrap.to_json()).expect("a file");
+        doctor(
+            folder.path(),
+            &[
+                "--lint",
+                "bootstrap.json",
+                "--envoy",
+                envoy,
+                "--only",
+                "F08",
+            ],
+            &[],
+        )
+    };
+    let bootstrap = Bootstrap::shipped().with_module(&named("FLUXLIT_TEST_FILTER"));
+    assert_eq!(check(&bootstrap).status("F08"), ["PASS"]);
+    let misspelt = bootstrap.with_plugin_config("{\"root_paht\": \"/x\"}");
+    let run = check(&misspelt);
+    run.check(
+        "the own reading",
+        "F08",
+        "FAIL",
+        "did you mean \"root_path\"",
+    );
+    run.check("Envoy", "F08", "FAIL", "bootstrap.json: Envoy rejects it");
+}
