@@ -46,6 +46,7 @@ const PARTS: [Part; 3] = [
             "gateway/src/http/head.rs",
             "gateway/src/http/hop_by_hop.rs",
             "gateway/src/http/websocket.rs",
+            "gateway/src/proxy/decide.rs",
         ],
         tests: &["--lib"],
     },

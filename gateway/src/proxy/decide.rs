@@ -83,7 +83,7 @@ pub(crate) fn decide(worker: &Worker, request: &Incoming<'_>) -> Plan {
         action if !request.is_admin => forward(worker, request, action, &mut exchange, &mut info),
         // The paths of the admin listener are not the policy's, but an invalid Host is invalid here as well.
         Action::Reply(reply) if reply.reason == Reason::BadHost => {
-            Err(Local::Reply(policy_reply(request, reply)))
+            Err(Local::OfPolicy(policy_reply(request, reply)))
         }
         Action::Reply(_) | Action::Forward(_) => {
             Err(Local::Reply(admin_reply(worker, request, &exchange)))
@@ -114,6 +114,8 @@ pub(crate) fn decide(worker: &Worker, request: &Incoming<'_>) -> Plan {
 enum Local {
     Rejected(Rejection),
     Reply(LocalReply),
+    /// The policy's reply, which has a reason.
+    OfPolicy(LocalReply),
 }
 
 impl From<Rejection> for Local {
@@ -126,7 +128,7 @@ impl Local {
     fn into_step(self, request: &Incoming<'_>, of_policy: Option<RejectReason>) -> Step {
         let (reply, reason) = match self {
             // In response to an extended CONNECT, any 2xx would open the WebSocket, RFC 8441 §5.
-            Self::Reply(reply)
+            Self::Reply(reply) | Self::OfPolicy(reply)
                 if request.is_websocket
                     && request.version == HttpVersion::Http2
                     && (200..300).contains(&reply.status) =>
@@ -135,7 +137,8 @@ impl Local {
                 let rejection = Rejection::new(RejectReason::Handshake, 400, text);
                 (rejection.into(), Some(RejectReason::Handshake))
             }
-            Self::Reply(reply) => (reply, of_policy),
+            Self::Reply(reply) => (reply, None),
+            Self::OfPolicy(reply) => (reply, of_policy),
             Self::Rejected(rejection) => {
                 let reason = rejection.reason;
                 (rejection.into(), Some(reason))
@@ -155,7 +158,7 @@ fn forward(
     let settings = &worker.settings;
     let mut forward = match action {
         Action::Forward(forward) => forward,
-        Action::Reply(reply) => return Err(Local::Reply(policy_reply(request, reply))),
+        Action::Reply(reply) => return Err(Local::OfPolicy(policy_reply(request, reply))),
     };
     if request.framing.expects_other {
         let text = "This expectation cannot be met.";
@@ -279,7 +282,228 @@ pub(crate) fn request_id(fields: &[Header<'_>]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
+    use crate::http::framing::Framing;
+
+    /// A GET for `/` without fields.
+    fn get<'a>(framing: &'a Framing) -> Incoming<'a> {
+        Incoming {
+            peer: Ipv4Addr::LOCALHOST.into(),
+            tls: false,
+            version: HttpVersion::Http11,
+            method: b"GET",
+            target: b"/",
+            host: Some(b"app.example"),
+            hosts: 1,
+            fields: &[],
+            framing,
+            length: Length::Empty,
+            is_websocket: false,
+            is_admin: false,
+        }
+    }
+
+    /// Returns where the request goes, and the status and the reason of a response made here.
+    fn outcome(plan: &Plan) -> (Dispatch, Option<(u16, Option<&'static str>)>) {
+        let reply = match &plan.step {
+            Step::Forward(_) => None,
+            Step::Respond { reply, reason } => {
+                Some((reply.status, reason.map(RejectReason::label)))
+            }
+        };
+        (plan.info.dispatch, reply)
+    }
+
+    #[track_caller]
+    fn check(
+        worker: &Worker,
+        change: impl FnOnce(&mut Incoming<'_>),
+        want: (Dispatch, Option<(u16, Option<&'static str>)>),
+    ) {
+        let framing = Framing::of(&[]);
+        let mut request = get(&framing);
+        change(&mut request);
+        assert_eq!(outcome(&decide(worker, &request)), want);
+    }
+
+    const FORWARDED: (Dispatch, Option<(u16, Option<&'static str>)>) = (Dispatch::Streamlit, None);
+
+    const fn here(
+        status: u16,
+        reason: Option<&'static str>,
+    ) -> (Dispatch, Option<(u16, Option<&'static str>)>) {
+        (Dispatch::Gateway, Some((status, reason)))
+    }
+
+    #[test]
+    fn requests_that_are_rejected_here() {
+        let worker = Worker::with_settings(&[
+            ("FLUXLIT_GATEWAY_MAX_TARGET_BYTES", "64"),
+            ("FLUXLIT_GATEWAY_MAX_PROXY_REQUEST_BODY_BYTES", "10"),
+        ]);
+        check(&worker, |_| {}, FORWARDED);
+        check(&worker, |it| it.hosts = 2, here(400, Some("host_lines")));
+        let no_host = |it: &mut Incoming<'_>| (it.hosts, it.host) = (0, None);
+        check(&worker, no_host, here(400, Some("host_lines")));
+        let old = |it: &mut Incoming<'_>| {
+            no_host(it);
+            it.version = HttpVersion::Http10;
+        };
+        check(&worker, old, FORWARDED);
+        check(&worker, |it| it.method = b"TRACE", here(405, Some("trace")));
+        static TARGET: &[u8] = &[b'/'; 65];
+        check(&worker, |it| it.target = &TARGET[..64], FORWARDED);
+        let long = here(414, Some("target_too_long"));
+        check(&worker, |it| it.target = TARGET, long);
+        let dots = here(400, Some("dot_segment"));
+        check(&worker, |it| it.target = b"/%2e%2e/x", dots);
+        check(&worker, |it| it.length = Length::Exact(10), FORWARDED);
+        let large = (Dispatch::Streamlit, Some((413, Some("body_too_large"))));
+        check(&worker, |it| it.length = Length::Exact(11), large);
+        check(&worker, |it| it.length = Length::Chunked, FORWARDED);
+        let unlimited =
+            Worker::with_settings(&[("FLUXLIT_GATEWAY_MAX_PROXY_REQUEST_BODY_BYTES", "0")]);
+        check(&unlimited, |it| it.length = Length::Exact(11), FORWARDED);
+        check(&worker, |it| it.target = b"/api/x", here(404, None));
+        check(&worker, |it| it.target = b"/api/healthz", here(200, None));
+
+        let framing = Framing::of(&[(b"expect", b"tea")]);
+        let plan = decide(&worker, &get(&framing));
+        assert_eq!(outcome(&plan), here(417, Some("expectation")));
+    }
+
+    #[test]
+    fn the_reply_of_the_policy_is_sent() {
+        let worker = Worker::with_settings(&[
+            ("FLUXLIT_ROOT_PATH", "/app"),
+            ("FLUXLIT_ROOT_PATH_SHAPE", "full"),
+        ]);
+        let framing = Framing::of(&[]);
+        let mut request = get(&framing);
+        request.target = b"/app";
+        let Step::Respond { reply, .. } = decide(&worker, &request).step else {
+            panic!("forwarded");
+        };
+        let want = LocalReply::text(308, Reason::BareMount.text());
+        assert_eq!(reply, want.with("location", b"/app/".as_slice()));
+        // HTTP/1.0 has no 421.
+        let hosts = Worker::with_settings(&[("FLUXLIT_ALLOWED_HOSTS", "other.example")]);
+        let label = Some(Reason::HostNotAllowed.label());
+        check(&hosts, |_| {}, here(421, label));
+        check(
+            &hosts,
+            |it| it.version = HttpVersion::Http10,
+            here(400, label),
+        );
+    }
+
+    #[test]
+    fn the_admin_listener_serves_no_app() {
+        let worker = Worker::with_settings(&[]);
+        for (target, status) in [("/healthz", 200), ("/api/healthz", 404), ("/", 404)] {
+            let admin = |it: &mut Incoming<'_>| {
+                it.is_admin = true;
+                it.target = target.as_bytes();
+            };
+            check(&worker, admin, here(status, None));
+        }
+        // A reply of the policy does not count there, except for an invalid Host.
+        let admin = |it: &mut Incoming<'_>| {
+            it.is_admin = true;
+            it.host = Some(b"a b");
+        };
+        check(&worker, admin, here(400, Some("bad_host")));
+        let mounted = Worker::with_settings(&[
+            ("FLUXLIT_ROOT_PATH", "/app"),
+            ("FLUXLIT_ROOT_PATH_SHAPE", "full"),
+        ]);
+        let admin = |it: &mut Incoming<'_>| {
+            it.is_admin = true;
+            it.target = b"/healthz";
+        };
+        check(&mounted, admin, here(200, None));
+    }
+
+    /// In response to an extended CONNECT, any 2xx would open the WebSocket.
+    #[test]
+    fn no_websocket_of_http_2_gets_a_success_from_here() {
+        let worker = Worker::with_settings(&[]);
+        for (target, version, want) in [
+            (
+                "/api/healthz",
+                HttpVersion::Http2,
+                here(400, Some("handshake")),
+            ),
+            ("/api/readyz", HttpVersion::Http2, here(503, None)),
+            ("/api/healthz", HttpVersion::Http11, here(200, None)),
+        ] {
+            let handshake = |it: &mut Incoming<'_>| {
+                it.is_websocket = true;
+                it.version = version;
+                it.target = target.as_bytes();
+            };
+            check(&worker, handshake, want);
+        }
+        check(
+            &worker,
+            |it| (it.version, it.target) = (HttpVersion::Http2, b"/api/healthz"),
+            here(200, None),
+        );
+    }
+
+    #[test]
+    fn the_plan_of_a_forwarded_request() {
+        let worker = Worker::with_settings(&[("FLUXLIT_API_UPSTREAM", "http://127.0.0.1:8600")]);
+        let page: &[Header<'_>] = &[(b"accept", b"text/html,*/*")];
+        let script: &[Header<'_>] = &[(b"accept", b"*/*")];
+        for (method, target, fields, idempotent, wants_page, dispatch) in [
+            ("GET", "/", page, true, true, Dispatch::Streamlit),
+            ("GET", "/", script, true, false, Dispatch::Streamlit),
+            ("HEAD", "/", page, true, false, Dispatch::Streamlit),
+            ("OPTIONS", "/x", script, true, false, Dispatch::Streamlit),
+            ("PUT", "/api/x", page, true, false, Dispatch::Api),
+            ("DELETE", "/api/", script, true, false, Dispatch::Api),
+            ("POST", "/api/x", script, false, false, Dispatch::Api),
+            ("PATCH", "/apix", script, false, false, Dispatch::Streamlit),
+        ] {
+            let framing = Framing::of(&[]);
+            let mut request = get(&framing);
+            (request.method, request.target) = (method.as_bytes(), target.as_bytes());
+            (request.fields, request.length) = (fields, Length::Exact(3));
+            let plan = decide(&worker, &request);
+            let Step::Forward(forward) = plan.step else {
+                panic!("{method} {target} is not forwarded");
+            };
+            assert_eq!(plan.info.dispatch, dispatch, "{target}");
+            assert_eq!(plan.info.is_head, method == "HEAD");
+            assert_eq!(&*plan.info.method, method.as_bytes());
+            assert_eq!(&*plan.info.target, target.as_bytes());
+            assert_eq!(forward.upstream == Upstream::Api, dispatch == Dispatch::Api);
+            assert_eq!(forward.length, Length::Exact(3));
+            assert_eq!(forward.is_idempotent, idempotent, "{method}");
+            assert_eq!(forward.wants_page, wants_page, "{method} {fields:?}");
+            assert_eq!(forward.accept, None);
+            assert!(forward.head.starts_with(method.as_bytes()));
+        }
+    }
+
+    #[test]
+    fn the_id_of_a_request_is_that_of_the_client_unless_it_is_stripped() {
+        let fields: &[Header<'_>] = &[(b"x-request-id", b"abc")];
+        for (settings, is_kept) in [
+            (&[][..], true),
+            (&[("FLUXLIT_STRIP_HEADERS", "x-request-id")], false),
+        ] {
+            let worker = Worker::with_settings(settings);
+            let framing = Framing::of(&[]);
+            let mut request = get(&framing);
+            request.fields = fields;
+            let id = decide(&worker, &request).info.request_id;
+            assert_eq!(id == "abc", is_kept, "{settings:?}");
+        }
+    }
 
     #[test]
     fn a_request_id_is_kept_if_it_is_safe() {

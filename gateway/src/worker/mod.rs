@@ -167,3 +167,40 @@ const MAX_SPARE_HEAD: usize = 8192;
 
 /// Number of heads whose memory is kept.
 const MAX_SPARE_HEADS: usize = 64;
+
+#[cfg(test)]
+impl Worker {
+    /// Creates a worker with these settings, whose upstreams have not responded yet.
+    pub(crate) fn with_settings(environment: &[(&str, &str)]) -> Self {
+        use crate::observe::{Observability, Options};
+        use crate::settings::Sources;
+
+        let folder = tempfile::tempdir().expect("a folder");
+        let upstream = ("FLUXLIT_STREAMLIT_UPSTREAM", "http://127.0.0.1:8501");
+        let environment = environment.iter().chain([&upstream]);
+        let environment = environment.map(|(name, value)| ((*name).into(), (*value).into()));
+        let sources = Sources::read(Vec::new(), None, folder.path(), environment);
+        let settings = Settings::read(None, sources).expect("settings");
+        let waiting = || Readiness::NotReady("not yet".to_owned());
+        let observability = Observability::start(Options::default(), std::io::sink());
+        let observability = observability.expect("metrics");
+        let shared = Shared {
+            admission: Admission::new(0, 0),
+            connection_limit: Arc::new(ConnectionLimit::new(0, 0)),
+            tls: None,
+            metrics: Arc::clone(&observability.metrics),
+            debug: None,
+            warnings: Warnings::default(),
+        };
+        let readiness = UpstreamReadiness {
+            streamlit: watch::channel(waiting()).1,
+            api: settings
+                .api
+                .upstream
+                .is_some()
+                .then(|| watch::channel(waiting()).1),
+        };
+        let observer = observability.observer();
+        Self::new(Arc::new(settings), Arc::new(shared), readiness, observer)
+    }
+}
