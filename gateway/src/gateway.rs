@@ -16,13 +16,12 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::net::tls::Tls;
-use crate::observe::access_log_format::Format;
-use crate::observe::config::Config;
 use crate::observe::debug::Debug;
 use crate::observe::metrics::Metrics;
 use crate::observe::{Observability, Options};
+use crate::reload::{Live, Reloader, access_log_format};
 use crate::server::listener;
-use crate::settings::{LogFormat, Settings};
+use crate::settings::Settings;
 use crate::streamlit::supervisor::Supervisor;
 use crate::upstream::health::{HealthCheck, Readiness};
 use crate::worker::admission::Admission;
@@ -90,7 +89,7 @@ impl Gateway {
         let tls = settings
             .tls
             .as_ref()
-            .map(|files| Tls::load(&files.certificate, &files.key))
+            .map(|files| Tls::load(&files.certificate, &files.key, files.client_ca.as_deref()))
             .transpose()
             .map_err(|source| GatewayError::Tls(Box::new(source)))?;
         Ok(Self {
@@ -163,29 +162,39 @@ impl Gateway {
             debug: observability.debug.clone(),
             warnings: Warnings::default(),
         });
-        register_gauges(&shared, &settings);
-        metrics.set_config(config(&settings));
+        let (live, _) = watch::channel(Live {
+            settings: Arc::clone(&settings),
+            logger: None,
+        });
+        register_gauges(&shared, live.subscribe());
+        metrics.set_config(settings.config());
         let mut workers = Vec::new();
         for number in 0..settings.workers {
             let listener = listener.try_clone().map_err(GatewayError::Worker)?;
             let (settings, shared) = (Arc::clone(&settings), Arc::clone(&shared));
             let (upstream_readiness, draining) = (upstream_readiness.clone(), draining.clone());
             let observer = observability.observer();
-            let admin = admin.take();
+            let (admin, live) = (admin.take(), live.subscribe());
             workers.push(start_worker(number, move || async move {
                 let worker = Rc::new(Worker::new(settings, shared, upstream_readiness, observer));
-                run_worker(listener, admin, worker, draining).await;
+                run_worker(listener, admin, worker, (draining, live)).await;
             })?);
         }
         drop(listener);
 
+        let reloader = Reloader {
+            live: &live,
+            shared: &shared,
+            observability: &observability,
+        };
         tokio::select! {
             () = stop => {}
             () = HealthCheck::streamlit(&settings).run(readiness.clone(), &metrics) => {}
             () = check_api(api_check, api_readiness, &metrics) => {}
             () = watch_streamlit(supervisor.as_mut(), &metrics) => {}
-            () = watch_certificate(shared.tls.as_ref(), hang_ups) => {}
+            () = watch_files(shared.tls.as_ref(), hang_ups, &reloader) => {}
         }
+        let settings = Arc::clone(&live.borrow().settings);
         tracing::info!("stopping");
         readiness.send_replace(Readiness::Draining);
         // A load balancer opens a new connection for each check, so it sees the 503 only while connections are accepted.
@@ -215,12 +224,7 @@ fn raise_open_files() {
 fn observe_options(settings: &Settings) -> Options {
     let observe = &settings.observe;
     Options {
-        access_log: observe
-            .access_log
-            .then_some(match observe.access_log_format {
-                LogFormat::Json => Format::Json,
-                LogFormat::Text => Format::Text,
-            }),
+        access_log: access_log_format(settings),
         redacted: observe.redacted_parameters(),
         debug: observe.debug.then(|| {
             let table = settings.table.iter();
@@ -238,13 +242,6 @@ fn observe_options(settings: &Settings) -> Options {
     }
 }
 
-/// Returns what is exported about the settings.
-fn config(settings: &Settings) -> Config {
-    let table = settings.table.iter();
-    let table = table.map(|setting| (setting.name.as_str(), &setting.value));
-    Config::new(table, settings.warnings.len())
-}
-
 /// Starts Streamlit if the settings name a script.
 fn start_streamlit(settings: &Settings) -> Result<Option<Supervisor>, GatewayError> {
     let Some(app) = &settings.app else {
@@ -260,7 +257,7 @@ fn start_streamlit(settings: &Settings) -> Result<Option<Supervisor>, GatewayErr
 }
 
 /// Adds the metrics whose values are kept in the shared state.
-fn register_gauges(shared: &Arc<Shared>, settings: &Settings) {
+fn register_gauges(shared: &Arc<Shared>, live: watch::Receiver<Live>) {
     // The shared state owns the metrics, so they must not keep it alive.
     let queue = Arc::downgrade(shared);
     shared.metrics.watch_gauge(
@@ -271,11 +268,10 @@ fn register_gauges(shared: &Arc<Shared>, settings: &Settings) {
             shared.map_or(0, |shared| shared.admission.waiting() as u64)
         },
     );
-    let header_limit = settings.limits.websocket_line_bytes as u64;
     shared.metrics.watch_gauge(
         "fluxlit_gateway_websocket_header_limit_bytes",
         "Maximum length of a header line of a WebSocket handshake for Streamlit",
-        move || header_limit,
+        move || live.borrow().settings.limits.websocket_line_bytes as u64,
     );
     if let Some(tls) = &shared.tls {
         shared.metrics.watch_gauge(
@@ -304,11 +300,12 @@ async fn watch_streamlit(supervisor: Option<&mut Supervisor>, metrics: &Metrics)
     }
 }
 
-/// Reloads the certificate on an interval and on SIGHUP, which must not end the process.
-async fn watch_certificate(tls: Option<&Tls>, mut hang_ups: Signal) {
+/// Reloads the settings on SIGHUP, and the certificate on an interval as well.
+async fn watch_files(tls: Option<&Tls>, mut hang_ups: Signal, reloader: &Reloader<'_>) {
     let now = Notify::new();
     let hang_ups = async {
         while hang_ups.recv().await.is_some() {
+            reloader.reload();
             now.notify_one();
         }
         std::future::pending::<()>().await;
@@ -346,7 +343,7 @@ async fn run_worker(
     listener: TcpListener,
     admin: Option<TcpListener>,
     worker: Rc<Worker>,
-    draining: watch::Receiver<bool>,
+    (draining, mut live): (watch::Receiver<bool>, watch::Receiver<Live>),
 ) {
     if let Some(admin) = admin {
         tokio::task::spawn_local(listener::accept_operators(admin, Rc::clone(&worker)));
@@ -360,8 +357,18 @@ async fn run_worker(
             }
         })
     };
+    let reloader = {
+        let worker = Rc::clone(&worker);
+        tokio::task::spawn_local(async move {
+            while live.changed().await.is_ok() {
+                let Live { settings, logger } = live.borrow_and_update().clone();
+                worker.observer.log_with(logger);
+                worker.use_settings(settings);
+            }
+        })
+    };
     let open = listener::accept(listener, &worker, draining).await;
-    let grace_period = worker.settings.grace_period;
+    let grace_period = worker.current().settings.grace_period;
     let deadline = Instant::now() + grace_period;
     let drained = timeout_at(deadline, async {
         // A tunnel does not end by itself. The browser reconnects elsewhere.
@@ -377,6 +384,7 @@ async fn run_worker(
         );
     }
     sweeper.abort();
+    reloader.abort();
 }
 
 /// Extra time after the grace period for a worker to end.

@@ -16,6 +16,7 @@
 //!
 //! ```text
 //! gateway                starts and stops everything
+//! reload                 puts new settings into use
 //! fronts                 prints configurations of other proxies
 //! server                 accepts connections, speaks HTTP with clients
 //! proxy                  handles one request
@@ -27,6 +28,8 @@
 //! ```
 
 mod gateway;
+
+mod reload;
 
 mod fronts;
 

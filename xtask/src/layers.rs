@@ -78,6 +78,7 @@ const PACKAGES: &[Package] = &[
         layers: &[
             &["fuzzing"],
             &["gateway"],
+            &["reload"],
             &["fronts"],
             &["server"],
             &["proxy"],

@@ -1,15 +1,17 @@
-//! Reads a certificate and its private key from PEM files.
+//! Reads a certificate, its private key, and the certificates that sign those of clients, from PEM files.
 
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::InconsistentKeys;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::sign::CertifiedKey;
+use rustls::{InconsistentKeys, RootCertStore};
 
 /// The error when a certificate and its key cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +44,11 @@ pub(crate) enum TlsError {
     },
     #[error("`{}` is not a PEM file, or is truncated", path.display())]
     Pem { path: PathBuf },
+    #[error("the certificates in `{}` cannot verify those of clients", path.display())]
+    ClientCa {
+        path: PathBuf,
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     #[error("cannot set up the TLS library")]
     Provider(#[source] rustls::Error),
     #[error("cannot read `{}`", path.display())]
@@ -56,13 +63,16 @@ pub(crate) enum TlsError {
 pub(super) struct CertificateFiles {
     pub(super) certificate: PathBuf,
     pub(super) key: PathBuf,
+    /// The certificates that sign those of clients; `None` if clients are not asked for one.
+    pub(super) client_ca: Option<PathBuf>,
 }
 
-/// The contents of the two files.
+/// The contents of the files.
 #[derive(PartialEq, Eq)]
 pub(super) struct Contents {
     certificate: Vec<u8>,
     key: Vec<u8>,
+    pub(super) client_ca: Option<Vec<u8>>,
 }
 
 impl CertificateFiles {
@@ -76,12 +86,49 @@ impl CertificateFiles {
         Ok(Contents {
             certificate: read(&self.certificate)?,
             key: read(&self.key)?,
+            client_ca: self.client_ca.as_deref().map(read).transpose()?,
         })
+    }
+
+    /// Returns the verifier of client certificates; `None` if clients are not asked for one. A client need not have one.
+    pub(super) fn client_verifier(
+        &self,
+        contents: &Contents,
+    ) -> Result<Option<Arc<dyn ClientCertVerifier>>, TlsError> {
+        let (Some(path), Some(pem)) = (&self.client_ca, &contents.client_ca) else {
+            return Ok(None);
+        };
+        let unusable = |source: Box<dyn std::error::Error + Send + Sync>| TlsError::ClientCa {
+            path: path.clone(),
+            source,
+        };
+        let mut roots = RootCertStore::empty();
+        for certificate in CertificateDer::pem_slice_iter(pem) {
+            let certificate = certificate.map_err(|_| TlsError::Pem { path: path.clone() })?;
+            roots
+                .add(certificate)
+                .map_err(|source| unusable(source.into()))?;
+        }
+        if roots.is_empty() {
+            return Err(TlsError::Missing {
+                path: path.clone(),
+                what: "certificate",
+                line: "CERTIFICATE",
+            });
+        }
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider)
+            .allow_unauthenticated()
+            .build()
+            .map_err(|source| unusable(source.into()))?;
+        Ok(Some(verifier))
     }
 
     /// Parses the contents, and checks that key and certificate belong together.
     pub(super) fn parse(&self, contents: &Contents) -> Result<Arc<CertifiedKey>, TlsError> {
-        let Self { certificate, key } = self;
+        let Self {
+            certificate, key, ..
+        } = self;
         let not_pem = |path: &Path| {
             let path = path.to_owned();
             |_| TlsError::Pem { path }

@@ -4,6 +4,9 @@
 //! link, which does not change the file's own time. New connections get the new certificate, open ones continue. If the files
 //! cannot be used, the certificate stays and the error is logged once.
 //!
+//! Clients may be asked for a certificate, to recognize proxies. One that cannot be verified ends the handshake, RFC 8446
+//! §4.4.2.4; a client without one is served, and is nobody.
+//!
 //! HTTP/2 and HTTP/1.1 are offered by ALPN. The crypto provider is set explicitly, because another crate may choose the
 //! process default.
 
@@ -11,13 +14,15 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::{self, Ticketer};
 use rustls::pki_types::CertificateDer;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use rustls::{ServerConfig, ServerConnection};
 use tokio::sync::Notify;
 use tokio_rustls::TlsAcceptor;
+use x509_parser::extensions::GeneralName;
 use x509_parser::parse_x509_certificate;
 
 use crate::net::certificates::{CertificateFiles, Contents, TlsError};
@@ -29,7 +34,8 @@ pub(crate) struct Tls {
     /// The contents of the files when the current certificate was read.
     contents: Arc<Mutex<Contents>>,
     current: Arc<CurrentCertificate>,
-    config: Arc<ServerConfig>,
+    /// Replaced when the certificates that sign those of clients change. Locked once in a handshake, like the certificate.
+    config: Arc<RwLock<Arc<ServerConfig>>>,
 }
 
 /// The certificate for new connections. It is locked once in a handshake, which costs a thousand times as much as the lock.
@@ -42,33 +48,32 @@ impl Tls {
     /// # Errors
     ///
     /// If a file cannot be read or parsed, or if the two do not belong together.
-    pub(crate) fn load(certificate: &Path, key: &Path) -> Result<Self, TlsError> {
+    pub(crate) fn load(
+        certificate: &Path,
+        key: &Path,
+        client_ca: Option<&Path>,
+    ) -> Result<Self, TlsError> {
         let files = CertificateFiles {
             certificate: certificate.to_owned(),
             key: key.to_owned(),
+            client_ca: client_ca.map(Path::to_owned),
         };
         let contents = files.read()?;
         let certified = files.parse(&contents)?;
         let current = Arc::new(CurrentCertificate(RwLock::new(certified)));
-        let mut config = ServerConfig::builder_with_provider(aws_lc_rs::default_provider().into())
-            .with_safe_default_protocol_versions()
-            .map_err(TlsError::Provider)?
-            .with_no_client_auth()
-            .with_cert_resolver(Arc::clone(&current) as Arc<dyn ResolvesServerCert>);
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        // The client keeps its session, so nothing is stored here and any worker can resume it.
-        config.ticketer = Ticketer::new().map_err(TlsError::Provider)?;
+        let config = server_config(&current, files.client_verifier(&contents)?)?;
         Ok(Self {
             files: Arc::new(files),
             contents: Arc::new(Mutex::new(contents)),
             current,
-            config: Arc::new(config),
+            config: Arc::new(RwLock::new(config)),
         })
     }
 
     /// Returns the acceptor for new connections. It always uses the current certificate.
     pub(crate) fn acceptor(&self) -> TlsAcceptor {
-        Arc::clone(&self.config).into()
+        let config = self.config.read();
+        Arc::clone(&config.unwrap_or_else(PoisonError::into_inner)).into()
     }
 
     /// Reads the files again. Returns true if the certificate or the key has changed.
@@ -83,6 +88,11 @@ impl Tls {
             return Ok(false);
         }
         let certified = self.files.parse(&new)?;
+        if contents.client_ca != new.client_ca {
+            // With a new key for tickets, because a session that is resumed keeps the identity of its client.
+            let new = server_config(&self.current, self.files.client_verifier(&new)?)?;
+            *self.config.write().unwrap_or_else(PoisonError::into_inner) = new;
+        }
         *contents = new;
         let current = self.current.0.write();
         *current.unwrap_or_else(PoisonError::into_inner) = certified;
@@ -128,6 +138,41 @@ impl Tls {
                 .unwrap_or(0)
         }
     }
+}
+
+/// Returns the configuration for new connections.
+fn server_config(
+    current: &Arc<CurrentCertificate>,
+    client_verifier: Option<Arc<dyn ClientCertVerifier>>,
+) -> Result<Arc<ServerConfig>, TlsError> {
+    let builder = ServerConfig::builder_with_provider(aws_lc_rs::default_provider().into())
+        .with_safe_default_protocol_versions()
+        .map_err(TlsError::Provider)?;
+    let builder = match client_verifier {
+        None => builder.with_no_client_auth(),
+        Some(verifier) => builder.with_client_cert_verifier(verifier),
+    };
+    let mut config = builder.with_cert_resolver(Arc::clone(current) as Arc<dyn ResolvesServerCert>);
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    // The client keeps its session, so nothing is stored here and any worker can resume it.
+    config.ticketer = Ticketer::new().map_err(TlsError::Provider)?;
+    Ok(Arc::new(config))
+}
+
+/// Returns the URI name (SPIFFE id) of a client's certificate, which the handshake has verified: the first one, as in Envoy's
+/// `uri_san_peer_certificate`.
+pub(crate) fn identity(connection: &ServerConnection) -> Option<Box<[u8]>> {
+    let own = connection.peer_certificates()?.first()?;
+    let (_, parsed) = parse_x509_certificate(own).ok()?;
+    let names = parsed.subject_alternative_name().ok()??;
+    names
+        .value
+        .general_names
+        .iter()
+        .find_map(|name| match name {
+            GeneralName::URI(uri) => Some(uri.as_bytes().into()),
+            _ => None,
+        })
 }
 
 impl CurrentCertificate {
@@ -188,7 +233,7 @@ mod tests {
         }
 
         fn load(&self) -> Result<Tls, TlsError> {
-            Tls::load(&self.certificate, &self.key)
+            Tls::load(&self.certificate, &self.key, None)
         }
 
         /// Returns the error without the folder's name.
@@ -304,7 +349,7 @@ mod tests {
         let mounted = tempfile::tempdir().expect("a folder");
         let (data, next) = (mounted.path().join("..data"), mounted.path().join("..next"));
         symlink(old.folder.path(), &data).expect("a link");
-        let tls = Tls::load(&data.join("tls.crt"), &data.join("tls.key")).expect("usable");
+        let tls = Tls::load(&data.join("tls.crt"), &data.join("tls.key"), None).expect("usable");
         // As Kubernetes does: the new link replaces the old one in one step.
         symlink(new.folder.path(), &next).expect("a link");
         fs::rename(&next, &data).expect("a swap");

@@ -81,6 +81,15 @@ impl AccessLog {
         self.logger.clone()
     }
 
+    /// Returns a logger that writes another format.
+    pub(crate) fn logger_with(&self, format: Format, redaction: Redaction) -> Logger {
+        Logger {
+            format,
+            redaction: Arc::new(redaction),
+            ..self.logger.clone()
+        }
+    }
+
     /// Returns a function that returns the number of dropped lines.
     pub(crate) fn dropped(&self) -> impl Fn() -> u64 + Send + Sync + 'static {
         let dropped = Arc::clone(&self.logger.dropped);

@@ -11,7 +11,7 @@ use super::debug::redacted;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Config {
     /// Equal settings have equal hashes: 16 hexadecimal digits. Secrets are not a part of it, so that it does not reveal them.
-    pub(super) hash: String,
+    pub(crate) hash: String,
     /// Number of warnings.
     pub(super) warnings: usize,
 }

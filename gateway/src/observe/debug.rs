@@ -20,7 +20,7 @@ use crate::public_url::PublicUrlTable;
 #[derive(Debug)]
 pub(crate) struct Debug {
     gateway: Setup,
-    settings: BTreeMap<String, Value>,
+    settings: Mutex<BTreeMap<String, Value>>,
     streamlit_upstream_env: &'static str,
     memories: Mutex<Vec<Memory>>,
 }
@@ -62,21 +62,20 @@ impl Debug {
         settings: impl IntoIterator<Item = (String, Value)>,
         is_upstream_set: bool,
     ) -> Self {
-        let settings = settings.into_iter().map(|(variable, value)| {
-            let name = variable.strip_prefix("FLUXLIT_").unwrap_or(&variable);
-            let name = name.to_ascii_lowercase();
-            let value = redacted(&name, value);
-            (name, value)
-        });
         Self {
             gateway: Setup {
                 api_prefix: api_prefix.to_owned(),
                 root_mount: root_mount.to_owned(),
             },
-            settings: settings.collect(),
+            settings: Mutex::new(shown(settings)),
             streamlit_upstream_env: if is_upstream_set { "set" } else { "unset" },
             memories: Mutex::default(),
         }
+    }
+
+    /// Shows other settings from now on, in the form of [`Debug::new`].
+    pub(crate) fn show(&self, settings: impl IntoIterator<Item = (String, Value)>) {
+        *lock(&self.settings) = shown(settings);
     }
 
     /// Returns the memory of a new worker.
@@ -97,7 +96,7 @@ impl Debug {
         let page = Page {
             fluxlit_debug: true,
             gateway: &self.gateway,
-            settings: &self.settings,
+            settings: &lock(&self.settings),
             streamlit_upstream_env: self.streamlit_upstream_env,
             public_urls,
             recent_dispatches: seen.drain(too_many..).map(|(_, seen)| seen).collect(),
@@ -127,6 +126,17 @@ impl Memory {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Returns the settings by FluxLit's names, without secrets.
+fn shown(settings: impl IntoIterator<Item = (String, Value)>) -> BTreeMap<String, Value> {
+    let settings = settings.into_iter().map(|(variable, value)| {
+        let name = variable.strip_prefix("FLUXLIT_").unwrap_or(&variable);
+        let name = name.to_ascii_lowercase();
+        let value = redacted(&name, value);
+        (name, value)
+    });
+    settings.collect()
 }
 
 /// Returns the value of a setting without secrets.

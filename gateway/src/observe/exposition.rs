@@ -52,6 +52,7 @@ impl Collector for Metrics {
         to.connections(&total)?;
         to.websockets(&total)?;
         to.build_and_config(self)?;
+        to.reloads(self)?;
         for (name, help, kind, value) in process::metrics() {
             to.family(kind, name, help, [([], value)])?;
         }
@@ -121,6 +122,22 @@ impl Exposition<'_> {
                 .encode_histogram::<NoLabelSet>(seconds, count, &buckets, None)?;
         }
         Ok(())
+    }
+
+    fn reloads(&mut self, metrics: &Metrics) -> fmt::Result {
+        let results = ["success", "failure"].into_iter().zip(&metrics.reloads);
+        self.family(
+            Counter,
+            "fluxlit_gateway_config_reloads",
+            "Reloads of the settings, by result",
+            results.map(|(result, count)| ([("result", result)], count.load(Ordering::Relaxed))),
+        )?;
+        self.family(
+            Gauge,
+            "fluxlit_gateway_config_last_reload_successful",
+            "1 if the last reload of the settings succeeded, or if there was none",
+            [([], metrics.last_reload.load(Ordering::Relaxed))],
+        )
     }
 
     fn rejections(&mut self, total: &Block) -> fmt::Result {
@@ -458,6 +475,8 @@ mod tests {
         let expected = [
             ("fluxlit_gateway_build_info", "version commit"),
             ("fluxlit_gateway_config_info", "hash"),
+            ("fluxlit_gateway_config_last_reload_successful", ""),
+            ("fluxlit_gateway_config_reloads_total", "result"),
             ("fluxlit_gateway_config_warnings", ""),
             ("fluxlit_gateway_connections_active", ""),
             ("fluxlit_gateway_connections_total", ""),

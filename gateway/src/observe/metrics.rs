@@ -23,6 +23,10 @@ pub(crate) struct Metrics {
     pub(super) checked: [Mutex<Option<Instant>>; Upstream::ALL.len()],
     pub(super) restarts: [AtomicU64; Upstream::ALL.len()],
     pub(super) config: Mutex<Config>,
+    /// Reloads of the settings that succeeded, and that failed.
+    pub(super) reloads: [AtomicU64; 2],
+    /// One if the last reload succeeded, or if there was none.
+    pub(super) last_reload: AtomicU64,
     watched: Mutex<Vec<Watched>>,
 }
 
@@ -41,9 +45,20 @@ impl Metrics {
             ready: Upstream::ALL.map(|_| AtomicU64::new(u64::MAX)),
             checked: Upstream::ALL.map(|_| Mutex::default()),
             restarts: Upstream::ALL.map(|_| AtomicU64::new(0)),
+            reloads: Default::default(),
+            last_reload: AtomicU64::new(1),
             config: Mutex::default(),
             watched: Mutex::default(),
         })
+    }
+
+    /// Counts a reload of the settings.
+    pub(crate) fn reloaded(&self, has_succeeded: bool) {
+        let [succeeded, failed] = &self.reloads;
+        let count = if has_succeeded { succeeded } else { failed };
+        count.fetch_add(1, Ordering::Relaxed);
+        self.last_reload
+            .store(has_succeeded.into(), Ordering::Relaxed);
     }
 
     /// Returns the counters of a new worker.

@@ -26,8 +26,9 @@ pub(crate) mod trace;
 pub(crate) mod upstream;
 pub(crate) mod websocket_close;
 
+use std::cell::RefCell;
 use std::io::Write;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use access_log::{AccessLog, Logger};
@@ -60,7 +61,8 @@ pub(crate) struct Options {
 pub(crate) struct Observability {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) debug: Option<Arc<Debug>>,
-    access_log: Option<AccessLog>,
+    /// Started when requests are logged for the first time.
+    access_log: Mutex<Option<AccessLog>>,
     exporter: Option<Exporter>,
 }
 
@@ -69,7 +71,7 @@ pub(crate) struct Observability {
 pub(crate) struct Observer {
     /// Counting costs a few additions and is always on.
     pub(crate) counters: Counters,
-    access_log: Option<Logger>,
+    access_log: RefCell<Option<Logger>>,
     debug: Option<Memory>,
     spans: Option<Spans>,
 }
@@ -96,11 +98,7 @@ impl Observability {
             .map(|format| AccessLog::start(log, format, redaction.clone()))
             .transpose()?;
         if let Some(log) = &access_log {
-            metrics.watch_counter(
-                "fluxlit_gateway_access_log_dropped_lines",
-                "Lines of the access log that were dropped because the reader was too slow",
-                log.dropped(),
-            );
+            watch_dropped_lines(&metrics, log);
         }
         let exporter = spans
             .map(|(endpoint, service)| Exporter::start(endpoint, service, redaction))
@@ -115,7 +113,7 @@ impl Observability {
         Ok(Self {
             metrics,
             debug: debug.map(Arc::new),
-            access_log,
+            access_log: Mutex::new(access_log),
             exporter,
         })
     }
@@ -124,16 +122,49 @@ impl Observability {
     pub(crate) fn observer(&self) -> Observer {
         Observer {
             counters: self.metrics.worker(),
-            access_log: self.access_log.as_ref().map(AccessLog::logger),
+            access_log: RefCell::new(self.access_log().as_ref().map(AccessLog::logger)),
             debug: self.debug.as_ref().map(|debug| debug.memory()),
             spans: self.exporter.as_ref().map(Exporter::spans),
         }
     }
 
+    /// Returns the logger for other settings, which workers then use; `None` if requests are not logged. `log`: where the
+    /// access log is written if it was off until now.
+    ///
+    /// # Errors
+    ///
+    /// If the thread of the log cannot be started.
+    pub(crate) fn logger(
+        &self,
+        format: Option<Format>,
+        redacted: Vec<String>,
+        log: impl Write + Send + 'static,
+    ) -> std::io::Result<Option<Logger>> {
+        let Some(format) = format else {
+            return Ok(None);
+        };
+        let redaction = Redaction::new(redacted);
+        let mut access_log = self.access_log();
+        if let Some(access_log) = &*access_log {
+            return Ok(Some(access_log.logger_with(format, redaction)));
+        }
+        let new = AccessLog::start(log, format, redaction)?;
+        watch_dropped_lines(&self.metrics, &new);
+        let logger = new.logger();
+        *access_log = Some(new);
+        Ok(Some(logger))
+    }
+
+    fn access_log(&self) -> MutexGuard<'_, Option<AccessLog>> {
+        self.access_log
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Writes the queued lines and sends the queued spans, within `limit`. Those that workers report later are dropped.
     pub(crate) fn end(&self, limit: Duration) {
         let deadline = Instant::now() + limit;
-        if let Some(log) = &self.access_log {
+        if let Some(log) = &*self.access_log() {
             log.end(limit);
         }
         if let Some(exporter) = &self.exporter {
@@ -142,7 +173,20 @@ impl Observability {
     }
 }
 
+fn watch_dropped_lines(metrics: &Metrics, log: &AccessLog) {
+    metrics.watch_counter(
+        "fluxlit_gateway_access_log_dropped_lines",
+        "Lines of the access log that were dropped because the reader was too slow",
+        log.dropped(),
+    );
+}
+
 impl Observer {
+    /// Logs requests with this logger from now on.
+    pub(crate) fn log_with(&self, logger: Option<Logger>) {
+        self.access_log.replace(logger);
+    }
+
     /// Returns the trace of a request from its `traceparent` lines, and how it is propagated to the upstream.
     pub(crate) fn trace<'l>(
         &self,
@@ -152,7 +196,7 @@ impl Observer {
         let random = || uuid::Uuid::new_v4().as_u64_pair().1;
         Trace::of(
             lines,
-            self.access_log.is_some(),
+            self.access_log.borrow().is_some(),
             self.spans.is_some(),
             random,
         )
@@ -161,7 +205,7 @@ impl Observer {
     /// Reports a request that has ended.
     pub(crate) fn ended(&self, record: &Record<'_>) {
         self.counters.ended(record);
-        if let Some(log) = &self.access_log {
+        if let Some(log) = &*self.access_log.borrow() {
             log.write(record);
         }
         if let Some(memory) = &self.debug {
@@ -246,12 +290,45 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn the_access_log_is_switched_on_and_off() {
+        use std::io::Read;
+        let (mut reader, writer) = std::io::pipe().expect("a pipe");
+        let observability =
+            Observability::start(Options::default(), std::io::sink()).expect("no thread");
+        let observer = observability.observer();
+        let logger = |format, redacted: &[&str], log: std::io::PipeWriter| {
+            let redacted = redacted.iter().map(|name| (*name).to_owned()).collect();
+            observability
+                .logger(format, redacted, log)
+                .expect("a thread")
+        };
+        observer.ended(&typical());
+        let spare = || std::io::pipe().expect("a pipe").1;
+        observer.log_with(logger(Some(Format::Json), &[], writer));
+        observer.ended(&typical());
+        // The log goes on where it was started.
+        observer.log_with(logger(Some(Format::Text), &["page"], spare()));
+        observer.ended(&typical());
+        observer.log_with(logger(None, &[], spare()));
+        observer.ended(&typical());
+        observability.end(Duration::from_secs(60));
+        drop(observability);
+        drop(observer);
+        let mut log = String::new();
+        reader.read_to_string(&mut log).expect("text");
+        let lines: Vec<&str> = log.lines().collect();
+        assert_eq!(lines.len(), 2, "{log}");
+        assert!(lines[0].contains(r#""query":"page=2""#), "{log}");
+        assert!(lines[1].contains(r#"query="page=<redacted>""#), "{log}");
+    }
+
+    #[test]
     fn what_is_switched_off_is_not_started() {
         let observability =
             Observability::start(Options::default(), std::io::sink()).expect("no thread");
         let observer = observability.observer();
         observer.ended(&typical());
-        assert!(observer.access_log.is_none() && observer.debug.is_none());
+        assert!(observer.access_log.borrow().is_none() && observer.debug.is_none());
         assert!(observer.spans.is_none());
         let (trace, propagation) = observer.trace(std::iter::empty());
         assert_eq!((trace, propagation), (None, Propagation::Removed));

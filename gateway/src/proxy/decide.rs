@@ -31,7 +31,7 @@ use crate::worker::Worker;
 pub(crate) fn decide(worker: &Worker, request: &Incoming<'_>) -> Plan {
     let decision = worker.settings.policy.request(&Request {
         peer: Peer::Ip(request.peer),
-        identity: None,
+        identity: request.identity,
         is_reentry: false,
         tls: request.tls,
         method: request.method,
@@ -291,6 +291,7 @@ mod tests {
     fn get<'a>(framing: &'a Framing) -> Incoming<'a> {
         Incoming {
             peer: Ipv4Addr::LOCALHOST.into(),
+            identity: None,
             tls: false,
             version: HttpVersion::Http11,
             method: b"GET",

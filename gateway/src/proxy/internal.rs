@@ -42,6 +42,16 @@ pub(super) fn internal_reply(
             let location = [mount.as_bytes(), api.as_bytes(), page, query].concat();
             Some(LocalReply::redirect(307, location))
         }
+        _ if is_configured_metrics(worker, path) => {
+            let is_public = worker.settings.observe.is_public;
+            Some(operators_reply(
+                worker,
+                request,
+                exchange,
+                METRICS_PATH,
+                is_public,
+            ))
+        }
         _ => {
             // Matches even if letters are percent-encoded.
             let below = INTERNAL.as_ref()?.strip(path)?;
@@ -63,6 +73,9 @@ pub(super) fn admin_reply(
         b"/healthz" if is_get_or_head(request) => health(),
         b"/readyz" if is_get_or_head(request) => readiness(worker),
         b"/metrics" => operators_reply(worker, request, exchange, METRICS_PATH, true),
+        path if is_configured_metrics(worker, path) => {
+            operators_reply(worker, request, exchange, METRICS_PATH, true)
+        }
         path => operators_reply(worker, request, exchange, path, true),
     }
 }
@@ -112,6 +125,12 @@ fn public_urls(worker: &Worker, exchange: &Exchange) -> Option<PublicUrlTable> {
     };
     let urls = PublicUrls::new(&origin, mount, settings.api.sub_app.path());
     Some(urls.ok()?.table())
+}
+
+/// Returns true for the path that the operator has chosen for the metrics. While they are off, it is the app's.
+fn is_configured_metrics(worker: &Worker, path: &[u8]) -> bool {
+    let observe = &worker.settings.observe;
+    observe.metrics && path == observe.metrics_path.as_bytes()
 }
 
 fn health() -> LocalReply {

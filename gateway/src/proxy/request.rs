@@ -19,6 +19,8 @@ use crate::proxy::local_reply::LocalReply;
 /// A request's head as `server` has read it, in the same form for HTTP/1.1 and HTTP/2.
 pub(crate) struct Incoming<'a> {
     pub(crate) peer: IpAddr,
+    /// The URI name of the client's certificate, if it has one that was verified.
+    pub(crate) identity: Option<&'a [u8]>,
     pub(crate) tls: bool,
     pub(crate) version: HttpVersion,
     pub(crate) method: &'a [u8],
@@ -157,6 +159,7 @@ mod tests {
         ] {
             let request = Incoming {
                 peer: Ipv4Addr::LOCALHOST.into(),
+                identity: None,
                 tls: false,
                 version,
                 method: b"PUT",

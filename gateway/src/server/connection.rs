@@ -13,6 +13,8 @@ pub(super) struct Accepted {
     pub(super) stream: Rc<Stream>,
     pub(super) peer: IpAddr,
     pub(super) tls: bool,
+    /// The URI name of the client's certificate, if it has one that was verified.
+    pub(super) identity: Option<Box<[u8]>>,
     /// True if it arrived on the admin listener.
     pub(super) is_admin: bool,
     /// Counts the connection; `None` on the admin listener.

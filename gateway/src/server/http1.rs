@@ -89,6 +89,7 @@ impl Http1Connection {
         if !self.wait_for_request(is_first).await {
             return Next::Shutdown;
         }
+        self.worker = self.worker.current();
         let limits = &self.worker.settings.limits;
         let head = self.reader.request_head(limits.head_bytes);
         let head = self.timer.within(limits.head_read, head).await;
@@ -176,6 +177,7 @@ impl Http1Connection {
             head.version == Version::Http11 && head.method == b"GET" && framing.is_websocket();
         let request = Incoming {
             peer: self.accepted.peer,
+            identity: self.accepted.identity.as_deref(),
             tls: self.accepted.tls,
             version: match head.version {
                 Version::Http10 => HttpVersion::Http10,

@@ -68,7 +68,7 @@ pub(super) async fn serve(worker: &Rc<Worker>, accepted: Accepted, early: Option
         };
         match next {
             Ok(Next::Stream(lines, body, respond)) => {
-                let (worker, accepted) = (Rc::clone(worker), Rc::clone(&accepted));
+                let (worker, accepted) = (worker.current(), Rc::clone(&accepted));
                 tokio::task::spawn_local(async move {
                     http2_stream::serve(&worker, &accepted, lines, body, respond).await;
                 });

@@ -128,6 +128,7 @@ fn decide_stream(
     };
     let request = Incoming {
         peer: accepted.peer,
+        identity: accepted.identity.as_deref(),
         tls: accepted.tls,
         version: HttpVersion::Http2,
         method: if is_websocket { b"GET" } else { head.method },

@@ -21,6 +21,7 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use crate::net::stream::Stream;
+use crate::net::tls;
 use crate::proxy::failure::Rejection;
 use crate::proxy::in_flight::record_unparsed;
 use crate::server::connection::{Accepted, OpenConnections};
@@ -102,6 +103,7 @@ fn drop_new_connections(listener: &tokio::net::TcpListener) -> io::Result<()> {
 }
 
 fn start(worker: &Rc<Worker>, open: &OpenConnections, stream: TcpStream, peer: SocketAddr) {
+    let worker = &worker.current();
     let peer = peer.ip().to_canonical();
     // A trusted proxy connects for many clients, so the limit per client does not apply to it.
     let counted = (!worker.settings.policy.trusts(Peer::Ip(peer))).then_some(peer);
@@ -113,12 +115,16 @@ fn start(worker: &Rc<Worker>, open: &OpenConnections, stream: TcpStream, peer: S
     let guard = open.add(worker, permit);
     let worker = Rc::clone(worker);
     tokio::task::spawn_local(async move {
+        let mut identity = None;
         let stream = match &worker.shared.tls {
             None => Stream::plain(stream),
             Some(tls) => {
                 let limit = worker.settings.limits.head_read;
                 match timeout(limit, tls.acceptor().accept(stream)).await {
-                    Ok(Ok(stream)) => Stream::tls(stream),
+                    Ok(Ok(stream)) => {
+                        identity = tls::identity(stream.get_ref().1);
+                        Stream::tls(stream)
+                    }
                     // A port scanner, a plain request, a client without a common cipher.
                     Ok(Err(_)) | Err(_) => return,
                 }
@@ -128,6 +134,7 @@ fn start(worker: &Rc<Worker>, open: &OpenConnections, stream: TcpStream, peer: S
             stream,
             peer,
             tls: worker.shared.tls.is_some(),
+            identity,
             is_admin: false,
             guard: Some(guard),
         };
@@ -147,10 +154,11 @@ pub(crate) async fn accept_operators(listener: TcpListener, worker: Rc<Worker>) 
                     stream: Stream::plain(stream),
                     peer: peer.ip().to_canonical(),
                     tls: false,
+                    identity: None,
                     is_admin: true,
                     guard: None,
                 };
-                let worker = Rc::clone(&worker);
+                let worker = worker.current();
                 tokio::task::spawn_local(async move { serve(&worker, accepted).await });
             }
             Err(_) => sleep(ACCEPT_PAUSE).await,

@@ -21,6 +21,13 @@ pub struct Setting {
     pub origin: Origin,
 }
 
+impl Setting {
+    /// Returns true if the value is from the settings file.
+    pub fn is_from_file(&self) -> bool {
+        matches!(self.origin, Origin::File { .. })
+    }
+}
+
 /// The origin of a value.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "source", rename_all = "snake_case")]

@@ -5,7 +5,7 @@
 //! takes precedence.
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::settings::dot_env::DotEnv;
 use crate::settings::error::SettingError;
@@ -31,6 +31,9 @@ pub struct Flag {
 #[derive(Debug, Default)]
 pub struct Sources {
     flags: Vec<Flag>,
+    /// The settings file that a flag names.
+    named: Option<PathBuf>,
+    folder: PathBuf,
     environment: Vec<Variable>,
     /// All variables of the process, for what is not a setting of the gateway.
     pub(super) whole_environment: Vec<(String, String)>,
@@ -99,8 +102,10 @@ impl Sources {
         let variables = environment
             .iter()
             .map(|(name, value)| Variable::new(name, value));
-        let mut sources = Self {
+        let sources = Self {
             flags,
+            named: named.map(Path::to_owned),
+            folder: folder.to_owned(),
             environment: variables.collect(),
             dot_env,
             errors,
@@ -108,20 +113,56 @@ impl Sources {
             has_service_links,
             ..Self::default()
         };
-        let named = named.map(|path| path.as_os_str().to_owned()).or_else(|| {
-            let found = sources.find(SETTINGS_FILE)?;
-            (!found.text.is_empty()).then(|| found.text.into())
-        });
-        let named = named.map(|path| in_folder(folder, path));
-        sources.file = SettingsFile::find(named.as_deref(), folder, &mut sources.errors);
+        let mut sources = sources.with_file();
         sources.whole_environment = environment;
-        if sources.file.hides_pyproject {
-            sources.warnings.push(SettingWarning::new(
-                "pyproject_not_read",
+        sources
+    }
+
+    /// Reads the files again. Flags and environment of a process do not change.
+    pub(super) fn read_again(&self) -> Self {
+        let mut errors = Vec::new();
+        let look_up = |name: &str| {
+            let mut variables = self.whole_environment.iter();
+            let (_, value) = variables.find(|(other, _)| other == name)?;
+            Some(value.clone())
+        };
+        let dot_env = DotEnv::read(&in_folder(&self.folder, ".env"), &look_up, &mut errors);
+        let warnings = self.warnings.iter();
+        let warnings = warnings.filter(|warning| warning.code != PYPROJECT_NOT_READ);
+        let sources = Self {
+            flags: self.flags.clone(),
+            named: self.named.clone(),
+            folder: self.folder.clone(),
+            environment: self.environment.clone(),
+            whole_environment: self.whole_environment.clone(),
+            dot_env,
+            errors,
+            warnings: warnings.cloned().collect(),
+            has_service_links: self.has_service_links,
+            ..Self::default()
+        };
+        sources.with_file()
+    }
+
+    /// Reads the settings file that a flag, a variable or the folder names.
+    fn with_file(mut self) -> Self {
+        let named = self
+            .named
+            .as_ref()
+            .map(|path| path.as_os_str().to_owned())
+            .or_else(|| {
+                let found = self.find(SETTINGS_FILE)?;
+                (!found.text.is_empty()).then(|| found.text.into())
+            });
+        let named = named.map(|path| in_folder(&self.folder, path));
+        self.file = SettingsFile::find(named.as_deref(), &self.folder, &mut self.errors);
+        if self.file.hides_pyproject {
+            self.warnings.push(SettingWarning::new(
+                PYPROJECT_NOT_READ,
                 "[tool.fluxlit] of pyproject.toml is not read, because fluxlit.toml exists: keep the settings in one of them",
             ));
         }
-        sources
+        self
     }
 
     /// Returns what `fluxlit run` serves if the command line does not say it, such as `app:app`: `FLUXLIT_APP`, or the key
@@ -135,6 +176,20 @@ impl Sources {
     /// Returns the settings file, if there is one.
     pub fn settings_file(&self) -> Option<&Path> {
         self.file.path.as_deref()
+    }
+
+    /// Pins variables to the values that they have in `old`, and returns those that would have changed.
+    pub(super) fn pin(&mut self, old: &Self, names: &[&'static str]) -> Vec<&'static str> {
+        let mut changed = Vec::new();
+        for name in names {
+            let (before, after) = (old.find(name), self.find(name));
+            let text = |found: &Option<Found>| found.as_ref().map(|found| found.text.clone());
+            if text(&before) != text(&after) {
+                changed.push(*name);
+                self.pinned.push((name, before));
+            }
+        }
+        changed
     }
 
     /// Finds the value of a variable in the place that takes precedence.
@@ -266,3 +321,5 @@ pub(super) const SETTINGS_FILE: &str = "FLUXLIT_SETTINGS_FILE";
 /// The variable in which FluxLit names the app, and that of the key `target`.
 pub(super) const APP: &str = "FLUXLIT_APP";
 pub(super) const TARGET: &str = "FLUXLIT_TARGET";
+
+const PYPROJECT_NOT_READ: &str = "pyproject_not_read";

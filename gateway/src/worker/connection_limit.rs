@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// The open connections of all workers.
 pub(crate) struct ConnectionLimit {
-    max: usize,
-    max_per_peer: usize,
+    max: AtomicUsize,
+    max_per_peer: AtomicUsize,
     open: AtomicUsize,
     by_peer: Mutex<HashMap<IpAddr, usize>>,
 }
@@ -23,11 +23,17 @@ impl ConnectionLimit {
     /// `max`: connections in total. `max_per_peer`: connections from one address. 0 means no limit.
     pub(crate) fn new(max: usize, max_per_peer: usize) -> Self {
         Self {
-            max,
-            max_per_peer,
+            max: max.into(),
+            max_per_peer: max_per_peer.into(),
             open: AtomicUsize::new(0),
             by_peer: Mutex::default(),
         }
+    }
+
+    /// Changes the limits. Connections that are open stay open.
+    pub(crate) fn set(&self, max: usize, max_per_peer: usize) {
+        self.max.store(max, Ordering::Relaxed);
+        self.max_per_peer.store(max_per_peer, Ordering::Relaxed);
     }
 
     /// Admits one more connection, or returns `None` if a limit is reached. `peer` is the address to count it for, `None`
@@ -36,7 +42,8 @@ impl ConnectionLimit {
         if let Some(peer) = peer {
             let mut by_peer = self.by_peer.lock().unwrap_or_else(PoisonError::into_inner);
             let count = by_peer.entry(peer).or_insert(0);
-            if self.max_per_peer > 0 && *count >= self.max_per_peer {
+            let max_per_peer = self.max_per_peer.load(Ordering::Relaxed);
+            if max_per_peer > 0 && *count >= max_per_peer {
                 return None;
             }
             *count += 1;
@@ -46,7 +53,8 @@ impl ConnectionLimit {
             limit: Arc::clone(self),
             peer,
         };
-        (self.max == 0 || open < self.max).then_some(permit)
+        let max = self.max.load(Ordering::Relaxed);
+        (max == 0 || open < max).then_some(permit)
     }
 }
 
@@ -86,5 +94,10 @@ mod tests {
         assert!(limit.admit(None).is_none(), "three in total");
         drop(first);
         assert!(limit.admit(one).is_some());
+        limit.set(0, 3);
+        let more = limit.admit(None);
+        assert!(more.is_some() && limit.admit(one).is_some());
+        limit.set(1, 3);
+        assert!(limit.admit(other).is_none());
     }
 }

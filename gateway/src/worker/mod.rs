@@ -1,6 +1,7 @@
 //! Holds what the requests of one worker thread share: connection pools, buffers, limits and counters.
 //!
-//! Workers share nothing but the metrics, the connection limits and the rate limit of warnings.
+//! Workers share nothing but the metrics, the connection limits and the rate limit of warnings. New settings reach a worker
+//! as a message, so that a request reads them without a lock.
 //!
 //! May use `upstream`, `settings`, `http`, `observe` and `net`.
 
@@ -11,6 +12,7 @@ mod tunnels;
 pub(crate) mod warnings;
 
 use std::cell::{Ref, RefCell};
+use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -51,9 +53,16 @@ pub(crate) struct UpstreamReadiness {
     pub(crate) api: Option<watch::Receiver<Readiness>>,
 }
 
-/// State that the requests of one worker share.
+/// A worker with the settings of one moment. A request uses the same one until it ends, a tunnel until it is closed.
 pub(crate) struct Worker {
     pub(crate) settings: Arc<Settings>,
+    state: Rc<State>,
+}
+
+/// State that the requests of one worker share, whatever their settings.
+pub(crate) struct State {
+    /// The settings for new requests.
+    latest: RefCell<Arc<Settings>>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) readiness: UpstreamReadiness,
     pub(crate) buffers: Rc<BufferPool>,
@@ -76,7 +85,8 @@ impl Worker {
     ) -> Self {
         let buffers = BufferPool::new(settings.limits.head_bytes.max(MIN_BUFFER));
         let pool = |authority: String| Pool::new(authority, Rc::clone(&buffers));
-        Self {
+        let state = State {
+            latest: RefCell::new(Arc::clone(&settings)),
             streamlit: pool(settings.upstream.authority()),
             api: settings
                 .api
@@ -91,8 +101,38 @@ impl Worker {
             buffers,
             readiness,
             shared,
+        };
+        Self {
             settings,
+            state: Rc::new(state),
         }
+    }
+
+    /// Returns this worker with the settings for a new request.
+    pub(crate) fn current(self: &Rc<Self>) -> Rc<Self> {
+        let latest = self.latest.borrow();
+        if Arc::ptr_eq(&self.settings, &latest) {
+            return Rc::clone(self);
+        }
+        Rc::new(Self {
+            settings: Arc::clone(&latest),
+            state: Rc::clone(&self.state),
+        })
+    }
+}
+
+impl Deref for Worker {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        &self.state
+    }
+}
+
+impl State {
+    /// Uses other settings for new requests.
+    pub(crate) fn use_settings(&self, settings: Arc<Settings>) {
+        self.latest.replace(settings);
     }
 
     /// Returns the connections to an upstream.

@@ -2,6 +2,7 @@
 
 mod api;
 mod client;
+mod client_certificates;
 mod command_line;
 mod drain;
 mod framing;
@@ -14,6 +15,7 @@ mod process;
 mod proxy;
 mod refused;
 mod regressions;
+mod reload;
 mod support;
 mod termination;
 mod tls;

@@ -194,6 +194,138 @@ fn command_line_and_environment_take_precedence_over_the_file() {
     );
 }
 
+/// The members that scripts read from `fluxlit config --json` are there.
+#[test]
+fn config_prints_json_for_scripts() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(
+        folder.path().join("pyproject.toml"),
+        "[tool.fluxlit]\nroot_path = \"/apps/my-app\"\njwt_hs256_secret = \"hunter2\"\n",
+    )
+    .unwrap();
+    std::fs::write(folder.path().join(".env"), "FLUXLIT_TITLE=My App\n").unwrap();
+    let config = |arguments: &[&str], environment: &[(&str, &str)]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_fluxlit-gateway"))
+            .args(["config", "--streamlit-upstream", "http://127.0.0.1:8501"])
+            .args(arguments)
+            .current_dir(folder.path())
+            .env_clear()
+            .envs(environment.iter().copied())
+            .output()
+            .unwrap();
+        let [out, err] =
+            [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+        (output.status.code(), out, err)
+    };
+    let (code, out, err) = config(
+        &["--json", "--port", "8080"],
+        &[
+            ("FLUXLIT_PUBLIC_BASE_URL", "https://portal.example.com"),
+            ("FLUXLIT_API_UPSTREAM", "http://127.0.0.1:9000"),
+        ],
+    );
+    assert_eq!(code, Some(0), "{err}");
+    let json: serde_json::Value = serde_json::from_str(&out).unwrap();
+    for (pointer, expected) in [
+        ("/target", serde_json::json!("http://127.0.0.1:8501")),
+        (
+            "/binding",
+            serde_json::json!({"host": "127.0.0.1", "port": 8080, "log_level": "info"}),
+        ),
+        (
+            "/project_file",
+            serde_json::json!({"path": "pyproject.toml", "root_path": "/apps/my-app", "jwt_hs256_secret": "[REDACTED]"}),
+        ),
+        (
+            "/computed/public_mount_path",
+            serde_json::json!("/apps/my-app"),
+        ),
+        (
+            "/computed/public_base_url",
+            serde_json::json!("https://portal.example.com/apps/my-app"),
+        ),
+        (
+            "/computed/derived_internal_api_base",
+            serde_json::json!("http://127.0.0.1:8080/api"),
+        ),
+        ("/computed/trust", serde_json::json!({"is_on": false})),
+        ("/settings/root_path", serde_json::json!("/apps/my-app")),
+        (
+            "/settings/gateway_ws_open_timeout_s",
+            serde_json::json!(30.0),
+        ),
+        ("/settings/trust_proxy", serde_json::Value::Null),
+        (
+            "/settings/jwt_hs256_secret",
+            serde_json::json!("[REDACTED]"),
+        ),
+        ("/warnings", serde_json::json!([])),
+    ] {
+        assert_eq!(json.pointer(pointer), Some(&expected), "{pointer} in {out}");
+    }
+    let origin = |name: &str| {
+        let all = json["origins"].as_array().unwrap();
+        all.iter()
+            .find(|setting| setting["name"] == name)
+            .unwrap()
+            .clone()
+    };
+    for (name, expected) in [
+        (
+            "FLUXLIT_GATEWAY_PORT",
+            serde_json::json!({"name": "FLUXLIT_GATEWAY_PORT", "value": 8080, "default": 8000,
+                "origin": {"source": "command_line", "flag": "--port"}}),
+        ),
+        (
+            "FLUXLIT_ROOT_PATH",
+            serde_json::json!({"name": "FLUXLIT_ROOT_PATH", "value": "/apps/my-app", "default": null,
+                "origin": {"source": "file", "path": "pyproject.toml", "line": 2, "key": "root_path"}}),
+        ),
+        (
+            "FLUXLIT_TITLE",
+            serde_json::json!({"name": "FLUXLIT_TITLE", "value": "My App", "default": null,
+                "origin": {"source": "dot_env", "path": ".env", "line": 1, "variable": "FLUXLIT_TITLE"}}),
+        ),
+        (
+            "FLUXLIT_API_UPSTREAM",
+            serde_json::json!({"name": "FLUXLIT_API_UPSTREAM", "value": "http://127.0.0.1:9000", "default": null,
+                "origin": {"source": "environment", "variable": "FLUXLIT_API_UPSTREAM"}}),
+        ),
+        (
+            "FLUXLIT_GRACE_PERIOD_S",
+            serde_json::json!({"name": "FLUXLIT_GRACE_PERIOD_S", "value": 10.0, "default": 10.0,
+                "origin": {"source": "default"}}),
+        ),
+    ] {
+        assert_eq!(origin(name), expected);
+    }
+    let names = json["computed"]["child_environment"].as_array().unwrap();
+    let is_listed = |name: &str| names.iter().any(|listed| listed == name);
+    assert!(
+        is_listed("FLUXLIT_TITLE") && is_listed("FLUXLIT_JWT_HS256_SECRET"),
+        "{out}"
+    );
+    assert!(!format!("{out}{err}").contains("hunter2"));
+
+    // A warning is a failure for scripts that ask for it.
+    let unknown = [("FLUXLIT_ROOTPATH", "/x")];
+    for (arguments, environment, expected) in [
+        (&["--json"][..], &unknown[..], 0),
+        (&["--json", "--strict"], &unknown, 1),
+        (&["--strict"], &unknown, 1),
+        (&["--strict"], &[], 0),
+        (&["--port", "x"], &[], 2),
+    ] {
+        let (code, out, err) = config(arguments, environment);
+        assert_eq!(code, Some(expected), "{arguments:?}: {out}{err}");
+        assert!(!out.contains("hunter2"));
+        if !environment.is_empty() {
+            let is_warned = format!("{out}{err}").contains("did you mean FLUXLIT_ROOT_PATH?");
+            assert!(is_warned, "{out}{err}");
+        }
+    }
+}
+
 /// Streamlit takes its user from headers, and the gateway does not start it if any client could send them.
 #[test]
 fn a_header_of_streamlit_s_user_that_cannot_be_protected_is_an_error() {

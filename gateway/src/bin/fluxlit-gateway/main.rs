@@ -49,7 +49,10 @@ enum Command {
 
 fn main() -> ExitCode {
     let command = Arguments::parse().command;
-    write_messages();
+    // `run` has a setting for the level.
+    if !matches!(command, Command::Run(_)) {
+        write_messages("info");
+    }
     let exit = run(command).unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
         Exit::of_error(&error)
@@ -70,8 +73,8 @@ fn run(command: Command) -> anyhow::Result<Exit> {
     }
 }
 
-/// Writes log messages to standard error.
-fn write_messages() {
+/// Writes log messages to standard error. `directives`: the levels, unless `RUST_LOG` is set.
+pub(crate) fn write_messages(directives: &str) {
     // An empty NO_COLOR counts as unset, https://no-color.org/.
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     tracing_subscriber::fmt()
@@ -79,7 +82,8 @@ fn write_messages() {
         .with_ansi(std::io::stderr().is_terminal() && !no_color)
         .with_target(false)
         .with_env_filter(
-            tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into()),
+            tracing_subscriber::EnvFilter::try_from_default_env()
+                .unwrap_or_else(|_| directives.into()),
         )
         .init();
 }

@@ -25,6 +25,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<Exit> {
 
 /// Serves until a signal stops the gateway.
 fn serve(settings: Settings) -> anyhow::Result<()> {
+    crate::write_messages(&settings.observe.log_directives());
     for warning in &settings.warnings {
         tracing::warn!("{warning}");
     }
