@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use fluxlit_envoy::{Bootstrap, Streamlit};
+use fluxlit_support::client::get;
 use fluxlit_support::port::{free_port, local};
+use fluxlit_support::service::Service;
 use fluxlit_support::upstream::serve;
 use fluxlit_system::{app, named};
 use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket};
@@ -179,6 +181,7 @@ fn each_broken_set_up_is_named() {
         Row { name: "a base path that Streamlit does not have", options: &[], base: "", settings: &[MOUNT, ("FLUXLIT_STREAMLIT_UPSTREAM", "http://UPSTREAM/apps/my-app")], check: "D04", status: "FAIL", says: "Streamlit has the base path ``" },
         Row { name: "a longer line than Streamlit answers", options: &[], base: "", settings: &[PLAIN, ("FLUXLIT_GATEWAY_WS_MAX_LINE_BYTES", "65536")], check: "D07", status: "FAIL", says: "never answers a handshake with a header line over" },
         Row { name: "more lines than Streamlit answers", options: &[], base: "", settings: &[PLAIN, ("FLUXLIT_GATEWAY_WS_MAX_HEADER_COUNT", "256")], check: "D07", status: "FAIL", says: "never answers a handshake with more than" },
+        Row { name: "a policy that only reports", options: &[], base: "", settings: &[PLAIN, ("FLUXLIT_REPORT_ONLY", "true")], check: "D11", status: "FAIL", says: "forged headers arrive at the app" },
         Row { name: "a body limit below Streamlit's", options: &[], base: "", settings: &[PLAIN, ("FLUXLIT_GATEWAY_MAX_PROXY_REQUEST_BODY_BYTES", "10485760")], check: "D13", status: "WARN", says: "below Streamlit's server.maxUploadSize of 200 MB" },
         Row { name: "an upload limit in the environment", options: &[], base: "", settings: &[PLAIN, ("STREAMLIT_SERVER_MAX_UPLOAD_SIZE", "1000")], check: "D13", status: "WARN", says: "1000 MB (environment)" },
         Row { name: "a short idle limit", options: &[], base: "", settings: &[PLAIN, ("FLUXLIT_GATEWAY_WS_IDLE_TIMEOUT_S", "45")], check: "D14", status: "FAIL", says: "45s without a byte" },
@@ -218,6 +221,54 @@ fn each_broken_set_up_is_named() {
             row.name
         );
     }
+}
+
+/// nginx forwards the handshake, and removes the protocol line.
+#[test]
+fn a_proxy_before_streamlit_that_changes_the_protocol_is_named() {
+    let (folder, app) = folder_with_app();
+    let streamlit = streamlit(&app, folder.path(), "", &[]);
+    let address = local(free_port().expect("a free port"));
+    let own = folder.path().display();
+    let config = folder.path().join("nginx.conf");
+    let text = format!(
+        "daemon off; master_process off; pid {own}/pid; error_log {own}/error.log;\n\
+         events {{}}\n\
+         http {{\n\
+           access_log off; client_body_temp_path {own}/body; proxy_temp_path {own}/proxy;\n\
+           fastcgi_temp_path {own}/f; uwsgi_temp_path {own}/u; scgi_temp_path {own}/s;\n\
+           server {{\n\
+             listen {address};\n\
+             location / {{\n\
+               proxy_pass http://{upstream}; proxy_http_version 1.1; proxy_set_header Host $http_host;\n\
+               proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection $http_connection;\n\
+               proxy_set_header Sec-WebSocket-Protocol \"\";\n\
+             }}\n\
+           }}\n\
+         }}\n",
+        upstream = streamlit.address
+    );
+    std::fs::write(&config, text).expect("a file");
+    let mut nginx = Command::new("nginx");
+    nginx.arg("-p").arg(folder.path()).arg("-c").arg(&config);
+    let log = folder.path().join("nginx.log");
+    let _nginx = Service::start("nginx", nginx, &log, |_| {
+        get(address, "/_stcore/health", None).is_ok_and(|response| response.body == b"ok")
+    })
+    .expect("nginx");
+    let url = format!("http://{address}");
+    let run = doctor(
+        folder.path(),
+        &["--only", "D03,D05,D06"],
+        &[("FLUXLIT_STREAMLIT_UPSTREAM", &url)],
+    );
+    run.check(
+        "the protocol line",
+        "D06",
+        "FAIL",
+        "does not answer with the protocol `streamlit`",
+    );
+    assert_eq!(run.problems().len(), 1, "{run:#?}");
 }
 
 #[test]

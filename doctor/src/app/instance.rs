@@ -66,6 +66,7 @@ impl Instance {
         command
             .args(["--host", "127.0.0.1", "--port", "0"])
             .env("RUST_LOG", "info")
+            .env("FLUXLIT_LOG_LEVEL", "info")
             .env("NO_COLOR", "1")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -202,7 +203,7 @@ fn children(parent: u32) -> Vec<u32> {
 const START_LIMIT: std::time::Duration = std::time::Duration::from_secs(90);
 
 /// Settings that concern the process, or another upstream, and not what happens to a request.
-const NOT_FOR_SELF_TESTS: [&str; 14] = [
+const NOT_FOR_SELF_TESTS: [&str; 17] = [
     "FLUXLIT_API_UPSTREAM",
     "FLUXLIT_API_HEALTH_PATH",
     "FLUXLIT_DRAIN_DELAY_S",
@@ -212,10 +213,13 @@ const NOT_FOR_SELF_TESTS: [&str; 14] = [
     "FLUXLIT_GATEWAY_REUSE_PORT",
     "FLUXLIT_GATEWAY_WORKERS",
     "FLUXLIT_OTLP_ENDPOINT",
+    "FLUXLIT_PROBE_KEY",
     "FLUXLIT_REDIRECT_TO_HTTPS",
     "FLUXLIT_STREAMLIT_COMMAND",
+    "FLUXLIT_STRICT_STARTUP",
     "FLUXLIT_STREAMLIT_UPSTREAM",
     "FLUXLIT_TLS_CERTIFICATE",
+    "FLUXLIT_TLS_CLIENT_CA",
     "FLUXLIT_TLS_KEY",
 ];
 

@@ -65,7 +65,8 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: Arguments) -> anyhow::Result<Exit> {
     if arguments.list {
         for check in checks() {
-            println!("{:<6} {:<32} {}", check.id, check.name, check.purpose);
+            let id = if check.id == check.name { "" } else { check.id };
+            println!("{id:<5}{:<32} {}", check.name, check.purpose);
         }
         return Ok(Exit::Done);
     }
