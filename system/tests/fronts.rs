@@ -7,11 +7,13 @@ mod manifests;
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use fluxlit_envoy::Gateway;
 use fluxlit_support::certificate::{Certificate, CertificateFiles};
 use fluxlit_support::http1::Response;
 use fluxlit_support::port::{free_ports, local};
+use fluxlit_support::wait::wait_until;
 use fluxlit_system::front::{Front, Program};
 use fluxlit_system::printed::print;
 use fluxlit_system::visitor::{Visitor, echo};
@@ -97,6 +99,42 @@ fn recent_nginx() {
 #[test]
 fn traefik() {
     verify(Program::Traefik);
+}
+
+/// Shows that the checks find an error in a printed file.
+#[test]
+fn a_wrong_configuration_is_rejected() {
+    for program in Program::ALL {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join(program.file_name());
+        let [listen] = free_ports(1).expect("a free port")[..] else {
+            panic!("one port");
+        };
+        let certificate = Certificate::create_files(folder.path(), &[HOST]).expect("a certificate");
+        let options = SCENARIOS[3].options(program, &certificate, local(listen), local(listen));
+        let settings = SCENARIOS[3].settings(local(8501));
+        print(program.front(), &settings, &options, &file);
+        if program == Program::Traefik {
+            let dynamic = folder.path().join("traefik-dynamic.yml");
+            let text = std::fs::read_to_string(&dynamic).expect("the dynamic file");
+            let wrong = text.replace("service: gateway", "service: nowhere");
+            assert_ne!(wrong, text);
+            std::fs::write(&dynamic, wrong).expect("written");
+            let is_found = match Front::start(program, &file, || true) {
+                Ok(front) => wait_until(Duration::from_secs(60), || {
+                    front.errors().contains("nowhere")
+                }),
+                Err(error) => error.contains("nowhere"),
+            };
+            assert!(is_found, "Traefik reports no error");
+            continue;
+        }
+        let mut text = std::fs::read_to_string(&file).expect("the printed file");
+        text.push_str("\nwrong {\n  nonsense\n}\n");
+        std::fs::write(&file, text).expect("written");
+        let result = program.check(&file);
+        assert!(matches!(result, Some(Err(_))), "{program:?}: {result:?}");
+    }
 }
 
 /// A front with a gateway and an app behind it.

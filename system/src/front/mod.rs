@@ -41,6 +41,7 @@ pub enum Program {
 /// A running proxy. Dropping it ends the process.
 #[derive(Debug)]
 pub struct Front {
+    program: Program,
     process: Process,
 }
 
@@ -145,6 +146,7 @@ impl Front {
         let folder = file.parent().unwrap_or(Path::new("."));
         let text = std::fs::read_to_string(file).map_err(|error| error.to_string())?;
         let front = Self {
+            program,
             process: start(program, file, folder, &text)?,
         };
         if !wait_until(READY_LIMIT, is_ready) {
@@ -153,7 +155,7 @@ impl Front {
                 end_of(&front.log())
             ));
         }
-        let errors = front.errors(program);
+        let errors = front.errors();
         if errors.is_empty() {
             Ok(front)
         } else {
@@ -169,9 +171,10 @@ impl Front {
         }
     }
 
-    /// Returns the lines in which Traefik, which has no check, reports an error in its configuration.
-    fn errors(&self, program: Program) -> String {
-        if program != Program::Traefik {
+    /// Returns the lines in which Traefik, which has no check, reports an error in its configuration so far. Empty for other
+    /// programs.
+    pub fn errors(&self) -> String {
+        if self.program != Program::Traefik {
             return String::new();
         }
         let log = self.log();

@@ -8,8 +8,11 @@ use fluxlit_system::named;
 use fluxlit_system::printed::print;
 use serde_json::{Value, json};
 
+/// Settings of the gateway, and options of the command.
+type Variant = (Vec<(&'static str, String)>, Vec<String>);
+
 /// Returns settings and options that change what is printed.
-fn variants() -> Vec<(Vec<(&'static str, String)>, Vec<String>)> {
+fn variants() -> Vec<Variant> {
     let mut variants = Vec::new();
     for (public, mount, shape) in [
         (
