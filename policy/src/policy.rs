@@ -283,3 +283,35 @@ fn names_client(request: &Request<'_>) -> bool {
         .iter()
         .any(|(name, _)| fields.iter().any(|field| name.eq_ignore_ascii_case(field)))
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use crate::config::Defaults;
+    use crate::policy::Policy;
+
+    /// Proxies in front send it with their own errors, so it is the line that the policy would add, for the same hosts.
+    #[test]
+    fn the_hsts_line_for_proxies_in_front() {
+        for (hsts, host, wanted) in [
+            (json!(true), "portal.example.com", Some("max-age=31536000")),
+            (
+                json!({"mode": "gateway", "max_age": 60}),
+                "portal.example.com",
+                Some("max-age=60"),
+            ),
+            (json!(false), "portal.example.com", None),
+            (json!({"mode": "off"}), "portal.example.com", None),
+            (json!({"mode": "upstream"}), "portal.example.com", None),
+            (json!(true), "localhost", None),
+            (json!(true), "127.0.0.1", None),
+            (json!(true), "[::1]", None),
+        ] {
+            let mut settings = serde_json::Map::new();
+            settings.insert("hsts".to_owned(), hsts.clone());
+            let policy = Policy::from_settings(settings, Defaults::GATEWAY).expect("valid");
+            assert_eq!(policy.hsts_line(host), wanted, "{hsts} {host}");
+        }
+    }
+}
