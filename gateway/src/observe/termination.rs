@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use super::Ending;
+use super::ending::Ending;
 
 /// Who ended a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
