@@ -1,11 +1,49 @@
 //! Tests what a decision tells its host besides the edits: the record for logs and metrics, and facts for warnings.
 
 use fluxlit_policy::{
-    Edit, Header, HeaderGroup, MountOutcome, Peer, Policy, Reason, Request, Response, TrustOutcome,
-    UnparsedRequest,
+    ArrivedPath, Edit, Header, HeaderGroup, MountOutcome, Peer, Policy, Reason, Request, Response,
+    TrustOutcome, UnparsedRequest,
 };
 
 use crate::support::{forward, get, policy, texts};
+
+#[test]
+fn a_record_says_how_the_path_arrived_if_both_shapes_are_accepted() {
+    for (settings, target, expected) in [
+        (r#""auto""#, "/m/x", Some(ArrivedPath::Full)),
+        (r#""auto""#, "/x", Some(ArrivedPath::Stripped)),
+        (r#""auto""#, "/m", Some(ArrivedPath::Full)),
+        (r#""full""#, "/m/x", None),
+        (r#""full""#, "/x", None),
+        (r#""stripped""#, "/x", None),
+    ] {
+        let settings = format!(r#"{{"root_path": "/m", "root_path_shape": {settings}}}"#);
+        let record = policy(&settings)
+            .request(&get("192.0.2.1", target, &[]))
+            .record;
+        assert_eq!(record.arrived, expected, "{settings} {target}");
+    }
+    let no_mount = policy(r#"{"root_path_shape": "auto"}"#);
+    let record = no_mount.request(&get("192.0.2.1", "/x", &[])).record;
+    assert_eq!(record.arrived, None);
+}
+
+#[test]
+fn a_claim_of_https_is_the_first_element() {
+    for (value, expected) in [
+        ("https", true),
+        ("HTTPS", true),
+        ("wss", true),
+        ("https, http", true),
+        ("http, https", false),
+        ("http", false),
+        ("", false),
+    ] {
+        let headers: [Header<'_>; 1] = [(b"X-Forwarded-Proto", value.as_bytes())];
+        assert_eq!(fluxlit_policy::claims_https(&headers), expected, "{value}");
+    }
+    assert!(!fluxlit_policy::claims_https(&[]));
+}
 
 #[test]
 fn a_record_names_the_mount_and_the_reason_of_a_reply() {
