@@ -15,6 +15,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout_at};
 
+use crate::children::{ChildFailure, Program, StartError, Supervisor};
 use crate::net::tls::Tls;
 use crate::observe::debug::Debug;
 use crate::observe::metrics::Metrics;
@@ -22,7 +23,6 @@ use crate::observe::{Observability, Options};
 use crate::reload::{Live, Reloader, access_log_format};
 use crate::server::listener;
 use crate::settings::Settings;
-use crate::streamlit::supervisor::Supervisor;
 use crate::upstream::health::{HealthCheck, Readiness};
 use crate::worker::admission::Admission;
 use crate::worker::connection_limit::ConnectionLimit;
@@ -61,16 +61,19 @@ pub enum GatewayError {
     /// A thread or runtime cannot be started.
     #[error("cannot start a worker")]
     Worker(#[source] std::io::Error),
-    /// Streamlit cannot be started.
-    #[error(
-        "cannot start `{command}`: install Streamlit (pip install streamlit) or set FLUXLIT_STREAMLIT_COMMAND"
-    )]
-    Streamlit {
+    /// A child process cannot be started.
+    #[error("cannot start `{command}`: install Streamlit (pip install streamlit) or set {setting}")]
+    Start {
         /// The executable.
         command: String,
+        /// The setting that names it.
+        setting: &'static str,
         /// The cause.
-        source: std::io::Error,
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// A child process ends again and again.
+    #[error(transparent)]
+    Child(ChildFailure),
 }
 
 impl Gateway {
@@ -128,7 +131,7 @@ impl Gateway {
     ///
     /// # Errors
     ///
-    /// If Streamlit or a worker cannot be started.
+    /// If a child process or a worker cannot be started, or if a child process ends again and again.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), GatewayError> {
         let Self {
             settings,
@@ -146,7 +149,7 @@ impl Gateway {
             api: api_check.is_some().then_some(api),
         };
         let (drain, draining) = watch::channel(false);
-        let mut supervisor = start_streamlit(&settings)?;
+        let mut supervisors = start_children(&settings)?;
         let limits = &settings.limits;
         let observability = Observability::start(observe_options(&settings), std::io::stdout())
             .map_err(GatewayError::Observe)?;
@@ -187,13 +190,13 @@ impl Gateway {
             shared: &shared,
             observability: &observability,
         };
-        tokio::select! {
-            () = stop => {}
-            () = HealthCheck::streamlit(&settings).run(readiness.clone(), &metrics) => {}
-            () = check_api(api_check, api_readiness, &metrics) => {}
-            () = watch_streamlit(supervisor.as_mut(), &metrics) => {}
-            () = watch_files(shared.tls.as_ref(), hang_ups, &reloader) => {}
-        }
+        let failure = tokio::select! {
+            () = stop => None,
+            () = HealthCheck::streamlit(&settings).run(readiness.clone(), &metrics) => None,
+            () = check_api(api_check, api_readiness, &metrics) => None,
+            failure = keep_running(&mut supervisors, &metrics) => Some(failure),
+            () = watch_files(shared.tls.as_ref(), hang_ups, &reloader) => None,
+        };
         let settings = Arc::clone(&live.borrow().settings);
         tracing::info!("stopping");
         readiness.send_replace(Readiness::Draining);
@@ -204,11 +207,12 @@ impl Gateway {
         while workers.iter().any(|worker| !worker.is_finished()) && Instant::now() < deadline {
             sleep(Duration::from_millis(10)).await;
         }
-        if let Some(supervisor) = &mut supervisor {
-            supervisor.stop(settings.grace_period).await;
-        }
+        stop_children(&mut supervisors).await;
         observability.end(FLUSH_TIMEOUT);
-        Ok(())
+        match failure {
+            Some(failure) => Err(GatewayError::Child(failure)),
+            None => Ok(()),
+        }
     }
 }
 
@@ -242,18 +246,65 @@ fn observe_options(settings: &Settings) -> Options {
     }
 }
 
-/// Starts Streamlit if the settings name a script.
-fn start_streamlit(settings: &Settings) -> Result<Option<Supervisor>, GatewayError> {
-    let Some(app) = &settings.app else {
-        return Ok(None);
-    };
-    let mut supervisor = Supervisor::new(settings, app);
-    let started = supervisor.start();
-    started.map_err(|source| GatewayError::Streamlit {
-        command: settings.streamlit_command.clone(),
-        source,
-    })?;
-    Ok(Some(supervisor))
+/// Starts the programs that the settings name.
+fn start_children(settings: &Settings) -> Result<Vec<Supervisor>, GatewayError> {
+    let is_fluxlit = settings
+        .app
+        .as_ref()
+        .is_some_and(|app| app.fluxlit.is_some());
+    let mut supervisors = Vec::new();
+    for program in Program::all(settings) {
+        let mut supervisor = Supervisor::new(program, settings.grace_period);
+        supervisor.start().map_err(|error| match error {
+            StartError::NotFound(command) => GatewayError::Start {
+                setting: if is_fluxlit || !supervisors.is_empty() {
+                    "FLUXLIT_PYTHON"
+                } else {
+                    "FLUXLIT_STREAMLIT_COMMAND"
+                },
+                command,
+                source: std::io::Error::from(std::io::ErrorKind::NotFound).into(),
+            },
+            StartError::Launcher(error) => GatewayError::Worker(error),
+        })?;
+        supervisors.push(supervisor);
+    }
+    Ok(supervisors)
+}
+
+/// Restarts the children that end, until one of them ends too often.
+async fn keep_running(supervisors: &mut [Supervisor], metrics: &Metrics) -> ChildFailure {
+    let mut running: Vec<_> = supervisors
+        .iter_mut()
+        .map(|supervisor| Box::pin(supervisor.keep_running(metrics)))
+        .collect();
+    std::future::poll_fn(|context| {
+        let failed = running
+            .iter_mut()
+            .find_map(|running| match running.as_mut().poll(context) {
+                std::task::Poll::Ready(failure) => Some(failure),
+                std::task::Poll::Pending => None,
+            });
+        failed.map_or(std::task::Poll::Pending, std::task::Poll::Ready)
+    })
+    .await
+}
+
+/// Stops the children, all at the same time.
+async fn stop_children(supervisors: &mut [Supervisor]) {
+    let mut stopping: Vec<_> = supervisors
+        .iter_mut()
+        .map(|supervisor| Box::pin(supervisor.stop()))
+        .collect();
+    std::future::poll_fn(|context| {
+        stopping.retain_mut(|stopping| stopping.as_mut().poll(context).is_pending());
+        if stopping.is_empty() {
+            std::task::Poll::Ready(())
+        } else {
+            std::task::Poll::Pending
+        }
+    })
+    .await;
 }
 
 /// Adds the metrics whose values are kept in the shared state.
@@ -289,13 +340,6 @@ async fn check_api(
 ) {
     match check {
         Some(check) => check.run(readiness, metrics).await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn watch_streamlit(supervisor: Option<&mut Supervisor>, metrics: &Metrics) {
-    match supervisor {
-        Some(supervisor) => supervisor.keep_running(metrics).await,
         None => std::future::pending().await,
     }
 }

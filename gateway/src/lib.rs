@@ -5,7 +5,7 @@
 //! and what a response may contain.
 //!
 //! ```text
-//! main thread      signals, health checks, the Streamlit process
+//! main thread      signals, health checks, the child processes
 //! worker threads   one single-threaded runtime each: accept, policy, proxy, tunnel
 //! ```
 //!
@@ -21,7 +21,7 @@
 //! server                 accepts connections, speaks HTTP with clients
 //! proxy                  handles one request
 //! worker                 what the requests of a thread share
-//! streamlit   upstream   the child process; connections and health
+//! children    upstream   the child processes; connections and health
 //! settings    http       what the operator set; HTTP/1.1 and WebSocket as bytes
 //! observe     net        logs, metrics, traces; connections, buffers, timers, TLS
 //! build_info public_url  version and commit of the program; the URLs of an app
@@ -39,7 +39,7 @@ mod proxy;
 
 mod worker;
 
-mod streamlit;
+mod children;
 mod upstream;
 
 mod http;
@@ -55,15 +55,16 @@ mod public_url;
 pub mod fuzzing;
 
 pub use build_info::LONG_VERSION;
+pub use children::{ChildFailure, Ended, ReservedPort, launch_if_requested};
 pub use fronts::{
     Configuration, ConfigurationFile, Front, FrontError, FrontOptions, configuration,
 };
 pub use gateway::{Gateway, GatewayError};
 pub use public_url::{PublicUrlError, PublicUrlTable, PublicUrls};
 pub use settings::{
-    Api, App, Flag, Limits, LogFormat, LogLevel, Observe, Origin, Setting, SettingError,
+    Api, ApiApp, ApiProcesses, App, Flag, FluxLitApp, ImportTarget, ImportTargetError, Limits, LogFormat, LogLevel, Observe, Origin, Setting, SettingError,
     SettingErrors, SettingWarning, Settings, Sources, StreamlitFileError, StreamlitFiles, TlsFiles,
     UpstreamUrl,
 };
-pub use streamlit::ReservedPort;
+
 pub use upstream::Readiness;

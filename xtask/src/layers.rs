@@ -83,7 +83,7 @@ const PACKAGES: &[Package] = &[
             &["server"],
             &["proxy"],
             &["worker"],
-            &["streamlit", "upstream"],
+            &["children", "upstream"],
             &["settings", "http"],
             &["observe", "net"],
             &["build_info", "public_url"],

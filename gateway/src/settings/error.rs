@@ -38,6 +38,16 @@ impl SettingErrors {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SettingError {
+    /// Both an application for the API and an API upstream are configured.
+    #[error(
+        "FLUXLIT_API_UPSTREAM is `{upstream}`, but `{target}` is to be started as the API as well: use one of them"
+    )]
+    ApiTwice {
+        /// The upstream.
+        upstream: String,
+        /// The application.
+        target: String,
+    },
     /// The API upstream has a path that the API's paths cannot be mapped to.
     #[error(
         "FLUXLIT_API_UPSTREAM has the path `{base}`: remove the path (the API receives `/items`), or use `{sub_app}` (it \

@@ -10,6 +10,7 @@ mod dot_env;
 mod error;
 mod file;
 mod fluxlit_variables;
+mod import_target;
 mod limits;
 mod located;
 mod observe;
@@ -35,6 +36,7 @@ use serde_json::{Map, Value};
 
 use crate::settings::checks::{full_paths, tls_files};
 pub use crate::settings::error::{SettingError, SettingErrors};
+pub use crate::settings::import_target::{ImportTarget, ImportTargetError};
 pub use crate::settings::limits::Limits;
 pub(crate) use crate::settings::limits::{STREAMLIT_FIELDS, STREAMLIT_LINE};
 use crate::settings::located::located;
@@ -45,7 +47,7 @@ use crate::settings::source::{Source, settings};
 pub use crate::settings::sources::{Flag, Sources};
 pub(crate) use crate::settings::trusted_user_headers::TRUSTED_USER_HEADERS;
 pub use crate::settings::trusted_user_headers::{StreamlitFileError, StreamlitFiles};
-pub use crate::settings::upstream::{Api, App, UpstreamUrl};
+pub use crate::settings::upstream::{Api, ApiApp, ApiProcesses, App, FluxLitApp, UpstreamUrl};
 use crate::settings::upstream::{ApiSettings, Streamlit};
 use crate::settings::values::{
     Boolean, Custom, Parsed, Seconds, SecondsOrZero, Text, Whole, read_json_list,
@@ -69,6 +71,8 @@ pub struct Settings {
     pub app: Option<App>,
     /// The Streamlit executable.
     pub streamlit_command: String,
+    /// The Python that runs FluxLit and uvicorn, if it is set.
+    pub python: Option<String>,
     /// The `server.trustedUserHeaders` of a Streamlit that the gateway starts: names of headers and keys of `st.user`.
     pub trusted_user_headers: Map<String, Value>,
     /// The number of worker threads.
@@ -160,6 +164,9 @@ settings! {
         /// The Streamlit executable.
         streamlit_command: String = "FLUXLIT_STREAMLIT_COMMAND",
             default("streamlit"), Text;
+        /// The Python that runs FluxLit and uvicorn.
+        python: Option<String> = "FLUXLIT_PYTHON",
+            optional, Text;
         /// Maximum time to connect to an upstream.
         connect_timeout: Duration = "FLUXLIT_GATEWAY_UPSTREAM_CONNECT_TIMEOUT_S",
             default("5"), Seconds;
@@ -216,7 +223,7 @@ impl Settings {
                 .map_err(&mut keep)
                 .ok()
         });
-        let api = api.and_then(|api| Api::new(api, &mount).map_err(&mut keep).ok());
+        let api = api.and_then(|api| Api::new(api, &mount, app.as_ref()).map_err(&mut keep).ok());
         let mut written_rules = rules.clone();
         written_rules.remove("probe_key");
         let rules = rules_for_upstreams(rules, upstream.as_ref(), api.as_ref());
@@ -333,6 +340,7 @@ impl Settings {
             strict_public_base_url: _,
             streamlit_arguments,
             streamlit_command,
+            python,
             connect_timeout,
             read_timeout,
             handshake_timeout,
@@ -352,6 +360,7 @@ impl Settings {
             upstream,
             app,
             streamlit_command,
+            python,
             trusted_user_headers,
             workers,
             connect_timeout,

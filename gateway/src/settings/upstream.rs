@@ -1,8 +1,11 @@
 //! Reads the settings of the upstreams: the Streamlit server and the API.
 
+use std::num::NonZeroU16;
+
 use fluxlit_policy::{AllowedOrigins, DropCookies, SubApp, SubAppPath};
 
 use crate::settings::error::SettingError;
+use crate::settings::import_target::ImportTarget;
 use crate::settings::source::settings;
 use crate::settings::trusted_user_headers::StreamlitFiles;
 use crate::settings::values::{Custom, read_list};
@@ -38,6 +41,55 @@ pub struct App {
     pub port: u16,
     /// The configuration files that Streamlit will read.
     pub streamlit_files: StreamlitFiles,
+    /// True if open pages run again when the script changes.
+    pub reruns_on_change: bool,
+    /// The FluxLit app, if the script is the one with which FluxLit shows its pages.
+    pub fluxlit: Option<FluxLitApp>,
+    /// The application that serves the API, if the gateway starts one.
+    pub api: Option<ApiApp>,
+}
+
+impl App {
+    /// Returns a Streamlit script without an API.
+    pub fn script(script: String, port: u16, streamlit_files: StreamlitFiles) -> Self {
+        Self {
+            script,
+            port,
+            streamlit_files,
+            reruns_on_change: false,
+            fluxlit: None,
+            api: None,
+        }
+    }
+}
+
+/// An app that is written with FluxLit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FluxLitApp {
+    /// The app.
+    pub target: ImportTarget,
+    /// The arguments for `streamlit run` that the app itself asks for.
+    pub streamlit_arguments: Vec<String>,
+}
+
+/// An ASGI application that the gateway starts under uvicorn.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiApp {
+    /// The application. If it is a FluxLit app, its member `api` is served.
+    pub target: ImportTarget,
+    /// The loopback port that it listens on.
+    pub port: u16,
+    /// Its processes.
+    pub processes: ApiProcesses,
+}
+
+/// The processes of an API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ApiProcesses {
+    /// This number, which share nothing.
+    Fixed(NonZeroU16),
+    /// One, which is started again when a file changes.
+    ReloadOnChange,
 }
 
 settings! {
@@ -132,12 +184,34 @@ impl UpstreamUrl {
 
 impl Api {
     /// Combines the settings of the API. The path of its upstream determines which paths the API receives.
-    pub(super) fn new(settings: ApiSettings, mount: &str) -> Result<Self, SettingError> {
+    pub(super) fn new(
+        settings: ApiSettings,
+        mount: &str,
+        app: Option<&App>,
+    ) -> Result<Self, SettingError> {
         let ApiSettings {
             sub_app,
-            upstream,
+            upstream: running,
             health_path,
         } = settings;
+        let started = app.and_then(|app| app.api.as_ref());
+        let upstream = match (running, started) {
+            (Some(running), Some(started)) => {
+                return Err(SettingError::ApiTwice {
+                    upstream: format!("http://{}{}", running.authority(), running.base),
+                    target: started.target.written().to_owned(),
+                });
+            }
+            (running, None) => running,
+            (None, Some(started)) => Some(UpstreamUrl {
+                host: "127.0.0.1".to_owned(),
+                port: started.port,
+                base: String::new(),
+            }),
+        };
+        let is_fluxlit = started.is_some() && app.is_some_and(|app| app.fluxlit.is_some());
+        // Every FluxLit app has it.
+        let health_path = health_path.or_else(|| is_fluxlit.then(|| "/healthz".to_owned()));
         let path = sub_app.path().to_owned();
         let base = upstream.as_ref().map_or("", |upstream| &upstream.base);
         let upstream_path = if base.is_empty() {

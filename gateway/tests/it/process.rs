@@ -8,18 +8,106 @@ use std::process::{Command, Stdio};
 
 use crate::support::{Gateway, command, eventually, held};
 
-/// Creates a script that writes its process id and that of a child to files, and then waits forever.
+/// Creates a script that writes its process id and those of two children, one of which leaves the process group, to a file
+/// and then waits forever.
 fn script(folder: &Path) -> String {
-    let path = folder.join("streamlit");
     let notes = folder.join("ids");
-    let text = format!(
-        "#!/bin/sh\nprintf '%s\\n' \"$@\" > {}\nsleep 1000 &\necho $$ $! > {n}.new\nmv {n}.new {n}\nwait\n",
-        folder.join("arguments").display(),
-        n = notes.display()
-    );
-    std::fs::write(&path, text).unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    executable(
+        &folder.join("streamlit"),
+        &format!(
+            "printf '%s\\n' \"$@\" > {}\nsleep 1000 & one=$!\n\
+             setsid sh -c 'echo $$ > {n}.daemon; exec sleep 1000' &\n\
+             while [ ! -s {n}.daemon ]; do sleep 0.01; done\n\
+             echo $$ $one $(cat {n}.daemon) > {n}.new\nmv {n}.new {n}\nwait\n",
+            folder.join("arguments").display(),
+            n = notes.display()
+        ),
+    )
+}
+
+/// Creates a shell script, and returns its path.
+fn executable(path: &Path, text: &str) -> String {
+    std::fs::write(path, format!("#!/bin/sh\n{text}")).unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
     path.to_str().unwrap().to_owned()
+}
+
+/// A gateway with a script in place of Streamlit, in a folder of its own.
+struct Started {
+    folder: tempfile::TempDir,
+    gateway: Gateway,
+}
+
+impl Started {
+    /// Starts a gateway with this text of the script, in which `DIR` stands for the folder.
+    fn with(text: &str, settings: &[(&str, &str)]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = folder.path().to_str().unwrap();
+        let command = executable(
+            &folder.path().join("streamlit"),
+            &text.replace("DIR", directory),
+        );
+        Self::start(folder, &command, settings)
+    }
+
+    /// Starts a gateway with the script of [`script`].
+    fn new(settings: &[(&str, &str)]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let command = script(folder.path());
+        Self::start(folder, &command, settings)
+    }
+
+    fn start(folder: tempfile::TempDir, command: &str, settings: &[(&str, &str)]) -> Self {
+        let app = folder.path().join("app.py");
+        std::fs::write(&app, "").unwrap();
+        let settings: Vec<(&str, &str)> = [("FLUXLIT_STREAMLIT_COMMAND", command)]
+            .into_iter()
+            .chain(settings.iter().copied())
+            .collect();
+        let gateway = Gateway::start(&settings, &[app.to_str().unwrap()]);
+        Self { folder, gateway }
+    }
+
+    /// Waits until the script has written a file, and returns its words.
+    fn words(&self, name: &str) -> Vec<String> {
+        let path = self.folder.path().join(name);
+        let written = || std::fs::read_to_string(&path).is_ok_and(|text| text.ends_with('\n'));
+        assert!(soon(written), "the script has written {name}");
+        let text = std::fs::read_to_string(&path).unwrap();
+        text.split_whitespace().map(str::to_owned).collect()
+    }
+
+    /// Returns the process between the gateway and the script.
+    fn launcher(&self) -> String {
+        let children = children_of(self.gateway.child.id());
+        assert_eq!(children.len(), 1, "{children:?}");
+        children[0].clone()
+    }
+}
+
+/// Waits for a condition longer than the loaded machine needs.
+fn soon(condition: impl FnMut() -> bool) -> bool {
+    fluxlit_support::wait::wait_until(std::time::Duration::from_secs(60), condition)
+}
+
+fn children_of(id: u32) -> Vec<String> {
+    let entries = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+    let ids = entries.map(|entry| entry.file_name().into_string().unwrap());
+    let parent = |id: &String| {
+        let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+        let fields = stat.rsplit(')').next()?;
+        fields.split_whitespace().nth(1)?.parse().ok()
+    };
+    ids.filter(|child| parent(child) == Some(id)).collect()
+}
+
+fn kill(id: &str) {
+    let id = rustix::process::Pid::from_raw(id.parse().unwrap()).unwrap();
+    rustix::process::kill_process(id, rustix::process::Signal::KILL).unwrap();
+}
+
+fn none_runs(ids: &[String]) -> bool {
+    soon(|| !ids.iter().any(|id| runs(id)))
 }
 
 fn runs(id: &str) -> bool {
@@ -37,63 +125,172 @@ fn runs(id: &str) -> bool {
 /// FluxLit's defect 3.
 #[test]
 fn sigterm_ends_the_app_and_its_children() {
-    let folder = tempfile::tempdir().unwrap();
-    let app = folder.path().join("app.py");
-    std::fs::write(&app, "").unwrap();
-    let mut gateway = Gateway::start(
-        &[
-            ("FLUXLIT_STREAMLIT_COMMAND", &script(folder.path())),
-            ("FLUXLIT_ROOT_PATH", "/apps/my-app"),
-        ],
-        &[app.to_str().unwrap()],
-    );
-    let notes = folder.path().join("ids");
-    assert!(eventually(|| notes.exists()), "the script runs");
-    let ids = std::fs::read_to_string(&notes).unwrap();
-    let ids: Vec<&str> = ids.split_whitespace().collect();
-    assert!(ids.len() == 2 && ids.iter().all(|id| runs(id)), "{ids:?}");
-    let arguments = std::fs::read_to_string(folder.path().join("arguments")).unwrap();
+    let mut started = Started::new(&[("FLUXLIT_ROOT_PATH", "/apps/my-app")]);
+    let ids = started.words("ids");
+    assert!(ids.len() == 3 && ids.iter().all(|id| runs(id)), "{ids:?}");
+    let arguments = started.words("arguments").join(" ");
     assert!(
-        arguments.contains("--server.baseUrlPath\napps/my-app\n"),
+        arguments.contains("--server.baseUrlPath apps/my-app"),
         "{arguments}"
     );
     assert!(
         !arguments.contains("enableXsrfProtection"),
         "Streamlit's protections stay on"
     );
+    started.gateway.terminate();
+    assert_eq!(started.gateway.exit_code(), Some(0));
+    let left: Vec<&String> = ids.iter().filter(|id| runs(id)).collect();
+    assert!(left.is_empty(), "{left:?} still run");
+}
 
-    gateway.terminate();
-    assert_eq!(gateway.exit_code(), Some(0));
+/// Also those that have left the process group: see [`script`].
+#[test]
+fn a_killed_gateway_leaves_no_process() {
+    let mut started = Started::new(&[]);
+    let mut ids = started.words("ids");
+    ids.push(started.launcher());
+    started.gateway.child.kill().unwrap();
+    assert!(none_runs(&ids), "{ids:?} still run");
+}
+
+#[test]
+fn a_killed_launcher_leaves_no_process_and_the_app_is_restarted() {
+    let mut started = Started::new(&[]);
+    let ids = started.words("ids");
+    std::fs::remove_file(started.folder.path().join("ids")).unwrap();
+    std::fs::remove_file(started.folder.path().join("ids.daemon")).unwrap();
+    kill(&started.launcher());
+    assert!(none_runs(&ids), "{ids:?} still run");
+    let restarted = started.words("ids");
+    assert!(restarted.iter().all(|id| runs(id)), "{restarted:?}");
+    started.gateway.terminate();
+    assert_eq!(started.gateway.exit_code(), Some(0));
+    assert!(none_runs(&restarted), "{restarted:?} still run");
+}
+
+/// The same holds for the program itself.
+#[test]
+fn a_killed_app_leaves_no_process_and_is_restarted() {
+    let started = Started::new(&[]);
+    let ids = started.words("ids");
+    std::fs::remove_file(started.folder.path().join("ids")).unwrap();
+    std::fs::remove_file(started.folder.path().join("ids.daemon")).unwrap();
+    kill(&ids[0]);
+    assert!(none_runs(&ids), "{ids:?} still run");
+    let restarted = started.words("ids");
+    assert!(restarted.iter().all(|id| runs(id)), "{restarted:?}");
     assert!(
-        eventually(|| !ids.iter().any(|id| runs(id))),
-        "{ids:?} still run"
+        soon(|| started
+            .gateway
+            .log()
+            .contains("Streamlit has ended by signal 9")),
+        "{}",
+        started.gateway.log()
     );
+}
+
+#[test]
+fn an_app_that_ignores_sigterm_is_killed_after_the_grace_period() {
+    let mut started = Started::with(
+        "trap '' TERM\necho $$ > DIR/ids\nwhile :; do sleep 0.1; done\n",
+        &[("FLUXLIT_GRACE_PERIOD_S", "0.5")],
+    );
+    let ids = started.words("ids");
+    started.gateway.terminate();
+    assert_eq!(started.gateway.exit_code(), Some(0));
+    assert!(!runs(&ids[0]));
+}
+
+#[test]
+fn a_second_signal_ends_the_gateway_and_the_app_at_once() {
+    let mut started = Started::with(
+        "trap 'echo > DIR/asked' TERM\necho $$ > DIR/ids\nwhile :; do sleep 0.1; done\n",
+        &[("FLUXLIT_GRACE_PERIOD_S", "3600")],
+    );
+    let ids = started.words("ids");
+    started.gateway.terminate();
+    assert!(soon(|| started.folder.path().join("asked").exists()));
+    started.gateway.signal(rustix::process::Signal::INT);
+    assert_eq!(started.gateway.exit_code(), Some(1));
+    assert!(none_runs(&ids), "{ids:?} still run");
 }
 
 /// FluxLit's defect 29.
 #[test]
 fn an_app_that_ends_is_restarted() {
-    let folder = tempfile::tempdir().unwrap();
-    let app = folder.path().join("app.py");
-    std::fs::write(&app, "").unwrap();
-    let path = folder.path().join("streamlit");
-    let starts = folder.path().join("starts");
-    std::fs::write(
-        &path,
-        format!("#!/bin/sh\necho x >> {}\n", starts.display()),
-    )
-    .unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-    let gateway = Gateway::start(
-        &[("FLUXLIT_STREAMLIT_COMMAND", path.to_str().unwrap())],
-        &[app.to_str().unwrap()],
-    );
-    assert!(eventually(
+    let started = Started::with("echo x >> DIR/starts\n", &[]);
+    let starts = started.folder.path().join("starts");
+    assert!(soon(
         || std::fs::read_to_string(&starts).is_ok_and(|text| text.lines().count() >= 2)
     ));
     assert!(
-        gateway.get("/api/healthz").starts_with("HTTP/1.1 200"),
+        started
+            .gateway
+            .get("/api/healthz")
+            .starts_with("HTTP/1.1 200"),
         "the gateway stays up"
+    );
+}
+
+#[test]
+fn an_app_that_ends_again_and_again_ends_the_gateway_with_its_last_lines_and_advice() {
+    let folder = tempfile::tempdir().unwrap();
+    let app = folder.path().join("app.py");
+    std::fs::write(&app, "").unwrap();
+    let streamlit = executable(
+        &folder.path().join("streamlit"),
+        "echo x >> starts\necho \"ModuleNotFoundError: No module named 'pandas'\" >&2\nexit 1\n",
+    );
+    let output = command(
+        &[("FLUXLIT_STREAMLIT_COMMAND", &streamlit)],
+        &[app.to_str().unwrap()],
+    )
+    .current_dir(folder.path())
+    .stderr(Stdio::piped())
+    .output()
+    .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    let (_, error) = said.split_once("\nerror: ").expect("an error");
+    for text in [
+        "Streamlit has ended 5 times in a row, the last time with exit code 1; its last lines were:",
+        "\n  ModuleNotFoundError: No module named 'pandas'\n",
+        "hint: `",
+        "has no module `pandas`: install it there",
+    ] {
+        assert!(error.contains(text), "`{text}` is missing in {said}");
+    }
+    let starts = std::fs::read_to_string(folder.path().join("starts")).unwrap();
+    assert_eq!(starts.lines().count(), 5);
+}
+
+#[test]
+fn every_line_of_the_app_is_logged_whole_and_with_its_name() {
+    let started = Started::with(
+        "i=0\nwhile [ $i -lt 1500 ]; do echo \"out $i\"; echo \"err $i\" >&2; i=$((i+1)); done\nprintf 'the last one'\n\
+         sleep 1000\n",
+        &[],
+    );
+    // What has no end yet is written when the app has ended.
+    assert!(
+        soon(|| started.gateway.log().contains("[streamlit] err 1499\n")),
+        "{}",
+        started.gateway.log()
+    );
+    let log = started.gateway.log();
+    let lines: Vec<&str> = log
+        .lines()
+        .filter_map(|line| line.strip_prefix("[streamlit] "))
+        .collect();
+    let expected: Vec<String> = (0..1500)
+        .flat_map(|number| [format!("out {number}"), format!("err {number}")])
+        .collect();
+    assert_eq!(lines, expected);
+    started.gateway.terminate();
+    assert!(
+        soon(|| started.gateway.log().contains("[streamlit] the last one\n")),
+        "{}",
+        started.gateway.log()
     );
 }
 

@@ -48,6 +48,10 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    // This program is started again, by the gateway, in front of each child process.
+    if let Some(exit) = fluxlit_gateway::launch_if_requested() {
+        return exit;
+    }
     let command = Arguments::parse().command;
     // `run` has a setting for the level.
     if !matches!(command, Command::Run(_)) {

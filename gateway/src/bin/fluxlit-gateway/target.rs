@@ -107,6 +107,9 @@ pub(crate) fn read_settings(target: Target) -> anyhow::Result<(Settings, Option<
         script,
         port,
         streamlit_files,
+        reruns_on_change: false,
+        fluxlit: None,
+        api: None,
     });
     Ok((Settings::read(app, sources)?, Some(reserved)))
 }

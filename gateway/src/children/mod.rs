@@ -1,0 +1,26 @@
+//! Runs Streamlit, and the API of the app, as child processes.
+//!
+//! ```text
+//! gateway ── launcher ── program ── its own processes
+//! ```
+//!
+//! The [`launcher`] is this executable again, without a listener. It outlives the gateway for as long as it takes to end the
+//! program and everything that the program has started, so that nothing is left if the gateway is killed.
+//!
+//! May use `settings`, `http`, `observe` and `net`.
+
+mod advice;
+mod api;
+mod launcher;
+mod output;
+mod processes;
+mod program;
+mod reserved_port;
+mod streamlit;
+mod supervisor;
+
+pub use launcher::launch_if_requested;
+pub(crate) use program::Program;
+pub use reserved_port::ReservedPort;
+pub use supervisor::{ChildFailure, Ended};
+pub(crate) use supervisor::{StartError, Supervisor};

@@ -1,0 +1,94 @@
+//! Finds and ends the processes that a child has started, wherever they are in the process tree.
+//!
+//! A process group is not enough: a process leaves it with `setsid`, as daemons and `subprocess.Popen(start_new_session=True)`
+//! do. The kernel gives the orphans of a launcher back to the launcher, which therefore finds them among its descendants. If
+//! the launcher itself was killed, its processes are found by a variable in their environment.
+
+use std::time::Duration;
+
+use procfs::process::all_processes;
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
+
+/// The variable that marks the processes of one launcher. Its value is different for each.
+pub(super) const MARK: &str = "_FLUXLIT_GATEWAY_CHILD";
+
+/// Kills the descendants of this process, and waits for them. The process must be a child subreaper (prctl(2)).
+pub(super) fn end_descendants() {
+    loop {
+        let descendants = descendants();
+        for id in &descendants {
+            // Fails if it has ended meanwhile.
+            let _ = kill_process(*id, Signal::KILL);
+        }
+        // Each child that ends may leave children of its own to this process.
+        match waitpid(None, WaitOptions::NOHANG) {
+            Ok(Some(_)) => {}
+            Ok(None) => std::thread::sleep(RETRY),
+            Err(Errno::INTR) => {}
+            // There is no child.
+            Err(_) => return,
+        }
+    }
+}
+
+/// Kills every process with this mark, until there is none that can be killed.
+pub(super) fn end_marked(mark: &str) {
+    loop {
+        let mut any = false;
+        for id in marked(mark) {
+            // Fails for a process that has another user now.
+            any |= kill_process(id, Signal::KILL).is_ok();
+            // Succeeds only in a container, where the orphans belong to the first process, which may be this one.
+            let _ = waitpid(Some(id), WaitOptions::NOHANG);
+        }
+        if !any {
+            return;
+        }
+        std::thread::sleep(RETRY);
+    }
+}
+
+fn marked(mark: &str) -> Vec<Pid> {
+    let own = std::process::id();
+    let processes = all_processes().into_iter().flatten().filter_map(Result::ok);
+    processes
+        .filter(|process| u32::try_from(process.pid).is_ok_and(|id| id != own))
+        // A zombie has no environment, so it does not count.
+        .filter(|process| {
+            process.environ().is_ok_and(|variables| {
+                variables
+                    .get(std::ffi::OsStr::new(MARK))
+                    .is_some_and(|value| value == mark)
+            })
+        })
+        .filter_map(|process| Pid::from_raw(process.pid))
+        .collect()
+}
+
+/// Lists the processes below this one, without those that have ended.
+fn descendants() -> Vec<Pid> {
+    let processes = all_processes().into_iter().flatten().filter_map(Result::ok);
+    let parents: Vec<(i32, i32, char)> = processes
+        .filter_map(|process| process.stat().ok())
+        .map(|stat| (stat.pid, stat.ppid, stat.state))
+        .collect();
+    let own = i32::try_from(std::process::id()).unwrap_or_default();
+    let mut found = vec![own];
+    let mut next = 0;
+    while let Some(&parent) = found.get(next) {
+        next += 1;
+        let children = parents.iter().filter(|(_, of, _)| *of == parent);
+        found.extend(children.map(|(id, ..)| *id));
+    }
+    let has_ended = |id: i32| {
+        parents
+            .iter()
+            .any(|(other, _, state)| *other == id && *state == 'Z')
+    };
+    let below = found.into_iter().skip(1).filter(|id| !has_ended(*id));
+    below.filter_map(Pid::from_raw).collect()
+}
+
+/// How long to wait before looking again.
+const RETRY: Duration = Duration::from_millis(5);

@@ -1,0 +1,65 @@
+//! Describes a program that the gateway starts.
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+
+use crate::settings::{App, Settings};
+
+/// The command line and environment of a child, and its names.
+#[derive(Debug, Clone)]
+pub(crate) struct Program {
+    /// The name in front of its log lines.
+    pub(super) name: &'static str,
+    /// The name in sentences.
+    pub(super) title: &'static str,
+    pub(super) executable: OsString,
+    pub(super) arguments: Vec<OsString>,
+    /// Variables that it gets in addition to the gateway's own environment.
+    pub(super) environment: Vec<(String, OsString)>,
+}
+
+impl Program {
+    /// Returns the programs that these settings start: Streamlit, then the API if there is one.
+    pub(crate) fn all(settings: &Settings) -> Vec<Self> {
+        let Some(app) = &settings.app else {
+            return Vec::new();
+        };
+        let streamlit = super::streamlit::program(settings, app);
+        let api = app.api.as_ref();
+        let api = api.map(|api| super::api::program(settings, app, api));
+        std::iter::once(streamlit).chain(api).collect()
+    }
+
+    /// Returns what both programs have in common: the settings of the app that its environment lacks.
+    pub(super) fn environment(settings: &Settings, app: &App) -> Vec<(String, OsString)> {
+        let mut variables: Vec<(String, OsString)> = Vec::new();
+        let mut set = |name: &str, value: &OsStr| variables.push((name.to_owned(), value.into()));
+        // Otherwise Python collects lines that go to a pipe, and they are late, or lost if it is killed.
+        set("PYTHONUNBUFFERED", "1".as_ref());
+        if let Some(fluxlit) = &app.fluxlit {
+            set("FLUXLIT_APP", fluxlit.target.written().as_ref());
+            set("FLUXLIT_API_PREFIX", settings.api.sub_app.path().as_ref());
+            set("FLUXLIT_ROOT_PATH", settings.policy.mount().as_ref());
+            set(
+                "FLUXLIT_API_MOUNT_PATH",
+                settings.api.sub_app.path().as_ref(),
+            );
+        }
+        variables
+    }
+
+    /// Returns true if the executable exists.
+    pub(super) fn exists(&self) -> bool {
+        find_executable(&self.executable).is_some()
+    }
+}
+
+/// Finds an executable as a shell does: a path as it is, a name in the folders of `PATH`.
+pub(crate) fn find_executable(name: &OsStr) -> Option<PathBuf> {
+    if Path::new(name).components().count() > 1 {
+        return Some(PathBuf::from(name)).filter(|path| path.is_file());
+    }
+    std::env::split_paths(&std::env::var_os("PATH")?)
+        .map(|folder| folder.join(name))
+        .find(|path| path.is_file())
+}

@@ -1,0 +1,281 @@
+//! Starts one child, restarts it when it ends, and stops it.
+//!
+//! The pause before a restart doubles until the child stays up. A child that ends too often in a row, each time soon after
+//! its start, is not restarted: the gateway ends, with the child's last lines, so that a process manager notices.
+
+use std::fmt;
+use std::io::PipeWriter;
+use std::os::fd::OwnedFd;
+use std::process::ExitStatus;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::process::{Child, Command};
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+
+use crate::children::advice::advice;
+use crate::children::launcher;
+use crate::children::output::{self, LastLines};
+use crate::children::processes::{MARK, end_marked};
+use crate::children::program::Program;
+
+/// Runs a program as a child process.
+pub(crate) struct Supervisor {
+    program: Program,
+    grace_period: Duration,
+    last_lines: LastLines,
+    running: Option<Running>,
+}
+
+/// A child that was started.
+struct Running {
+    launcher: Child,
+    /// Distinguishes the processes of this start from all others.
+    mark: String,
+    output: JoinHandle<()>,
+    /// The launcher ends the program when this is closed.
+    _gateway_runs: PipeWriter,
+}
+
+/// The error when a child cannot be started.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StartError {
+    /// The executable does not exist.
+    #[error("`{0}` is not installed")]
+    NotFound(String),
+    /// The launcher cannot be started.
+    #[error(transparent)]
+    Launcher(#[from] std::io::Error),
+}
+
+/// How a child ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// With this exit code.
+    Code(i32),
+    /// By this signal.
+    Signal(i32),
+}
+
+/// The error when a child ends again and again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChildFailure {
+    /// The name of the child.
+    pub title: &'static str,
+    /// How it ended the last time.
+    pub ended: Ended,
+    /// Its last lines, the oldest first.
+    pub last_lines: Vec<String>,
+    /// What to do about it.
+    pub advice: Option<String>,
+}
+
+impl Supervisor {
+    pub(crate) fn new(program: Program, grace_period: Duration) -> Self {
+        Self {
+            program,
+            grace_period,
+            last_lines: LastLines::default(),
+            running: None,
+        }
+    }
+
+    /// Starts the child.
+    ///
+    /// # Errors
+    ///
+    /// If the executable does not exist, or the launcher cannot be started.
+    pub(crate) fn start(&mut self) -> Result<(), StartError> {
+        if !self.program.exists() {
+            let name = self.program.executable.to_string_lossy();
+            return Err(StartError::NotFound(name.into_owned()));
+        }
+        if !launcher::is_available() {
+            return Err(std::io::Error::other(
+                "the program must call `fluxlit_gateway::launch_if_requested` first",
+            )
+            .into());
+        }
+        let (gateway_ended, gateway_runs) = std::io::pipe()?;
+        let (output, written) = std::io::pipe()?;
+        let mark = uuid::Uuid::new_v4().to_string();
+        let mut command = Command::new("/proc/self/exe");
+        command
+            .arg0("fluxlit-gateway")
+            .args(launcher::arguments(self.grace_period))
+            .arg(&self.program.executable)
+            .args(&self.program.arguments)
+            .envs(
+                self.program
+                    .environment
+                    .iter()
+                    .map(|(name, value)| (name, value)),
+            )
+            .env(MARK, &mark)
+            .stdin(OwnedFd::from(gateway_ended))
+            .stdout(OwnedFd::from(written.try_clone()?))
+            .stderr(OwnedFd::from(written))
+            // A signal from the terminal is for the gateway, which stops its children in order.
+            .process_group(0);
+        let launcher = command.spawn()?;
+        // Closes this process's copies of the other ends of the pipes.
+        drop(command);
+        let output = output::copy(output.into(), self.program.name, self.last_lines.clone())?;
+        self.running = Some(Running {
+            launcher,
+            mark,
+            output,
+            _gateway_runs: gateway_runs,
+        });
+        Ok(())
+    }
+
+    /// Restarts the child whenever it ends, until it has ended too often.
+    pub(crate) async fn keep_running(&mut self) -> ChildFailure {
+        let mut short_runs = 0;
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let started = Instant::now();
+            let ended = match &mut self.running {
+                Some(running) => running.ended().await,
+                // It could not be started.
+                None => Ended::Code(127),
+            };
+            self.running = None;
+            if started.elapsed() > STABLE {
+                short_runs = 0;
+                pause = FIRST_PAUSE;
+            }
+            short_runs += 1;
+            if short_runs == MAX_SHORT_RUNS {
+                return self.failure(ended);
+            }
+            let title = self.program.title;
+            tracing::error!("{title} has ended {ended} and is restarted in {pause:?}");
+            sleep(pause).await;
+            pause = (pause * 2).min(MAX_PAUSE);
+            if let Err(error) = self.start() {
+                tracing::error!(%error, "cannot start {title}");
+            }
+        }
+    }
+
+    fn failure(&self, ended: Ended) -> ChildFailure {
+        let last_lines = self.last_lines.read();
+        let code = match ended {
+            Ended::Code(code) => code,
+            Ended::Signal(number) => 128 + number,
+        };
+        let executable = self.program.executable.to_string_lossy();
+        ChildFailure {
+            title: self.program.title,
+            ended,
+            advice: advice(&last_lines, Some(code), &executable),
+            last_lines,
+        }
+    }
+
+    /// Stops the child and the processes that it has started.
+    pub(crate) async fn stop(&mut self) {
+        let Some(mut running) = self.running.take() else {
+            return;
+        };
+        running.signal(Signal::TERM);
+        let limit = self.grace_period + LAUNCHER_MARGIN;
+        if timeout(limit, running.ended()).await.is_err() {
+            tracing::warn!("{} did not end in time", self.program.title);
+            running.signal(Signal::KILL);
+            running.ended().await;
+        }
+    }
+}
+
+impl Running {
+    /// Waits until the child has ended, with all of its processes and with the last line in the log.
+    async fn ended(&mut self) -> Ended {
+        let ended = match self.launcher.wait().await {
+            Ok(status) => Ended::of(status),
+            Err(error) => {
+                tracing::error!(%error, "cannot wait for a child");
+                Ended::Code(1)
+            }
+        };
+        if matches!(ended, Ended::Signal(_)) {
+            // Something has killed the launcher, which could not end the others.
+            let mark = self.mark.clone();
+            let _ = tokio::task::spawn_blocking(move || end_marked(&mark)).await;
+        }
+        // A process that has closed its environment could still hold the pipe.
+        let _ = timeout(OUTPUT_MARGIN, &mut self.output).await;
+        ended
+    }
+
+    fn signal(&self, signal: Signal) {
+        let id = self.launcher.id().and_then(|id| i32::try_from(id).ok());
+        if let Some(id) = id.and_then(Pid::from_raw) {
+            // Fails if it has ended.
+            let _ = kill_process(id, signal);
+        }
+    }
+}
+
+impl Ended {
+    /// Reads the status of a launcher, whose exit code contains the signal that ended the program.
+    fn of(status: ExitStatus) -> Self {
+        use std::os::unix::process::ExitStatusExt as _;
+        match (status.code(), status.signal()) {
+            (Some(code), _) => Self::Code(code),
+            (None, signal) => Self::Signal(signal.unwrap_or_default()),
+        }
+    }
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, text: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Code(code @ 129..=159) => write!(text, "by signal {}", code - 128),
+            Self::Code(code) => write!(text, "with exit code {code}"),
+            Self::Signal(number) => write!(text, "by signal {number}"),
+        }
+    }
+}
+
+impl fmt::Display for ChildFailure {
+    fn fmt(&self, text: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            text,
+            "{} has ended {MAX_SHORT_RUNS} times in a row, the last time {}",
+            self.title, self.ended
+        )?;
+        if self.last_lines.is_empty() {
+            write!(text, "; it has written nothing")?;
+        } else {
+            write!(text, "; its last lines were:")?;
+        }
+        for line in &self.last_lines {
+            write!(text, "\n  {line}")?;
+        }
+        if let Some(advice) = &self.advice {
+            write!(text, "\n\nhint: {advice}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ChildFailure {}
+
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const MAX_PAUSE: Duration = Duration::from_secs(30);
+
+/// A child that ends this often in a row, without having been stable, is not restarted.
+const MAX_SHORT_RUNS: u32 = 5;
+
+/// After this time, a child counts as stable, and the next restart is fast again.
+const STABLE: Duration = Duration::from_secs(60);
+
+/// Extra time after the grace period, in which the launcher ends what is left.
+const LAUNCHER_MARGIN: Duration = Duration::from_secs(2);
+
+/// Maximum time for the last lines to arrive after the child has ended.
+const OUTPUT_MARGIN: Duration = Duration::from_secs(2);
