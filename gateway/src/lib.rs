@@ -55,16 +55,18 @@ mod public_url;
 pub mod fuzzing;
 
 pub use build_info::LONG_VERSION;
-pub use children::{ChildFailure, Ended, ReservedPort, launch_if_requested};
+pub use children::{
+    ChildFailure, DescribeError, Description, Ended, ReservedPort, describe, launch_if_requested,
+};
 pub use fronts::{
     Configuration, ConfigurationFile, Front, FrontError, FrontOptions, configuration,
 };
 pub use gateway::{Gateway, GatewayError};
 pub use public_url::{PublicUrlError, PublicUrlTable, PublicUrls};
 pub use settings::{
-    Api, ApiApp, ApiProcesses, App, Flag, FluxLitApp, ImportTarget, ImportTargetError, Limits, LogFormat, LogLevel, Observe, Origin, Setting, SettingError,
-    SettingErrors, SettingWarning, Settings, Sources, StreamlitFileError, StreamlitFiles, TlsFiles,
-    UpstreamUrl,
+    Api, ApiApp, ApiProcesses, App, Flag, FluxLitApp, ImportTarget, ImportTargetError, Limits,
+    LogFormat, LogLevel, Observe, Origin, Setting, SettingError, SettingErrors, SettingWarning,
+    Settings, Sources, StreamlitFileError, StreamlitFiles, TlsFiles, UpstreamUrl,
 };
 
 pub use upstream::Readiness;

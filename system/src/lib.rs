@@ -9,8 +9,10 @@
 
 pub mod app;
 pub mod front;
+mod marked;
 pub mod printed;
 mod programs;
 pub mod visitor;
 
+pub use marked::{Found, Mark};
 pub use programs::named;

@@ -136,6 +136,41 @@ pub(crate) fn third_party_filters() -> anyhow::Result<PathBuf> {
         .with_context(|| format!("no filters were found in {}", libraries.display()))
 }
 
+/// Installs FluxLit with what its examples need into a virtual environment; returns its `bin` folder.
+pub(crate) fn fluxlit() -> anyhow::Result<PathBuf> {
+    venv("FluxLit", "python-fluxlit", "requirements-fluxlit.txt")
+}
+
+/// Downloads the source distribution of FluxLit, which has its examples and scripts; returns its folder.
+pub(crate) fn fluxlit_sources() -> anyhow::Result<PathBuf> {
+    let pip = fluxlit()?.join("pip");
+    let release = format!("fluxlit-{FLUXLIT}");
+    let folder = target().join("fluxlit-sources");
+    let sources = folder.join(&release);
+    // Written last, so that an interrupted download is repeated.
+    let complete = folder.join(format!("{release}.txt"));
+    if complete.exists() {
+        return Ok(sources);
+    }
+    step(
+        &format!("downloading the sources of FluxLit {FLUXLIT}"),
+        || {
+            run(Command::new(pip)
+                .args(["download", "--quiet", "--disable-pip-version-check"])
+                .args(["--no-deps", "--no-binary", "fluxlit", "--dest"])
+                .arg(&folder)
+                .arg(format!("fluxlit=={FLUXLIT}")))?;
+            run(Command::new("tar")
+                .arg("xzf")
+                .arg(folder.join(format!("{release}.tar.gz")))
+                .arg("-C")
+                .arg(&folder))?;
+            std::fs::write(&complete, "").context("cannot write under target/")
+        },
+    )?;
+    Ok(sources)
+}
+
 /// Finds nginx, which Debian installs in a folder that is only on root's path.
 pub(crate) fn nginx() -> Option<PathBuf> {
     find("nginx").or_else(|| Some(PathBuf::from("/usr/sbin/nginx")).filter(|path| path.is_file()))
@@ -289,6 +324,9 @@ pub(crate) fn debian(name: &str, package: &str) -> anyhow::Result<PathBuf> {
 ///
 /// The package of 1.38.3 contains no WebAssembly runtime.
 const OLDER_ENVOYS: [&str; 3] = ["1.36.4", "1.38.2", "1.39.3"];
+
+/// The version of FluxLit that the gateway is compared with.
+const FLUXLIT: &str = "0.13.2";
 
 /// The target of modules for Envoy.
 pub(crate) const WASM: &str = "wasm32-wasip1";

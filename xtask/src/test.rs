@@ -23,7 +23,7 @@ type Work = fn(&Prerequisites) -> anyhow::Result<Outcome>;
 /// The name of a step, what it covers, and the function that runs it.
 type Step = (&'static str, &'static str, Work);
 
-const STEPS: [Step; 26] = [
+const STEPS: [Step; 28] = [
     (
         "native",
         "unit tests, property tests, cases in the policy, documentation examples",
@@ -134,6 +134,16 @@ const STEPS: [Step; 26] = [
         "browser-login",
         "a login at an identity provider, in three deployments",
         browser::login,
+    ),
+    (
+        "fluxlit",
+        "FluxLit's own examples and scripts, under FluxLit and under the gateway",
+        fluxlit,
+    ),
+    (
+        "kill",
+        "the gateway and its child processes, killed at random moments",
+        kill,
     ),
     (
         "up",
@@ -369,6 +379,27 @@ fn gateway(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
             .env("FLUXLIT_TEST_STREAMLIT_OLDER", setup::older_streamlit()?)
             .env("FLUXLIT_TEST_WSGI_PYTHON", setup::wsgi_python()?),
     )?;
+    Ok(Outcome::Passed)
+}
+
+fn fluxlit(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
+    for program in ["curl", "pgrep"] {
+        if setup::find(program).is_none() {
+            return Ok(Outcome::Skipped(format!(
+                "FluxLit's scripts need {program}, which is not installed"
+            )));
+        }
+    }
+    command(
+        system_test(prerequisites, "fluxlit")
+            .env("FLUXLIT_TEST_FLUXLIT_BIN", setup::fluxlit()?)
+            .env("FLUXLIT_TEST_FLUXLIT_SOURCES", setup::fluxlit_sources()?),
+    )?;
+    Ok(Outcome::Passed)
+}
+
+fn kill(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
+    command(&mut system_test(prerequisites, "kill"))?;
     Ok(Outcome::Passed)
 }
 

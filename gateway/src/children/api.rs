@@ -8,7 +8,9 @@
 use std::ffi::OsString;
 
 use crate::children::program::Program;
-use crate::settings::{ApiApp, ApiProcesses, App, Settings};
+use crate::children::python::python;
+use crate::observe::upstream::Upstream;
+use crate::settings::{ApiApp, ApiProcesses, App, LogLevel, Settings};
 
 /// Returns the program.
 pub(super) fn program(settings: &Settings, app: &App, api: &ApiApp) -> Program {
@@ -26,15 +28,15 @@ pub(super) fn program(settings: &Settings, app: &App, api: &ApiApp) -> Program {
         let root_path = format!("{mount}{}", settings.api.sub_app.path());
         add(&["--root-path", &root_path]);
     }
+    let log_level = match settings.observe.log_level {
+        LogLevel::Error => "error",
+        LogLevel::Warn => "warning",
+        LogLevel::Info => "info",
+        LogLevel::Debug => "debug",
+        LogLevel::Trace => "trace",
+    };
     add(&["--proxy-headers", "--forwarded-allow-ips", "127.0.0.1"]);
-    add(&[
-        "--log-level",
-        if settings.observe.debug {
-            "debug"
-        } else {
-            "info"
-        },
-    ]);
+    add(&["--log-level", log_level]);
     // The gateway logs requests. In debug mode, those of the pages and of health checks are of interest as well.
     add(&[if settings.observe.debug {
         "--access-log"
@@ -49,7 +51,7 @@ pub(super) fn program(settings: &Settings, app: &App, api: &ApiApp) -> Program {
         ApiProcesses::ReloadOnChange => add(&["--reload"]),
     }
 
-    let mut environment = Program::environment(settings, app);
+    let mut environment = Program::environment(settings, app.fluxlit.as_ref());
     if is_fluxlit {
         let streamlit = format!("http://127.0.0.1:{}", app.port);
         environment.push(("FLUXLIT_STREAMLIT_UPSTREAM".to_owned(), streamlit.into()));
@@ -60,7 +62,8 @@ pub(super) fn program(settings: &Settings, app: &App, api: &ApiApp) -> Program {
     Program {
         name: "api",
         title: "the API",
-        executable: api.python.clone().into(),
+        upstream: Upstream::Api,
+        executable: python(settings),
         arguments,
         environment,
     }

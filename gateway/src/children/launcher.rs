@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use rustix::process::{
     Pid, Signal, WaitOptions, WaitStatus, getpid, getppid, kill_process_group, set_child_subreaper,
-    set_parent_process_death_signal, waitpid,
+    set_parent_process_death_signal, wait,
 };
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe;
@@ -169,7 +169,7 @@ fn start(command: &[OsString]) -> std::io::Result<Pid> {
 
 /// Reaps every child that has ended, and returns the status of the program if it is one of them.
 fn reap(program: Pid) -> Option<WaitStatus> {
-    while let Ok(Some((id, status))) = waitpid(None, WaitOptions::NOHANG) {
+    while let Ok(Some((id, status))) = wait(WaitOptions::NOHANG) {
         if id == program {
             return Some(status);
         }
@@ -184,6 +184,13 @@ fn exit_code(status: WaitStatus) -> u8 {
     code.and_then(|code| u8::try_from(code).ok())
         .unwrap_or(KILLED)
 }
+
+/// This executable, even if its file has been replaced.
+pub(super) const EXECUTABLE: &str = "/proc/self/exe";
+
+/// The error when a launcher cannot be started.
+pub(super) const NOT_AVAILABLE: &str =
+    "the program must call `fluxlit_gateway::launch_if_requested` first";
 
 /// The first argument of a launcher. It is no command of the program, so that nobody starts it by accident.
 const REQUEST: &str = "--launch-child";

@@ -15,12 +15,14 @@ mod launcher;
 mod output;
 mod processes;
 mod program;
+mod python;
 mod reserved_port;
 mod streamlit;
 mod supervisor;
 
 pub use launcher::launch_if_requested;
 pub(crate) use program::Program;
+pub use python::{DescribeError, Description, describe};
 pub use reserved_port::ReservedPort;
 pub use supervisor::{ChildFailure, Ended};
 pub(crate) use supervisor::{StartError, Supervisor};

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use procfs::process::all_processes;
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait, waitpid};
 
 /// The variable that marks the processes of one launcher. Its value is different for each.
 pub(super) const MARK: &str = "_FLUXLIT_GATEWAY_CHILD";
@@ -22,7 +22,7 @@ pub(super) fn end_descendants() {
             let _ = kill_process(*id, Signal::KILL);
         }
         // Each child that ends may leave children of its own to this process.
-        match waitpid(None, WaitOptions::NOHANG) {
+        match wait(WaitOptions::NOHANG) {
             Ok(Some(_)) => {}
             Ok(None) => std::thread::sleep(RETRY),
             Err(Errno::INTR) => {}

@@ -3,7 +3,8 @@
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-use crate::settings::{App, Settings};
+use crate::observe::upstream::Upstream;
+use crate::settings::{FluxLitApp, Settings};
 
 /// The command line and environment of a child, and its names.
 #[derive(Debug, Clone)]
@@ -12,6 +13,8 @@ pub(crate) struct Program {
     pub(super) name: &'static str,
     /// The name in sentences.
     pub(super) title: &'static str,
+    /// The upstream that it is.
+    pub(super) upstream: Upstream,
     pub(super) executable: OsString,
     pub(super) arguments: Vec<OsString>,
     /// Variables that it gets in addition to the gateway's own environment.
@@ -31,19 +34,20 @@ impl Program {
     }
 
     /// Returns what both programs have in common: the settings of the app that its environment lacks.
-    pub(super) fn environment(settings: &Settings, app: &App) -> Vec<(String, OsString)> {
-        let mut variables: Vec<(String, OsString)> = Vec::new();
-        let mut set = |name: &str, value: &OsStr| variables.push((name.to_owned(), value.into()));
+    pub(super) fn environment(
+        settings: &Settings,
+        fluxlit: Option<&FluxLitApp>,
+    ) -> Vec<(String, OsString)> {
+        let child_environment = settings.child_environment.iter();
+        let mut variables: Vec<(String, OsString)> = child_environment
+            .map(|(name, value)| (name.clone(), value.into()))
+            .collect();
+        let mut set = |name: &str, value: &str| variables.push((name.to_owned(), value.into()));
         // Otherwise Python collects lines that go to a pipe, and they are late, or lost if it is killed.
-        set("PYTHONUNBUFFERED", "1".as_ref());
-        if let Some(fluxlit) = &app.fluxlit {
-            set("FLUXLIT_APP", fluxlit.target.written().as_ref());
-            set("FLUXLIT_API_PREFIX", settings.api.sub_app.path().as_ref());
-            set("FLUXLIT_ROOT_PATH", settings.policy.mount().as_ref());
-            set(
-                "FLUXLIT_API_MOUNT_PATH",
-                settings.api.sub_app.path().as_ref(),
-            );
+        set("PYTHONUNBUFFERED", "1");
+        if let Some(fluxlit) = fluxlit {
+            set("FLUXLIT_APP", fluxlit.target.written());
+            set("FLUXLIT_API_PREFIX", settings.api.sub_app.path());
         }
         variables
     }

@@ -7,15 +7,14 @@ use std::ffi::OsString;
 use serde_json::Value;
 
 use crate::children::program::Program;
+use crate::children::python::python;
+use crate::observe::upstream::Upstream;
 use crate::settings::{App, STREAMLIT_FIELDS, STREAMLIT_LINE, Settings, TRUSTED_USER_HEADERS};
 
 /// Returns the program.
 pub(super) fn program(settings: &Settings, app: &App) -> Program {
     let (executable, mut arguments): (OsString, Vec<OsString>) = match &app.fluxlit {
-        Some(fluxlit) => (
-            fluxlit.python.clone().into(),
-            vec!["-m".into(), "streamlit".into()],
-        ),
+        Some(_) => (python(settings), vec!["-m".into(), "streamlit".into()]),
         None => (settings.streamlit_command.clone().into(), Vec::new()),
     };
     let mut add = |words: &[&str]| arguments.extend(words.iter().map(OsString::from));
@@ -31,13 +30,17 @@ pub(super) fn program(settings: &Settings, app: &App) -> Program {
     if !base.is_empty() {
         add(&["--server.baseUrlPath", base]);
     }
-    if let Some(fluxlit) = &app.fluxlit {
-        for argument in &fluxlit.streamlit_arguments {
-            add(&[argument]);
-        }
+    let further = app
+        .fluxlit
+        .as_ref()
+        .map_or(&settings.streamlit_arguments, |fluxlit| {
+            &fluxlit.streamlit_arguments
+        });
+    for argument in further {
+        add(&[argument]);
     }
 
-    let mut environment = Program::environment(settings, app);
+    let mut environment = Program::environment(settings, app.fluxlit.as_ref());
     // Without these, its WebSocket server hangs on a handshake with a long cookie.
     for limit in [STREAMLIT_LINE, STREAMLIT_FIELDS] {
         if std::env::var_os(limit.variable).is_none() {
@@ -60,6 +63,7 @@ pub(super) fn program(settings: &Settings, app: &App) -> Program {
     Program {
         name: "streamlit",
         title: "Streamlit",
+        upstream: Upstream::Streamlit,
         executable,
         arguments,
         environment,

@@ -19,6 +19,7 @@ use crate::children::launcher;
 use crate::children::output::{self, LastLines};
 use crate::children::processes::{MARK, end_marked};
 use crate::children::program::Program;
+use crate::observe::metrics::Metrics;
 
 /// Runs a program as a child process.
 pub(crate) struct Supervisor {
@@ -92,15 +93,12 @@ impl Supervisor {
             return Err(StartError::NotFound(name.into_owned()));
         }
         if !launcher::is_available() {
-            return Err(std::io::Error::other(
-                "the program must call `fluxlit_gateway::launch_if_requested` first",
-            )
-            .into());
+            return Err(std::io::Error::other(launcher::NOT_AVAILABLE).into());
         }
         let (gateway_ended, gateway_runs) = std::io::pipe()?;
         let (output, written) = std::io::pipe()?;
         let mark = uuid::Uuid::new_v4().to_string();
-        let mut command = Command::new("/proc/self/exe");
+        let mut command = Command::new(launcher::EXECUTABLE);
         command
             .arg0("fluxlit-gateway")
             .args(launcher::arguments(self.grace_period))
@@ -132,7 +130,7 @@ impl Supervisor {
     }
 
     /// Restarts the child whenever it ends, until it has ended too often.
-    pub(crate) async fn keep_running(&mut self) -> ChildFailure {
+    pub(crate) async fn keep_running(&mut self, metrics: &Metrics) -> ChildFailure {
         let mut short_runs = 0;
         let mut pause = FIRST_PAUSE;
         loop {
@@ -155,6 +153,7 @@ impl Supervisor {
             tracing::error!("{title} has ended {ended} and is restarted in {pause:?}");
             sleep(pause).await;
             pause = (pause * 2).min(MAX_PAUSE);
+            metrics.upstream_restarted(self.program.upstream);
             if let Err(error) = self.start() {
                 tracing::error!(%error, "cannot start {title}");
             }

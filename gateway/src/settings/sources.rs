@@ -165,6 +165,11 @@ impl Sources {
         self
     }
 
+    /// Returns true if the operator has set this variable, in any of the places.
+    pub fn is_set(&self, variable: &str) -> bool {
+        self.find(variable).is_some()
+    }
+
     /// Returns what `fluxlit run` serves if the command line does not say it, such as `app:app`: `FLUXLIT_APP`, or the key
     /// `target` of the settings file.
     pub fn target(&self) -> Option<(String, Origin)> {

@@ -18,11 +18,7 @@ fn read_in(
     let environment = environment
         .iter()
         .map(|(name, value)| ((*name).into(), (*value).into()));
-    let app = app.map(|script| App {
-        script: script.to_owned(),
-        port: 8501,
-        streamlit_files: StreamlitFiles::default(),
-    });
+    let app = app.map(|script| App::script(script.to_owned(), 8501, StreamlitFiles::default()));
     let sources = Sources::read(Vec::new(), None, folder, environment);
     Settings::read(app, sources).map_err(|errors| errors.to_string())
 }

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::support::{Gateway, command, eventually, held};
+use crate::support::{Gateway, command, held};
 
 /// Creates a script that writes its process id and those of two children, one of which leaves the process group, to a file
 /// and then waits forever.

@@ -6,10 +6,12 @@
 mod completions;
 mod config;
 mod config_for;
+mod dev;
 mod doctor;
 mod doctor_subject;
 mod exit;
 mod man;
+mod probe;
 mod run;
 mod target;
 mod url;
@@ -41,8 +43,10 @@ struct Arguments {
 enum Command {
     Completions(completions::Arguments),
     Config(config::Arguments),
+    Dev(dev::Arguments),
     Doctor(doctor::Arguments),
     Man(man::Arguments),
+    Probe(probe::Arguments),
     Run(run::Arguments),
     Url(url::Arguments),
 }
@@ -70,8 +74,10 @@ fn run(command: Command) -> anyhow::Result<Exit> {
             Ok(completions::run(&arguments, &mut Arguments::command()))
         }
         Command::Config(arguments) => config::run(arguments),
+        Command::Dev(arguments) => dev::run(arguments),
         Command::Doctor(arguments) => doctor::run(arguments),
         Command::Man(arguments) => man::run(&arguments, Arguments::command()),
+        Command::Probe(arguments) => probe::run(&arguments),
         Command::Run(arguments) => run::run(arguments),
         Command::Url(arguments) => url::run(arguments),
     }
@@ -94,6 +100,7 @@ pub(crate) fn write_messages(directives: &str) {
 
 const EXAMPLES: &str = "\
 Examples:
+  fluxlit-gateway run app:app
   fluxlit-gateway run app.py
   fluxlit-gateway run --streamlit-upstream http://127.0.0.1:8501 --root-path /apps/my-app
   fluxlit-gateway config

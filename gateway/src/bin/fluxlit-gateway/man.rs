@@ -55,7 +55,10 @@ mod tests {
         let page = std::fs::read_to_string(folder.join(format!("{name}.1"))).expect(name);
         // A hyphen is escaped in a manual page.
         let page = page.replace("\\-", "-");
-        for argument in command.get_arguments() {
+        for argument in command
+            .get_arguments()
+            .filter(|argument| !argument.is_hide_set())
+        {
             let long = argument.get_long().map(|long| format!("--{long}"));
             let word = long.unwrap_or_else(|| argument.get_id().to_string().to_uppercase());
             assert!(

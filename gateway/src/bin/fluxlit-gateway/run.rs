@@ -2,13 +2,13 @@
 
 use anyhow::Context;
 use clap::Args;
-use fluxlit_gateway::{Gateway, Settings};
+use fluxlit_gateway::{DescribeError, Gateway, Settings};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::exit::{Exit, Unusable};
 use crate::target::{self, Target};
 
-/// Serve an app: start Streamlit with a script, or proxy to one that is running
+/// Serve an app: start Streamlit with a script, or a FluxLit app, or proxy to a Streamlit that is running
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
@@ -18,9 +18,23 @@ pub(crate) struct Arguments {
 
 /// Reads the settings and serves until a signal stops the gateway.
 pub(crate) fn run(arguments: Arguments) -> anyhow::Result<Exit> {
-    let (settings, _port) = target::read_settings(arguments.target).map_err(Unusable)?;
+    serve_target(arguments.target)
+}
+
+/// Reads the settings and serves until a signal stops the gateway.
+pub(crate) fn serve_target(target: Target) -> anyhow::Result<Exit> {
+    let (settings, _ports) = target::read_settings(target).map_err(usage)?;
     serve(settings)?;
     Ok(Exit::Done)
+}
+
+/// An app that cannot be imported is a failure, everything else an error of usage or settings.
+fn usage(error: anyhow::Error) -> anyhow::Error {
+    if error.is::<DescribeError>() {
+        error
+    } else {
+        Unusable(error).into()
+    }
 }
 
 /// Serves until a signal stops the gateway.
@@ -67,7 +81,9 @@ fn serve(settings: Settings) -> anyhow::Result<()> {
 
 const EXAMPLES: &str = "\
 Examples:
+  fluxlit-gateway run app:app
   fluxlit-gateway run app.py
+  fluxlit-gateway run app.py --api main:app --workers 2
   fluxlit-gateway run app.py --port 0 --root-path /apps/my-app
   fluxlit-gateway run --streamlit-upstream http://127.0.0.1:8501
   FLUXLIT_FORWARDED_ALLOW_IPS=10.0.0.0/8 fluxlit-gateway run app.py --host 0.0.0.0";

@@ -115,6 +115,7 @@ fn read_settings(
     let mut target = Target::default();
     target.root_path = root_path;
     target.settings_file = settings_file;
+    target.settings_only = true;
     let mut read = target::read_settings(target.clone());
     let lacks_upstream = |error: &anyhow::Error| {
         let errors = error.downcast_ref::<SettingErrors>();

@@ -1,0 +1,364 @@
+//! Runs FluxLit's own examples and scripts under `fluxlit run` and under `fluxlit-gateway run`, and compares them.
+//!
+//! Every request of [`requests`] is sent to both. A difference has to be in `fluxlit/differences.json`, with its reason, and
+//! each of those has to exist; `docs/fluxlit.md` shows the same list. `FLUXLIT_TEST_UPDATE=1` writes the list and the
+//! document again, without reasons for what is new.
+
+mod examples;
+mod observed;
+mod programs;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use fluxlit_support::client::get;
+use fluxlit_support::wait::wait_until;
+use serde_json::{Value, json};
+
+use crate::examples::{EXAMPLES, Example};
+use crate::observed::Observed;
+use crate::programs::{LIMIT, Program, Server, script};
+
+/// What differs, where, and why.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Difference {
+    /// The part of the response.
+    part: String,
+    fluxlit: String,
+    gateway: String,
+}
+
+#[test]
+fn every_difference_from_fluxlit_is_listed_with_its_reason() {
+    let mut found = BTreeMap::<Difference, Vec<String>>::new();
+    let mut sent = 0;
+    for example in EXAMPLES {
+        let [fluxlit, gateway] =
+            [Program::FluxLit, Program::Gateway].map(|program| observe(program, example));
+        assert_eq!(fluxlit.len(), gateway.len());
+        for ((request, fluxlit), (_, gateway)) in fluxlit.iter().zip(&gateway) {
+            sent += 1;
+            for (part, fluxlit, gateway) in fluxlit.differences(gateway) {
+                let difference = Difference {
+                    part,
+                    fluxlit,
+                    gateway,
+                };
+                found
+                    .entry(difference)
+                    .or_default()
+                    .push(format!("{}: {request}", example.name));
+            }
+        }
+    }
+    assert!(sent > 100, "only {sent} requests were compared");
+    compare_with_list(&found);
+}
+
+/// Starts an example, and returns what it responds to each request.
+fn observe(program: Program, example: &Example) -> Vec<(String, Observed)> {
+    let server = Server::start(program, example);
+    let mut all: Vec<(String, Observed)> = example
+        .requests()
+        .into_iter()
+        .map(|request| (request.name(), Observed::of(&server, &request)))
+        .collect();
+    for page in example.pages {
+        let shown = Observed::of_page(&server, example, page);
+        all.push((format!("page {}", page.path), shown));
+    }
+    all
+}
+
+fn compare_with_list(found: &BTreeMap<Difference, Vec<String>>) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fluxlit/differences.json");
+    let listed: Vec<Value> = std::fs::read_to_string(&path)
+        .map(|text| serde_json::from_str(&text).expect("JSON"))
+        .unwrap_or_default();
+    let reason = |difference: &Difference| {
+        let same = listed.iter().find(|entry| {
+            entry["part"] == difference.part
+                && entry["fluxlit"] == difference.fluxlit
+                && entry["gateway"] == difference.gateway
+        });
+        same.and_then(|entry| entry["reason"].as_str())
+            .unwrap_or_default()
+            .to_owned()
+    };
+    let now: Vec<Value> = found
+        .iter()
+        .map(|(difference, requests)| {
+            json!({
+                "part": difference.part,
+                "fluxlit": difference.fluxlit,
+                "gateway": difference.gateway,
+                "reason": reason(difference),
+                "requests": requests,
+            })
+        })
+        .collect();
+    let document = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/fluxlit.md");
+    let text = std::fs::read_to_string(&document).expect("the document");
+    let rendered = render(&text, &now);
+    if std::env::var_os("FLUXLIT_TEST_UPDATE").is_some() {
+        let list = serde_json::to_string_pretty(&now).expect("JSON");
+        std::fs::write(&path, list + "\n").expect("a file");
+        std::fs::write(&document, rendered).expect("a file");
+        return;
+    }
+    for entry in &now {
+        assert_ne!(
+            entry["reason"], "",
+            "a difference without a reason: {entry:#}"
+        );
+    }
+    let lacking: Vec<&Value> = listed.iter().filter(|entry| !now.contains(entry)).collect();
+    let new: Vec<&Value> = now.iter().filter(|entry| !listed.contains(entry)).collect();
+    assert!(
+        lacking.is_empty() && new.is_empty(),
+        "listed, but not found: {lacking:#?}\nfound, but not listed: {new:#?}"
+    );
+    assert_eq!(
+        text, rendered,
+        "docs/fluxlit.md is not up to date: run this test with FLUXLIT_TEST_UPDATE=1"
+    );
+}
+
+/// Returns the document with the list of differences between its marks.
+fn render(document: &str, differences: &[Value]) -> String {
+    let (before, rest) = document
+        .split_once(BEGIN)
+        .expect("the beginning of the list");
+    let (_, after) = rest.split_once(END).expect("the end of the list");
+    let cell = |value: &Value| {
+        let text = value.as_str().unwrap_or_default();
+        let text = text.replace('|', "\\|");
+        if text.is_empty() {
+            "–".to_owned()
+        } else {
+            text
+        }
+    };
+    let mut table = String::from(
+        "| part of the response | FluxLit | FluxLit Edge | requests | reason |\n| --- | --- | --- | --- | --- |\n",
+    );
+    for entry in differences {
+        let requests = entry["requests"].as_array().expect("requests");
+        let first = requests.first().map(cell).unwrap_or_default();
+        let requests = match requests.len() {
+            1 => format!("`{first}`"),
+            number => format!("{number}, such as `{first}`"),
+        };
+        let row = ["part", "fluxlit", "gateway"].map(|name| cell(&entry[name]));
+        table += &format!(
+            "| {} | {requests} | {} |\n",
+            row.join(" | "),
+            cell(&entry["reason"])
+        );
+    }
+    format!("{before}{BEGIN}\n\n{table}\n{END}{after}")
+}
+
+const BEGIN: &str = "<!-- differences: written by system/tests/fluxlit/main.rs -->";
+const END: &str = "<!-- end of differences -->";
+
+/// The scripts of FluxLit, the environment that each needs, and the result under the gateway, with the reason if it is not
+/// the one that the script asks for.
+const SCRIPTS: [(&str, &[(&str, &str)], Result<&str, &str>); 6] = [
+    ("smoke_fluxlit_run.sh", &[], Ok("OK (healthz + readyz)")),
+    ("chaos_graceful_shutdown.sh", &[], Ok("PASS")),
+    ("chaos_dropped_websocket.sh", &[], Ok("PASS")),
+    ("chaos_oversized_body.sh", &[], Ok("PASS")),
+    // The script asks for a gateway that ends with Streamlit; this one restarts Streamlit.
+    (
+        "chaos_streamlit_kill.sh",
+        &[],
+        Err("gateway did not exit after killing Streamlit sidecar"),
+    ),
+    // The script tests a function of FluxLit's library, without `fluxlit run`, and FluxLit's own status.
+    ("chaos_slow_upstream.sh", &[], Ok("PASS")),
+];
+
+#[test]
+fn scripts_of_fluxlit_have_the_same_result_with_one_word_changed() {
+    for (name, environment, expected) in SCRIPTS {
+        let (code, output) = script(name, environment);
+        let (expected_code, text) = match expected {
+            Ok(text) => (Some(0), text),
+            Err(text) => (Some(1), text),
+        };
+        assert_eq!(code, expected_code, "{name}: {output}");
+        assert!(output.contains(text), "{name}: {output}");
+    }
+}
+
+#[test]
+fn soak_scripts_of_fluxlit_find_no_failure() {
+    let smoke = EXAMPLES
+        .iter()
+        .find(|example| example.name == "smoke_app")
+        .expect("the example");
+    let smoke = Example {
+        environment: &[
+            ("FLUXLIT_ENABLE_GATEWAY_PROMETHEUS_METRICS", "1"),
+            // FluxLit serves them to everyone; here it has to be asked for.
+            ("FLUXLIT_GATEWAY_PUBLIC_INTERNALS", "1"),
+        ],
+        ..*smoke
+    };
+    let server = Server::start(Program::Gateway, &smoke);
+    let base = format!("http://{}", server.address);
+    for (name, further, expected) in [
+        (
+            "soak_http.sh",
+            &[("PATH_SUFFIX", "/api/smoke")][..],
+            "ok=20 fail=0",
+        ),
+        ("soak_readyz.sh", &[], "ok_2xx=20 other=0"),
+        ("soak_metrics.sh", &[], "ok=20 fail=0"),
+    ] {
+        let environment = [&[("BASE_URL", base.as_str()), ("COUNT", "20")], further].concat();
+        let (code, output) = script(name, &environment);
+        assert_eq!(code, Some(0), "{name}: {output}");
+        assert!(output.contains(expected), "{name}: {output}");
+    }
+}
+
+/// FluxLit prefers what the code of an app sets.
+#[test]
+fn paths_and_options_in_the_code_of_an_app_are_honoured() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let text = "from fluxlit import FluxLit\nfrom fluxlit.config import FluxlitSettings\n\
+                app = FluxLit(settings=FluxlitSettings(api_mount_path='/v1', root_path='/in/code'), \
+                streamlit_run_args=['--server.enableStaticServing', 'true'])\n\
+                @app.api.get('/items')\ndef items():\n    return ['one']\n";
+    std::fs::write(folder.path().join("app.py"), text).expect("a file");
+    std::fs::create_dir(folder.path().join("static")).expect("a folder");
+    let server = Server::start_in(
+        Program::Gateway,
+        folder.path(),
+        "./app.py:app",
+        &[],
+        "/in/code/v1/readyz",
+    );
+    let response = get(server.address, "/in/code/v1/items", None).expect("a response");
+    assert_eq!(
+        (response.status, response.text().as_str()),
+        (200, r#"["one"]"#)
+    );
+    // The command line does not change it, so it has to be right.
+    let (code, said) = server.run_again(&["./app.py:app", "--root-path", "/other"]);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("sets root_path to `/in/code`"), "{said}");
+}
+
+#[test]
+fn an_app_that_cannot_be_imported_is_reported_before_anything_listens() {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(folder.path().join("app.py"), "import no_such_module\n").expect("a file");
+    let (code, said) = programs::run_in(folder.path(), &["app:app"]);
+    assert_eq!(code, Some(1), "{said}");
+    for text in [
+        "cannot import `app:app`",
+        "No module named 'no_such_module'",
+        "hint: ",
+    ] {
+        assert!(said.contains(text), "`{text}` is missing in {said}");
+    }
+    assert!(!said.contains("listening"), "{said}");
+}
+
+#[test]
+fn a_killed_api_is_restarted_and_readiness_says_so() {
+    let smoke = EXAMPLES
+        .iter()
+        .find(|example| example.name == "smoke_app")
+        .expect("the example");
+    let server = Server::start(Program::Gateway, smoke);
+    let status = |path: &str| {
+        get(server.address, path, None)
+            .map(|response| response.status)
+            .ok()
+    };
+    let uvicorn = || {
+        let processes = server.mark.processes();
+        let found = processes.into_iter().find(|found| {
+            found.command.contains(" -m uvicorn ") && !found.command.contains("--launch-child")
+        });
+        found.map(|found| found.id)
+    };
+    let first = uvicorn().expect("the API runs");
+    assert_eq!(status("/api/smoke"), Some(200));
+    programs::kill(first);
+    assert!(
+        wait_until(LIMIT, || uvicorn().is_some_and(|id| id != first)),
+        "{}",
+        server.log()
+    );
+    assert!(
+        wait_until(LIMIT, || status("/api/smoke") == Some(200)),
+        "{}",
+        server.log()
+    );
+    assert!(
+        wait_until(LIMIT, || status("/api/readyz") == Some(200)),
+        "{}",
+        server.log()
+    );
+    assert!(
+        server.log().contains("the API has ended by signal 9"),
+        "{}",
+        server.log()
+    );
+}
+
+#[test]
+fn dev_reloads_the_api_when_its_file_changes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("app.py");
+    let write = |item: &str| {
+        let text = format!(
+            "from fluxlit import FluxLit\napp = FluxLit()\n@app.api.get('/items')\ndef items():\n    return ['{item}']\n"
+        );
+        std::fs::write(&file, text).expect("a file");
+    };
+    write("before");
+    let server = Server::start_in(
+        Program::Development,
+        folder.path(),
+        "app:app",
+        &[],
+        "/api/readyz",
+    );
+    let items = || {
+        get(server.address, "/api/items", None)
+            .map(|response| response.text())
+            .unwrap_or_default()
+    };
+    assert!(
+        wait_until(LIMIT, || items().contains("before")),
+        "{}",
+        server.log()
+    );
+    write("after");
+    assert!(
+        wait_until(LIMIT, || items().contains("after")),
+        "{}",
+        server.log()
+    );
+}
+
+/// The list is compared with the flags of the gateway by a test of the gateway.
+#[test]
+fn the_list_of_options_is_that_of_fluxlit_run() {
+    let list = include_str!("../../../gateway/src/bin/fluxlit-gateway/fluxlit-0.13.2-options.txt");
+    let mut options: Vec<String> = programs::help_of_fluxlit()
+        .split(|letter: char| letter.is_whitespace() || letter == ',' || letter == '│')
+        .filter(|word| word.starts_with("--") && word.len() > 2)
+        .map(|word| word.trim_end_matches([':', '.', ')']).to_owned())
+        .collect();
+    options.sort();
+    options.dedup();
+    let listed: Vec<&str> = list.lines().collect();
+    assert_eq!(options, listed);
+}

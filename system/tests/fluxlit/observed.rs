@@ -1,0 +1,153 @@
+//! Reduces a response to what can be compared between two servers.
+
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::{Read, Write};
+
+use fluxlit_support::client::Client;
+
+use crate::examples::{Example, Mounted, Page};
+use crate::programs::Server;
+
+/// The parts of a response, by name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Observed(BTreeMap<String, String>);
+
+/// The fields whose values are compared. Of the others, only whether and how often they occur.
+const COMPARED: [&str; 11] = [
+    "accept-ranges",
+    "allow",
+    "cache-control",
+    "connection",
+    "content-length",
+    "content-range",
+    "content-type",
+    "etag",
+    "location",
+    "sec-websocket-protocol",
+    "vary",
+];
+
+/// A text that is longer is compared by its hash.
+const LONGEST: usize = 300;
+
+impl Observed {
+    /// Sends a request, and observes the response.
+    pub(crate) fn of(server: &Server, request: &Mounted) -> Self {
+        let Mounted { request, target } = request;
+        let mut client = Client::connect(server.address).expect("a connection");
+        let host = server.address;
+        let length = match request.method {
+            "POST" | "PUT" => format!("content-length: {}\r\n", request.body.len()),
+            _ => String::new(),
+        };
+        let head = format!(
+            "{} {target} HTTP/1.1\r\nhost: {host}\r\n{}{length}\r\n",
+            request.method, request.fields
+        );
+        client.send(&(head + request.body)).expect("sent");
+        let response = if request.fields.contains("upgrade") {
+            let head = client.head().expect("a response");
+            fluxlit_support::http1::Response {
+                status: head.word(1).parse().expect("a status"),
+                head,
+                ..Default::default()
+            }
+        } else {
+            client
+                .response(request.method)
+                .unwrap_or_else(|error| panic!("{target}: {error}: {}", server.log()))
+        };
+
+        let mut parts = BTreeMap::new();
+        parts.insert("status".to_owned(), response.status.to_string());
+        let own = server.address.to_string();
+        let mut names: Vec<String> = response
+            .head
+            .fields()
+            .map(|(name, _)| name.to_ascii_lowercase())
+            .collect();
+        names.sort();
+        names.dedup();
+        for name in names {
+            let values = response.values(&name);
+            let value = if COMPARED.contains(&name.as_str()) {
+                values.join(", ").replace(&own, "HOST")
+            } else if values.len() == 1 {
+                "present".to_owned()
+            } else {
+                format!("{} times", values.len())
+            };
+            // Two servers may divide the same body differently.
+            if name != "transfer-encoding" {
+                parts.insert(name, value);
+            }
+        }
+        let text = response.text().replace(&own, "HOST");
+        let body = if text.len() > LONGEST {
+            let mut hash = DefaultHasher::new();
+            text.hash(&mut hash);
+            format!("{} bytes, hash {:x}", text.len(), hash.finish())
+        } else {
+            text
+        };
+        parts.insert("body".to_owned(), body);
+        Self(parts)
+    }
+
+    /// Opens a page as a browser does, by the WebSocket, lets its script run, and observes what it shows.
+    pub(crate) fn of_page(server: &Server, example: &Example, page: &Page) -> Self {
+        let mut client = Client::connect(server.address).expect("a connection");
+        let (mount, host) = (example.mount, server.address);
+        client
+            .send(&format!(
+                "GET {mount}/_stcore/stream HTTP/1.1\r\nhost: {host}\r\norigin: http://{host}\r\nconnection: upgrade\r\n\
+                 upgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+                 sec-websocket-protocol: streamlit\r\n\r\n"
+            ))
+            .expect("sent");
+        let head = client.head().expect("a response");
+        assert_eq!(head.word(1), "101", "{head:?}");
+        // A binary frame, masked with zeros: the message `rerun_script` of Streamlit's protocol, without state.
+        client
+            .stream
+            .get_mut()
+            .write_all(&[0x82, 0x82, 0, 0, 0, 0, 0x5a, 0x00])
+            .expect("sent");
+        let mut received = Vec::new();
+        let mut piece = [0; 16 * 1024];
+        let shows = |received: &[u8]| {
+            let text = String::from_utf8_lossy(received).into_owned();
+            page.shows
+                .iter()
+                .filter(|expected| text.contains(**expected))
+                .copied()
+                .collect::<Vec<_>>()
+        };
+        while shows(&received).len() < page.shows.len() {
+            match client.stream.read(&mut piece) {
+                Ok(length) if length > 0 => received.extend_from_slice(&piece[..length]),
+                other => panic!(
+                    "{}: {other:?} after {:?}; {}",
+                    example.name,
+                    String::from_utf8_lossy(&received),
+                    server.log()
+                ),
+            }
+        }
+        let shown = shows(&received).join(", ");
+        Self([("shows".to_owned(), shown)].into())
+    }
+
+    /// Returns the parts that differ, with both values; empty for a part that is absent.
+    pub(crate) fn differences(&self, other: &Self) -> Vec<(String, String, String)> {
+        let names: std::collections::BTreeSet<&String> =
+            self.0.keys().chain(other.0.keys()).collect();
+        let value = |of: &Self, name: &String| of.0.get(name).cloned().unwrap_or_default();
+        names
+            .into_iter()
+            .map(|name| (name.clone(), value(self, name), value(other, name)))
+            .filter(|(_, one, other)| one != other)
+            .collect()
+    }
+}
