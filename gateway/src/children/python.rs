@@ -195,7 +195,12 @@ fn run(
 const SCRIPT: &str = include_str!("describe.py");
 
 /// Options of Streamlit that the gateway sets.
-const OUR_OPTIONS: [&str; 3] = ["--server.port", "--server.address", "--server.baseUrlPath"];
+const OUR_OPTIONS: [&str; 4] = [
+    "--server.address",
+    "--server.baseUrlPath",
+    "--server.port",
+    "--server.trustedUserHeaders",
+];
 
 /// The number of lines in an error.
 const LAST_LINES: usize = 20;
