@@ -96,7 +96,7 @@ fn changed_names(old: &[(String, String)], new: &[(String, String)]) -> Vec<Stri
 
 /// The variables that take effect when the gateway starts: sockets, threads, connections to upstreams, the app's process,
 /// buffers, and what the log and the spans are started with.
-const PINNED: [&str; 19] = [
+const PINNED: [&str; 20] = [
     "FLUXLIT_API_HEALTH_PATH",
     "FLUXLIT_API_MOUNT_PATH",
     "FLUXLIT_API_UPSTREAM",
@@ -110,6 +110,7 @@ const PINNED: [&str; 19] = [
     "FLUXLIT_LOG_LEVEL",
     "FLUXLIT_OTLP_ENDPOINT",
     "FLUXLIT_OTLP_SERVICE_NAME",
+    "FLUXLIT_PYTHON",
     "FLUXLIT_STREAMLIT_COMMAND",
     "FLUXLIT_STREAMLIT_RUN_CLI_ARGS",
     "FLUXLIT_STREAMLIT_UPSTREAM",
@@ -133,11 +134,8 @@ mod tests {
     use crate::settings::{App, Sources, StreamlitFiles};
 
     fn read(folder: &Path, is_started: bool) -> Settings {
-        let app = is_started.then(|| App {
-            script: "app.py".to_owned(),
-            port: 8501,
-            streamlit_files: StreamlitFiles::default(),
-        });
+        let app =
+            is_started.then(|| App::script("app.py".to_owned(), 8501, StreamlitFiles::default()));
         let upstream = ("FLUXLIT_STREAMLIT_UPSTREAM", "http://127.0.0.1:8501");
         let environment = (!is_started).then_some(upstream);
         let environment = environment.map(|(name, value)| (name.into(), value.into()));
