@@ -4,10 +4,10 @@ use fluxlit_policy::{Action, Edit, Peer, Policy, Request};
 use serde_json::Value;
 
 use crate::settings::error::SettingError;
+use crate::settings::process::{Process, TlsFiles};
 use crate::settings::rules::GENERIC_BASE_URL;
 use crate::settings::sources::Sources;
 use crate::settings::warning::SettingWarning;
-use crate::settings::{Process, TlsFiles};
 
 impl Process {
     /// Reports arguments for Streamlit that cannot be used.

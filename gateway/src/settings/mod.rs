@@ -15,6 +15,7 @@ mod limits;
 mod located;
 mod observe;
 mod origin;
+mod process;
 mod public_base;
 mod reload;
 mod rules;
@@ -26,8 +27,7 @@ mod upstream;
 mod values;
 mod warning;
 
-use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,16 +42,15 @@ pub(crate) use crate::settings::limits::{STREAMLIT_FIELDS, STREAMLIT_LINE};
 use crate::settings::located::located;
 pub use crate::settings::observe::{LogFormat, LogLevel, Observe};
 pub use crate::settings::origin::{Origin, Setting};
+use crate::settings::process::Process;
+pub use crate::settings::process::TlsFiles;
 pub(crate) use crate::settings::reload::Reloaded;
-use crate::settings::source::{Source, settings};
+use crate::settings::source::Source;
 pub use crate::settings::sources::{Flag, Sources};
 pub(crate) use crate::settings::trusted_user_headers::TRUSTED_USER_HEADERS;
 pub use crate::settings::trusted_user_headers::{StreamlitFileError, StreamlitFiles};
 pub use crate::settings::upstream::{Api, ApiApp, ApiProcesses, App, FluxLitApp, UpstreamUrl};
 use crate::settings::upstream::{ApiSettings, Streamlit};
-use crate::settings::values::{
-    Boolean, Custom, Parsed, Seconds, SecondsOrZero, Text, Whole, read_json_list,
-};
 pub use crate::settings::warning::SettingWarning;
 
 /// The gateway's validated settings.
@@ -112,77 +111,6 @@ pub struct Settings {
     pub table: Vec<Setting>,
     /// Warnings for the operator.
     pub warnings: Vec<SettingWarning>,
-}
-
-/// The PEM files of TLS.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TlsFiles {
-    /// The server's certificate, followed by those of its issuers.
-    pub certificate: PathBuf,
-    /// Its private key.
-    pub key: PathBuf,
-    /// The certificates that sign those of clients; `None` if clients are not asked for a certificate.
-    pub client_ca: Option<PathBuf>,
-}
-
-settings! {
-    /// The settings of the process, and of its connections to upstreams.
-    struct Process {
-        /// The address to listen on.
-        host: IpAddr = "FLUXLIT_GATEWAY_HOST",
-            default("127.0.0.1"), Parsed::new("an IP address, such as 127.0.0.1 or 0.0.0.0");
-        /// The port to listen on; 0 takes a free one.
-        port: u16 = "FLUXLIT_GATEWAY_PORT",
-            default("8000"), Whole { min: 0, max: u16::MAX };
-        /// The number of worker threads.
-        workers: usize = "FLUXLIT_GATEWAY_WORKERS",
-            default_from(|_| available_cores()), Whole { min: 1, max: 1024 };
-        /// True if another process may listen on the same address.
-        reuse_port: bool = "FLUXLIT_GATEWAY_REUSE_PORT",
-            default("false"), Boolean;
-        /// The file of the TLS certificate.
-        certificate: Option<String> = "FLUXLIT_TLS_CERTIFICATE",
-            optional, Text;
-        /// The file of its private key.
-        key: Option<String> = "FLUXLIT_TLS_KEY",
-            optional, Text;
-        /// The file of the certificates that sign those of clients.
-        client_ca: Option<String> = "FLUXLIT_TLS_CLIENT_CA",
-            optional, Text;
-        /// Names of headers that FluxLit copies to Streamlit. They pass here without a list.
-        forwarded_headers: Vec<String> = "FLUXLIT_GATEWAY_FORWARD_CLIENT_HEADERS_TO_STREAMLIT",
-            or_empty, Custom { read: read_json_list, expected: JSON_LIST };
-        /// True if a warning about the settings is an error.
-        strict_startup: bool = "FLUXLIT_STRICT_STARTUP",
-            default("false"), Boolean;
-        /// True if two different public base URLs are an error.
-        strict_public_base_url: bool = "FLUXLIT_STRICT_PUBLIC_BASE_URL",
-            default("false"), Boolean;
-        /// Further arguments for `streamlit run`.
-        streamlit_arguments: Vec<String> = "FLUXLIT_STREAMLIT_RUN_CLI_ARGS",
-            or_empty, Custom { read: read_json_list, expected: JSON_LIST };
-        /// The Streamlit executable.
-        streamlit_command: String = "FLUXLIT_STREAMLIT_COMMAND",
-            default("streamlit"), Text;
-        /// The Python that runs FluxLit and uvicorn.
-        python: Option<String> = "FLUXLIT_PYTHON",
-            optional, Text;
-        /// Maximum time to connect to an upstream.
-        connect_timeout: Duration = "FLUXLIT_GATEWAY_UPSTREAM_CONNECT_TIMEOUT_S",
-            default("5"), Seconds;
-        /// Maximum time until an upstream begins its response.
-        read_timeout: Duration = "FLUXLIT_GATEWAY_UPSTREAM_READ_TIMEOUT_S",
-            default("120"), Seconds;
-        /// Maximum time until an upstream responds to a WebSocket handshake.
-        handshake_timeout: Duration = "FLUXLIT_GATEWAY_WS_OPEN_TIMEOUT_S",
-            default("30"), Seconds;
-        /// How long connections are still accepted, with readiness 503, after the signal to stop.
-        drain_delay: Duration = "FLUXLIT_DRAIN_DELAY_S",
-            default("0"), SecondsOrZero;
-        /// Maximum time for requests in flight to finish once the gateway stops. The second name is FluxLit's.
-        grace_period: Duration = "FLUXLIT_GRACE_PERIOD_S" or "FLUXLIT_UVICORN_GRACEFUL_SHUTDOWN_TIMEOUT_S",
-            default("10"), Seconds;
-    }
 }
 
 impl Settings {
@@ -437,16 +365,7 @@ fn unpassed_user(
     })
 }
 
-fn available_cores() -> String {
-    std::thread::available_parallelism()
-        .map_or(1, Into::into)
-        .to_string()
-}
-
 const PORT: &str = "FLUXLIT_GATEWAY_PORT";
-
-/// The description of a list of texts.
-const JSON_LIST: &str = r#"a JSON list of texts, such as ["a", "b"]"#;
 
 #[cfg(test)]
 mod tests;
