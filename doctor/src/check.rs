@@ -76,7 +76,40 @@ pub static LINT: [Check; 8] = [
     check("F08", "offline", "the filter accepts its settings, and Envoy the configuration (--envoy)"),
 ];
 
+/// The checks of a deployed edge from outside.
+#[rustfmt::skip]
+pub static PROBE: [Check; 28] = [
+    check("P01", "tls", "the certificate is valid, for some time, on each address"),
+    check("P02", "http-first", "plain HTTP redirects to the same app over TLS"),
+    check("P03", "hsts-and-headers", "HSTS is sent once on every response, errors included"),
+    check("P04", "bare-mount", "the mount without its slash redirects to itself, whatever a client claims"),
+    check("P05", "shapes", "only the mount itself leads to the app, by whole segments"),
+    check("P06", "assets", "each script of the page is a script, on every connection"),
+    check("P07", "deep-link", "a nested health check responds 404, which links to pages need"),
+    check("P08", "socket-h1", "the app's own page can open its WebSocket"),
+    check("P09", "socket-h2", "WebSockets inside HTTP/2 work if they are offered"),
+    check("P10", "foreign-origin", "pages of other sites cannot open the WebSocket"),
+    check("P11", "protocol", "the protocol line of the WebSocket passes unchanged"),
+    check("P12", "resume", "a broken WebSocket resumes its session"),
+    check("P13", "hold", "a silent WebSocket stays open (--hold)"),
+    check("P14", "big-message", "a large message passes in both directions (--write)"),
+    check("P15", "big-headers", "long cookies pass or are refused, and never meet silence"),
+    check("P16", "upload-limit", "uploads that Streamlit accepts pass every hop"),
+    check("P17", "cookies", "cookies stay within the mount, and are sent once"),
+    check("P18", "replicas", "all requests of a browser reach the same replica"),
+    check("P19", "forged-headers", "forged headers are removed, and filter and gateway are in the path (--token-file)"),
+    check("P20", "paths", "odd paths do not lead out of the mount"),
+    check("P21", "login", "the WebSocket needs the same login as the page (--cookie-file)"),
+    check("P22", "health-check", "the health check responds to GET and HEAD, and is not cached"),
+    check("P23", "exposure", "no internal page is reachable from outside"),
+    check("P24", "streaming", "responses are streamed"),
+    check("P25", "versions", "every connection reaches the same version of the app"),
+    check("P26", "transforms", "the page arrives as Streamlit has sent it"),
+    check("P27", "embed", "the page may be embedded by a site (--embed)"),
+    check("P28", "families", "IPv4 and IPv6 lead to the same app"),
+];
+
 /// Returns every check, in the order of the report.
 pub fn checks() -> impl Iterator<Item = &'static Check> {
-    APP.iter().chain(&FLUXLIT).chain(&LINT)
+    APP.iter().chain(&FLUXLIT).chain(&PROBE).chain(&LINT)
 }

@@ -6,16 +6,20 @@
 //! ```text
 //! app       the own settings, Streamlit, self-tests with further instances of the gateway
 //! fluxlit   the checks of FluxLit's own doctor
+//! probe     a deployed edge, from outside
 //! lint      configurations of Envoy, Istio and Envoy Gateway
 //! ```
 
 pub mod app;
 pub mod fluxlit;
 pub mod lint;
+pub mod probe;
 
 mod outcome;
 
 mod wire;
+
+pub mod client;
 
 mod report;
 mod selection;
@@ -24,7 +28,7 @@ mod finding;
 
 mod check;
 
-pub use check::{APP, Check, FLUXLIT, LINT, checks};
+pub use check::{APP, Check, FLUXLIT, LINT, PROBE, checks};
 pub use finding::{Finding, Status};
 pub use report::Report;
 pub use selection::{CheckSelection, UnknownCheck};

@@ -95,7 +95,7 @@ const PACKAGES: &[Package] = &[
             &["app", "probe"],
             &["fluxlit", "lint"],
             &["outcome", "report"],
-            &["finding", "selection", "wire"],
+            &["finding", "selection", "wire", "client"],
             &["check"],
         ],
     },

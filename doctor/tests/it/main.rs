@@ -3,4 +3,5 @@
 mod documentation;
 mod fluxlit_rows;
 mod lint;
+mod probe;
 mod report;

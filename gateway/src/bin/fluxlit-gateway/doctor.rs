@@ -13,6 +13,7 @@ use fluxlit_doctor::lint::{self, LintFile, LintOptions};
 use fluxlit_doctor::{Check, CheckSelection, Finding, Report, checks};
 use fluxlit_gateway::SettingErrors;
 
+use crate::doctor_probe::{self, ProbeArguments};
 use crate::doctor_subject;
 use crate::exit::{Exit, Unusable};
 use crate::target::{self, Target};
@@ -23,6 +24,8 @@ use crate::target::{self, Target};
 pub(crate) struct Arguments {
     #[command(flatten)]
     target: Target,
+    #[command(flatten)]
+    probe: Box<ProbeArguments>,
     /// Check configurations of Envoy (bootstrap, /config_dump) and manifests of Istio or Envoy Gateway
     #[arg(long, value_name = "FILE", num_args = 1..)]
     lint: Vec<PathBuf>,
@@ -76,7 +79,12 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<Exit> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    let (target, findings) = if arguments.lint.is_empty() {
+    let (target, findings) = if let Some(url) = arguments.probe.probe.as_deref() {
+        doctor_probe::check(&arguments.probe, url, &selection, &runtime, || {
+            let progress = Progress::start();
+            Box::new(move |check| progress.show(check))
+        })?
+    } else if arguments.lint.is_empty() {
         check_app(&arguments, &selection, &runtime)?
     } else {
         check_files(&arguments, &selection, &runtime)?
@@ -241,7 +249,9 @@ Examples:
   fluxlit-gateway doctor --streamlit-upstream http://127.0.0.1:8501 --root-path /apps/my-app
   fluxlit-gateway doctor app.py --only D05,ws-headers --strict
   fluxlit-gateway doctor app.py --page --slow --json
+  fluxlit-gateway doctor --probe https://portal.example.com/apps/my-app
+  fluxlit-gateway doctor --probe https://portal.example.com/apps/my-app --only P08,P15 --cookie-file cookies.txt
   fluxlit-gateway doctor --lint bootstrap.yaml --envoy /usr/bin/envoy
   fluxlit-gateway doctor --lint dump.json --admin 127.0.0.1:9901
 
-Exit codes: 0 if nothing has failed, 1 if something has, 2 if the usage is wrong. docs/doctor.md describes each check.";
+Exit codes: 0 if nothing has failed, 1 if something has, 2 if the usage is wrong or the URL cannot be reached. docs/doctor.md describes each check.";

@@ -8,6 +8,7 @@ mod config;
 mod config_for;
 mod dev;
 mod doctor;
+mod doctor_probe;
 mod doctor_subject;
 mod exit;
 mod man;

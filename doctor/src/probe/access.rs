@@ -1,0 +1,190 @@
+//! Checks what is reachable without a login, the health check, internal pages and embedding (P21, P22, P23, P27).
+
+use crate::client::Ask;
+use crate::outcome::Outcome;
+use crate::probe::context::{Context, describe, has_status};
+use crate::probe::front::Hop;
+
+/// P21: the same requests without credentials.
+pub(crate) async fn without_login(context: &Context, outcome: &mut Outcome) {
+    if !context.client.has_credentials() {
+        return outcome
+            .skip("there are no credentials to leave out; use --cookie-file or --header-file");
+    }
+    let site = &context.client.site;
+    let page = context
+        .client
+        .send(&Ask::get(site.path("/")).anonymous())
+        .await;
+    let socket = context
+        .handshake_status(&context.handshake().anonymous())
+        .await;
+    let is_open = page.as_ref().is_ok_and(|page| page.is_page());
+    match (is_open, has_status(&socket, 101)) {
+        (false, true) => outcome.fail(
+            format!("without credentials the page is answered {}, but the WebSocket opens: the app can be used without a login", describe(&page)),
+            "let the auth rule of the front cover `/_stcore/stream` under the mount",
+        ),
+        (true, true) => outcome.warn(
+            "the page and the WebSocket need no credentials",
+            "if the app should need a login, let the auth rule of the front cover the whole mount",
+        ),
+        (_, false) => {
+            if let Ok(response) = &socket
+                && (301..400).contains(&response.status)
+            {
+                outcome.warn(
+                    format!("without credentials the WebSocket is answered {} by {}: after the end of a session the page waits for ever instead of asking for a login", response.status, Hop::of(response).name()),
+                    "answer the WebSocket 401 without a session",
+                );
+            }
+            outcome.right(format!("without credentials the WebSocket is answered {}", describe(&socket)));
+        }
+    }
+}
+
+/// P22: the health check as load balancers use it.
+pub(crate) async fn health(context: &Context, outcome: &mut Outcome) {
+    let path = context.client.site.path("/_stcore/health");
+    if !context.health.is_healthy() {
+        return outcome.skip("the health check fails; see P05");
+    }
+    let head = context.client.send(&Ask::new("HEAD", &path)).await;
+    if !has_status(&head, 200) {
+        outcome.warn(
+            format!("HEAD of the health check is answered {}, and GET 200: load balancers that use HEAD take the app for dead", describe(&head)),
+            "let the front pass HEAD, or let the load balancer use GET",
+        );
+    }
+    let control = context.health.first("cache-control").to_ascii_lowercase();
+    let is_cached = context.health.lines("age").next().is_some()
+        || control.contains("public")
+        || control.contains("max-age=") && !control.contains("max-age=0");
+    if is_cached {
+        outcome.fail(
+            "the health check is cached in front: it is old, and its XSRF cookie is that of another browser, so uploads get 403",
+            "do not cache under the mount, except for /static/ (nginx: proxy_cache off;)",
+        );
+    }
+    outcome.right("the health check responds to GET and HEAD and is not cached");
+}
+
+/// P23: pages that are not for everybody.
+pub(crate) async fn exposure(context: &Context, outcome: &mut Outcome) {
+    let mount = &context.client.site.mount;
+    let pages: [(&str, &[&str], &str, &str); 8] = [
+        (
+            "/_stcore/metrics",
+            &["# TYPE", "# EOF"],
+            "Streamlit's metrics",
+            "refuse the path in front (nginx: location = /apps/my-app/_stcore/metrics { return 404; })",
+        ),
+        (
+            "/metrics",
+            &["# TYPE", "# HELP"],
+            "metrics",
+            "serve metrics on an address of operators only (FLUXLIT_GATEWAY_ADMIN_ADDRESS)",
+        ),
+        (
+            "/__fluxlit/debug",
+            &["\"settings\"", "\"effective\""],
+            "the gateway's debug page",
+            "turn FLUXLIT_DEBUG off",
+        ),
+        (
+            "/config_dump",
+            &["type.googleapis.com/envoy"],
+            "Envoy's admin interface",
+            "bind Envoy's admin interface to 127.0.0.1",
+        ),
+        (
+            "/nginx_status",
+            &["Active connections:"],
+            "nginx's status page",
+            "location /nginx_status { allow 127.0.0.1; deny all; }",
+        ),
+        (
+            "/server-status",
+            &["Apache Server Status"],
+            "Apache's status page",
+            "Require local in <Location /server-status>",
+        ),
+        (
+            "/api/rawdata",
+            &["\"routers\""],
+            "Traefik's API",
+            "api.insecure: false",
+        ),
+        (
+            "/stats",
+            &["Statistics Report for HAProxy"],
+            "HAProxy's statistics",
+            "serve `stats enable` on an address of operators only",
+        ),
+    ];
+    for (path, marks, name, cure) in pages {
+        let mut targets = vec![path.to_owned()];
+        if !mount.is_empty() {
+            targets.push(format!("{mount}{path}"));
+        }
+        for target in targets {
+            let Ok(response) = context.client.send(&Ask::get(&target)).await else {
+                continue;
+            };
+            let text = response.text();
+            if response.status == 200
+                && marks.iter().any(|mark| text.contains(mark))
+                && !response.is_page()
+            {
+                outcome.warn(format!("`{target}` shows {name} to everybody"), cure);
+            }
+        }
+    }
+    outcome.right("no internal page was found");
+}
+
+/// P27: whether a site may embed the page.
+pub(crate) async fn embedding(context: &Context, outcome: &mut Outcome) {
+    let Some(origin) = context.options.embed.as_deref() else {
+        return outcome
+            .skip("no site that embeds the page is given; use --embed https://site.example.com");
+    };
+    let frame_options = context.page.first("x-frame-options");
+    let policy: Vec<String> = context.page.lines("content-security-policy").collect();
+    let ancestors = policy
+        .iter()
+        .flat_map(|line| line.split([';', ',']))
+        .find_map(|part| {
+            let part = part.trim();
+            part.get(..15)
+                .filter(|name| name.eq_ignore_ascii_case("frame-ancestors"))
+                .map(|_| part.get(15..).unwrap_or_default().to_owned())
+        });
+    match &ancestors {
+        Some(allowed) if allowed.split_whitespace().any(|source| source == "*" || source.trim_end_matches('/') == origin.trim_end_matches('/')) => {}
+        Some(allowed) => outcome.fail(
+            format!("Content-Security-Policy allows frames only in`{allowed}`, not in {origin}"),
+            format!("add {origin} to frame-ancestors"),
+        ),
+        // Browsers ignore X-Frame-Options if there is frame-ancestors.
+        None if !frame_options.is_empty() => outcome.fail(
+            format!("X-Frame-Options is `{frame_options}`, so no page of {origin} can embed the app"),
+            format!("let the hop that sets it send `Content-Security-Policy: frame-ancestors {origin}` instead; in the gateway that is FLUXLIT_SECURITY_HEADERS"),
+        ),
+        None => {}
+    }
+    let lax = context.health.lines("set-cookie").any(|line| {
+        let line = line.to_ascii_lowercase();
+        !line.contains("samesite=none")
+    });
+    let is_same_site = origin
+        .trim_end_matches('/')
+        .ends_with(&context.client.site.host.to_string());
+    if lax && !is_same_site {
+        outcome.warn(
+            "the XSRF cookie is not SameSite=None, so browsers do not send it in a frame of another site, and uploads get 403",
+            "set Streamlit's server.xsrfCookieSameSite to none, over https",
+        );
+    }
+    outcome.right(format!("pages of {origin} may embed the app"));
+}

@@ -1,0 +1,235 @@
+//! Checks the files of Streamlit's page (P06, P24, P25, P26).
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::client::{Ask, Client, Failure, hash};
+use crate::outcome::Outcome;
+use crate::probe::context::Context;
+use crate::probe::front::{Hop, ROUTE};
+
+/// P06: the scripts of the page, over several connections.
+pub(crate) async fn scripts(context: &Context, outcome: &mut Outcome) {
+    let files = files_of(&context.page.text());
+    if !context.page.is_page() || files.is_empty() {
+        let by = Hop::of(&context.page);
+        outcome.fail(
+            format!(
+                "`{}` is not Streamlit's page: {} by {}",
+                context.client.site.path("/"),
+                context.page.status,
+                by.name()
+            ),
+            ROUTE.hint(context.hop(by)),
+        );
+        return;
+    }
+    let mut missing: BTreeMap<String, usize> = BTreeMap::new();
+    let mut html: BTreeMap<String, usize> = BTreeMap::new();
+    for file in files.iter().take(3).cycle().take(CONNECTIONS) {
+        let target = context.client.site.path(&format!("/{file}"));
+        match context.client.get(&target).await {
+            Ok(response) if response.status == 200 && response.is_html() => {
+                let count = html.entry(file.clone()).or_default();
+                *count = count.saturating_add(1);
+            }
+            Ok(response) if response.status == 200 => {}
+            Ok(response) => {
+                let count = missing
+                    .entry(format!("{file} ({})", response.status))
+                    .or_default();
+                *count = count.saturating_add(1);
+            }
+            Err(failure) => return outcome.skip(format!("`{target}`: {failure}")),
+        }
+    }
+    if let Some((file, _)) = html.first_key_value() {
+        outcome.fail(
+            format!("`{file}` of the page is answered 200 with HTML: a hop or another version of Streamlit answers unknown files with a page, and the browser stays blank"),
+            ROUTE.hint(context.front),
+        );
+    }
+    let failed: usize = missing.values().sum();
+    if let Some((file, _)) = missing.first_key_value() {
+        if failed < CONNECTIONS {
+            outcome.fail(
+                format!("{failed} of {CONNECTIONS} requests for files of the page fail, such as {file}: several versions of the app answer, or one file is routed elsewhere"),
+                "finish the rollout, or add affinity (P18); see P25",
+            );
+        } else {
+            outcome.fail(
+                format!("no file of the page can be loaded, such as {file}: `/static/` under the mount leads elsewhere"),
+                ROUTE.hint(context.front),
+            );
+        }
+    }
+    outcome.right(format!(
+        "{CONNECTIONS} of {CONNECTIONS} files of the page are loaded"
+    ));
+}
+
+/// P24: whether a large file is streamed.
+pub(crate) async fn streaming(context: &Context, outcome: &mut Outcome) {
+    let Some(direct) = context.options.direct.clone() else {
+        return outcome
+            .skip("buffering shows only in comparison with the app itself; use --direct URL");
+    };
+    let Some(file) = files_of(&context.page.text())
+        .into_iter()
+        .find(|file| file.ends_with(".js"))
+    else {
+        return outcome.skip("the page has no scripts; see P06");
+    };
+    let direct = match context.client.for_site(direct).await {
+        Ok(direct) => direct,
+        Err(failure) => return outcome.skip(format!("--direct: {failure}")),
+    };
+    let through_front = timing(&context.client, &file).await;
+    let alone = timing(&direct, &file).await;
+    let (Ok(front), Ok(alone)) = (through_front, alone) else {
+        return outcome.skip("the file cannot be loaded both ways; see P06");
+    };
+    // Only a long transfer tells anything: a short one is a single packet.
+    if front.1 < Duration::from_secs(1) {
+        return outcome.right(format!("`{file}` arrives within a second"));
+    }
+    let is_late = |(first, last): (Duration, Duration)| first > last.mul_f32(0.9);
+    if is_late(front) && !is_late(alone) {
+        outcome.warn(
+            format!("the first byte of `{file}` comes at the end ({} of {} ms), and not so without the front: a hop buffers the response", front.0.as_millis(), front.1.as_millis()),
+            "proxy_buffering off; (nginx), flush_interval -1 (Caddy), no buffer filter (Envoy)",
+        );
+    }
+    outcome.right("a large response is streamed");
+}
+
+/// Returns when the head and the end of a file arrive.
+async fn timing(client: &Client, file: &str) -> Result<(Duration, Duration), Failure> {
+    let mut connection = client.connect().await?;
+    client.pace().await;
+    let start = Instant::now();
+    let target = client.site.path(&format!("/{file}"));
+    let request = format!(
+        "GET {target} HTTP/1.1\r\nHost: {}\r\nUser-Agent: {}\r\nConnection: close\r\n\r\n",
+        client.site.authority(),
+        crate::client::USER_AGENT
+    );
+    connection.write(request.as_bytes()).await?;
+    let limit = Duration::from_secs(60);
+    connection.head(start + limit, limit).await?;
+    let first = start.elapsed();
+    connection.drain(start + limit, limit).await?;
+    Ok((first, start.elapsed()))
+}
+
+/// P25: one version of the page.
+pub(crate) async fn versions(context: &Context, outcome: &mut Outcome) {
+    if !context.page.is_page() {
+        return outcome.skip("the page is not Streamlit's; see P06");
+    }
+    let path = context.client.site.path("/");
+    let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+    for _ in 0..VERSION_CONNECTIONS {
+        match context.client.send(&Ask::get(&path).anonymous()).await {
+            // A page that needs a login has no version without one.
+            Ok(response) if response.is_page() => {
+                let version = files_of(&response.text()).join(" ");
+                let count = seen.entry(hash(version.as_bytes())).or_default();
+                *count = count.saturating_add(1);
+            }
+            Ok(_) => {}
+            Err(failure) => return outcome.skip(format!("the page: {failure}")),
+        }
+    }
+    match seen.len() {
+        0 => outcome.skip("without credentials the page is not shown"),
+        1 => outcome.right(format!("{VERSION_CONNECTIONS} connections get the same version of the page")),
+        count => outcome.warn(
+            format!("{VERSION_CONNECTIONS} connections get {count} versions of the page: files of one are missing in the other (`Failed to fetch dynamically imported module`)"),
+            "finish the rollout, or let the front send a browser to one version only",
+        ),
+    }
+}
+
+/// P26: whether a hop changes the page.
+pub(crate) async fn transforms(context: &Context, outcome: &mut Outcome) {
+    if !context.page.is_page() {
+        return outcome.skip("the page is not Streamlit's; see P06");
+    }
+    let text = context.page.text();
+    let marks = [
+        "cdn-cgi/",
+        "rocket-loader",
+        "data-cfasync",
+        "pagespeed",
+        "beacon.min.js",
+        "newrelic",
+    ];
+    if let Some(mark) = marks.iter().find(|mark| text.contains(**mark)) {
+        outcome.warn(
+            format!(
+                "the page contains `{mark}`, which Streamlit does not send: a hop injects scripts"
+            ),
+            "switch the optimization of HTML and scripts off for the app's path",
+        );
+    }
+    let coding = context.page.first("content-encoding");
+    if !coding.is_empty() && coding != "identity" {
+        outcome.warn(
+            format!("the page is encoded with {coding} although the request does not accept that"),
+            "let the hop compress only if Accept-Encoding allows it",
+        );
+    }
+    let charset = context.page.first("content-type").to_ascii_lowercase();
+    if charset.contains("charset=") && !charset.contains("utf-8") {
+        outcome.warn(
+            format!("the media type of the page is `{charset}`, and Streamlit sends utf-8"),
+            "let no hop change Content-Type",
+        );
+    }
+    if let Some(direct) = context.options.direct.clone()
+        && let Ok(direct) = context.client.for_site(direct).await
+        && let Ok(page) = direct.get(direct.site.path("/")).await
+        && page.is_page()
+        && page.body != context.page.body
+        && files_of(&page.text()) == files_of(&text)
+    {
+        outcome.warn(
+            "the page differs from the one without the front, although both name the same files: a hop changes HTML",
+            "switch the optimization of HTML off for the app's path",
+        );
+    }
+    outcome.right("the page shows no change by a hop");
+}
+
+/// Returns the files of Streamlit that a page names, in order.
+fn files_of(page: &str) -> Vec<String> {
+    let values = page
+        .split(['"', '\''])
+        .map(|value| value.trim_start_matches("./"));
+    let mut files: Vec<String> = Vec::new();
+    for value in values.filter(|value| value.starts_with("static/")) {
+        if (value.ends_with(".js") || value.ends_with(".css"))
+            && !files.iter().any(|file| file == value)
+        {
+            files.push(value.to_owned());
+        }
+    }
+    files
+}
+
+const CONNECTIONS: usize = 10;
+const VERSION_CONNECTIONS: usize = 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_files_of_a_page_are_found() {
+        let page = r#"<link rel="icon" href="./favicon.png"/><script src="./static/js/index.A.js"></script><link href='./static/css/b.css'><script src="./static/js/index.A.js">"#;
+        assert_eq!(files_of(page), ["static/js/index.A.js", "static/css/b.css"]);
+    }
+}

@@ -1,0 +1,89 @@
+//! Holds what the checks of a site share: the client, the options, and what was seen at first.
+
+use crate::client::{Ask, Client, Failure, Response};
+use crate::probe::Options;
+use crate::probe::front::Hop;
+
+/// What the checks share.
+pub(crate) struct Context {
+    pub(crate) client: Client,
+    pub(crate) options: Options,
+    /// The response to the health check under the mount.
+    pub(crate) health: Response,
+    /// The response to the page under the mount.
+    pub(crate) page: Response,
+    /// The front, as far as its responses tell.
+    pub(crate) front: Hop,
+}
+
+impl Context {
+    /// Asks for the health check and the page.
+    ///
+    /// # Errors
+    ///
+    /// If neither is answered.
+    pub(crate) async fn look(client: Client, options: Options) -> Result<Self, Failure> {
+        let health = client.get(client.site.path("/_stcore/health")).await?;
+        let page = client.get(client.site.path("/")).await?;
+        let from_server = Hop::of_server(&page.first("server"))
+            .or_else(|| Hop::of_server(&health.first("server")));
+        let mut front = from_server.filter(|hop| *hop != Hop::Streamlit);
+        if front.is_none() {
+            // HAProxy, Traefik and others say their name only in their error pages.
+            let malformed = Ask::get(client.site.path("/_stcore/health")).host("a b");
+            let refused = client.send(&malformed).await.ok();
+            front = refused
+                .map(|refused| Hop::of(&refused))
+                .filter(|hop| *hop != Hop::Streamlit);
+        }
+        Ok(Self {
+            client,
+            options,
+            health,
+            page,
+            front: front.unwrap_or(Hop::Unknown),
+        })
+    }
+
+    /// Returns the path of Streamlit's WebSocket.
+    pub(crate) fn stream_path(&self) -> String {
+        self.client.site.path("/_stcore/stream")
+    }
+
+    /// Returns the handshake of the app's own page.
+    pub(crate) fn handshake(&self) -> Ask {
+        Ask::handshake(self.stream_path()).field("Origin", self.client.site.origin())
+    }
+
+    /// Returns the result of a handshake in a few words.
+    pub(crate) async fn handshake_status(&self, ask: &Ask) -> Result<Response, Failure> {
+        let (response, socket) = self.client.open(ask).await?;
+        if response.status == 101 {
+            socket.close().await;
+        }
+        Ok(response)
+    }
+
+    /// Returns the hop to which a cure applies: the one that has answered, unless that is the app's side.
+    pub(crate) fn hop(&self, answered: Hop) -> Hop {
+        match answered {
+            Hop::Gateway | Hop::Streamlit | Hop::Unknown => self.front,
+            other => other,
+        }
+    }
+}
+
+/// Describes a response or its absence, with the hop that has answered.
+pub(crate) fn describe(result: &Result<Response, Failure>) -> String {
+    match result {
+        Ok(response) => format!("{} by {}", response.status, Hop::of(response).name()),
+        Err(failure) => failure.to_string(),
+    }
+}
+
+/// Returns true if a request got this status.
+pub(crate) fn has_status(result: &Result<Response, Failure>, status: u16) -> bool {
+    result
+        .as_ref()
+        .is_ok_and(|response| response.status == status)
+}

@@ -1,0 +1,201 @@
+//! Sends forged headers, and asks the filter and the gateway what they have decided (P19).
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use fluxlit_policy::{
+    DecisionReport, Hop, PROBE_FIELD, PROBE_PATH, Probe, ProbeKey, SEAL_FIELD, Scheme,
+    protected_headers,
+};
+
+use crate::client::Ask;
+use crate::outcome::Outcome;
+use crate::probe::context::Context;
+use crate::probe::front::FORWARDED;
+
+/// P19: which forged headers pass, and what the hops believe.
+pub(crate) async fn decision_records(context: &Context, outcome: &mut Outcome) {
+    let Some(key) = context.options.key.clone() else {
+        return outcome.skip("without the probe key (--token-file) nobody tells which headers arrive; P03 and P04 show indirect signs only");
+    };
+    let mut answered = Vec::new();
+    for hop in [Hop::Filter, Hop::Gateway] {
+        match ask(context, &key, hop, &[]).await {
+            Err(reason) => outcome.skip(format!(
+                "the {} is asked for its record: {reason}",
+                hop.label()
+            )),
+            Ok(None) => {}
+            Ok(Some(report)) => {
+                answered.push(format!(
+                    "the {} {} answers (configuration {})",
+                    hop.label(),
+                    report.version,
+                    report.config_hash
+                ));
+                judge(context, &report, outcome);
+                forge(context, &key, hop, outcome).await;
+            }
+        }
+    }
+    if answered.is_empty() {
+        outcome.fail(
+            "neither the filter nor the gateway answers with a decision record: neither is in the path of these requests, or both have another probe key, or their clock is wrong by more than a minute",
+            "look at the route of this host (F02 of `doctor --lint`), and set probe_key of the filter and FLUXLIT_PROBE_KEY of the gateway to the key of --token-file",
+        );
+        return;
+    }
+    outcome.right(answered.join("; "));
+}
+
+/// Compares what a hop believes with what is true.
+fn judge(context: &Context, report: &DecisionReport, outcome: &mut Outcome) {
+    let site = &context.client.site;
+    let name = report.hop.label();
+    let is_tls = report.scheme == Scheme::Https;
+    if is_tls != site.is_tls {
+        outcome.fail(
+            format!(
+                "the {name} takes the scheme for {}, but it is {}",
+                if is_tls { "https" } else { "http" },
+                site.scheme()
+            ),
+            FORWARDED.hint(context.front),
+        );
+    }
+    let host = site.host.to_string();
+    if report.host.as_deref().is_some_and(|seen| {
+        !seen
+            .trim_matches(['[', ']'])
+            .eq_ignore_ascii_case(host.trim_matches(['[', ']']))
+    }) {
+        outcome.fail(
+            format!(
+                "the {name} takes the host for `{}`, but browsers use `{host}`",
+                report.host.as_deref().unwrap_or_default()
+            ),
+            crate::probe::front::HOST.hint(context.front),
+        );
+    }
+    if report.forwarded_ignored {
+        outcome.warn(
+            format!("the {name} ignores the forwarded headers of its peer, which it does not trust: client address and scheme are those of the last hop"),
+            "list the address of the front: trusted_peers of the filter, FLUXLIT_FORWARDED_ALLOW_IPS of the gateway",
+        );
+    }
+    if report.report_only {
+        outcome.warn(
+            format!("the {name} is in report-only mode: it changes and rejects nothing"),
+            "turn report_only off",
+        );
+    }
+}
+
+/// Sends every protected name, in parts that fit the limits of servers.
+async fn forge(context: &Context, key: &ProbeKey, hop: Hop, outcome: &mut Outcome) {
+    let names: Vec<String> = protected_headers()
+        .map(|(_, name)| name)
+        .filter(|name| !KEPT.contains(&name.as_str()))
+        .collect();
+    let mut passed: Vec<String> = Vec::new();
+    let mut removed = 0_usize;
+    for part in names.chunks(PART) {
+        match ask(context, key, hop, part).await {
+            Ok(Some(report)) => {
+                removed = removed.saturating_add(report.removed.len());
+                passed.extend(
+                    report
+                        .passed
+                        .iter()
+                        .filter(|name| part.contains(&name.to_ascii_lowercase()))
+                        .cloned(),
+                );
+                if report
+                    .client
+                    .is_some_and(|client| client.to_string() == FORGED)
+                {
+                    outcome.fail(
+                        format!(
+                            "the {} takes the address of a forged header for the client's ({})",
+                            hop.label(),
+                            FORGED
+                        ),
+                        FORWARDED.hint(context.front),
+                    );
+                    return;
+                }
+            }
+            Ok(None) => {
+                return outcome.skip(format!(
+                    "a request with {} forged headers got no record from the {}",
+                    part.len(),
+                    hop.label()
+                ));
+            }
+            Err(reason) => {
+                return outcome.skip(format!("the forged headers cannot be sent: {reason}"));
+            }
+        }
+    }
+    passed.sort_unstable();
+    passed.dedup();
+    if passed.is_empty() {
+        outcome.right(format!(
+            "the {} passes none of {} forged headers on ({removed} lines removed)",
+            hop.label(),
+            names.len()
+        ));
+    } else {
+        outcome.warn(
+            format!(
+                "the {} passes these headers of clients on: {}",
+                hop.label(),
+                passed.join(", ")
+            ),
+            "take them out of trusted_pass_headers unless a hop in front sets or removes them",
+        );
+    }
+}
+
+/// Asks a hop for its record; `Ok(None)` if it does not answer with one.
+async fn ask(
+    context: &Context,
+    key: &ProbeKey,
+    hop: Hop,
+    forged: &[String],
+) -> Result<Option<DecisionReport>, String> {
+    let site = &context.client.site;
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_err(|error| error.to_string())?;
+    let nonce = uuid::Uuid::new_v4().into_bytes();
+    let probe =
+        Probe::new(hop, &site.authority(), now.as_secs(), nonce).ok_or("the host is not valid")?;
+    let mut ask = Ask::get(site.path(PROBE_PATH)).field(PROBE_FIELD, probe.field(key));
+    for name in forged {
+        ask = ask.field(name, FORGED);
+    }
+    let response = context
+        .client
+        .send(&ask)
+        .await
+        .map_err(|failure| failure.to_string())?;
+    if response.status == 429 {
+        return Err("it has answered too many (429); try again in a minute".to_owned());
+    }
+    let seal = response.first(SEAL_FIELD);
+    Ok(DecisionReport::open(key, &probe, seal.as_bytes(), &response.body).ok())
+}
+
+/// An address for documentation (RFC 5737).
+const FORGED: &str = "203.0.113.77";
+
+/// Names that frame the message or carry the probe.
+const KEPT: [&str; 4] = [
+    "content-length",
+    "transfer-encoding",
+    PROBE_FIELD,
+    SEAL_FIELD,
+];
+
+/// Servers often accept 100 lines; each other request has about ten.
+const PART: usize = 40;

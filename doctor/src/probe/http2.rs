@@ -1,0 +1,102 @@
+//! Opens a WebSocket inside HTTP/2, if the site offers it (P09, RFC 8441).
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use crate::client::Client;
+use crate::outcome::Outcome;
+use crate::probe::context::Context;
+use crate::probe::front::Hop;
+
+/// P09: extended CONNECT works if it is offered.
+pub(crate) async fn extended_connect(context: &Context, outcome: &mut Outcome) {
+    if !context.client.site.is_tls {
+        return outcome.skip("the URL is http, and browsers use HTTP/2 only with TLS");
+    }
+    match timeout(LIMIT, ask(&context.client, context)).await {
+        Err(_) => outcome.skip("HTTP/2 gets no answer within 20 s"),
+        Ok(Err(reason)) => outcome.skip(reason),
+        Ok(Ok(None)) => {
+            outcome.right("HTTP/2 does not offer WebSockets, so browsers use HTTP/1.1 for them")
+        }
+        Ok(Ok(Some(Ok(200)))) => outcome.right("WebSockets inside HTTP/2 are offered and work"),
+        Ok(Ok(Some(other))) => {
+            let got = match other {
+                Ok(status) => status.to_string(),
+                Err(reason) => reason,
+            };
+            outcome.fail(
+                format!("HTTP/2 offers WebSockets (RFC 8441), but one is answered {got}: browsers that use the offer, such as Firefox, wait for ever"),
+                match context.front {
+                    Hop::Envoy | Hop::Istio => "either upgrade_configs: [{upgrade_type: websocket}] for this route, or http2_protocol_options.allow_connect: false",
+                    Hop::HaProxy => "h2-workaround-bogus-websocket-clients in the global section",
+                    _ => "let the front stop offering it (SETTINGS_ENABLE_CONNECT_PROTOCOL), or pass it to the app",
+                },
+            );
+        }
+    }
+}
+
+/// Returns the status of a WebSocket; `None` if it is not offered.
+async fn ask(client: &Client, context: &Context) -> Result<Option<Result<u16, String>>, String> {
+    let connected = client.connect_with(&[b"h2", b"http/1.1"]).await;
+    let (connection, peer) = connected.map_err(|failure| failure.to_string())?;
+    if peer.and_then(|peer| peer.protocol).as_deref() != Some(b"h2") {
+        return Err("the site does not offer HTTP/2 (ALPN)".to_owned());
+    }
+    let said = |error: h2::Error| format!("HTTP/2 fails: {error}");
+    let (sender, connection) = h2::client::handshake(connection.into_stream())
+        .await
+        .map_err(said)?;
+    let driver = tokio::spawn(async move {
+        // Its errors are reported by the requests.
+        let _ = connection.await;
+    });
+    let result = requests(client, context, sender).await;
+    driver.abort();
+    result
+}
+
+async fn requests(
+    client: &Client,
+    context: &Context,
+    sender: h2::client::SendRequest<bytes::Bytes>,
+) -> Result<Option<Result<u16, String>>, String> {
+    let said = |error: h2::Error| format!("HTTP/2 fails: {error}");
+    let site = &client.site;
+    let uri = |path: &str| format!("https://{}{path}", site.authority());
+    client.pace().await;
+    // The first response comes after the settings.
+    let request = http::Request::get(uri(&site.path("/_stcore/health")))
+        .header("user-agent", crate::client::USER_AGENT);
+    let request = request.body(()).map_err(|error| error.to_string())?;
+    let mut sender = sender.ready().await.map_err(said)?;
+    let (response, _) = sender.send_request(request, true).map_err(said)?;
+    response.await.map_err(said)?;
+    if !sender.is_extended_connect_protocol_enabled() {
+        return Ok(None);
+    }
+    client.pace().await;
+    let mut request = http::Request::builder()
+        .method(http::Method::CONNECT)
+        .uri(uri(&context.stream_path()))
+        .extension(h2::ext::Protocol::from_static("websocket"))
+        .header("user-agent", crate::client::USER_AGENT)
+        .header("origin", site.origin())
+        .header("sec-websocket-version", "13")
+        .header("sec-websocket-protocol", crate::client::PROTOCOL);
+    let cookies = client.cookie_line();
+    if !cookies.is_empty() {
+        request = request.header("cookie", cookies);
+    }
+    let request = request.body(()).map_err(|error| error.to_string())?;
+    let mut sender = sender.ready().await.map_err(said)?;
+    let (response, _stream) = sender.send_request(request, false).map_err(said)?;
+    Ok(Some(match response.await {
+        Ok(response) => Ok(response.status().as_u16()),
+        Err(error) => Err(format!("with an error: {error}")),
+    }))
+}
+
+const LIMIT: Duration = Duration::from_secs(20);

@@ -1,0 +1,255 @@
+//! Measures the limits of header sizes and uploads (P15, P16).
+
+use std::time::Duration;
+
+use crate::client::{Ask, Failure};
+use crate::outcome::Outcome;
+use crate::probe::context::{Context, describe, has_status};
+use crate::probe::front::{BODY, HEADER_SIZE, Hop, STREAMLIT_HEADERS};
+
+/// What a request of some size has got.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Reply {
+    Passed,
+    Refused(u16, Hop),
+    Silent(String),
+}
+
+/// P15: long cookies and many lines, for a page and for the handshake.
+pub(crate) async fn header_size(context: &Context, outcome: &mut Outcome) {
+    let handshake = context.handshake_status(&context.handshake()).await;
+    if !has_status(&handshake, 101) {
+        outcome
+            .skip("the page's own WebSocket does not open, so only the page is measured; see P08");
+    }
+    let own = context.client.cookie_line();
+    let sized = |ask: Ask, bytes: usize| {
+        let filler = "x".repeat(bytes.saturating_sub(own.len()));
+        let cookie = if own.is_empty() {
+            format!("doctor={filler}")
+        } else {
+            format!("{own}; doctor={filler}")
+        };
+        ask.field("Cookie", cookie)
+    };
+    let page = |bytes| sized(Ask::get(context.client.site.path("/_stcore/health")), bytes);
+    let (page_limit, page_reply) = largest(context, &page, context.health.status).await;
+    if !has_status(&handshake, 101) {
+        return;
+    }
+    let socket = |bytes| sized(context.handshake(), bytes).limit(PATIENCE);
+    let (socket_limit, socket_reply) = largest(context, &socket, 101).await;
+    match &socket_reply {
+        Reply::Silent(how) => {
+            // The same size as a plain request tells whether only the handshake is affected.
+            outcome.fail(
+                format!("a GET passes with {page_limit} bytes of cookies, but the WebSocket handshake only with {socket_limit}: beyond that it gets {how}, so a page with longer cookies waits for ever"),
+                STREAMLIT_HEADERS.hint(context.front),
+            );
+        }
+        Reply::Refused(status, by) if socket_limit < SMALL => outcome.warn(
+            format!("the WebSocket handshake passes with {socket_limit} bytes of cookies, and a GET with {page_limit}; beyond that {} answers {status}: the session of an auth proxy may not fit", by.name()),
+            HEADER_SIZE.hint(context.hop(*by)),
+        ),
+        Reply::Refused(status, by) => outcome.right(format!("{socket_limit} bytes of cookies pass with the handshake, beyond that {} answers {status}", by.name())),
+        Reply::Passed => outcome.right(format!("{socket_limit} bytes of cookies pass with the handshake")),
+    }
+    if let Reply::Refused(status, by) = &page_reply
+        && page_limit < SMALL
+        && !matches!(socket_reply, Reply::Refused(..) if socket_limit < SMALL)
+    {
+        outcome.warn(
+            format!(
+                "a GET passes with {page_limit} bytes of cookies; beyond that {} answers {status}",
+                by.name()
+            ),
+            HEADER_SIZE.hint(context.hop(*by)),
+        );
+    }
+    for lines in [90, 110, 130] {
+        let mut ask = context.handshake().limit(PATIENCE);
+        for _ in 0..lines {
+            ask = ask.field("X-Doctor", "x");
+        }
+        match reply(context, &ask, 101).await {
+            Reply::Passed => {}
+            Reply::Refused(..) => break,
+            Reply::Silent(how) => {
+                outcome.fail(
+                    format!("a WebSocket handshake with {lines} more header lines gets {how}"),
+                    STREAMLIT_HEADERS.hint(context.front),
+                );
+                break;
+            }
+        }
+    }
+}
+
+/// Returns the largest number of bytes that passes, and what happens beyond it.
+async fn largest(context: &Context, ask: &impl Fn(usize) -> Ask, wanted: u16) -> (usize, Reply) {
+    let (mut low, mut high, mut beyond) = (0, None, Reply::Passed);
+    for bytes in SIZES {
+        match reply(context, &ask(bytes), wanted).await {
+            Reply::Passed => low = bytes,
+            other => {
+                beyond = other;
+                high = Some(bytes);
+                break;
+            }
+        }
+    }
+    let Some(mut high) = high else {
+        return (low, Reply::Passed);
+    };
+    while high.saturating_sub(low) > PRECISION {
+        let middle = low.midpoint(high);
+        // Silence was confirmed once; to confirm it for each size would take minutes.
+        let found = if matches!(beyond, Reply::Silent(_)) {
+            reply_once(context, &ask(middle), wanted).await
+        } else {
+            reply(context, &ask(middle), wanted).await
+        };
+        match found {
+            Reply::Passed => low = middle,
+            other => {
+                if !matches!(beyond, Reply::Silent(_)) {
+                    beyond = other;
+                }
+                high = middle;
+            }
+        }
+    }
+    (low, beyond)
+}
+
+/// Sends a request. If there is no answer, a short handshake is asked and the request is repeated with more time, because a
+/// server that is busy is slow with every request.
+async fn reply(context: &Context, ask: &Ask, wanted: u16) -> Reply {
+    match reply_once(context, ask, wanted).await {
+        Reply::Silent(_) => {
+            let short = context.handshake_status(&context.handshake()).await;
+            match reply_once(context, &ask.clone().limit(LONG_PATIENCE), wanted).await {
+                Reply::Silent(how) => {
+                    Reply::Silent(format!("{how} (a short one: {})", describe(&short)))
+                }
+                other => other,
+            }
+        }
+        other => other,
+    }
+}
+
+async fn reply_once(context: &Context, ask: &Ask, wanted: u16) -> Reply {
+    match context.handshake_status(ask).await {
+        Ok(response) if response.status == wanted => Reply::Passed,
+        Ok(response) => Reply::Refused(response.status, Hop::of(&response)),
+        Err(failure) => Reply::Silent(failure.to_string()),
+    }
+}
+
+/// P16: the largest upload that every hop lets through.
+pub(crate) async fn upload_size(context: &Context, outcome: &mut Outcome) {
+    let small = match announce(context, 1024).await {
+        Ok(small) => small,
+        Err(failure) => {
+            return outcome.skip(format!("an upload of 1 kB gets no answer: {failure}"));
+        }
+    };
+    if !matches!(small.0, 100 | 400 | 403) {
+        outcome.fail(
+            format!(
+                "an upload of 1 kB is answered {} by {}, where Streamlit answers 403 or 400",
+                small.0,
+                small.1.name()
+            ),
+            "let the front pass PUT and DELETE to the app",
+        );
+        return;
+    }
+    let mut low = 1024;
+    let refused = match announce(context, STREAMLIT_LIMIT).await {
+        Ok((413, by)) => Some(by),
+        Ok(_) => None,
+        Err(failure) => {
+            return outcome.skip(format!("an upload of 200 MB gets no answer: {failure}"));
+        }
+    };
+    let Some(mut by) = refused else {
+        let slow = if small.0 == 100 {
+            "; a hop answered `100 Continue` itself, and may still count the bytes of a real upload"
+        } else {
+            ""
+        };
+        return outcome.right(format!(
+            "an upload of 200 MB, Streamlit's default limit, passes every hop{slow}"
+        ));
+    };
+    let mut high = STREAMLIT_LIMIT;
+    while high.saturating_sub(low) > 1024.max(high / 128) {
+        let middle = low.midpoint(high);
+        match announce(context, middle).await {
+            Ok((413, found)) => {
+                by = found;
+                high = middle;
+            }
+            Ok(_) => low = middle,
+            Err(failure) => {
+                return outcome.skip(format!(
+                    "an upload of {middle} bytes gets no answer: {failure}"
+                ));
+            }
+        }
+    }
+    outcome.warn(
+        format!("uploads over about {} are answered 413 by {}, a hop before Streamlit, whose own limit is 200 MB by default", size(low), by.name()),
+        BODY.hint(if by == Hop::Gateway { by } else { context.hop(by) }),
+    );
+}
+
+/// Announces an upload to a session that does not exist, and sends no body.
+async fn announce(context: &Context, bytes: u64) -> Result<(u16, Hop), Failure> {
+    let target = context
+        .client
+        .site
+        .path("/_stcore/upload_file/doctor-invented-session/doctor");
+    let ask = Ask::new("PUT", target)
+        .field("Expect", "100-continue")
+        .field("Content-Type", "multipart/form-data; boundary=doctor")
+        .field("Content-Length", bytes.to_string());
+    let response = context.client.send(&ask).await?;
+    Ok((response.status, Hop::of(&response)))
+}
+
+fn size(bytes: u64) -> String {
+    if bytes < 1024 * 1024 {
+        format!("{} kB", bytes / 1024)
+    } else {
+        format!("{} MB", bytes / (1024 * 1024))
+    }
+}
+
+/// A shorter limit than that of other requests, because the measured silence is only asked for again.
+const PATIENCE: Duration = Duration::from_secs(3);
+const LONG_PATIENCE: Duration = Duration::from_secs(10);
+
+/// The sizes of cookies, from the least to the most.
+const SIZES: [usize; 5] = [4_000, 7_500, 16_000, 30_000, 60_000];
+
+/// Below this, sessions that auth proxies keep in cookies do not fit.
+const SMALL: usize = 7_000;
+
+const PRECISION: usize = 512;
+
+/// `server.maxUploadSize`, by default 200 MB.
+const STREAMLIT_LIMIT: u64 = 200 * 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_shown_in_the_unit_of_settings() {
+        assert_eq!(size(1_048_000), "1023 kB");
+        assert_eq!(size(10 * 1024 * 1024), "10 MB");
+    }
+}

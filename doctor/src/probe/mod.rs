@@ -1,0 +1,155 @@
+//! Checks a deployed edge from outside (P01 to P28), whoever made it.
+//!
+//! A step that fails is repeated with one thing changed, and the finding names that thing.
+
+mod access;
+mod assets;
+mod context;
+mod forged;
+mod front;
+mod headers;
+mod http2;
+mod limits;
+mod paths;
+mod replicas;
+mod session;
+mod socket;
+mod tls;
+
+use std::time::Duration;
+
+use fluxlit_policy::ProbeKey;
+
+use crate::check::{Check, PROBE};
+use crate::client::{Client, Credentials, Failure, Site, Tls};
+use crate::finding::Finding;
+use crate::outcome::Outcome;
+use crate::selection::CheckSelection;
+use context::Context;
+
+/// How a site is probed.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Cookies and fields for each request.
+    pub credentials: Credentials,
+    /// The certificates that are trusted.
+    pub tls: Tls,
+    /// The probe key of the filter and the gateway.
+    pub key: Option<ProbeKey>,
+    /// How long P13 holds a silent WebSocket.
+    pub hold: Duration,
+    /// Send uploads and large messages to the app.
+    pub may_write: bool,
+    /// The same app without the front.
+    pub direct: Option<Site>,
+    /// The origin of a page that embeds the app.
+    pub embed: Option<String>,
+}
+
+/// The error when a site cannot be probed.
+#[derive(Debug, thiserror::Error)]
+#[error("{url} cannot be reached: {failure}")]
+pub struct Unreachable {
+    url: String,
+    failure: Failure,
+}
+
+/// Runs all selected checks of a site, one after the other. `progress` is called before each.
+///
+/// # Errors
+///
+/// If the site does not answer at all.
+pub async fn run(
+    site: Site,
+    options: Options,
+    selection: &CheckSelection,
+    mut progress: impl FnMut(&'static Check),
+) -> Result<Vec<Finding>, Unreachable> {
+    let url = site.url();
+    let unreachable = |failure| Unreachable {
+        url: url.clone(),
+        failure,
+    };
+    let client = Client::new(site, options.credentials.clone(), options.tls.clone());
+    let client = client.await.map_err(unreachable)?;
+    if client.site.is_tls
+        && let Err(Failure::Tls(error)) = client.connect().await
+    {
+        return Ok(without_tls(&error, selection));
+    }
+    let context = Context::look(client, options).await.map_err(unreachable)?;
+    let mut findings: Vec<(usize, Vec<Finding>)> = Vec::new();
+    let numbered = PROBE.iter().enumerate();
+    let (last, first): (Vec<_>, Vec<_>) = numbered
+        .filter(|(_, check)| selection.includes(check))
+        .partition(|(_, check)| check.id == HOLD);
+    for (place, check) in first.into_iter().chain(last) {
+        progress(check);
+        let mut outcome = Outcome::default();
+        check_one(check.id, &context, &mut outcome).await;
+        findings.push((place, outcome.findings(check)));
+    }
+    findings.sort_by_key(|(place, _)| *place);
+    Ok(findings
+        .into_iter()
+        .flat_map(|(_, findings)| findings)
+        .collect())
+}
+
+async fn check_one(id: &str, context: &Context, outcome: &mut Outcome) {
+    match id {
+        "P01" => tls::certificate(context, outcome).await,
+        "P02" => headers::http_first(context, outcome).await,
+        "P03" => headers::hsts(context, outcome).await,
+        "P04" => paths::bare_mount(context, outcome).await,
+        "P05" => paths::shapes(context, outcome).await,
+        "P06" => assets::scripts(context, outcome).await,
+        "P07" => paths::deep_link(context, outcome).await,
+        "P08" => socket::handshake(context, outcome).await,
+        "P09" => http2::extended_connect(context, outcome).await,
+        "P10" => socket::foreign_origin(context, outcome).await,
+        "P11" => socket::protocol(context, outcome).await,
+        "P12" => session::resume(context, outcome).await,
+        "P13" => socket::hold(context, outcome).await,
+        "P14" => session::big_message(context, outcome).await,
+        "P15" => limits::header_size(context, outcome).await,
+        "P16" => limits::upload_size(context, outcome).await,
+        "P17" => headers::cookies(context, outcome).await,
+        "P18" => replicas::affinity(context, outcome).await,
+        "P19" => forged::decision_records(context, outcome).await,
+        "P20" => paths::odd_paths(context, outcome).await,
+        "P21" => access::without_login(context, outcome).await,
+        "P22" => access::health(context, outcome).await,
+        "P23" => access::exposure(context, outcome).await,
+        "P24" => assets::streaming(context, outcome).await,
+        "P25" => assets::versions(context, outcome).await,
+        "P26" => assets::transforms(context, outcome).await,
+        "P27" => access::embedding(context, outcome).await,
+        "P28" => tls::families(context, outcome).await,
+        _ => {}
+    }
+}
+
+/// Returns the findings for a site with which TLS fails: nothing else can be checked.
+fn without_tls(error: &str, selection: &CheckSelection) -> Vec<Finding> {
+    let selected = PROBE.iter().filter(|check| selection.includes(check));
+    let findings = selected.map(|check| {
+        if check.id == "P01" {
+            Finding::fail(check, format!("TLS fails: {error}")).hint(
+                "renew or complete the certificate of the front, with its whole chain and this host's name; for a private authority use --ca-file",
+            )
+        } else {
+            Finding::skipped(check, "TLS fails, see P01")
+        }
+    });
+    let findings: Vec<Finding> = findings.collect();
+    let has_tls = findings.iter().any(|finding| finding.check.id == "P01");
+    let Some(first) = PROBE.first().filter(|_| !has_tls) else {
+        return findings;
+    };
+    // It must be said even if P01 is not selected.
+    let fault = Finding::fail(first, format!("TLS fails: {error}")).hint("run P01 as well");
+    std::iter::once(fault).chain(findings).collect()
+}
+
+const HOLD: &str = "P13";

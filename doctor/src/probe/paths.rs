@@ -1,0 +1,268 @@
+//! Checks which paths lead to the app (P04, P05, P07, P20).
+
+use crate::client::{Ask, Response};
+use crate::outcome::Outcome;
+use crate::probe::context::{Context, describe};
+use crate::probe::front::{BOUNDARY, ERROR_PAGES, FORWARDED, Hop, ROUTE};
+
+/// P04: the mount without its last slash.
+pub(crate) async fn bare_mount(context: &Context, outcome: &mut Outcome) {
+    let site = &context.client.site;
+    if site.mount.is_empty() {
+        return outcome.skip("the app is at the root of its host");
+    }
+    let target = format!("{}?doctor=1", site.mount);
+    let Some(plain) = answered(context, &Ask::get(&target), outcome).await else {
+        return;
+    };
+    if plain.status == 200 && plain.is_page() {
+        outcome.fail(
+            format!("`{}` shows the page without redirecting to the trailing slash: its relative links lead out of the mount, and the page stays blank", site.mount),
+            "redirect the mount without its slash to the one with it (nginx: location = /apps/my-app { return 308 /apps/my-app/$is_args$args; })",
+        );
+        return;
+    }
+    if !matches!(plain.status, 301 | 302 | 303 | 307 | 308) {
+        outcome.fail(
+            format!(
+                "`{}` is answered {}, not redirected to the trailing slash",
+                site.mount,
+                describe(&Ok(plain))
+            ),
+            BOUNDARY.hint(context.front),
+        );
+        return;
+    }
+    let location = plain.first("location");
+    match judge(context, &location) {
+        None => outcome.right("the mount without its slash redirects to itself"),
+        Some(problem) => outcome.fail(
+            format!(
+                "`{}` redirects to `{location}`: {problem} (by {})",
+                site.mount,
+                Hop::of(&plain).name()
+            ),
+            FORWARDED.hint(context.front),
+        ),
+    }
+    if judge(context, &location).is_none() && !location.contains("doctor=1") {
+        outcome.warn(
+            "the redirect of the mount loses the query",
+            "keep it (nginx: $is_args$args)",
+        );
+    }
+    let forged = [
+        ("X-Forwarded-Host", "probe.invalid"),
+        ("X-Forwarded-Proto", "doctor"),
+        ("X-Forwarded-Port", "4444"),
+        ("X-Forwarded-Prefix", "/probe-invalid"),
+        ("Forwarded", "host=probe.invalid;proto=doctor"),
+    ];
+    for (name, value) in forged {
+        let Some(response) =
+            answered(context, &Ask::get(&target).field(name, value), outcome).await
+        else {
+            return;
+        };
+        let changed = response.first("location");
+        if ["probe.invalid", "probe-invalid", ":4444", "doctor://"]
+            .iter()
+            .any(|mark| changed.contains(mark))
+        {
+            outcome.fail(
+                format!("a client's {name} appears in the redirect: `{changed}`"),
+                FORWARDED.hint(context.front),
+            );
+        }
+    }
+}
+
+/// Says what is wrong with the redirect of the mount.
+fn judge(context: &Context, location: &str) -> Option<String> {
+    let site = &context.client.site;
+    let path = location.split(['?', '#']).next().unwrap_or_default();
+    let wanted = site.path("/");
+    let own = format!("{}{wanted}", site.origin());
+    if path == wanted || path == own {
+        return None;
+    }
+    if let Some(rest) = path.strip_prefix("http://")
+        && site.is_tls
+        && rest.starts_with(&site.authority())
+    {
+        return Some(
+            "the scheme is http, because the app does not believe or get X-Forwarded-Proto"
+                .to_owned(),
+        );
+    }
+    if path.contains("://") && !path.starts_with(&site.origin()) {
+        return Some("this is another host or port than the public one".to_owned());
+    }
+    if path.strip_prefix(&site.origin()).unwrap_or(path) == site.mount {
+        return Some("it is the same URL, so browsers go in circles".to_owned());
+    }
+    Some(format!("it should be `{wanted}`"))
+}
+
+/// P05: which paths lead to the health check.
+pub(crate) async fn shapes(context: &Context, outcome: &mut Outcome) {
+    let site = &context.client.site;
+    if !context.health.is_healthy() {
+        let by = Hop::of(&context.health);
+        let what = if context.health.is_html() {
+            "a page, not `ok`"
+        } else {
+            "something else than `ok`"
+        };
+        let at_root = context
+            .client
+            .get("/_stcore/health")
+            .await
+            .is_ok_and(|root| root.is_healthy());
+        let doubled = context
+            .client
+            .get(format!("{0}{0}/_stcore/health", site.mount))
+            .await;
+        let doubled = !site.mount.is_empty() && doubled.is_ok_and(|doubled| doubled.is_healthy());
+        let place = match (at_root && !site.mount.is_empty(), doubled) {
+            (_, true) => {
+                "; it answers under the doubled mount: the mount is removed in front although the app expects it"
+            }
+            (true, _) => {
+                "; it answers at the root of the host: the app does not know its mount, or the mount is not routed"
+            }
+            _ => "",
+        };
+        outcome.fail(
+            format!(
+                "`{}` is answered {} by {}, with {what}{place}",
+                site.path("/_stcore/health"),
+                context.health.status,
+                by.name()
+            ),
+            ROUTE.hint(context.hop(by)),
+        );
+        return;
+    }
+    if site.mount.is_empty() {
+        outcome.right("the health check responds at the root");
+        return;
+    }
+    let mount = &site.mount;
+    let upper = mount.to_ascii_uppercase();
+    let tests = [
+        (format!("{mount}X/_stcore/health"), "the near miss"),
+        (
+            format!("{mount}{mount}/_stcore/health"),
+            "the doubled mount",
+        ),
+        (format!("{upper}/_stcore/health"), "the mount in upper case"),
+        (
+            format!("{mount}/%2e%2e{mount}X/_stcore/health"),
+            "a path with encoded dots",
+        ),
+    ];
+    for (target, name) in tests {
+        let Some(response) = answered(context, &Ask::get(&target), outcome).await else {
+            continue;
+        };
+        if !response.is_healthy() {
+            continue;
+        }
+        match name {
+            "the near miss" => outcome.fail(
+                format!("`{target}` reaches the app: the prefix is matched without a boundary, so another app's name can begin with this one's"),
+                BOUNDARY.hint(context.front),
+            ),
+            "the doubled mount" => outcome.warn(
+                format!("`{target}` reaches the app: the mount is removed by two hops, or the shape of the path is found by itself"),
+                "remove the mount in one place only, and set FLUXLIT_ROOT_PATH_SHAPE to full or stripped",
+            ),
+            _ if target.eq_ignore_ascii_case(&site.path("/_stcore/health")) && upper == *mount => {}
+            _ => outcome.warn(
+                format!("`{target}`, {name}, reaches the app: access rules for paths of the front can be evaded"),
+                BOUNDARY.hint(context.front),
+            ),
+        }
+    }
+    outcome.right("only the mount itself leads to the app");
+}
+
+/// P07: the health check below a page.
+pub(crate) async fn deep_link(context: &Context, outcome: &mut Outcome) {
+    let site = &context.client.site;
+    let target = site.path("/doctor/_stcore/health");
+    let Some(response) = answered(context, &Ask::get(&target), outcome).await else {
+        return;
+    };
+    match response.status {
+        404 => outcome.right("a nested health check responds 404, so links to pages work"),
+        status if !context.health.is_healthy() => outcome.skip(format!("the health check fails as well ({status}); see P05")),
+        301..=399 => outcome.fail(
+            format!("`{target}` is redirected to `{}` instead of 404: a link to a page of the app stays blank", response.first("location")),
+            ERROR_PAGES.hint(context.front),
+        ),
+        status => outcome.fail(
+            format!("`{target}` is answered {status} by {} instead of 404: a link to a page of the app stays blank", Hop::of(&response).name()),
+            ERROR_PAGES.hint(context.front),
+        ),
+    }
+}
+
+/// P20: paths that could lead out of the mount.
+pub(crate) async fn odd_paths(context: &Context, outcome: &mut Outcome) {
+    let site = &context.client.site;
+    let inside = [
+        "/../",
+        "/%2e%2e/",
+        "/..%2f",
+        "/%252e%252e/",
+        "/..;/",
+        "/..\\",
+        "/.%5c../",
+    ];
+    let root = answered(context, &Ask::get("/"), outcome).await;
+    let root = root.filter(|root| root.status == 200);
+    for odd in inside {
+        let target = site.path(odd);
+        let Some(response) = answered(context, &Ask::get(&target), outcome).await else {
+            continue;
+        };
+        let is_outside = root.as_ref().is_some_and(|root| {
+            response.status == 200 && response.body == root.body && root.body != context.page.body
+        });
+        if is_outside && !site.mount.is_empty() {
+            outcome.warn(
+                format!("`{target}` shows what is at `/`: a hop resolves the dots, so rules for `{}` can be evaded", site.mount),
+                "normalize paths before they are matched, and reject escaped slashes (Envoy: normalize_path: true, path_with_escaped_slashes_action: REJECT_REQUEST)",
+            );
+        }
+    }
+    for target in [
+        format!("//probe.invalid{}", site.path("/x/")),
+        site.path("//probe.invalid/.."),
+    ] {
+        let Some(response) = answered(context, &Ask::get(&target), outcome).await else {
+            continue;
+        };
+        let location = response.first("location");
+        if location.starts_with("//probe.invalid") || location.contains("://probe.invalid") {
+            outcome.fail(
+                format!("`{target}` redirects to another site: `{location}`"),
+                "merge slashes in front of the app (Envoy: merge_slashes: true; nginx: merge_slashes on;)",
+            );
+        }
+    }
+    outcome.right("odd paths stay within the mount");
+}
+
+/// Sends a request; notes a missing response as skipped.
+async fn answered(context: &Context, ask: &Ask, outcome: &mut Outcome) -> Option<Response> {
+    match context.client.send(ask).await {
+        Ok(response) => Some(response),
+        Err(failure) => {
+            outcome.skip(format!("`{}`: {failure}", ask.target));
+            None
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! Checks that all requests of a browser reach the same replica (P18).
+
+use crate::client::{Ask, Failure};
+use crate::outcome::Outcome;
+use crate::probe::context::Context;
+use crate::probe::front::AFFINITY;
+use crate::probe::session::{self, NoSession};
+
+/// P18: uploads on new connections reach the replica that has the session.
+pub(crate) async fn affinity(context: &Context, outcome: &mut Outcome) {
+    let (id, socket) = match session::open(context, None).await {
+        Ok(opened) => opened,
+        Err(NoSession::Socket(reason) | NoSession::Message(reason)) => {
+            return outcome.skip(format!("no session opens ({reason}); see P08 and P12"));
+        }
+    };
+    let Some(token) = context.client.cookie(XSRF) else {
+        return outcome.skip("the site sets no XSRF cookie, without which Streamlit does not say whether it has the session; see P17");
+    };
+    let unknown = match upload(context, "doctor-invented-session", &token, false).await {
+        Ok(unknown) => unknown,
+        Err(failure) => return outcome.skip(format!("an upload gets no answer: {failure}")),
+    };
+    if unknown.0 != 400 {
+        return outcome.skip(format!(
+            "an upload to a session that does not exist is answered {}, not 400 as by Streamlit",
+            unknown.0
+        ));
+    }
+    for (is_anonymous, with) in [
+        (false, "with the cookies of the browser"),
+        (true, "without the front's cookies"),
+    ] {
+        let mut others = 0_usize;
+        for _ in 0..ATTEMPTS {
+            match upload(context, &id, &token, is_anonymous).await {
+                Ok(answer) if answer == unknown => others = others.saturating_add(1),
+                Ok(_) => {}
+                Err(failure) => {
+                    return outcome.skip(format!("an upload gets no answer: {failure}"));
+                }
+            }
+        }
+        if others > 0 && !is_anonymous {
+            outcome.fail(
+                format!("{others} of {ATTEMPTS} uploads {with} reach another replica than the WebSocket: uploads, media and logins fail there"),
+                AFFINITY.hint(context.front),
+            );
+            break;
+        } else if is_anonymous && others == 0 {
+            outcome.right(format!("{ATTEMPTS} of {ATTEMPTS} uploads reach the replica of the WebSocket, also {with}: there is one replica, or the front selects it by the client's address"));
+        } else if others > 0 {
+            outcome.right(format!("the replica is selected by a cookie: {ATTEMPTS} of {ATTEMPTS} uploads reach the one of the WebSocket"));
+        }
+    }
+    socket.close().await;
+}
+
+/// Sends an upload without a file, which stores nothing.
+async fn upload(
+    context: &Context,
+    session: &str,
+    token: &str,
+    is_anonymous: bool,
+) -> Result<(u16, Vec<u8>), Failure> {
+    let target = context
+        .client
+        .site
+        .path(&format!("/_stcore/upload_file/{session}/doctor"));
+    let mut ask = Ask::new("PUT", target)
+        .field("X-Xsrftoken", token)
+        .field("Content-Type", "multipart/form-data; boundary=doctor");
+    ask.body = b"--doctor--\r\n".to_vec();
+    if is_anonymous {
+        ask = ask.anonymous().field("Cookie", format!("{XSRF}={token}"));
+    }
+    let response = context.client.send(&ask).await?;
+    // Only the text without the session's name can be compared.
+    let body = response.text().replace(session, "");
+    Ok((response.status, body.into_bytes()))
+}
+
+const XSRF: &str = "_streamlit_xsrf";
+const ATTEMPTS: usize = 10;

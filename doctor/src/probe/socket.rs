@@ -1,0 +1,356 @@
+//! Checks the WebSocket of Streamlit's page (P08, P10, P11, P13).
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::client::{Ask, Ended, Failure};
+use crate::outcome::Outcome;
+use crate::probe::context::{Context, describe, has_status};
+use crate::probe::front::{HOST, Hop, IDLE, ROUTE, UPGRADE};
+
+/// P08: the handshake of the app's own page, and why it fails.
+pub(crate) async fn handshake(context: &Context, outcome: &mut Outcome) {
+    let own = context.handshake_status(&context.handshake()).await;
+    let response = match &own {
+        Ok(response) if response.status == 101 => {
+            if !response.first("upgrade").eq_ignore_ascii_case("websocket") {
+                outcome.fail(
+                    "the handshake is accepted without `Upgrade: websocket`: a hop removes the fields of the response",
+                    UPGRADE.hint(context.front),
+                );
+            }
+            return outcome.right("the page's own WebSocket opens");
+        }
+        Ok(response) => response,
+        Err(failure) => return silence(context, failure, outcome).await,
+    };
+    let by = Hop::of(response);
+    let hop = context.hop(by);
+    let status = response.status;
+    let path = context.stream_path();
+    match status {
+        200 => {
+            let plain = context.client.get(&path).await;
+            let same = plain
+                .as_ref()
+                .is_ok_and(|plain| plain.status == 200 && plain.body == response.body);
+            let comparison = if same {
+                ", exactly as a GET without an upgrade"
+            } else {
+                ""
+            };
+            if context.health.is_healthy() {
+                outcome.fail(
+                    format!("the handshake is answered with a page{comparison}: the front loses the upgrade, so the app sees a plain GET"),
+                    UPGRADE.hint(hop),
+                );
+            } else {
+                outcome.fail(
+                    format!("the handshake is answered with a page by {}, and the health check fails too: the path `{path}` leads elsewhere", by.name()),
+                    ROUTE.hint(hop),
+                );
+            }
+        }
+        301 | 302 | 303 | 307 | 308 | 401 => {
+            let to = response.first("location");
+            let to = if to.is_empty() {
+                String::new()
+            } else {
+                format!(" to `{}`", to.split('?').next().unwrap_or_default())
+            };
+            outcome.fail(
+                format!("the handshake is answered {status}{to} by {}: a login or a redirect stands before the WebSocket, and a page cannot follow it there", by.name()),
+                "send the session of a user with --cookie-file; if this is one, let the auth rule of the front cover the WebSocket's path with the same session as the page, and answer it 401 without one",
+            );
+        }
+        403 => refused(context, by, outcome).await,
+        400 | 426 | 501 | 505 => {
+            outcome.fail(
+                format!("the handshake is answered {status} by {}, although the plain page is answered {}: a hop in front changes the HTTP version or the hop-by-hop fields", by.name(), context.page.status),
+                UPGRADE.hint(hop),
+            );
+        }
+        404 | 405 | 410 => {
+            let without_mount = context
+                .handshake_status(
+                    &Ask::handshake("/_stcore/stream")
+                        .field("Origin", context.client.site.origin()),
+                )
+                .await;
+            let comparison =
+                if !context.client.site.mount.is_empty() && has_status(&without_mount, 101) {
+                    "; without the mount it is accepted"
+                } else if context.health.is_healthy() {
+                    "; the health check beside it is answered by the app"
+                } else {
+                    ""
+                };
+            let cure = if context.health.is_healthy() {
+                UPGRADE.hint(hop)
+            } else {
+                ROUTE.hint(hop)
+            };
+            let cause = if context.health.is_healthy() {
+                "the route of the WebSocket is missing, or the front does not pass upgrades"
+            } else {
+                "the path is not routed to the app"
+            };
+            outcome.fail(
+                format!(
+                    "the handshake is answered {status} by {}{comparison}: {cause}",
+                    by.name()
+                ),
+                cure,
+            );
+        }
+        502..=504 => {
+            let plain = if context.health.is_healthy() {
+                ", although the health check works: the hop behind it breaks off the handshake"
+            } else {
+                ", like the health check: the app is not reachable"
+            };
+            outcome.fail(
+                format!("the handshake is answered {status} by {}{plain}", by.name()),
+                if context.health.is_healthy() {
+                    UPGRADE.hint(hop)
+                } else {
+                    "look at the log of this hop, and at whether the app runs".to_owned()
+                },
+            );
+        }
+        _ => outcome.fail(
+            format!("the handshake is answered {status} by {}", by.name()),
+            "look at the log of this hop for the request with the User-Agent fluxlit-doctor",
+        ),
+    }
+}
+
+/// Finds out why a handshake gets 403.
+async fn refused(context: &Context, by: Hop, outcome: &mut Outcome) {
+    let path = context.stream_path();
+    let without = context.handshake_status(&Ask::handshake(&path)).await;
+    // Streamlit accepts this origin whatever the host is; our gateway and others that compare Origin and Host do not.
+    let local = context
+        .handshake_status(&Ask::handshake(&path).field("Origin", "http://localhost"))
+        .await;
+    let origin = context.client.site.origin();
+    if has_status(&without, 101) || has_status(&local, 101) {
+        let changed = if has_status(&without, 101) {
+            "without Origin"
+        } else {
+            "with the Origin http://localhost"
+        };
+        outcome.fail(
+            format!("the handshake with the page's own Origin `{origin}` is answered 403 by {}, and accepted {changed}: the Host that the app gets is not the public one, or the origin is not allowed", by.name()),
+            format!("{}. If the host is right: add {origin} to FLUXLIT_GATEWAY_ALLOWED_ORIGINS and to Streamlit's server.corsAllowedOrigins", HOST.hint(context.hop(by))),
+        );
+        return;
+    }
+    let health = if context.health.is_healthy() {
+        "the health check works"
+    } else {
+        "the health check fails too"
+    };
+    outcome.fail(
+        format!("the handshake is answered 403 by {} with and without Origin, and {health}: the path `{path}` is wrong for the app, or an access rule or server.allowedHosts refuses it", by.name()),
+        format!("{}. If the path is right: list the public host in Streamlit's server.allowedHosts", ROUTE.hint(context.hop(by))),
+    );
+}
+
+/// Finds out why there is no answer.
+async fn silence(context: &Context, failure: &Failure, outcome: &mut Outcome) {
+    let plain = context.client.get(context.stream_path()).await;
+    let plain = match &plain {
+        Ok(response) => format!(
+            "a GET without an upgrade is answered {} by {}",
+            response.status,
+            Hop::of(response).name()
+        ),
+        Err(failure) => format!("a GET without an upgrade fails too ({failure})"),
+    };
+    let cookie_bytes = context.client.cookie_line().len();
+    let anonymous = if context.client.has_credentials() {
+        let without = context
+            .handshake_status(&context.handshake().anonymous())
+            .await;
+        if has_status(&without, 101) {
+            outcome.fail(
+                format!("the handshake fails with your cookies and fields ({failure}; {cookie_bytes} bytes of cookies), and is accepted without them: they are too long for Streamlit"),
+                crate::probe::front::STREAMLIT_HEADERS.hint(context.front),
+            );
+            return;
+        }
+        "; without your cookies it fails too"
+    } else {
+        ""
+    };
+    outcome.fail(
+        format!("the handshake fails: {failure}; {plain}{anonymous}"),
+        UPGRADE.hint(context.front),
+    );
+}
+
+/// P10: a handshake of a foreign page.
+pub(crate) async fn foreign_origin(context: &Context, outcome: &mut Outcome) {
+    let own = context.handshake_status(&context.handshake()).await;
+    if !has_status(&own, 101) {
+        return outcome.skip("the page's own WebSocket does not open; see P08");
+    }
+    let foreign = Ask::handshake(context.stream_path()).field("Origin", "https://probe.invalid");
+    match context.handshake_status(&foreign).await {
+        Ok(response) if response.status == 101 => outcome.fail(
+            "a page of another site can open the WebSocket with the cookies of a user (cross-site WebSocket hijacking)",
+            "let the gateway check it (FLUXLIT_GATEWAY_ALLOWED_ORIGINS not `*`), and do not turn off Streamlit's server.enableCORS",
+        ),
+        Ok(response) => outcome.right(format!("a foreign Origin is refused with {} by {}", response.status, Hop::of(&response).name())),
+        Err(failure) => outcome.warn(
+            format!("a handshake with a foreign Origin gets no answer ({failure}): Streamlit may be looking for its external address"),
+            "let the gateway check the Origin, so that Streamlit is not asked",
+        ),
+    }
+}
+
+/// P11: the protocol line and extensions.
+pub(crate) async fn protocol(context: &Context, outcome: &mut Outcome) {
+    let extension = "permessage-deflate; client_max_window_bits";
+    let three = "streamlit, PLACEHOLDER_AUTH_TOKEN, 00000000-0000-0000-0000-000000000000";
+    let ask = context
+        .handshake()
+        .field("Sec-WebSocket-Protocol", three)
+        .field("Sec-WebSocket-Extensions", extension);
+    let response = match context.handshake_status(&ask).await {
+        Ok(response) if response.status == 101 => response,
+        other => {
+            let own = context.handshake_status(&context.handshake()).await;
+            if has_status(&own, 101) {
+                outcome.fail(
+                    format!("the handshake with three protocol values and an extension is answered {}, and one with two values is accepted", describe(&other)),
+                    "let the front pass Sec-WebSocket-Protocol and Sec-WebSocket-Extensions unchanged, in one line",
+                );
+            } else {
+                outcome.skip("the page's own WebSocket does not open; see P08");
+            }
+            return;
+        }
+    };
+    let protocols: Vec<String> = response.lines("sec-websocket-protocol").collect();
+    if protocols == ["streamlit"] {
+        outcome.right("the protocol line passes");
+    } else {
+        let got = if protocols.is_empty() {
+            "none".to_owned()
+        } else {
+            format!("`{}`", protocols.join("`, `"))
+        };
+        outcome.fail(
+            format!("Streamlit's protocol `streamlit` is not in the response ({got}): a hop terminates the WebSocket or splits the protocol line, so login and reconnects fail"),
+            "let the front pass Sec-WebSocket-Protocol unchanged, in one line",
+        );
+    }
+    let agreed: Vec<String> = response.lines("sec-websocket-extensions").collect();
+    if !agreed.is_empty() {
+        outcome.right(format!("compression is agreed ({})", agreed.join(", ")));
+    }
+}
+
+/// P13: how long a silent WebSocket stays open.
+pub(crate) async fn hold(context: &Context, outcome: &mut Outcome) {
+    let hold = context.options.hold;
+    if hold.is_zero() {
+        return outcome.skip("--hold is 0");
+    }
+    let (response, mut socket) = match context.client.open(&context.handshake()).await {
+        Ok(opened) => opened,
+        Err(failure) => {
+            return outcome.skip(format!("the WebSocket does not open ({failure}); see P08"));
+        }
+    };
+    if response.status != 101 {
+        return outcome.skip(format!(
+            "the WebSocket does not open ({}); see P08",
+            response.status
+        ));
+    }
+    let start = Instant::now();
+    let ended = loop {
+        match socket.message(start + hold).await {
+            Ok(Some(_)) => {}
+            Ok(None) => break None,
+            Err(ended) => break Some(ended),
+        }
+    };
+    let pings = socket.pings;
+    let Some(ended) = ended else {
+        socket.close().await;
+        if pings == 0 && hold >= TWO_PINGS {
+            outcome.warn(
+                format!("the WebSocket stays open for {} s, but none of Streamlit's pings (every 30 s) arrives: a hop terminates the WebSocket", hold.as_secs()),
+                "let the front pass WebSocket frames unchanged",
+            );
+        }
+        outcome.right(format!("a silent WebSocket stays open for {} s ({pings} pings); longer was not waited for (--hold 330, --hold 3700)", hold.as_secs()));
+        return;
+    };
+    let seconds = start.elapsed().as_secs();
+    let (how, code) = match ended {
+        Ended::Closed(Some(code)) => (format!("with code {code}"), Some(code)),
+        Ended::Closed(None) => ("with a close frame without a code".to_owned(), None),
+        Ended::Cut => ("without a close frame".to_owned(), None),
+    };
+    let owner = usual_owner(seconds);
+    let sentence = format!(
+        "a silent WebSocket is closed after {seconds} s {how}, {pings} pings were seen{owner}"
+    );
+    let hint = if code == Some(1012) || code == Some(1001) {
+        "the app or a hop was restarted meanwhile; run this check again".to_owned()
+    } else {
+        IDLE.hint(context.front)
+    };
+    outcome.fail(sentence, hint);
+}
+
+/// Says whose time limit this often is.
+fn usual_owner(seconds: u64) -> &'static str {
+    let owners = [
+        (15, "; often the route timeout of Envoy or Istio (15 s)"),
+        (
+            30,
+            "; often the backend timeout of a Google load balancer or a client timeout of HAProxy (30 s)",
+        ),
+        (
+            60,
+            "; often proxy_read_timeout of nginx, ProxyTimeout of Apache or the idle timeout of an AWS load balancer (60 s)",
+        ),
+        (100, "; often a CDN such as Cloudflare (100 s)"),
+        (240, "; often an Azure load balancer (240 s)"),
+        (300, "; often stream_idle_timeout of Envoy (300 s)"),
+        (3600, "; often a maximum duration of one hour"),
+    ];
+    let found = owners
+        .iter()
+        .find(|(limit, _)| seconds.abs_diff(*limit) <= 3);
+    found.map_or("", |(_, owner)| owner)
+}
+
+/// Streamlit pings every 30 s.
+const TWO_PINGS: Duration = Duration::from_secs(70);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_usual_owner_is_named_near_its_limit() {
+        for (seconds, part) in [
+            (15, "Envoy"),
+            (61, "nginx"),
+            (98, "Cloudflare"),
+            (240, "Azure"),
+            (3601, "one hour"),
+        ] {
+            assert!(usual_owner(seconds).contains(part), "{seconds}");
+        }
+        assert_eq!(usual_owner(42), "");
+    }
+}

@@ -1,0 +1,120 @@
+//! Checks the certificate, and the address families (P01, P28).
+
+use std::net::SocketAddr;
+
+use x509_parser::prelude::{FromDer as _, X509Certificate};
+
+use crate::client::Failure;
+use crate::outcome::Outcome;
+use crate::probe::context::{Context, describe};
+
+/// P01: the certificate, at one address of each family.
+pub(crate) async fn certificate(context: &Context, outcome: &mut Outcome) {
+    if !context.client.site.is_tls {
+        return outcome.skip("the URL is http");
+    }
+    for address in one_of_each_family(context.client.addresses()) {
+        let connected = context
+            .client
+            .at(address)
+            .connect_with(&[b"h2", b"http/1.1"])
+            .await;
+        let peer = match connected {
+            Ok((_, Some(peer))) => peer,
+            Ok((_, None)) => continue,
+            Err(failure) => {
+                outcome.fail(
+                    format!("{address}: {failure}"),
+                    "correct the certificate of the listener at this address, or remove the address from DNS",
+                );
+                continue;
+            }
+        };
+        let parsed = peer
+            .chain
+            .first()
+            .map(|certificate| X509Certificate::from_der(certificate));
+        let Some(Ok((_, certificate))) = parsed else {
+            outcome.warn(
+                format!("{address}: the certificate cannot be read"),
+                "replace it",
+            );
+            continue;
+        };
+        let left = certificate.validity().time_to_expiration();
+        let days = left.map_or(0, |left| left.whole_days());
+        let protocol = peer
+            .protocol
+            .as_deref()
+            .map_or("none".into(), String::from_utf8_lossy);
+        if days < SHORT_DAYS {
+            outcome.warn(
+                format!("{address}: the certificate expires in {days} days"),
+                "renew it, and look at why it was not renewed automatically",
+            );
+        } else {
+            outcome.right(format!(
+                "{address}: {}, {days} days left, ALPN {protocol}",
+                peer.version
+            ));
+        }
+    }
+}
+
+/// P28: both families give the same results.
+pub(crate) async fn families(context: &Context, outcome: &mut Outcome) {
+    let addresses = one_of_each_family(context.client.addresses());
+    let [first, second] = addresses.as_slice() else {
+        return outcome.skip("the host has addresses of one family only");
+    };
+    let mut results = Vec::new();
+    for address in [first, second] {
+        let client = context.client.at(*address);
+        let handshake: Result<_, Failure> = async {
+            let (response, socket) = client.open(&context.handshake()).await?;
+            if response.status == 101 {
+                socket.close().await;
+            }
+            Ok(response)
+        }
+        .await;
+        results.push((
+            handshake.as_ref().map(|response| response.status).ok(),
+            describe(&handshake),
+        ));
+    }
+    match results.as_slice() {
+        [(one, _), (other, _)] if one == other => {
+            outcome.right("the WebSocket handshake has the same result over IPv4 and IPv6");
+        }
+        [(_, one), (_, other)] => outcome.fail(
+            format!("the WebSocket handshake differs by address family: {first}: {one}; {second}: {other}"),
+            "let DNS name only addresses whose listener has the same configuration",
+        ),
+        _ => {}
+    }
+}
+
+/// Returns the first address of each family.
+fn one_of_each_family(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
+    let of = |is_v4: bool| addresses.iter().find(|address| address.is_ipv4() == is_v4);
+    of(true).into_iter().chain(of(false)).copied().collect()
+}
+
+const SHORT_DAYS: i64 = 14;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_address_of_each_family_is_taken() {
+        let addresses = ["[::1]:1", "1.1.1.1:1", "[::2]:1", "2.2.2.2:1"]
+            .map(|text| text.parse().expect("an address"));
+        let taken: Vec<String> = one_of_each_family(&addresses)
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(taken, ["1.1.1.1:1", "[::1]:1"]);
+    }
+}
