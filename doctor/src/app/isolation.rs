@@ -255,9 +255,6 @@ fn contains(text: &[u8], part: &[u8]) -> bool {
 /// What every forged value begins with. It is no address and no host name, so nothing is made of it.
 const MARKER: &str = "fluxlit_doctor!forged";
 
-/// How many of the headers that arrived are named.
-const SHOWN: usize = 5;
-
 /// Keeps the head of a request well below the gateway's limit.
 const FIELDS_AT_ONCE: usize = 80;
 
