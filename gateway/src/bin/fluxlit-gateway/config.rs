@@ -107,7 +107,10 @@ impl<'s> Report<'s> {
         let by_key: Map<String, Value> = table.clone().map(values).collect();
         let log_level = by_key.get("log_level").cloned().unwrap_or_default();
         let target = match &settings.app {
-            Some(app) => app.script.clone(),
+            Some(app) => match &app.fluxlit {
+                Some(fluxlit) => fluxlit.target.written().to_owned(),
+                None => app.script.clone(),
+            },
             None => upstream(settings),
         };
         let file = settings.sources.settings_file().map(|path| {

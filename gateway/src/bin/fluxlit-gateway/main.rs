@@ -58,8 +58,8 @@ fn main() -> ExitCode {
         return exit;
     }
     let command = Arguments::parse().command;
-    // `run` has a setting for the level.
-    if !matches!(command, Command::Run(_)) {
+    // What serves an app has a setting for the level.
+    if !matches!(command, Command::Dev(_) | Command::Run(_)) {
         write_messages("info");
     }
     let exit = run(command).unwrap_or_else(|error| {
