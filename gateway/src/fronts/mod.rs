@@ -564,6 +564,24 @@ mod tests {
         }
     }
 
+    /// Several apps: the filter knows their mounts, removes none of them, and the gateway does.
+    #[test]
+    fn the_filter_gets_several_mounts() {
+        let mounts = r#"[{"root_path": "/a", "upstream_path": "stripped"}, {"root_path": "/b", "hosts": ["b.example"]}]"#;
+        let text = text(
+            Front::Istio,
+            &[("FLUXLIT_MOUNTS", mounts)],
+            &FrontOptions::default(),
+        );
+        for wanted in [
+            r#"mounts: [{"root_path":"/a"},{"hosts":["b.example"],"root_path":"/b"}]"#,
+            "upstream_path: \"full\"",
+            "outside_mount: \"reject\"",
+        ] {
+            assert!(text.contains(wanted), "{wanted} is missing in\n{text}");
+        }
+    }
+
     #[test]
     fn no_secret_is_printed() {
         let key = "0123456789abcdef0123456789abcdef";

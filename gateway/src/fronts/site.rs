@@ -582,6 +582,13 @@ fn plugin(
             plugin.insert(name.clone(), value.clone());
         }
     }
+    if let Some(Value::Array(mounts)) = plugin.get_mut("mounts") {
+        for mount in mounts.iter_mut().filter_map(Value::as_object_mut) {
+            mount.retain(|name, _| !GATEWAY_ALONE.contains(&name.as_str()) || name == "root_path");
+        }
+        plugin.insert("upstream_path".to_owned(), "full".into());
+        plugin.insert("outside_mount".to_owned(), "reject".into());
+    }
     if !behind.is_empty() {
         plugin.insert("trust_proxy".to_owned(), true.into());
         plugin.insert("forwarded_allow_ips".to_owned(), behind.into());
