@@ -7,7 +7,7 @@
 use std::cell::Cell;
 
 use fluxlit_policy::{
-    DecisionRecord, HeaderGroup, HstsOutcome, MountOutcome, Reason, TrustOutcome,
+    DecisionRecord, HeaderGroup, HstsOutcome, MountOutcome, ProbeOutcome, Reason, TrustOutcome,
 };
 use proxy_wasm::hostcalls::{define_metric, increment_metric};
 use proxy_wasm::types::MetricType;
@@ -20,6 +20,7 @@ pub(crate) struct Counters {
     answered: Family,
     hsts: Family,
     prefix: Family,
+    probes: Family,
 }
 
 /// Counters whose names differ in the last part.
@@ -72,6 +73,7 @@ impl Counters {
             answered: Family::define("answered", Reason::ALL.iter().map(|it| it.label())),
             hsts: Family::define("hsts", HstsOutcome::ALL.iter().map(|it| it.label())),
             prefix: Family::define("prefix", [PREFIX_IGNORED]),
+            probes: Family::define("probes", ProbeOutcome::ALL.iter().map(|it| it.label())),
         }
     }
 
@@ -92,6 +94,11 @@ impl Counters {
         }
     }
 
+    /// Counts a request for the decision record.
+    pub(crate) fn probe(&self, outcome: ProbeOutcome) {
+        self.probes.count(outcome.label(), 1);
+    }
+
     /// Counts a response.
     pub(crate) fn response(&self, hsts: Option<HstsOutcome>) {
         if let Some(hsts) = hsts {
@@ -108,8 +115,9 @@ impl Counters {
             answered,
             hsts,
             prefix,
+            probes,
         } = self;
-        for family in [trust, removed, mount, answered, hsts, prefix] {
+        for family in [trust, removed, mount, answered, hsts, prefix, probes] {
             family.flush();
         }
     }

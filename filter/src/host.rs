@@ -104,13 +104,64 @@ pub(crate) fn clear_route_cache() {
     drop(take(status, data, size));
 }
 
+/// Returns the seconds since 1970; `None` if the host has no clock.
+pub(crate) fn unix_time() -> Option<u64> {
+    let mut nanoseconds = 0;
+    // SAFETY: the address is valid for one write, as the ABI requires.
+    let status = unsafe { proxy_get_current_time_nanoseconds(&raw mut nanoseconds) };
+    (status == OK).then_some(nanoseconds / 1_000_000_000)
+}
+
+/// A value that all VMs of the process with the same `vm_id` share.
+pub(crate) enum SharedData {
+    /// The host has no such value.
+    Absent,
+    /// The value and its version.
+    Present(Vec<u8>, u32),
+    /// The host does not tell.
+    Unavailable,
+}
+
+/// Reads a shared value.
+pub(crate) fn shared_data(key: &str) -> SharedData {
+    let (mut data, mut size, mut version) = (ptr::null_mut(), 0, 0);
+    // SAFETY: the key lives until the call returns, the other addresses are valid for one write each.
+    let status = unsafe {
+        proxy_get_shared_data(
+            key.as_ptr(),
+            key.len(),
+            &raw mut data,
+            &raw mut size,
+            &raw mut version,
+        )
+    };
+    match take(status, data, size) {
+        Some(value) => SharedData::Present(value, version),
+        None if status == NOT_FOUND => SharedData::Absent,
+        None => SharedData::Unavailable,
+    }
+}
+
+/// Writes a shared value if it still has this version, or if there is none. Returns true if it was written.
+pub(crate) fn set_shared_data(key: &str, value: &[u8], version: u32) -> bool {
+    // SAFETY: the addresses and lengths describe slices that live until the call returns.
+    unsafe {
+        proxy_set_shared_data(
+            key.as_ptr(),
+            key.len(),
+            value.as_ptr(),
+            value.len(),
+            version,
+        ) == OK
+    }
+}
+
 /// Responds to the request in place of the upstream. Returns true if the host accepted the response.
-pub(crate) fn send_local_response(status: u16, location: Option<&[u8]>, body: &[u8]) -> bool {
-    if !location.is_none_or(|location| is_sendable("location", location)) {
+pub(crate) fn send_local_response(status: u16, fields: &[(&str, &[u8])], body: &[u8]) -> bool {
+    if !fields.iter().all(|(name, value)| is_sendable(name, value)) {
         return false;
     }
-    let headers = location.map(|location| serialize("location", location));
-    let headers = headers.as_deref().unwrap_or_default();
+    let headers = serialize(fields);
     // SAFETY: the addresses and lengths describe slices that live until the call returns.
     unsafe {
         proxy_send_local_response(
@@ -126,19 +177,23 @@ pub(crate) fn send_local_response(status: u16, location: Option<&[u8]>, body: &[
     }
 }
 
-/// Serializes a header map with one field.
-fn serialize(name: &str, value: &[u8]) -> Vec<u8> {
+/// Serializes a header map, as [`pairs`] reads it; an empty map as no bytes.
+fn serialize(fields: &[(&str, &[u8])]) -> Vec<u8> {
     let length = |length: usize| u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes();
-    [
-        &length(1),
-        &length(name.len()),
-        &length(value.len()),
-        name.as_bytes(),
-        b"\0",
-        value,
-        b"\0",
-    ]
-    .concat()
+    let mut map = Vec::new();
+    if !fields.is_empty() {
+        map.extend(length(fields.len()));
+    }
+    for (name, value) in fields {
+        map.extend(length(name.len()));
+        map.extend(length(value.len()));
+    }
+    for (name, value) in fields {
+        for part in [name.as_bytes(), b"\0", value, b"\0"] {
+            map.extend_from_slice(part);
+        }
+    }
+    map
 }
 
 /// Returns true if Envoy can send the value unchanged.
@@ -179,6 +234,9 @@ fn take(status: u32, data: *mut u8, size: usize) -> Option<Vec<u8>> {
 /// `proxy_status_t` of success.
 const OK: u32 = 0;
 
+/// `proxy_status_t` of an absent value.
+const NOT_FOUND: u32 = 1;
+
 /// Tells the host that the response is not a gRPC status.
 const NO_GRPC_STATUS: i32 = -1;
 
@@ -199,12 +257,20 @@ unsafe extern "C" {
         results: *mut *mut u8,
         results_size: *mut usize,
     ) -> u32;
+    fn proxy_get_current_time_nanoseconds(time: *mut u64) -> u32;
     fn proxy_get_header_map_pairs(map: MapType, data: *mut *mut u8, size: *mut usize) -> u32;
     fn proxy_get_property(
         path: *const u8,
         path_size: usize,
         data: *mut *mut u8,
         size: *mut usize,
+    ) -> u32;
+    fn proxy_get_shared_data(
+        key: *const u8,
+        key_size: usize,
+        data: *mut *mut u8,
+        size: *mut usize,
+        version: *mut u32,
     ) -> u32;
     fn proxy_remove_header_map_value(map: MapType, name: *const u8, name_size: usize) -> u32;
     fn proxy_replace_header_map_value(
@@ -223,6 +289,13 @@ unsafe extern "C" {
         headers: *const u8,
         headers_size: usize,
         grpc_status: i32,
+    ) -> u32;
+    fn proxy_set_shared_data(
+        key: *const u8,
+        key_size: usize,
+        value: *const u8,
+        value_size: usize,
+        version: u32,
     ) -> u32;
     fn proxy_set_property(
         path: *const u8,

@@ -14,6 +14,7 @@ mod counters;
 mod host;
 mod memory;
 mod plugin;
+mod probes;
 mod stream;
 mod warnings;
 

@@ -13,6 +13,7 @@ use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::ContextType;
 
 use crate::counters::Counters;
+use crate::probes;
 use crate::stream::{CLIENT, Stream};
 use crate::warnings::Warnings;
 
@@ -48,6 +49,9 @@ impl RootContext for Root {
             warn!("{warning}");
         }
         self.declare_client();
+        if policy.answers_probes() {
+            probes::prepare();
+        }
         self.set_tick_period(Duration::from_secs(1));
         self.plugin = Some(Rc::new(Plugin {
             policy,

@@ -9,8 +9,8 @@
 use std::rc::Rc;
 
 use fluxlit_policy::{
-    Action as Decided, DecisionRecord, Edit, Exchange, Header, PREFIX_IGNORED_WARNING, Peer, Reply,
-    Request, Response, warning_network,
+    Action as Decided, DecisionRecord, Edit, Exchange, Header, PREFIX_IGNORED_WARNING, Peer,
+    ProbeAnswer, Reply, Request, Response, warning_network,
 };
 use log::{Level, debug, error};
 use proxy_wasm::traits::{Context, HttpContext};
@@ -18,6 +18,7 @@ use proxy_wasm::types::{Action, MapType};
 
 use crate::host;
 use crate::plugin::Plugin;
+use crate::probes;
 use crate::warnings::Subject;
 
 /// One HTTP stream.
@@ -49,7 +50,7 @@ impl HttpContext for Stream {
         let message = Message::read(&map);
         let peer = read_peer(policy.peer_filter_state_key());
         let identity = policy.needs_identity().then(read_identity).flatten();
-        let decision = policy.request(&Request {
+        let request = Request {
             peer,
             identity: identity.as_deref(),
             is_reentry: message.is_redirected && is_rewritten(),
@@ -59,7 +60,8 @@ impl HttpContext for Stream {
             target: message.path,
             host: message.authority,
             headers: &message.headers,
-        });
+        };
+        let decision = policy.request(&request);
         plugin.counters.request(&decision.record);
         let exchange = decision.exchange;
         warn_of_settings(plugin, peer, &exchange);
@@ -72,7 +74,12 @@ impl HttpContext for Stream {
             report(plugin, &decision.record);
         }
         let mark = Mark::of(policy.is_report_only(), name_client(&exchange, peer));
+        let record = probes::answer(plugin, &request);
         let outcome = match decision.action {
+            _ if let Some(answer) = record => {
+                mark.store();
+                send_record(&answer)
+            }
             Decided::Reply(response) => {
                 mark.store();
                 reply(&response)
@@ -308,13 +315,24 @@ fn reply(reply: &Reply) -> Action {
     debug!("answered {status} here: {}", reply.reason.label());
     let body = format!("{}\n", reply.reason.text());
     // A rejected response leaves the stream paused, so the request does not reach the upstream either.
-    host::send_local_response(status, reply.location.as_deref(), body.as_bytes());
+    let location = reply.location.as_deref();
+    let location = location.map(|location| ("location", location));
+    host::send_local_response(status, location.as_slice(), body.as_bytes());
+    Action::Pause
+}
+
+/// Responds with the decision record that the request asks for.
+fn send_record(answer: &ProbeAnswer) -> Action {
+    let mut fields = vec![("content-type", ProbeAnswer::CONTENT_TYPE.as_bytes())];
+    let further = answer.fields.iter();
+    fields.extend(further.map(|(name, value)| (*name, value.as_bytes())));
+    host::send_local_response(answer.status, &fields, answer.body.as_bytes());
     Action::Pause
 }
 
 fn refuse(reason: &str) -> Action {
     error!("request refused: {reason}");
-    host::send_local_response(500, None, b"The request could not be processed safely.\n");
+    host::send_local_response(500, &[], b"The request could not be processed safely.\n");
     Action::Pause
 }
 

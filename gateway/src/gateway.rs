@@ -26,6 +26,7 @@ use crate::settings::Settings;
 use crate::upstream::health::{HealthCheck, Readiness};
 use crate::worker::admission::Admission;
 use crate::worker::connection_limit::ConnectionLimit;
+use crate::worker::probes::Probes;
 use crate::worker::warnings::Warnings;
 use crate::worker::{Shared, UpstreamReadiness, Worker};
 
@@ -164,6 +165,7 @@ impl Gateway {
             metrics: Arc::clone(&metrics),
             debug: observability.debug.clone(),
             warnings: Warnings::default(),
+            probes: Probes::default(),
         });
         let (live, _) = watch::channel(Live {
             settings: Arc::clone(&settings),

@@ -129,10 +129,15 @@ pub enum ReportError {
 pub struct ProbeAnswer {
     /// The status.
     pub status: u16,
-    /// The fields, without `Content-Length`.
+    /// The fields, without `Content-Type` ([`Self::CONTENT_TYPE`]) and `Content-Length`.
     pub fields: Vec<(&'static str, String)>,
     /// The body, which is JSON.
     pub body: String,
+}
+
+impl ProbeAnswer {
+    /// The media type of the body.
+    pub const CONTENT_TYPE: &'static str = "application/json";
 }
 
 impl DecisionReport {
@@ -185,11 +190,7 @@ impl Policy {
         let key = self.probe_key.as_ref()?;
         let answer = |status, body: String| {
             let seal = key.seal(probe.nonce(), body.as_bytes());
-            let mut fields = vec![
-                ("content-type", "application/json".to_owned()),
-                ("cache-control", "no-store".to_owned()),
-                (SEAL_FIELD, seal),
-            ];
+            let mut fields = vec![("cache-control", "no-store".to_owned()), (SEAL_FIELD, seal)];
             if status == TOO_MANY_REQUESTS {
                 fields.push(("retry-after", "1".to_owned()));
             }

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use fluxlit_policy::{HeaderGroup, TrustOutcome};
+use fluxlit_policy::{HeaderGroup, ProbeOutcome, TrustOutcome};
 
 use super::reject_reason::RejectReason;
 use super::termination::Side;
@@ -126,6 +126,13 @@ impl Counters {
         }
     }
 
+    /// Counts a request for the decision record.
+    pub(crate) fn probe(&self, outcome: ProbeOutcome) {
+        if let Some(count) = self.block.probes.get(outcome as usize) {
+            count.add(1);
+        }
+    }
+
     /// Counts a GET without an upgrade on the path of Streamlit's WebSocket.
     pub(crate) fn plain_get_on_stream(&self) {
         self.block.plain_gets_on_stream.add(1);
@@ -164,6 +171,7 @@ pub(super) struct Block {
     pub(super) line_bytes: Count,
     pub(super) forwarded_ignored: [Count; HeaderGroup::ALL.len()],
     pub(super) plain_gets_on_stream: Count,
+    pub(super) probes: [Count; ProbeOutcome::ALL.len()],
     /// Idle, in use.
     pub(super) pools: [[Count; 2]; Upstream::ALL.len()],
 }
@@ -217,7 +225,10 @@ impl Block {
         let lists = lists.chain(&self.refused).chain(self.pools.as_flattened());
         let websockets = self.handshakes.iter().chain(self.closes.as_flattened());
         let websockets = websockets.chain(&self.lifetimes).chain(&self.lines);
-        let lists = lists.chain(websockets).chain(&self.forwarded_ignored);
+        let lists = lists
+            .chain(websockets)
+            .chain(&self.forwarded_ignored)
+            .chain(&self.probes);
         dispatches.chain(lists).chain(single)
     }
 }

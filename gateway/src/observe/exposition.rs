@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
-use fluxlit_policy::HeaderGroup;
+use fluxlit_policy::{HeaderGroup, ProbeOutcome};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
     DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, MetricEncoder, NoLabelSet, text,
@@ -159,6 +159,13 @@ impl Exposition<'_> {
             "fluxlit_gateway_forwarded_ignored",
             "Requests of untrusted peers with header lines of a family, which are removed",
             by("family", families, &total.forwarded_ignored),
+        )?;
+        let outcomes = ProbeOutcome::ALL.iter().map(|outcome| outcome.label());
+        self.family(
+            Counter,
+            "fluxlit_gateway_probes",
+            "Requests for the decision record, by what happened to them",
+            by("result", outcomes, &total.probes),
         )?;
         self.family(
             Counter,
@@ -495,6 +502,7 @@ mod tests {
             ("fluxlit_gateway_websocket_lifetime_seconds_count", ""),
             ("fluxlit_gateway_websocket_lifetime_seconds_sum", ""),
             ("fluxlit_gateway_log_lines_dropped_total", ""),
+            ("fluxlit_gateway_probes_total", "result"),
             ("fluxlit_gateway_received_bytes_total", "dispatch"),
             ("fluxlit_gateway_refused_total", "reason"),
             (

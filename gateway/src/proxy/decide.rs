@@ -23,13 +23,14 @@ use crate::proxy::failure::Rejection;
 use crate::proxy::handshake::{check_handshake, check_size};
 use crate::proxy::internal::{admin_reply, internal_reply};
 use crate::proxy::local_reply::LocalReply;
+use crate::proxy::probe::probe_reply;
 use crate::proxy::request::{Forward, Incoming, Plan, RequestInfo, Step};
 use crate::proxy::upstream_head::{TRACEPARENT, write_head};
 use crate::worker::Worker;
 
 /// Decides how to handle a request.
 pub(crate) fn decide(worker: &Worker, request: &Incoming<'_>) -> Plan {
-    let decision = worker.settings.policy.request(&Request {
+    let facts = Request {
         peer: Peer::Ip(request.peer),
         identity: request.identity,
         is_reentry: false,
@@ -38,7 +39,8 @@ pub(crate) fn decide(worker: &Worker, request: &Incoming<'_>) -> Plan {
         target: request.target,
         host: request.host,
         headers: request.fields,
-    });
+    };
+    let decision = worker.settings.policy.request(&facts);
     let mut exchange = decision.exchange;
     if exchange.forwarded_ignored {
         let is_http = exchange.effective.scheme == Scheme::Http;
@@ -79,6 +81,11 @@ pub(crate) fn decide(worker: &Worker, request: &Incoming<'_>) -> Plan {
         propagation,
     };
     let forwarded = check_head(worker, request).map_err(Local::from);
+    let forwarded = forwarded.and_then(|()| {
+        let of_apps = (!request.is_admin).then_some(&facts);
+        let record = of_apps.and_then(|facts| probe_reply(worker, facts));
+        record.map_or(Ok(()), |record| Err(Local::Reply(record)))
+    });
     let forwarded = forwarded.and_then(|()| match decision.action {
         action if !request.is_admin => forward(worker, request, action, &mut exchange, &mut info),
         // The paths of the admin listener are not the policy's, but an invalid Host is invalid here as well.

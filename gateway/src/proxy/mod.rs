@@ -15,6 +15,7 @@ pub(crate) mod in_flight;
 mod internal;
 pub(crate) mod local_reply;
 pub(crate) mod outcome;
+mod probe;
 pub(crate) mod request;
 mod response;
 pub(crate) mod tunnel;

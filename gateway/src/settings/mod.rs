@@ -15,6 +15,7 @@ mod limits;
 mod located;
 mod observe;
 mod origin;
+mod probe_key;
 mod process;
 mod public_base;
 mod reload;
@@ -141,6 +142,10 @@ impl Settings {
         let mount = mount(&rules);
         public_base::complete(&mut rules, &mount);
         let mut keep = |error| errors.push(error);
+        let key_file = process
+            .as_ref()
+            .and_then(|process| process.probe_key_file.as_deref());
+        let _ = probe_key::read(&mut rules, key_file).map_err(&mut keep);
         let tls = process.as_ref().and_then(|process| {
             tls_files(process, rules.contains_key("trusted_identities"))
                 .map_err(&mut keep)
@@ -153,7 +158,7 @@ impl Settings {
         });
         let api = api.and_then(|api| Api::new(api, &mount, app.as_ref()).map_err(&mut keep).ok());
         let mut written_rules = rules.clone();
-        written_rules.remove("probe_key");
+        written_rules.remove(probe_key::PROBE_KEY);
         let rules = rules_for_upstreams(rules, upstream.as_ref(), api.as_ref());
         let trusted_user_headers = app.as_ref().map_or(Ok(Map::new()), |app| {
             app.streamlit_files
@@ -262,6 +267,7 @@ impl Settings {
             reuse_port,
             certificate: _,
             key: _,
+            probe_key_file: _,
             client_ca: _,
             forwarded_headers: _,
             strict_startup: _,

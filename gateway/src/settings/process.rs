@@ -41,6 +41,9 @@ settings! {
         /// The file of its private key.
         pub(super) key: Option<String> = "FLUXLIT_TLS_KEY",
             optional, Text;
+        /// The file of the key with which a decision record can be asked for.
+        pub(super) probe_key_file: Option<String> = "FLUXLIT_PROBE_KEY_FILE",
+            optional, Text;
         /// The file of the certificates that sign those of clients.
         pub(super) client_ca: Option<String> = "FLUXLIT_TLS_CLIENT_CA",
             optional, Text;

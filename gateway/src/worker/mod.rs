@@ -8,6 +8,7 @@
 pub(crate) mod admission;
 pub(crate) mod connection_limit;
 mod drain;
+pub(crate) mod probes;
 mod tunnels;
 pub(crate) mod warnings;
 
@@ -30,6 +31,7 @@ use crate::upstream::health::Readiness;
 use crate::upstream::pool::Pool;
 use crate::worker::admission::Admission;
 use crate::worker::connection_limit::ConnectionLimit;
+use crate::worker::probes::Probes;
 use crate::worker::warnings::Warnings;
 pub(crate) use drain::Drain;
 pub(crate) use tunnels::Tunnels;
@@ -44,6 +46,8 @@ pub(crate) struct Shared {
     /// `None` unless the gateway is in debug mode.
     pub(crate) debug: Option<Arc<Debug>>,
     pub(crate) warnings: Warnings,
+    /// Decides which requests for a decision record are answered.
+    pub(crate) probes: Probes,
 }
 
 /// Results of the upstreams' health checks.
