@@ -11,6 +11,7 @@ mod http2;
 mod http2_rules;
 mod limits;
 mod operators;
+mod probe;
 mod process;
 mod proxy;
 mod refused;
