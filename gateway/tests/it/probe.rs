@@ -53,12 +53,10 @@ fn open(probe: &Probe, response: &Response) -> DecisionReport {
     DecisionReport::open(&key(), probe, seal, response.body.as_bytes()).unwrap()
 }
 
-/// Returns the parts of a response that do not differ between two equal requests.
-fn visible(response: &Response) -> (Vec<String>, String) {
-    let fields = response.head.iter().map(|line| line.to_ascii_lowercase());
-    let fields =
-        fields.filter(|line| !line.starts_with("date:") && !line.starts_with("x-request-id:"));
-    (fields.collect(), response.body.clone())
+/// Returns the lines of a response that do not differ between two equal requests.
+fn visible(response: &str) -> Vec<&str> {
+    let differs = |line: &&str| line.starts_with("date:") || line.starts_with("x-request-id:");
+    response.lines().filter(|line| !differs(line)).collect()
 }
 
 /// Returns the number of requests for the record with this result.
@@ -245,16 +243,14 @@ fn an_attacker_sees_what_a_gateway_without_a_key_responds() {
         ),
     ] {
         let before = result.map(|result| count(&with, result));
-        let got = ask(
-            &with,
-            &request.replace("\r\n\r\n", "\r\nconnection: close\r\n\r\n"),
-        );
-        let want = ask(
-            &without,
-            &request.replace("\r\n\r\n", "\r\nconnection: close\r\n\r\n"),
-        );
+        let request = request.replace("\r\n\r\n", "\r\nconnection: close\r\n\r\n");
+        let got = with.send(&request);
+        let want = without.send(&request);
         assert_eq!(visible(&got), visible(&want), "{attack}");
-        assert_eq!(got.values(SEAL_FIELD), [""; 0], "{attack}");
+        assert!(
+            got.starts_with("HTTP/1.1 ") && !got.contains(SEAL_FIELD),
+            "{attack}: {got}"
+        );
         let counted = result.map(|result| count(&with, result));
         assert_eq!(counted, before.map(|before| before + 1), "{attack}");
     }
