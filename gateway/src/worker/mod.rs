@@ -235,6 +235,7 @@ impl Worker {
             metrics: Arc::clone(&observability.metrics),
             debug: None,
             warnings: Warnings::default(),
+            probes: Probes::default(),
         };
         let readiness = UpstreamReadiness {
             streamlit: watch::channel(waiting()).1,
