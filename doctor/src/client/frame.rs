@@ -52,7 +52,7 @@ impl Frame {
         let mut bytes = vec![0x80 | opcode];
         match u16::try_from(payload.len()) {
             Ok(length) if length < 126 => {
-                bytes.push(0x80 | u8::try_from(length).unwrap_or_default())
+                bytes.push(0x80 | u8::try_from(length).unwrap_or_default());
             }
             Ok(length) => {
                 bytes.push(0x80 | 126);

@@ -18,7 +18,7 @@ pub(crate) async fn extended_connect(context: &Context, outcome: &mut Outcome) {
         Err(_) => outcome.skip("HTTP/2 gets no answer within 20 s"),
         Ok(Err(reason)) => outcome.skip(reason),
         Ok(Ok(None)) => {
-            outcome.right("HTTP/2 does not offer WebSockets, so browsers use HTTP/1.1 for them")
+            outcome.right("HTTP/2 does not offer WebSockets, so browsers use HTTP/1.1 for them");
         }
         Ok(Ok(Some(Ok(200)))) => outcome.right("WebSockets inside HTTP/2 are offered and work"),
         Ok(Ok(Some(other))) => {
