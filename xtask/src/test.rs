@@ -71,6 +71,11 @@ const STEPS: [Step; 28] = [
         fronts,
     ),
     (
+        "decision-record",
+        "the decision records of the filter in real Envoy and of the gateway behind it, and attacks on them",
+        decision_record,
+    ),
+    (
         "doctor-inside",
         "the doctor on real Streamlits and a real Envoy, healthy and broken",
         doctor_inside,
@@ -358,6 +363,11 @@ fn fronts(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
         Err(error) => return Ok(Outcome::Skipped(format!("{error:#}"))),
     };
     command(system_test(prerequisites, "fronts").envs(programs))?;
+    Ok(Outcome::Passed)
+}
+
+fn decision_record(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
+    command(&mut system_test(prerequisites, "decision_record"))?;
     Ok(Outcome::Passed)
 }
 

@@ -185,6 +185,9 @@ fn exit_code(status: WaitStatus) -> u8 {
         .unwrap_or(KILLED)
 }
 
+/// The variable of the probe key: whoever has it can ask what the hops in front have decided.
+pub(super) const NOT_FOR_THE_APP: &str = "FLUXLIT_PROBE_KEY";
+
 /// This executable, even if its file has been replaced.
 pub(super) const EXECUTABLE: &str = "/proc/self/exe";
 

@@ -178,6 +178,7 @@ fn run(
         .arg(python)
         .args(arguments)
         .envs(environment.iter().map(|(name, value)| (name, value)))
+        .env_remove(launcher::NOT_FOR_THE_APP)
         .stdin(OwnedFd::from(gateway_ended))
         .stdout(OwnedFd::from(written.try_clone()?))
         .stderr(OwnedFd::from(written));

@@ -111,6 +111,7 @@ impl Supervisor {
                     .map(|(name, value)| (name, value)),
             )
             .env(MARK, &mark)
+            .env_remove(launcher::NOT_FOR_THE_APP)
             .stdin(OwnedFd::from(gateway_ended))
             .stdout(OwnedFd::from(written.try_clone()?))
             .stderr(OwnedFd::from(written))
