@@ -14,7 +14,7 @@ use crate::setup;
 use crate::steps::{cargo, root, run as command, step, target};
 
 /// All targets.
-pub(crate) const TARGETS: [&str; 11] = [
+pub(crate) const TARGETS: [&str; 12] = [
     "chunked",
     "configuration",
     "filter",
@@ -24,6 +24,7 @@ pub(crate) const TARGETS: [&str; 11] = [
     "http1_response",
     "http2",
     "imports",
+    "probe",
     "response",
     "target",
 ];
