@@ -214,7 +214,7 @@ fn soak_scripts_of_fluxlit_find_no_failure() {
             &[("PATH_SUFFIX", "/api/smoke")][..],
             "ok=20 fail=0",
         ),
-        ("soak_readyz.sh", &[], "ok_2xx=20 other=0"),
+        ("soak_readyz.sh", &[], "ok_2xx=20 fail_non2xx=0"),
         ("soak_metrics.sh", &[], "ok=20 fail=0"),
     ] {
         let environment = [&[("BASE_URL", base.as_str()), ("COUNT", "20")], further].concat();

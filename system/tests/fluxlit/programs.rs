@@ -157,11 +157,18 @@ pub(crate) fn script(name: &str, environment: &[(&str, &str)]) -> (Option<i32>, 
     std::fs::create_dir(&programs).expect("a folder");
     std::os::unix::fs::symlink(named("FLUXLIT_TEST_GATEWAY"), programs.join("fluxlit"))
         .expect("a link");
+    // Most scripts wait until the program is alive, and then use Streamlit. FluxLit is alive when Streamlit listens; the
+    // gateway is alive before, so a script has to wait until it is ready.
+    let file = folder.path().join("scripts").join(name);
+    let text_of_script = std::fs::read_to_string(&file).expect("the script");
+    let waits = "/api/healthz\" >/dev/null 2>&1; then";
+    let text_of_script = text_of_script.replace(waits, &waits.replace("healthz", "readyz"));
+    std::fs::write(&file, text_of_script).expect("a file");
     let port = || free_port().expect("a port").to_string();
     let path =
         std::env::join_paths([programs, bin()].into_iter().chain(folders())).expect("a path");
     let output = command(Path::new("bash"), folder.path())
-        .arg(folder.path().join("scripts").join(name))
+        .arg(file)
         .env("PATH", path)
         .env("PORT", port())
         .env("UPSTREAM_PORT", port())
