@@ -132,7 +132,7 @@ fn render(document: &str, differences: &[Value]) -> String {
     let (_, after) = rest.split_once(END).expect("the end of the list");
     let cell = |value: &Value| {
         let text = value.as_str().unwrap_or_default();
-        let text = text.replace('|', "\\|");
+        let text = text.trim().replace('|', "\\|");
         if text.is_empty() {
             "–".to_owned()
         } else {

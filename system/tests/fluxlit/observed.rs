@@ -1,7 +1,6 @@
 //! Reduces a response to what can be compared between two servers.
 
-use std::collections::BTreeMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 
 use fluxlit_support::client::Client;
@@ -9,27 +8,33 @@ use fluxlit_support::client::Client;
 use crate::examples::{Example, Mounted, Page};
 use crate::programs::Server;
 
-/// The parts of a response, by name.
+/// A response.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Observed(BTreeMap<String, String>);
+pub(crate) struct Observed {
+    /// The parts that are compared and shown, by name.
+    parts: BTreeMap<String, String>,
+    /// The body, if it is too long to be shown.
+    long_body: Option<String>,
+}
 
 /// The fields whose values are compared. Of the others, only whether and how often they occur.
-const COMPARED: [&str; 11] = [
+const COMPARED: [&str; 9] = [
     "accept-ranges",
     "allow",
     "cache-control",
     "connection",
-    "content-length",
     "content-range",
     "content-type",
-    "etag",
     "location",
     "sec-websocket-protocol",
     "vary",
 ];
 
-/// A text that is longer is compared by its hash.
+/// A text that is longer is shown by its length.
 const LONGEST: usize = 300;
+
+/// If the status differs, only these parts are compared, because the others follow from it.
+const WITH_ANOTHER_STATUS: [&str; 3] = ["body", "location", "status"];
 
 impl Observed {
     /// Sends a request, and observes the response.
@@ -83,16 +88,27 @@ impl Observed {
                 parts.insert(name, value);
             }
         }
-        let text = response.text().replace(&own, "HOST");
-        let body = if text.len() > LONGEST {
-            let mut hash = DefaultHasher::new();
-            text.hash(&mut hash);
-            format!("{} bytes, hash {:x}", text.len(), hash.finish())
+        if request.method == "HEAD" {
+            parts.insert(
+                "content-length".to_owned(),
+                response.values("content-length").join(", "),
+            );
         } else {
-            text
+            // It follows from the body.
+            parts.remove("content-length");
+        }
+        let text = without_time(&response.text()).replace(&own, "HOST");
+        let is_long = text.len() > LONGEST;
+        let shown = if is_long {
+            format!("{} bytes", text.len())
+        } else {
+            text.clone()
         };
-        parts.insert("body".to_owned(), body);
-        Self(parts)
+        parts.insert("body".to_owned(), shown);
+        Self {
+            parts,
+            long_body: is_long.then_some(text),
+        }
     }
 
     /// Opens a page as a browser does, by the WebSocket, lets its script run, and observes what it shows.
@@ -136,18 +152,41 @@ impl Observed {
             }
         }
         let shown = shows(&received).join(", ");
-        Self([("shows".to_owned(), shown)].into())
+        Self {
+            parts: [("shows".to_owned(), shown)].into(),
+            long_body: None,
+        }
     }
 
     /// Returns the parts that differ, with both values; empty for a part that is absent.
     pub(crate) fn differences(&self, other: &Self) -> Vec<(String, String, String)> {
-        let names: std::collections::BTreeSet<&String> =
-            self.0.keys().chain(other.0.keys()).collect();
-        let value = |of: &Self, name: &String| of.0.get(name).cloned().unwrap_or_default();
-        names
+        let names: BTreeSet<&String> = self.parts.keys().chain(other.parts.keys()).collect();
+        let value = |of: &Self, name: &str| of.parts.get(name).cloned().unwrap_or_default();
+        let has_another_status = value(self, "status") != value(other, "status");
+        let mut all: Vec<(String, String, String)> = names
             .into_iter()
+            .filter(|name| !has_another_status || WITH_ANOTHER_STATUS.contains(&name.as_str()))
             .map(|name| (name.clone(), value(self, name), value(other, name)))
             .filter(|(_, one, other)| one != other)
-            .collect()
+            .collect();
+        let shows_same = value(self, "body") == value(other, "body");
+        if shows_same && self.long_body != other.long_body {
+            all.push((
+                "body".to_owned(),
+                value(self, "body"),
+                "another content".to_owned(),
+            ));
+        }
+        all
     }
+}
+
+/// Removes the time at which an example has stored something.
+fn without_time(text: &str) -> String {
+    const KEY: &str = r#""created_at":""#;
+    let Some((before, after)) = text.split_once(KEY) else {
+        return text.to_owned();
+    };
+    let (_, rest) = after.split_once('"').unwrap_or_default();
+    format!("{before}{KEY}TIME\"{rest}")
 }

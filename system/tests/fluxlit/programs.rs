@@ -162,7 +162,11 @@ pub(crate) fn script(name: &str, environment: &[(&str, &str)]) -> (Option<i32>, 
     let file = folder.path().join("scripts").join(name);
     let text_of_script = std::fs::read_to_string(&file).expect("the script");
     let waits = "/api/healthz\" >/dev/null 2>&1; then";
-    let text_of_script = text_of_script.replace(waits, &waits.replace("healthz", "readyz"));
+    let text_of_script = if text_of_script.contains("fluxlit run") {
+        text_of_script.replace(waits, &waits.replace("healthz", "readyz"))
+    } else {
+        text_of_script
+    };
     std::fs::write(&file, text_of_script).expect("a file");
     let port = || free_port().expect("a port").to_string();
     let path =
