@@ -15,7 +15,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::children::{ChildFailure, Program, StartError, Supervisor};
+use crate::children::{self, ChildFailure, StartError, Supervisor};
 use crate::net::tls::Tls;
 use crate::observe::debug::Debug;
 use crate::observe::metrics::Metrics;
@@ -255,7 +255,7 @@ fn start_children(settings: &Settings) -> Result<Vec<Supervisor>, GatewayError> 
         .as_ref()
         .is_some_and(|app| app.fluxlit.is_some());
     let mut supervisors = Vec::new();
-    for program in Program::all(settings) {
+    for program in children::programs(settings) {
         let mut supervisor = Supervisor::new(program, settings.grace_period);
         supervisor.start().map_err(|error| match error {
             StartError::NotFound(command) => GatewayError::Start {

@@ -1,8 +1,8 @@
 //! Holds what the checks of a site share: the client, the options, and what was seen at first.
 
 use crate::client::{Ask, Client, Failure, Response};
-use crate::probe::Options;
 use crate::probe::front::Hop;
+use crate::probe::options::Options;
 
 /// What the checks share.
 pub(crate) struct Context {

@@ -10,41 +10,21 @@ mod front;
 mod headers;
 mod http2;
 mod limits;
+mod options;
 mod paths;
 mod replicas;
 mod session;
 mod socket;
 mod tls;
 
-use std::time::Duration;
-
-use fluxlit_policy::ProbeKey;
-
 use crate::check::{Check, PROBE};
-use crate::client::{Client, Credentials, Failure, Site, Tls};
+use crate::client::{Client, Failure, Site};
 use crate::finding::Finding;
 use crate::outcome::Outcome;
 use crate::selection::CheckSelection;
 use context::Context;
 
-/// How a site is probed.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// Cookies and fields for each request.
-    pub credentials: Credentials,
-    /// The certificates that are trusted.
-    pub tls: Tls,
-    /// The probe key of the filter and the gateway.
-    pub key: Option<ProbeKey>,
-    /// How long P13 holds a silent WebSocket.
-    pub hold: Duration,
-    /// Send uploads and large messages to the app.
-    pub may_write: bool,
-    /// The same app without the front.
-    pub direct: Option<Site>,
-    /// The origin of a page that embeds the app.
-    pub embed: Option<String>,
-}
+pub use options::Options;
 
 /// The error when a site cannot be probed.
 #[derive(Debug, thiserror::Error)]

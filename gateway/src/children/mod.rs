@@ -21,8 +21,21 @@ mod streamlit;
 mod supervisor;
 
 pub use launcher::launch_if_requested;
-pub(crate) use program::Program;
 pub use python::{DescribeError, Description, describe};
 pub use reserved_port::ReservedPort;
 pub use supervisor::{ChildFailure, Ended};
 pub(crate) use supervisor::{StartError, Supervisor};
+
+use crate::settings::Settings;
+use program::Program;
+
+/// Returns the programs that these settings start: Streamlit, then the API if there is one.
+pub(crate) fn programs(settings: &Settings) -> Vec<Program> {
+    let Some(app) = &settings.app else {
+        return Vec::new();
+    };
+    let streamlit = streamlit::program(settings, app);
+    let api = app.api.as_ref();
+    let api = api.map(|api| api::program(settings, app, api));
+    std::iter::once(streamlit).chain(api).collect()
+}

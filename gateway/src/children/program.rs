@@ -22,17 +22,6 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    /// Returns the programs that these settings start: Streamlit, then the API if there is one.
-    pub(crate) fn all(settings: &Settings) -> Vec<Self> {
-        let Some(app) = &settings.app else {
-            return Vec::new();
-        };
-        let streamlit = super::streamlit::program(settings, app);
-        let api = app.api.as_ref();
-        let api = api.map(|api| super::api::program(settings, app, api));
-        std::iter::once(streamlit).chain(api).collect()
-    }
-
     /// Returns what both programs have in common: the settings of the app that its environment lacks.
     pub(super) fn environment(
         settings: &Settings,
