@@ -22,13 +22,21 @@ pub(crate) async fn spoofing(subject: &Subject, outcome: &mut Outcome) {
             run.names,
             run.peers.join(" and ")
         )),
-        Ok(run) => outcome.fail(
-            format!(
-                "forged headers arrive at the app: {}",
-                run.arrived.join(", ")
-            ),
-            "this is a fault of the gateway: report it with the output of `fluxlit-gateway config`",
-        ),
+        Ok(run) => {
+            let some: Vec<&str> = run.arrived.iter().take(SHOWN).map(String::as_str).collect();
+            outcome.fail(
+                format!(
+                    "{} forged headers arrive at the app, such as {}",
+                    run.arrived.len(),
+                    some.join(", ")
+                ),
+                if subject.policy.get("report_only") == Some(&true.into()) {
+                    "remove FLUXLIT_REPORT_ONLY, which only counts what the policy would remove"
+                } else {
+                    "this is a fault of the gateway: report it with the output of `fluxlit-gateway config`"
+                },
+            );
+        }
         Err(error) => outcome.skip(format!("the second gateway cannot be asked: {error}")),
     }
 }
@@ -254,6 +262,9 @@ fn contains(text: &[u8], part: &[u8]) -> bool {
 
 /// What every forged value begins with. It is no address and no host name, so nothing is made of it.
 const MARKER: &str = "fluxlit_doctor!forged";
+
+/// How many of the headers that arrived are named.
+const SHOWN: usize = 5;
 
 /// Keeps the head of a request well below the gateway's limit.
 const FIELDS_AT_ONCE: usize = 80;

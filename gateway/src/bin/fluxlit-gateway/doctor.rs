@@ -65,7 +65,7 @@ pub(crate) struct Arguments {
 }
 
 /// Runs the checks and prints what they found.
-pub(crate) fn run(arguments: Arguments) -> anyhow::Result<Exit> {
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     if arguments.list {
         for check in checks() {
             let id = if check.id == check.name { "" } else { check.id };
@@ -85,9 +85,9 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<Exit> {
             Box::new(move |check| progress.show(check))
         })?
     } else if arguments.lint.is_empty() {
-        check_app(&arguments, &selection, &runtime)?
+        check_app(arguments, &selection, &runtime)?
     } else {
-        check_files(&arguments, &selection, &runtime)?
+        check_files(arguments, &selection, &runtime)?
     };
     let report = Report {
         target,
@@ -137,13 +137,19 @@ fn check_app(
             return Ok((app.unwrap_or_else(|| "settings".to_owned()), findings));
         }
     };
+    // Without an argument, the settings or the default name the app.
+    let of_settings = settings.app.as_ref().map(|app| match &app.fluxlit {
+        Some(fluxlit) => fluxlit.target.written().to_owned(),
+        None => app.script.clone(),
+    });
+    let app = app.or(of_settings);
     let name = app.clone().unwrap_or_else(|| settings.upstream.authority());
     let facts = doctor_subject::facts(&settings, app.as_deref());
     let subject = doctor_subject::subject(&settings, &arguments.target)?;
     let findings = runtime.block_on(async {
         let progress = Progress::start();
         app::run(&subject, &facts, depth, selection, |check| {
-            progress.show(check)
+            progress.show(check);
         })
         .await
     });

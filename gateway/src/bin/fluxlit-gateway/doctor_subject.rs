@@ -190,7 +190,7 @@ fn read_options(options: &mut Options, place: &str, value: impl Fn(&str) -> Opti
     }
     match value("trustedUserHeaders") {
         Some(Value::Object(mapping)) => {
-            options.trusted_user_headers = mapping.keys().cloned().collect()
+            options.trusted_user_headers = mapping.keys().cloned().collect();
         }
         Some(Value::String(text)) => {
             let mapping: Map<String, Value> = serde_json::from_str(&text).unwrap_or_default();

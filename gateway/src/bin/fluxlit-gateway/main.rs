@@ -76,7 +76,7 @@ fn run(command: Command) -> anyhow::Result<Exit> {
         }
         Command::Config(arguments) => config::run(arguments),
         Command::Dev(arguments) => dev::run(arguments),
-        Command::Doctor(arguments) => doctor::run(arguments),
+        Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Man(arguments) => man::run(&arguments, Arguments::command()),
         Command::Probe(arguments) => probe::run(&arguments),
         Command::Run(arguments) => run::run(arguments),
