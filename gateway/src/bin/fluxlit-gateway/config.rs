@@ -29,7 +29,7 @@ pub(crate) struct Arguments {
 
 /// Reads the settings and prints them.
 pub(crate) fn run(arguments: Arguments) -> anyhow::Result<Exit> {
-    let (settings, _port) = target::read_settings(arguments.target).map_err(Unusable)?;
+    let (settings, _port) = target::read_settings(&arguments.target).map_err(Unusable)?;
     if let Some(exit) = arguments.front.run(&settings) {
         return exit;
     }

@@ -32,7 +32,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<Exit> {
         target,
         reload_scope,
     } = arguments;
-    serve_target(target.for_development(Development {
+    serve_target(&target.for_development(Development {
         reruns_pages: reload_scope == Scope::Full,
     }))
 }

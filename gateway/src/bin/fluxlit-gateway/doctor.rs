@@ -122,7 +122,7 @@ fn check_app(
     };
     let app = arguments.target.app.clone();
     // The port that is reserved for Streamlit is not used: a gateway that is started for the checks reserves its own.
-    let settings = match target::read_settings(arguments.target.clone()) {
+    let settings = match target::read_settings(&arguments.target) {
         Ok((settings, _)) => settings,
         Err(error) => {
             let Some(errors) = error.downcast_ref::<SettingErrors>() else {

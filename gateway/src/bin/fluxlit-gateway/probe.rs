@@ -137,7 +137,7 @@ fn default_target() -> anyhow::Result<(String, Option<SocketAddr>)> {
     target.settings_only = true;
     // Any upstream will do, because it is not used.
     target.streamlit_upstream = Some("http://127.0.0.1:8501".to_owned());
-    let (settings, _) = target::read_settings(target)
+    let (settings, _) = target::read_settings(&target)
         .context("the settings of this environment cannot be read, and --url is not given")?;
     let mut listen = settings.listen;
     ensure!(

@@ -18,11 +18,11 @@ pub(crate) struct Arguments {
 
 /// Reads the settings and serves until a signal stops the gateway.
 pub(crate) fn run(arguments: Arguments) -> anyhow::Result<Exit> {
-    serve_target(arguments.target)
+    serve_target(&arguments.target)
 }
 
 /// Reads the settings and serves until a signal stops the gateway.
-pub(crate) fn serve_target(target: Target) -> anyhow::Result<Exit> {
+pub(crate) fn serve_target(target: &Target) -> anyhow::Result<Exit> {
     let (settings, _ports) = target::read_settings(target).map_err(usage)?;
     serve(settings)?;
     Ok(Exit::Done)

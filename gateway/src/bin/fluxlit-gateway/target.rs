@@ -127,7 +127,7 @@ enum What {
 pub(crate) type ReservedPorts = Vec<ReservedPort>;
 
 /// Reads the settings, and for a FluxLit app what the app says about itself.
-pub(crate) fn read_settings(target: Target) -> anyhow::Result<(Settings, ReservedPorts)> {
+pub(crate) fn read_settings(target: &Target) -> anyhow::Result<(Settings, ReservedPorts)> {
     target.reject()?;
     let flags = target.flags();
     let sources = |further: Vec<Flag>| {
@@ -200,7 +200,7 @@ pub(crate) fn read_settings(target: Target) -> anyhow::Result<(Settings, Reserve
             if target.settings_only {
                 return Ok((settings, ports));
             }
-            complete(app, &settings, &target, sources)?
+            complete(app, &settings, target, sources)?
         }
     };
     Ok((settings, ports))

@@ -116,14 +116,14 @@ fn read_settings(
     target.root_path = root_path;
     target.settings_file = settings_file;
     target.settings_only = true;
-    let mut read = target::read_settings(target.clone());
+    let mut read = target::read_settings(&target);
     let lacks_upstream = |error: &anyhow::Error| {
         let errors = error.downcast_ref::<SettingErrors>();
         errors.is_some_and(SettingErrors::is_only_that_nothing_is_served)
     };
     if read.as_ref().is_err_and(lacks_upstream) {
         target.streamlit_upstream = Some("http://127.0.0.1:8501".to_owned());
-        read = target::read_settings(target);
+        read = target::read_settings(&target);
     }
     Ok(read?.0)
 }
