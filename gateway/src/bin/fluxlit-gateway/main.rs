@@ -79,7 +79,7 @@ fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Man(arguments) => man::run(&arguments, Arguments::command()),
         Command::Probe(arguments) => probe::run(&arguments),
-        Command::Run(arguments) => run::run(arguments),
+        Command::Run(arguments) => run::run(&arguments),
         Command::Url(arguments) => url::run(arguments),
     }
 }

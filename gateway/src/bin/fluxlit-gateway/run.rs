@@ -17,7 +17,7 @@ pub(crate) struct Arguments {
 }
 
 /// Reads the settings and serves until a signal stops the gateway.
-pub(crate) fn run(arguments: Arguments) -> anyhow::Result<Exit> {
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     serve_target(&arguments.target)
 }
 
