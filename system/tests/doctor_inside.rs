@@ -373,7 +373,7 @@ fn pings_and_the_end_of_a_gateway_are_observed() {
 
 #[test]
 fn wrong_usage_is_told_from_findings() {
-    let (folder, _) = folder_with_app();
+    let folder = tempfile::tempdir().expect("a folder");
     for (arguments, says) in [
         (&["doctor"][..], "FLUXLIT_STREAMLIT_UPSTREAM"),
         (&["doctor", "--only", "D99"], "`D99` is no check"),
@@ -381,9 +381,9 @@ fn wrong_usage_is_told_from_findings() {
             &["doctor", "--lint", "absent.yaml"],
             "cannot read absent.yaml",
         ),
-        (&["doctor", "--lint", "app.py"], "neither YAML nor JSON"),
+        (&["doctor", "--lint", "notes.txt"], "neither YAML nor JSON"),
     ] {
-        std::fs::write(folder.path().join("app.py"), "a: [").expect("a file");
+        std::fs::write(folder.path().join("notes.txt"), "a: [").expect("a file");
         let output = Command::new(named("FLUXLIT_TEST_GATEWAY"))
             .args(arguments)
             .current_dir(folder.path())
