@@ -4,6 +4,7 @@ mod api;
 mod client;
 mod client_certificates;
 mod command_line;
+mod container_probe;
 mod drain;
 mod framing;
 mod health;

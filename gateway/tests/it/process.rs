@@ -215,6 +215,53 @@ fn a_second_signal_ends_the_gateway_and_the_app_at_once() {
     assert!(none_runs(&ids), "{ids:?} still run");
 }
 
+/// A script in place of Python notes the arguments and variables of uvicorn, and describes a FluxLit app.
+#[test]
+fn the_api_and_the_pages_of_an_app_get_what_they_need() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = folder.path().to_str().unwrap();
+    let note = "for word in \"$@\"; do echo \"$word\"; done > DIR/$1.new\n\
+                env | grep -E '^(FLUXLIT|PYTHON)' | sort >> DIR/$1.new\nmv DIR/$1.new DIR/$1\nexec sleep 1000\n";
+    let python = executable(
+        &folder.path().join("python"),
+        &format!(
+            "if [ \"$1\" = -c ]; then\n  echo \"$4\"'{{\"entry\": \"DIR/entry.py\", \"api_mount_path\": \"/v1\", \
+             \"root_path\": \"\", \"streamlit_arguments\": [\"--theme.base\", \"dark\"]}}'\n  exit\nfi\nshift\n{note}"
+        )
+        .replace("DIR", directory),
+    );
+    let gateway = Gateway::start(
+        &[("FLUXLIT_PYTHON", &python), ("FLUXLIT_JWT_ISSUER", "me")],
+        &["./sub/main.py:site", "--workers", "3"],
+    );
+    let noted = |name: &str| {
+        let path = folder.path().join(name);
+        assert!(soon(|| path.is_file()), "{}", gateway.log());
+        std::fs::read_to_string(path).unwrap().replace('\n', " ")
+    };
+    let (api, pages) = (noted("uvicorn"), noted("streamlit"));
+    for text in [
+        "uvicorn main:site.api --app-dir ./sub --host 127.0.0.1 --port ",
+        " --root-path /v1 --proxy-headers --forwarded-allow-ips 127.0.0.1 --log-level info --no-access-log \
+         --timeout-graceful-shutdown 10 --workers 3 ",
+        " FLUXLIT_API_PREFIX=/v1 FLUXLIT_APP=./sub/main.py:site ",
+        " FLUXLIT_JWT_ISSUER=me ",
+        " FLUXLIT_STREAMLIT_UPSTREAM=http://127.0.0.1:",
+        " PYTHONUNBUFFERED=1 ",
+    ] {
+        assert!(api.contains(text), "`{text}` is missing in {api}");
+    }
+    for text in [
+        &format!("streamlit run {directory}/entry.py --server.address 127.0.0.1 --server.port "),
+        " --theme.base dark ",
+        " FLUXLIT_APP=./sub/main.py:site ",
+        " FLUXLIT_INTERNAL_API_BASE=http://127.0.0.1:",
+        " FLUXLIT_JWT_ISSUER=me ",
+    ] {
+        assert!(pages.contains(text), "`{text}` is missing in {pages}");
+    }
+}
+
 /// FluxLit's defect 29.
 #[test]
 fn an_app_that_ends_is_restarted() {
