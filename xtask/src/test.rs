@@ -400,11 +400,14 @@ fn fluxlit(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
             )));
         }
     }
-    command(
-        system_test(prerequisites, "fluxlit")
-            .env("FLUXLIT_TEST_FLUXLIT_BIN", setup::fluxlit()?)
-            .env("FLUXLIT_TEST_FLUXLIT_SOURCES", setup::fluxlit_sources()?),
-    )?;
+    let (programs, sources) = (setup::fluxlit()?, setup::fluxlit_sources()?);
+    for test in ["public_urls", "fluxlit"] {
+        command(
+            system_test(prerequisites, test)
+                .env("FLUXLIT_TEST_FLUXLIT_BIN", &programs)
+                .env("FLUXLIT_TEST_FLUXLIT_SOURCES", &sources),
+        )?;
+    }
     Ok(Outcome::Passed)
 }
 
