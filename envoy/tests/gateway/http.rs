@@ -93,7 +93,7 @@ const ROWS: &[Row] = &[
     row("a static file, unchanged",          "GET {static}",                      "if-none-match: {etag}\r\n",    (304, 304)),
     row("a static file, changed",            "GET {static}",                      "if-none-match: \"x\"\r\n",     (200, 200)),
     row("a part of a static file",           "GET {static}",                      "range: bytes=0-9\r\n",         (206, 206)),
-    row("an unknown static file",            "GET /static/none.js",               "",                             (200, 200)),
+    row("an unknown static file",            "GET /static/none.woff2",            "",                             (200, 200)),
     row("a download",                        "GET {media}",                       "",                             (200, 200)),
     row("a download, by HEAD",               "HEAD {media}",                      "",                             (200, 200)),
     row("a download, as gzip",               "GET {media}",                       GZIP,                           (200, 200)),
