@@ -123,20 +123,20 @@ impl Lane {
         let files = self.files();
         let mut gateway = Running::start(self);
         match phase {
-            Phase::Start => random.moment(600),
+            Phase::Start => self.look(random.below(200)),
             Phase::Serving => {
                 self.wait_until_ready(name, &mut gateway);
-                random.moment(50);
+                self.look(random.below(16));
             }
             Phase::Restart => {
                 self.wait_until_ready(name, &mut gateway);
                 self.kill(Victim::Program, gateway.id(), random);
-                random.moment(900);
+                self.look(random.below(300));
             }
             Phase::Drain => {
                 self.wait_until_ready(name, &mut gateway);
                 gateway.signal(Signal::TERM);
-                random.moment(120);
+                self.look(random.below(40));
             }
         }
         let killed = self.kill(victim, gateway.id(), random);
@@ -205,6 +205,14 @@ impl Lane {
         // It may have ended meanwhile.
         let _ = kill_process(id, Signal::KILL);
         Some(chosen)
+    }
+
+    /// Looks at the processes a number of times, so that a random moment has come. Nothing is expected to have happened by
+    /// then.
+    fn look(&self, times: Option<usize>) {
+        for _ in 0..times.unwrap_or_default() {
+            self.processes();
+        }
     }
 
     fn processes(&self) -> Vec<Found> {
@@ -315,10 +323,5 @@ impl Random {
     fn below(&mut self, limit: usize) -> Option<usize> {
         let limit = u64::try_from(limit).ok()?;
         usize::try_from(self.next().checked_rem(limit)?).ok()
-    }
-
-    /// Lets a random time pass. Nothing is expected to have happened by then.
-    fn moment(&mut self, milliseconds: u64) {
-        std::thread::sleep(Duration::from_millis(self.next() % milliseconds));
     }
 }
