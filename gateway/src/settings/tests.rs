@@ -304,7 +304,7 @@ fn faults_of_all_places_are_reported_together_with_their_lines() {
         UP,
         ("FLUXLIT_TRUST_PROXY", "1"),
         ("FLUXLIT_FORWARDED_ALLOW_IPS", "localhost"),
-        ("FLUXLIT_STREAMLIT_UPSTREAM_FILE", "/tmp/x"),
+        ("FLUXLIT_STREAMLIT_UPSTREAM_FILE", "upstream.json"),
     ];
     let errors = read_in(folder.path(), None, &variables).unwrap_err();
     let errors = errors.replace(&format!("{}/", folder.path().display()), "");
