@@ -16,7 +16,7 @@ use serde::Deserialize;
 use crate::children::advice::advice;
 use crate::children::launcher;
 use crate::children::program::{Program, find_executable};
-use crate::settings::{FluxLitApp, Settings};
+use crate::settings::{FluxLitApp, Settings, refused_argument};
 
 /// What a FluxLit app says about itself.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -144,11 +144,8 @@ pub fn describe(settings: &Settings, app: &FluxLitApp) -> Result<Description, De
             python: shown(),
             target: target.to_owned(),
         })?;
-    let is_ours = |argument: &&String| {
-        let name = argument.split('=').next().unwrap_or_default();
-        OUR_OPTIONS.contains(&name)
-    };
-    if let Some(option) = description.streamlit_arguments.iter().find(is_ours) {
+    let mut arguments = description.streamlit_arguments.iter();
+    if let Some(option) = arguments.find(|argument| refused_argument(argument).is_some()) {
         return Err(DescribeError::Option(option.clone()));
     }
     Ok(description)
@@ -194,14 +191,6 @@ fn run(
 }
 
 const SCRIPT: &str = include_str!("describe.py");
-
-/// Options of Streamlit that the gateway sets.
-const OUR_OPTIONS: [&str; 4] = [
-    "--server.address",
-    "--server.baseUrlPath",
-    "--server.port",
-    "--server.trustedUserHeaders",
-];
 
 /// The number of lines in an error.
 const LAST_LINES: usize = 20;

@@ -13,9 +13,7 @@ impl Process {
     /// Reports arguments for Streamlit that cannot be used.
     pub(super) fn check_arguments(&self, mut keep: impl FnMut(SettingError)) {
         for argument in &self.streamlit_arguments {
-            let option = argument.split('=').next().unwrap_or_default();
-            let refused = REFUSED_ARGUMENTS.iter().find(|(name, _)| *name == option);
-            if let Some((_, reason)) = refused {
+            if let Some((option, reason)) = refused_argument(argument) {
                 keep(SettingError::Refused {
                     place: STREAMLIT_ARGUMENTS.to_owned(),
                     reason: format!("`{option}`: {reason}"),
@@ -174,6 +172,14 @@ pub(super) fn tls_files(
         (None, Some(_)) => (key_name, certificate_name),
     };
     Err(SettingError::HalfOfTls { set, missing })
+}
+
+/// Returns the option in an argument for Streamlit and why it cannot be used, if the gateway sets it.
+pub(crate) fn refused_argument(argument: &str) -> Option<(&'static str, &'static str)> {
+    let option = argument.split('=').next().unwrap_or_default();
+    REFUSED_ARGUMENTS
+        .into_iter()
+        .find(|(name, _)| *name == option)
 }
 
 const FORWARDED_HEADERS: &str = "FLUXLIT_GATEWAY_FORWARD_CLIENT_HEADERS_TO_STREAMLIT";

@@ -35,6 +35,7 @@ use std::time::Duration;
 use fluxlit_policy::{AllowedOrigins, Defaults, DropCookies, Policy};
 use serde_json::{Map, Value};
 
+pub(crate) use crate::settings::checks::refused_argument;
 use crate::settings::checks::{full_paths, tls_files};
 pub use crate::settings::error::{SettingError, SettingErrors};
 pub use crate::settings::import_target::{ImportTarget, ImportTargetError};
