@@ -12,7 +12,7 @@ mod websocket;
 
 pub use credentials::{Credentials, CredentialsError};
 pub use message::Response;
-pub use site::{Site, SiteError};
+pub use site::{ConnectTo, ConnectToError, Site, SiteError};
 pub use tls::{CaFileError, Tls};
 
 pub(crate) use frame::BINARY;
@@ -501,6 +501,9 @@ impl Connection {
 
 /// Returns the addresses of a site, those of the first family first.
 async fn resolve(site: &Site, port: u16) -> Result<Vec<SocketAddr>, Failure> {
+    if let Some(address) = site.address_for(port) {
+        return Ok(vec![address]);
+    }
     if let Some(address) = site.address() {
         return Ok(vec![SocketAddr::new(address, port)]);
     }

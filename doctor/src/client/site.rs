@@ -1,6 +1,7 @@
 //! Splits the URL that is probed into what a request needs.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
 
 use url::{Host, Url};
 
@@ -15,7 +16,26 @@ pub struct Site {
     pub port: u16,
     /// The path under which the app is published, without the last slash; empty for none.
     pub mount: String,
+    /// Where to connect to instead of the addresses of the host.
+    pub connect_to: Vec<ConnectTo>,
 }
+
+/// An address to connect to instead of those that the host's name has: a front that DNS does not point to yet, or one of
+/// several.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConnectTo {
+    /// The port of the URL that this is for; `None`: any other port.
+    pub port: Option<u16>,
+    /// Where to connect to.
+    pub address: SocketAddr,
+}
+
+/// The error when an address to connect to cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{0}` is neither an address with a port, such as 192.0.2.1:8443 or [2001:db8::1]:8443, nor that after the port of the URL, such as 80=192.0.2.1:8080"
+)]
+pub struct ConnectToError(String);
 
 /// The error when a URL is not that of an app.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -33,6 +53,20 @@ pub enum SiteError {
         "the URL must not contain a user, a password, a query or a fragment; use --header-file and --cookie-file for secrets"
     )]
     Secret,
+}
+
+impl FromStr for ConnectTo {
+    type Err = ConnectToError;
+
+    fn from_str(text: &str) -> Result<Self, ConnectToError> {
+        let error = || ConnectToError(text.to_owned());
+        let (port, address) = match text.split_once('=') {
+            Some((port, address)) => (Some(port.parse().map_err(|_| error())?), address),
+            None => (None, text),
+        };
+        let address = address.parse().map_err(|_| error())?;
+        Ok(Self { port, address })
+    }
 }
 
 impl Site {
@@ -60,6 +94,7 @@ impl Site {
                 .port_or_known_default()
                 .unwrap_or(if is_tls { 443 } else { 80 }),
             mount: url.path().trim_end_matches('/').to_owned(),
+            connect_to: Vec::new(),
         })
     }
 
@@ -93,6 +128,14 @@ impl Site {
         format!("{}{}/", self.origin(), self.mount)
     }
 
+    /// Returns the address to connect to for this port, if one is given.
+    pub fn address_for(&self, port: u16) -> Option<SocketAddr> {
+        let is_for_port = |entry: &&ConnectTo| entry.port == Some(port);
+        let for_port = self.connect_to.iter().find(is_for_port);
+        let any = || self.connect_to.iter().find(|entry| entry.port.is_none());
+        for_port.or_else(any).map(|entry| entry.address)
+    }
+
     /// Returns the address, if the host is one.
     pub fn address(&self) -> Option<IpAddr> {
         match self.host {
@@ -124,6 +167,26 @@ mod tests {
                 (site.origin().as_str(), site.mount.as_str(), site.port),
                 (origin, mount, port)
             );
+        }
+    }
+
+    #[test]
+    fn a_connection_goes_to_the_address_for_its_port() {
+        let mut site = Site::parse("https://portal.example.com").expect("a URL");
+        assert_eq!(site.address_for(443), None);
+        for text in ["80=192.0.2.1:8080", "[2001:db8::1]:8443"] {
+            site.connect_to.push(text.parse().expect(text));
+        }
+        for (port, address) in [(80, "192.0.2.1:8080"), (443, "[2001:db8::1]:8443")] {
+            assert_eq!(site.address_for(port), address.parse().ok(), "{port}");
+        }
+        for text in [
+            "portal.example.com:80",
+            "192.0.2.1",
+            "x=192.0.2.1:80",
+            "80=",
+        ] {
+            assert!(text.parse::<ConnectTo>().is_err(), "{text}");
         }
     }
 

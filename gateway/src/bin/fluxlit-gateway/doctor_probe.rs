@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
-use fluxlit_doctor::client::{Credentials, Site, Tls};
+use fluxlit_doctor::client::{ConnectTo, Credentials, Site, Tls};
 use fluxlit_doctor::probe::{self, Options};
 use fluxlit_doctor::{Check, CheckSelection, Finding};
 use fluxlit_policy::ProbeKey;
@@ -36,6 +36,10 @@ pub(crate) struct ProbeArguments {
     /// Trust the certificates in this PEM file as well
     #[arg(long, value_name = "FILE", requires = "probe")]
     ca_file: Option<PathBuf>,
+    /// Connect to this address instead of those of the URL's host, as for a front that DNS does not point to yet; with the
+    /// port of a URL in front, only for it: 80=192.0.2.1:8080. Can be given several times
+    #[arg(long, value_name = "[PORT=]ADDRESS:PORT", requires = "probe")]
+    connect_to: Vec<ConnectTo>,
     /// Compare with the app without the front, at this URL
     #[arg(long, value_name = "URL", requires = "probe")]
     direct: Option<String>,
@@ -52,7 +56,8 @@ pub(crate) fn check(
     runtime: &tokio::runtime::Runtime,
     progress: impl FnOnce() -> Box<dyn FnMut(&'static Check)>,
 ) -> anyhow::Result<(String, Vec<Finding>)> {
-    let site = Site::parse(url).map_err(unusable)?;
+    let mut site = Site::parse(url).map_err(unusable)?;
+    site.connect_to.clone_from(&arguments.connect_to);
     let options = options(arguments).map_err(Unusable)?;
     let target = site.url();
     let findings = runtime.block_on(async {
