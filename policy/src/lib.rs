@@ -90,6 +90,6 @@ pub use probe::{Hop, Nonce, PROBE_FIELD, PROBE_PATH, Probe, ProbeKey, ProbeOutco
 pub use probe_guard::ProbeGuard;
 pub use protected_headers::protected_headers;
 pub use reason::Reason;
-pub use streamlit_paths::{is_asset, is_stream};
+pub use streamlit_paths::{is_asset, is_metrics, is_stream};
 pub use sub_app::{SubApp, SubAppPath};
 pub use warning_limiter::{WarningLimiter, warning_network};

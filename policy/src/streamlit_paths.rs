@@ -1,5 +1,8 @@
-//! Recognizes two requests for Streamlit that something in front of it has spoilt.
+//! Recognizes paths of Streamlit with a meaning for proxies.
 //!
+//! Streamlit's metrics, with the number of sessions and the sizes of caches, need no login.
+//!
+//! Two further paths receive requests that something in front of Streamlit has spoilt.
 //! Streamlit responds to every path that it does not know with its page and status 200.
 //!
 //! - After an upgrade, a page that a browser has loaded before names scripts that no longer exist. Their URLs return the page,
@@ -8,6 +11,7 @@
 
 use crate::header::lines;
 use crate::message::Response;
+use crate::mount::decode_hex;
 use crate::policy::Policy;
 
 /// Returns true if a target without its mount is that of a script or a style sheet of Streamlit: `/static/…` that ends in
@@ -23,6 +27,18 @@ pub fn is_asset(stripped_target: &[u8]) -> bool {
 /// Returns true if a target without its mount is that of Streamlit's WebSocket.
 pub fn is_stream(stripped_target: &[u8]) -> bool {
     path_of(stripped_target) == b"/_stcore/stream"
+}
+
+/// Returns true if a target without its mount is that of Streamlit's metrics, `/_stcore/metrics`.
+///
+/// Streamlit's server decodes a path before it selects the page, so every spelling that it decodes to this path is one.
+/// Empty segments are ignored.
+pub fn is_metrics(stripped_target: &[u8]) -> bool {
+    let path = decode(path_of(stripped_target));
+    let segments = path.split(|octet| *octet == b'/');
+    segments
+        .filter(|segment| !segment.is_empty())
+        .eq([b"_stcore".as_slice(), b"metrics"])
 }
 
 impl Policy {
@@ -41,6 +57,22 @@ fn is_html(content_type: &[u8]) -> bool {
         .split_at_checked(end.unwrap_or(content_type.len()))
         .unwrap_or_default();
     media_type.trim_ascii().eq_ignore_ascii_case(b"text/html")
+}
+
+/// Replaces each percent-encoded octet, as servers do once.
+fn decode(path: &[u8]) -> Vec<u8> {
+    let mut decoded = Vec::with_capacity(path.len());
+    let mut rest = path;
+    while let [first, after @ ..] = rest {
+        let escaped = match rest {
+            [b'%', high, low, after @ ..] => decode_hex(*high, *low).map(|octet| (octet, after)),
+            _ => None,
+        };
+        let (octet, after) = escaped.unwrap_or((*first, after));
+        decoded.push(octet);
+        rest = after;
+    }
+    decoded
 }
 
 fn path_of(target: &[u8]) -> &[u8] {
@@ -90,6 +122,33 @@ mod tests {
             ("/x/_stcore/stream", false),
         ] {
             assert_eq!(is_stream(target.as_bytes()), expected, "{target}");
+        }
+    }
+
+    #[test]
+    fn the_metrics_are_one_path_in_every_spelling() {
+        for (target, expected) in [
+            ("/_stcore/metrics", true),
+            ("/_stcore/metrics?families=active_sessions", true),
+            ("/_stcore/metrics/", true),
+            ("/_stcore/%6detrics", true),
+            ("/%5Fstcore/metrics", true),
+            ("/_stcore%2fmetrics", true),
+            ("/_stcore%2F/metrics", true),
+            ("//_stcore//metrics", true),
+            ("/_stcore/%256detrics", false),
+            ("/_stcore/metrics%", false),
+            ("/_stcore/metrics%3f", false),
+            ("/_stcore/metrics/x", false),
+            ("/_stcore/Metrics", false),
+            ("/_stcore/metrics.json", false),
+            ("/x/_stcore/metrics", false),
+            ("/?/_stcore/metrics", false),
+            ("/_stcore/health", false),
+            ("/", false),
+            ("", false),
+        ] {
+            assert_eq!(is_metrics(target.as_bytes()), expected, "{target}");
         }
     }
 

@@ -134,9 +134,9 @@ fn a_healthy_app_under_a_mount_gives_no_finding() {
             "FLUXLIT_PUBLIC_BASE_URL",
             "https://portal.example.com/apps/my-app",
         ),
-        // Streamlit's own metrics are open, which is reported once the app has a public URL.
+        ("FLUXLIT_COOKIE_PATH", "confine"),
     ];
-    let run = doctor(folder.path(), &["--skip", "D15"], &settings);
+    let run = doctor(folder.path(), &[], &settings);
     assert_eq!(run.problems(), Vec::<&(String, String, String)>::new());
     for check in [
         "D03",
@@ -145,6 +145,7 @@ fn a_healthy_app_under_a_mount_gives_no_finding() {
         "D07",
         "D09",
         "D11",
+        "D15",
         "proxy_headers",
         "forwarded_allow_ips",
         "public_base_url",
@@ -186,7 +187,8 @@ fn each_broken_set_up_is_named() {
         Row { name: "an upload limit in the environment", options: &[], base: "", settings: &[PLAIN, ("STREAMLIT_SERVER_MAX_UPLOAD_SIZE", "1000")], check: "D13", status: "WARN", says: "1000 MB (environment)" },
         Row { name: "a short idle limit", options: &[], base: "", settings: &[PLAIN, ("FLUXLIT_GATEWAY_WS_IDLE_TIMEOUT_S", "45")], check: "D14", status: "FAIL", says: "45s without a byte" },
         Row { name: "open internal pages", options: &[], base: "", settings: &[PLAIN, ("FLUXLIT_DEBUG", "true"), ("FLUXLIT_GATEWAY_PUBLIC_INTERNALS", "true")], check: "D15", status: "WARN", says: "/__fluxlit/debug" },
-        Row { name: "Streamlit's metrics under a public URL", options: &[], base: "", settings: &[PLAIN, ("FLUXLIT_PUBLIC_BASE_URL", "https://portal.example.com")], check: "D15", status: "WARN", says: "/_stcore/metrics" },
+        Row { name: "cookies for the whole host", options: &[], base: "/apps/my-app", settings: &[MOUNT, ("FLUXLIT_STREAMLIT_UPSTREAM", "http://UPSTREAM/apps/my-app")], check: "D01", status: "WARN", says: "FLUXLIT_COOKIE_PATH=confine" },
+        Row { name: "Streamlit's metrics open to everybody", options: &[], base: "", settings: &[PLAIN, ("FLUXLIT_GATEWAY_PUBLIC_INTERNALS", "true")], check: "D15", status: "WARN", says: "/_stcore/metrics" },
         Row { name: "a user from a header that nobody may send", options: &[], base: "", settings: &[PLAIN, ("STREAMLIT_SERVER_TRUSTED_USER_HEADERS", "{\"X-Login\": \"name\"}")], check: "D16", status: "WARN", says: "passes from nobody" },
         Row { name: "HSTS for other hosts", options: &[], base: "", settings: &[PLAIN, ("FLUXLIT_HSTS", "{\"include_sub_domains\": true}")], check: "D18", status: "WARN", says: "includeSubDomains" },
         Row { name: "trust in nobody in particular", options: &[], base: "", settings: &[PLAIN, ("FLUXLIT_TRUST_PROXY", "true")], check: "D01", status: "FAIL", says: "E01" },

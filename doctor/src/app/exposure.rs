@@ -29,9 +29,6 @@ pub(crate) async fn internals(server: &Server, subject: &Subject, outcome: &mut 
         }
     }
     for (path, setting) in &open {
-        if *path == STREAMLIT_METRICS && !subject.is_published() {
-            continue;
-        }
         outcome.warn(
             format!(
                 "`{}{path}` is reachable for everybody who can open the app",
@@ -40,11 +37,7 @@ pub(crate) async fn internals(server: &Server, subject: &Subject, outcome: &mut 
             *setting,
         );
     }
-    outcome.right(if subject.is_published() {
-        "no internal page is reachable from outside"
-    } else {
-        "no internal page of the gateway is reachable, and the gateway listens on this machine only"
-    });
+    outcome.right("no internal page is reachable from outside");
 }
 
 /// A path, what its response contains, and how it is closed.
@@ -60,10 +53,8 @@ const PAGES: [(&str, &str, &str); 3] = [
         "remove FLUXLIT_GATEWAY_PUBLIC_INTERNALS, and set FLUXLIT_GATEWAY_ADMIN_ADDRESS=127.0.0.1:9901",
     ),
     (
-        STREAMLIT_METRICS,
+        "/_stcore/metrics",
         "active_sessions",
-        "reject this path in the proxy in front; Streamlit has no option that closes it",
+        "remove FLUXLIT_GATEWAY_PUBLIC_INTERNALS; operators reach this path on FLUXLIT_GATEWAY_ADMIN_ADDRESS",
     ),
 ];
-
-const STREAMLIT_METRICS: &str = "/_stcore/metrics";

@@ -1,6 +1,6 @@
 //! Describes the gateway and the Streamlit that are checked, as plain data.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -28,8 +28,6 @@ pub struct Subject {
     pub mount: String,
     /// The address that browsers use, if the settings say so.
     pub public: Option<Url>,
-    /// The address that the gateway listens on.
-    pub listen: IpAddr,
     /// Limits of the gateway.
     pub limits: Limits,
     /// The command that starts Streamlit.
@@ -124,12 +122,5 @@ impl Subject {
         } else {
             format!("/{path}")
         })
-    }
-
-    /// Returns true if requests from other machines reach the gateway, directly or through a proxy.
-    pub(crate) fn is_published(&self) -> bool {
-        !self.listen.is_loopback()
-            || self.public.is_some()
-            || self.policy.get("trust_proxy") == Some(&Value::Bool(true))
     }
 }

@@ -190,6 +190,11 @@ impl Client {
         &self.addresses
     }
 
+    /// Returns the cookies that the user has given.
+    pub(crate) fn cookies(&self) -> &[(String, String)] {
+        self.credentials.cookies()
+    }
+
     pub(crate) fn has_credentials(&self) -> bool {
         !self.credentials.is_empty()
     }

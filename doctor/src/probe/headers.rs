@@ -1,11 +1,9 @@
-//! Checks redirects to TLS, HSTS and cookies (P02, P03, P17).
+//! Checks redirects to TLS and HSTS (P02, P03).
 
-use crate::client::{Ask, Failure, Response, Site, hash};
+use crate::client::{Ask, Failure, Site};
 use crate::outcome::Outcome;
 use crate::probe::context::Context;
 use crate::probe::front::{FORWARDED, HSTS, Hop};
-
-const XSRF: &str = "_streamlit_xsrf";
 
 const STS: &str = "strict-transport-security";
 
@@ -161,89 +159,6 @@ pub(crate) async fn hsts(context: &Context, outcome: &mut Outcome) {
     }
 }
 
-/// P17: the cookies that are set.
-pub(crate) async fn cookies(context: &Context, outcome: &mut Outcome) {
-    let site = &context.client.site;
-    let fresh = context
-        .client
-        .send(&Ask::get(site.path("/_stcore/health")).anonymous())
-        .await;
-    let handshake = context.handshake_status(&context.handshake()).await;
-    let responses = [Some(context.page.clone()), fresh.ok(), handshake.ok()];
-    let lines: Vec<String> = responses
-        .iter()
-        .flatten()
-        .flat_map(|response: &Response| response.lines("set-cookie").collect::<Vec<_>>())
-        .collect();
-    for response in responses.iter().flatten() {
-        let cookie_names: Vec<String> = response
-            .lines("set-cookie")
-            .map(|line| name_of(&line))
-            .collect();
-        for (index, name) in cookie_names.iter().enumerate() {
-            if cookie_names.iter().take(index).any(|other| other == name) {
-                outcome.warn(
-                    format!("the cookie `{name}` is set twice in one response"),
-                    "let one hop set it",
-                );
-            }
-        }
-    }
-    for line in &lines {
-        let name = name_of(line);
-        let attributes: Vec<String> = line
-            .split(';')
-            .skip(1)
-            .map(|part| part.trim().to_ascii_lowercase())
-            .collect();
-        let path = line.split(';').skip(1).find_map(|part| {
-            let (key, value) = part.trim().split_once('=')?;
-            key.eq_ignore_ascii_case("path")
-                .then(|| value.trim_end_matches('/').to_owned())
-        });
-        let is_streamlits = name.starts_with("_streamlit");
-        if is_streamlits
-            && !site.mount.is_empty()
-            && path
-                .as_deref()
-                .is_some_and(|path| path != site.mount && site.mount.starts_with(path))
-        {
-            outcome.warn(
-                format!("the cookie `{name}` has the path `{}/`, wider than the mount: apps on this host see and replace each other's", path.unwrap_or_default()),
-                "FLUXLIT_COOKIE_PATH=confine (nginx: proxy_cookie_path / /apps/my-app/;)",
-            );
-        }
-        // Scripts read the XSRF token, and Streamlit sets no Secure for it unless it has TLS itself.
-        if site.is_tls && name != XSRF && !attributes.iter().any(|attribute| attribute == "secure")
-        {
-            outcome.warn(
-                format!("the cookie `{name}` has no Secure on https"),
-                "let the front add it (nginx: proxy_cookie_flags ~ secure;)",
-            );
-        }
-        if name == XSRF {
-            let value = line
-                .split(';')
-                .next()
-                .and_then(|pair| pair.split_once('='))
-                .map_or("", |(_, value)| value);
-            if !value.contains('|') {
-                outcome.fail(
-                    format!("the value of `{name}` is re-encoded on its way (sha256 {}…): uploads get 403", hash(value.as_bytes())),
-                    "let no hop encode or quote cookies",
-                );
-            }
-        }
-    }
-    if lines.is_empty() {
-        outcome.fail(
-            "the health check sets no cookie, but Streamlit's does: a hop answers it or removes Set-Cookie, and uploads get 403",
-            "let the front pass `/_stcore/health` under the mount to the app, and Set-Cookie back (nginx: no proxy_hide_header Set-Cookie, no proxy_cache)",
-        );
-    }
-    outcome.right(format!("{} cookies are set within the mount", lines.len()));
-}
-
 fn names<'a>(
     seen: &[(&'a str, u16, Hop, Vec<String>)],
     is_so: impl Fn(&[String]) -> bool,
@@ -252,11 +167,6 @@ fn names<'a>(
         .filter(|(.., lines)| is_so(lines))
         .map(|(name, ..)| *name)
         .collect()
-}
-
-fn name_of(line: &str) -> String {
-    let pair = line.split(';').next().unwrap_or_default();
-    pair.split('=').next().unwrap_or_default().trim().to_owned()
 }
 
 /// Returns the seconds of `max-age` of a valid field value.

@@ -5,6 +5,7 @@
 mod access;
 mod assets;
 mod context;
+mod cookies;
 mod forged;
 mod front;
 mod headers;
@@ -94,7 +95,7 @@ async fn check_one(id: &str, context: &Context, outcome: &mut Outcome) {
         "P14" => session::big_message(context, outcome).await,
         "P15" => limits::header_size(context, outcome).await,
         "P16" => limits::upload_size(context, outcome).await,
-        "P17" => headers::cookies(context, outcome).await,
+        "P17" => cookies::cookies(context, outcome).await,
         "P18" => replicas::affinity(context, outcome).await,
         "P19" => forged::decision_records(context, outcome).await,
         "P20" => paths::odd_paths(context, outcome).await,

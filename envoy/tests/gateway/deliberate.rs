@@ -65,6 +65,7 @@ const ROWS: &[Row] = &[
     row("out of the static files",  "GET", "/apps/my-app/static/%2e%2e/_stcore/metrics", (400, 200), 400, ONE_READING),
     row("an encoded slash in one", "GET", "/apps/my-app/..%2f..%2fetc/passwd",      (400, 403), 400, ONE_READING),
     row("an encoded NUL",           "GET", "/apps/my-app/x%00",                      (400, 500), 400, ONE_READING),
+    row("Streamlit's metrics",      "GET", "/apps/my-app/_stcore/metrics",           (200, 200), 404, "only operators need them, on the admin listener"),
     row("an unknown script",        "GET", "/apps/my-app/static/none.js",            (200, 200), 404, "a page in place of a script breaks the app after an upgrade"),
     row("TRACE",                  "TRACE", "/apps/my-app/",                          (405, 405), 405, "neither Streamlit nor a proxy needs it"),
 ];

@@ -72,7 +72,6 @@ const ROWS: &[Row] = &[
     row("nested host-config, likewise",      "GET /second/_stcore/host-config",   "",                             (404, 404)),
     row("host-config",                       "GET /_stcore/host-config",          "",                             (200, 200)),
     row("host-config, by HEAD",              "HEAD /_stcore/host-config",         "",                             (200, 405)),
-    row("metrics",                           "GET /_stcore/metrics?families=none", "",                            (200, 200)),
     row("the socket's path without one",     "GET /_stcore/stream",               "",                             (200, 400)),
     row("an unknown component",              "GET /component/none/x.js",          "",                             (404, 404)),
     row("the page",                          "GET /",                             "",                             (200, 200)),

@@ -21,7 +21,7 @@ use crate::observe::{Dispatch, HttpVersion};
 use crate::proxy::downstream::{REQUEST_ID, replaces};
 use crate::proxy::failure::Rejection;
 use crate::proxy::handshake::{check_handshake, check_size};
-use crate::proxy::internal::{admin_reply, internal_reply};
+use crate::proxy::internal::{admin_reply, edits_for_streamlit_metrics, internal_reply};
 use crate::proxy::local_reply::LocalReply;
 use crate::proxy::probe::probe_reply;
 use crate::proxy::request::{Forward, Incoming, Plan, RequestInfo, Step};
@@ -93,7 +93,7 @@ pub(crate) fn decide(worker: &Worker, request: &Incoming<'_>) -> Plan {
             Err(Local::OfPolicy(policy_reply(request, reply)))
         }
         Action::Reply(_) | Action::Forward(_) => {
-            Err(Local::Reply(admin_reply(worker, request, &exchange)))
+            forward_from_operator(worker, request, &exchange, &mut info)
         }
     });
     let step = match forwarded {
@@ -238,6 +238,30 @@ fn forward(
             && all(request.fields, b"accept")
                 .any(|accept| accept.windows(9).any(|window| window == b"text/html")),
         is_asset,
+    })
+}
+
+/// Forwards a request for Streamlit's metrics from the admin listener; responds to any other.
+fn forward_from_operator(
+    worker: &Worker,
+    request: &Incoming<'_>,
+    exchange: &Exchange,
+    info: &mut RequestInfo,
+) -> Result<Forward, Local> {
+    let Some(edits) = edits_for_streamlit_metrics(worker, request) else {
+        return Err(Local::Reply(admin_reply(worker, request, exchange)));
+    };
+    let upstream = Upstream::Streamlit;
+    info.dispatch = Dispatch::Streamlit;
+    Ok(Forward {
+        upstream,
+        head: write_head(worker, request, &edits, info, upstream, None),
+        length: request.length,
+        expects_continue: false,
+        is_idempotent: true,
+        accept: None,
+        wants_page: false,
+        is_asset: false,
     })
 }
 

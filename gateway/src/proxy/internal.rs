@@ -1,10 +1,10 @@
 //! Responds to the gateway's internal endpoints: health, readiness, metrics, debug page, and redirects to the API's pages.
 //!
-//! These paths never reach the app.
+//! These paths never reach the app. Streamlit's own metrics are as internal as the gateway's: only operators reach them.
 
 use std::sync::LazyLock;
 
-use fluxlit_policy::{Exchange, SubApp, SubAppPath};
+use fluxlit_policy::{Edit, Exchange, SubApp, SubAppPath, is_metrics};
 use serde_json::json;
 
 use crate::observe::exposition;
@@ -52,6 +52,7 @@ pub(super) fn internal_reply(
                 is_public,
             ))
         }
+        _ if is_metrics(path) && !worker.settings.observe.is_public => Some(not_found()),
         _ => {
             // Matches even if letters are percent-encoded.
             let below = INTERNAL.as_ref()?.strip(path)?;
@@ -62,7 +63,29 @@ pub(super) fn internal_reply(
     }
 }
 
-/// Returns the response to any request on the admin listener, which serves no app.
+/// Returns the edits for a request on the admin listener that is for Streamlit's metrics, `None` for any other request.
+///
+/// The mount is not in the path there, and the host that operators use is not one of the app's.
+pub(super) fn edits_for_streamlit_metrics(
+    worker: &Worker,
+    request: &Incoming<'_>,
+) -> Option<Vec<Edit>> {
+    let is_plain = is_get_or_head(request) && request.length.is_empty() && !request.is_websocket;
+    if !is_plain || !is_metrics(request.target) {
+        return None;
+    }
+    let upstream = &worker.settings.upstream;
+    let query = request.target.iter().position(|octet| *octet == b'?');
+    let query = query.and_then(|start| request.target.get(start..));
+    let base = upstream.base.as_bytes();
+    let target = [base, STREAMLIT_METRICS_PATH, query.unwrap_or_default()].concat();
+    Some(vec![
+        Edit::Target(target),
+        Edit::Host(upstream.authority().into_bytes()),
+    ])
+}
+
+/// Returns the response to any other request on the admin listener, which serves no app.
 pub(super) fn admin_reply(
     worker: &Worker,
     request: &Incoming<'_>,
@@ -105,7 +128,7 @@ fn operators_reply(
         _ => None,
     };
     match content {
-        None => LocalReply::json(404, &json!({"detail": "Not Found"})),
+        None => not_found(),
         Some(_) if !is_get_or_head(request) => method_not_allowed(),
         Some((content_type, body)) => LocalReply::with_body(200, content_type, body.into_bytes())
             .with("cache-control", b"no-store".as_slice()),
@@ -158,6 +181,10 @@ fn readiness(worker: &Worker) -> LocalReply {
     }
 }
 
+fn not_found() -> LocalReply {
+    LocalReply::json(404, &json!({"detail": "Not Found"}))
+}
+
 fn method_not_allowed() -> LocalReply {
     LocalReply::json(405, &json!({"detail": "Method Not Allowed"}))
         .with("allow", b"GET, HEAD".as_slice())
@@ -175,3 +202,5 @@ static INTERNAL: LazyLock<Option<SubApp>> =
 /// The same paths as in FluxLit.
 const METRICS_PATH: &[u8] = b"/__fluxlit/metrics";
 const DEBUG_PATH: &[u8] = b"/__fluxlit/debug";
+
+const STREAMLIT_METRICS_PATH: &[u8] = b"/_stcore/metrics";

@@ -113,6 +113,8 @@ pub struct Settings {
     pub table: Vec<Setting>,
     /// Warnings for the operator.
     pub warnings: Vec<SettingWarning>,
+    /// Settings that are recommended for what is set. The settings are right without them, so no strictness concerns them.
+    pub advice: Vec<SettingWarning>,
 }
 
 impl Settings {
@@ -173,6 +175,11 @@ impl Settings {
                 .map(SettingError::MountPath)
                 .for_each(&mut keep);
         }
+        let advice = upstream
+            .iter()
+            .find_map(|upstream| shared_cookies(&rules, upstream))
+            .into_iter()
+            .collect();
         let policy = Policy::from_settings(rules, Defaults::GATEWAY);
         let policy = policy.map_err(|all| {
             let all = all.errors().iter().cloned();
@@ -315,6 +322,7 @@ impl Settings {
             sources: Arc::new(sources),
             table,
             warnings,
+            advice,
         })
     }
 }
@@ -352,6 +360,23 @@ fn rules_for_upstreams(
         authorities.extend(own_name.map(Value::from));
     }
     rules
+}
+
+/// Returns advice if Streamlit knows its mount and still sets cookies for the whole host. Without the mount in its paths,
+/// the policy restricts them anyway.
+fn shared_cookies(rules: &Map<String, Value>, upstream: &UpstreamUrl) -> Option<SettingWarning> {
+    let mount = &upstream.base;
+    let is_stripped = rules.get("upstream_path").and_then(Value::as_str) == Some("stripped");
+    (!mount.is_empty() && !is_stripped && !rules.contains_key("cookie_path")).then(|| {
+        SettingWarning::new(
+            "cookies_shared",
+            format!(
+                "Streamlit sets its cookies for the whole host, so apps on this host share them: set \
+                 FLUXLIT_COOKIE_PATH=confine in each of them, which restricts these to {mount}, or FLUXLIT_COOKIE_PATH=mount \
+                 if no other app needs this host"
+            ),
+        )
+    })
 }
 
 /// Returns a warning if Streamlit takes its user from headers that no peer may pass.

@@ -466,6 +466,46 @@ fn with_strict_startup_a_warning_is_an_error() {
 }
 
 #[test]
+fn cookies_for_the_whole_host_are_advised_against_even_with_strict_startup() {
+    let strict = ("FLUXLIT_STRICT_STARTUP", "1");
+    let mount = ("FLUXLIT_ROOT_PATH", "/apps/my-app");
+    let with_base = (UP.0, "http://127.0.0.1:8501/apps/my-app");
+    for (app, environment, is_advised) in [
+        (Some("app.py"), &[mount, strict][..], true),
+        (None, &[mount, with_base], true),
+        // The policy restricts the cookies of an app that does not know its mount.
+        (None, &[mount, UP], false),
+        (
+            None,
+            &[mount, with_base, ("FLUXLIT_UPSTREAM_PATH", "stripped")],
+            false,
+        ),
+        (Some("app.py"), &[strict], false),
+        (
+            Some("app.py"),
+            &[mount, ("FLUXLIT_COOKIE_PATH", "confine")],
+            false,
+        ),
+        (
+            Some("app.py"),
+            &[mount, ("FLUXLIT_COOKIE_PATH", "mount")],
+            false,
+        ),
+    ] {
+        let settings = read(app, environment).expect("valid settings");
+        let codes: Vec<&str> = settings.advice.iter().map(|advice| advice.code).collect();
+        let expected: &[&str] = if is_advised { &["cookies_shared"] } else { &[] };
+        assert_eq!(codes, expected, "{environment:?}");
+        assert_eq!(texts(&settings), [""; 0], "{environment:?}");
+        for advice in settings.advice {
+            let text = advice.to_string();
+            assert!(text.contains("FLUXLIT_COOKIE_PATH=confine"), "{text}");
+            assert!(text.contains("/apps/my-app"), "{text}");
+        }
+    }
+}
+
+#[test]
 fn headers_that_name_the_user_are_not_forwarded_from_anyone() {
     let name = "FLUXLIT_GATEWAY_FORWARD_CLIENT_HEADERS_TO_STREAMLIT";
     for value in [

@@ -88,6 +88,59 @@ fn internal_paths_are_never_forwarded_to_the_app() {
     assert_eq!(ask(gateway.address, "GET /x/__fluxlit/debug").body, "ok");
 }
 
+#[test]
+fn only_operators_see_the_metrics_of_streamlit() {
+    let (address, seen) = recording(OK);
+    let full = ("FLUXLIT_ROOT_PATH_SHAPE", "full");
+    let gateway = Gateway::in_front_of(
+        address,
+        &[
+            ADMIN,
+            ("FLUXLIT_ROOT_PATH", "/apps/my-app"),
+            full,
+            ("FLUXLIT_ALLOWED_HOSTS", "a, app.example"),
+        ],
+    );
+    let admin = gateway.admin.unwrap();
+    for (place, request, status) in [
+        (gateway.address, "GET /apps/my-app/_stcore/metrics", 404),
+        (gateway.address, "HEAD /apps/my-app/_stcore/metrics", 404),
+        (gateway.address, "OPTIONS /apps/my-app/_stcore/metrics", 404),
+        (
+            gateway.address,
+            "GET /apps/my-app/_stcore/metrics?families=active_sessions",
+            404,
+        ),
+        (gateway.address, "GET /apps/my-app/_stcore%2Fmetric%73", 404),
+        (gateway.address, "GET /apps/my-app//_stcore/metrics/", 404),
+        (admin, "POST /_stcore/metrics", 404),
+        (admin, "GET /_stcore/health", 404),
+    ] {
+        assert_eq!(ask(place, request).status, status, "{request}");
+    }
+    assert_eq!(seen.requests(), [""; 0]);
+    // Similar paths are the app's.
+    assert_eq!(
+        ask(gateway.address, "GET /apps/my-app/_stcore/metricsx").body,
+        "ok"
+    );
+    // The host of the admin listener is none of the app's.
+    let mut client = Client::new(admin);
+    client.send("GET /_stcore/metrics?families=x HTTP/1.1\r\nhost: operators.example\r\n\r\n");
+    assert_eq!(client.response().body, "ok");
+    let requests = seen.requests();
+    let start = format!("GET /_stcore/metrics?families=x HTTP/1.1\r\nhost: {address}\r\n");
+    assert!(requests[1].starts_with(&start), "{requests:?}");
+}
+
+#[test]
+fn the_metrics_of_streamlit_are_open_if_internal_pages_are() {
+    let (address, seen) = recording(OK);
+    let gateway = Gateway::in_front_of(address, &[("FLUXLIT_GATEWAY_PUBLIC_INTERNALS", "1")]);
+    assert_eq!(ask(gateway.address, "GET /_stcore/metrics").body, "ok");
+    assert_eq!(seen.requests().len(), 1);
+}
+
 /// Returns each series with its value.
 pub(crate) fn scrape(admin: SocketAddr) -> HashMap<String, f64> {
     let answer = ask(admin, "GET /metrics");

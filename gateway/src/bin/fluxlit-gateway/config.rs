@@ -65,6 +65,9 @@ fn print(settings: &Settings) {
     for warning in &settings.warnings {
         eprintln!("warning: {warning}");
     }
+    for advice in &settings.advice {
+        eprintln!("advice: {advice}");
+    }
 }
 
 /// The JSON of the settings.
@@ -93,6 +96,15 @@ struct Warning<'s> {
     level: &'static str,
     #[serde(flatten)]
     warning: &'s SettingWarning,
+}
+
+fn with_level<'s>(
+    level: &'static str,
+    warnings: &'s [SettingWarning],
+) -> impl Iterator<Item = Warning<'s>> {
+    warnings
+        .iter()
+        .map(move |warning| Warning { level, warning })
 }
 
 impl<'s> Report<'s> {
@@ -130,13 +142,8 @@ impl<'s> Report<'s> {
             computed: Computed::new(settings),
             settings: by_key,
             origins: &settings.table,
-            warnings: settings
-                .warnings
-                .iter()
-                .map(|warning| Warning {
-                    level: "warn",
-                    warning,
-                })
+            warnings: with_level("warn", &settings.warnings)
+                .chain(with_level("info", &settings.advice))
                 .collect(),
         }
     }

@@ -38,7 +38,6 @@ pub(crate) fn subject(settings: &Settings, target: &Target) -> anyhow::Result<Su
         base: settings.upstream.base.clone(),
         mount: settings.policy.mount().to_owned(),
         public: text(&settings.rules, "public_base_url").parse().ok(),
-        listen: settings.listen.ip(),
         limits: Limits {
             websocket_line_bytes: settings.limits.websocket_line_bytes,
             websocket_fields: settings.limits.websocket_fields,
@@ -49,7 +48,11 @@ pub(crate) fn subject(settings: &Settings, target: &Target) -> anyhow::Result<Su
         streamlit_command: settings.streamlit_command.clone(),
         options,
         has_api: settings.api.upstream.is_some(),
-        warnings: settings.warnings.iter().map(ToString::to_string).collect(),
+        warnings: [&settings.warnings, &settings.advice]
+            .into_iter()
+            .flatten()
+            .map(ToString::to_string)
+            .collect(),
     })
 }
 

@@ -1,0 +1,224 @@
+//! Checks the cookies that are set, and those of other apps on the same host (P17).
+
+use crate::client::{Ask, Response, hash};
+use crate::outcome::Outcome;
+use crate::probe::context::Context;
+
+/// The cookie with which Streamlit's page proves that an upload is its own.
+///
+/// Streamlit sets it for the whole host, whatever its base path is. That alone is harmless: every Streamlit accepts the token
+/// of any other, because it only compares it with the field of the request.
+const XSRF: &str = "_streamlit_xsrf";
+
+/// P17: the cookies that are set.
+pub(crate) async fn cookies(context: &Context, outcome: &mut Outcome) {
+    let site = &context.client.site;
+    let health = Ask::get(site.path("/_stcore/health")).anonymous();
+    let fresh = context.client.send(&health).await;
+    let handshake = context.handshake_status(&context.handshake()).await;
+    let responses = [Some(context.page.clone()), fresh.ok(), handshake.ok()];
+    let mut all = Vec::new();
+    for response in responses.iter().flatten() {
+        let cookies = SetCookie::all(response);
+        for (index, cookie) in cookies.iter().enumerate() {
+            let before = cookies.get(..index).unwrap_or_default();
+            if before.iter().any(|other| other.name == cookie.name) {
+                outcome.warn(
+                    format!("the cookie `{}` is set twice in one response", cookie.name),
+                    "let one hop set it",
+                );
+            }
+        }
+        all.extend(cookies);
+    }
+    if all.is_empty() {
+        outcome.fail(
+            "the health check sets no cookie, but Streamlit's does: a hop answers it or removes Set-Cookie, and uploads get 403",
+            "let the front pass `/_stcore/health` under the mount to the app, and Set-Cookie back (nginx: no proxy_hide_header Set-Cookie, no proxy_cache)",
+        );
+    }
+    for cookie in &all {
+        judge(context, cookie, outcome);
+    }
+    let own = all.iter().find(|cookie| cookie.name == XSRF);
+    if own.is_some_and(|own| own.path_for(&health.target) == site.mount) {
+        other_apps(context, outcome).await;
+    }
+    let sent = context.client.cookies();
+    let is_doubled = sent.iter().filter(|(name, _)| name == XSRF).count() > 1;
+    if is_doubled {
+        outcome.fail(
+            format!("the browser of the cookie file sends `{XSRF}` twice: {MISMATCH}"),
+            CONFINE,
+        );
+    }
+    outcome.right(format!(
+        "{} cookies are set, and no other app's replaces them",
+        all.len()
+    ));
+}
+
+/// Judges one cookie by itself.
+fn judge(context: &Context, cookie: &SetCookie, outcome: &mut Outcome) {
+    let site = &context.client.site;
+    let name = &cookie.name;
+    if name == XSRF {
+        if !cookie.value.contains('|') {
+            outcome.fail(
+                format!(
+                    "the value of `{name}` is re-encoded on its way (sha256 {}…): uploads get 403",
+                    hash(cookie.value.as_bytes())
+                ),
+                "let no hop encode or quote cookies",
+            );
+        }
+        return;
+    }
+    let is_wider = cookie
+        .path
+        .as_deref()
+        .is_some_and(|path| is_outer(path, &site.mount));
+    if name.starts_with("_streamlit") && is_wider {
+        outcome.warn(
+            format!("the cookie `{name}` has the path `{}/`, wider than the mount: the logins of apps on this host replace each other", cookie.path.as_deref().unwrap_or_default()),
+            CONFINE,
+        );
+    }
+    // Scripts read the XSRF token, and Streamlit sets no Secure for it unless it has TLS itself.
+    if site.is_tls && !cookie.is_secure {
+        outcome.warn(
+            format!("the cookie `{name}` has no Secure on https"),
+            "let the front add it (nginx: proxy_cookie_flags ~ secure;)",
+        );
+    }
+}
+
+/// Looks for a Streamlit above the mount whose XSRF cookie browsers send to this app as well, in addition to the app's own.
+async fn other_apps(context: &Context, outcome: &mut Outcome) {
+    let mount = &context.client.site.mount;
+    for (end, _) in mount.match_indices('/') {
+        let outer = mount.get(..end).unwrap_or_default();
+        let target = format!("{outer}/_stcore/health");
+        let Ok(response) = context.client.send(&Ask::get(&target).anonymous()).await else {
+            continue;
+        };
+        let cookies = SetCookie::all(&response);
+        let other = cookies.iter().find(|cookie| cookie.name == XSRF);
+        if response.is_healthy()
+            && let Some(path) = other.map(|other| other.path_for(&target))
+            && is_outer(&path, mount)
+        {
+            outcome.fail(
+                format!("another app, at `{outer}/`, sets `{XSRF}` for the path `{path}/`, so browsers send its cookie to this app as well: {MISMATCH}"),
+                CONFINE,
+            );
+        }
+    }
+}
+
+/// Returns true if a path covers the mount and more.
+fn is_outer(path: &str, mount: &str) -> bool {
+    mount
+        .strip_prefix(path)
+        .is_some_and(|rest| rest.starts_with('/'))
+}
+
+/// What is read of a `Set-Cookie` line.
+#[derive(Debug, PartialEq, Eq)]
+struct SetCookie {
+    name: String,
+    value: String,
+    /// The path without its last slash; `None` if there is none.
+    path: Option<String>,
+    is_secure: bool,
+}
+
+impl SetCookie {
+    fn all(response: &Response) -> Vec<Self> {
+        let lines = response.lines("set-cookie");
+        lines.map(|line| Self::parse(&line)).collect()
+    }
+
+    fn parse(line: &str) -> Self {
+        let mut parts = line.split(';').map(str::trim);
+        let pair = parts.next().unwrap_or_default();
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let mut cookie = Self {
+            name: name.trim().to_owned(),
+            value: value.trim().to_owned(),
+            path: None,
+            is_secure: false,
+        };
+        for attribute in parts {
+            let (key, value) = attribute.split_once('=').unwrap_or((attribute, ""));
+            if key.trim().eq_ignore_ascii_case("secure") {
+                cookie.is_secure = true;
+            }
+            if key.trim().eq_ignore_ascii_case("path") && value.trim().starts_with('/') {
+                cookie.path = Some(value.trim().trim_end_matches('/').to_owned());
+            }
+        }
+        cookie
+    }
+
+    /// Returns the path for which a browser keeps the cookie of a response to `target`, without its last slash: by default
+    /// that of the target up to its last slash (RFC 6265 §5.1.4).
+    fn path_for(&self, target: &str) -> String {
+        let of_target = || target.rsplit_once('/').map_or("", |(folder, _)| folder);
+        self.path.as_deref().unwrap_or_else(of_target).to_owned()
+    }
+}
+
+const MISMATCH: &str =
+    "Streamlit reads the last one and its page the first, and uploads get 403 if they differ";
+
+const CONFINE: &str = "set FLUXLIT_COOKIE_PATH=confine in every app of this host (nginx: proxy_cookie_path / /apps/my-app/;), and publish none at its root";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cookie_is_read_with_its_path() {
+        for (line, name, value, path, is_secure) in [
+            ("a=b; Path=/m/; Secure", "a", "b", Some("/m"), true),
+            ("a = b=c ;path=/", "a", "b=c", Some(""), false),
+            ("a; Path=m; HttpOnly", "a", "", None, false),
+            ("a=; Path=/x; PATH=/y", "a", "", Some("/y"), false),
+        ] {
+            let expected = SetCookie {
+                name: name.to_owned(),
+                value: value.to_owned(),
+                path: path.map(str::to_owned),
+                is_secure,
+            };
+            assert_eq!(SetCookie::parse(line), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn the_default_path_is_that_of_the_target() {
+        for (line, target, expected) in [
+            ("a=b; Path=/m", "/x/_stcore/health", "/m"),
+            ("a=b; Path=/", "/x/_stcore/health", ""),
+            ("a=b", "/x/_stcore/health", "/x/_stcore"),
+            ("a=b", "/x", ""),
+        ] {
+            assert_eq!(SetCookie::parse(line).path_for(target), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn outer_paths_cover_the_mount_by_whole_segments() {
+        for (path, mount, expected) in [
+            ("", "/apps/a", true),
+            ("/apps", "/apps/a", true),
+            ("/apps/a", "/apps/a", false),
+            ("/app", "/apps/a", false),
+            ("/apps/a/b", "/apps/a", false),
+            ("", "", false),
+        ] {
+            assert_eq!(is_outer(path, mount), expected, "{path} {mount}");
+        }
+    }
+}
