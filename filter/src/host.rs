@@ -47,20 +47,20 @@ fn split_u32(bytes: &[u8]) -> Option<(usize, &[u8])> {
 
 /// Adds a line after those that the field already has. Returns true if the host accepted it.
 pub(crate) fn add(map: MapType, name: &str, value: &[u8]) -> bool {
-    is_sendable(name, value)
-        // SAFETY: the addresses and lengths describe slices that live until the call returns.
-        && unsafe {
-            proxy_add_header_map_value(map, name.as_ptr(), name.len(), value.as_ptr(), value.len())
-        } == OK
+    // SAFETY: the addresses and lengths describe slices that live until the call returns.
+    unsafe {
+        proxy_add_header_map_value(map, name.as_ptr(), name.len(), value.as_ptr(), value.len())
+            == OK
+    }
 }
 
 /// Replaces all lines of a field by one. Returns true if the host accepted it.
 pub(crate) fn replace(map: MapType, name: &str, value: &[u8]) -> bool {
-    is_sendable(name, value)
-        // SAFETY: as in `add`.
-        && unsafe {
-            proxy_replace_header_map_value(map, name.as_ptr(), name.len(), value.as_ptr(), value.len())
-        } == OK
+    // SAFETY: as in `add`.
+    unsafe {
+        proxy_replace_header_map_value(map, name.as_ptr(), name.len(), value.as_ptr(), value.len())
+            == OK
+    }
 }
 
 /// Removes all lines of a field. Returns true if the host accepted it.
@@ -158,9 +158,6 @@ pub(crate) fn set_shared_data(key: &str, value: &[u8], version: u32) -> bool {
 
 /// Responds to the request in place of the upstream. Returns true if the host accepted the response.
 pub(crate) fn send_local_response(status: u16, fields: &[(&str, &[u8])], body: &[u8]) -> bool {
-    if !fields.iter().all(|(name, value)| is_sendable(name, value)) {
-        return false;
-    }
     let headers = serialize(fields);
     // SAFETY: the addresses and lengths describe slices that live until the call returns.
     unsafe {
@@ -194,28 +191,6 @@ fn serialize(fields: &[(&str, &[u8])]) -> Vec<u8> {
         }
     }
     map
-}
-
-/// Returns true if Envoy can send the value unchanged.
-///
-/// Envoy does not check response headers, so a line break here would start another header. No control octet is allowed
-/// in a field value except the tab, RFC 9110 §5.5. Cookies are an exception: if one of several is rewritten, all have to
-/// be written again, even one that the app has spoilt by such an octet. Envoy also sends spaces and fragments in `:path` and spaces in
-/// `:authority` unchanged, which would split the request line.
-fn is_sendable(name: &str, value: &[u8]) -> bool {
-    match name {
-        ":path" => {
-            value.starts_with(b"/")
-                && value
-                    .iter()
-                    .all(|octet| octet.is_ascii_graphic() && *octet != b'#')
-        }
-        ":authority" => value.iter().all(u8::is_ascii_graphic),
-        "set-cookie" => !value.iter().any(|octet| matches!(octet, b'\r' | b'\n' | 0)),
-        _ => !value
-            .iter()
-            .any(|octet| octet.is_ascii_control() && *octet != b'\t'),
-    }
 }
 
 /// Takes ownership of memory that the host has filled.

@@ -1,4 +1,4 @@
-//! Builds the policy from the plugin configuration, and logs why a configuration is invalid.
+//! Builds the policy from the plugin configuration, and runs the tick.
 //!
 //! Envoy rejects a configuration if `on_configure` returns false: at start it exits, on an update it keeps the old
 //! configuration. So a request never meets an incomplete policy. Envoy configures once for each worker and twice more, so
@@ -7,22 +7,13 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use fluxlit_policy::{Defaults, Policy};
-use log::{error, warn};
+use fluxlit_stream::{CLIENT, read_policy};
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::ContextType;
 
-use crate::counters::Counters;
 use crate::probes;
-use crate::stream::{CLIENT, Stream};
-use crate::warnings::Warnings;
-
-/// One configured plugin, shared by its streams.
-pub(crate) struct Plugin {
-    pub(crate) policy: Policy,
-    pub(crate) counters: Counters,
-    pub(crate) warnings: Warnings,
-}
+use crate::stream::StreamContext;
+use crate::wasm_host::{PendingCounter, Plugin, Ticks};
 
 /// The root context of a plugin.
 #[derive(Default)]
@@ -36,35 +27,26 @@ impl Context for Root {}
 impl RootContext for Root {
     fn on_configure(&mut self, _size: usize) -> bool {
         let configuration = self.get_plugin_configuration().unwrap_or_default();
-        let policy = match read_policy(&configuration) {
-            Ok(policy) => policy,
-            Err(reason) => {
-                for line in reason.lines() {
-                    error!("configuration refused: {line}");
-                }
-                return false;
-            }
+        let Some(policy) = read_policy(&configuration) else {
+            return false;
         };
-        for warning in policy.warnings() {
-            warn!("{warning}");
-        }
         self.declare_client();
         if policy.answers_probes() {
             probes::prepare();
         }
         self.set_tick_period(Duration::from_secs(1));
-        self.plugin = Some(Rc::new(Plugin {
+        self.plugin = Some(Rc::new(Plugin::new(
             policy,
-            counters: Counters::define(),
-            warnings: Warnings::default(),
-        }));
+            Ticks::default(),
+            PendingCounter::define,
+        )));
         true
     }
 
     fn on_tick(&mut self) {
         if let Some(plugin) = &self.plugin {
-            plugin.counters.flush();
-            plugin.warnings.tick();
+            plugin.counters().iter().for_each(PendingCounter::flush);
+            plugin.clock().tick();
         }
     }
 
@@ -73,7 +55,7 @@ impl RootContext for Root {
     }
 
     fn create_http_context(&self, _id: u32) -> Option<Box<dyn HttpContext>> {
-        Some(Box::new(Stream::new(self.plugin.clone())))
+        Some(Box::new(StreamContext::new(self.plugin.clone())))
     }
 }
 
@@ -88,22 +70,4 @@ impl Root {
         // Fails if the property is already declared, and on hosts other than Envoy.
         let _ = self.call_foreign_function("declare_property", Some(&message));
     }
-}
-
-fn read_policy(configuration: &[u8]) -> Result<Policy, String> {
-    if configuration.trim_ascii().is_empty() {
-        return Err(
-            "there is no plugin configuration. Give a JSON object; {} trusts no peer, has no mount \
-             and removes every forged header."
-                .to_owned(),
-        );
-    }
-    if !configuration.trim_ascii_start().starts_with(b"{") {
-        return Err(
-            "the plugin configuration is not a JSON object. In Envoy, give it as a \
-             google.protobuf.StringValue that holds JSON; a Struct arrives as binary."
-                .to_owned(),
-        );
-    }
-    Policy::from_json(configuration, Defaults::FILTER).map_err(|errors| errors.to_string())
 }

@@ -1,14 +1,12 @@
-//! Answers requests for the filter's decision record, which the holder of the probe key can ask for.
+//! Keeps the guard that refuses repeated requests for the decision record.
 //!
-//! The policy recognizes them and writes the answer. The guard that refuses repeated requests is kept in Envoy's shared data,
-//! because each worker has its own VM, and a request that one worker has answered could be repeated to another one. Two
+//! It is in Envoy's shared data, because each worker has its own VM, and a request that one worker has answered could be repeated to another one. Two
 //! workers that change it at once are told apart by the version of the value. Only a request with a valid MAC reaches the
 //! shared data.
 
-use fluxlit_policy::{Hop, Probe, ProbeAnswer, ProbeGuard, ProbeOutcome, Request};
+use fluxlit_policy::{Probe, ProbeGuard, ProbeOutcome};
 
 use crate::host::{self, SharedData};
-use crate::plugin::Plugin;
 
 /// Makes the guard if there is none, so that it knows since when requests are remembered.
 pub(crate) fn prepare() {
@@ -18,21 +16,8 @@ pub(crate) fn prepare() {
     }
 }
 
-/// Returns the answer, `None` for every other request and for one that must be treated like any other.
-pub(crate) fn answer(plugin: &Plugin, request: &Request<'_>) -> Option<ProbeAnswer> {
-    let probe = match plugin.policy.probe(request, Hop::Filter)? {
-        Ok(probe) => probe,
-        Err(outcome) => {
-            plugin.counters.probe(outcome);
-            return None;
-        }
-    };
-    let outcome = admit(&probe);
-    plugin.counters.probe(outcome);
-    plugin.policy.answer_probe(request, &probe, outcome)
-}
-
-fn admit(probe: &Probe) -> ProbeOutcome {
+/// Decides whether a request, whose MAC is right, is answered, and remembers it.
+pub(crate) fn admit(probe: &Probe) -> ProbeOutcome {
     let Some(now) = host::unix_time() else {
         return ProbeOutcome::Unavailable;
     };

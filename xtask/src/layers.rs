@@ -74,6 +74,16 @@ const PACKAGES: &[Package] = &[
         ],
     },
     Package {
+        folder: "stream/src",
+        layers: &[
+            &["stream"],
+            &["facts", "mark", "message", "reply"],
+            &["plugin"],
+            &["configuration", "counters", "edits", "warnings"],
+            &["host"],
+        ],
+    },
+    Package {
         folder: "gateway/src",
         layers: &[
             &["fuzzing"],

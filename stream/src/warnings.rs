@@ -1,14 +1,15 @@
 //! Logs warnings that requests cause, each at most once a minute.
 
-use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
-use std::time::Duration;
+use std::sync::Mutex;
 
 use fluxlit_policy::WarningLimiter;
 use log::{Level, log};
 
+use crate::host::Clock;
+
 /// The subject of a warning.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Subject {
     /// A cookie that the mount cannot confine.
     HostCookie,
@@ -23,23 +24,35 @@ pub(crate) enum Subject {
 }
 
 /// The warnings of a plugin.
-#[derive(Default)]
-pub(crate) struct Warnings {
-    limiter: RefCell<WarningLimiter<Subject>>,
-    /// Seconds since the plugin was configured.
-    now: Cell<u64>,
+#[derive(Debug)]
+pub struct Warnings<C> {
+    limiter: Mutex<WarningLimiter<Subject>>,
+    clock: C,
 }
 
-impl Warnings {
-    /// Advances the time by a second.
-    pub(crate) fn tick(&self) {
-        self.now.set(self.now.get().saturating_add(1));
+impl<C: Clock> Warnings<C> {
+    pub(crate) fn new(clock: C) -> Self {
+        Self {
+            limiter: Mutex::default(),
+            clock,
+        }
+    }
+
+    /// Returns the clock.
+    pub fn clock(&self) -> &C {
+        &self.clock
     }
 
     /// Logs `text` unless the subject was logged within the last minute.
+    ///
+    /// No request waits for another: if another thread is about to log, this warning is left out.
     pub(crate) fn log(&self, subject: Subject, level: Level, text: impl FnOnce() -> String) {
-        let now = Duration::from_secs(self.now.get());
-        if self.limiter.borrow_mut().is_due(subject, now) {
+        let Ok(mut limiter) = self.limiter.try_lock() else {
+            return;
+        };
+        let is_due = limiter.is_due(subject, self.clock.now());
+        drop(limiter);
+        if is_due {
             log!(level, "{}", text());
         }
     }
