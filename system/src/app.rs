@@ -36,6 +36,11 @@ fn connection(stream: &mut BufReader<TcpStream>) -> std::io::Result<()> {
         if path == "/_stcore/stream" && !head.values("upgrade").is_empty() {
             return socket(stream, &head);
         }
+        if !head.values("expect").is_empty() {
+            stream
+                .get_mut()
+                .write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+        }
         let body = http1::read_body_blocking(stream, &head, Kind::Request);
         let (extra, text) = match path {
             "/_stcore/health" => ("", "ok".to_owned()),

@@ -3,11 +3,13 @@
 //! - [`front`]: a proxy with a configuration text, such as one that `fluxlit-gateway config --for` printed.
 //! - [`app`]: a stand-in for an app that shows what it has received.
 //! - [`visitor`]: a client with the public host name, over TLS or not, from any loopback address.
+//! - [`container`]: a container without privileges, in which an image of this repository runs.
 //! - [`printed`]: the configuration that the gateway's program prints.
 //!
 //! `cargo xtask test` installs the programs, and names them in environment variables.
 
 pub mod app;
+pub mod container;
 pub mod front;
 mod marked;
 pub mod printed;

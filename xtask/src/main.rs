@@ -2,9 +2,12 @@
 
 mod bench;
 mod browser;
+mod certificates;
 mod check;
+mod containers;
 mod embedded;
 mod fuzz;
+mod image;
 mod layers;
 mod module_docs;
 mod mutants;
@@ -58,6 +61,14 @@ enum Command {
     },
     /// Change the code in many small ways, and check that a test notices each; takes an hour or more
     Mutants(mutants::Options),
+    /// Write a self-signed certificate and its key for localhost, 127.0.0.1 and portal.example.test
+    Certificates {
+        /// Write certificate.pem and key.pem to this folder
+        folder: PathBuf,
+    },
+    /// Write an image for a registry
+    #[command(subcommand)]
+    Image(image::Image),
     /// Install and build what the other commands need, under target/
     Setup,
 }
@@ -94,6 +105,8 @@ fn main() -> ExitCode {
         Command::Bench(Bench::Filter(options)) => bench::filter::run(&options),
         Command::Bench(Bench::Gateway(options)) => bench::gateway::run(&options),
         Command::Fuzz { targets, seconds } => fuzz::run(&targets, seconds),
+        Command::Certificates { folder } => certificates::write(&folder),
+        Command::Image(image) => image::run(&image),
         Command::Mutants(options) => mutants::run(&options),
         Command::Setup => setup::everything().map(|_| ()),
     };

@@ -95,14 +95,33 @@ pub(crate) fn caddy() -> anyhow::Result<PathBuf> {
     Ok(bin.join("caddy"))
 }
 
-/// Installs the proxies that can be in front of the gateway, and finds those of the distribution; returns the variable that
-/// names each to the tests.
-pub(crate) fn fronts() -> anyhow::Result<Vec<(&'static str, PathBuf)>> {
+/// Installs podman-compose into a virtual environment; returns the executable.
+pub(crate) fn podman_compose() -> anyhow::Result<PathBuf> {
     let bin = venv(
+        "podman-compose",
+        "python-compose",
+        "requirements-compose.txt",
+    )?;
+    Ok(bin.join("podman-compose"))
+}
+
+/// Installs Traefik; returns the executable.
+pub(crate) fn traefik() -> anyhow::Result<PathBuf> {
+    Ok(python_fronts()?.join("traefik"))
+}
+
+fn python_fronts() -> anyhow::Result<PathBuf> {
+    venv(
         "Traefik, a recent nginx and a check of Kubernetes manifests",
         "python-fronts",
         "requirements-fronts.txt",
-    )?;
+    )
+}
+
+/// Installs the proxies that can be in front of the gateway, and finds those of the distribution; returns the variable that
+/// names each to the tests.
+pub(crate) fn fronts() -> anyhow::Result<Vec<(&'static str, PathBuf)>> {
+    let bin = python_fronts()?;
     Ok(vec![
         ("FLUXLIT_TEST_APACHE", debian("apache2", "apache2")?),
         ("FLUXLIT_TEST_CADDY", caddy()?),
@@ -264,17 +283,21 @@ fn build_filter() -> Command {
 
 /// Adds the wasm target to the toolchain if it is missing.
 pub(crate) fn wasm_target() -> anyhow::Result<()> {
+    add_target(WASM)
+}
+
+fn add_target(name: &str) -> anyhow::Result<()> {
     let output = Command::new("rustc")
         .args(["--print", "sysroot"])
         .current_dir(root())
         .output()
         .context("cannot run rustc")?;
     let sysroot = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    if Path::new(&sysroot).join("lib/rustlib").join(WASM).exists() {
+    if Path::new(&sysroot).join("lib/rustlib").join(name).exists() {
         return Ok(());
     }
-    step("adding the wasm target", || {
-        run(Command::new("rustup").args(["target", "add", WASM]))
+    step(&format!("adding the target {name}"), || {
+        run(Command::new("rustup").args(["target", "add", name]))
     })
 }
 
@@ -285,6 +308,39 @@ pub(crate) fn gateway() -> anyhow::Result<PathBuf> {
         cargo().args(["build", "--package", "fluxlit-gateway"]),
     )?;
     Ok(target().join("debug/fluxlit-gateway"))
+}
+
+/// Builds the gateway as a static executable for images without libraries; returns it.
+///
+/// Only the program is compiled again, not what it depends on, because a release build for musl takes minutes.
+/// [`musl_gateway`] is the executable of a release.
+pub(crate) fn static_gateway() -> anyhow::Result<PathBuf> {
+    build(
+        "building the gateway as a static executable",
+        cargo()
+            .args(["rustc", "--package", "fluxlit-gateway"])
+            .args(["--bin", "fluxlit-gateway"])
+            .args(["--", "-C", "target-feature=+crt-static"]),
+    )?;
+    let executable = target().join("fluxlit-gateway-static");
+    std::fs::copy(target().join("debug/fluxlit-gateway"), &executable)
+        .context("cannot write under target/")?;
+    // The other steps go on with the one that is not static, under the same name.
+    gateway()?;
+    Ok(executable)
+}
+
+/// Builds the gateway for musl in release mode, after adding the target if it is missing; returns the executable.
+pub(crate) fn musl_gateway() -> anyhow::Result<PathBuf> {
+    debian("musl-gcc", "musl-tools")?;
+    add_target(MUSL)?;
+    build(
+        "building the gateway for musl",
+        cargo()
+            .args(["build", "--release", "--package", "fluxlit-gateway"])
+            .args(["--target", MUSL]),
+    )?;
+    Ok(target().join(MUSL).join("release/fluxlit-gateway"))
 }
 
 /// Builds the test host; returns the executable.
@@ -330,3 +386,6 @@ const FLUXLIT: &str = "0.13.2";
 
 /// The target of modules for Envoy.
 pub(crate) const WASM: &str = "wasm32-wasip1";
+
+/// The target of static executables.
+const MUSL: &str = "x86_64-unknown-linux-musl";

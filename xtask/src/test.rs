@@ -3,7 +3,7 @@
 //! A step whose prerequisite is missing is skipped, with the reason. With `CI=true`, a skipped step is a failure.
 
 use std::net::TcpListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,9 @@ use fluxlit_support::port::{free_port, local};
 use fluxlit_support::process::Process;
 use fluxlit_support::wait::wait_until;
 
+use crate::containers::{
+    APP_IMAGE, BASE_IMAGE, CADDY_IMAGE, Containers, GATEWAY_IMAGE, TRAEFIK_IMAGE,
+};
 use crate::processes::descendants_of;
 use crate::steps::{cargo, root, run as command, target};
 use crate::{browser, setup};
@@ -23,7 +26,7 @@ type Work = fn(&Prerequisites) -> anyhow::Result<Outcome>;
 /// The name of a step, what it covers, and the function that runs it.
 type Step = (&'static str, &'static str, Work);
 
-const STEPS: [Step; 29] = [
+const STEPS: [Step; 33] = [
     (
         "native",
         "unit tests, property tests, cases in the policy, documentation examples",
@@ -146,6 +149,26 @@ const STEPS: [Step; 29] = [
         fluxlit,
     ),
     (
+        "images",
+        "the images of the gateway and of an app in podman, the filter in a registry",
+        images,
+    ),
+    (
+        "release-images",
+        "the same with the executable of a release, for musl; runs only by name",
+        release_images,
+    ),
+    (
+        "compose",
+        "a shape of deploy/compose for each proxy, one of them with TLS, in podman-compose",
+        compose,
+    ),
+    (
+        "all-compose",
+        "all shapes of deploy/compose; runs only by name",
+        all_compose,
+    ),
+    (
         "kill",
         "the gateway and its child processes, killed at random moments",
         kill,
@@ -173,7 +196,7 @@ pub(crate) struct Prerequisites {
     pub(crate) parts: Parts,
 }
 
-/// Runs the named steps, or all. The name `browser` selects every step that begins with `browser-`.
+/// Runs the named steps, or all but those of [`BY_NAME`]. The name `browser` selects every step that begins with `browser-`.
 pub(crate) fn run(names: &[String]) -> anyhow::Result<()> {
     for name in names {
         ensure!(
@@ -187,7 +210,10 @@ pub(crate) fn run(names: &[String]) -> anyhow::Result<()> {
     };
     let steps: Vec<Step> = STEPS
         .into_iter()
-        .filter(|(step, ..)| names.is_empty() || names.iter().any(|name| is_named(name, step)))
+        .filter(|(step, ..)| {
+            (names.is_empty() && !BY_NAME.contains(step))
+                || names.iter().any(|name| is_named(name, step))
+        })
         .collect();
     let mut rows = Vec::new();
     for group in
@@ -411,6 +437,79 @@ fn fluxlit(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
+fn images(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
+    run_images(prerequisites, setup::static_gateway)
+}
+
+fn release_images(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
+    run_images(prerequisites, setup::musl_gateway)
+}
+
+/// Builds the images with this executable of the gateway, and runs them.
+fn run_images(
+    prerequisites: &Prerequisites,
+    gateway: fn() -> anyhow::Result<PathBuf>,
+) -> anyhow::Result<Outcome> {
+    let containers = match Containers::find() {
+        Ok(containers) => containers,
+        Err(error) => return Ok(Outcome::Skipped(format!("{error:#}"))),
+    };
+    containers.build_images(&gateway()?)?;
+    let output = target().join("image");
+    let image = crate::image::filter(&prerequisites.parts.module, &output, "test")?;
+    command(
+        system_test(prerequisites, "images")
+            .envs(containers.variables())
+            .env("FLUXLIT_TEST_GATEWAY_IMAGE", GATEWAY_IMAGE)
+            .env("FLUXLIT_TEST_APP_IMAGE", APP_IMAGE)
+            .env("FLUXLIT_TEST_FILTER_LAYOUT", image.layout),
+    )?;
+    Ok(Outcome::Passed)
+}
+
+fn compose(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
+    run_compose(prerequisites, "https,caddy,traefik")
+}
+
+fn all_compose(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
+    run_compose(
+        prerequisites,
+        "strip-prefix,full-path,root,apps-prefix,https,caddy,traefik",
+    )
+}
+
+/// Starts these shapes, one after the other, in a network namespace, where the ports of the files are free.
+fn run_compose(prerequisites: &Prerequisites, shapes: &str) -> anyhow::Result<Outcome> {
+    let containers = match Containers::find() {
+        Ok(containers) => containers,
+        Err(error) => return Ok(Outcome::Skipped(format!("{error:#}"))),
+    };
+    containers.build_images(&setup::static_gateway()?)?;
+    containers.build_fronts()?;
+    crate::certificates::write(&root().join("deploy/compose/certificates"))?;
+    let test = system_test(prerequisites, "compose");
+    let mut isolated = Command::new("unshare");
+    isolated
+        .args(["--net", "--mount", "--propagation", "private", "sh", "-c"])
+        .args(["ip link set lo up && exec \"$@\"", "sh"])
+        .arg(test.get_program())
+        .args(test.get_args())
+        .args(["--", "--nocapture"])
+        .envs(
+            test.get_envs()
+                .filter_map(|(name, value)| Some((name, value?))),
+        )
+        .envs(containers.variables())
+        .env("FLUXLIT_APP_IMAGE", APP_IMAGE)
+        .env("NGINX_IMAGE", BASE_IMAGE)
+        .env("CADDY_IMAGE", CADDY_IMAGE)
+        .env("TRAEFIK_IMAGE", TRAEFIK_IMAGE)
+        .env("FLUXLIT_TEST_PODMAN_COMPOSE", setup::podman_compose()?)
+        .env("FLUXLIT_TEST_SHAPES", shapes);
+    command(&mut isolated)?;
+    Ok(Outcome::Passed)
+}
+
 fn kill(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
     command(&mut system_test(prerequisites, "kill"))?;
     Ok(Outcome::Passed)
@@ -512,3 +611,6 @@ fn try_up(arguments: &[&str], trusted: Option<&Path>, title: &str) -> anyhow::Re
 
 /// Number of steps that run in parallel.
 const PARALLEL_STEPS: usize = 2;
+
+/// Steps that take too long to run with all others.
+const BY_NAME: [&str; 2] = ["all-compose", "release-images"];

@@ -1,0 +1,136 @@
+//! Runs a container as the documentation of the images advises: nothing that it does not need.
+
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use fluxlit_support::wait::wait_until;
+
+/// A running container on the network of the host. Dropping it removes it.
+#[derive(Debug)]
+pub struct Container {
+    id: String,
+}
+
+impl Container {
+    /// Starts an image with a read-only root file system, without capabilities, and with limits.
+    ///
+    /// # Panics
+    ///
+    /// If podman cannot start it.
+    #[must_use]
+    pub fn start(image: &str, options: &[String], arguments: &[&str]) -> Self {
+        let output = output(
+            Command::new("podman")
+                .args(["run", "--detach", "--network", "host"])
+                .args(HARDENED)
+                .args(options)
+                .arg(image)
+                .args(arguments),
+        );
+        assert!(output.status.success(), "{image}: {output:?}");
+        let id = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        Self { id }
+    }
+
+    /// Waits until `condition` holds.
+    ///
+    /// # Panics
+    ///
+    /// If it does not within three minutes, with the log of the container.
+    pub fn wait_until(&self, what: &str, condition: impl FnMut() -> bool) {
+        assert!(wait_until(LIMIT, condition), "{what}: {}", self.log());
+    }
+
+    /// Returns what the container has written so far.
+    #[must_use]
+    pub fn log(&self) -> String {
+        let output = output(Command::new("podman").arg("logs").arg(&self.id));
+        let streams = [output.stdout, output.stderr].concat();
+        String::from_utf8_lossy(&streams).into_owned()
+    }
+
+    /// Returns a part of `podman inspect`, as a Go template prints it.
+    #[must_use]
+    pub fn inspect(&self, template: &str) -> String {
+        let mut podman = Command::new("podman");
+        podman.args(["inspect", "--format", template]).arg(&self.id);
+        String::from_utf8_lossy(&output(&mut podman).stdout)
+            .trim()
+            .to_owned()
+    }
+
+    /// Runs the health check of the image once; returns true if it succeeds.
+    #[must_use]
+    pub fn is_healthy(&self) -> bool {
+        let mut podman = Command::new("podman");
+        output(podman.args(["healthcheck", "run"]).arg(&self.id))
+            .status
+            .success()
+    }
+
+    /// Sends SIGTERM to the first process.
+    pub fn terminate(&self) {
+        let mut podman = Command::new("podman");
+        let output = output(podman.args(["kill", "--signal", "TERM"]).arg(&self.id));
+        assert!(output.status.success(), "{output:?}");
+    }
+
+    /// Waits until the container ends, and returns its exit code.
+    ///
+    /// # Panics
+    ///
+    /// If it does not end.
+    #[must_use]
+    pub fn exit_code(&self) -> String {
+        self.wait_until("the container does not end", || {
+            self.inspect("{{.State.Status}}") == "exited"
+        });
+        self.inspect("{{.State.ExitCode}}")
+    }
+
+    /// Returns a line of `/proc/PID/status` of the first process, such as that of `CapEff`.
+    #[must_use]
+    pub fn process_status(&self, name: &str) -> String {
+        let id = self.inspect("{{.State.Pid}}");
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
+        let line = status.lines().find(|line| line.starts_with(name));
+        let words: Vec<&str> = line.unwrap_or_default().split_whitespace().collect();
+        words.join(" ")
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        // Nothing can be done about a failure here, and the next start does not depend on it.
+        let _ = output(
+            Command::new("podman")
+                .args(["rm", "--force", "--time", "0"])
+                .arg(&self.id),
+        );
+    }
+}
+
+/// Runs a command and returns its output.
+///
+/// # Panics
+///
+/// If it cannot be run.
+#[must_use]
+pub fn output(command: &mut Command) -> Output {
+    let result = command.output();
+    result.unwrap_or_else(|error| panic!("{command:?}: {error}"))
+}
+
+/// The options that the documentation of the images advises.
+const HARDENED: [&str; 6] = [
+    "--read-only",
+    // Without it, podman mounts writable folders that other engines do not.
+    "--read-only-tmpfs=false",
+    "--cap-drop=all",
+    "--security-opt=no-new-privileges",
+    "--memory=1g",
+    "--pids-limit=128",
+];
+
+/// For a start on a machine that does other things as well.
+const LIMIT: Duration = Duration::from_secs(180);
