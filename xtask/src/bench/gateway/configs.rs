@@ -3,10 +3,13 @@
 //! Each is a reverse proxy for one upstream with one worker. It keeps upstream connections open, streams in both
 //! directions and logs no requests. Only the gateway of this project edits more headers than a proxy must.
 
+use std::net::SocketAddr;
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::Context;
 use fluxlit_envoy::{Bootstrap, MOUNT};
+use fluxlit_support::certificate::CertificateFiles;
 use fluxlit_support::port::free_port;
 use serde_json::Value;
 
@@ -15,22 +18,40 @@ use crate::bench::local;
 
 /// nginx with its default buffers.
 pub(super) fn nginx(programs: &Programs, placement: &Placement) -> anyhow::Result<Command> {
-    nginx_with(programs, placement, "")
+    nginx_with(&programs.nginx, placement, "")
+}
+
+/// A newer version, with the same configuration.
+pub(super) fn recent_nginx(
+    programs: &Programs,
+    placement: &Placement,
+) -> anyhow::Result<Command> {
+    nginx_with(&programs.recent_nginx, placement, "")
 }
 
 /// nginx with buffers for large bodies; the default is 4 KiB.
 pub(super) fn nginx_64k(programs: &Programs, placement: &Placement) -> anyhow::Result<Command> {
     let buffers = "proxy_buffers 8 64k; proxy_buffer_size 64k; proxy_busy_buffers_size 128k;";
-    nginx_with(programs, placement, buffers)
+    nginx_with(&programs.nginx, placement, buffers)
 }
 
-fn nginx_with(programs: &Programs, placement: &Placement, more: &str) -> anyhow::Result<Command> {
+fn nginx_with(program: &Path, placement: &Placement, more: &str) -> anyhow::Result<Command> {
     let Placement {
         folder,
         listen,
         origin,
         max_connections,
+        tls,
     } = placement;
+    let listen = match tls {
+        // Newer versions have a directive `http2` too, which older ones do not know.
+        Some(files) => format!(
+            "listen {listen} ssl http2; ssl_certificate {}; ssl_certificate_key {};",
+            files.certificate.display(),
+            files.key.display()
+        ),
+        None => format!("listen {listen};"),
+    };
     let config = folder.join("nginx.conf");
     std::fs::write(
         &config,
@@ -46,7 +67,7 @@ fn nginx_with(programs: &Programs, placement: &Placement, more: &str) -> anyhow:
                 }}
                 map $http_upgrade $connection_out {{ default upgrade; '' ''; }}
                 server {{
-                    listen {listen};
+                    {listen}
                     client_max_body_size 0;
                     location / {{
                         proxy_pass http://origin;
@@ -66,7 +87,7 @@ fn nginx_with(programs: &Programs, placement: &Placement, more: &str) -> anyhow:
             basics = nginx_basics(*max_connections),
         ),
     )?;
-    let mut command = Command::new(&programs.nginx);
+    let mut command = Command::new(program);
     command.arg("-p").arg(folder).arg("-c").arg(config);
     Ok(command)
 }
@@ -77,6 +98,7 @@ pub(super) fn haproxy(programs: &Programs, placement: &Placement) -> anyhow::Res
         listen,
         origin,
         max_connections,
+        ..
     } = placement;
     let config = folder.join("haproxy.cfg");
     std::fs::write(
@@ -186,23 +208,39 @@ pub(super) fn fluxlit(programs: &Programs, placement: &Placement) -> anyhow::Res
 }
 
 pub(super) fn ours(programs: &Programs, placement: &Placement) -> anyhow::Result<Command> {
-    let mut command = Command::new(&programs.ours);
+    let mut command = gateway(&programs.ours, placement.listen, placement.origin);
+    if let Some(files) = &placement.tls {
+        with_tls(&mut command, files);
+    }
+    Ok(command)
+}
+
+/// The gateway with one worker, metrics, a trusted proxy in front, and no limit for bodies.
+pub(super) fn gateway(program: &Path, listen: SocketAddr, origin: SocketAddr) -> Command {
+    let mut command = Command::new(program);
     command
         .arg("run")
-        .env("FLUXLIT_GATEWAY_HOST", placement.listen.ip().to_string())
-        .env("FLUXLIT_GATEWAY_PORT", placement.listen.port().to_string())
+        .env("FLUXLIT_GATEWAY_HOST", listen.ip().to_string())
+        .env("FLUXLIT_GATEWAY_PORT", listen.port().to_string())
         .env("FLUXLIT_GATEWAY_WORKERS", "1")
         .env("FLUXLIT_ROOT_PATH", MOUNT)
         .env(
             "FLUXLIT_STREAMLIT_UPSTREAM",
-            format!("http://{}{MOUNT}", placement.origin),
+            format!("http://{origin}{MOUNT}"),
         )
         .env("FLUXLIT_TRUST_PROXY", "1")
         .env("FLUXLIT_FORWARDED_ALLOW_IPS", "127.0.0.1")
         .env("FLUXLIT_ENABLE_GATEWAY_PROMETHEUS_METRICS", "1")
         .env("FLUXLIT_GATEWAY_ADMIN_ADDRESS", "127.0.0.1:0")
         .env("FLUXLIT_GATEWAY_MAX_PROXY_REQUEST_BODY_BYTES", "0");
-    Ok(command)
+    command
+}
+
+/// Lets the gateway terminate TLS.
+pub(super) fn with_tls(command: &mut Command, files: &CertificateFiles) {
+    command
+        .env("FLUXLIT_TLS_CERTIFICATE", &files.certificate)
+        .env("FLUXLIT_TLS_KEY", &files.key);
 }
 
 /// nginx directives for one worker in the foreground, with its files in its own folder.

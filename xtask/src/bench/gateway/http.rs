@@ -1,23 +1,30 @@
 //! Measures the cost of HTTP requests.
 //!
-//! Responses are small or large, connections few or many. For small responses, CPU time is divided by the number of
+//! Responses are small or large, connections few or many, with TLS or without it. For small responses, CPU time is divided by the number of
 //! requests; for large ones by bytes, so that requests that are unfinished when the time is up count as well.
 
 use anyhow::Context;
+use fluxlit_support::certificate::Certificate;
 
 use super::file_server::{FileServer, LARGE, SMALL};
 use super::proxies::{self, OURS, Programs, Target};
 use super::report::{Column, Goal, Report, Table};
 use super::rounds::{self, Row};
 use super::usage::{Meter, resident};
-use super::wrk::{self, Load};
-use super::{Bench, mebibytes};
+use super::{Bench, h2load, mebibytes, wrk};
 
 /// A load, and the unit that its CPU time is divided by.
 struct Setting {
     name: &'static str,
     load: Load,
     unit: Unit,
+    /// The maximum of the ratio of CPU times to nginx, as a goal.
+    max_cpu: f64,
+}
+
+enum Load {
+    Plain(wrk::Load),
+    Tls(h2load::Load),
 }
 
 #[derive(Clone, Copy)]
@@ -26,34 +33,82 @@ enum Unit {
     Request,
 }
 
-const SETTINGS: [Setting; 6] = [
-    small("GET 1 KiB, 1 connection, CPU per request", 1),
-    small("GET 1 KiB, 64 connections, CPU per request", 64),
-    small("GET 1 KiB, 512 connections, CPU per request", 512),
+const PLAIN: [Setting; 6] = [
+    small("GET 1 KiB, 1 connection, CPU per request", 1, 1.0),
+    small("GET 1 KiB, 64 connections, CPU per request", 64, 0.9),
+    small("GET 1 KiB, 512 connections, CPU per request", 512, 1.0),
     large("GET 1 MiB, 1 connection, CPU per MiB", 1),
     large("GET 1 MiB, 64 connections, CPU per MiB", 64),
     large("GET 1 MiB, 512 connections, CPU per MiB", 512),
 ];
 
-const fn small(name: &'static str, connections: u32) -> Setting {
+const TLS: [Setting; 4] = [
+    encrypted(
+        "GET 1 KiB, TLS, 64 connections, CPU per request",
+        (SMALL, Unit::Request),
+        64,
+        None,
+    ),
+    encrypted(
+        "GET 1 KiB, TLS and HTTP/2, 64 connections, CPU per request",
+        (SMALL, Unit::Request),
+        64,
+        Some(1),
+    ),
+    encrypted(
+        "GET 1 KiB, TLS and HTTP/2, 8 connections with 16 streams each, CPU per request",
+        (SMALL, Unit::Request),
+        8,
+        Some(16),
+    ),
+    encrypted(
+        "GET 1 MiB, TLS and HTTP/2, 8 connections, CPU per MiB",
+        (LARGE, Unit::Mebibyte),
+        8,
+        Some(1),
+    ),
+];
+
+const fn small(name: &'static str, connections: u32, max_cpu: f64) -> Setting {
     Setting {
         name,
-        load: Load {
+        load: Load::Plain(wrk::Load {
             file: SMALL,
             connections,
-        },
+        }),
         unit: Unit::Request,
+        max_cpu,
     }
 }
 
 const fn large(name: &'static str, connections: u32) -> Setting {
     Setting {
         name,
-        load: Load {
+        load: Load::Plain(wrk::Load {
             file: LARGE,
             connections,
-        },
+        }),
         unit: Unit::Mebibyte,
+        max_cpu: 1.0,
+    }
+}
+
+/// `streams`: the number of streams for HTTP/2, `None` for HTTP/1.1.
+const fn encrypted(
+    name: &'static str,
+    (file, unit): (&'static str, Unit),
+    connections: u32,
+    streams: Option<u32>,
+) -> Setting {
+    Setting {
+        name,
+        unit,
+        load: Load::Tls(h2load::Load {
+            file,
+            connections,
+            streams,
+        }),
+        max_cpu: 1.0,
     }
 }
 
@@ -72,18 +127,36 @@ struct Sample {
     others: f64,
 }
 
+/// Measures without TLS.
 pub(super) fn measure(bench: &Bench<'_>, programs: &Programs) -> anyhow::Result<Report> {
     let files = FileServer::serve(bench, programs)?;
-    let targets = proxies::start_all(bench, programs, files.address)?;
+    let targets = proxies::start_all(bench, programs, files.address, None)?;
+    measure_all(bench, programs, &targets, &PLAIN)
+}
+
+/// Measures with TLS, and HTTP/2.
+pub(super) fn measure_tls(bench: &Bench<'_>, programs: &Programs) -> anyhow::Result<Report> {
+    let files = FileServer::serve(bench, programs)?;
+    let certificate = Certificate::create_files(&bench.folder, &["localhost", "127.0.0.1"])?;
+    let targets = proxies::start_all(bench, programs, files.address, Some(&certificate))?;
+    measure_all(bench, programs, &targets, &TLS)
+}
+
+fn measure_all(
+    bench: &Bench<'_>,
+    programs: &Programs,
+    targets: &[Target],
+    settings: &[Setting],
+) -> anyhow::Result<Report> {
     let rounds = rounds::measure(
         bench,
-        &targets,
-        &SETTINGS,
+        targets,
+        settings,
         |setting| setting.name,
         |target, setting| sample(bench, programs, target, setting),
     )?;
     let mut report = Report::default();
-    for (setting, rows) in SETTINGS.iter().zip(rounds.rows()) {
+    for (setting, rows) in settings.iter().zip(rounds.rows()) {
         report.goals.extend(goals(setting, &rows));
         report.tables.push(table(setting, &rows));
     }
@@ -99,11 +172,18 @@ fn sample(
     let id = target.id();
     let meter = Meter::start(bench, id)?;
     let mut largest = None;
-    let outcome = wrk::run(bench, programs, target.address, &setting.load, || {
+    let meanwhile = || {
         largest = largest.max(id.map(resident).transpose()?);
         Ok(())
-    })
-    .context("wrk")?;
+    };
+    let outcome = match &setting.load {
+        Load::Plain(load) => {
+            wrk::run(bench, programs, target.address, load, meanwhile).context("wrk")?
+        }
+        Load::Tls(load) => {
+            h2load::run(bench, programs, target.address, load, meanwhile).context("h2load")?
+        }
+    };
     let spent = meter.stop(bench)?;
     let units = match setting.unit {
         Unit::Mebibyte => outcome.bytes / f64::from(1 << 20),
@@ -153,21 +233,13 @@ fn goals(setting: &Setting, rows: &[Row<'_, Sample>]) -> Vec<Goal> {
     let Some(ours) = rows.iter().find(|row| row.name == OURS) else {
         return Vec::new();
     };
-    if setting.load.connections != 64 {
-        return Vec::new();
-    }
+    let Setting { name, max_cpu, .. } = setting;
     let cpu = ours.ratio(|sample| sample.cpu);
     let p99 = ours.ratio(|sample| sample.p99);
-    let goals = match setting.unit {
-        Unit::Request => [
-            Goal::at_most("CPU at most 1.0 × nginx, 1 KiB × 64".to_owned(), cpu, 1.0),
-            Goal::at_most("p99 at most 1.0 × nginx, 1 KiB × 64".to_owned(), p99, 1.0),
-        ],
-        Unit::Mebibyte => [
-            Goal::at_most("CPU at most 1.0 × nginx, 1 MiB × 64".to_owned(), cpu, 1.0),
-            None,
-        ],
-    };
+    let goals = [
+        Goal::at_most(format!("CPU at most {max_cpu} × nginx: {name}"), cpu, *max_cpu),
+        Goal::at_most(format!("p99 at most 1.0 × nginx: {name}"), p99, 1.0),
+    ];
     goals.into_iter().flatten().collect()
 }
 

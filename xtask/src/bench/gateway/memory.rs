@@ -35,23 +35,12 @@ pub(super) fn measure(bench: &Bench<'_>, programs: &Programs) -> anyhow::Result<
     let find = |name| rows.iter().find(|row| row.0 == name).map(|row| &row.1);
     let mut goals = Vec::new();
     if let (Some(ours), Some(nginx)) = (find(OURS), find(NGINX)) {
-        goals = vec![
-            Goal::at_most(
-                "MiB of RSS over nginx, at most 10, 1 KiB × 64".to_owned(),
-                Some(ours.small - nginx.small),
-                10.0,
-            ),
-            Goal::at_most(
-                "MiB of RSS over nginx, at most 10, 1 MiB × 64".to_owned(),
-                Some(ours.large - nginx.large),
-                10.0,
-            ),
-            Goal::at_most(
-                "KiB per idle WebSocket, at most 12".to_owned(),
-                Some(ours.idle),
-                12.0,
-            ),
-        ];
+        let ratios = ours.figures().into_iter().zip(nginx.figures());
+        for (column, (ours, nginx)) in COLUMNS.iter().zip(ratios) {
+            let ratio = ours.zip(nginx).map(|(ours, nginx)| ours / nginx);
+            let goal = format!("memory at most 1.0 × nginx: {}", column.heading);
+            goals.extend(Goal::at_most(goal, ratio, 1.0));
+        }
     }
     Ok(Report {
         tables: vec![Table {
@@ -62,7 +51,7 @@ pub(super) fn measure(bench: &Bench<'_>, programs: &Programs) -> anyhow::Result<
                 .map(|(name, memory)| (*name, memory.figures()))
                 .collect(),
         }],
-        goals: goals.into_iter().flatten().collect(),
+        goals,
     })
 }
 
@@ -86,7 +75,7 @@ fn of(bench: &Bench<'_>, programs: &Programs, proxy: &Proxy) -> anyhow::Result<M
     let progress = |step: &str| eprintln!("memory of {}: {step} …", proxy.name);
     let files = FileServer::serve(bench, programs)?;
     let loaded = |file| -> anyhow::Result<f64> {
-        let target = start(bench, programs, proxy, files.address, MAX_CONNECTIONS)?;
+        let target = start(bench, programs, proxy, files.address, MAX_CONNECTIONS, None)?;
         let load = Load {
             file,
             connections: 64,
@@ -103,19 +92,19 @@ fn of(bench: &Bench<'_>, programs: &Programs, proxy: &Proxy) -> anyhow::Result<M
 
     let origin = origin::serve()?;
     progress("download of 2 GiB");
-    let target = start(bench, programs, proxy, origin, MAX_CONNECTIONS)?;
+    let target = start(bench, programs, proxy, origin, MAX_CONNECTIONS, None)?;
     let at_rest = mebibytes(of_target(&target, resident)?);
     client::download(target.address)?;
     let download = mebibytes(of_target(&target, peak)?);
     drop(target);
     progress("upload of 2 GiB");
-    let target = start(bench, programs, proxy, origin, MAX_CONNECTIONS)?;
+    let target = start(bench, programs, proxy, origin, MAX_CONNECTIONS, None)?;
     client::upload(target.address)?;
     let upload = mebibytes(of_target(&target, peak)?);
     drop(target);
 
     progress("idle WebSockets");
-    let target = start(bench, programs, proxy, origin, 2 * IDLE + 100)?;
+    let target = start(bench, programs, proxy, origin, 2 * IDLE + 100, None)?;
     let before = of_target(&target, resident)?;
     let sockets = websocket::open(target.address, IDLE)?;
     let after = settled(&target)?;

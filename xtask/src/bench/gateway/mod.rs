@@ -10,8 +10,10 @@
 
 mod client;
 mod configs;
+pub(crate) mod cost;
 mod file_server;
 mod frame;
+mod h2load;
 mod http;
 mod memory;
 mod origin;
@@ -34,7 +36,7 @@ use crate::stop::Stop;
 /// What to measure, how long, and how to print it.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Measure only these, and nginx for comparison: direct, nginx-64k, haproxy, caddy, envoy, fluxlit, ours
+    /// Measure only these, and nginx for comparison: direct, nginx-recent, nginx-64k, haproxy, caddy, envoy, fluxlit, ours
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     only: Vec<String>,
     /// Run only these measurements
@@ -42,7 +44,7 @@ pub(crate) struct Options {
         long,
         value_enum,
         value_delimiter = ',',
-        default_value = "http,websocket,memory"
+        default_value = "http,tls,websocket,memory"
     )]
     measure: Vec<Measurement>,
     /// Measure each proxy in this many rounds
@@ -56,12 +58,14 @@ pub(crate) struct Options {
     json: bool,
 }
 
-#[derive(Clone, Copy, clap::ValueEnum)]
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Measurement {
     /// Small and large responses, with few and many connections
     Http,
     /// Resident memory of the gateway and nginx
     Memory,
+    /// Responses over TLS, with HTTP/1.1 and HTTP/2
+    Tls,
     /// Small and large messages
     Websocket,
 }
@@ -106,6 +110,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     for measurement in &options.measure {
         report.add(match measurement {
             Measurement::Http => http::measure(&bench, &programs)?,
+            Measurement::Tls => http::measure_tls(&bench, &programs)?,
             Measurement::Memory => memory::measure(&bench, &programs)?,
             Measurement::Websocket => websocket::measure(&bench, &programs)?,
         });
@@ -121,6 +126,10 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
 impl Options {
     fn wants(&self, name: &str) -> bool {
         self.only.is_empty() || name == proxies::NGINX || self.only.iter().any(|only| only == name)
+    }
+
+    fn measures_tls(&self) -> bool {
+        self.measure.contains(&Measurement::Tls)
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use fluxlit_envoy::MOUNT;
+use fluxlit_support::certificate::CertificateFiles;
 use fluxlit_support::client::get;
 use fluxlit_support::port::free_port;
 use fluxlit_support::process::Process;
@@ -20,37 +21,51 @@ use crate::setup;
 /// A proxy program.
 pub(super) struct Proxy {
     pub(super) name: &'static str,
+    /// True if it is measured with TLS too.
+    with_tls: bool,
     command: fn(&Programs, &Placement) -> anyhow::Result<Command>,
 }
 
 /// All proxies.
-pub(super) const ALL: [Proxy; 7] = [
+pub(super) const ALL: [Proxy; 8] = [
     Proxy {
         name: NGINX,
+        with_tls: true,
         command: configs::nginx,
     },
     Proxy {
+        name: RECENT_NGINX,
+        with_tls: true,
+        command: configs::recent_nginx,
+    },
+    Proxy {
         name: "nginx-64k",
+        with_tls: false,
         command: configs::nginx_64k,
     },
     Proxy {
         name: "haproxy",
+        with_tls: false,
         command: configs::haproxy,
     },
     Proxy {
         name: "caddy",
+        with_tls: false,
         command: configs::caddy,
     },
     Proxy {
         name: "envoy",
+        with_tls: false,
         command: configs::envoy,
     },
     Proxy {
         name: "fluxlit",
+        with_tls: false,
         command: configs::fluxlit,
     },
     Proxy {
         name: OURS,
+        with_tls: true,
         command: configs::ours,
     },
 ];
@@ -61,13 +76,18 @@ pub(super) const DIRECT: &str = "direct";
 /// The proxy that all others are compared with.
 pub(super) const NGINX: &str = "nginx";
 
+/// A newer version of it.
+pub(super) const RECENT_NGINX: &str = "nginx-recent";
+
 /// The gateway of this repository.
 pub(super) const OURS: &str = "ours";
 
 /// Paths of the executables; a path is empty if the options exclude the program.
 pub(super) struct Programs {
     pub(super) wrk: PathBuf,
+    pub(super) h2load: PathBuf,
     pub(super) nginx: PathBuf,
+    pub(super) recent_nginx: PathBuf,
     pub(super) haproxy: PathBuf,
     /// Folder that contains Caddy and FluxLit.
     pub(super) python_bench: PathBuf,
@@ -84,7 +104,11 @@ impl Programs {
         };
         Ok(Self {
             wrk: setup::debian("wrk", "wrk")?,
+            h2load: when(options.measures_tls(), || {
+                setup::debian("h2load", "nghttp2-client")
+            })?,
             nginx: setup::debian("nginx", "nginx")?,
+            recent_nginx: when(options.wants(RECENT_NGINX), setup::recent_nginx)?,
             haproxy: when(options.wants("haproxy"), || {
                 setup::debian("haproxy", "haproxy")
             })?,
@@ -122,17 +146,20 @@ pub(super) struct Placement {
     pub(super) origin: SocketAddr,
     /// Maximum number of connections, downstream and upstream together.
     pub(super) max_connections: usize,
+    /// The certificate, if the proxy terminates TLS.
+    pub(super) tls: Option<CertificateFiles>,
 }
 
-/// Starts every proxy that the options select.
+/// Starts every proxy that the options select; with `tls`, those that are measured with TLS, which they terminate.
 pub(super) fn start_all(
     bench: &Bench<'_>,
     programs: &Programs,
     origin: SocketAddr,
+    tls: Option<&CertificateFiles>,
 ) -> anyhow::Result<Vec<Target>> {
     eprintln!("starting the proxies …");
     let mut targets = Vec::new();
-    if bench.options.wants(DIRECT) {
+    if bench.options.wants(DIRECT) && tls.is_none() {
         targets.push(Target {
             name: DIRECT,
             address: origin,
@@ -140,7 +167,10 @@ pub(super) fn start_all(
         });
     }
     for proxy in ALL.iter().filter(|proxy| bench.options.wants(proxy.name)) {
-        targets.push(start(bench, programs, proxy, origin, MAX_CONNECTIONS)?);
+        if tls.is_none() || proxy.with_tls {
+            let target = start(bench, programs, proxy, origin, MAX_CONNECTIONS, tls)?;
+            targets.push(target);
+        }
     }
     Ok(targets)
 }
@@ -152,6 +182,7 @@ pub(super) fn start(
     proxy: &Proxy,
     origin: SocketAddr,
     max_connections: usize,
+    tls: Option<&CertificateFiles>,
 ) -> anyhow::Result<Target> {
     bench.check_stop()?;
     let listen = local(free_port()?);
@@ -160,6 +191,7 @@ pub(super) fn start(
         listen,
         origin,
         max_connections,
+        tls: tls.cloned(),
     };
     std::fs::create_dir_all(&placement.folder)?;
     let log = placement.folder.join("log");
@@ -174,10 +206,11 @@ pub(super) fn start(
     let process = Process::start(command);
     pin_to(bench.load_core)?;
     let mut process = process.with_context(|| format!("cannot run {}", proxy.name))?;
+    let trusted = tls.map(|files| files.certificate.as_path());
     let forwards = wait_until(START_LIMIT, || {
         bench.stop.is_requested()
             || !matches!(process.ended(), Ok(None))
-            || get(listen, &format!("{MOUNT}/{SMALL}"), None)
+            || get(listen, &format!("{MOUNT}/{SMALL}"), trusted)
                 .is_ok_and(|response| response.status == 200)
     });
     bench.check_stop()?;

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use super::Bench;
 use super::client::WebSocket;
-use super::proxies::{self, Programs, Target};
-use super::report::{Column, Report, Table};
+use super::proxies::{self, OURS, Programs, Target};
+use super::report::{Column, Goal, Report, Table};
 use super::rounds::{self, Row};
 use super::usage::Meter;
 use super::{frame, origin};
@@ -46,7 +46,7 @@ struct Sample {
 }
 
 pub(super) fn measure(bench: &Bench<'_>, programs: &Programs) -> anyhow::Result<Report> {
-    let targets = proxies::start_all(bench, programs, origin::serve()?)?;
+    let targets = proxies::start_all(bench, programs, origin::serve()?, None)?;
     let rounds = rounds::measure(
         bench,
         &targets,
@@ -54,13 +54,15 @@ pub(super) fn measure(bench: &Bench<'_>, programs: &Programs) -> anyhow::Result<
         |setting| setting.name,
         |target, setting| sample(bench, target, setting),
     )?;
-    let tables = SETTINGS.iter().zip(rounds.rows());
-    Ok(Report {
-        tables: tables
-            .map(|(setting, rows)| table(setting, &rows))
-            .collect(),
-        goals: Vec::new(),
-    })
+    let mut report = Report::default();
+    for (setting, rows) in SETTINGS.iter().zip(rounds.rows()) {
+        let ours = rows.iter().find(|row| row.name == OURS);
+        let cpu = ours.and_then(|row| row.ratio(|sample| sample.cpu));
+        let goal = format!("CPU at most 1.0 × nginx: {}", setting.name);
+        report.goals.extend(Goal::at_most(goal, cpu, 1.0));
+        report.tables.push(table(setting, &rows));
+    }
+    Ok(report)
 }
 
 fn sample(bench: &Bench<'_>, target: &Target, setting: &Setting) -> anyhow::Result<Sample> {

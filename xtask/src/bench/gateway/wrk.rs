@@ -15,7 +15,7 @@ use fluxlit_support::process::Process;
 
 use super::Bench;
 use super::proxies::Programs;
-use crate::bench::BROWSER;
+use crate::bench::{BROWSER, FROM_THE_EDGE};
 
 /// The requests to send.
 pub(super) struct Load {
@@ -103,9 +103,6 @@ done = function(summary, latency)
     errors.connect + errors.read + errors.write + errors.timeout + errors.status))
 end
 "#;
-
-/// Header lines that a proxy in front adds.
-const FROM_THE_EDGE: [&str; 2] = ["X-Forwarded-For: 203.0.113.7", "X-Forwarded-Proto: https"];
 
 #[cfg(test)]
 mod tests {
