@@ -22,10 +22,7 @@ pub(super) fn nginx(programs: &Programs, placement: &Placement) -> anyhow::Resul
 }
 
 /// A newer version, with the same configuration.
-pub(super) fn recent_nginx(
-    programs: &Programs,
-    placement: &Placement,
-) -> anyhow::Result<Command> {
+pub(super) fn recent_nginx(programs: &Programs, placement: &Placement) -> anyhow::Result<Command> {
     nginx_with(&programs.recent_nginx, placement, "")
 }
 

@@ -80,7 +80,11 @@ fn read(output: &str, log: &str, seconds: f64) -> anyhow::Result<Outcome> {
         output
             .lines()
             .find_map(|found| found.strip_prefix(line))
-            .and_then(|counts| counts.split(", ").find_map(|count| count.strip_suffix(word)))
+            .and_then(|counts| {
+                counts
+                    .split(", ")
+                    .find_map(|count| count.strip_suffix(word))
+            })
             .and_then(|number| number.trim().parse().ok())
             .with_context(|| format!("unexpected output of h2load:\n{output}"))
     };
@@ -121,7 +125,9 @@ mod tests {
             requests: 102 total, 102 started, 101 done, 100 succeeded, 1 failed, 1 errored, 0 timeout\n\
             status codes: 100 2xx, 0 3xx, 0 4xx, 0 5xx\n\
             traffic: 13.34MB (13990000) total, 100KB (100000) headers\n";
-        let log: String = (1..=100).map(|micros| format!("1\t200\t{micros}000\n")).collect();
+        let log: String = (1..=100)
+            .map(|micros| format!("1\t200\t{micros}000\n"))
+            .collect();
         let outcome = read(output, &log, 3.0).unwrap();
         assert_eq!(
             (outcome.requests, outcome.bytes, outcome.errors),

@@ -237,7 +237,11 @@ fn goals(setting: &Setting, rows: &[Row<'_, Sample>]) -> Vec<Goal> {
     let cpu = ours.ratio(|sample| sample.cpu);
     let p99 = ours.ratio(|sample| sample.p99);
     let goals = [
-        Goal::at_most(format!("CPU at most {max_cpu} × nginx: {name}"), cpu, *max_cpu),
+        Goal::at_most(
+            format!("CPU at most {max_cpu} × nginx: {name}"),
+            cpu,
+            *max_cpu,
+        ),
         Goal::at_most(format!("p99 at most 1.0 × nginx: {name}"), p99, 1.0),
     ];
     goals.into_iter().flatten().collect()

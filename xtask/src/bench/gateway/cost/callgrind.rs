@@ -70,9 +70,14 @@ impl Callgrind {
         Ok(())
     }
 
-    /// Returns the folder in `/proc` of the thread with this name.
-    pub(super) fn thread(&self, name: &str) -> anyhow::Result<PathBuf> {
-        let tasks = format!("/proc/{}/task", self.process.id());
+    /// Returns the folder in `/proc` of the thread with this name; without a name, of the first thread.
+    pub(super) fn thread(&self, name: Option<&str>) -> anyhow::Result<PathBuf> {
+        let tasks = Path::new("/proc")
+            .join(self.process.id().to_string())
+            .join("task");
+        let Some(name) = name else {
+            return Ok(tasks.join(self.process.id().to_string()));
+        };
         for task in std::fs::read_dir(&tasks)?.flatten() {
             let path = task.path();
             if std::fs::read_to_string(path.join("comm")).is_ok_and(|found| found.trim() == name) {
@@ -102,7 +107,10 @@ impl Callgrind {
         self.tell("dump")?;
         let written = (1..=MAX_THREADS).filter_map(|thread| {
             let name = format!("{COUNTS}.{}-{thread:02}", self.parts);
-            Some((thread, std::fs::read_to_string(self.folder.join(name)).ok()?))
+            Some((
+                thread,
+                std::fs::read_to_string(self.folder.join(name)).ok()?,
+            ))
         });
         let profiles = written.map(|(thread, text)| Ok((Profile::read(&text)?, thread)));
         let profiles = profiles.collect::<anyhow::Result<Vec<_>>>()?;

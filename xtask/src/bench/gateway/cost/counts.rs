@@ -96,8 +96,8 @@ impl Table {
     pub(super) fn as_json(&self) -> String {
         let exchanges = self.0.iter().map(|(name, counts)| {
             let counts = KINDS.iter().zip(counts.0);
-            let counts =
-                counts.map(|(kind, count)| ((*kind).to_owned(), json!((count * 10.0).round() / 10.0)));
+            let counts = counts
+                .map(|(kind, count)| ((*kind).to_owned(), json!((count * 10.0).round() / 10.0)));
             (name.clone(), Value::Object(counts.collect::<Map<_, _>>()))
         });
         format!("{:#}\n", Value::Object(exchanges.collect::<Map<_, _>>()))
@@ -109,7 +109,11 @@ impl Table {
         let mut table = Self::default();
         for (name, recorded) in exchanges {
             let mut counts = [0.0; KINDS.len()];
-            ensure!(recorded.len() == KINDS.len(), "{name}: expected {}", KINDS.join(", "));
+            ensure!(
+                recorded.len() == KINDS.len(),
+                "{name}: expected {}",
+                KINDS.join(", ")
+            );
             for (count, kind) in counts.iter_mut().zip(KINDS) {
                 *count = *recorded
                     .get(kind)

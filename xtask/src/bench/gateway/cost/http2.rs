@@ -25,7 +25,13 @@ impl<S: Read + Write> Connection<S> {
         let mut preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
         // SETTINGS_INITIAL_WINDOW_SIZE, RFC 9113 §6.5.2, and the window of the connection: never exhausted.
         let window = MAX_WINDOW.to_be_bytes();
-        put_frame(&mut preface, SETTINGS, 0, 0, &[&[0, 4], &window[..]].concat());
+        put_frame(
+            &mut preface,
+            SETTINGS,
+            0,
+            0,
+            &[&[0, 4], &window[..]].concat(),
+        );
         let more = (MAX_WINDOW - DEFAULT_WINDOW).to_be_bytes();
         put_frame(&mut preface, WINDOW_UPDATE, 0, 0, &more);
         stream.write_all(&preface)?;
@@ -43,7 +49,13 @@ impl<S: Read + Write> Connection<S> {
         self.next += 2;
         let mut request = Vec::new();
         let block = header_block(&self.fields, number == 1);
-        put_frame(&mut request, HEADERS, END_HEADERS | END_STREAM, number, &block);
+        put_frame(
+            &mut request,
+            HEADERS,
+            END_HEADERS | END_STREAM,
+            number,
+            &block,
+        );
         self.stream.write_all(&request)?;
         self.stream.flush()?;
         let mut length = 0;
@@ -187,7 +199,8 @@ mod tests {
 
     #[test]
     fn fields_are_added_once_and_referred_to_afterwards() {
-        let fields = [("a", "b"), ("c", "")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let fields =
+            [("a", "b"), ("c", "")].map(|(name, value)| (name.to_owned(), value.to_owned()));
         assert_eq!(header_block(&fields, true), b"\x40\x01a\x01b\x40\x01c\x00");
         assert_eq!(header_block(&fields, false), [0x80 | 63, 0x80 | 62]);
     }

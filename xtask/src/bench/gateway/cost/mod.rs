@@ -125,7 +125,12 @@ fn count(server: &Server) -> anyhow::Result<Table> {
             eprintln!("{}: {} …", server.name, exchange.name);
             let counts = count_exchange(exchange, &addresses, &mut origin, &mut callgrind);
             let counts = counts.with_context(|| {
-                format!("{}, {}; see {}", server.name, exchange.name, folder.display())
+                format!(
+                    "{}, {}; see {}",
+                    server.name,
+                    exchange.name,
+                    folder.display()
+                )
             })?;
             table.add(exchange.name, counts);
         }

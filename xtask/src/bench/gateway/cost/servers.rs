@@ -20,8 +20,8 @@ use crate::setup;
 /// A server program.
 pub(super) struct Server {
     pub(super) name: &'static str,
-    /// Name of the thread that serves.
-    pub(super) thread: &'static str,
+    /// Name of the thread that serves; `None` if there is only one.
+    pub(super) thread: Option<&'static str>,
     pub(super) program: fn() -> anyhow::Result<PathBuf>,
     /// Arguments: program, variant, folder, address of the upstream.
     #[expect(clippy::type_complexity, reason = "used once")]
@@ -63,8 +63,12 @@ impl Addresses {
         let serves = wait_until(START_LIMIT, || {
             ended = callgrind.check();
             ended.is_err()
-                || get(self.http1, &format!("{MOUNT}/1k"), self.certificate.as_deref())
-                    .is_ok_and(|response| response.status == 200)
+                || get(
+                    self.http1,
+                    &format!("{MOUNT}/1k"),
+                    self.certificate.as_deref(),
+                )
+                .is_ok_and(|response| response.status == 200)
         });
         ended?;
         ensure!(serves, "the program does not forward requests");
@@ -75,7 +79,7 @@ impl Addresses {
 /// The gateway of this repository.
 pub(super) const GATEWAY: Server = Server {
     name: "gateway",
-    thread: "worker-0",
+    thread: Some("worker-0"),
     program: setup::release_gateway,
     command: gateway,
 };
@@ -83,7 +87,7 @@ pub(super) const GATEWAY: Server = Server {
 /// nginx, which creates request ids, and takes the client's address from a trusted proxy, as the gateway does.
 pub(super) const NGINX: Server = Server {
     name: "nginx",
-    thread: "nginx",
+    thread: None,
     program: setup::recent_nginx,
     command: nginx,
 };
