@@ -28,7 +28,7 @@ pub(super) struct Callgrind {
 
 impl Callgrind {
     /// Starts a program. Its output and callgrind's files are in `folder`.
-    pub(super) fn start(program: Command, folder: &Path) -> anyhow::Result<Self> {
+    pub(super) fn start(program: &Command, folder: &Path) -> anyhow::Result<Self> {
         let mut command = Command::new("valgrind");
         command
             .args(["--tool=callgrind", "--separate-threads=yes"])

@@ -31,17 +31,17 @@ pub(super) const EXCHANGES: [Exchange; 8] = [
     Exchange {
         name: "GET 1 KiB",
         variant: Variant::Plain,
-        open: |to, origin| http1(plain(to.http1)?, GET, origin),
+        open: |to, origin| http1(plain(to.http1)?, &GET, origin),
     },
     Exchange {
         name: "GET 1 KiB, access log",
         variant: Variant::Logged,
-        open: |to, origin| http1(plain(to.http1)?, GET, origin),
+        open: |to, origin| http1(plain(to.http1)?, &GET, origin),
     },
     Exchange {
         name: "GET 1 KiB, TLS",
         variant: Variant::Tls,
-        open: |to, origin| http1(encrypted(to, "http/1.1")?, GET, origin),
+        open: |to, origin| http1(encrypted(to, "http/1.1")?, &GET, origin),
     },
     Exchange {
         name: "GET 1 KiB, HTTP/2",
@@ -56,7 +56,7 @@ pub(super) const EXCHANGES: [Exchange; 8] = [
     Exchange {
         name: "POST 1 KiB",
         variant: Variant::Plain,
-        open: |to, origin| http1(plain(to.http1)?, POST, origin),
+        open: |to, origin| http1(plain(to.http1)?, &POST, origin),
     },
     Exchange {
         name: "WebSocket message to the app",
@@ -103,10 +103,10 @@ fn encrypted(to: &Addresses, protocol: &str) -> anyhow::Result<TlsStream> {
 
 fn http1(
     stream: impl Read + Write + 'static,
-    request: Request,
+    request: &Request,
     origin: &Origin,
 ) -> anyhow::Result<Once> {
-    let Request { method, body } = request;
+    let Request { method, body } = *request;
     let mut lines = vec![format!("{method} {MOUNT}/1k HTTP/1.1")];
     lines.extend(BROWSER.into_iter().chain(FROM_THE_EDGE).map(str::to_owned));
     if body > 0 {

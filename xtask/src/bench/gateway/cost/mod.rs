@@ -118,9 +118,9 @@ fn count(server: &Server) -> anyhow::Result<Table> {
         std::fs::create_dir_all(&folder).context("cannot write under target/")?;
         let mut origin = Origin::serve()?;
         let (command, addresses) = (server.command)(&program, variant, &folder, origin.address)?;
-        let mut callgrind = Callgrind::start(command, &folder)?;
+        let mut callgrind = Callgrind::start(&command, &folder)?;
         addresses.wait_until_served(&mut callgrind)?;
-        origin.watch(callgrind.thread(server.thread)?);
+        origin.watch(&callgrind.thread(server.thread)?);
         for exchange in EXCHANGES.iter().filter(|one| one.variant == variant) {
             eprintln!("{}: {} …", server.name, exchange.name);
             let counts = count_exchange(exchange, &addresses, &mut origin, &mut callgrind);

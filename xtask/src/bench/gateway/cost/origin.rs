@@ -2,7 +2,7 @@
 
 use std::io::{BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -43,7 +43,7 @@ impl Origin {
     }
 
     /// From now on, responses wait until this thread of the program waits for them. `thread`: its folder in `/proc`.
-    pub(super) fn watch(&mut self, thread: PathBuf) {
+    pub(super) fn watch(&self, thread: &Path) {
         // Called once.
         let _ = self.turn.0.set(thread.join("syscall"));
     }
