@@ -32,3 +32,7 @@ st.table({"header": names, "value": [st.context.headers.get(name, "not received"
 forged = ["Forwarded", "X-Remote-User", "X-Auth-Request-User", "True-Client-IP", "X-Original-URL"]
 arrived = [name for name in forged if name in st.context.headers]
 st.write("forged headers that arrived: " + (", ".join(arrived) or "none"))
+
+# `fluxlit-gateway doctor --probe URL --write` asks for a long message.
+if length := st.query_params.get("doctor_echo"):
+    st.text("x" * min(int(length), 4 * 1024 * 1024))

@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use rcgen::{CertificateParams, DistinguishedName, IsCa, Issuer, KeyPair, SanType};
 use rustls::pki_types::pem::PemObject as _;
@@ -45,15 +46,21 @@ impl Certificate {
     ///
     /// If a name is not valid in a certificate.
     pub fn create(names: &[&str], uris: &[&str]) -> std::io::Result<Self> {
-        let names = names
-            .iter()
-            .map(|&name| name.to_owned())
-            .collect::<Vec<_>>();
-        let mut params = CertificateParams::new(names).map_err(std::io::Error::other)?;
+        let mut params = params(names)?;
         add_uris(&mut params, uris)?;
-        let key = KeyPair::generate().map_err(std::io::Error::other)?;
-        let certificate = params.self_signed(&key).map_err(std::io::Error::other)?;
-        Self::of(&certificate, &key)
+        Self::self_signed(params)
+    }
+
+    /// Creates a self-signed certificate for these names that is valid for a year before `end`.
+    ///
+    /// # Errors
+    ///
+    /// If a name is not valid in a certificate.
+    pub fn create_until(names: &[&str], end: SystemTime) -> std::io::Result<Self> {
+        let mut params = params(names)?;
+        params.not_before = (end - Duration::from_secs(365 * 86_400)).into();
+        params.not_after = end.into();
+        Self::self_signed(params)
     }
 
     /// Creates a self-signed certificate for these names, and writes it and its key to `folder`.
@@ -85,6 +92,12 @@ impl Certificate {
     /// If a certificate cannot be used for TLS.
     pub fn client_config(&self, client: Option<&Self>) -> std::io::Result<ClientConfig> {
         client_config(self.certificate.clone(), client)
+    }
+
+    fn self_signed(params: CertificateParams) -> std::io::Result<Self> {
+        let key = KeyPair::generate().map_err(std::io::Error::other)?;
+        let certificate = params.self_signed(&key).map_err(std::io::Error::other)?;
+        Self::of(&certificate, &key)
     }
 
     fn of(certificate: &rcgen::Certificate, key: &KeyPair) -> std::io::Result<Self> {
@@ -170,6 +183,11 @@ fn client_config(
             .with_client_auth_cert(vec![client.certificate.clone()], client.key.clone_key())
             .map_err(std::io::Error::other),
     }
+}
+
+fn params(names: &[&str]) -> std::io::Result<CertificateParams> {
+    let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+    CertificateParams::new(names).map_err(std::io::Error::other)
 }
 
 fn add_uris(params: &mut CertificateParams, uris: &[&str]) -> std::io::Result<()> {

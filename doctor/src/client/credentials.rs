@@ -2,13 +2,50 @@
 
 use std::fmt;
 
+use crate::client::site::Site;
+
 /// Cookies and fields that are added to each request. Values are never shown.
 #[derive(Clone, Default)]
 pub struct Credentials {
-    /// The names and values of cookies.
-    cookies: Vec<(String, String)>,
+    cookies: Vec<Cookie>,
     /// The names and values of fields.
     fields: Vec<(String, String)>,
+}
+
+#[derive(Clone)]
+struct Cookie {
+    name: String,
+    value: String,
+    /// Where it belongs; `None` for one that the user has written for the site.
+    scope: Option<Scope>,
+}
+
+/// The columns of a Netscape cookie file that say to whom a cookie belongs. Such a file has the cookies of every site that the
+/// browser knows.
+#[derive(Clone)]
+struct Scope {
+    host: String,
+    covers_subdomains: bool,
+    path: String,
+    needs_tls: bool,
+}
+
+impl Scope {
+    fn covers(&self, site: &Site) -> bool {
+        let host = site.host.to_string();
+        let is_below = || {
+            host.strip_suffix(&self.host)
+                .is_some_and(|rest| rest.ends_with('.'))
+        };
+        let path = self.path.trim_end_matches('/');
+        let is_on_path = site
+            .mount
+            .strip_prefix(path)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        (host == self.host || self.covers_subdomains && is_below())
+            && is_on_path
+            && (site.is_tls || !self.needs_tls)
+    }
 }
 
 /// The error when a file of cookies or fields cannot be used. It contains no value.
@@ -43,8 +80,20 @@ impl Credentials {
                 continue;
             }
             let columns: Vec<&str> = line.split('\t').collect();
-            if let [_, _, _, _, _, name, value] = columns.as_slice() {
-                self.cookies.push(((*name).to_owned(), (*value).to_owned()));
+            if let [host, covers_subdomains, path, needs_tls, _, name, value] = columns.as_slice() {
+                if !is_token(name) || !value.bytes().all(is_visible) {
+                    return Err(CredentialsError::Cookie(index.saturating_add(1)));
+                }
+                self.cookies.push(Cookie {
+                    name: (*name).to_owned(),
+                    value: (*value).to_owned(),
+                    scope: Some(Scope {
+                        host: host.trim_start_matches('.').to_ascii_lowercase(),
+                        covers_subdomains: covers_subdomains.eq_ignore_ascii_case("true"),
+                        path: (*path).to_owned(),
+                        needs_tls: needs_tls.eq_ignore_ascii_case("true"),
+                    }),
+                });
                 continue;
             }
             let line = line.strip_prefix("Cookie:").unwrap_or(line);
@@ -58,7 +107,11 @@ impl Credentials {
                     .filter(|(name, value)| is_token(name) && value.bytes().all(is_visible));
                 let (name, value) =
                     pair.ok_or(CredentialsError::Cookie(index.saturating_add(1)))?;
-                self.cookies.push((name.to_owned(), value.to_owned()));
+                self.cookies.push(Cookie {
+                    name: name.to_owned(),
+                    value: value.to_owned(),
+                    scope: None,
+                });
             }
         }
         Ok(())
@@ -102,8 +155,20 @@ impl Credentials {
         self.cookies.is_empty() && self.fields.is_empty()
     }
 
-    pub(crate) fn cookies(&self) -> &[(String, String)] {
-        &self.cookies
+    /// Returns what may be sent to a site: a cookie that a browser keeps for another one is left out.
+    pub(crate) fn for_site(mut self, site: &Site) -> Self {
+        self.cookies.retain(|cookie| {
+            let scope = cookie.scope.as_ref();
+            scope.is_none_or(|scope| scope.covers(site))
+        });
+        self
+    }
+
+    /// Returns the names and values of the cookies.
+    pub(crate) fn cookies(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.cookies
+            .iter()
+            .map(|cookie| (cookie.name.as_str(), cookie.value.as_str()))
     }
 
     pub(crate) fn fields(&self) -> &[(String, String)] {
@@ -113,13 +178,11 @@ impl Credentials {
 
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = |pairs: &[(String, String)]| {
-            let names = pairs.iter().map(|(name, _)| name.clone());
-            names.collect::<Vec<_>>()
-        };
+        let cookies: Vec<&str> = self.cookies().map(|(name, _)| name).collect();
+        let fields: Vec<&str> = self.fields.iter().map(|(name, _)| name.as_str()).collect();
         f.debug_struct("Credentials")
-            .field("cookies", &names(&self.cookies))
-            .field("fields", &names(&self.fields))
+            .field("cookies", &cookies)
+            .field("fields", &fields)
             .finish()
     }
 }
@@ -161,10 +224,64 @@ mod tests {
         ] {
             let mut read = Credentials::default();
             read.add_cookies(text).expect(text);
-            assert_eq!(
-                read.cookies(),
-                [("a".into(), "1".into()), ("b".into(), "x=y".into())]
-            );
+            assert!(read.cookies().eq([("a", "1"), ("b", "x=y")]), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_cookie_of_a_browser_is_sent_to_its_own_site_only() {
+        for (line, site, is_sent) in [
+            (
+                ".example.com\tTRUE\t/\tTRUE",
+                "https://a.example.com/m",
+                true,
+            ),
+            (".example.com\tTRUE\t/\tTRUE", "https://example.com/m", true),
+            (
+                "a.example.com\tFALSE\t/m\tFALSE",
+                "http://a.example.com/m",
+                true,
+            ),
+            (
+                "a.example.com\tFALSE\t/m/\tFALSE",
+                "http://a.example.com/m/n",
+                true,
+            ),
+            (
+                "a.example.com\tFALSE\t/\tTRUE",
+                "http://a.example.com/m",
+                false,
+            ),
+            (
+                "a.example.com\tFALSE\t/n\tTRUE",
+                "https://a.example.com/m",
+                false,
+            ),
+            (
+                "a.example.com\tFALSE\t/m\tTRUE",
+                "https://a.example.com/mm",
+                false,
+            ),
+            (
+                "example.com\tFALSE\t/\tTRUE",
+                "https://a.example.com/m",
+                false,
+            ),
+            (
+                ".example.com\tTRUE\t/\tTRUE",
+                "https://badexample.com/m",
+                false,
+            ),
+            (
+                "bank.example\tFALSE\t/\tTRUE",
+                "https://a.example.com/m",
+                false,
+            ),
+        ] {
+            let mut read = Credentials::default();
+            read.add_cookies(&format!("{line}\t0\ta\t1")).expect(line);
+            let site = Site::parse(site).expect("a URL");
+            assert_eq!(!read.for_site(&site).is_empty(), is_sent, "{line} {site:?}");
         }
     }
 

@@ -13,11 +13,11 @@ mod websocket;
 pub use credentials::{Credentials, CredentialsError};
 pub use message::Response;
 pub use site::{ConnectTo, ConnectToError, Site, SiteError};
-pub use tls::{CaFileError, Tls};
+pub use tls::{CaFileError, Tls, TlsFault};
 
 pub(crate) use frame::BINARY;
 pub(crate) use message::hash;
-pub(crate) use tls::PeerCertificates;
+pub(crate) use tls::{PeerCertificates, connect_unverified};
 pub(crate) use websocket::{Ended, PROTOCOL, WebSocket};
 
 use std::collections::BTreeMap;
@@ -41,8 +41,8 @@ pub enum Failure {
     #[error("no connection: {0}")]
     Connect(String),
     /// TLS.
-    #[error("TLS fails: {0}")]
-    Tls(String),
+    #[error("TLS fails: {1}")]
+    Tls(TlsFault, String),
     /// Nothing arrived within the time limit.
     #[error("no answer within {0} s")]
     Silent(u64),
@@ -153,8 +153,8 @@ impl Client {
     ) -> Result<Self, Failure> {
         let addresses = resolve(&site, site.port).await?;
         Ok(Self {
+            credentials: credentials.for_site(&site),
             site,
-            credentials,
             tls,
             addresses,
             next: Arc::new(Mutex::new(Instant::now())),
@@ -190,9 +190,10 @@ impl Client {
         &self.addresses
     }
 
-    /// Returns the cookies that the user has given.
-    pub(crate) fn cookies(&self) -> &[(String, String)] {
-        self.credentials.cookies()
+    /// Returns how many cookies of this name the user has given.
+    pub(crate) fn given_cookies(&self, name: &str) -> usize {
+        let cookies = self.credentials.cookies();
+        cookies.filter(|(other, _)| *other == name).count()
     }
 
     pub(crate) fn has_credentials(&self) -> bool {
@@ -268,7 +269,10 @@ impl Client {
                 self.tls.connect(&self.site, stream, protocols),
             )
             .await
-            .unwrap_or(Err(Failure::Tls("no answer within 10 s".to_owned())))?;
+            .unwrap_or_else(|_| {
+                let text = "no answer within 10 s".to_owned();
+                Err(Failure::Tls(TlsFault::Other, text))
+            })?;
             return Ok((Connection::new(stream), Some(peer)));
         }
         Err(last)
@@ -317,11 +321,11 @@ impl Client {
             .jar
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
-        let own = self.credentials.cookies();
         let learned = jar
             .iter()
-            .filter(|(name, _)| own.iter().all(|(other, _)| other != *name));
-        let own = own.iter().map(|(name, value)| (name, value));
+            .filter(|(name, _)| self.given_cookies(name) == 0)
+            .map(|(name, value)| (name.as_str(), value.as_str()));
+        let own = self.credentials.cookies();
         let pairs = own
             .chain(learned)
             .map(|(name, value)| format!("{name}={value}"));
@@ -506,8 +510,9 @@ impl Connection {
 
 /// Returns the addresses of a site, those of the first family first.
 async fn resolve(site: &Site, port: u16) -> Result<Vec<SocketAddr>, Failure> {
-    if let Some(address) = site.address_for(port) {
-        return Ok(vec![address]);
+    let given = site.addresses_for(port);
+    if !given.is_empty() {
+        return Ok(given);
     }
     if let Some(address) = site.address() {
         return Ok(vec![SocketAddr::new(address, port)]);

@@ -128,12 +128,18 @@ impl Site {
         format!("{}{}/", self.origin(), self.mount)
     }
 
-    /// Returns the address to connect to for this port, if one is given.
-    pub fn address_for(&self, port: u16) -> Option<SocketAddr> {
-        let is_for_port = |entry: &&ConnectTo| entry.port == Some(port);
-        let for_port = self.connect_to.iter().find(is_for_port);
-        let any = || self.connect_to.iter().find(|entry| entry.port.is_none());
-        for_port.or_else(any).map(|entry| entry.address)
+    /// Returns the addresses to connect to for this port that are given: those for this port, or else those for any.
+    pub fn addresses_for(&self, port: u16) -> Vec<SocketAddr> {
+        let of = |port: Option<u16>| -> Vec<SocketAddr> {
+            let entries = self.connect_to.iter().filter(|entry| entry.port == port);
+            entries.map(|entry| entry.address).collect()
+        };
+        let for_port = of(Some(port));
+        if for_port.is_empty() {
+            of(None)
+        } else {
+            for_port
+        }
     }
 
     /// Returns the address, if the host is one.
@@ -171,14 +177,19 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_goes_to_the_address_for_its_port() {
+    fn a_connection_goes_to_the_addresses_for_its_port() {
         let mut site = Site::parse("https://portal.example.com").expect("a URL");
-        assert_eq!(site.address_for(443), None);
-        for text in ["80=192.0.2.1:8080", "[2001:db8::1]:8443"] {
+        assert_eq!(site.addresses_for(443), []);
+        for text in ["80=192.0.2.1:8080", "[2001:db8::1]:8443", "192.0.2.1:8443"] {
             site.connect_to.push(text.parse().expect(text));
         }
-        for (port, address) in [(80, "192.0.2.1:8080"), (443, "[2001:db8::1]:8443")] {
-            assert_eq!(site.address_for(port), address.parse().ok(), "{port}");
+        for (port, expected) in [
+            (80, &["192.0.2.1:8080"][..]),
+            (443, &["[2001:db8::1]:8443", "192.0.2.1:8443"]),
+        ] {
+            let addresses = site.addresses_for(port);
+            let addresses = addresses.iter().map(ToString::to_string);
+            assert!(addresses.eq(expected.iter().copied()), "{port}");
         }
         for text in [
             "portal.example.com:80",

@@ -3,9 +3,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{
+    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore,
+    SignatureScheme,
+};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -26,6 +30,108 @@ pub struct Tls {
 pub struct CaFileError {
     path: String,
     reason: String,
+}
+
+/// Why TLS fails, as far as the cures differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TlsFault {
+    /// The certificate is no longer valid, or not yet.
+    Expired,
+    /// The server has no version of TLS that browsers use.
+    OldVersion,
+    /// No trusted authority has signed the certificate, or an intermediate one is missing.
+    UnknownIssuer,
+    /// The certificate is for other hosts.
+    WrongName,
+    /// Anything else.
+    Other,
+}
+
+impl TlsFault {
+    fn of(error: &std::io::Error) -> Self {
+        let error = error.get_ref().and_then(|error| error.downcast_ref());
+        match error {
+            Some(rustls::Error::InvalidCertificate(error)) => match error {
+                CertificateError::Expired
+                | CertificateError::ExpiredContext { .. }
+                | CertificateError::NotValidYet
+                | CertificateError::NotValidYetContext { .. } => Self::Expired,
+                CertificateError::NotValidForName
+                | CertificateError::NotValidForNameContext { .. } => Self::WrongName,
+                CertificateError::UnknownIssuer => Self::UnknownIssuer,
+                _ => Self::Other,
+            },
+            Some(
+                rustls::Error::PeerIncompatible(_)
+                | rustls::Error::AlertReceived(AlertDescription::ProtocolVersion),
+            ) => Self::OldVersion,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// Begins TLS with a listener of this machine, whatever its certificate is: nothing secret is sent, and the certificate is
+/// the subject of another check. `name`: the host that selects the filter chain.
+pub(crate) async fn connect_unverified(
+    name: ServerName<'static>,
+    stream: TcpStream,
+) -> std::io::Result<TlsStream<TcpStream>> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let verifier = Arc::new(AnyCertificate(
+        provider
+            .signature_verification_algorithms
+            .supported_schemes(),
+    ));
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(std::io::Error::other)?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    TlsConnector::from(Arc::new(config))
+        .connect(name, stream)
+        .await
+}
+
+/// Accepts every certificate. Contains the signature schemes to offer.
+#[derive(Debug)]
+struct AnyCertificate(Vec<SignatureScheme>);
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.clone()
+    }
 }
 
 /// What a server has sent.
@@ -78,7 +184,8 @@ impl Tls {
         stream: TcpStream,
         protocols: &[&[u8]],
     ) -> Result<(TlsStream<TcpStream>, PeerCertificates), Failure> {
-        let failed = |error: &dyn std::fmt::Display| Failure::Tls(error.to_string());
+        let failed =
+            |error: &dyn std::fmt::Display| Failure::Tls(TlsFault::Other, error.to_string());
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -96,7 +203,7 @@ impl Tls {
         let stream = TlsConnector::from(Arc::new(config))
             .connect(name, stream)
             .await
-            .map_err(|error| failed(&error))?;
+            .map_err(|error| Failure::Tls(TlsFault::of(&error), error.to_string()))?;
         let (_, session) = stream.get_ref();
         let chain = session.peer_certificates().unwrap_or_default();
         let peer = PeerCertificates {

@@ -29,6 +29,8 @@ pub(crate) struct Manager {
     pub(crate) address: String,
     /// True if the filter chain terminates TLS.
     pub(crate) has_tls: bool,
+    /// A host of TLS (SNI) that selects the filter chain; `None` if any does.
+    pub(crate) server_name: Option<String>,
     /// The protocols that TLS offers by ALPN.
     pub(crate) alpn: Vec<String>,
     /// The filters of the listener, before any filter chain.
@@ -200,6 +202,9 @@ impl Found<'_> {
                 kind_of(tls),
                 "DownstreamTlsContext" | "QuicDownstreamTransport"
             ),
+            server_name: items(&chain["filter_chain_match"]["server_names"])
+                .next()
+                .map(|name| text(name).replace("*.", "doctor.")),
             alpn: alpn.map(text).collect(),
             listener_filters: items(&listener["listener_filters"]).cloned().collect(),
             network_filters: network_filters.map(|filter| (*filter).clone()).collect(),

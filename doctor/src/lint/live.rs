@@ -4,6 +4,12 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::client::connect_unverified;
 use crate::lint::envoy::{Envoy, Ours};
 use crate::lint::outcomes::Outcomes;
 use crate::lint::path::removed_mounts;
@@ -27,11 +33,6 @@ pub(crate) async fn check(envoy: &Envoy, admin: SocketAddr, outcomes: &mut Outco
 
 /// Sends one request to a listener; true if a counter of the filter has moved then.
 async fn moves(ours: &Ours<'_>, admin: SocketAddr) -> io::Result<bool> {
-    if ours.manager.has_tls {
-        return Err(io::Error::other(
-            "the listener terminates TLS; send a request yourself, and compare wasmcustom.fluxlit in /stats",
-        ));
-    }
     let mut address: SocketAddr = ours
         .manager
         .address
@@ -49,12 +50,13 @@ async fn moves(ours: &Ours<'_>, admin: SocketAddr) -> io::Result<bool> {
         .next()
         .unwrap_or_default();
     let target = format!("{mount}/_stcore/health");
-    exchange(
-        address,
-        None,
-        &request("GET", &target, &address.to_string(), &[]),
-    )
-    .await?;
+    let request = request("GET", &target, &address.to_string(), &[]);
+    if ours.manager.has_tls {
+        let name = ours.manager.server_name.as_deref();
+        exchange_over_tls(address, name, &request).await?;
+    } else {
+        exchange(address, None, &request).await?;
+    }
     // The filter adds its counts to Envoy's once a second.
     let limit = tokio::time::Instant::now() + LIMIT;
     while tokio::time::Instant::now() < limit {
@@ -64,6 +66,31 @@ async fn moves(ours: &Ours<'_>, admin: SocketAddr) -> io::Result<bool> {
         tokio::time::sleep(Duration::from_millis(250)).await;
     }
     Ok(false)
+}
+
+/// Sends a request over TLS, and waits until the response begins.
+async fn exchange_over_tls(
+    address: SocketAddr,
+    name: Option<&str>,
+    request: &[u8],
+) -> io::Result<()> {
+    let name = match name {
+        Some(name) => ServerName::try_from(name.to_owned()).map_err(io::Error::other)?,
+        None => ServerName::from(address.ip()),
+    };
+    let work = async {
+        let stream = TcpStream::connect(address).await?;
+        let mut stream = connect_unverified(name, stream).await?;
+        stream.write_all(request).await?;
+        stream.flush().await?;
+        match stream.read(&mut [0; 1024]).await? {
+            0 => Err(io::Error::from(io::ErrorKind::UnexpectedEof)),
+            _ => Ok(()),
+        }
+    };
+    let done = timeout(LIMIT, work).await;
+    let done = done.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut)));
+    done.map_err(|error| io::Error::other(format!("a request over TLS gets no answer: {error}")))
 }
 
 async fn failures(ours: &Ours<'_>, admin: SocketAddr, outcomes: &mut Outcomes) {

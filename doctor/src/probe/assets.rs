@@ -91,22 +91,32 @@ pub(crate) async fn streaming(context: &Context, outcome: &mut Outcome) {
     let (Ok(front), Ok(alone)) = (through_front, alone) else {
         return outcome.skip("the file cannot be loaded both ways; see P06");
     };
+    compare_timing(&file, &front, &alone, outcome);
+}
+
+/// When the head and the end of a file arrive, after the request.
+#[derive(Debug, Clone, Copy)]
+struct Timing {
+    first: Duration,
+    last: Duration,
+}
+
+fn compare_timing(file: &str, front: &Timing, alone: &Timing, outcome: &mut Outcome) {
     // Only a long transfer tells anything: a short one is a single packet.
-    if front.1 < Duration::from_secs(1) {
+    if front.last < Duration::from_secs(1) {
         return outcome.right(format!("`{file}` arrives within a second"));
     }
-    let is_late = |(first, last): (Duration, Duration)| first > last.mul_f32(0.9);
+    let is_late = |timing: &Timing| timing.first > timing.last.mul_f32(0.9);
     if is_late(front) && !is_late(alone) {
         outcome.warn(
-            format!("the first byte of `{file}` comes at the end ({} of {} ms), and not so without the front: a hop buffers the response", front.0.as_millis(), front.1.as_millis()),
+            format!("the first byte of `{file}` comes at the end ({} of {} ms), and not so without the front: a hop buffers the response", front.first.as_millis(), front.last.as_millis()),
             "proxy_buffering off; (nginx), flush_interval -1 (Caddy), no buffer filter (Envoy)",
         );
     }
     outcome.right("a large response is streamed");
 }
 
-/// Returns when the head and the end of a file arrive.
-async fn timing(client: &Client, file: &str) -> Result<(Duration, Duration), Failure> {
+async fn timing(client: &Client, file: &str) -> Result<Timing, Failure> {
     let mut connection = client.connect().await?;
     client.pace().await;
     let start = Instant::now();
@@ -121,7 +131,10 @@ async fn timing(client: &Client, file: &str) -> Result<(Duration, Duration), Fai
     connection.head(start + limit, limit).await?;
     let first = start.elapsed();
     connection.drain(start + limit, limit).await?;
-    Ok((first, start.elapsed()))
+    Ok(Timing {
+        first,
+        last: start.elapsed(),
+    })
 }
 
 /// P25: one version of the page.
@@ -226,6 +239,30 @@ const VERSION_CONNECTIONS: usize = 20;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The failing case of P24, in which a real front would decide by its speed.
+    #[test]
+    fn a_response_is_buffered_if_only_the_front_delays_its_head() {
+        let timing = |first, last| Timing {
+            first: Duration::from_millis(first),
+            last: Duration::from_millis(last),
+        };
+        for (front, alone, is_buffered) in [
+            (timing(1900, 2000), timing(10, 2000), true),
+            (timing(1900, 2000), timing(1900, 2000), false),
+            (timing(100, 2000), timing(10, 2000), false),
+            (timing(900, 990), timing(10, 990), false),
+        ] {
+            let mut outcome = Outcome::default();
+            compare_timing("static/a.js", &front, &alone, &mut outcome);
+            let problem = outcome.problems.first();
+            assert_eq!(problem.is_some(), is_buffered, "{front:?} {alone:?}");
+            if let Some(problem) = problem {
+                assert!(problem.finding.contains("1900 of 2000 ms"), "{problem:?}");
+                assert!(problem.hint.contains("proxy_buffering off"), "{problem:?}");
+            }
+        }
+    }
 
     #[test]
     fn the_files_of_a_page_are_found() {

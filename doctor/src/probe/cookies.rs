@@ -44,9 +44,7 @@ pub(crate) async fn cookies(context: &Context, outcome: &mut Outcome) {
     if own.is_some_and(|own| own.path_for(&health.target) == site.mount) {
         other_apps(context, outcome).await;
     }
-    let sent = context.client.cookies();
-    let is_doubled = sent.iter().filter(|(name, _)| name == XSRF).count() > 1;
-    if is_doubled {
+    if context.client.given_cookies(XSRF) > 1 {
         outcome.fail(
             format!("the browser of the cookie file sends `{XSRF}` twice: {MISMATCH}"),
             CONFINE,

@@ -19,7 +19,7 @@ mod socket;
 mod tls;
 
 use crate::check::{Check, PROBE};
-use crate::client::{Client, Failure, Site};
+use crate::client::{Client, Failure, Site, TlsFault};
 use crate::finding::Finding;
 use crate::outcome::Outcome;
 use crate::selection::CheckSelection;
@@ -54,9 +54,9 @@ pub async fn run(
     let client = Client::new(site, options.credentials.clone(), options.tls.clone());
     let client = client.await.map_err(unreachable)?;
     if client.site.is_tls
-        && let Err(Failure::Tls(error)) = client.connect().await
+        && let Err(failure @ Failure::Tls(fault, _)) = client.connect().await
     {
-        return Ok(without_tls(&error, selection));
+        return Ok(without_tls(&failure, fault, selection));
     }
     let context = Context::look(client, options).await.map_err(unreachable)?;
     let mut findings: Vec<(usize, Vec<Finding>)> = Vec::new();
@@ -111,26 +111,21 @@ async fn check_one(id: &str, context: &Context, outcome: &mut Outcome) {
     }
 }
 
-/// Returns the findings for a site with which TLS fails: nothing else can be checked.
-fn without_tls(error: &str, selection: &CheckSelection) -> Vec<Finding> {
-    let selected = PROBE.iter().filter(|check| selection.includes(check));
-    let findings = selected.map(|check| {
-        if check.id == "P01" {
-            Finding::fail(check, format!("TLS fails: {error}")).hint(
-                "renew or complete the certificate of the front, with its whole chain and this host's name; for a private authority use --ca-file",
-            )
+/// Returns the findings for a site with which TLS fails: nothing else can be checked. P01 is reported even if it is not
+/// selected.
+fn without_tls(failure: &Failure, fault: TlsFault, selection: &CheckSelection) -> Vec<Finding> {
+    let reported = PROBE
+        .iter()
+        .filter(|check| check.id == CERTIFICATE || selection.includes(check));
+    let findings = reported.map(|check| {
+        if check.id == CERTIFICATE {
+            Finding::fail(check, failure.to_string()).hint(tls::cure(fault))
         } else {
             Finding::skipped(check, "TLS fails, see P01")
         }
     });
-    let findings: Vec<Finding> = findings.collect();
-    let has_tls = findings.iter().any(|finding| finding.check.id == "P01");
-    let Some(first) = PROBE.first().filter(|_| !has_tls) else {
-        return findings;
-    };
-    // It must be said even if P01 is not selected.
-    let fault = Finding::fail(first, format!("TLS fails: {error}")).hint("run P01 as well");
-    std::iter::once(fault).chain(findings).collect()
+    findings.collect()
 }
 
+const CERTIFICATE: &str = "P01";
 const HOLD: &str = "P13";

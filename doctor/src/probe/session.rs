@@ -22,16 +22,7 @@ pub(crate) async fn open(
     context: &Context,
     resume: Option<&str>,
 ) -> Result<(String, WebSocket), NoSession> {
-    let mut ask = context.handshake();
-    if let Some(id) = resume {
-        ask = ask.field("Sec-WebSocket-Protocol", format!("{PROTOCOL}, {id}"));
-    }
-    let opened = context.client.open(&ask).await;
-    let (response, mut socket) =
-        opened.map_err(|failure: Failure| NoSession::Socket(failure.to_string()))?;
-    if response.status != 101 {
-        return Err(NoSession::Socket(response.status.to_string()));
-    }
+    let mut socket = connect(context, resume).await?;
     let sent = socket.send(BINARY, &RERUN).await;
     sent.map_err(|failure| NoSession::Message(failure.to_string()))?;
     match first_session(&mut socket).await {
@@ -43,6 +34,21 @@ pub(crate) async fn open(
             "the WebSocket ends first ({ended:?})"
         ))),
     }
+}
+
+/// Opens a WebSocket. Streamlit sends nothing before the first message of its page.
+async fn connect(context: &Context, resume: Option<&str>) -> Result<WebSocket, NoSession> {
+    let mut ask = context.handshake();
+    if let Some(id) = resume {
+        ask = ask.field("Sec-WebSocket-Protocol", format!("{PROTOCOL}, {id}"));
+    }
+    let opened = context.client.open(&ask).await;
+    let (response, socket) =
+        opened.map_err(|failure: Failure| NoSession::Socket(failure.to_string()))?;
+    if response.status != 101 {
+        return Err(NoSession::Socket(response.status.to_string()));
+    }
+    Ok(socket)
 }
 
 async fn first_session(socket: &mut WebSocket) -> Result<Option<String>, Ended> {
@@ -94,49 +100,117 @@ pub(crate) async fn resume(context: &Context, outcome: &mut Outcome) {
     );
 }
 
-/// P14: a large message from the page to the app.
+/// P14: large messages, from the page to the app and back.
 pub(crate) async fn big_message(context: &Context, outcome: &mut Outcome) {
     if !context.options.may_write {
-        return outcome.skip("it sends 4 MB to the app; use --write");
+        return outcome.skip("it sends messages of up to 4 MB to the app; use --write");
     }
-    let mut passed = 0;
-    for bytes in [64 * 1024, 1024 * 1024, 4 * 1024 * 1024] {
-        let (_, mut socket) = match open(context, None).await {
-            Ok(opened) => opened,
-            Err(NoSession::Socket(reason) | NoSession::Message(reason)) => {
-                return outcome.skip(format!("no session opens ({reason}); see P08 and P12"));
+    for direction in [Direction::ToApp, Direction::ToPage] {
+        let mut passed = 0;
+        for bytes in MESSAGES {
+            match send_large(context, direction, bytes).await {
+                Large::Passed => passed = bytes,
+                Large::Skipped(reason) => {
+                    outcome.skip(reason);
+                    break;
+                }
+                Large::Ended(how) => {
+                    outcome.fail(
+                        format!("a message of {passed} bytes passes {}, and one of {bytes} bytes ends the WebSocket with {how}", direction.label()),
+                        "a hop parses frames and limits their size: let it pass them unchanged, or raise its limit to Streamlit's server.maxMessageSize",
+                    );
+                    break;
+                }
             }
-        };
-        let message = BackMsg {
-            rerun_script: Some(ClientState {
-                query_string: format!("doctor={}", "x".repeat(bytes)),
-            }),
-        };
-        let sent = socket.send(BINARY, &message.encode_to_vec()).await;
-        let answered = first_session(&mut socket).await;
-        let code = match (sent, answered) {
-            (Ok(()), Ok(Some(_))) => {
-                socket.close().await;
-                passed = bytes;
-                continue;
-            }
-            (_, Err(Ended::Closed(code))) => code
-                .map_or("a close frame without a code".to_owned(), |code| {
-                    format!("code {code}")
-                }),
-            (_, Err(Ended::Cut)) => "no close frame".to_owned(),
-            (Err(failure), _) => failure.to_string(),
-            (Ok(()), Ok(None)) => "silence".to_owned(),
-        };
-        outcome.fail(
-            format!("a message of {passed} bytes passes to the app, and one of {bytes} bytes ends the WebSocket with {code}"),
-            "a hop parses frames and limits their size: let it pass them unchanged, or raise its limit to Streamlit's server.maxMessageSize",
-        );
-        return;
+        }
+        if MESSAGES.last() == Some(&passed) {
+            outcome.right(format!(
+                "a message of {passed} bytes passes {}",
+                direction.label()
+            ));
+        }
     }
-    outcome.right(
-        "a message of 4 MB passes to the app; the other direction depends on what the app sends",
-    );
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Direction {
+    ToApp,
+    ToPage,
+}
+
+impl Direction {
+    fn label(self) -> &'static str {
+        match self {
+            Self::ToApp => "to the app",
+            Self::ToPage => "from the app",
+        }
+    }
+
+    /// Returns a query that is as long as the message is to be, or that asks the page for a message of this length.
+    fn query(self, bytes: usize) -> String {
+        match self {
+            Self::ToApp => format!("doctor={}", "x".repeat(bytes)),
+            Self::ToPage => format!("doctor_echo={bytes}"),
+        }
+    }
+}
+
+/// What became of a large message.
+enum Large {
+    Passed,
+    Skipped(String),
+    /// The WebSocket has ended first, in this way.
+    Ended(String),
+}
+
+async fn send_large(context: &Context, direction: Direction, bytes: usize) -> Large {
+    let mut socket = match connect(context, None).await {
+        Ok(socket) => socket,
+        Err(NoSession::Socket(reason) | NoSession::Message(reason)) => {
+            return Large::Skipped(format!("no session opens ({reason}); see P08 and P12"));
+        }
+    };
+    let message = BackMsg {
+        rerun_script: Some(ClientState {
+            query_string: direction.query(bytes),
+        }),
+    };
+    if let Err(failure) = socket.send(BINARY, &message.encode_to_vec()).await {
+        return Large::Ended(failure.to_string());
+    }
+    let answered = match direction {
+        Direction::ToApp => first_session(&mut socket).await.map(|id| id.map(|_| bytes)),
+        Direction::ToPage => longest_message(&mut socket).await,
+    };
+    match answered {
+        Ok(Some(longest)) => {
+            socket.close().await;
+            if longest >= bytes {
+                Large::Passed
+            } else {
+                Large::Skipped(
+                    "the app's page does not answer `doctor_echo` in its query with a long text, so only messages to the app are measured".to_owned(),
+                )
+            }
+        }
+        Ok(None) => Large::Ended("silence".to_owned()),
+        Err(Ended::Closed(Some(code))) => Large::Ended(format!("code {code}")),
+        Err(Ended::Closed(None)) => Large::Ended("a close frame without a code".to_owned()),
+        Err(Ended::Cut) => Large::Ended("no close frame".to_owned()),
+    }
+}
+
+/// Returns the length of the longest message until the script has ended; `None` if it does not end.
+async fn longest_message(socket: &mut WebSocket) -> Result<Option<usize>, Ended> {
+    let until = Instant::now() + LIMIT;
+    let mut longest = 0;
+    while let Some(message) = socket.message(until).await? {
+        longest = longest.max(message.len());
+        if ForwardMsg::decode(message.as_slice()).is_ok_and(|it| it.script_finished.is_some()) {
+            return Ok(Some(longest));
+        }
+    }
+    Ok(None)
 }
 
 /// Returns the session's id, if a message contains it.
@@ -151,6 +225,9 @@ fn session_id(message: &[u8]) -> Option<String> {
 struct ForwardMsg {
     #[prost(message, optional, tag = "4")]
     new_session: Option<NewSession>,
+    /// How the script has ended.
+    #[prost(int32, optional, tag = "6")]
+    script_finished: Option<i32>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -181,6 +258,9 @@ struct ClientState {
 /// `BackMsg { rerun_script: ClientState {} }`, which Streamlit's page sends first.
 const RERUN: [u8; 2] = [0x5a, 0x00];
 
+/// The lengths of messages. Limits of proxies are often 64 kB or 1 MB.
+const MESSAGES: [usize; 3] = [64 * 1024, 1024 * 1024, 4 * 1024 * 1024];
+
 const LIMIT: Duration = Duration::from_secs(30);
 const PAUSES: [Duration; 4] = [
     Duration::from_millis(300),
@@ -201,6 +281,7 @@ mod tests {
                     session_id: "s-1".into(),
                 }),
             }),
+            script_finished: None,
         };
         assert_eq!(session_id(&message.encode_to_vec()).as_deref(), Some("s-1"));
         assert_eq!(session_id(b"\x30\x00"), None);

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use crate::client::Failure;
+use crate::client::{Failure, TlsFault};
 use crate::outcome::Outcome;
 use crate::probe::context::{Context, describe};
 
@@ -22,10 +22,14 @@ pub(crate) async fn certificate(context: &Context, outcome: &mut Outcome) {
         let peer = match connected {
             Ok((_, Some(peer))) => peer,
             Ok((_, None)) => continue,
+            Err(Failure::Tls(fault, text)) => {
+                outcome.fail(format!("{address}: TLS fails: {text}"), cure(fault));
+                continue;
+            }
             Err(failure) => {
                 outcome.fail(
                     format!("{address}: {failure}"),
-                    "correct the certificate of the listener at this address, or remove the address from DNS",
+                    "let the front listen at this address, or remove the address from DNS",
                 );
                 continue;
             }
@@ -58,6 +62,25 @@ pub(crate) async fn certificate(context: &Context, outcome: &mut Outcome) {
                 peer.version
             ));
         }
+    }
+}
+
+/// Says what to do if TLS fails.
+pub(crate) fn cure(fault: TlsFault) -> &'static str {
+    match fault {
+        TlsFault::Expired => {
+            "renew the certificate, and look at why it was not renewed automatically; if it is valid, correct the clock of this machine"
+        }
+        TlsFault::OldVersion => {
+            "let the front offer TLS 1.2 and 1.3 (nginx: ssl_protocols TLSv1.2 TLSv1.3;)"
+        }
+        TlsFault::UnknownIssuer => {
+            "send the whole chain with the certificate (nginx: the file of ssl_certificate has the intermediate certificates too); for a private authority use --ca-file"
+        }
+        TlsFault::WrongName => {
+            "get a certificate that lists this host, or use the host that the certificate lists"
+        }
+        TlsFault::Other => "let the front speak TLS on this port, with a certificate for this host",
     }
 }
 

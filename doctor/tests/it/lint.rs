@@ -137,6 +137,21 @@ fn warn(
     }
 }
 
+/// Returns the checks that find something in a changed bootstrap.
+pub(crate) fn failing() -> Vec<&'static str> {
+    let rows = [manager_rows(), chain_rows(), resource_rows()];
+    rows.iter().flatten().map(|row| row.check).collect()
+}
+
+/// Returns the checks that find nothing in the shipped bootstrap.
+pub(crate) fn passing() -> Vec<&'static str> {
+    let findings = lint(&[with_tls(&|_| ())]);
+    let passed = findings
+        .iter()
+        .filter(|finding| finding.status == Status::Pass);
+    passed.map(|finding| finding.check.id).collect()
+}
+
 #[track_caller]
 fn check_row(row: &Row, findings: &[Finding]) {
     let found = problems(findings);
@@ -155,10 +170,9 @@ fn check_row(row: &Row, findings: &[Finding]) {
     assert_eq!(without_hint, None, "{}", row.name);
 }
 
-#[test]
-fn each_change_of_the_connection_manager_is_found() {
-    #[rustfmt::skip]
-    let rows = [
+#[rustfmt::skip]
+fn manager_rows() -> Vec<Row> {
+    vec![
         // F01
         fail("F01", "nothing records the peer", "no filter before the connection manager records `fluxlit.peers`", |manager| set_plugin(manager, "peer_filter_state_key", json!("fluxlit.peers"))),
         fail("F01", "source.address without use_remote_address", "use_remote_address is not true", |manager| { set_plugin(manager, "peer_filter_state_key", Value::Null); manager["use_remote_address"] = json!(false); }),
@@ -215,8 +229,12 @@ fn each_change_of_the_connection_manager_is_found() {
         fail("F08", "a setting that is misspelt", "E15: unknown key \"hst\"", |manager| set_plugin(manager, "hst", json!(true))),
         fail("F08", "no settings", "there is no plugin configuration", |manager| { plugin(manager)["configuration"] = Value::Null; }),
         fail("F08", "trust in nobody in particular", "E01", |manager| set_plugin(manager, "trust_proxy", json!(true))),
-    ];
-    for row in rows {
+    ]
+}
+
+#[test]
+fn each_change_of_the_connection_manager_is_found() {
+    for row in manager_rows() {
         let mut bootstrap = yaml("bootstrap.yaml");
         let manager = "/static_resources/listeners/0/filter_chains/0/filters/1/typed_config";
         (row.change)(bootstrap.pointer_mut(manager).expect("the manager"));
@@ -224,10 +242,9 @@ fn each_change_of_the_connection_manager_is_found() {
     }
 }
 
-#[test]
-fn each_change_of_the_filter_chain_is_found() {
-    #[rustfmt::skip]
-    let rows = [
+#[rustfmt::skip]
+fn chain_rows() -> Vec<Row> {
+    vec![
         fail("F01", "the recorded peer is removed", "no filter before the connection manager records", |chain| { remove(&mut chain["filters"], 0); }),
         fail("F01", "it is recorded after", "no filter before the connection manager records", |chain| { let recorder = remove(&mut chain["filters"], 0); chain["filters"].as_array_mut().expect("filters").push(recorder); }),
         fail("F01", "something else is recorded", "which is not the address of the connection", |chain| chain["filters"][0]["typed_config"]["on_new_connection"][0]["format_string"]["text_format_source"]["inline_string"] = json!("%REQ(X-FORWARDED-FOR)%")),
@@ -235,21 +252,28 @@ fn each_change_of_the_filter_chain_is_found() {
         warn("F01", "another filter between", "could overwrite it", |chain| chain["filters"].as_array_mut().expect("filters").insert(1, json!({"name": "other", "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.network.wasm.v3.Wasm"}}))),
         warn("F06", "no HSTS on own responses", "have no HSTS", |chain| { chain["filters"][1]["typed_config"].as_object_mut().expect("fields").remove("local_reply_config"); }),
         fail("F07", "HTTP/2 only, by ALPN", "only HTTP/2 is spoken", |chain| chain["transport_socket"]["typed_config"]["common_tls_context"]["alpn_protocols"] = json!(["h2"])),
-    ];
-    for row in rows {
+    ]
+}
+
+#[test]
+fn each_change_of_the_filter_chain_is_found() {
+    for row in chain_rows() {
         check_row(&row, &lint(&[with_tls(&row.change)]));
     }
 }
 
-#[test]
-fn each_change_of_the_listener_or_cluster_is_found() {
-    #[rustfmt::skip]
-    let rows = [
+#[rustfmt::skip]
+fn resource_rows() -> Vec<Row> {
+    vec![
         warn("F01", "an optional PROXY protocol", "allow_requests_without_proxy_protocol", |resources| resources["listeners"][0]["listener_filters"] = json!([{"name": "p", "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol", "allow_requests_without_proxy_protocol": true}}])),
         fail("F02", "a second listener to the same cluster", "listener `side door` forwards to cluster `gateway` without the FluxLit filter", |resources| { let mut other = resources["listeners"][0].clone(); other["name"] = json!("side door"); remove(&mut other["filter_chains"][0]["filters"][1]["typed_config"]["http_filters"], 0); resources["listeners"].as_array_mut().expect("listeners").push(other); }),
         fail("F07", "HTTP/2 to the app", "forwards to cluster `gateway` over HTTP/2", |resources| resources["clusters"][0]["typed_extension_protocol_options"] = json!({"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {"explicit_http_config": {"http2_protocol_options": {}}}})),
-    ];
-    for row in rows {
+    ]
+}
+
+#[test]
+fn each_change_of_the_listener_or_cluster_is_found() {
+    for row in resource_rows() {
         let mut bootstrap = yaml("bootstrap.yaml");
         (row.change)(&mut bootstrap["static_resources"]);
         check_row(&row, &lint(&[bootstrap.to_string()]));

@@ -1,7 +1,9 @@
 //! Tests of the doctor that need only Rust.
 
+mod coverage;
 mod documentation;
 mod fluxlit_rows;
+mod front;
 mod lint;
 mod probe;
 mod report;

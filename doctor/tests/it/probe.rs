@@ -1,381 +1,307 @@
 //! Probes scripted fronts that each have one fault, and compares what is found.
 
-use std::io::{BufReader, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use fluxlit_doctor::client::{Credentials, Site, Tls};
+use fluxlit_doctor::client::{ConnectTo, Credentials, Site, Tls};
 use fluxlit_doctor::probe::{self, Options};
 use fluxlit_doctor::{CheckSelection, Finding, Status};
-use fluxlit_support::http1::{self, Head};
-use fluxlit_support::upstream;
+use fluxlit_policy::ProbeKey;
+use fluxlit_support::certificate::Certificate;
 
-/// The fault of a front.
+use crate::front::{Fault, HOST, MOUNT, PROBE_KEY, serve, serve_tls};
+
+/// How the front is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fault {
-    None,
-    LosesUpgrade,
-    RewritesHost,
-    NoUpgradeRoute,
-    SilentAboveEightKilobytes,
-    LimitsBodies,
-    ErrorPages,
-    PrefixWithoutBoundary,
-    HtmlForScripts,
-    RedirectsToHttp,
-    AcceptsForeignOrigins,
-    DropsProtocol,
-    ClosesSilentSockets,
-    LoginBeforeSocket,
-    CachesHealth,
-    ReencodesCookies,
-    ForgedHostInRedirect,
-    Metrics,
+enum Transport {
+    Http,
+    /// The front has TLS, and on port 80 another one with this fault.
+    Https(Fault),
+    /// The certificate has a fault.
+    Certificate(Flaw),
+    /// Nothing but TLS 1.1.
+    OldTls,
+    /// WebSockets in HTTP/2 are answered with this status.
+    Http2(u16),
+    /// IPv6 leads to a front with this fault.
+    Families(Fault),
 }
 
-const MOUNT: &str = "/apps/my-app";
-const NGINX: &str = "<html><center>nginx/1.22.1</center></html>";
-
-fn field(head: &Head, name: &str) -> Option<String> {
-    head.lines.iter().skip(1).find_map(|line| {
-        let (known, value) = line.split_once(':')?;
-        known
-            .eq_ignore_ascii_case(name)
-            .then(|| value.trim().to_owned())
-    })
+/// The fault of a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Flaw {
+    Expired,
+    ExpiresSoon,
+    OtherHost,
+    UnknownIssuer,
 }
 
-fn response(status: &str, fields: &str, body: &str) -> Vec<u8> {
-    let length = body.len();
-    format!("HTTP/1.1 {status}\r\nserver: nginx\r\ncontent-length: {length}\r\n{fields}\r\n{body}")
-        .into_bytes()
+/// A fault, the check that must find it, and parts of its finding and its hint.
+pub(crate) struct Row {
+    pub(crate) check: &'static str,
+    fault: Fault,
+    finding: &'static [&'static str],
+    hint: &'static str,
+    transport: Transport,
+    /// Changes the options of the doctor.
+    change: fn(&mut Options),
 }
 
-/// Responds as Streamlit behind nginx does, except for the fault. `None`: never.
-fn respond(fault: Fault, head: &Head) -> Option<Vec<u8>> {
-    let target = head.word(1).to_owned();
-    let method = head.word(0).to_owned();
-    let path = target.split('?').next().unwrap_or_default();
-    let html = "content-type: text/html\r\n";
-    let page = "<html><div id=\"root\"></div><script src=\"./static/js/index.js\"></script></html>";
-    let not_found = || Some(response("404 Not Found", html, NGINX));
-    let rest = match path.strip_prefix(MOUNT) {
-        Some("") => {
-            let host =
-                field(head, "x-forwarded-host").filter(|_| fault == Fault::ForgedHostInRedirect);
-            let host = host.or_else(|| field(head, "host")).unwrap_or_default();
-            let scheme = if fault == Fault::RedirectsToHttp {
-                "http://internal:8501"
-            } else {
-                ""
-            };
-            let own = if fault == Fault::ForgedHostInRedirect {
-                format!("http://{host}")
-            } else {
-                scheme.to_owned()
-            };
-            let query = target
-                .split_once('?')
-                .map_or(String::new(), |(_, query)| format!("?{query}"));
-            return Some(response(
-                "308 Permanent Redirect",
-                &format!("location: {own}{MOUNT}/{query}\r\n"),
-                "",
-            ));
-        }
-        Some(rest) if rest.starts_with('/') => rest.to_owned(),
-        Some(_) if fault == Fault::PrefixWithoutBoundary && path.ends_with("/_stcore/health") => {
-            "/_stcore/health".to_owned()
-        }
-        _ => return not_found(),
-    };
-    let is_handshake = field(head, "upgrade").is_some();
-    match rest.as_str() {
-        "/_stcore/health" => {
-            let token = if fault == Fault::ReencodesCookies {
-                "2%7Ca%7Cb%7C1"
-            } else {
-                "2|a|b|1"
-            };
-            let cached = if fault == Fault::CachesHealth {
-                "age: 17\r\n"
-            } else {
-                ""
-            };
-            let body = if method == "HEAD" { "" } else { "ok" };
-            Some(response(
-                "200 OK",
-                &format!(
-                    "content-type: text/plain\r\nset-cookie: _streamlit_xsrf={token}; Path={MOUNT}/\r\n{cached}"
-                ),
-                body,
-            ))
-        }
-        "/_stcore/stream" if is_handshake && fault != Fault::LosesUpgrade => handshake(fault, head),
-        "/_stcore/metrics" if fault == Fault::Metrics => Some(response(
-            "200 OK",
-            "content-type: text/plain\r\n",
-            "# TYPE a counter\n# EOF\n",
-        )),
-        "/static/js/index.js" if fault != Fault::HtmlForScripts => {
-            Some(response("200 OK", "content-type: text/javascript\r\n", "1"))
-        }
-        "/" | "/_stcore/stream" | "/static/js/index.js" => Some(response("200 OK", html, page)),
-        _ if rest.ends_with("/_stcore/health") => {
-            if fault == Fault::ErrorPages {
-                Some(response("200 OK", html, page))
-            } else {
-                not_found()
-            }
-        }
-        _ if method == "PUT" => {
-            let length: u64 = field(head, "content-length")
-                .and_then(|value| value.parse().ok())
-                .unwrap_or_default();
-            if fault == Fault::LimitsBodies && length > 1024 * 1024 {
-                Some(response("413 Request Entity Too Large", html, NGINX))
-            } else {
-                Some(response(
-                    "403 Forbidden",
-                    "content-type: text/plain\r\n",
-                    "XSRF token missing or invalid",
-                ))
-            }
-        }
-        _ => not_found(),
+impl Row {
+    fn over(self, transport: Transport) -> Self {
+        Self { transport, ..self }
+    }
+
+    fn with(self, change: fn(&mut Options)) -> Self {
+        Self { change, ..self }
     }
 }
 
-fn handshake(fault: Fault, head: &Head) -> Option<Vec<u8>> {
-    let host = field(head, "host").unwrap_or_default();
-    let origin = field(head, "origin");
-    let longest = head.lines.iter().map(String::len).max().unwrap_or_default();
-    match fault {
-        Fault::NoUpgradeRoute => {
-            return Some(response(
-                "404 Not Found",
-                "content-type: text/html\r\n",
-                NGINX,
-            ));
-        }
-        Fault::LoginBeforeSocket => {
-            return Some(response(
-                "302 Found",
-                "location: https://login.example.com/start?secret=1\r\n",
-                "",
-            ));
-        }
-        Fault::SilentAboveEightKilobytes if longest > 8192 => return None,
-        _ => {}
+fn row(
+    check: &'static str,
+    fault: Fault,
+    finding: &'static [&'static str],
+    hint: &'static str,
+) -> Row {
+    Row {
+        check,
+        fault,
+        finding,
+        hint,
+        transport: Transport::Http,
+        change: |_| (),
     }
-    let seen = if fault == Fault::RewritesHost {
-        "127.0.0.1:8501".to_owned()
-    } else {
-        host
-    };
-    let is_own = origin
-        .is_none_or(|origin| origin == format!("http://{seen}") || origin == "http://localhost");
-    if !is_own && fault != Fault::AcceptsForeignOrigins {
-        return Some(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n".to_vec());
-    }
-    let protocol = if fault == Fault::DropsProtocol {
-        ""
-    } else {
-        "sec-websocket-protocol: streamlit\r\n"
-    };
-    let mut accepted = format!("HTTP/1.1 101 Switching Protocols\r\nserver: nginx\r\nupgrade: websocket\r\nconnection: upgrade\r\n{protocol}\r\n").into_bytes();
-    if fault == Fault::ClosesSilentSockets {
-        accepted.extend([0x88, 0x02, 0x03, 0xe8]);
-    }
-    Some(accepted)
 }
 
-fn serve(fault: Fault) -> SocketAddr {
-    upstream::serve(move |reader: &mut BufReader<TcpStream>| {
-        while let Ok(Some(head)) = http1::read_head_blocking(reader) {
-            match respond(fault, &head) {
-                Some(bytes) => {
-                    if reader.get_mut().write_all(&bytes).is_err() {
-                        return;
-                    }
-                    let is_open = bytes.starts_with(b"HTTP/1.1 101");
-                    if !is_open {
-                        return;
-                    }
-                }
-                None => {
-                    // Streamlit's library leaves the connection open.
-                    let _ = http1::read_head_blocking(reader);
-                    return;
-                }
-            }
-        }
-    })
-    .expect("a port")
+/// Returns the set-ups in which checks find something.
+#[rustfmt::skip]
+pub(crate) fn failing() -> Vec<Row> {
+    use Fault::*;
+    let broken = |flaw, finding, hint| row("P01", None, finding, hint).over(Transport::Certificate(flaw));
+    vec![
+        broken(Flaw::Expired, &["TLS fails", "expired"], "renew"),
+        broken(Flaw::ExpiresSoon, &["expires in 6 days"], "renew"),
+        broken(Flaw::OtherHost, &["TLS fails", "not valid for name", HOST], "lists this host"),
+        broken(Flaw::UnknownIssuer, &["TLS fails", "UnknownIssuer"], "--ca-file"),
+        row("P01", None, &["TLS fails"], "ssl_protocols TLSv1.2 TLSv1.3").over(Transport::OldTls),
+        row("P02", None, &["plain HTTP is answered 200", "not redirected"], "status 308").over(Transport::Https(NoRedirectToTls)),
+        row("P02", None, &["plain HTTP redirects to `https://login.example.com/`"], "$request_uri").over(Transport::Https(RedirectsToOtherHost)),
+        row("P03", HstsTwice, &["twice"], "HSTS").over(Transport::Https(RedirectsToTls)),
+        row("P03", HstsOnPageOnly, &["missing on the health check"], "HSTS").over(Transport::Https(RedirectsToTls)),
+        row("P04", RedirectsToHttp, &["http://internal:8501", "another host"], "X-Forwarded-Proto"),
+        row("P04", ForgedHostInRedirect, &["X-Forwarded-Host", "probe.invalid"], "X-Forwarded-Host"),
+        row("P05", PrefixWithoutBoundary, &["without a boundary"], "(/|$)"),
+        row("P06", HtmlForScripts, &["200 with HTML"], "location"),
+        row("P07", ErrorPages, &["200 by", "instead of 404"], "proxy_intercept_errors off"),
+        row("P08", LosesUpgrade, &["loses the upgrade", "as a GET without an upgrade"], "nginx: proxy_http_version 1.1"),
+        row("P08", RewritesHost, &["403", "accepted without Origin", "Host"], "proxy_set_header Host $http_host"),
+        row("P08", NoUpgradeRoute, &["404 by nginx", "upgrades"], "proxy_set_header Upgrade"),
+        row("P08", LoginBeforeSocket, &["302", "login"], "--cookie-file"),
+        row("P09", None, &["offers WebSockets", "answered 404"], "SETTINGS_ENABLE_CONNECT_PROTOCOL").over(Transport::Http2(404)),
+        row("P10", AcceptsForeignOrigins, &["another site"], "enableCORS"),
+        row("P11", DropsProtocol, &["none", "login and reconnects fail"], "Sec-WebSocket-Protocol"),
+        row("P12", ForgetsSessions, &["not resumed", "a new session"], "P18"),
+        row("P13", ClosesSilentSockets, &["is closed", "code 1000", "0 pings"], "proxy_read_timeout").with(|options| options.hold = Duration::from_secs(60)),
+        row("P14", LimitsMessagesToApp, &["65536 bytes passes to the app", "1048576 bytes", "code 1009"], "maxMessageSize").with(|options| options.may_write = true),
+        row("P14", LimitsMessagesToPage, &["65536 bytes passes from the app", "1048576 bytes", "code 1009"], "maxMessageSize").with(|options| options.may_write = true),
+        row("P15", SilentAboveEightKilobytes, &["no answer", "waits for ever"], "WEBSOCKETS_MAX_LINE_LENGTH"),
+        row("P16", LimitsBodies, &[" kB are answered 413 by nginx"], "client_max_body_size"),
+        row("P17", ReencodesCookies, &["re-encoded"], "encode"),
+        row("P17", OtherAppAtRoot, &["another app, at `/`", "uploads get 403"], "FLUXLIT_COOKIE_PATH=confine"),
+        row("P17", None, &["sends `_streamlit_xsrf` twice"], "FLUXLIT_COOKIE_PATH=confine").with(|options| options.credentials = cookies("_streamlit_xsrf=2|a; _streamlit_xsrf=2|b")),
+        row("P18", OtherReplica, &["10 of 10 uploads", "another replica"], "affinity"),
+        row("P19", None, &["neither the filter nor the gateway answers"], "probe_key").with(|options| options.key = ProbeKey::new(PROBE_KEY).ok()),
+        row("P20", ResolvesDots, &["shows what is at `/`"], "normalize"),
+        row("P20", RedirectsToOtherSite, &["redirects to another site", "probe.invalid"], "merge_slashes"),
+        row("P21", LoginForPageOnly, &["302", "the WebSocket opens"], "/_stcore/stream").with(|options| options.credentials = cookies("session=1")),
+        row("P21", None, &["need no credentials"], "auth rule").with(|options| options.credentials = cookies("session=1")),
+        row("P22", CachesHealth, &["cached"], "proxy_cache off"),
+        row("P23", Metrics, &["/apps/my-app/_stcore/metrics"], "404"),
+        row("P25", TwoVersions, &["20 connections get 2 versions"], "rollout"),
+        row("P26", InjectsScript, &["`cdn-cgi/`"], "optimization"),
+        row("P27", ForbidsFrames, &["X-Frame-Options is `SAMEORIGIN`"], "frame-ancestors").with(|options| options.embed = Some("https://site.example.com".to_owned())),
+        row("P28", None, &["differs by address family", "101", "200"], "DNS").over(Transport::Families(LosesUpgrade)),
+    ]
 }
 
-fn probe(fault: Fault, checks: &[&str], credentials: Credentials) -> Vec<Finding> {
-    let address = serve(fault);
-    let site = Site::parse(&format!("http://{address}{MOUNT}/")).expect("a URL");
-    let options = Options {
-        credentials,
-        tls: Tls::new(None).expect("certificates"),
-        key: None,
-        hold: Duration::from_secs(if fault == Fault::ClosesSilentSockets {
-            30
-        } else {
-            1
+/// Checks that pass together.
+pub(crate) struct Pass {
+    pub(crate) checks: &'static [&'static str],
+    row: Row,
+}
+
+/// Returns the set-ups in which checks find nothing.
+#[rustfmt::skip]
+pub(crate) fn passing() -> Vec<Pass> {
+    use Fault::*;
+    let pass = |checks, fault| Pass { checks, row: row("", fault, &[], "") };
+    let over = |checks, transport| Pass { checks, row: row("", None, &[], "").over(transport) };
+    let with = |checks, fault, change| Pass { checks, row: row("", fault, &[], "").with(change) };
+    vec![
+        pass(&[
+            "P04", "P05", "P06", "P07", "P08", "P10", "P11", "P12", "P13", "P15", "P16", "P17", "P18", "P20", "P22", "P23", "P25",
+            "P26",
+        ], None),
+        over(&["P01", "P02", "P03"], Transport::Https(RedirectsToTls)),
+        over(&["P09"], Transport::Http2(200)),
+        with(&["P14"], None, |options| options.may_write = true),
+        with(&["P19"], Records, |options| options.key = ProbeKey::new(PROBE_KEY).ok()),
+        with(&["P21"], Login, |options| options.credentials = cookies("session=1")),
+        with(&["P24"], None, |options| {
+            let direct = format!("http://{}{MOUNT}", serve(None));
+            options.direct = Some(Site::parse(&direct).expect("a URL"));
         }),
-        may_write: false,
-        direct: None,
-        embed: None,
+        with(&["P27"], None, |options| options.embed = Some("https://site.example.com".to_owned())),
+        over(&["P28"], Transport::Families(None)),
+    ]
+}
+
+fn cookies(text: &str) -> Credentials {
+    let mut credentials = Credentials::default();
+    credentials.add_cookies(text).expect("cookies");
+    credentials
+}
+
+/// Starts the fronts of a row, and returns the site and what it trusts.
+fn start(row: &Row) -> (Site, Tls) {
+    let of_system = || Tls::new(None).expect("certificates");
+    let site = |scheme: &str, addresses: &[(Option<u16>, SocketAddr)]| {
+        let mut site = Site::parse(&format!("{scheme}://{HOST}{MOUNT}/")).expect("a URL");
+        let addresses = addresses.iter();
+        site.connect_to = addresses
+            .map(|&(port, address)| ConnectTo { port, address })
+            .collect();
+        site
     };
+    let trusting = |certificate: &Certificate| {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), &certificate.pem).expect("a file");
+        Tls::new(Some(file.path())).expect("a certificate")
+    };
+    let valid = || Certificate::create(&[HOST], &[]).expect("a certificate");
+    match row.transport {
+        Transport::Http => {
+            let address = serve(row.fault);
+            let site = Site::parse(&format!("http://{address}{MOUNT}/")).expect("a URL");
+            (site, of_system())
+        }
+        Transport::Https(plain) => {
+            let certificate = valid();
+            let address = serve_tls(row.fault, &certificate, None);
+            let addresses = [(None, address), (Some(80), serve(plain))];
+            (site("https", &addresses), trusting(&certificate))
+        }
+        Transport::Certificate(flaw) => {
+            let day = |days: i64| std::time::Duration::from_secs(days.unsigned_abs() * 86_400);
+            let now = std::time::SystemTime::now();
+            let certificate = match flaw {
+                Flaw::Expired => Certificate::create_until(&[HOST], now - day(1)),
+                // Half a day more, so that the number of whole days does not depend on the second.
+                Flaw::ExpiresSoon => Certificate::create_until(&[HOST], now + day(6) + day(1) / 2),
+                Flaw::OtherHost => Certificate::create(&["other.example.com"], &[]),
+                Flaw::UnknownIssuer => Certificate::create(&[HOST], &[]),
+            };
+            let certificate = certificate.expect("a certificate");
+            let address = serve_tls(row.fault, &certificate, None);
+            let tls = match flaw {
+                Flaw::UnknownIssuer => of_system(),
+                _ => trusting(&certificate),
+            };
+            (site("https", &[(None, address)]), tls)
+        }
+        Transport::OldTls => {
+            let address = crate::front::serve_old_tls();
+            (site("https", &[(None, address)]), of_system())
+        }
+        Transport::Http2(status) => {
+            let certificate = valid();
+            let address = serve_tls(row.fault, &certificate, Some(status));
+            (site("https", &[(None, address)]), trusting(&certificate))
+        }
+        Transport::Families(other) => {
+            let one = serve(row.fault);
+            let other = if other == row.fault {
+                one
+            } else {
+                serve(other)
+            };
+            // An address of the other family that needs no IPv6 on this machine.
+            let mapped = std::net::Ipv4Addr::LOCALHOST.to_ipv6_mapped();
+            let other = SocketAddr::new(mapped.into(), other.port());
+            (site("http", &[(None, one), (None, other)]), of_system())
+        }
+    }
+}
+
+fn run(row: &Row, checks: &[&str]) -> Vec<Finding> {
+    let (site, tls) = start(row);
+    let mut options = options(tls);
+    (row.change)(&mut options);
     let only: Vec<String> = checks.iter().map(|check| (*check).to_owned()).collect();
     let selection = CheckSelection::new(&only, &[]).expect("checks");
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime");
-    runtime
+    runtime()
         .block_on(probe::run(site, options, &selection, |_| {}))
         .expect("a site")
 }
 
-/// Checks that a fault is found by this check, with these words in the finding and the hint.
-#[track_caller]
-fn finds(fault: Fault, check: &str, finding: &[&str], hint: &str) {
-    let found = probe(fault, &[check], Credentials::default());
-    let worst = found
-        .iter()
-        .max_by_key(|finding| finding.status)
-        .expect("a finding");
-    assert!(worst.status >= Status::Warn, "{fault:?}: {found:#?}");
-    for part in finding {
-        assert!(
-            worst.finding.contains(part),
-            "{fault:?}: {part}: {worst:#?}"
-        );
+fn options(tls: Tls) -> Options {
+    Options {
+        credentials: Credentials::default(),
+        tls,
+        key: None,
+        hold: Duration::from_secs(1),
+        may_write: false,
+        direct: None,
+        embed: None,
     }
-    let given = worst.hint.as_deref().unwrap_or_default();
-    assert!(given.contains(hint), "{fault:?}: {given}");
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime")
 }
 
 #[test]
 fn each_fault_is_found_by_its_check_with_its_cure() {
-    for (fault, check, finding, hint) in [
-        (
-            Fault::LosesUpgrade,
-            "P08",
-            &["loses the upgrade", "as a GET without an upgrade"][..],
-            "nginx: proxy_http_version 1.1",
-        ),
-        (
-            Fault::RewritesHost,
-            "P08",
-            &["403", "accepted without Origin", "Host"],
-            "proxy_set_header Host $http_host",
-        ),
-        (
-            Fault::NoUpgradeRoute,
-            "P08",
-            &["404 by nginx", "upgrades"],
-            "proxy_set_header Upgrade",
-        ),
-        (
-            Fault::LoginBeforeSocket,
-            "P08",
-            &["302", "login"],
-            "--cookie-file",
-        ),
-        (
-            Fault::LimitsBodies,
-            "P16",
-            &[" kB are answered 413 by nginx"],
-            "client_max_body_size",
-        ),
-        (
-            Fault::ErrorPages,
-            "P07",
-            &["200 by", "instead of 404"],
-            "proxy_intercept_errors off",
-        ),
-        (
-            Fault::PrefixWithoutBoundary,
-            "P05",
-            &["without a boundary"],
-            "(/|$)",
-        ),
-        (Fault::HtmlForScripts, "P06", &["200 with HTML"], "location"),
-        (
-            Fault::RedirectsToHttp,
-            "P04",
-            &["http://internal:8501", "another host"],
-            "X-Forwarded-Proto",
-        ),
-        (
-            Fault::ForgedHostInRedirect,
-            "P04",
-            &["X-Forwarded-Host", "probe.invalid"],
-            "X-Forwarded-Host",
-        ),
-        (
-            Fault::AcceptsForeignOrigins,
-            "P10",
-            &["another site"],
-            "enableCORS",
-        ),
-        (
-            Fault::DropsProtocol,
-            "P11",
-            &["none", "login and reconnects fail"],
-            "Sec-WebSocket-Protocol",
-        ),
-        (
-            Fault::ClosesSilentSockets,
-            "P13",
-            &["is closed", "code 1000", "0 pings"],
-            "proxy_read_timeout",
-        ),
-        (Fault::CachesHealth, "P22", &["cached"], "proxy_cache off"),
-        (Fault::ReencodesCookies, "P17", &["re-encoded"], "encode"),
-        (
-            Fault::Metrics,
-            "P23",
-            &["/apps/my-app/_stcore/metrics"],
-            "404",
-        ),
-    ] {
-        finds(fault, check, finding, hint);
+    for row in failing() {
+        let name = format!("{} {:?} {:?}", row.check, row.fault, row.transport);
+        let found = run(&row, &[row.check]);
+        let problems: Vec<&Finding> = found
+            .iter()
+            .filter(|finding| finding.status >= Status::Warn)
+            .collect();
+        let is_expected = problems.iter().any(|problem| {
+            let hint = problem.hint.as_deref().unwrap_or_default();
+            let says = |part: &&str| problem.finding.contains(part);
+            problem.check.id == row.check && row.finding.iter().all(says) && hint.contains(row.hint)
+        });
+        assert!(is_expected, "{name}: {found:#?}");
+        for problem in problems {
+            assert!(problem.hint.is_some(), "{name}: {problem:#?}");
+        }
     }
 }
 
 #[test]
-fn silence_for_long_cookies_is_told_from_a_refusal() {
-    finds(
-        Fault::SilentAboveEightKilobytes,
-        "P15",
-        &["no answer", "waits for ever"],
-        "WEBSOCKETS_MAX_LINE_LENGTH",
-    );
-}
-
-#[test]
 fn nothing_is_found_in_a_front_without_a_fault() {
-    let checks = [
-        "P04", "P05", "P06", "P07", "P08", "P10", "P11", "P13", "P15", "P16", "P17", "P20", "P22",
-        "P23", "P25", "P26",
-    ];
-    for finding in probe(Fault::None, &checks, Credentials::default()) {
-        assert_eq!(finding.status, Status::Pass, "{finding:#?}");
+    for pass in passing() {
+        let found = run(&pass.row, pass.checks);
+        let ids: Vec<&str> = found.iter().map(|finding| finding.check.id).collect();
+        assert_eq!(ids, pass.checks, "{found:#?}");
+        for finding in found {
+            assert_eq!(finding.status, Status::Pass, "{finding:#?}");
+        }
     }
 }
 
 #[test]
 fn a_check_that_cannot_run_is_skipped_with_its_reason() {
     let checks = [
-        "P01", "P02", "P09", "P12", "P14", "P19", "P21", "P24", "P27",
+        "P01", "P02", "P09", "P12", "P14", "P19", "P21", "P24", "P27", "P28",
     ];
-    let found = probe(Fault::NoUpgradeRoute, &checks, Credentials::default());
+    let found = run(&row("", Fault::NoUpgradeRoute, &[], ""), &checks);
     assert_eq!(found.len(), checks.len(), "{found:#?}");
     for finding in found {
         assert_eq!(finding.status, Status::Skipped, "{finding:#?}");
@@ -384,20 +310,38 @@ fn a_check_that_cannot_run_is_skipped_with_its_reason() {
 }
 
 #[test]
+fn nothing_but_tls_is_checked_if_tls_fails() {
+    let row = row("", Fault::None, &[], "").over(Transport::Certificate(Flaw::OtherHost));
+    let found = run(&row, &["P08", "P15"]);
+    let found: Vec<(&str, Status)> = found
+        .iter()
+        .map(|finding| (finding.check.id, finding.status))
+        .collect();
+    let expected = [
+        ("P01", Status::Fail),
+        ("P08", Status::Skipped),
+        ("P15", Status::Skipped),
+    ];
+    assert_eq!(found, expected);
+}
+
+#[test]
 fn no_value_of_a_credential_is_in_a_finding() {
-    let mut credentials = Credentials::default();
-    credentials
-        .add_cookies("session=hunter2-cookie")
-        .expect("cookies");
-    credentials
-        .add_fields("Authorization: Bearer hunter2-field")
-        .expect("fields");
+    let with_secrets = |fault| {
+        row("", fault, &[], "").with(|options| {
+            options.credentials = cookies("session=hunter2-cookie");
+            options
+                .credentials
+                .add_fields("Authorization: Bearer hunter2-field")
+                .expect("fields");
+        })
+    };
     for fault in [
         Fault::LosesUpgrade,
         Fault::LoginBeforeSocket,
         Fault::RewritesHost,
     ] {
-        let found = probe(fault, &["P08", "P11", "P17", "P21"], credentials.clone());
+        let found = run(&with_secrets(fault), &["P08", "P11", "P17", "P21"]);
         let shown = format!("{found:?}");
         assert!(
             !shown.contains("hunter2") && !shown.contains("secret=1"),
@@ -409,22 +353,14 @@ fn no_value_of_a_credential_is_in_a_finding() {
 #[test]
 fn a_site_that_does_not_answer_is_no_finding() {
     let site = Site::parse("http://127.0.0.1:1/").expect("a URL");
-    let options = Options {
-        credentials: Credentials::default(),
-        tls: Tls::new(None).expect("certificates"),
-        key: None,
-        hold: Duration::ZERO,
-        may_write: false,
-        direct: None,
-        embed: None,
-    };
-    let selection = CheckSelection::default();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime");
-    let error = runtime
-        .block_on(probe::run(site, options, &selection, |_| {}))
+    let options = options(Tls::new(None).expect("certificates"));
+    let error = runtime()
+        .block_on(probe::run(
+            site,
+            options,
+            &CheckSelection::default(),
+            |_| {},
+        ))
         .expect_err("nothing listens");
     assert!(
         error

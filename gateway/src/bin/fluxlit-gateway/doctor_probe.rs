@@ -37,7 +37,7 @@ pub(crate) struct ProbeArguments {
     #[arg(long, value_name = "FILE", requires = "probe")]
     ca_file: Option<PathBuf>,
     /// Connect to this address instead of those of the URL's host, as for a front that DNS does not point to yet; with the
-    /// port of a URL in front, only for it: 80=192.0.2.1:8080. Can be given several times
+    /// port of a URL in front, only for it: 80=192.0.2.1:8080. Can be given several times, as for an address of each family
     #[arg(long, value_name = "[PORT=]ADDRESS:PORT", requires = "probe")]
     connect_to: Vec<ConnectTo>,
     /// Compare with the app without the front, at this URL
