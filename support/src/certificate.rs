@@ -48,7 +48,7 @@ impl Certificate {
     pub fn create(names: &[&str], uris: &[&str]) -> std::io::Result<Self> {
         let mut params = params(names)?;
         add_uris(&mut params, uris)?;
-        Self::self_signed(params)
+        Self::self_signed(&params)
     }
 
     /// Creates a self-signed certificate for these names that is valid for a year before `end`.
@@ -60,7 +60,7 @@ impl Certificate {
         let mut params = params(names)?;
         params.not_before = (end - Duration::from_secs(365 * 86_400)).into();
         params.not_after = end.into();
-        Self::self_signed(params)
+        Self::self_signed(&params)
     }
 
     /// Creates a self-signed certificate for these names, and writes it and its key to `folder`.
@@ -94,7 +94,7 @@ impl Certificate {
         client_config(self.certificate.clone(), client)
     }
 
-    fn self_signed(params: CertificateParams) -> std::io::Result<Self> {
+    fn self_signed(params: &CertificateParams) -> std::io::Result<Self> {
         let key = KeyPair::generate().map_err(std::io::Error::other)?;
         let certificate = params.self_signed(&key).map_err(std::io::Error::other)?;
         Self::of(&certificate, &key)

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use fluxlit_envoy::{Bootstrap, Streamlit};
+use fluxlit_support::certificate::Certificate;
 use fluxlit_support::client::get;
+use fluxlit_support::envoy::Envoy;
 use fluxlit_support::port::{free_port, local};
 use fluxlit_support::service::Service;
 use fluxlit_support::upstream::serve;
@@ -398,6 +400,57 @@ fn wrong_usage_is_told_from_findings() {
     }
 }
 
+/// Starts an Envoy whose configuration is in `bootstrap.json`, and writes what it says of itself to `dump.json`.
+fn linted(folder: &Path, bootstrap: Bootstrap) -> Envoy {
+    let envoy = bootstrap
+        .listening_on(local(free_port().expect("a free port")))
+        .forwarding_to(app::start())
+        .with_module(&named("FLUXLIT_TEST_FILTER"))
+        .start(
+            &named("FLUXLIT_TEST_ENVOY"),
+            folder,
+            &["--concurrency", "1"],
+        )
+        .expect("Envoy");
+    let dump = envoy.admin().get("/config_dump").expect("a dump");
+    std::fs::write(folder.join("dump.json"), dump).expect("a file");
+    envoy
+}
+
+/// Returns the shipped bootstrap with TLS.
+fn with_tls(folder: &Path) -> Bootstrap {
+    let files = Certificate::create_files(folder, &["portal.example.com"]);
+    let files = files.expect("a certificate");
+    Bootstrap::shipped().with_tls(&files.certificate, &files.key)
+}
+
+#[test]
+fn the_counters_of_a_listener_with_tls_move() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let envoy = linted(folder.path(), with_tls(folder.path()));
+    let admin = envoy.admin().address.to_string();
+    let arguments = ["--lint", "dump.json", "--admin", &admin];
+    let run = doctor(folder.path(), &arguments, &[]);
+    assert_eq!(run.problems(), Vec::<&(String, String, String)>::new());
+    assert_eq!(run.status("F05"), ["PASS"], "{run:#?}");
+}
+
+#[test]
+fn the_counters_of_another_envoy_do_not_move() {
+    let [folder, other] = [(); 2].map(|()| tempfile::tempdir().expect("a folder"));
+    let _envoy = linted(folder.path(), Bootstrap::shipped());
+    let other = linted(other.path(), Bootstrap::shipped());
+    let admin = other.admin().address.to_string();
+    let arguments = ["--lint", "dump.json", "--admin", &admin, "--only", "F05"];
+    let run = doctor(folder.path(), &arguments, &[]);
+    run.check(
+        "another Envoy",
+        "F05",
+        "FAIL",
+        "no counter of the filter moved",
+    );
+}
+
 /// Lints what a running Envoy says of itself: the shipped bootstrap, and two changes of it.
 #[test]
 fn the_dump_of_a_running_envoy_is_linted() {
@@ -419,21 +472,8 @@ fn the_dump_of_a_running_envoy_is_linted() {
     ];
     for (name, change, wanted) in rows {
         let folder = tempfile::tempdir().expect("a folder");
-        let listener = local(free_port().expect("a free port"));
-        let bootstrap = Bootstrap::shipped()
-            .listening_on(listener)
-            .forwarding_to(app::start())
-            .with_module(&named("FLUXLIT_TEST_FILTER"))
-            .with_changed_connection_manager(change);
-        let envoy = bootstrap
-            .start(
-                &named("FLUXLIT_TEST_ENVOY"),
-                folder.path(),
-                &["--concurrency", "1"],
-            )
-            .expect("Envoy");
-        let dump = envoy.admin().get("/config_dump").expect("a dump");
-        std::fs::write(folder.path().join("dump.json"), dump).expect("a file");
+        let bootstrap = Bootstrap::shipped().with_changed_connection_manager(change);
+        let envoy = linted(folder.path(), bootstrap);
         let admin = envoy.admin().address.to_string();
         let run = doctor(
             folder.path(),

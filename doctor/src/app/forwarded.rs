@@ -31,7 +31,7 @@ pub(crate) async fn upstream_trust(
         )
         .await
         .ok()?;
-        reply.header("location")
+        reply.lines("location").next()
     };
     match location("https").await {
         Some(location) if location.starts_with("https://") => {

@@ -37,7 +37,8 @@ pub(crate) async fn ownership(
     if let Some((server, found)) = server {
         let target = format!("{}/", found.base);
         let reply = exchange(server.address, None, &request("GET", &target, &host, &[])).await;
-        let sends = reply.is_ok_and(|reply| reply.header("strict-transport-security").is_some());
+        let sends =
+            reply.is_ok_and(|reply| reply.lines("strict-transport-security").next().is_some());
         let mode = hsts["mode"].as_str().unwrap_or("gateway or if_absent");
         if sends && is_on && mode != "upstream" {
             outcome.warn(

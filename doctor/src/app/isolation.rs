@@ -234,7 +234,7 @@ async fn run_cookies(subject: &Subject) -> io::Result<Option<String>> {
             &request("GET", &target, &host, &[]),
         )
         .await?;
-        if reply.status != 200 || reply.header("set-cookie").is_none() {
+        if reply.status != 200 || reply.lines("set-cookie").next().is_none() {
             return Err(io::Error::other(format!(
                 "the gateway answers {} without the upstream's cookie",
                 reply.status

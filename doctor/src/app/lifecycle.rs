@@ -49,18 +49,9 @@ pub(crate) async fn stop(
 async fn close_code(subject: &Subject) -> io::Result<Option<u16>> {
     let echo = Echo::start("").await?;
     let mut gateway = Instance::in_front_of(subject, echo.address, &[]).await?;
-    let mut socket = Connection::open(gateway.address, None).await?;
     let target = format!("{}/_stcore/stream", subject.mount);
-    socket
-        .send(&handshake(&target, &subject.public_authority(), &[]))
-        .await?;
-    let reply = socket.reply(false).await?;
-    if reply.status != 101 {
-        return Err(io::Error::other(format!(
-            "the handshake is answered with {}",
-            reply.status
-        )));
-    }
+    let handshake = handshake(&target, &subject.public_authority(), &[]);
+    let mut socket = Connection::open_websocket(gateway.address, &handshake).await?;
     gateway.terminate().await?;
     let mut code = None;
     while let Some(frame) = socket.frame(LIMIT).await? {

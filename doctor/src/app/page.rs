@@ -9,8 +9,9 @@ use uuid::Uuid;
 
 use crate::app::instance::Instance;
 use crate::app::subject::{Depth, Subject};
+use crate::client::{Frame, PROTOCOL};
 use crate::outcome::Outcome;
-use crate::wire::{Connection, Frame, LIMIT, PROTOCOLS, exchange, handshake, request};
+use crate::wire::{Connection, LIMIT, exchange, handshake, request};
 
 /// D10, with `--page`: starts a Streamlit page on a spare port, behind a second gateway that trusts this machine, and opens a
 /// session as a client at an example address.
@@ -40,22 +41,13 @@ async fn ask(subject: &Subject) -> io::Result<String> {
         .settings
         .retain(|(name, _)| !OTHER_TRUST.contains(&name.as_str()));
     let gateway = Instance::in_front_of(&plain, page.address, &trusting).await?;
-    let mut socket = Connection::open(gateway.address, None).await?;
     let target = format!("{}/_stcore/stream", subject.mount);
     let headers = [
-        ("Sec-WebSocket-Protocol", PROTOCOLS),
+        ("Sec-WebSocket-Protocol", PROTOCOL),
         ("X-Forwarded-For", CLIENT),
     ];
-    socket
-        .send(&handshake(&target, &subject.public_authority(), &headers))
-        .await?;
-    let reply = socket.reply(false).await?;
-    if reply.status != 101 {
-        return Err(io::Error::other(format!(
-            "the handshake is answered with {}",
-            reply.status
-        )));
-    }
+    let handshake = handshake(&target, &subject.public_authority(), &headers);
+    let mut socket = Connection::open_websocket(gateway.address, &handshake).await?;
     socket.send(&Frame::of_client(BINARY, &RERUN)).await?;
     while let Some(frame) = socket.frame(LIMIT).await? {
         if let Some(seen) = between(&frame.payload, START, END) {

@@ -4,8 +4,9 @@ use std::io;
 
 use crate::app::server::Server;
 use crate::app::subject::Subject;
+use crate::client::Response;
 use crate::outcome::Outcome;
-use crate::wire::{Reply, exchange, request};
+use crate::wire::{exchange, request};
 
 /// What was found about the upstream.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -196,7 +197,7 @@ fn candidates(subject: &Subject) -> Vec<String> {
     once
 }
 
-async fn health(server: &Server, base: &str, method: &str) -> io::Result<Reply> {
+async fn health(server: &Server, base: &str, method: &str) -> io::Result<Response> {
     let target = format!("{base}/_stcore/health");
     exchange(
         server.address,
@@ -221,12 +222,12 @@ async fn has_host_config(server: &Server, base: &str) -> bool {
 }
 
 /// Returns true for the response of a healthy Streamlit. Its pages answer 200 on every path, so the body decides.
-pub(crate) fn is_ok(reply: &Reply) -> bool {
+pub(crate) fn is_ok(reply: &Response) -> bool {
     reply.status == 200 && reply.body.trim_ascii() == b"ok"
 }
 
-fn generation_of(reply: &Reply) -> Generation {
-    let server = reply.header("server").unwrap_or_default();
+fn generation_of(reply: &Response) -> Generation {
+    let server = reply.lines("server").next().unwrap_or_default();
     if server.starts_with("TornadoServer") {
         Generation::Tornado
     } else {
@@ -234,9 +235,10 @@ fn generation_of(reply: &Reply) -> Generation {
     }
 }
 
-fn describe(reply: &Reply) -> String {
+fn describe(reply: &Response) -> String {
     let kind = reply
-        .header("content-type")
+        .lines("content-type")
+        .next()
         .unwrap_or_else(|| "no content type".to_owned());
     let is_page = reply.status == 200 && kind.starts_with("text/html");
     if is_page {

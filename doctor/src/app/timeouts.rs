@@ -5,8 +5,9 @@ use std::time::Duration;
 use crate::app::instance::Instance;
 use crate::app::server::Server;
 use crate::app::subject::{Depth, Subject};
+use crate::client::PROTOCOL;
 use crate::outcome::Outcome;
-use crate::wire::{Connection, PROTOCOLS, handshake};
+use crate::wire::{Connection, handshake};
 
 /// D14: no idle limit is shorter than two pings; with `--slow`, one ping is observed through a second gateway.
 pub(crate) async fn pings(server: &Server, subject: &Subject, depth: Depth, outcome: &mut Outcome) {
@@ -32,19 +33,10 @@ pub(crate) async fn pings(server: &Server, subject: &Subject, depth: Depth, outc
 
 async fn observe(server: &Server, subject: &Subject) -> std::io::Result<bool> {
     let gateway = Instance::in_front_of(subject, server.address, &[]).await?;
-    let mut socket = Connection::open(gateway.address, None).await?;
     let target = format!("{}/_stcore/stream", subject.mount);
-    let headers = [("Sec-WebSocket-Protocol", PROTOCOLS)];
-    socket
-        .send(&handshake(&target, &subject.public_authority(), &headers))
-        .await?;
-    let reply = socket.reply(false).await?;
-    if reply.status != 101 {
-        return Err(std::io::Error::other(format!(
-            "the handshake is answered with {}",
-            reply.status
-        )));
-    }
+    let headers = [("Sec-WebSocket-Protocol", PROTOCOL)];
+    let handshake = handshake(&target, &subject.public_authority(), &headers);
+    let mut socket = Connection::open_websocket(gateway.address, &handshake).await?;
     while let Some(frame) = socket.frame(PING_LIMIT).await? {
         if frame.opcode == PING {
             return Ok(true);

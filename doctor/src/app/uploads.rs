@@ -5,8 +5,9 @@ use uuid::Uuid;
 use crate::app::server::Server;
 use crate::app::streamlit::Found;
 use crate::app::subject::Subject;
+use crate::client::Response;
 use crate::outcome::Outcome;
-use crate::wire::{Reply, exchange, request};
+use crate::wire::{exchange, request};
 
 /// D08: an upload without a token is refused. The session is invented, so nothing is stored in any case.
 pub(crate) async fn xsrf(server: &Server, subject: &Subject, found: &Found, outcome: &mut Outcome) {
@@ -69,7 +70,7 @@ async fn upload(
     found: &Found,
     host: &str,
     token: Option<&str>,
-) -> std::io::Result<Reply> {
+) -> std::io::Result<Response> {
     let boundary = "fluxlit-doctor";
     let body = format!(
         "--{boundary}\r\nContent-Disposition: form-data; name=\"file\"; filename=\"x\"\r\n\r\nx\r\n--{boundary}--\r\n"

@@ -6,8 +6,9 @@ use std::time::Duration;
 use crate::app::server::Server;
 use crate::app::streamlit::Found;
 use crate::app::subject::Subject;
+use crate::client::{PROTOCOL, Response};
 use crate::outcome::Outcome;
-use crate::wire::{Connection, PROTOCOLS, Reply, exchange, handshake};
+use crate::wire::{Connection, exchange, handshake};
 
 /// D05: which origins may open the WebSocket.
 pub(crate) async fn origins(
@@ -19,7 +20,7 @@ pub(crate) async fn origins(
     let host = subject.public_authority();
     let own = subject.public_origin();
     let ask = async |host: &str, origin: Option<&str>| {
-        let mut headers = vec![("Sec-WebSocket-Protocol", PROTOCOLS)];
+        let mut headers = vec![("Sec-WebSocket-Protocol", PROTOCOL)];
         headers.extend(origin.map(|origin| ("Origin", origin)));
         status(server, found, host, &headers).await
     };
@@ -76,7 +77,7 @@ pub(crate) async fn protocol(
     outcome: &mut Outcome,
 ) {
     let host = subject.public_authority();
-    let headers = [("Sec-WebSocket-Protocol", PROTOCOLS)];
+    let headers = [("Sec-WebSocket-Protocol", PROTOCOL)];
     match exchange_handshake(server, found, &host, &headers).await {
         Ok(reply) if reply.status == 101 => {
             let chosen: Vec<String> = reply.lines("sec-websocket-protocol").collect();
@@ -217,13 +218,13 @@ impl Probe<'_> {
         connection.send(&self.bytes(size)).await?;
         for _ in 0..LATER_HANDSHAKES {
             if connection.has_answer_within(PAUSE).await {
-                return Ok(connection.reply(false).await?.status == 101);
+                return Ok(connection.response_head().await?.status == 101);
             }
-            let headers = [("Sec-WebSocket-Protocol", PROTOCOLS)];
+            let headers = [("Sec-WebSocket-Protocol", PROTOCOL)];
             exchange_handshake(self.server, self.found, &self.host, &headers).await?;
         }
         if connection.has_answer_within(PAUSE).await {
-            return Ok(connection.reply(false).await?.status == 101);
+            return Ok(connection.response_head().await?.status == 101);
         }
         Ok(false)
     }
@@ -239,7 +240,7 @@ impl Probe<'_> {
             "doctor={}",
             "x".repeat(size.line_bytes.saturating_sub(cookie))
         );
-        let mut headers = vec![("Sec-WebSocket-Protocol", PROTOCOLS)];
+        let mut headers = vec![("Sec-WebSocket-Protocol", PROTOCOL)];
         if size.line_bytes > 0 {
             headers.push(("Cookie", &value));
         }
@@ -267,7 +268,7 @@ async fn exchange_handshake(
     found: &Found,
     host: &str,
     headers: &[(&str, &str)],
-) -> io::Result<Reply> {
+) -> io::Result<Response> {
     exchange(
         server.address,
         None,

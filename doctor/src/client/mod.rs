@@ -15,8 +15,8 @@ pub use message::Response;
 pub use site::{ConnectTo, ConnectToError, Site, SiteError};
 pub use tls::{CaFileError, Tls, TlsFault};
 
-pub(crate) use frame::BINARY;
-pub(crate) use message::hash;
+pub(crate) use frame::{BINARY, Frame};
+pub(crate) use message::{Framing, has_last_chunk, hash, without_chunks};
 pub(crate) use tls::{PeerCertificates, connect_unverified};
 pub(crate) use websocket::{Ended, PROTOCOL, WebSocket};
 
@@ -28,8 +28,6 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
-
-use message::{Framing, has_last_chunk, without_chunks};
 
 /// Why there is no response.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -97,7 +97,7 @@ fn respond(fault: Fault, head: &Head, count: usize) -> Option<Vec<u8>> {
         Fault::InjectsScript => {
             &page.replace("</html>", "<script src=\"/cdn-cgi/x.js\"></script></html>")
         }
-        Fault::TwoVersions if count % 2 == 0 => &page.replace("index.js", "index.B.js"),
+        Fault::TwoVersions if count.is_multiple_of(2) => &page.replace("index.js", "index.B.js"),
         _ => page,
     };
     let not_found = || Some(response("404 Not Found", html, NGINX));

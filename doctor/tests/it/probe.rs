@@ -86,8 +86,8 @@ pub(crate) fn failing() -> Vec<Row> {
         row("P01", None, &["TLS fails"], "ssl_protocols TLSv1.2 TLSv1.3").over(Transport::OldTls),
         row("P02", None, &["plain HTTP is answered 200", "not redirected"], "status 308").over(Transport::Https(NoRedirectToTls)),
         row("P02", None, &["plain HTTP redirects to `https://login.example.com/`"], "$request_uri").over(Transport::Https(RedirectsToOtherHost)),
-        row("P03", HstsTwice, &["twice"], "HSTS").over(Transport::Https(RedirectsToTls)),
-        row("P03", HstsOnPageOnly, &["missing on the health check"], "HSTS").over(Transport::Https(RedirectsToTls)),
+        row("P03", HstsTwice, &["twice"], "proxy_hide_header").over(Transport::Https(RedirectsToTls)),
+        row("P03", HstsOnPageOnly, &["missing on the health check"], "add_header").over(Transport::Https(RedirectsToTls)),
         row("P04", RedirectsToHttp, &["http://internal:8501", "another host"], "X-Forwarded-Proto"),
         row("P04", ForgedHostInRedirect, &["X-Forwarded-Host", "probe.invalid"], "X-Forwarded-Host"),
         row("P05", PrefixWithoutBoundary, &["without a boundary"], "(/|$)"),
@@ -265,6 +265,7 @@ fn runtime() -> tokio::runtime::Runtime {
 
 #[test]
 fn each_fault_is_found_by_its_check_with_its_cure() {
+    let mut unexpected = Vec::new();
     for row in failing() {
         let name = format!("{} {:?} {:?}", row.check, row.fault, row.transport);
         let found = run(&row, &[row.check]);
@@ -277,11 +278,12 @@ fn each_fault_is_found_by_its_check_with_its_cure() {
             let says = |part: &&str| problem.finding.contains(part);
             problem.check.id == row.check && row.finding.iter().all(says) && hint.contains(row.hint)
         });
-        assert!(is_expected, "{name}: {found:#?}");
-        for problem in problems {
-            assert!(problem.hint.is_some(), "{name}: {problem:#?}");
+        let have_hints = problems.iter().all(|problem| problem.hint.is_some());
+        if !is_expected || !have_hints {
+            unexpected.push((name, found));
         }
     }
+    assert!(unexpected.is_empty(), "{unexpected:#?}");
 }
 
 #[test]
