@@ -202,6 +202,18 @@ impl Gateway {
         let settings = Arc::clone(&live.borrow().settings);
         tracing::info!("stopping");
         readiness.send_replace(Readiness::Draining);
+        let stopping = Instant::now();
+        metrics.watch_gauge(
+            "fluxlit_gateway_stopping_seconds",
+            "Time since the signal to stop; absent before it",
+            move || stopping.elapsed().as_secs(),
+        );
+        let limit = settings.drain_delay.saturating_add(settings.grace_period);
+        metrics.watch_gauge(
+            "fluxlit_gateway_stopping_limit_seconds",
+            "Time after the signal at which open connections are cut off; absent before it",
+            move || limit.as_secs(),
+        );
         // A load balancer opens a new connection for each check, so it sees the 503 only while connections are accepted.
         sleep(settings.drain_delay).await;
         drain.send_replace(true);

@@ -49,15 +49,23 @@ fn not_ready_at_once_while_requests_in_flight_finish() {
 fn connections_are_accepted_during_the_drain_delay() {
     let (address, _) = recording(OK);
     // The second signal ends it.
-    let mut gateway = Gateway::in_front_of(address, &[("FLUXLIT_DRAIN_DELAY_S", "600")]);
+    let settings = [
+        ("FLUXLIT_DRAIN_DELAY_S", "600"),
+        ("FLUXLIT_ENABLE_GATEWAY_PROMETHEUS_METRICS", "true"),
+        ("FLUXLIT_GATEWAY_PUBLIC_INTERNALS", "true"),
+    ];
+    let mut gateway = Gateway::in_front_of(address, &settings);
     let ask = |path: &str| {
         let mut client = gateway.client();
         client.send(&format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n"));
         client.response()
     };
+    let stopping = "fluxlit_gateway_stopping_seconds";
     assert_eq!(ask("/api/readyz").status, 200);
+    assert!(!ask("/__fluxlit/metrics").body.contains(stopping));
     gateway.terminate();
     assert!(eventually(|| ask("/api/readyz").status == 503));
+    assert!(eventually(|| ask("/__fluxlit/metrics").body.contains(stopping)));
     assert_eq!(ask("/").body, "ok");
     assert_eq!(ask("/api/healthz").status, 200);
     gateway.terminate();
