@@ -86,8 +86,8 @@ fn routes(site: &Site, text: &mut Text) {
            # Routes match the path after the filter has removed the mount.\n  \
            - route:\n    \
              - destination: {{host: fluxlit-gateway.default.svc.cluster.local, port: {{number: {}}}}}\n    \
-             # [!] No limit: pages are streamed, and a WebSocket stays open as long as its page.\n    \
-             timeout: 0s\n    \
+             # [!] No timeout: pages are streamed, and a WebSocket stays open as long as its page. Istio has none by default, and\n    \
+             # refuses 0s.\n    \
              # [!] No retries: an upload would be sent twice.\n    \
              retries: {{attempts: 0}}",
         site.gateway_port

@@ -58,7 +58,7 @@ fn deployment(site: &Site, text: &mut Text) {
                  runAsUser: 65532\n        \
                  seccompProfile: {{type: RuntimeDefault}}\n      \
                containers:\n      \
-               - name: app\n        \
+               - name: gateway\n        \
                  image: {}\n        \
                  args: [fluxlit-gateway, run, app.py]\n        \
                  ports:\n        \

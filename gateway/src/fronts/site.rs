@@ -239,9 +239,10 @@ impl Site {
             stop: settings
                 .drain_delay
                 .max(DRAIN_DELAY)
-                .saturating_add(settings.grace_period)
+                // Of the requests in progress, and then of the app.
+                .saturating_add(settings.grace_period.saturating_mul(2))
                 .as_secs()
-                .saturating_add(MARGIN),
+                .saturating_add(STOP_MARGIN),
             image: options.image.clone(),
             filter: options.filter.clone(),
             dynamic_file: options.dynamic_file.clone(),
@@ -673,6 +674,9 @@ const TWO_PINGS: u64 = 60;
 /// How long the manifests for Kubernetes let the gateway accept connections after the signal to stop: the cluster needs as
 /// long to stop sending them.
 pub(super) const DRAIN_DELAY: Duration = Duration::from_secs(5);
+
+/// Seconds for what is left to do when the app has ended: the last lines of the log, the last spans.
+const STOP_MARGIN: u64 = 10;
 
 /// Seconds by which the front waits longer than the gateway.
 const MARGIN: u64 = 30;
