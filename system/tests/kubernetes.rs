@@ -520,6 +520,10 @@ fn wrong_values_are_refused() {
             "/app/env/0/name",
         ),
         // Unknown names and wrong types.
+        (
+            r#"{"host": "a.example", "cookiePath": "host"}"#,
+            "/cookiePath",
+        ),
         (r#"{"host": "a.example", "replica": 2}"#, "replica"),
         (r#"{"host": "a.example", "replicas": "2"}"#, "/replicas"),
         (
