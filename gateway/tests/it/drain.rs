@@ -65,7 +65,9 @@ fn connections_are_accepted_during_the_drain_delay() {
     assert!(!ask("/__fluxlit/metrics").body.contains(stopping));
     gateway.terminate();
     assert!(eventually(|| ask("/api/readyz").status == 503));
-    assert!(eventually(|| ask("/__fluxlit/metrics").body.contains(stopping)));
+    assert!(eventually(|| ask("/__fluxlit/metrics")
+        .body
+        .contains(stopping)));
     assert_eq!(ask("/").body, "ok");
     assert_eq!(ask("/api/healthz").status, 200);
     gateway.terminate();
