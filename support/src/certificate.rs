@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use rcgen::{CertificateParams, DistinguishedName, IsCa, Issuer, KeyPair, SanType};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{ClientConfig, DEFAULT_VERSIONS, RootCertStore, SupportedProtocolVersion};
 
 /// A certificate and its key.
 #[derive(Debug)]
@@ -91,7 +91,7 @@ impl Certificate {
     ///
     /// If a certificate cannot be used for TLS.
     pub fn client_config(&self, client: Option<&Self>) -> std::io::Result<ClientConfig> {
-        client_config(self.certificate.clone(), client)
+        client_config(self.certificate.clone(), client, DEFAULT_VERSIONS)
     }
 
     fn self_signed(params: &CertificateParams) -> std::io::Result<Self> {
@@ -118,6 +118,20 @@ impl CertificateFiles {
     /// If a certificate cannot be used for TLS.
     pub fn client_config(&self, client: Option<&Certificate>) -> std::io::Result<ClientConfig> {
         trusting_file(&self.certificate, client)
+    }
+
+    /// The same, for these versions of TLS alone.
+    ///
+    /// # Errors
+    ///
+    /// As [`CertificateFiles::client_config`].
+    pub fn client_config_of_versions(
+        &self,
+        client: Option<&Certificate>,
+        versions: &[&'static SupportedProtocolVersion],
+    ) -> std::io::Result<ClientConfig> {
+        let trusted = CertificateDer::from_pem_file(&self.certificate);
+        client_config(trusted.map_err(std::io::Error::other)?, client, versions)
     }
 }
 
@@ -163,18 +177,19 @@ impl Authority {
 /// If the file cannot be read, or a certificate cannot be used for TLS.
 pub fn trusting_file(path: &Path, client: Option<&Certificate>) -> std::io::Result<ClientConfig> {
     let trusted = CertificateDer::from_pem_file(path).map_err(std::io::Error::other)?;
-    client_config(trusted, client)
+    client_config(trusted, client, DEFAULT_VERSIONS)
 }
 
 fn client_config(
     trusted: CertificateDer<'static>,
     client: Option<&Certificate>,
+    versions: &[&'static SupportedProtocolVersion],
 ) -> std::io::Result<ClientConfig> {
     let mut roots = RootCertStore::empty();
     roots.add(trusted).map_err(std::io::Error::other)?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(versions)
         .map_err(std::io::Error::other)?
         .with_root_certificates(roots);
     match client {

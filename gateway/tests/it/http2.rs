@@ -237,7 +237,7 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     [head.as_slice(), payload].concat()
 }
 
-fn get(path: &str) -> Request<()> {
+pub(crate) fn get(path: &str) -> Request<()> {
     request(Method::GET, path, &[])
 }
 
@@ -278,7 +278,7 @@ async fn next(body: &mut RecvStream) -> Option<Bytes> {
 }
 
 /// Responds with what was received: the head, an empty line, the body, an empty line, the trailers.
-fn echo(received: &Received, stream: &mut BufReader<TcpStream>) -> bool {
+pub(crate) fn echo(received: &Received, stream: &mut BufReader<TcpStream>) -> bool {
     let Ok((body, trailers)) = read_body(&received.head, stream) else {
         return false;
     };
@@ -918,7 +918,7 @@ fn accepting(received: &Received, stream: &mut BufReader<TcpStream>) -> bool {
     false
 }
 
-fn handshake(fields: &[(&str, &str)]) -> Request<()> {
+pub(crate) fn handshake(fields: &[(&str, &str)]) -> Request<()> {
     handshake_at("/_stcore/stream", fields)
 }
 

@@ -9,6 +9,7 @@ mod drain;
 mod framing;
 mod health;
 mod http2;
+mod http2_client_certificates;
 mod http2_rules;
 mod limits;
 mod operators;
