@@ -279,7 +279,7 @@ fn start_children(settings: &Settings) -> Result<Vec<Supervisor>, GatewayError> 
                 command,
                 source: std::io::Error::from(std::io::ErrorKind::NotFound).into(),
             },
-            StartError::Launcher(error) => GatewayError::Worker(error),
+            StartError::Guard(error) => GatewayError::Worker(error),
         })?;
         supervisors.push(supervisor);
     }

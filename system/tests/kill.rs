@@ -1,4 +1,5 @@
-//! Kills the gateway and its child processes at random moments: no process and no file may be left, and the next start works.
+//! Kills the gateway and its child processes, one or several at once, at random moments: no process and no file may be left,
+//! and the next start works.
 //!
 //! The seed is printed, and `FLUXLIT_TEST_SEED` repeats a run. All processes of a round have a variable in their environment
 //! by which they are found, wherever they are in the process tree.
@@ -30,18 +31,33 @@ enum Phase {
     Drain,
 }
 
-/// Which process is killed.
+/// Which processes are killed, at the same instant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Victim {
     Gateway,
-    /// A process between the gateway and a program.
+    /// The outer one of the two processes between the gateway and a program.
+    Guard,
+    /// The inner one.
     Launcher,
     /// A program, or one of its own processes.
     Program,
+    GatewayAndGuards,
+    GatewayAndLaunchers,
+    GatewayGuardsAndProgram,
+    GatewayLaunchersAndProgram,
 }
 
 const PHASES: [Phase; 4] = [Phase::Start, Phase::Serving, Phase::Restart, Phase::Drain];
-const VICTIMS: [Victim; 3] = [Victim::Gateway, Victim::Launcher, Victim::Program];
+const VICTIMS: [Victim; 8] = [
+    Victim::Gateway,
+    Victim::Guard,
+    Victim::Launcher,
+    Victim::Program,
+    Victim::GatewayAndGuards,
+    Victim::GatewayAndLaunchers,
+    Victim::GatewayGuardsAndProgram,
+    Victim::GatewayLaunchersAndProgram,
+];
 
 /// The number of moments.
 const ROUNDS: u64 = 100;
@@ -67,7 +83,7 @@ fn a_kill_at_any_moment_leaves_nothing_and_the_next_start_works() {
                 let mut random = Random(seed ^ lane.number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
                 for round in (lane.number..ROUNDS).step_by(usize::try_from(LANES).expect("few")) {
                     // Every pair of phase and victim is tried; only the moment is random.
-                    let pair = usize::try_from(round / LANES + lane.number * 5).expect("few");
+                    let pair = usize::try_from(round / LANES + lane.number * 8).expect("few");
                     let phase = PHASES[pair % PHASES.len()];
                     let victim = VICTIMS[pair / PHASES.len() % VICTIMS.len()];
                     lane.round(
@@ -89,6 +105,12 @@ struct Lane {
     listen: SocketAddr,
     folder: tempfile::TempDir,
     mark: Mark,
+}
+
+impl Victim {
+    fn includes_gateway(self) -> bool {
+        !matches!(self, Self::Guard | Self::Launcher | Self::Program)
+    }
 }
 
 impl Lane {
@@ -140,7 +162,7 @@ impl Lane {
             }
         }
         let killed = self.kill(victim, gateway.id(), random);
-        let status = if victim == Victim::Gateway || phase == Phase::Drain {
+        let status = if victim.includes_gateway() || phase == Phase::Drain {
             gateway.wait(name)
         } else {
             // The gateway goes on, and starts what was killed.
@@ -148,7 +170,7 @@ impl Lane {
             gateway.signal(Signal::TERM);
             gateway.wait(name)
         };
-        if victim != Victim::Gateway {
+        if !victim.includes_gateway() {
             assert_eq!(status.code(), Some(0), "{name}: {}", gateway.log());
         }
         let is_alone = wait_until(LIMIT, || self.processes().is_empty());
@@ -189,22 +211,50 @@ impl Lane {
         assert!(is_ready, "{name}: not ready: {}", gateway.log());
     }
 
-    /// Kills one of the processes that are a victim. There may be none at this moment.
-    fn kill(&self, victim: Victim, gateway: u32, random: &mut Random) -> Option<Found> {
-        let candidates: Vec<Found> = self
-            .processes()
-            .into_iter()
-            .filter(|found| match victim {
-                Victim::Gateway => found.id == gateway,
-                Victim::Launcher => found.command.contains("--launch-child"),
-                Victim::Program => found.id != gateway && !found.command.contains("--launch-child"),
-            })
-            .collect();
-        let chosen = candidates.get(random.below(candidates.len())?)?.clone();
-        let id = i32::try_from(chosen.id).ok().and_then(Pid::from_raw)?;
-        // It may have ended meanwhile.
-        let _ = kill_process(id, Signal::KILL);
-        Some(chosen)
+    /// Kills the processes that are a victim. There may be none at this moment.
+    fn kill(&self, victim: Victim, gateway: u32, random: &mut Random) -> Vec<Found> {
+        let (mut guards, mut launchers, mut programs) = (Vec::new(), Vec::new(), Vec::new());
+        let mut victims = Vec::new();
+        for found in self.processes() {
+            if found.id == gateway {
+                victims.extend(victim.includes_gateway().then_some(found));
+            } else if found.command.contains(" --launch-child-guarded ") {
+                launchers.push(found);
+            } else if found.command.contains(" --launch-child ") {
+                guards.push(found);
+            } else {
+                programs.push(found);
+            }
+        }
+        let one = |of: Vec<Found>, random: &mut Random| {
+            let chosen = random.below(of.len());
+            chosen.and_then(|chosen| of.into_iter().nth(chosen))
+        };
+        match victim {
+            Victim::Gateway => {}
+            Victim::Guard => victims.extend(one(guards, random)),
+            Victim::Launcher => victims.extend(one(launchers, random)),
+            Victim::Program => victims.extend(one(programs, random)),
+            Victim::GatewayAndGuards => victims.extend(guards),
+            Victim::GatewayAndLaunchers => victims.extend(launchers),
+            Victim::GatewayGuardsAndProgram => {
+                victims.extend(guards);
+                victims.extend(one(programs, random));
+            }
+            Victim::GatewayLaunchersAndProgram => {
+                victims.extend(launchers);
+                victims.extend(one(programs, random));
+            }
+        }
+        // All of them are stopped first, so that none can react to the end of another.
+        for signal in [Signal::STOP, Signal::KILL] {
+            for victim in &victims {
+                let id = i32::try_from(victim.id).ok().and_then(Pid::from_raw);
+                // It may have ended meanwhile.
+                let _ = kill_process(id.expect("an id"), signal);
+            }
+        }
+        victims
     }
 
     /// Looks at the processes a number of times, so that a random moment has come. Nothing is expected to have happened by

@@ -1,20 +1,29 @@
 //! Starts a program, and ends it with all of its processes: on request, when it ends, and when the gateway ends.
 //!
-//! The launcher runs between the gateway and the program. Its standard input is a pipe that the gateway holds open and never
-//! writes to, so the end of the pipe means that the gateway has ended, whatever ended it. SIGTERM, or that end, begins the
-//! stop: SIGTERM to the program's process group, and SIGKILL to everything when the grace period is over. A second request
-//! ends everything at once.
+//! Two processes run between the gateway and the program: the guard, and the launcher. Both end what is below them when their
+//! child has ended, and both find it in the same way: the kernel gives every process that loses its parent to the nearest of
+//! them that runs (`PR_SET_CHILD_SUBREAPER`). SIGTERM begins the stop: SIGTERM to the process group of the child, and SIGKILL
+//! to everything when the grace period is over. A second request ends everything at once.
 //!
-//! The kernel gives every process that loses its parent to the launcher (`PR_SET_CHILD_SUBREAPER`), which reaps it, and ends
-//! those that are left when the program has ended. If the launcher itself is killed, the kernel ends the program, and the
-//! gateway the others.
+//! | killed | what ends the others |
+//! | --- | --- |
+//! | the gateway | the guard, whose standard input is a pipe that the gateway holds open and never writes to |
+//! | the launcher | the guard; the program itself is ended by the kernel (`PR_SET_PDEATHSIG`) |
+//! | the gateway and the launcher | the guard |
+//! | the guard | the gateway, by a variable in their environment |
+//! | the gateway and the guard | the launcher, which the kernel sends SIGTERM |
+//! | the guard and the launcher | the gateway; the program itself is ended by the kernel |
+//!
+//! Only if all three are killed before one of them can react do processes remain that the program has started. No process can
+//! prevent that, and the kernel only for a whole PID namespace or control group: a container, or a systemd unit.
 //!
 //! The exit code is that of the program, or 128 and the number of the signal that ended it, as in a shell.
 
 use std::ffi::OsString;
 use std::io::stdin;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -30,23 +39,52 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::children::processes::end_descendants;
 
-/// Runs the launcher if this process was started as one, and returns its exit code. A program that uses [`Gateway`] to start
-/// an app must call this first, because the gateway starts that program again as the launcher.
+/// Runs the guard or the launcher if this process was started as one, and returns its exit code. A program that uses
+/// [`Gateway`] to start an app must call this first, because the gateway starts that program again as the guard.
 ///
 /// [`Gateway`]: crate::Gateway
 pub fn launch_if_requested() -> Option<ExitCode> {
     IS_AVAILABLE.store(true, Ordering::Relaxed);
     let mut arguments = std::env::args_os().skip(1);
-    (arguments.next()? == REQUEST).then(|| {
-        let grace_period = arguments
-            .next()
-            .and_then(|text| text.into_string().ok()?.parse().ok());
-        let command: Vec<OsString> = arguments.collect();
-        match grace_period {
-            Some(milliseconds) => launch(Duration::from_millis(milliseconds), &command),
-            None => fail("it is started by the gateway, not by hand"),
-        }
+    let request = arguments.next()?;
+    let role = [Role::Guard, Role::Launcher]
+        .into_iter()
+        .find(|role| request == role.request())?;
+    let grace_period = arguments
+        .next()
+        .and_then(|text| text.into_string().ok()?.parse().ok());
+    let command: Vec<OsString> = arguments.collect();
+    Some(match grace_period {
+        Some(milliseconds) => launch(role, Duration::from_millis(milliseconds), &command),
+        None => fail("it is started by the gateway, not by hand"),
     })
+}
+
+/// Returns the command of a guard; the program and its arguments have to be added. `gateway_ended`: the end of a pipe that
+/// the gateway holds open.
+pub(super) fn command(grace_period: Duration, gateway_ended: OwnedFd) -> Command {
+    let mut command = again(Role::Guard, grace_period);
+    command.env_remove(NOT_FOR_THE_APP).stdin(gateway_ended);
+    command
+}
+
+/// What this executable does when it is started again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    /// Its child is the launcher.
+    Guard,
+    /// Its child is the program.
+    Launcher,
+}
+
+impl Role {
+    /// Returns the first argument. It is no command of the program, so that nobody starts it by accident.
+    fn request(self) -> &'static str {
+        match self {
+            Self::Guard => "--launch-child",
+            Self::Launcher => "--launch-child-guarded",
+        }
+    }
 }
 
 /// Returns whether this program can be started as a launcher.
@@ -54,16 +92,23 @@ pub(super) fn is_available() -> bool {
     IS_AVAILABLE.load(Ordering::Relaxed)
 }
 
-/// Returns the arguments that make this executable a launcher; those of the program follow.
-pub(super) fn arguments(grace_period: Duration) -> [String; 2] {
-    [REQUEST.to_owned(), grace_period.as_millis().to_string()]
+/// Returns the command that starts this executable in a role.
+fn again(role: Role, grace_period: Duration) -> Command {
+    // The file may have been replaced.
+    let mut command = Command::new("/proc/self/exe");
+    command
+        // Not the name of the gateway, so that a kill by that name does not end all that could react.
+        .arg0("fluxlit-launcher")
+        .arg(role.request())
+        .arg(grace_period.as_millis().to_string());
+    command
 }
 
-fn launch(grace_period: Duration, command: &[OsString]) -> ExitCode {
+fn launch(role: Role, grace_period: Duration, command: &[OsString]) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
-    let result = runtime.and_then(|runtime| runtime.block_on(run(grace_period, command)));
+    let result = runtime.and_then(|runtime| runtime.block_on(run(role, grace_period, command)));
     match result {
         Ok(code) => ExitCode::from(code),
         Err(error) => fail(&error.to_string()),
@@ -75,7 +120,7 @@ fn fail(reason: &str) -> ExitCode {
     ExitCode::from(CANNOT_START)
 }
 
-async fn run(grace_period: Duration, command: &[OsString]) -> std::io::Result<u8> {
+async fn run(role: Role, grace_period: Duration, command: &[OsString]) -> std::io::Result<u8> {
     set_child_subreaper(Some(getpid()))?;
     // Registered before the program starts, so that none is missed.
     let mut ended = signal(SignalKind::child())?;
@@ -83,26 +128,41 @@ async fn run(grace_period: Duration, command: &[OsString]) -> std::io::Result<u8
     let mut interrupt = signal(SignalKind::interrupt())?;
     // The terminal has gone. The gateway decides what that means.
     let _hang_up = signal(SignalKind::hangup())?;
-    let mut gateway = pipe::Receiver::from_owned_fd(stdin().as_fd().try_clone_to_owned()?)?;
-    let program = start(command)?;
+    let (child, mut gateway) = match role {
+        Role::Guard => {
+            let mut launcher = again(Role::Launcher, grace_period);
+            launcher.args(command);
+            let gateway = stdin().as_fd().try_clone_to_owned()?;
+            let gateway = pipe::Receiver::from_owned_fd(gateway)?;
+            (start(launcher, Signal::TERM)?, Some(gateway))
+        }
+        Role::Launcher => {
+            // Again, because the kernel forgets it if this executable has capabilities, such as the one for port 443.
+            set_parent_process_death_signal(Some(Signal::TERM))?;
+            let Some((program, arguments)) = command.split_first() else {
+                return Err(std::io::Error::other("no program is named"));
+            };
+            let mut command = Command::new(program);
+            command.args(arguments);
+            (start(command, Signal::KILL)?, None)
+        }
+    };
 
     let mut stop = Stop::NotRequested;
-    let mut gateway_runs = true;
     let status = loop {
-        if let Some(status) = reap(program) {
+        if let Some(status) = reap(child) {
             break status;
         }
         let deadline = match stop {
             Stop::Requested(deadline) => deadline,
             Stop::NotRequested => Instant::now() + FAR,
         };
-        let mut octet = [0];
         let is_requested = tokio::select! {
             _ = ended.recv() => false,
             _ = terminate.recv() => true,
             _ = interrupt.recv() => true,
-            _ = gateway.read(&mut octet), if gateway_runs => {
-                gateway_runs = false;
+            () = end_of(&mut gateway), if gateway.is_some() => {
+                gateway = None;
                 true
             }
             () = sleep_until(deadline), if stop != Stop::NotRequested => true,
@@ -111,20 +171,28 @@ async fn run(grace_period: Duration, command: &[OsString]) -> std::io::Result<u8
             if stop == Stop::NotRequested {
                 stop = Stop::Requested(Instant::now() + grace_period);
                 // Fails if the group has ended.
-                let _ = kill_process_group(program, Signal::TERM);
+                let _ = kill_process_group(child, Signal::TERM);
             } else {
-                let _ = kill_process_group(program, Signal::KILL);
+                let _ = kill_process_group(child, Signal::KILL);
                 end_descendants();
                 return Ok(KILLED);
             }
         }
     };
-    let _ = kill_process_group(program, Signal::KILL);
+    let _ = kill_process_group(child, Signal::KILL);
     end_descendants();
     Ok(exit_code(status))
 }
 
-/// Whether the program is to end.
+/// Waits until the gateway has ended.
+async fn end_of(gateway: &mut Option<pipe::Receiver>) {
+    if let Some(gateway) = gateway {
+        // It writes nothing, and an error means that the pipe cannot be used any more.
+        let _ = gateway.read(&mut [0]).await;
+    }
+}
+
+/// Whether the child is to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stop {
     NotRequested,
@@ -132,45 +200,39 @@ enum Stop {
     Requested(Instant),
 }
 
-/// Starts the program as the leader of a process group.
-fn start(command: &[OsString]) -> std::io::Result<Pid> {
-    let Some((program, arguments)) = command.split_first() else {
-        return Err(std::io::Error::other("no program is named"));
-    };
-    let launcher = getpid();
-    let mut start = Command::new(program);
-    start.args(arguments).stdin(Stdio::null()).process_group(0);
+/// Starts a child as the leader of a process group. The kernel sends it `when_parent_ends` if this process ends first.
+fn start(mut command: Command, when_parent_ends: Signal) -> std::io::Result<Pid> {
+    let parent = getpid();
+    command.stdin(Stdio::null()).process_group(0);
     #[expect(
         unsafe_code,
-        reason = "the only way to have the kernel end the program with its launcher"
+        reason = "the only way to have the kernel tell the child of the end of its parent"
     )]
     // SAFETY: only system calls are made between fork and exec, and they are async-signal-safe.
     unsafe {
-        start.pre_exec(move || {
-            set_parent_process_death_signal(Some(Signal::KILL))?;
-            // The launcher may have been killed before this was set.
-            if getppid() != Some(launcher) {
+        command.pre_exec(move || {
+            set_parent_process_death_signal(Some(when_parent_ends))?;
+            // The parent may have been killed before this was set.
+            if getppid() != Some(parent) {
                 return Err(std::io::ErrorKind::NotConnected.into());
             }
             Ok(())
         });
     }
-    let child = start.spawn().map_err(|error| {
-        std::io::Error::new(
-            error.kind(),
-            format!("cannot start {}: {error}", program.display()),
-        )
+    let child = command.spawn().map_err(|error| {
+        let program = Path::new(command.get_program()).display();
+        std::io::Error::new(error.kind(), format!("cannot start {program}: {error}"))
     })?;
     i32::try_from(child.id())
         .ok()
         .and_then(Pid::from_raw)
-        .ok_or_else(|| std::io::Error::other("the program has no process id"))
+        .ok_or_else(|| std::io::Error::other("the child has no process id"))
 }
 
-/// Reaps every child that has ended, and returns the status of the program if it is one of them.
-fn reap(program: Pid) -> Option<WaitStatus> {
+/// Reaps every process that has ended, and returns the status of the child if it is one of them.
+fn reap(child: Pid) -> Option<WaitStatus> {
     while let Ok(Some((id, status))) = wait(WaitOptions::NOHANG) {
-        if id == program {
+        if id == child {
             return Some(status);
         }
     }
@@ -186,17 +248,11 @@ fn exit_code(status: WaitStatus) -> u8 {
 }
 
 /// The variable of the probe key: whoever has it can ask what the hops in front have decided.
-pub(super) const NOT_FOR_THE_APP: &str = "FLUXLIT_PROBE_KEY";
-
-/// This executable, even if its file has been replaced.
-pub(super) const EXECUTABLE: &str = "/proc/self/exe";
+const NOT_FOR_THE_APP: &str = "FLUXLIT_PROBE_KEY";
 
 /// The error when a launcher cannot be started.
 pub(super) const NOT_AVAILABLE: &str =
     "the program must call `fluxlit_gateway::launch_if_requested` first";
-
-/// The first argument of a launcher. It is no command of the program, so that nobody starts it by accident.
-const REQUEST: &str = "--launch-child";
 
 /// Set by a program that can be a launcher.
 static IS_AVAILABLE: AtomicBool = AtomicBool::new(false);

@@ -1,11 +1,12 @@
 //! Runs Streamlit, and the API of the app, as child processes.
 //!
 //! ```text
-//! gateway ── launcher ── program ── its own processes
+//! gateway ── guard ── launcher ── program ── its own processes
 //! ```
 //!
-//! The [`launcher`] is this executable again, without a listener. It outlives the gateway for as long as it takes to end the
-//! program and everything that the program has started, so that nothing is left if the gateway is killed.
+//! Guard and [`launcher`] are this executable again, without a listener. They outlive the gateway for as long as it takes to
+//! end the program and everything that the program has started, so that nothing is left if the gateway is killed. There are
+//! two of them, so that nothing is left if one is killed together with the gateway.
 //!
 //! May use `settings`, `http`, `observe` and `net`.
 
@@ -21,7 +22,7 @@ mod streamlit;
 mod supervisor;
 
 pub use launcher::launch_if_requested;
-pub use python::{DescribeError, Description, describe};
+pub use python::{DescribeError, Description, describe, python};
 pub use reserved_port::ReservedPort;
 pub use supervisor::{ChildFailure, Ended};
 pub(crate) use supervisor::{StartError, Supervisor};

@@ -1,8 +1,8 @@
 //! Finds and ends the processes that a child has started, wherever they are in the process tree.
 //!
 //! A process group is not enough: a process leaves it with `setsid`, as daemons and `subprocess.Popen(start_new_session=True)`
-//! do. The kernel gives the orphans of a launcher back to the launcher, which therefore finds them among its descendants. If
-//! the launcher itself was killed, its processes are found by a variable in their environment.
+//! do. The kernel gives the orphans of a guard back to the guard, which therefore finds them among its descendants. If the
+//! guard itself was killed, its processes are found by a variable in their environment.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use procfs::process::all_processes;
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait, waitpid};
 
-/// The variable that marks the processes of one launcher. Its value is different for each.
+/// The variable that marks the processes of one guard. Its value is different for each.
 pub(super) const MARK: &str = "_FLUXLIT_GATEWAY_CHILD";
 
 /// Kills the descendants of this process, and waits for them. The process must be a child subreaper (prctl(2)).

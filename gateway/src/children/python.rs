@@ -6,9 +6,7 @@
 use std::ffi::OsString;
 use std::io::Read as _;
 use std::os::fd::OwnedFd;
-use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
-use std::process::Command;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -80,7 +78,8 @@ fn hint(advice: Option<&str>) -> String {
 
 /// Returns the Python that runs FluxLit and uvicorn: the one that is set, or the one in the folder of the Streamlit
 /// executable, or `python3`.
-pub(crate) fn python(settings: &Settings) -> OsString {
+#[must_use]
+pub fn python(settings: &Settings) -> OsString {
     if let Some(python) = &settings.python {
         return python.into();
     }
@@ -168,15 +167,11 @@ fn run(
     }
     let (gateway_ended, _gateway_runs) = std::io::pipe()?;
     let (mut output, written) = std::io::pipe()?;
-    let mut command = Command::new(launcher::EXECUTABLE);
+    let mut command = launcher::command(Duration::ZERO, gateway_ended.into());
     command
-        .arg0("fluxlit-gateway")
-        .args(launcher::arguments(Duration::ZERO))
         .arg(python)
         .args(arguments)
         .envs(environment.iter().map(|(name, value)| (name, value)))
-        .env_remove(launcher::NOT_FOR_THE_APP)
-        .stdin(OwnedFd::from(gateway_ended))
         .stdout(OwnedFd::from(written.try_clone()?))
         .stderr(OwnedFd::from(written));
     let mut child = command.spawn()?;

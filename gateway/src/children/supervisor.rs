@@ -31,11 +31,11 @@ pub(crate) struct Supervisor {
 
 /// A child that was started.
 struct Running {
-    launcher: Child,
+    guard: Child,
     /// Distinguishes the processes of this start from all others.
     mark: String,
     output: JoinHandle<()>,
-    /// The launcher ends the program when this is closed.
+    /// The guard ends the program when this is closed.
     _gateway_runs: PipeWriter,
 }
 
@@ -45,9 +45,9 @@ pub(crate) enum StartError {
     /// The executable does not exist.
     #[error("`{0}` is not installed")]
     NotFound(String),
-    /// The launcher cannot be started.
+    /// The guard cannot be started.
     #[error(transparent)]
-    Launcher(#[from] std::io::Error),
+    Guard(#[from] std::io::Error),
 }
 
 /// How a child ended.
@@ -86,7 +86,7 @@ impl Supervisor {
     ///
     /// # Errors
     ///
-    /// If the executable does not exist, or the launcher cannot be started.
+    /// If the executable does not exist, or the guard cannot be started.
     pub(crate) fn start(&mut self) -> Result<(), StartError> {
         if !self.program.exists() {
             let name = self.program.executable.to_string_lossy();
@@ -98,10 +98,8 @@ impl Supervisor {
         let (gateway_ended, gateway_runs) = std::io::pipe()?;
         let (output, written) = std::io::pipe()?;
         let mark = uuid::Uuid::new_v4().to_string();
-        let mut command = Command::new(launcher::EXECUTABLE);
+        let mut command = Command::from(launcher::command(self.grace_period, gateway_ended.into()));
         command
-            .arg0("fluxlit-gateway")
-            .args(launcher::arguments(self.grace_period))
             .arg(&self.program.executable)
             .args(&self.program.arguments)
             .envs(
@@ -111,18 +109,16 @@ impl Supervisor {
                     .map(|(name, value)| (name, value)),
             )
             .env(MARK, &mark)
-            .env_remove(launcher::NOT_FOR_THE_APP)
-            .stdin(OwnedFd::from(gateway_ended))
             .stdout(OwnedFd::from(written.try_clone()?))
             .stderr(OwnedFd::from(written))
             // A signal from the terminal is for the gateway, which stops its children in order.
             .process_group(0);
-        let launcher = command.spawn()?;
+        let guard = command.spawn()?;
         // Closes this process's copies of the other ends of the pipes.
         drop(command);
         let output = output::copy(output.into(), self.program.name, self.last_lines.clone())?;
         self.running = Some(Running {
-            launcher,
+            guard,
             mark,
             output,
             _gateway_runs: gateway_runs,
@@ -182,7 +178,7 @@ impl Supervisor {
             return;
         };
         running.signal(Signal::TERM);
-        let limit = self.grace_period + LAUNCHER_MARGIN;
+        let limit = self.grace_period + GUARD_MARGIN;
         if timeout(limit, running.ended()).await.is_err() {
             tracing::warn!("{} did not end in time", self.program.title);
             running.signal(Signal::KILL);
@@ -194,7 +190,7 @@ impl Supervisor {
 impl Running {
     /// Waits until the child has ended, with all of its processes and with the last line in the log.
     async fn ended(&mut self) -> Ended {
-        let ended = match self.launcher.wait().await {
+        let ended = match self.guard.wait().await {
             Ok(status) => Ended::of(status),
             Err(error) => {
                 tracing::error!(%error, "cannot wait for a child");
@@ -202,7 +198,7 @@ impl Running {
             }
         };
         if matches!(ended, Ended::Signal(_)) {
-            // Something has killed the launcher, which could not end the others.
+            // Something has killed the guard, which could not end the others.
             let mark = self.mark.clone();
             let _ = tokio::task::spawn_blocking(move || end_marked(&mark)).await;
         }
@@ -212,7 +208,7 @@ impl Running {
     }
 
     fn signal(&self, signal: Signal) {
-        let id = self.launcher.id().and_then(|id| i32::try_from(id).ok());
+        let id = self.guard.id().and_then(|id| i32::try_from(id).ok());
         if let Some(id) = id.and_then(Pid::from_raw) {
             // Fails if it has ended.
             let _ = kill_process(id, signal);
@@ -221,7 +217,7 @@ impl Running {
 }
 
 impl Ended {
-    /// Reads the status of a launcher, whose exit code contains the signal that ended the program.
+    /// Reads the status of a guard, whose exit code contains the signal that ended the program.
     fn of(status: ExitStatus) -> Self {
         use std::os::unix::process::ExitStatusExt as _;
         match (status.code(), status.signal()) {
@@ -274,8 +270,8 @@ const MAX_SHORT_RUNS: u32 = 5;
 /// After this time, a child counts as stable, and the next restart is fast again.
 const STABLE: Duration = Duration::from_secs(60);
 
-/// Extra time after the grace period, in which the launcher ends what is left.
-const LAUNCHER_MARGIN: Duration = Duration::from_secs(2);
+/// Extra time after the grace period, in which the guard ends what is left.
+const GUARD_MARGIN: Duration = Duration::from_secs(2);
 
 /// Maximum time for the last lines to arrive after the child has ended.
 const OUTPUT_MARGIN: Duration = Duration::from_secs(2);
