@@ -1,10 +1,14 @@
 //! Build script of the programs: passes the commit, the target and the features on to the compiler, for `--version`.
 //!
 //! Nothing here depends on the time or the machine, so equal sources give equal programs. The commit is that of the variable
-//! `FLUXLIT_COMMIT`. Without it, only optimized builds ask git, because otherwise each commit would compile the package again.
+//! `FLUXLIT_COMMIT`, or the one that `git archive` has written into this file. Without them, only optimized builds ask git,
+//! because otherwise each commit would compile the package again.
 
 use std::env;
 use std::process::Command;
+
+/// Replaced by the commit in an archive, such as the one that a forge offers for a release (gitattributes(5), `export-subst`).
+const ARCHIVED: &str = "$Format:%H$";
 
 fn main() {
     println!("cargo::rerun-if-env-changed=FLUXLIT_COMMIT");
@@ -14,6 +18,7 @@ fn main() {
     let is_release = env::var("PROFILE").is_ok_and(|profile| profile == "release");
     let commit = match given {
         Some(commit) => Some(commit),
+        None if is_name(ARCHIVED) => Some(ARCHIVED.to_owned()),
         None if is_release => commit_of_git(),
         None => None,
     };
@@ -35,6 +40,11 @@ fn main() {
 
 /// Returns the checked-out commit, with `-dirty` if a tracked file differs from it.
 fn commit_of_git() -> Option<String> {
+    // A copy of the sources without a repository may be in the repository of something else, whose commit says nothing.
+    git(&["ls-files", "--error-unmatch", "../support/build_info.rs"])?;
+    if git(&["rev-parse", "--show-prefix"])?.matches('/').count() != 1 {
+        return None;
+    }
     // This file changes with every commit and checkout.
     println!(
         "cargo::rerun-if-changed={}",
