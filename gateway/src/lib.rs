@@ -57,6 +57,7 @@ pub mod fuzzing;
 pub use build_info::LONG_VERSION;
 pub use children::{
     ChildFailure, DescribeError, Description, Ended, ReservedPort, describe, launch_if_requested,
+    python,
 };
 pub use fronts::{
     Configuration, ConfigurationFile, Front, FrontError, FrontOptions, configuration,

@@ -1,5 +1,6 @@
 //! Describes the gateway and its Streamlit for the doctor, which knows neither the settings nor their files.
 
+use std::ffi::OsStr;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -7,7 +8,7 @@ use std::process::{Command, Stdio};
 use anyhow::Context;
 use fluxlit_doctor::app::{Limits, Options, Subject};
 use fluxlit_doctor::fluxlit::Facts;
-use fluxlit_gateway::{Origin, Settings};
+use fluxlit_gateway::{Origin, Settings, python};
 use serde_json::{Map, Value};
 
 use crate::target::Target;
@@ -97,18 +98,20 @@ pub(crate) fn facts(settings: &Settings, target: Option<&str>) -> Facts {
         mount: settings.policy.mount().to_owned(),
         public_base_url: text(rules, "public_base_url").to_owned(),
         forwarded_headers: forwarded_headers(settings),
-        ..facts_without_settings(target)
+        ..facts_of_target(target, &python(settings))
     }
 }
 
 /// Returns what is known if the settings are invalid.
 pub(crate) fn facts_without_settings(target: Option<&str>) -> Facts {
-    let target = target
-        .filter(|target| target.contains(':'))
-        .map(str::to_owned);
+    facts_of_target(target, "python3".as_ref())
+}
+
+fn facts_of_target(target: Option<&str>, python: &OsStr) -> Facts {
+    let target = target.filter(|target| target.contains(':'));
     Facts {
-        import_paths: target.as_ref().map(|_| import_paths()).unwrap_or_default(),
-        target,
+        import_paths: target.map(|_| import_paths(python)).unwrap_or_default(),
+        target: target.map(str::to_owned),
         ..Facts::default()
     }
 }
@@ -132,9 +135,9 @@ fn forwarded_headers(settings: &Settings) -> Vec<String> {
 }
 
 /// Returns where Python looks for modules: the current folder, and what Python itself says.
-fn import_paths() -> Vec<PathBuf> {
+fn import_paths(python: &OsStr) -> Vec<PathBuf> {
     let mut paths = vec![PathBuf::from(".")];
-    let output = Command::new("python3")
+    let output = Command::new(python)
         .args(["-c", "import sys; print('\\n'.join(sys.path[1:]))"])
         .stdin(Stdio::null())
         .stderr(Stdio::null())
