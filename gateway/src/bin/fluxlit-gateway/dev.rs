@@ -1,8 +1,9 @@
 //! Serves an app that is being written: `fluxlit-gateway dev`.
 
+use anyhow::anyhow;
 use clap::{Args, ValueEnum};
 
-use crate::exit::Exit;
+use crate::exit::{Exit, Unusable};
 use crate::run::serve_target;
 use crate::target::{Development, Target};
 
@@ -15,6 +16,9 @@ pub(crate) struct Arguments {
     /// Choose what a change of a file reloads
     #[arg(long, value_enum, default_value_t = Scope::Gateway)]
     reload_scope: Scope,
+    /// Rejected, with what to use instead
+    #[arg(long, hide = true)]
+    no_reload: bool,
 }
 
 /// What a change of a file reloads. The names are FluxLit's.
@@ -31,7 +35,14 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<Exit> {
     let Arguments {
         target,
         reload_scope,
+        no_reload,
     } = arguments;
+    if no_reload {
+        let error = anyhow!(
+            "--no-reload is not supported by this command, which always reloads: use `fluxlit-gateway run --debug`"
+        );
+        return Err(Unusable(error).into());
+    }
     serve_target(&target.for_development(Development {
         reruns_pages: reload_scope == Scope::Full,
     }))

@@ -11,6 +11,7 @@ mod doctor;
 mod doctor_probe;
 mod doctor_subject;
 mod exit;
+mod fluxlit_commands;
 mod man;
 mod probe;
 mod run;
@@ -20,6 +21,7 @@ mod url;
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
+use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory as _, Parser, Subcommand};
 use fluxlit_gateway::LONG_VERSION;
 
@@ -57,7 +59,10 @@ fn main() -> ExitCode {
     if let Some(exit) = fluxlit_gateway::launch_if_requested() {
         return exit;
     }
-    let command = Arguments::parse().command;
+    let command = match Arguments::try_parse() {
+        Ok(Arguments { command }) => command,
+        Err(error) => return without_command(&error),
+    };
     // What serves an app has a setting for the level.
     if !matches!(command, Command::Dev(_) | Command::Run(_)) {
         write_messages("info");
@@ -81,6 +86,23 @@ fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Probe(arguments) => probe::run(&arguments),
         Command::Run(arguments) => run::run(&arguments),
         Command::Url(arguments) => url::run(arguments),
+    }
+}
+
+/// Prints the help, the version, or what is wrong with the command line.
+fn without_command(error: &clap::Error) -> ExitCode {
+    // Nobody can be told that the output is closed.
+    let _ = error.print();
+    if let Some(ContextValue::String(name)) = error.get(ContextKind::InvalidSubcommand)
+        && let Some(advice) = fluxlit_commands::advice(name)
+    {
+        eprintln!("\nhint: {advice}");
+    }
+    // clap knows two codes, those of success and of wrong usage.
+    if error.exit_code() == 0 {
+        Exit::Done.into()
+    } else {
+        Exit::Unusable.into()
     }
 }
 
