@@ -82,19 +82,33 @@ impl Bootstrap {
         self
     }
 
-    /// Loads the filter from this file.
+    /// Loads the filter from this file: a wasm module, or a dynamic module (`.so`), which replaces the filter as `module.yaml`
+    /// says.
     #[must_use]
     pub fn with_module(mut self, module: &Path) -> Self {
-        let config = format!("{CONNECTION_MANAGER}/http_filters/0/typed_config/config");
-        *self.at(&format!("{config}/vm_config/code/local/filename")) = json!(module);
+        if module
+            .extension()
+            .is_some_and(|extension| extension == "so")
+        {
+            let mut filter = read_yaml("module.yaml", include_str!("../module.yaml"));
+            // The file itself, instead of a name that Envoy looks for.
+            let source = &mut filter["typed_config"]["dynamic_module_config"];
+            *source = json!({
+                "module": {"local": {"filename": module}},
+                "do_not_close": source["do_not_close"],
+            });
+            self.at(FILTER)["typed_config"] = filter["typed_config"].take();
+        } else {
+            let config = format!("{FILTER}/typed_config/config");
+            *self.at(&format!("{config}/vm_config/code/local/filename")) = json!(module);
+        }
         self
     }
 
     /// Configures the filter with this text.
     #[must_use]
     pub fn with_plugin_config(mut self, text: &str) -> Self {
-        let config = format!("{CONNECTION_MANAGER}/http_filters/0/typed_config/config");
-        *self.at(&format!("{config}/configuration/value")) = json!(text);
+        set_plugin_config(self.at(FILTER), text);
         self
     }
 
@@ -204,6 +218,23 @@ impl Bootstrap {
     }
 }
 
+/// Configures a filter of `http_filters`, a wasm module or a dynamic module, with this text.
+///
+/// # Panics
+///
+/// If it is another filter.
+pub fn set_plugin_config(filter: &mut Value, text: &str) {
+    let places = [
+        "/typed_config/config/configuration/value",
+        "/typed_config/filter_config/value",
+    ];
+    let place = places.iter().find(|place| filter.pointer(place).is_some());
+    match place.and_then(|place| filter.pointer_mut(place)) {
+        Some(value) => *value = json!(text),
+        None => panic!("not a filter of this project: {filter}"),
+    }
+}
+
 /// Reads one of the YAML files of this package.
 fn read_yaml(name: &str, text: &str) -> Value {
     serde_saphyr::from_str(text).unwrap_or_else(|error| panic!("{name}: {error}"))
@@ -211,3 +242,7 @@ fn read_yaml(name: &str, text: &str) -> Value {
 
 const CONNECTION_MANAGER: &str =
     "/static_resources/listeners/0/filter_chains/0/filters/1/typed_config";
+
+/// This project's filter.
+const FILTER: &str =
+    "/static_resources/listeners/0/filter_chains/0/filters/1/typed_config/http_filters/0";

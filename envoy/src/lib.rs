@@ -8,7 +8,7 @@ mod front;
 mod gateway;
 mod stack;
 
-pub use bootstrap::{Bootstrap, plugin_config};
+pub use bootstrap::{Bootstrap, plugin_config, set_plugin_config};
 pub use front::Front;
 pub use gateway::{Gateway, Streamlit};
 pub use stack::{MOUNT, Parts, Stack, StackError};

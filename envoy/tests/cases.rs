@@ -1,4 +1,5 @@
-//! Runs every case in all three hosts: the policy called directly, the filter under wasmtime, the filter in real Envoy.
+//! Runs every case in all four hosts: the policy called directly, the filter under wasmtime, the filter in real Envoy, the dynamic
+//! module in real Envoy.
 //!
 //! A case fails if the result of a host does not match its expectation, or if two hosts differ in anything but their own
 //! transport.
@@ -18,34 +19,87 @@ use fluxlit_cases::{
 };
 use host_test::case_file::{self, Ending, Runner, Schedule};
 
+/// A host: the name by which a case can except it, the name that failures show, and how it runs a case.
+struct Host<'a> {
+    exception: &'static str,
+    name: &'static str,
+    run: &'a dyn Fn(&Case) -> Outcome,
+}
+
 #[test]
 fn every_case_has_the_same_result_everywhere() {
+    let files = case_files();
+    let envoy = EnvoyHost::start(support::parts().module, all(&files));
+    let filter =
+        host_test::Filter::load(&support::parts().module).expect("the filter can be loaded");
+    let runner = Runner::new(filter);
+    compare(
+        &files,
+        &[
+            Host {
+                exception: "policy",
+                name: "policy",
+                run: &native::run,
+            },
+            Host {
+                exception: "wasm",
+                name: "wasm",
+                run: &|case| in_wasmtime(&runner, case),
+            },
+            Host {
+                exception: "envoy",
+                name: "envoy",
+                run: &|case| envoy.run(case),
+            },
+        ],
+    );
+}
+
+/// What Envoy does before any filter runs does not depend on the filter, so the exceptions are the same.
+#[test]
+fn every_case_has_the_same_result_in_the_dynamic_module() {
+    let files = case_files();
+    let module = EnvoyHost::start(support::named("FLUXLIT_TEST_MODULE"), all(&files));
+    compare(
+        &files,
+        &[
+            Host {
+                exception: "policy",
+                name: "policy",
+                run: &native::run,
+            },
+            Host {
+                exception: "envoy",
+                name: "module",
+                run: &|case| module.run(case),
+            },
+        ],
+    );
+}
+
+fn case_files() -> Vec<(PathBuf, Vec<Case>)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../cases");
-    let files: Vec<(PathBuf, Vec<Case>)> = CaseFile::load_folder(&folder)
+    CaseFile::load_folder(&folder)
         .expect("the cases can be read")
         .into_iter()
         .map(|(path, file)| (path, file.into_cases()))
-        .collect();
-    let all = || files.iter().flat_map(|(_, cases)| cases);
-    let envoy = EnvoyHost::start(all());
-    let filter =
-        host_test::Filter::load(&support::parts().module).expect("the filter can be loaded");
+        .collect()
+}
+
+fn all(files: &[(PathBuf, Vec<Case>)]) -> impl Iterator<Item = &Case> {
+    files.iter().flat_map(|(_, cases)| cases)
+}
+
+#[track_caller]
+fn compare(files: &[(PathBuf, Vec<Case>)], hosts: &[Host<'_>]) {
     let (mut failures, mut runs) = (Vec::new(), 0);
-    let runner = Runner::new(filter);
-    for (path, cases) in &files {
+    for (path, cases) in files {
         let file_name = path.file_name().unwrap_or_default().to_string_lossy();
         for case in cases {
-            let outcomes: Vec<_> = ["policy", "wasm", "envoy"]
-                .into_iter()
-                .filter(|host| case.runs_in(host))
-                .map(|host| {
-                    let outcome = match host {
-                        "policy" => native::run(case),
-                        "wasm" => in_wasmtime(&runner, case),
-                        _ => envoy.run(case),
-                    };
-                    (host, outcome)
-                })
+            let outcomes: Vec<_> = hosts
+                .iter()
+                .filter(|host| case.runs_in(host.exception))
+                .map(|host| (host.name, (host.run)(case)))
                 .collect();
             for (host, reason) in &case.except {
                 println!("{file_name}: {} is not run in {host}: {reason}", case.name);
@@ -81,7 +135,7 @@ fn every_case_has_the_same_result_everywhere() {
             }
         }
     }
-    println!("{} cases, {runs} runs", all().count());
+    println!("{} cases, {runs} runs", all(files).count());
     assert!(
         failures.is_empty(),
         "{} cases fail\n{}",

@@ -47,6 +47,10 @@ fn one_plugin_configuration() {
         .expect("a StringValue");
     let in_bootstrap: Value = serde_json::from_str(text).expect("JSON in the bootstrap");
     assert_eq!(in_bootstrap, wanted, "bootstrap.yaml");
+    let module = &yaml("module.yaml")["typed_config"]["filter_config"];
+    let text = module["value"].as_str().expect("a StringValue");
+    let in_module: Value = serde_json::from_str(text).expect("JSON in module.yaml");
+    assert_eq!(in_module, wanted, "module.yaml");
     assert_eq!(
         yaml("istio/wasmplugin.yaml")["spec"]["pluginConfig"],
         wanted,

@@ -29,10 +29,6 @@
     unsafe_code,
     reason = "the ABI is a C interface: each call is one unsafe block with its reason"
 )]
-#![expect(
-    unreachable_pub,
-    reason = "Envoy finds the hooks by their names; tests call them by their paths"
-)]
 
 use std::cell::RefCell;
 use std::ffi::{CStr, c_char, c_void};
@@ -49,8 +45,8 @@ use fluxlit_stream::{
 };
 use log::{Level, LevelFilter, Log, Metadata, Record, error};
 
-use crate::probes;
 use crate::redirects::{self, EarlierPass, Identity};
+use crate::{grpc, probes};
 
 /// The filter object of Envoy for one stream, or the configuration object.
 type EnvoyPtr = *mut c_void;
@@ -62,7 +58,9 @@ type ModulePtr = *const c_void;
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct EnvoyBuffer {
+    /// The first byte; null if there are none.
     pub pointer: *const c_char,
+    /// Their number.
     pub length: usize,
 }
 
@@ -70,7 +68,9 @@ pub struct EnvoyBuffer {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct ModuleBuffer {
+    /// The first byte; null means that there is no value.
     pub pointer: *const c_char,
+    /// Their number.
     pub length: usize,
 }
 
@@ -78,7 +78,9 @@ pub struct ModuleBuffer {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct EnvoyHeader {
+    /// The name, in lower case.
     pub name: EnvoyBuffer,
+    /// The value.
     pub value: EnvoyBuffer,
 }
 
@@ -86,7 +88,9 @@ pub struct EnvoyHeader {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct ModuleHeader {
+    /// The name, in lower case.
     pub name: ModuleBuffer,
+    /// The value.
     pub value: ModuleBuffer,
 }
 
@@ -156,7 +160,7 @@ unsafe extern "C-unwind" {
         value: ModuleBuffer,
     ) -> bool;
 
-    /// Responds in place of the upstream. Envoy adds `content-length` and, if there is a body and no other one, `content-type:
+    /// Responds in place of the upstream. A gRPC client gets `grpc-status: 0`, whatever the status is. Envoy adds `content-length` and, if there is a body and no other one, `content-type:
     /// text/plain`. It calls no response hook of this module for this response. `details` appear in access logs as
     /// `%RESPONSE_CODE_DETAILS%`.
     fn envoy_dynamic_module_callback_http_send_response(
@@ -166,6 +170,15 @@ unsafe extern "C-unwind" {
         fields_length: usize,
         body: ModuleBuffer,
         details: ModuleBuffer,
+    );
+
+    /// Sends the headers of a response in place of the upstream's, with `:status` among the fields; the response ends if
+    /// `is_last`.
+    fn envoy_dynamic_module_callback_http_send_response_headers(
+        filter: EnvoyPtr,
+        fields: *mut ModuleHeader,
+        fields_length: usize,
+        is_last: bool,
     );
 
     /// Writes the filter state under `key` to `value` if it is text, whoever has stored it: the listener's `set_filter_state` or
@@ -293,6 +306,16 @@ impl ModuleBuffer {
             // Not null, even for an empty slice.
             pointer: bytes.as_ptr().cast(),
             length: bytes.len(),
+        }
+    }
+}
+
+impl ModuleHeader {
+    /// As for [`ModuleBuffer::of`], the result must not be used after the field has ended.
+    fn of((name, value): &(&str, &[u8])) -> Self {
+        Self {
+            name: ModuleBuffer::of(name.as_bytes()),
+            value: ModuleBuffer::of(value),
         }
     }
 }
@@ -454,14 +477,12 @@ impl Host for EnvoyStream {
     }
 
     fn send_reply(&mut self, response: &Response<'_>) -> bool {
-        let mut fields: Vec<ModuleHeader> = response
-            .fields
-            .iter()
-            .map(|(name, value)| ModuleHeader {
-                name: ModuleBuffer::of(name.as_bytes()),
-                value: ModuleBuffer::of(value),
-            })
-            .collect();
+        let content_type = self.request_header("content-type");
+        if content_type.is_some_and(grpc::is_content_type) {
+            self.send_grpc_status(response);
+            return true;
+        }
+        let mut fields: Vec<ModuleHeader> = response.fields.iter().map(ModuleHeader::of).collect();
         // SAFETY: the pointer is valid (E1, M1), and all bytes outlive the call (E3). Envoy can call hooks of this stream from
         // here, and even destroy it; `StreamPtr` is made for that.
         unsafe {
@@ -496,6 +517,31 @@ impl Host for EnvoyStream {
 }
 
 impl EnvoyStream {
+    /// Sends a response that has no content: gRPC clients read the status and the message in the headers.
+    fn send_grpc_status(&mut self, response: &Response<'_>) {
+        let message = grpc::message(response.body);
+        let own: [(&str, &[u8]); 4] = [
+            (":status", b"200"),
+            ("content-type", b"application/grpc"),
+            ("grpc-status", grpc::status(response.status).as_bytes()),
+            ("grpc-message", message.as_bytes()),
+        ];
+        let mut fields: Vec<ModuleHeader> = own
+            .iter()
+            .chain(response.fields)
+            .map(ModuleHeader::of)
+            .collect();
+        // SAFETY: as in `send_reply`.
+        unsafe {
+            envoy_dynamic_module_callback_http_send_response_headers(
+                self.filter,
+                fields.as_mut_ptr(),
+                fields.len(),
+                true,
+            );
+        }
+    }
+
     fn set_header(&mut self, map: Map, name: &str, value: ModuleBuffer) -> bool {
         // SAFETY: the pointer is valid (E1, M1), and the bytes outlive the call (E3).
         unsafe {

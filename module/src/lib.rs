@@ -4,7 +4,8 @@
 //! the proxy-wasm filter, and `abi` calls Envoy for it. It runs inside Envoy's process without a sandbox, so all unsafe code
 //! is in that one file, no input may cause a panic, and a panic that happens all the same ends one request only.
 
-mod abi;
+pub mod abi;
 
+mod grpc;
 mod probes;
 mod redirects;

@@ -322,6 +322,15 @@ pub(crate) fn filter() -> anyhow::Result<PathBuf> {
     Ok(module)
 }
 
+/// Builds the dynamic module; returns the library.
+pub(crate) fn module() -> anyhow::Result<PathBuf> {
+    build(
+        "building the dynamic module",
+        cargo().args(["build", "--release", "--package", "fluxlit-module"]),
+    )?;
+    Ok(target().join("release/libfluxlit_module.so"))
+}
+
 /// Builds a module that applies the policy without host calls; returns its path.
 pub(crate) fn policy_alone() -> anyhow::Result<PathBuf> {
     build(

@@ -2,6 +2,7 @@
 //!
 //! A step whose prerequisite is missing is skipped, with the reason. With `CI=true`, a skipped step is a failure.
 
+use std::ffi::OsString;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -27,7 +28,7 @@ type Work = fn(&Prerequisites) -> anyhow::Result<Outcome>;
 /// The name of a step, what it covers, and the function that runs it.
 type Step = (&'static str, &'static str, Work);
 
-const STEPS: [Step; 36] = [
+const STEPS: [Step; 37] = [
     (
         "native",
         "unit tests, property tests, cases in the policy, documentation examples",
@@ -48,6 +49,11 @@ const STEPS: [Step; 36] = [
         "guard",
         "Envoy without the filter, on each supported version",
         guard,
+    ),
+    (
+        "module",
+        "the dynamic module: all cases, the tests of the filter, the attacks, and the guard on each version that loads it",
+        module,
     ),
     (
         "cost",
@@ -301,7 +307,30 @@ fn native(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
 }
 
 fn cases(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
-    envoy_test(prerequisites, "cases")
+    command(test_binary(prerequisites, "cases").args(["--", "--skip", IN_THE_MODULE]))?;
+    Ok(Outcome::Passed)
+}
+
+/// Runs the cases and the tests of the filter on the dynamic module, in each version of Envoy that can load it.
+fn module(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
+    let library = setup::module()?;
+    let envoys = match all_envoys(prerequisites) {
+        Ok(envoys) => envoys,
+        Err(error) => return Ok(Outcome::Skipped(format!("{error:#}"))),
+    };
+    command(
+        test_binary(prerequisites, "cases")
+            .env("FLUXLIT_TEST_MODULE", &library)
+            .args(["--", IN_THE_MODULE]),
+    )?;
+    for test in ["filter", "attacks", "guard"] {
+        command(
+            test_binary(prerequisites, test)
+                .env("FLUXLIT_TEST_FILTER", &library)
+                .env("FLUXLIT_TEST_ENVOYS", &envoys),
+        )?;
+    }
+    Ok(Outcome::Passed)
 }
 
 fn attacks(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
@@ -313,14 +342,19 @@ fn filter(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
 }
 
 fn guard(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
-    let mut envoys = match setup::older_envoys() {
+    let envoys = match all_envoys(prerequisites) {
         Ok(envoys) => envoys,
         Err(error) => return Ok(Outcome::Skipped(format!("{error:#}"))),
     };
-    envoys.push(prerequisites.parts.envoy.clone());
-    let envoys = std::env::join_paths(envoys)?;
     command(test_binary(prerequisites, "guard").env("FLUXLIT_TEST_ENVOYS", envoys))?;
     Ok(Outcome::Passed)
+}
+
+/// Returns all supported versions of Envoy, as a list of paths.
+fn all_envoys(prerequisites: &Prerequisites) -> anyhow::Result<OsString> {
+    let mut envoys = setup::older_envoys()?;
+    envoys.push(prerequisites.parts.envoy.clone());
+    Ok(std::env::join_paths(envoys)?)
 }
 
 fn cost(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
@@ -646,6 +680,9 @@ fn try_up(arguments: &[&str], trusted: Option<&Path>, title: &str) -> anyhow::Re
     );
     Ok(Outcome::Passed)
 }
+
+/// The test of the cases in the dynamic module.
+const IN_THE_MODULE: &str = "in_the_dynamic_module";
 
 /// Number of steps that run in parallel.
 const PARALLEL_STEPS: usize = 2;

@@ -1,4 +1,4 @@
-//! Runs cases in real Envoy, with the shipped bootstrap and the shipped filter.
+//! Runs cases in real Envoy, with the shipped bootstrap and the shipped filter, as a wasm module or as the dynamic module.
 //!
 //! Each plugin configuration has its own listener. The PROXY protocol sets the peer's address, so a case may name any
 //! address; a network-level `set_filter_state` records it, as in the shipped bootstrap. `use_remote_address` is false
@@ -26,6 +26,7 @@ use crate::support::{parts, upstream};
 
 /// A running Envoy with a listener for each kind of connection that the cases need.
 pub(crate) struct EnvoyHost {
+    module: PathBuf,
     upstream: Upstream,
     targets: BTreeMap<ListenerKey, Target>,
     _envoy: Envoy,
@@ -66,8 +67,8 @@ impl ListenerKey {
 }
 
 impl EnvoyHost {
-    /// Starts Envoy with all listeners that `cases` need.
-    pub(crate) fn start<'a>(cases: impl IntoIterator<Item = &'a Case>) -> Self {
+    /// Starts Envoy with this filter and all listeners that `cases` need.
+    pub(crate) fn start<'a>(module: PathBuf, cases: impl IntoIterator<Item = &'a Case>) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let certificate =
             Certificate::create_files(folder.path(), &["localhost"]).expect("a certificate");
@@ -90,7 +91,7 @@ impl EnvoyHost {
             .collect();
         let listeners = targets
             .iter()
-            .map(|(key, target)| listener(key, target, &certificate))
+            .map(|(key, target)| listener(&module, key, target, &certificate))
             .collect();
         let envoy = Bootstrap::shipped()
             .forwarding_to(upstream.address)
@@ -99,6 +100,7 @@ impl EnvoyHost {
             .start(&parts().envoy, folder.path(), &["--concurrency", "1"])
             .unwrap_or_else(|error| panic!("{error}"));
         Self {
+            module,
             upstream,
             targets,
             _envoy: envoy,
@@ -110,7 +112,7 @@ impl EnvoyHost {
     pub(crate) fn run(&self, case: &Case) -> Outcome {
         let exchanges = case.exchanges();
         let Some(first) = exchanges.first() else {
-            return validate(case);
+            return self.validate(case);
         };
         let is_http2 = first.request.http == Version::Http2;
         // Over HTTP/1, the exchanges of a case share a connection, as long as they come from the same peer.
@@ -143,27 +145,26 @@ impl EnvoyHost {
         Outcome::Served(served.collect())
     }
 
+    fn validate(&self, case: &Case) -> Outcome {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (is_accepted, output) = Bootstrap::shipped()
+            .with_module(&self.module)
+            .with_plugin_config(&case.config_text())
+            .validate(&parts().envoy, folder.path())
+            .expect("Envoy runs");
+        if is_accepted {
+            Outcome::Served(Vec::new())
+        } else {
+            Outcome::Refused(output)
+        }
+    }
+
     fn connect(&self, case: &Case, request: &Request) -> Connection {
         let mut target = self.targets[&ListenerKey::of(case, request)].clone();
         if let (Some(peer), Peer::Ip(address)) = (&mut target.peer, request.peer) {
             peer.set_ip(address);
         }
         Connection::open(&target, request.http).expect("a connection")
-    }
-}
-
-fn validate(case: &Case) -> Outcome {
-    let folder = tempfile::tempdir().expect("a folder");
-    let parts = parts();
-    let (is_accepted, output) = Bootstrap::shipped()
-        .with_module(&parts.module)
-        .with_plugin_config(&case.config_text())
-        .validate(&parts.envoy, folder.path())
-        .expect("Envoy runs");
-    if is_accepted {
-        Outcome::Served(Vec::new())
-    } else {
-        Outcome::Refused(output)
     }
 }
 
@@ -184,13 +185,18 @@ fn target(key: &ListenerKey, port: u16, folder: &Path, certificate: &Certificate
 }
 
 /// Returns the shipped listener for this kind of connection, without Envoy's own defences.
-fn listener(key: &ListenerKey, target: &Target, certificate: &CertificateFiles) -> Value {
+fn listener(
+    module: &Path,
+    key: &ListenerKey,
+    target: &Target,
+    certificate: &CertificateFiles,
+) -> Value {
     let mut config: Value = serde_json::from_str(&key.config).expect("a configuration");
     if key.peer != PeerKind::Unix && config.get("peer_filter_state_key").is_none() {
         config["peer_filter_state_key"] = json!("fluxlit.peer");
     }
     let mut bootstrap = Bootstrap::shipped()
-        .with_module(&parts().module)
+        .with_module(module)
         .with_plugin_config(&config.to_string());
     if key.tls {
         bootstrap = bootstrap.with_tls(&certificate.certificate, &certificate.key);
