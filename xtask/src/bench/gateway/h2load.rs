@@ -4,7 +4,7 @@
 
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use fluxlit_envoy::MOUNT;
@@ -20,6 +20,8 @@ pub(super) struct Load {
     /// Path below the mount.
     pub(super) file: &'static str,
     pub(super) connections: u32,
+    /// Requests for each second of the options. A number, because h2load does not always end after a time.
+    pub(super) requests: u32,
     /// Requests at the same time on each connection; `None` for HTTP/1.1.
     pub(super) streams: Option<u32>,
 }
@@ -42,20 +44,28 @@ pub(super) fn run(
     command
         .arg("--threads=1")
         .arg(format!("--clients={}", load.connections))
-        .arg(format!("--duration={}", bench.options.seconds))
+        .arg(format!(
+            "--requests={}",
+            load.requests * bench.options.seconds
+        ))
         .arg(format!("--log-file={}", log.display()));
     match load.streams {
         Some(streams) => command.arg(format!("--max-concurrent-streams={streams}")),
         None => command.arg("--h1"),
     };
     for field in BROWSER.into_iter().chain(FROM_THE_EDGE) {
-        command.args(["--header", field]);
+        // h2load sends its own host in addition to a field with that name.
+        match field.strip_prefix("Host:") {
+            Some(host) => command.args(["--header", &format!(":authority:{host}")]),
+            None => command.args(["--header", field]),
+        };
     }
     command
         .arg(format!("https://{address}{MOUNT}/{}", load.file))
         .stdin(Stdio::null())
         .stdout(std::fs::File::create(&output)?)
         .stderr(Stdio::inherit());
+    let started = Instant::now();
     let mut process = Process::start(command).context("cannot run h2load")?;
     let status = loop {
         if let Some(status) = process.ended()? {
@@ -66,7 +76,7 @@ pub(super) fn run(
         std::thread::sleep(Duration::from_millis(100));
     };
     ensure!(status.success(), "h2load failed ({status})");
-    let seconds = f64::from(bench.options.seconds);
+    let seconds = started.elapsed().as_secs_f64();
     read(
         &std::fs::read_to_string(&output)?,
         &std::fs::read_to_string(&log)?,

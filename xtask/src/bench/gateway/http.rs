@@ -106,6 +106,10 @@ const fn encrypted(
         load: Load::Tls(h2load::Load {
             file,
             connections,
+            requests: match unit {
+                Unit::Mebibyte => 200,
+                Unit::Request => 5000,
+            },
             streams,
         }),
         max_cpu: 1.0,
