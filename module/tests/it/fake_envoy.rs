@@ -3,6 +3,12 @@
 //! Each thread has one stream. A null pointer is passed as the filter object, which only Envoy would read.
 
 #![expect(unsafe_code, reason = "it defines the other side of the C interface")]
+#![expect(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    clippy::multiple_unsafe_ops_per_block,
+    reason = "a fault of the test itself ends the test"
+)]
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
