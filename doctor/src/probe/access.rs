@@ -3,7 +3,7 @@
 use crate::client::Ask;
 use crate::outcome::Outcome;
 use crate::probe::context::{Context, describe, has_status};
-use crate::probe::front::Hop;
+use crate::probe::front::{CACHE, HEAD, Hop, LOGIN};
 
 /// P21: the same requests without credentials.
 pub(crate) async fn without_login(context: &Context, outcome: &mut Outcome) {
@@ -23,7 +23,7 @@ pub(crate) async fn without_login(context: &Context, outcome: &mut Outcome) {
     match (is_open, has_status(&socket, 101)) {
         (false, true) => outcome.fail(
             format!("without credentials the page is answered {}, but the WebSocket opens: the app can be used without a login", describe(&page)),
-            "let the auth rule of the front cover `/_stcore/stream` under the mount",
+            LOGIN.hint(context.front),
         ),
         (true, true) => outcome.warn(
             "the page and the WebSocket need no credentials",
@@ -35,7 +35,7 @@ pub(crate) async fn without_login(context: &Context, outcome: &mut Outcome) {
             {
                 outcome.warn(
                     format!("without credentials the WebSocket is answered {} by {}: after the end of a session the page waits for ever instead of asking for a login", response.status, Hop::of(response).name()),
-                    "answer the WebSocket 401 without a session",
+                    LOGIN.hint(context.hop(Hop::of(response))),
                 );
             }
             outcome.right(format!("without credentials the WebSocket is answered {}", describe(&socket)));
@@ -53,17 +53,27 @@ pub(crate) async fn health(context: &Context, outcome: &mut Outcome) {
     if !has_status(&head, 200) {
         outcome.warn(
             format!("HEAD of the health check is answered {}, and GET 200: load balancers that use HEAD take the app for dead", describe(&head)),
-            "let the front pass HEAD, or let the load balancer use GET",
+            HEAD.hint(context.front),
         );
     }
     let control = context.health.first("cache-control").to_ascii_lowercase();
     let is_cached = context.health.lines("age").next().is_some()
         || control.contains("public")
         || control.contains("max-age=") && !control.contains("max-age=0");
-    if is_cached {
+    // Each response to a client without a cookie has another one.
+    let mut own = Vec::new();
+    for _ in 0..2 {
+        let sent = context.client.send(&Ask::get(&path).anonymous()).await;
+        own.extend(
+            sent.ok()
+                .and_then(|response| response.lines("set-cookie").next()),
+        );
+    }
+    let is_repeated = matches!(&own[..], [first, second] if first == second);
+    if is_cached || is_repeated {
         outcome.fail(
             "the health check is cached in front: it is old, and its XSRF cookie is that of another browser, so uploads get 403",
-            "do not cache under the mount, except for /static/ (nginx: proxy_cache off;)",
+            CACHE.hint(context.front),
         );
     }
     outcome.right("the health check responds to GET and HEAD and is not cached");
@@ -77,7 +87,7 @@ pub(crate) async fn exposure(context: &Context, outcome: &mut Outcome) {
             "/_stcore/metrics",
             &["# TYPE", "# EOF"],
             "Streamlit's metrics",
-            "refuse the path in front (nginx: location = /apps/my-app/_stcore/metrics { return 404; })",
+            "refuse the path in front, or let the gateway do it (nginx: location = /apps/my-app/_stcore/metrics { return 404; })",
         ),
         (
             "/metrics",
@@ -95,31 +105,31 @@ pub(crate) async fn exposure(context: &Context, outcome: &mut Outcome) {
             "/config_dump",
             &["type.googleapis.com/envoy"],
             "Envoy's admin interface",
-            "bind Envoy's admin interface to 127.0.0.1",
+            "Envoy: bind the admin interface to 127.0.0.1",
         ),
         (
             "/nginx_status",
             &["Active connections:"],
             "nginx's status page",
-            "location /nginx_status { allow 127.0.0.1; deny all; }",
+            "nginx: location /nginx_status { allow 127.0.0.1; deny all; }",
         ),
         (
             "/server-status",
             &["Apache Server Status"],
             "Apache's status page",
-            "Require local in <Location /server-status>",
+            "Apache: Require local in <Location /server-status>",
         ),
         (
             "/api/rawdata",
             &["\"routers\""],
             "Traefik's API",
-            "api.insecure: false",
+            "Traefik: api.insecure: false, and no router to api@internal for everybody",
         ),
         (
             "/stats",
             &["Statistics Report for HAProxy"],
             "HAProxy's statistics",
-            "serve `stats enable` on an address of operators only",
+            "HAProxy: serve `stats` on an address of operators only",
         ),
     ];
     for (path, marks, name, cure) in pages {

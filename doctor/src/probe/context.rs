@@ -25,12 +25,16 @@ impl Context {
     pub(crate) async fn look(client: Client, options: Options) -> Result<Self, Failure> {
         let health = client.get(client.site.path("/_stcore/health")).await?;
         let page = client.get(client.site.path("/")).await?;
-        let from_server = Hop::of_server(&page.first("server"))
+        // Caddy passes the `Server` of the app on, and adds its name here.
+        let from_server = Hop::of_server(&page.first("via"))
+            .or_else(|| Hop::of_server(&page.first("server")))
             .or_else(|| Hop::of_server(&health.first("server")));
         let mut front = from_server.filter(|hop| *hop != Hop::Streamlit);
         if front.is_none() {
             // HAProxy, Traefik and others say their name only in their error pages.
-            let malformed = Ask::get(client.site.path("/_stcore/health")).host("a b");
+            let malformed = Ask::get(client.site.path("/_stcore/health"))
+                .host("a b")
+                .field("Doctor Field", "x");
             let refused = client.send(&malformed).await.ok();
             front = refused
                 .map(|refused| Hop::of(&refused))
@@ -62,6 +66,14 @@ impl Context {
             socket.close().await;
         }
         Ok(response)
+    }
+
+    /// Returns the hop that has made a response. The errors of all Go programs look the same.
+    pub(crate) fn by(&self, response: &Response) -> Hop {
+        match Hop::of(response) {
+            Hop::Traefik if self.front == Hop::Caddy => Hop::Caddy,
+            by => by,
+        }
     }
 
     /// Returns the hop to which a cure applies: the one that has answered, unless that is the app's side.

@@ -3,6 +3,7 @@
 use crate::client::{Ask, Response, hash};
 use crate::outcome::Outcome;
 use crate::probe::context::Context;
+use crate::probe::front::{COOKIE_PATH, COOKIES};
 
 /// The cookie with which Streamlit's page proves that an upload is its own.
 ///
@@ -34,7 +35,7 @@ pub(crate) async fn cookies(context: &Context, outcome: &mut Outcome) {
     if all.is_empty() {
         outcome.fail(
             "the health check sets no cookie, but Streamlit's does: a hop answers it or removes Set-Cookie, and uploads get 403",
-            "let the front pass `/_stcore/health` under the mount to the app, and Set-Cookie back (nginx: no proxy_hide_header Set-Cookie, no proxy_cache)",
+            COOKIES.hint(context.front),
         );
     }
     for cookie in &all {
@@ -47,7 +48,7 @@ pub(crate) async fn cookies(context: &Context, outcome: &mut Outcome) {
     if context.client.given_cookies(XSRF) > 1 {
         outcome.fail(
             format!("the browser of the cookie file sends `{XSRF}` twice: {MISMATCH}"),
-            CONFINE,
+            COOKIE_PATH.hint(context.front),
         );
     }
     outcome.right(format!(
@@ -67,7 +68,7 @@ fn judge(context: &Context, cookie: &SetCookie, outcome: &mut Outcome) {
                     "the value of `{name}` is re-encoded on its way (sha256 {}…): uploads get 403",
                     hash(cookie.value.as_bytes())
                 ),
-                "let no hop encode or quote cookies",
+                COOKIES.hint(context.front),
             );
         }
         return;
@@ -79,7 +80,7 @@ fn judge(context: &Context, cookie: &SetCookie, outcome: &mut Outcome) {
     if name.starts_with("_streamlit") && is_wider {
         outcome.warn(
             format!("the cookie `{name}` has the path `{}/`, wider than the mount: the logins of apps on this host replace each other", cookie.path.as_deref().unwrap_or_default()),
-            CONFINE,
+            COOKIE_PATH.hint(context.front),
         );
     }
     // Scripts read the XSRF token, and Streamlit sets no Secure for it unless it has TLS itself.
@@ -108,7 +109,7 @@ async fn other_apps(context: &Context, outcome: &mut Outcome) {
         {
             outcome.fail(
                 format!("another app, at `{outer}/`, sets `{XSRF}` for the path `{path}/`, so browsers send its cookie to this app as well: {MISMATCH}"),
-                CONFINE,
+                COOKIE_PATH.hint(context.front),
             );
         }
     }
@@ -169,8 +170,6 @@ impl SetCookie {
 
 const MISMATCH: &str =
     "Streamlit reads the last one and its page the first, and uploads get 403 if they differ";
-
-const CONFINE: &str = "set FLUXLIT_COOKIE_PATH=confine in every app of this host (nginx: proxy_cookie_path / /apps/my-app/;), and publish none at its root";
 
 #[cfg(test)]
 mod tests {

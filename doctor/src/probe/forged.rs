@@ -1,16 +1,18 @@
 //! Sends forged headers, and asks the filter and the gateway what they have decided (P19).
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fluxlit_policy::{
     DecisionReport, Hop, PROBE_FIELD, PROBE_PATH, Probe, ProbeKey, SEAL_FIELD, Scheme,
-    protected_headers,
+    TrustOutcome, protected_headers,
 };
+
+use tokio::time::sleep;
 
 use crate::client::Ask;
 use crate::outcome::Outcome;
 use crate::probe::context::Context;
-use crate::probe::front::FORWARDED;
+use crate::probe::front::{FORWARDED, Hop as Front};
 
 /// P19: which forged headers pass, and what the hops believe.
 pub(crate) async fn decision_records(context: &Context, outcome: &mut Outcome) {
@@ -18,14 +20,20 @@ pub(crate) async fn decision_records(context: &Context, outcome: &mut Outcome) {
         return outcome.skip("without the probe key (--token-file) nobody tells which headers arrive; P03 and P04 show indirect signs only");
     };
     let mut answered = Vec::new();
+    let mut has_filter = false;
+    let mut is_unknown = false;
     for hop in [Hop::Filter, Hop::Gateway] {
         match ask(context, &key, hop, &[]).await {
-            Err(reason) => outcome.skip(format!(
-                "the {} is asked for its record: {reason}",
-                hop.label()
-            )),
+            Err(reason) => {
+                is_unknown = true;
+                outcome.skip(format!(
+                    "the {} is asked for its record: {reason}",
+                    hop.label()
+                ));
+            }
             Ok(None) => {}
             Ok(Some(report)) => {
+                has_filter |= hop == Hop::Filter;
                 answered.push(format!(
                     "the {} {} answers (configuration {})",
                     hop.label(),
@@ -37,12 +45,21 @@ pub(crate) async fn decision_records(context: &Context, outcome: &mut Outcome) {
             }
         }
     }
+    if answered.is_empty() && is_unknown {
+        return;
+    }
     if answered.is_empty() {
         outcome.fail(
             "neither the filter nor the gateway answers with a decision record: neither is in the path of these requests, or both have another probe key, or their clock is wrong by more than a minute",
             "look at the route of this host (F02 of `doctor --lint`), and set probe_key of the filter and FLUXLIT_PROBE_KEY of the gateway to the key of --token-file",
         );
         return;
+    }
+    if !has_filter && matches!(context.front, Front::Envoy | Front::Istio) {
+        outcome.warn(
+            format!("the filter does not answer, although {} is in front: requests reach the gateway without it", context.front.name()),
+            "Envoy: the filter first in http_filters, without FAIL_OPEN, in every filter chain and route (F02 and F03 of `doctor --lint`), with probe_key set to the key of --token-file. If this Envoy should not have the filter, leave the check out with --skip P19",
+        );
     }
     outcome.right(answered.join("; "));
 }
@@ -80,6 +97,12 @@ fn judge(context: &Context, report: &DecisionReport, outcome: &mut Outcome) {
         outcome.warn(
             format!("the {name} ignores the forwarded headers of its peer, which it does not trust: client address and scheme are those of the last hop"),
             "list the address of the front: trusted_peers of the filter, FLUXLIT_FORWARDED_ALLOW_IPS of the gateway",
+        );
+    }
+    if report.trust == TrustOutcome::TrustedPeer {
+        outcome.warn(
+            format!("the {name} trusts its peer, which names no client: the app takes the address of the front for that of every client"),
+            FORWARDED.hint(context.front),
         );
     }
     if report.report_only {
@@ -156,13 +179,30 @@ async fn forge(context: &Context, key: &ProbeKey, hop: Hop, outcome: &mut Outcom
     }
 }
 
-/// Asks a hop for its record; `Ok(None)` if it does not answer with one.
+/// Asks a hop for its record; `Ok(None)` if it does not answer with one. A hop that has given too many answers is asked
+/// again.
 async fn ask(
     context: &Context,
     key: &ProbeKey,
     hop: Hop,
     forged: &[String],
 ) -> Result<Option<DecisionReport>, String> {
+    for _ in 0..REPETITIONS {
+        if let Some(answer) = ask_once(context, key, hop, forged).await? {
+            return Ok(answer);
+        }
+        sleep(PAUSE).await;
+    }
+    Err("it has answered too many (429); try again in a minute".to_owned())
+}
+
+/// Returns `Ok(None)` for 429.
+async fn ask_once(
+    context: &Context,
+    key: &ProbeKey,
+    hop: Hop,
+    forged: &[String],
+) -> Result<Option<Option<DecisionReport>>, String> {
     let site = &context.client.site;
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
@@ -180,10 +220,11 @@ async fn ask(
         .await
         .map_err(|failure| failure.to_string())?;
     if response.status == 429 {
-        return Err("it has answered too many (429); try again in a minute".to_owned());
+        return Ok(None);
     }
     let seal = response.first(SEAL_FIELD);
-    Ok(DecisionReport::open(key, &probe, seal.as_bytes(), &response.body).ok())
+    let report = DecisionReport::open(key, &probe, seal.as_bytes(), &response.body);
+    Ok(Some(report.ok()))
 }
 
 /// An address for documentation (RFC 5737).
@@ -199,3 +240,7 @@ const KEPT: [&str; 4] = [
 
 /// Servers often accept 100 lines; each other request has about ten.
 const PART: usize = 40;
+
+/// Records are given once a second after the first ones.
+const PAUSE: Duration = Duration::from_secs(1);
+const REPETITIONS: u32 = 20;

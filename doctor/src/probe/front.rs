@@ -27,6 +27,15 @@ impl Hop {
         if is_of_gateway(response) {
             return Self::Gateway;
         }
+        // Go's server answers requests that it cannot read before any configuration applies.
+        let is_of_go = text.starts_with(&format!("{} ", response.status))
+            || text.starts_with("Unsupported transfer encoding");
+        if response.status >= 400
+            && is_of_go
+            && response.first("content-type").starts_with("text/plain")
+        {
+            return Self::Traefik;
+        }
         let by_page = [
             ("<center>nginx", Self::Nginx),
             ("<center>openresty", Self::Nginx),
@@ -54,7 +63,12 @@ impl Hop {
                 hop
             };
         }
-        Self::of_server(&response.first("server")).unwrap_or_else(|| {
+        let server = Self::of_server(&response.first("server"));
+        // Streamlit refuses a handshake with an empty response; nginx adds its name to that, but has a page for its own.
+        if response.status == 403 && text.is_empty() && server == Some(Self::Nginx) {
+            return Self::Streamlit;
+        }
+        server.unwrap_or_else(|| {
             let is_plain = response.first("content-type").starts_with("text/plain");
             let is_terse = matches!(
                 text.trim(),
@@ -101,6 +115,12 @@ impl Hop {
         ];
         let found = known.into_iter().find(|(name, _)| server.contains(name));
         found.map(|(_, hop)| hop)
+    }
+
+    /// Returns true if the errors for requests that the program cannot read have only the fields of its own: no
+    /// configuration adds any.
+    pub(crate) fn has_fixed_errors(self) -> bool {
+        matches!(self, Self::Caddy | Self::HaProxy | Self::Traefik)
     }
 
     /// Returns the name for a sentence.
@@ -238,7 +258,10 @@ pub(crate) const ROUTE: Cure = Cure {
             Hop::Nginx,
             "location /apps/my-app/ { proxy_pass http://127.0.0.1:8000; } (no path after the port)",
         ),
-        (Hop::Envoy, "match: {path_separated_prefix: /apps/my-app}"),
+        (
+            Hop::Envoy,
+            "match: {path_separated_prefix: /apps/my-app}, no prefix_rewrite, and upstream_path of the FluxLit filter as the app expects it: full or stripped",
+        ),
         (Hop::Istio, "match: [{uri: {prefix: /apps/my-app/}}]"),
         (
             Hop::Traefik,
@@ -278,7 +301,10 @@ pub(crate) const BOUNDARY: Cure = Cure {
             Hop::HaProxy,
             "acl app path /apps/my-app; acl app path_beg /apps/my-app/",
         ),
-        (Hop::Apache, "<Location \"/apps/my-app/\">"),
+        (
+            Hop::Apache,
+            "ProxyPass \"/apps/my-app\" \"http://127.0.0.1:8000/apps/my-app\" upgrade=websocket",
+        ),
     ],
 };
 
@@ -421,7 +447,7 @@ pub(crate) const AFFINITY: Cure = Cure {
     lines: &[
         (
             Hop::Nginx,
-            "hash $cookie_affinity consistent; (ingress-nginx: nginx.ingress.kubernetes.io/affinity: cookie)",
+            "ip_hash; in the upstream (nginx Plus: sticky cookie affinity; ingress-nginx: nginx.ingress.kubernetes.io/affinity: cookie)",
         ),
         (
             Hop::Envoy,
@@ -441,6 +467,180 @@ pub(crate) const AFFINITY: Cure = Cure {
         (
             Hop::LoadBalancer,
             "stickiness.enabled = true, stickiness.type = lb_cookie",
+        ),
+    ],
+};
+
+pub(crate) const COOKIES: Cure = Cure {
+    what: "let the front pass `/_stcore/health` to the app, and its Set-Cookie back without encoding or quoting it",
+    lines: &[
+        (
+            Hop::Nginx,
+            "no `proxy_hide_header Set-Cookie`, no proxy_cache, and no `return` for this path",
+        ),
+        (
+            Hop::Envoy,
+            "no set-cookie in response_headers_to_remove, no direct_response for this path, and no Lua filter that changes cookies",
+        ),
+        (
+            Hop::Traefik,
+            "no Set-Cookie in customResponseHeaders, and no plugin that changes cookies",
+        ),
+        (
+            Hop::Caddy,
+            "no `header_down Set-Cookie`, and no `respond` for this path",
+        ),
+        (
+            Hop::HaProxy,
+            "no `http-response` rule for Set-Cookie, and no `http-request return` for this path",
+        ),
+        (
+            Hop::Apache,
+            "no `Header unset Set-Cookie` or `Header edit Set-Cookie`",
+        ),
+    ],
+};
+
+pub(crate) const COOKIE_PATH: Cure = Cure {
+    what: "set FLUXLIT_COOKIE_PATH=confine in every app of this host, and publish none at its root. Without the gateway, the front can confine cookies",
+    lines: &[
+        (Hop::Nginx, "proxy_cookie_path / /apps/my-app/;"),
+        (
+            Hop::Caddy,
+            "header_down Set-Cookie \"Path=/(;|$)\" \"Path=/apps/my-app/$1\"",
+        ),
+        (
+            Hop::HaProxy,
+            "http-response replace-header Set-Cookie (.*)[Pp]ath=/(;.*|$) \\1Path=/apps/my-app/\\2",
+        ),
+        (Hop::Apache, "ProxyPassReverseCookiePath / /apps/my-app/"),
+        (Hop::Envoy, "cookie_path: confine in the FluxLit filter"),
+        (
+            Hop::Traefik,
+            "no middleware of its own changes cookies: use the gateway",
+        ),
+    ],
+};
+
+pub(crate) const PROTOCOL_LINE: Cure = Cure {
+    what: "let the front pass Sec-WebSocket-Protocol and Sec-WebSocket-Extensions unchanged, in one line",
+    lines: &[
+        (
+            Hop::Nginx,
+            "no `proxy_set_header Sec-WebSocket-Protocol`, and no proxy_hide_header for it",
+        ),
+        (
+            Hop::Envoy,
+            "no sec-websocket-protocol in request_headers_to_remove or response_headers_to_remove",
+        ),
+        (
+            Hop::Traefik,
+            "no Sec-WebSocket-Protocol in customRequestHeaders or customResponseHeaders",
+        ),
+        (
+            Hop::Caddy,
+            "no `header_up` or `header_down` for Sec-WebSocket-Protocol",
+        ),
+        (
+            Hop::HaProxy,
+            "no `http-request` or `http-response` rule for Sec-WebSocket-Protocol",
+        ),
+        (
+            Hop::Apache,
+            "no `RequestHeader` or `Header` for Sec-WebSocket-Protocol",
+        ),
+    ],
+};
+
+pub(crate) const SLASH: Cure = Cure {
+    what: "redirect the mount without its slash to the one with it",
+    lines: &[
+        (
+            Hop::Nginx,
+            "location = /apps/my-app { return 308 /apps/my-app/$is_args$args; }",
+        ),
+        (
+            Hop::Envoy,
+            "match: {path: /apps/my-app}, redirect: {path_redirect: /apps/my-app/}",
+        ),
+        (
+            Hop::Traefik,
+            "a redirectRegex middleware from ^(https://[^/]+/apps/my-app)(\\?.*)?$ to ${1}/${2}",
+        ),
+        (Hop::Caddy, "redir /apps/my-app /apps/my-app/?{query} 308"),
+        (
+            Hop::HaProxy,
+            "http-request redirect code 308 location /apps/my-app/?%[query] if { path /apps/my-app }",
+        ),
+        (
+            Hop::Apache,
+            "RedirectMatch 308 \"^/apps/my-app$\" \"/apps/my-app/\"",
+        ),
+    ],
+};
+
+pub(crate) const CACHE: Cure = Cure {
+    what: "do not cache under the mount, except for /static/",
+    lines: &[
+        (Hop::Nginx, "proxy_cache off;"),
+        (Hop::Envoy, "no cache filter for this route"),
+        (
+            Hop::Caddy,
+            "no `cache` handler, and no `header Cache-Control`",
+        ),
+        (Hop::HaProxy, "no `http-request cache-use`"),
+        (Hop::Apache, "CacheDisable /apps/my-app"),
+        (
+            Hop::Traefik,
+            "no plugin that caches, and no Cache-Control in customResponseHeaders",
+        ),
+    ],
+};
+
+pub(crate) const HEAD: Cure = Cure {
+    what: "let the front pass HEAD, or let the load balancer use GET",
+    lines: &[
+        (
+            Hop::Nginx,
+            "no `limit_except` without HEAD, and no `if ($request_method ...)`",
+        ),
+        (Hop::Envoy, "no route or RBAC rule on :method without HEAD"),
+        (Hop::Traefik, "Method(`GET`) || Method(`HEAD`) in the rule"),
+        (Hop::Caddy, "no `method GET` matcher without HEAD"),
+        (Hop::HaProxy, "no `http-request deny` if { method HEAD }"),
+        (
+            Hop::Apache,
+            "no `Require method` or `<LimitExcept>` without HEAD",
+        ),
+    ],
+};
+
+pub(crate) const LOGIN: Cure = Cure {
+    what: "let the auth rule of the front cover `/_stcore/stream` under the mount with the session of the page, and answer it 401 without one",
+    lines: &[
+        (
+            Hop::Nginx,
+            "auth_request in the location of the whole mount, not of single paths",
+        ),
+        (
+            Hop::Envoy,
+            "ext_authz for every route, without a per-route `disabled` for the WebSocket",
+        ),
+        (
+            Hop::Traefik,
+            "the forwardAuth middleware on the router of the WebSocket too",
+        ),
+        (
+            Hop::Caddy,
+            "forward_auth before the reverse_proxy of the whole mount",
+        ),
+        (
+            Hop::HaProxy,
+            "the `http-request deny` rule for every path of the mount",
+        ),
+        (
+            Hop::Apache,
+            "Require in <Location \"/apps/my-app\">, and no other <Location> for the WebSocket",
         ),
     ],
 };
@@ -508,6 +708,16 @@ mod tests {
                 "HTTP/1.1 404 No\r\n\r\n",
                 "404 page not found\n",
                 Hop::Traefik,
+            ),
+            (
+                "HTTP/1.1 431 No\r\ncontent-type: text/plain; charset=utf-8\r\n\r\n",
+                "431 Request Header Fields Too Large",
+                Hop::Traefik,
+            ),
+            (
+                "HTTP/1.1 403 No\r\nserver: nginx/1.22.1\r\n\r\n",
+                "",
+                Hop::Streamlit,
             ),
             ("HTTP/1.1 502 No\r\nserver: Caddy\r\n\r\n", "", Hop::Caddy),
             (

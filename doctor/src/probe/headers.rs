@@ -5,6 +5,12 @@ use crate::outcome::Outcome;
 use crate::probe::context::Context;
 use crate::probe::front::{FORWARDED, HSTS, Hop};
 
+const MALFORMED: &str = "a malformed request";
+const TOO_LONG: &str = "a request with too long headers";
+
+/// Requests that some servers answer before any configuration applies.
+const UNREADABLE: [&str; 2] = [MALFORMED, TOO_LONG];
+
 const STS: &str = "strict-transport-security";
 
 /// P02: what plain HTTP does.
@@ -77,20 +83,26 @@ pub(crate) async fn hsts(context: &Context, outcome: &mut Outcome) {
             }),
         ),
         (
-            "a malformed request",
+            MALFORMED,
             Ask::get(site.path("/")).field("Transfer-Encoding", "x"),
         ),
-        (
-            "a request with too long headers",
-            Ask::get(site.path("/")).field("X-Doctor", long),
-        ),
+        (TOO_LONG, Ask::get(site.path("/")).field("X-Doctor", long)),
     ];
     let mut seen: Vec<(&str, u16, Hop, Vec<String>)> = Vec::new();
     for (name, ask) in requests {
         // Some servers close without an answer, which says nothing about HSTS.
         if let Ok(response) = context.client.send(&ask).await {
             let lines = response.lines(STS).collect();
-            seen.push((name, response.status, Hop::of(&response), lines));
+            let by = context.by(&response);
+            let is_fixed = UNREADABLE.contains(&name) && by.has_fixed_errors();
+            if is_fixed && response.status >= 400 {
+                outcome.right(format!(
+                    "{} answers {name} without fields of any configuration",
+                    by.name()
+                ));
+            } else {
+                seen.push((name, response.status, by, lines));
+            }
         }
     }
     if !site.is_tls {

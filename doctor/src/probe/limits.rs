@@ -142,7 +142,7 @@ async fn reply(context: &Context, ask: &Ask, wanted: u16) -> Reply {
 async fn reply_once(context: &Context, ask: &Ask, wanted: u16) -> Reply {
     match context.handshake_status(ask).await {
         Ok(response) if response.status == wanted => Reply::Passed,
-        Ok(response) => Reply::Refused(response.status, Hop::of(&response)),
+        Ok(response) => Reply::Refused(response.status, context.by(&response)),
         Err(failure) => Reply::Silent(failure.to_string()),
     }
 }
@@ -217,7 +217,7 @@ async fn announce(context: &Context, bytes: u64) -> Result<(u16, Hop), Failure> 
         .field("Content-Type", "multipart/form-data; boundary=doctor")
         .field("Content-Length", bytes.to_string());
     let response = context.client.send(&ask).await?;
-    Ok((response.status, Hop::of(&response)))
+    Ok((response.status, context.by(&response)))
 }
 
 fn size(bytes: u64) -> String {

@@ -3,7 +3,7 @@
 use crate::client::{Ask, Response};
 use crate::outcome::Outcome;
 use crate::probe::context::{Context, describe};
-use crate::probe::front::{BOUNDARY, ERROR_PAGES, FORWARDED, Hop, ROUTE};
+use crate::probe::front::{BOUNDARY, ERROR_PAGES, FORWARDED, Hop, ROUTE, SLASH};
 
 /// P04: the mount without its last slash.
 pub(crate) async fn bare_mount(context: &Context, outcome: &mut Outcome) {
@@ -18,7 +18,7 @@ pub(crate) async fn bare_mount(context: &Context, outcome: &mut Outcome) {
     if plain.status == 200 && plain.is_page() {
         outcome.fail(
             format!("`{}` shows the page without redirecting to the trailing slash: its relative links lead out of the mount, and the page stays blank", site.mount),
-            "redirect the mount without its slash to the one with it (nginx: location = /apps/my-app { return 308 /apps/my-app/$is_args$args; })",
+            SLASH.hint(context.front),
         );
         return;
     }
@@ -109,6 +109,13 @@ pub(crate) async fn shapes(context: &Context, outcome: &mut Outcome) {
     let site = &context.client.site;
     if !context.health.is_healthy() {
         let by = Hop::of(&context.health);
+        if context.health.text().contains(GUARD) {
+            outcome.fail(
+                format!("`{}` is answered {} by {}: the FluxLit filter is not in the chain of this route, or does not run", site.path("/_stcore/health"), context.health.status, by.name()),
+                "Envoy: the filter first in http_filters of every listener; look at its log for why the module does not start, and see F02 and F03 of `doctor --lint`",
+            );
+            return;
+        }
         let what = if context.health.is_html() {
             "a page, not `ok`"
         } else {
@@ -266,3 +273,6 @@ async fn answered(context: &Context, ask: &Ask, outcome: &mut Outcome) -> Option
         }
     }
 }
+
+/// What the shipped Envoy configuration answers if the filter has not processed a request.
+const GUARD: &str = "The FluxLit filter is not running";

@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep};
 use crate::client::{BINARY, Ended, Failure, PROTOCOL, WebSocket};
 use crate::outcome::Outcome;
 use crate::probe::context::Context;
+use crate::probe::front::{AFFINITY, PROTOCOL_LINE};
 
 /// Why there is no session.
 pub(crate) enum NoSession {
@@ -96,7 +97,11 @@ pub(crate) async fn resume(context: &Context, outcome: &mut Outcome) {
     }
     outcome.fail(
         format!("after a break the session is not resumed: {last}, so a user's state is lost at every short break"),
-        "either a hop changes the protocol line (P11), which must pass in one line, or the reconnect reaches another replica (P18), which needs affinity",
+        format!(
+            "if P18 finds several replicas: {}. Otherwise {}",
+            AFFINITY.hint(context.front),
+            PROTOCOL_LINE.hint(context.front)
+        ),
     );
 }
 

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use crate::client::{Ask, Ended, Failure};
 use crate::outcome::Outcome;
 use crate::probe::context::{Context, describe, has_status};
-use crate::probe::front::{HOST, Hop, IDLE, ROUTE, UPGRADE};
+use crate::probe::front::{HOST, Hop, IDLE, LOGIN, PROTOCOL_LINE, ROUTE, UPGRADE};
 
 /// P08: the handshake of the app's own page, and why it fails.
 pub(crate) async fn handshake(context: &Context, outcome: &mut Outcome) {
@@ -61,7 +61,7 @@ pub(crate) async fn handshake(context: &Context, outcome: &mut Outcome) {
             };
             outcome.fail(
                 format!("the handshake is answered {status}{to} by {}: a login or a redirect stands before the WebSocket, and a page cannot follow it there", by.name()),
-                "send the session of a user with --cookie-file; if this is one, let the auth rule of the front cover the WebSocket's path with the same session as the page, and answer it 401 without one",
+                format!("send the session of a user with --cookie-file; if this is one: {}", LOGIN.hint(hop)),
             );
         }
         403 => refused(context, by, outcome).await,
@@ -147,6 +147,13 @@ async fn refused(context: &Context, by: Hop, outcome: &mut Outcome) {
         );
         return;
     }
+    if matches!(by, Hop::Envoy | Hop::Istio) && context.health.is_healthy() {
+        outcome.fail(
+            format!("the handshake is answered 403 by {} with and without Origin, and the health check works: its connection manager does not accept upgrades", by.name()),
+            UPGRADE.hint(by),
+        );
+        return;
+    }
     let health = if context.health.is_healthy() {
         "the health check works"
     } else {
@@ -226,7 +233,7 @@ pub(crate) async fn protocol(context: &Context, outcome: &mut Outcome) {
             if has_status(&own, 101) {
                 outcome.fail(
                     format!("the handshake with three protocol values and an extension is answered {}, and one with two values is accepted", describe(&other)),
-                    "let the front pass Sec-WebSocket-Protocol and Sec-WebSocket-Extensions unchanged, in one line",
+                    PROTOCOL_LINE.hint(context.front),
                 );
             } else {
                 outcome.skip("the page's own WebSocket does not open; see P08");
@@ -245,7 +252,7 @@ pub(crate) async fn protocol(context: &Context, outcome: &mut Outcome) {
         };
         outcome.fail(
             format!("Streamlit's protocol `streamlit` is not in the response ({got}): a hop terminates the WebSocket or splits the protocol line, so login and reconnects fail"),
-            "let the front pass Sec-WebSocket-Protocol unchanged, in one line",
+            PROTOCOL_LINE.hint(context.front),
         );
     }
     let agreed: Vec<String> = response.lines("sec-websocket-extensions").collect();

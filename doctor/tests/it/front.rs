@@ -163,11 +163,12 @@ fn respond(fault: Fault, head: &Head, count: usize) -> Option<Vec<u8>> {
     let is_handshake = field(head, "upgrade").is_some();
     match rest.as_str() {
         "/_stcore/health" => {
-            let token = if fault == Fault::ReencodesCookies {
-                "2%7Ca%7Cb%7C1"
-            } else {
-                "2|a|b|1"
-            };
+            // Streamlit's tokens differ from one response to the next.
+            static TOKENS: AtomicUsize = AtomicUsize::new(0);
+            let mut token = format!("2|a|b|{}", TOKENS.fetch_add(1, Ordering::Relaxed));
+            if fault == Fault::ReencodesCookies {
+                token = token.replace('|', "%7C");
+            }
             let cached = if fault == Fault::CachesHealth {
                 "age: 17\r\n"
             } else {
