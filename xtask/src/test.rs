@@ -101,6 +101,11 @@ const STEPS: [Step; 37] = [
         doctor_inside,
     ),
     (
+        "doctor-outside",
+        "the doctor in front of real proxies, healthy and broken in the ways that users report",
+        doctor_outside,
+    ),
+    (
         "streamlit",
         "real Streamlit behind real Envoy, the filter and the gateway",
         streamlit,
@@ -464,6 +469,19 @@ fn decision_record(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
 fn doctor_inside(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
     command(
         system_test(prerequisites, "doctor_inside")
+            .env("FLUXLIT_TEST_STREAMLIT_OLDER", setup::older_streamlit()?),
+    )?;
+    Ok(Outcome::Passed)
+}
+
+fn doctor_outside(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
+    let programs = match setup::fronts() {
+        Ok(programs) => programs,
+        Err(error) => return Ok(Outcome::Skipped(format!("{error:#}"))),
+    };
+    command(
+        system_test(prerequisites, "doctor_outside")
+            .envs(programs)
             .env("FLUXLIT_TEST_STREAMLIT_OLDER", setup::older_streamlit()?),
     )?;
     Ok(Outcome::Passed)

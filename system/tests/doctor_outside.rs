@@ -1,0 +1,221 @@
+//! Creates the usual problems of Streamlit behind a proxy with real proxies, and checks that `fluxlit-gateway doctor --probe`
+//! names the hop that is wrong and what to write there.
+//!
+//! The problems are in `doctor_outside/problems.yaml`; `docs/doctor-problems.md` shows the same. The variable
+//! `FLUXLIT_TEST_DOCTOR` limits a run to problems and fronts: `8,12,haproxy`. `FLUXLIT_WRITE=1` writes the page.
+
+#[path = "doctor_outside/edit.rs"]
+mod edit;
+#[path = "doctor_outside/page.rs"]
+mod page;
+#[path = "doctor_outside/probe.rs"]
+mod probe;
+#[path = "doctor_outside/stack.rs"]
+mod stack;
+#[path = "doctor_outside/table.rs"]
+mod table;
+
+use std::path::Path;
+
+use fluxlit_system::front::Program;
+use probe::{Found, probe};
+use stack::{Parts, Stack};
+use table::{Case, Expected, Problem};
+
+/// The page that shows the table.
+const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/doctor-problems.md");
+
+#[test]
+fn the_page_shows_the_table() {
+    let text = page::text(&table::problems());
+    if std::env::var_os("FLUXLIT_WRITE").is_some() {
+        std::fs::write(PAGE, text).expect("the page can be written");
+        return;
+    }
+    let page = std::fs::read_to_string(PAGE).expect("the page can be read");
+    assert!(
+        page == text,
+        "docs/doctor-problems.md differs from system/tests/doctor_outside/problems.yaml: run this test with FLUXLIT_WRITE=1"
+    );
+}
+
+#[test]
+fn the_doctor_names_the_wrong_hop_and_the_cure() {
+    let problems = table::problems();
+    let parts = Parts::start();
+    let wanted = Wanted::read();
+    // The fronts mostly wait, so they are probed at the same time.
+    let failures: Vec<String> = std::thread::scope(|scope| {
+        let running: Vec<_> = table::FRONTS
+            .into_iter()
+            .filter(|program| wanted.has_front(*program))
+            .map(|program| {
+                let (problems, parts, wanted) = (&problems, &parts, &wanted);
+                scope.spawn(move || failures_of(program, problems, parts, wanted))
+            })
+            .collect();
+        let ended = running.into_iter().map(|thread| thread.join());
+        ended
+            .flat_map(|failures| failures.expect("no panic"))
+            .collect()
+    });
+    assert!(
+        failures.is_empty(),
+        "{} failures\n\n{}",
+        failures.len(),
+        failures.join("\n\n")
+    );
+}
+
+/// Runs every case of a front; returns what is not as expected.
+fn failures_of(
+    program: Program,
+    problems: &[Problem],
+    parts: &Parts,
+    wanted: &Wanted,
+) -> Vec<String> {
+    let mut failures = Vec::new();
+    let mut note = |name: String, result: Result<(), String>| {
+        if let Err(failure) = result {
+            let failure = format!("── {name}\n{failure}");
+            // The other cases take some time.
+            eprintln!("{failure}");
+            failures.push(failure);
+        }
+    };
+    if wanted.has_row(0) {
+        note(
+            format!("{program:?}, healthy"),
+            std::panic::catch_unwind(|| healthy(program, parts)).unwrap_or_else(said),
+        );
+    }
+    for problem in problems
+        .iter()
+        .filter(|problem| wanted.has_row(problem.row))
+    {
+        let cases = problem.cases.iter();
+        eprintln!("{program:?}: {}. {}", problem.row, problem.title);
+        for case in cases.filter(|case| case.fronts.contains(&program)) {
+            note(
+                format!("{program:?}, {}. {}", problem.row, problem.title),
+                std::panic::catch_unwind(|| verify(program, case, parts)).unwrap_or_else(said),
+            );
+        }
+    }
+    failures
+}
+
+fn said(panic: Box<dyn std::any::Any + Send>) -> Result<(), String> {
+    let text = panic.downcast_ref::<String>().cloned();
+    Err(text.unwrap_or_else(|| "it panicked".to_owned()))
+}
+
+/// Nothing is found behind a front with the printed configuration.
+fn healthy(program: Program, parts: &Parts) -> Result<(), String> {
+    let stack = Stack::start(program, &Case::default(), parts, &[])?;
+    let found = probe(&stack, &["--hold", "5"])?;
+    silent(&found)
+}
+
+fn verify(program: Program, case: &Case, parts: &Parts) -> Result<(), String> {
+    let (edits, mend) = (&case.edit, &case.mend);
+    match &case.expected {
+        Expected::None(_) => Ok(()),
+        Expected::Prevented { checks, .. } => {
+            let stack = Stack::start(program, case, parts, edits)?;
+            if case.has_odd_octets {
+                stack.send_odd_octets()?;
+            }
+            let hold = case.hold.to_string();
+            let found = probe(&stack, &["--only", &checks.join(","), "--hold", &hold])?;
+            silent(&found)?;
+            let is_checked = |check: &String| {
+                found
+                    .iter()
+                    .any(|found| found.check == *check && found.status == "PASS")
+            };
+            match checks.iter().find(|check| !is_checked(check)) {
+                Some(check) => Err(format!("{check} did not run: {found:#?}")),
+                None => Ok(()),
+            }
+        }
+        Expected::Found { check, says, cure } => {
+            let stack = Stack::start(program, case, parts, edits)?;
+            let hold = case.hold.to_string();
+            let arguments = ["--only", check, "--hold", &hold];
+            let found = probe(&stack, &arguments)?;
+            let matching = |found: &&Found| {
+                found.is_problem() && contains(&found.finding, says) && contains(&found.hint, cure)
+            };
+            let Some(matching) = found.iter().find(matching) else {
+                return Err(format!("expected: {says}\ncure: {cure}\n{found:#?}"));
+            };
+            if mend.is_empty() {
+                return Ok(());
+            }
+            if let Some(edit) = mend.iter().find(|edit| !edit.is_in(&matching.hint)) {
+                return Err(format!("the hint does not say {edit:?}: {}", matching.hint));
+            }
+            drop(stack);
+            let stack = Stack::start(program, case, parts, &[&edits[..], mend].concat())?;
+            silent(&probe(&stack, &arguments)?).map_err(|found| format!("mended: {found}"))
+        }
+    }
+}
+
+fn silent(found: &[Found]) -> Result<(), String> {
+    let problems: Vec<&Found> = found.iter().filter(|found| found.is_problem()).collect();
+    if problems.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("nothing should be found: {problems:#?}"))
+    }
+}
+
+/// Returns true if the parts of `wanted` between `…` are in `text`, in this order.
+fn contains(text: &str, wanted: &str) -> bool {
+    let mut rest = text;
+    wanted
+        .split('…')
+        .all(|part| match rest.split_once(part.trim()) {
+            Some((_, after)) => {
+                rest = after;
+                true
+            }
+            None => false,
+        })
+}
+
+/// The problems and fronts that `FLUXLIT_TEST_DOCTOR` selects.
+struct Wanted {
+    rows: Vec<u8>,
+    fronts: Vec<String>,
+}
+
+impl Wanted {
+    fn read() -> Self {
+        let text = std::env::var("FLUXLIT_TEST_DOCTOR").unwrap_or_default();
+        let words = || text.split(',').filter(|word| !word.is_empty());
+        Self {
+            rows: words().filter_map(|word| word.parse().ok()).collect(),
+            fronts: words()
+                .filter(|word| word.parse::<u8>().is_err())
+                .map(str::to_owned)
+                .collect(),
+        }
+    }
+
+    /// 0: the healthy stack.
+    fn has_row(&self, row: u8) -> bool {
+        self.rows.is_empty() || self.rows.contains(&row)
+    }
+
+    fn has_front(&self, program: Program) -> bool {
+        self.fronts.is_empty() || self.fronts.iter().any(|front| front == program.front())
+    }
+}
+
+/// The folder of the table.
+fn folder() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doctor_outside"))
+}
