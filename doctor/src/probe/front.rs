@@ -472,7 +472,7 @@ pub(crate) const AFFINITY: Cure = Cure {
 };
 
 pub(crate) const COOKIES: Cure = Cure {
-    what: "let the front pass `/_stcore/health` to the app, and its Set-Cookie back without encoding or quoting it",
+    what: "let the front pass `/_stcore/health` to the app, and its Set-Cookie back as it is: no hop may encode or quote it",
     lines: &[
         (
             Hop::Nginx,
