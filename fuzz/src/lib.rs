@@ -1,6 +1,6 @@
 //! Converts bytes to header lines, and applies edits to a message, for all fuzz targets.
 
-use fluxlit_policy::{Edit, Header};
+use fluxlit_policy::{Edit, Edits, Header};
 
 /// Splits bytes into header lines at line feeds. The first byte of a line chooses its name.
 pub fn lines<'a>(names: &[&'static str], bytes: &'a [u8]) -> Vec<Header<'a>> {
@@ -39,19 +39,19 @@ impl Message {
             .collect()
     }
 
-    pub fn apply(&mut self, edits: &[Edit]) {
-        for edit in edits {
+    pub fn apply(&mut self, edits: &Edits) {
+        for edit in edits.iter() {
             match edit {
                 Edit::Append(name, value) => {
-                    self.lines.push((name.as_bytes().to_vec(), value.clone()));
+                    self.lines.push((name.as_bytes().to_vec(), value.to_vec()));
                 }
                 Edit::Host(_) => {}
                 Edit::Remove(name) => self.remove(name),
                 Edit::Set(name, value) => {
                     self.remove(name);
-                    self.lines.push((name.as_bytes().to_vec(), value.clone()));
+                    self.lines.push((name.as_bytes().to_vec(), value.to_vec()));
                 }
-                Edit::Target(target) => self.target.clone_from(target),
+                Edit::Target(target) => self.target = target.to_vec(),
             }
         }
     }
@@ -72,8 +72,8 @@ impl Message {
 
 /// Checks that no written value can end a line, and that only cookies, which are left as they are if they are invalid, have
 /// other control octets.
-pub fn assert_sendable(edits: &[Edit]) {
-    for edit in edits {
+pub fn assert_sendable(edits: &Edits) {
+    for edit in edits.iter() {
         let (Edit::Append(_, value)
         | Edit::Set(_, value)
         | Edit::Host(value)

@@ -399,7 +399,7 @@ mod tests {
             panic!("the request is forwarded");
         };
         let mut count = 0;
-        for edit in &forward.edits {
+        for edit in forward.edits.iter() {
             if let Edit::Append(name, _) = edit {
                 count += 1;
                 let added = policy.add_identity_header("server.trustedUserHeaders", name);

@@ -11,8 +11,9 @@ use serde::{Deserialize, Serialize};
 use crate::address::{parse_element, parse_node, trim};
 use crate::config::{ForwardedSource, XffMode};
 use crate::effective::{Authority, Effective, Scheme, parse_forwarded_port};
+use crate::fields::{Field, Fields};
 use crate::forwarded::{self, Element};
-use crate::header::{Header, lines};
+use crate::header::lines;
 use crate::message::Request;
 use crate::peer::Peer;
 use crate::trust::Trust;
@@ -64,11 +65,12 @@ impl Resolver {
     pub(crate) fn resolve(
         &self,
         request: &Request<'_>,
+        fields: Fields<'_>,
         peer_trusted: bool,
         host: Option<Authority>,
     ) -> Resolved {
         if request.is_reentry {
-            return from_own_headers(request, host);
+            return from_own_headers(request, fields, host);
         }
         if !peer_trusted {
             return Resolved {
@@ -81,39 +83,44 @@ impl Resolver {
             };
         }
         match self.source {
-            ForwardedSource::XForwarded => self.resolve_x_forwarded(request, host),
-            ForwardedSource::Forwarded => self.resolve_forwarded(request, host),
+            ForwardedSource::XForwarded => self.resolve_x_forwarded(request, fields, host),
+            ForwardedSource::Forwarded => self.resolve_forwarded(request, fields, host),
         }
     }
 
-    fn resolve_x_forwarded(&self, request: &Request<'_>, host: Option<Authority>) -> Resolved {
-        let headers = request.headers;
-        let list = ListField::of(headers, b"x-forwarded-for");
-        let (walk, attested) = self.walk(request, list.is_blank(), &|| {
-            Box::new(list.rightmost_first().map(parse_element))
-        });
+    fn resolve_x_forwarded(
+        &self,
+        request: &Request<'_>,
+        fields: Fields<'_>,
+        host: Option<Authority>,
+    ) -> Resolved {
+        let list = ListField::of(fields, Field::XForwardedFor);
+        let hops = list.rightmost_first().map(parse_element);
+        let (walk, attested) = self.walk(request, list.is_blank(), hops);
         // The element at the client's index counts only if the list has one element for each hop.
         let aligned_index = |other: &ListField<'_>| match walk.index {
             Some(index) if other.len() == list.len() => Some(index),
             _ => None,
         };
 
-        let proto = ListField::of(headers, b"x-forwarded-proto");
+        let proto = ListField::of(fields, Field::XForwardedProto);
         let scheme = match (proto.single(), aligned_index(&proto)) {
             (Some(proto), _) => Scheme::parse(proto),
             (None, Some(index)) => proto.rightmost_first().nth(index).and_then(Scheme::parse),
             (None, None) => proto.agreed_scheme(),
         };
 
-        let pick = |field: &ListField<'_>| match (field.single(), aligned_index(field)) {
-            (Some(value), _) => Some(value.to_vec()),
-            (None, Some(index)) => field.rightmost_first().nth(index).map(<[u8]>::to_vec),
-            (None, None) => None,
+        let pick = |field| {
+            let field = ListField::of(fields, field);
+            match (field.single(), aligned_index(&field)) {
+                (Some(value), _) => Some(value),
+                (None, Some(index)) => field.rightmost_first().nth(index),
+                (None, None) => None,
+            }
         };
-        let forwarded_host = pick(&ListField::of(headers, b"x-forwarded-host"))
-            .and_then(|value| Authority::parse(trim(&value)));
-        let forwarded_port = pick(&ListField::of(headers, b"x-forwarded-port"))
-            .and_then(|value| parse_forwarded_port(&value));
+        let forwarded_host =
+            pick(Field::XForwardedHost).and_then(|value| Authority::parse(trim(value)));
+        let forwarded_port = pick(Field::XForwardedPort).and_then(parse_forwarded_port);
         // A port in the forwarded host is the client's own, so it takes precedence over `X-Forwarded-Port`.
         let host_has_port = forwarded_host
             .as_ref()
@@ -130,32 +137,38 @@ impl Resolver {
         }
     }
 
-    fn resolve_forwarded(&self, request: &Request<'_>, host: Option<Authority>) -> Resolved {
+    fn resolve_forwarded(
+        &self,
+        request: &Request<'_>,
+        fields: Fields<'_>,
+        host: Option<Authority>,
+    ) -> Resolved {
         let mut elements: Vec<Option<Element<'_>>> = Vec::new();
         let mut blank = true;
-        for line in lines(request.headers, b"forwarded") {
+        for line in fields.lines(Field::Forwarded) {
             blank &= trim(line).is_empty();
             elements.extend(forwarded::parse_line(line));
         }
-        let (walk, attested) = self.walk(request, blank, &|| {
-            Box::new(elements.iter().rev().map(|element| {
-                let node = element.as_ref()?.node.as_ref()?;
-                parse_node(node)
-            }))
+        let hops = elements.iter().rev().map(|element| {
+            let node = element.as_ref()?.node.as_ref()?;
+            parse_node(node)
         });
+        let (walk, attested) = self.walk(request, blank, hops);
         // A parameter that the client's element lacks is taken from the nearer hops. If no element names a client, the
         // nearest element still counts, since the trusted peer wrote it.
-        let parameter = |get: &dyn Fn(&Element<'_>) -> Option<Vec<u8>>| {
+        let of_hops = || {
             let nearest_first = elements
                 .iter()
                 .rev()
                 .take(walk.index.unwrap_or(0).saturating_add(1));
-            nearest_first.rev().flatten().find_map(get)
+            nearest_first.rev().flatten()
         };
-        let scheme = parameter(&|element| element.proto.as_deref().map(<[u8]>::to_vec))
-            .and_then(|proto| Scheme::parse(&proto));
-        let forwarded_host = parameter(&|element| element.host.as_deref().map(<[u8]>::to_vec))
-            .and_then(|host| Authority::parse(&host));
+        let scheme = of_hops()
+            .find_map(|element| element.proto.as_deref())
+            .and_then(Scheme::parse);
+        let forwarded_host = of_hops()
+            .find_map(|element| element.host.as_deref())
+            .and_then(Authority::parse);
         Resolved {
             client: walk.client,
             effective: effective(
@@ -168,11 +181,11 @@ impl Resolver {
     }
 
     /// Walks the hops from the right. `blank`: the field is absent, or every line of it is blank.
-    fn walk<'h>(
+    fn walk(
         &self,
         request: &Request<'_>,
         blank: bool,
-        hops: &dyn Fn() -> Box<dyn Iterator<Item = Option<IpAddr>> + 'h>,
+        hops: impl Iterator<Item = Option<IpAddr>> + Clone,
     ) -> (Walk, Vec<IpAddr>) {
         let named = self.client_ip_header.as_ref().and_then(|name| {
             let mut lines = lines(request.headers, name.as_bytes());
@@ -181,17 +194,13 @@ impl Resolver {
             Some(parse_element(first).filter(|_| lines.next().is_none()))
         });
         let is_named = named.is_some();
-        let hops = || -> Box<dyn Iterator<Item = Option<IpAddr>> + 'h> {
-            match named {
-                Some(named) => Box::new(std::iter::once(named).chain(hops().skip(1))),
-                None => hops(),
-            }
-        };
-        let walk = walk(&self.trust, request.peer, &mut hops(), blank && !is_named);
+        // A hop that a header names takes the place of the first one.
+        let hops = named.into_iter().chain(hops.skip(usize::from(is_named)));
+        let walk = walk(&self.trust, request.peer, hops.clone(), blank && !is_named);
         let attested = match (self.xff_mode, walk.index) {
             (XffMode::Chain, Some(index)) => {
                 let mut attested: Vec<IpAddr> =
-                    hops().take(index.saturating_add(1)).flatten().collect();
+                    hops.take(index.saturating_add(1)).flatten().collect();
                 attested.reverse();
                 attested
             }
@@ -203,20 +212,24 @@ impl Resolver {
 
 /// Resolves a request that this policy has decided before and that the proxy has processed again, as after an internal
 /// redirect: its headers are the policy's own.
-fn from_own_headers(request: &Request<'_>, host: Option<Authority>) -> Resolved {
-    let line = |name: &[u8]| lines(request.headers, name).next();
-    let address = line(b"x-real-ip").and_then(parse_element);
-    let attested = ListField::of(request.headers, b"x-forwarded-for");
+fn from_own_headers(
+    request: &Request<'_>,
+    fields: Fields<'_>,
+    host: Option<Authority>,
+) -> Resolved {
+    let line = |field| fields.lines(field).next();
+    let address = line(Field::XRealIp).and_then(parse_element);
+    let attested = ListField::of(fields, Field::XForwardedFor);
     let attested: Vec<IpAddr> = attested
         .rightmost_first()
         .filter_map(parse_element)
         .skip(usize::from(request.peer.address().is_some()))
         .collect();
-    let scheme = line(b"x-forwarded-proto")
+    let scheme = line(Field::XForwardedProto)
         .and_then(Scheme::parse)
         .unwrap_or_else(|| listener_scheme(request.tls));
-    let forwarded_host = line(b"x-forwarded-host").and_then(Authority::parse);
-    let port = line(b"x-forwarded-port").and_then(parse_forwarded_port);
+    let forwarded_host = line(Field::XForwardedHost).and_then(Authority::parse);
+    let port = line(Field::XForwardedPort).and_then(parse_forwarded_port);
     Resolved {
         client: Client {
             address,
@@ -252,7 +265,7 @@ struct Walk {
 fn walk(
     trust: &Trust,
     peer: Peer,
-    hops: &mut dyn Iterator<Item = Option<IpAddr>>,
+    mut hops: impl Iterator<Item = Option<IpAddr>>,
     blank: bool,
 ) -> Walk {
     let end = |address, source, index| Walk {
@@ -289,31 +302,33 @@ fn walk(
 }
 
 /// A field whose lines, in order, are one comma-separated list.
+#[derive(Clone, Copy)]
 struct ListField<'a> {
-    lines: Vec<&'a [u8]>,
+    fields: Fields<'a>,
+    field: Field,
 }
 
 impl<'a> ListField<'a> {
-    fn of(headers: &[Header<'a>], name: &[u8]) -> Self {
-        Self {
-            lines: lines(headers, name).collect(),
-        }
+    fn of(fields: Fields<'a>, field: Field) -> Self {
+        Self { fields, field }
+    }
+
+    fn lines(&self) -> impl DoubleEndedIterator<Item = &'a [u8]> + Clone + use<'a> {
+        self.fields.lines(self.field)
     }
 
     fn is_blank(&self) -> bool {
-        self.lines.iter().all(|line| trim(line).is_empty())
+        self.lines().all(|line| trim(line).is_empty())
     }
 
-    fn rightmost_first(&self) -> impl Iterator<Item = &'a [u8]> {
-        self.lines
-            .iter()
+    fn rightmost_first(&self) -> impl Iterator<Item = &'a [u8]> + Clone + use<'a> {
+        self.lines()
             .rev()
             .flat_map(|line| line.rsplit(|octet| *octet == b','))
     }
 
     fn len(&self) -> usize {
-        self.lines
-            .iter()
+        self.lines()
             .map(|line| line.split(|octet| *octet == b',').count())
             .sum()
     }

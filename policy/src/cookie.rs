@@ -5,21 +5,33 @@
 //!
 //! [RFC 6265 §5]: https://www.rfc-editor.org/rfc/rfc6265#section-5
 
+use std::borrow::Cow;
+
 use crate::address::trim;
 use crate::config::CookiePath;
 use crate::exchange::{Exchange, SentPath};
 use crate::header::has_control;
 use crate::location::public_path;
+use crate::mount::MAX_MOUNT;
 
 /// Rewrites the cookies of one exchange.
 pub(crate) struct CookieScope<'a>(pub(crate) &'a Exchange);
 
 impl CookieScope<'_> {
+    /// Returns false if every cookie is left as it is.
+    pub(crate) fn has_effect(&self) -> bool {
+        match (self.0.sent_path, self.0.app.cookie_path) {
+            (SentPath::Stripped, _) | (SentPath::Full, CookiePath::Confine) => true,
+            (SentPath::Full, CookiePath::Mount) | (SentPath::NoMount, _) => false,
+        }
+    }
+
     /// Rewrites one `Set-Cookie` line. A line with control octets is left as it is: browsers do not accept it, RFC
     /// 6265bis §5.6.
-    pub(crate) fn rewrite(&self, line: &[u8]) -> Vec<u8> {
-        if has_control(line) {
-            return line.to_vec();
+    pub(crate) fn rewrite<'a>(&self, line: &'a [u8]) -> Cow<'a, [u8]> {
+        // A `__Host-` cookie must have `Path=/` and no Domain, otherwise browsers drop it.
+        if !self.has_effect() || has_control(line) || has_host_prefix(line) {
+            return Cow::Borrowed(line);
         }
         self.rewrite_attributes(line)
     }
@@ -29,65 +41,81 @@ impl CookieScope<'_> {
         self.0.sent_path == SentPath::Stripped && has_host_prefix(line)
     }
 
-    fn rewrite_attributes(&self, line: &[u8]) -> Vec<u8> {
-        let confine_only = match (self.0.sent_path, self.0.app.cookie_path) {
-            (SentPath::Stripped, _) => false,
-            (SentPath::Full, CookiePath::Confine) => true,
-            (SentPath::Full, CookiePath::Mount) | (SentPath::NoMount, _) => {
-                return line.to_vec();
-            }
-        };
-        let mut parts = line.split(|octet| *octet == b';');
-        let pair = parts.next().unwrap_or(line);
-        // Such a cookie must have `Path=/` and no Domain, otherwise browsers drop it.
-        if has_host_prefix(pair) {
-            return line.to_vec();
-        }
-        let mut rewritten = pair.to_vec();
-        for attribute in parts {
-            if let Some(attribute) = self.rewrite_attribute(attribute, confine_only) {
-                rewritten.push(b';');
-                rewritten.extend_from_slice(&attribute);
+    fn rewrite_attributes<'a>(&self, line: &'a [u8]) -> Cow<'a, [u8]> {
+        let mut rewritten = Cow::Borrowed(line);
+        let mut end = line
+            .iter()
+            .position(|octet| *octet == b';')
+            .unwrap_or(line.len());
+        // What precedes this part is rewritten already.
+        while let Some((before, [_, rest @ ..])) = line.split_at_checked(end) {
+            let length = rest.iter().position(|octet| *octet == b';');
+            let (attribute, after) = rest
+                .split_at_checked(length.unwrap_or(rest.len()))
+                .unwrap_or((rest, b""));
+            end = line.len().saturating_sub(after.len());
+            match self.rewrite_attribute(attribute) {
+                Attribute::Unchanged => {
+                    if let Cow::Owned(rewritten) = &mut rewritten {
+                        rewritten.push(b';');
+                        rewritten.extend_from_slice(attribute);
+                    }
+                }
+                Attribute::Dropped => {
+                    if let Cow::Borrowed(_) = &rewritten {
+                        rewritten = Cow::Owned(before.to_vec());
+                    }
+                }
+                Attribute::Path { lead, path, tail } => {
+                    if let Cow::Borrowed(_) = &rewritten {
+                        let mut start = Vec::with_capacity(line.len().saturating_add(MAX_MOUNT));
+                        start.extend_from_slice(before);
+                        rewritten = Cow::Owned(start);
+                    }
+                    let rewritten = rewritten.to_mut();
+                    for part in [b";", lead, &path, tail] {
+                        rewritten.extend_from_slice(part);
+                    }
+                }
             }
         }
         rewritten
     }
 
-    /// Rewrites one attribute; `None` drops it.
-    fn rewrite_attribute(&self, attribute: &[u8], confine_only: bool) -> Option<Vec<u8>> {
-        let unchanged = Some(attribute.to_vec());
+    fn rewrite_attribute<'a>(&self, attribute: &'a [u8]) -> Attribute<'a> {
+        // What the upstream saw decides: with the public path, only a cookie for all apps of the host is confined.
+        let confine_only = self.0.sent_path == SentPath::Full;
         let Some(equals) = attribute.iter().position(|octet| *octet == b'=') else {
-            return unchanged;
+            return Attribute::Unchanged;
         };
         let Some((name, [_, value @ ..])) = attribute.split_at_checked(equals) else {
-            return unchanged;
+            return Attribute::Unchanged;
         };
-        let text = trim(value);
-        if trim(name).eq_ignore_ascii_case(b"domain") && !confine_only {
+        let (name, text) = (trim(name), trim(value));
+        if name.eq_ignore_ascii_case(b"domain") && !confine_only {
             let domain = text.strip_prefix(b".").unwrap_or(text);
             return if self.is_upstream_domain(domain) {
-                None
+                Attribute::Dropped
             } else {
-                unchanged
+                Attribute::Unchanged
             };
         }
-        if !trim(name).eq_ignore_ascii_case(b"path") {
-            return unchanged;
+        if !name.eq_ignore_ascii_case(b"path") {
+            return Attribute::Unchanged;
         }
         let path: Vec<u8> = match text {
             b"/" => {
                 let public = self.0.public_mount();
-                let public = public.as_str();
-                if public.is_empty() {
-                    return unchanged;
+                if public.is_none() {
+                    return Attribute::Unchanged;
                 }
-                public.as_bytes().to_vec()
+                public.as_str().as_bytes().to_vec()
             }
             [b'/', ..] if !confine_only => match public_path(self.0, text) {
                 Some(path) => path,
-                None => return unchanged,
+                None => return Attribute::Unchanged,
             },
-            _ => return unchanged,
+            _ => return Attribute::Unchanged,
         };
         let indent = value
             .iter()
@@ -95,14 +123,11 @@ impl CookieScope<'_> {
             .count();
         let lead = equals.saturating_add(1).saturating_add(indent);
         let tail = lead.saturating_add(text.len());
-        Some(
-            [
-                attribute.get(..lead).unwrap_or_default(),
-                &path,
-                attribute.get(tail..).unwrap_or_default(),
-            ]
-            .concat(),
-        )
+        Attribute::Path {
+            lead: attribute.get(..lead).unwrap_or_default(),
+            path,
+            tail: attribute.get(tail..).unwrap_or_default(),
+        }
     }
 
     fn is_upstream_domain(&self, domain: &[u8]) -> bool {
@@ -114,6 +139,20 @@ impl CookieScope<'_> {
                 .iter()
                 .any(|own| own.host.as_bytes().eq_ignore_ascii_case(domain))
     }
+}
+
+/// What becomes of an attribute.
+enum Attribute<'a> {
+    Dropped,
+    /// It has another path.
+    Path {
+        /// What precedes the path.
+        lead: &'a [u8],
+        path: Vec<u8>,
+        /// What follows it.
+        tail: &'a [u8],
+    },
+    Unchanged,
 }
 
 fn has_host_prefix(line: &[u8]) -> bool {

@@ -1,7 +1,7 @@
 //! Defines what the policy returns to a host: what to do with a request, and how to edit a response.
 
 use crate::decision_record::{DecisionRecord, HstsOutcome};
-use crate::edit::Edit;
+use crate::edit::{Edits, Span};
 use crate::exchange::Exchange;
 use crate::reason::Reason;
 
@@ -27,12 +27,19 @@ pub enum Action {
 }
 
 /// A request to forward to the upstream.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Forward {
     /// The edits to apply, in order.
-    pub edits: Vec<Edit>,
-    /// The target without the mount, even if the full path is sent upstream; hosts route by it.
-    pub stripped_target: Vec<u8>,
+    pub edits: Edits,
+    /// A text that is stored with the edits.
+    pub(crate) stripped_target: Span,
+}
+
+impl Forward {
+    /// Returns the target without the mount, even if the full path is sent upstream; hosts route by it.
+    pub fn stripped_target(&self) -> &[u8] {
+        self.edits.stored(self.stripped_target)
+    }
 }
 
 /// A response that the policy generates itself.
@@ -48,7 +55,7 @@ pub struct Reply {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResponseDecision {
     /// The edits to apply, in order.
-    pub edits: Vec<Edit>,
+    pub edits: Edits,
     /// What was done with `Strict-Transport-Security`; `None` if the response has none before and after the edits.
     pub hsts: Option<HstsOutcome>,
     /// True if a `__Host-` cookie is left at `Path=/` although the app is published under a mount. Browsers accept no

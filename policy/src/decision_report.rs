@@ -13,7 +13,7 @@ use crate::client::ClientSource;
 use crate::config::{PathShape, UpstreamPath};
 use crate::decision::{Action, Decision};
 use crate::decision_record::{MountOutcome, TrustOutcome};
-use crate::edit::Edit;
+use crate::edit::{Edit, Edits};
 use crate::effective::Scheme;
 use crate::labels::labeled_enum;
 use crate::message::Request;
@@ -222,7 +222,7 @@ impl Policy {
             action,
             exchange,
             record,
-        } = self.decide(request);
+        } = self.decide(request, Edits::default());
         let fields = FieldNames::of(self, request, exchange.peer_trusted, &action);
         let app = &exchange.app;
         let is_mounted = matches!(record.mount, Some(MountOutcome::Hit));
@@ -244,7 +244,7 @@ impl Policy {
             client_source: exchange.client.source,
             tls: request.tls,
             scheme: exchange.effective.scheme,
-            host: exchange.effective.host.clone(),
+            host: exchange.effective.host.as_deref().map(str::to_owned),
             port: exchange.effective.port,
             origin: app.origin(&exchange.effective),
             mount: exchange.mount(),
@@ -283,7 +283,7 @@ impl FieldNames {
         let Action::Forward(forward) = action else {
             return names;
         };
-        for edit in &forward.edits {
+        for edit in forward.edits.iter() {
             match edit {
                 Edit::Append(name, _) | Edit::Set(name, _) => {
                     names.set.insert(name.to_string());

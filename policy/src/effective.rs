@@ -4,11 +4,14 @@
 //! fields of a trusted peer are parsed one by one, and each has its own fallback, so that one invalid field does not
 //! affect the others. No scheme header is read other than `X-Forwarded-Proto` (or the `proto` of `Forwarded`).
 
+use std::borrow::Cow;
 use std::fmt;
 
+use arrayvec::ArrayString;
 use serde::{Deserialize, Serialize};
 
 use crate::address::{parse_port, push_number, split_brackets, trim};
+use crate::host_name::HostName;
 use crate::mount::Mount;
 
 /// The scheme that the client used.
@@ -57,22 +60,20 @@ impl Scheme {
 pub struct Effective {
     /// The scheme.
     pub scheme: Scheme,
-    /// The host name in lower case or the address (IPv6 in brackets); `None` if the request names no host.
-    pub host: Option<String>,
+    /// The host; `None` if the request names none.
+    pub host: Option<HostName>,
     /// The port.
     pub port: u16,
 }
 
 impl Effective {
     /// Returns the host, with the port unless it is the scheme's default.
-    pub fn authority(&self) -> Option<String> {
+    pub fn authority(&self) -> Option<Cow<'_, str>> {
         let host = self.host.as_ref()?;
         Some(if self.port == self.scheme.default_port() {
-            host.clone()
+            Cow::Borrowed(host)
         } else {
-            let mut authority = [host.as_str(), ":"].concat();
-            push_number(&mut authority, self.port);
-            authority
+            Cow::Owned([host, ":", &port_text(self.port)].concat())
         })
     }
 
@@ -81,6 +82,13 @@ impl Effective {
         self.authority()
             .map(|authority| format!("{}://{authority}", self.scheme))
     }
+}
+
+/// Formats a port.
+pub(crate) fn port_text(port: u16) -> ArrayString<5> {
+    let mut text = ArrayString::new();
+    push_number(&mut text, port);
+    text
 }
 
 impl fmt::Display for Scheme {
@@ -128,8 +136,7 @@ impl PublicBase {
 /// A host with an optional port, as in `Host` or a URL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Authority {
-    /// Lower case; IPv6 in brackets, in canonical form.
-    pub(crate) host: String,
+    pub(crate) host: HostName,
     pub(crate) port: Option<u16>,
 }
 
@@ -141,7 +148,7 @@ impl Authority {
             Some((address, rest)) => {
                 let address: std::net::Ipv6Addr =
                     std::str::from_utf8(address).ok()?.parse().ok()?;
-                (format!("[{address}]"), rest)
+                (HostName::in_lower_case(&format!("[{address}]")), rest)
             }
             None => {
                 let end = text
@@ -156,7 +163,10 @@ impl Authority {
                 if !is_host_valid {
                     return None;
                 }
-                (std::str::from_utf8(host).ok()?.to_ascii_lowercase(), rest)
+                (
+                    HostName::in_lower_case(std::str::from_utf8(host).ok()?),
+                    rest,
+                )
             }
         };
         let port = match rest {
@@ -300,7 +310,7 @@ mod tests {
         ] {
             let got = Authority::parse(text.as_bytes());
             assert_eq!(
-                got.as_ref().map(|got| (got.host.as_str(), got.port)),
+                got.as_ref().map(|got| (&*got.host, got.port)),
                 want,
                 "{text:?}"
             );

@@ -2,8 +2,6 @@
 
 use std::borrow::Cow;
 
-use crate::address::trim;
-
 /// A field line: name and value as received. Names are compared without case.
 pub type Header<'a> = (&'a [u8], &'a [u8]);
 
@@ -22,17 +20,11 @@ pub(crate) fn only_line<'a>(headers: &[Header<'a>], name: &[u8]) -> Option<&'a [
     lines.next().is_none().then_some(line)
 }
 
-/// Returns the options of `Connection`, in wire order, without white space around them.
-pub(crate) fn connection_options<'a>(headers: &[Header<'a>]) -> impl Iterator<Item = &'a [u8]> {
-    lines(headers, b"connection")
-        .flat_map(|value| value.split(|octet| *octet == b','))
-        .map(trim)
-}
-
 /// Compares two header names without case and with `_` read as `-`.
 pub(crate) fn is_same_name(one: &[u8], two: &[u8]) -> bool {
     let fold = |octet: &u8| fold(*octet);
-    one.len() == two.len() && one.iter().map(fold).eq(two.iter().map(fold))
+    // Most names are spelled in the same way, and equal octets are found many at a time.
+    one.len() == two.len() && (one == two || one.iter().map(fold).eq(two.iter().map(fold)))
 }
 
 /// Returns an octet of a header name in lower case, and a hyphen for an underscore.
@@ -49,10 +41,25 @@ pub(crate) fn is_token_octet(octet: u8) -> bool {
 }
 
 /// Returns true if a value contains a control octet other than a tab: no field value may, RFC 9110 §5.5.
-pub(crate) fn has_control(value: &[u8]) -> bool {
-    value
+pub fn has_control(value: &[u8]) -> bool {
+    let is_control = |octet: &u8| octet.is_ascii_control() && *octet != b'\t';
+    // Most values have none, which is found for eight octets at a time.
+    let (chunks, rest) = value.as_chunks();
+    chunks
         .iter()
-        .any(|octet| octet.is_ascii_control() && *octet != b'\t')
+        .any(|chunk| may_have_control(*chunk) && chunk.iter().any(is_control))
+        || rest.iter().any(is_control)
+}
+
+/// Returns true if one of the octets is a tab or another control octet.
+fn may_have_control(octets: [u8; 8]) -> bool {
+    let each = |octet: u8| u64::from_ne_bytes([octet; 8]);
+    let octets = u64::from_ne_bytes(octets);
+    let is_deleted = octets ^ each(0x7f);
+    // In the lowest octet for which it is true, a borrow sets the highest bit, which is not set in the octet itself.
+    let below_space = octets.wrapping_sub(each(b' ')) & !octets;
+    let deleted = is_deleted.wrapping_sub(each(1)) & !is_deleted;
+    (below_space | deleted) & each(0x80) != 0
 }
 
 /// Returns true for an octet that some recipients read as the end of a line or of a text.
@@ -121,4 +128,27 @@ fn is_quotable(octet: u8) -> bool {
 /// Returns true for a `token`, RFC 9110 §5.6.2.
 pub(crate) fn is_token(text: &[u8]) -> bool {
     !text.is_empty() && text.iter().copied().all(is_token_octet)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_control_octet_is_found_anywhere_in_a_value() {
+        for octet in 0..=u8::MAX {
+            let is_control = octet.is_ascii_control() && octet != b'\t';
+            for length in 1..20 {
+                for place in 0..length {
+                    for other in [b'a', b'\t', b' ', 0x80, 0xff] {
+                        let mut value = vec![other; length];
+                        value[place] = octet;
+                        let place = format!("{octet} at {place} of {length} octets {other}");
+                        assert_eq!(has_control(&value), is_control, "{place}");
+                    }
+                }
+            }
+        }
+        assert!(!has_control(b""));
+    }
 }

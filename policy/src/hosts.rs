@@ -37,9 +37,11 @@ impl HostPattern {
             };
             match Authority::parse(name.as_bytes()) {
                 Some(Authority { host, port: None }) if is_suffix => {
-                    patterns.push(Self::Suffix(format!(".{host}")));
+                    patterns.push(Self::Suffix(format!(".{}", &*host)));
                 }
-                Some(Authority { host, port: None }) => patterns.push(Self::Exact(host)),
+                Some(Authority { host, port: None }) => {
+                    patterns.push(Self::Exact(host.to_string()));
+                }
                 _ => errors.push(ConfigError::Authority {
                     setting: setting.to_owned(),
                     value,

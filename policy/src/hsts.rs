@@ -6,6 +6,8 @@
 //!
 //! [RFC 6797]: https://www.rfc-editor.org/rfc/rfc6797
 
+use std::net::Ipv4Addr;
+
 use crate::address::trim;
 use crate::config::{HstsConfig, HstsMaxAge, HstsMode, HstsPreset, HstsSetting};
 use crate::config_error::ConfigError;
@@ -86,7 +88,7 @@ impl Hsts {
 fn is_address_or_localhost(host: &str) -> bool {
     let name = host.strip_suffix('.').unwrap_or(host);
     host.starts_with('[')
-        || name.parse::<std::net::Ipv4Addr>().is_ok()
+        || name.ends_with(|end: char| end.is_ascii_digit()) && name.parse::<Ipv4Addr>().is_ok()
         || name == "localhost"
         || name.ends_with(".localhost")
 }

@@ -17,16 +17,11 @@ use crate::target::collapse_leading_slashes;
 /// Rewrites the URLs of one exchange.
 pub(crate) struct PublicUrl<'a> {
     exchange: &'a Exchange,
-    /// The host that was sent upstream, by which the upstream may refer to itself.
-    sent_host: Option<Authority>,
 }
 
 impl<'a> PublicUrl<'a> {
     pub(crate) fn of(exchange: &'a Exchange) -> Self {
-        Self {
-            exchange,
-            sent_host: exchange.sent_host.as_deref().and_then(Authority::parse),
-        }
+        Self { exchange }
     }
 }
 
@@ -40,7 +35,7 @@ pub(crate) fn public_path(exchange: &Exchange, path: &[u8]) -> Option<Vec<u8>> {
         return None;
     }
     let public = exchange.public_mount();
-    let sent = &exchange.forwarded_prefix;
+    let sent = exchange.forwarded_prefix();
     let strip = |mount: &Mount| mount.strip(path).filter(|_| !mount.is_none());
     let after_sent = strip(sent);
     let is_public = strip(&public).is_some();
@@ -172,13 +167,14 @@ impl PublicUrl<'_> {
         let Some(authority) = Authority::parse(authority) else {
             return false;
         };
+        // The upstream may refer to itself by the host that it was sent.
         self.is_public(&authority, scheme)
             || self
                 .exchange
                 .app
                 .upstream_authorities
                 .iter()
-                .chain(&self.sent_host)
+                .chain(&self.exchange.sent_host)
                 .any(|own| is_same_authority(own, &authority, scheme))
     }
 

@@ -9,6 +9,9 @@
 pub(crate) struct Mount(String);
 
 impl Mount {
+    /// The empty mount.
+    pub(crate) const NONE: Self = Self(String::new());
+
     /// Parses `root_path`: trimmed, a leading slash added, trailing slashes dropped; `/` and blank text mean no mount.
     /// `Err` returns the invalid text.
     pub(crate) fn parse(written: &str) -> Result<Self, String> {
@@ -89,7 +92,7 @@ pub(crate) fn decode_hex(high: u8, low: u8) -> Option<u8> {
 }
 
 /// The maximum length of a mount in bytes.
-const MAX_MOUNT: usize = 256;
+pub(crate) const MAX_MOUNT: usize = 256;
 
 #[cfg(test)]
 mod tests {

@@ -18,9 +18,10 @@
 //! [RFC 6454 §4]: https://www.rfc-editor.org/rfc/rfc6454#section-4
 //! [RFC 6455 §10.2]: https://www.rfc-editor.org/rfc/rfc6455#section-10.2
 
-use crate::edit::Edit;
+use crate::edit::{Edit, Edits};
 use crate::effective::{Authority, Scheme};
 use crate::exchange::Exchange;
+use crate::host_name::HostName;
 
 /// The origins, besides the app's own, that may open a WebSocket.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -32,7 +33,7 @@ pub struct AllowedOrigins {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Origin {
     scheme: Scheme,
-    host: String,
+    host: HostName,
     port: u16,
 }
 
@@ -90,11 +91,14 @@ impl Exchange {
     /// Sets the `Host` sent to the upstream to the text of `origin`, for a handshake from the app's own page.
     ///
     /// Streamlit compares `Host` and `Origin` as strings, including case and default port.
-    pub fn set_host_to_origin(&mut self, origin: &[u8]) -> Option<Edit> {
-        let text = origin.splitn(2, |octet| *octet == b'/').last()?;
-        let host = text.strip_prefix(b"/")?.to_vec();
-        self.sent_host = Some(host.clone());
-        Some(Edit::Host(host))
+    pub fn set_host_to_origin(&mut self, origin: &[u8], edits: &mut Edits) {
+        let text = origin.splitn(2, |octet| *octet == b'/').last();
+        let Some(host) = text.and_then(|text| text.strip_prefix(b"/")) else {
+            return;
+        };
+        self.set_sent_host(Authority::parse(host));
+        edits.retain(|edit| !matches!(edit, Edit::Host(_)));
+        edits.host(host);
     }
 }
 
@@ -308,7 +312,12 @@ mod tests {
     #[test]
     fn the_host_is_written_as_the_origin() {
         let mut at = exchange("App.Example:443");
-        let edit = at.set_host_to_origin(b"https://app.example");
-        assert_eq!(edit, Some(Edit::Host(b"app.example".to_vec())));
+        let mut edits = Edits::from_iter([Edit::Host(b"other"), Edit::Remove("x")]);
+        at.set_host_to_origin(b"https://app.example", &mut edits);
+        assert!(
+            edits
+                .iter()
+                .eq([Edit::Remove("x"), Edit::Host(b"app.example")])
+        );
     }
 }

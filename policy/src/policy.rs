@@ -13,15 +13,17 @@
 
 use std::sync::Arc;
 
-use crate::address::to_text;
+use crate::address::AddressText;
 use crate::client::{Resolved, Resolver};
 use crate::config_error::ConfigWarning;
 use crate::decision::{Action, Decision, Forward, Reply, ResponseDecision};
 use crate::decision_record::{DecisionRecord, TrustOutcome};
-use crate::edit::Edit;
+use crate::edit::Edits;
 use crate::effective::{Authority, Effective, Scheme};
-use crate::exchange::{Exchange, SentPath};
+use crate::exchange::{Exchange, ForwardedPrefix, SentPath};
+use crate::fields::{Field, Fields};
 use crate::header::{Header, lines};
+use crate::host_name::HostName;
 use crate::hosts::HostTable;
 use crate::message::{Request, Response, UnparsedRequest};
 use crate::mount::Mount;
@@ -29,7 +31,7 @@ use crate::peer::Peer;
 use crate::probe::ProbeKey;
 use crate::reason::Reason;
 use crate::request_edits::{RequestEditor, RewriteContext};
-use crate::response::{INFORMATIONAL_EDITS, ResponseEditor};
+use crate::response::{ResponseEditor, informational_edits};
 use crate::route::{Route, Router};
 use crate::target::Target;
 
@@ -52,18 +54,31 @@ pub struct Policy {
 impl Policy {
     /// Decides what to do with a request. Every request gets a decision; none can make this fail.
     pub fn request(&self, request: &Request<'_>) -> Decision {
-        let mut decision = self.decide(request);
+        self.request_with(request, Edits::default())
+    }
+
+    /// Decides what to do with a request, and stores its edits in the memory of others, which are no longer needed.
+    pub fn request_with(&self, request: &Request<'_>, memory: Edits) -> Decision {
+        let mut decision = self.decide(request, memory);
         if self.report_only {
+            let mut edits = match decision.action {
+                Action::Forward(forward) => forward.edits,
+                Action::Reply(_) => Edits::default(),
+            };
+            edits.clear();
+            let stripped_target = edits.store(&[request.target]);
             decision.action = Action::Forward(Forward {
-                edits: Vec::new(),
-                stripped_target: request.target.to_vec(),
+                edits,
+                stripped_target,
             });
         }
         decision
     }
 
     /// Decides as if `report_only` were off.
-    pub(crate) fn decide(&self, request: &Request<'_>) -> Decision {
+    pub(crate) fn decide(&self, request: &Request<'_>, mut edits: Edits) -> Decision {
+        edits.restart();
+        let fields = Fields::of(request.headers);
         let peer_trusted = self.resolver.trust.covers(request.peer, request.identity);
         let target = Target::parse(request.method, request.target);
         // An absolute target names the host, and `Host` must be valid all the same, RFC 9112 §3.2. An empty host is invalid
@@ -72,12 +87,14 @@ impl Policy {
         let named_host = target_host.or(request.host);
         let host = named_host.map(Authority::parse);
         let own_host = target_host.and(request.host).map(Authority::parse);
-        let is_host_valid = host != Some(None) && own_host != Some(None);
+        let is_host_valid = !matches!(host, Some(None)) && !matches!(own_host, Some(None));
         let Resolved {
             client,
             effective,
             attested,
-        } = self.resolver.resolve(request, peer_trusted, host.flatten());
+        } = self
+            .resolver
+            .resolve(request, fields, peer_trusted, host.clone().flatten());
         let mut record = DecisionRecord::new(match (peer_trusted, request.peer) {
             (true, _) => TrustOutcome::trusted(client.source),
             (false, Peer::Unknown) => TrustOutcome::PeerUnknown,
@@ -85,12 +102,14 @@ impl Policy {
         });
         let mut exchange = Exchange {
             client,
-            client_text: client.address.map(to_text),
+            client_text: client.address.map(AddressText::of),
             effective,
             peer_trusted,
-            forwarded_ignored: !peer_trusted && !request.is_reentry && names_client(request),
+            forwarded_ignored: !peer_trusted
+                && !request.is_reentry
+                && fields.has_any(&NAMES_CLIENT),
             app: Arc::clone(&self.router.outside),
-            forwarded_prefix: Mount::default(),
+            forwarded_prefix: ForwardedPrefix::None,
             sub_app: Mount::default(),
             sent_path: SentPath::NoMount,
             sent_host: None,
@@ -101,25 +120,21 @@ impl Policy {
             if !is_host_valid {
                 return Err(Reason::BadHost.into());
             }
-            let route = self.route(request, &target, &mut exchange, &mut record)?;
+            let route = self.route(request, fields, &target, &mut exchange, &mut record)?;
             Ok((route, target))
         });
         let action = match routed {
             Ok((route, target)) => {
                 let context = RewriteContext {
+                    fields,
                     route: &route,
-                    query: target.query,
-                    received_path: target.path,
+                    target: &target,
                     named_host,
+                    named_authority: host.flatten(),
                     attested: &attested,
                 };
-                let edits =
-                    self.request_editor
-                        .edits(request, &mut exchange, &mut record, &context);
-                Action::Forward(Forward {
-                    edits,
-                    stripped_target: [&route.stripped, target.query].concat(),
-                })
+                let editor = &self.request_editor;
+                Action::Forward(editor.edit(request, &mut exchange, &mut record, context, edits))
             }
             Err(reply) => {
                 exchange.is_local_reply = true;
@@ -158,7 +173,17 @@ impl Policy {
 
     /// Decides how to edit a response.
     pub fn response(&self, exchange: &Exchange, response: &Response<'_>) -> ResponseDecision {
-        let mut decision = self.response_editor.decide(exchange, response);
+        self.response_with(exchange, response, Edits::default())
+    }
+
+    /// Decides how to edit a response, and stores the edits in the memory of others, which are no longer needed.
+    pub fn response_with(
+        &self,
+        exchange: &Exchange,
+        response: &Response<'_>,
+        memory: Edits,
+    ) -> ResponseDecision {
+        let mut decision = self.response_editor.decide(exchange, response, memory);
         if self.report_only {
             decision.edits.clear();
         }
@@ -166,16 +191,16 @@ impl Policy {
     }
 
     /// Returns the edits of request trailers, which remove protected headers.
-    pub fn request_trailers(&self, trailers: &[Header<'_>]) -> Vec<Edit> {
+    pub fn request_trailers(&self, trailers: &[Header<'_>]) -> Edits {
         if self.report_only {
-            return Vec::new();
+            return Edits::default();
         }
         self.request_editor.trailer_edits(trailers)
     }
 
     /// Returns the edits of an informational response, RFC 9110 §15.2.
-    pub fn informational_edits() -> &'static [Edit] {
-        &INFORMATIONAL_EDITS
+    pub fn informational_edits() -> Edits {
+        informational_edits()
     }
 
     /// Returns warnings about settings that are valid but may be a mistake.
@@ -205,7 +230,7 @@ impl Policy {
     pub fn hsts_line(&self, host: &str) -> Option<&str> {
         let https = Effective {
             scheme: Scheme::Https,
-            host: Some(host.to_owned()),
+            host: Some(HostName::in_lower_case(host)),
             port: Scheme::Https.default_port(),
         };
         let line = self.response_editor.hsts.line(&https, &[])?;
@@ -236,6 +261,7 @@ impl Policy {
     fn route<'s, 'p>(
         &'s self,
         request: &Request<'_>,
+        fields: Fields<'_>,
         target: &Target<'p>,
         exchange: &mut Exchange,
         record: &mut DecisionRecord,
@@ -245,16 +271,17 @@ impl Policy {
             return Err(Reason::HostNotAllowed.into());
         }
         let router = &self.router;
-        record.prefix_ignored = router.ignores_prefix(request, exchange.peer_trusted);
-        let route = router.find(request, exchange.peer_trusted, host, target.path)?;
+        let peer_trusted = exchange.peer_trusted;
+        record.prefix_ignored = router.ignores_prefix(request, fields, peer_trusted);
+        let route = router.find(request, fields, peer_trusted, target.path, host)?;
         record.mount = route.outcome(router.has_mounts);
         record.arrived = route.arrived();
         exchange.app = Arc::clone(route.app);
         exchange
             .forwarded_prefix
             .clone_from(&route.forwarded_prefix);
-        exchange.csp_rule = self.response_editor.csp_rules.find(&route.stripped);
-        if let Some(reply) = router.redirect(request, exchange, &route, target) {
+        exchange.csp_rule = self.response_editor.csp_rules.find(route.stripped);
+        if let Some(reply) = router.redirect(request, fields, exchange, &route, target) {
             return Err(reply);
         }
         exchange.sent_path = route.sent_path();
@@ -274,15 +301,8 @@ pub fn claims_https(headers: &[Header<'_>]) -> bool {
     })
 }
 
-/// Returns true if a request has a field that names a client. Others, such as `X-Forwarded-Proto`, are set by Envoy on
-/// every request.
-fn names_client(request: &Request<'_>) -> bool {
-    let fields: [&[u8]; 3] = [b"forwarded", b"x-forwarded-for", b"x-real-ip"];
-    request
-        .headers
-        .iter()
-        .any(|(name, _)| fields.iter().any(|field| name.eq_ignore_ascii_case(field)))
-}
+/// The fields that name a client. Others, such as `X-Forwarded-Proto`, are set by Envoy on every request.
+const NAMES_CLIENT: [Field; 3] = [Field::Forwarded, Field::XForwardedFor, Field::XRealIp];
 
 #[cfg(test)]
 mod tests {

@@ -7,19 +7,22 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 
-use crate::address::{push_number, to_text};
+use crate::address::AddressText;
 use crate::client::Client;
 use crate::config::{OriginalPathHeader, UpstreamHost, UpstreamPath, XffMode};
+use crate::decision::Forward;
 use crate::decision_record::DecisionRecord;
-use crate::edit::Edit;
-use crate::effective::Effective;
+use crate::edit::{Edits, Span};
+use crate::effective::{Authority, Effective, port_text};
 use crate::exchange::Exchange;
-use crate::header::{Header, connection_options, is_same_name, lines};
+use crate::fields::{Field, Fields};
+use crate::header::{Header, is_same_name, lines};
 use crate::header_group::HeaderGroup;
 use crate::message::Request;
 use crate::peer::Peer;
 use crate::protected_headers::{ProtectedHeaders, group_of};
 use crate::route::Route;
+use crate::target::Target;
 
 /// Edits requests as configured.
 #[derive(Debug, Clone)]
@@ -33,12 +36,13 @@ pub(crate) struct RequestEditor {
 
 /// Further input of the edits, besides the request and its exchange.
 pub(crate) struct RewriteContext<'a> {
+    pub(crate) fields: Fields<'a>,
     pub(crate) route: &'a Route<'a, 'a>,
-    pub(crate) query: &'a [u8],
-    /// The path as received.
-    pub(crate) received_path: &'a [u8],
+    pub(crate) target: &'a Target<'a>,
     /// The host that the request itself names.
     pub(crate) named_host: Option<&'a [u8]>,
+    /// The same, parsed.
+    pub(crate) named_authority: Option<Authority>,
     pub(crate) attested: &'a [IpAddr],
 }
 
@@ -52,7 +56,7 @@ enum HeaderState {
 }
 
 /// The headers that are set, each with its value; `None` removes it.
-type HeadersToSet<'a> = [(&'static str, Option<Cow<'a, str>>); 8];
+type HeadersToSet<'a> = [(&'static str, Option<&'a str>); 8];
 
 impl RequestEditor {
     /// Returns true for a header that may be set in a request.
@@ -63,122 +67,132 @@ impl RequestEditor {
     }
 
     /// Builds the edits, in the order in which they must be applied.
-    pub(crate) fn edits(
+    pub(crate) fn edit(
         &self,
         request: &Request<'_>,
         exchange: &mut Exchange,
         record: &mut DecisionRecord,
-        context: &RewriteContext<'_>,
-    ) -> Vec<Edit> {
-        let authority = exchange.effective.authority();
-        let path = path_to_send(exchange, context.route);
-        let target = [path.as_ref(), context.query].concat();
-        // The path alone is compared: a target in absolute form differs from it by the authority as well.
-        let is_path_changed = path.as_ref() != context.received_path;
-        let set = self.headers_to_set(
-            request,
-            exchange,
-            context,
-            authority.as_deref(),
-            is_path_changed,
-        );
-        let mut edits = Vec::with_capacity(12);
-        remove_nominated(request.headers, &set, record, &mut edits);
-        edits.extend(connection_edit(request.headers));
-        self.edit_headers(request, exchange.peer_trusted, set, record, &mut edits);
-        if target != request.target {
-            edits.push(Edit::Target(target));
-        }
-        let host = match self.upstream_host {
-            UpstreamHost::Effective => authority.map(String::into_bytes),
-            UpstreamHost::AsReceived => context.named_host.map(<[u8]>::to_vec),
+        context: RewriteContext<'_>,
+        mut edits: Edits,
+    ) -> Forward {
+        let RewriteContext { fields, target, .. } = context;
+        let effective = &exchange.effective;
+        let authority = effective.authority();
+        let to_send = Path::to_send(exchange, context.route);
+        let is_path_changed = !to_send.is(target.path);
+        let port = match effective.port {
+            443 => None,
+            port => Some(port_text(port)),
         };
-        if let Some(host) = host {
-            if request.host != Some(&host) {
-                edits.push(Edit::Host(host.clone()));
-            }
-            exchange.sent_host = Some(host);
+        let forwarded_for = match self.xff_mode {
+            XffMode::Client => None,
+            XffMode::Chain => chain(context.attested, request.peer),
+        };
+        let forwarded = self
+            .emit_forwarded
+            .then(|| forwarded_element(&exchange.client, effective));
+        let original_path = self.original_path(request, &context, is_path_changed);
+        let address = exchange.client_text.as_deref();
+        let prefix = exchange.forwarded_prefix().as_str();
+        let set: HeadersToSet<'_> = [
+            (
+                "x-forwarded-for",
+                match self.xff_mode {
+                    XffMode::Client => address,
+                    XffMode::Chain => forwarded_for.as_deref(),
+                },
+            ),
+            ("x-real-ip", address),
+            ("x-forwarded-proto", Some(effective.scheme.as_str())),
+            ("x-forwarded-host", authority.as_deref()),
+            ("x-forwarded-port", Some(port.as_deref().unwrap_or("443"))),
+            (
+                "x-forwarded-prefix",
+                Some(prefix).filter(|prefix| !prefix.is_empty()),
+            ),
+            ("forwarded", forwarded.as_deref()),
+            (
+                "x-envoy-original-path",
+                original_path.as_deref().and_then(as_text),
+            ),
+        ];
+        if fields.has_any(&[Field::Connection]) {
+            remove_nominated(fields, &set, record, &mut edits);
+            edit_connection(fields, &mut edits);
         }
-        edits
+        self.edit_headers(fields, exchange.peer_trusted, &set, record, &mut edits);
+        // The path alone is compared first: a target in absolute form differs from it by the authority as well.
+        let sent = to_send.store(target.query, &mut edits);
+        if is_path_changed || edits.stored(sent) != request.target {
+            edits.stored_target(sent);
+        }
+        let stripped_target = match exchange.app.upstream_path {
+            UpstreamPath::Stripped => sent,
+            UpstreamPath::Full => edits.store(&[context.route.stripped, target.query]),
+        };
+        match self.upstream_host {
+            UpstreamHost::Effective => {
+                if let Some(host) = &authority
+                    && request.host != Some(host.as_bytes())
+                {
+                    edits.host(host.as_bytes());
+                }
+            }
+            UpstreamHost::AsReceived => {
+                if let Some(host) = context.named_host
+                    && request.host != Some(host)
+                {
+                    edits.host(host);
+                }
+                exchange.set_sent_host(context.named_authority);
+            }
+        }
+        Forward {
+            edits,
+            stripped_target,
+        }
     }
 
     /// Builds the edits that remove protected headers from trailers. This includes those that a trusted peer may pass in
     /// headers, because proxies do not sanitize trailers.
-    pub(crate) fn trailer_edits(&self, trailers: &[Header<'_>]) -> Vec<Edit> {
-        let mut edits = Vec::new();
+    pub(crate) fn trailer_edits(&self, trailers: &[Header<'_>]) -> Edits {
+        let mut edits = Edits::default();
         for (name, _) in trailers {
             if self.protected.removal(name, false).is_some() || group_of(name).is_some() {
-                remove_once(&mut edits, name);
+                edits.remove_received(name);
             }
         }
         edits
     }
 
-    fn headers_to_set<'a>(
+    /// Returns the value of `x-envoy-original-path`.
+    fn original_path<'a>(
         &self,
-        request: &Request<'a>,
-        exchange: &'a Exchange,
+        request: &Request<'_>,
         context: &RewriteContext<'a>,
-        authority: Option<&'a str>,
         is_path_changed: bool,
-    ) -> HeadersToSet<'a> {
-        let effective = &exchange.effective;
-        let address = exchange.client_text.as_deref().map(Cow::Borrowed);
-        let forwarded_for = match self.xff_mode {
-            XffMode::Client => address.clone(),
-            XffMode::Chain => chain(context.attested, request.peer).map(Cow::Owned),
-        };
-        let port = match effective.port {
-            443 => Cow::Borrowed("443"),
-            80 => Cow::Borrowed("80"),
-            port => {
-                let mut text = String::new();
-                push_number(&mut text, port);
-                Cow::Owned(text)
-            }
-        };
-        let prefix = Some(exchange.forwarded_prefix.as_str()).filter(|prefix| !prefix.is_empty());
-        let forwarded = self
-            .emit_forwarded
-            .then(|| forwarded_element(&exchange.client, effective).into());
-        let original_path = match self.original_path_header {
+    ) -> Option<Cow<'a, [u8]>> {
+        match self.original_path_header {
             OriginalPathHeader::Set if request.is_reentry => {
-                lines(request.headers, b"x-envoy-original-path")
-                    .next()
-                    .and_then(as_text)
-                    .map(Cow::Borrowed)
+                let mut lines = context.fields.lines(Field::XEnvoyOriginalPath);
+                lines.next().map(Cow::Borrowed)
             }
-            OriginalPathHeader::Set if is_path_changed => {
-                as_text(context.received_path).map(|path| match as_text(context.query) {
-                    Some(query) if !query.is_empty() => Cow::Owned([path, query].concat()),
-                    _ => Cow::Borrowed(path),
-                })
-            }
+            OriginalPathHeader::Set if is_path_changed => Some(context.target.path_and_query()),
             OriginalPathHeader::Set | OriginalPathHeader::Remove => None,
-        };
-        [
-            ("x-forwarded-for", forwarded_for),
-            ("x-real-ip", address),
-            ("x-forwarded-proto", Some(effective.scheme.as_str().into())),
-            ("x-forwarded-host", authority.map(Cow::Borrowed)),
-            ("x-forwarded-port", Some(port)),
-            ("x-forwarded-prefix", prefix.map(Cow::Borrowed)),
-            ("forwarded", forwarded),
-            ("x-envoy-original-path", original_path),
-        ]
+        }
     }
 
     /// Removes protected headers and sets those of `set` that are not correct already.
     fn edit_headers(
         &self,
-        request: &Request<'_>,
+        fields: Fields<'_>,
         peer_trusted: bool,
-        set: HeadersToSet<'_>,
+        set: &HeadersToSet<'_>,
         record: &mut DecisionRecord,
-        edits: &mut Vec<Edit>,
+        edits: &mut Edits,
     ) {
         let mut states = [HeaderState::Absent; 8];
-        for (name, value) in request.headers {
+        for (name, value) in fields.all() {
             let Some(group) = self.protected.removal(name, peer_trusted) else {
                 continue;
             };
@@ -200,21 +214,19 @@ impl RequestEditor {
                 }
                 _ => {
                     record.count_removed(group);
-                    remove_once(edits, name);
+                    edits.remove_received(name);
                 }
             }
         }
-        for ((name, value), state) in set.into_iter().zip(states) {
+        for ((name, value), state) in set.iter().zip(states) {
             let Some(value) = value else { continue };
             match state {
                 HeaderState::Correct => {}
                 // The protection exempts the field of `client_ip_header`, so that one may be present all the same.
                 HeaderState::Absent if !self.is_client_ip_header(name) => {
-                    edits.push(Edit::append(name, value.into_owned()));
+                    edits.append(name, value.as_bytes());
                 }
-                HeaderState::Absent | HeaderState::Wrong => {
-                    edits.push(Edit::set(name, value.into_owned()));
-                }
+                HeaderState::Absent | HeaderState::Wrong => edits.set(name, value.as_bytes()),
             }
         }
     }
@@ -225,53 +237,75 @@ impl RequestEditor {
     }
 }
 
-fn path_to_send<'a>(exchange: &Exchange, route: &'a Route<'_, '_>) -> Cow<'a, [u8]> {
-    match exchange.app.upstream_path {
-        UpstreamPath::Full => Cow::Owned(exchange.forwarded_prefix.prepend(route.rest_as_path())),
-        UpstreamPath::Stripped => Cow::Borrowed(route.stripped.as_ref()),
+/// A path that consists of a mount and what follows it.
+struct Path<'a> {
+    mount: &'a [u8],
+    rest: &'a [u8],
+}
+
+impl<'a> Path<'a> {
+    /// Returns the path that is sent upstream.
+    fn to_send(exchange: &'a Exchange, route: &Route<'_, 'a>) -> Self {
+        match exchange.app.upstream_path {
+            UpstreamPath::Full => Self {
+                mount: exchange.forwarded_prefix().as_str().as_bytes(),
+                rest: route.rest_as_path(),
+            },
+            UpstreamPath::Stripped => Self {
+                mount: b"",
+                rest: route.stripped,
+            },
+        }
+    }
+
+    fn is(&self, path: &[u8]) -> bool {
+        path.strip_prefix(self.mount) == Some(self.rest)
+    }
+
+    /// Stores the target with this path and this query.
+    fn store(&self, query: &[u8], edits: &mut Edits) -> Span {
+        edits.store(&[self.mount, self.rest, query])
     }
 }
 
 /// Removes the fields that `Connection` nominates: they are for this hop only, RFC 9110 §7.6.1. Fields of the connection
 /// itself are left to the host, and nominating a field that is set has no effect.
 fn remove_nominated(
-    headers: &[Header<'_>],
+    fields: Fields<'_>,
     set: &HeadersToSet<'_>,
     record: &mut DecisionRecord,
-    edits: &mut Vec<Edit>,
+    edits: &mut Edits,
 ) {
-    let nominated = connection_options(headers)
+    let nominated = fields
+        .connection_options()
         .filter(|name| !is_connection_field(name))
-        .filter(|name| lines(headers, name).next().is_some());
+        .filter(|name| lines(fields.all(), name).next().is_some());
     for name in nominated {
         let is_set = set
             .iter()
             .any(|(to_set, value)| value.is_some() && name.eq_ignore_ascii_case(to_set.as_bytes()));
         if !is_set {
             record.count_removed(HeaderGroup::Nominated);
-            remove_once(edits, name);
+            edits.remove_received(name);
         }
     }
 }
 
 /// Removes nominations from `Connection`: the next hop would act on them and remove what was set here.
-fn connection_edit(headers: &[Header<'_>]) -> Option<Edit> {
-    let mut kept = Vec::new();
-    let mut is_changed = false;
-    for option in connection_options(headers) {
-        if is_connection_field(option) {
-            kept.push(option);
-        } else {
-            is_changed |= !option.is_empty();
-        }
+fn edit_connection(fields: Fields<'_>, edits: &mut Edits) {
+    let is_nomination = |option: &[u8]| !option.is_empty() && !is_connection_field(option);
+    if !fields.connection_options().any(is_nomination) {
+        return;
     }
-    is_changed.then(|| {
-        if kept.is_empty() {
-            Edit::remove("connection")
-        } else {
-            Edit::set("connection", kept.join(b", ".as_slice()))
-        }
-    })
+    let kept: Vec<&[u8]> = fields
+        .connection_options()
+        .filter(|option| is_connection_field(option))
+        .collect();
+    if kept.is_empty() {
+        edits.remove("connection");
+    } else {
+        edits.set("connection", &kept.join(b", ".as_slice()));
+    }
 }
 
 fn is_connection_field(name: &[u8]) -> bool {
@@ -280,32 +314,22 @@ fn is_connection_field(name: &[u8]) -> bool {
         .any(|field| name.eq_ignore_ascii_case(field))
 }
 
-fn remove_once(edits: &mut Vec<Edit>, name: &[u8]) {
-    // Protected and nominated names are ASCII, as all header names are.
-    let Ok(name) = std::str::from_utf8(name) else {
-        return;
-    };
-    let edit = Edit::Remove(Cow::Owned(name.to_ascii_lowercase()));
-    if !edits.contains(&edit) {
-        edits.push(edit);
-    }
-}
-
 /// Returns the client, the trusted hops after it, and the peer, as a list for `X-Forwarded-For`.
 fn chain(attested: &[IpAddr], peer: Peer) -> Option<String> {
-    let hops: Vec<String> = attested
-        .iter()
-        .copied()
-        .chain(peer.address())
-        .map(to_text)
-        .collect();
-    (!hops.is_empty()).then(|| hops.join(", "))
+    let mut text = String::new();
+    for address in attested.iter().copied().chain(peer.address()) {
+        if !text.is_empty() {
+            text.push_str(", ");
+        }
+        text.push_str(&AddressText::of(address));
+    }
+    (!text.is_empty()).then_some(text)
 }
 
 /// Returns one element of `Forwarded`, RFC 7239 §4.
 fn forwarded_element(client: &Client, effective: &Effective) -> String {
     let node = match client.address {
-        Some(address @ IpAddr::V4(_)) => to_text(address),
+        Some(address @ IpAddr::V4(_)) => AddressText::of(address).to_string(),
         Some(IpAddr::V6(address)) => format!("\"[{address}]\""),
         None => "unknown".to_owned(),
     };
@@ -325,7 +349,7 @@ fn as_text(target: &[u8]) -> Option<&str> {
     std::str::from_utf8(target).ok()
 }
 
-/// The headers that requests get, see [`RequestEditor::headers_to_set`].
+/// The headers that requests get, see [`RequestEditor::edit`].
 const SET_HEADERS: [&str; 8] = [
     "forwarded",
     "x-envoy-original-path",

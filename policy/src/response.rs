@@ -20,7 +20,7 @@ use std::borrow::Cow;
 use crate::cookie::CookieScope;
 use crate::decision::ResponseDecision;
 use crate::decision_record::HstsOutcome;
-use crate::edit::Edit;
+use crate::edit::Edits;
 use crate::exchange::Exchange;
 use crate::header::{Header, ends_line, lines};
 use crate::hsts::Hsts;
@@ -39,9 +39,15 @@ pub(crate) struct ResponseEditor {
 
 impl ResponseEditor {
     /// Decides how to edit a response.
-    pub(crate) fn decide(&self, exchange: &Exchange, response: &Response<'_>) -> ResponseDecision {
+    pub(crate) fn decide(
+        &self,
+        exchange: &Exchange,
+        response: &Response<'_>,
+        mut edits: Edits,
+    ) -> ResponseDecision {
+        edits.restart();
         let mut decision = ResponseDecision {
-            edits: Vec::new(),
+            edits,
             hsts: None,
             host_cookie_kept: false,
         };
@@ -49,7 +55,7 @@ impl ResponseEditor {
         if is_informational {
             return decision;
         }
-        let fields = RewrittenFields::find(response.headers);
+        let fields = Fields::of(response.headers);
         if !exchange.is_local_reply {
             rewrite_urls(exchange, &fields, &mut decision.edits);
             rewrite_cookies(exchange, &fields, &mut decision);
@@ -60,24 +66,19 @@ impl ResponseEditor {
             .and_then(|index| self.csp_rules.header(index));
         for (name, value) in self.security_headers.iter().chain(csp) {
             if lines(response.headers, name.as_bytes()).next().is_none() {
-                decision.edits.push(Edit::append(name, value));
+                decision.edits.append(name, value.as_bytes());
             }
         }
         decision
     }
 
-    fn edit_hsts(
-        &self,
-        exchange: &Exchange,
-        fields: &RewrittenFields<'_>,
-        decision: &mut ResponseDecision,
-    ) {
-        let upstream = &fields.hsts;
-        match self.hsts.line(&exchange.effective, upstream) {
-            Some(line) if *upstream == [line] => decision.hsts = Some(HstsOutcome::Kept),
+    fn edit_hsts(&self, exchange: &Exchange, fields: &Fields<'_>, decision: &mut ResponseDecision) {
+        let upstream: Vec<&[u8]> = fields.lines(Field::Hsts).collect();
+        match self.hsts.line(&exchange.effective, &upstream) {
+            Some(line) if upstream == [line] => decision.hsts = Some(HstsOutcome::Kept),
             Some(line) if upstream.is_empty() => {
                 decision.hsts = Some(HstsOutcome::Set);
-                decision.edits.push(Edit::append(HSTS, line));
+                decision.edits.append(HSTS, line);
             }
             Some(line) => {
                 decision.hsts = Some(if upstream.contains(&line) {
@@ -85,160 +86,190 @@ impl ResponseEditor {
                 } else {
                     HstsOutcome::Set
                 });
-                decision.edits.push(Edit::set(HSTS, line));
+                decision.edits.set(HSTS, line);
             }
             None if upstream.is_empty() => {}
             None => {
                 decision.hsts = Some(HstsOutcome::Removed);
-                decision.edits.push(Edit::remove(HSTS));
+                decision.edits.remove(HSTS);
             }
         }
     }
 }
 
-/// The edits of an informational response, RFC 9110 §15.2: fields that a client stores or follows are decided in the
-/// final response, so they are removed before it.
-pub(crate) static INFORMATIONAL_EDITS: [Edit; 6] = [
-    Edit::Remove(Cow::Borrowed(CONTENT_LOCATION)),
-    Edit::Remove(Cow::Borrowed(LINK)),
-    Edit::Remove(Cow::Borrowed(LOCATION)),
-    Edit::Remove(Cow::Borrowed(REFRESH)),
-    Edit::Remove(Cow::Borrowed(SET_COOKIE)),
-    Edit::Remove(Cow::Borrowed(HSTS)),
-];
-
-/// The lines of the fields that are rewritten, found in one pass.
-#[derive(Default)]
-struct RewrittenFields<'a> {
-    allow_origin: Vec<&'a [u8]>,
-    content_location: Vec<&'a [u8]>,
-    cookies: Vec<&'a [u8]>,
-    hsts: Vec<&'a [u8]>,
-    link: Vec<&'a [u8]>,
-    location: Vec<&'a [u8]>,
-    refresh: Vec<&'a [u8]>,
-    service_worker_allowed: Vec<&'a [u8]>,
-    source_map: Vec<&'a [u8]>,
-    timing_allow_origin: Vec<&'a [u8]>,
-    x_source_map: Vec<&'a [u8]>,
-    /// True if any of them has a URL or an origin.
-    has_url: bool,
+/// Returns the edits of an informational response, RFC 9110 §15.2: fields that a client stores or follows are decided in
+/// the final response, so they are removed before it.
+pub(crate) fn informational_edits() -> Edits {
+    let mut edits = Edits::default();
+    for name in [CONTENT_LOCATION, LINK, LOCATION, REFRESH, SET_COOKIE, HSTS] {
+        edits.remove(name);
+    }
+    edits
 }
 
-impl<'a> RewrittenFields<'a> {
-    fn find(headers: &[Header<'a>]) -> Self {
-        let mut fields = Self::default();
-        for (name, value) in headers {
-            let is = |field: &str| name.eq_ignore_ascii_case(field.as_bytes());
-            let lines = match name.len() {
-                4 if is(LINK) => &mut fields.link,
-                7 if is(REFRESH) => &mut fields.refresh,
-                8 if is(LOCATION) => &mut fields.location,
-                9 if is(SOURCE_MAP) => &mut fields.source_map,
-                10 if is(SET_COOKIE) => {
-                    fields.cookies.push(value);
-                    continue;
-                }
-                11 if is(X_SOURCE_MAP) => &mut fields.x_source_map,
-                16 if is(CONTENT_LOCATION) => &mut fields.content_location,
-                19 if is(TIMING_ALLOW_ORIGIN) => &mut fields.timing_allow_origin,
-                22 if is(SERVICE_WORKER_ALLOWED) => &mut fields.service_worker_allowed,
-                25 if is(HSTS) => {
-                    fields.hsts.push(value);
-                    continue;
-                }
-                27 if is(ALLOW_ORIGIN) => &mut fields.allow_origin,
-                _ => continue,
-            };
-            lines.push(value);
-            fields.has_url = true;
+/// A field that is rewritten.
+#[derive(Clone, Copy)]
+enum Field {
+    AllowOrigin,
+    ContentLocation,
+    Cookie,
+    Hsts,
+    Link,
+    Location,
+    Refresh,
+    ServiceWorkerAllowed,
+    SourceMap,
+    TimingAllowOrigin,
+    XSourceMap,
+}
+
+impl Field {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::AllowOrigin => "access-control-allow-origin",
+            Self::ContentLocation => CONTENT_LOCATION,
+            Self::Cookie => SET_COOKIE,
+            Self::Hsts => HSTS,
+            Self::Link => LINK,
+            Self::Location => LOCATION,
+            Self::Refresh => REFRESH,
+            Self::ServiceWorkerAllowed => "service-worker-allowed",
+            Self::SourceMap => "sourcemap",
+            Self::TimingAllowOrigin => "timing-allow-origin",
+            Self::XSourceMap => "x-sourcemap",
         }
-        fields
+    }
+
+    const fn bit(self) -> u16 {
+        1 << self as u16
+    }
+
+    fn find(name: &[u8]) -> Option<Self> {
+        let field = match name.len() {
+            4 => Self::Link,
+            7 => Self::Refresh,
+            8 => Self::Location,
+            9 => Self::SourceMap,
+            10 => Self::Cookie,
+            11 => Self::XSourceMap,
+            16 => Self::ContentLocation,
+            19 => Self::TimingAllowOrigin,
+            22 => Self::ServiceWorkerAllowed,
+            25 => Self::Hsts,
+            27 => Self::AllowOrigin,
+            _ => return None,
+        };
+        name.eq_ignore_ascii_case(field.name().as_bytes())
+            .then_some(field)
     }
 }
 
-fn rewrite_urls(exchange: &Exchange, fields: &RewrittenFields<'_>, edits: &mut Vec<Edit>) {
-    if !fields.has_url {
+/// The lines of a response, and which of the rewritten fields are among them.
+struct Fields<'a> {
+    lines: &'a [Header<'a>],
+    /// A bit for each [`Field`].
+    present: u16,
+}
+
+impl<'a> Fields<'a> {
+    fn of(lines: &'a [Header<'a>]) -> Self {
+        let present = lines
+            .iter()
+            .filter_map(|(name, _)| Field::find(name))
+            .fold(0, |present, field| present | field.bit());
+        Self { lines, present }
+    }
+
+    /// Returns the values of all lines of a field, in wire order.
+    fn lines(&self, field: Field) -> impl Iterator<Item = &'a [u8]> + Clone + use<'a> {
+        let lines = if self.present & field.bit() == 0 {
+            &[]
+        } else {
+            self.lines
+        };
+        let name = field.name().as_bytes();
+        lines
+            .iter()
+            .filter(move |(other, _)| other.eq_ignore_ascii_case(name))
+            .map(|(_, value)| *value)
+    }
+
+    /// Returns true if the response has a field with a URL or an origin.
+    fn has_url(&self) -> bool {
+        self.present & !(Field::Cookie.bit() | Field::Hsts.bit()) != 0
+    }
+}
+
+fn rewrite_urls(exchange: &Exchange, fields: &Fields<'_>, edits: &mut Edits) {
+    if !fields.has_url() {
         return;
     }
     let public = PublicUrl::of(exchange);
-    for (name, lines) in [
-        (LOCATION, &fields.location),
-        (CONTENT_LOCATION, &fields.content_location),
-        (SERVICE_WORKER_ALLOWED, &fields.service_worker_allowed),
-        (SOURCE_MAP, &fields.source_map),
-        (X_SOURCE_MAP, &fields.x_source_map),
+    for field in [
+        Field::Location,
+        Field::ContentLocation,
+        Field::ServiceWorkerAllowed,
+        Field::SourceMap,
+        Field::XSourceMap,
     ] {
-        replace_lines(name, lines, edits, |url| public.rewrite(url));
+        replace_lines(fields, field, edits, |url| {
+            public.rewrite(url).map(Cow::Owned)
+        });
     }
-    replace_lines(REFRESH, &fields.refresh, edits, |value| {
-        public.rewrite_refresh(value)
+    replace_lines(fields, Field::Refresh, edits, |value| {
+        public.rewrite_refresh(value).map(Cow::Owned)
     });
-    replace_lines(LINK, &fields.link, edits, |line| {
-        rewrite_links(line, &|url| public.rewrite(url))
+    replace_lines(fields, Field::Link, edits, |line| {
+        rewrite_links(line, &|url| public.rewrite(url)).map(Cow::Owned)
     });
-    for (name, lines) in [
-        (ALLOW_ORIGIN, &fields.allow_origin),
-        (TIMING_ALLOW_ORIGIN, &fields.timing_allow_origin),
-    ] {
-        replace_lines(name, lines, edits, |value| public.rewrite_origins(value));
+    for field in [Field::AllowOrigin, Field::TimingAllowOrigin] {
+        replace_lines(fields, field, edits, |value| {
+            public.rewrite_origins(value).map(Cow::Owned)
+        });
     }
 }
 
-fn rewrite_cookies(
-    exchange: &Exchange,
-    fields: &RewrittenFields<'_>,
-    decision: &mut ResponseDecision,
-) {
+fn rewrite_cookies(exchange: &Exchange, fields: &Fields<'_>, decision: &mut ResponseDecision) {
     let scope = CookieScope(exchange);
-    decision.host_cookie_kept = fields
-        .cookies
-        .iter()
-        .any(|line| scope.keeps_host_cookie(line));
-    replace_lines(SET_COOKIE, &fields.cookies, &mut decision.edits, |line| {
+    if !scope.has_effect() {
+        return;
+    }
+    let mut cookies = fields.lines(Field::Cookie);
+    decision.host_cookie_kept = cookies.any(|line| scope.keeps_host_cookie(line));
+    replace_lines(fields, Field::Cookie, &mut decision.edits, |line| {
         Some(scope.rewrite(line))
     });
 }
 
 /// Replaces the lines of a field one by one, keeping their order; `None` drops a line. Each line is judged alone.
-fn replace_lines(
-    name: &'static str,
-    before: &[&[u8]],
-    edits: &mut Vec<Edit>,
-    replace: impl Fn(&[u8]) -> Option<Vec<u8>>,
+fn replace_lines<'a>(
+    fields: &Fields<'a>,
+    field: Field,
+    edits: &mut Edits,
+    replace: impl Fn(&'a [u8]) -> Option<Cow<'a, [u8]>>,
 ) {
-    if before.is_empty() {
-        return;
-    }
-    let mut after: Vec<Vec<u8>> = before.iter().copied().filter_map(replace).collect();
-    if before == after {
+    let before = fields.lines(field);
+    let mut after: Vec<Cow<'a, [u8]>> = before.clone().filter_map(replace).collect();
+    if before.eq(after.iter().map(|line| &**line)) {
         return;
     }
     // A host can only replace all lines of a field, so a line that is left as it is may be written too, even if it is
     // invalid. Only what would end a line must not be written.
     after.retain(|line| !line.iter().any(|octet| ends_line(*octet)));
-    match (after.pop(), after.is_empty()) {
-        (Some(only), true) => edits.push(Edit::set(name, only)),
-        (last, _) => {
-            edits.push(Edit::remove(name));
-            edits.extend(
-                after
-                    .into_iter()
-                    .chain(last)
-                    .map(|line| Edit::Append(Cow::Borrowed(name), line)),
-            );
-        }
+    let name = field.name();
+    if let [only] = after.as_slice() {
+        edits.set(name, only);
+        return;
+    }
+    edits.remove(name);
+    for line in after {
+        edits.append(name, &line);
     }
 }
 
-const ALLOW_ORIGIN: &str = "access-control-allow-origin";
 const CONTENT_LOCATION: &str = "content-location";
 const HSTS: &str = "strict-transport-security";
 const LINK: &str = "link";
 const LOCATION: &str = "location";
 const REFRESH: &str = "refresh";
-const SERVICE_WORKER_ALLOWED: &str = "service-worker-allowed";
 const SET_COOKIE: &str = "set-cookie";
-const SOURCE_MAP: &str = "sourcemap";
-const TIMING_ALLOW_ORIGIN: &str = "timing-allow-origin";
-const X_SOURCE_MAP: &str = "x-sourcemap";

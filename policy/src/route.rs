@@ -1,6 +1,5 @@
 //! Finds the app and the path for a request, or redirects the client.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::address::trim;
@@ -9,8 +8,8 @@ use crate::config::{OutsideMount, PathShape, UpstreamPath};
 use crate::decision::Reply;
 use crate::decision_record::{ArrivedPath, MountOutcome};
 use crate::effective::Scheme;
-use crate::exchange::{Exchange, SentPath};
-use crate::header::{Header, lines, only_line};
+use crate::exchange::{Exchange, ForwardedPrefix, SentPath};
+use crate::fields::{Field, Fields};
 use crate::message::Request;
 use crate::mount::Mount;
 use crate::reason::Reason;
@@ -31,12 +30,11 @@ pub(crate) struct Router {
 /// The app that a request is for, and the path within that app.
 pub(crate) struct Route<'s, 'p> {
     pub(crate) app: &'s Arc<App>,
-    /// The mount to send in `X-Forwarded-Prefix`, with the prefix of a trusted peer in front.
-    pub(crate) forwarded_prefix: Mount,
+    pub(crate) forwarded_prefix: ForwardedPrefix,
     /// What follows the mount in the path; empty for the mount itself.
     rest: &'p [u8],
     /// The path without the mount.
-    pub(crate) stripped: Cow<'p, [u8]>,
+    pub(crate) stripped: &'p [u8],
     pub(crate) is_under_mount: bool,
     /// True if the path included the mount.
     has_mount: bool,
@@ -47,23 +45,28 @@ impl Router {
     pub(crate) fn find<'s, 'p>(
         &'s self,
         request: &Request<'_>,
+        fields: Fields<'_>,
         peer_trusted: bool,
-        host: Option<&str>,
         path: &'p [u8],
+        host: Option<&str>,
     ) -> Result<Route<'s, 'p>, Reason> {
         let route = |app: &'s Arc<App>, prefix: &Mount, rest: &'p [u8]| Route {
-            forwarded_prefix: prefix.join(&app.mount),
+            forwarded_prefix: if prefix.is_none() {
+                ForwardedPrefix::OfApp
+            } else {
+                ForwardedPrefix::Joined(prefix.join(&app.mount))
+            },
             app,
             rest,
             stripped: match rest {
-                [] => Cow::Borrowed(b"/".as_slice()),
-                rest => Cow::Borrowed(collapse_leading_slashes(rest)),
+                [] => b"/",
+                rest => collapse_leading_slashes(rest),
             },
             is_under_mount: true,
             has_mount: true,
         };
         if request.is_reentry
-            && let Some((app, prefix)) = self.app_of_first_pass(request.headers, host)
+            && let Some((app, prefix)) = self.app_of_first_pass(fields, host)
         {
             // The upstream redirects to its own paths: with the mount if it receives the mount, otherwise without.
             let rest = match app.upstream_path {
@@ -73,7 +76,7 @@ impl Router {
             return Ok(route(app, &prefix, rest));
         }
         let prefix = if peer_trusted && self.prefix_from_header {
-            forwarded_prefix(request.headers)
+            forwarded_prefix(fields)
         } else {
             Mount::default()
         };
@@ -86,9 +89,9 @@ impl Router {
             Found::Outside => match self.outside_mount {
                 OutsideMount::Pass => Ok(Route {
                     app: &self.outside,
-                    forwarded_prefix: Mount::default(),
+                    forwarded_prefix: ForwardedPrefix::None,
                     rest: path,
-                    stripped: Cow::Borrowed(collapse_leading_slashes(path)),
+                    stripped: collapse_leading_slashes(path),
                     is_under_mount: false,
                     has_mount: false,
                 }),
@@ -99,12 +102,18 @@ impl Router {
 
     /// Returns true if a trusted peer sent an `X-Forwarded-Prefix` that [`Router::find`] ignores. A field that only says that
     /// there is no prefix is not ignored.
-    pub(crate) fn ignores_prefix(&self, request: &Request<'_>, peer_trusted: bool) -> bool {
+    pub(crate) fn ignores_prefix(
+        &self,
+        request: &Request<'_>,
+        fields: Fields<'_>,
+        peer_trusted: bool,
+    ) -> bool {
         self.prefix_from_header
             && peer_trusted
             && !request.is_reentry
-            && forwarded_prefix(request.headers).is_none()
-            && lines(request.headers, b"x-forwarded-prefix")
+            && forwarded_prefix(fields).is_none()
+            && fields
+                .lines(Field::XForwardedPrefix)
                 .any(|value| !value.iter().all(|octet| *octet == b'/'))
     }
 
@@ -112,10 +121,10 @@ impl Router {
     /// header had put in front of its mount.
     fn app_of_first_pass(
         &self,
-        headers: &[Header<'_>],
+        fields: Fields<'_>,
         host: Option<&str>,
     ) -> Option<(&Arc<App>, Mount)> {
-        let whole = forwarded_prefix(headers);
+        let whole = forwarded_prefix(fields);
         let whole = whole.as_str();
         whole.match_indices('/').find_map(|(start, _)| {
             let (prefix, mount) = whole.split_at_checked(start)?;
@@ -133,6 +142,7 @@ impl Router {
     pub(crate) fn redirect(
         &self,
         request: &Request<'_>,
+        fields: Fields<'_>,
         exchange: &Exchange,
         route: &Route<'_, '_>,
         target: &Target<'_>,
@@ -145,12 +155,12 @@ impl Router {
         let public = public.as_str();
         if self.redirect_to_https
             && exchange.effective.scheme == Scheme::Http
-            && !HEALTH_PATHS.contains(&route.stripped.as_ref())
+            && !HEALTH_PATHS.contains(&route.stripped)
         {
-            if is_grpc(request) {
+            if is_grpc(fields) {
                 return Some(Reason::PlainGrpc.into());
             }
-            if is_websocket(request) {
+            if is_websocket(request, fields) {
                 return Some(Reason::PlainWebSocket.into());
             }
             if !is_read {
@@ -171,8 +181,7 @@ impl Router {
                 location: Some([origin.as_bytes(), path, slash, target.query].concat()),
             });
         }
-        let is_upgrade = lines(request.headers, b"upgrade").next().is_some();
-        let follows_redirects = is_read && !is_upgrade && !is_grpc(request);
+        let follows_redirects = is_read && !fields.has_any(&[Field::Upgrade]) && !is_grpc(fields);
         if route.rest.is_empty() && exchange.app.redirect_bare_mount && follows_redirects {
             return Some(Reply {
                 reason: Reason::BareMount,
@@ -183,7 +192,11 @@ impl Router {
     }
 }
 
-impl Route<'_, '_> {
+impl<'p> Route<'_, 'p> {
+    fn prefix(&self) -> &Mount {
+        self.forwarded_prefix.of(self.app)
+    }
+
     /// Returns the outcome to record; `None` if there are no mounts.
     pub(crate) fn outcome(&self, has_mounts: bool) -> Option<MountOutcome> {
         has_mounts.then_some(if self.is_under_mount {
@@ -207,9 +220,7 @@ impl Route<'_, '_> {
 
     /// Returns the form of the path to send upstream.
     pub(crate) fn sent_path(&self) -> SentPath {
-        if !self.is_under_mount
-            || (self.forwarded_prefix.is_none() && self.app.public_base.is_none())
-        {
+        if !self.is_under_mount || (self.prefix().is_none() && self.app.public_base.is_none()) {
             return SentPath::NoMount;
         }
         match self.app.upstream_path {
@@ -219,9 +230,9 @@ impl Route<'_, '_> {
     }
 
     /// Returns what follows the mount in the path of an app that receives its mount.
-    pub(crate) fn rest_as_path(&self) -> &[u8] {
+    pub(crate) fn rest_as_path(&self) -> &'p [u8] {
         // Without a mount in front, a double slash would begin an authority.
-        if self.forwarded_prefix.is_none() {
+        if self.prefix().is_none() {
             collapse_leading_slashes(self.rest)
         } else {
             self.rest
@@ -230,8 +241,9 @@ impl Route<'_, '_> {
 }
 
 /// Parses `X-Forwarded-Prefix`; empty if it is absent, repeated or invalid.
-fn forwarded_prefix(headers: &[Header<'_>]) -> Mount {
-    only_line(headers, b"x-forwarded-prefix")
+fn forwarded_prefix(fields: Fields<'_>) -> Mount {
+    fields
+        .only_line(Field::XForwardedPrefix)
         .and_then(Mount::parse_prefix)
         .unwrap_or_default()
 }
@@ -245,11 +257,11 @@ fn https_origin(exchange: &Exchange) -> Option<String> {
         return public.origin.origin();
     }
     let host = exchange.effective.host.as_ref()?;
-    Some(format!("https://{host}"))
+    Some(["https://", host].concat())
 }
 
-fn is_grpc(request: &Request<'_>) -> bool {
-    lines(request.headers, b"content-type").any(|value| {
+fn is_grpc(fields: Fields<'_>) -> bool {
+    fields.lines(Field::ContentType).any(|value| {
         value
             .get(..GRPC.len())
             .is_some_and(|start| start.eq_ignore_ascii_case(GRPC))
@@ -257,13 +269,13 @@ fn is_grpc(request: &Request<'_>) -> bool {
 }
 
 /// Returns true for a WebSocket handshake, RFC 6455 §4.1.
-fn is_websocket(request: &Request<'_>) -> bool {
+fn is_websocket(request: &Request<'_>, fields: Fields<'_>) -> bool {
     let is_offered = |value: &[u8]| {
         value
             .split(|octet| *octet == b',')
             .any(|protocol| trim(protocol).eq_ignore_ascii_case(b"websocket"))
     };
-    request.method == b"GET" && lines(request.headers, b"upgrade").any(is_offered)
+    request.method == b"GET" && fields.lines(Field::Upgrade).any(is_offered)
 }
 
 const GRPC: &[u8] = b"application/grpc";

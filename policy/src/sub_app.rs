@@ -5,10 +5,10 @@
 
 use crate::decision::Forward;
 use crate::edit::Edit;
-use crate::exchange::{Exchange, SentPath};
+use crate::exchange::{Exchange, ForwardedPrefix, SentPath};
 use crate::mount::Mount;
 use crate::policy::Policy;
-use crate::target::collapse_leading_slashes;
+use crate::target::{collapse_leading_slashes, split_query};
 
 /// A path under the mount of every app of a policy that another upstream serves.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,15 +56,16 @@ impl Policy {
         if self.report_only {
             return;
         }
-        let (path, query) = split_query(&forward.stripped_target);
+        let stripped_target = forward.stripped_target().to_vec();
+        let (path, query) = split_query(&stripped_target);
         let Some(rest) = sub_app.path.strip(path) else {
             return;
         };
         let target = match sub_app.upstream_path {
             SubAppPath::Full => {
-                [exchange.forwarded_prefix.prepend(path).as_slice(), query].concat()
+                [exchange.forwarded_prefix().prepend(path).as_slice(), query].concat()
             }
-            SubAppPath::MountStripped => forward.stripped_target.clone(),
+            SubAppPath::MountStripped => stripped_target.clone(),
             SubAppPath::Stripped if rest.is_empty() => [b"/", query].concat(),
             SubAppPath::Stripped => [collapse_leading_slashes(rest), query].concat(),
         };
@@ -73,11 +74,12 @@ impl Policy {
             SubAppPath::MountStripped => exchange.sent_path = SentPath::Stripped,
             SubAppPath::Stripped => {
                 exchange.sent_path = SentPath::Stripped;
-                exchange.forwarded_prefix = exchange.forwarded_prefix.join(&sub_app.path);
+                let prefix = exchange.forwarded_prefix().join(&sub_app.path);
+                exchange.forwarded_prefix = ForwardedPrefix::Joined(prefix);
                 exchange.sub_app = sub_app.path.clone();
             }
         }
-        if exchange.forwarded_prefix.is_none() && exchange.app.public_base.is_none() {
+        if exchange.forwarded_prefix().is_none() && exchange.app.public_base.is_none() {
             exchange.sent_path = SentPath::NoMount;
         }
         forward.edits.retain(|edit| match edit {
@@ -85,21 +87,14 @@ impl Policy {
             Edit::Append(name, _) | Edit::Remove(name) | Edit::Set(name, _) => name != PREFIX,
             Edit::Host(_) => true,
         });
-        let prefix = exchange.forwarded_prefix.as_str();
-        forward.edits.push(if prefix.is_empty() {
-            Edit::remove(PREFIX)
+        let prefix = exchange.forwarded_prefix().as_str();
+        if prefix.is_empty() {
+            forward.edits.remove(PREFIX);
         } else {
-            Edit::set(PREFIX, prefix)
-        });
-        forward.edits.push(Edit::Target(target));
+            forward.edits.set(PREFIX, prefix.as_bytes());
+        }
+        forward.edits.push(Edit::Target(&target));
     }
-}
-
-fn split_query(target: &[u8]) -> (&[u8], &[u8]) {
-    let end = target.iter().position(|octet| *octet == b'?');
-    target
-        .split_at_checked(end.unwrap_or(target.len()))
-        .unwrap_or((target, b""))
 }
 
 const PREFIX: &str = "x-forwarded-prefix";
@@ -130,7 +125,7 @@ mod tests {
             panic!("{target} gets a reply");
         };
         assert!(
-            sub_app.strip(&forward.stripped_target).is_some(),
+            sub_app.strip(forward.stripped_target()).is_some(),
             "{target}"
         );
         policy.enter_sub_app(&sub_app, forward, &mut decision.exchange);
@@ -143,8 +138,8 @@ mod tests {
             .edits
             .iter()
             .filter_map(|edit| match edit {
-                Edit::Set(name, value) if name == PREFIX => Some(Some(text(value))),
-                Edit::Remove(name) if name == PREFIX => Some(None),
+                Edit::Set(PREFIX, value) => Some(Some(text(value))),
+                Edit::Remove(PREFIX) => Some(None),
                 _ => None,
             })
             .collect();
@@ -157,7 +152,7 @@ mod tests {
             },
         );
         let location = response.edits.iter().find_map(|edit| match edit {
-            Edit::Set(name, value) if name == "location" => Some(text(value)),
+            Edit::Set("location", value) => Some(text(value)),
             _ => None,
         });
         (

@@ -7,8 +7,9 @@
 //!
 //! The forms are those of RFC 9112 §3.2. The asterisk form is rejected, because nothing here has server-wide options.
 
-use crate::address::trim;
+use std::borrow::Cow;
 
+use crate::address::trim;
 use crate::mount::{decode_hex, is_unreserved};
 use crate::reason::Reason;
 
@@ -21,6 +22,8 @@ pub(crate) struct Target<'a> {
     pub(crate) path: &'a [u8],
     /// The query with its question mark; empty if there is none.
     pub(crate) query: &'a [u8],
+    /// Path and query as received: the path may be empty.
+    received: &'a [u8],
 }
 
 impl<'a> Target<'a> {
@@ -31,27 +34,42 @@ impl<'a> Target<'a> {
         if raw.len() > MAX_TARGET {
             return Err(Reason::TargetTooLong);
         }
-        if raw.contains(&b'#') {
+        // Most targets have none of the octets that must be looked at more closely.
+        let found = raw.iter().fold(0, |found, octet| found | class(*octet));
+        if found & FRAGMENT != 0 {
             return Err(Reason::Fragment);
         }
-        if !raw.iter().all(u8::is_ascii_graphic) {
+        if found & NOT_VISIBLE != 0 {
             return Err(Reason::BadOctet);
         }
         let (authority, rest) = match raw {
             [b'/', ..] => (None, raw),
             _ => Self::split_absolute(raw)?,
         };
-        let (path, query) = match rest.iter().position(|octet| *octet == b'?') {
-            Some(start) => rest.split_at_checked(start).unwrap_or((rest, b"")),
-            None => (rest, b"".as_slice()),
+        let (path, query) = if found & QUERY == 0 {
+            (rest, b"".as_slice())
+        } else {
+            split_query(rest)
         };
         let path = if path.is_empty() { b"/" } else { path };
-        check_path(path)?;
+        if found & SPECIAL != 0 {
+            check_path(path)?;
+        }
         Ok(Self {
             authority,
             path,
             query,
+            received: rest,
         })
+    }
+
+    /// Returns the path and the query.
+    pub(crate) fn path_and_query(&self) -> Cow<'a, [u8]> {
+        if self.received.starts_with(b"/") {
+            Cow::Borrowed(self.received)
+        } else {
+            Cow::Owned([self.path, self.query].concat())
+        }
     }
 
     /// Splits `http://authority/path`. The authority is validated together with `Host`, in one place.
@@ -72,6 +90,14 @@ impl<'a> Target<'a> {
             None => Err(Reason::TargetForm),
         }
     }
+}
+
+/// Splits a target before its question mark.
+pub(crate) fn split_query(target: &[u8]) -> (&[u8], &[u8]) {
+    let end = target.iter().position(|octet| *octet == b'?');
+    target
+        .split_at_checked(end.unwrap_or(target.len()))
+        .unwrap_or((target, b""))
 }
 
 /// Replaces leading slashes by one: a parser that reads the path as a URL would take `//host` for a network-path
@@ -148,6 +174,40 @@ fn decode_for_dots(path: &[u8]) -> Vec<u8> {
     }
     decoded
 }
+
+/// Returns the class of an octet, as a bit.
+fn class(octet: u8) -> u8 {
+    CLASSES.get(usize::from(octet)).copied().unwrap_or_default()
+}
+
+static CLASSES: [u8; 256] = classes();
+
+#[expect(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    reason = "evaluated by the compiler, which has no iterators in constants"
+)]
+const fn classes() -> [u8; 256] {
+    let mut classes = [0; 256];
+    let mut octet = 0;
+    while octet < 256 {
+        classes[octet] = match octet as u8 {
+            b'#' => FRAGMENT,
+            b'?' => QUERY,
+            b'%' | b'.' | b'\\' => SPECIAL,
+            octet if octet.is_ascii_graphic() => 0,
+            _ => NOT_VISIBLE,
+        };
+        octet += 1;
+    }
+    classes
+}
+
+const FRAGMENT: u8 = 1;
+const NOT_VISIBLE: u8 = 2;
+const QUERY: u8 = 4;
+/// Octets by which a path can be ambiguous, see [`check_path`].
+const SPECIAL: u8 = 8;
 
 /// The maximum length of a request target in bytes.
 const MAX_TARGET: usize = 8 * 1024;

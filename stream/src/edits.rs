@@ -1,11 +1,11 @@
 //! Applies edits to a header map, if Envoy can send the values unchanged.
 
-use fluxlit_policy::Edit;
+use fluxlit_policy::{Edit, Edits, has_control};
 
 use crate::host::{Host, Map};
 
 /// Applies edits in order until one fails. Returns true if all succeeded.
-pub(crate) fn apply<H: Host>(host: &mut H, map: Map, edits: &[Edit]) -> bool {
+pub(crate) fn apply<H: Host>(host: &mut H, map: Map, edits: &Edits) -> bool {
     edits.iter().all(|edit| match edit {
         Edit::Append(name, value) => is_sendable(name, value) && host.add(map, name, value),
         Edit::Host(value) => replace(host, map, ":authority", value),
@@ -20,13 +20,13 @@ fn replace<H: Host>(host: &mut H, map: Map, name: &str, value: &[u8]) -> bool {
 }
 
 /// Applies the edits of a response to fields that are not in a header map yet.
-pub(crate) fn apply_to_fields<'a>(fields: &mut Vec<(&'a str, &'a [u8])>, edits: &'a [Edit]) {
-    for edit in edits {
+pub(crate) fn apply_to_fields<'a>(fields: &mut Vec<(&'a str, &'a [u8])>, edits: &'a Edits) {
+    for edit in edits.iter() {
         match edit {
             Edit::Append(name, value) => fields.push((name, value)),
-            Edit::Remove(name) => fields.retain(|(other, _)| other != name),
+            Edit::Remove(name) => fields.retain(|(other, _)| *other != name),
             Edit::Set(name, value) => {
-                fields.retain(|(other, _)| other != name);
+                fields.retain(|(other, _)| *other != name);
                 fields.push((name, value));
             }
             // These are edits of requests.
@@ -51,9 +51,7 @@ pub(crate) fn is_sendable(name: &str, value: &[u8]) -> bool {
         }
         ":authority" => value.iter().all(u8::is_ascii_graphic),
         "set-cookie" => !value.iter().any(|octet| matches!(octet, b'\r' | b'\n' | 0)),
-        _ => !value
-            .iter()
-            .any(|octet| octet.is_ascii_control() && *octet != b'\t'),
+        _ => !has_control(value),
     }
 }
 
@@ -90,11 +88,11 @@ mod tests {
 
     #[test]
     fn edits_of_fields_in_order() {
-        let edits = [
-            Edit::Append("a".into(), b"2".to_vec()),
-            Edit::Set("b".into(), b"new".to_vec()),
-            Edit::Remove("c".into()),
-        ];
+        let edits = Edits::from_iter([
+            Edit::Append("a", b"2"),
+            Edit::Set("b", b"new"),
+            Edit::Remove("c"),
+        ]);
         let mut fields: Vec<(&str, &[u8])> = vec![
             ("a", b"1"),
             ("b", b"old"),

@@ -16,6 +16,7 @@ mod plugin;
 
 mod configuration;
 mod counters;
+mod edit_memory;
 mod edits;
 mod warnings;
 

@@ -3,7 +3,7 @@
 //! They get the edits of every other response, such as `Strict-Transport-Security`: in the response callback if the host
 //! calls it for them, and otherwise before they are sent.
 
-use fluxlit_policy::{Exchange, ProbeAnswer, Reply};
+use fluxlit_policy::{Edits, Exchange, ProbeAnswer, Reply};
 use log::{debug, error};
 
 use crate::edits::{apply_to_fields, is_sendable};
@@ -78,7 +78,7 @@ fn respond<H: Host>(
             plugin.counters.response(host, decision.hsts);
             decision.edits
         }
-        _ => Vec::new(),
+        _ => Edits::new(),
     };
     let mut fields = fields;
     apply_to_fields(&mut fields, &edits);

@@ -12,6 +12,7 @@ use fluxlit_policy::{
 };
 use log::Level;
 
+use crate::edit_memory;
 use crate::edits::apply;
 use crate::facts::{is_tls, read_identity, read_peer};
 use crate::host::{Fields, Host, Map};
@@ -63,10 +64,12 @@ impl Stream {
                 Flow::Stop
             }
             Action::Forward(forward) if apply(host, Map::RequestHeaders, &forward.edits) => {
+                let is_unchanged = forward.edits.is_empty();
+                edit_memory::keep(forward.edits);
                 // Last, so that a request whose processing ended early has no mark.
                 mark.store(host);
                 // Envoy has selected a route before the mark existed.
-                if !H::WRITES_SELECT_ROUTE || forward.edits.is_empty() {
+                if !H::WRITES_SELECT_ROUTE || is_unchanged {
                     host.select_route_again();
                 }
                 Flow::Continue
@@ -112,6 +115,7 @@ impl Stream {
             });
         }
         if apply(host, Map::ResponseHeaders, &decision.edits) {
+            edit_memory::keep(decision.edits);
             return Flow::Continue;
         }
         refuse(
@@ -168,7 +172,7 @@ fn decide<H: Host>(host: &H, plugin: &Plugin<H>) -> Decided {
         action,
         exchange,
         record,
-    } = policy.request(&request);
+    } = policy.request_with(&request, edit_memory::take());
     plugin.counters.request(host, &record);
     warn_of_settings(plugin, peer, &exchange);
     if record.prefix_ignored {
@@ -195,7 +199,8 @@ fn decide_response<H: Host>(host: &H, plugin: &Plugin<H>, exchange: &Exchange) -
         status: message.status,
         headers: &message.headers,
     };
-    plugin.policy.response(exchange, &response)
+    let memory = edit_memory::take();
+    plugin.policy.response_with(exchange, &response, memory)
 }
 
 /// Returns the answer to a request for the decision record, which the holder of the probe key can ask for; `None` for every

@@ -171,10 +171,10 @@ fn forward(
         let text = "This expectation cannot be met.";
         return Err(Rejection::new(RejectReason::Expectation, 417, text).into());
     }
-    if let Some(reply) = internal_reply(worker, request, &forward.stripped_target, exchange) {
+    if let Some(reply) = internal_reply(worker, request, forward.stripped_target(), exchange) {
         return Err(Local::Reply(reply));
     }
-    let upstream = match settings.api.sub_app.strip(&forward.stripped_target) {
+    let upstream = match settings.api.sub_app.strip(forward.stripped_target()) {
         Some(_) if settings.api.upstream.is_none() => {
             let detail = json!({"detail": "Not Found"});
             return Err(Local::Reply(LocalReply::json(404, &detail)));
@@ -205,11 +205,11 @@ fn forward(
         None
     };
     let is_get = request.method == b"GET" && !request.is_websocket;
-    if is_get && upstream == Upstream::Streamlit && is_stream(&forward.stripped_target) {
+    if is_get && upstream == Upstream::Streamlit && is_stream(forward.stripped_target()) {
         worker.observer.counters.plain_get_on_stream();
         worker.shared.warnings.plain_get_on_stream(request.peer);
     }
-    let is_asset = upstream == Upstream::Streamlit && is_asset(&forward.stripped_target);
+    let is_asset = upstream == Upstream::Streamlit && is_asset(forward.stripped_target());
     let head = write_head(
         worker,
         request,

@@ -1,6 +1,6 @@
 //! Defines how a response is written to the client, for any HTTP version.
 
-use fluxlit_policy::{Edit, Header};
+use fluxlit_policy::{Edit, Edits, Header};
 
 use crate::http::body::Sink;
 use crate::http::framing::Length;
@@ -25,7 +25,7 @@ pub(crate) struct DownstreamHead<'a> {
     pub(crate) reason: &'a [u8],
     pub(crate) fields: &'a [Header<'a>],
     /// The changes that the policy makes to the fields.
-    pub(crate) edits: &'a [Edit],
+    pub(crate) edits: &'a Edits,
     pub(crate) length: Length,
     /// The declared length of a body that is not sent, in response to HEAD or with 304.
     pub(crate) declared: Option<&'a [u8]>,
@@ -57,7 +57,7 @@ impl DownstreamHead<'_> {
                 emit(name, value);
             }
         }
-        for edit in self.edits {
+        for edit in self.edits.iter() {
             if let Edit::Append(name, value) | Edit::Set(name, value) = edit {
                 emit(name.as_bytes(), value);
             }
@@ -72,7 +72,7 @@ impl DownstreamHead<'_> {
 }
 
 /// Returns true if one of the edits removes or replaces the lines of a field.
-pub(super) fn replaces(edits: &[Edit], name: &[u8]) -> bool {
+pub(super) fn replaces(edits: &Edits, name: &[u8]) -> bool {
     edits.iter().any(|edit| match edit {
         Edit::Remove(other) | Edit::Set(other, _) => name.eq_ignore_ascii_case(other.as_bytes()),
         Edit::Append(..) | Edit::Host(_) | Edit::Target(_) => false,
@@ -91,7 +91,7 @@ mod tests {
     /// Returns the lines of a response with these fields and edits.
     fn lines(
         fields: &[Header<'_>],
-        edits: &[Edit],
+        edits: &Edits,
         date: Option<&str>,
         request_id: Option<&str>,
     ) -> Vec<String> {
@@ -116,17 +116,20 @@ mod tests {
 
     #[test]
     fn a_date_is_added_if_there_is_none() {
-        let now = Some("now");
-        assert_eq!(lines(&[], &[], None, None), [""; 0]);
-        assert_eq!(lines(&[], &[], now, None), ["date: now"]);
-        assert_eq!(lines(&[(b"DATE", b"then")], &[], now, None), ["DATE: then"]);
+        let (now, none) = (Some("now"), Edits::default());
+        assert_eq!(lines(&[], &none, None, None), [""; 0]);
+        assert_eq!(lines(&[], &none, now, None), ["date: now"]);
         assert_eq!(
-            lines(&[(b"data", b"x"), (b"x-date", b"y")], &[], now, None),
+            lines(&[(b"DATE", b"then")], &none, now, None),
+            ["DATE: then"]
+        );
+        assert_eq!(
+            lines(&[(b"data", b"x"), (b"x-date", b"y")], &none, now, None),
             ["data: x", "x-date: y", "date: now"]
         );
         let nominated: [Header<'_>; 2] = [(b"connection", b"date"), (b"date", b"then")];
-        assert_eq!(lines(&nominated, &[], now, None), ["date: now"]);
-        let removed = [Edit::Remove("date".into())];
+        assert_eq!(lines(&nominated, &none, now, None), ["date: now"]);
+        let removed = Edits::from_iter([Edit::Remove("date")]);
         assert_eq!(
             lines(&[(b"date", b"then")], &removed, now, None),
             ["date: now"]
@@ -144,12 +147,13 @@ mod tests {
             (b"X-Hop", b"4"),
             (b"content-length", b"5"),
         ];
-        let edits = [
-            Edit::Set("B".into(), b"new".to_vec()),
-            Edit::Remove("a".into()),
-            Edit::Append("c".into(), b"6".to_vec()),
-        ];
-        assert_eq!(lines(&fields, &[], None, None), ["A: 1", "b: 2", "B: 3"]);
+        let edits = Edits::from_iter([
+            Edit::Set("B", b"new"),
+            Edit::Remove("a"),
+            Edit::Append("c", b"6"),
+        ]);
+        let unchanged = lines(&fields, &Edits::default(), None, None);
+        assert_eq!(unchanged, ["A: 1", "b: 2", "B: 3"]);
         assert_eq!(
             lines(&fields, &edits, None, Some("ours")),
             ["B: new", "c: 6", "x-request-id: ours"]

@@ -3,7 +3,7 @@
 //! Only pages of the app and pages that the operator allows may open a WebSocket. Streamlit checks this once more and
 //! compares `Host` and `Origin` as strings, so the gateway sends it a `Host` that is spelled like the `Origin`.
 
-use fluxlit_policy::{Edit, Exchange, Forward, OriginOutcome};
+use fluxlit_policy::{Exchange, Forward, OriginOutcome};
 
 use crate::http::head::{all, only};
 use crate::http::websocket;
@@ -36,11 +36,8 @@ pub(super) fn check_handshake(
         }
         OriginOutcome::SameOrigin if upstream == Upstream::Streamlit => {
             // Streamlit compares Host and Origin as strings, including case and port.
-            let host = only(request.fields, b"origin")
-                .and_then(|origin| exchange.set_host_to_origin(origin));
-            if let Some(host) = host {
-                forward.edits.retain(|edit| !matches!(edit, Edit::Host(_)));
-                forward.edits.push(host);
+            if let Some(origin) = only(request.fields, b"origin") {
+                exchange.set_host_to_origin(origin, &mut forward.edits);
             }
         }
         OriginOutcome::Absent | OriginOutcome::Listed | OriginOutcome::SameOrigin => {}

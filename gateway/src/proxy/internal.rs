@@ -4,7 +4,7 @@
 
 use std::sync::LazyLock;
 
-use fluxlit_policy::{Edit, Exchange, SubApp, SubAppPath, is_metrics};
+use fluxlit_policy::{Edit, Edits, Exchange, SubApp, SubAppPath, is_metrics};
 use serde_json::json;
 
 use crate::observe::exposition;
@@ -69,7 +69,7 @@ pub(super) fn internal_reply(
 pub(super) fn edits_for_streamlit_metrics(
     worker: &Worker,
     request: &Incoming<'_>,
-) -> Option<Vec<Edit>> {
+) -> Option<Edits> {
     let is_plain = is_get_or_head(request) && request.length.is_empty() && !request.is_websocket;
     if !is_plain || !is_metrics(request.target) {
         return None;
@@ -79,10 +79,10 @@ pub(super) fn edits_for_streamlit_metrics(
     let query = query.and_then(|start| request.target.get(start..));
     let base = upstream.base.as_bytes();
     let target = [base, STREAMLIT_METRICS_PATH, query.unwrap_or_default()].concat();
-    Some(vec![
-        Edit::Target(target),
-        Edit::Host(upstream.authority().into_bytes()),
-    ])
+    Some(Edits::from_iter([
+        Edit::Target(&target),
+        Edit::Host(upstream.authority().as_bytes()),
+    ]))
 }
 
 /// Returns the response to any other request on the admin listener, which serves no app.

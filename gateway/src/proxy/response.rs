@@ -58,7 +58,7 @@ impl Forwarder<'_> {
                     status: head.status,
                     reason: head.reason,
                     fields: &head.fields,
-                    edits: Policy::informational_edits(),
+                    edits: &Policy::informational_edits(),
                     length: Length::Empty,
                     declared: None,
                     closes: false,

@@ -3,7 +3,7 @@
 //! It has the client's lines in their order and spelling, without hop-by-hop fields and with the policy's edits, then the
 //! gateway's own lines. The body is framed as the client has framed it.
 
-use fluxlit_policy::Edit;
+use fluxlit_policy::{Edit, Edits};
 
 use crate::http::framing::Length;
 use crate::http::hop_by_hop;
@@ -18,7 +18,7 @@ use crate::worker::Worker;
 pub(super) fn write_head(
     worker: &Worker,
     request: &Incoming<'_>,
-    edits: &[Edit],
+    edits: &Edits,
     info: &RequestInfo,
     upstream: Upstream,
     handshake: Option<&Handshake>,
@@ -30,11 +30,11 @@ pub(super) fn write_head(
         }
     };
     let target = edits.iter().rev().find_map(|edit| match edit {
-        Edit::Target(target) => Some(target.as_slice()),
+        Edit::Target(target) => Some(target),
         _ => None,
     });
     let host = edits.iter().rev().find_map(|edit| match edit {
-        Edit::Host(host) => Some(host.as_slice()),
+        Edit::Host(host) => Some(host),
         _ => None,
     });
     put(&[
@@ -64,7 +64,7 @@ pub(super) fn write_head(
         }
         put(&[name, b": ", value, b"\r\n"]);
     }
-    for edit in edits {
+    for edit in edits.iter() {
         if let Edit::Append(name, value) | Edit::Set(name, value) = edit
             && !hop_by_hop::is_removed_from_requests(name.as_bytes())
         {

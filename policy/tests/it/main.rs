@@ -2,6 +2,7 @@
 
 #![expect(clippy::expect_used, reason = "helpers may fail the test")]
 
+mod allocations;
 mod browser;
 mod cases;
 mod client_certificate;
@@ -14,4 +15,5 @@ mod reentry;
 mod response;
 mod settings;
 mod support;
+mod typical;
 mod unparsed;

@@ -4,7 +4,9 @@ use fluxlit_cases::{
     Case, DownstreamResponse, Exchange, ExchangeOutcome, Outcome, Peer, UpstreamRequest, Version,
     latin1,
 };
-use fluxlit_policy::{self as policy, Action, Decision, Defaults, Edit, Policy, Request, Response};
+use fluxlit_policy::{
+    self as policy, Action, Decision, Defaults, Edit, Edits, Policy, Request, Response,
+};
 
 type Lines = Vec<(Vec<u8>, Vec<u8>)>;
 
@@ -110,19 +112,19 @@ struct Message {
 }
 
 impl Message {
-    fn apply(&mut self, edits: &[Edit]) {
-        for edit in edits {
+    fn apply(&mut self, edits: &Edits) {
+        for edit in edits.iter() {
             match edit {
                 Edit::Append(name, value) => {
-                    self.lines.push((name.as_bytes().to_vec(), value.clone()));
+                    self.lines.push((name.as_bytes().to_vec(), value.to_vec()));
                 }
-                Edit::Host(host) => self.host = Some(host.clone()),
+                Edit::Host(host) => self.host = Some(host.to_vec()),
                 Edit::Remove(name) => self.remove(name),
                 Edit::Set(name, value) => {
                     self.remove(name);
-                    self.lines.push((name.as_bytes().to_vec(), value.clone()));
+                    self.lines.push((name.as_bytes().to_vec(), value.to_vec()));
                 }
-                Edit::Target(target) => self.target.clone_from(target),
+                Edit::Target(target) => self.target = target.to_vec(),
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Tests properties that hold for every input.
 
-use fluxlit_policy::{Action, Defaults, Edit, Header, Peer, Policy, Request, Response};
+use fluxlit_policy::{Action, Defaults, Edit, Edits, Header, Peer, Policy, Request, Response};
 use proptest::prelude::*;
 
 use crate::browser;
@@ -24,18 +24,18 @@ fn borrow(lines: &[Line]) -> Vec<Header<'_>> {
         .collect()
 }
 
-fn apply(lines: &mut Vec<Line>, target: &mut Vec<u8>, edits: &[Edit]) {
-    for edit in edits {
+fn apply(lines: &mut Vec<Line>, target: &mut Vec<u8>, edits: &Edits) {
+    for edit in edits.iter() {
         match edit {
-            Edit::Append(name, value) => lines.push((name.as_bytes().to_vec(), value.clone())),
+            Edit::Append(name, value) => lines.push((name.as_bytes().to_vec(), value.to_vec())),
             Edit::Host(_) => {}
             Edit::Remove(name) | Edit::Set(name, _) => {
                 lines.retain(|(other, _)| !other.eq_ignore_ascii_case(name.as_bytes()));
                 if let Edit::Set(name, value) = edit {
-                    lines.push((name.as_bytes().to_vec(), value.clone()));
+                    lines.push((name.as_bytes().to_vec(), value.to_vec()));
                 }
             }
-            Edit::Target(new) => target.clone_from(new),
+            Edit::Target(new) => *target = new.to_vec(),
         }
     }
 }
@@ -242,7 +242,7 @@ proptest! {
             headers: &borrow(&lines),
         });
         if let Action::Forward(forward) = decision.action {
-            for edit in &forward.edits {
+            for edit in forward.edits.iter() {
                 let written = match edit {
                     Edit::Append(_, value) | Edit::Set(_, value) => value,
                     Edit::Host(value) | Edit::Target(value) => value,
@@ -254,8 +254,8 @@ proptest! {
                     prop_assert!(is_absent, "{name} would have two lines");
                 }
             }
-            prop_assert!(forward.stripped_target.starts_with(b"/"));
-            prop_assert!(!forward.stripped_target.starts_with(b"//"));
+            prop_assert!(forward.stripped_target().starts_with(b"/"));
+            prop_assert!(!forward.stripped_target().starts_with(b"//"));
         }
     }
 

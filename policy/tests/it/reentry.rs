@@ -1,6 +1,6 @@
 //! Tests requests that a proxy processes a second time, as after an internal redirect.
 
-use fluxlit_policy::{Edit, Header, Request};
+use fluxlit_policy::{Edit, Edits, Header, Request};
 
 use crate::support::{apply, borrow, forward, get, policy, texts};
 
@@ -37,11 +37,10 @@ fn pass_twice(settings: &str, first: &str, target: &str) -> (String, Vec<String>
     );
     assert_eq!(again.exchange.effective, decision.exchange.effective);
     assert!(!again.exchange.forwarded_ignored);
-    let edits: Vec<Edit> = forward(&again)
+    let edits: Edits = forward(&again)
         .edits
         .iter()
         .filter(|edit| !matches!(edit, Edit::Host(_)))
-        .cloned()
         .collect();
     (again.exchange.mount(), texts(&edits))
 }

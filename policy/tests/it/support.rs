@@ -1,6 +1,6 @@
 //! Builds policies and decisions for tests, and applies edits.
 
-use fluxlit_policy::{Decision, Defaults, Edit, Forward, Header, Peer, Policy, Request};
+use fluxlit_policy::{Decision, Defaults, Edit, Edits, Forward, Header, Peer, Policy, Request};
 
 pub(crate) type Line = (Vec<u8>, Vec<u8>);
 
@@ -34,8 +34,8 @@ pub(crate) fn forward(decision: &Decision) -> &Forward {
 }
 
 /// Applies edits to the lines of a message, as a host does.
-pub(crate) fn apply(lines: &mut Vec<Line>, edits: &[Edit]) {
-    for edit in edits {
+pub(crate) fn apply(lines: &mut Vec<Line>, edits: &Edits) {
+    for edit in edits.iter() {
         let (name, value) = match edit {
             Edit::Append(name, value) => (name, Some(value)),
             Edit::Remove(name) => (name, None),
@@ -46,7 +46,7 @@ pub(crate) fn apply(lines: &mut Vec<Line>, edits: &[Edit]) {
             lines.retain(|(other, _)| !other.eq_ignore_ascii_case(name.as_bytes()));
         }
         if let Some(value) = value {
-            lines.push((name.as_bytes().to_vec(), value.clone()));
+            lines.push((name.as_bytes().to_vec(), value.to_vec()));
         }
     }
 }
@@ -59,7 +59,7 @@ pub(crate) fn borrow(lines: &[Line]) -> Vec<Header<'_>> {
 }
 
 /// Returns an edit as text.
-pub(crate) fn text(edit: &Edit) -> String {
+pub(crate) fn text(edit: Edit<'_>) -> String {
     let latin1 = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
     match edit {
         Edit::Append(name, value) => format!("append {name}: {}", latin1(value)),
@@ -70,6 +70,6 @@ pub(crate) fn text(edit: &Edit) -> String {
     }
 }
 
-pub(crate) fn texts(edits: &[Edit]) -> Vec<String> {
+pub(crate) fn texts(edits: &Edits) -> Vec<String> {
     edits.iter().map(text).collect()
 }

@@ -19,9 +19,9 @@ fn added(settings: &str, tls: bool, host: Option<&str>, headers: &[Header<'_>]) 
         },
     );
     let mut names = Vec::new();
-    for edit in response.edits {
+    for edit in response.edits.iter() {
         match edit {
-            Edit::Append(name, _) | Edit::Set(name, _) => names.push(name.into_owned()),
+            Edit::Append(name, _) | Edit::Set(name, _) => names.push(name.to_owned()),
             edit => names.push(format!("{edit:?}")),
         }
     }
