@@ -5,13 +5,17 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
+use fluxlit_envoy::MOUNT;
 
+use super::variants::DIRECT;
 use crate::bench::{BROWSER, local};
 
 /// One unit of load: what is sent and what comes back.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Workload {
-    /// A request of a browser, with a small response.
+    /// A request of a browser, to which Envoy responds itself: the filter's share is not lost in that of the upstream.
+    Direct,
+    /// The same request, to which an app responds with a redirect and cookies.
     Request,
     /// A WebSocket frame to the upstream and back, on an open connection.
     Frame,
@@ -20,11 +24,12 @@ pub(super) enum Workload {
 }
 
 impl Workload {
-    pub(super) const ALL: [Self; 3] = [Self::Request, Self::Frame, Self::Body];
+    pub(super) const ALL: [Self; 4] = [Self::Direct, Self::Request, Self::Frame, Self::Body];
 
     pub(super) fn name(self) -> &'static str {
         match self {
-            Self::Request => "request",
+            Self::Direct => "request that Envoy responds to itself",
+            Self::Request => "request that an app responds to with a redirect and cookies",
             Self::Frame => "WebSocket frame and its echo",
             Self::Body => "request with a body of 1 MiB",
         }
@@ -33,7 +38,7 @@ impl Workload {
     /// Returns the number of repetitions in a round of `requests` requests.
     pub(super) fn repetitions(self, requests: u32) -> u32 {
         match self {
-            Self::Request | Self::Frame => requests,
+            Self::Direct | Self::Request | Self::Frame => requests,
             Self::Body => (requests / 20).max(1),
         }
     }
@@ -42,7 +47,7 @@ impl Workload {
     pub(super) fn connect(self, address: SocketAddr) -> anyhow::Result<TcpStream> {
         let mut connection = connect(address)?;
         if self == Self::Frame {
-            connection.write_all(request("GET", HANDSHAKE).as_bytes())?;
+            connection.write_all(request("GET", STREAM, HANDSHAKE).as_bytes())?;
             let mut head = Vec::new();
             while !head.ends_with(b"\r\n\r\n") {
                 read_some(&mut connection, &mut head)?;
@@ -59,10 +64,11 @@ impl Workload {
     /// Returns the bytes to send.
     pub(super) fn bytes(self) -> Vec<u8> {
         match self {
-            Self::Request => request("GET", "").into_bytes(),
+            Self::Direct => request("GET", DIRECT, "").into_bytes(),
+            Self::Request => request("GET", STREAM, "").into_bytes(),
             Self::Frame => FRAME.to_vec(),
             Self::Body => {
-                let head = request("POST", &format!("Content-Length: {BODY}\r\n"));
+                let head = request("POST", STREAM, &format!("Content-Length: {BODY}\r\n"));
                 [head.as_bytes(), &vec![b'x'; BODY]].concat()
             }
         }
@@ -195,8 +201,8 @@ fn echo(mut stream: TcpStream, chunk: &mut [u8]) -> std::io::Result<()> {
 }
 
 /// Builds a request of a browser with two forged fields, and `more` field lines at the end.
-pub(super) fn request(method: &str, more: &str) -> String {
-    let mut lines = vec![format!("{method} /apps/my-app/_stcore/stream?x=1 HTTP/1.1")];
+pub(super) fn request(method: &str, path: &str, more: &str) -> String {
+    let mut lines = vec![format!("{method} {MOUNT}{path}?x=1 HTTP/1.1")];
     lines.extend(BROWSER.map(str::to_owned));
     lines.extend(["X-Forwarded-For: 6.6.6.6", "X-Forwarded-Proto: https"].map(str::to_owned));
     format!("{}\r\n{more}\r\n", lines.join("\r\n"))
@@ -216,6 +222,9 @@ fn response(body: &str) -> String {
     ];
     format!("{}\r\n\r\n{body}", lines.join("\r\n"))
 }
+
+/// A path of the app, without the mount.
+pub(super) const STREAM: &str = "/_stcore/stream";
 
 /// A field that makes the upstream send back the request it received.
 pub(super) const ECHO: &str = "x-bench: echo\r\n";

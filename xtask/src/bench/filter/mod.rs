@@ -21,7 +21,7 @@ use fluxlit_support::port::free_ports;
 use fluxlit_support::wait::wait_until;
 
 use self::exchange::{
-    ECHO, RESPONSE_LIMIT, Workload, connect, read_response, request, serve_upstream,
+    ECHO, RESPONSE_LIMIT, STREAM, Workload, connect, read_response, request, serve_upstream,
 };
 use self::variants::{Modules, NamedModule, Variant};
 use super::{local, pin_to, two_cores};
@@ -75,7 +75,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let mut tables = Vec::new();
     for workload in Workload::ALL {
         let mut variants = variants.clone();
-        if workload != Workload::Request {
+        if !matches!(workload, Workload::Direct | Workload::Request) {
             variants.retain(|(variant, _)| variant.has_streams);
         }
         let rounds = measure(options, workload, envoy.id(), &variants)?;
@@ -112,7 +112,7 @@ fn check_that_the_job_is_done(variants: &[(&Variant, SocketAddr)]) -> anyhow::Re
     for (variant, address) in variants {
         let mut connection = connect(*address)?;
         let mut response = Vec::new();
-        connection.write_all(request("GET", ECHO).as_bytes())?;
+        connection.write_all(request("GET", STREAM, ECHO).as_bytes())?;
         read_response(&mut connection, &mut response).with_context(|| variant.name.clone())?;
         if !variant.does_the_job {
             continue;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::Options;
 use super::exchange::Workload;
-use super::variants::{EMPTY, LUA, NONE, Variant};
+use super::variants::{EMPTY, HEADER_MUTATION, LUA, NONE, SHORT_LUA, Variant};
 use crate::bench::{Spread, spread};
 
 /// The figures of a workload.
@@ -19,12 +19,12 @@ pub(super) struct Table<'a> {
 /// The figures of a variant, in microseconds of CPU time.
 struct Row<'a> {
     variant: &'a Variant,
+    has_targets: bool,
     cpu: f64,
     /// The difference from no filter in the same round.
     overhead: Spread,
-    /// Ratios of overheads; `None` where the reference does not run the workload.
-    times_empty: Option<f64>,
-    times_lua: Option<f64>,
+    /// Ratios to the overheads of [`REFERENCES`]; `None` where the reference does not run the workload.
+    times: [Option<f64>; REFERENCES.len()],
 }
 
 /// Evaluates the rounds of a workload, which have a figure for each of these variants.
@@ -42,10 +42,10 @@ pub(super) fn evaluate<'a>(
     // The overheads of frames and bodies are about zero, so their ratios have no meaning.
     let reference = |name| {
         find(name)
-            .filter(|_| workload == Workload::Request)
+            .filter(|_| matches!(workload, Workload::Direct | Workload::Request))
             .map(|index| overhead(index).median)
     };
-    let (empty, lua) = (reference(EMPTY), reference(LUA));
+    let references = REFERENCES.map(reference);
     let rows = variants
         .iter()
         .enumerate()
@@ -56,8 +56,8 @@ pub(super) fn evaluate<'a>(
                 variant,
                 cpu: cpu.median,
                 overhead,
-                times_empty: empty.map(|empty| overhead.median / empty),
-                times_lua: lua.map(|lua| overhead.median / lua),
+                times: references.map(|reference| Some(overhead.median / reference?)),
+                has_targets: workload == Workload::Direct && variant.is_ours,
             }
         })
         .collect();
@@ -65,23 +65,15 @@ pub(super) fn evaluate<'a>(
 }
 
 impl Row<'_> {
-    /// Returns the targets, and whether each is met; none if they do not apply to this variant.
+    /// Returns the targets, and whether each is met; none if they do not apply to this row.
     fn targets(&self) -> Vec<(String, bool)> {
-        let (Some(times_lua), Some(times_empty), true) =
-            (self.times_lua, self.times_empty, self.variant.is_ours)
-        else {
-            return Vec::new();
-        };
-        vec![
-            (
-                format!("≤ {MAX_TIMES_LUA:.1} × {LUA}"),
-                times_lua <= MAX_TIMES_LUA,
-            ),
-            (
-                format!("≤ {MAX_TIMES_EMPTY:.1} × {EMPTY}"),
-                times_empty <= MAX_TIMES_EMPTY,
-            ),
-        ]
+        let each = REFERENCES.iter().zip(self.times);
+        let each = each.filter(|_| self.has_targets);
+        each.filter_map(|(reference, times)| {
+            let (_, max) = TARGETS.iter().find(|(name, _)| name == reference)?;
+            Some((format!("≤ {max:.2} × {reference}"), times? <= *max))
+        })
+        .collect()
     }
 
     fn as_json(&self) -> Value {
@@ -90,13 +82,17 @@ impl Row<'_> {
             .into_iter()
             .map(|(target, is_met)| json!({"target": target, "met": is_met}))
             .collect();
+        let times: serde_json::Map<String, Value> = REFERENCES
+            .iter()
+            .zip(self.times)
+            .map(|(reference, times)| ((*reference).to_owned(), json!(times)))
+            .collect();
         json!({
             "name": self.variant.name,
             "cpu_us": self.cpu,
             "overhead_us": self.overhead.median,
             "overhead_quartiles_us": [self.overhead.low, self.overhead.high],
-            "times_empty": self.times_empty,
-            "times_lua": self.times_lua,
+            "times": times,
             "targets": targets,
         })
     }
@@ -104,16 +100,17 @@ impl Row<'_> {
 
 pub(super) fn as_text(table: &Table<'_>) -> String {
     let mut text = format!(
-        "CPU time of Envoy in µs for one {}; overhead is over `{NONE}`, × is the ratio of overheads\n\n{:<24}{:>8}{:>10}{:>16}{:>9}{:>9}  targets\n",
+        "CPU time of Envoy in µs for one {}; overhead is over `{NONE}`, × is the ratio of overheads\n\n{:<24}{:>8}{:>10}{:>16}",
         table.workload.name(),
         "",
         "CPU",
         "overhead",
         "quartiles",
-        "× empty",
-        "× lua"
     );
-    let ratio = |ratio: Option<f64>| ratio.map_or_else(String::new, |ratio| format!("{ratio:.2}"));
+    for reference in REFERENCES {
+        let _ = write!(text, "{:>19}", format!("× {reference}"));
+    }
+    text.push_str("  targets\n");
     for row in &table.rows {
         let Spread { low, median, high } = row.overhead;
         let quartiles = format!("{low:.1} to {high:.1}");
@@ -122,12 +119,18 @@ pub(super) fn as_text(table: &Table<'_>) -> String {
             .into_iter()
             .map(|(target, is_met)| format!("{target} {}", if is_met { "met" } else { "MISSED" }))
             .collect();
+        let ratios: String = row
+            .times
+            .iter()
+            .map(|times| match times {
+                Some(times) => format!("{times:>19.2}"),
+                None => format!("{:>19}", ""),
+            })
+            .collect();
         let line = format!(
-            "{:<24}{:>8.1}{median:>10.1}{quartiles:>16}{:>9}{:>9}  {}",
+            "{:<24}{:>8.1}{median:>10.1}{quartiles:>16}{ratios}  {}",
             row.variant.name,
             row.cpu,
-            ratio(row.times_empty),
-            ratio(row.times_lua),
             targets.join(", ")
         );
         // Writing to a string does not fail.
@@ -140,6 +143,7 @@ pub(super) fn as_json(options: &Options, tables: &[Table<'_>]) -> Value {
     let mut report = json!({"rounds": options.rounds, "requests": options.requests});
     for table in tables {
         let key = match table.workload {
+            Workload::Direct => "direct_responses",
             Workload::Request => "variants",
             Workload::Frame => "websocket_frames",
             Workload::Body => "bodies",
@@ -149,8 +153,8 @@ pub(super) fn as_json(options: &Options, tables: &[Table<'_>]) -> Value {
     report
 }
 
-/// The maximum overhead of the filter, as a multiple of the Lua filter's.
-const MAX_TIMES_LUA: f64 = 0.5;
+/// The variants whose overheads the others are compared with.
+const REFERENCES: [&str; 4] = [EMPTY, HEADER_MUTATION, SHORT_LUA, LUA];
 
-/// The maximum overhead of the filter, as a multiple of a filter that does nothing.
-const MAX_TIMES_EMPTY: f64 = 2.0;
+/// The maximum overhead of the filter for a direct response, as multiples of these variants'.
+const TARGETS: [(&str, f64); 2] = [(SHORT_LUA, 1.2), (LUA, 0.65)];

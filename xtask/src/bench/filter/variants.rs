@@ -46,7 +46,19 @@ pub(super) fn variants(modules: &Modules) -> anyhow::Result<Vec<Variant>> {
         reference(NONE, None, false),
         reference(EMPTY, Some(wasm(EMPTY, &modules.empty, "{}")), false),
         reference(HEADER_MUTATION, Some(header_mutation()?), true),
-        reference(LUA, Some(lua()), true),
+        Variant {
+            has_streams: false,
+            ..reference(
+                SHORT_LUA,
+                Some(lua(include_str!("../../../../envoy/bench/short.lua"))),
+                false,
+            )
+        },
+        reference(
+            LUA,
+            Some(lua(include_str!("../../../../envoy/bench/edge.lua"))),
+            true,
+        ),
         ours("fluxlit", &modules.ours, |_| {})?,
     ];
     for NamedModule { name, path } in &modules.others {
@@ -121,6 +133,7 @@ pub(super) fn bootstrap(
         if variant.name == HEADER_MUTATION {
             strip_by_route(&mut listener)?;
         }
+        respond_directly(&mut listener)?;
         listeners.push(listener);
     }
     Ok(Bootstrap::shipped().with_listeners(listeners))
@@ -135,6 +148,24 @@ fn strip_by_route(listener: &mut Value) -> anyhow::Result<()> {
         .context("bootstrap.yaml has no route")?;
     route["match"]["prefix"] = json!(format!("{MOUNT}/"));
     route["route"]["prefix_rewrite"] = json!("/");
+    Ok(())
+}
+
+/// Makes Envoy respond to [`DIRECT`] itself, without an upstream. Some variants strip the mount.
+fn respond_directly(listener: &mut Value) -> anyhow::Result<()> {
+    let routes = listener
+        .pointer_mut("/filter_chains/0/filters/1/typed_config/route_config/virtual_hosts/0/routes")
+        .and_then(Value::as_array_mut)
+        .context("bootstrap.yaml has no routes")?;
+    let mut condition = routes.first().context("no route")?["match"].clone();
+    if let Some(condition) = condition.as_object_mut() {
+        condition.remove("prefix");
+    }
+    for path in [DIRECT.to_owned(), format!("{MOUNT}{DIRECT}")] {
+        condition["path"] = json!(path);
+        let response = json!({"status": 200, "body": {"inline_string": "ok"}});
+        routes.insert(0, json!({"match": condition, "direct_response": response}));
+    }
     Ok(())
 }
 
@@ -187,12 +218,12 @@ fn header_mutation() -> anyhow::Result<Value> {
     Ok(json!({"name": "envoy.filters.http.header_mutation", "typed_config": config}))
 }
 
-fn lua() -> Value {
+fn lua(script: &str) -> Value {
     json!({
         "name": "envoy.filters.http.lua",
         "typed_config": {
             "@type": "type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua",
-            "default_source_code": {"inline_string": include_str!("../../../../envoy/bench/edge.lua")},
+            "default_source_code": {"inline_string": script},
         },
     })
 }
@@ -203,7 +234,11 @@ fn at<'a>(value: &'a Value, pointer: &str) -> anyhow::Result<&'a Value> {
         .with_context(|| format!("bootstrap.yaml has nothing at {pointer}"))
 }
 
+/// The path without the mount to which Envoy responds itself.
+pub(super) const DIRECT: &str = "/direct";
+
 pub(super) const NONE: &str = "none";
 pub(super) const EMPTY: &str = "empty";
-const HEADER_MUTATION: &str = "header_mutation";
+pub(super) const HEADER_MUTATION: &str = "header_mutation";
 pub(super) const LUA: &str = "lua";
+pub(super) const SHORT_LUA: &str = "short lua";
