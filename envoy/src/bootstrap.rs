@@ -112,6 +112,22 @@ impl Bootstrap {
         self
     }
 
+    /// Records the facts about connections as in `connection-facts.yaml`, at this event of the network filter.
+    #[must_use]
+    pub fn with_connection_facts(mut self, event: &str) -> Self {
+        let mut filter = read_yaml(
+            "connection-facts.yaml",
+            include_str!("../connection-facts.yaml"),
+        );
+        if let Some(config) = filter["typed_config"].as_object_mut()
+            && let Some(values) = config.remove("on_downstream_tls_handshake")
+        {
+            config.insert(event.to_owned(), values);
+        }
+        *self.at("/static_resources/listeners/0/filter_chains/0/filters/0") = filter;
+        self
+    }
+
     /// Terminates TLS as in `tls.yaml`, with this certificate and key.
     #[must_use]
     pub fn with_tls(mut self, certificate: &Path, key: &Path) -> Self {

@@ -10,7 +10,7 @@ mod support;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use host_test::abi::Status;
+use host_test::abi::{Status, Value};
 use host_test::vm::{Fault, FaultPoint};
 use host_test::{Filter, Outcome, Plugin, Properties, StartOptions, envoy, lines};
 
@@ -65,13 +65,22 @@ fn start(filter: &Filter, configuration: &str) -> Plugin {
 
 /// Runs two streams and returns the second outcome, because the first one includes one-time costs.
 fn typical(plugin: &Plugin) -> Outcome {
+    typical_over(plugin, true)
+}
+
+/// The same, over TLS or not.
+fn typical_over(plugin: &Plugin, is_tls: bool) -> Outcome {
     let stream = || {
         let peer = envoy::Peer::Ip("203.0.113.9:4711".parse().expect("an address"));
         let properties: Properties = envoy::with_recorded_peer(
-            envoy::connection_properties(peer, true),
+            envoy::connection_properties(peer, is_tls),
             "fluxlit.peer",
             peer,
         );
+        let version = if is_tls { "TLSv1.3" } else { "-" };
+        let facts = format!("{version} 203.0.113.9:4711 -");
+        let properties =
+            properties.with(&["filter_state", "fluxlit.connection"], Value::Text(facts));
         let mut stream = plugin.stream(properties);
         stream.request_headers(lines(&REQUEST), true);
         stream.response_headers(lines(&RESPONSE), true);
@@ -102,6 +111,31 @@ fn a_typical_request_makes_these_host_calls() {
         ("proxy_replace_header_map_value", 4),
     ]);
     assert_eq!(outcome.calls, want);
+}
+
+/// Each call that hands data to the module makes Envoy enter the module once more: two header maps and one text are the least.
+#[test]
+fn the_facts_about_a_connection_are_one_property() {
+    let config = SHIPPED.replace(
+        r#""peer_filter_state_key": "fluxlit.peer""#,
+        r#""connection_facts_key": "fluxlit.connection""#,
+    );
+    let plugin = start(&filter(), &config);
+    for is_tls in [true, false] {
+        let outcome = typical_over(&plugin, is_tls);
+        let reading: BTreeMap<&str, u64> = outcome
+            .calls
+            .iter()
+            .filter(|(name, _)| name.starts_with("proxy_get_"))
+            .map(|(name, count)| (*name, *count))
+            .collect();
+        let want = BTreeMap::from([("proxy_get_header_map_pairs", 2), ("proxy_get_property", 1)]);
+        assert_eq!(reading, want, "TLS: {is_tls}");
+        let sent = outcome.upstream.expect("the request is forwarded").headers;
+        let scheme = if is_tls { "https" } else { "http" };
+        assert_eq!(sent.get("x-forwarded-for"), Some(b"203.0.113.9".as_slice()));
+        assert_eq!(sent.get("x-forwarded-proto"), Some(scheme.as_bytes()));
+    }
 }
 
 /// Envoy calls every callback that the module exports, even one that does nothing: a body callback would run for each

@@ -14,7 +14,9 @@ use std::time::Duration;
 
 use fluxlit_cases::Answer;
 use fluxlit_envoy::{Bootstrap, plugin_config};
-use fluxlit_support::client;
+use fluxlit_policy::ConnectionFacts;
+use fluxlit_support::certificate::{Authority, Certificate};
+use fluxlit_support::client::{self, tls};
 use fluxlit_support::envoy::{Envoy, EnvoyError};
 use fluxlit_support::http1::Response;
 use fluxlit_support::port::{free_port, local};
@@ -277,6 +279,137 @@ fn no_request_and_no_http_filter_can_store_the_mark_or_the_peer() {
                 }
             }
         }
+    });
+}
+
+/// Envoy 1.36 records before the handshake only; the certificate is then read from the connection.
+#[test]
+fn the_facts_about_a_connection_are_recorded_in_one_text() {
+    const LISTED: &str = "spiffe://cluster.local/ns/istio-system/sa/ingress";
+    const OTHER: &str = "spiffe://cluster.local/ns/other/sa/other";
+    let config = json!({
+        "connection_facts_key": "fluxlit.connection",
+        "root_path": "/apps/my-app",
+        "trust_proxy": true,
+        "trusted_identities": [LISTED],
+    });
+    let forged = [("X-Forwarded-For", "198.51.100.7")];
+    for_each_version(|envoy, version| {
+        let authority = Authority::create().expect("an authority");
+        let events: &[&str] = if version.starts_with("1.36.") {
+            &["on_new_connection"]
+        } else {
+            &["on_new_connection", "on_downstream_tls_handshake"]
+        };
+        for event in events {
+            let recording = |bootstrap: Bootstrap| {
+                bootstrap
+                    .with_connection_facts(event)
+                    .with_plugin_config(&config.to_string())
+            };
+            let plain = Edge::start(
+                envoy,
+                Bootstrap::shipped(),
+                |bootstrap, _| recording(bootstrap),
+                Probe::Get,
+            )
+            .expect("Envoy starts");
+            assert_eq!(
+                plain.get("/apps/my-app/x", &forged).status,
+                200,
+                "{version}"
+            );
+            let received = plain.upstream.requests();
+            assert_eq!(
+                values(&received[0], "x-forwarded-for"),
+                ["127.0.0.1"],
+                "{version}"
+            );
+            assert_eq!(
+                values(&received[0], "x-forwarded-proto"),
+                ["http"],
+                "{version}"
+            );
+
+            let mut server = None;
+            let edge = Edge::start(
+                envoy,
+                Bootstrap::shipped(),
+                |bootstrap, folder| {
+                    let certificate =
+                        Certificate::create_files(folder, &["localhost"]).expect("a certificate");
+                    let root = folder.join("authority.pem");
+                    std::fs::write(&root, &authority.pem).expect("a file");
+                    let bootstrap = recording(bootstrap)
+                        .with_tls(&certificate.certificate, &certificate.key)
+                        .with_client_authority(&root);
+                    server = Some(certificate);
+                    bootstrap
+                },
+                Probe::Get,
+            )
+            .expect("Envoy starts");
+            let server = server.expect("the bootstrap was changed");
+            for (names, client) in [
+                (Some(&[LISTED][..]), "198.51.100.7"),
+                (Some(&[OTHER]), "127.0.0.1"),
+                // Only the first name counts, and a comma or a space in a name does not make it two.
+                (Some(&[OTHER, LISTED]), "127.0.0.1"),
+                (None, "127.0.0.1"),
+            ] {
+                edge.upstream.answer(&Answer::default());
+                let presented = names.map(|names| authority.sign(names).expect("a certificate"));
+                let config = server.client_config(presented.as_ref()).expect("a client");
+                let mut stream = tls(connect(edge.address), config).expect("a TLS client");
+                let request = request("/apps/my-app/x", &forged);
+                let response = client::exchange(&mut stream, &request, "GET");
+                let case = format!("{version}, {event}, {names:?}");
+                assert_eq!(response.expect("a response").status, 200, "{case}");
+                let received = edge.upstream.requests();
+                assert_eq!(values(&received[0], "x-forwarded-for"), [client], "{case}");
+                assert_eq!(
+                    values(&received[0], "x-forwarded-proto"),
+                    ["https"],
+                    "{case}"
+                );
+            }
+        }
+    });
+}
+
+#[test]
+fn the_shipped_text_is_the_one_that_the_filter_reads() {
+    let bootstrap = Bootstrap::shipped().with_connection_facts("on_downstream_tls_handshake");
+    let filter =
+        &bootstrap.value()["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0];
+    let recorded = &filter["typed_config"]["on_downstream_tls_handshake"][0];
+    let format = &recorded["format_string"]["text_format_source"]["inline_string"];
+    assert_eq!(*format, ConnectionFacts::FORMAT);
+}
+
+/// Envoy has selected a route before the filter runs, and selects again because the filter has written `:path`: it does so for
+/// modules of ABI 0.2.1, without being asked.
+#[test]
+fn routes_are_selected_by_the_path_after_the_filter() {
+    for_each_version(|envoy, version| {
+        let edge = Edge::start(
+            envoy,
+            Bootstrap::shipped(),
+            |bootstrap, _| {
+                bootstrap.with_changed_connection_manager(|manager| {
+                    let mut before = first_route(manager).clone();
+                    before["match"] = json!({"prefix": "/apps/my-app/"});
+                    before["direct_response"] = json!({"status": 409});
+                    before.as_object_mut().expect("a route").remove("route");
+                    let routes = &mut manager["route_config"]["virtual_hosts"][0]["routes"];
+                    routes.as_array_mut().expect("routes").insert(0, before);
+                })
+            },
+            Probe::Get,
+        )
+        .expect("Envoy starts");
+        assert_eq!(edge.get("/apps/my-app/x", &[]).status, 200, "{version}");
+        assert_eq!(edge.seen(200), Replaced, "{version}");
     });
 }
 

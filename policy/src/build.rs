@@ -70,6 +70,7 @@ fn build(
     let Config {
         allowed_hosts,
         client_ip_header,
+        connection_facts_key,
         content_security_policy,
         cookie_path,
         emit_forwarded,
@@ -109,8 +110,16 @@ fn build(
         trusted_identities,
     }
     .build(errors, &mut warnings);
-    if peer_filter_state_key.as_deref() == Some("") {
-        errors.push(ConfigError::PeerKey);
+    for (setting, key) in [
+        ("connection_facts_key", &connection_facts_key),
+        ("peer_filter_state_key", &peer_filter_state_key),
+    ] {
+        if key.as_deref() == Some("") {
+            errors.push(ConfigError::PeerKey { setting });
+        }
+    }
+    if connection_facts_key.is_some() && peer_filter_state_key.is_some() {
+        errors.push(ConfigError::PeerKeys);
     }
     let client_ip_header = client_ip_header.map(|name| parse_client_ip_header(name, errors));
     let probe_key = probe_key.and_then(|SecretText(text)| {
@@ -154,6 +163,7 @@ fn build(
             client_ip_header: client_ip_header.clone(),
             xff_mode,
         },
+        connection_facts_key,
         peer_filter_state_key,
         allowed_hosts: host_table,
         router: Router {

@@ -191,9 +191,17 @@ pub enum ConfigError {
     },
     /// An empty filter-state key.
     #[error(
-        "peer_filter_state_key must not be empty: set it to the key that the listener's set_filter_state uses."
+        "{setting} must not be empty: set it to the key that the listener's set_filter_state uses."
     )]
-    PeerKey,
+    PeerKey {
+        /// The setting.
+        setting: &'static str,
+    },
+    /// Two filter-state keys for the peer.
+    #[error(
+        "connection_facts_key and peer_filter_state_key both name the peer: keep the one that the listener records."
+    )]
+    PeerKeys,
     /// A probe key that is too short.
     #[error(
         "probe_key has {length} bytes, and must have at least 16. Take a random one, such as the output of `openssl rand -hex 32`."
@@ -277,7 +285,8 @@ impl ConfigError {
             | Self::HeaderText { .. }
             | Self::Identity { .. }
             | Self::Missing { .. }
-            | Self::PeerKey
+            | Self::PeerKey { .. }
+            | Self::PeerKeys
             | Self::Type { .. }
             | Self::UnknownKey { .. }
             | Self::UnknownKeyword { .. } => "E15",

@@ -44,6 +44,7 @@ mod security_headers;
 mod trust;
 
 mod config;
+mod connection_facts;
 mod connection_headers;
 mod forwarded;
 mod header_names;
@@ -74,6 +75,7 @@ pub use address::AddressText;
 pub use client::{Client, ClientSource};
 pub use config::Defaults;
 pub use config_error::{ConfigError, ConfigErrors, ConfigWarning};
+pub use connection_facts::ConnectionFacts;
 pub use decision::{Action, Decision, Forward, Reply, ResponseDecision};
 pub use decision_record::{
     ArrivedPath, DecisionRecord, HstsOutcome, MountOutcome, PREFIX_IGNORED_WARNING, TrustOutcome,

@@ -39,6 +39,7 @@ use crate::target::Target;
 #[derive(Debug, Clone)]
 pub struct Policy {
     pub(crate) resolver: Resolver,
+    pub(crate) connection_facts_key: Option<String>,
     pub(crate) peer_filter_state_key: Option<String>,
     pub(crate) allowed_hosts: HostTable<()>,
     pub(crate) router: Router,
@@ -218,6 +219,12 @@ impl Policy {
         let public = self.router.outside.public_base.as_ref()?;
         let origin = public.origin.origin()?;
         Some([origin.as_str(), public.mount.as_str()].concat())
+    }
+
+    /// Returns the filter-state key under which the listener records the
+    /// [`ConnectionFacts`](crate::ConnectionFacts); for Envoy only.
+    pub fn connection_facts_key(&self) -> Option<&str> {
+        self.connection_facts_key.as_deref()
     }
 
     /// Returns the filter-state key under which the listener records the direct peer; for Envoy only.

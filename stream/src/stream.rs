@@ -1,20 +1,20 @@
 //! Applies the decisions of the policy to one request and its response.
 //!
-//! It makes as few host calls as possible: one read of the header map for each direction, one attribute for the peer and one
-//! for TLS, and a write for each header that really changes, because every write can make Envoy select its route again.
+//! It makes as few host calls as possible: one read of the header map for each direction, one of what the listener has
+//! recorded about the connection, and a write for each header that really changes, because every write can make Envoy select its route again.
 //! Facts that are rarely used are read only when they are needed.
 //!
 //! If an edit cannot be applied, the request is not forwarded, because a partly applied policy does not protect the app.
 
 use fluxlit_policy::{
-    Action, Decision, DecisionRecord, Exchange, Hop, PREFIX_IGNORED_WARNING, Peer, ProbeAnswer,
-    Request, Response, ResponseDecision, warning_network,
+    Action, ConnectionFacts, Decision, DecisionRecord, Exchange, Hop, PREFIX_IGNORED_WARNING, Peer,
+    ProbeAnswer, Request, Response, ResponseDecision, warning_network,
 };
 use log::Level;
 
 use crate::edit_memory;
 use crate::edits::apply;
-use crate::facts::{is_tls, read_identity, read_peer};
+use crate::facts::Recorded;
 use crate::host::{Fields, Host, Map};
 use crate::mark::{Mark, is_rewritten};
 use crate::message::Message;
@@ -153,16 +153,18 @@ fn decide<H: Host>(host: &H, plugin: &Plugin<H>) -> Decided {
     let policy = &plugin.policy;
     let map = host.fields(Map::RequestHeaders);
     let message = Message::read(&map);
-    let peer = read_peer(host, policy.peer_filter_state_key());
-    let identity = policy
-        .needs_identity()
-        .then(|| read_identity(host))
-        .flatten();
+    let recorded = Recorded::read(host, policy);
+    let mut attribute = None;
+    let ConnectionFacts {
+        peer,
+        tls,
+        identity,
+    } = recorded.facts(host, policy, &mut attribute);
     let request = Request {
         peer,
-        identity: identity.as_ref().map(AsRef::as_ref),
+        identity,
         is_reentry: message.has_original_url && is_rewritten(host),
-        tls: is_tls(host),
+        tls,
         method: message.method,
         target: message.path,
         host: message.authority,
@@ -227,7 +229,7 @@ fn warn_of_settings<H: Host>(plugin: &Plugin<H>, peer: Peer, exchange: &Exchange
     if peer == Peer::Unknown && !exchange.peer_trusted {
         plugin.warnings.log(Subject::UnknownPeer, Level::Warn, || {
             "E17: cannot tell the direct peer on this listener; set use_remote_address: true with \
-                 skip_xff_append: true, or peer_filter_state_key"
+                 skip_xff_append: true, or connection_facts_key"
                 .to_owned()
         });
     } else if exchange.forwarded_ignored {

@@ -44,6 +44,7 @@ const PACKAGES: &[Package] = &[
             ],
             &[
                 "config",
+                "connection_facts",
                 "connection_headers",
                 "forwarded",
                 "message",

@@ -9,6 +9,7 @@ use crate::lint::document::{Manifest, normalized};
 use crate::lint::envoy::{items, kind_of, text};
 use crate::lint::outcomes::Outcomes;
 use crate::lint::path::removed_mounts;
+use crate::lint::peer_source::{CONNECTION_EVENTS, Record};
 use crate::lint::presence::{GUARD, is_guarded, is_rbac_guard, rejects_everything};
 use crate::lint::settings;
 use crate::lint::sockets::duration;
@@ -61,7 +62,9 @@ impl Facts {
                     && patch
                         .pointer("/match/listener/filterChain/filter/name")
                         .is_some_and(|name| name == CONNECTION_MANAGER);
-                items(&value["typed_config"]["on_new_connection"])
+                CONNECTION_EVENTS
+                    .iter()
+                    .flat_map(|event| items(&value["typed_config"][event]))
                     .map(|state| (text(&state["object_key"]), is_before))
                     .collect::<Vec<_>>()
             })
@@ -152,15 +155,15 @@ fn istio_plugin(manifest: &Manifest, facts: &Facts, outcomes: &mut Outcomes) {
 fn peer(label: &str, text_of_settings: &str, facts: &Facts, outcomes: &mut Outcomes) {
     let settings: Value = serde_json::from_str(text_of_settings).unwrap_or_default();
     let outcome = &mut outcomes.peer_source;
-    match settings["peer_filter_state_key"].as_str() {
-        Some(key) => match facts.recorded.iter().find(|(recorded, _)| recorded == key) {
+    match Record::of(&settings) {
+        Some(Record { setting, key, .. }) => match facts.recorded.iter().find(|(recorded, _)| recorded == key) {
             Some((_, true)) => outcome.right(format!("{label}: an EnvoyFilter records the peer in `{key}`")),
             Some((_, false)) => outcome.fail(
                 format!("{label}: the EnvoyFilter that records `{key}` does not insert it before the connection manager"),
                 "set operation: INSERT_BEFORE and match the filter envoy.filters.network.http_connection_manager",
             ),
             None if facts.has_envoy_filter => outcome.fail(
-                format!("{label}: no EnvoyFilter records `{key}` (peer_filter_state_key), so every peer is unknown and untrusted"),
+                format!("{label}: no EnvoyFilter records `{key}` ({setting}), so every peer is unknown and untrusted"),
                 "apply envoy/istio/envoyfilter.yaml, with the same key",
             ),
             None => outcome.skip(format!(
@@ -197,9 +200,11 @@ fn envoy_filter(manifest: &Manifest, outcomes: &mut Outcomes) {
     }
     for patch in &patches {
         let value = normalized(patch["patch"]["value"].clone());
-        let is_state = kind_of(&value["typed_config"]) == "Config"
-            && value["typed_config"].get("on_new_connection").is_some();
-        for state in items(&value["typed_config"]["on_new_connection"]).filter(|_| is_state) {
+        let is_state = kind_of(&value["typed_config"]) == "Config";
+        let states = CONNECTION_EVENTS
+            .iter()
+            .flat_map(|event| items(&value["typed_config"][event]));
+        for state in states.filter(|_| is_state) {
             let format = state.pointer("/format_string/text_format_source/inline_string");
             let is_peer = format.and_then(Value::as_str).is_some_and(|format| {
                 format.contains("DOWNSTREAM_") && format.contains("REMOTE_ADDRESS")
@@ -293,15 +298,15 @@ fn extension_policy(manifest: &Manifest, facts: &Facts, outcomes: &mut Outcomes)
             );
         }
         let settings: Value = serde_json::from_str(&config).unwrap_or_default();
-        if settings["peer_filter_state_key"].is_null() {
+        let Some(Record { setting, .. }) = Record::of(&settings) else {
             outcomes.peer_source.right(format!(
                 "{label}: without clientIPDetection no header can replace source.address"
             ));
-        } else {
-            outcomes.peer_source.skip(format!(
-                "{label}: peer_filter_state_key is recorded by an EnvoyPatchPolicy; lint a dump of the proxy (/config_dump)"
-            ));
-        }
+            continue;
+        };
+        outcomes.peer_source.skip(format!(
+            "{label}: {setting} is recorded by an EnvoyPatchPolicy; lint a dump of the proxy (/config_dump)"
+        ));
     }
 }
 
@@ -309,8 +314,7 @@ fn client_traffic_policy(manifest: &Manifest, facts: &Facts, outcomes: &mut Outc
     let label = manifest.label();
     let spec = manifest.spec();
     let uses_key = facts.settings.iter().any(|settings| {
-        serde_json::from_str(settings)
-            .is_ok_and(|settings: Value| !settings["peer_filter_state_key"].is_null())
+        serde_json::from_str(settings).is_ok_and(|settings: Value| Record::of(&settings).is_some())
     });
     if !spec["clientIPDetection"].is_null() && !uses_key {
         outcomes.peer_source.fail(

@@ -3,6 +3,7 @@
 //! Envoy's `source.address` is the address of the connection only if no header can replace it. By default any client
 //! replaces it by `X-Forwarded-For`. What the listener records before it reads a header is independent of that.
 
+use fluxlit_policy::ConnectionFacts;
 use serde_json::Value;
 
 use crate::lint::envoy::{HttpFilter, Manager, Ours, items, text};
@@ -11,8 +12,8 @@ use crate::outcome::Outcome;
 /// Checks one connection manager with the FluxLit filter.
 pub(crate) fn check(ours: &Ours<'_>, outcome: &mut Outcome) {
     let settings = ours.filter.settings();
-    match settings["peer_filter_state_key"].as_str() {
-        Some(key) => recorded(ours, key, outcome),
+    match Record::of(&settings) {
+        Some(record) => recorded(ours, &record, outcome),
         None if ours.filter.config.is_null() => outcome.skip(format!(
             "{}: the configuration of the filter comes from a server (ECDS); lint a dump of /config_dump?include_eds",
             ours.place()
@@ -23,25 +24,58 @@ pub(crate) fn check(ours: &Ours<'_>, outcome: &mut Outcome) {
     proxy_protocol(ours.manager, &ours.place(), outcome);
 }
 
+/// What the settings say that the listener records.
+pub(crate) struct Record<'a> {
+    /// The setting with the key.
+    pub(crate) setting: &'static str,
+    /// The filter-state key.
+    pub(crate) key: &'a str,
+    /// The formats that the filter reads, recorded by a network filter and by an HTTP filter.
+    formats: [&'static [&'static str]; 2],
+}
+
+impl<'a> Record<'a> {
+    /// Returns what is recorded; `None` if the settings have no key.
+    pub(crate) fn of(settings: &'a Value) -> Option<Self> {
+        let peer = (
+            "peer_filter_state_key",
+            [NETWORK_FORMATS.as_slice(), HTTP_FORMATS.as_slice()],
+        );
+        let facts = (
+            "connection_facts_key",
+            [FACTS_FORMATS.as_slice(), [].as_slice()],
+        );
+        [peer, facts].into_iter().find_map(|(setting, formats)| {
+            Some(Self {
+                setting,
+                key: settings[setting].as_str()?,
+                formats,
+            })
+        })
+    }
+}
+
 /// The peer is what a `set_filter_state` has recorded.
-fn recorded(ours: &Ours<'_>, key: &str, outcome: &mut Outcome) {
+fn recorded(ours: &Ours<'_>, record: &Record<'_>, outcome: &mut Outcome) {
     let place = ours.place();
+    let key = record.key;
+    let [network_formats, http_formats] = record.formats;
     let filters = &ours.manager.network_filters;
-    let sets_key = |filter: &&Value| {
-        values(&filter["typed_config"], "on_new_connection", key)
-            .next()
-            .is_some()
+    let recorded = |filter: &'_ Value| -> Vec<Value> {
+        CONNECTION_EVENTS
+            .iter()
+            .flat_map(|event| values(&filter["typed_config"], event, key))
+            .cloned()
+            .collect()
     };
-    let last = filters.iter().rposition(|filter| sets_key(&filter));
+    let last = filters
+        .iter()
+        .rposition(|filter| !recorded(filter).is_empty());
     let Some(position) = last else {
-        return recorded_by_http_filter(ours, key, outcome);
+        return recorded_by_http_filter(ours, record, http_formats, outcome);
     };
-    for value in filters
-        .get(position)
-        .into_iter()
-        .flat_map(|filter| values(&filter["typed_config"], "on_new_connection", key))
-    {
-        recorded_value(value, key, &place, &NETWORK_FORMATS, outcome);
+    for value in filters.get(position).into_iter().flat_map(recorded) {
+        recorded_value(&value, key, &place, network_formats, outcome);
     }
     for later in filters.iter().skip(position).skip(1) {
         let kind = later["typed_config"]["@type"].as_str().unwrap_or_default();
@@ -60,8 +94,14 @@ fn recorded(ours: &Ours<'_>, key: &str, outcome: &mut Outcome) {
     ));
 }
 
-fn recorded_by_http_filter(ours: &Ours<'_>, key: &str, outcome: &mut Outcome) {
+fn recorded_by_http_filter(
+    ours: &Ours<'_>,
+    record: &Record<'_>,
+    formats: &[&str],
+    outcome: &mut Outcome,
+) {
     let place = ours.place();
+    let Record { setting, key, .. } = *record;
     let before = ours.manager.filters.iter().take(ours.position);
     let mut recorded = before
         .filter(|filter| !filter.is_disabled)
@@ -70,15 +110,18 @@ fn recorded_by_http_filter(ours: &Ours<'_>, key: &str, outcome: &mut Outcome) {
     if recorded.peek().is_none() {
         outcome.fail(
             format!(
-                "{place}: no filter before the connection manager records `{key}` (peer_filter_state_key), so every peer is \
-                 unknown and untrusted"
+                "{place}: no filter before the connection manager records `{key}` ({setting}), so every peer is unknown and \
+                 untrusted"
             ),
-            format!("directly before the connection manager, add {}", snippet(key)),
+            format!(
+                "directly before the connection manager, add {}",
+                snippet(key, record.formats[0].first().copied().unwrap_or_default())
+            ),
         );
         return;
     }
     for value in recorded {
-        recorded_value(value, key, &place, &HTTP_FORMATS, outcome);
+        recorded_value(value, key, &place, formats, outcome);
     }
     outcome.right(format!("{place}: an HTTP filter records the direct peer"));
 }
@@ -99,7 +142,10 @@ fn recorded_value(value: &Value, key: &str, place: &str, formats: &[&str], outco
                 "{place}: `{key}` records {}, which is not the address of the connection",
                 format.map_or("no inline text".to_owned(), |format| format!("`{format}`"))
             ),
-            format!("record one of {}", formats.join(", ")),
+            match formats {
+                [] => "record it by a network filter before the connection manager".to_owned(),
+                formats => format!("record one of {}", formats.join(", ")),
+            },
         );
     }
     if value["factory_key"] != "envoy.string" {
@@ -138,7 +184,7 @@ fn source_address(manager: &Manager, place: &str, outcome: &mut Outcome) {
             format!(
                 "set peer_filter_state_key: fluxlit.peer in the plugin configuration and, directly before the connection \
                  manager, add {}",
-                snippet("fluxlit.peer")
+                snippet("fluxlit.peer", "%DOWNSTREAM_REMOTE_ADDRESS%")
             ),
         ),
         None => outcome.right(format!("{place}: no header can replace source.address")),
@@ -188,10 +234,10 @@ fn proxy_protocol(manager: &Manager, place: &str, outcome: &mut Outcome) {
     }
 }
 
-fn snippet(key: &str) -> String {
+fn snippet(key: &str, format: &str) -> String {
     format!(
         "envoy.filters.network.set_filter_state with on_new_connection: [{{object_key: {key}, factory_key: envoy.string, \
-         format_string: {{text_format_source: {{inline_string: \"%DOWNSTREAM_REMOTE_ADDRESS%\"}}}}}}]"
+         format_string: {{text_format_source: {{inline_string: \"{format}\"}}}}}}]"
     )
 }
 
@@ -208,6 +254,13 @@ const HTTP_FORMATS: [&str; 2] = [
     "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS%",
     "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%",
 ];
+
+/// What names the connection, its TLS and its certificate.
+const FACTS_FORMATS: [&str; 1] = [ConnectionFacts::FORMAT];
+
+/// The events at which a network filter records.
+pub(crate) const CONNECTION_EVENTS: [&str; 2] =
+    ["on_new_connection", "on_downstream_tls_handshake"];
 
 /// Parts of the types of network filters that can store filter state under any key.
 const CAN_SET_STATE: [&str; 4] = [

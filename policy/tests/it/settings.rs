@@ -42,6 +42,22 @@ fn a_policy_tells_its_settings() {
 }
 
 #[test]
+fn the_listener_records_the_peer_under_one_key() {
+    let facts = policy(r#"{"connection_facts_key": "fluxlit.connection"}"#);
+    assert_eq!(facts.connection_facts_key(), Some("fluxlit.connection"));
+    assert_eq!(facts.peer_filter_state_key(), None);
+    for key in ["connection_facts_key", "peer_filter_state_key"] {
+        let empty = errors(&format!(r#"{{"{key}": ""}}"#));
+        assert!(
+            empty.contains(&format!("{key} must not be empty")),
+            "{empty}"
+        );
+    }
+    let both = errors(r#"{"connection_facts_key": "a", "peer_filter_state_key": "b"}"#);
+    assert!(both.contains("both name the peer"), "{both}");
+}
+
+#[test]
 fn several_mounts_are_not_one() {
     let policy = policy(r#"{"mounts": [{"root_path": "/a"}, {"root_path": "/b"}]}"#);
     assert_eq!(policy.mount(), "");
