@@ -266,4 +266,4 @@ fn instructions_are_bounded_and_do_not_grow_with_the_configuration() {
 }
 
 /// The fuel that a typical request and its response may cost.
-const FUEL: u64 = 48_000;
+const FUEL: u64 = 40_000;
