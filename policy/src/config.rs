@@ -26,11 +26,11 @@ config_object! {
         /// A header in which a trusted peer names the client, such as `CF-Connecting-IP`. It has one value, which replaces
         /// the nearest element of the forwarded list.
         client_ip_header: String,
-        /// Rules for Content-Security-Policy. The first rule that covers the path applies; it never overrides the app's own.
-        content_security_policy: Vec<CspRuleConfig>,
         /// Envoy only: the filter-state key under which the listener records version of TLS, peer and URI name of the
         /// certificate. Excludes `peer_filter_state_key`.
         connection_facts_key: String,
+        /// Rules for Content-Security-Policy. The first rule that covers the path applies; it never overrides the app's own.
+        content_security_policy: Vec<CspRuleConfig>,
         /// Whether cookies with `Path=/` are confined to the mount even if the path sent to the app includes it.
         cookie_path: CookiePath,
         /// Also send the app a `Forwarded` header (RFC 7239).

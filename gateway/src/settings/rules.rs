@@ -192,7 +192,7 @@ pub(super) const GENERIC_BASE_URL: &str = "PUBLIC_BASE_URL";
 
 /// The settings of the policy that need information that only Envoy has.
 #[cfg(test)]
-const ONLY_IN_ENVOY: [&str; 1] = ["peer_filter_state_key"];
+const ONLY_IN_ENVOY: [&str; 2] = ["connection_facts_key", "peer_filter_state_key"];
 
 #[cfg(test)]
 mod tests {
