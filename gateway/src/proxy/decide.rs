@@ -314,6 +314,7 @@ pub(crate) fn request_id(fields: &[Header<'_>]) -> String {
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
+    use std::sync::Arc;
 
     use super::*;
     use crate::http::framing::Framing;
@@ -518,6 +519,79 @@ mod tests {
             assert_eq!(forward.wants_page, wants_page, "{method} {fields:?}");
             assert_eq!(forward.accept, None);
             assert!(forward.head.starts_with(method.as_bytes()));
+        }
+    }
+
+    /// Returns what `decide` logs about a request, and the non-zero counters of ignored headers and lost upgrades.
+    fn told(worker: &Worker, change: impl FnOnce(&mut Incoming<'_>)) -> (String, Vec<String>) {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let subscriber = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .with_writer(Arc::new(file.reopen().expect("the file")))
+            .finish();
+        let framing = Framing::of(&[]);
+        let mut request = get(&framing);
+        change(&mut request);
+        tracing::subscriber::with_default(subscriber, || decide(worker, &request));
+        let log = std::fs::read_to_string(file.path()).expect("text");
+        let counters = ["forwarded_ignored_total", "plain_get_on_stream_total"];
+        let metrics = worker.shared.metrics.scrape();
+        let counters = metrics
+            .lines()
+            .filter_map(|line| line.strip_prefix("fluxlit_gateway_"))
+            .filter(|line| counters.iter().any(|counter| line.starts_with(counter)))
+            .filter(|line| !line.ends_with(" 0"))
+            .map(str::to_owned)
+            .collect();
+        (log, counters)
+    }
+
+    #[test]
+    fn operators_are_told_of_ignored_headers_and_lost_upgrades() {
+        const TRUST: &[(&str, &str)] = &[
+            ("FLUXLIT_TRUST_PROXY", "1"),
+            ("FLUXLIT_FORWARDED_ALLOW_IPS", "127.0.0.1"),
+        ];
+        const HTTPS: &[Header<'_>] = &[
+            (b"x-forwarded-for", b"192.0.2.1"),
+            (b"x-forwarded-proto", b"https"),
+        ];
+        const HTTP: &[Header<'_>] = &[
+            (b"x-forwarded-for", b"192.0.2.1"),
+            (b"x-forwarded-proto", b"http"),
+        ];
+        const TAKEN_AS_HTTP: &str = "ignored: the scheme is taken as http, because 127.0.0.1";
+        const IGNORED: &str = "headers of 127.0.0.1 are ignored; if";
+        const COUNTED: &[&str] = &[r#"forwarded_ignored_total{family="forwarding"} 1"#];
+        const NO_UPGRADE: &str = "127.0.0.1 has sent a GET without an upgrade";
+        const STREAM: &str = "/_stcore/stream";
+        // Settings, method, target, fields, TLS; the start of the warning, the counters.
+        for (settings, method, target, fields, tls, warning, counters) in [
+            (&[][..], "GET", "/", &[][..], false, "", &[][..]),
+            (&[], "GET", "/", HTTPS, false, TAKEN_AS_HTTP, COUNTED),
+            (&[], "GET", "/", HTTPS, true, IGNORED, COUNTED),
+            (&[], "GET", "/", HTTP, false, IGNORED, COUNTED),
+            (TRUST, "GET", "/", HTTPS, false, "", &[]),
+            (
+                &[],
+                "GET",
+                STREAM,
+                &[],
+                false,
+                NO_UPGRADE,
+                &["plain_get_on_stream_total 1"],
+            ),
+            (&[], "POST", STREAM, &[], false, "", &[]),
+        ] {
+            let worker = Worker::with_settings(settings);
+            let (log, counted) = told(&worker, |it| {
+                (it.method, it.target) = (method.as_bytes(), target.as_bytes());
+                (it.fields, it.tls) = (fields, tls);
+            });
+            let context = format!("{settings:?} {method} {target} {fields:?} tls={tls}: {log}");
+            assert_eq!(log.is_empty(), warning.is_empty(), "{context}");
+            assert!(log.contains(warning), "{context}");
+            assert_eq!(counted, counters, "{context}");
         }
     }
 
