@@ -3,7 +3,7 @@
 use anyhow::ensure;
 
 use crate::setup::{WASM, find, wasm_target};
-use crate::steps::{self, cargo, root, step};
+use crate::steps::{self, cargo, native_packages, root, step};
 use crate::{layers, module_docs};
 
 /// A name, a description, and the check.
@@ -74,12 +74,7 @@ fn format() -> anyhow::Result<()> {
 }
 
 fn lints() -> anyhow::Result<()> {
-    steps::run(cargo().args([
-        "clippy",
-        "--quiet",
-        "--workspace",
-        "--exclude",
-        "fluxlit-filter",
+    steps::run(native_packages(cargo().args(["clippy", "--quiet"])).args([
         "--all-targets",
         "--",
         "-D",

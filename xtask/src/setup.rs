@@ -10,17 +10,26 @@ use std::sync::{Mutex, PoisonError};
 use anyhow::{Context, ensure};
 use fluxlit_envoy::Parts;
 
-use crate::steps::{build, cargo, root, run, step, target};
+use crate::steps::{build, cargo, native_packages, root, run, step, target};
 
 /// Sets up Envoy, Streamlit, the filter and the gateway. The test host is not a part of it, because it takes longer to
 /// compile than all the others.
 pub(crate) fn everything() -> anyhow::Result<Parts> {
+    everything_with(gateway()?)
+}
+
+/// The same for tests, with the gateway that they share most compiled dependencies with.
+pub(crate) fn everything_for_tests() -> anyhow::Result<Parts> {
+    everything_with(program_for_tests("fluxlit-gateway")?)
+}
+
+fn everything_with(gateway: PathBuf) -> anyhow::Result<Parts> {
     let python = python_packages()?;
     Ok(Parts {
         envoy: python.join("envoy"),
         streamlit: python.join("streamlit"),
         module: filter()?,
-        gateway: gateway()?,
+        gateway,
     })
 }
 
@@ -424,6 +433,18 @@ pub(crate) fn host_test() -> anyhow::Result<PathBuf> {
         cargo().args(["build", "--package", "fluxlit-host-test"]),
     )?;
     Ok(target().join("debug/host-test"))
+}
+
+/// Builds a program with the compiled dependencies of the tests; returns the executable.
+///
+/// Built alone, it needs fewer crates, but with other features, and Cargo compiles each combination of features anew:
+/// wasmtime takes minutes. A selected test makes Cargo count the features of dev-dependencies.
+pub(crate) fn program_for_tests(name: &str) -> anyhow::Result<PathBuf> {
+    build(
+        &format!("building {name}"),
+        native_packages(cargo().arg("build")).args(["--bin", name, "--test", "public_urls"]),
+    )?;
+    Ok(target().join("debug").join(name))
 }
 
 /// Builds the gateway in release mode; returns the executable.

@@ -80,6 +80,12 @@ pub(crate) fn cargo() -> Command {
     Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 
+/// Selects all packages that run here, so that Cargo chooses the same features of dependencies for each command, and
+/// compiles them once.
+pub(crate) fn native_packages(command: &mut Command) -> &mut Command {
+    command.args(["--workspace", "--exclude", "fluxlit-filter"])
+}
+
 fn show(command: &Command) -> String {
     let mut text = command.get_program().to_string_lossy().into_owned();
     for argument in command.get_args() {

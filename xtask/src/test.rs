@@ -4,8 +4,10 @@
 
 use std::ffi::OsString;
 use std::net::TcpListener;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
@@ -20,7 +22,7 @@ use crate::containers::{
     APP_IMAGE, BASE_IMAGE, CADDY_IMAGE, Containers, GATEWAY_IMAGE, TRAEFIK_IMAGE,
 };
 use crate::processes::descendants_of;
-use crate::steps::{cargo, root, run as command, target};
+use crate::steps::{cargo, native_packages, root, run as command, target};
 use crate::{browser, setup};
 
 type Work = fn(&Prerequisites) -> anyhow::Result<Outcome>;
@@ -210,7 +212,7 @@ const STEPS: [Step; 38] = [
         "cargo xtask up --embedded, which must leave no process behind",
         embedded,
     ),
-    ("fuzz", "each fuzz target for 30 seconds", fuzz),
+    ("fuzz", "each fuzz target for 20 seconds", fuzz),
 ];
 
 pub(crate) enum Outcome {
@@ -233,7 +235,7 @@ pub(crate) fn run(names: &[String]) -> anyhow::Result<()> {
         );
     }
     let prerequisites = Prerequisites {
-        parts: setup::everything()?,
+        parts: setup::everything_for_tests()?,
     };
     let steps: Vec<Step> = STEPS
         .into_iter()
@@ -242,32 +244,44 @@ pub(crate) fn run(names: &[String]) -> anyhow::Result<()> {
                 || names.iter().any(|name| is_named(name, step))
         })
         .collect();
-    let mut rows = Vec::new();
-    for group in
-        steps.chunk_by(|(one, ..), (other, ..)| runs_in_parallel(one) && runs_in_parallel(other))
-    {
-        for pair in group.chunks(PARALLEL_STEPS) {
-            rows.extend(std::thread::scope(|scope| {
-                let running: Vec<_> = pair
-                    .iter()
-                    .map(|step| scope.spawn(|| run_step(step, &prerequisites)))
-                    .collect();
-                running
-                    .into_iter()
-                    .map(|step| {
-                        step.join()
-                            .unwrap_or_else(|_| (false, "  FAILED: the step panicked".to_owned()))
-                    })
-                    .collect::<Vec<_>>()
-            }));
-        }
-    }
+    let rows: Vec<(bool, String)> = steps
+        .chunk_by(|(one, ..), (other, ..)| runs_in_parallel(one) && runs_in_parallel(other))
+        .flat_map(|group| run_group(group, &prerequisites))
+        .collect();
     for (_, row) in &rows {
         println!("{row}");
     }
     let failed = rows.iter().filter(|(has_passed, _)| !has_passed).count();
     ensure!(failed == 0, "{failed} of {} steps failed", rows.len());
     Ok(())
+}
+
+/// Runs up to [`PARALLEL_STEPS`] of these steps at a time; returns their rows in the order of the steps.
+fn run_group(group: &[Step], prerequisites: &Prerequisites) -> Vec<(bool, String)> {
+    let next = AtomicUsize::new(0);
+    let run_next = || {
+        let mut rows = Vec::new();
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(step) = group.get(index) else {
+                return rows;
+            };
+            let row = catch_unwind(AssertUnwindSafe(|| run_step(step, prerequisites)))
+                .unwrap_or_else(|_| (false, format!("  {:<22} FAILED: it panicked", step.0)));
+            rows.push((index, row));
+        }
+    };
+    let mut rows: Vec<_> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..PARALLEL_STEPS.min(group.len()))
+            .map(|_| scope.spawn(run_next))
+            .collect();
+        threads
+            .into_iter()
+            .flat_map(|thread| thread.join().unwrap_or_default())
+            .collect()
+    });
+    rows.sort_unstable_by_key(|(index, _)| *index);
+    rows.into_iter().map(|(_, row)| row).collect()
 }
 
 /// Runs a step; returns whether it passed, and its row in the summary.
@@ -298,7 +312,16 @@ fn is_named(name: &str, step: &str) -> bool {
 
 /// Returns whether a step can run in parallel with similar ones: it mostly waits, and shares nothing with them.
 fn runs_in_parallel(step: &str) -> bool {
-    step.starts_with("browser-")
+    const WAIT: [&str; 7] = [
+        "fronts",
+        "decision-record",
+        "doctor-inside",
+        "streamlit",
+        "gateway",
+        "fluxlit",
+        "kill",
+    ];
+    step.starts_with("browser-") || WAIT.contains(&step)
 }
 
 fn native(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
@@ -373,7 +396,7 @@ fn cost(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
 /// Envoy rejects these modules because of their ABI version, and so does the test host without these options.
 fn third_party_filters(_: &Prerequisites) -> anyhow::Result<Outcome> {
     let plugins = setup::third_party_filters()?;
-    let host_test = setup::host_test()?;
+    let host_test = setup::program_for_tests("host-test")?;
     let cases = root().join("host-test/tests/higress");
     let mut failed = Vec::new();
     for name in names(&plugins)? {
@@ -430,7 +453,7 @@ fn fuzz(_: &Prerequisites) -> anyhow::Result<Outcome> {
             "libFuzzer needs a C++ compiler, and none is installed".to_owned(),
         ));
     }
-    crate::fuzz::run(&[], 30)?;
+    crate::fuzz::run(&[], 20)?;
     Ok(Outcome::Passed)
 }
 
@@ -443,12 +466,12 @@ fn fronts(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
         Ok(programs) => programs,
         Err(error) => return Ok(Outcome::Skipped(format!("{error:#}"))),
     };
-    command(system_test(prerequisites, "fronts").envs(programs))?;
+    command(test_binary(prerequisites, "fronts").envs(programs))?;
     Ok(Outcome::Passed)
 }
 
 fn kubernetes(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
-    command(system_test(prerequisites, "kubernetes").envs(setup::kubernetes()?))?;
+    command(test_binary(prerequisites, "kubernetes").envs(setup::kubernetes()?))?;
     Ok(Outcome::Passed)
 }
 
@@ -457,18 +480,18 @@ fn monitoring(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
         Ok(programs) => programs,
         Err(error) => return Ok(Outcome::Skipped(format!("{error:#}"))),
     };
-    command(system_test(prerequisites, "monitoring").envs(programs))?;
+    command(test_binary(prerequisites, "monitoring").envs(programs))?;
     Ok(Outcome::Passed)
 }
 
 fn decision_record(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
-    command(&mut system_test(prerequisites, "decision_record"))?;
+    command(&mut test_binary(prerequisites, "decision_record"))?;
     Ok(Outcome::Passed)
 }
 
 fn doctor_inside(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
     command(
-        system_test(prerequisites, "doctor_inside")
+        test_binary(prerequisites, "doctor_inside")
             .env("FLUXLIT_TEST_STREAMLIT_OLDER", setup::older_streamlit()?),
     )?;
     Ok(Outcome::Passed)
@@ -480,7 +503,7 @@ fn doctor_outside(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
         Err(error) => return Ok(Outcome::Skipped(format!("{error:#}"))),
     };
     command(
-        system_test(prerequisites, "doctor_outside")
+        test_binary(prerequisites, "doctor_outside")
             .envs(programs)
             .env("FLUXLIT_TEST_STREAMLIT_OLDER", setup::older_streamlit()?),
     )?;
@@ -519,7 +542,7 @@ fn fluxlit(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
     let (programs, sources) = (setup::fluxlit()?, setup::fluxlit_sources()?);
     for test in ["public_urls", "fluxlit"] {
         command(
-            system_test(prerequisites, test)
+            test_binary(prerequisites, test)
                 .env("FLUXLIT_TEST_FLUXLIT_BIN", &programs)
                 .env("FLUXLIT_TEST_FLUXLIT_SOURCES", &sources),
         )?;
@@ -548,7 +571,7 @@ fn run_images(
     let output = target().join("image");
     let image = crate::image::filter(&prerequisites.parts.module, &output, "test")?;
     command(
-        system_test(prerequisites, "images")
+        test_binary(prerequisites, "images")
             .envs(containers.variables())
             .env("FLUXLIT_TEST_GATEWAY_IMAGE", GATEWAY_IMAGE)
             .env("FLUXLIT_TEST_APP_IMAGE", APP_IMAGE)
@@ -577,7 +600,7 @@ fn run_compose(prerequisites: &Prerequisites, shapes: &str) -> anyhow::Result<Ou
     containers.build_images(&setup::static_gateway()?)?;
     containers.build_fronts()?;
     crate::certificates::write(&root().join("deploy/compose/certificates"))?;
-    let test = system_test(prerequisites, "compose");
+    let test = test_binary(prerequisites, "compose");
     let mut isolated = Command::new("unshare");
     isolated
         .args(["--net", "--mount", "--propagation", "private", "sh", "-c"])
@@ -601,7 +624,7 @@ fn run_compose(prerequisites: &Prerequisites, shapes: &str) -> anyhow::Result<Ou
 }
 
 fn kill(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
-    command(&mut system_test(prerequisites, "kill"))?;
+    command(&mut test_binary(prerequisites, "kill"))?;
     Ok(Outcome::Passed)
 }
 
@@ -610,21 +633,12 @@ fn envoy_test(prerequisites: &Prerequisites, name: &str) -> anyhow::Result<Outco
     Ok(Outcome::Passed)
 }
 
-/// Returns the command for a test binary of `envoy/tests`, with the variables that name the programs.
+/// Returns the command for a test binary of `envoy/tests` or `system/tests`, with the variables that name the programs.
 fn test_binary(prerequisites: &Prerequisites, name: &str) -> Command {
-    test_binary_of("fluxlit-envoy", prerequisites, name)
-}
-
-/// The same for a test binary of `system/tests`.
-fn system_test(prerequisites: &Prerequisites, name: &str) -> Command {
-    test_binary_of("fluxlit-system", prerequisites, name)
-}
-
-fn test_binary_of(package: &str, prerequisites: &Prerequisites, name: &str) -> Command {
     let parts = &prerequisites.parts;
     let mut cargo = cargo();
-    cargo
-        .args(["test", "--package", package, "--test", name])
+    native_packages(cargo.arg("test"))
+        .args(["--test", name])
         .env("FLUXLIT_TEST_ENVOY", &parts.envoy)
         .env("FLUXLIT_TEST_FILTER", &parts.module)
         .env("FLUXLIT_TEST_GATEWAY", &parts.gateway)
