@@ -315,6 +315,9 @@ pub(crate) fn request_id(fields: &[Header<'_>]) -> String {
 mod tests {
     use std::net::Ipv4Addr;
     use std::sync::Arc;
+    use std::time::SystemTime;
+
+    use fluxlit_policy::{Hop, Nonce, PROBE_FIELD, Probe, ProbeKey};
 
     use super::*;
     use crate::http::framing::Framing;
@@ -592,6 +595,26 @@ mod tests {
             assert_eq!(log.is_empty(), warning.is_empty(), "{context}");
             assert!(log.contains(warning), "{context}");
             assert_eq!(counted, counters, "{context}");
+        }
+    }
+
+    /// The decision record names what the policy decided about an app, and the admin listener has none.
+    #[test]
+    fn only_a_listener_of_apps_answers_probes() {
+        const KEY: &str = "a probe key of the tests";
+        let key = ProbeKey::new(KEY).expect("a key");
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let now = now.expect("a time after 1970").as_secs();
+        for (is_admin, want) in [(false, here(200, None)), (true, here(404, None))] {
+            let worker = Worker::with_settings(&[("FLUXLIT_PROBE_KEY", KEY)]);
+            let probe = Probe::new(Hop::Gateway, "app.example", now, Nonce::default());
+            let field = probe.expect("a host").field(&key);
+            let fields: &[Header<'_>] = &[(PROBE_FIELD.as_bytes(), field.as_bytes())];
+            let framing = Framing::of(&[]);
+            let mut request = get(&framing);
+            request.target = b"/__fluxlit/record";
+            (request.fields, request.is_admin) = (fields, is_admin);
+            assert_eq!(outcome(&decide(&worker, &request)), want, "{is_admin}");
         }
     }
 
