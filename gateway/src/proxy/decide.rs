@@ -493,7 +493,7 @@ mod tests {
     fn the_plan_of_a_forwarded_request() {
         let worker = Worker::with_settings(&[("FLUXLIT_API_UPSTREAM", "http://127.0.0.1:8600")]);
         let page: &[Header<'_>] = &[(b"accept", b"text/html,*/*")];
-        let script: &[Header<'_>] = &[(b"accept", b"*/*")];
+        let script: &[Header<'_>] = &[(b"accept", b"application/json, */*")];
         for (method, target, fields, idempotent, wants_page, dispatch) in [
             ("GET", "/", page, true, true, Dispatch::Streamlit),
             ("GET", "/", script, true, false, Dispatch::Streamlit),
@@ -525,7 +525,7 @@ mod tests {
         }
     }
 
-    /// Returns what `decide` logs about a request, and the non-zero counters of ignored headers and lost upgrades.
+    /// Returns what `decide` logs about a request, and what it counts of ignored headers and of Streamlit's stream.
     fn told(worker: &Worker, change: impl FnOnce(&mut Incoming<'_>)) -> (String, Vec<String>) {
         let file = tempfile::NamedTempFile::new().expect("a file");
         let subscriber = tracing_subscriber::fmt()
@@ -537,7 +537,11 @@ mod tests {
         change(&mut request);
         tracing::subscriber::with_default(subscriber, || decide(worker, &request));
         let log = std::fs::read_to_string(file.path()).expect("text");
-        let counters = ["forwarded_ignored_total", "plain_get_on_stream_total"];
+        let counters = [
+            "forwarded_ignored_total",
+            "plain_get_on_stream_total",
+            "websocket_header_bytes_count",
+        ];
         let metrics = worker.shared.metrics.scrape();
         let counters = metrics
             .lines()
@@ -595,6 +599,55 @@ mod tests {
             assert_eq!(log.is_empty(), warning.is_empty(), "{context}");
             assert!(log.contains(warning), "{context}");
             assert_eq!(counted, counters, "{context}");
+        }
+    }
+
+    /// An API can be published at a path that Streamlit uses too.
+    #[test]
+    fn only_what_goes_to_streamlit_is_its_stream_or_an_asset() {
+        const STREAM: &str = "/_stcore/stream";
+        const SCRIPT: &str = "/static/js/index.js";
+        const API: (&str, &str) = ("FLUXLIT_API_UPSTREAM", "http://127.0.0.1:8600");
+        const PLAIN: &str = "plain_get_on_stream_total 1";
+        const LINE: &str = "websocket_header_bytes_count 1";
+        // The path of the API, target, whether it is a handshake; the counters, whether it is an asset, the head.
+        for (path, target, is_websocket, counters, is_asset, head) in [
+            (
+                "/api",
+                STREAM,
+                false,
+                &[PLAIN][..],
+                false,
+                "GET /_stcore/stream ",
+            ),
+            ("/api", STREAM, true, &[LINE], false, "GET /_stcore/stream "),
+            ("/api", SCRIPT, false, &[], true, "GET /static/js/index.js "),
+            ("/api", "/api/x", true, &[], false, "GET /x "),
+            ("/_stcore", STREAM, false, &[], false, "GET /stream "),
+            ("/_stcore", STREAM, true, &[], false, "GET /stream "),
+            ("/static", SCRIPT, false, &[], false, "GET /js/index.js "),
+        ] {
+            let worker = Worker::with_settings(&[API, ("FLUXLIT_API_MOUNT_PATH", path)]);
+            let handshake = |it: &mut Incoming<'_>| {
+                it.target = target.as_bytes();
+                if is_websocket {
+                    (it.is_websocket, it.version) = (true, HttpVersion::Http2);
+                }
+            };
+            let (_, counted) = told(&worker, handshake);
+            let context = format!("{target} with the API at {path}, handshake: {is_websocket}");
+            assert_eq!(counted, counters, "{context}");
+            let framing = Framing::of(&[]);
+            let mut request = get(&framing);
+            handshake(&mut request);
+            let Step::Forward(forward) = decide(&worker, &request).step else {
+                panic!("{context}: not forwarded");
+            };
+            assert_eq!(forward.is_asset, is_asset, "{context}");
+            assert_eq!(forward.accept.is_some(), is_websocket, "{context}");
+            let line = forward.head.split(|octet| *octet == b'\r').next();
+            let line = String::from_utf8_lossy(line.unwrap_or_default());
+            assert!(line.starts_with(head), "{context}: {line}");
         }
     }
 

@@ -298,6 +298,17 @@ fn a_field_that_is_correct_already_counts_as_set() {
 }
 
 #[test]
+fn a_removed_field_is_named_in_lower_case_whatever_its_spelling() {
+    let headers: [Header<'_>; 2] = [
+        (b"X-Forwarded-User", b"eve"),
+        (b"X_FORWARDED_FOR", b"203.0.113.1"),
+    ];
+    let report = report("{}", &get("192.0.2.1", "/__fluxlit/record", &headers));
+    assert_eq!(report.removed, ["x-forwarded-user", "x_forwarded_for"]);
+    assert_eq!(report.passed, [""; 0]);
+}
+
+#[test]
 fn other_requests_are_no_probes() {
     let valid = probe(Hop::Filter).field(&key());
     let other_hop = probe(Hop::Gateway).field(&key());
@@ -401,7 +412,15 @@ fn only_an_answered_and_a_limited_request_get_an_answer() {
         assert!(key.is_seal(seal(&answer), probe.nonce(), body));
         let no_store = ("cache-control", "no-store".to_owned());
         assert!(answer.fields.contains(&no_store));
+        let retry_after = answer.fields.iter().any(|(name, _)| *name == "retry-after");
+        assert_eq!(retry_after, answer.status == 429);
     }
+}
+
+#[test]
+fn only_a_policy_with_a_key_answers_probes() {
+    assert!(policy(&with_key("{}")).answers_probes());
+    assert!(!policy("{}").answers_probes());
 }
 
 #[test]
