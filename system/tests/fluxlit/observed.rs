@@ -131,6 +131,7 @@ impl Observed {
             .write_all(&[0x82, 0x82, 0, 0, 0, 0, 0x5a, 0x00])
             .expect("sent");
         let mut received = Vec::new();
+        let mut unread = Vec::new();
         let mut piece = [0; 16 * 1024];
         let shows = |received: &[u8]| {
             let text = String::from_utf8_lossy(received).into_owned();
@@ -142,7 +143,18 @@ impl Observed {
         };
         while shows(&received).len() < page.shows.len() {
             match client.stream.read(&mut piece) {
-                Ok(length) if length > 0 => received.extend_from_slice(&piece[..length]),
+                Ok(length) if length > 0 => {
+                    received.extend_from_slice(&piece[..length]);
+                    unread.extend_from_slice(&piece[..length]);
+                    // The server closes the WebSocket of a client that does not respond to its pings.
+                    while let Some((opcode, payload, rest)) = frame(&unread) {
+                        if opcode == PING {
+                            let stream = client.stream.get_mut();
+                            stream.write_all(&pong(payload)).expect("sent");
+                        }
+                        unread = rest.to_vec();
+                    }
+                }
                 other => panic!(
                     "{}: {other:?} after {:?}; {}",
                     example.name,
@@ -179,6 +191,33 @@ impl Observed {
         }
         all
     }
+}
+
+/// The opcode of a ping, RFC 6455 §5.5.2.
+const PING: u8 = 9;
+
+/// Splits a frame of a server off, RFC 6455 §5.2: its opcode, its payload and what follows; `None` if it is not complete.
+fn frame(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let (&[first, length], rest) = bytes.split_first_chunk()?;
+    let (length, rest) = match length {
+        126 => {
+            let (length, rest) = rest.split_first_chunk()?;
+            (u16::from_be_bytes(*length).into(), rest)
+        }
+        127 => {
+            let (length, rest) = rest.split_first_chunk()?;
+            (usize::try_from(u64::from_be_bytes(*length)).ok()?, rest)
+        }
+        length => (length.into(), rest),
+    };
+    let (payload, rest) = rest.split_at_checked(length)?;
+    Some((first & 0x0f, payload, rest))
+}
+
+/// Returns the response to a ping, masked with zeros. The payload of a ping is shorter than 126 bytes.
+fn pong(payload: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(payload.len()).expect("a short payload");
+    [&[0x8a, 0x80 | length, 0, 0, 0, 0], payload].concat()
 }
 
 /// Removes the time at which an example has stored something.
