@@ -1,8 +1,8 @@
 //! Applies the decisions of the policy to one request and its response.
 //!
 //! It makes as few host calls as possible: one read of the header map for each direction, one of what the listener has
-//! recorded about the connection, and a write for each header that really changes, because every write can make Envoy select its route again.
-//! Facts that are rarely used are read only when they are needed.
+//! recorded about the connection, and a write for each header that really changes, because every write can make Envoy
+//! select its route again. Facts that are rarely used are read only when they are needed.
 //!
 //! If an edit cannot be applied, the request is not forwarded, because a partly applied policy does not protect the app.
 
