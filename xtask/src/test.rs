@@ -312,10 +312,13 @@ fn is_named(name: &str, step: &str) -> bool {
 
 /// Returns whether a step can run in parallel with similar ones: it mostly waits, and shares nothing with them.
 fn runs_in_parallel(step: &str) -> bool {
-    const WAIT: [&str; 7] = [
+    const WAIT: [&str; 10] = [
         "fronts",
+        "kubernetes",
+        "monitoring",
         "decision-record",
         "doctor-inside",
+        "doctor-outside",
         "streamlit",
         "gateway",
         "fluxlit",
