@@ -372,6 +372,8 @@ pub(crate) mod tests {
         // Registered by `gateway.rs`.
         let elsewhere = [
             "fluxlit_gateway_queue_length",
+            "fluxlit_gateway_stopping_limit_seconds",
+            "fluxlit_gateway_stopping_seconds",
             "fluxlit_gateway_tls_certificate_expiry_timestamp_seconds",
             "fluxlit_gateway_websocket_header_limit_bytes",
         ]
