@@ -119,7 +119,7 @@ const STEPS: [Step; 38] = [
     ),
     (
         "gateway-cost",
-        "instructions, system calls and allocations of the gateway for a request and a WebSocket message",
+        "instructions, system calls and allocations of the gateway for an exchange; runs only by name",
         gateway_cost,
     ),
     (
@@ -722,5 +722,5 @@ const IN_THE_MODULE: &str = "in_the_dynamic_module";
 /// Number of steps that run in parallel.
 const PARALLEL_STEPS: usize = 2;
 
-/// Steps that take too long to run with all others.
-const BY_NAME: [&str; 2] = ["all-compose", "release-images"];
+/// Steps that do not run with all others: they take too long, or compare with figures of one machine.
+const BY_NAME: [&str; 3] = ["all-compose", "gateway-cost", "release-images"];
