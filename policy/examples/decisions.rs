@@ -2,6 +2,11 @@
 //!
 //! `decisions NAME COUNT` decides COUNT times and prints nothing, for profilers that count instructions.
 
+#![expect(
+    clippy::expect_used,
+    reason = "a measurement with fixed input, and not a part of the policy"
+)]
+
 #[path = "../tests/it/typical.rs"]
 mod typical;
 
