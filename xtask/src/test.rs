@@ -179,7 +179,7 @@ const STEPS: [Step; 38] = [
     ),
     (
         "images",
-        "the images of the gateway and of an app in podman, the filter in a registry",
+        "the images of the gateway and of an app in podman, the filter in a registry; runs only by name",
         images,
     ),
     (
@@ -189,7 +189,7 @@ const STEPS: [Step; 38] = [
     ),
     (
         "compose",
-        "a shape of deploy/compose for each proxy, one of them with TLS, in podman-compose",
+        "a shape of deploy/compose for each proxy, one of them with TLS, in podman-compose; runs only by name",
         compose,
     ),
     (
@@ -723,4 +723,10 @@ const IN_THE_MODULE: &str = "in_the_dynamic_module";
 const PARALLEL_STEPS: usize = 2;
 
 /// Steps that do not run with all others: they take too long, or compare with figures of one machine.
-const BY_NAME: [&str; 3] = ["all-compose", "gateway-cost", "release-images"];
+const BY_NAME: [&str; 5] = [
+    "all-compose",
+    "compose",
+    "gateway-cost",
+    "images",
+    "release-images",
+];
