@@ -23,6 +23,15 @@ pub struct Parts {
     pub streamlit: PathBuf,
 }
 
+impl Parts {
+    /// Returns true if the filter is the dynamic module.
+    pub fn is_dynamic_module(&self) -> bool {
+        self.module
+            .extension()
+            .is_some_and(|extension| extension == "so")
+    }
+}
+
 /// A running stack. Dropping it stops all processes, Envoy first.
 #[derive(Debug)]
 pub struct Stack {

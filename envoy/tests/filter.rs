@@ -18,7 +18,7 @@ use fluxlit_support::port::{free_port, local};
 use fluxlit_support::upstream::Upstream;
 use fluxlit_support::wait::wait_until;
 use serde_json::json;
-use support::{connect, exchange, is_dynamic_module, upstream, values};
+use support::{connect, exchange, parts, upstream, values};
 
 /// An Envoy with the shipped bootstrap, changed by a test, in front of an upstream.
 struct Edge {
@@ -308,7 +308,7 @@ fn decisions_are_counted_and_logged() {
         let ours: Vec<&str> = stats
             .lines()
             .filter_map(|line| {
-                line.strip_prefix(if is_dynamic_module() {
+                line.strip_prefix(if parts().is_dynamic_module() {
                     "envoy_dynamicmodulescustom_"
                 } else {
                     ""
@@ -406,7 +406,7 @@ fn report_only_changes_nothing() {
         edge.envoy.log()
     );
     let stats = || edge.envoy.admin().get("/stats").unwrap_or_default();
-    let prefix = if is_dynamic_module() {
+    let prefix = if parts().is_dynamic_module() {
         "dynamicmodulescustom"
     } else {
         "wasmcustom"
@@ -430,7 +430,7 @@ fn a_plugin_that_only_reports_does_not_vouch_for_a_request() {
                 [0]["filters"][1]["typed_config"]["http_filters"][0]
                 .clone();
             let mut second = first;
-            if !is_dynamic_module() {
+            if !parts().is_dynamic_module() {
                 let plugin = &mut second["typed_config"]["config"];
                 plugin["name"] = json!("second");
                 plugin["vm_config"]["vm_id"] = json!("second");
@@ -456,7 +456,7 @@ fn a_plugin_that_only_reports_does_not_vouch_for_a_request() {
         let read = || std::fs::read_to_string(&log).unwrap_or_default();
         wait_until(Duration::from_secs(30), || read().ends_with('\n'));
         // Envoy does not let a dynamic module replace what it has stored.
-        let want = if is_dynamic_module() && first_reports {
+        let want = if parts().is_dynamic_module() && first_reports {
             "report_only\n"
         } else {
             "127.0.0.1\n"

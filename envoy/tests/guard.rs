@@ -23,7 +23,7 @@ use fluxlit_support::port::{free_port, local};
 use fluxlit_support::upstream::Upstream;
 use fluxlit_support::wait::wait_until;
 use serde_json::{Value, json};
-use support::{connect, is_dynamic_module, named, parts, upstream, values};
+use support::{connect, named, parts, upstream, values};
 
 /// A way in which the filter can be missing.
 struct Row {
@@ -166,7 +166,7 @@ fn no_forged_request_reaches_the_upstream_if_the_filter_is_missing() {
     for_each_version(|envoy, version| {
         let mut failures = Vec::new();
         for row in rows() {
-            if is_dynamic_module() && !row.probe.applies_to_dynamic_modules() {
+            if parts().is_dynamic_module() && !row.probe.applies_to_dynamic_modules() {
                 continue;
             }
             let without = try_row(&row, envoy, Bootstrap::shipped().without_guard());
@@ -469,7 +469,9 @@ fn the_shipped_listener_starts_without_a_warning() {
         // Envoy 1.38 and 1.39 warn about any dynamic module that was not written for exactly their version.
         let warnings: Vec<&str> = log
             .lines()
-            .filter(|line| !(is_dynamic_module() && line.contains("Dynamic module ABI version")))
+            .filter(|line| {
+                !(parts().is_dynamic_module() && line.contains("Dynamic module ABI version"))
+            })
             .collect();
         assert!(warnings.is_empty(), "Envoy {version}: {warnings:#?}");
         // Shows that the log would contain a warning.
@@ -641,7 +643,7 @@ fn for_each_version(check: impl Fn(&Path, &str) + Sync) {
     assert_eq!(versions, BTreeSet::from(SUPPORTED));
     let envoys = envoys
         .iter()
-        .filter(|(version, _)| !is_dynamic_module() || version != WITHOUT_DYNAMIC_MODULES);
+        .filter(|(version, _)| !parts().is_dynamic_module() || version != WITHOUT_DYNAMIC_MODULES);
     std::thread::scope(|scope| {
         for (version, envoy) in envoys {
             let check = &check;

@@ -105,6 +105,10 @@ fn failures_of(
     failures
 }
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the form of what `catch_unwind` returns"
+)]
 fn said(panic: Box<dyn std::any::Any + Send>) -> Result<(), String> {
     let text = panic.downcast_ref::<String>().cloned();
     Err(text.unwrap_or_else(|| "it panicked".to_owned()))

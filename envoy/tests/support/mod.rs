@@ -23,14 +23,6 @@ pub fn parts() -> Parts {
     }
 }
 
-/// Returns true if the filter under test is the dynamic module.
-pub fn is_dynamic_module() -> bool {
-    parts()
-        .module
-        .extension()
-        .is_some_and(|extension| extension == "so")
-}
-
 /// Returns the path in this environment variable.
 pub fn named(variable: &str) -> PathBuf {
     std::env::var_os(variable)
