@@ -20,8 +20,8 @@
 //!
 //! This module promises:
 //!
-//! - **M1** A value of [`EnvoyStream`] exists only during the hook that made it, and is never sent to another thread.
-//! - **M2** What is read from Envoy is borrowed from [`EnvoyStream`], and each write borrows it exclusively. So no bytes are used
+//! - **M1** A value of `EnvoyStream` exists only during the hook that made it, and is never sent to another thread.
+//! - **M2** What is read from Envoy is borrowed from `EnvoyStream`, and each write borrows it exclusively. So no bytes are used
 //!   after a write (E2). The compiler checks it, through the trait [`Host`].
 //! - **M3** No panic leaves a hook.
 
@@ -916,7 +916,7 @@ pub extern "C-unwind" fn envoy_dynamic_module_on_http_filter_response_trailers(
     CONTINUE
 }
 
-/// The stream ends, also if its request is redirected internally: see [`redirects`].
+/// The stream ends, also if its request is redirected internally: see `redirects`.
 ///
 /// # Safety
 ///
