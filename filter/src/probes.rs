@@ -1,8 +1,8 @@
 //! Keeps the guard that refuses repeated requests for the decision record.
 //!
-//! It is in Envoy's shared data, because each worker has its own VM, and a request that one worker has answered could be repeated to another one. Two
-//! workers that change it at once are told apart by the version of the value. Only a request with a valid MAC reaches the
-//! shared data.
+//! It is in Envoy's shared data, because each worker has its own VM, and a request that one worker has answered could be
+//! repeated to another one. Two workers that change it at once are told apart by the version of the value. Only a request
+//! with a valid MAC reaches the shared data.
 
 use fluxlit_policy::{Probe, ProbeGuard, ProbeOutcome};
 

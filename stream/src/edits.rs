@@ -39,8 +39,8 @@ pub(crate) fn apply_to_fields<'a>(fields: &mut Vec<(&'a str, &'a [u8])>, edits: 
 ///
 /// Envoy does not check response headers, so a line break here would start another header. No control octet is allowed
 /// in a field value except the tab, RFC 9110 §5.5. Cookies are an exception: if one of several is rewritten, all have to
-/// be written again, even one that the app has spoilt by such an octet. Envoy also sends spaces and fragments in `:path` and spaces in
-/// `:authority` unchanged, which would split the request line.
+/// be written again, even one that the app has spoilt by such an octet. Envoy also sends spaces and fragments in `:path`
+/// and spaces in `:authority` unchanged, which would split the request line.
 pub(crate) fn is_sendable(name: &str, value: &[u8]) -> bool {
     match name {
         ":path" => {

@@ -19,7 +19,7 @@ pub(crate) struct Edit {
 }
 
 impl Edit {
-    /// Applies the change to the file that has the text. `place` replaces placeholders of addresses.
+    /// Applies the change to the file that has the text. `place` fills in the addresses of the stack.
     ///
     /// # Errors
     ///

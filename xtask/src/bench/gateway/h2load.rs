@@ -4,9 +4,9 @@
 
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use fluxlit_envoy::MOUNT;
 use fluxlit_support::process::Process;
 
@@ -32,7 +32,7 @@ pub(super) fn run(
     programs: &Programs,
     address: SocketAddr,
     load: &Load,
-    mut meanwhile: impl FnMut() -> anyhow::Result<()>,
+    meanwhile: impl FnMut() -> anyhow::Result<()>,
 ) -> anyhow::Result<Outcome> {
     let (output, log) = (
         bench.folder.join("h2load.out"),
@@ -67,15 +67,7 @@ pub(super) fn run(
         .stderr(Stdio::inherit());
     let started = Instant::now();
     let mut process = Process::start(command).context("cannot run h2load")?;
-    let status = loop {
-        if let Some(status) = process.ended()? {
-            break status;
-        }
-        bench.check_stop()?;
-        meanwhile()?;
-        std::thread::sleep(Duration::from_millis(100));
-    };
-    ensure!(status.success(), "h2load failed ({status})");
+    bench.wait_for(&mut process, "h2load", meanwhile)?;
     let seconds = started.elapsed().as_secs_f64();
     read(
         &std::fs::read_to_string(&output)?,

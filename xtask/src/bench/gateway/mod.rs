@@ -25,8 +25,10 @@ mod websocket;
 mod wrk;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use fluxlit_support::process::Process;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::{pin_to, two_cores};
@@ -137,6 +139,25 @@ impl Bench<'_> {
     /// Fails after a request to stop, so the caller returns and drops every process that it started.
     fn check_stop(&self) -> anyhow::Result<()> {
         ensure!(!self.stop.is_requested(), "stopped");
+        Ok(())
+    }
+
+    /// Waits until a load generator has ended, and calls `meanwhile` ten times a second. Fails if the program has failed.
+    fn wait_for(
+        &self,
+        process: &mut Process,
+        program: &str,
+        mut meanwhile: impl FnMut() -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let status = loop {
+            if let Some(status) = process.ended()? {
+                break status;
+            }
+            self.check_stop()?;
+            meanwhile()?;
+            std::thread::sleep(Duration::from_millis(100));
+        };
+        ensure!(status.success(), "{program} failed ({status})");
         Ok(())
     }
 }

@@ -7,9 +7,8 @@
 
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use fluxlit_envoy::MOUNT;
 use fluxlit_support::process::Process;
 
@@ -41,7 +40,7 @@ pub(super) fn run(
     programs: &Programs,
     address: SocketAddr,
     load: &Load,
-    mut meanwhile: impl FnMut() -> anyhow::Result<()>,
+    meanwhile: impl FnMut() -> anyhow::Result<()>,
 ) -> anyhow::Result<Outcome> {
     let script = bench.folder.join("wrk.lua");
     std::fs::write(&script, SCRIPT)?;
@@ -61,15 +60,7 @@ pub(super) fn run(
         command.args(["--header", field]);
     }
     let mut process = Process::start(command).context("cannot run wrk")?;
-    let status = loop {
-        if let Some(status) = process.ended()? {
-            break status;
-        }
-        bench.check_stop()?;
-        meanwhile()?;
-        std::thread::sleep(Duration::from_millis(100));
-    };
-    ensure!(status.success(), "wrk failed ({status})");
+    bench.wait_for(&mut process, "wrk", meanwhile)?;
     read(&std::fs::read_to_string(&output)?)
 }
 
