@@ -223,7 +223,7 @@ impl Policy {
             exchange,
             record,
         } = self.decide(request, Edits::default());
-        let fields = FieldNames::of(self, request, exchange.peer_trusted, &action);
+        let fields = FieldNames::of(self, request, &action);
         let app = &exchange.app;
         let is_mounted = matches!(record.mount, Some(MountOutcome::Hit));
         DecisionReport {
@@ -303,7 +303,7 @@ impl FieldNames {
             if names.removed.contains(&text) || names.set.contains(&text) {
                 continue;
             }
-            if protected.removal(name, peer_trusted).is_some() && RequestEditor::sets(&text) {
+            if RequestEditor::sets(&text) {
                 // It has the policy's value already, so there is no edit.
                 names.set.insert(text);
             } else if protected.removal(name, false).is_some() {

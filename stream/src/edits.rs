@@ -6,17 +6,26 @@ use crate::host::{Host, Map};
 
 /// Applies edits in order until one fails. Returns true if all succeeded.
 pub(crate) fn apply<H: Host>(host: &mut H, map: Map, edits: &Edits) -> bool {
-    edits.iter().all(|edit| match edit {
-        Edit::Append(name, value) => is_sendable(name, value) && host.add(map, name, value),
-        Edit::Host(value) => replace(host, map, ":authority", value),
-        Edit::Remove(name) => host.remove(map, name),
-        Edit::Set(name, value) => replace(host, map, name, value),
-        Edit::Target(value) => replace(host, map, ":path", value),
+    edits.iter().all(|edit| {
+        can_be_sent(edit)
+            && match edit {
+                Edit::Append(name, value) => host.add(map, name, value),
+                Edit::Host(value) => host.replace(map, AUTHORITY, value),
+                Edit::Remove(name) => host.remove(map, name),
+                Edit::Set(name, value) => host.replace(map, name, value),
+                Edit::Target(value) => host.replace(map, PATH, value),
+            }
     })
 }
 
-fn replace<H: Host>(host: &mut H, map: Map, name: &str, value: &[u8]) -> bool {
-    is_sendable(name, value) && host.replace(map, name, value)
+/// Returns true if Envoy can send what an edit writes.
+fn can_be_sent(edit: Edit<'_>) -> bool {
+    match edit {
+        Edit::Append(name, value) | Edit::Set(name, value) => is_sendable(name, value),
+        Edit::Host(value) => is_sendable(AUTHORITY, value),
+        Edit::Target(value) => is_sendable(PATH, value),
+        Edit::Remove(_) => true,
+    }
 }
 
 /// Applies the edits of a response to fields that are not in a header map yet.
@@ -43,21 +52,41 @@ pub(crate) fn apply_to_fields<'a>(fields: &mut Vec<(&'a str, &'a [u8])>, edits: 
 /// and spaces in `:authority` unchanged, which would split the request line.
 pub(crate) fn is_sendable(name: &str, value: &[u8]) -> bool {
     match name {
-        ":path" => {
+        PATH => {
             value.starts_with(b"/")
                 && value
                     .iter()
                     .all(|octet| octet.is_ascii_graphic() && *octet != b'#')
         }
-        ":authority" => value.iter().all(u8::is_ascii_graphic),
+        AUTHORITY => value.iter().all(u8::is_ascii_graphic),
         "set-cookie" => !value.iter().any(|octet| matches!(octet, b'\r' | b'\n' | 0)),
         _ => !has_control(value),
     }
 }
 
+const AUTHORITY: &str = ":authority";
+const PATH: &str = ":path";
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn edits_that_envoy_would_send_as_something_else() {
+        for (edit, is_allowed) in [
+            (Edit::Append("x-a", b"1"), true),
+            (Edit::Append("x-a", b"1\r\nx-b: 1"), false),
+            (Edit::Set("x-a", b"1"), true),
+            (Edit::Set("x-a", b"1\r\nx-b: 1"), false),
+            (Edit::Host(b"a.example"), true),
+            (Edit::Host(b"a b"), false),
+            (Edit::Target(b"/a"), true),
+            (Edit::Target(b"/a b"), false),
+            (Edit::Remove("x-a"), true),
+        ] {
+            assert_eq!(can_be_sent(edit), is_allowed, "{edit:?}");
+        }
+    }
 
     #[test]
     fn values_that_envoy_would_send_as_something_else() {

@@ -28,6 +28,7 @@ pub(crate) struct Envoy {
     pub(crate) filter_state: BTreeMap<Vec<u8>, Vec<u8>>,
     pub(crate) texts: BTreeMap<u32, Vec<u8>>,
     pub(crate) connection: u64,
+    pub(crate) is_mutual_tls: bool,
     pub(crate) reply: Option<(u32, Lines, Vec<u8>)>,
     pub(crate) log: Vec<String>,
     pub(crate) counters: Vec<(String, u64)>,
@@ -284,9 +285,11 @@ functions! {
     }
 
     fn envoy_dynamic_module_callback_http_filter_get_attribute_bool(
-        _filter: *mut c_void, _attribute: u32, _value: *mut bool,
+        _filter: *mut c_void, _attribute: u32, value: *mut bool,
     ) -> bool {
-        false
+        // SAFETY: the module passes a place to write to.
+        envoy(|envoy| unsafe { value.write(envoy.is_mutual_tls) });
+        true
     }
 
     fn envoy_dynamic_module_callback_http_clear_route_cache(_filter: *mut c_void) {

@@ -145,6 +145,172 @@ fn a_forged_trailer_is_removed() {
     assert_eq!(trailers, lines(&[("x-sum", "1")]));
 }
 
+/// Envoy refuses a line break in a field of an upstream. If one arrives all the same, it begins no other field.
+#[test]
+fn a_line_break_in_a_cookie_is_not_sent_on() {
+    let module = Module::configure(CONFIGURATION).expect("valid");
+    request("/app/x", &[]);
+    let stream = module.stream();
+    assert!(stream.request_headers());
+    envoy(|envoy| {
+        envoy.maps[2] = lines(&[
+            (":status", "200"),
+            ("set-cookie", "a=1\r\nx-forged: 1"),
+            // It is rewritten, so all of them are written again.
+            ("set-cookie", "b=1; Path=/"),
+        ]);
+    });
+    assert!(stream.response_headers());
+    let cookies = envoy(|envoy| {
+        let fields = envoy.maps[2].iter();
+        let cookies = fields.filter(|(name, _)| name == b"set-cookie");
+        cookies.map(|(_, value)| value.clone()).collect::<Vec<_>>()
+    });
+    assert_eq!(cookies, [b"b=1; Path=/app"]);
+}
+
+/// What a listener records is believed, and nothing takes its place if it is absent or invalid: Envoy's own address can be
+/// that of a header.
+#[test]
+fn facts_about_the_connection() {
+    const SOURCE_ADDRESS: u32 = 24;
+    const TLS_VERSION: u32 = 31;
+    const URI_NAME: u32 = 37;
+    const BY_ADDRESS: &str = r#"{"trust_proxy": true, "forwarded_allow_ips": "10.0.0.0/8", "connection_facts_key": "facts"}"#;
+    const BY_NAME: &str = r#"{"trust_proxy": true, "trusted_hops": 1, "trusted_identities": ["spiffe://mesh/proxy"],
+        "connection_facts_key": "facts"}"#;
+    let client = Some("198.51.100.7");
+    let peer = Some("10.0.0.1");
+    // Settings, the recorded text, the version of TLS and the name of the connection itself; the client and the scheme.
+    for (settings, recorded, tls, name, address, scheme) in [
+        (
+            BY_ADDRESS,
+            Some("TLSv1.3 10.0.0.1:1 -"),
+            None,
+            None,
+            client,
+            "https",
+        ),
+        (
+            BY_ADDRESS,
+            Some("- 10.0.0.1:1 -"),
+            Some("TLSv1.3"),
+            None,
+            client,
+            "http",
+        ),
+        (
+            BY_ADDRESS,
+            Some("- 192.0.2.1:1 -"),
+            None,
+            None,
+            Some("192.0.2.1"),
+            "http",
+        ),
+        (
+            BY_ADDRESS,
+            Some("10.0.0.1:1"),
+            Some("TLSv1.3"),
+            None,
+            None,
+            "https",
+        ),
+        (
+            BY_ADDRESS,
+            Some("- /run/x 10.0.0.1:1 -"),
+            None,
+            None,
+            None,
+            "http",
+        ),
+        (BY_ADDRESS, None, Some("TLSv1.3"), None, None, "https"),
+        (BY_ADDRESS, None, None, None, None, "http"),
+        (
+            BY_NAME,
+            Some("TLSv1.3 10.0.0.1:1 spiffe://mesh/proxy"),
+            None,
+            None,
+            client,
+            "https",
+        ),
+        (
+            BY_NAME,
+            Some("TLSv1.3 10.0.0.1:1 spiffe://mesh/other"),
+            None,
+            Some("spiffe://mesh/proxy"),
+            peer,
+            "https",
+        ),
+        // Recorded before the handshake.
+        (
+            BY_NAME,
+            Some("TLSv1.2 10.0.0.1:1 -"),
+            None,
+            Some("spiffe://mesh/proxy"),
+            client,
+            "https",
+        ),
+        (
+            BY_NAME,
+            Some("TLSv1.2 10.0.0.1:1 -"),
+            None,
+            None,
+            peer,
+            "https",
+        ),
+    ] {
+        let module = Module::configure(settings).expect("valid");
+        request("/", &[("x-forwarded-for", "198.51.100.7")]);
+        envoy(|envoy| {
+            let recorded = recorded.map(|text| (b"facts".to_vec(), text.as_bytes().to_vec()));
+            envoy.filter_state.extend(recorded);
+            envoy.is_mutual_tls = name.is_some();
+            let texts = [
+                (SOURCE_ADDRESS, Some("10.0.0.1:1")),
+                (TLS_VERSION, tls),
+                (URI_NAME, name),
+            ];
+            let texts = texts.into_iter().filter_map(|(id, text)| Some((id, text?)));
+            envoy.texts = texts
+                .map(|(id, text)| (id, text.as_bytes().to_vec()))
+                .collect();
+        });
+        let context = format!("{settings} {recorded:?} {tls:?} {name:?}");
+        assert!(module.stream().request_headers(), "{context}");
+        let addresses: Vec<String> = address.into_iter().map(str::to_owned).collect();
+        assert_eq!(values("x-real-ip"), addresses, "{context}");
+        // Envoy's own field is not in this request, so the policy has added its own.
+        assert_eq!(values("x-forwarded-proto"), [scheme], "{context}");
+    }
+}
+
+/// A client can send `x-envoy-original-url` itself, and end the stream before there is a response.
+#[test]
+fn a_client_cannot_make_an_ended_stream_look_like_a_redirect() {
+    const URL: &str = "http://portal.example/app/x";
+    let module = Module::configure(
+        r#"{"root_path": "/app", "outside_mount": "reject", "peer_filter_state_key": "peer"}"#,
+    )
+    .expect("valid");
+    request("/app/x", &[("x-envoy-original-url", URL)]);
+    let stream = module.stream();
+    assert!(stream.request_headers());
+    assert_eq!(values(":path"), ["/x"]);
+    assert_eq!(values("x-envoy-original-url"), [URL]);
+    stream.complete();
+    drop(stream);
+    request(
+        "/x",
+        &[
+            ("x-envoy-original-url", URL),
+            ("x-forwarded-prefix", "/app"),
+            ("x-forwarded-for", "6.6.6.6"),
+        ],
+    );
+    // Outside the mount, the request is rejected because it is decided again.
+    assert!(!module.stream().request_headers());
+}
+
 /// How a stream ends whose request was handed on, and what comes next on the same thread.
 struct Ending {
     name: &'static str,
