@@ -278,7 +278,7 @@ struct FieldNames {
 }
 
 impl FieldNames {
-    fn of(policy: &Policy, request: &Request<'_>, peer_trusted: bool, action: &Action) -> Self {
+    fn of(policy: &Policy, request: &Request<'_>, action: &Action) -> Self {
         let mut names = Self::default();
         let Action::Forward(forward) = action else {
             return names;
