@@ -39,7 +39,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use fluxlit_policy::{Header, Probe, ProbeOutcome};
+use fluxlit_policy::{Header, Policy, Probe, ProbeOutcome};
 use fluxlit_stream::{
     Attribute, CLIENT_KEY, Clock, Fields, Flow, Host, Map, Response, Stream, read_policy, refuse,
 };
@@ -345,7 +345,8 @@ struct StreamContext {
 /// A stream during one hook (M1).
 struct EnvoyStream {
     filter: EnvoyPtr,
-    earlier: Option<EarlierPass>,
+    /// What was stored as the client in an earlier pass of this request.
+    earlier_client: Option<Vec<u8>>,
 }
 
 impl Host for EnvoyStream {
@@ -463,12 +464,8 @@ impl Host for EnvoyStream {
     }
 
     fn stored_client(&self) -> Option<&[u8]> {
-        let earlier = self.earlier.as_ref().filter(|earlier| {
-            self.identity()
-                .is_some_and(|identity| identity == earlier.identity)
-        });
         self.filter_state(CLIENT_KEY)
-            .or_else(|| earlier.map(|earlier| earlier.client.as_slice()))
+            .or(self.earlier_client.as_deref())
     }
 
     fn select_route_again(&mut self) {
@@ -575,7 +572,7 @@ impl EnvoyStream {
     }
 
     /// Returns what identifies the request over its passes; `None` if it was not redirected.
-    fn identity(&self) -> Option<Identity> {
+    fn identity(&self, policy: &Policy) -> Option<Identity> {
         let original_url = self.request_header(ORIGINAL_URL)?.to_vec();
         let mut connection = 0;
         // SAFETY: the pointer is valid (E1, M1), and `connection` can be written.
@@ -586,10 +583,16 @@ impl EnvoyStream {
                 &raw mut connection,
             )
         };
+        let map = self.fields(Map::RequestHeaders);
+        let governed = map
+            .iter()
+            .filter(|(name, _)| name.starts_with(b":") || policy.governs(name))
+            .map(|(name, value)| (name.to_vec(), value.to_vec()))
+            .collect();
         is_there.then_some(Identity {
             connection,
-            path: self.request_header(":path")?.to_vec(),
             original_url,
+            governed,
         })
     }
 }
@@ -675,8 +678,16 @@ fn process(
             // Envoy asks about a response that this module is sending.
             return Flow::Continue;
         };
-        let earlier = context.earlier.take();
-        work(&mut context, &mut EnvoyStream { filter, earlier })
+        let mut host = EnvoyStream {
+            filter,
+            earlier_client: None,
+        };
+        if let Some(earlier) = context.earlier.take()
+            && host.identity(&context.configuration.plugin.policy()) == Some(earlier.identity)
+        {
+            host.earlier_client = Some(earlier.client);
+        }
+        work(&mut context, &mut host)
     }));
     match worked {
         Ok(Flow::Continue) => CONTINUE,
@@ -690,7 +701,7 @@ fn process(
                 });
                 let mut host = EnvoyStream {
                     filter,
-                    earlier: None,
+                    earlier_client: None,
                 };
                 refuse(&mut host, decided, "the module has panicked");
             }));
@@ -937,9 +948,9 @@ pub unsafe extern "C-unwind" fn envoy_dynamic_module_on_http_filter_stream_compl
         }
         let host = EnvoyStream {
             filter,
-            earlier: None,
+            earlier_client: None,
         };
-        let Some(identity) = host.identity() else {
+        let Some(identity) = host.identity(&context.configuration.plugin.policy()) else {
             return;
         };
         // A client can end a stream early, but it cannot change this field.

@@ -7,8 +7,13 @@
 //!
 //! 1. a stream that ends without a response is remembered if its `x-envoy-original-url` is not the one that this module had
 //!    handed on. No client can change the headers of a request that it has sent, so only the router has done it;
-//! 2. the next new stream on this thread gets what was remembered, and uses it only if it is the same request: its connection
-//!    and both fields must be equal.
+//! 2. the next new stream on this thread gets what was remembered, and uses it only if it is the same request: its connection,
+//!    its pseudo-headers and each header that the policy governs must be equal.
+//!
+//! The comparison is needed because Envoy makes no filters for a second pass that its overload manager refuses. Then the next
+//! stream is another request, which its client may have made to look like the second pass. If all governed headers are
+//! equal, they are those that the policy has decided for this connection, so nothing false is believed. A filter in front of
+//! this one must therefore change no governed header in the second pass; if one does, the request is decided again.
 
 use std::cell::{Cell, RefCell};
 
@@ -17,10 +22,10 @@ use std::cell::{Cell, RefCell};
 pub(crate) struct Identity {
     /// The number that Envoy has given to the connection.
     pub(crate) connection: u64,
-    /// `:path`.
-    pub(crate) path: Vec<u8>,
     /// `x-envoy-original-url`.
     pub(crate) original_url: Vec<u8>,
+    /// The pseudo-headers, and the headers that the policy governs, in order.
+    pub(crate) governed: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 /// An earlier pass of a request.
@@ -74,8 +79,8 @@ mod tests {
             configuration,
             identity: Identity {
                 connection,
-                path: b"/new".to_vec(),
                 original_url: b"http://a.example/old".to_vec(),
+                governed: vec![(b":path".to_vec(), b"/new".to_vec())],
             },
             client: b"192.0.2.1".to_vec(),
         }

@@ -259,6 +259,12 @@ impl Policy {
         &self.config_hash
     }
 
+    /// Returns true for a request header that is removed, set or passed depending on who sends it: one that tells of the
+    /// client, the user, or the scheme, host or path that the client used.
+    pub fn governs(&self, name: &[u8]) -> bool {
+        self.request_editor.governs(name)
+    }
+
     /// Returns true if a peer may name the client.
     pub fn trusts(&self, peer: Peer) -> bool {
         self.resolver.trust.covers(peer, None)

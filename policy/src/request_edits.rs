@@ -66,6 +66,11 @@ impl RequestEditor {
             .any(|set| is_same_name(set.as_bytes(), name.as_bytes()))
     }
 
+    /// Returns true for a header whose value, or absence, depends on who sends it.
+    pub(crate) fn governs(&self, name: &[u8]) -> bool {
+        self.protected.removal(name, false).is_some() || group_of(name).is_some()
+    }
+
     /// Builds the edits, in the order in which they must be applied.
     pub(crate) fn edit(
         &self,
@@ -158,7 +163,7 @@ impl RequestEditor {
     pub(crate) fn trailer_edits(&self, trailers: &[Header<'_>]) -> Edits {
         let mut edits = Edits::default();
         for (name, _) in trailers {
-            if self.protected.removal(name, false).is_some() || group_of(name).is_some() {
+            if self.governs(name) {
                 edits.remove_received(name);
             }
         }

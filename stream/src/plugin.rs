@@ -27,6 +27,11 @@ impl<H: Host> Plugin<H> {
         }
     }
 
+    /// Returns the policy.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
     /// Returns the counters.
     pub fn counters(&self) -> &Counters<H::Counter> {
         &self.counters

@@ -317,58 +317,67 @@ struct Ending {
     /// `x-envoy-original-url` when the stream ends.
     original_url: Option<&'static str>,
     has_response: bool,
-    /// The next request: its connection, path and `x-envoy-original-url`.
-    next: (u64, &'static str, &'static str),
+    /// The connection of the next request.
+    next_connection: u64,
+    /// How the next request differs: a field, and its value if it has one.
+    next_change: Option<(&'static str, Option<&'static str>)>,
     is_decided_again: bool,
 }
 
 #[test]
 fn only_a_redirect_of_envoy_is_not_decided_again() {
     const URL: &str = "http://portal.example/app/x";
-    let ending = |name, original_url, has_response, next, is_decided_again| Ending {
+    let redirect = |name, next_change, is_decided_again| Ending {
         name,
-        original_url,
-        has_response,
-        next,
+        original_url: Some(URL),
+        has_response: false,
+        next_connection: 7,
+        next_change,
         is_decided_again,
     };
     for ending in [
-        ending(
-            "Envoy redirects",
-            Some(URL),
-            false,
-            (7, "/next", URL),
+        redirect("Envoy redirects", None, false),
+        Ending {
+            original_url: None,
+            ..redirect("the client ends it early", None, true)
+        },
+        Ending {
+            has_response: true,
+            ..redirect("it has a response", None, true)
+        },
+        Ending {
+            next_connection: 8,
+            ..redirect("another connection", None, true)
+        },
+        redirect(
+            "a filter in front adds a field",
+            Some(("x-filter", Some("1"))),
             false,
         ),
-        ending(
-            "the client ends it early",
-            None,
-            false,
-            (7, "/next", URL),
+        // Envoy has made no second pass, and the client sends a request that resembles it.
+        redirect("another path", Some((":path", Some("/other"))), true),
+        redirect(
+            "another host",
+            Some((":authority", Some("other.example"))),
             true,
         ),
-        ending(
-            "it has a response",
-            Some(URL),
-            true,
-            (7, "/next", URL),
-            true,
-        ),
-        ending(
-            "another connection",
-            Some(URL),
-            false,
-            (8, "/next", URL),
-            true,
-        ),
-        ending("another path", Some(URL), false, (7, "/other", URL), true),
-        ending(
+        redirect(
             "another URL",
-            Some(URL),
-            false,
-            (7, "/next", "http://portal.example/"),
+            Some(("x-envoy-original-url", Some("http://portal.example/"))),
             true,
         ),
+        redirect(
+            "another client",
+            Some(("x-forwarded-for", Some("6.6.6.6"))),
+            true,
+        ),
+        redirect(
+            "another scheme",
+            Some(("x-forwarded-proto", Some("https"))),
+            true,
+        ),
+        redirect("no prefix", Some(("x-forwarded-prefix", None)), true),
+        redirect("a user", Some(("x-auth-request-user", Some("eve"))), true),
     ] {
         let module = Module::configure(
             r#"{"root_path": "/app", "outside_mount": "reject", "peer_filter_state_key": "peer"}"#,
@@ -381,28 +390,29 @@ fn only_a_redirect_of_envoy_is_not_decided_again() {
             envoy(|envoy| envoy.maps[2] = lines(&[(":status", "200")]));
             assert!(stream.response_headers());
         }
-        envoy(|envoy| {
-            let fields = &mut envoy.maps[0];
-            fields.retain(|(name, _)| name != b":path");
-            fields.extend(lines(&[(":path", "/next")]));
-            if let Some(url) = ending.original_url {
-                fields.extend(lines(&[("x-envoy-original-url", url)]));
-            }
-        });
+        set(":path", Some("/next"));
+        set("x-envoy-original-url", ending.original_url);
         stream.complete();
         drop(stream);
-        let (connection, path, url) = ending.next;
-        request(
-            path,
-            &[
-                ("x-envoy-original-url", url),
-                ("x-forwarded-prefix", "/app"),
-                ("x-forwarded-for", "192.0.2.1"),
-            ],
-        );
-        envoy(|envoy| envoy.connection = connection);
+        envoy(|envoy| {
+            envoy.filter_state.remove(b"wasm.fluxlit.client".as_slice());
+            envoy.connection = ending.next_connection;
+        });
+        set("x-envoy-original-url", Some(URL));
+        if let Some((name, value)) = ending.next_change {
+            set(name, value);
+        }
         // Outside the mount, the request is rejected if it is decided again.
         let is_forwarded = module.stream().request_headers();
         assert_eq!(is_forwarded, !ending.is_decided_again, "{}", ending.name);
     }
+}
+
+/// Changes a field of the request.
+fn set(name: &str, value: Option<&str>) {
+    envoy(|envoy| {
+        let fields = &mut envoy.maps[0];
+        fields.retain(|(other, _)| other != name.as_bytes());
+        fields.extend(value.map(|value| (name.as_bytes().to_vec(), value.as_bytes().to_vec())));
+    });
 }
