@@ -347,4 +347,54 @@ mod tests {
             assert_eq!(policy.hsts_line(host), wanted, "{hsts} {host}");
         }
     }
+
+    #[test]
+    fn the_public_base_url_in_canonical_form() {
+        for (settings, wanted) in [
+            (json!({}), None),
+            (
+                json!({"public_base_url": "HTTPS://Portal.Example:443/"}),
+                Some("https://portal.example"),
+            ),
+            (
+                json!({"public_base_url": "http://portal.example:8080/apps/my-app/"}),
+                Some("http://portal.example:8080/apps/my-app"),
+            ),
+            (
+                json!({"mounts": [{"root_path": "/m", "public_base_url": "https://portal.example"}]}),
+                None,
+            ),
+        ] {
+            let policy = policy(&settings, Defaults::GATEWAY);
+            assert_eq!(policy.public_base_url().as_deref(), wanted, "{settings}");
+        }
+    }
+
+    #[test]
+    fn headers_that_are_governed() {
+        let settings = json!({
+            "strip_headers": ["X-Listed"],
+            "identity_headers": ["X-Team"],
+        });
+        let policy = policy(&settings, Defaults::FILTER);
+        for (name, wanted) in [
+            ("x-forwarded-for", true),
+            ("x_forwarded_for", true),
+            ("forwarded", true),
+            ("x-auth-request-user", true),
+            ("x-listed", true),
+            ("x-team", true),
+            // The filter keeps it, because Envoy has sanitized it.
+            ("x-forwarded-client-cert", true),
+            ("accept", false),
+            ("x-teams", false),
+        ] {
+            assert_eq!(policy.governs(name.as_bytes()), wanted, "{name}");
+        }
+    }
+
+    fn policy(settings: &serde_json::Value, defaults: Defaults) -> Policy {
+        let settings = settings.as_object().cloned().unwrap_or_default();
+        Policy::from_settings(settings, defaults).expect("valid")
+    }
 }
