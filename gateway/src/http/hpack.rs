@@ -52,7 +52,8 @@ impl Decoder {
     /// Decodes a whole block. `max`: limit of its size as RFC 9113 §10.5.1 counts it.
     pub(crate) fn decode(&mut self, block: &[u8], max: usize) -> Result<FieldLines, HpackError> {
         let mut lines = FieldLines {
-            text: Vec::with_capacity(block.len().saturating_mul(2).min(max)),
+            text: Vec::with_capacity(block.len().saturating_mul(2).max(TYPICAL_TEXT).min(max)),
+            ends: Vec::with_capacity(TYPICAL_LINES),
             ..FieldLines::default()
         };
         let mut input = Input(block);
@@ -132,6 +133,11 @@ impl FieldLines {
     #[cfg(fuzzing)]
     pub(crate) fn size(&self) -> usize {
         self.size
+    }
+
+    /// Returns the number of lines.
+    pub(crate) fn len(&self) -> usize {
+        self.ends.len()
     }
 
     /// Returns the number of bytes that are kept in memory.
@@ -336,6 +342,11 @@ const STATIC_TABLE: [(&str, &str); 61] = [
     ("via", ""),
     ("www-authenticate", ""),
 ];
+
+/// Somewhat more than the names and values that a browser sends, in bytes, and their number. A block that refers to an
+/// earlier one is much shorter.
+const TYPICAL_TEXT: usize = 1024;
+const TYPICAL_LINES: usize = 24;
 
 #[cfg(test)]
 mod tests {

@@ -47,7 +47,10 @@ pub(crate) enum TrailersError {
 impl<'a> Http2Head<'a> {
     /// Reads the lines of a request.
     pub(crate) fn read(lines: &'a FieldLines) -> Self {
-        let mut head = Self::default();
+        let mut head = Self {
+            fields: Vec::with_capacity(lines.len()),
+            ..Self::default()
+        };
         let mut method = None;
         let (mut has_fields, mut is_malformed) = (false, false);
         for (name, value) in lines.iter() {

@@ -53,12 +53,12 @@ impl Format {
         line.text("query", redaction.query(query));
         line.word("version", record.version.map_or("", HttpVersion::label));
         line.optional("host", record.host);
-        line.bare("status", format_args!("{}", record.status));
+        line.number("status", record.status.into());
         line.word("ending", record.ending.label());
         line.display("termination", &record.termination());
         line.optional("reason", record.ending.reason());
-        line.bare("received_bytes", format_args!("{}", record.received_bytes));
-        line.bare("sent_bytes", format_args!("{}", record.sent_bytes));
+        line.number("received_bytes", record.received_bytes);
+        line.number("sent_bytes", record.sent_bytes);
         line.milliseconds("duration_ms", Some(record.duration));
         line.milliseconds("upstream_ms", record.upstream_duration);
         line.optional("client", record.client);
@@ -66,8 +66,8 @@ impl Format {
         line.word("trust", record.trust.label());
         match record.trace {
             Some(trace) => {
-                line.display("trace_id", &trace.trace_id);
-                line.display("span_id", &trace.span_id);
+                line.word("trace_id", trace.trace_id.digits().as_str());
+                line.word("span_id", trace.span_id.digits().as_str());
             }
             None => {
                 line.null("trace_id");
@@ -86,12 +86,20 @@ struct Line {
 impl Line {
     fn name(&mut self, name: &'static str) {
         let is_first = self.text.len() <= 1;
-        let (between, before, after) = match self.format {
-            Format::Json => (",", "\"", "\":"),
-            Format::Text => (" ", "", "="),
-        };
-        for part in [if is_first { "" } else { between }, before, name, after] {
-            self.text.extend_from_slice(part.as_bytes());
+        match self.format {
+            Format::Json => {
+                let before: &[u8] = if is_first { b"\"" } else { b",\"" };
+                self.text.extend_from_slice(before);
+                self.text.extend_from_slice(name.as_bytes());
+                self.text.extend_from_slice(b"\":");
+            }
+            Format::Text => {
+                if !is_first {
+                    self.text.push(b' ');
+                }
+                self.text.extend_from_slice(name.as_bytes());
+                self.text.push(b'=');
+            }
         }
     }
 
@@ -125,6 +133,13 @@ impl Line {
         let _ = self.text.write_fmt(value);
     }
 
+    fn number(&mut self, name: &'static str, number: u64) {
+        self.name(name);
+        let mut digits = itoa::Buffer::new();
+        self.text
+            .extend_from_slice(digits.format(number).as_bytes());
+    }
+
     fn null(&mut self, name: &'static str) {
         self.name(name);
         self.text.extend_from_slice(match self.format {
@@ -138,7 +153,15 @@ impl Line {
             return self.null(name);
         };
         let micros = duration.as_micros();
-        self.bare(name, format_args!("{}.{:03}", micros / 1000, micros % 1000));
+        let mut digits = itoa::Buffer::new();
+        self.name(name);
+        self.text
+            .extend_from_slice(digits.format(micros / 1000).as_bytes());
+        // A leading digit keeps the zeros of the fraction.
+        let fraction = digits.format(1000 + micros % 1000);
+        self.text.push(b'.');
+        self.text
+            .extend_from_slice(fraction.as_bytes().get(1..).unwrap_or_default());
     }
 
     fn optional(&mut self, name: &'static str, value: Option<&str>) {

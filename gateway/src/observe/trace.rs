@@ -114,20 +114,66 @@ impl Trace {
 
     /// Returns the `traceparent` value of this span.
     pub(crate) fn traceparent(&self) -> String {
-        let flags = if self.sampled { SAMPLED } else { 0 } | if self.random { RANDOM } else { 0 };
-        format!("00-{}-{}-{flags:02x}", self.trace_id, self.span_id)
+        let flags = match (self.sampled, self.random) {
+            (false, false) => "00",
+            (true, false) => "01",
+            (false, true) => "02",
+            (true, true) => "03",
+        };
+        let (trace_id, span_id) = (self.trace_id.digits(), self.span_id.digits());
+        let (trace_id, span_id) = (trace_id.as_str(), span_id.as_str());
+        ["00-", trace_id, "-", span_id, "-", flags].concat()
+    }
+}
+
+impl TraceId {
+    /// Returns the id in hex digits.
+    pub(crate) fn digits(self) -> Digits<32> {
+        Digits::of(self.0.get())
+    }
+}
+
+impl SpanId {
+    /// Returns the id in hex digits.
+    pub(crate) fn digits(self) -> Digits<16> {
+        Digits::of(self.0.get().into())
+    }
+}
+
+/// A number as `N` hex digits. The formatter of the standard library takes ten times as long, and this runs for each request
+/// that is logged.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Digits<const N: usize>([u8; N]);
+
+impl<const N: usize> Digits<N> {
+    fn of(mut number: u128) -> Self {
+        let mut digits = [b'0'; N];
+        for digit in digits.iter_mut().rev() {
+            let [lowest, ..] = number.to_le_bytes();
+            *digit = match lowest & 0xf {
+                value @ 0..=9 => b'0' + value,
+                value => b'a' + value - 10,
+            };
+            number >>= 4;
+        }
+        Self(digits)
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        // Always valid: digits are ASCII.
+        std::str::from_utf8(&self.0).unwrap_or_default()
     }
 }
 
 impl fmt::Display for TraceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:032x}", self.0)
+        f.write_str(self.digits().as_str())
     }
 }
 
 impl fmt::Display for SpanId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}", self.0)
+        f.write_str(self.digits().as_str())
     }
 }
 

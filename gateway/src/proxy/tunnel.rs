@@ -61,6 +61,7 @@ pub(crate) async fn connect(
                 break;
             }
             let piece = tokio::select! {
+                biased;
                 () = &mut closing, if !must_close => {
                     must_close = true;
                     continue;
@@ -94,12 +95,15 @@ pub(crate) async fn connect(
     let both = async {
         let mut up = pin!(up);
         let mut down = pin!(down);
+        // In random order: a side that never pauses would otherwise use up what tokio lets a task do at once.
         tokio::select! {
             () = &mut up => { let _ = timeout(HALF_CLOSED_TIMEOUT, down).await; }
             () = &mut down => { let _ = timeout(HALF_CLOSED_TIMEOUT, up).await; }
         }
     };
+    // In a fixed order, because drawing a random one costs more than a branch needs.
     tokio::select! {
+        biased;
         () = both => {}
         () = wait_for_silence(&moved, worker.settings.limits.websocket_idle) => {
             guard.close(ClosedBy::Limit, NO_CLOSE_FRAME);

@@ -90,7 +90,9 @@ pub(super) fn write_head(
         }
         Length::Empty | Length::UntilEnd => {}
         Length::Exact(length) => {
-            put(&[b"content-length: ", length.to_string().as_bytes(), b"\r\n"]);
+            let mut digits = itoa::Buffer::new();
+            let digits = digits.format(length);
+            put(&[b"content-length: ", digits.as_bytes(), b"\r\n"]);
         }
         Length::Chunked => put(&[b"transfer-encoding: chunked\r\n"]),
     }

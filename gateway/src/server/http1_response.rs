@@ -85,7 +85,11 @@ pub(super) fn write_head(
         Length::Exact(length) => {
             put(
                 head,
-                &[b"content-length: ", length.to_string().as_bytes(), b"\r\n"],
+                &[
+                    b"content-length: ",
+                    itoa::Buffer::new().format(length).as_bytes(),
+                    b"\r\n",
+                ],
             );
         }
         Length::Chunked => put(head, &[b"transfer-encoding: chunked\r\n"]),
@@ -112,7 +116,8 @@ fn length_for(length: Length, version: Version) -> Length {
 
 /// Writes the status line and the fields that do not depend on the connection.
 fn write_fields(head: &mut Vec<u8>, response: &DownstreamHead<'_>) {
-    let status = response.status.to_string();
+    let mut status = itoa::Buffer::new();
+    let status = status.format(response.status);
     put(
         head,
         &[

@@ -431,6 +431,7 @@ fn to_response(head: &DownstreamHead<'_>) -> Response<()> {
     // Always valid: a status was read as three digits.
     *response.status_mut() = StatusCode::from_u16(head.status).unwrap_or(StatusCode::BAD_GATEWAY);
     let headers = response.headers_mut();
+    headers.reserve(head.fields.len() + FURTHER_FIELDS);
     head.emit(|name, value| {
         // Always valid: the HTTP/1.1 parser has checked name and value by the same rules.
         if let (Ok(name), Ok(value)) =
@@ -453,6 +454,9 @@ fn to_trailers(section: &[u8]) -> Option<HeaderMap> {
     }
     (!trailers.is_empty()).then_some(trailers)
 }
+
+/// The number of fields for which there is room in addition to those of the upstream.
+const FURTHER_FIELDS: usize = 6;
 
 /// Maximum number of informational responses to forward on each stream. HTTP/2 has no flow control for them, so an
 /// upstream that never stops sending them would exhaust the memory.
