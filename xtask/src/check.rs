@@ -1,15 +1,16 @@
-//! `cargo xtask check`: lock files, formatting, layers, module summaries, lints, documentation and licences.
+//! `cargo xtask check`: lock files, formatting, layers, module summaries, configuration files, lints, documentation and
+//! licences.
 
 use anyhow::ensure;
 
 use crate::setup::{WASM, find, wasm_target};
 use crate::steps::{self, cargo, native_packages, root, step};
-use crate::{layers, module_docs};
+use crate::{configuration_files, layers, module_docs};
 
 /// A name, a description, and the check.
 type Check = (&'static str, &'static str, fn() -> anyhow::Result<()>);
 
-const CHECKS: [Check; 8] = [
+const CHECKS: [Check; 9] = [
     ("lock-files", "lock files are up to date", lock_files),
     ("format", "formatting", format),
     ("layers", "imports go down the layers", layers::check),
@@ -17,6 +18,11 @@ const CHECKS: [Check; 8] = [
         "summaries",
         "each source file opens with a summary",
         module_docs::check,
+    ),
+    (
+        "configuration-files",
+        "each configuration file is read by a test",
+        configuration_files::check,
     ),
     ("lints", "lints, native", lints),
     ("lints-wasm", "lints, wasm", lints_wasm),

@@ -4,6 +4,7 @@ mod bench;
 mod browser;
 mod certificates;
 mod check;
+mod configuration_files;
 mod containers;
 mod embedded;
 mod fuzz;
@@ -41,7 +42,7 @@ enum Command {
         #[arg(value_name = "STEP")]
         steps: Vec<String>,
     },
-    /// Check lock files, formatting, layers, module summaries, lints, documentation and licences
+    /// Check lock files, formatting, layers, module summaries, configuration files, lints, documentation and licences
     Check {
         /// Run only these checks
         #[arg(value_name = "CHECK")]
