@@ -141,7 +141,8 @@ fn run_target(
     Ok(())
 }
 
-fn host_triple() -> anyhow::Result<String> {
+/// Returns the target triple of this machine.
+pub(crate) fn host_triple() -> anyhow::Result<String> {
     let output = Command::new("rustc")
         .arg("-vV")
         .current_dir(root())

@@ -21,6 +21,7 @@ use crate::bench::gateway::cost;
 use crate::containers::{
     APP_IMAGE, BASE_IMAGE, CADDY_IMAGE, Containers, GATEWAY_IMAGE, TRAEFIK_IMAGE,
 };
+use crate::fuzz::host_triple;
 use crate::processes::descendants_of;
 use crate::steps::{cargo, native_packages, root, run as command, target};
 use crate::{browser, setup};
@@ -30,7 +31,7 @@ type Work = fn(&Prerequisites) -> anyhow::Result<Outcome>;
 /// The name of a step, what it covers, and the function that runs it.
 type Step = (&'static str, &'static str, Work);
 
-const STEPS: [Step; 38] = [
+const STEPS: [Step; 39] = [
     (
         "native",
         "unit tests, property tests, cases in the policy, documentation examples",
@@ -56,6 +57,11 @@ const STEPS: [Step; 38] = [
         "module",
         "the dynamic module: all cases, the tests of the filter, the attacks, and the guard on each version that loads it",
         module,
+    ),
+    (
+        "module-memory",
+        "the dynamic module with random bytes, and with AddressSanitizer, which finds uses of memory that Envoy has freed",
+        module_memory,
     ),
     (
         "cost",
@@ -361,6 +367,21 @@ fn module(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
                 .env("FLUXLIT_TEST_ENVOYS", &envoys),
         )?;
     }
+    Ok(Outcome::Passed)
+}
+
+/// Runs the module's own tests with AddressSanitizer.
+fn module_memory(_: &Prerequisites) -> anyhow::Result<Outcome> {
+    command(
+        cargo()
+            .args(["test", "--package", "fluxlit-module", "--test", "it"])
+            .args(["--target", &host_triple()?, "--target-dir"])
+            .arg(target().join("sanitizer"))
+            // The stable compiler has the sanitizer, and needs this to use it.
+            .env("RUSTC_BOOTSTRAP", "1")
+            .env("RUSTFLAGS", "-Zsanitizer=address")
+            .env("PROPTEST_CASES", "2000"),
+    )?;
     Ok(Outcome::Passed)
 }
 

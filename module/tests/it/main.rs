@@ -1,6 +1,7 @@
 //! Calls the module as Envoy does, without Envoy: with faults, and with passes that a client makes look like redirects.
 
 mod fake_envoy;
+mod random;
 
 use fake_envoy::{Module, envoy, lines};
 
