@@ -234,6 +234,17 @@ pub(crate) fn fluxlit() -> anyhow::Result<PathBuf> {
     venv("FluxLit", "python-fluxlit", "requirements-fluxlit.txt")
 }
 
+/// Installs OpenTelemetry, which an example of FluxLit needs, into a virtual environment of its own, because it is useful
+/// to the Python of any other; returns the folder of the packages.
+pub(crate) fn opentelemetry() -> anyhow::Result<PathBuf> {
+    let bin = venv(
+        "OpenTelemetry",
+        "python-opentelemetry",
+        "requirements-opentelemetry.txt",
+    )?;
+    installed_in(&bin, "")
+}
+
 /// Downloads the source distribution of FluxLit, which has its examples and scripts; returns its folder.
 pub(crate) fn fluxlit_sources() -> anyhow::Result<PathBuf> {
     let pip = fluxlit()?.join("pip");

@@ -564,10 +564,12 @@ fn fluxlit(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
         }
     }
     let (programs, sources) = (setup::fluxlit()?, setup::fluxlit_sources()?);
+    let opentelemetry = setup::opentelemetry()?;
     for test in ["public_urls", "fluxlit"] {
         command(
             test_binary(prerequisites, test)
                 .env("FLUXLIT_TEST_FLUXLIT_BIN", &programs)
+                .env("FLUXLIT_TEST_OPENTELEMETRY", &opentelemetry)
                 .env("FLUXLIT_TEST_FLUXLIT_SOURCES", &sources),
         )?;
     }

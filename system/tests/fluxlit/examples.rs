@@ -17,6 +17,10 @@ pub(crate) struct Example {
     pub(crate) pages: &'static [Page],
     /// A command that is run first, in the folder.
     pub(crate) prepare: &'static [&'static str],
+    /// The environment variable that names a folder with further Python packages.
+    pub(crate) packages: Option<&'static str>,
+    /// Texts that are looked for in what the program has written.
+    pub(crate) writes: &'static [&'static str],
 }
 
 /// A request.
@@ -213,7 +217,30 @@ const USERS: &[Request] = &[
     },
 ];
 
-/// The examples. Those that are only documents, or that need a server of their own, are not among them.
+const REFERENCE_AUTH: &[Request] = &[
+    request("POST", "/api/dev/login"),
+    get("/api/dev/login"),
+    get("/api/me"),
+    Request {
+        method: "GET",
+        path: "/api/me",
+        fields: "authorization: Bearer nonsense\r\n",
+        body: "",
+    },
+    // Signed with the secret in the example's source; expires in 2100.
+    Request {
+        method: "GET",
+        path: "/api/me",
+        fields: "authorization: Bearer eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiJkZW1vLXVzZXIiLCJpc3MiOiJyZWZlcmVuY2UtYXV0aC\
+                 IsImF1ZCI6InJlZmVyZW5jZS1hdWRpZW5jZSIsImlhdCI6MTcwMDAwMDAwMCwiZXhwIjo0MTAyNDQ0ODAwLCJzY29wZSI6InJlYWQifQ.OJ4__dsEn\
+                 XBc5RiNJ8KkbnmCWjXXlwwfe4BHOpW64Ws\r\n",
+        body: "",
+    },
+];
+
+/// The examples. The others of the source distribution have nothing to run: `path_prefixed_proxy`,
+/// `oidc_bff_pluggable_store` and `docker/` are a README each, `kubernetes` consists of manifests. The tests of
+/// `fullstack_demo` run without a server, and `scripts/run_smoke_app.sh` is a command line for `smoke_app`.
 pub(crate) const EXAMPLES: &[Example] = &[
     Example {
         name: "smoke_app",
@@ -228,6 +255,8 @@ pub(crate) const EXAMPLES: &[Example] = &[
             shows: &["FluxLit Smoke", "fluxlit_smoke_ok", "marker"],
         }],
         prepare: &[],
+        packages: None,
+        writes: &[],
     },
     Example {
         name: "smoke_app under a mount",
@@ -241,6 +270,8 @@ pub(crate) const EXAMPLES: &[Example] = &[
             shows: &["FluxLit Smoke", "marker"],
         }],
         prepare: &[],
+        packages: None,
+        writes: &[],
     },
     Example {
         name: "multipage_apptest",
@@ -259,6 +290,8 @@ pub(crate) const EXAMPLES: &[Example] = &[
             shows: &["Home Page", "Use stable widget keys"],
         }],
         prepare: &[],
+        packages: None,
+        writes: &[],
     },
     Example {
         name: "fullstack_demo",
@@ -273,6 +306,8 @@ pub(crate) const EXAMPLES: &[Example] = &[
             shows: &["FluxLit demo", "Create account"],
         }],
         prepare: &["alembic", "upgrade", "head"],
+        packages: None,
+        writes: &[],
     },
     Example {
         name: "session_stores",
@@ -287,5 +322,70 @@ pub(crate) const EXAMPLES: &[Example] = &[
             shows: &["Object of type ApiClient is not JSON serializable"],
         }],
         prepare: &[],
+        packages: None,
+        writes: &[],
+    },
+    Example {
+        name: "reference_auth",
+        folder: "examples/reference_auth",
+        target: "app:app",
+        mount: "",
+        environment: &[],
+        own: REFERENCE_AUTH,
+        pages: &[Page {
+            path: "/",
+            shows: &["Reference auth", "Sign in (dev)"],
+        }],
+        prepare: &[],
+        packages: None,
+        writes: &[],
+    },
+    Example {
+        name: "otel_tracing",
+        folder: "examples/otel_tracing",
+        target: "app:app",
+        mount: "",
+        // So that spans are written at once.
+        environment: &[("PYTHONUNBUFFERED", "1")],
+        own: &[get("/api/hello")],
+        pages: &[Page {
+            path: "/",
+            shows: &["FluxLit OpenTelemetry Demo", "hello from traced FluxLit"],
+        }],
+        prepare: &[],
+        packages: Some("FLUXLIT_TEST_OPENTELEMETRY"),
+        writes: &["fluxlit.gateway.request"],
+    },
+    Example {
+        name: "roadmap_09",
+        folder: "examples/roadmap_09",
+        target: "app:app",
+        mount: "",
+        environment: &[],
+        own: &[get("/api/ping"), get("/about"), get("/about/")],
+        pages: &[Page {
+            path: "/",
+            // The order of the navigation makes the second page the first.
+            shows: &["FluxLit 0.9 Example", "About"],
+        }],
+        prepare: &[],
+        packages: None,
+        writes: &[],
+    },
+    Example {
+        name: "docker_compose",
+        folder: "examples/docker_compose",
+        // Named by its fluxlit.toml, which also sets the address 0.0.0.0.
+        target: "",
+        mount: "",
+        environment: &[("FLUXLIT_GATEWAY_HOST", "127.0.0.1")],
+        own: &[get("/api/hello")],
+        pages: &[Page {
+            path: "/",
+            shows: &["Docker Compose demo", "hello"],
+        }],
+        prepare: &[],
+        packages: None,
+        writes: &[],
     },
 ];

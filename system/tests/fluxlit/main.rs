@@ -9,7 +9,9 @@ mod observed;
 mod programs;
 
 use std::collections::BTreeMap;
+use std::panic::resume_unwind;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use fluxlit_support::client::get;
 use fluxlit_support::wait::wait_until;
@@ -32,11 +34,18 @@ struct Difference {
 fn every_difference_from_fluxlit_is_listed_with_its_reason() {
     let mut found = BTreeMap::<Difference, Vec<String>>::new();
     let mut sent = 0;
-    for example in EXAMPLES {
-        let [fluxlit, gateway] =
-            [Program::FluxLit, Program::Gateway].map(|program| observe(program, example));
+    let programs = [Program::FluxLit, Program::Gateway];
+    let started: Vec<(Program, &Example)> = EXAMPLES
+        .iter()
+        .flat_map(|example| programs.map(|program| (program, example)))
+        .collect();
+    let observed = in_parallel(&started, |(program, example)| observe(*program, example));
+    for (example, pair) in EXAMPLES.iter().zip(observed.chunks_exact(programs.len())) {
+        let [fluxlit, gateway] = pair else {
+            unreachable!("there are two programs")
+        };
         assert_eq!(fluxlit.len(), gateway.len());
-        for ((request, fluxlit), (_, gateway)) in fluxlit.iter().zip(&gateway) {
+        for ((request, fluxlit), (_, gateway)) in fluxlit.iter().zip(gateway) {
             sent += 1;
             for (part, fluxlit, gateway) in fluxlit.differences(gateway) {
                 let difference = Difference {
@@ -67,8 +76,43 @@ fn observe(program: Program, example: &Example) -> Vec<(String, Observed)> {
         let shown = Observed::of_page(&server, example, page);
         all.push((format!("page {}", page.path), shown));
     }
+    all.push(("output".to_owned(), Observed::of_output(&server, example)));
     all
 }
+
+/// Calls `work` for each item, for a few of them at the same time; returns the results in the order of the items.
+///
+/// Most of the time, a program that starts uses one core or none.
+fn in_parallel<Item: Sync, Result: Send>(
+    items: &[Item],
+    work: impl Fn(&Item) -> Result + Sync,
+) -> Vec<Result> {
+    let next = AtomicUsize::new(0);
+    let take = || {
+        let mut done = Vec::new();
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            let Some(item) = items.get(number) else {
+                return done;
+            };
+            done.push((number, work(item)));
+        }
+    };
+    let mut done = std::thread::scope(|scope| {
+        let threads = [(); AT_ONCE].map(|()| scope.spawn(take));
+        let joined = threads.map(|thread| thread.join());
+        // Panics only after all of them have stopped what they have started.
+        joined
+            .into_iter()
+            .flat_map(|done| done.unwrap_or_else(|cause| resume_unwind(cause)))
+            .collect::<Vec<_>>()
+    });
+    done.sort_by_key(|(number, _)| *number);
+    done.into_iter().map(|(_, result)| result).collect()
+}
+
+/// The number of programs that a test starts at the same time.
+const AT_ONCE: usize = 3;
 
 fn compare_with_list(found: &BTreeMap<Difference, Vec<String>>) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fluxlit/differences.json");
@@ -180,7 +224,7 @@ const SCRIPTS: [(&str, Result<&str, &str>); 6] = [
 
 #[test]
 fn scripts_of_fluxlit_have_the_same_result_with_one_word_changed() {
-    for (name, expected) in SCRIPTS {
+    in_parallel(&SCRIPTS, |(name, expected)| {
         let (code, output) = script(name, &[]);
         let (expected_code, text) = match expected {
             Ok(text) => (Some(0), text),
@@ -188,7 +232,7 @@ fn scripts_of_fluxlit_have_the_same_result_with_one_word_changed() {
         };
         assert_eq!(code, expected_code, "{name}: {output}");
         assert!(output.contains(text), "{name}: {output}");
-    }
+    });
 }
 
 #[test]
@@ -347,17 +391,55 @@ fn dev_reloads_the_api_when_its_file_changes() {
     );
 }
 
+#[test]
+fn every_command_of_fluxlit_exists_or_has_a_hint() {
+    let commands = programs::commands_of_fluxlit();
+    assert!(commands.len() > 5, "{commands:?}");
+    for command in commands {
+        let (code, said) = programs::gateway(&[&command, "--help"]);
+        match code {
+            Some(0) => {}
+            Some(2) => assert!(said.contains("\nhint: "), "{command}: {said}"),
+            other => panic!("{command}: {other:?}: {said}"),
+        }
+    }
+}
+
+#[test]
+fn the_doctor_looks_for_modules_where_the_python_of_the_app_does() {
+    let folder = tempfile::tempdir().expect("a folder");
+    // The Python in the path knows no such module; the one that runs the app has a package of this name.
+    let text = "from fluxlit import FluxLit\napp = FluxLit()\n";
+    std::fs::write(folder.path().join("alembic.py"), text).expect("a file");
+    let (code, said) = programs::doctor_in(
+        folder.path(),
+        &["--only", "import_shadowing", "alembic:app"],
+    );
+    assert_eq!(code, Some(0), "{said}");
+    assert!(
+        said.contains("`alembic` can be imported from several places")
+            && said.contains("site-packages/alembic/__init__.py"),
+        "{said}"
+    );
+}
+
 /// The list is compared with the flags of the gateway by a test of the gateway.
 #[test]
 fn the_list_of_options_is_that_of_fluxlit_run() {
     let list = include_str!("../../../gateway/src/bin/fluxlit-gateway/fluxlit-0.13.2-options.txt");
-    let mut options: Vec<String> = programs::help_of_fluxlit()
-        .split(|letter: char| letter.is_whitespace() || letter == ',' || letter == '│')
-        .filter(|word| word.starts_with("--") && word.len() > 2)
-        .map(|word| word.trim_end_matches([':', '.', ')']).to_owned())
-        .collect();
-    options.sort();
-    options.dedup();
+    let options = programs::options_of_fluxlit("run");
     let listed: Vec<&str> = list.lines().collect();
     assert_eq!(options, listed);
+    // Those of `dev` alone.
+    let mut of_dev = programs::options_of_fluxlit("dev");
+    of_dev.retain(|option| !options.contains(option));
+    assert_eq!(of_dev, ["--no-reload", "--reload", "--reload-scope"]);
+    for (option, code) in [
+        (&["--no-reload"][..], Some(2)),
+        (&["--reload", "--help"], Some(0)),
+        (&["--reload-scope", "full", "--help"], Some(0)),
+    ] {
+        let (found, said) = programs::gateway(&[&["dev"], option].concat());
+        assert_eq!(found, code, "{option:?}: {said}");
+    }
 }

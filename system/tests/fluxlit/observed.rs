@@ -97,7 +97,7 @@ impl Observed {
             // It follows from the body.
             parts.remove("content-length");
         }
-        let text = without_time(&response.text()).replace(&own, "HOST");
+        let text = without_random(&response.text()).replace(&own, "HOST");
         let is_long = text.len() > LONGEST;
         let shown = if is_long {
             format!("{} bytes", text.len())
@@ -170,6 +170,17 @@ impl Observed {
         }
     }
 
+    /// Observes which of the texts that an example names the program has written by now.
+    pub(crate) fn of_output(server: &Server, example: &Example) -> Self {
+        let log = server.log();
+        let written = example.writes.iter().filter(|text| log.contains(**text));
+        let parts = written.map(|text| ((*text).to_owned(), "written".to_owned()));
+        Self {
+            parts: parts.collect(),
+            long_body: None,
+        }
+    }
+
     /// Returns the parts that differ, with both values; empty for a part that is absent.
     pub(crate) fn differences(&self, other: &Self) -> Vec<(String, String, String)> {
         let names: BTreeSet<&String> = self.parts.keys().chain(other.parts.keys()).collect();
@@ -220,12 +231,15 @@ fn pong(payload: &[u8]) -> Vec<u8> {
     [&[0x8a, 0x80 | length, 0, 0, 0, 0], payload].concat()
 }
 
-/// Removes the time at which an example has stored something.
-fn without_time(text: &str) -> String {
-    const KEY: &str = r#""created_at":""#;
-    let Some((before, after)) = text.split_once(KEY) else {
-        return text.to_owned();
-    };
-    let (_, rest) = after.split_once('"').unwrap_or_default();
-    format!("{before}{KEY}TIME\"{rest}")
+/// Replaces values that are different each time: when an example has stored something, and its tokens.
+fn without_random(text: &str) -> String {
+    let mut text = text.to_owned();
+    for key in [r#""created_at":""#, r#""access_token":""#] {
+        let Some((before, after)) = text.split_once(key) else {
+            continue;
+        };
+        let (_, rest) = after.split_once('"').unwrap_or_default();
+        text = format!("{before}{key}DIFFERENT\"{rest}");
+    }
+    text
 }

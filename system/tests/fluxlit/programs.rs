@@ -51,12 +51,23 @@ impl Server {
             assert!(output.status.success(), "{}", text(&output));
         }
         let ready = format!("{}/api/readyz", example.mount);
+        let packages = example.packages.map(named);
+        let packages = packages
+            .as_ref()
+            .map(|packages| packages.to_str().expect("UTF-8"));
+        let packages = packages.map(|packages| ("PYTHONPATH", packages));
+        let environment: Vec<_> = example
+            .environment
+            .iter()
+            .copied()
+            .chain(packages)
+            .collect();
         Self::begin(
             program,
             folder,
             &place,
             example.target,
-            example.environment,
+            &environment,
             &ready,
         )
     }
@@ -183,9 +194,59 @@ pub(crate) fn script(name: &str, environment: &[(&str, &str)]) -> (Option<i32>, 
     (output.status.code(), text(&output))
 }
 
-pub(crate) fn help_of_fluxlit() -> String {
+/// Runs the doctor; FluxLit's Python is not in the path, but the one of the app. Returns the exit code and what it has written.
+pub(crate) fn doctor_in(folder: &Path, arguments: &[&str]) -> (Option<i32>, String) {
+    let path = std::env::join_paths(folders()).expect("a path");
+    let output = command(&named("FLUXLIT_TEST_GATEWAY"), folder)
+        .arg("doctor")
+        .args(arguments)
+        .env("PATH", path)
+        .env("FLUXLIT_PYTHON", bin().join("python"))
+        .output()
+        .expect("the doctor runs");
+    (output.status.code(), text(&output))
+}
+
+/// Runs the gateway's program; returns its exit code and what it has written.
+pub(crate) fn gateway(arguments: &[&str]) -> (Option<i32>, String) {
+    let output = command(&named("FLUXLIT_TEST_GATEWAY"), Path::new("."))
+        .args(arguments)
+        .output()
+        .expect("the gateway runs");
+    (output.status.code(), text(&output))
+}
+
+/// Returns the names of the commands in FluxLit's help.
+pub(crate) fn commands_of_fluxlit() -> Vec<String> {
+    let help = help_of_fluxlit(&["--help"]);
+    let (_, commands) = help
+        .split_once("─ Commands ")
+        .expect("the list of commands");
+    let rows = commands.lines().filter_map(|line| line.strip_prefix("│ "));
+    // The lines that continue a description begin with spaces.
+    let names = rows.filter_map(|row| row.split(' ').next());
+    names
+        .filter(|name| !name.is_empty())
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Returns the options in the help of one of FluxLit's commands.
+pub(crate) fn options_of_fluxlit(command: &str) -> Vec<String> {
+    let help = help_of_fluxlit(&[command, "--help"]);
+    let words = help.split(|letter: char| letter.is_whitespace() || letter == ',' || letter == '│');
+    let mut options: Vec<String> = words
+        .filter(|word| word.starts_with("--") && word.len() > 2)
+        .map(|word| word.trim_end_matches([':', '.', ')']).to_owned())
+        .collect();
+    options.sort();
+    options.dedup();
+    options
+}
+
+fn help_of_fluxlit(arguments: &[&str]) -> String {
     let output = command(&bin().join("fluxlit"), Path::new("."))
-        .args(["run", "--help"])
+        .args(arguments)
         // Wide enough for every option in one line.
         .env("COLUMNS", "200")
         .env("NO_COLOR", "1")
