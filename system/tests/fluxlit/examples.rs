@@ -19,7 +19,7 @@ pub(crate) struct Example {
     pub(crate) prepare: &'static [&'static str],
     /// The environment variable that names a folder with further Python packages.
     pub(crate) packages: Option<&'static str>,
-    /// Texts that are looked for in what the program has written.
+    /// Texts that FluxLit writes to its output, and that are looked for in the output of both.
     pub(crate) writes: &'static [&'static str],
 }
 

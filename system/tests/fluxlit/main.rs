@@ -76,7 +76,8 @@ fn observe(program: Program, example: &Example) -> Vec<(String, Observed)> {
         let shown = Observed::of_page(&server, example, page);
         all.push((format!("page {}", page.path), shown));
     }
-    all.push(("output".to_owned(), Observed::of_output(&server, example)));
+    let output = Observed::of_output(&server, program, example);
+    all.push(("output".to_owned(), output));
     all
 }
 

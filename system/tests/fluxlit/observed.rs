@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 
 use fluxlit_support::client::Client;
+use fluxlit_support::wait::wait_until;
 
 use crate::examples::{Example, Mounted, Page};
-use crate::programs::Server;
+use crate::programs::{LIMIT, Program, Server};
 
 /// A response.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -170,10 +171,16 @@ impl Observed {
         }
     }
 
-    /// Observes which of the texts that an example names the program has written by now.
-    pub(crate) fn of_output(server: &Server, example: &Example) -> Self {
-        let log = server.log();
-        let written = example.writes.iter().filter(|text| log.contains(**text));
+    /// Observes which of the texts that an example names the program has written.
+    pub(crate) fn of_output(server: &Server, program: Program, example: &Example) -> Self {
+        let is_written = |text: &&&str| server.log().contains(**text);
+        if program == Program::FluxLit {
+            let all = wait_until(LIMIT, || {
+                example.writes.iter().all(|text| is_written(&text))
+            });
+            assert!(all, "{:?}: {}", example.writes, server.log());
+        }
+        let written = example.writes.iter().filter(is_written);
         let parts = written.map(|text| ((*text).to_owned(), "written".to_owned()));
         Self {
             parts: parts.collect(),
