@@ -3,6 +3,8 @@
 //! - [`front`]: a proxy with a configuration text, such as one that `fluxlit-gateway config --for` printed.
 //! - [`app`]: a stand-in for an app that shows what it has received.
 //! - [`visitor`]: a client with the public host name, over TLS or not, from any loopback address.
+//! - [`session`]: a session of Streamlit, on a WebSocket of such a client.
+//! - [`published`]: what every front must guarantee, checked by such a client.
 //! - [`container`]: a container without privileges, in which an image of this repository runs.
 //! - [`printed`]: the configuration that the gateway's program prints.
 //!
@@ -14,6 +16,8 @@ pub mod front;
 mod marked;
 pub mod printed;
 mod programs;
+pub mod published;
+pub mod session;
 pub mod visitor;
 
 pub use marked::{Found, Mark};

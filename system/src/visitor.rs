@@ -20,12 +20,14 @@ pub struct Visitor {
     pub host: String,
     /// The certificate that it trusts; without one it does not use TLS.
     pub trusted: Option<CertificateFiles>,
+    /// The value of `Cookie` in each request.
+    pub cookie: Option<String>,
 }
 
 /// A connection, over TLS or not.
-pub trait Connection: Read + Write {}
+pub trait Connection: Read + Write + Send {}
 
-impl<T: Read + Write> Connection for T {}
+impl<T: Read + Write + Send> Connection for T {}
 
 impl Visitor {
     /// Connects to the front.
@@ -51,8 +53,8 @@ impl Visitor {
     /// If there is no complete response.
     pub fn get(&self, target: &str, fields: &str) -> io::Result<Response> {
         let request = format!(
-            "GET {target} HTTP/1.1\r\nHost: {}\r\n{fields}Connection: close\r\n\r\n",
-            self.host
+            "GET {target} HTTP/1.1\r\n{}{fields}Connection: close\r\n\r\n",
+            self.fields()
         );
         exchange(&mut self.connect()?, request.as_bytes(), "GET")
     }
@@ -64,8 +66,8 @@ impl Visitor {
     /// If there is no complete response.
     pub fn post(&self, target: &str, length: usize, is_sent: bool) -> io::Result<Response> {
         let mut request = format!(
-            "POST {target} HTTP/1.1\r\nHost: {}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n",
-            self.host
+            "POST {target} HTTP/1.1\r\n{}Content-Length: {length}\r\nConnection: close\r\n\r\n",
+            self.fields()
         )
         .into_bytes();
         if is_sent {
@@ -85,13 +87,20 @@ impl Visitor {
         origin: &str,
     ) -> io::Result<(Response, Box<dyn Connection>)> {
         let request = format!(
-            "GET {target} HTTP/1.1\r\nHost: {}\r\nOrigin: {origin}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+            "GET {target} HTTP/1.1\r\n{}Origin: {origin}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
-            self.host
+            self.fields()
         );
         let mut connection = self.connect()?;
         let response = exchange(&mut connection, request.as_bytes(), "GET")?;
         Ok((response, connection))
+    }
+
+    /// Returns the fields of every request.
+    fn fields(&self) -> String {
+        let cookie = self.cookie.as_ref();
+        let cookie = cookie.map(|cookie| format!("Cookie: {cookie}\r\n"));
+        format!("Host: {}\r\n{}", self.host, cookie.unwrap_or_default())
     }
 }
 

@@ -9,12 +9,12 @@ use std::process::Command;
 use std::time::Duration;
 
 use fluxlit_support::certificate::CertificateFiles;
-use fluxlit_support::http1::Response;
 use fluxlit_support::port::local;
 use fluxlit_support::wait::wait_until;
 use fluxlit_system::container::output;
 use fluxlit_system::named;
 use fluxlit_system::printed::print;
+use fluxlit_system::published::Published;
 use fluxlit_system::visitor::Visitor;
 
 /// A file of `deploy/compose`.
@@ -70,27 +70,12 @@ const fn nginx(
     }
 }
 
-type Check = fn(&Running) -> Result<(), String>;
-
-const CHECKS: [(&str, Check); 10] = [
-    ("health", Running::health),
-    ("readiness", Running::readiness),
-    ("page", Running::page),
-    ("WebSocket", Running::socket),
-    ("upload", Running::upload),
-    ("request id", Running::request_id),
-    ("413", Running::too_large),
-    ("forged headers", Running::forged_headers),
-    ("Location, cookie", Running::redirect_and_cookie),
-    ("HSTS", Running::hsts),
-];
-
 /// The shapes that `FLUXLIT_TEST_SHAPES` names, separated by commas.
 #[test]
 fn every_shape_serves_the_app() {
     let names = named("FLUXLIT_TEST_SHAPES").display().to_string();
     let mut table = format!("{:<14}", "");
-    for (check, _) in CHECKS {
+    for (check, _) in Published::CHECKS {
         let _ = write!(table, "{check:<17}");
     }
     let mut failures = String::new();
@@ -98,8 +83,8 @@ fn every_shape_serves_the_app() {
         let shape = SHAPES.iter().find(|shape| shape.name == name);
         let running = Running::start(shape.unwrap_or_else(|| panic!("there is no shape {name}")));
         let _ = write!(table, "\n{name:<14}");
-        for (check, run) in CHECKS {
-            let result = run(&running);
+        for (check, run) in Published::CHECKS {
+            let result = run(&running.published);
             let _ = write!(
                 table,
                 "{:<17}",
@@ -183,7 +168,7 @@ impl Shape {
 /// A shape whose containers run. Dropping it removes them.
 struct Running {
     shape: &'static Shape,
-    visitor: Visitor,
+    published: Published,
 }
 
 impl Running {
@@ -202,10 +187,27 @@ impl Running {
             front: local(shape.port),
             host,
             trusted,
+            cookie: None,
         };
-        let running = Self { shape, visitor };
+        let published = Published {
+            visitor,
+            mount: shape.mount.to_owned(),
+            origin: match shape.is_https {
+                true => "https://127.0.0.1".to_owned(),
+                false => shape.origin(),
+            },
+            // The network of the containers replaces the address.
+            client: None,
+            body_limit: LIMIT_OF_BODIES,
+            name: "portal.example.test".to_owned(),
+            http: None,
+            replaces_request_id: false,
+        };
+        let running = Self { shape, published };
         let started = running.compose(&["up", "--detach"]);
-        let is_ready = wait_until(Duration::from_secs(180), || running.readiness().is_ok());
+        let is_ready = wait_until(Duration::from_secs(180), || {
+            running.published.readiness().is_ok()
+        });
         if !is_ready {
             let logs = running.compose(&["logs"]);
             panic!("{} is not ready: {started}\n{logs}", shape.name);
@@ -222,103 +224,6 @@ impl Running {
         );
         String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
     }
-
-    fn path(&self, below: &str) -> String {
-        format!("{}{below}", self.shape.mount)
-    }
-
-    fn get(&self, below: &str, fields: &str) -> Result<Response, String> {
-        let response = self.visitor.get(&self.path(below), fields);
-        response.map_err(|error| error.to_string())
-    }
-
-    fn health(&self) -> Result<(), String> {
-        let response = self.get("/api/healthz", "")?;
-        expect(response.text() == r#"{"status":"ok"}"#, &response)
-    }
-
-    fn readiness(&self) -> Result<(), String> {
-        let response = self.get("/api/readyz", "")?;
-        expect(response.status == 200, &response)
-    }
-
-    fn page(&self) -> Result<(), String> {
-        let response = self.get("/", "")?;
-        let is_page = response.text().contains("<title>Streamlit</title>");
-        expect(response.status == 200 && is_page, &response)
-    }
-
-    /// The page of the app may open a WebSocket, and the page of another site may not.
-    fn socket(&self) -> Result<(), String> {
-        let own = match self.shape.is_https {
-            true => "https://127.0.0.1".to_owned(),
-            false => self.shape.origin(),
-        };
-        for (origin, status) in [(own.as_str(), 101), ("https://evil.example", 403)] {
-            let path = self.path("/_stcore/stream");
-            let (response, _) = self
-                .visitor
-                .socket(&path, origin)
-                .map_err(|error| error.to_string())?;
-            expect(response.status == status, &response)?;
-        }
-        Ok(())
-    }
-
-    fn upload(&self) -> Result<(), String> {
-        let response = self
-            .visitor
-            .post(&self.path("/api/upload"), 1_000_000, true)
-            .map_err(|error| error.to_string())?;
-        expect(response.text().contains(r#""size":1000000"#), &response)
-    }
-
-    fn request_id(&self) -> Result<(), String> {
-        let id = "a-request-of-this-test";
-        let response = self.get("/api/request-id", &format!("X-Request-ID: {id}\r\n"))?;
-        let is_returned = response.values("x-request-id") == [id];
-        expect(is_returned && response.text().contains(id), &response)
-    }
-
-    fn too_large(&self) -> Result<(), String> {
-        let response = self
-            .visitor
-            .post(&self.path("/api/upload"), LIMIT_OF_BODIES + 1, false)
-            .map_err(|error| error.to_string())?;
-        expect(response.status == 413, &response)
-    }
-
-    fn forged_headers(&self) -> Result<(), String> {
-        let response = self.get("/api/received", FORGED)?;
-        let text = response.text();
-        let is_forged = ["6.6.6.6", "evil"].iter().any(|word| text.contains(word));
-        let scheme = if self.shape.is_https { "https" } else { "http" };
-        let is_true = text.contains(&format!(r#"["x-forwarded-proto","{scheme}"]"#));
-        expect(response.status == 200 && is_true && !is_forged, &response)
-    }
-
-    fn redirect_and_cookie(&self) -> Result<(), String> {
-        let response = self.get("/api/login", "")?;
-        let location = response.values("location").concat();
-        let cookie = response.values("set-cookie").concat();
-        let is_below = location.ends_with(&self.path("/api/smoke"))
-            && cookie.contains(&format!("Path={}", self.path("/api")));
-        expect(response.status == 302 && is_below, &response)
-    }
-
-    /// Once over https, and never for an address or over http.
-    fn hsts(&self) -> Result<(), String> {
-        let response = self.get("/api/readyz", "")?;
-        expect(response.values(HSTS).is_empty(), &response)?;
-        if self.shape.is_https {
-            let mut visitor = self.visitor.clone();
-            "portal.example.test".clone_into(&mut visitor.host);
-            let path = self.path("/api/readyz");
-            let response = visitor.get(&path, "").map_err(|error| error.to_string())?;
-            expect(response.values(HSTS).len() == 1, &response)?;
-        }
-        Ok(())
-    }
 }
 
 impl Drop for Running {
@@ -327,23 +232,9 @@ impl Drop for Running {
     }
 }
 
-fn expect(holds: bool, response: &Response) -> Result<(), String> {
-    if holds {
-        return Ok(());
-    }
-    let head = response.head.lines.join("\n");
-    let text = response.text();
-    Err(format!("{head}\n\n{}", text.get(..500).unwrap_or(&text)))
-}
-
 fn compose() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/compose")
 }
 
 /// The limit in `deploy/compose/services/app.yaml`.
 const LIMIT_OF_BODIES: usize = 10_485_760;
-
-const HSTS: &str = "strict-transport-security";
-
-const FORGED: &str = "X-Forwarded-For: 6.6.6.6\r\nX-Forwarded-Host: evil.example\r\nX-Forwarded-Proto: evil\r\n\
-    Forwarded: for=6.6.6.6;host=evil.example\r\nX-Real-IP: 6.6.6.6\r\nX-Forwarded-Prefix: /evil\r\nX-Remote-User: evil\r\n";

@@ -6,7 +6,6 @@ mod manifests;
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use fluxlit_envoy::Gateway;
@@ -15,7 +14,7 @@ use fluxlit_support::http1::Response;
 use fluxlit_support::port::{free_ports, local};
 use fluxlit_support::wait::wait_until;
 use fluxlit_system::front::{Front, Program};
-use fluxlit_system::printed::print;
+use fluxlit_system::printed::{needed_settings, options, print};
 use fluxlit_system::visitor::{Visitor, echo};
 use fluxlit_system::{app, named};
 
@@ -210,6 +209,7 @@ impl Stack {
             front: listen,
             host: HOST.to_owned(),
             trusted: (scenario.tls == Tls::AtFront).then_some(certificate),
+            cookie: None,
         };
         let readiness = format!("{}/api/readyz", scenario.mount);
         let front = Front::start(program, &file, || {
@@ -544,62 +544,13 @@ impl Scenario {
         listen: SocketAddr,
         listen_http: SocketAddr,
     ) -> Vec<String> {
-        let mut options = vec!["--listen".to_owned(), listen.to_string()];
-        match self.tls {
-            Tls::None => {}
-            Tls::AtFront => {
-                let file = match program {
-                    Program::Haproxy => both(certificate),
-                    _ => certificate.certificate.clone(),
-                };
-                options.extend([
-                    "--certificate".to_owned(),
-                    file.display().to_string(),
-                    "--key".to_owned(),
-                    certificate.key.display().to_string(),
-                    "--listen-http".to_owned(),
-                    listen_http.to_string(),
-                ]);
-            }
-            Tls::InFront => options.extend(["--behind".to_owned(), HOP.to_string()]),
-        }
-        if program == Program::Envoy {
-            let filter = named("FLUXLIT_TEST_FILTER").display().to_string();
-            options.extend(["--filter".to_owned(), filter]);
+        let tls = (self.tls == Tls::AtFront).then_some((certificate, listen_http));
+        let mut options = options(program, listen, tls);
+        if self.tls == Tls::InFront {
+            options.extend(["--behind".to_owned(), HOP.to_string()]);
         }
         options
     }
-}
-
-/// Writes certificate and key to one file.
-fn both(certificate: &CertificateFiles) -> PathBuf {
-    let read = |path| std::fs::read_to_string(path).expect("the file can be read");
-    let text = [read(&certificate.certificate), read(&certificate.key)].concat();
-    let path = certificate.certificate.with_file_name("both.pem");
-    std::fs::write(&path, text).expect("the file can be written");
-    path
-}
-
-/// Reads the settings that a printed file asks for.
-fn needed_settings(file: &Path) -> Vec<(&'static str, String)> {
-    let text = std::fs::read_to_string(file).expect("the file was printed");
-    let settings: Vec<(&'static str, String)> = text
-        .lines()
-        .filter_map(|line| line.strip_prefix("#   ")?.split_once('='))
-        .filter_map(|(name, value)| {
-            let known = [
-                "FLUXLIT_ROOT_PATH",
-                "FLUXLIT_ROOT_PATH_SHAPE",
-                "FLUXLIT_PUBLIC_BASE_URL",
-                "FLUXLIT_TRUST_PROXY",
-                "FLUXLIT_FORWARDED_ALLOW_IPS",
-            ];
-            let name = known.into_iter().find(|known| *known == name)?;
-            Some((name, value.to_owned()))
-        })
-        .collect();
-    assert!(settings.len() >= 3, "{text}");
-    settings
 }
 
 fn expect(is_expected: bool, response: &Response) -> Result<(), String> {

@@ -164,6 +164,7 @@ fn drains(container: &Container, listen: SocketAddr, upload: &str, wanted: &str)
         front: listen,
         host: listen.to_string(),
         trusted: None,
+        cookie: None,
     };
     let origin = format!("http://{listen}");
     let (response, mut socket) = visitor

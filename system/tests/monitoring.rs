@@ -301,6 +301,7 @@ impl Stack {
                 front,
                 host: "portal.example.com".to_owned(),
                 trusted: None,
+                cookie: None,
             };
             let forged = "X-Forwarded-For: 192.0.2.1\r\n";
             let page = visitor.get(&format!("{mount}/"), forged).expect("a page");

@@ -200,6 +200,7 @@ impl Stack {
             front: listen,
             host: HOST.to_owned(),
             trusted: Some(parts.certificate.clone()),
+            cookie: None,
         };
         let page = format!("{MOUNT}/");
         let front = Front::start(program, &file, || {
