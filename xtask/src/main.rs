@@ -42,6 +42,14 @@ enum Command {
         #[arg(value_name = "STEP")]
         steps: Vec<String>,
     },
+    /// Publish an app in every way that docs/smoke.md lists, with real programs, and print what each guarantees
+    ///
+    /// Examples: `cargo xtask smoke`, `cargo xtask smoke caddy https`
+    Smoke {
+        /// Run only the shapes that have each of these words in their names
+        #[arg(value_name = "WORD")]
+        words: Vec<String>,
+    },
     /// Check lock files, formatting, layers, module summaries, configuration files, lints, documentation and licences
     Check {
         /// Run only these checks
@@ -104,6 +112,7 @@ fn main() -> ExitCode {
         Command::Up(up) if up.embedded => embedded::run(up.port),
         Command::Up(up) => up::run(up.app, up.tls, up.port),
         Command::Test { steps } => test::run(&steps),
+        Command::Smoke { words } => test::run_shapes(&words),
         Command::Check { checks } => check::run(&checks),
         Command::Bench(Bench::Filter(options)) => bench::filter::run(&options),
         Command::Bench(Bench::Gateway(options)) => bench::gateway::run(&options),

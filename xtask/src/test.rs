@@ -89,6 +89,11 @@ const STEPS: [Step; 39] = [
         fronts,
     ),
     (
+        "smoke",
+        "half of the ways to publish an app: fronts, forms of the path, http and https, logins; cargo xtask smoke runs all",
+        smoke,
+    ),
+    (
         "kubernetes",
         "the Helm chart and the Kustomize overlays",
         kubernetes,
@@ -318,8 +323,9 @@ fn is_named(name: &str, step: &str) -> bool {
 
 /// Returns whether a step can run in parallel with similar ones: it mostly waits, and shares nothing with them.
 fn runs_in_parallel(step: &str) -> bool {
-    const WAIT: [&str; 10] = [
+    const WAIT: [&str; 11] = [
         "fronts",
+        "smoke",
         "kubernetes",
         "monitoring",
         "decision-record",
@@ -492,6 +498,32 @@ fn fronts(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
     };
     command(test_binary(prerequisites, "fronts").envs(programs))?;
     Ok(Outcome::Passed)
+}
+
+fn smoke(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
+    let programs = match setup::shapes() {
+        Ok(programs) => programs,
+        Err(error) => return Ok(Outcome::Skipped(format!("{error:#}"))),
+    };
+    command(
+        test_binary(prerequisites, "smoke")
+            .envs(programs)
+            .env("FLUXLIT_TEST_SHAPES", "half"),
+    )?;
+    Ok(Outcome::Passed)
+}
+
+/// Runs the shapes of the smoke test that have each of these words in their names, and shows the table.
+pub(crate) fn run_shapes(words: &[String]) -> anyhow::Result<()> {
+    let prerequisites = Prerequisites {
+        parts: setup::everything_for_tests()?,
+    };
+    command(
+        test_binary(&prerequisites, "smoke")
+            .args(["--", "--nocapture", "every_shape"])
+            .envs(setup::shapes()?)
+            .env("FLUXLIT_TEST_SHAPES", words.join(" ")),
+    )
 }
 
 fn kubernetes(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {

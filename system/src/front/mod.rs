@@ -9,6 +9,7 @@ mod envoy;
 mod haproxy;
 mod nginx;
 mod traefik;
+mod varnish;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -18,6 +19,8 @@ use fluxlit_support::service::{Service, end_of};
 use fluxlit_support::wait::wait_until;
 
 use crate::programs::named;
+
+pub use varnish::{VARNISH_PARAMETERS, Varnish};
 
 /// A proxy program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
