@@ -101,11 +101,13 @@ const CLAIMS: &[Claim] = &[
         ],
     ),
     claim("envoy/istio/*.yaml", &[Names("envoy/tests/manifests.rs")]),
+    claim("envoy/fronts/Caddyfile", PRINTED_FRONTS),
+    claim("envoy/fronts/*.conf", PRINTED_FRONTS),
     claim(
-        "envoy/fronts/*",
+        "envoy/fronts/varnish.vcl",
         &[
-            Names("envoy/src/front.rs"),
-            Then("xtask/src/browser.rs", "Front::"),
+            Names("system/tests/smoke/edge.rs"),
+            Then("system/tests/smoke.rs", "Edge::start("),
         ],
     ),
     claim(
@@ -222,6 +224,12 @@ const CLAIMS: &[Claim] = &[
         ],
     ),
     claim("deploy/monitoring/*.y*ml", &[Names(MONITORING)]),
+];
+
+/// Who reads the configurations that the gateway prints for its own tests.
+const PRINTED_FRONTS: &[Evidence] = &[
+    Names("envoy/src/front.rs"),
+    Then("xtask/src/browser.rs", "Front::"),
 ];
 
 const CHECK: &str = "xtask/src/check.rs";
@@ -435,7 +443,7 @@ fn parse(file: &str, text: &str) -> Result<(), String> {
 }
 
 /// Patterns of the files that have to be claimed.
-const KINDS: [&str; 14] = [
+const KINDS: [&str; 15] = [
     "**/*.cfg",
     "**/*.conf",
     "**/*.ini",
@@ -444,6 +452,7 @@ const KINDS: [&str; 14] = [
     "**/*.properties",
     "**/*.toml",
     "**/*.tpl",
+    "**/*.vcl",
     "**/*.xml",
     "**/*.yaml",
     "**/*.yml",
