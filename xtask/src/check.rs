@@ -1,16 +1,16 @@
-//! `cargo xtask check`: lock files, formatting, layers, module summaries, configuration files, lints, documentation and
-//! licences.
+//! `cargo xtask check`: lock files, formatting, layers, module summaries, configuration files, links, lints, documentation
+//! and licences.
 
 use anyhow::ensure;
 
 use crate::setup::{WASM, find, wasm_target};
 use crate::steps::{self, cargo, native_packages, root, step};
-use crate::{configuration_files, layers, module_docs};
+use crate::{configuration_files, layers, markdown, module_docs};
 
 /// A name, a description, and the check.
 type Check = (&'static str, &'static str, fn() -> anyhow::Result<()>);
 
-const CHECKS: [Check; 9] = [
+const CHECKS: [Check; 10] = [
     ("lock-files", "lock files are up to date", lock_files),
     ("format", "formatting", format),
     ("layers", "imports go down the layers", layers::check),
@@ -24,6 +24,7 @@ const CHECKS: [Check; 9] = [
         "each configuration file is read by a test",
         configuration_files::check,
     ),
+    ("links", "links of the documentation", markdown::check),
     ("lints", "lints, native", lints),
     ("lints-wasm", "lints, wasm", lints_wasm),
     ("docs", "documentation", docs),

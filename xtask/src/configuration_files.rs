@@ -60,6 +60,7 @@ const CLAIMS: &[Claim] = &[
     ),
     claim("clippy.toml", &[Then(CHECK, "\"clippy\"")]),
     claim("deny.toml", &[Then(CHECK, "\"deny\"")]),
+    claim("docs/book.toml", &[Names("xtask/src/site.rs")]),
     // The policy and the test host.
     claim(
         "cases/*.json",

@@ -10,10 +10,12 @@ mod embedded;
 mod fuzz;
 mod image;
 mod layers;
+mod markdown;
 mod module_docs;
 mod mutants;
 mod processes;
 mod setup;
+mod site;
 mod steps;
 mod stop;
 mod test;
@@ -50,7 +52,7 @@ enum Command {
         #[arg(value_name = "WORD")]
         words: Vec<String>,
     },
-    /// Check lock files, formatting, layers, module summaries, configuration files, lints, documentation and licences
+    /// Check lock files, formatting, layers, module summaries, configuration files, links, lints, documentation and licences
     Check {
         /// Run only these checks
         #[arg(value_name = "CHECK")]
@@ -78,6 +80,8 @@ enum Command {
     /// Write an image for a registry
     #[command(subcommand)]
     Image(image::Image),
+    /// Build the documentation as a site, under target/site/html, and follow its links
+    Site,
     /// Install and build what the other commands need, under target/
     Setup,
 }
@@ -121,6 +125,9 @@ fn main() -> ExitCode {
         Command::Certificates { folder } => certificates::write(&folder),
         Command::Image(image) => image::run(&image),
         Command::Mutants(options) => mutants::run(&options),
+        Command::Site => {
+            site::build().map(|site| println!("{}", site.join("index.html").display()))
+        }
         Command::Setup => setup::everything().map(|_| ()),
     };
     match result {

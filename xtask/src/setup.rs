@@ -114,6 +114,13 @@ pub(crate) fn podman_compose() -> anyhow::Result<PathBuf> {
     Ok(bin.join("podman-compose"))
 }
 
+/// Installs mdBook into a virtual environment; returns the executable. The package has the executable in it: to compile it, with
+/// `cargo install`, takes minutes.
+pub(crate) fn mdbook() -> anyhow::Result<PathBuf> {
+    let bin = venv("mdBook", "python-site", "requirements-site.txt")?;
+    Ok(bin.join("mdbook"))
+}
+
 /// Installs Traefik; returns the executable.
 pub(crate) fn traefik() -> anyhow::Result<PathBuf> {
     Ok(python_fronts()?.join("traefik"))
@@ -537,3 +544,28 @@ pub(crate) const WASM: &str = "wasm32-wasip1";
 
 /// The target of static executables.
 const MUSL: &str = "x86_64-unknown-linux-musl";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_of_compatibility_names_what_is_installed() {
+        let page = include_str!("../../docs/compatibility.md");
+        let requirements = [
+            include_str!("../requirements.txt"),
+            include_str!("../requirements-older.txt"),
+            include_str!("../requirements-proxies.txt"),
+            include_str!("../requirements-fronts.txt"),
+        ];
+        let pinned = requirements
+            .iter()
+            .flat_map(|text| text.lines())
+            .filter_map(|line| line.split_once("=="))
+            .filter(|(package, _)| !["jsonschema", "kubernetes-validate"].contains(package))
+            .map(|(_, version)| version);
+        for version in pinned.chain(OLDER_ENVOYS).chain([FLUXLIT]) {
+            assert!(page.contains(version), "{version} is not in the table");
+        }
+    }
+}

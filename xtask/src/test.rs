@@ -31,7 +31,7 @@ type Work = fn(&Prerequisites) -> anyhow::Result<Outcome>;
 /// The name of a step, what it covers, and the function that runs it.
 type Step = (&'static str, &'static str, Work);
 
-const STEPS: [Step; 40] = [
+const STEPS: [Step; 41] = [
     (
         "native",
         "unit tests, property tests, cases in the policy, documentation examples",
@@ -213,6 +213,7 @@ const STEPS: [Step; 40] = [
         "the gateway and its child processes, killed at random moments",
         kill,
     ),
+    ("site", "the documentation as a site, with its links", site),
     (
         "up",
         "cargo xtask up, which must leave no process behind",
@@ -683,6 +684,11 @@ fn run_compose(prerequisites: &Prerequisites, shapes: &str) -> anyhow::Result<Ou
 
 fn kill(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
     command(&mut test_binary(prerequisites, "kill"))?;
+    Ok(Outcome::Passed)
+}
+
+fn site(_: &Prerequisites) -> anyhow::Result<Outcome> {
+    crate::site::build()?;
     Ok(Outcome::Passed)
 }
 

@@ -23,4 +23,5 @@ mod support;
 mod termination;
 mod tls;
 mod tunnel;
+mod tutorials;
 mod upstream_request;
