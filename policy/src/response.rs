@@ -193,17 +193,9 @@ impl<'a> Fields<'a> {
             .filter(move |(other, _)| other.eq_ignore_ascii_case(name))
             .map(|(_, value)| *value)
     }
-
-    /// Returns true if the response has a field with a URL or an origin.
-    fn has_url(&self) -> bool {
-        self.present & !(Field::Cookie.bit() | Field::Hsts.bit()) != 0
-    }
 }
 
 fn rewrite_urls(exchange: &Exchange, fields: &Fields<'_>, edits: &mut Edits) {
-    if !fields.has_url() {
-        return;
-    }
     let public = PublicUrl::of(exchange);
     for field in [
         Field::Location,
