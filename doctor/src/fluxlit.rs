@@ -12,10 +12,12 @@ use crate::outcome::Outcome;
 /// What the checks need to know.
 #[derive(Debug, Clone, Default)]
 pub struct Facts {
-    /// The target `module:attribute`, as given on the command line.
+    /// The script, or the target `module:attribute`, as given on the command line.
     pub target: Option<String>,
     /// Where Python looks for modules, the first place first.
     pub import_paths: Vec<PathBuf>,
+    /// The modules in the app's folder that Python finds instead of its own or an installed one.
+    pub shadows: Vec<Shadow>,
     /// `trust_proxy`.
     pub trusts_proxy: bool,
     /// `forwarded_allow_ips`, as one text; empty if it is not set.
@@ -28,6 +30,17 @@ pub struct Facts {
     pub public_base_url: String,
     /// The names in `FLUXLIT_GATEWAY_FORWARD_CLIENT_HEADERS_TO_STREAMLIT`.
     pub forwarded_headers: Vec<String>,
+}
+
+/// A module that hides another one of the same name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shadow {
+    /// The name under which both are imported, such as `fastapi`.
+    pub name: String,
+    /// The file that is imported.
+    pub file: PathBuf,
+    /// The file that is not.
+    pub hidden: PathBuf,
 }
 
 /// The names of the checks, in the order in which they are reported.
@@ -53,18 +66,27 @@ pub(crate) fn check(name: &str, facts: &Facts) -> Outcome {
     outcome
 }
 
-/// Several files or packages are called like the module of the target, and the first on the path wins.
+/// Python imports another file than the app or a package expects, because the first one on the path wins.
 fn import_shadowing(facts: &Facts, outcome: &mut Outcome) {
-    let module = facts
-        .target
-        .as_deref()
-        .and_then(|target| target.split(':').next());
-    let Some(module) = module.filter(|module| !module.is_empty()) else {
-        return outcome.skip("the target names no Python module");
+    let Some(target) = &facts.target else {
+        return outcome.skip("no app is named");
     };
+    let module = target.split_once(':').map_or("", |(module, _)| module);
+    for Shadow { name, file, hidden } in &facts.shadows {
+        if name != module {
+            outcome.warn(
+                format!(
+                    "`import {name}` finds {} instead of {}, in every package that the app uses as well",
+                    file.display(),
+                    hidden.display()
+                ),
+                format!("rename {}", file.display()),
+            );
+        }
+    }
     // The rules for these are more specific.
-    if module.contains(['.', '/', '\\']) {
-        return outcome.skip(format!("`{module}` is a file or a module in a package"));
+    if module.is_empty() || module.contains(['.', '/', '\\']) {
+        return outcome.right(format!("no file next to `{target}` hides another module"));
     }
     let candidates = candidates(module, &facts.import_paths);
     match candidates.as_slice() {

@@ -10,8 +10,10 @@ use std::process::Stdio;
 
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use crate::app::log::{Cause, Log, listening};
 use crate::app::subject::Subject;
 use crate::wire::LIMIT;
 
@@ -19,8 +21,31 @@ use crate::wire::LIMIT;
 #[derive(Debug)]
 pub(crate) struct Instance {
     child: Child,
+    log: Log,
+    /// Reads the log to its end.
+    reader: JoinHandle<()>,
     /// Where it listens.
     pub(crate) address: SocketAddr,
+}
+
+/// The error when an instance does not start.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StartError {
+    /// It has said why.
+    #[error("{}", .0.finding)]
+    Cause(Cause),
+    /// The program cannot be started or read, or is too slow.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl From<StartError> for io::Error {
+    fn from(error: StartError) -> Self {
+        match error {
+            StartError::Cause(cause) => Self::other(cause.finding),
+            StartError::Io(error) => error,
+        }
+    }
 }
 
 impl Instance {
@@ -50,11 +75,11 @@ impl Instance {
             format!("http://{upstream}{}", subject.base),
         );
         command.envs(changes.iter().copied());
-        Self::start(command).await
+        Ok(Self::start(command).await?)
     }
 
     /// Starts the app as the subject's gateway would, with the same settings.
-    pub(crate) async fn of_app(subject: &Subject) -> io::Result<Self> {
+    pub(crate) async fn of_app(subject: &Subject) -> Result<Self, StartError> {
         let mut command = Command::new(&subject.program);
         command.arg("run").args(&subject.app);
         // The gateway of the app may be running, so its addresses are in use.
@@ -62,7 +87,7 @@ impl Instance {
         Self::start(command).await
     }
 
-    async fn start(mut command: Command) -> io::Result<Self> {
+    async fn start(mut command: Command) -> Result<Self, StartError> {
         command
             .args(["--host", "127.0.0.1", "--port", "0"])
             .env("RUST_LOG", "info")
@@ -73,30 +98,57 @@ impl Instance {
             .stderr(Stdio::piped())
             .kill_on_drop(true);
         let mut child = command.spawn()?;
-        let log = child
+        let output = child
             .stderr
             .take()
             .ok_or_else(|| io::Error::other("no log"))?;
-        let mut lines = BufReader::new(log).lines();
-        let mut last = String::new();
+        let mut lines = BufReader::new(output).lines();
+        let log = Log::default();
         let address = async {
+            let mut last = String::new();
             while let Some(line) = lines.next_line().await? {
                 if let Some(address) = listening(&line) {
                     return Ok(address);
                 }
-                last = line;
+                last.clone_from(&line);
+                log.push(line);
             }
-            Err(io::Error::other(format!("the program has ended: {last}")))
+            Err(match log.cause() {
+                Some(cause) => StartError::Cause(cause),
+                None => io::Error::other(format!("the program has ended: {last}")).into(),
+            })
         };
         let address = timeout(START_LIMIT, address).await.unwrap_or_else(|_| {
-            Err(io::Error::new(
-                io::ErrorKind::TimedOut,
-                "the gateway does not start",
-            ))
+            let late = io::Error::new(io::ErrorKind::TimedOut, "the gateway does not start");
+            Err(late.into())
         })?;
         // The log is read to its end, or the instance would stop when the pipe is full.
-        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        Ok(Self { child, address })
+        let further = log.clone();
+        let reader = tokio::spawn(async move {
+            while let Ok(Some(line)) = lines.next_line().await {
+                further.push(line);
+            }
+        });
+        Ok(Self {
+            child,
+            log,
+            reader,
+            address,
+        })
+    }
+
+    /// Returns why the app does not run, if the log says so.
+    pub(crate) async fn cause(&mut self) -> Option<Cause> {
+        if self.has_ended() {
+            // A process that it has left behind may keep the log open.
+            let _ = timeout(LIMIT, &mut self.reader).await;
+        }
+        self.log.cause()
+    }
+
+    /// Returns true if it has ended by itself.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(Some(_)))
     }
 
     /// Returns the process id while it runs.
@@ -124,18 +176,6 @@ impl Instance {
             .await
             .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
-}
-
-/// Returns the address in the line that says where the gateway listens.
-fn listening(line: &str) -> Option<SocketAddr> {
-    let (_, rest) = line.split_once("listening on http")?;
-    let address = rest.strip_prefix('s').unwrap_or(rest).strip_prefix("://")?;
-    address
-        .split_whitespace()
-        .next()?
-        .trim_end_matches('/')
-        .parse()
-        .ok()
 }
 
 /// Returns the port of the Streamlit that a process runs, itself or by a process that it has started. Waits until it has
@@ -222,26 +262,3 @@ const NOT_FOR_SELF_TESTS: [&str; 17] = [
     "FLUXLIT_TLS_CLIENT_CA",
     "FLUXLIT_TLS_KEY",
 ];
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_address_is_read_from_the_log() {
-        let address = |line| listening(line).map(|address| address.to_string());
-        assert_eq!(
-            address("INFO listening on http://127.0.0.1:8000"),
-            Some("127.0.0.1:8000".into())
-        );
-        assert_eq!(
-            address("INFO listening on https://[::1]:80"),
-            Some("[::1]:80".into())
-        );
-        assert_eq!(
-            address("INFO listening for operators on http://127.0.0.1:1"),
-            None
-        );
-        assert_eq!(address("warning"), None);
-    }
-}

@@ -8,6 +8,7 @@ mod identity;
 mod instance;
 mod isolation;
 mod lifecycle;
+mod log;
 mod page;
 mod server;
 mod streamlit;
@@ -23,7 +24,8 @@ use crate::finding::Finding;
 use crate::fluxlit::{self, Facts};
 use crate::outcome::Outcome;
 use crate::selection::CheckSelection;
-use instance::Instance;
+use instance::{Instance, StartError};
+use log::Cause;
 use server::Server;
 use streamlit::Found;
 
@@ -175,37 +177,57 @@ impl<'a> Checks<'a> {
                 authority: self.subject.authority.clone(),
             });
         }
-        if self.app.is_none() {
-            match Instance::of_app(self.subject).await {
-                Ok(instance) => self.app = Some(instance),
-                Err(error) => {
+        let mut app = match self.app.take() {
+            Some(app) => app,
+            None => match Instance::of_app(self.subject).await {
+                Ok(app) => app,
+                Err(StartError::Cause(cause)) => {
+                    not_started(&cause, outcome);
+                    return None;
+                }
+                Err(StartError::Io(error)) => {
                     outcome.fail(
                         format!("the app cannot be started: {error}"),
-                        "start it with `fluxlit-gateway run`, and look at its log",
+                        LOOK_AT_THE_LOG,
                     );
                     return None;
                 }
-            }
-        }
-        let process = self.app.as_ref().and_then(Instance::id);
-        let port = match process {
+            },
+        };
+        let port = match app.id() {
             Some(process) => instance::streamlit_port(process).await,
             None => None,
         };
-        let Some(port) = port else {
-            outcome.fail(
-                "the gateway of the app runs, but no Streamlit below it",
-                "start it with `fluxlit-gateway run`, and look at its log",
-            );
-            return None;
-        };
-        let server = Server {
+        let server = port.map(|port| Server {
             address: ([127, 0, 0, 1], port).into(),
             authority: format!("127.0.0.1:{port}"),
+        });
+        let is_ready = match &server {
+            Some(server) => streamlit::is_ready(server, self.subject, &mut app).await,
+            None => false,
         };
-        streamlit::wait_until_ready(&server, self.subject).await;
-        Some(server)
+        let cause = if is_ready { None } else { app.cause().await };
+        self.app = Some(app);
+        if let Some(cause) = cause {
+            not_started(&cause, outcome);
+            return None;
+        }
+        if server.is_none() {
+            outcome.fail(
+                "the gateway of the app runs, but no Streamlit below it",
+                LOOK_AT_THE_LOG,
+            );
+        }
+        server
     }
+}
+
+fn not_started(cause: &Cause, outcome: &mut Outcome) {
+    let hint = cause.hint.as_deref().unwrap_or(LOOK_AT_THE_LOG);
+    outcome.fail(
+        format!("the app cannot be started: {}", cause.finding),
+        hint,
+    );
 }
 
 /// D01: what the settings say about trust.
@@ -217,3 +239,6 @@ fn trust(subject: &Subject, outcome: &mut Outcome) {
 }
 
 const NO_STREAMLIT: &str = "no Streamlit was found; see D02";
+
+const LOOK_AT_THE_LOG: &str =
+    "start it with `fluxlit-gateway run`, and look at its log; see also import_shadowing";

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use crate::app::instance::Instance;
 use crate::app::server::Server;
 use crate::app::subject::Subject;
 use crate::client::Response;
@@ -81,19 +82,23 @@ pub(crate) async fn generation(
     None
 }
 
-/// Waits until a Streamlit that was just started responds; the checks report it if it does not.
-pub(crate) async fn wait_until_ready(server: &Server, subject: &Subject) {
+/// Waits until a Streamlit that was just started responds; false if it does not, or if its gateway ends before.
+pub(crate) async fn is_ready(server: &Server, subject: &Subject, gateway: &mut Instance) -> bool {
     for _ in 0..ATTEMPTS {
         for base in candidates(subject) {
             if health(server, &base, "GET")
                 .await
                 .is_ok_and(|reply| is_ok(&reply))
             {
-                return;
+                return true;
             }
+        }
+        if gateway.has_ended() {
+            return false;
         }
         tokio::time::sleep(PAUSE).await;
     }
+    false
 }
 
 /// D03: the health check under each path.

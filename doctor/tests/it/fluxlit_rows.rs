@@ -1,7 +1,7 @@
 //! Compares the checks under FluxLit's names with the statuses that FluxLit 0.13.2 gives.
 
 use fluxlit_doctor::app::invalid_settings;
-use fluxlit_doctor::fluxlit::Facts;
+use fluxlit_doctor::fluxlit::{Facts, Shadow};
 use fluxlit_doctor::{CheckSelection, Status};
 
 #[track_caller]
@@ -128,7 +128,7 @@ fn a_module_that_is_found_twice_shadows_another() {
         ..Facts::default()
     };
     let name = "import_shadowing";
-    check(name, &Facts::default(), Status::Skipped, "no Python module");
+    check(name, &Facts::default(), Status::Skipped, "no app is named");
     check(
         name,
         &facts("app:app"),
@@ -139,11 +139,25 @@ fn a_module_that_is_found_twice_shadows_another() {
     check(name, &facts("app:app"), Status::Pass, "one/app.py");
     std::fs::write(two.join("app/__init__.py"), "").expect("a file");
     check(name, &facts("app:app"), Status::Warn, "several places");
-    check(
-        name,
-        &facts("package.app:app"),
-        Status::Skipped,
-        "in a package",
-    );
-    check(name, &facts("./app.py"), Status::Skipped, "is a file");
+    // A file, or a module in a package, has one place.
+    for target in ["package.app:app", "./app.py:app", "app.py"] {
+        check(name, &facts(target), Status::Pass, "hides another module");
+    }
+}
+
+#[test]
+fn a_file_next_to_the_app_hides_a_package() {
+    let facts = |target: &str| Facts {
+        target: Some(target.to_owned()),
+        shadows: vec![Shadow {
+            name: "fastapi".to_owned(),
+            file: "/app/fastapi.py".into(),
+            hidden: "/venv/fastapi/__init__.py".into(),
+        }],
+        ..Facts::default()
+    };
+    let says = "`import fastapi` finds /app/fastapi.py instead of /venv/fastapi/__init__.py";
+    for target in ["app:app", "./app.py:app", "app.py"] {
+        check("import_shadowing", &facts(target), Status::Warn, says);
+    }
 }

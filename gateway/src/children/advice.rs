@@ -12,6 +12,9 @@ pub(super) fn advice(lines: &[String], code: Option<i32>, executable: &str) -> O
             127 => Some(format!(
                 "`{executable}` cannot be started: correct FLUXLIT_PYTHON or FLUXLIT_STREAMLIT_COMMAND"
             )),
+            0 => Some(format!(
+                "`{executable}` does nothing, which happens if a file of the app has the name of a package: {ASK_THE_DOCTOR}"
+            )),
             137 => Some(
                 "SIGKILL is what the kernel sends when memory is short: look at the memory limit and at the kernel's log"
                     .to_owned(),
@@ -26,6 +29,17 @@ fn of_line(line: &str, executable: &str) -> Option<String> {
         let (name, _) = rest.split_once(quote)?;
         Some(name.to_owned())
     };
+    let shadowed = line
+        .ends_with("is not a package")
+        .then(|| quoted("; '", '\''))
+        .flatten()
+        .or_else(|| quoted("AttributeError: module '", '\''))
+        .or_else(|| quoted("AttributeError: partially initialized module '", '\''));
+    if let Some(module) = shadowed {
+        return Some(format!(
+            "if the app has a file or folder `{module}`, rename it, because it hides the package: {ASK_THE_DOCTOR}"
+        ));
+    }
     if let Some(module) = quoted("No module named '", '\'').or_else(|| {
         line.split_once("No module named ")
             .map(|(_, name)| name.trim().to_owned())
@@ -43,6 +57,11 @@ fn of_line(line: &str, executable: &str) -> Option<String> {
     if let Some(attribute) = quoted("Attribute \"", '"') {
         return Some(format!(
             "the module has no `{attribute}`: name the variable that holds the application, such as app:app"
+        ));
+    }
+    if line.contains("ImportError: cannot import name ") {
+        return Some(format!(
+            "correct the import, or rename the file of the app that has the name of the package: {ASK_THE_DOCTOR}"
         ));
     }
     if line.contains("ImportError")
@@ -68,6 +87,8 @@ fn of_line(line: &str, executable: &str) -> Option<String> {
     None
 }
 
+const ASK_THE_DOCTOR: &str = "see the check import_shadowing of `fluxlit-gateway doctor`";
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -78,6 +99,18 @@ mod tests {
             (
                 "ModuleNotFoundError: No module named 'sqlmodel'",
                 "no module `sqlmodel`",
+            ),
+            (
+                "ModuleNotFoundError: No module named 'fluxlit.runtime'; 'fluxlit' is not a package",
+                "a file or folder `fluxlit`",
+            ),
+            (
+                "AttributeError: module 'uvicorn' has no attribute '__version__'",
+                "a file or folder `uvicorn`",
+            ),
+            (
+                "ImportError: cannot import name 'APIRouter' from 'fastapi' (/app/fastapi.py)",
+                "import_shadowing",
             ),
             (
                 "/usr/bin/python3: No module named uvicorn",
@@ -114,6 +147,11 @@ mod tests {
         let lines = ["all is well".to_owned()];
         assert_eq!(advice(&lines, Some(1), "python3"), None);
         assert_eq!(advice(&lines, None, "python3"), None);
+        assert!(
+            advice(&[], Some(0), "streamlit")
+                .expect("advice")
+                .contains("`streamlit` does nothing")
+        );
         assert!(
             advice(&lines, Some(137), "python3")
                 .expect("advice")

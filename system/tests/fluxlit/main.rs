@@ -424,6 +424,61 @@ fn the_doctor_looks_for_modules_where_the_python_of_the_app_does() {
     );
 }
 
+/// A file in the folder of an app, the app, and what the doctor says about the start of the app if the file prevents it.
+const SHADOWS: [(&str, &str, Option<&str>); 5] = [
+    (
+        "fastapi",
+        FLUXLIT_APP,
+        Some("ImportError: cannot import name"),
+    ),
+    ("fluxlit", FLUXLIT_APP, Some("'fluxlit' is not a package")),
+    ("json", FLUXLIT_APP, Some("ImportError: cannot import name")),
+    // Streamlit is started, and does nothing.
+    ("streamlit", FLUXLIT_APP, Some("Streamlit has ended")),
+    // Nothing needs it, until a page shows a table.
+    (
+        "pandas",
+        "import streamlit as st\nst.write('hello')\n",
+        None,
+    ),
+];
+
+const FLUXLIT_APP: &str = "from fluxlit import FluxLit\napp = FluxLit()\n";
+
+#[test]
+fn the_doctor_names_the_file_that_hides_a_package_whether_the_app_starts_or_not() {
+    in_parallel(&SHADOWS, |(name, app, prevented)| {
+        let folder = tempfile::tempdir().expect("a folder");
+        for (file, text) in [
+            ("app.py".to_owned(), *app),
+            (format!("{name}.py"), "x = 1\n"),
+        ] {
+            std::fs::write(folder.path().join(file), text).expect("a file");
+        }
+        let target = if *app == FLUXLIT_APP {
+            "app:app"
+        } else {
+            "app.py"
+        };
+        let checks = ["--only", "generation,import_shadowing", target];
+        let (code, said) = programs::doctor_in(folder.path(), &checks);
+        let finds = said
+            .lines()
+            .find(|line| line.contains(&format!("`import {name}` finds ")));
+        let finds = finds.unwrap_or_else(|| panic!("{name}: {said}"));
+        assert!(finds.contains(&format!("{name}.py instead of /")), "{said}");
+        match prevented {
+            Some(cause) => {
+                assert_eq!(code, Some(1), "{name}: {said}");
+                let failed = "fail  D02 generation    the app cannot be started: ";
+                let row = said.lines().find(|line| line.starts_with(failed));
+                assert!(row.is_some_and(|row| row.contains(cause)), "{name}: {said}");
+            }
+            None => assert_eq!(code, Some(0), "{name}: {said}"),
+        }
+    });
+}
+
 /// The list is compared with the flags of the gateway by a test of the gateway.
 #[test]
 fn the_list_of_options_is_that_of_fluxlit_run() {

@@ -202,6 +202,7 @@ pub(crate) fn doctor_in(folder: &Path, arguments: &[&str]) -> (Option<i32>, Stri
         .args(arguments)
         .env("PATH", path)
         .env("FLUXLIT_PYTHON", bin().join("python"))
+        .env("FLUXLIT_STREAMLIT_COMMAND", bin().join("streamlit"))
         .output()
         .expect("the doctor runs");
     (output.status.code(), text(&output))

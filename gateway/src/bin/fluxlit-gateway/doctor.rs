@@ -11,7 +11,7 @@ use clap::Args;
 use fluxlit_doctor::app::{self, Depth};
 use fluxlit_doctor::lint::{self, LintFile, LintOptions};
 use fluxlit_doctor::{Check, CheckSelection, Finding, Report, checks};
-use fluxlit_gateway::SettingErrors;
+use fluxlit_gateway::{DescribeError, SettingErrors, Settings};
 
 use crate::doctor_probe::{self, ProbeArguments};
 use crate::doctor_subject;
@@ -122,8 +122,8 @@ fn check_app(
     };
     let app = arguments.target.app.clone();
     // The port that is reserved for Streamlit is not used: a gateway that is started for the checks reserves its own.
-    let settings = match target::read_settings(&arguments.target) {
-        Ok((settings, _)) => settings,
+    let settings = match read_settings(&arguments.target) {
+        Ok(settings) => settings,
         Err(error) => {
             let Some(errors) = error.downcast_ref::<SettingErrors>() else {
                 return Err(Unusable(error).into());
@@ -154,6 +154,19 @@ fn check_app(
         .await
     });
     Ok((name, findings))
+}
+
+/// Reads the settings. If the app cannot be imported, its code sets none, and the checks find out what is wrong with it.
+fn read_settings(target: &Target) -> anyhow::Result<Settings> {
+    let read = |target: &Target| target::read_settings(target).map(|(settings, _)| settings);
+    read(target).or_else(|error| {
+        if !error.is::<DescribeError>() {
+            return Err(error);
+        }
+        let mut target = target.clone();
+        target.settings_only = true;
+        read(&target)
+    })
 }
 
 fn check_files(

@@ -2,8 +2,7 @@
 
 use std::ffi::OsStr;
 use std::net::{SocketAddr, ToSocketAddrs as _};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
 
 use anyhow::Context;
 use fluxlit_doctor::app::{Limits, Options, Subject};
@@ -11,6 +10,7 @@ use fluxlit_doctor::fluxlit::Facts;
 use fluxlit_gateway::{Origin, Settings, python};
 use serde_json::{Map, Value};
 
+use crate::modules::{self, Modules, folder_of_script};
 use crate::target::Target;
 
 /// Returns what the checks of the app need.
@@ -91,6 +91,7 @@ pub(crate) fn facts(settings: &Settings, target: Option<&str>) -> Facts {
             .join(","),
         _ => text(rules, "forwarded_allow_ips").to_owned(),
     };
+    let has_api = settings.app.as_ref().is_some_and(|app| app.api.is_some());
     Facts {
         trusts_proxy: has("trust_proxy"),
         forwarded_allow_ips: list,
@@ -98,20 +99,28 @@ pub(crate) fn facts(settings: &Settings, target: Option<&str>) -> Facts {
         mount: settings.policy.mount().to_owned(),
         public_base_url: text(rules, "public_base_url").to_owned(),
         forwarded_headers: forwarded_headers(settings),
-        ..facts_of_target(target, &python(settings))
+        ..facts_of_target(target, has_api, &python(settings))
     }
 }
 
 /// Returns what is known if the settings are invalid.
 pub(crate) fn facts_without_settings(target: Option<&str>) -> Facts {
-    facts_of_target(target, "python3".as_ref())
+    facts_of_target(target, false, "python3".as_ref())
 }
 
-fn facts_of_target(target: Option<&str>, python: &OsStr) -> Facts {
-    let target = target.filter(|target| target.contains(':'));
+/// `has_api`: whether an API is started, for which Python looks in the current folder first.
+fn facts_of_target(target: Option<&str>, has_api: bool, python: &OsStr) -> Facts {
+    let Some(target) = target else {
+        return Facts::default();
+    };
+    let current = has_api || target.contains(':');
+    let folder = folder_of_script(target);
+    let folders = current.then_some(".").into_iter().chain(folder);
+    let Modules { paths, shadows } = modules::find(python, folders);
     Facts {
-        import_paths: target.map(|_| import_paths(python)).unwrap_or_default(),
-        target: target.map(str::to_owned),
+        target: Some(target.to_owned()),
+        import_paths: paths,
+        shadows,
         ..Facts::default()
     }
 }
@@ -132,30 +141,6 @@ fn forwarded_headers(settings: &Settings) -> Vec<String> {
         .iter()
         .filter_map(|name| name.as_str().map(str::to_owned))
         .collect()
-}
-
-/// Returns where Python looks for modules: the current folder, and what Python itself says.
-fn import_paths(python: &OsStr) -> Vec<PathBuf> {
-    let mut paths = vec![PathBuf::from(".")];
-    let output = Command::new(python)
-        .args(["-c", "import sys; print('\\n'.join(sys.path[1:]))"])
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .output();
-    match output {
-        Ok(output) => paths.extend(
-            String::from_utf8_lossy(&output.stdout)
-                .lines()
-                .map(PathBuf::from),
-        ),
-        // Without Python, what the variable says is all there is.
-        Err(_) => paths.extend(
-            std::env::var_os("PYTHONPATH")
-                .iter()
-                .flat_map(std::env::split_paths),
-        ),
-    }
-    paths
 }
 
 /// Returns Streamlit's options from the places that `streamlit run` reads; a later one counts more.

@@ -13,6 +13,7 @@ mod doctor_subject;
 mod exit;
 mod fluxlit_commands;
 mod man;
+mod modules;
 mod probe;
 mod run;
 mod target;
