@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use fluxlit_doctor::APP;
 use fluxlit_envoy::{Bootstrap, Streamlit};
 use fluxlit_support::certificate::Certificate;
 use fluxlit_support::client::get;
@@ -112,10 +113,7 @@ fn a_healthy_app_gives_no_finding() {
     let run = doctor(folder.path(), &[app, "--page"], &[]);
     assert_eq!(run.problems(), Vec::<&(String, String, String)>::new());
     assert_eq!(run.code, Some(0));
-    for check in [
-        "D01", "D02", "D03", "D04", "D05", "D06", "D07", "D08", "D10", "D11", "D12", "D13", "D15",
-        "D16", "D18",
-    ] {
+    for check in HEALTHY {
         assert_eq!(run.status(check), ["PASS"], "{check}: {run:#?}");
     }
     for check in ["D09", "D14", "D17"] {
@@ -140,25 +138,63 @@ fn a_healthy_app_under_a_mount_gives_no_finding() {
     ];
     let run = doctor(folder.path(), &[], &settings);
     assert_eq!(run.problems(), Vec::<&(String, String, String)>::new());
-    for check in [
-        "D03",
-        "D04",
-        "D05",
-        "D07",
-        "D09",
-        "D11",
-        "D15",
-        "proxy_headers",
-        "forwarded_allow_ips",
-        "public_base_url",
-    ] {
+    for check in HEALTHY_UNDER_A_MOUNT {
         assert_eq!(run.status(check), ["PASS"], "{check}: {run:#?}");
+    }
+}
+
+/// What passes for a healthy app, for one under a mount, and with `--slow`.
+const HEALTHY: [&str; 15] = [
+    "D01", "D02", "D03", "D04", "D05", "D06", "D07", "D08", "D10", "D11", "D12", "D13", "D15",
+    "D16", "D18",
+];
+const HEALTHY_UNDER_A_MOUNT: [&str; 10] = [
+    "D03",
+    "D04",
+    "D05",
+    "D07",
+    "D09",
+    "D11",
+    "D15",
+    "proxy_headers",
+    "forwarded_allow_ips",
+    "public_base_url",
+];
+const HEALTHY_IF_SLOW: [&str; 3] = ["D02", "D14", "D17"];
+
+/// Checks that find faults of the gateway itself, with the test that has one.
+const FAILING_ELSEWHERE: [(&str, &str); 2] = [
+    ("D12", "doctor: a_fault_of_the_gateway_is_named"),
+    ("D17", "doctor: a_fault_of_the_gateway_is_named"),
+];
+
+#[test]
+fn each_check_of_an_app_fails_in_a_test_and_passes_in_one() {
+    let elsewhere = FAILING_ELSEWHERE.iter().map(|(id, _)| *id);
+    let failing: Vec<&str> = BROKEN
+        .iter()
+        .map(|row| row.check)
+        .chain(elsewhere)
+        .collect();
+    let passing = [&HEALTHY[..], &HEALTHY_UNDER_A_MOUNT, &HEALTHY_IF_SLOW].concat();
+    for check in &APP {
+        assert!(
+            failing.contains(&check.id),
+            "{} has no failing case",
+            check.id
+        );
+        assert!(
+            passing.contains(&check.id),
+            "{} has no passing case",
+            check.id
+        );
     }
 }
 
 /// A set-up with one thing broken.
 struct Row {
     name: &'static str,
+    upstream: Upstream,
     /// Options and base path of Streamlit.
     options: &'static [&'static str],
     base: &'static str,
@@ -170,53 +206,71 @@ struct Row {
     says: &'static str,
 }
 
+/// How Streamlit is reached, and whom it believes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Upstream {
+    Streamlit,
+    /// Behind an nginx that removes the protocol line of the WebSocket.
+    WithoutProtocol,
+    /// It believes the forwarded headers of another peer than the gateway.
+    OfAnotherPeer,
+}
+
+const PLAIN: (&str, &str) = ("FLUXLIT_STREAMLIT_UPSTREAM", "http://UPSTREAM");
+const UNDER_MOUNT: (&str, &str) = ("FLUXLIT_STREAMLIT_UPSTREAM", "http://UPSTREAM/apps/my-app");
+const MOUNT: (&str, &str) = ("FLUXLIT_ROOT_PATH", "/apps/my-app");
+
+#[rustfmt::skip]
+const BROKEN: [Row; 22] = {
+    use Upstream::{OfAnotherPeer, Streamlit, WithoutProtocol};
+    [
+        Row { name: "CORS protection off", upstream: Streamlit, options: &["--server.enableCORS", "false", "--server.enableXsrfProtection", "false"], base: "", settings: &[PLAIN], check: "D05", status: "WARN", says: "CORS protection is off" },
+        Row { name: "XSRF protection off", upstream: Streamlit, options: &["--server.enableXsrfProtection", "false"], base: "", settings: &[PLAIN], check: "D08", status: "FAIL", says: "XSRF protection is off" },
+        Row { name: "a host that Streamlit does not allow", upstream: Streamlit, options: &["--server.allowedHosts", "other.example.com"], base: "", settings: &[PLAIN], check: "D05", status: "FAIL", says: "because of the Host `portal.example.com`" },
+        Row { name: "a base path that the gateway does not know", upstream: Streamlit, options: &[], base: "/apps/my-app", settings: &[PLAIN], check: "D02", status: "FAIL", says: "is not Streamlit" },
+        Row { name: "a mount, but not in the upstream", upstream: Streamlit, options: &[], base: "/apps/my-app", settings: &[MOUNT, PLAIN], check: "D03", status: "FAIL", says: "only at `/apps/my-app/_stcore/health`" },
+        Row { name: "a base path that Streamlit does not have", upstream: Streamlit, options: &[], base: "", settings: &[MOUNT, UNDER_MOUNT], check: "D04", status: "FAIL", says: "Streamlit has the base path ``" },
+        Row { name: "a longer line than Streamlit answers", upstream: Streamlit, options: &[], base: "", settings: &[PLAIN, ("FLUXLIT_GATEWAY_WS_MAX_LINE_BYTES", "65536")], check: "D07", status: "FAIL", says: "never answers a handshake with a header line over" },
+        Row { name: "more lines than Streamlit answers", upstream: Streamlit, options: &[], base: "", settings: &[PLAIN, ("FLUXLIT_GATEWAY_WS_MAX_HEADER_COUNT", "256")], check: "D07", status: "FAIL", says: "never answers a handshake with more than" },
+        Row { name: "a policy that only reports", upstream: Streamlit, options: &[], base: "", settings: &[PLAIN, ("FLUXLIT_REPORT_ONLY", "true")], check: "D11", status: "FAIL", says: "forged headers arrive at the app" },
+        Row { name: "a body limit below Streamlit's", upstream: Streamlit, options: &[], base: "", settings: &[PLAIN, ("FLUXLIT_GATEWAY_MAX_PROXY_REQUEST_BODY_BYTES", "10485760")], check: "D13", status: "WARN", says: "below Streamlit's server.maxUploadSize of 200 MB" },
+        Row { name: "an upload limit in the environment", upstream: Streamlit, options: &[], base: "", settings: &[PLAIN, ("STREAMLIT_SERVER_MAX_UPLOAD_SIZE", "1000")], check: "D13", status: "WARN", says: "1000 MB (environment)" },
+        Row { name: "a short idle limit", upstream: Streamlit, options: &[], base: "", settings: &[PLAIN, ("FLUXLIT_GATEWAY_WS_IDLE_TIMEOUT_S", "45")], check: "D14", status: "FAIL", says: "45s without a byte" },
+        Row { name: "open internal pages", upstream: Streamlit, options: &[], base: "", settings: &[PLAIN, ("FLUXLIT_DEBUG", "true"), ("FLUXLIT_GATEWAY_PUBLIC_INTERNALS", "true")], check: "D15", status: "WARN", says: "/__fluxlit/debug" },
+        Row { name: "cookies for the whole host", upstream: Streamlit, options: &[], base: "/apps/my-app", settings: &[MOUNT, UNDER_MOUNT], check: "D01", status: "WARN", says: "FLUXLIT_COOKIE_PATH=confine" },
+        Row { name: "Streamlit's metrics open to everybody", upstream: Streamlit, options: &[], base: "", settings: &[PLAIN, ("FLUXLIT_GATEWAY_PUBLIC_INTERNALS", "true")], check: "D15", status: "WARN", says: "/_stcore/metrics" },
+        Row { name: "a user from a header that nobody may send", upstream: Streamlit, options: &[], base: "", settings: &[PLAIN, ("STREAMLIT_SERVER_TRUSTED_USER_HEADERS", "{\"X-Login\": \"name\"}")], check: "D16", status: "WARN", says: "passes from nobody" },
+        Row { name: "HSTS for other hosts", upstream: Streamlit, options: &[], base: "", settings: &[PLAIN, ("FLUXLIT_HSTS", "{\"include_sub_domains\": true}")], check: "D18", status: "WARN", says: "includeSubDomains" },
+        Row { name: "trust in nobody in particular", upstream: Streamlit, options: &[], base: "", settings: &[PLAIN, ("FLUXLIT_TRUST_PROXY", "true")], check: "D01", status: "FAIL", says: "E01" },
+        Row { name: "trust in everybody", upstream: Streamlit, options: &[], base: "", settings: &[PLAIN, ("FLUXLIT_TRUST_PROXY", "true"), ("FLUXLIT_FORWARDED_ALLOW_IPS", "*"), ("FLUXLIT_TRUST_ANY_PEER", "true")], check: "forwarded_allow_ips", status: "WARN", says: "broad" },
+        Row { name: "a proxy before Streamlit that removes the protocol line", upstream: WithoutProtocol, options: &[], base: "", settings: &[PLAIN], check: "D06", status: "FAIL", says: "does not answer with the protocol `streamlit`" },
+        Row { name: "a Streamlit that believes another peer", upstream: OfAnotherPeer, options: &[], base: "/apps/my-app", settings: &[MOUNT, UNDER_MOUNT], check: "D09", status: "FAIL", says: "ignores the gateway's forwarded headers" },
+        Row { name: "a page of that Streamlit", upstream: OfAnotherPeer, options: &[], base: "/apps/my-app", settings: &[MOUNT, UNDER_MOUNT], check: "D10", status: "FAIL", says: "expected 203.0.113.7" },
+    ]
+};
+
 #[test]
 fn each_broken_set_up_is_named() {
-    const PLAIN: (&str, &str) = ("FLUXLIT_STREAMLIT_UPSTREAM", "http://UPSTREAM");
-    const MOUNT: (&str, &str) = ("FLUXLIT_ROOT_PATH", "/apps/my-app");
-    #[rustfmt::skip]
-    let rows = [
-        Row { name: "CORS protection off", options: &["--server.enableCORS", "false", "--server.enableXsrfProtection", "false"], base: "", settings: &[PLAIN], check: "D05", status: "WARN", says: "CORS protection is off" },
-        Row { name: "XSRF protection off", options: &["--server.enableXsrfProtection", "false"], base: "", settings: &[PLAIN], check: "D08", status: "FAIL", says: "XSRF protection is off" },
-        Row { name: "a host that Streamlit does not allow", options: &["--server.allowedHosts", "other.example.com"], base: "", settings: &[PLAIN], check: "D05", status: "FAIL", says: "because of the Host `portal.example.com`" },
-        Row { name: "a base path that the gateway does not know", options: &[], base: "/apps/my-app", settings: &[PLAIN], check: "D02", status: "FAIL", says: "is not Streamlit" },
-        Row { name: "a mount, but not in the upstream", options: &[], base: "/apps/my-app", settings: &[MOUNT, ("FLUXLIT_STREAMLIT_UPSTREAM", "http://UPSTREAM")], check: "D03", status: "FAIL", says: "only at `/apps/my-app/_stcore/health`" },
-        Row { name: "a base path that Streamlit does not have", options: &[], base: "", settings: &[MOUNT, ("FLUXLIT_STREAMLIT_UPSTREAM", "http://UPSTREAM/apps/my-app")], check: "D04", status: "FAIL", says: "Streamlit has the base path ``" },
-        Row { name: "a longer line than Streamlit answers", options: &[], base: "", settings: &[PLAIN, ("FLUXLIT_GATEWAY_WS_MAX_LINE_BYTES", "65536")], check: "D07", status: "FAIL", says: "never answers a handshake with a header line over" },
-        Row { name: "more lines than Streamlit answers", options: &[], base: "", settings: &[PLAIN, ("FLUXLIT_GATEWAY_WS_MAX_HEADER_COUNT", "256")], check: "D07", status: "FAIL", says: "never answers a handshake with more than" },
-        Row { name: "a policy that only reports", options: &[], base: "", settings: &[PLAIN, ("FLUXLIT_REPORT_ONLY", "true")], check: "D11", status: "FAIL", says: "forged headers arrive at the app" },
-        Row { name: "a body limit below Streamlit's", options: &[], base: "", settings: &[PLAIN, ("FLUXLIT_GATEWAY_MAX_PROXY_REQUEST_BODY_BYTES", "10485760")], check: "D13", status: "WARN", says: "below Streamlit's server.maxUploadSize of 200 MB" },
-        Row { name: "an upload limit in the environment", options: &[], base: "", settings: &[PLAIN, ("STREAMLIT_SERVER_MAX_UPLOAD_SIZE", "1000")], check: "D13", status: "WARN", says: "1000 MB (environment)" },
-        Row { name: "a short idle limit", options: &[], base: "", settings: &[PLAIN, ("FLUXLIT_GATEWAY_WS_IDLE_TIMEOUT_S", "45")], check: "D14", status: "FAIL", says: "45s without a byte" },
-        Row { name: "open internal pages", options: &[], base: "", settings: &[PLAIN, ("FLUXLIT_DEBUG", "true"), ("FLUXLIT_GATEWAY_PUBLIC_INTERNALS", "true")], check: "D15", status: "WARN", says: "/__fluxlit/debug" },
-        Row { name: "cookies for the whole host", options: &[], base: "/apps/my-app", settings: &[MOUNT, ("FLUXLIT_STREAMLIT_UPSTREAM", "http://UPSTREAM/apps/my-app")], check: "D01", status: "WARN", says: "FLUXLIT_COOKIE_PATH=confine" },
-        Row { name: "Streamlit's metrics open to everybody", options: &[], base: "", settings: &[PLAIN, ("FLUXLIT_GATEWAY_PUBLIC_INTERNALS", "true")], check: "D15", status: "WARN", says: "/_stcore/metrics" },
-        Row { name: "a user from a header that nobody may send", options: &[], base: "", settings: &[PLAIN, ("STREAMLIT_SERVER_TRUSTED_USER_HEADERS", "{\"X-Login\": \"name\"}")], check: "D16", status: "WARN", says: "passes from nobody" },
-        Row { name: "HSTS for other hosts", options: &[], base: "", settings: &[PLAIN, ("FLUXLIT_HSTS", "{\"include_sub_domains\": true}")], check: "D18", status: "WARN", says: "includeSubDomains" },
-        Row { name: "trust in nobody in particular", options: &[], base: "", settings: &[PLAIN, ("FLUXLIT_TRUST_PROXY", "true")], check: "D01", status: "FAIL", says: "E01" },
-        Row { name: "trust in everybody", options: &[], base: "", settings: &[PLAIN, ("FLUXLIT_TRUST_PROXY", "true"), ("FLUXLIT_FORWARDED_ALLOW_IPS", "*"), ("FLUXLIT_TRUST_ANY_PEER", "true")], check: "forwarded_allow_ips", status: "WARN", says: "broad" },
-    ];
     // Rows with the same Streamlit share it.
-    let mut running: BTreeMap<(Vec<&str>, &str), (tempfile::TempDir, Streamlit)> = BTreeMap::new();
-    for row in rows {
-        let (folder, streamlit) = running
-            .entry((row.options.to_vec(), row.base))
-            .or_insert_with(|| {
-                let (folder, app) = folder_with_app();
-                let streamlit = streamlit(&app, folder.path(), row.base, row.options);
-                (folder, streamlit)
-            });
-        let upstream = streamlit.address.to_string();
+    let mut running: BTreeMap<(Upstream, &[&str], &str), Running> = BTreeMap::new();
+    for row in BROKEN {
+        let running = running
+            .entry((row.upstream, row.options, row.base))
+            .or_insert_with(|| Running::start(&row));
+        let upstream = running.address.to_string();
         let settings: Vec<(&str, String)> = row
             .settings
             .iter()
             .map(|(name, value)| (*name, value.replace("UPSTREAM", &upstream)))
             .collect();
+        let command = running.command.to_str().expect("a path");
         let settings: Vec<(&str, &str)> = settings
             .iter()
             .map(|(name, value)| (*name, value.as_str()))
+            .chain([("FLUXLIT_STREAMLIT_COMMAND", command)])
             .collect();
-        let run = doctor(folder.path(), &["--only", row.check], &settings);
+        let arguments = ["--only", row.check, "--page"];
+        let run = doctor(running.folder.path(), &arguments, &settings);
         run.check(row.name, row.check, row.status, row.says);
         assert_eq!(
             run.code,
@@ -227,14 +281,59 @@ fn each_broken_set_up_is_named() {
     }
 }
 
-/// nginx forwards the handshake, and removes the protocol line.
-#[test]
-fn a_proxy_before_streamlit_that_changes_the_protocol_is_named() {
-    let (folder, app) = folder_with_app();
-    let streamlit = streamlit(&app, folder.path(), "", &[]);
+/// The upstream of a set-up.
+struct Running {
+    folder: tempfile::TempDir,
+    /// Where the gateway reaches it.
+    address: SocketAddr,
+    /// The command that starts another one like it.
+    command: PathBuf,
+    _streamlit: Streamlit,
+    _nginx: Option<Service>,
+}
+
+impl Running {
+    fn start(row: &Row) -> Self {
+        let (folder, app) = folder_with_app();
+        let command = match row.upstream {
+            Upstream::OfAnotherPeer => believing_another_peer(folder.path()),
+            Upstream::Streamlit | Upstream::WithoutProtocol => named("FLUXLIT_TEST_STREAMLIT"),
+        };
+        let streamlit = Streamlit::start(&command, &app, row.base, row.options, folder.path())
+            .expect("Streamlit");
+        let nginx = (row.upstream == Upstream::WithoutProtocol)
+            .then(|| without_protocol(streamlit.address, folder.path()));
+        let (address, nginx) = nginx.map_or((streamlit.address, None), |(address, nginx)| {
+            (address, Some(nginx))
+        });
+        Self {
+            folder,
+            address,
+            command,
+            _streamlit: streamlit,
+            _nginx: nginx,
+        }
+    }
+}
+
+/// Writes a command that starts a Streamlit which believes another peer.
+fn believing_another_peer(folder: &Path) -> PathBuf {
+    let executable = folder.join("streamlit");
+    let script = format!(
+        "#!/bin/sh\nFORWARDED_ALLOW_IPS=10.9.9.9 exec {} \"$@\"\n",
+        named("FLUXLIT_TEST_STREAMLIT").display()
+    );
+    std::fs::write(&executable, script).expect("a file");
+    std::fs::set_permissions(&executable, std::fs::Permissions::from_mode(0o755))
+        .expect("an executable");
+    executable
+}
+
+/// Starts an nginx that forwards the handshake, and removes the protocol line.
+fn without_protocol(upstream: SocketAddr, folder: &Path) -> (SocketAddr, Service) {
     let address = local(free_port().expect("a free port"));
-    let own = folder.path().display();
-    let config = folder.path().join("nginx.conf");
+    let own = folder.display();
+    let config = folder.join("nginx.conf");
     let text = format!(
         "daemon off; master_process off; pid {own}/pid; error_log {own}/error.log;\n\
          events {{}}\n\
@@ -249,59 +348,16 @@ fn a_proxy_before_streamlit_that_changes_the_protocol_is_named() {
                proxy_set_header Sec-WebSocket-Protocol \"\";\n\
              }}\n\
            }}\n\
-         }}\n",
-        upstream = streamlit.address
+         }}\n"
     );
     std::fs::write(&config, text).expect("a file");
     let mut nginx = Command::new("nginx");
-    nginx.arg("-p").arg(folder.path()).arg("-c").arg(&config);
-    let log = folder.path().join("nginx.log");
-    let _nginx = Service::start("nginx", nginx, &log, |_| {
+    nginx.arg("-p").arg(folder).arg("-c").arg(&config);
+    let log = folder.join("nginx.log");
+    let nginx = Service::start("nginx", nginx, &log, |_| {
         get(address, "/_stcore/health", None).is_ok_and(|response| response.body == b"ok")
-    })
-    .expect("nginx");
-    let url = format!("http://{address}");
-    let run = doctor(
-        folder.path(),
-        &["--only", "D03,D05,D06"],
-        &[("FLUXLIT_STREAMLIT_UPSTREAM", &url)],
-    );
-    run.check(
-        "the protocol line",
-        "D06",
-        "FAIL",
-        "does not answer with the protocol `streamlit`",
-    );
-    assert_eq!(run.problems().len(), 1, "{run:#?}");
-}
-
-#[test]
-fn a_streamlit_that_believes_another_peer_is_named() {
-    let (folder, app) = folder_with_app();
-    let executable = folder.path().join("streamlit");
-    let script = format!(
-        "#!/bin/sh\nFORWARDED_ALLOW_IPS=10.9.9.9 exec {} \"$@\"\n",
-        named("FLUXLIT_TEST_STREAMLIT").display()
-    );
-    std::fs::write(&executable, script).expect("a file");
-    std::fs::set_permissions(&executable, std::fs::Permissions::from_mode(0o755))
-        .expect("an executable");
-    let streamlit =
-        Streamlit::start(&executable, &app, "/apps/my-app", &[], folder.path()).expect("Streamlit");
-    let command = executable.to_str().expect("a path");
-    let settings = [
-        ("FLUXLIT_ROOT_PATH", "/apps/my-app"),
-        ("FLUXLIT_STREAMLIT_UPSTREAM", &streamlit.url()),
-        ("FLUXLIT_STREAMLIT_COMMAND", command),
-    ];
-    let run = doctor(folder.path(), &["--only", "D09,D10", "--page"], &settings);
-    run.check(
-        "the redirect",
-        "D09",
-        "FAIL",
-        "ignores the gateway's forwarded headers",
-    );
-    run.check("the page", "D10", "FAIL", "expected 203.0.113.7");
+    });
+    (address, nginx.expect("nginx"))
 }
 
 #[test]
@@ -365,12 +421,9 @@ fn what_is_not_streamlit_is_named() {
 fn pings_and_the_end_of_a_gateway_are_observed() {
     let (folder, app) = folder_with_app();
     let app = app.to_str().expect("a path");
-    let run = doctor(
-        folder.path(),
-        &[app, "--slow", "--only", "D02,D14,D17"],
-        &[],
-    );
-    for check in ["D02", "D14", "D17"] {
+    let checks = HEALTHY_IF_SLOW.join(",");
+    let run = doctor(folder.path(), &[app, "--slow", "--only", &checks], &[]);
+    for check in HEALTHY_IF_SLOW {
         assert_eq!(run.status(check), ["PASS"], "{check}: {run:#?}");
     }
 }

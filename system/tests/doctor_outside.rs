@@ -16,9 +16,10 @@ mod stack;
 mod table;
 
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use fluxlit_system::front::Program;
-use probe::{Found, probe};
+use probe::{Found, probe, probe_while_reloading};
 use stack::{Parts, Stack};
 use table::{Case, Expected, Problem};
 
@@ -43,17 +44,25 @@ fn the_page_shows_the_table() {
 fn the_doctor_names_the_wrong_hop_and_the_cure() {
     let problems = table::problems();
     let parts = Parts::start();
-    let wanted = Wanted::read();
-    // The fronts mostly wait, so they are probed at the same time.
+    let jobs = jobs(&problems, &Wanted::read());
+    let next = AtomicUsize::new(0);
+    let run_next = || {
+        let mut failures = Vec::new();
+        while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+            eprintln!("{}", job.name());
+            let result = std::panic::catch_unwind(|| job.run(&parts)).unwrap_or_else(said);
+            if let Err(failure) = result {
+                let failure = format!("── {}\n{failure}", job.name());
+                // The other cases take some time.
+                eprintln!("{failure}");
+                failures.push(failure);
+            }
+        }
+        failures
+    };
+    // The fronts mostly wait, so several are probed at the same time.
     let failures: Vec<String> = std::thread::scope(|scope| {
-        let running: Vec<_> = table::FRONTS
-            .into_iter()
-            .filter(|program| wanted.has_front(*program))
-            .map(|program| {
-                let (problems, parts, wanted) = (&problems, &parts, &wanted);
-                scope.spawn(move || failures_of(program, problems, parts, wanted))
-            })
-            .collect();
+        let running: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(run_next)).collect();
         let ended = running.into_iter().map(|thread| thread.join());
         ended
             .flat_map(|failures| failures.expect("no panic"))
@@ -67,42 +76,59 @@ fn the_doctor_names_the_wrong_hop_and_the_cure() {
     );
 }
 
-/// Runs every case of a front; returns what is not as expected.
-fn failures_of(
+/// A front with the printed configuration, or with a case of a problem.
+struct Job<'a> {
     program: Program,
-    problems: &[Problem],
-    parts: &Parts,
-    wanted: &Wanted,
-) -> Vec<String> {
-    let mut failures = Vec::new();
-    let mut note = |name: String, result: Result<(), String>| {
-        if let Err(failure) = result {
-            let failure = format!("── {name}\n{failure}");
-            // The other cases take some time.
-            eprintln!("{failure}");
-            failures.push(failure);
+    case: Option<(&'a Problem, &'a Case)>,
+}
+
+impl Job<'_> {
+    fn name(&self) -> String {
+        match self.case {
+            None => format!("{:?}, healthy", self.program),
+            Some((problem, _)) => {
+                format!("{:?}, {}. {}", self.program, problem.row, problem.title)
+            }
         }
+    }
+
+    fn run(&self, parts: &Parts) -> Result<(), String> {
+        match self.case {
+            None => healthy(self.program, parts),
+            Some((_, case)) => verify(self.program, case, parts),
+        }
+    }
+
+    /// How long a WebSocket is held, in seconds.
+    fn hold(&self) -> u8 {
+        self.case.map_or(0, |(_, case)| case.hold)
+    }
+}
+
+/// Returns what is to be done, the longest first.
+fn jobs<'a>(problems: &'a [Problem], wanted: &Wanted) -> Vec<Job<'a>> {
+    let fronts = || {
+        let fronts = table::FRONTS.into_iter();
+        fronts.filter(|program| wanted.has_front(*program))
     };
-    if wanted.has_row(0) {
-        note(
-            format!("{program:?}, healthy"),
-            std::panic::catch_unwind(|| healthy(program, parts)).unwrap_or_else(said),
-        );
-    }
-    for problem in problems
-        .iter()
-        .filter(|problem| wanted.has_row(problem.row))
-    {
-        let cases = problem.cases.iter();
-        eprintln!("{program:?}: {}. {}", problem.row, problem.title);
-        for case in cases.filter(|case| case.fronts.contains(&program)) {
-            note(
-                format!("{program:?}, {}. {}", problem.row, problem.title),
-                std::panic::catch_unwind(|| verify(program, case, parts)).unwrap_or_else(said),
-            );
+    let healthy = fronts().filter(|_| wanted.has_row(0));
+    let mut jobs: Vec<Job<'a>> = healthy
+        .map(|program| Job {
+            program,
+            case: None,
+        })
+        .collect();
+    for problem in problems.iter().filter(|it| wanted.has_row(it.row)) {
+        for case in &problem.cases {
+            let fronts = fronts().filter(|program| case.fronts.contains(program));
+            jobs.extend(fronts.map(|program| Job {
+                program,
+                case: Some((problem, case)),
+            }));
         }
     }
-    failures
+    jobs.sort_by_key(|job| std::cmp::Reverse(job.hold()));
+    jobs
 }
 
 #[expect(
@@ -130,8 +156,7 @@ fn verify(program: Program, case: &Case, parts: &Parts) -> Result<(), String> {
             if case.has_odd_octets {
                 stack.send_odd_octets()?;
             }
-            let hold = case.hold.to_string();
-            let found = probe(&stack, &["--only", &checks.join(","), "--hold", &hold])?;
+            let found = probe_case(&stack, case, &checks.join(","))?;
             silent(&found)?;
             let is_checked = |check: &String| {
                 found
@@ -145,9 +170,7 @@ fn verify(program: Program, case: &Case, parts: &Parts) -> Result<(), String> {
         }
         Expected::Found { check, says, cure } => {
             let stack = Stack::start(program, case, parts, edits)?;
-            let hold = case.hold.to_string();
-            let arguments = ["--only", check, "--hold", &hold];
-            let found = probe(&stack, &arguments)?;
+            let found = probe_case(&stack, case, check)?;
             let matching = |found: &&Found| {
                 found.is_problem() && contains(&found.finding, says) && contains(&found.hint, cure)
             };
@@ -162,8 +185,24 @@ fn verify(program: Program, case: &Case, parts: &Parts) -> Result<(), String> {
             }
             drop(stack);
             let stack = Stack::start(program, case, parts, &[&edits[..], mend].concat())?;
-            silent(&probe(&stack, &arguments)?).map_err(|found| format!("mended: {found}"))
+            silent(&probe_case(&stack, case, check)?).map_err(|found| format!("mended: {found}"))
         }
+    }
+}
+
+/// Probes the front as the case says.
+fn probe_case(stack: &Stack, case: &Case, checks: &str) -> Result<Vec<Found>, String> {
+    let hold = case.hold.to_string();
+    let cookies = stack.folder().join("cookies");
+    let cookies = cookies.to_str().ok_or("a path that is no text")?;
+    let mut arguments = vec!["--only", checks, "--hold", &hold];
+    if !case.cookies.is_empty() {
+        std::fs::write(cookies, &case.cookies).map_err(|error| error.to_string())?;
+        arguments.extend(["--cookie-file", cookies]);
+    }
+    match case.reload {
+        None => probe(stack, &arguments),
+        Some(how) => probe_while_reloading(stack, &arguments, how),
     }
 }
 
@@ -223,3 +262,6 @@ impl Wanted {
 fn folder() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doctor_outside"))
 }
+
+/// How many fronts run at the same time.
+const AT_ONCE: usize = 10;

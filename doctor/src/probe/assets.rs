@@ -1,6 +1,6 @@
 //! Checks the files of Streamlit's page (P06, P24, P25, P26).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use crate::client::{Ask, Client, Failure, hash};
 use crate::outcome::Outcome;
 use crate::probe::context::Context;
-use crate::probe::front::{Hop, ROUTE};
+use crate::probe::front::{AFFINITY, Hop, ROUTE};
 
 /// P06: the scripts of the page, over several connections.
 pub(crate) async fn scripts(context: &Context, outcome: &mut Outcome) {
@@ -28,6 +28,7 @@ pub(crate) async fn scripts(context: &Context, outcome: &mut Outcome) {
     }
     let mut missing: BTreeMap<String, usize> = BTreeMap::new();
     let mut html: BTreeMap<String, usize> = BTreeMap::new();
+    let mut loaded: BTreeSet<&String> = BTreeSet::new();
     for file in files.iter().take(3).cycle().take(CONNECTIONS) {
         let target = context.client.site.path(&format!("/{file}"));
         match context.client.get(&target).await {
@@ -35,7 +36,9 @@ pub(crate) async fn scripts(context: &Context, outcome: &mut Outcome) {
                 let count = html.entry(file.clone()).or_default();
                 *count = count.saturating_add(1);
             }
-            Ok(response) if response.status == 200 => {}
+            Ok(response) if response.status == 200 => {
+                loaded.insert(file);
+            }
             Ok(response) => {
                 let count = missing
                     .entry(format!("{file} ({})", response.status))
@@ -45,7 +48,12 @@ pub(crate) async fn scripts(context: &Context, outcome: &mut Outcome) {
             Err(failure) => return outcome.skip(format!("`{target}`: {failure}")),
         }
     }
-    if let Some((file, _)) = html.first_key_value() {
+    if let Some((file, count)) = html.iter().find(|(file, _)| loaded.contains(file)) {
+        outcome.fail(
+            format!("`{file}` of the page is answered with HTML {count} times, and as a file on other connections: several versions of the app answer"),
+            ROLLOUT,
+        );
+    } else if let Some((file, _)) = html.first_key_value() {
         outcome.fail(
             format!("`{file}` of the page is answered 200 with HTML: a hop or another version of Streamlit answers unknown files with a page, and the browser stays blank"),
             ROUTE.hint(context.front),
@@ -56,7 +64,7 @@ pub(crate) async fn scripts(context: &Context, outcome: &mut Outcome) {
         if failed < CONNECTIONS {
             outcome.fail(
                 format!("{failed} of {CONNECTIONS} requests for files of the page fail, such as {file}: several versions of the app answer, or one file is routed elsewhere"),
-                "finish the rollout, or add affinity (P18); see P25",
+                ROLLOUT,
             );
         } else {
             outcome.fail(
@@ -161,7 +169,7 @@ pub(crate) async fn versions(context: &Context, outcome: &mut Outcome) {
         1 => outcome.right(format!("{VERSION_CONNECTIONS} connections get the same version of the page")),
         count => outcome.warn(
             format!("{VERSION_CONNECTIONS} connections get {count} versions of the page: files of one are missing in the other (`Failed to fetch dynamically imported module`)"),
-            "finish the rollout, or let the front send a browser to one version only",
+            format!("finish the rollout. Until then: {}", AFFINITY.hint(context.front)),
         ),
     }
 }
@@ -232,6 +240,8 @@ fn files_of(page: &str) -> Vec<String> {
     }
     files
 }
+
+const ROLLOUT: &str = "finish the rollout, or add affinity (P18); see P25";
 
 const CONNECTIONS: usize = 10;
 const VERSION_CONNECTIONS: usize = 20;

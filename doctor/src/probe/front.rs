@@ -256,7 +256,7 @@ pub(crate) const ROUTE: Cure = Cure {
     lines: &[
         (
             Hop::Nginx,
-            "location /apps/my-app/ { proxy_pass http://127.0.0.1:8000; } (no path after the port)",
+            "location /apps/my-app/ { proxy_pass http://127.0.0.1:8000; } (no path after the port, and no `rewrite`)",
         ),
         (
             Hop::Envoy,
@@ -265,13 +265,16 @@ pub(crate) const ROUTE: Cure = Cure {
         (Hop::Istio, "match: [{uri: {prefix: /apps/my-app/}}]"),
         (
             Hop::Traefik,
-            "rule: PathPrefix(`/apps/my-app`), with at most one StripPrefix",
+            "rule: PathPrefix(`/apps/my-app`), with at most one stripPrefix middleware and no addPrefix",
         ),
         (
             Hop::Caddy,
-            "handle /apps/my-app/* { reverse_proxy 127.0.0.1:8000 }",
+            "handle /apps/my-app/* { reverse_proxy 127.0.0.1:8000 }, without `rewrite` and `uri strip_prefix`",
         ),
-        (Hop::HaProxy, "acl app path_beg /apps/my-app/"),
+        (
+            Hop::HaProxy,
+            "acl app path_beg /apps/my-app/, and no `http-request replace-path` or `set-path`",
+        ),
         (
             Hop::Apache,
             "ProxyPass \"/apps/my-app/\" \"http://127.0.0.1:8000/apps/my-app/\" upgrade=websocket",
@@ -317,7 +320,7 @@ pub(crate) const FORWARDED: Cure = Cure {
         ),
         (
             Hop::Envoy,
-            "use_remote_address: true, xff_num_trusted_hops: 0",
+            "use_remote_address: true, xff_num_trusted_hops: 0, and forwarded_allow_ips of the FluxLit filter only for the proxies in front",
         ),
         (
             Hop::Istio,
@@ -386,6 +389,44 @@ pub(crate) const IDLE: Cure = Cure {
             "ProxyTimeout 3600 (or timeout=3600 in ProxyPass)",
         ),
         (Hop::LoadBalancer, "idle_timeout.timeout_seconds = 3600"),
+    ],
+};
+
+pub(crate) const RELOAD: Cure = Cure {
+    what: "reload the front so that it leaves open WebSockets to the old configuration, and drain the app before it is replaced",
+    lines: &[
+        (
+            Hop::Nginx,
+            "no worker_shutdown_timeout (or of hours), and `nginx -s reload` instead of a restart (ingress-nginx: worker-shutdown-timeout, and no reload for each change of an endpoint)",
+        ),
+        (
+            Hop::Envoy,
+            "change routes by RDS and clusters by CDS, which leaves connections alone; for listeners and hot restarts, --drain-time-s and --parent-shutdown-time-s of hours",
+        ),
+        (
+            Hop::Istio,
+            "proxy.istio.io/config: terminationDrainDuration, and no EnvoyFilter that changes the listener during the day",
+        ),
+        (
+            Hop::Traefik,
+            "change the dynamic configuration, which leaves connections alone, instead of the static one, which needs a restart",
+        ),
+        (
+            Hop::Caddy,
+            "stream_close_delay 1h in reverse_proxy: without it, each `caddy reload` closes WebSockets",
+        ),
+        (
+            Hop::HaProxy,
+            "no hard-stop-after (or of hours), and a reload of the master process instead of a restart",
+        ),
+        (
+            Hop::Apache,
+            "`apachectl graceful` instead of `apachectl restart`",
+        ),
+        (
+            Hop::LoadBalancer,
+            "deregistration_delay.timeout_seconds = 3600",
+        ),
     ],
 };
 
@@ -531,7 +572,7 @@ pub(crate) const PROTOCOL_LINE: Cure = Cure {
         ),
         (
             Hop::Envoy,
-            "no sec-websocket-protocol in request_headers_to_remove or response_headers_to_remove",
+            "no sec-websocket-protocol in request_headers_to_remove, request_headers_to_add or response_headers_to_remove",
         ),
         (
             Hop::Traefik,
@@ -620,7 +661,7 @@ pub(crate) const LOGIN: Cure = Cure {
     lines: &[
         (
             Hop::Nginx,
-            "auth_request in the location of the whole mount, not of single paths",
+            "auth_request in the location of the whole mount, not of single paths, and `if ($http_upgrade) { return 401; }` before the redirect to the login",
         ),
         (
             Hop::Envoy,
@@ -632,11 +673,11 @@ pub(crate) const LOGIN: Cure = Cure {
         ),
         (
             Hop::Caddy,
-            "forward_auth before the reverse_proxy of the whole mount",
+            "forward_auth before the reverse_proxy of the whole mount, and `respond 401` instead of a redirect for requests with Upgrade",
         ),
         (
             Hop::HaProxy,
-            "the `http-request deny` rule for every path of the mount",
+            "the rule for every path of the mount, and `http-request deny deny_status 401` for requests with Upgrade before the redirect to the login",
         ),
         (
             Hop::Apache,

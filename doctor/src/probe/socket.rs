@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use crate::client::{Ask, Ended, Failure};
 use crate::outcome::Outcome;
 use crate::probe::context::{Context, describe, has_status};
-use crate::probe::front::{HOST, Hop, IDLE, LOGIN, PROTOCOL_LINE, ROUTE, UPGRADE};
+use crate::probe::front::{HOST, Hop, IDLE, LOGIN, PROTOCOL_LINE, RELOAD, ROUTE, UPGRADE};
 
 /// P08: the handshake of the app's own page, and why it fails.
 pub(crate) async fn handshake(context: &Context, outcome: &mut Outcome) {
@@ -262,34 +262,22 @@ pub(crate) async fn protocol(context: &Context, outcome: &mut Outcome) {
 }
 
 /// P13: how long a silent WebSocket stays open.
+///
+/// One that is closed is followed by a second one: a time limit ends both after the same time, a reload of a hop only the
+/// first.
 pub(crate) async fn hold(context: &Context, outcome: &mut Outcome) {
     let hold = context.options.hold;
     if hold.is_zero() {
         return outcome.skip("--hold is 0");
     }
-    let (response, mut socket) = match context.client.open(&context.handshake()).await {
-        Ok(opened) => opened,
-        Err(failure) => {
-            return outcome.skip(format!("the WebSocket does not open ({failure}); see P08"));
+    let first = match hold_once(context, hold).await {
+        Ok(held) => held,
+        Err(reason) => {
+            return outcome.skip(format!("the WebSocket does not open ({reason}); see P08"));
         }
     };
-    if response.status != 101 {
-        return outcome.skip(format!(
-            "the WebSocket does not open ({}); see P08",
-            response.status
-        ));
-    }
-    let start = Instant::now();
-    let ended = loop {
-        match socket.message(start + hold).await {
-            Ok(Some(_)) => {}
-            Ok(None) => break None,
-            Err(ended) => break Some(ended),
-        }
-    };
-    let pings = socket.pings;
-    let Some(ended) = ended else {
-        socket.close().await;
+    let pings = first.pings;
+    let Some(ended) = first.ended else {
         if pings == 0 && hold >= TWO_PINGS {
             outcome.warn(
                 format!("the WebSocket stays open for {} s, but none of Streamlit's pings (every 30 s) arrives: a hop terminates the WebSocket", hold.as_secs()),
@@ -299,22 +287,76 @@ pub(crate) async fn hold(context: &Context, outcome: &mut Outcome) {
         outcome.right(format!("a silent WebSocket stays open for {} s ({pings} pings); longer was not waited for (--hold 330, --hold 3700)", hold.as_secs()));
         return;
     };
-    let seconds = start.elapsed().as_secs();
-    let (how, code) = match ended {
-        Ended::Closed(Some(code)) => (format!("with code {code}"), Some(code)),
-        Ended::Closed(None) => ("with a close frame without a code".to_owned(), None),
-        Ended::Cut => ("without a close frame".to_owned(), None),
+    let seconds = first.time.as_secs();
+    let how = match ended {
+        Ended::Closed(Some(code)) => format!("with code {code}"),
+        Ended::Closed(None) => "with a close frame without a code".to_owned(),
+        Ended::Cut => "without a close frame".to_owned(),
     };
-    let owner = usual_owner(seconds);
-    let sentence = format!(
-        "a silent WebSocket is closed after {seconds} s {how}, {pings} pings were seen{owner}"
-    );
-    let hint = if code == Some(1012) || code == Some(1001) {
-        "the app or a hop was restarted meanwhile; run this check again".to_owned()
-    } else {
-        IDLE.hint(context.front)
+    let sentence =
+        format!("a silent WebSocket is closed after {seconds} s {how}, {pings} pings were seen");
+    let longer = first.time + MARGIN.min(hold);
+    match hold_again(context, longer).await {
+        Ok(Held { ended: None, .. }) => outcome.warn(
+            format!("{sentence}, but the next one stays open for {} s: no time limit, but a reload or restart of a hop or of the app ends WebSockets", longer.as_secs()),
+            RELOAD.hint(context.front),
+        ),
+        Ok(next) => outcome.fail(
+            format!("{sentence}, and the next one after {} s{}", next.time.as_secs(), usual_owner(seconds)),
+            IDLE.hint(context.front),
+        ),
+        Err(reason) => outcome.fail(
+            format!("{sentence}, and then none opens ({reason})"),
+            "look at whether the front and the app still run, and run this check again",
+        ),
+    }
+}
+
+/// A WebSocket that was held.
+struct Held {
+    time: Duration,
+    pings: usize,
+    /// How it has ended; `None` if it was still open.
+    ended: Option<Ended>,
+}
+
+/// Holds a WebSocket for at most this time, or says why none opens.
+async fn hold_once(context: &Context, most: Duration) -> Result<Held, String> {
+    let opened = context.client.open(&context.handshake()).await;
+    let (response, mut socket) = opened.map_err(|failure| failure.to_string())?;
+    if response.status != 101 {
+        return Err(response.status.to_string());
+    }
+    let start = Instant::now();
+    let ended = loop {
+        match socket.message(start + most).await {
+            Ok(Some(_)) => {}
+            Ok(None) => break None,
+            Err(ended) => break Some(ended),
+        }
     };
-    outcome.fail(sentence, hint);
+    let held = Held {
+        time: start.elapsed(),
+        pings: socket.pings,
+        ended,
+    };
+    if held.ended.is_none() {
+        socket.close().await;
+    }
+    Ok(held)
+}
+
+/// The same after a WebSocket that was closed: what was restarted may need some time until it listens again.
+async fn hold_again(context: &Context, most: Duration) -> Result<Held, String> {
+    let mut last = String::new();
+    for _ in 0..ATTEMPTS {
+        match hold_once(context, most).await {
+            Ok(held) => return Ok(held),
+            Err(reason) => last = reason,
+        }
+        sleep(PAUSE).await;
+    }
+    Err(last)
 }
 
 /// Says whose time limit this often is.
@@ -339,6 +381,13 @@ fn usual_owner(seconds: u64) -> &'static str {
         .find(|(limit, _)| seconds.abs_diff(*limit) <= 3);
     found.map_or("", |(_, owner)| owner)
 }
+
+/// How much longer the second WebSocket is held than the first one was open.
+const MARGIN: Duration = Duration::from_secs(15);
+
+/// How often the second WebSocket is tried.
+const ATTEMPTS: usize = 15;
+const PAUSE: Duration = Duration::from_secs(2);
 
 /// Streamlit pings every 30 s.
 const TWO_PINGS: Duration = Duration::from_secs(70);

@@ -1,10 +1,10 @@
-//! Compares the tables of the tests with the list of checks.
+//! Compares the tables of the tests with the list of checks. Those of an app are compared in `system/tests/doctor_inside.rs`.
 
 use std::collections::BTreeSet;
 
-use fluxlit_doctor::{Check, LINT, PROBE};
+use fluxlit_doctor::{Check, FLUXLIT, LINT, PROBE, Status};
 
-use crate::{lint, probe};
+use crate::{fluxlit_rows, lint, probe};
 
 /// Checks whose failing case needs more than a scripted front, with the test that has it.
 const FAILING_ELSEWHERE: [(&str, &str); 2] = [
@@ -45,4 +45,16 @@ fn each_check_of_an_edge_and_of_a_configuration_passes_in_a_test() {
     compare(&PROBE, probed.chain(elsewhere()), "passing");
     let linted = lint::passing().into_iter().chain(elsewhere());
     compare(&LINT, linted, "passing");
+}
+
+#[test]
+fn each_check_of_fluxlit_fails_in_a_test_and_passes_in_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let rows = fluxlit_rows::rows(folder.path());
+    let with = |is_wanted: fn(Status) -> bool| {
+        let rows = rows.iter().filter(move |row| is_wanted(row.status));
+        rows.map(|row| row.check)
+    };
+    compare(&FLUXLIT, with(|status| status >= Status::Warn), "failing");
+    compare(&FLUXLIT, with(|status| status == Status::Pass), "passing");
 }

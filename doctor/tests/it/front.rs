@@ -32,6 +32,8 @@ pub(crate) enum Fault {
     AcceptsForeignOrigins,
     DropsProtocol,
     ClosesSilentSockets,
+    /// The first WebSocket is closed, as by a reload, and no later one.
+    ClosesFirstSocket,
     LoginBeforeSocket,
     CachesHealth,
     ReencodesCookies,
@@ -284,13 +286,19 @@ fn handshake(fault: Fault, head: &Head) -> Option<Vec<u8>> {
 /// Serves plain HTTP/1.1.
 pub(crate) fn serve(fault: Fault) -> SocketAddr {
     let count = AtomicUsize::new(0);
+    let opened = AtomicUsize::new(0);
     upstream::serve(move |reader: &mut BufReader<TcpStream>| {
         let Ok(Some(head)) = http1::read_head_blocking(reader) else {
             return;
         };
         match respond(fault, &head, count.fetch_add(1, Ordering::Relaxed)) {
-            Some(bytes) => {
+            Some(mut bytes) => {
                 let is_open = bytes.starts_with(b"HTTP/1.1 101");
+                let is_first = is_open && opened.fetch_add(1, Ordering::Relaxed) == 0;
+                if is_first && fault == Fault::ClosesFirstSocket {
+                    // A close frame with code 1001: going away.
+                    bytes.extend([0x88, 0x02, 0x03, 0xe9]);
+                }
                 if reader.get_mut().write_all(&bytes).is_ok() && is_open {
                     websocket(fault, reader);
                 }

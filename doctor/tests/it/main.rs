@@ -1,5 +1,6 @@
 //! Tests of the doctor that need only Rust.
 
+mod app;
 mod coverage;
 mod documentation;
 mod fluxlit_rows;

@@ -9,9 +9,9 @@ pub(super) fn check(executable: &Path, file: &Path) -> Command {
     command
 }
 
-/// `-db`: in the foreground.
+/// `-W`: with a master process, as Debian's service does, which reloads the configuration on a signal.
 pub(super) fn run(executable: &Path, file: &Path) -> Command {
     let mut command = Command::new(executable);
-    command.arg("-db").arg("-f").arg(file);
+    command.arg("-W").arg("-f").arg(file);
     command
 }

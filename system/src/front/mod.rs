@@ -17,6 +17,7 @@ use std::process::Command;
 use fluxlit_support::envoy::Envoy;
 use fluxlit_support::service::{Service, end_of};
 use fluxlit_support::wait::wait_until;
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::programs::named;
 
@@ -41,11 +42,22 @@ pub enum Program {
     Traefik,
 }
 
+/// How a proxy is made to use a changed configuration file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reload {
+    /// As its documentation advises: open connections are left to the old configuration.
+    Graceful,
+    /// By a restart.
+    Restart,
+}
+
 /// A running proxy. Dropping it ends the process.
 #[derive(Debug)]
 pub struct Front {
     program: Program,
     process: Process,
+    /// The configuration file.
+    file: PathBuf,
 }
 
 #[derive(Debug)]
@@ -121,6 +133,19 @@ impl Program {
         })
     }
 
+    /// Returns what an operator does for [`Front::reload`], as Markdown; `None` if that is not supported.
+    pub fn reload_command(self, how: Reload) -> Option<&'static str> {
+        match (self, how) {
+            (Self::Apache, Reload::Graceful) => Some("`apachectl graceful`"),
+            (Self::Apache, Reload::Restart) => Some("`apachectl restart`"),
+            (Self::Caddy, Reload::Graceful) => Some("`caddy reload`"),
+            (Self::Haproxy, Reload::Graceful) => Some("`systemctl reload haproxy`"),
+            (Self::Nginx | Self::NginxRecent, Reload::Graceful) => Some("`nginx -s reload`"),
+            (Self::Traefik, Reload::Graceful) => Some("a change of `traefik-dynamic.yml`"),
+            _ => None,
+        }
+    }
+
     fn executable(self) -> PathBuf {
         named(match self {
             Self::Apache => "FLUXLIT_TEST_APACHE",
@@ -151,6 +176,7 @@ impl Front {
         let front = Self {
             program,
             process: start(program, file, folder, &text)?,
+            file: file.to_owned(),
         };
         if !wait_until(READY_LIMIT, is_ready) {
             return Err(format!(
@@ -163,6 +189,33 @@ impl Front {
             Ok(front)
         } else {
             Err(format!("{program:?} reports\n{errors}"))
+        }
+    }
+
+    /// Makes the program use its configuration files, which have changed. Returns before it does.
+    ///
+    /// # Errors
+    ///
+    /// If the program cannot be told, or is none that [`Program::reload_command`] knows.
+    pub fn reload(&self, how: Reload) -> Result<(), String> {
+        let Process::Other(service) = &self.process else {
+            return Err(format!("{:?} does not read its file again", self.program));
+        };
+        match (self.program, how) {
+            (Program::Apache, Reload::Graceful) => signal(service, Signal::USR1),
+            (Program::Apache, Reload::Restart) => signal(service, Signal::HUP),
+            (Program::Caddy, Reload::Graceful) => {
+                caddy::reload(&self.program.executable(), &self.file)
+            }
+            (Program::Haproxy, Reload::Graceful) => signal(service, Signal::USR2),
+            (Program::Nginx | Program::NginxRecent, Reload::Graceful) => {
+                signal(service, Signal::HUP)
+            }
+            // It watches the file.
+            (Program::Traefik, Reload::Graceful) => Ok(()),
+            (program, Reload::Restart) | (program @ Program::Envoy, Reload::Graceful) => {
+                Err(format!("{program:?}: {how:?} is not supported"))
+            }
         }
     }
 
@@ -197,7 +250,10 @@ fn start(program: Program, file: &Path, folder: &Path, text: &str) -> Result<Pro
             apache::prepare(text, folder),
             apache::run(&executable, file),
         ),
-        Program::Caddy => (caddy::prepare(text), caddy::run(&executable, file, folder)),
+        Program::Caddy => (
+            caddy::prepare(text, folder),
+            caddy::run(&executable, file, folder),
+        ),
         Program::Haproxy => (text.to_owned(), haproxy::run(&executable, file)),
         Program::Nginx | Program::NginxRecent => {
             (nginx::prepare(text), nginx::run(&executable, file, folder))
@@ -213,6 +269,13 @@ fn start(program: Program, file: &Path, folder: &Path, text: &str) -> Result<Pro
     })
     .map(Process::Other)
     .map_err(|error| error.to_string())
+}
+
+/// Sends a signal to the process itself, not to its workers.
+fn signal(service: &Service, signal: Signal) -> Result<(), String> {
+    let id = i32::try_from(service.id()).ok().and_then(Pid::from_raw);
+    let id = id.ok_or("no process id")?;
+    kill_process(id, signal).map_err(|error| error.to_string())
 }
 
 /// Replaces what occurs once in a configuration.

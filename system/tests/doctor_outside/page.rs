@@ -61,6 +61,14 @@ fn created(case: &Case) -> String {
         Behind::TwoVersions => Some("two versions of Streamlit"),
     };
     parts.extend(behind.map(str::to_owned));
+    if !case.cookies.is_empty() {
+        parts.push("the doctor has the cookie of a login (`--cookie-file`)".to_owned());
+    }
+    if let Some(how) = case.reload {
+        let fronts = case.fronts.iter();
+        let commands = fronts.filter_map(|front| front.reload_command(how));
+        parts.extend(commands.map(|command| format!("{command} while a WebSocket is open")));
+    }
     if case.has_odd_octets {
         parts.push("octets that are no UTF-8 in path, query and fields".to_owned());
     }

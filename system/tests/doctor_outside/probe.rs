@@ -1,7 +1,10 @@
 //! Runs the doctor on a front.
 
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
+use fluxlit_support::wait::wait_until;
+use fluxlit_system::front::Reload;
 use fluxlit_system::named;
 use serde_json::Value;
 
@@ -28,6 +31,44 @@ impl Found {
 ///
 /// If the doctor prints no report.
 pub(crate) fn probe(stack: &Stack, arguments: &[&str]) -> Result<Vec<Found>, String> {
+    let output = command(stack, arguments).output();
+    read(&output.map_err(|error| error.to_string())?, stack)
+}
+
+/// Probes the front, and reloads it while the doctor holds a WebSocket.
+///
+/// # Errors
+///
+/// If the doctor opens no WebSocket or ends before the front is reloaded, the front is not reloaded, or the doctor prints no
+/// report.
+pub(crate) fn probe_while_reloading(
+    stack: &Stack,
+    arguments: &[&str],
+    how: Reload,
+) -> Result<Vec<Found>, String> {
+    let mut command = command(stack, arguments);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut doctor = command.spawn().map_err(|error| error.to_string())?;
+    // An open WebSocket is counted as soon as its handshake has passed the gateway, and the doctor opens no other.
+    let reloaded = if wait_until(OPEN_LIMIT, || stack.open_websockets() > 0) {
+        stack.reload(how)
+    } else {
+        Err("the doctor opens no WebSocket".to_owned())
+    };
+    let has_ended = doctor.try_wait().map_err(|error| error.to_string())?;
+    let output = doctor.wait_with_output();
+    let found = read(&output.map_err(|error| error.to_string())?, stack)?;
+    reloaded?;
+    if has_ended.is_some() {
+        return Err(format!(
+            "the doctor ended before the front was reloaded: {found:#?}"
+        ));
+    }
+    Ok(found)
+}
+
+/// Returns the command that probes the front.
+fn command(stack: &Stack, arguments: &[&str]) -> Command {
     let mut command = Command::new(named("FLUXLIT_TEST_GATEWAY"));
     // The variables of the tests look like misspelt settings.
     for (name, _) in std::env::vars_os() {
@@ -35,7 +76,7 @@ pub(crate) fn probe(stack: &Stack, arguments: &[&str]) -> Result<Vec<Found>, Str
             command.env_remove(name);
         }
     }
-    let output = command
+    command
         .args(["doctor", "--json", "--probe"])
         .arg(format!("https://{HOST}{MOUNT}"))
         .arg("--connect-to")
@@ -49,9 +90,11 @@ pub(crate) fn probe(stack: &Stack, arguments: &[&str]) -> Result<Vec<Found>, Str
         .args(arguments)
         .current_dir(stack.folder())
         .env("HOME", stack.folder())
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|error| error.to_string())?;
+        .stdin(Stdio::null());
+    command
+}
+
+fn read(output: &Output, stack: &Stack) -> Result<Vec<Found>, String> {
     let said = String::from_utf8_lossy(&output.stderr);
     let report: Value = serde_json::from_slice(&output.stdout)
         .map_err(|error| format!("{error}: {}\n{said}\n{}", output.status, stack.log()))?;
@@ -67,3 +110,6 @@ pub(crate) fn probe(stack: &Stack, arguments: &[&str]) -> Result<Vec<Found>, Str
         })
         .collect())
 }
+
+/// The maximum time until the doctor has opened its WebSocket.
+const OPEN_LIMIT: Duration = Duration::from_secs(60);

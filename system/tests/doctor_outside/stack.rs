@@ -4,20 +4,22 @@ use std::io::{BufReader, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use fluxlit_cases::latin1;
 use fluxlit_envoy::{Gateway, Streamlit};
 use fluxlit_support::certificate::{Certificate, CertificateFiles};
-use fluxlit_support::client::{connect_from, exchange};
+use fluxlit_support::client::{connect_from, exchange, get};
 use fluxlit_support::port::{free_ports, local};
 use fluxlit_support::upstream::serve;
-use fluxlit_system::front::{Front, Program};
+use fluxlit_support::wait::wait_until;
+use fluxlit_system::front::{Front, Program, Reload};
 use fluxlit_system::named;
 use fluxlit_system::printed::print;
 use fluxlit_system::visitor::Visitor;
 
 use crate::edit::Edit;
-use crate::table::{Behind, Case, FRONTS};
+use crate::table::{Behind, Case};
 
 pub(crate) const HOST: &str = "portal.example.com";
 pub(crate) const MOUNT: &str = "/apps/my-app";
@@ -27,8 +29,6 @@ pub(crate) struct Parts {
     folder: tempfile::TempDir,
     certificate: CertificateFiles,
     streamlit: Streamlit,
-    /// A gateway for each front, with the settings that every front asks for: its decision records are limited in number.
-    gateways: [OnceLock<Gateway>; FRONTS.len()],
     second: OnceLock<(Streamlit, Gateway)>,
     older: OnceLock<Streamlit>,
     /// Another app at the root of its host.
@@ -46,7 +46,10 @@ pub(crate) struct Stack {
     pub(crate) token: PathBuf,
     visitor: Visitor,
     front: Front,
-    _gateway: Option<Gateway>,
+    /// The files of the front.
+    files: Vec<PathBuf>,
+    /// Its decision records are limited in number, so it is not shared.
+    gateway: Option<Gateway>,
     folder: tempfile::TempDir,
 }
 
@@ -64,22 +67,11 @@ impl Parts {
         Self {
             certificate,
             streamlit,
-            gateways: Default::default(),
             second: OnceLock::new(),
             older: OnceLock::new(),
             root: OnceLock::new(),
             folder,
         }
-    }
-
-    fn gateway(&self, program: Program) -> &Gateway {
-        let place = FRONTS.iter().position(|front| *front == program);
-        let place = place.expect("a front of the table");
-        self.gateways[place].get_or_init(|| {
-            let folder = self.folder.path().join(program.front());
-            std::fs::create_dir(&folder).expect("a folder");
-            gateway(&settings(self.streamlit.url()), &folder)
-        })
     }
 
     fn second(&self) -> &(Streamlit, Gateway) {
@@ -120,17 +112,22 @@ impl Stack {
         let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
         let path = folder.path();
         let mut settings = settings(parts.streamlit.url());
+        if case.reload.is_some() {
+            // For the number of open WebSockets.
+            let metrics = "FLUXLIT_ENABLE_GATEWAY_PROMETHEUS_METRICS";
+            settings.push((metrics, "true".to_owned()));
+            settings.push(("FLUXLIT_GATEWAY_ADMIN_ADDRESS", "127.0.0.1:0".to_owned()));
+        }
         for (name, value) in &case.settings {
             settings.retain(|(known, _)| *known != name.as_str());
             // The test ends soon, and there are few.
             settings.push((name.clone().leak(), value.clone()));
         }
-        let own = (!case.settings.is_empty()).then(|| gateway(&settings, path));
-        let first = match (case.behind, &own) {
-            (Behind::Gateway | Behind::TwoGateways, Some(gateway)) => gateway.address,
-            (Behind::Gateway | Behind::TwoGateways, None) => parts.gateway(program).address,
-            (Behind::Streamlit | Behind::TwoVersions, _) => parts.streamlit.address,
-        };
+        let gateway = matches!(case.behind, Behind::Gateway | Behind::TwoGateways)
+            .then(|| gateway(&settings, path));
+        let first = gateway
+            .as_ref()
+            .map_or(parts.streamlit.address, |gateway| gateway.address);
         let second = match case.behind {
             Behind::TwoGateways => parts.second().1.address,
             Behind::TwoVersions => parts.older().address,
@@ -218,13 +215,63 @@ impl Stack {
             token: parts.folder.path().join("token"),
             visitor,
             front,
-            _gateway: own,
+            files,
+            gateway,
             folder,
         })
     }
 
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// Returns how many WebSockets are open at the gateway.
+    pub(crate) fn open_websockets(&self) -> usize {
+        let Some(gateway) = &self.gateway else {
+            return 0;
+        };
+        let log = gateway.service.log();
+        let address = log
+            .split_once("listening for operators on http://")
+            .and_then(|(_, rest)| rest.split_whitespace().next()?.parse().ok());
+        let metrics = address.and_then(|address| get(address, "/__fluxlit/metrics", None).ok());
+        let metrics = metrics.map(|metrics| String::from_utf8_lossy(&metrics.body).into_owned());
+        let value = metrics
+            .as_deref()
+            .unwrap_or_default()
+            .lines()
+            .find_map(|line| line.strip_prefix("fluxlit_gateway_websockets_active "));
+        value.and_then(|value| value.parse().ok()).unwrap_or(0)
+    }
+
+    /// Lets the front read its files again, after a change that responses show, and waits until they do.
+    ///
+    /// # Errors
+    ///
+    /// If the front does not use the changed files.
+    pub(crate) fn reload(&self, how: Reload) -> Result<(), String> {
+        for file in &self.files {
+            let text = std::fs::read_to_string(file).map_err(|error| error.to_string())?;
+            std::fs::write(file, text.replace(MAX_AGE, CHANGED_MAX_AGE))
+                .map_err(|error| error.to_string())?;
+        }
+        self.front.reload(how)?;
+        // Traefik adds the field to what it forwards only.
+        let pages = ["/".to_owned(), format!("{MOUNT}/")];
+        let is_changed = || {
+            pages.iter().any(|page| {
+                let response = self.visitor.get(page, "");
+                response.is_ok_and(|response| {
+                    let hsts = response.values("strict-transport-security");
+                    hsts.iter().any(|hsts| hsts.contains(CHANGED_MAX_AGE))
+                })
+            })
+        };
+        if wait_until(RELOAD_LIMIT, is_changed) {
+            Ok(())
+        } else {
+            Err(format!("the front was not reloaded: {}", self.front.log()))
+        }
     }
 
     /// Sends octets that are no UTF-8 in the path, the query and a field.
@@ -311,7 +358,7 @@ fn gateway(settings: &[(&'static str, String)], folder: &Path) -> Gateway {
     let settings = settings.iter().map(|(name, value)| (*name, value));
     let gateway = Gateway::start(&named("FLUXLIT_TEST_GATEWAY"), None, settings, folder)
         .expect("the gateway starts");
-    let is_ready = gateway.wait_until_ready(MOUNT, std::time::Duration::from_secs(60));
+    let is_ready = gateway.wait_until_ready(MOUNT, Duration::from_secs(60));
     assert!(
         is_ready,
         "the gateway is not ready: {}",
@@ -361,6 +408,11 @@ const BOTH: &str = "both.pem";
 
 /// What stands for the address of the app at the root.
 const ROOT: &str = "127.0.0.1:8502";
+
+/// What is changed when a front is reloaded.
+const MAX_AGE: &str = "max-age=31536000";
+const CHANGED_MAX_AGE: &str = "max-age=31536001";
+const RELOAD_LIMIT: Duration = Duration::from_secs(60);
 
 /// The probe key.
 const KEY: &str = "a-key-for-the-probes-of-these-tests-only";

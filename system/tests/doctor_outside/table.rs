@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use fluxlit_system::front::Program;
+use fluxlit_system::front::{Program, Reload};
 use serde::Deserialize;
 
 use crate::edit::Edit;
@@ -39,8 +39,12 @@ pub(crate) struct Case {
     pub(crate) status: Option<u16>,
     /// Octets that are no text are sent first.
     pub(crate) has_odd_octets: bool,
+    /// A line with the cookies of the doctor; empty for none.
+    pub(crate) cookies: String,
     /// How long a WebSocket is held, in seconds.
     pub(crate) hold: u8,
+    /// How the front is reloaded while the WebSocket is held.
+    pub(crate) reload: Option<Reload>,
     pub(crate) expected: Expected,
     /// Changes of the broken configuration that the hint asks for, after which nothing is found.
     pub(crate) mend: Vec<Edit>,
@@ -85,7 +89,9 @@ impl Default for Case {
             behind: Behind::Gateway,
             status: None,
             has_odd_octets: false,
+            cookies: String::new(),
             hold: 5,
+            reload: None,
             expected: Expected::None(String::new()),
             mend: Vec::new(),
         }
@@ -117,7 +123,10 @@ struct CaseEntry {
     status: Option<u16>,
     #[serde(default)]
     odd_octets: bool,
+    #[serde(default)]
+    cookies: String,
     hold: Option<u8>,
+    reload: Option<ReloadEntry>,
     check: Option<String>,
     says: Option<String>,
     cure: Option<String>,
@@ -129,6 +138,22 @@ struct CaseEntry {
     prevented: Option<String>,
     #[serde(default)]
     silent: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum ReloadEntry {
+    Graceful,
+    Restart,
+}
+
+impl ReloadEntry {
+    fn reload(self) -> Reload {
+        match self {
+            Self::Graceful => Reload::Graceful,
+            Self::Restart => Reload::Restart,
+        }
+    }
 }
 
 /// Reads the table.
@@ -178,7 +203,9 @@ impl ProblemEntry {
             behind: entry.behind,
             status: entry.status,
             has_odd_octets: entry.odd_octets,
+            cookies: entry.cookies,
             hold: entry.hold.unwrap_or(Case::default().hold),
+            reload: entry.reload.map(ReloadEntry::reload),
             expected,
             mend: entry.mend,
         }
