@@ -264,4 +264,4 @@ fn folder() -> &'static Path {
 }
 
 /// How many fronts run at the same time.
-const AT_ONCE: usize = 10;
+const AT_ONCE: usize = 6;
