@@ -52,11 +52,34 @@ impl Visitor {
     ///
     /// If there is no complete response.
     pub fn get(&self, target: &str, fields: &str) -> io::Result<Response> {
-        let request = format!(
-            "GET {target} HTTP/1.1\r\n{}{fields}Connection: close\r\n\r\n",
+        self.request("GET", target, fields, b"")
+    }
+
+    /// Sends a request with further fields, each of which ends with a line break, and a body.
+    ///
+    /// # Errors
+    ///
+    /// If there is no complete response.
+    pub fn request(
+        &self,
+        method: &str,
+        target: &str,
+        fields: &str,
+        body: &[u8],
+    ) -> io::Result<Response> {
+        let length = match body.len() {
+            0 => String::new(),
+            length => format!("Content-Length: {length}\r\n"),
+        };
+        let head = format!(
+            "{method} {target} HTTP/1.1\r\n{}{fields}{length}Connection: close\r\n\r\n",
             self.fields()
         );
-        exchange(&mut self.connect()?, request.as_bytes(), "GET")
+        exchange(
+            &mut self.connect()?,
+            &[head.as_bytes(), body].concat(),
+            method,
+        )
     }
 
     /// Sends a POST request with a body of this length; the body is sent only if `is_sent`.
@@ -86,8 +109,22 @@ impl Visitor {
         target: &str,
         origin: &str,
     ) -> io::Result<(Response, Box<dyn Connection>)> {
+        self.socket_with(target, origin, "")
+    }
+
+    /// The same with further fields; each ends with a line break.
+    ///
+    /// # Errors
+    ///
+    /// If there is no complete response.
+    pub fn socket_with(
+        &self,
+        target: &str,
+        origin: &str,
+        fields: &str,
+    ) -> io::Result<(Response, Box<dyn Connection>)> {
         let request = format!(
-            "GET {target} HTTP/1.1\r\n{}Origin: {origin}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+            "GET {target} HTTP/1.1\r\n{}{fields}Origin: {origin}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
             self.fields()
         );

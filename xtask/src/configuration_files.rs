@@ -101,6 +101,13 @@ const CLAIMS: &[Claim] = &[
             Then("envoy/tests/filter.rs", "with_tls("),
         ],
     ),
+    claim(
+        "envoy/dynamic/*.yaml",
+        &[
+            Names("system/tests/replicas/fleet.rs"),
+            Then("system/tests/replicas.rs", "Edge::start("),
+        ],
+    ),
     claim("envoy/istio/*.yaml", &[Names("envoy/tests/manifests.rs")]),
     claim("envoy/fronts/Caddyfile", PRINTED_FRONTS),
     claim("envoy/fronts/*.conf", PRINTED_FRONTS),

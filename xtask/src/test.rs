@@ -94,6 +94,11 @@ const STEPS: [Step; 41] = [
         smoke,
     ),
     (
+        "replicas",
+        "several gateways behind Envoy: affinity, a replacement and updates under load; its dynamic form on each version",
+        replicas,
+    ),
+    (
         "kubernetes",
         "the Helm chart and the Kustomize overlays",
         kubernetes,
@@ -324,9 +329,10 @@ fn is_named(name: &str, step: &str) -> bool {
 
 /// Returns whether a step can run in parallel with similar ones: it mostly waits, and shares nothing with them.
 fn runs_in_parallel(step: &str) -> bool {
-    const WAIT: [&str; 11] = [
+    const WAIT: [&str; 12] = [
         "fronts",
         "smoke",
+        "replicas",
         "kubernetes",
         "monitoring",
         "decision-record",
@@ -525,6 +531,15 @@ pub(crate) fn run_shapes(words: &[String]) -> anyhow::Result<()> {
             .envs(setup::shapes()?)
             .env("FLUXLIT_TEST_SHAPES", words.join(" ")),
     )
+}
+
+fn replicas(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
+    let envoys = match all_envoys(prerequisites) {
+        Ok(envoys) => envoys,
+        Err(error) => return Ok(Outcome::Skipped(format!("{error:#}"))),
+    };
+    command(test_binary(prerequisites, "replicas").env("FLUXLIT_TEST_ENVOYS", envoys))?;
+    Ok(Outcome::Passed)
 }
 
 fn kubernetes(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
