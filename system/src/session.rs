@@ -36,17 +36,6 @@ impl Session {
         Ok(session)
     }
 
-    /// Asks for another run of the app, and waits until it has finished.
-    ///
-    /// # Errors
-    ///
-    /// If the WebSocket ends first, or is silent for too long.
-    pub fn run(&mut self) -> io::Result<()> {
-        self.request_run()?;
-        while !self.message()? {}
-        Ok(())
-    }
-
     /// Waits until the app has run; returns the first word in its messages that has this prefix.
     ///
     /// # Errors

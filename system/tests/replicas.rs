@@ -10,7 +10,7 @@ mod load;
 
 use std::path::PathBuf;
 
-use browser::Browser;
+use browser::{OpenPage, Page};
 use fleet::{BOOTSTRAP, CDS, ECDS, Edge, FILTER, Fleet, HEALTHY, LDS, MOUNT, Replica};
 use fluxlit_envoy::Bootstrap;
 use fluxlit_support::port::{free_ports, local};
@@ -24,39 +24,33 @@ use serde_json::Value;
 #[test]
 fn sessions_stay_on_their_replica_until_it_is_replaced() {
     let mut fleet = Fleet::start();
-    let [mut first, mut second] = browsers_on_each(&fleet, 4);
+    let [first, second] = pages_on_each(&fleet, 4);
 
-    let (one, other) = (&first[0], &second[0]);
+    let (one, other) = (&first[0].page, &second[0].page);
     for _ in 0..10 {
-        let (own, foreign) = (one.elsewhere(None, None), one.elsewhere(None, Some(other)));
-        let statuses = [&own, &foreign].map(|through| {
-            let upload = one.upload(through).expect("a response");
-            (upload, one.media(through).expect("a response"))
+        let statuses = [one.browser(None), one.browser(Some(other))].map(|browser| {
+            let upload = one.upload(&browser).expect("a response");
+            (upload, one.media(&browser).expect("a response"))
         });
         // With the cookie of the other replica, neither is found.
         assert_eq!(statuses, [(204, 200), (400, 404)]);
     }
-    for browser in [&mut first[0], &mut second[0]] {
-        let id = browser.session.id.clone();
-        browser.reconnect().expect("a WebSocket");
-        assert_eq!(browser.session.id, id, "the session is continued");
-    }
+    let (page, session) = Page::open(&fleet.edge.visitor).expect("a page");
+    drop(session);
+    page.reconnect().expect("a WebSocket");
 
     let load = Load::of_requests(vec![
         fleet.edge.visitor.clone(),
-        first[0].elsewhere(None, None),
-        second[0].elsewhere(None, None),
+        one.browser(None),
+        other.browser(None),
     ]);
     under_load(&fleet.edge, &load);
     let process = i32::try_from(fleet.gateways[0].gateway.service.id()).ok();
     let process = process.and_then(Pid::from_raw).expect("a process id");
     kill_process(process, Signal::TERM).expect("a signal");
-    let closed: Vec<_> = first.into_iter().map(Browser::close_code).collect();
-    assert_eq!(
-        closed.iter().map(|(code, _)| *code).collect::<Vec<_>>(),
-        [1012; 4],
-        "the code of a service that restarts"
-    );
+    let closed: Vec<_> = first.into_iter().map(OpenPage::close_code).collect();
+    let codes: Vec<u16> = closed.iter().map(|(code, _)| *code).collect();
+    assert_eq!(codes, [1012; 4], "the code of a service that restarts");
     let gateway = &mut fleet.gateways[0].gateway;
     fleet.edge.wait(
         "the gateway ends",
@@ -64,38 +58,33 @@ fn sessions_stay_on_their_replica_until_it_is_replaced() {
     );
     under_load(&fleet.edge, &load);
     for (_, page) in closed {
-        let returned = page.return_to_another().expect("a page");
-        assert!(returned.is_on(fleet.gateways[1].gateway.address));
+        let (page, _session) = page.move_to_another().expect("a WebSocket");
+        assert!(page.is_on(fleet.gateways[1].gateway.address));
     }
-    for browser in &mut second {
-        browser.session.run().expect("the session is not disturbed");
-    }
+    assert!(second.iter().all(OpenPage::is_open));
 
     let old = fleet.gateways[0].gateway.address.port();
     fleet.gateways[0] = Replica::start();
-    let new = fleet.gateways[0].gateway.address;
+    let new = fleet.gateways[0].gateway.address.port();
     fleet.edge.change(
         "cds.yaml",
-        &format!("port_value: {old}"),
-        &format!("port_value: {}", new.port()),
+        &format!("port_value: {old}}}"),
+        &format!("port_value: {new}}}"),
     );
     fleet.edge.wait_for(HEALTHY, 2);
-    let [_, _] = browsers_on_each(&fleet, 1);
+    let _pages = pages_on_each(&fleet, 1);
     under_load(&fleet.edge, &load);
-    for browser in &mut second {
-        browser.session.run().expect("the session is not disturbed");
-    }
-    let (requests, failures) = load.end();
-    assert!(failures.is_empty(), "{requests}: {failures:#?}");
-    println!("{requests} tasks without a failure");
+    assert!(second.iter().all(OpenPage::is_open));
+    let (tasks, failures) = load.end();
+    assert!(failures.is_empty(), "of {tasks}: {failures:#?}");
 }
 
 #[test]
 fn updates_lose_nothing_and_rejected_ones_change_nothing() {
     let fleet = Fleet::start();
     let edge = &fleet.edge;
-    let mut browser = Browser::open(&edge.visitor).expect("a page");
-    let load = Load::of_requests(vec![edge.visitor.clone(), browser.elsewhere(None, None)])
+    let open = OpenPage::new(Page::open(&edge.visitor).expect("a page"));
+    let load = Load::of_requests(vec![edge.visitor.clone(), open.page.browser(None)])
         .with_pages(edge.visitor.clone());
     let has_security_headers = || {
         let page = edge.visitor.get(&format!("{MOUNT}/"), "");
@@ -117,12 +106,9 @@ fn updates_lose_nothing_and_rejected_ones_change_nothing() {
     assert_ne!(new, text);
     edge.replace("ecds.yaml", &new);
     edge.wait("the new configuration is used", || !has_security_headers());
-    assert_eq!(edge.stat(&format!("{FILTER_UPDATES}.update_success")), 2);
+    edge.wait_for(&format!("{FILTER_UPDATES}.update_success"), 2);
     under_load(edge, &load);
-    browser
-        .session
-        .run()
-        .expect("the WebSocket is not disturbed");
+    assert!(open.is_open());
 
     // What Envoy cannot use is counted, and the last valid content stays.
     let valid = edge.read("ecds.yaml");
@@ -137,13 +123,22 @@ fn updates_lose_nothing_and_rejected_ones_change_nothing() {
         edge.wait_for(&rejected, count);
         assert!(!has_security_headers());
     }
-    for (file, name, counter) in [
-        ("lds.yaml", "edge", "listener_manager.lds.update_rejected"),
-        ("cds.yaml", "gateway", "cluster_manager.cds.update_rejected"),
+    for (file, from, to, counter) in [
+        (
+            "lds.yaml",
+            "stat_prefix: edge\n",
+            "stat_prefix: \"\"\n",
+            "listener_manager.lds.update_rejected",
+        ),
+        (
+            "cds.yaml",
+            "connect_timeout: 2s",
+            "connect_timeout: -2s",
+            "cluster_manager.cds.update_rejected",
+        ),
     ] {
         let valid = edge.read(file);
-        let name = format!("\n  name: {name}\n");
-        edge.change(file, &name, &format!("\n  unknown: true{name}"));
+        edge.change(file, from, to);
         edge.wait_for(counter, 1);
         edge.replace(file, &valid);
     }
@@ -164,14 +159,10 @@ fn updates_lose_nothing_and_rejected_ones_change_nothing() {
         response.expect("a response").status == 431
     });
     under_load(edge, &load);
-    browser
-        .session
-        .run()
-        .expect("the WebSocket is not disturbed");
+    assert!(open.is_open());
 
-    let (requests, failures) = load.end();
-    assert!(failures.is_empty(), "{requests}: {failures:#?}");
-    println!("{requests} tasks without a failure");
+    let (tasks, failures) = load.end();
+    assert!(failures.is_empty(), "of {tasks}: {failures:#?}");
 }
 
 /// So whatever is guaranteed by that listener is guaranteed by this one.
@@ -262,19 +253,19 @@ fn every_supported_envoy_runs_the_files() {
 }
 
 /// Opens pages until each replica has this many.
-fn browsers_on_each(fleet: &Fleet, count: usize) -> [Vec<Browser>; 2] {
-    let mut browsers = [Vec::new(), Vec::new()];
-    fleet.edge.wait("browsers on each replica", || {
-        let browser = Browser::open(&fleet.edge.visitor).expect("a page");
-        let place = |replica: &Replica| browser.is_on(replica.gateway.address);
+fn pages_on_each(fleet: &Fleet, count: usize) -> [Vec<OpenPage>; 2] {
+    let mut pages = [Vec::new(), Vec::new()];
+    fleet.edge.wait("pages on each replica", || {
+        let open = OpenPage::new(Page::open(&fleet.edge.visitor).expect("a page"));
+        let place = |replica: &Replica| open.page.is_on(replica.gateway.address);
         let place = fleet.gateways.iter().position(place);
         let place = place.expect("a replica has the session");
-        if browsers[place].len() < count {
-            browsers[place].push(browser);
+        if pages[place].len() < count {
+            pages[place].push(open);
         }
-        browsers.iter().all(|browsers| browsers.len() == count)
+        pages.iter().all(|pages| pages.len() == count)
     });
-    browsers
+    pages
 }
 
 /// Waits until the load has sent more requests.

@@ -2,25 +2,33 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::thread::JoinHandle;
 
 use fluxlit_support::http1::Response;
 use fluxlit_support::wait::wait_for;
 use fluxlit_system::session::Session;
-use fluxlit_system::visitor::Visitor;
+use fluxlit_system::visitor::{Connection, Visitor};
 
 use crate::fleet::{HOST, LIMIT, MOUNT};
 
-/// A browser with an open page.
-pub(crate) struct Browser {
+/// A page in a browser, without its WebSocket.
+#[derive(Debug, Clone)]
+pub(crate) struct Page {
     visitor: Visitor,
     token: String,
-    pub(crate) session: Session,
+    session: String,
     media: String,
 }
 
-impl Browser {
+/// A page whose WebSocket is open. A thread reads from it: Streamlit closes the WebSocket of a client that answers no pings.
+pub(crate) struct OpenPage {
+    pub(crate) page: Page,
+    reader: JoinHandle<io::Result<u16>>,
+}
+
+impl Page {
     /// Opens the page with a browser that has no cookies yet.
-    pub(crate) fn open(without_cookies: &Visitor) -> io::Result<Self> {
+    pub(crate) fn open(without_cookies: &Visitor) -> io::Result<(Self, Session)> {
         let page = without_cookies.get(&format!("{MOUNT}/"), "")?;
         let replica = cookie(&page, REPLICA)?;
         let mut visitor = without_cookies.clone();
@@ -33,34 +41,29 @@ impl Browser {
         let (name, _) = found
             .split_once(".txt")
             .ok_or_else(|| io::Error::other(format!("{found} is no text file")))?;
-        Ok(Self {
+        let page = Self {
             visitor,
             token,
-            session,
+            session: session.id.clone(),
             media: format!("{MOUNT}{name}.txt"),
-        })
+        };
+        Ok((page, session))
     }
 
-    /// Returns this browser, but connected to another server or with the cookies of another browser.
-    pub(crate) fn elsewhere(&self, server: Option<SocketAddr>, other: Option<&Self>) -> Visitor {
-        let replica = |browser: &Self| {
-            let cookies = browser.visitor.cookie.clone().unwrap_or_default();
-            cookies.split(';').next().unwrap_or_default().to_owned()
-        };
+    /// Returns the browser of this page, with the cookie of another page's replica if there is one.
+    pub(crate) fn browser(&self, other: Option<&Self>) -> Visitor {
+        let cookies = other.unwrap_or(self).visitor.cookie.clone();
+        let cookies = cookies.unwrap_or_default();
+        let replica = cookies.split(';').next().unwrap_or_default();
         Visitor {
-            front: server.unwrap_or(self.visitor.front),
-            cookie: Some(format!(
-                "{}; {XSRF}={}",
-                replica(other.unwrap_or(self)),
-                self.token
-            )),
+            cookie: Some(format!("{replica}; {XSRF}={}", self.token)),
             ..self.visitor.clone()
         }
     }
 
     /// Uploads a file to the session; returns the status. Streamlit responds with 400 if it does not have the session.
     pub(crate) fn upload(&self, through: &Visitor) -> io::Result<u16> {
-        let path = format!("{MOUNT}/_stcore/upload_file/{}/a-file", self.session.id);
+        let path = format!("{MOUNT}/_stcore/upload_file/{}/a-file", self.session);
         let fields = format!(
             "X-Xsrftoken: {}\r\nContent-Type: multipart/form-data; boundary=b\r\n",
             self.token
@@ -76,63 +79,55 @@ impl Browser {
 
     /// Returns true if the gateway at this address has the session.
     pub(crate) fn is_on(&self, gateway: SocketAddr) -> bool {
-        let status = self.upload(&self.elsewhere(Some(gateway), None));
-        status.is_ok_and(|status| status == 204)
+        let past = Visitor {
+            front: gateway,
+            ..self.visitor.clone()
+        };
+        self.upload(&past).is_ok_and(|status| status == 204)
     }
 
-    /// Loses its WebSocket, and opens another one that continues the session.
-    pub(crate) fn reconnect(&mut self) -> io::Result<()> {
-        let id = self.session.id.clone();
-        let protocols = format!("streamlit, {}, {id}", self.token);
-        self.session = connect(&self.visitor, "streamlit")?;
-        // The old one is closed. Until Streamlit notices that, it begins a new session.
-        let resumed = wait_for(LIMIT, || {
-            let session = connect(&self.visitor, &protocols);
-            match session {
-                Ok(session) if session.id != id => None,
-                session => Some(session),
-            }
+    /// Opens another WebSocket after the first one is lost, and waits until it continues the session. Until Streamlit has
+    /// noticed the loss, it begins a new session.
+    pub(crate) fn reconnect(&self) -> io::Result<Session> {
+        let protocols = format!("streamlit, {}, {}", self.token, self.session);
+        let resumed = wait_for(LIMIT, || match connect(&self.visitor, &protocols) {
+            Ok(session) if session.id != self.session => None,
+            session => Some(session),
         });
-        self.session =
-            resumed.unwrap_or_else(|| Err(io::Error::other("the session is not continued")))?;
-        Ok(())
+        resumed.unwrap_or_else(|| Err(io::Error::other("the session is not continued")))
+    }
+
+    /// Opens another WebSocket after the replica is gone: a new session begins at another one.
+    pub(crate) fn move_to_another(mut self) -> io::Result<(Self, Session)> {
+        let protocols = format!("streamlit, {}, {}", self.token, self.session);
+        let (response, connection) = open(&self.visitor, &protocols)?;
+        let replica = cookie(&response, REPLICA)?;
+        self.visitor.cookie = Some(format!("{REPLICA}={replica}; {XSRF}={}", self.token));
+        let session = Session::begin(connection)?;
+        self.session.clone_from(&session.id);
+        Ok((self, session))
+    }
+}
+
+impl OpenPage {
+    /// Reads from the WebSocket of a page.
+    pub(crate) fn new((page, session): (Page, Session)) -> Self {
+        Self {
+            page,
+            reader: std::thread::spawn(|| session.close_code()),
+        }
+    }
+
+    /// Returns true if the WebSocket is open and its session takes uploads.
+    pub(crate) fn is_open(&self) -> bool {
+        let upload = self.page.upload(&self.page.visitor);
+        !self.reader.is_finished() && upload.is_ok_and(|status| status == 204)
     }
 
     /// Waits until the server closes the WebSocket; returns the code, and the page.
     pub(crate) fn close_code(self) -> (u16, Page) {
-        let id = self.session.id.clone();
-        let code = self.session.close_code().expect("a close frame");
-        let page = Page {
-            visitor: self.visitor,
-            token: self.token,
-            id,
-            media: self.media,
-        };
-        (code, page)
-    }
-}
-
-/// A page whose WebSocket was closed.
-pub(crate) struct Page {
-    visitor: Visitor,
-    token: String,
-    id: String,
-    media: String,
-}
-
-impl Page {
-    /// Opens another WebSocket, as a page does, whose replica is gone. A new session begins.
-    pub(crate) fn return_to_another(mut self) -> io::Result<Browser> {
-        let protocols = format!("streamlit, {}, {}", self.token, self.id);
-        let (response, connection) = open(&self.visitor, &protocols)?;
-        let replica = cookie(&response, REPLICA)?;
-        self.visitor.cookie = Some(format!("{REPLICA}={replica}; {XSRF}={}", self.token));
-        Ok(Browser {
-            visitor: self.visitor,
-            token: self.token,
-            session: Session::begin(connection)?,
-            media: self.media,
-        })
+        let code = self.reader.join().expect("no panic");
+        (code.expect("a close frame"), self.page)
     }
 }
 
@@ -140,10 +135,7 @@ fn connect(visitor: &Visitor, protocols: &str) -> io::Result<Session> {
     Session::begin(open(visitor, protocols)?.1)
 }
 
-fn open(
-    visitor: &Visitor,
-    protocols: &str,
-) -> io::Result<(Response, Box<dyn fluxlit_system::visitor::Connection>)> {
+fn open(visitor: &Visitor, protocols: &str) -> io::Result<(Response, Box<dyn Connection>)> {
     let fields = format!("Sec-WebSocket-Protocol: {protocols}\r\n");
     let path = format!("{MOUNT}/_stcore/stream");
     let (response, connection) = visitor.socket_with(&path, &format!("http://{HOST}"), &fields)?;

@@ -99,9 +99,9 @@ impl Edge {
             .expect("Envoy's admin interface")
     }
 
-    /// Waits until a counter or gauge has a value.
+    /// Waits until a counter or gauge has at least this value.
     pub(crate) fn wait_for(&self, name: &str, wanted: u64) {
-        self.wait(name, || self.stat(name) == wanted);
+        self.wait(name, || self.stat(name) >= wanted);
     }
 
     /// Waits until a condition holds.

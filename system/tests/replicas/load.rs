@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 
 use fluxlit_system::visitor::Visitor;
 
-use crate::browser::Browser;
+use crate::browser::Page;
 use crate::fleet::MOUNT;
 
 /// Threads that send requests until [`Load::end`].
@@ -47,7 +47,7 @@ impl Load {
     #[must_use]
     pub(crate) fn with_pages(mut self, visitor: Visitor) -> Self {
         let task: Task = Box::new(move || {
-            let opened = Browser::open(&visitor);
+            let opened = Page::open(&visitor);
             opened.map(drop).map_err(|error| format!("a page: {error}"))
         });
         self.threads.push(begin(task, &self.shared));
