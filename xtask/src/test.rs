@@ -31,7 +31,7 @@ type Work = fn(&Prerequisites) -> anyhow::Result<Outcome>;
 /// The name of a step, what it covers, and the function that runs it.
 type Step = (&'static str, &'static str, Work);
 
-const STEPS: [Step; 41] = [
+const STEPS: [Step; 42] = [
     (
         "native",
         "unit tests, property tests, cases in the policy, documentation examples",
