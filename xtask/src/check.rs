@@ -1,16 +1,16 @@
-//! `cargo xtask check`: lock files, formatting, layers, module summaries, configuration files, links, lints, documentation
-//! and licences.
+//! `cargo xtask check`: lock files, formatting, layers, module summaries, configuration files, links, workflows, lints,
+//! documentation and licences.
 
 use anyhow::ensure;
 
 use crate::setup::{WASM, find, wasm_target};
 use crate::steps::{self, cargo, native_packages, root, step};
-use crate::{configuration_files, layers, markdown, module_docs};
+use crate::{configuration_files, layers, markdown, module_docs, workflows};
 
 /// A name, a description, and the check.
 type Check = (&'static str, &'static str, fn() -> anyhow::Result<()>);
 
-const CHECKS: [Check; 10] = [
+const CHECKS: [Check; 11] = [
     ("lock-files", "lock files are up to date", lock_files),
     ("format", "formatting", format),
     ("layers", "imports go down the layers", layers::check),
@@ -25,6 +25,11 @@ const CHECKS: [Check; 10] = [
         configuration_files::check,
     ),
     ("links", "links of the documentation", markdown::check),
+    (
+        "workflows",
+        "workflows of continuous integration",
+        workflows::check,
+    ),
     ("lints", "lints, native", lints),
     ("lints-wasm", "lints, wasm", lints_wasm),
     ("docs", "documentation", docs),

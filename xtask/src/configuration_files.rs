@@ -61,6 +61,10 @@ const CLAIMS: &[Claim] = &[
     claim("clippy.toml", &[Then(CHECK, "\"clippy\"")]),
     claim("deny.toml", &[Then(CHECK, "\"deny\"")]),
     claim("docs/book.toml", &[Names("xtask/src/site.rs")]),
+    claim(
+        ".github/workflows/*.yml",
+        &[Reads("xtask/src/workflows.rs", ".github/workflows")],
+    ),
     // The policy and the test host.
     claim(
         "cases/*.json",

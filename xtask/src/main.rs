@@ -6,6 +6,7 @@ mod certificates;
 mod check;
 mod configuration_files;
 mod containers;
+mod dist;
 mod embedded;
 mod fuzz;
 mod image;
@@ -20,6 +21,7 @@ mod steps;
 mod stop;
 mod test;
 mod up;
+mod workflows;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -52,7 +54,7 @@ enum Command {
         #[arg(value_name = "WORD")]
         words: Vec<String>,
     },
-    /// Check lock files, formatting, layers, module summaries, configuration files, links, lints, documentation and licences
+    /// Check lock files, formatting, layers, module summaries, configuration files, links, workflows, lints, documentation and licences
     Check {
         /// Run only these checks
         #[arg(value_name = "CHECK")]
@@ -80,6 +82,10 @@ enum Command {
     /// Write an image for a registry
     #[command(subcommand)]
     Image(image::Image),
+    /// Build the files of a release under target/dist: filter, executables, chart, schemas, SBOMs, checksums
+    ///
+    /// Examples: `cargo xtask dist`, `cargo xtask dist filter chart --twice`
+    Dist(dist::Options),
     /// Build the documentation as a site, under target/site/html, and follow its links
     Site,
     /// Install and build what the other commands need, under target/
@@ -125,6 +131,7 @@ fn main() -> ExitCode {
         Command::Certificates { folder } => certificates::write(&folder),
         Command::Image(image) => image::run(&image),
         Command::Mutants(options) => mutants::run(&options),
+        Command::Dist(options) => dist::run(&options),
         Command::Site => {
             site::build().map(|site| println!("{}", site.join("index.html").display()))
         }

@@ -117,8 +117,17 @@ pub(crate) fn podman_compose() -> anyhow::Result<PathBuf> {
 /// Installs mdBook into a virtual environment; returns the executable. The package has the executable in it: to compile it, with
 /// `cargo install`, takes minutes.
 pub(crate) fn mdbook() -> anyhow::Result<PathBuf> {
-    let bin = venv("mdBook", "python-site", "requirements-site.txt")?;
+    let bin = venv(
+        "mdBook and a check of workflows",
+        "python-site",
+        "requirements-site.txt",
+    )?;
     Ok(bin.join("mdbook"))
+}
+
+/// Installs a check of workflows into the same virtual environment as mdBook; returns the executable.
+pub(crate) fn check_jsonschema() -> anyhow::Result<PathBuf> {
+    Ok(mdbook()?.with_file_name("check-jsonschema"))
 }
 
 /// Installs Traefik; returns the executable.
@@ -404,12 +413,20 @@ fn build_filter() -> Command {
         "--target",
         WASM,
     ]);
+    // As in a release, so that the tests run the bytes that are released.
+    crate::dist::hide_folders(&mut cargo, &root(), &target());
     cargo
 }
 
 /// Adds the wasm target to the toolchain if it is missing.
 pub(crate) fn wasm_target() -> anyhow::Result<()> {
     add_target(WASM)
+}
+
+/// Adds the target of executables without a C library, if it is missing.
+pub(crate) fn musl_target() -> anyhow::Result<()> {
+    debian("musl-gcc", "musl-tools")?;
+    add_target(MUSL)
 }
 
 fn add_target(name: &str) -> anyhow::Result<()> {
@@ -458,8 +475,7 @@ pub(crate) fn static_gateway() -> anyhow::Result<PathBuf> {
 
 /// Builds the gateway for musl in release mode, after adding the target if it is missing; returns the executable.
 pub(crate) fn musl_gateway() -> anyhow::Result<PathBuf> {
-    debian("musl-gcc", "musl-tools")?;
-    add_target(MUSL)?;
+    musl_target()?;
     build(
         "building the gateway for musl",
         cargo()
@@ -543,7 +559,8 @@ const FLUXLIT: &str = "0.13.2";
 pub(crate) const WASM: &str = "wasm32-wasip1";
 
 /// The target of static executables.
-const MUSL: &str = "x86_64-unknown-linux-musl";
+/// The target of executables without a C library.
+pub(crate) const MUSL: &str = "x86_64-unknown-linux-musl";
 
 #[cfg(test)]
 mod tests {

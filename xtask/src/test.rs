@@ -31,7 +31,7 @@ type Work = fn(&Prerequisites) -> anyhow::Result<Outcome>;
 /// The name of a step, what it covers, and the function that runs it.
 type Step = (&'static str, &'static str, Work);
 
-const STEPS: [Step; 42] = [
+const STEPS: [Step; 44] = [
     (
         "native",
         "unit tests, property tests, cases in the policy, documentation examples",
@@ -219,6 +219,16 @@ const STEPS: [Step; 42] = [
         kill,
     ),
     ("site", "the documentation as a site, with its links", site),
+    (
+        "dist",
+        "the filter, the chart, schemas and SBOMs of a release, built twice with the same bytes",
+        dist,
+    ),
+    (
+        "all-dist",
+        "the same for every file of a release, executables included; runs only by name",
+        all_dist,
+    ),
     (
         "up",
         "cargo xtask up, which must leave no process behind",
@@ -702,6 +712,17 @@ fn kill(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
+fn dist(_: &Prerequisites) -> anyhow::Result<Outcome> {
+    use crate::dist::Part::{Chart, Filter, Sboms, Schemas};
+    crate::dist::check_reproducible(&[Filter, Chart, Schemas, Sboms])?;
+    Ok(Outcome::Passed)
+}
+
+fn all_dist(_: &Prerequisites) -> anyhow::Result<Outcome> {
+    crate::dist::check_reproducible(&[])?;
+    Ok(Outcome::Passed)
+}
+
 fn site(_: &Prerequisites) -> anyhow::Result<Outcome> {
     crate::site::build()?;
     Ok(Outcome::Passed)
@@ -799,8 +820,9 @@ const IN_THE_MODULE: &str = "in_the_dynamic_module";
 const PARALLEL_STEPS: usize = 2;
 
 /// Steps that do not run with all others: they take too long, or compare with figures of one machine.
-const BY_NAME: [&str; 5] = [
+const BY_NAME: [&str; 6] = [
     "all-compose",
+    "all-dist",
     "compose",
     "gateway-cost",
     "images",

@@ -1,0 +1,176 @@
+//! Compiles what a release contains, with the same result in every folder.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, ensure};
+
+use super::archive::Entry;
+use super::output;
+use crate::setup;
+use crate::steps::{cargo, step};
+
+pub(super) use crate::setup::{MUSL, WASM};
+
+/// The sources of a release, and where they are compiled.
+pub(super) struct Sources {
+    /// The root of the repository, or of a copy.
+    pub(super) root: PathBuf,
+    /// Cargo's target folder. It is a folder of its own, because the compiler gets other flags.
+    target: PathBuf,
+    /// The commit, with `-dirty` if files differ from it.
+    commit: String,
+    /// The time of the commit, in seconds since 1970: the time of all files in archives.
+    pub(super) time: u64,
+}
+
+impl Sources {
+    /// Uses the sources in a work tree of git.
+    pub(super) fn of(root: PathBuf, target: PathBuf) -> anyhow::Result<Self> {
+        let commit = git(
+            &root,
+            &[
+                "describe",
+                "--always",
+                "--abbrev=40",
+                "--exclude=*",
+                "--dirty",
+            ],
+        )?;
+        let time = match std::env::var("SOURCE_DATE_EPOCH") {
+            Ok(time) => time,
+            Err(_) => git(&root, &["log", "-1", "--format=%ct"])?,
+        };
+        let time = time.parse().with_context(|| {
+            format!("SOURCE_DATE_EPOCH is `{time}`: expected seconds since 1970")
+        })?;
+        Ok(Self {
+            root,
+            target,
+            commit,
+            time,
+        })
+    }
+
+    /// Copies the tracked files into a folder that is deleted before, and uses these.
+    pub(super) fn copy(&self, folder: &Path) -> anyhow::Result<Self> {
+        if folder.exists() {
+            std::fs::remove_dir_all(folder)?;
+        }
+        let root = folder.join("sources");
+        for file in git(&self.root, &["ls-files"])?.lines() {
+            let to = root.join(file);
+            if let Some(parent) = to.parent() {
+                std::fs::create_dir_all(parent)?;
+            }
+            std::fs::copy(self.root.join(file), to)
+                .with_context(|| format!("cannot copy {file}"))?;
+        }
+        Ok(Self {
+            root,
+            target: folder.join("target"),
+            commit: self.commit.clone(),
+            time: self.time,
+        })
+    }
+
+    /// Builds the filter; returns the module. In the work tree, it is the one that the tests use.
+    pub(super) fn filter(&self) -> anyhow::Result<PathBuf> {
+        if self.root == crate::steps::root() {
+            return setup::filter();
+        }
+        setup::wasm_target()?;
+        self.build("fluxlit-filter", WASM, "--lib")?;
+        Ok(self.target.join(WASM).join("release/fluxlit_filter.wasm"))
+    }
+
+    /// Builds a program that needs no C library; returns the executable.
+    pub(super) fn program(&self, package: &str, program: &str) -> anyhow::Result<PathBuf> {
+        setup::musl_target()?;
+        self.build(package, MUSL, "--bins")?;
+        Ok(self.target.join(MUSL).join("release").join(program))
+    }
+
+    fn build(&self, package: &str, triple: &str, what: &str) -> anyhow::Result<()> {
+        let mut command = self.cargo();
+        command
+            .args(["build", "--release", "--locked", "--quiet", what])
+            .args(["--package", package, "--target", triple])
+            .arg("--target-dir")
+            .arg(&self.target);
+        step(
+            &format!("building {package} in {}", self.root.display()),
+            || {
+                let status = command.status().context("cannot run cargo")?;
+                ensure!(status.success(), "cargo failed ({status})");
+                Ok(())
+            },
+        )
+    }
+
+    /// Returns cargo in the root, for a compiler that writes paths relative to the folders of the sources and of Cargo.
+    pub(super) fn cargo(&self) -> Command {
+        let mut command = cargo();
+        command
+            .current_dir(&self.root)
+            .env("SOURCE_DATE_EPOCH", self.time.to_string())
+            .env("FLUXLIT_COMMIT", &self.commit);
+        hide_folders(&mut command, &self.root, &self.target);
+        command
+    }
+
+    /// Returns an empty folder for files in between.
+    pub(super) fn scratch(&self, name: &str) -> anyhow::Result<PathBuf> {
+        let folder = self.target.join("scratch").join(name);
+        if folder.exists() {
+            std::fs::remove_dir_all(&folder)?;
+        }
+        std::fs::create_dir_all(&folder)?;
+        Ok(folder)
+    }
+
+    /// Reads the files of a folder, under this path in an archive. In a work tree, without those that git does not track.
+    pub(super) fn tracked(&self, folder: &str, prefix: &str) -> anyhow::Result<Vec<Entry>> {
+        if !self.root.join(".git").exists() {
+            return super::archive::folder(&self.root.join(folder), prefix);
+        }
+        let files = git(&self.root, &["ls-files", folder])?;
+        let entries = files.lines().map(|file| {
+            let inside = file.strip_prefix(folder).unwrap_or(file);
+            let content = std::fs::read(self.root.join(file))
+                .with_context(|| format!("cannot read {file}"))?;
+            Ok(Entry::file(format!("{prefix}{inside}"), content))
+        });
+        entries.collect()
+    }
+}
+
+/// Makes the compilers write other names for the folders of the sources, of Cargo and of what is built, which differ between
+/// machines. Paths are in the messages of panics.
+pub(crate) fn hide_folders(command: &mut Command, root: &Path, target: &Path) {
+    let home = std::env::var_os("CARGO_HOME").map_or_else(
+        || Path::new(&std::env::var_os("HOME").unwrap_or_default()).join(".cargo"),
+        PathBuf::from,
+    );
+    // The last that matches counts, and the target folder can be below the root.
+    let folders = [
+        (root, "/fluxlit-edge"),
+        (home.as_path(), "/cargo"),
+        (target, "/target"),
+    ];
+    let options = |option: &str, separator: &str| {
+        let options = folders.map(|(from, to)| format!("{option}={}={to}", from.display()));
+        options.join(separator)
+    };
+    command
+        .env(
+            "CARGO_ENCODED_RUSTFLAGS",
+            options("--remap-path-prefix", "\u{1f}"),
+        )
+        .env("CFLAGS", options("-ffile-prefix-map", " "));
+}
+
+fn git(root: &Path, arguments: &[&str]) -> anyhow::Result<String> {
+    let output = output(Command::new("git").args(arguments).current_dir(root))?;
+    Ok(String::from_utf8(output)?.trim().to_owned())
+}
