@@ -7,7 +7,9 @@ use tokio::time::{Instant, sleep};
 use crate::client::{Ask, Ended, Failure};
 use crate::outcome::Outcome;
 use crate::probe::context::{Context, describe, has_status};
-use crate::probe::front::{HOST, Hop, IDLE, LOGIN, PROTOCOL_LINE, RELOAD, ROUTE, UPGRADE};
+use crate::probe::front::{
+    FORWARDED, HOST, Hop, IDLE, LOGIN, PROTOCOL_LINE, RELOAD, ROUTE, UPGRADE,
+};
 
 /// P08: the handshake of the app's own page, and why it fails.
 pub(crate) async fn handshake(context: &Context, outcome: &mut Outcome) {
@@ -135,6 +137,21 @@ async fn refused(context: &Context, by: Hop, outcome: &mut Outcome) {
         .handshake_status(&Ask::handshake(&path).field("Origin", "http://localhost"))
         .await;
     let origin = context.client.site.origin();
+    let other = match origin.split_once("://") {
+        Some(("https", host)) => format!("http://{host}"),
+        Some((_, host)) => format!("https://{host}"),
+        None => String::new(),
+    };
+    let of_other_scheme = context
+        .handshake_status(&Ask::handshake(&path).field("Origin", other.as_str()))
+        .await;
+    if has_status(&of_other_scheme, 101) {
+        outcome.fail(
+            format!("the handshake with the page's own Origin `{origin}` is answered 403 by {}, and accepted with `{other}`: the app is told another scheme than browsers use", by.name()),
+            format!("let the front set X-Forwarded-Proto to the scheme that browsers use, and {}", FORWARDED.hint(context.hop(by))),
+        );
+        return;
+    }
     if has_status(&without, 101) || has_status(&local, 101) {
         let changed = if has_status(&without, 101) {
             "without Origin"

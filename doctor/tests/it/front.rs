@@ -22,6 +22,8 @@ pub(crate) enum Fault {
     None,
     LosesUpgrade,
     RewritesHost,
+    /// The app believes that the page's scheme is https.
+    ClaimsOtherScheme,
     NoUpgradeRoute,
     SilentAboveEightKilobytes,
     LimitsBodies,
@@ -266,8 +268,14 @@ fn handshake(fault: Fault, head: &Head) -> Option<Vec<u8>> {
     } else {
         host
     };
-    let is_own = origin
-        .is_none_or(|origin| origin == format!("http://{seen}") || origin == "http://localhost");
+    let scheme = if fault == Fault::ClaimsOtherScheme {
+        "https"
+    } else {
+        "http"
+    };
+    let is_own = origin.is_none_or(|origin| {
+        origin == format!("{scheme}://{seen}") || origin == "http://localhost"
+    });
     if !is_own && fault != Fault::AcceptsForeignOrigins {
         return Some(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n".to_vec());
     }

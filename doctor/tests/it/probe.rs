@@ -95,6 +95,7 @@ pub(crate) fn failing() -> Vec<Row> {
         row("P07", ErrorPages, &["200 by", "instead of 404"], "proxy_intercept_errors off"),
         row("P08", LosesUpgrade, &["loses the upgrade", "as a GET without an upgrade"], "nginx: proxy_http_version 1.1"),
         row("P08", RewritesHost, &["403", "accepted without Origin", "Host"], "proxy_set_header Host $http_host"),
+        row("P08", ClaimsOtherScheme, &["403", "accepted with `https://", "another scheme"], "X-Forwarded-Proto $scheme"),
         row("P08", NoUpgradeRoute, &["404 by nginx", "upgrades"], "proxy_set_header Upgrade"),
         row("P08", LoginBeforeSocket, &["302", "login"], "--cookie-file"),
         row("P09", None, &["offers WebSockets", "answered 404"], "SETTINGS_ENABLE_CONNECT_PROTOCOL").over(Transport::Http2(404)),
@@ -343,6 +344,7 @@ fn no_value_of_a_credential_is_in_a_finding() {
         Fault::LosesUpgrade,
         Fault::LoginBeforeSocket,
         Fault::RewritesHost,
+        Fault::ClaimsOtherScheme,
     ] {
         let found = run(&with_secrets(fault), &["P08", "P11", "P17", "P21"]);
         let shown = format!("{found:?}");

@@ -52,6 +52,10 @@ pub(super) fn program(settings: &Settings, app: &App) -> Program {
     let trusted_user_headers = Value::Object(settings.trusted_user_headers.clone());
     let trusted_user_headers = trusted_user_headers.to_string().into();
     environment.push((TRUSTED_USER_HEADERS.to_owned(), trusted_user_headers));
+    // Otherwise it prints the URL of its own port, which leads past the gateway.
+    if std::env::var_os(HIDE_WELCOME_MESSAGE).is_none() {
+        environment.push((HIDE_WELCOME_MESSAGE.to_owned(), "true".into()));
+    }
     if app.reruns_on_change {
         environment.push(("STREAMLIT_SERVER_RUN_ON_SAVE".to_owned(), "true".into()));
     }
@@ -69,3 +73,5 @@ pub(super) fn program(settings: &Settings, app: &App) -> Program {
         environment,
     }
 }
+
+const HIDE_WELCOME_MESSAGE: &str = "STREAMLIT_LOGGER_HIDE_WELCOME_MESSAGE";

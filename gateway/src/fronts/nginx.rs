@@ -84,7 +84,7 @@ fn variables(site: &Site, text: &mut Text) {
             .blank();
     }
     text.open("upstream gateway {");
-    text.note("Open nginx checks an upstream by its requests only, and there is one: it is never taken out.");
+    text.note("Open-source nginx learns of a failure from requests only. This is the only server, so it is never taken out.");
     text.line(format!("server {} max_fails=0;", site.gateway()))
         .line("keepalive 16;");
     text.note("Shorter than the gateway keeps an idle connection, so that none is used while it is being closed.");

@@ -38,6 +38,28 @@ fn the_version_tells_builds_apart() {
 }
 
 #[test]
+fn a_reader_that_stops_early_is_no_error() {
+    for arguments in [
+        &["config", "--streamlit-upstream", "http://127.0.0.1:1"][..],
+        &["doctor", "--list"],
+        &["completions", "bash"],
+        &["man"],
+        &["url", "--base", "https://portal.example.com"],
+    ] {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let output = Command::new(env!("CARGO_BIN_EXE_fluxlit-gateway"))
+            .env_clear()
+            .args(arguments)
+            .stdout(writer)
+            .output()
+            .expect("the program runs");
+        let (code, _, errors) = result(&output);
+        assert_eq!((code, &*errors), (Some(0), ""), "{arguments:?}");
+    }
+}
+
+#[test]
 fn help_is_data_and_has_examples() {
     for arguments in [&["--help"][..], &["run", "--help"], &["config", "-h"]] {
         let (code, help, errors) = result(&run(arguments, &[]));

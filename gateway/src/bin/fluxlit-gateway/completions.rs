@@ -4,6 +4,7 @@ use clap::{Args, Command};
 use clap_complete::Shell;
 
 use crate::exit::Exit;
+use crate::output;
 
 /// Print a script that completes the arguments of this program in a shell
 #[derive(Args)]
@@ -14,10 +15,12 @@ pub(crate) struct Arguments {
 }
 
 /// Prints the script for `program`.
-pub(crate) fn run(arguments: &Arguments, program: &mut Command) -> Exit {
+pub(crate) fn run(arguments: &Arguments, program: &mut Command) -> anyhow::Result<Exit> {
     let name = program.get_name().to_owned();
-    clap_complete::generate(arguments.shell, program, name, &mut std::io::stdout());
-    Exit::Done
+    let mut script = Vec::new();
+    clap_complete::generate(arguments.shell, program, name, &mut script);
+    output::write(script)?;
+    Ok(Exit::Done)
 }
 
 const EXAMPLES: &str = "\

@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 
 use crate::config_for;
 use crate::exit::{Exit, Unusable};
+use crate::output;
 use crate::target::{self, Target};
 
 /// Print the effective settings and where each comes from
@@ -34,9 +35,9 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<Exit> {
         return exit;
     }
     if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&Report::new(&settings))?);
+        output::write_json(&Report::new(&settings))?;
     } else {
-        print(&settings);
+        print(&settings)?;
     }
     if arguments.strict && !settings.warnings.is_empty() {
         return Ok(Exit::Failed);
@@ -45,12 +46,13 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<Exit> {
 }
 
 /// Prints one line for each setting with its value and origin, and the warnings to standard error.
-fn print(settings: &Settings) {
+fn print(settings: &Settings) -> anyhow::Result<()> {
+    let mut text = String::new();
     let table = settings.table.iter();
     for setting in table.filter(|setting| !setting.value.is_null()) {
         let value = setting.value.to_string();
-        println!(
-            "{}={}  # {}",
+        text += &format!(
+            "{}={}  # {}\n",
             setting.name,
             setting.value.as_str().unwrap_or(&value),
             setting.origin
@@ -58,16 +60,19 @@ fn print(settings: &Settings) {
     }
     for (name, value) in &Computed::new(settings).0 {
         if !value.is_null() {
-            let text = value.to_string();
-            println!("# {name}: {}", value.as_str().unwrap_or(&text));
+            let shown = value.to_string();
+            let shown = value.as_str().unwrap_or(&shown);
+            text += &format!("# {name}: {shown}\n");
         }
     }
+    output::write(text)?;
     for warning in &settings.warnings {
         eprintln!("warning: {warning}");
     }
     for advice in &settings.advice {
         eprintln!("advice: {advice}");
     }
+    Ok(())
 }
 
 /// The JSON of the settings.

@@ -9,6 +9,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use fluxlit_gateway::{Configuration, Front, FrontOptions, Settings, configuration};
 
 use crate::exit::{Exit, Unusable};
+use crate::output;
 
 /// The front to configure, and what the settings do not say about it.
 #[derive(Args)]
@@ -89,15 +90,14 @@ impl FrontArguments {
 }
 
 /// Prints the files, separated by `---`, or writes them.
-fn print(printed: &Configuration, output: Option<&Path>) -> anyhow::Result<()> {
-    let Some(output) = output else {
+fn print(printed: &Configuration, file: Option<&Path>) -> anyhow::Result<()> {
+    let Some(output) = file else {
         let texts: Vec<&str> = printed
             .files
             .iter()
             .map(|file| file.text.as_str())
             .collect();
-        print!("{}", texts.join("---\n"));
-        return Ok(());
+        return output::write(texts.join("---\n"));
     };
     for file in &printed.files {
         let path = with_suffix(output, file.suffix);

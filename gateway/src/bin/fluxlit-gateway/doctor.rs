@@ -16,6 +16,7 @@ use fluxlit_gateway::{DescribeError, SettingErrors, Settings};
 use crate::doctor_probe::{self, ProbeArguments};
 use crate::doctor_subject;
 use crate::exit::{Exit, Unusable};
+use crate::output;
 use crate::target::{self, Target};
 
 /// Find what is wrong between a browser and an app: settings, Streamlit, the gateway itself, Envoy
@@ -67,10 +68,12 @@ pub(crate) struct Arguments {
 /// Runs the checks and prints what they found.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     if arguments.list {
+        let mut text = String::new();
         for check in checks() {
             let id = if check.id == check.name { "" } else { check.id };
-            println!("{id:<5}{:<32} {}", check.name, check.purpose);
+            text += &format!("{id:<5}{:<32} {}\n", check.name, check.purpose);
         }
+        output::write(text)?;
         return Ok(Exit::Done);
     }
     let selection = CheckSelection::new(&arguments.only, &arguments.skip)
@@ -100,9 +103,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
             .with_context(|| format!("cannot write {}", file.display()))?;
     }
     if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&report.json())?);
+        output::write_json(&report.json())?;
     } else {
-        print!("{}", report.text(is_colored()));
+        output::write(report.text(is_colored()))?;
     }
     Ok(if report.has_failed() {
         Exit::Failed

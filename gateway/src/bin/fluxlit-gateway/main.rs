@@ -14,6 +14,7 @@ mod exit;
 mod fluxlit_commands;
 mod man;
 mod modules;
+mod output;
 mod probe;
 mod run;
 mod target;
@@ -77,9 +78,7 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> anyhow::Result<Exit> {
     match command {
-        Command::Completions(arguments) => {
-            Ok(completions::run(&arguments, &mut Arguments::command()))
-        }
+        Command::Completions(arguments) => completions::run(&arguments, &mut Arguments::command()),
         Command::Config(arguments) => config::run(arguments),
         Command::Dev(arguments) => dev::run(arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),

@@ -1,6 +1,5 @@
 //! Writes the manual pages: `fluxlit-gateway man`.
 
-use std::io::Write as _;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
@@ -8,6 +7,7 @@ use clap::{Args, Command};
 use clap_mangen::Man;
 
 use crate::exit::Exit;
+use crate::output;
 
 /// Print the manual page, or write the pages of all commands to a folder
 #[derive(Args)]
@@ -24,7 +24,7 @@ pub(crate) fn run(arguments: &Arguments, program: Command) -> anyhow::Result<Exi
         None => {
             let mut page = Vec::new();
             Man::new(program).render(&mut page)?;
-            std::io::stdout().write_all(&page)?;
+            output::write(page)?;
         }
         Some(folder) => {
             let name = || folder.display();

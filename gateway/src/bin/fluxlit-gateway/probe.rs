@@ -15,6 +15,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use url::{Host, Url};
 
 use crate::exit::{Exit, Unusable};
+use crate::output;
 use crate::target::{self, Target};
 
 /// Ask a gateway whether it is ready; exit 0 if it is, 1 if it is not
@@ -38,6 +39,9 @@ pub(crate) struct Arguments {
     quiet: bool,
 }
 
+/// For a URL of something else.
+const READYZ: &str = "; readiness is at /api/readyz below the mount, such as http://127.0.0.1:8000/apps/my-app/api/readyz";
+
 /// What to request, and from where.
 struct Probe {
     url: Url,
@@ -54,11 +58,15 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
         .with_context(|| format!("{} is not ready", probe.url))?;
     ensure!(
         (200..300).contains(&status),
-        "{} is not ready: the status is {status}",
-        probe.url
+        "{} is not ready: the status is {status}{}",
+        probe.url,
+        match status {
+            300..500 if !probe.url.path().ends_with("/readyz") => READYZ,
+            _ => "",
+        }
     );
     if !arguments.quiet {
-        println!("{} is ready", probe.url);
+        output::write(format!("{} is ready\n", probe.url))?;
     }
     Ok(Exit::Done)
 }

@@ -1,5 +1,7 @@
 //! Serves an app: `fluxlit-gateway run`.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
 use anyhow::Context;
 use clap::Args;
 use fluxlit_gateway::{DescribeError, Gateway, Settings};
@@ -53,9 +55,12 @@ fn serve(settings: Settings) -> anyhow::Result<()> {
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).context("cannot wait for signals")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for signals")?;
+        let mount = settings.policy.mount().to_owned();
         let gateway = Gateway::bind(settings)?;
         let scheme = if gateway.is_tls() { "https" } else { "http" };
-        tracing::info!("listening on {scheme}://{}", gateway.local_address()?);
+        let address = gateway.local_address()?;
+        tracing::info!("listening on {scheme}://{address}");
+        tracing::info!("the app is at {scheme}://{}{mount}/", reachable(address));
         if let Some(address) = gateway.admin_address()? {
             tracing::info!("listening for operators on http://{address}");
         }
@@ -80,6 +85,16 @@ fn serve(settings: Settings) -> anyhow::Result<()> {
             () = wait() => anyhow::bail!("stopped by a second signal"),
         }
     })
+}
+
+/// Returns an address under which this machine reaches a listener, which may listen on all addresses.
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+        _ => {}
+    }
+    address
 }
 
 const EXAMPLES: &str = "\

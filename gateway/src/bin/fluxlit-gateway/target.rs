@@ -17,7 +17,7 @@ use fluxlit_gateway::{
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct Target {
     /// Start this Streamlit script, such as app.py, or FluxLit app, such as app:app or ./app.py:app [default: FLUXLIT_APP,
-    /// target of the settings file, or app:app if there is an app.py, unless FLUXLIT_STREAMLIT_UPSTREAM is set]
+    /// target of the settings file, or the app.py of this folder, unless FLUXLIT_STREAMLIT_UPSTREAM is set]
     pub(crate) app: Option<String>,
     /// Start this ASGI application, such as main:app, under uvicorn as the API of a Streamlit script
     #[arg(long, value_name = "TARGET")]
@@ -334,7 +334,8 @@ impl Target {
         Ok(())
     }
 
-    /// Finds out what to serve. Like FluxLit, it takes the app from the command line, from the settings file, or `app:app`.
+    /// Finds out what to serve. Like FluxLit, it takes the app from the command line, from the settings file, or
+    /// `app:app`. An `app.py` without FluxLit is served as a script.
     fn what(&self, sources: &Sources) -> anyhow::Result<What> {
         if let Some(app) = &self.app {
             return what_is(app);
@@ -345,10 +346,22 @@ impl Target {
         if let Some((app, origin)) = sources.target() {
             return what_is(&app).with_context(|| format!("{origin}"));
         }
-        if Path::new("app.py").is_file() && self.api.is_none() && !self.settings_only {
-            return what_is("app:app");
+        if self.api.is_some() || self.settings_only {
+            return Ok(What::Upstream);
         }
-        Ok(What::Upstream)
+        match std::fs::read_to_string("app.py") {
+            Ok(text) => what_is(default_app(&text)),
+            Err(_) => Ok(What::Upstream),
+        }
+    }
+}
+
+/// Returns what an `app.py` with this text is if nothing names an app. One that imports Streamlit and not FluxLit is a script.
+fn default_app(text: &str) -> &'static str {
+    if text.contains("streamlit") && !text.contains("fluxlit") {
+        "app.py"
+    } else {
+        "app:app"
     }
 }
 
@@ -446,6 +459,18 @@ mod tests {
             ),
         ] {
             assert_eq!(flags(words), expected, "{words}");
+        }
+    }
+
+    #[test]
+    fn the_app_py_of_a_folder_is_a_script_unless_it_can_be_a_fluxlit_app() {
+        for (text, expected) in [
+            ("import streamlit as st\n", "app.py"),
+            ("from fluxlit import FluxLit\napp = FluxLit()\n", "app:app"),
+            ("import streamlit\nfrom fluxlit import FluxLit\n", "app:app"),
+            ("from package import app\n", "app:app"),
+        ] {
+            assert_eq!(default_app(text), expected, "{text}");
         }
     }
 

@@ -8,6 +8,7 @@ use fluxlit_gateway::{PublicUrlError, PublicUrlTable, PublicUrls, SettingErrors,
 use serde_json::json;
 
 use crate::exit::{Exit, Unusable};
+use crate::output;
 use crate::target::{self, Target};
 
 /// Print the URLs under which browsers reach the app, its pages and its API
@@ -66,23 +67,23 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<Exit> {
     let Some(kind) = kind else {
         let table = urls.table();
         if json {
-            println!("{}", serde_json::to_string_pretty(&table)?);
+            output::write_json(&table)?;
         } else {
-            print(&table);
+            print(&table)?;
         }
         return Ok(Exit::Done);
     };
     let url = url(&urls, kind, path.as_deref(), &query).map_err(Unusable)?;
     if json {
-        println!("{}", json!({ "url": url }));
+        output::write(format!("{}\n", json!({ "url": url })))?;
     } else {
-        println!("{url}");
+        output::write(format!("{url}\n"))?;
     }
     Ok(Exit::Done)
 }
 
 /// Prints one line for each URL: its name and the URL.
-fn print(table: &PublicUrlTable) {
+fn print(table: &PublicUrlTable) -> anyhow::Result<()> {
     let PublicUrlTable {
         app,
         api,
@@ -93,7 +94,7 @@ fn print(table: &PublicUrlTable) {
         ready,
         websocket,
     } = table;
-    for (name, url) in [
+    let rows = [
         ("app", app),
         ("api", api),
         ("docs", docs),
@@ -102,9 +103,9 @@ fn print(table: &PublicUrlTable) {
         ("health", health),
         ("ready", ready),
         ("websocket", websocket),
-    ] {
-        println!("{name:<9} {url}");
-    }
+    ];
+    let lines = rows.map(|(name, url)| format!("{name:<9} {url}\n"));
+    output::write(lines.concat())
 }
 
 /// Reads the settings. An upstream need not be named, because no URL depends on it.
