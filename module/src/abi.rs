@@ -683,7 +683,7 @@ fn process(
             earlier_client: None,
         };
         if let Some(earlier) = context.earlier.take()
-            && host.identity(&context.configuration.plugin.policy()) == Some(earlier.identity)
+            && host.identity(context.configuration.plugin.policy()) == Some(earlier.identity)
         {
             host.earlier_client = Some(earlier.client);
         }
@@ -950,7 +950,7 @@ pub unsafe extern "C-unwind" fn envoy_dynamic_module_on_http_filter_stream_compl
             filter,
             earlier_client: None,
         };
-        let Some(identity) = host.identity(&context.configuration.plugin.policy()) else {
+        let Some(identity) = host.identity(context.configuration.plugin.policy()) else {
             return;
         };
         // A client can end a stream early, but it cannot change this field.

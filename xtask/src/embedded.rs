@@ -16,17 +16,17 @@ use fluxlit_support::process::Process;
 use fluxlit_support::upstream;
 use fluxlit_support::wait::wait_until;
 
-use crate::setup;
+use crate::setup::{self, Features};
 use crate::steps::{root, step, target};
 use crate::stop::Stop;
 use crate::up::check_port;
 
 /// Runs until Ctrl-C or SIGTERM.
-pub(crate) fn run(port: u16) -> anyhow::Result<()> {
+pub(crate) fn run(port: u16, features: Features) -> anyhow::Result<()> {
     let stop = Stop::watch()?;
     let module = setup::filter()?;
-    let gateway = setup::gateway()?;
-    let host_test = setup::host_test()?;
+    let gateway = setup::gateway(features)?;
+    let host_test = setup::host_test(features)?;
     if stop.is_requested() {
         return Ok(());
     }

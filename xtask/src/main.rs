@@ -28,6 +28,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::setup::Features;
+
 /// Set up, run and test FluxLit Edge
 #[derive(Parser)]
 #[command(arg_required_else_help = true, max_term_width = 100)]
@@ -115,12 +117,28 @@ struct Up {
     /// Listen on this port
     #[arg(long, default_value_t = 10000)]
     port: u16,
+    /// Build the programs with the compiled dependencies of the tests
+    #[arg(long, hide = true)]
+    as_tested: bool,
+}
+
+impl Up {
+    fn features(&self) -> Features {
+        if self.as_tested {
+            Features::Tested
+        } else {
+            Features::Needed
+        }
+    }
 }
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
-        Command::Up(up) if up.embedded => embedded::run(up.port),
-        Command::Up(up) => up::run(up.app, up.tls, up.port),
+        Command::Up(up) if up.embedded => embedded::run(up.port, up.features()),
+        Command::Up(up) => {
+            let features = up.features();
+            up::run(up.app, up.tls, up.port, features)
+        }
         Command::Test { steps } => test::run(&steps),
         Command::Smoke { words } => test::run_shapes(&words),
         Command::Check { checks } => check::run(&checks),
@@ -135,7 +153,7 @@ fn main() -> ExitCode {
         Command::Site => {
             site::build().map(|site| println!("{}", site.join("index.html").display()))
         }
-        Command::Setup => setup::everything().map(|_| ()),
+        Command::Setup => setup::everything(Features::Needed).map(|_| ()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

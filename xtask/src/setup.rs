@@ -12,18 +12,19 @@ use fluxlit_envoy::Parts;
 
 use crate::steps::{build, cargo, native_packages, root, run, step, target};
 
+/// With which features the dependencies of a program are compiled.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Features {
+    /// With those that the program needs, which are fewer crates.
+    Needed,
+    /// With those that the tests need, which have been compiled if the tests have.
+    Tested,
+}
+
 /// Sets up Envoy, Streamlit, the filter and the gateway. The test host is not a part of it, because it takes longer to
 /// compile than all the others.
-pub(crate) fn everything() -> anyhow::Result<Parts> {
-    everything_with(gateway()?)
-}
-
-/// The same for tests, with the gateway that they share most compiled dependencies with.
-pub(crate) fn everything_for_tests() -> anyhow::Result<Parts> {
-    everything_with(program_for_tests("fluxlit-gateway")?)
-}
-
-fn everything_with(gateway: PathBuf) -> anyhow::Result<Parts> {
+pub(crate) fn everything(features: Features) -> anyhow::Result<Parts> {
+    let gateway = gateway(features)?;
     let python = python_packages()?;
     Ok(Parts {
         envoy: python.join("envoy"),
@@ -445,7 +446,10 @@ fn add_target(name: &str) -> anyhow::Result<()> {
 }
 
 /// Builds the gateway; returns the executable.
-pub(crate) fn gateway() -> anyhow::Result<PathBuf> {
+pub(crate) fn gateway(features: Features) -> anyhow::Result<PathBuf> {
+    if let Features::Tested = features {
+        return program_for_tests("fluxlit-gateway");
+    }
     build(
         "building the gateway",
         cargo().args(["build", "--package", "fluxlit-gateway"]),
@@ -469,7 +473,7 @@ pub(crate) fn static_gateway() -> anyhow::Result<PathBuf> {
     std::fs::copy(target().join("debug/fluxlit-gateway"), &executable)
         .context("cannot write under target/")?;
     // The other steps go on with the one that is not static, under the same name.
-    gateway()?;
+    gateway(Features::Needed)?;
     Ok(executable)
 }
 
@@ -486,7 +490,10 @@ pub(crate) fn musl_gateway() -> anyhow::Result<PathBuf> {
 }
 
 /// Builds the test host; returns the executable.
-pub(crate) fn host_test() -> anyhow::Result<PathBuf> {
+pub(crate) fn host_test(features: Features) -> anyhow::Result<PathBuf> {
+    if let Features::Tested = features {
+        return program_for_tests("host-test");
+    }
     build(
         "building the test host",
         cargo().args(["build", "--package", "fluxlit-host-test"]),

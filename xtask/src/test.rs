@@ -18,13 +18,14 @@ use fluxlit_support::process::Process;
 use fluxlit_support::wait::wait_until;
 
 use crate::bench::gateway::cost;
+use crate::browser;
 use crate::containers::{
     APP_IMAGE, BASE_IMAGE, CADDY_IMAGE, Containers, GATEWAY_IMAGE, TRAEFIK_IMAGE,
 };
 use crate::fuzz::host_triple;
 use crate::processes::descendants_of;
+use crate::setup::{self, Features};
 use crate::steps::{cargo, native_packages, root, run as command, target};
-use crate::{browser, setup};
 
 type Work = fn(&Prerequisites) -> anyhow::Result<Outcome>;
 
@@ -262,7 +263,7 @@ pub(crate) fn run(names: &[String]) -> anyhow::Result<()> {
         );
     }
     let prerequisites = Prerequisites {
-        parts: setup::everything_for_tests()?,
+        parts: setup::everything(Features::Tested)?,
     };
     let steps: Vec<Step> = STEPS
         .into_iter()
@@ -533,7 +534,7 @@ fn smoke(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
 /// Runs the shapes of the smoke test that have each of these words in their names, and shows the table.
 pub(crate) fn run_shapes(words: &[String]) -> anyhow::Result<()> {
     let prerequisites = Prerequisites {
-        parts: setup::everything_for_tests()?,
+        parts: setup::everything(Features::Tested)?,
     };
     command(
         test_binary(&prerequisites, "smoke")
@@ -763,7 +764,7 @@ fn try_up(arguments: &[&str], trusted: Option<&Path>, title: &str) -> anyhow::Re
     let log = target().join("test-up.log");
     let scheme = if trusted.is_some() { "https" } else { "http" };
     let mut up = Command::new(std::env::current_exe()?);
-    up.arg("up")
+    up.args(["up", "--as-tested"])
         .args(["--port", &port.to_string()])
         .args(arguments)
         .current_dir(root())
@@ -772,7 +773,8 @@ fn try_up(arguments: &[&str], trusted: Option<&Path>, title: &str) -> anyhow::Re
         .stderr(Stdio::inherit());
     let mut up = Process::start(up)?;
     let output = || std::fs::read_to_string(&log).unwrap_or_default();
-    let announced = wait_until(Duration::from_secs(180), || {
+    // Long enough to build what is not built yet.
+    let announced = wait_until(Duration::from_secs(1800), || {
         output().contains("Ctrl-C") || !matches!(up.ended(), Ok(None))
     });
     ensure!(

@@ -10,17 +10,22 @@ use fluxlit_support::certificate::{Certificate, CertificateFiles};
 use fluxlit_support::client::get;
 use fluxlit_support::wait::wait_until;
 
-use crate::setup;
+use crate::setup::{self, Features};
 use crate::steps::{root, step, target};
 use crate::stop::Stop;
 
 /// Runs until Ctrl-C or SIGTERM.
-pub(crate) fn run(app: Option<PathBuf>, tls: bool, port: u16) -> anyhow::Result<()> {
+pub(crate) fn run(
+    app: Option<PathBuf>,
+    tls: bool,
+    port: u16,
+    features: Features,
+) -> anyhow::Result<()> {
     let app = app.unwrap_or_else(|| root().join("demo/app.py"));
     ensure!(app.is_file(), "there is no script {}", app.display());
     let stop = Stop::watch()?;
     let begun = Instant::now();
-    let parts = setup::everything()?;
+    let parts = setup::everything(features)?;
     let set_up = begun.elapsed();
     if stop.is_requested() {
         return Ok(());
