@@ -1,8 +1,8 @@
 //! Tests what a policy tells its host about its settings.
 
-use fluxlit_policy::{Defaults, Peer, Policy, SubApp, SubAppPath};
+use fluxlit_policy::{Defaults, Peer, Policy, Request, SubApp, SubAppPath};
 
-use crate::support::policy;
+use crate::support::{get, policy};
 
 #[track_caller]
 fn errors(settings: &str) -> String {
@@ -116,4 +116,27 @@ fn all_errors_are_returned_together() {
         .filter_map(|line| line.split(':').next())
         .collect();
     assert_eq!(codes, ["E15", "E12"], "{text}");
+}
+
+/// Hosts print it, and tell the app about it.
+#[test]
+fn an_exchange_tells_the_public_origin() {
+    let request = get("192.0.2.1", "/", &[]);
+    let nameless = Request {
+        host: None,
+        ..request
+    };
+    for (settings, request, wanted) in [
+        ("{}", request, Some("http://app.example")),
+        ("{}", nameless, None),
+        (
+            r#"{"public_base_url": "https://portal.example:8443/p"}"#,
+            request,
+            Some("https://portal.example:8443"),
+        ),
+    ] {
+        let exchange = policy(settings).request(&request).exchange;
+        let origin = exchange.public_origin();
+        assert_eq!(origin.as_deref(), wanted, "{settings}");
+    }
 }
