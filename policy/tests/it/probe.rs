@@ -598,6 +598,20 @@ fn the_memory_of_a_guard_is_bounded() {
     assert!(answered >= 20, "{answered}");
 }
 
+#[test]
+fn a_guard_is_read_with_as_many_nonces_as_it_can_have() {
+    let mut full = ProbeGuard::new(NOW);
+    for number in 0..=u32::try_from(ProbeGuard::MAX_NONCES).expect("a number") {
+        admit(&mut full, NOW, number, NOW);
+    }
+    let bytes = full.to_bytes();
+    assert_eq!(bytes.len(), 21 + 24 * ProbeGuard::MAX_NONCES);
+    assert_eq!(ProbeGuard::from_bytes(&bytes, NOW), full);
+    let too_many = [bytes.as_slice(), &[0; 24]].concat();
+    let mut guard = ProbeGuard::from_bytes(&too_many, NOW);
+    assert_eq!(admit(&mut guard, NOW, 9999, NOW), ProbeOutcome::Expired);
+}
+
 /// The nonces are lost, so every request that may have been answered before is refused.
 #[test]
 fn a_guard_that_cannot_be_read_refuses_what_it_may_have_seen() {
