@@ -340,6 +340,9 @@ mod tests {
             (json!(true), "localhost", None),
             (json!(true), "127.0.0.1", None),
             (json!(true), "[::1]", None),
+            // A name that ends with a digit is no address by that.
+            (json!(true), "portal-2", Some("max-age=31536000")),
+            (json!(true), "127.0.0.256", Some("max-age=31536000")),
         ] {
             let mut settings = serde_json::Map::new();
             settings.insert("hsts".to_owned(), hsts.clone());

@@ -507,6 +507,11 @@ fn the_hash_names_the_settings_but_not_the_key() {
     }
 }
 
+#[test]
+fn a_key_is_not_shown() {
+    assert_eq!(format!("{:?}", key()), "ProbeKey([REDACTED])");
+}
+
 fn admit(guard: &mut ProbeGuard, time: u64, number: u32, now: u64) -> ProbeOutcome {
     let mut nonce = [0; 16];
     nonce[..4].copy_from_slice(&number.to_le_bytes());
