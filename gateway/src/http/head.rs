@@ -280,22 +280,10 @@ pub(crate) fn is_token(text: &[u8]) -> bool {
 
 /// Returns true for a field value, RFC 9110 §5.5: visible characters, white space and octets above ASCII.
 pub(crate) fn is_value(text: &[u8]) -> bool {
-    let is_allowed = |octet: &u8| *octet == b'\t' || *octet >= b' ' && *octet != DELETE;
-    let (words, rest) = text.as_chunks();
-    // Nearly all words have no control octet at all, so the octets of the others are looked at one by one.
-    let is_word = |word: &[u8; 8]| !has_controls(*word) || word.iter().all(is_allowed);
-    words.iter().all(is_word) && rest.iter().all(is_allowed)
-}
-
-/// Returns true if one of eight octets is below a space or [`DELETE`].
-fn has_controls(word: [u8; 8]) -> bool {
-    const ONES: u64 = u64::from_ne_bytes([1; 8]);
-    const HIGH_BITS: u64 = ONES << 7;
-    // A subtraction sets the high bit of the lowest octet that is less than what is subtracted, unless it had that bit.
-    let has_below =
-        |word: u64, bound: u8| word.wrapping_sub(ONES * u64::from(bound)) & !word & HIGH_BITS != 0;
-    let word = u64::from_ne_bytes(word);
-    has_below(word, b' ') || has_below(word ^ (ONES * u64::from(DELETE)), 1)
+    // No early return, so that the compiler can vectorize.
+    !text.iter().fold(false, |is_bad, octet| {
+        is_bad | (*octet < b' ') & (*octet != b'\t') | (*octet == 127)
+    })
 }
 
 /// True for each octet that is allowed in a token.
@@ -312,9 +300,6 @@ const TOKEN: [bool; 256] = {
     }
     table
 };
-
-/// The control octet above the visible ones.
-const DELETE: u8 = 127;
 
 /// The end of the last line and the empty line.
 const EMPTY_LINE: &[u8] = b"\r\n\r\n";
