@@ -304,3 +304,32 @@ const MAC_LENGTH: usize = 32;
 
 /// The maximum length of a value of [`PROBE_FIELD`]: the host has at most 253 bytes and a port.
 const MAX_VALUE: usize = 512;
+
+#[cfg(test)]
+mod tests {
+    use super::{MAX_VALUE, Signed};
+
+    /// A longer value would cost every hop a MAC of all its octets.
+    #[test]
+    fn a_value_that_is_too_long_is_not_read() {
+        let value = |zeros: usize| {
+            let (zeros, nonce, mac) = ("0".repeat(zeros), "0".repeat(32), "0".repeat(64));
+            format!("v1;hop=filter;time={zeros};nonce={nonce};host=a;mac={mac}")
+        };
+        let room = MAX_VALUE - value(0).len();
+        for (zeros, is_read) in [
+            (1, true),
+            (room - 1, true),
+            (room, true),
+            (room + 1, false),
+            (2 * room, false),
+        ] {
+            let value = value(zeros);
+            assert_eq!(
+                Signed::parse(value.as_bytes()).is_some(),
+                is_read,
+                "{zeros}"
+            );
+        }
+    }
+}
