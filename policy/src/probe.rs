@@ -332,4 +332,27 @@ mod tests {
             );
         }
     }
+
+    #[test]
+    fn a_nonce_or_mac_of_another_length_is_not_read() {
+        for (nonce, mac, is_read) in [
+            (32, 64, true),
+            (30, 64, false),
+            (31, 64, false),
+            (33, 64, false),
+            (34, 64, false),
+            (0, 64, false),
+            (32, 62, false),
+            (32, 63, false),
+            (32, 65, false),
+            (32, 66, false),
+            (32, 0, false),
+        ] {
+            let (nonce_digits, mac_digits) = ("a".repeat(nonce), "a".repeat(mac));
+            let value =
+                format!("v1;hop=filter;time=1;nonce={nonce_digits};host=a;mac={mac_digits}");
+            let read = Signed::parse(value.as_bytes());
+            assert_eq!(read.is_some(), is_read, "{nonce} {mac}");
+        }
+    }
 }
