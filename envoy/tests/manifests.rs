@@ -211,6 +211,7 @@ fn every_shipped_route_is_guarded() {
         checked,
         [
             "bootstrap.yaml",
+            "dynamic/lds.yaml",
             "istio/envoyfilter.yaml",
             "istio/wasmplugin.yaml"
         ],
