@@ -190,7 +190,9 @@ mod tests {
             "2001:db8::1",
             "2001:db81:ffff:ffff:ffff:ffff:ffff:ffff",
         ] {
-            assert_eq!(&*AddressText::of(address.parse().unwrap()), address);
+            let text = AddressText::of(address.parse().unwrap());
+            assert_eq!(&*text, address);
+            assert_eq!(format!("{text:?}"), format!("{address:?}"));
         }
         for number in [0, 7, 10, 80, 443, 8000, 10_001, u16::MAX] {
             let mut text = ArrayString::<5>::new();

@@ -244,7 +244,10 @@ mod tests {
     #[test]
     fn edits_are_what_was_added() {
         let mut edits = Edits::default();
+        assert!(edits.is_empty());
         edits.append("a", b"1");
+        assert!(!edits.is_empty());
+        assert_ne!(edits, Edits::default());
         edits.set("b", b"");
         edits.remove_received(b"X-Forged");
         edits.remove_received(b"x-FORGED");

@@ -70,6 +70,7 @@ mod tests {
         for length in [1, SHORT - 1, SHORT, SHORT + 1, 253] {
             let host = HostName::in_lower_case(&"A".repeat(length));
             assert_eq!(&*host, "a".repeat(length));
+            assert_eq!(format!("{host:?}"), format!("{:?}", "a".repeat(length)));
             assert_eq!(host, HostName::in_lower_case(&host));
             assert_ne!(host, HostName::in_lower_case(&format!("{}c", &*host)));
         }
