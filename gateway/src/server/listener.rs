@@ -4,7 +4,7 @@
 //! worker ends. With `SO_REUSEPORT` a second process may listen on the same address, so that the first can end once the
 //! second is ready.
 
-use std::io;
+use std::io::{self, Read as _};
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -183,7 +183,10 @@ fn reject_connection(worker: &Worker, stream: &TcpStream, peer: IpAddr) {
         is_head: false,
     };
     let response = reject(worker, &request, rejection);
-    let _ = stream.try_write(&response);
+    let socket = SockRef::from(stream);
+    // If the request has arrived but is not read, closing the connection resets it, and the client loses the response.
+    let _ = (&*socket).read(&mut [0; 4096]);
+    let _ = socket.send(&response);
 }
 
 /// Instructions of the kernel's packet filter, `linux/bpf_common.h`.
