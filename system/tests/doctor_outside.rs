@@ -19,24 +19,17 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use fluxlit_system::front::Program;
+use fluxlit_system::generated::check_page;
 use probe::{Found, probe, probe_while_reloading};
 use stack::{Parts, Stack};
 use table::{Case, Expected, Problem};
 
-/// The page that shows the table.
-const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/doctor-problems.md");
-
 #[test]
 fn the_page_shows_the_table() {
-    let text = page::text(&table::problems());
-    if std::env::var_os("FLUXLIT_WRITE").is_some() {
-        std::fs::write(PAGE, text).expect("the page can be written");
-        return;
-    }
-    let page = std::fs::read_to_string(PAGE).expect("the page can be read");
-    assert!(
-        page == text,
-        "docs/doctor-problems.md differs from system/tests/doctor_outside/problems.yaml: run this test with FLUXLIT_WRITE=1"
+    check_page(
+        "doctor-problems.md",
+        "system/tests/doctor_outside/problems.yaml",
+        &page::text(&table::problems()),
     );
 }
 

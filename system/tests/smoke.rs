@@ -20,26 +20,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use edge::Edge;
 use fluxlit_support::service::end_of;
 use fluxlit_system::front::VARNISH_PARAMETERS;
+use fluxlit_system::generated::check_page;
 use fluxlit_system::published::Published;
 use page::LOGIN;
 use parts::Parts;
 use shape::{Form, Shape};
 
-/// The page that shows the shapes.
-const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/smoke.md");
-
 #[test]
 fn the_page_shows_the_shapes() {
-    let text = page::text();
-    if std::env::var_os("FLUXLIT_WRITE").is_some() {
-        std::fs::write(PAGE, text).expect("the page can be written");
-        return;
-    }
-    let page = std::fs::read_to_string(PAGE).expect("the page can be read");
-    assert!(
-        page == text,
-        "docs/smoke.md differs from system/tests/smoke: run this test with FLUXLIT_WRITE=1"
-    );
+    check_page("smoke.md", "system/tests/smoke", &page::text());
 }
 
 /// CI runs half of the shapes.

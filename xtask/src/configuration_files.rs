@@ -6,12 +6,11 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::Command;
 
 use anyhow::{Context, ensure};
 use serde_json::Value;
 
-use crate::steps::root;
+use crate::steps::{repository_files, root};
 
 /// Some configuration files, and who reads them.
 struct Claim {
@@ -280,28 +279,12 @@ pub(crate) fn check() -> anyhow::Result<()> {
 
 /// Lists the files that match one of these patterns.
 fn list(patterns: &[&str]) -> anyhow::Result<Vec<String>> {
-    let output = Command::new("git")
-        .args([
-            "ls-files",
-            "--cached",
-            "--others",
-            "--exclude-standard",
-            "--",
-        ])
-        .args(patterns.iter().map(|pattern| format!(":(glob){pattern}")))
-        .current_dir(root())
-        .output()
-        .context("cannot run git")?;
-    ensure!(output.status.success(), "git ls-files failed");
-    let mut files: Vec<String> = String::from_utf8_lossy(&output.stdout)
-        .lines()
-        // Without those that are deleted, but not committed yet.
-        .filter(|file| root().join(file).exists())
-        .map(str::to_owned)
+    let patterns: Vec<String> = patterns
+        .iter()
+        .map(|pattern| format!(":(glob){pattern}"))
         .collect();
-    files.sort();
-    files.dedup();
-    Ok(files)
+    let patterns: Vec<&str> = patterns.iter().map(String::as_str).collect();
+    Ok(repository_files(&patterns)?.into_iter().collect())
 }
 
 /// Returns what is wrong with the claims, and the files that none of them covers.

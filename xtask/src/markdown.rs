@@ -5,12 +5,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context, ensure};
 use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd};
 
-use crate::steps::root;
+use crate::steps::{repository_files, root};
 
 /// What other files can refer to in a Markdown file, and what it refers to.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -32,27 +31,11 @@ pub(crate) enum Target {
 
 /// Checks every Markdown file that git tracks or would add.
 pub(crate) fn check() -> anyhow::Result<()> {
-    let files = tracked()?;
+    let files = repository_files(&[])?;
     let pages = read_pages(&files)?;
     let faults = faults(&files, &pages);
     ensure!(faults.is_empty(), "{}", faults.join("\n"));
     Ok(())
-}
-
-/// Lists the files that git tracks or would add, by their path from the root.
-pub(crate) fn tracked() -> anyhow::Result<BTreeSet<String>> {
-    let output = Command::new("git")
-        .args(["ls-files", "--cached", "--others", "--exclude-standard"])
-        .current_dir(root())
-        .output()
-        .context("cannot run git")?;
-    ensure!(output.status.success(), "git ls-files failed");
-    Ok(String::from_utf8_lossy(&output.stdout)
-        .lines()
-        // Without those that are deleted, but not committed yet.
-        .filter(|file| root().join(file).exists())
-        .map(str::to_owned)
-        .collect())
 }
 
 /// Reads the Markdown files among these files.

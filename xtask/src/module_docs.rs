@@ -2,32 +2,15 @@
 //!
 //! rustdoc shows the first paragraph of a module's documentation as its summary, so it must say what the module does.
 
-use std::process::Command;
-
 use anyhow::{Context, ensure};
 
-use crate::steps::root;
+use crate::steps::{repository_files, root};
 
 /// Checks each Rust file that git tracks or would add; fails with one line for each file at fault.
 pub(crate) fn check() -> anyhow::Result<()> {
-    let output = Command::new("git")
-        .args([
-            "ls-files",
-            "--cached",
-            "--others",
-            "--exclude-standard",
-            "*.rs",
-        ])
-        .current_dir(root())
-        .output()
-        .context("cannot run git")?;
-    ensure!(output.status.success(), "git ls-files failed");
     let mut faults = Vec::new();
-    for file in String::from_utf8_lossy(&output.stdout).lines() {
-        let path = root().join(file);
-        if !path.exists() {
-            continue; // Deleted, but not committed yet.
-        }
+    for file in repository_files(&["*.rs"])? {
+        let path = root().join(&file);
         let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {file}"))?;
         if let Err(fault) = read_summary(&text) {
             faults.push(format!("{file}:1: {fault}"));

@@ -12,7 +12,7 @@ use anyhow::{Context, ensure};
 
 use crate::markdown::{self, Page, Target};
 use crate::setup;
-use crate::steps::{quietly, root, step, target};
+use crate::steps::{quietly, repository_files, root, step, target};
 
 /// Builds the site; returns its folder.
 pub(crate) fn build() -> anyhow::Result<PathBuf> {
@@ -39,7 +39,7 @@ fn assemble(folder: &Path) -> anyhow::Result<()> {
     if folder.exists() {
         std::fs::remove_dir_all(folder).context("cannot write under target/")?;
     }
-    let files = markdown::tracked()?;
+    let files = repository_files(&[])?;
     let pages = markdown::read_pages(&files)?;
     let missing = missing_chapters(&pages)?;
     ensure!(

@@ -1,5 +1,6 @@
 //! Shows progress and runs commands.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -100,3 +101,26 @@ const LONG: Duration = Duration::from_secs(2);
 
 /// The time between two such reports.
 const PAUSE: Duration = Duration::from_secs(10);
+
+/// Lists the files that git tracks or would add, by their path from the root and in order; only those that match one of the
+/// patterns, if there are any. Files that are deleted, but not committed yet, are left out.
+pub(crate) fn repository_files(patterns: &[&str]) -> anyhow::Result<BTreeSet<String>> {
+    let output = Command::new("git")
+        .args([
+            "ls-files",
+            "--cached",
+            "--others",
+            "--exclude-standard",
+            "--",
+        ])
+        .args(patterns)
+        .current_dir(root())
+        .output()
+        .context("cannot run git")?;
+    ensure!(output.status.success(), "git ls-files failed");
+    Ok(String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .filter(|file| root().join(file).exists())
+        .map(str::to_owned)
+        .collect())
+}
