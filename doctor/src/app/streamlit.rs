@@ -154,8 +154,14 @@ pub(crate) fn base_and_mount(subject: &Subject, found: &Found, outcome: &mut Out
         shape => shape,
     };
     let state = format!(
-        "Streamlit has the base path `{}`, the gateway the mount `{}` (root_path_shape {shape}), and forwards to `{}`",
-        found.base, subject.mount, subject.base
+        "Streamlit has {}, the gateway {} (root_path_shape {shape}), and forwards to {}",
+        named("base path", &found.base),
+        named("mount", &subject.mount),
+        if subject.base.is_empty() {
+            "the root".to_owned()
+        } else {
+            format!("`{}`", subject.base)
+        }
     );
     if found.base == subject.base && (subject.base.is_empty() || subject.base == subject.mount) {
         outcome.right(state);
@@ -164,6 +170,14 @@ pub(crate) fn base_and_mount(subject: &Subject, found: &Found, outcome: &mut Out
             format!("{state}, so pages or their files are not found"),
             base_hint(subject, found),
         );
+    }
+}
+
+fn named(what: &str, path: &str) -> String {
+    if path.is_empty() {
+        format!("no {what}")
+    } else {
+        format!("the {what} `{path}`")
     }
 }
 

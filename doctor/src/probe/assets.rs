@@ -195,6 +195,17 @@ pub(crate) async fn transforms(context: &Context, outcome: &mut Outcome) {
             ),
             "switch the optimization of HTML and scripts off for the app's path",
         );
+    } else if let Some(script) = foreign_script(&text, &context.client.site.path("/")) {
+        let is_streamlits = script.contains("/static/");
+        let effect = if is_streamlits {
+            "a hop rewrites the page, and the browser stays blank if the script is not there"
+        } else {
+            "a hop injects scripts, or Streamlit's own index.html is edited"
+        };
+        outcome.warn(
+            format!("the page loads `{script}`, and Streamlit's page only `./static/` below itself: {effect}"),
+            "let no hop change HTML under the mount. nginx: no `sub_filter`; Apache: no `Substitute` and no `ProxyHTMLEnable`; Caddy: no `replace`",
+        );
     }
     let coding = context.page.first("content-encoding");
     if !coding.is_empty() && coding != "identity" {
@@ -241,6 +252,21 @@ fn files_of(page: &str) -> Vec<String> {
     files
 }
 
+/// Returns the first script of the page at `root` that is not among the files of Streamlit, as the page names it.
+fn foreign_script<'a>(page: &'a str, root: &str) -> Option<&'a str> {
+    let tags = page.split("<script").skip(1);
+    let tags = tags.filter_map(|rest| rest.split('>').next());
+    let mut sources = tags.filter_map(|tag| {
+        let (_, value) = tag.split_once(" src=")?;
+        let value = value.trim_start_matches(['"', '\'']);
+        value.split(['"', '\'', ' ']).next()
+    });
+    sources.find(|source| {
+        let path = source.strip_prefix("./").or(source.strip_prefix(root));
+        !path.unwrap_or(source).starts_with("static/")
+    })
+}
+
 const ROLLOUT: &str = "finish the rollout, or add affinity (P18); see P25";
 
 const CONNECTIONS: usize = 10;
@@ -278,5 +304,21 @@ mod tests {
     fn the_files_of_a_page_are_found() {
         let page = r#"<link rel="icon" href="./favicon.png"/><script src="./static/js/index.A.js"></script><link href='./static/css/b.css'><script src="./static/js/index.A.js">"#;
         assert_eq!(files_of(page), ["static/js/index.A.js", "static/css/b.css"]);
+    }
+
+    #[test]
+    fn a_script_outside_the_files_of_the_page_is_found() {
+        for (source, is_foreign) in [
+            ("./static/js/index.js", false),
+            ("static/js/index.js", false),
+            ("/apps/my-app/static/js/index.js", false),
+            ("/static/js/index.js", true),
+            ("https://stats.example.com/tag.js", true),
+        ] {
+            let page =
+                format!("<script>window.a = 1</script><script async src=\"{source}\"></script>");
+            let found = foreign_script(&page, "/apps/my-app/");
+            assert_eq!(found, is_foreign.then_some(source), "{source}");
+        }
     }
 }

@@ -225,7 +225,7 @@ pub(crate) async fn foreign_origin(context: &Context, outcome: &mut Outcome) {
     match context.handshake_status(&foreign).await {
         Ok(response) if response.status == 101 => outcome.fail(
             "a page of another site can open the WebSocket with the cookies of a user (cross-site WebSocket hijacking)",
-            "let the gateway check it (FLUXLIT_GATEWAY_ALLOWED_ORIGINS not `*`), and do not turn off Streamlit's server.enableCORS",
+            "let no hop set or remove `Origin`, let the gateway check it (FLUXLIT_GATEWAY_ALLOWED_ORIGINS not `*`), and do not turn off Streamlit's server.enableCORS",
         ),
         Ok(response) => outcome.right(format!("a foreign Origin is refused with {} by {}", response.status, Hop::of(&response).name())),
         Err(failure) => outcome.warn(

@@ -61,6 +61,8 @@ pub(crate) enum Fault {
     /// Each second page is of another version.
     TwoVersions,
     InjectsScript,
+    /// The page names its script without the mount.
+    RewritesScript,
     ForbidsFrames,
     /// Over plain HTTP, the page is shown.
     NoRedirectToTls,
@@ -101,6 +103,7 @@ fn respond(fault: Fault, head: &Head, count: usize) -> Option<Vec<u8>> {
         Fault::InjectsScript => {
             &page.replace("</html>", "<script src=\"/cdn-cgi/x.js\"></script></html>")
         }
+        Fault::RewritesScript => &page.replace("./static", "/static"),
         Fault::TwoVersions if count.is_multiple_of(2) => &page.replace("index.js", "index.B.js"),
         _ => page,
     };

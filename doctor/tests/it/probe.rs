@@ -121,6 +121,7 @@ pub(crate) fn failing() -> Vec<Row> {
         row("P23", Metrics, &["/apps/my-app/_stcore/metrics"], "404"),
         row("P25", TwoVersions, &["20 connections get 2 versions"], "rollout"),
         row("P26", InjectsScript, &["`cdn-cgi/`"], "optimization"),
+        row("P26", RewritesScript, &["`/static/js/index.js`"], "sub_filter"),
         row("P27", ForbidsFrames, &["X-Frame-Options is `SAMEORIGIN`"], "frame-ancestors").with(|options| options.embed = Some("https://site.example.com".to_owned())),
         row("P28", None, &["differs by address family", "101", "200"], "DNS").over(Transport::Families(LosesUpgrade)),
     ]

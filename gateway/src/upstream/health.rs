@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::http::body::Source;
 use crate::http::framing::Framing;
@@ -88,6 +88,9 @@ impl HealthCheck {
     pub(crate) async fn run(self, readiness: watch::Sender<Readiness>, metrics: &Metrics) {
         let authority = self.upstream.authority();
         let mut failures = 0;
+        let started = Instant::now();
+        let mut was_ready = false;
+        let mut is_awaited = false;
         loop {
             let result = timeout(CHECK_TIMEOUT, self.check(&authority)).await;
             let result = result.unwrap_or(Err(CheckError::Timeout));
@@ -95,6 +98,7 @@ impl HealthCheck {
             if was == Readiness::Draining || readiness.is_closed() {
                 return;
             }
+            let is_refused = matches!(result, Err(CheckError::Connect(_)));
             let next = match result {
                 Ok(()) => {
                     failures = 0;
@@ -111,9 +115,16 @@ impl HealthCheck {
                 }
             };
             let is_ready = next == Readiness::Ready;
+            was_ready |= is_ready;
             metrics.upstream_ready(self.metric, is_ready);
-            if was != next {
+            let is_late = is_awaited && started.elapsed() >= START_TIME;
+            if was != next || is_late {
+                let is_starting = is_refused && !was_ready && started.elapsed() < START_TIME;
+                is_awaited = is_starting;
                 match &next {
+                    Readiness::NotReady(reason) if is_starting => {
+                        tracing::info!(reason, "waiting for {}", self.name);
+                    }
                     Readiness::NotReady(reason) => tracing::warn!(reason, "not ready"),
                     Readiness::Ready | Readiness::Draining => {
                         tracing::info!(upstream = authority, "{} is ready", self.name);
@@ -184,6 +195,9 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 const CHECK_INTERVAL_UNREADY: Duration = Duration::from_millis(200);
 const FAILURES_TO_UNREADY: u32 = 2;
+
+/// An upstream that starts with the gateway refuses connections for some seconds. Only after this time is it a fault.
+const START_TIME: Duration = Duration::from_secs(30);
 
 /// Maximum size of the response's head in bytes.
 const MAX_RESPONSE: usize = 16 * 1024;

@@ -21,6 +21,15 @@ fn live_without_the_app() {
     );
 }
 
+/// An app that starts with the gateway is not a fault.
+#[test]
+fn an_app_that_does_not_listen_yet_is_no_warning() {
+    let gateway = Gateway::start(&[("FLUXLIT_STREAMLIT_UPSTREAM", "http://127.0.0.1:1")], &[]);
+    let waits = eventually(|| gateway.log().contains("waiting for Streamlit"));
+    let log = gateway.log();
+    assert!(waits && !log.contains("WARN"), "{log}");
+}
+
 #[test]
 fn not_ready_has_a_reason() {
     let gateway = Gateway::start(&[("FLUXLIT_STREAMLIT_UPSTREAM", "http://127.0.0.1:1")], &[]);
