@@ -92,6 +92,13 @@ fn put(folder: &Path, text: &str) {
     std::fs::rename(new, folder.join("fluxlit.toml")).unwrap();
 }
 
+/// Returns a connection that has had a response.
+fn used(gateway: &Gateway) -> Client {
+    let mut client = gateway.client();
+    assert_eq!(get(&mut client, "/").status, 200);
+    client
+}
+
 fn get(client: &mut Client, path: &str) -> Response {
     client.send(&format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n"));
     client.response()
@@ -250,7 +257,8 @@ fn the_access_log_is_switched_on_by_a_reload() {
 fn limits_of_connections_change() {
     let (address, _) = recording(OK);
     let started = Reloading::start(address, "");
-    let held: Vec<TcpStream> = (0..3).map(|_| started.gateway.connect()).collect();
+    // Without a response, a connection may still wait to be accepted, and the new limit would apply to it.
+    let held: Vec<Client> = (0..3).map(|_| used(&started.gateway)).collect();
     started.reload("gateway_max_connections_per_peer = 1\n", "success", 1);
     started.until("further connections are rejected", || {
         started.gateway.get("/").starts_with("HTTP/1.1 503")
