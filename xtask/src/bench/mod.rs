@@ -1,7 +1,8 @@
 //! Measures the cost of the filter and the gateway, compared with other programs that do the same work.
 //!
-//! Both benchmarks share what is here: pinning to separate cores, a typical request, and quartiles.
+//! All benchmarks share what is here: pinning to separate cores, a typical request, and quartiles.
 
+mod callgrind;
 pub(crate) mod filter;
 pub(crate) mod gateway;
 

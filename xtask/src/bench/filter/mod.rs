@@ -2,18 +2,20 @@
 //!
 //! One Envoy with one worker has a listener for each variant; they differ in their HTTP filter only. The variants take
 //! turns in many short rounds, so that any other load on the machine affects all of them alike. The measure is the CPU
-//! time of Envoy's threads, not latency: that is what a filter takes away from other requests.
+//! time of Envoy's threads, not latency: that is what a filter takes away from other requests. On a machine with other load,
+//! `--instructions` counts instead.
 //!
 //! Figures of two machines, or of two runs, are not comparable; the ratios within one run are. So another build of the
 //! filter is measured in the same run (`--module`). A missed target is not a failure.
 
 mod exchange;
+mod instructions;
 mod report;
 mod variants;
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -23,8 +25,9 @@ use fluxlit_support::wait::wait_until;
 use self::exchange::{
     ECHO, RESPONSE_LIMIT, STREAM, Workload, connect, read_response, request, serve_upstream,
 };
+use self::report::{Table, Unit};
 use self::variants::{Modules, NamedModule, Variant};
-use super::{local, pin_to, two_cores};
+use super::{callgrind, local, pin_to, two_cores};
 use crate::processes;
 use crate::setup::{self, WASM};
 use crate::steps::{cargo, root, run as command, step, target};
@@ -41,6 +44,9 @@ pub(crate) struct Options {
     /// Measure another build of the filter in the same run: its name in the tables, and its wasm file; may be repeated
     #[arg(long = "module", value_name = "NAME=PATH")]
     modules: Vec<NamedModule>,
+    /// Count instructions under callgrind instead of measuring time: nearly the same on a busy machine, but slow
+    #[arg(long, conflicts_with_all = ["rounds", "requests"])]
+    instructions: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -48,29 +54,51 @@ pub(crate) struct Options {
 
 /// Measures the filter and prints a table for each workload.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
-    let envoy = setup::python_packages()?.join("envoy");
     let variants = variants::variants(&Modules {
         ours: setup::filter()?,
+        native: setup::module()?,
         empty: empty_filter()?,
         others: options.modules.clone(),
     })?;
     let folder = target().join("bench");
     std::fs::create_dir_all(&folder).context("cannot write under target/")?;
+    let tables = if options.instructions {
+        count(&folder, &variants)?
+    } else {
+        measure_all(options, &folder, &variants)?
+    };
+    if options.json {
+        println!("{:#}", report::as_json(&tables));
+    } else {
+        for table in &tables {
+            println!("{}", report::as_text(table));
+        }
+    }
+    Ok(())
+}
 
+/// Measures the CPU time of all variants in one Envoy.
+fn measure_all<'a>(
+    options: &Options,
+    folder: &Path,
+    variants: &'a [Variant],
+) -> anyhow::Result<Vec<Table<'a>>> {
+    let envoy = setup::python_packages()?.join("envoy");
     let [envoy_core, load_core] = two_cores()?;
     pin_to(load_core)?;
     let upstream = serve_upstream()?;
     let ports = free_ports(variants.len())?;
     let addresses: Vec<SocketAddr> = ports.into_iter().map(local).collect();
+    let variants: Vec<&Variant> = variants.iter().collect();
     let bootstrap = variants::bootstrap(&variants, &addresses)?.forwarding_to(upstream);
     // A process inherits the cores of the thread that starts it.
     pin_to(envoy_core)?;
     let envoy = step("starting Envoy", || {
-        Ok(bootstrap.start(&envoy, &folder, &["--concurrency", "1"])?)
+        Ok(bootstrap.start(&envoy, folder, &["--concurrency", "1"])?)
     })?;
     pin_to(load_core)?;
 
-    let variants: Vec<(&Variant, SocketAddr)> = variants.iter().zip(addresses).collect();
+    let variants: Vec<(&Variant, SocketAddr)> = variants.into_iter().zip(addresses).collect();
     check_that_the_job_is_done(&variants)?;
     let mut tables = Vec::new();
     for workload in Workload::ALL {
@@ -80,16 +108,47 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         }
         let rounds = measure(options, workload, envoy.id(), &variants)?;
         let variants: Vec<&Variant> = variants.into_iter().map(|(variant, _)| variant).collect();
-        tables.push(report::evaluate(workload, &variants, &rounds)?);
+        tables.push(report::evaluate(
+            Unit::CpuTime,
+            workload,
+            &variants,
+            &rounds,
+        )?);
     }
-    if options.json {
-        println!("{:#}", report::as_json(options, &tables));
-    } else {
-        for table in &tables {
-            println!("{}", report::as_text(table));
-        }
+    Ok(tables)
+}
+
+/// Counts the instructions of all variants, each in an Envoy of its own.
+fn count<'a>(folder: &Path, variants: &'a [Variant]) -> anyhow::Result<Vec<Table<'a>>> {
+    if let Some(obstacle) = callgrind::obstacle() {
+        anyhow::bail!(obstacle);
     }
-    Ok(())
+    let envoy = setup::envoy_executable()?;
+    let upstream = serve_upstream()?;
+    let counted = variants
+        .iter()
+        .map(|variant| {
+            step(&format!("counting `{}`", variant.name), || {
+                instructions::count(&envoy, folder, variant, upstream)
+            })
+        })
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    let variants: Vec<&Variant> = variants.iter().collect();
+    let tables = instructions::WORKLOADS.into_iter().enumerate();
+    tables
+        .map(|(index, workload)| {
+            let series = counted.first().map_or(0, |first| first[index].len());
+            let rounds: Vec<Vec<f64>> = (0..series)
+                .map(|round| {
+                    counted
+                        .iter()
+                        .map(|figures| figures[index][round])
+                        .collect()
+                })
+                .collect();
+            report::evaluate(Unit::Instructions, workload, &variants, &rounds)
+        })
+        .collect()
 }
 
 fn empty_filter() -> anyhow::Result<PathBuf> {

@@ -5,22 +5,31 @@ use std::fmt::Write as _;
 use anyhow::Context;
 use serde_json::{Value, json};
 
-use super::Options;
 use super::exchange::Workload;
-use super::variants::{EMPTY, HEADER_MUTATION, LUA, NONE, SHORT_LUA, Variant};
+use super::variants::{EMPTY, Form, HEADER_MUTATION, LUA, NONE, SHORT_LUA, Variant};
 use crate::bench::{Spread, spread};
+
+/// What the figures of a table are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unit {
+    /// Microseconds of CPU time.
+    CpuTime,
+    /// Thousands of instructions.
+    Instructions,
+}
 
 /// The figures of a workload.
 pub(super) struct Table<'a> {
+    unit: Unit,
     workload: Workload,
     rows: Vec<Row<'a>>,
 }
 
-/// The figures of a variant, in microseconds of CPU time.
+/// The figures of a variant.
 struct Row<'a> {
     variant: &'a Variant,
     has_targets: bool,
-    cpu: f64,
+    cost: f64,
     /// The difference from no filter in the same round.
     overhead: Spread,
     /// Ratios to the overheads of [`REFERENCES`]; `None` where the reference does not run the workload.
@@ -29,6 +38,7 @@ struct Row<'a> {
 
 /// Evaluates the rounds of a workload, which have a figure for each of these variants.
 pub(super) fn evaluate<'a>(
+    unit: Unit,
     workload: Workload,
     variants: &[&'a Variant],
     rounds: &[Vec<f64>],
@@ -50,18 +60,22 @@ pub(super) fn evaluate<'a>(
         .iter()
         .enumerate()
         .map(|(index, &variant)| {
-            let cpu = spread(rounds.iter().map(|round| round[index]).collect());
+            let cost = spread(rounds.iter().map(|round| round[index]).collect());
             let overhead = overhead(index);
             Row {
                 variant,
-                cpu: cpu.median,
+                cost: cost.median,
                 overhead,
                 times: references.map(|reference| Some(overhead.median / reference?)),
-                has_targets: workload == Workload::Direct && variant.is_ours,
+                has_targets: workload == Workload::Direct,
             }
         })
         .collect();
-    Ok(Table { workload, rows })
+    Ok(Table {
+        unit,
+        workload,
+        rows,
+    })
 }
 
 impl Row<'_> {
@@ -70,7 +84,9 @@ impl Row<'_> {
         let each = REFERENCES.iter().zip(self.times);
         let each = each.filter(|_| self.has_targets);
         each.filter_map(|(reference, times)| {
-            let (_, max) = TARGETS.iter().find(|(name, _)| name == reference)?;
+            let (.., max) = TARGETS
+                .iter()
+                .find(|(form, name, _)| Some(*form) == self.variant.form && name == reference)?;
             Some((format!("≤ {max:.2} × {reference}"), times? <= *max))
         })
         .collect()
@@ -89,9 +105,9 @@ impl Row<'_> {
             .collect();
         json!({
             "name": self.variant.name,
-            "cpu_us": self.cpu,
-            "overhead_us": self.overhead.median,
-            "overhead_quartiles_us": [self.overhead.low, self.overhead.high],
+            "cost": self.cost,
+            "overhead": self.overhead.median,
+            "overhead_quartiles": [self.overhead.low, self.overhead.high],
             "times": times,
             "targets": targets,
         })
@@ -100,10 +116,14 @@ impl Row<'_> {
 
 pub(super) fn as_text(table: &Table<'_>) -> String {
     let mut text = format!(
-        "CPU time of Envoy in µs for one {}; overhead is over `{NONE}`, × is the ratio of overheads\n\n{:<24}{:>8}{:>10}{:>16}",
+        "{} of Envoy for one {}; overhead is over `{NONE}`, × is the ratio of overheads\n\n{:<24}{:>8}{:>10}{:>16}",
+        match table.unit {
+            Unit::CpuTime => "CPU time, in µs,",
+            Unit::Instructions => "Thousands of instructions",
+        },
         table.workload.name(),
         "",
-        "CPU",
+        "cost",
         "overhead",
         "quartiles",
     );
@@ -130,7 +150,7 @@ pub(super) fn as_text(table: &Table<'_>) -> String {
         let line = format!(
             "{:<24}{:>8.1}{median:>10.1}{quartiles:>16}{ratios}  {}",
             row.variant.name,
-            row.cpu,
+            row.cost,
             targets.join(", ")
         );
         // Writing to a string does not fail.
@@ -139,9 +159,13 @@ pub(super) fn as_text(table: &Table<'_>) -> String {
     text
 }
 
-pub(super) fn as_json(options: &Options, tables: &[Table<'_>]) -> Value {
-    let mut report = json!({"rounds": options.rounds, "requests": options.requests});
+pub(super) fn as_json(tables: &[Table<'_>]) -> Value {
+    let mut report = json!({});
     for table in tables {
+        report["unit"] = json!(match table.unit {
+            Unit::CpuTime => "µs",
+            Unit::Instructions => "1000 instructions",
+        });
         let key = match table.workload {
             Workload::Direct => "direct_responses",
             Workload::Request => "variants",
@@ -156,5 +180,10 @@ pub(super) fn as_json(options: &Options, tables: &[Table<'_>]) -> Value {
 /// The variants whose overheads the others are compared with.
 const REFERENCES: [&str; 4] = [EMPTY, HEADER_MUTATION, SHORT_LUA, LUA];
 
-/// The maximum overhead of the filter for a direct response, as multiples of these variants'.
-const TARGETS: [(&str, f64); 2] = [(SHORT_LUA, 1.2), (LUA, 0.65)];
+/// The maximum overhead of each form for a direct response, as multiples of these variants'.
+const TARGETS: [(Form, &str, f64); 4] = [
+    (Form::Filter, SHORT_LUA, 1.2),
+    (Form::Filter, LUA, 0.65),
+    (Form::DynamicModule, SHORT_LUA, 0.45),
+    (Form::DynamicModule, HEADER_MUTATION, 1.5),
+];

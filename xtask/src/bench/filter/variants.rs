@@ -15,19 +15,33 @@ pub(super) struct Variant {
     filter: Option<Value>,
     /// True if it does what the filter does, so that the upstream and the client must not see a difference.
     pub(super) does_the_job: bool,
-    /// True if the targets apply to it.
-    pub(super) is_ours: bool,
+    /// Which targets apply to it; `None` for a reference point.
+    pub(super) form: Option<Form>,
     /// True if WebSocket frames and bodies are measured as well.
     pub(super) has_streams: bool,
 }
 
-/// Returns all variants: the reference points, the shipped module, and the modules of `--module`.
+/// The forms of the policy in Envoy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    Filter,
+    DynamicModule,
+}
+
+impl Variant {
+    /// Returns the name as one of a file.
+    pub(super) fn file_name(&self) -> String {
+        self.name.replace([' ', ','], "-")
+    }
+}
+
+/// Returns all variants: the reference points, the shipped filter and dynamic module, and the modules of `--module`.
 pub(super) fn variants(modules: &Modules) -> anyhow::Result<Vec<Variant>> {
     let reference = |name: &str, filter, does_the_job| Variant {
         name: name.to_owned(),
         filter,
         does_the_job,
-        is_ours: false,
+        form: None,
         has_streams: !does_the_job,
     };
     let ours = |name: &str, module: &Path, change: fn(&mut Value)| -> anyhow::Result<Variant> {
@@ -38,7 +52,7 @@ pub(super) fn variants(modules: &Modules) -> anyhow::Result<Vec<Variant>> {
             name: name.to_owned(),
             filter: Some(wasm(name, module, &config.to_string())),
             does_the_job: true,
-            is_ours: true,
+            form: Some(Form::Filter),
             has_streams: true,
         })
     };
@@ -60,6 +74,11 @@ pub(super) fn variants(modules: &Modules) -> anyhow::Result<Vec<Variant>> {
             true,
         ),
         ours("fluxlit", &modules.ours, |_| {})?,
+        Variant {
+            filter: Some(dynamic_module(&modules.native)?),
+            form: Some(Form::DynamicModule),
+            ..ours("fluxlit, dynamic module", &modules.ours, |_| {})?
+        },
     ];
     for NamedModule { name, path } in &modules.others {
         ensure!(
@@ -83,9 +102,11 @@ pub(super) fn variants(modules: &Modules) -> anyhow::Result<Vec<Variant>> {
     Ok(variants)
 }
 
-/// The measured wasm modules.
+/// The measured modules.
 pub(super) struct Modules {
     pub(super) ours: PathBuf,
+    /// The dynamic module.
+    pub(super) native: PathBuf,
     pub(super) empty: PathBuf,
     /// Other builds of the filter.
     pub(super) others: Vec<NamedModule>,
@@ -113,20 +134,20 @@ impl FromStr for NamedModule {
 
 /// Returns a bootstrap with the shipped listener once for each variant, with the variant's filter in place of ours.
 pub(super) fn bootstrap(
-    variants: &[Variant],
+    variants: &[&Variant],
     addresses: &[SocketAddr],
 ) -> anyhow::Result<Bootstrap> {
     let mut listeners = Vec::new();
     for (variant, address) in variants.iter().zip(addresses) {
         let mut shipped = Bootstrap::shipped().listening_on(*address);
-        if !variant.is_ours {
+        if variant.form.is_none() {
             // The routes match what only our filter stores.
             shipped = shipped.without_guard();
         }
-        let mut listener = at(shipped.value(), "/static_resources/listeners/0")?.clone();
+        let mut listener = at(shipped.value(), LISTENER)?.clone();
         listener["name"] = json!(variant.name);
         let filters = listener
-            .pointer_mut("/filter_chains/0/filters/1/typed_config/http_filters")
+            .pointer_mut(FILTERS)
             .and_then(Value::as_array_mut)
             .context("bootstrap.yaml has no HTTP filters")?;
         filters.splice(..1, variant.filter.clone());
@@ -211,6 +232,14 @@ fn wasm(vm: &str, module: &Path, config: &str) -> Value {
     })
 }
 
+/// Returns the filter that loads the dynamic module, as shipped.
+fn dynamic_module(library: &Path) -> anyhow::Result<Value> {
+    let shipped = Bootstrap::shipped()
+        .with_module(library)
+        .with_plugin_config(plugin_config());
+    Ok(at(shipped.value(), &format!("{LISTENER}{FILTERS}/0"))?.clone())
+}
+
 fn header_mutation() -> anyhow::Result<Value> {
     let config: Value =
         serde_json::from_str(include_str!("../../../../envoy/bench/header_mutation.json"))
@@ -233,6 +262,10 @@ fn at<'a>(value: &'a Value, pointer: &str) -> anyhow::Result<&'a Value> {
         .pointer(pointer)
         .with_context(|| format!("bootstrap.yaml has nothing at {pointer}"))
 }
+
+/// The listener of bootstrap.yaml, and its HTTP filters.
+const LISTENER: &str = "/static_resources/listeners/0";
+const FILTERS: &str = "/filter_chains/0/filters/1/typed_config/http_filters";
 
 /// The path without the mount to which Envoy responds itself.
 pub(super) const DIRECT: &str = "/direct";

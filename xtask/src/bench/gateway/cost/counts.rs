@@ -6,6 +6,8 @@ use std::fmt::Write as _;
 use anyhow::{Context, ensure};
 use serde_json::{Map, Value, json};
 
+use crate::bench::callgrind::Counted;
+
 /// What one exchange costs, or several.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Counts([f64; KINDS.len()]);
@@ -22,14 +24,9 @@ pub(super) struct Difference {
 }
 
 impl Counts {
-    pub(super) fn new(
-        instructions: u64,
-        system_calls: u64,
-        clock_readings: u64,
-        allocations: u64,
-    ) -> Self {
+    fn new(counts: [u64; KINDS.len()]) -> Self {
         #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
-        Self([instructions, system_calls, clock_readings, allocations].map(|count| count as f64))
+        Self(counts.map(|count| count as f64))
     }
 
     pub(super) fn divided_by(self, exchanges: u32) -> Self {
@@ -43,6 +40,17 @@ impl Counts {
             *lowest = lowest.min(other);
         }
         Self(lowest)
+    }
+}
+
+impl From<Counted> for Counts {
+    fn from(counted: Counted) -> Self {
+        Self::new([
+            counted.instructions,
+            counted.system_calls,
+            counted.clock_readings,
+            counted.allocations,
+        ])
     }
 }
 
@@ -125,7 +133,7 @@ impl Table {
     }
 }
 
-/// What is counted, in the order of [`Counts::new`].
+/// What is counted.
 const KINDS: [&str; 4] = [
     "instructions",
     "system calls",
@@ -144,10 +152,8 @@ mod tests {
     use super::*;
 
     fn table(counts: [u64; 4]) -> Table {
-        let [instructions, system_calls, clock_readings, allocations] = counts;
         let mut table = Table::default();
-        let counts = Counts::new(instructions, system_calls, clock_readings, allocations);
-        table.add("GET", counts);
+        table.add("GET", Counts::new(counts));
         table
     }
 
@@ -190,7 +196,7 @@ mod tests {
 
     #[test]
     fn the_lowest_of_several_series_counts() {
-        let lowest = Counts::new(10, 4, 8, 0).min(Counts::new(12, 2, 8, 2));
-        assert_eq!(lowest.divided_by(2), Counts::new(5, 1, 4, 0));
+        let lowest = Counts::new([10, 4, 8, 0]).min(Counts::new([12, 2, 8, 2]));
+        assert_eq!(lowest.divided_by(2), Counts::new([5, 1, 4, 0]));
     }
 }

@@ -8,7 +8,6 @@
 //! The counts leave out what instructions cost and what the kernel does in a system call; `cargo xtask bench gateway`
 //! measures time.
 
-mod callgrind;
 mod counts;
 mod exchanges;
 mod http2;
@@ -19,12 +18,11 @@ use std::path::PathBuf;
 
 use anyhow::{Context, ensure};
 
-use self::callgrind::Callgrind;
 use self::counts::{Counts, Table};
 use self::exchanges::{EXCHANGES, Exchange};
 use self::origin::Origin;
 use self::servers::{GATEWAY, NGINX, Server, Variant};
-use crate::setup;
+use crate::bench::callgrind::{self, Callgrind};
 use crate::steps::{root, target};
 
 /// What to count, and what to do with the counts.
@@ -65,12 +63,7 @@ pub(crate) fn obstacle() -> Option<String> {
     if !cfg!(target_arch = "x86_64") {
         return Some("the recorded counts are of x86-64".to_owned());
     }
-    let missing = ["valgrind", "vgdb"]
-        .into_iter()
-        .find(|program| setup::find(program).is_none())?;
-    Some(format!(
-        "{missing} is needed: install it (Debian: apt install valgrind)"
-    ))
+    callgrind::obstacle()
 }
 
 fn of_gateway() -> anyhow::Result<Table> {
@@ -156,7 +149,7 @@ fn count_exchange(
         for _ in 0..EXCHANGES_OF_SERIES {
             once()?;
         }
-        let counts = callgrind.take()?.divided_by(EXCHANGES_OF_SERIES);
+        let counts = Counts::from(callgrind.take()?).divided_by(EXCHANGES_OF_SERIES);
         lowest = Some(lowest.map_or(counts, |lowest| lowest.min(counts)));
     }
     lowest.context("nothing was counted")

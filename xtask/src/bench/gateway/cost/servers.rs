@@ -12,7 +12,7 @@ use fluxlit_support::client::get;
 use fluxlit_support::port::free_port;
 use fluxlit_support::wait::wait_until;
 
-use super::callgrind::Callgrind;
+use crate::bench::callgrind::Callgrind;
 use crate::bench::gateway::configs;
 use crate::bench::local;
 use crate::setup;

@@ -14,10 +14,21 @@ use anyhow::{Context, ensure};
 use fluxlit_support::process::Process;
 use fluxlit_support::wait::wait_for;
 
-use super::counts::Counts;
+use crate::setup;
+
+/// What a thread has done.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::bench) struct Counted {
+    pub(in crate::bench) instructions: u64,
+    /// Without those that read the clock.
+    pub(in crate::bench) system_calls: u64,
+    pub(in crate::bench) clock_readings: u64,
+    /// Calls of the C library that allocate memory.
+    pub(in crate::bench) allocations: u64,
+}
 
 /// A program that runs under callgrind until this is dropped.
-pub(super) struct Callgrind {
+pub(in crate::bench) struct Callgrind {
     process: Process,
     folder: PathBuf,
     /// Number of files that were written.
@@ -26,9 +37,19 @@ pub(super) struct Callgrind {
     traced: u64,
 }
 
+/// Returns why nothing can be counted on this machine, if that is so.
+pub(in crate::bench) fn obstacle() -> Option<String> {
+    let missing = ["valgrind", "vgdb"]
+        .into_iter()
+        .find(|program| setup::find(program).is_none())?;
+    Some(format!(
+        "{missing} is needed: install it (Debian: apt install valgrind)"
+    ))
+}
+
 impl Callgrind {
     /// Starts a program. Its output and callgrind's files are in `folder`.
-    pub(super) fn start(program: &Command, folder: &Path) -> anyhow::Result<Self> {
+    pub(in crate::bench) fn start(program: &Command, folder: &Path) -> anyhow::Result<Self> {
         let mut command = Command::new("valgrind");
         command
             .args(["--tool=callgrind", "--separate-threads=yes"])
@@ -60,7 +81,7 @@ impl Callgrind {
     }
 
     /// Fails if the program has ended.
-    pub(super) fn check(&mut self) -> anyhow::Result<()> {
+    pub(in crate::bench) fn check(&mut self) -> anyhow::Result<()> {
         let ended = self.process.ended()?;
         ensure!(
             ended.is_none(),
@@ -71,7 +92,7 @@ impl Callgrind {
     }
 
     /// Returns the folder in `/proc` of the thread with this name; without a name, of the first thread.
-    pub(super) fn thread(&self, name: Option<&str>) -> anyhow::Result<PathBuf> {
+    pub(in crate::bench) fn thread(&self, name: Option<&str>) -> anyhow::Result<PathBuf> {
         let tasks = Path::new("/proc")
             .join(self.process.id().to_string())
             .join("task");
@@ -88,7 +109,7 @@ impl Callgrind {
     }
 
     /// Counts from now on.
-    pub(super) fn zero(&mut self) -> anyhow::Result<()> {
+    pub(in crate::bench) fn zero(&mut self) -> anyhow::Result<()> {
         self.tell("instrumentation on")?;
         self.tell("zero")?;
         self.traced = std::fs::metadata(self.folder.join(TRACE))?.len();
@@ -96,7 +117,7 @@ impl Callgrind {
     }
 
     /// Returns the counts since the last call of this or [`Callgrind::zero`].
-    pub(super) fn take(&mut self) -> anyhow::Result<Counts> {
+    pub(in crate::bench) fn take(&mut self) -> anyhow::Result<Counted> {
         self.check()?;
         let mut traced = String::new();
         let mut trace = File::open(self.folder.join(TRACE))?;
@@ -119,12 +140,12 @@ impl Callgrind {
             .max_by_key(|(profile, _)| profile.instructions)
             .context("callgrind has written no counts")?;
         let calls = Calls::read(&traced, thread);
-        Ok(Counts::new(
-            profile.instructions,
-            calls.others,
-            calls.clock,
-            profile.allocations,
-        ))
+        Ok(Counted {
+            instructions: profile.instructions,
+            system_calls: calls.others,
+            clock_readings: calls.clock,
+            allocations: profile.allocations,
+        })
     }
 
     /// Sends a command to callgrind and waits until it was carried out.
