@@ -1,4 +1,5 @@
-//! Build script of the programs: passes the commit, the target and the features on to the compiler, for `--version`.
+//! Build script of the programs, the filter and the module: passes the commit, the target and the features on to the compiler, for
+//! `--version` and for the log.
 //!
 //! Nothing here depends on the time or the machine, so equal sources give equal programs. The commit is that of the variable
 //! `FLUXLIT_COMMIT`, or the one that `git archive` has written into this file. Without them, only optimized builds ask git,
@@ -10,7 +11,7 @@ use std::process::Command;
 /// Replaced by the commit in an archive, such as the one that a forge offers for a release (gitattributes(5), `export-subst`).
 const ARCHIVED: &str = "$Format:%H$";
 
-fn main() {
+pub(crate) fn main() {
     println!("cargo::rerun-if-env-changed=FLUXLIT_COMMIT");
     let given = env::var("FLUXLIT_COMMIT")
         .ok()
@@ -67,7 +68,7 @@ fn git(arguments: &[&str]) -> Option<String> {
     output.status.success().then(|| text.trim().to_owned())
 }
 
-/// Returns true if the text can be the name of a commit: it becomes a part of `--version` and of a metric.
+/// Returns true if the text can be the name of a commit: it becomes a part of `--version`, of a metric and of log lines.
 fn is_name(text: &str) -> bool {
     !text.is_empty()
         && text

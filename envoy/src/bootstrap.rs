@@ -26,6 +26,15 @@ impl Bootstrap {
         ))
     }
 
+    /// Reads another bootstrap of this package. `name`: its file, for errors.
+    ///
+    /// # Panics
+    ///
+    /// If it is not valid YAML.
+    pub(crate) fn read(name: &str, text: &str) -> Self {
+        Self(read_yaml(name, text))
+    }
+
     /// Starts Envoy with this bootstrap, and waits until it is ready; see [`Envoy::start`].
     ///
     /// # Errors
@@ -227,6 +236,43 @@ impl Bootstrap {
         self
     }
 
+    /// Replaces a text in every string, such as a path or a host name.
+    #[must_use]
+    pub(crate) fn with_text(mut self, old: &str, new: &str) -> Self {
+        replace_text(&mut self.0, old, new);
+        self
+    }
+
+    /// Replaces an address and port wherever something listens on it or connects to it.
+    #[must_use]
+    pub(crate) fn with_address(self, old: (&str, u16), new: SocketAddr) -> Self {
+        let old = json!({"socket_address": {"address": old.0, "port_value": old.1}});
+        self.with_value(&old, &socket(new))
+    }
+
+    /// Replaces a value wherever it is.
+    #[must_use]
+    pub(crate) fn with_value(mut self, old: &Value, new: &Value) -> Self {
+        replace_value(&mut self.0, old, new);
+        self
+    }
+
+    /// Changes every message of this type.
+    pub(crate) fn change_every(&mut self, kind: &str, change: &dyn Fn(&mut Value)) {
+        change_messages(&mut self.0, kind, change);
+    }
+
+    /// Adds listeners and clusters.
+    #[must_use]
+    pub(crate) fn with(mut self, listeners: Vec<Value>, clusters: Vec<Value>) -> Self {
+        for (name, added) in [("listeners", listeners), ("clusters", clusters)] {
+            if let Value::Array(all) = self.at(&format!("/static_resources/{name}")) {
+                all.extend(added);
+            }
+        }
+        self
+    }
+
     fn at(&mut self, pointer: &str) -> &mut Value {
         self.0
             .pointer_mut(pointer)
@@ -248,6 +294,51 @@ pub fn set_plugin_config(filter: &mut Value, text: &str) {
     match place.and_then(|place| filter.pointer_mut(place)) {
         Some(value) => *value = json!(text),
         None => panic!("not a filter of this project: {filter}"),
+    }
+}
+
+fn replace_text(value: &mut Value, old: &str, new: &str) {
+    match value {
+        Value::String(text) => *text = text.replace(old, new),
+        Value::Array(items) => items
+            .iter_mut()
+            .for_each(|item| replace_text(item, old, new)),
+        Value::Object(fields) => fields
+            .values_mut()
+            .for_each(|field| replace_text(field, old, new)),
+        _ => {}
+    }
+}
+
+fn change_messages(value: &mut Value, kind: &str, change: &dyn Fn(&mut Value)) {
+    if value["@type"] == kind {
+        change(value);
+        return;
+    }
+    match value {
+        Value::Array(items) => items
+            .iter_mut()
+            .for_each(|item| change_messages(item, kind, change)),
+        Value::Object(fields) => fields
+            .values_mut()
+            .for_each(|field| change_messages(field, kind, change)),
+        _ => {}
+    }
+}
+
+fn replace_value(value: &mut Value, old: &Value, new: &Value) {
+    if value == old {
+        *value = new.clone();
+        return;
+    }
+    match value {
+        Value::Array(items) => items
+            .iter_mut()
+            .for_each(|item| replace_value(item, old, new)),
+        Value::Object(fields) => fields
+            .values_mut()
+            .for_each(|field| replace_value(field, old, new)),
+        _ => {}
     }
 }
 

@@ -6,7 +6,8 @@
 //!
 //! The attacks are tables (`attacks/table.rs`). Each runs on each form of the listener ([`Form`]), as a plain request and
 //! as a WebSocket handshake over HTTP/1.1 and as a plain request over HTTP/2, from an untrusted peer and through a trusted
-//! peer that forwards what its client forged.
+//! peer that forwards what its client forged. The listeners that control planes make get all but the spellings of each name
+//! and the single bytes, which no setting of Envoy affects.
 
 #[path = "attacks/http2.rs"]
 mod http2;
@@ -23,13 +24,13 @@ use std::io::{BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 
 use fluxlit_cases::latin1;
-use fluxlit_envoy::MOUNT;
+use fluxlit_envoy::{MOUNT, Place};
 use fluxlit_support::http1::read_head_blocking;
 use fluxlit_support::port::local;
 
 use request::{Attack, to_field};
 use runner::Expected::{Forwarded, Rejected};
-use runner::{AttackRunner, Form, Listener, Peer, Protocol};
+use runner::{AttackRunner, Form, Listener, Paths, Peer, Protocol};
 use table::{
     BODIES, HOST, HOSTS, HTTP1_LINES, HTTP2_FIELDS, HTTP2_TARGETS, LINES, PASSED, PROTECTED, Pair,
     REQUEST_LINES, TARGETS, TRUSTED, TRUSTED_FIELDS,
@@ -55,15 +56,44 @@ fn the_filter_alone() {
     attack(Form::FilterAlone);
 }
 
+#[test]
+fn the_listener_of_envoy_gateway() {
+    attack(Form::Made(Place::EnvoyGateway));
+}
+
+#[test]
+fn the_ingress_gateway_of_istio() {
+    attack(Form::Made(Place::IstioGateway));
+}
+
+#[test]
+fn the_sidecar_of_istio() {
+    attack(Form::Made(Place::IstioSidecar));
+}
+
+#[test]
+fn the_waypoint_of_istio() {
+    attack(Form::Made(Place::IstioWaypoint));
+}
+
 #[track_caller]
 fn attack(form: Form) {
+    if matches!(form, Form::Made(place) if place != Place::EnvoyGateway)
+        && support::parts().is_dynamic_module()
+    {
+        println!("{form:?}: Istio has no API for dynamic modules");
+        return;
+    }
     let mut runner = AttackRunner::start(form);
     let honest = Attack::new("an honest request");
     runner.run(&honest, ALL, BOTH);
-    protected_names(&mut runner);
+    if !matches!(form, Form::Made(_)) {
+        protected_names(&mut runner);
+        bytes(&mut runner);
+    }
+    all_names(&mut runner);
     lines(&mut runner);
     long_lists(&mut runner);
-    bytes(&mut runner);
     targets(&mut runner);
     hosts(&mut runner);
     bodies_and_trailers(&mut runner);
@@ -77,8 +107,9 @@ fn attack(form: Form) {
 /// Sends each protected field, in every spelling.
 fn protected_names(runner: &mut AttackRunner) {
     let is_alone = runner.form == Form::FilterAlone;
+    let has_underscores = !runner.form.rejects_underscores();
     for (name, forged) in PROTECTED {
-        let is_trusted = runner.form != Form::Shipped && TRUSTED_FIELDS.contains(name);
+        let is_trusted = runner.form.trusts(Peer::Proxy) && TRUSTED_FIELDS.contains(name);
         let peers = if is_trusted { ATTACKER } else { BOTH };
         for (spelling, protocols) in [
             ((*name).to_owned(), ALL),
@@ -97,7 +128,7 @@ fn protected_names(runner: &mut AttackRunner) {
         let twin = name.replace('-', "_");
         for twin in [name.replacen('-', "_", 1), twin.to_ascii_uppercase(), twin] {
             let line = format!("{twin}: {forged}");
-            let expected = if is_alone { Forwarded } else { Rejected };
+            let expected = if has_underscores { Forwarded } else { Rejected };
             runner.run(&Attack::lines(&line, &[&line], expected), ALL, BOTH);
             // Otherwise Envoy rejects such a trailer, but only after it has forwarded the head.
             if is_alone {
@@ -106,15 +137,35 @@ fn protected_names(runner: &mut AttackRunner) {
             }
         }
     }
-    let all: Vec<String> = PROTECTED
+}
+
+/// Sends all protected fields together, and those with underscores.
+fn all_names(runner: &mut AttackRunner) {
+    let all = PROTECTED
         .iter()
-        .filter(|(name, _)| !TRUSTED_FIELDS.contains(name))
+        .filter(|(name, _)| !TRUSTED_FIELDS.contains(name));
+    let lines: Vec<String> = all
+        .clone()
         .map(|(name, forged)| format!("{name}: {forged}"))
         .collect();
-    // Envoy accepts a hundred fields.
-    for (place, some) in all.chunks(60).enumerate() {
-        let what = format!("everything at once, part {place}");
-        runner.run(&Attack::lines(what, some, Forwarded), ALL, BOTH);
+    let twins: Vec<String> = all
+        .filter(|(name, _)| name.contains('-'))
+        .map(|(name, forged)| format!("{}: {forged}", name.replace('-', "_")))
+        .collect();
+    let twins_are = if runner.form.rejects_underscores() {
+        Rejected
+    } else {
+        Forwarded
+    };
+    for (what, lines, expected) in [
+        ("everything at once", lines, Forwarded),
+        ("everything with underscores", twins, twins_are),
+    ] {
+        // Envoy accepts a hundred fields.
+        for (place, some) in lines.chunks(60).enumerate() {
+            let what = format!("{what}, part {place}");
+            runner.run(&Attack::lines(what, some, expected), ALL, BOTH);
+        }
     }
 }
 
@@ -160,8 +211,14 @@ fn bytes(runner: &mut AttackRunner) {
 fn targets(runner: &mut AttackRunner) {
     for (table, protocols) in [(TARGETS, ALL), (HTTP2_TARGETS, &[Protocol::Http2])] {
         for (target, by_listener, by_filter) in table {
-            let is_alone = runner.form == Form::FilterAlone;
-            let want = if is_alone { by_filter } else { by_listener };
+            // A listener that resolves dot segments alone leaves these to the filter.
+            let is_left = ["%2f", "%5c"].iter().any(|slash| target.contains(slash))
+                || target.starts_with("//");
+            let want = match runner.form.paths() {
+                Paths::Strict => by_listener,
+                Paths::Resolved if !is_left => by_listener,
+                Paths::Resolved | Paths::Unchanged => by_filter,
+            };
             let mut attack = Attack::new(format!("the target {target:?}"));
             attack.target = (*target).to_owned();
             match want.parse() {
@@ -184,11 +241,11 @@ fn hosts(runner: &mut AttackRunner) {
         let mut attack = Attack::new(format!("the host {hosts:?}"));
         attack.hosts = hosts.iter().map(|&host| host.to_owned()).collect();
         match host {
-            Some(host) => {
+            Some(host) if runner.form.serves(host) => {
                 (*host).clone_into(&mut attack.forwarded.authority);
                 hosts[0].clone_into(&mut attack.forwarded.host);
             }
-            None => attack.expected = Rejected,
+            _ => attack.expected = Rejected,
         }
         runner.run(&attack, ALL, BOTH);
         attack.what.push_str(" with a forged X-Forwarded-Host");
@@ -205,7 +262,7 @@ fn hosts(runner: &mut AttackRunner) {
     // unless it leaves that to the filter.
     let https = match runner.form {
         Form::Shipped | Form::Trusting => Rejected,
-        Form::Tls | Form::FilterAlone => Forwarded,
+        Form::Tls | Form::FilterAlone | Form::Made(_) => Forwarded,
     };
     for (start, expected) in [
         ("http://", Forwarded),
@@ -217,7 +274,11 @@ fn hosts(runner: &mut AttackRunner) {
         let mut attack = Attack::new(format!("the request line {line:?}"));
         attack.request_line = Some(line);
         attack.hosts = vec!["evil.example".to_owned()];
-        attack.expected = expected;
+        attack.expected = if runner.form.serves("other.example") {
+            expected
+        } else {
+            Rejected
+        };
         for place in [&mut attack.forwarded.authority, &mut attack.forwarded.host] {
             "other.example".clone_into(place);
         }
@@ -253,6 +314,10 @@ fn http2_fields(runner: &mut AttackRunner) {
 fn trusted_peers(runner: &mut AttackRunner) {
     let trusts = runner.form.trusts(Peer::Trusted);
     for (what, lines, [client, scheme, authority]) in TRUSTED {
+        // Where an identity is trusted, no address is.
+        if runner.form == Form::Made(Place::IstioSidecar) && *what == "two trusted peers" {
+            continue;
+        }
         let mut attack = Attack::lines(format!("a trusted peer sends {what}"), lines, Forwarded);
         if trusts {
             attack.forwarded.client = Some((*client).to_owned());
@@ -265,7 +330,7 @@ fn trusted_peers(runner: &mut AttackRunner) {
     let line = format!("{PASSED}: ann");
     let mut attack = Attack::lines("a user, in the field that may pass", &[&line], Forwarded);
     runner.run(&attack, ALL, ATTACKER);
-    if trusts {
+    if runner.form.passes_user() {
         attack.forwarded.passed = vec![to_field(&line)];
     }
     runner.run(&attack, ALL, &[Peer::Trusted]);

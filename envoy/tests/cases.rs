@@ -55,6 +55,28 @@ fn every_case_has_the_same_result_everywhere() {
     );
 }
 
+/// The same without wasmtime, for an Envoy that is not the newest.
+#[test]
+fn every_case_has_the_same_result_in_another_envoy() {
+    let files = case_files();
+    let envoy = EnvoyHost::start(support::parts().module, all(&files));
+    compare(
+        &files,
+        &[
+            Host {
+                exception: "policy",
+                name: "policy",
+                run: &native::run,
+            },
+            Host {
+                exception: "envoy",
+                name: "envoy",
+                run: &|case| envoy.run(case),
+            },
+        ],
+    );
+}
+
 /// What Envoy does before any filter runs does not depend on the filter, so the exceptions are the same.
 #[test]
 fn every_case_has_the_same_result_in_the_dynamic_module() {

@@ -6,14 +6,15 @@ mod support;
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use fluxlit_cases::Answer;
 use fluxlit_envoy::{Bootstrap, set_plugin_config};
 use fluxlit_support::certificate::{Authority, Certificate, CertificateFiles};
 use fluxlit_support::client::tls;
-use fluxlit_support::envoy::Envoy;
 use fluxlit_support::envoy::bootstrap::access_log;
+use fluxlit_support::envoy::{Envoy, EnvoyError};
 use fluxlit_support::port::{free_port, local};
 use fluxlit_support::upstream::Upstream;
 use fluxlit_support::wait::wait_until;
@@ -262,6 +263,59 @@ fn access_logs_and_rbac_know_the_client() {
     let want = "198.51.100.7 /apps/my-app/x?q=1 403\n198.51.100.8 /apps/my-app/x?q=1 200\n";
     wait_until(Duration::from_secs(30), || read().len() >= want.len());
     assert_eq!(read(), want);
+}
+
+/// Whoever reads a log knows which build wrote it, also if the configuration is refused.
+#[test]
+fn the_log_begins_with_version_and_commit() {
+    let parts = parts();
+    let name = if parts.is_dynamic_module() {
+        "fluxlit-module"
+    } else {
+        "fluxlit-filter"
+    };
+    let version = env!("CARGO_PKG_VERSION");
+    let arguments = [
+        "--component-log-level",
+        "wasm:info,dynamic_modules:info",
+        "--concurrency",
+        "1",
+    ];
+    for config in ["{}", r#"{"root_paht": "/x"}"#] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let started = Bootstrap::shipped()
+            .listening_on(local(free_port().expect("a free port")))
+            .with_module(&parts.module)
+            .with_plugin_config(config)
+            .start(&parts.envoy, folder.path(), &arguments);
+        let log = match started {
+            Ok(envoy) => envoy.log(),
+            Err(EnvoyError::Ended { log, .. }) => log,
+            Err(error) => panic!("{error}"),
+        };
+        let commit = log
+            .split_once(&format!("{name} {version}, commit "))
+            .map(|(_, rest)| rest.split_whitespace().next().unwrap_or_default());
+        // Without git, the build does not know its commit.
+        let given = std::env::var("FLUXLIT_COMMIT").ok();
+        let wanted = given.or_else(head).unwrap_or_else(|| "unknown".to_owned());
+        let commit = commit.unwrap_or_else(|| panic!("no version in {log}"));
+        assert!(
+            commit.starts_with(&wanted),
+            "{config}: the commit is {commit:?}, not {wanted:?}"
+        );
+    }
+}
+
+/// Returns the commit that is checked out.
+fn head() -> Option<String> {
+    let output = Command::new("git")
+        .args(["rev-parse", "HEAD"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    output.status.success().then(|| text.trim().to_owned())
 }
 
 /// Metrics keep the project's name in the Prometheus format, and warnings say what to do.

@@ -1,12 +1,14 @@
 //! Checks that Envoy and Istio accept the shipped configuration, and that its copies are equal.
 
+#[path = "manifests/control_planes.rs"]
+mod control_planes;
 #[path = "manifests/guard.rs"]
 mod guard;
 
 use std::path::{Path, PathBuf};
 
 use fluxlit_cases::CaseFile;
-use fluxlit_envoy::{Bootstrap, plugin_config};
+use fluxlit_envoy::{Bootstrap, Place, plugin_config};
 use fluxlit_support::certificate::Certificate;
 use serde_json::Value;
 
@@ -211,6 +213,10 @@ fn every_shipped_route_is_guarded() {
         checked,
         [
             "bootstrap.yaml",
+            "control-planes/envoy-gateway.yaml",
+            "control-planes/istio-gateway.yaml",
+            "control-planes/istio-sidecar.yaml",
+            "control-planes/istio-waypoint.yaml",
             "dynamic/lds.yaml",
             "istio/envoyfilter.yaml",
             "istio/wasmplugin.yaml"
@@ -315,10 +321,42 @@ fn a_route_without_the_guard_is_found() {
             "Envoy Gateway",
             serde_json::json!({"kind": "EnvoyExtensionPolicy", "spec": {"wasm": []}}),
         ),
+        (
+            "Envoy Gateway, a filter after the guard",
+            made(Place::EnvoyGateway, |manager| {
+                let filters = manager["http_filters"].as_array_mut();
+                filters.expect("filters").swap(1, 2);
+            }),
+        ),
+        (
+            "Envoy Gateway, upgrades with their own filters",
+            made(Place::EnvoyGateway, |manager| {
+                manager["upgrade_configs"] =
+                    serde_json::json!([{"upgrade_type": "websocket", "filters": []}]);
+            }),
+        ),
+        (
+            "a tunnel to elsewhere",
+            made(Place::IstioWaypoint, |manager| {
+                manager["route_config"]["virtual_hosts"][0]["routes"][0]["route"]["cluster"] =
+                    "inbound-vip|8000|http|fluxlit-gateway.my-team.svc.cluster.local".into();
+            }),
+        ),
     ] {
         let (errors, _) = guard::check(&document);
         assert!(!errors.is_empty(), "{name} was accepted");
     }
+}
+
+/// Returns what a control plane makes, with a change in its first connection manager.
+fn made(place: Place, change: fn(&mut Value)) -> Value {
+    let mut bootstrap = place.as_written().value().clone();
+    let filters = bootstrap.pointer_mut("/static_resources/listeners/0/filter_chains/0/filters");
+    let manager = filters
+        .and_then(Value::as_array_mut)
+        .and_then(|all| all.last_mut());
+    change(&mut manager.expect("a connection manager")["typed_config"]);
+    bootstrap
 }
 
 /// Returns all configurations that users could copy: the YAML and JSON files, and the YAML in the documentation.

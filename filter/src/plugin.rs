@@ -8,8 +8,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use fluxlit_stream::{CLIENT, read_policy};
+use proxy_wasm::hostcalls::{get_log_level, log};
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
-use proxy_wasm::types::ContextType;
+use proxy_wasm::types::{ContextType, LogLevel};
 
 use crate::probes;
 use crate::stream::StreamContext;
@@ -26,6 +27,12 @@ impl Context for Root {}
 
 impl RootContext for Root {
     fn on_configure(&mut self, _size: usize) -> bool {
+        // Before the configuration is read, so that the log of a refused one has it, too. The SDK panics if a line cannot be
+        // written, so none is written that nobody reads.
+        use LogLevel::{Debug, Info, Trace};
+        if matches!(get_log_level(), Ok(Trace | Debug | Info)) {
+            let _ = log(Info, BUILD);
+        }
         let configuration = self.get_plugin_configuration().unwrap_or_default();
         let Some(policy) = read_policy(&configuration) else {
             return false;
@@ -71,3 +78,12 @@ impl Root {
         let _ = self.call_foreign_function("declare_property", Some(&message));
     }
 }
+
+/// Version and commit, as in `fluxlit-gateway --version`.
+const BUILD: &str = concat!(
+    env!("CARGO_PKG_NAME"),
+    " ",
+    env!("CARGO_PKG_VERSION"),
+    ", commit ",
+    env!("FLUXLIT_BUILD_COMMIT"),
+);

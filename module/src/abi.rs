@@ -43,7 +43,7 @@ use fluxlit_policy::{Header, Policy, Probe, ProbeOutcome};
 use fluxlit_stream::{
     Attribute, CLIENT_KEY, Clock, Fields, Flow, Host, Map, Response, Stream, read_policy, refuse,
 };
-use log::{Level, LevelFilter, Log, Metadata, Record, error};
+use log::{Level, LevelFilter, Log, Metadata, Record, error, info};
 
 use crate::redirects::{self, EarlierPass, Identity};
 use crate::{grpc, probes};
@@ -270,6 +270,15 @@ const VERSION: &CStr = c"v0.2.0";
 
 /// The field by which Envoy tells that it has redirected a request internally.
 const ORIGINAL_URL: &str = "x-envoy-original-url";
+
+/// Version and commit, as in `fluxlit-gateway --version`.
+const BUILD: &str = concat!(
+    env!("CARGO_PKG_NAME"),
+    " ",
+    env!("CARGO_PKG_VERSION"),
+    ", commit ",
+    env!("FLUXLIT_BUILD_COMMIT"),
+);
 
 /// What access logs show for responses of this module.
 const DETAILS: &[u8] = b"fluxlit";
@@ -741,6 +750,8 @@ pub unsafe extern "C-unwind" fn envoy_dynamic_module_on_http_filter_config_new(
     // SAFETY: Envoy passes valid bytes, which are not used after this hook (E1).
     let text = unsafe { text.bytes() };
     quietly(ptr::null(), || {
+        // Before the configuration is read, so that the log of a refused one has it, too.
+        info!("{BUILD}");
         let Some(policy) = read_policy(text) else {
             return ptr::null();
         };

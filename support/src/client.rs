@@ -151,7 +151,12 @@ pub fn get(address: SocketAddr, path: &str, trusted: Option<&Path>) -> io::Resul
     }
 }
 
-fn tls_as(
+/// Begins TLS on a connection, with this server name.
+///
+/// # Errors
+///
+/// If the settings are invalid. A failed handshake is reported when the connection is used.
+pub fn tls_as(
     stream: TcpStream,
     config: ClientConfig,
     name: ServerName<'static>,

@@ -111,6 +111,13 @@ const CLAIMS: &[Claim] = &[
             Then("system/tests/replicas.rs", "Edge::start("),
         ],
     ),
+    claim(
+        "envoy/control-planes/*.yaml",
+        &[
+            Names("envoy/src/control_plane.rs"),
+            Then("envoy/tests/attacks.rs", "Form::Made("),
+        ],
+    ),
     claim("envoy/istio/*.yaml", &[Names("envoy/tests/manifests.rs")]),
     claim("envoy/fronts/Caddyfile", PRINTED_FRONTS),
     claim("envoy/fronts/*.conf", PRINTED_FRONTS),

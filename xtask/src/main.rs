@@ -4,6 +4,7 @@ mod bench;
 mod browser;
 mod certificates;
 mod check;
+mod compatibility;
 mod configuration_files;
 mod containers;
 mod dist;

