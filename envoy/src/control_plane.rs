@@ -243,10 +243,14 @@ impl Mesh {
                 "name": "envoy.transport_sockets.tls",
                 "typed_config": {
                     "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
-                    "common_tls_context": {"tls_certificates": [{
-                        "certificate_chain": {"filename": self.file(name, "certificate")},
-                        "private_key": {"filename": self.file(name, "key")},
-                    }]},
+                    "common_tls_context": {
+                        // The default is TLS 1.2.
+                        "tls_params": {"tls_maximum_protocol_version": "TLSv1_3"},
+                        "tls_certificates": [{
+                            "certificate_chain": {"filename": self.file(name, "certificate")},
+                            "private_key": {"filename": self.file(name, "key")},
+                        }],
+                    },
                 },
             },
         });

@@ -28,7 +28,7 @@ use fluxlit_envoy::{MOUNT, Place};
 use fluxlit_support::http1::read_head_blocking;
 use fluxlit_support::port::local;
 
-use request::{Attack, to_field};
+use request::{Attack, CERTIFICATE, to_field};
 use runner::Expected::{Forwarded, Rejected};
 use runner::{AttackRunner, Form, Listener, Paths, Peer, Protocol};
 use table::{
@@ -141,9 +141,11 @@ fn protected_names(runner: &mut AttackRunner) {
 
 /// Sends all protected fields together, and those with underscores.
 fn all_names(runner: &mut AttackRunner) {
+    let adds_certificate = runner.form.adds_certificate();
     let all = PROTECTED
         .iter()
-        .filter(|(name, _)| !TRUSTED_FIELDS.contains(name));
+        .filter(|(name, _)| !TRUSTED_FIELDS.contains(name))
+        .filter(|(name, _)| !adds_certificate || *name != CERTIFICATE);
     let lines: Vec<String> = all
         .clone()
         .map(|(name, forged)| format!("{name}: {forged}"))

@@ -213,9 +213,15 @@ impl Stack {
             // The filter knows no client there, and the gateway that of the waypoint.
             Place::IstioWaypoint => None,
         };
+        // Nor does the filter know the scheme there.
+        let scheme = if self.place == Place::IstioWaypoint {
+            "http"
+        } else {
+            "https"
+        };
         let mut wanted = vec![
             format!("host: {HOST}"),
-            "x-forwarded-proto: https".to_owned(),
+            format!("x-forwarded-proto: {scheme}"),
         ];
         wanted.extend(client.map(|client| format!("x-forwarded-for: {client}")));
         for line in wanted {

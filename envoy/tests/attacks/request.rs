@@ -5,7 +5,7 @@ use fluxlit_envoy::MOUNT;
 
 use super::http2;
 use super::runner::Expected::{self, Forwarded, Rejected};
-use super::runner::{Form, Peer, Protocol};
+use super::runner::{Form, Paths, Peer, Protocol};
 use super::table::{FORGED_TEXTS, HOST, PROTECTED};
 
 /// A forged request. Texts are Latin-1.
@@ -96,6 +96,9 @@ impl Attack {
 
     /// Returns the same request, which must be rejected.
     pub(crate) fn refused(self) -> Self {
+        if self.expected == Rejected {
+            return self;
+        }
         Self {
             expected: Rejected,
             status: None,
@@ -174,7 +177,12 @@ impl Attack {
             _ => form.scheme(),
         };
         let client = match (&forwarded.client, peer) {
-            _ if !form.knows_peers() => String::new(),
+            _ if !form.knows_peers() => {
+                // The true address or none.
+                let own = peer.address().to_string();
+                let has_own = lines_of(&received.headers, "x-forwarded-for").eq([own.as_str()]);
+                if has_own { own } else { String::new() }
+            }
             (Some(client), _) => client.clone(),
             (None, Peer::Proxy) if form.trusts(peer) => CLIENT.to_owned(),
             (None, _) => peer.address().to_string(),
@@ -211,7 +219,9 @@ impl Attack {
         }
         for (name, value) in &received.headers {
             let is_allowed = allowed.iter().any(|(allowed, _)| allowed == name);
-            if is_protected(name) && !is_allowed && name != ORIGINAL_PATH {
+            // Envoy's own, of the connection.
+            let is_certificate = name == CERTIFICATE && form.names_certificate(value);
+            if is_protected(name) && !is_allowed && name != ORIGINAL_PATH && !is_certificate {
                 mismatches.push(format!("{name:?}: {value:?} arrived"));
             }
         }
@@ -270,9 +280,16 @@ impl Attack {
         if upgrades != want {
             mismatches.push(format!("the upgrades are {upgrades:?}, not {want:?}"));
         }
+        // The filter leaves the slashes after the mount to the app if it leaves the mount, and so does Istio.
+        let received_target = match received.target.strip_prefix(MOUNT) {
+            Some(rest) if form.keeps_mount() && form.paths() == Paths::Resolved => {
+                format!("{MOUNT}/{}", rest.trim_start_matches('/'))
+            }
+            _ => received.target.clone(),
+        };
         for (what, got, want) in [
             ("the method", received.method.as_str(), "GET"),
-            ("the target", received.target.as_str(), target.as_str()),
+            ("the target", received_target.as_str(), target.as_str()),
             (
                 "the host",
                 received.host.as_deref().unwrap_or_default(),
@@ -328,6 +345,9 @@ const HANDSHAKE: [&str; 4] = [
     "Sec-WebSocket-Version: 13",
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
 ];
+
+/// The field in which Envoy names the certificate of the peer.
+pub(crate) const CERTIFICATE: &str = "x-forwarded-client-cert";
 
 /// The field that holds the path as the client sent it.
 const ORIGINAL_PATH: &str = "x-envoy-original-path";

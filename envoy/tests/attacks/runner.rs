@@ -71,7 +71,7 @@ impl Form {
         !matches!(self, Self::Made(place) if place.is_in_a_mesh()) || peer != Peer::Untrusted
     }
 
-    /// Returns true if the filter knows the address of the peer.
+    /// Returns false if the filter does not know the address of each peer: at a waypoint, X-Forwarded-For replaces it.
     pub(crate) fn knows_peers(self) -> bool {
         self != Self::Made(Place::IstioWaypoint)
     }
@@ -87,6 +87,22 @@ impl Form {
     /// Returns true if the configuration of the filter lets a trusted peer send [`PASSED`].
     pub(crate) fn passes_user(self) -> bool {
         matches!(self, Self::Trusting | Self::Tls | Self::FilterAlone)
+    }
+
+    /// Returns true if Envoy writes the certificate of the peer into its own field, and this is the value. The filter leaves that
+    /// field to Envoy.
+    pub(crate) fn names_certificate(self, value: &str) -> bool {
+        self.adds_certificate()
+            && value.starts_with("By=spiffe://cluster.local/ns/my-team/sa/default;")
+            && value
+                .ends_with(";URI=spiffe://cluster.local/ns/istio-ingress/sa/istio-ingressgateway")
+            && !value.contains(',')
+    }
+
+    /// Returns true if Envoy adds the certificate of the peer to those that the peer sends. So the peer must remove those of its
+    /// client, as an ingress gateway does.
+    pub(crate) fn adds_certificate(self) -> bool {
+        self == Self::Made(Place::IstioSidecar)
     }
 
     pub(crate) fn rejects_underscores(self) -> bool {

@@ -100,6 +100,23 @@ fn istio_configures_the_filter_as_the_wasmplugin_says() {
     }
 }
 
+/// A port that only redirects has no filter.
+#[test]
+fn the_filter_is_on_the_ports_that_the_wasmplugin_matches() {
+    for place in [Place::IstioGateway, Place::IstioSidecar] {
+        let (resources, written) = (resources(place), place.as_written());
+        let matched = &one(&resources, "WasmPlugin", "")["spec"]["match"][0]["ports"];
+        let matched: Vec<&Value> = items(matched).iter().map(|port| &port["number"]).collect();
+        let listeners = items(&written.value()["static_resources"]["listeners"]);
+        let ports: Vec<&Value> = listeners
+            .iter()
+            .filter(|listener| !messages(listener, "Wasm").is_empty())
+            .map(|listener| &listener["address"]["socket_address"]["port_value"])
+            .collect();
+        assert_eq!(ports, matched, "{place:?}");
+    }
+}
+
 /// The phase AUTHN with the highest priority.
 #[test]
 fn the_filter_is_first_and_before_authorization() {
@@ -147,7 +164,8 @@ fn the_patches_of_the_envoyfilter_are_applied() {
                     panic!("{place:?}: no filters");
                 };
                 let manager = &manager["typed_config"];
-                if position(manager, "Wasm").is_none() {
+                // The end of a tunnel has no route that an EnvoyFilter could change.
+                if manager["stat_prefix"] == "connect_terminate" {
                     continue;
                 }
                 chains += 1;
@@ -242,7 +260,7 @@ fn envoy_gateway_configures_what_its_policies_say() {
     let (resources, written) = (resources(place), place.as_written());
     let policy = &one(&resources, "EnvoyExtensionPolicy", "")["spec"]["wasm"][0];
     let filters = messages(written.value(), "Wasm");
-    assert_eq!(filters.len(), 2, "one for each listener of the Gateway");
+    assert_eq!(filters.len(), 1, "one for the listener of sectionName");
     for filter in filters {
         assert_eq!(settings(filter), policy["config"]);
         assert_eq!(filter["config"]["fail_open"], policy["failOpen"]);
@@ -250,19 +268,27 @@ fn envoy_gateway_configures_what_its_policies_say() {
         assert_eq!(filter["config"].get("failure_policy"), None);
     }
     let managers = messages(written.value(), "HttpConnectionManager");
-    for manager in &managers {
-        let filter =
-            &items(&manager["http_filters"])[position(manager, "Wasm").expect("the filter")];
-        assert_eq!(filter["disabled"], true);
-        let name = filter["name"].as_str().expect("a name");
-        for host in items(&manager["route_config"]["virtual_hosts"]) {
-            for route in items(&host["routes"]) {
-                let on = &route["typed_per_filter_config"][name];
-                assert_eq!(on["config"], json!({}), "{route}");
-            }
+    let with_filter = managers.iter().map(|one| position(one, "Wasm").is_some());
+    assert_eq!(with_filter.collect::<Vec<_>>(), [true, false]);
+    let manager = managers[0];
+    let filter = &items(&manager["http_filters"])[position(manager, "Wasm").expect("the filter")];
+    assert_eq!(filter["disabled"], true);
+    let name = filter["name"].as_str().expect("a name");
+    for host in items(&manager["route_config"]["virtual_hosts"]) {
+        for route in items(&host["routes"]) {
+            let on = &route["typed_per_filter_config"][name];
+            assert_eq!(on["config"], json!({}), "{route}");
         }
     }
-    let manager = managers[0];
+    let target = &one(&resources, "EnvoyExtensionPolicy", "")["spec"]["targetRefs"][0];
+    let listener = format!(
+        "my-team/fluxlit/{}",
+        target["sectionName"].as_str().unwrap_or_default()
+    );
+    assert_eq!(
+        written.value()["static_resources"]["listeners"][0]["name"],
+        listener.as_str()
+    );
     let patch = &one(&resources, "EnvoyPatchPolicy", "")["spec"]["jsonPatches"][0];
     let [.., before_router, router] = items(&manager["http_filters"]) else {
         panic!("too few filters");
