@@ -72,7 +72,7 @@ impl Front {
         })
     }
 
-    /// Returns the shipped file with other addresses, without an access log, and with temporary files in its own folder.
+    /// Returns the shipped file with other addresses, and with files in its own folder.
     fn configuration(self, listen: SocketAddr, gateway: SocketAddr) -> String {
         let (shipped, own) = match self {
             Self::Caddy => (include_str!("../fronts/Caddyfile"), "http://:10000"),
@@ -84,7 +84,10 @@ impl Front {
         let text = replace_once(&text, "127.0.0.1:8000", &gateway.to_string());
         match self {
             Self::Caddy => replace_once(&text, "\n{\n", CADDY_OPTIONS),
-            Self::NginxFull | Self::NginxStripped => replace_once(&text, "\nhttp {\n", NGINX_FILES),
+            Self::NginxFull | Self::NginxStripped => {
+                let text = text.replace(" /tmp/nginx-", " nginx-");
+                replace_once(&text, "\nevents {\n", "\ndaemon off;\nevents {\n")
+            }
         }
     }
 }
@@ -104,16 +107,4 @@ const CADDY_OPTIONS: &str = "
 {
 	admin off
 	persist_config off
-";
-
-const NGINX_FILES: &str = "
-daemon off;
-pid nginx.pid;
-http {
-access_log off;
-client_body_temp_path body;
-proxy_temp_path proxy;
-fastcgi_temp_path fastcgi;
-scgi_temp_path scgi;
-uwsgi_temp_path uwsgi;
 ";

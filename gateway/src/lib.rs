@@ -60,7 +60,7 @@ pub use children::{
     python,
 };
 pub use fronts::{
-    Configuration, ConfigurationFile, Front, FrontError, FrontOptions, configuration,
+    Configuration, ConfigurationFile, Front, FrontError, FrontOptions, FrontTls, configuration,
 };
 pub use gateway::{Gateway, GatewayError};
 pub use public_url::{PublicUrlError, PublicUrlTable, PublicUrls};

@@ -6,12 +6,16 @@ mod manifests;
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
 use std::time::Duration;
 
 use fluxlit_envoy::Gateway;
 use fluxlit_support::certificate::{Certificate, CertificateFiles};
 use fluxlit_support::http1::Response;
 use fluxlit_support::port::{free_ports, local};
+use fluxlit_support::service::Service;
 use fluxlit_support::wait::wait_until;
 use fluxlit_system::front::{Front, Program};
 use fluxlit_system::printed::{needed_settings, options, print};
@@ -134,6 +138,39 @@ fn a_wrong_configuration_is_rejected() {
         let result = program.check(&file);
         assert!(matches!(result, Some(Err(_))), "{program:?}: {result:?}");
     }
+}
+
+/// Any user may listen on the ports of these tests, so the printed file must need no privileges for anything else.
+#[test]
+fn nginx_starts_as_any_user() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path();
+    let readable = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(path, readable).expect("permissions");
+    let file = path.join(Program::Nginx.file_name());
+    let [listen] = free_ports(1).expect("a free port")[..] else {
+        panic!("one port");
+    };
+    let certificate = Certificate::create_files(path, &[HOST]).expect("a certificate");
+    let options = SCENARIOS[3].options(Program::Nginx, &certificate, local(listen), local(listen));
+    let settings = SCENARIOS[3].settings(local(8501));
+    print(Program::Nginx.front(), &settings, &options, &file);
+    let mut command = Command::new(named("FLUXLIT_TEST_NGINX"));
+    command.args(["-g", "daemon off;", "-c"]).arg(&file);
+    if rustix::process::geteuid().is_root() {
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    let visitor = Visitor {
+        from: CLIENT,
+        front: local(listen),
+        host: HOST.to_owned(),
+        trusted: None,
+        cookie: None,
+    };
+    let nginx = Service::start("nginx", command, &path.join("front.log"), |_| {
+        visitor.get("/", "").is_ok()
+    });
+    drop(nginx.expect("nginx starts"));
 }
 
 /// A front with a gateway and an app behind it.
@@ -574,6 +611,9 @@ const BODY_LIMIT: usize = 2 << 20;
 
 /// More than the default limits of nginx and Apache, 8 KiB.
 const LARGE_COOKIE: usize = 20_000;
+
+/// The user `nobody`, and its group.
+const NOBODY: u32 = 65534;
 
 /// What a client must not be able to say about itself.
 const FORGED: &str = "X-Forwarded-For: 6.6.6.6\r\n\

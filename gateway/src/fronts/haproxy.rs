@@ -48,7 +48,7 @@ pub(super) fn text(site: &Site) -> String {
 fn frontend(site: &Site, text: &mut Text) {
     text.open("frontend edge");
     if let Some((certificate, _)) = &site.tls {
-        text.note("One file with the certificate, those of its issuers, and the key.");
+        text.note(format!("The certificate, those of its issuers and the key, in one file; the key may be in {certificate}.key instead."));
         text.line(format!(
             "bind {} ssl crt {certificate} alpn h2,http/1.1",
             site.listen

@@ -30,7 +30,7 @@ mod traefik;
 pub use crate::fronts::configuration::{Configuration, ConfigurationFile};
 pub use crate::fronts::front::Front;
 use crate::fronts::site::Site;
-pub use crate::fronts::site::{FrontError, FrontOptions};
+pub use crate::fronts::site::{FrontError, FrontOptions, FrontTls};
 use crate::settings::Settings;
 
 /// Prints the configuration of a front for a gateway with these settings.
@@ -111,11 +111,18 @@ mod tests {
 
     fn tls() -> FrontOptions {
         FrontOptions {
-            tls: Some((
-                "/etc/ssl/portal.pem".to_owned(),
-                "/etc/ssl/portal.key".to_owned(),
-            )),
+            tls: Some(FrontTls {
+                certificate: "/etc/ssl/portal.pem".to_owned(),
+                key: Some("/etc/ssl/portal.key".to_owned()),
+            }),
             ..FrontOptions::default()
+        }
+    }
+
+    fn certificate(name: &str) -> FrontTls {
+        FrontTls {
+            certificate: name.to_owned(),
+            key: None,
         }
     }
 
@@ -564,6 +571,49 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_key_is_at_its_usual_place_unless_it_is_given() {
+        for (front, name, wanted) in [
+            (
+                Front::Nginx,
+                "/etc/ssl/portal.pem",
+                "ssl_certificate_key /etc/ssl/portal.key;",
+            ),
+            (
+                Front::Nginx,
+                "portal.crt",
+                "ssl_certificate_key portal.key;",
+            ),
+            (
+                Front::Nginx,
+                "/x.d/portal",
+                "ssl_certificate_key /x.d/portal.key;",
+            ),
+            (
+                Front::Apache,
+                "/etc/letsencrypt/live/x/fullchain.pem",
+                "SSLCertificateKeyFile /etc/letsencrypt/live/x/privkey.pem",
+            ),
+            (
+                Front::Caddy,
+                "a.pem",
+                "a.key is where the key of the certificate usually is",
+            ),
+            (
+                Front::Haproxy,
+                "a.pem",
+                "the key may be in a.pem.key instead",
+            ),
+        ] {
+            let options = FrontOptions {
+                tls: Some(certificate(name)),
+                ..FrontOptions::default()
+            };
+            let text = text(front, &MOUNTED, &options);
+            assert!(text.contains(wanted), "{wanted} is missing in\n{text}");
+        }
+    }
+
     /// Several apps: the filter knows their mounts, removes none of them, and the gateway does.
     #[test]
     fn the_filter_gets_several_mounts() {
@@ -595,6 +645,10 @@ mod tests {
     #[test]
     fn settings_that_do_not_agree_are_named() {
         let agree = [&MOUNTED[..], &TRUST].concat();
+        let only = |name| FrontOptions {
+            tls: Some(certificate(name)),
+            ..FrontOptions::default()
+        };
         for (front, settings, options, wanted) in [
             (Front::Nginx, &agree[..], tls(), ""),
             (
@@ -634,6 +688,13 @@ mod tests {
                 &agree,
                 tls(),
                 "reads the key from the file of the certificate",
+            ),
+            (Front::Haproxy, &agree, only("portal.pem"), ""),
+            (
+                Front::Caddy,
+                &agree,
+                only("portal.pem"),
+                "the printed file names `portal.key`",
             ),
             (
                 Front::Nginx,
@@ -708,7 +769,7 @@ mod tests {
             ),
             (
                 &[],
-                with(|options| options.tls = Some(("a;b".to_owned(), "k".to_owned()))),
+                with(|options| options.tls = Some(certificate("a;b"))),
                 "--certificate `a;b`",
             ),
             (

@@ -17,11 +17,28 @@ pub(super) fn text(site: &Site) -> String {
             "nginx -c FILE         (or copy what is inside `http` to a file in /etc/nginx/conf.d)",
         ],
     );
-    text.line("worker_processes auto;").blank();
+    text.line("worker_processes auto;");
+    let files = site
+        .needs_no_privileges()
+        .then(|| format!("/tmp/nginx-{}", site.listen.port()));
+    if let Some(files) = &files {
+        text.note("These ports need no privileges, so nginx can be started by any user: its files are where any user can write.");
+        text.line(format!("pid {files}.pid;"))
+            .line("error_log stderr;");
+    }
+    text.blank();
     text.open("events {");
     text.note("Each open page needs two connections: one from the browser, one to the gateway.");
     text.line("worker_connections 8192;").close("}").blank();
     text.open("http {");
+    if let Some(files) = files {
+        text.note("The gateway logs each request.");
+        text.line("access_log off;");
+        for kind in ["client_body", "proxy", "fastcgi", "scgi", "uwsgi"] {
+            text.line(format!("{kind}_temp_path {files}-{kind};"));
+        }
+        text.blank();
+    }
     variables(site, &mut text);
     redirect_to_https(site, &mut text);
     server(site, &mut text);

@@ -17,8 +17,8 @@ pub struct FrontOptions {
     pub listen: Option<SocketAddr>,
     /// The address on which it redirects from http to https: by default port 80, if it listens on port 443.
     pub listen_http: Option<SocketAddr>,
-    /// The certificate, followed by those of its issuers, and the key, as PEM files that the front reads.
-    pub tls: Option<(String, String)>,
+    /// The files with which the front terminates TLS.
+    pub tls: Option<FrontTls>,
     /// Addresses and networks of a proxy or load balancer in front of this front, whose forwarded headers are believed.
     pub behind: Vec<String>,
     /// `host:port` of the gateway as the front reaches it: by default the address that the gateway listens on.
@@ -29,6 +29,37 @@ pub struct FrontOptions {
     pub filter: Option<String>,
     /// The path of Traefik's dynamic file, which its static file names.
     pub dynamic_file: Option<String>,
+}
+
+/// The files with which a front terminates TLS, as PEM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FrontTls {
+    /// The certificate, followed by those of its issuers.
+    pub certificate: String,
+    /// The key; `None` for the usual place beside the certificate. HAProxy reads it from the file of the certificate, or from
+    /// the file with `.key` appended to its name.
+    pub key: Option<String>,
+}
+
+impl FrontTls {
+    /// Returns the file of the key.
+    fn key(&self, front: Front) -> String {
+        self.key.clone().unwrap_or_else(|| {
+            if front == Front::Haproxy {
+                return self.certificate.clone();
+            }
+            let (folder, name) = match self.certificate.rfind('/') {
+                Some(end) => self.certificate.split_at(end.saturating_add(1)),
+                None => ("", self.certificate.as_str()),
+            };
+            match name.rsplit_once('.') {
+                // As Certbot names them.
+                Some(("fullchain", "pem")) => format!("{folder}privkey.pem"),
+                Some((stem, "pem" | "crt" | "cer")) => format!("{folder}{stem}.key"),
+                _ => format!("{folder}{name}.key"),
+            }
+        })
+    }
 }
 
 impl Default for FrontOptions {
@@ -109,6 +140,8 @@ pub(super) struct Site {
     pub(super) listen_http: Option<SocketAddr>,
     /// The certificate and the key, if the front terminates TLS.
     pub(super) tls: Option<(String, String)>,
+    /// True if the file names a key that was not given.
+    pub(super) is_key_assumed: bool,
     /// The networks of the hop in front of the front; empty if clients connect to the front.
     pub(super) behind: Vec<String>,
     /// Maximum bytes of a request's body; 0 for no limit.
@@ -219,7 +252,13 @@ impl Site {
             gateway_port,
             listen,
             listen_http: listen_http.filter(|_| options.tls.is_some()),
-            tls: options.tls.clone(),
+            tls: options
+                .tls
+                .as_ref()
+                .map(|tls| (tls.certificate.clone(), tls.key(front))),
+            is_key_assumed: front != Front::Haproxy
+                && !is_in_cluster(front)
+                && options.tls.as_ref().is_some_and(|tls| tls.key.is_none()),
             behind: options.behind.clone(),
             body_bytes: limits.body_bytes,
             head_bytes: limits.head_bytes,
@@ -279,6 +318,15 @@ impl Site {
         self.origin.as_deref().filter(|_| self.is_https)
     }
 
+    /// Returns true if any user may listen on the ports of the front.
+    pub(super) fn needs_no_privileges(&self) -> bool {
+        let ports = [Some(self.listen), self.listen_http];
+        ports
+            .into_iter()
+            .flatten()
+            .all(|listen| listen.port() >= 1024)
+    }
+
     /// Returns true if the front is behind a hop that terminates TLS.
     pub(super) fn tls_ends_in_front(&self) -> bool {
         !self.behind.is_empty() && self.tls.is_none()
@@ -299,6 +347,11 @@ impl Site {
             "  fluxlit-gateway doctor --probe {}      (verifies the whole path once it runs)",
             self.public_url()
         ));
+        if let Some((_, key)) = self.tls.as_ref().filter(|_| self.is_key_assumed) {
+            text.note("").note(format!(
+                "{key} is where the key of the certificate usually is: change it if it is elsewhere."
+            ));
+        }
         text.note("").note("The gateway needs these settings:");
         for (name, value) in &self.gateway_settings {
             text.note(format!("  {name}={value}"));
@@ -412,12 +465,18 @@ impl Site {
                     .to_owned(),
             );
         }
-        if front == Front::Haproxy && self.tls.is_some() {
-            doubts.push(
-                "HAProxy reads the key from the file of the certificate: append it, as in `cat cert.pem key.pem > both.pem`, \
-                 and name that file with --certificate"
-                    .to_owned(),
-            );
+        if let Some((certificate, key)) = &self.tls {
+            let is_elsewhere = *key != *certificate && *key != format!("{certificate}.key");
+            if front == Front::Haproxy && is_elsewhere {
+                doubts.push(format!(
+                    "HAProxy reads the key from the file of the certificate or from `{certificate}.key`, not from `{key}`: join \
+                     them, as in `cat cert.pem key.pem > both.pem`, and name that file with --certificate"
+                ));
+            } else if self.is_key_assumed {
+                doubts.push(format!(
+                    "--key is not given, so the printed file names `{key}`: change that if the key is elsewhere"
+                ));
+            }
         }
         if rules.get("forwarded_source").and_then(Value::as_str) == Some("forwarded") {
             doubts.push(
@@ -460,8 +519,12 @@ fn check_options(options: &FrontOptions) -> Result<(), FrontError> {
         value: value.to_owned(),
         expected,
     };
-    let tls = options.tls.iter();
-    let files = tls.flat_map(|(certificate, key)| [("--certificate", certificate), ("--key", key)]);
+    let certificate = options
+        .tls
+        .iter()
+        .map(|tls| ("--certificate", &tls.certificate));
+    let key = options.tls.iter().filter_map(|tls| tls.key.as_ref());
+    let files = certificate.chain(key.map(|key| ("--key", key)));
     let filter = options.filter.iter().map(|filter| ("--filter", filter));
     let output = options.dynamic_file.iter().map(|file| ("--output", file));
     for (option, file) in files

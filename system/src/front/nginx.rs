@@ -3,8 +3,6 @@
 use std::path::Path;
 use std::process::Command;
 
-use super::replace_once;
-
 pub(super) fn check(executable: &Path, file: &Path) -> Command {
     let mut command = Command::new(executable);
     command
@@ -15,16 +13,9 @@ pub(super) fn check(executable: &Path, file: &Path) -> Command {
     command
 }
 
-/// Writes no access log, and temporary files to the folder that [`run`] names.
+/// Writes the files to the folder that [`run`] names.
 pub(super) fn prepare(text: &str) -> String {
-    let own = "http {
-access_log off;
-client_body_temp_path body;
-proxy_temp_path proxy;
-fastcgi_temp_path fastcgi;
-scgi_temp_path scgi;
-uwsgi_temp_path uwsgi;";
-    replace_once(text, "\nhttp {", &format!("\n{own}"))
+    text.replace(" /tmp/nginx-", " nginx-")
 }
 
 pub(super) fn run(executable: &Path, file: &Path, folder: &Path) -> Command {
@@ -32,13 +23,7 @@ pub(super) fn run(executable: &Path, file: &Path, folder: &Path) -> Command {
     command
         .arg("-p")
         .arg(folder)
-        .args([
-            "-e",
-            "stderr",
-            "-g",
-            "daemon off; pid nginx.pid; user root;",
-            "-c",
-        ])
+        .args(["-e", "stderr", "-g", "daemon off; user root;", "-c"])
         .arg(file);
     command
 }

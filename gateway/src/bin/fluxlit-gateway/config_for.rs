@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
-use fluxlit_gateway::{Configuration, Front, FrontOptions, Settings, configuration};
+use fluxlit_gateway::{Configuration, Front, FrontOptions, FrontTls, Settings, configuration};
 
 use crate::exit::{Exit, Unusable};
 use crate::output;
@@ -33,9 +33,9 @@ pub(crate) struct FrontArguments {
     #[arg(long, value_name = "ADDRESS:PORT", requires = "certificate")]
     listen_http: Option<SocketAddr>,
     /// Terminate TLS at the front with this certificate, followed by those of its issuers, as PEM
-    #[arg(long, value_name = "FILE", requires_all = ["front", "key"])]
+    #[arg(long, value_name = "FILE", requires = "front")]
     certificate: Option<String>,
-    /// Use this key of the certificate, as PEM
+    /// Use this key of the certificate, as PEM [default: beside the certificate; HAProxy: in the same file]
     #[arg(long, value_name = "FILE", requires = "certificate")]
     key: Option<String>,
     /// Believe the forwarded headers of these proxies in front of the front, such as 10.0.0.0/8
@@ -70,7 +70,10 @@ impl FrontArguments {
         let options = FrontOptions {
             listen: self.listen,
             listen_http: self.listen_http,
-            tls: self.certificate.zip(self.key),
+            tls: self.certificate.map(|certificate| FrontTls {
+                certificate,
+                key: self.key,
+            }),
             behind: self.behind,
             upstream: self.upstream,
             image: self.image.unwrap_or(defaults.image),
