@@ -50,6 +50,7 @@ impl Reloader<'_> {
             settings,
             changed,
             waiting,
+            of_app,
         } = reloaded;
         let (format, redacted) = (
             access_log_format(&settings),
@@ -86,6 +87,12 @@ impl Reloader<'_> {
         if !waiting.is_empty() {
             let names = waiting.join(", ");
             tracing::warn!("these changes take effect when the gateway is restarted: {names}");
+        }
+        if !of_app.is_empty() {
+            let names = of_app.join(", ");
+            tracing::warn!(
+                "the gateway uses the new values, and the app runs with the old ones until the gateway is restarted: {names}"
+            );
         }
         let settings = Arc::new(settings);
         self.live.send_replace(Live { settings, logger });

@@ -15,8 +15,10 @@ pub(crate) struct Reloaded {
     pub(crate) settings: Settings,
     /// The variables whose new values are in use.
     pub(crate) changed: Vec<String>,
-    /// The variables whose new values need a restart.
+    /// The variables whose old values stay in use until a restart.
     pub(crate) waiting: Vec<String>,
+    /// The variables with whose old values the app runs until a restart. What they mean to the gateway is in use.
+    pub(crate) of_app: Vec<String>,
 }
 
 impl Settings {
@@ -41,12 +43,10 @@ impl Settings {
         let mut settings = Self::read(self.app.clone(), sources)?;
         let mut changed = changed_names(&self.raw(), &settings.raw());
         changed.retain(|name| fluxlit_variables::meaning(name) != Some(Meaning::App));
+        let mut of_app = Vec::new();
         if self.app.is_some() {
-            let of_app = changed_names(&self.child_environment, &settings.child_environment);
-            waiting.extend(of_app.into_iter().filter(|name| {
-                // The gateway uses these already, and the app gets them when it is restarted.
-                !PINNED.contains(&name.as_str()) && !PINNED_WITH_APP.contains(&name.as_str())
-            }));
+            of_app = changed_names(&self.child_environment, &settings.child_environment);
+            of_app.retain(|name| !pinned.contains(&name.as_str()));
             // It is what the app was started with.
             settings
                 .child_environment
@@ -57,6 +57,7 @@ impl Settings {
         Ok(Reloaded {
             changed,
             waiting,
+            of_app,
             settings,
         })
     }
@@ -146,23 +147,28 @@ mod tests {
     fn what_takes_effect_at_start_keeps_its_value() {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("fluxlit.toml");
-        for (is_started, mount, changed, waiting) in [
+        for (is_started, mount, changed, waiting, of_app) in [
             (
                 false,
                 "/b",
-                &["FLUXLIT_DROP_COOKIES", "FLUXLIT_ROOT_PATH"][..],
+                &[
+                    "FLUXLIT_DROP_COOKIES",
+                    "FLUXLIT_PUBLIC_BASE_URL",
+                    "FLUXLIT_ROOT_PATH",
+                ][..],
                 &["FLUXLIT_GATEWAY_PORT", "FLUXLIT_TLS_CLIENT_CA"][..],
+                &[][..],
             ),
             (
                 true,
                 "/a",
-                &["FLUXLIT_DROP_COOKIES"],
+                &["FLUXLIT_DROP_COOKIES", "FLUXLIT_PUBLIC_BASE_URL"],
                 &[
                     "FLUXLIT_GATEWAY_PORT",
                     "FLUXLIT_ROOT_PATH",
-                    "FLUXLIT_TITLE",
                     "FLUXLIT_TLS_CLIENT_CA",
                 ],
+                &["FLUXLIT_PUBLIC_BASE_URL", "FLUXLIT_TITLE"],
             ),
         ] {
             let first = "root_path = \"/a\"\ngateway_port = 1\n";
@@ -170,7 +176,7 @@ mod tests {
             let settings = read(folder.path(), is_started);
             let title = if is_started { "title = \"x\"\n" } else { "" };
             let second = format!(
-                "root_path = \"/b\"\ngateway_port = 2\ndrop_cookies = [\"a\"]\ntls_client_ca = \"x\"\n{title}"
+                "root_path = \"/b\"\npublic_base_url = \"https://portal.example.com{mount}\"\ngateway_port = 2\ndrop_cookies = [\"a\"]\ntls_client_ca = \"x\"\n{title}"
             );
             std::fs::write(&file, second).expect("a file");
             let reloaded = settings.reload().expect("settings");
@@ -178,11 +184,13 @@ mod tests {
             assert_eq!(reloaded.settings.listen.port(), 1);
             assert_eq!(reloaded.changed, changed);
             assert_eq!(reloaded.waiting, waiting);
+            assert_eq!(reloaded.of_app, of_app);
             assert_ne!(settings.hash(), reloaded.settings.hash());
             // What was kept is kept by the next reload too.
             let again = reloaded.settings.reload().expect("settings");
             assert_eq!(again.settings.listen.port(), 1);
             assert_eq!((again.changed.len(), again.waiting), (0, reloaded.waiting));
+            assert_eq!(again.of_app, reloaded.of_app);
             assert_eq!(again.settings.hash(), reloaded.settings.hash());
         }
     }
