@@ -78,13 +78,13 @@ pub static LINT: [Check; 8] = [
 
 /// The checks of a deployed edge from outside.
 #[rustfmt::skip]
-pub static PROBE: [Check; 28] = [
+pub static PROBE: [Check; 30] = [
     check("P01", "tls", "the certificate is valid, for some time, on each address"),
     check("P02", "http-first", "plain HTTP redirects to the same app over TLS"),
     check("P03", "hsts-and-headers", "HSTS is sent once on every response, errors included"),
     check("P04", "bare-mount", "the mount without its slash redirects to itself, whatever a client claims"),
     check("P05", "shapes", "only the mount itself leads to the app, by whole segments"),
-    check("P06", "assets", "each script of the page is a script, on every connection"),
+    check("P06", "assets", "each script of the page is below the mount, and a script on every connection"),
     check("P07", "deep-link", "a nested health check responds 404, which links to pages need"),
     check("P08", "socket-h1", "the app's own page can open its WebSocket"),
     check("P09", "socket-h2", "WebSockets inside HTTP/2 work if they are offered"),
@@ -107,6 +107,8 @@ pub static PROBE: [Check; 28] = [
     check("P26", "transforms", "the page arrives as Streamlit has sent it"),
     check("P27", "embed", "the page may be embedded by a site (--embed)"),
     check("P28", "families", "IPv4 and IPv6 lead to the same app"),
+    check("P29", "content-policy", "no Content-Security-Policy blocks what the page needs"),
+    check("P30", "rate-limit", "requests that follow each other quickly are not refused"),
 ];
 
 /// Returns every check, in the order of the report.

@@ -66,6 +66,16 @@ pub(crate) struct Ask {
     pub(crate) is_handshake: bool,
     /// How long to wait for the response.
     pub(crate) limit: Duration,
+    /// The answers to it are limited in number by design, so 429 says nothing about other requests.
+    pub(crate) is_rationed: bool,
+}
+
+/// Requests that were answered 429 or 503.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Refusals {
+    pub(crate) count: usize,
+    /// The last one, with the status.
+    pub(crate) last: Option<(Ask, u16)>,
 }
 
 /// A stream with or without TLS.
@@ -90,6 +100,8 @@ pub(crate) struct Client {
     next: Arc<Mutex<Instant>>,
     /// Cookies that the site has set, such as those for affinity.
     jar: Mutex<BTreeMap<String, String>>,
+    /// Shared by the clients for one host.
+    refusals: Arc<Mutex<Refusals>>,
 }
 
 impl Ask {
@@ -103,6 +115,7 @@ impl Ask {
             body: Vec::new(),
             is_handshake: false,
             limit: LIMIT,
+            is_rationed: false,
         }
     }
 
@@ -136,6 +149,11 @@ impl Ask {
         self.limit = limit;
         self
     }
+
+    pub(crate) fn rationed(mut self) -> Self {
+        self.is_rationed = true;
+        self
+    }
 }
 
 impl Client {
@@ -157,6 +175,7 @@ impl Client {
             addresses,
             next: Arc::new(Mutex::new(Instant::now())),
             jar: Mutex::default(),
+            refusals: Arc::default(),
         })
     }
 
@@ -169,6 +188,9 @@ impl Client {
         };
         let mut other = Self::new(site, credentials, self.tls.clone()).await?;
         other.next = Arc::clone(&self.next);
+        if other.site.host == self.site.host {
+            other.refusals = Arc::clone(&self.refusals);
+        }
         Ok(other)
     }
 
@@ -181,6 +203,7 @@ impl Client {
             addresses: vec![address],
             next: Arc::clone(&self.next),
             jar: Mutex::default(),
+            refusals: Arc::clone(&self.refusals),
         }
     }
 
@@ -223,7 +246,23 @@ impl Client {
         if !ask.is_anonymous {
             self.remember(&response);
         }
+        if is_refusal(response.status) && !ask.is_rationed {
+            let mut refusals = self
+                .refusals
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
+            refusals.count = refusals.count.saturating_add(1);
+            refusals.last = Some((ask.clone(), response.status));
+        }
         Ok(response)
+    }
+
+    /// Returns which requests were answered 429 or 503 so far.
+    pub(crate) fn refusals(&self) -> Refusals {
+        self.refusals
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .clone()
     }
 
     /// Opens a WebSocket; the response says whether it was accepted.
@@ -383,6 +422,11 @@ impl Client {
         bytes.extend_from_slice(&ask.body);
         bytes
     }
+}
+
+/// Returns true for the statuses with which servers limit the rate of requests. 503 has other causes as well.
+pub(crate) fn is_refusal(status: u16) -> bool {
+    matches!(status, 429 | 503)
 }
 
 impl Connection {

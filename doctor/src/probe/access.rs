@@ -3,7 +3,8 @@
 use crate::client::Ask;
 use crate::outcome::Outcome;
 use crate::probe::context::{Context, describe, has_status};
-use crate::probe::front::{CACHE, HEAD, Hop, LOGIN};
+use crate::probe::cures::{CACHE, HEAD, LOGIN, METRICS};
+use crate::probe::front::Hop;
 
 /// P21: the same requests without credentials.
 pub(crate) async fn without_login(context: &Context, outcome: &mut Outcome) {
@@ -82,19 +83,15 @@ pub(crate) async fn health(context: &Context, outcome: &mut Outcome) {
 /// P23: pages that are not for everybody.
 pub(crate) async fn exposure(context: &Context, outcome: &mut Outcome) {
     let mount = &context.client.site.mount;
+    let metrics = METRICS.hint(context.front);
     let pages: [(&str, &[&str], &str, &str); 8] = [
         (
             "/_stcore/metrics",
             &["# TYPE", "# EOF"],
             "Streamlit's metrics",
-            "refuse the path in front, or let the gateway do it (nginx: location = /apps/my-app/_stcore/metrics { return 404; })",
+            "refuse the path in front, or let the gateway do it (nginx: write `location = /apps/my-app/_stcore/metrics { return 404; }`)",
         ),
-        (
-            "/metrics",
-            &["# TYPE", "# HELP"],
-            "metrics",
-            "serve metrics on an address of operators only (FLUXLIT_GATEWAY_ADMIN_ADDRESS)",
-        ),
+        ("/metrics", &["# TYPE", "# HELP"], "metrics", &metrics),
         (
             "/__fluxlit/debug",
             &["\"settings\"", "\"effective\""],
@@ -111,25 +108,25 @@ pub(crate) async fn exposure(context: &Context, outcome: &mut Outcome) {
             "/nginx_status",
             &["Active connections:"],
             "nginx's status page",
-            "nginx: location /nginx_status { allow 127.0.0.1; deny all; }",
+            "nginx: write `location /nginx_status { stub_status; allow 127.0.0.1; deny all; }`",
         ),
         (
             "/server-status",
             &["Apache Server Status"],
             "Apache's status page",
-            "Apache: Require local in <Location /server-status>",
+            "Apache: write `Require ip 127.0.0.1 ::1` in <Location /server-status>",
         ),
         (
             "/api/rawdata",
             &["\"routers\""],
             "Traefik's API",
-            "Traefik: api.insecure: false, and no router to api@internal for everybody",
+            "Traefik: remove `api:` and the router to api@internal, or give them an entry point of operators only",
         ),
         (
             "/stats",
             &["Statistics Report for HAProxy"],
             "HAProxy's statistics",
-            "HAProxy: serve `stats` on an address of operators only",
+            "HAProxy: remove `stats` and `http-request allow if { path /stats }` from this frontend, and serve them on an address of operators only",
         ),
     ];
     for (path, marks, name, cure) in pages {

@@ -8,11 +8,19 @@ use tokio::time::Instant;
 use crate::client::{Ask, Client, Failure, hash};
 use crate::outcome::Outcome;
 use crate::probe::context::Context;
-use crate::probe::front::{AFFINITY, Hop, ROUTE};
+use crate::probe::cures::{AFFINITY, REWRITES, ROUTE};
+use crate::probe::front::Hop;
+use crate::probe::page::{Misplaced, Page};
 
 /// P06: the scripts of the page, over several connections.
 pub(crate) async fn scripts(context: &Context, outcome: &mut Outcome) {
-    let files = files_of(&context.page.text());
+    let page = Page::read(&context.page.text(), &context.client.site);
+    if let Some(first) = page.misplaced.first()
+        && context.page.is_page()
+    {
+        return misplaced(context, first, page.misplaced.len(), outcome).await;
+    }
+    let files = page.files;
     if !context.page.is_page() || files.is_empty() {
         let by = Hop::of(&context.page);
         outcome.fail(
@@ -78,16 +86,51 @@ pub(crate) async fn scripts(context: &Context, outcome: &mut Outcome) {
     ));
 }
 
+/// Reports files that the page names outside of the mount.
+async fn misplaced(context: &Context, first: &Misplaced, count: usize, outcome: &mut Outcome) {
+    let site = &context.client.site;
+    let place = if first.is_below_mount {
+        "at a place that Streamlit does not have"
+    } else {
+        "outside of the mount"
+    };
+    let is_own = first.url.as_str().starts_with(&site.origin());
+    let got = if is_own {
+        // As a browser does, which sends its cookies there.
+        match context.client.get(first.url.path()).await {
+            Ok(response) if response.status == 200 && !response.is_html() => {
+                "; it is there at the moment, but of whatever app is published there".to_owned()
+            }
+            Ok(response) if response.status == 200 => {
+                "; there, HTML is the answer, and the browser stays blank".to_owned()
+            }
+            Ok(response) => format!(
+                "; there, {} is the answer by {}, and the browser stays blank",
+                response.status,
+                Hop::of(&response).name()
+            ),
+            Err(failure) => format!("; there: {failure}"),
+        }
+    } else {
+        String::new()
+    };
+    outcome.fail(
+        format!(
+            "the page names {count} files {place}, such as `{}`, where Streamlit writes `./static/`: a hop rewrites the page{got}",
+            first.written
+        ),
+        REWRITES.hint(context.front),
+    );
+}
+
 /// P24: whether a large file is streamed.
 pub(crate) async fn streaming(context: &Context, outcome: &mut Outcome) {
     let Some(direct) = context.options.direct.clone() else {
         return outcome
             .skip("buffering shows only in comparison with the app itself; use --direct URL");
     };
-    let Some(file) = files_of(&context.page.text())
-        .into_iter()
-        .find(|file| file.ends_with(".js"))
-    else {
+    let page = Page::read(&context.page.text(), &context.client.site);
+    let Some(file) = page.files.into_iter().find(|file| file.ends_with(".js")) else {
         return outcome.skip("the page has no scripts; see P06");
     };
     let direct = match context.client.for_site(direct).await {
@@ -156,7 +199,8 @@ pub(crate) async fn versions(context: &Context, outcome: &mut Outcome) {
         match context.client.send(&Ask::get(&path).anonymous()).await {
             // A page that needs a login has no version without one.
             Ok(response) if response.is_page() => {
-                let version = files_of(&response.text()).join(" ");
+                let page = Page::read(&response.text(), &context.client.site);
+                let version = page.files.join(" ");
                 let count = seen.entry(hash(version.as_bytes())).or_default();
                 *count = count.saturating_add(1);
             }
@@ -180,6 +224,7 @@ pub(crate) async fn transforms(context: &Context, outcome: &mut Outcome) {
         return outcome.skip("the page is not Streamlit's; see P06");
     }
     let text = context.page.text();
+    let page = Page::read(&text, &context.client.site);
     let marks = [
         "cdn-cgi/",
         "rocket-loader",
@@ -195,16 +240,10 @@ pub(crate) async fn transforms(context: &Context, outcome: &mut Outcome) {
             ),
             "switch the optimization of HTML and scripts off for the app's path",
         );
-    } else if let Some(script) = foreign_script(&text, &context.client.site.path("/")) {
-        let is_streamlits = script.contains("/static/");
-        let effect = if is_streamlits {
-            "a hop rewrites the page, and the browser stays blank if the script is not there"
-        } else {
-            "a hop injects scripts, or Streamlit's own index.html is edited"
-        };
+    } else if let Some(script) = page.foreign.first() {
         outcome.warn(
-            format!("the page loads `{script}`, and Streamlit's page only `./static/` below itself: {effect}"),
-            "let no hop change HTML under the mount. nginx: no `sub_filter`; Apache: no `Substitute` and no `ProxyHTMLEnable`; Caddy: no `replace`",
+            format!("the page loads the script `{script}`, which Streamlit's page does not name: a hop injects it, or Streamlit's own index.html is edited"),
+            REWRITES.hint(context.front),
         );
     }
     let coding = context.page.first("content-encoding");
@@ -223,10 +262,10 @@ pub(crate) async fn transforms(context: &Context, outcome: &mut Outcome) {
     }
     if let Some(direct) = context.options.direct.clone()
         && let Ok(direct) = context.client.for_site(direct).await
-        && let Ok(page) = direct.get(direct.site.path("/")).await
-        && page.is_page()
-        && page.body != context.page.body
-        && files_of(&page.text()) == files_of(&text)
+        && let Ok(alone) = direct.get(direct.site.path("/")).await
+        && alone.is_page()
+        && alone.body != context.page.body
+        && Page::read(&alone.text(), &direct.site).files == page.files
     {
         outcome.warn(
             "the page differs from the one without the front, although both name the same files: a hop changes HTML",
@@ -234,37 +273,6 @@ pub(crate) async fn transforms(context: &Context, outcome: &mut Outcome) {
         );
     }
     outcome.right("the page shows no change by a hop");
-}
-
-/// Returns the files of Streamlit that a page names, in order.
-fn files_of(page: &str) -> Vec<String> {
-    let values = page
-        .split(['"', '\''])
-        .map(|value| value.trim_start_matches("./"));
-    let mut files: Vec<String> = Vec::new();
-    for value in values.filter(|value| value.starts_with("static/")) {
-        if (value.ends_with(".js") || value.ends_with(".css"))
-            && !files.iter().any(|file| file == value)
-        {
-            files.push(value.to_owned());
-        }
-    }
-    files
-}
-
-/// Returns the first script of the page at `root` that is not among the files of Streamlit, as the page names it.
-fn foreign_script<'a>(page: &'a str, root: &str) -> Option<&'a str> {
-    let tags = page.split("<script").skip(1);
-    let tags = tags.filter_map(|rest| rest.split('>').next());
-    let mut sources = tags.filter_map(|tag| {
-        let (_, value) = tag.split_once(" src=")?;
-        let value = value.trim_start_matches(['"', '\'']);
-        value.split(['"', '\'', ' ']).next()
-    });
-    sources.find(|source| {
-        let path = source.strip_prefix("./").or(source.strip_prefix(root));
-        !path.unwrap_or(source).starts_with("static/")
-    })
 }
 
 const ROLLOUT: &str = "finish the rollout, or add affinity (P18); see P25";
@@ -297,28 +305,6 @@ mod tests {
                 assert!(problem.finding.contains("1900 of 2000 ms"), "{problem:?}");
                 assert!(problem.hint.contains("proxy_buffering off"), "{problem:?}");
             }
-        }
-    }
-
-    #[test]
-    fn the_files_of_a_page_are_found() {
-        let page = r#"<link rel="icon" href="./favicon.png"/><script src="./static/js/index.A.js"></script><link href='./static/css/b.css'><script src="./static/js/index.A.js">"#;
-        assert_eq!(files_of(page), ["static/js/index.A.js", "static/css/b.css"]);
-    }
-
-    #[test]
-    fn a_script_outside_the_files_of_the_page_is_found() {
-        for (source, is_foreign) in [
-            ("./static/js/index.js", false),
-            ("static/js/index.js", false),
-            ("/apps/my-app/static/js/index.js", false),
-            ("/static/js/index.js", true),
-            ("https://stats.example.com/tag.js", true),
-        ] {
-            let page =
-                format!("<script>window.a = 1</script><script async src=\"{source}\"></script>");
-            let found = foreign_script(&page, "/apps/my-app/");
-            assert_eq!(found, is_foreign.then_some(source), "{source}");
         }
     }
 }

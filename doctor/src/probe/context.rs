@@ -1,8 +1,9 @@
 //! Holds what the checks of a site share: the client, the options, and what was seen at first.
 
-use crate::client::{Ask, Client, Failure, Response};
+use crate::client::{Ask, Client, Failure, Response, is_refusal};
 use crate::probe::front::Hop;
 use crate::probe::options::Options;
+use crate::probe::rate;
 
 /// What the checks share.
 pub(crate) struct Context {
@@ -23,8 +24,10 @@ impl Context {
     ///
     /// If neither is answered.
     pub(crate) async fn look(client: Client, options: Options) -> Result<Self, Failure> {
-        let health = client.get(client.site.path("/_stcore/health")).await?;
-        let page = client.get(client.site.path("/")).await?;
+        let health = rate::first(&client, client.site.path("/_stcore/health"), true).await?;
+        // An app that is down for one path is down for the other.
+        let may_wait = !is_refusal(health.status);
+        let page = rate::first(&client, client.site.path("/"), may_wait).await?;
         // Caddy passes the `Server` of the app on, and adds its name here.
         let from_server = Hop::of_server(&page.first("via"))
             .or_else(|| Hop::of_server(&page.first("server")))

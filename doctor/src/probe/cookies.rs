@@ -3,7 +3,7 @@
 use crate::client::{Ask, Response, hash};
 use crate::outcome::Outcome;
 use crate::probe::context::Context;
-use crate::probe::front::{COOKIE_PATH, COOKIES};
+use crate::probe::cures::{COOKIE_PATH, COOKIES};
 
 /// The cookie with which Streamlit's page proves that an upload is its own.
 ///

@@ -12,7 +12,8 @@ use tokio::time::sleep;
 use crate::client::Ask;
 use crate::outcome::Outcome;
 use crate::probe::context::Context;
-use crate::probe::front::{FORWARDED, Hop as Front};
+use crate::probe::cures::{FORWARDED, HOST};
+use crate::probe::front::Hop as Front;
 
 /// P19: which forged headers pass, and what the hops believe.
 pub(crate) async fn decision_records(context: &Context, outcome: &mut Outcome) {
@@ -58,7 +59,7 @@ pub(crate) async fn decision_records(context: &Context, outcome: &mut Outcome) {
     if !has_filter && matches!(context.front, Front::Envoy | Front::Istio) {
         outcome.warn(
             format!("the filter does not answer, although {} is in front: requests reach the gateway without it", context.front.name()),
-            "Envoy: the filter first in http_filters, without FAIL_OPEN, in every filter chain and route (F02 and F03 of `doctor --lint`), with probe_key set to the key of --token-file. If this Envoy should not have the filter, leave the check out with --skip P19",
+            "Envoy: the filter first in http_filters, remove `disabled: true` and FAIL_OPEN, in every filter chain and route (F02 and F03 of `doctor --lint`), with probe_key set to the key of --token-file. If this Envoy should not have the filter, leave the check out with --skip P19",
         );
     }
     outcome.right(answered.join("; "));
@@ -90,7 +91,7 @@ fn judge(context: &Context, report: &DecisionReport, outcome: &mut Outcome) {
                 "the {name} takes the host for `{}`, but browsers use `{host}`",
                 report.host.as_deref().unwrap_or_default()
             ),
-            crate::probe::front::HOST.hint(context.front),
+            HOST.hint(context.front),
         );
     }
     if report.forwarded_ignored {
@@ -174,7 +175,7 @@ async fn forge(context: &Context, key: &ProbeKey, hop: Hop, outcome: &mut Outcom
                 hop.label(),
                 passed.join(", ")
             ),
-            "take them out of trusted_pass_headers unless a hop in front sets or removes them",
+            "take them out of trusted_pass_headers (FLUXLIT_TRUSTED_PASS_HEADERS) unless a hop in front sets or removes them",
         );
     }
 }
@@ -210,7 +211,9 @@ async fn ask_once(
     let nonce = uuid::Uuid::new_v4().into_bytes();
     let probe =
         Probe::new(hop, &site.authority(), now.as_secs(), nonce).ok_or("the host is not valid")?;
-    let mut ask = Ask::get(site.path(PROBE_PATH)).field(PROBE_FIELD, probe.field(key));
+    let mut ask = Ask::get(site.path(PROBE_PATH))
+        .rationed()
+        .field(PROBE_FIELD, probe.field(key));
     for name in forged {
         ask = ask.field(name, FORGED);
     }

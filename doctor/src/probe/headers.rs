@@ -3,7 +3,8 @@
 use crate::client::{Ask, Failure, Site};
 use crate::outcome::Outcome;
 use crate::probe::context::Context;
-use crate::probe::front::{FORWARDED, HSTS, Hop};
+use crate::probe::cures::{FORWARDED, HSTS};
+use crate::probe::front::Hop;
 
 const MALFORMED: &str = "a malformed request";
 const TOO_LONG: &str = "a request with too long headers";
@@ -55,7 +56,7 @@ pub(crate) async fn http_first(context: &Context, outcome: &mut Outcome) {
     } else {
         outcome.fail(
             format!("plain HTTP redirects to `{location}` instead of `{}`", wanted[0]),
-            "let the front redirect to https with the same host and the whole path (nginx: return 308 https://$host$request_uri;)",
+            "let the front redirect to https with the same host and the whole path (nginx: write `return 308 https://$host$request_uri;`)",
         );
     }
     if response.lines(STS).next().is_some() {

@@ -29,8 +29,8 @@ pub(crate) async fn extended_connect(context: &Context, outcome: &mut Outcome) {
             outcome.fail(
                 format!("HTTP/2 offers WebSockets (RFC 8441), but one is answered {got}: browsers that use the offer, such as Firefox, wait for ever"),
                 match context.front {
-                    Hop::Envoy | Hop::Istio => "either upgrade_configs: [{upgrade_type: websocket}] for this route, or http2_protocol_options.allow_connect: false",
-                    Hop::HaProxy => "h2-workaround-bogus-websocket-clients in the global section",
+                    Hop::Envoy | Hop::Istio => "let browsers use HTTP/1.1 for them: the app's handshake needs a Sec-WebSocket-Key, which HTTP/2 does not have. Envoy: remove `http2_protocol_options: {allow_connect: true}`",
+                    Hop::HaProxy => "HAProxy: write `h2-workaround-bogus-websocket-clients` in the global section",
                     _ => "let the front stop offering it (SETTINGS_ENABLE_CONNECT_PROTOCOL), or pass it to the app",
                 },
             );

@@ -5,7 +5,8 @@ use std::time::Duration;
 use crate::client::{Ask, Failure};
 use crate::outcome::Outcome;
 use crate::probe::context::{Context, describe, has_status};
-use crate::probe::front::{BODY, HEADER_SIZE, Hop, STREAMLIT_HEADERS};
+use crate::probe::cures::{BODY, HEADER_SIZE, METHODS, STREAMLIT_HEADERS};
+use crate::probe::front::Hop;
 
 /// What a request of some size has got.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -155,27 +156,39 @@ pub(crate) async fn upload_size(context: &Context, outcome: &mut Outcome) {
             return outcome.skip(format!("an upload of 1 kB gets no answer: {failure}"));
         }
     };
-    if !matches!(small.0, 100 | 400 | 403) {
+    let small = if small.status == 100 {
+        // A hop that says so itself may still refuse the request.
+        match send_small(context).await {
+            Ok(sent) if sent.is_of_app() => small,
+            Ok(sent) => sent,
+            Err(failure) => {
+                return outcome.skip(format!("an upload of 2 bytes gets no answer: {failure}"));
+            }
+        }
+    } else {
+        small
+    };
+    if !small.is_of_app() {
         outcome.fail(
             format!(
                 "an upload of 1 kB is answered {} by {}, where Streamlit answers 403 or 400",
-                small.0,
-                small.1.name()
+                small.status,
+                small.by.name()
             ),
-            "let the front pass PUT and DELETE to the app",
+            METHODS.hint(context.hop(small.by)),
         );
         return;
     }
     let mut low = 1024;
     let refused = match announce(context, STREAMLIT_LIMIT).await {
-        Ok((413, by)) => Some(by),
+        Ok(answer) if answer.status == 413 => Some(answer.by),
         Ok(_) => None,
         Err(failure) => {
             return outcome.skip(format!("an upload of 200 MB gets no answer: {failure}"));
         }
     };
     let Some(mut by) = refused else {
-        let slow = if small.0 == 100 {
+        let slow = if small.status == 100 {
             "; a hop answered `100 Continue` itself, and may still count the bytes of a real upload"
         } else {
             ""
@@ -188,8 +201,8 @@ pub(crate) async fn upload_size(context: &Context, outcome: &mut Outcome) {
     while high.saturating_sub(low) > 1024.max(high / 128) {
         let middle = low.midpoint(high);
         match announce(context, middle).await {
-            Ok((413, found)) => {
-                by = found;
+            Ok(answer) if answer.status == 413 => {
+                by = answer.by;
                 high = middle;
             }
             Ok(_) => low = middle,
@@ -206,18 +219,49 @@ pub(crate) async fn upload_size(context: &Context, outcome: &mut Outcome) {
     );
 }
 
+/// The answer to an upload.
+struct Answer {
+    status: u16,
+    by: Hop,
+    /// It is HTML, or what Envoy says if its rules refuse a request. Streamlit answers uploads with plain text.
+    is_of_front: bool,
+}
+
+impl Answer {
+    /// Returns true if it is how Streamlit answers an upload to a session that it does not have.
+    fn is_of_app(&self) -> bool {
+        matches!(self.status, 100 | 400 | 403) && !self.is_of_front
+    }
+}
+
 /// Announces an upload to a session that does not exist, and sends no body.
-async fn announce(context: &Context, bytes: u64) -> Result<(u16, Hop), Failure> {
-    let target = context
-        .client
-        .site
-        .path("/_stcore/upload_file/doctor-invented-session/doctor");
-    let ask = Ask::new("PUT", target)
+async fn announce(context: &Context, bytes: u64) -> Result<Answer, Failure> {
+    let ask = upload(context)
         .field("Expect", "100-continue")
-        .field("Content-Type", "multipart/form-data; boundary=doctor")
         .field("Content-Length", bytes.to_string());
-    let response = context.client.send(&ask).await?;
-    Ok((response.status, context.by(&response)))
+    answer(context, &ask).await
+}
+
+/// Sends an upload without a file to a session that does not exist.
+async fn send_small(context: &Context) -> Result<Answer, Failure> {
+    let mut ask = upload(context);
+    ask.body = b"\r\n".to_vec();
+    answer(context, &ask).await
+}
+
+fn upload(context: &Context) -> Ask {
+    let path = "/_stcore/upload_file/doctor-invented-session/doctor";
+    Ask::new("PUT", context.client.site.path(path))
+        .field("Content-Type", "multipart/form-data; boundary=doctor")
+}
+
+async fn answer(context: &Context, ask: &Ask) -> Result<Answer, Failure> {
+    let response = context.client.send(ask).await?;
+    Ok(Answer {
+        status: response.status,
+        by: context.by(&response),
+        is_of_front: response.is_html() || response.text().starts_with("RBAC: "),
+    })
 }
 
 fn size(bytes: u64) -> String {

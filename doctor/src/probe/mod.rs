@@ -1,18 +1,22 @@
-//! Checks a deployed edge from outside (P01 to P28), whoever made it.
+//! Checks a deployed edge from outside (P01 to P30), whoever made it.
 //!
 //! A step that fails is repeated with one thing changed, and the finding names that thing.
 
 mod access;
 mod assets;
+mod content_policy;
 mod context;
 mod cookies;
+mod cures;
 mod forged;
 mod front;
 mod headers;
 mod http2;
 mod limits;
 mod options;
+mod page;
 mod paths;
+mod rate;
 mod replicas;
 mod session;
 mod socket;
@@ -24,6 +28,7 @@ use crate::finding::Finding;
 use crate::outcome::Outcome;
 use crate::selection::CheckSelection;
 use context::Context;
+use rate::Watch;
 
 pub use options::Options;
 
@@ -59,6 +64,8 @@ pub async fn run(
         return Ok(without_tls(&failure, fault, selection));
     }
     let context = Context::look(client, options).await.map_err(unreachable)?;
+    let mount = context.client.site.mount.clone();
+    let mut watch = Watch::default();
     let mut findings: Vec<(usize, Vec<Finding>)> = Vec::new();
     let numbered = PROBE.iter().enumerate();
     let (last, first): (Vec<_>, Vec<_>) = numbered
@@ -67,8 +74,22 @@ pub async fn run(
     for (place, check) in first.into_iter().chain(last) {
         progress(check);
         let mut outcome = Outcome::default();
-        check_one(check.id, &context, &mut outcome).await;
-        findings.push((place, outcome.findings(check)));
+        let refusals = context.client.refusals().count;
+        if check.id == RATE {
+            rate::limit(&context, &mut watch, &mut outcome).await;
+        } else {
+            check_one(check.id, &context, &mut outcome).await;
+            if let Some(reason) = watch.reason(&context, refusals).await {
+                // What it has found is about the requests that were refused.
+                outcome = Outcome::default();
+                outcome.skip(reason);
+            }
+        }
+        let mut found = outcome.findings(check);
+        for hint in found.iter_mut().filter_map(|finding| finding.hint.as_mut()) {
+            *hint = cures::with_mount(hint, &mount);
+        }
+        findings.push((place, found));
     }
     findings.sort_by_key(|(place, _)| *place);
     Ok(findings
@@ -107,6 +128,7 @@ async fn check_one(id: &str, context: &Context, outcome: &mut Outcome) {
         "P26" => assets::transforms(context, outcome).await,
         "P27" => access::embedding(context, outcome).await,
         "P28" => tls::families(context, outcome).await,
+        "P29" => content_policy::policy(context, outcome).await,
         _ => {}
     }
 }
@@ -129,3 +151,4 @@ fn without_tls(failure: &Failure, fault: TlsFault, selection: &CheckSelection) -
 
 const CERTIFICATE: &str = "P01";
 const HOLD: &str = "P13";
+const RATE: &str = "P30";

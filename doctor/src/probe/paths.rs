@@ -3,7 +3,8 @@
 use crate::client::{Ask, Response};
 use crate::outcome::Outcome;
 use crate::probe::context::{Context, describe};
-use crate::probe::front::{BOUNDARY, ERROR_PAGES, FORWARDED, Hop, ROUTE, SLASH};
+use crate::probe::cures::{BOUNDARY, ERROR_PAGES, FORWARDED, ROUTE, SLASH};
+use crate::probe::front::Hop;
 
 /// P04: the mount without its last slash.
 pub(crate) async fn bare_mount(context: &Context, outcome: &mut Outcome) {
@@ -112,7 +113,7 @@ pub(crate) async fn shapes(context: &Context, outcome: &mut Outcome) {
         if context.health.text().contains(GUARD) {
             outcome.fail(
                 format!("`{}` is answered {} by {}: the FluxLit filter is not in the chain of this route, or does not run", site.path("/_stcore/health"), context.health.status, by.name()),
-                "Envoy: the filter first in http_filters of every listener; look at its log for why the module does not start, and see F02 and F03 of `doctor --lint`",
+                "Envoy: the filter first in http_filters of every listener, remove `disabled: true`; look at its log for why the module does not start, and see F02 and F03 of `doctor --lint`",
             );
             return;
         }

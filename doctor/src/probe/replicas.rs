@@ -3,7 +3,7 @@
 use crate::client::{Ask, Failure};
 use crate::outcome::Outcome;
 use crate::probe::context::Context;
-use crate::probe::front::AFFINITY;
+use crate::probe::cures::AFFINITY;
 use crate::probe::session::{self, NoSession};
 
 /// P18: uploads on new connections reach the replica that has the session.

@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 use crate::client::{BINARY, Ended, Failure, PROTOCOL, WebSocket};
 use crate::outcome::Outcome;
 use crate::probe::context::Context;
-use crate::probe::front::{AFFINITY, PROTOCOL_LINE};
+use crate::probe::cures::{AFFINITY, PROTOCOL_LINE};
 
 /// Why there is no session.
 pub(crate) enum NoSession {

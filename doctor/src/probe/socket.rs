@@ -7,9 +7,10 @@ use tokio::time::{Instant, sleep};
 use crate::client::{Ask, Ended, Failure};
 use crate::outcome::Outcome;
 use crate::probe::context::{Context, describe, has_status};
-use crate::probe::front::{
-    FORWARDED, HOST, Hop, IDLE, LOGIN, PROTOCOL_LINE, RELOAD, ROUTE, UPGRADE,
+use crate::probe::cures::{
+    FORWARDED, HOST, IDLE, LOGIN, ORIGIN, PROTOCOL_LINE, RELOAD, ROUTE, STREAMLIT_HEADERS, UPGRADE,
 };
+use crate::probe::front::Hop;
 
 /// P08: the handshake of the app's own page, and why it fails.
 pub(crate) async fn handshake(context: &Context, outcome: &mut Outcome) {
@@ -66,7 +67,7 @@ pub(crate) async fn handshake(context: &Context, outcome: &mut Outcome) {
                 format!("send the session of a user with --cookie-file; if this is one: {}", LOGIN.hint(hop)),
             );
         }
-        403 => refused(context, by, outcome).await,
+        403 => refused(context, by, &response.text(), outcome).await,
         400 | 426 | 501 | 505 => {
             outcome.fail(
                 format!("the handshake is answered {status} by {}, although the plain page is answered {}: a hop in front changes the HTTP version or the hop-by-hop fields", by.name(), context.page.status),
@@ -128,8 +129,8 @@ pub(crate) async fn handshake(context: &Context, outcome: &mut Outcome) {
     }
 }
 
-/// Finds out why a handshake gets 403.
-async fn refused(context: &Context, by: Hop, outcome: &mut Outcome) {
+/// Finds out why a handshake gets 403. `refusal`: the text of the response.
+async fn refused(context: &Context, by: Hop, refusal: &str, outcome: &mut Outcome) {
     let path = context.stream_path();
     let without = context.handshake_status(&Ask::handshake(&path)).await;
     // Streamlit accepts this origin whatever the host is; our gateway and others that compare Origin and Host do not.
@@ -171,6 +172,13 @@ async fn refused(context: &Context, by: Hop, outcome: &mut Outcome) {
         );
         return;
     }
+    if by == Hop::Gateway && refusal.contains("Origin") {
+        outcome.fail(
+            format!("the handshake is answered 403 by the gateway because of its Origin, whatever Origin it has (`{origin}`, `{other}`, none): a hop sets another one"),
+            ORIGIN.hint(context.front),
+        );
+        return;
+    }
     let health = if context.health.is_healthy() {
         "the health check works"
     } else {
@@ -178,7 +186,7 @@ async fn refused(context: &Context, by: Hop, outcome: &mut Outcome) {
     };
     outcome.fail(
         format!("the handshake is answered 403 by {} with and without Origin, and {health}: the path `{path}` is wrong for the app, or an access rule or server.allowedHosts refuses it", by.name()),
-        format!("{}. If the path is right: list the public host in Streamlit's server.allowedHosts", ROUTE.hint(context.hop(by))),
+        format!("{}. If the path is right: list the public host in Streamlit's server.allowedHosts, and {}", ROUTE.hint(context.hop(by)), ORIGIN.hint(context.hop(by))),
     );
 }
 
@@ -201,7 +209,7 @@ async fn silence(context: &Context, failure: &Failure, outcome: &mut Outcome) {
         if has_status(&without, 101) {
             outcome.fail(
                 format!("the handshake fails with your cookies and fields ({failure}; {cookie_bytes} bytes of cookies), and is accepted without them: they are too long for Streamlit"),
-                crate::probe::front::STREAMLIT_HEADERS.hint(context.front),
+                STREAMLIT_HEADERS.hint(context.front),
             );
             return;
         }
@@ -225,7 +233,7 @@ pub(crate) async fn foreign_origin(context: &Context, outcome: &mut Outcome) {
     match context.handshake_status(&foreign).await {
         Ok(response) if response.status == 101 => outcome.fail(
             "a page of another site can open the WebSocket with the cookies of a user (cross-site WebSocket hijacking)",
-            "let no hop set or remove `Origin`, let the gateway check it (FLUXLIT_GATEWAY_ALLOWED_ORIGINS not `*`), and do not turn off Streamlit's server.enableCORS",
+            format!("let the gateway check the Origin (FLUXLIT_GATEWAY_ALLOWED_ORIGINS not `*`), do not turn off Streamlit's server.enableCORS, and {}", ORIGIN.hint(context.front)),
         ),
         Ok(response) => outcome.right(format!("a foreign Origin is refused with {} by {}", response.status, Hop::of(&response).name())),
         Err(failure) => outcome.warn(

@@ -63,6 +63,18 @@ pub(crate) enum Fault {
     InjectsScript,
     /// The page names its script without the mount.
     RewritesScript,
+    /// The page has a policy that forbids everything but its own scripts.
+    StrictPolicy,
+    /// The page has a policy that only reports, and one for frames. No fault.
+    HarmlessPolicy,
+    /// PUT is refused.
+    OnlyReads,
+    /// Each of these requests is accepted once in three times, otherwise answered 503.
+    LimitsRate,
+    /// After the first requests, all are answered 429.
+    TooManyRequests,
+    /// The first request is answered 503, as while an app starts. No fault.
+    StartsLate,
     ForbidsFrames,
     /// Over plain HTTP, the page is shown.
     NoRedirectToTls,
@@ -111,6 +123,15 @@ fn respond(fault: Fault, head: &Head, count: usize) -> Option<Vec<u8>> {
     let redirect = |to: &str| Some(response("302 Found", &format!("location: {to}\r\n"), ""));
     let portal = || Some(response("200 OK", html, "<html>portal</html>"));
     match fault {
+        Fault::LimitsRate if !count.is_multiple_of(3) => {
+            return Some(response("503 Service Temporarily Unavailable", html, NGINX));
+        }
+        Fault::TooManyRequests if count > 3 => {
+            return Some(response("429 Too Many Requests", html, NGINX));
+        }
+        Fault::StartsLate if count == 0 => {
+            return Some(response("503 Service Temporarily Unavailable", html, NGINX));
+        }
         Fault::NoRedirectToTls => return Some(response("200 OK", html, page)),
         Fault::RedirectsToTls => return redirect(&format!("https://{HOST}{target}")),
         Fault::RedirectsToOtherHost => return redirect("https://login.example.com/"),
@@ -202,6 +223,17 @@ fn respond(fault: Fault, head: &Head, count: usize) -> Option<Vec<u8>> {
         "/static/js/index.B.js" => {
             Some(response("200 OK", "content-type: text/javascript\r\n", "2"))
         }
+        "/" if fault == Fault::StrictPolicy => {
+            let fields =
+                format!("{html}content-security-policy: default-src 'none'; script-src 'self'\r\n");
+            Some(response("200 OK", &fields, page))
+        }
+        "/" if fault == Fault::HarmlessPolicy => {
+            let fields = format!(
+                "{html}content-security-policy: frame-ancestors 'self'\r\ncontent-security-policy-report-only: default-src 'none'\r\n"
+            );
+            Some(response("200 OK", &fields, page))
+        }
         "/" if fault == Fault::ForbidsFrames => {
             let fields = format!("{html}x-frame-options: SAMEORIGIN\r\n");
             Some(response("200 OK", &fields, page))
@@ -213,6 +245,9 @@ fn respond(fault: Fault, head: &Head, count: usize) -> Option<Vec<u8>> {
             } else {
                 not_found()
             }
+        }
+        _ if method == "PUT" && fault == Fault::OnlyReads => {
+            Some(response("405 Not Allowed", html, NGINX))
         }
         _ if method == "PUT" => {
             let length: u64 = field(head, "content-length")

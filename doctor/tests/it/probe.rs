@@ -91,9 +91,10 @@ pub(crate) fn failing() -> Vec<Row> {
         row("P04", RedirectsToHttp, &["http://internal:8501", "another host"], "X-Forwarded-Proto"),
         row("P04", ForgedHostInRedirect, &["X-Forwarded-Host", "probe.invalid"], "X-Forwarded-Host"),
         row("P05", PrefixWithoutBoundary, &["without a boundary"], "(/|$)"),
+        row("P06", RewritesScript, &["names 1 files outside of the mount", "`/static/js/index.js`", "404 is the answer by nginx"], "nginx: remove `sub_filter`"),
         row("P06", HtmlForScripts, &["200 with HTML"], "location"),
         row("P07", ErrorPages, &["200 by", "instead of 404"], "proxy_intercept_errors off"),
-        row("P08", LosesUpgrade, &["loses the upgrade", "as a GET without an upgrade"], "nginx: proxy_http_version 1.1"),
+        row("P08", LosesUpgrade, &["loses the upgrade", "as a GET without an upgrade"], "nginx: write `proxy_http_version 1.1;`"),
         row("P08", RewritesHost, &["403", "accepted without Origin", "Host"], "proxy_set_header Host $http_host"),
         row("P08", ClaimsOtherScheme, &["403", "accepted with `https://", "another scheme"], "X-Forwarded-Proto $scheme"),
         row("P08", NoUpgradeRoute, &["404 by nginx", "upgrades"], "proxy_set_header Upgrade"),
@@ -108,6 +109,7 @@ pub(crate) fn failing() -> Vec<Row> {
         row("P14", LimitsMessagesToPage, &["65536 bytes passes from the app", "1048576 bytes", "code 1009"], "maxMessageSize").with(|options| options.may_write = true),
         row("P15", SilentAboveEightKilobytes, &["no answer", "waits for ever"], "WEBSOCKETS_MAX_LINE_LENGTH"),
         row("P16", LimitsBodies, &[" kB are answered 413 by nginx"], "client_max_body_size"),
+        row("P16", OnlyReads, &["an upload of 1 kB is answered 405 by nginx"], "nginx: remove `limit_except`"),
         row("P17", ReencodesCookies, &["re-encoded"], "encode"),
         row("P17", OtherAppAtRoot, &["another app, at `/`", "uploads get 403"], "FLUXLIT_COOKIE_PATH=confine"),
         row("P17", None, &["sends `_streamlit_xsrf` twice"], "FLUXLIT_COOKIE_PATH=confine").with(|options| options.credentials = cookies("_streamlit_xsrf=2|a; _streamlit_xsrf=2|b")),
@@ -121,8 +123,14 @@ pub(crate) fn failing() -> Vec<Row> {
         row("P23", Metrics, &["/apps/my-app/_stcore/metrics"], "404"),
         row("P25", TwoVersions, &["20 connections get 2 versions"], "rollout"),
         row("P26", InjectsScript, &["`cdn-cgi/`"], "optimization"),
-        row("P26", RewritesScript, &["`/static/js/index.js`"], "sub_filter"),
         row("P27", ForbidsFrames, &["X-Frame-Options is `SAMEORIGIN`"], "frame-ancestors").with(|options| options.embed = Some("https://site.example.com".to_owned())),
+        row("P29", StrictPolicy, &["that Streamlit does not send", "the WebSocket (default-src without 'self')", "WebAssembly (eval) (script-src without"], "write in the policy `script-src 'self' 'unsafe-inline' 'wasm-unsafe-eval'`"),
+        row("P29", StrictPolicy, &["that the page without the front does not have; it blocks"], "nginx: remove `add_header Content-Security-Policy`").with(|options| {
+            let direct = format!("http://{}{MOUNT}", serve(None));
+            options.direct = Some(Site::parse(&direct).expect("a URL"));
+        }),
+        row("P30", LimitsRate, &["is answered 200 and, when it is repeated, 503 by nginx"], "nginx: remove `limit_req`"),
+        row("P30", TooManyRequests, &["answered 429 by nginx"], "nginx: remove `limit_req`"),
         row("P28", None, &["differs by address family", "101", "200"], "DNS").over(Transport::Families(LosesUpgrade)),
     ]
 }
@@ -143,8 +151,10 @@ pub(crate) fn passing() -> Vec<Pass> {
     vec![
         pass(&[
             "P04", "P05", "P06", "P07", "P08", "P10", "P11", "P12", "P13", "P15", "P16", "P17", "P18", "P20", "P22", "P23", "P25",
-            "P26",
+            "P26", "P29", "P30",
         ], None),
+        pass(&["P29"], HarmlessPolicy),
+        pass(&["P30"], StartsLate),
         over(&["P01", "P02", "P03"], Transport::Https(RedirectsToTls)),
         over(&["P09"], Transport::Http2(200)),
         with(&["P14"], None, |options| options.may_write = true),
@@ -311,6 +321,25 @@ fn a_check_that_cannot_run_is_skipped_with_its_reason() {
     for finding in found {
         assert_eq!(finding.status, Status::Skipped, "{finding:#?}");
         assert!(!finding.finding.is_empty());
+    }
+}
+
+/// Otherwise each of them would blame what it asks for.
+#[test]
+fn checks_that_meet_a_limit_of_the_rate_are_skipped() {
+    let checks = ["P05", "P06", "P16", "P22", "P30"];
+    for fault in [Fault::LimitsRate, Fault::TooManyRequests] {
+        let found = run(&row("", fault, &[], ""), &checks);
+        let statuses: Vec<(&str, Status)> = found
+            .iter()
+            .map(|finding| (finding.check.id, finding.status))
+            .collect();
+        let skipped = checks[..4].iter().map(|check| (*check, Status::Skipped));
+        let expected: Vec<_> = skipped.chain([("P30", Status::Fail)]).collect();
+        assert_eq!(statuses, expected, "{found:#?}");
+        for finding in &found[..4] {
+            assert!(finding.finding.contains("see P30"), "{finding:#?}");
+        }
     }
 }
 

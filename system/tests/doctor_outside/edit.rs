@@ -77,26 +77,22 @@ impl Edit {
             .any(|added| added.contains(text))
     }
 
-    /// Returns true if a hint speaks of this change: it contains a long word of what is added or removed.
-    pub(crate) fn is_in(&self, hint: &str) -> bool {
-        let texts = [&self.with, &self.add, &self.remove];
-        let is_separator =
-            |letter: char| letter.is_whitespace() || "{}[]();:,=`\"".contains(letter);
-        let words = texts
-            .into_iter()
-            .flatten()
-            .flat_map(|text| text.split(is_separator));
-        words
-            .filter(|word| word.len() >= 6)
-            .any(|word| hint.contains(word))
-    }
-
     /// Describes the change.
     pub(crate) fn describe(&self) -> String {
         match (&self.remove, &self.replace, &self.with, &self.add) {
             (Some(text), ..) => format!("without {}", code(text)),
             (_, Some(text), Some(with), _) => format!("{} instead of {}", code(with), code(text)),
             (.., Some(text)) => code(text),
+            _ => String::new(),
+        }
+    }
+
+    /// Describes how the change is undone.
+    pub(crate) fn describe_undone(&self) -> String {
+        match (&self.remove, &self.replace, &self.with, &self.add) {
+            (Some(text), ..) => format!("write {}", code(text)),
+            (_, Some(text), Some(with), _) => format!("{} instead of {}", code(text), code(with)),
+            (.., Some(text)) => format!("remove {}", code(text)),
             _ => String::new(),
         }
     }

@@ -21,7 +21,8 @@ pub(crate) fn text(problems: &[Problem]) -> String {
             let (says, cure) = match &case.expected {
                 Expected::Found { check, says, cure } => (
                     format!("[{check}]({}) {}", anchor(check), cell(says)),
-                    cell(cure),
+                    cure.as_ref()
+                        .map_or_else(|| mended(case), |cure| cell(cure)),
                 ),
                 Expected::Prevented { why, checks } => (
                     format!("finds nothing ({})", checks.join(", ")),
@@ -75,6 +76,19 @@ fn created(case: &Case) -> String {
     parts.join("; ")
 }
 
+/// Describes the lines that the hint names.
+fn mended(case: &Case) -> String {
+    let parts: Vec<String> = if case.mend.is_empty() {
+        case.edit
+            .iter()
+            .map(crate::edit::Edit::describe_undone)
+            .collect()
+    } else {
+        case.mend.iter().map(crate::edit::Edit::describe).collect()
+    };
+    format!("by its lines: {}", parts.join("; "))
+}
+
 fn cell(text: &str) -> String {
     text.replace('|', "\\|")
 }
@@ -92,6 +106,13 @@ The problems that users of Streamlit report most, created with a real proxy in f
 `fluxlit-gateway doctor --probe` says about each. The first column names the proxy, whose configuration is the one that
 `fluxlit-gateway config --for FRONT` prints, with the change in the second column. `…` stands for omitted words. With the
 printed configuration itself, the doctor finds nothing.
+
+Where the cure is \"by its lines\", the hint for this front is literal, and the test mends the configuration by it alone: each
+line that has to come back is quoted in the hint after \"write\", each line that has to go begins as the hint quotes after
+\"remove\", and no other line of the file begins so. The mended file is then the printed one, of which the first test shows that
+nothing is found in it; where it is another one, or something else than the gateway is behind the front, the front is started
+with it and probed again, and nothing is found. What this does not show: that a hint fits a configuration that is written in
+another way. The other cures are settings of the gateway or of Streamlit, or depend on what else is in the file.
 
 A test runs every row: `cargo xtask test doctor-outside`. With `FLUXLIT_TEST_DOCTOR=8,12,haproxy` it runs two problems with
 HAProxy only; with `FLUXLIT_WRITE=1` it writes this page from `system/tests/doctor_outside/problems.yaml`.

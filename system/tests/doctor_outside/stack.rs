@@ -48,6 +48,11 @@ pub(crate) struct Stack {
     front: Front,
     /// The files of the front.
     files: Vec<PathBuf>,
+    /// Their text as printed, and with the changes.
+    pub(crate) printed: Vec<String>,
+    pub(crate) texts: Vec<String>,
+    /// The addresses of the table, each with that of this stack.
+    places: Vec<(String, String)>,
     /// Its decision records are limited in number, so it is not shared.
     gateway: Option<Gateway>,
     folder: tempfile::TempDir,
@@ -144,23 +149,25 @@ impl Stack {
 
         let has_root = edits.iter().any(|edit| edit.mentions(ROOT));
         let root = has_root.then(|| parts.root().address.to_string());
-        let place = |text: &str| {
-            let text = match &root {
-                Some(root) => text.replace(ROOT, root),
-                None => text.to_owned(),
-            };
-            text.replace("127.0.0.1:8000", &first.to_string())
-                .replace("127.0.0.1:8001", &second.to_string())
-                .replace("127.0.0.1:8501", &parts.streamlit.address.to_string())
-                .replace("127.0.0.1:9000", &spare.to_string())
-                .replace(
-                    "port_value: 8001",
-                    &format!("port_value: {}", second.port()),
-                )
-                .replace("port_value: 8000", &format!("port_value: {}", first.port()))
-                .replace("port_value: 9000", &format!("port_value: {}", spare.port()))
-                .replace("127.0.0.1:443", &listen.to_string())
-        };
+        let mut places: Vec<(String, String)> = root
+            .map(|root| (ROOT.to_owned(), root))
+            .into_iter()
+            .collect();
+        for (port, address) in [
+            (8000, first),
+            (8001, second),
+            (8501, parts.streamlit.address),
+            (9000, spare),
+            (443, listen),
+        ] {
+            places.push((format!("127.0.0.1:{port}"), address.to_string()));
+        }
+        for (port, address) in [(8000, first), (8001, second), (9000, spare)] {
+            places.push((
+                format!("port_value: {port}"),
+                format!("port_value: {}", address.port()),
+            ));
+        }
         let files = [Some(file.clone()), dynamic_file(program, path)];
         let files: Vec<PathBuf> = files.into_iter().flatten().collect();
         let read = |file| std::fs::read_to_string(file).map_err(|error| error.to_string());
@@ -180,8 +187,9 @@ impl Stack {
                 .map(|text| text.replacen("\"public_base_url\"", &key, 1))
                 .collect();
         }
+        let printed = texts.clone();
         for edit in edits {
-            edit.apply(&mut texts, place)?;
+            edit.apply(&mut texts, |text| placed(&places, text))?;
         }
         for (file, text) in files.iter().zip(&texts) {
             std::fs::write(file, text).map_err(|error| error.to_string())?;
@@ -216,6 +224,9 @@ impl Stack {
             visitor,
             front,
             files,
+            printed,
+            texts,
+            places,
             gateway,
             folder,
         })
@@ -223,6 +234,24 @@ impl Stack {
 
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// Writes the addresses of this stack into a text with those of the table.
+    pub(crate) fn place(&self, text: &str) -> String {
+        placed(&self.places, text)
+    }
+
+    /// Returns the files with further changes.
+    ///
+    /// # Errors
+    ///
+    /// If a change does not fit.
+    pub(crate) fn mended(&self, edits: &[Edit]) -> Result<Vec<String>, String> {
+        let mut texts = self.texts.clone();
+        for edit in edits {
+            edit.apply(&mut texts, |text| self.place(text))?;
+        }
+        Ok(texts)
     }
 
     /// Returns how many WebSockets are open at the gateway.
@@ -302,6 +331,30 @@ impl Stack {
     pub(crate) fn log(&self) -> String {
         self.front.log()
     }
+}
+
+/// Replaces each address once: an address of the stack may begin like one of the table.
+fn placed(places: &[(String, String)], text: &str) -> String {
+    let mut result = String::new();
+    let mut rest = text;
+    while let Some(next) = rest.chars().next() {
+        let found = places.iter().find_map(|(from, to)| {
+            let after = rest.strip_prefix(from.as_str())?;
+            let ends = !after.starts_with(|next: char| next.is_ascii_digit());
+            ends.then_some((to, after))
+        });
+        rest = match found {
+            Some((to, after)) => {
+                result.push_str(to);
+                after
+            }
+            None => {
+                result.push(next);
+                &rest[next.len_utf8()..]
+            }
+        };
+    }
+    result
 }
 
 /// Returns the settings that a printed file asks for, and those of the checks.

@@ -46,7 +46,7 @@ pub(crate) struct Case {
     /// How the front is reloaded while the WebSocket is held.
     pub(crate) reload: Option<Reload>,
     pub(crate) expected: Expected,
-    /// Changes of the broken configuration that the hint asks for, after which nothing is found.
+    /// Changes of the broken configuration after which nothing is found; none for those that make the printed one of it again.
     pub(crate) mend: Vec<Edit>,
 }
 
@@ -72,12 +72,24 @@ pub(crate) enum Expected {
     None(String),
     /// It is created, and does no harm; the reason, and the checks that find nothing.
     Prevented { why: String, checks: Vec<String> },
-    /// A check finds it. `…` stands for omitted text.
+    /// A check finds it. `…` stands for omitted text. Without a `cure`, the hint has the lines that mend the configuration, and
+    /// otherwise this text: what it asks for is no line of the front, or depends on what else is there.
     Found {
         check: String,
         says: String,
-        cure: String,
+        cure: Option<String>,
     },
+}
+
+impl Case {
+    /// Returns true if everything but the front is as in the healthy stack.
+    pub(crate) fn is_plain(&self) -> bool {
+        let default = Self::default();
+        self.behind == default.behind
+            && self.settings.is_empty()
+            && self.cookies.is_empty()
+            && self.reload.is_none()
+    }
 }
 
 impl Default for Case {
@@ -192,7 +204,7 @@ impl ProblemEntry {
             (None, None) => Expected::Found {
                 check: needed(entry.check, &self.check, "check"),
                 says: needed(entry.says, &self.says, "says"),
-                cure: needed(entry.cure, &self.cure, "cure"),
+                cure: entry.cure.or_else(|| self.cure.clone()),
             },
             (Some(_), Some(_)) => panic!("row {}: either `none` or `prevented`", self.row),
         };

@@ -1,0 +1,444 @@
+//! Lists what to write or remove in the configuration of each front.
+//!
+//! A hint is literal: after "write" it quotes lines of the configuration, and after "remove" how the lines begin that have to
+//! go. `system/tests/doctor_outside.rs` mends real fronts with these lines. The gateway is at `127.0.0.1:8000`, and the mount is
+//! [`MOUNT`], which the report replaces by the real one.
+
+use crate::probe::front::Hop;
+
+/// A cure: what to do, and the lines for each front.
+pub(crate) struct Cure {
+    pub(crate) what: &'static str,
+    pub(crate) lines: &'static [(Hop, &'static str)],
+}
+
+impl Cure {
+    /// Returns the hint: with the lines of the front if it is known, otherwise with those of all.
+    pub(crate) fn hint(&self, front: Hop) -> String {
+        let own = self.lines.iter().filter(|(hop, _)| *hop == front);
+        let mut lines: Vec<String> = own.map(line).collect();
+        if lines.is_empty() {
+            lines = self.lines.iter().map(line).collect();
+        }
+        if lines.is_empty() {
+            self.what.to_owned()
+        } else {
+            format!("{}. {}", self.what, lines.join(" | "))
+        }
+    }
+}
+
+fn line((hop, text): &(Hop, &'static str)) -> String {
+    let name = match hop {
+        Hop::Gateway => "gateway",
+        Hop::Istio => "Istio",
+        Hop::Traefik => "Traefik",
+        Hop::LoadBalancer => "AWS ALB",
+        other => other.name(),
+    };
+    format!("{name}: {text}")
+}
+
+/// Writes the mount of the site into a hint.
+pub(crate) fn with_mount(hint: &str, mount: &str) -> String {
+    let root = format!("{MOUNT}/");
+    hint.replace(&root, &format!("{mount}/"))
+        .replace(MOUNT, if mount.is_empty() { "/" } else { mount })
+}
+
+/// The mount in the lines.
+const MOUNT: &str = "/apps/my-app";
+
+#[rustfmt::skip]
+pub(crate) const UPGRADE: Cure = Cure {
+    what: "let the front pass the WebSocket handshake on over HTTP/1.1, with Upgrade and Connection",
+    lines: &[
+        (Hop::Nginx, r#"write `proxy_http_version 1.1;`, `proxy_set_header Upgrade $http_upgrade;` and `proxy_set_header Connection "upgrade";`"#),
+        (Hop::Envoy, "write `- upgrade_type: websocket` under upgrade_configs of the HttpConnectionManager"),
+        (Hop::Istio, "remove `h2UpgradePolicy: UPGRADE` for this host, and write `appProtocol: http` (not http2) on the port of the Service"),
+        (Hop::Traefik, "remove `Upgrade:` and `Connection:` from the headers middleware; the service must not be HTTP/2 (h2c)"),
+        (Hop::Caddy, "remove `header_up -Upgrade` and `header_up Connection` from reverse_proxy; its transport must have HTTP/1.1"),
+        (Hop::HaProxy, "remove `http-request del-header Upgrade`; the server line must not have proto h2"),
+        (Hop::Apache, r#"write `ProxyPass "/apps/my-app" "http://127.0.0.1:8000/apps/my-app" nocanon upgrade=websocket`"#),
+        (Hop::LoadBalancer, "a target group with protocol version HTTP1, not HTTP2 or gRPC"),
+    ],
+};
+
+#[rustfmt::skip]
+pub(crate) const HOST: Cure = Cure {
+    what: "let the front pass the public Host on unchanged, with its port",
+    lines: &[
+        (Hop::Nginx, "write `proxy_set_header Host $http_host;`"),
+        (Hop::Envoy, "remove `host_rewrite_literal:`, `auto_host_rewrite:` and `host_rewrite_header:` from the route"),
+        (Hop::Istio, "remove `authority:` of the rewrite in the VirtualService"),
+        (Hop::Traefik, "write `passHostHeader: true` in the loadBalancer of the service"),
+        (Hop::Caddy, "remove `header_up Host` from reverse_proxy"),
+        (Hop::HaProxy, "remove `http-request set-header Host`"),
+        (Hop::Apache, "write `ProxyPreserveHost On`"),
+        (Hop::LoadBalancer, "write `routing.http.preserve_host_header.enabled = true`"),
+    ],
+};
+
+#[rustfmt::skip]
+pub(crate) const ORIGIN: Cure = Cure {
+    what: "let no hop set, change or remove Origin: with it, the app tells its own page from those of other sites",
+    lines: &[
+        (Hop::Nginx, "remove `proxy_set_header Origin`"),
+        (Hop::Envoy, "remove `request_headers_to_add: [{header: {key: origin` and `request_headers_to_remove: [origin]`"),
+        (Hop::Istio, "remove `origin:` from the headers of the VirtualService"),
+        (Hop::Traefik, "remove `Origin:` from customRequestHeaders"),
+        (Hop::Caddy, "remove `header_up Origin` and `header_up -Origin` from reverse_proxy"),
+        (Hop::HaProxy, "remove `http-request set-header Origin`, `http-request replace-header Origin` and `http-request del-header Origin`"),
+        (Hop::Apache, "remove `RequestHeader set Origin`, `RequestHeader edit Origin` and `RequestHeader unset Origin`"),
+    ],
+};
+
+#[rustfmt::skip]
+pub(crate) const ROUTE: Cure = Cure {
+    what: "route the whole mount, `/_stcore/`, `/static/` and the WebSocket included, to the same app, and remove the mount once or never",
+    lines: &[
+        (Hop::Nginx, "write `proxy_pass http://127.0.0.1:8000;` with no path after the port, and remove `rewrite` and a location of a part of the mount, such as `location ~ ^/apps/my-app/static/`"),
+        (Hop::Envoy, "match /apps/my-app as path_separated_prefix, remove `prefix_rewrite:` and `regex_rewrite:` from the route, and write `\"upstream_path\": \"full\"` in the FluxLit filter (stripped if the app has no mount)"),
+        (Hop::Istio, "write `- uri: {prefix: /apps/my-app/}` in the match of the VirtualService, and remove `rewrite:`"),
+        (Hop::Traefik, "write ``PathPrefix(`/apps/my-app/`)`` in the rule, and remove `stripPrefix`, `addPrefix` and `replacePathRegex` from its middlewares (at most one stripPrefix, if the app has no mount)"),
+        (Hop::Caddy, "write `handle /apps/my-app/* {` around reverse_proxy, and remove `rewrite` and `uri strip_prefix`"),
+        (Hop::HaProxy, "remove `http-request replace-path` and `http-request set-path`; every path that begins with /apps/my-app/ must reach the backend"),
+        (Hop::Apache, r#"write `ProxyPass "/apps/my-app" "http://127.0.0.1:8000/apps/my-app" nocanon upgrade=websocket`, and remove `ProxyPassMatch`"#),
+        (Hop::LoadBalancer, "a rule with the path patterns /apps/my-app and /apps/my-app/*"),
+    ],
+};
+
+#[rustfmt::skip]
+pub(crate) const BOUNDARY: Cure = Cure {
+    what: "match whole path segments, the mount without its slash included",
+    lines: &[
+        (Hop::Nginx, "write `location ~ ^/apps/my-app(/|$)`"),
+        (Hop::Envoy, "write `path_separated_prefix: /apps/my-app` in the match of the route"),
+        (Hop::Istio, "write `- uri: {exact: /apps/my-app}` and `- uri: {prefix: /apps/my-app/}` in the match of the VirtualService"),
+        (Hop::Traefik, "write ``(Path(`/apps/my-app`) || PathPrefix(`/apps/my-app/`))`` in the rule"),
+        (Hop::Caddy, "write `@app path /apps/my-app /apps/my-app/*` and `handle @app {`"),
+        (Hop::HaProxy, "write `acl is_bare_mount path /apps/my-app`, `acl is_below_mount path_beg /apps/my-app/`, and in the rules with them `is_bare_mount or is_below_mount`"),
+        (Hop::Apache, r#"write `ProxyPass "/apps/my-app" "http://127.0.0.1:8000/apps/my-app"`, with nocanon upgrade=websocket after it"#),
+    ],
+};
+
+#[rustfmt::skip]
+pub(crate) const FORWARDED: Cure = Cure {
+    what: "let the front replace the forwarded headers of clients, and list the front's address in FLUXLIT_FORWARDED_ALLOW_IPS",
+    lines: &[
+        (Hop::Nginx, "write `proxy_set_header X-Forwarded-Proto $scheme;`, `proxy_set_header X-Forwarded-For $remote_addr;` and `proxy_set_header X-Forwarded-Host $http_host;`"),
+        (Hop::Envoy, "write `use_remote_address: true` and `xff_num_trusted_hops: 0`; in the FluxLit filter, forwarded_allow_ips is for the proxies in front of Envoy: if there are none, remove `\"trust_proxy\": true`"),
+        (Hop::Istio, "write `numTrustedProxies:` with the number of proxies in front, under gatewayTopology"),
+        (Hop::Traefik, "remove `forwardedHeaders: {insecure: true}`, and `X-Forwarded-Proto:` from customRequestHeaders; trustedIPs is for the proxies in front"),
+        (Hop::Caddy, "write `header_up X-Forwarded-For {client_ip}` in reverse_proxy, and remove `header_up X-Forwarded-Proto` there; trusted_proxies is for the proxies in front: if there are none, remove `trusted_proxies`"),
+        (Hop::HaProxy, "write `http-request set-header X-Forwarded-Proto https if { ssl_fc }` and `http-request set-header X-Forwarded-For %[src]`"),
+        (Hop::Apache, r#"write `RequestHeader set X-Forwarded-Proto "expr=%{REQUEST_SCHEME}"` and `RequestHeader set X-Forwarded-For "expr=%{REMOTE_ADDR}"`"#),
+    ],
+};
+
+#[rustfmt::skip]
+pub(crate) const ERROR_PAGES: Cure = Cure {
+    what: "let the front pass the status 404 on: Streamlit's page needs it to find its base path",
+    lines: &[
+        (Hop::Nginx, "write `proxy_intercept_errors off;`, and remove `error_page 404 =200` and `try_files`"),
+        (Hop::Envoy, "let no local_reply_config map 404 to 200, and remove `- name: lua` if its script changes the status"),
+        (Hop::Traefik, "remove `errors` from the middlewares of the router, if its status has 404"),
+        (Hop::Caddy, "remove `handle_response` and `handle_errors` for 404"),
+        (Hop::HaProxy, "remove `http-response set-status 200`"),
+        (Hop::Apache, "write `ProxyErrorOverride Off`"),
+    ],
+};
+
+#[rustfmt::skip]
+pub(crate) const IDLE: Cure = Cure {
+    what: "raise the time limit for idle connections, for the WebSocket at least, to an hour",
+    lines: &[
+        (Hop::Nginx, "write `proxy_read_timeout 3600s;` and `proxy_send_timeout 3600s;`"),
+        (Hop::Envoy, "write `stream_idle_timeout: 3600s`, and in the route of the WebSocket `timeout: 0s` and `idle_timeout: 3600s`"),
+        (Hop::Istio, "write `timeout: 0s` in the route of the VirtualService, and a longer `idleTimeout:` in the DestinationRule"),
+        (Hop::Traefik, "write `transport: {respondingTimeouts: {readTimeout: 0}}` in the entry point"),
+        (Hop::Caddy, "remove `stream_timeout` from reverse_proxy"),
+        (Hop::HaProxy, "write `timeout tunnel 1h`"),
+        (Hop::Apache, "write `timeout=3600` in ProxyPass, and `ProxyTimeout 3600`"),
+        (Hop::LoadBalancer, "write `idle_timeout.timeout_seconds = 3600`"),
+    ],
+};
+
+#[rustfmt::skip]
+pub(crate) const RELOAD: Cure = Cure {
+    what: "reload the front so that it leaves open WebSockets to the old configuration, and drain the app before it is replaced",
+    lines: &[
+        (Hop::Nginx, "remove `worker_shutdown_timeout` (or set hours), and use nginx -s reload instead of a restart (ingress-nginx: worker-shutdown-timeout, and no reload for each change of an endpoint)"),
+        (Hop::Envoy, "change routes by RDS and clusters by CDS, which leaves connections alone; for listeners and hot restarts, --drain-time-s and --parent-shutdown-time-s of hours"),
+        (Hop::Istio, "proxy.istio.io/config: terminationDrainDuration, and no EnvoyFilter that changes the listener during the day"),
+        (Hop::Traefik, "change the dynamic configuration, which leaves connections alone, instead of the static one, which needs a restart"),
+        (Hop::Caddy, "write `stream_close_delay 1h` in reverse_proxy: without it, each reload closes WebSockets"),
+        (Hop::HaProxy, "remove `hard-stop-after` (or set hours), and reload the master process instead of a restart"),
+        (Hop::Apache, "`apachectl graceful` instead of `apachectl restart`"),
+        (Hop::LoadBalancer, "write `deregistration_delay.timeout_seconds = 3600`"),
+    ],
+};
+
+#[rustfmt::skip]
+pub(crate) const BODY: Cure = Cure {
+    what: "raise the limit for request bodies to Streamlit's server.maxUploadSize (200 MB) and a little more",
+    lines: &[
+        (Hop::Nginx, "write `client_max_body_size 210m;` (ingress-nginx: nginx.ingress.kubernetes.io/proxy-body-size: 210m)"),
+        (Hop::Envoy, "write `max_request_bytes: 220200960` in the buffer filter, or remove the filter"),
+        (Hop::Istio, "let no EnvoyFilter insert a buffer filter for this route"),
+        (Hop::Traefik, "write `maxRequestBodyBytes: 220200960` in the buffering middleware"),
+        (Hop::Caddy, "write `max_size 210MB` in request_body"),
+        (Hop::HaProxy, "write `http-request deny deny_status 413 if { req.hdr_val(content-length) gt 220200960 }` instead of a rule with a lower number"),
+        (Hop::Apache, r#"write `LimitRequestBody 220200960`, and if a RewriteCond limits the length, `RewriteCond expr "%{HTTP:Content-Length} -gt 220200960"`"#),
+        (Hop::Gateway, "write `FLUXLIT_GATEWAY_MAX_PROXY_REQUEST_BODY_BYTES=220200960`"),
+    ],
+};
+
+#[rustfmt::skip]
+pub(crate) const METHODS: Cure = Cure {
+    what: "let the front pass PUT, POST and DELETE to the app: uploads need them",
+    lines: &[
+        (Hop::Nginx, "remove `limit_except`, and `if ($request_method` that refuses them"),
+        (Hop::Envoy, "let no route or RBAC rule for the mount match on :method"),
+        (Hop::Istio, "remove `methods:` from the rules of the AuthorizationPolicy and `method:` from the match of the VirtualService"),
+        (Hop::Traefik, "remove ``Method(`GET`)`` from the rule"),
+        (Hop::Caddy, "remove `respond @` for a matcher with `not method` or `method PUT`"),
+        (Hop::HaProxy, "remove `http-request deny if { method` and `http-request deny if !{ method`, or let them name no method of uploads"),
+        (Hop::Apache, "remove `<LimitExcept`, `Require method` and `AllowMethods`"),
+        (Hop::LoadBalancer, "let no rule have a condition on the request method"),
+        (Hop::Cdn, "allow all methods for the path of the app"),
+    ],
+};
+
+#[rustfmt::skip]
+pub(crate) const HEADER_SIZE: Cure = Cure {
+    what: "raise the limit for request headers, or send fewer cookies to the app (FLUXLIT_DROP_COOKIES, a server-side session in the auth proxy)",
+    lines: &[
+        (Hop::Nginx, "write `large_client_header_buffers 8 64k;`"),
+        (Hop::Envoy, "write `max_request_headers_kb: 96`"),
+        (Hop::Traefik, "write `http: {maxHeaderBytes: 1048576}` in the entry point"),
+        (Hop::Caddy, "write `max_header_size 1MB` in servers of the global options"),
+        (Hop::HaProxy, "write `tune.bufsize 65536` and `tune.http.maxhdr 256`"),
+        (Hop::Apache, "write `LimitRequestFieldSize 65536`"),
+        (Hop::Gateway, "write `FLUXLIT_GATEWAY_MAX_HEADER_BYTES=131072` and `FLUXLIT_GATEWAY_WS_MAX_LINE_BYTES=65536`"),
+    ],
+};
+
+pub(crate) const STREAMLIT_HEADERS: Cure = Cure {
+    what: "start Streamlit with WEBSOCKETS_MAX_LINE_LENGTH=65536 and WEBSOCKETS_MAX_NUM_HEADERS=256 in its environment (`fluxlit-gateway run app.py` does), and drop cookies that it does not need with FLUXLIT_DROP_COOKIES",
+    lines: &[],
+};
+
+#[rustfmt::skip]
+pub(crate) const AFFINITY: Cure = Cure {
+    what: "let the front send all requests of a browser to one replica, by a cookie whose Path covers the mount",
+    lines: &[
+        (Hop::Nginx, "write `ip_hash;` in the upstream (nginx Plus: sticky cookie affinity; ingress-nginx: nginx.ingress.kubernetes.io/affinity: cookie)"),
+        (Hop::Envoy, "write `hash_policy: [{cookie: {name: affinity, ttl: 0s, path: /apps/my-app}}]` in the route and `lb_policy: RING_HASH` in the cluster"),
+        (Hop::Istio, "write `httpCookie: {name: affinity, ttl: 0s}` under consistentHash of the DestinationRule"),
+        (Hop::Traefik, "write `sticky: {cookie: {name: affinity}}` in the loadBalancer"),
+        (Hop::Caddy, "write `lb_policy cookie affinity` in reverse_proxy"),
+        (Hop::HaProxy, "write `cookie affinity insert indirect nocache` in the backend, and a name on each server line, such as `cookie first` and `cookie second`"),
+        (Hop::Apache, r#"write `Header add Set-Cookie "affinity=.%{BALANCER_WORKER_ROUTE}e; path=/apps/my-app" env=BALANCER_ROUTE_CHANGED`, in the balancer `ProxySet stickysession=affinity`, and a name on each BalancerMember line, such as `route=first` and `route=second`"#),
+        (Hop::LoadBalancer, "write `stickiness.enabled = true` and `stickiness.type = lb_cookie`"),
+    ],
+};
+
+#[rustfmt::skip]
+pub(crate) const COOKIES: Cure = Cure {
+    what: "let the front pass `/_stcore/health` to the app, and its Set-Cookie back as it is: no hop may encode or quote it",
+    lines: &[
+        (Hop::Nginx, "remove `proxy_hide_header Set-Cookie`, `add_header Set-Cookie`, `proxy_cache` and a location that answers the path itself: `location = /apps/my-app/_stcore/health`"),
+        (Hop::Envoy, "remove `response_headers_to_remove: [set-cookie]`, `direct_response:` for this path, and `- name: lua` if its script changes cookies"),
+        (Hop::Traefik, "remove `Set-Cookie:` from customResponseHeaders; let no plugin change cookies"),
+        (Hop::Caddy, "remove `header_down -Set-Cookie` and `header_down Set-Cookie` from reverse_proxy; let no respond answer this path"),
+        (Hop::HaProxy, "remove `http-response del-header Set-Cookie`, `http-response set-header Set-Cookie` and `http-response replace-header Set-Cookie`; let no http-request return answer this path"),
+        (Hop::Apache, "remove `Header unset Set-Cookie`, `Header edit Set-Cookie` and `Header edit* Set-Cookie`"),
+    ],
+};
+
+#[rustfmt::skip]
+pub(crate) const COOKIE_PATH: Cure = Cure {
+    what: "set FLUXLIT_COOKIE_PATH=confine in every app of this host, and publish none at its root. Without the gateway, the front can confine cookies",
+    lines: &[
+        (Hop::Nginx, "write `proxy_cookie_path / /apps/my-app/;`"),
+        (Hop::Caddy, r#"write `header_down Set-Cookie "Path=/(;|$)" "Path=/apps/my-app/$1"` in reverse_proxy"#),
+        (Hop::HaProxy, r"write `http-response replace-header Set-Cookie (.*)[Pp]ath=/(;.*|$) \1Path=/apps/my-app/\2`"),
+        (Hop::Apache, "write `ProxyPassReverseCookiePath / /apps/my-app/`"),
+        (Hop::Envoy, "write `\"cookie_path\": \"confine\"` in the FluxLit filter"),
+        (Hop::Traefik, "no middleware of its own changes cookies: use the gateway"),
+    ],
+};
+
+#[rustfmt::skip]
+pub(crate) const PROTOCOL_LINE: Cure = Cure {
+    what: "let the front pass Sec-WebSocket-Protocol and Sec-WebSocket-Extensions unchanged, in one line",
+    lines: &[
+        (Hop::Nginx, "remove `proxy_set_header Sec-WebSocket-Protocol` and `proxy_hide_header Sec-WebSocket-Protocol`"),
+        (Hop::Envoy, "remove `request_headers_to_remove: [sec-websocket-protocol]`, `request_headers_to_add: [{header: {key: sec-websocket-protocol` and `response_headers_to_remove: [sec-websocket-protocol]`"),
+        (Hop::Traefik, "remove `Sec-Websocket-Protocol:` from customRequestHeaders and customResponseHeaders"),
+        (Hop::Caddy, "remove `header_up Sec-WebSocket-Protocol`, `header_up -Sec-WebSocket-Protocol` and `header_down -Sec-WebSocket-Protocol` from reverse_proxy"),
+        (Hop::HaProxy, "remove `http-request set-header Sec-WebSocket-Protocol`, `http-request del-header Sec-WebSocket-Protocol` and `http-response del-header Sec-WebSocket-Protocol`"),
+        (Hop::Apache, "remove `RequestHeader set Sec-WebSocket-Protocol`, `RequestHeader unset Sec-WebSocket-Protocol` and `Header unset Sec-WebSocket-Protocol`"),
+    ],
+};
+
+#[rustfmt::skip]
+pub(crate) const SLASH: Cure = Cure {
+    what: "redirect the mount without its slash to the one with it",
+    lines: &[
+        (Hop::Nginx, "write `location = /apps/my-app { return 308 /apps/my-app/$is_args$args; }`"),
+        (Hop::Envoy, "write `- match: {path: /apps/my-app}` with `redirect: {path_redirect: /apps/my-app/}`"),
+        (Hop::Traefik, r"a redirectRegex middleware from ^(https://[^/]+/apps/my-app)(\?.*)?$ to ${1}/${2}"),
+        (Hop::Caddy, "write `redir /apps/my-app /apps/my-app/?{query} 308`"),
+        (Hop::HaProxy, "write `http-request redirect code 308 location /apps/my-app/?%[query] if { path /apps/my-app }`"),
+        (Hop::Apache, r#"write `RedirectMatch 308 "^/apps/my-app$" "/apps/my-app/"`"#),
+    ],
+};
+
+#[rustfmt::skip]
+pub(crate) const CACHE: Cure = Cure {
+    what: "do not cache under the mount, except for /static/",
+    lines: &[
+        (Hop::Nginx, "write `proxy_cache off;`, and remove `add_header Cache-Control` and `expires`"),
+        (Hop::Envoy, "remove `response_headers_to_add: [{header: {key: cache-control`, and the cache filter for this route"),
+        (Hop::Caddy, "remove `header Cache-Control` and `cache`"),
+        (Hop::HaProxy, "remove `http-request cache-use` and `http-response set-header Cache-Control`"),
+        (Hop::Apache, "remove `Header set Cache-Control`, `CacheEnable` and `ExpiresActive On` for this path"),
+        (Hop::Traefik, "remove `Cache-Control:` from customResponseHeaders; let no plugin cache"),
+    ],
+};
+
+#[rustfmt::skip]
+pub(crate) const HEAD: Cure = Cure {
+    what: "let the front pass HEAD, or let the load balancer use GET",
+    lines: &[
+        (Hop::Nginx, "remove `limit_except` without HEAD, and `if ($request_method = HEAD)`"),
+        (Hop::Envoy, "let no route or RBAC rule on :method leave HEAD out"),
+        (Hop::Traefik, "write ``(Method(`GET`) || Method(`HEAD`))`` in the rule"),
+        (Hop::Caddy, "remove `respond @` for a matcher with `method HEAD`"),
+        (Hop::HaProxy, "remove `http-request deny deny_status 405 if { method HEAD }`"),
+        (Hop::Apache, "remove `Require method` and `<LimitExcept` without HEAD"),
+    ],
+};
+
+#[rustfmt::skip]
+pub(crate) const LOGIN: Cure = Cure {
+    what: "let the auth rule of the front cover `/_stcore/stream` under the mount with the session of the page, and answer it 401 without one",
+    lines: &[
+        (Hop::Nginx, "write `auth_request /auth;` in the location of the whole mount, with no other location for the WebSocket, and `if ($http_upgrade) { return 401; }` before the redirect to the login"),
+        (Hop::Envoy, "ext_authz for every route, without a per-route disabled for the WebSocket"),
+        (Hop::Traefik, "the forwardAuth middleware on the router of the WebSocket too"),
+        (Hop::Caddy, "forward_auth before the reverse_proxy of the whole mount, and `respond 401` instead of a redirect for requests with Upgrade"),
+        (Hop::HaProxy, "the rule for every path of the mount, and `http-request deny deny_status 401` for requests with Upgrade before the redirect to the login"),
+        (Hop::Apache, "Require in <Location \"/apps/my-app\">, and no other <Location> for the WebSocket"),
+    ],
+};
+
+#[rustfmt::skip]
+pub(crate) const HSTS: Cure = Cure {
+    what: "let one hop send Strict-Transport-Security, once, on every response over TLS, errors and redirects included",
+    lines: &[
+        (Hop::Gateway, "write `FLUXLIT_HSTS=true`"),
+        (Hop::Nginx, r#"write `add_header Strict-Transport-Security "max-age=31536000" always;` and `proxy_hide_header Strict-Transport-Security;`"#),
+        (Hop::Envoy, "response_headers_to_add with append_action: OVERWRITE_IF_EXISTS_OR_ADD, and the same in local_reply_config"),
+        (Hop::Istio, "an EnvoyFilter with local_reply_config for Envoy's own responses"),
+        (Hop::Traefik, "write `stsSeconds: 31536000` in the headers middleware"),
+        (Hop::Caddy, r#"write `header >Strict-Transport-Security "max-age=31536000"`"#),
+        (Hop::HaProxy, r#"write `http-after-response set-header Strict-Transport-Security "max-age=31536000"`"#),
+        (Hop::Apache, r#"write `Header always set Strict-Transport-Security "max-age=31536000" "expr=-z resp('Strict-Transport-Security')"`: without the condition it is sent twice"#),
+    ],
+};
+
+#[rustfmt::skip]
+pub(crate) const METRICS: Cure = Cure {
+    what: "serve metrics on an address of operators only (FLUXLIT_GATEWAY_ADMIN_ADDRESS)",
+    lines: &[
+        (Hop::Nginx, "write `location = /metrics { return 404; }`"),
+        (Hop::Traefik, "write `metrics: {prometheus: {entryPoint: operators}}` with an entry point of its own"),
+        (Hop::Caddy, "remove `handle /metrics`, and use the admin endpoint"),
+        (Hop::HaProxy, "remove `http-request use-service prometheus-exporter` from this frontend"),
+        (Hop::Apache, "remove `ProxyPass \"/metrics\"`"),
+        (Hop::Envoy, "let no route lead to the admin interface"),
+    ],
+};
+
+#[rustfmt::skip]
+pub(crate) const REWRITES: Cure = Cure {
+    what: "let no hop change HTML under the mount: Streamlit names its files relative to the page (`./static/`), which works under every mount",
+    lines: &[
+        (Hop::Nginx, "remove `sub_filter`"),
+        (Hop::Envoy, "remove `- name: lua` and `- name: envoy.filters.http.ext_proc` if they change bodies"),
+        (Hop::Istio, "let no EnvoyFilter insert a Lua or ext_proc filter that changes bodies"),
+        (Hop::Traefik, "remove `rewriteBody` from the middlewares of the router, or whatever plugin changes bodies"),
+        (Hop::Caddy, "remove `replace`"),
+        (Hop::HaProxy, "remove `filter lua.` if it changes bodies"),
+        (Hop::Apache, "remove `Substitute`, `ProxyHTMLEnable On` and `ProxyHTMLURLMap`"),
+        (Hop::Cdn, "switch the rewriting of HTML off for the app's path"),
+    ],
+};
+
+#[rustfmt::skip]
+pub(crate) const POLICY: Cure = Cure {
+    what: "or let no hop add the header",
+    lines: &[
+        (Hop::Nginx, "remove `add_header Content-Security-Policy`"),
+        (Hop::Envoy, "remove `response_headers_to_add: [{header: {key: content-security-policy`"),
+        (Hop::Istio, "remove `content-security-policy:` from the headers of the VirtualService"),
+        (Hop::Traefik, "remove `contentSecurityPolicy:` and `Content-Security-Policy:` from the headers middleware"),
+        (Hop::Caddy, "remove `header Content-Security-Policy`"),
+        (Hop::HaProxy, "remove `http-response set-header Content-Security-Policy` and `http-after-response set-header Content-Security-Policy`"),
+        (Hop::Apache, "remove `Header set Content-Security-Policy` and `Header always set Content-Security-Policy`"),
+    ],
+};
+
+#[rustfmt::skip]
+pub(crate) const RATE: Cure = Cure {
+    what: "let the front limit no requests of this mount, or allow 100 a second and 200 at once: a page loads dozens of files at the same time, and users of one office share an address",
+    lines: &[
+        (Hop::Nginx, "remove `limit_req` and `limit_conn` (ingress-nginx: limit-rps, limit-rpm and limit-connections)"),
+        (Hop::Envoy, "remove `- name: envoy.filters.http.local_ratelimit` and `- name: envoy.filters.http.ratelimit`, or raise max_tokens"),
+        (Hop::Istio, "let no EnvoyFilter insert a rate limit for this route"),
+        (Hop::Traefik, "remove `rateLimit` and `inFlightReq` from the middlewares of the router"),
+        (Hop::Caddy, "remove `rate_limit`"),
+        (Hop::HaProxy, "remove `http-request deny deny_status 429`, with its `http-request track-sc0` and `stick-table`"),
+        (Hop::Apache, "remove `QS_SrvMaxConnPerIP`, `QS_LocRequestPerSecLimit` and the directives of mod_evasive for this path"),
+        (Hop::Gateway, "raise `FLUXLIT_GATEWAY_MAX_CONNECTIONS_PER_PEER`"),
+        (Hop::Cdn, "exempt the app's path from the rate limiting rule"),
+    ],
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hint_has_the_line_of_a_known_front_and_otherwise_all() {
+        let known = HOST.hint(Hop::Nginx);
+        assert!(
+            known.ends_with("nginx: write `proxy_set_header Host $http_host;`"),
+            "{known}"
+        );
+        let unknown = HOST.hint(Hop::Unknown);
+        assert!(
+            unknown.contains("ProxyPreserveHost On") && unknown.contains("passHostHeader"),
+            "{unknown}"
+        );
+    }
+
+    #[test]
+    fn a_hint_names_the_mount_of_the_site() {
+        for (mount, expected) in [
+            (
+                "/apps/my-app",
+                "nginx: write `location ~ ^/apps/my-app(/|$)`",
+            ),
+            ("/b", "nginx: write `location ~ ^/b(/|$)`"),
+        ] {
+            let hint = with_mount(&BOUNDARY.hint(Hop::Nginx), mount);
+            assert!(hint.ends_with(expected), "{hint}");
+        }
+        let hint = with_mount(&COOKIE_PATH.hint(Hop::Nginx), "");
+        assert!(hint.ends_with("`proxy_cookie_path / /;`"), "{hint}");
+    }
+}
