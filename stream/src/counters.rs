@@ -112,3 +112,39 @@ impl<C> Family<C> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The first cell of a row: the first counter of a family, and what the others have in place of its last part.
+    #[test]
+    fn the_documentation_has_a_row_for_every_family_and_no_other() {
+        let mut cells: Vec<(String, String)> = Vec::new();
+        let counters = Counters::define(|name| {
+            let (family, label) = name.rsplit_once('.').expect("a family");
+            let family = family.replace('.', "_");
+            match cells.last_mut() {
+                Some((last, cell)) if *last == family => cell.push_str(&format!(", `_{label}`")),
+                _ => cells.push((family.clone(), format!("`{family}_{label}`"))),
+            }
+            Some(())
+        });
+        assert!(counters.iter().count() > 30);
+        for (family, cell) in &mut cells {
+            // The page of the gateway lists them.
+            if family == "fluxlit_answered" {
+                "`fluxlit_answered_`, and the reason".clone_into(cell);
+            }
+        }
+        let page = include_str!("../../envoy/README.md");
+        let (_, table) = page.split_once("| counter | counts |").expect("a table");
+        let rows: Vec<&str> = table
+            .lines()
+            .skip(2)
+            .map_while(|row| row.strip_prefix("| ")?.split(" |").next())
+            .collect();
+        let wanted: Vec<&str> = cells.iter().map(|(_, cell)| cell.as_str()).collect();
+        assert_eq!(rows, wanted);
+    }
+}

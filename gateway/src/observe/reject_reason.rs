@@ -89,6 +89,29 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_documentation_has_a_row_for_every_reason_and_no_other() {
+        let page = include_str!("../../../docs/observability.md");
+        let of_policy: Vec<RejectReason> = Reason::ALL
+            .iter()
+            .copied()
+            .map(RejectReason::Policy)
+            .collect();
+        for (heading, reasons) in [
+            ("| reason of the policy |", of_policy.as_slice()),
+            ("| reason of the gateway |", RejectReason::OWN),
+        ] {
+            let (_, table) = page.split_once(heading).expect(heading);
+            let rows: Vec<&str> = table
+                .lines()
+                .skip(2)
+                .map_while(|row| row.strip_prefix("| ")?.split(" |").next())
+                .collect();
+            let labels: Vec<&str> = reasons.iter().map(|reason| reason.label()).collect();
+            assert_eq!(rows, labels, "{heading}");
+        }
+    }
+
+    #[test]
     fn labels_are_unique() {
         let mut labels: Vec<&str> = RejectReason::all().map(RejectReason::label).collect();
         labels.sort_unstable();

@@ -6,6 +6,8 @@
 //! the environment, where an app may have its own variables.
 
 mod checks;
+#[cfg(test)]
+mod documentation;
 mod dot_env;
 mod error;
 mod file;

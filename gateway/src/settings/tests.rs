@@ -158,22 +158,6 @@ fn variables_of_a_kubernetes_service_are_not_settings() {
 }
 
 #[test]
-fn every_setting_is_documented() {
-    let documentation = include_str!("../../../docs/gateway.md");
-    let groups = [
-        Process::NAMES,
-        Limits::NAMES,
-        Observe::NAMES,
-        Streamlit::NAMES,
-        ApiSettings::NAMES,
-    ];
-    for name in groups.concat() {
-        let is_documented = documentation.contains(&format!("`{name}`"));
-        assert!(is_documented, "{name} is not in docs/gateway.md");
-    }
-}
-
-#[test]
 fn fluxlit_s_name_of_the_grace_period_counts_if_ours_is_not_set() {
     const OURS: (&str, &str) = ("FLUXLIT_GRACE_PERIOD_S", "1");
     const FLUXLIT: (&str, &str) = ("FLUXLIT_UVICORN_GRACEFUL_SHUTDOWN_TIMEOUT_S", "2");

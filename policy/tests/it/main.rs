@@ -6,6 +6,7 @@ mod allocations;
 mod browser;
 mod cases;
 mod client_certificate;
+mod documentation;
 mod native;
 mod nominated;
 mod probe;
