@@ -60,7 +60,7 @@ fn deployment(site: &Site, text: &mut Text) {
                containers:\n      \
                - name: gateway\n        \
                  image: {}\n        \
-                 args: [fluxlit-gateway, run, app.py]\n        \
+                 command: [fluxlit-gateway, run, app.py]\n        \
                  ports:\n        \
                  - {{name: http, containerPort: {}}}\n        \
                  env:",

@@ -104,9 +104,9 @@ impl Documents {
 
     /// Returns the arguments of the gateway's `run`.
     pub(crate) fn gateway_arguments(&self) -> Vec<String> {
-        let arguments = items(&self.gateway_container()["args"]);
-        assert_eq!(arguments[..2], ["fluxlit-gateway", "run"]);
-        arguments[2..].iter().map(text).collect()
+        let command = items(&self.gateway_container()["command"]);
+        assert_eq!(command[..2], ["fluxlit-gateway", "run"]);
+        command[2..].iter().map(text).collect()
     }
 }
 
