@@ -153,6 +153,19 @@ impl Bootstrap {
         self
     }
 
+    /// Sends spans to a collector on this address as in `tracing.yaml`.
+    #[must_use]
+    pub fn with_tracing(mut self, collector: SocketAddr) -> Self {
+        let mut tracing = read_yaml("tracing.yaml", include_str!("../tracing.yaml"));
+        self.at(CONNECTION_MANAGER)["tracing"] = tracing["tracing"].take();
+        let mut cluster = tracing["cluster"].take();
+        let address = "/load_assignment/endpoints/0/lb_endpoints/0/endpoint/address";
+        if let Some(address) = cluster.pointer_mut(address) {
+            *address = socket(collector);
+        }
+        self.with_cluster(cluster)
+    }
+
     /// Replaces the listeners.
     #[must_use]
     pub fn with_listeners(mut self, listeners: Vec<Value>) -> Self {

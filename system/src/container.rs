@@ -5,14 +5,24 @@ use std::time::Duration;
 
 use fluxlit_support::wait::wait_until;
 
-/// A running container on the network of the host. Dropping it removes it.
+/// A running container. Dropping it removes it if [`Container::start`] has started it.
 #[derive(Debug)]
 pub struct Container {
     id: String,
+    is_own: bool,
 }
 
 impl Container {
-    /// Starts an image with a read-only root file system, without capabilities, and with limits.
+    /// Refers to a container that something else has started, by its name.
+    #[must_use]
+    pub fn existing(name: &str) -> Self {
+        Self {
+            id: name.to_owned(),
+            is_own: false,
+        }
+    }
+
+    /// Starts an image on the network of the host with a read-only root file system, without capabilities, and with limits.
     ///
     /// # Panics
     ///
@@ -29,7 +39,7 @@ impl Container {
         );
         assert!(output.status.success(), "{image}: {output:?}");
         let id = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-        Self { id }
+        Self { id, is_own: true }
     }
 
     /// Waits until `condition` holds.
@@ -88,6 +98,32 @@ impl Container {
         self.inspect("{{.State.ExitCode}}")
     }
 
+    /// Checks in the kernel that the first process is confined: it is not root, has no capability and cannot get one, is
+    /// restricted to the usual system calls, and cannot write to its root file system.
+    ///
+    /// # Panics
+    ///
+    /// If one of it is not so.
+    pub fn check_confinement(&self) {
+        for (name, wanted) in [
+            ("Uid:", "Uid: 65532 65532 65532 65532"),
+            ("CapEff:", "CapEff: 0000000000000000"),
+            ("CapBnd:", "CapBnd: 0000000000000000"),
+            ("NoNewPrivs:", "NoNewPrivs: 1"),
+            ("Seccomp:", "Seccomp: 2"),
+        ] {
+            assert_eq!(self.process_status(name), wanted, "{}", self.id);
+        }
+        let id = self.inspect("{{.State.Pid}}");
+        let mounts = std::fs::read_to_string(format!("/proc/{id}/mounts")).unwrap_or_default();
+        let root = mounts
+            .lines()
+            .find(|line| line.split(' ').nth(1) == Some("/"));
+        let options = root.and_then(|line| line.split(' ').nth(3));
+        let is_read_only = options.is_some_and(|all| all.split(',').any(|option| option == "ro"));
+        assert!(is_read_only, "{}: {root:?}", self.id);
+    }
+
     /// Returns a line of `/proc/PID/status` of the first process, such as that of `CapEff`.
     #[must_use]
     pub fn process_status(&self, name: &str) -> String {
@@ -101,6 +137,9 @@ impl Container {
 
 impl Drop for Container {
     fn drop(&mut self) {
+        if !self.is_own {
+            return;
+        }
         // Nothing can be done about a failure here, and the next start does not depend on it.
         let _ = output(
             Command::new("podman")

@@ -52,7 +52,7 @@ pub fn options(
     let mut options = vec!["--listen".to_owned(), listen.to_string()];
     if let Some((certificate, listen_http)) = tls {
         let file = match program {
-            Program::Haproxy => both(certificate),
+            Program::Haproxy | Program::HaproxyRecent => both(certificate),
             _ => certificate.certificate.clone(),
         };
         options.extend([

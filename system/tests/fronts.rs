@@ -95,6 +95,11 @@ fn nginx() {
 }
 
 #[test]
+fn recent_haproxy() {
+    verify(Program::HaproxyRecent);
+}
+
+#[test]
 fn recent_nginx() {
     verify(Program::NginxRecent);
 }
@@ -227,7 +232,9 @@ impl Stack {
         let options = [options, upstream.to_vec()].concat();
         let warnings = print(program.front(), &settings, &options, &file);
         let expected = match (program, scenario.tls) {
-            (Program::Haproxy, Tls::AtFront) => "reads the key from the file of the certificate",
+            (Program::Haproxy | Program::HaproxyRecent, Tls::AtFront) => {
+                "reads the key from the file of the certificate"
+            }
             _ => "",
         };
         assert!(

@@ -63,7 +63,7 @@ fn every_shape_publishes_the_app() {
     let parts = Parts::start();
     let rows = run(&shapes, &parts);
 
-    let mut table = format!("{:<32}", "");
+    let mut table = format!("{:<34}", "");
     for (check, _) in Published::CHECKS {
         let _ = write!(table, "{check:<18}");
     }
@@ -71,7 +71,7 @@ fn every_shape_publishes_the_app() {
     let mut failures = String::new();
     for (shape, row) in shapes.iter().zip(&rows) {
         let name = shape.name();
-        let _ = write!(table, "\n{name:<32}");
+        let _ = write!(table, "\n{name:<34}");
         for result in &row.results {
             let mark = match result {
                 None => "–",

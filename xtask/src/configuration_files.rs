@@ -105,6 +105,13 @@ const CLAIMS: &[Claim] = &[
         ],
     ),
     claim(
+        "envoy/tracing.yaml",
+        &[
+            Names("envoy/src/bootstrap.rs"),
+            Then("system/tests/traces.rs", "with_tracing("),
+        ],
+    ),
+    claim(
         "envoy/dynamic/*.yaml",
         &[
             Names("system/tests/replicas/fleet.rs"),

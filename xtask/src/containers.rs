@@ -179,12 +179,13 @@ const PROGRAMS: [(&str, &str); 7] = [
     ("strip", "binutils"),
 ];
 
-/// runc and cgroupfs work without systemd. A container must not ask for more open files than the machine allows.
+/// runc and cgroupfs work without systemd. The network is the one that the values of the Helm chart trust. A container must not ask for more open files than the machine allows.
 const CONTAINERS_CONF: &str = "\
 [containers]
 default_ulimits = [\"nofile=4096:4096\", \"nproc=4096:4096\"]
 [network]
 network_backend = \"netavark\"
+default_subnet = \"10.244.0.0/24\"
 [engine]
 runtime = \"runc\"
 cgroup_manager = \"cgroupfs\"

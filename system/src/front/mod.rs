@@ -32,8 +32,10 @@ pub enum Program {
     Caddy,
     /// Envoy.
     Envoy,
-    /// HAProxy.
+    /// The HAProxy of the distribution.
     Haproxy,
+    /// A recent HAProxy.
+    HaproxyRecent,
     /// The nginx of the distribution.
     Nginx,
     /// A recent nginx.
@@ -68,11 +70,12 @@ enum Process {
 
 impl Program {
     /// Every program.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Apache,
         Self::Caddy,
         Self::Envoy,
         Self::Haproxy,
+        Self::HaproxyRecent,
         Self::Nginx,
         Self::NginxRecent,
         Self::Traefik,
@@ -84,7 +87,7 @@ impl Program {
             Self::Apache => "apache",
             Self::Caddy => "caddy",
             Self::Envoy => "envoy",
-            Self::Haproxy => "haproxy",
+            Self::Haproxy | Self::HaproxyRecent => "haproxy",
             Self::Nginx | Self::NginxRecent => "nginx",
             Self::Traefik => "traefik",
         }
@@ -95,9 +98,12 @@ impl Program {
         match self {
             Self::Envoy => "envoy.yaml",
             Self::Traefik => "traefik.yml",
-            Self::Apache | Self::Caddy | Self::Haproxy | Self::Nginx | Self::NginxRecent => {
-                "front.conf"
-            }
+            Self::Apache
+            | Self::Caddy
+            | Self::Haproxy
+            | Self::HaproxyRecent
+            | Self::Nginx
+            | Self::NginxRecent => "front.conf",
         }
     }
 
@@ -117,7 +123,7 @@ impl Program {
             Self::Apache => apache::check(&executable, file),
             Self::Caddy => caddy::check(&executable, file),
             Self::Envoy => envoy::check(&executable, file),
-            Self::Haproxy => haproxy::check(&executable, file),
+            Self::Haproxy | Self::HaproxyRecent => haproxy::check(&executable, file),
             Self::Nginx | Self::NginxRecent => nginx::check(&executable, file),
             Self::Traefik => return None,
         };
@@ -139,7 +145,9 @@ impl Program {
             (Self::Apache, Reload::Graceful) => Some("`apachectl graceful`"),
             (Self::Apache, Reload::Restart) => Some("`apachectl restart`"),
             (Self::Caddy, Reload::Graceful) => Some("`caddy reload`"),
-            (Self::Haproxy, Reload::Graceful) => Some("`systemctl reload haproxy`"),
+            (Self::Haproxy | Self::HaproxyRecent, Reload::Graceful) => {
+                Some("`systemctl reload haproxy`")
+            }
             (Self::Nginx | Self::NginxRecent, Reload::Graceful) => Some("`nginx -s reload`"),
             (Self::Traefik, Reload::Graceful) => Some("a change of `traefik-dynamic.yml`"),
             _ => None,
@@ -152,6 +160,7 @@ impl Program {
             Self::Caddy => "FLUXLIT_TEST_CADDY",
             Self::Envoy => "FLUXLIT_TEST_ENVOY",
             Self::Haproxy => "FLUXLIT_TEST_HAPROXY",
+            Self::HaproxyRecent => "FLUXLIT_TEST_HAPROXY_RECENT",
             Self::Nginx => "FLUXLIT_TEST_NGINX",
             Self::NginxRecent => "FLUXLIT_TEST_NGINX_RECENT",
             Self::Traefik => "FLUXLIT_TEST_TRAEFIK",
@@ -207,7 +216,9 @@ impl Front {
             (Program::Caddy, Reload::Graceful) => {
                 caddy::reload(&self.program.executable(), &self.file)
             }
-            (Program::Haproxy, Reload::Graceful) => signal(service, Signal::USR2),
+            (Program::Haproxy | Program::HaproxyRecent, Reload::Graceful) => {
+                signal(service, Signal::USR2)
+            }
             (Program::Nginx | Program::NginxRecent, Reload::Graceful) => {
                 signal(service, Signal::HUP)
             }
@@ -254,7 +265,9 @@ fn start(program: Program, file: &Path, folder: &Path, text: &str) -> Result<Pro
             caddy::prepare(text, folder),
             caddy::run(&executable, file, folder),
         ),
-        Program::Haproxy => (text.to_owned(), haproxy::run(&executable, file)),
+        Program::Haproxy | Program::HaproxyRecent => {
+            (text.to_owned(), haproxy::run(&executable, file))
+        }
         Program::Nginx | Program::NginxRecent => {
             (nginx::prepare(text), nginx::run(&executable, file, folder))
         }

@@ -376,7 +376,7 @@ fn options(program: Program, parts: &Parts, addresses: [SocketAddr; 3]) -> Vec<S
     let [listen, listen_http, upstream] = addresses.map(|address| address.to_string());
     let both = parts.folder.path().join(BOTH);
     let certificate = match program {
-        Program::Haproxy => both.display(),
+        Program::Haproxy | Program::HaproxyRecent => both.display(),
         _ => parts.certificate.certificate.display(),
     };
     let filter = named("FLUXLIT_TEST_FILTER").display().to_string();

@@ -105,6 +105,7 @@ impl Shape {
 impl Front {
     fn name(self) -> &'static str {
         match self {
+            Self::Printed(Program::HaproxyRecent) => "haproxy-recent",
             Self::Printed(Program::NginxRecent) => "nginx-recent",
             Self::Printed(program) => program.front(),
             Self::Varnish => "varnish",

@@ -9,6 +9,7 @@ mod build;
 mod licences;
 mod packages;
 mod sbom;
+mod verify;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -92,14 +93,22 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Builds these parts twice, in two folders, and checks that they are equal.
-pub(crate) fn check_reproducible(parts: &[Part]) -> anyhow::Result<()> {
+/// Builds these parts twice, in two folders, checks that they are equal, and uses them.
+pub(crate) fn check(parts: &[Part]) -> anyhow::Result<()> {
+    let folder = target().join("dist-test");
     run(&Options {
-        output: target().join("dist-test"),
+        output: folder.clone(),
         parts: parts.to_vec(),
         tag: Some(format!("v{VERSION}")),
         twice: true,
-    })
+    })?;
+    verify::verify(&folder, parts)
+}
+
+/// The same for all parts; also loads the image into podman.
+pub(crate) fn check_all() -> anyhow::Result<()> {
+    check(<Part as clap::ValueEnum>::value_variants())?;
+    verify::load_image(&target().join("dist-test"))
 }
 
 /// The files of a release, by name.
@@ -140,10 +149,14 @@ fn add_filter(files: &mut Files, sources: &Sources) -> anyhow::Result<()> {
         format!("fluxlit-filter-{VERSION}.wasm"),
         std::fs::read(&module)?,
     );
+    files.insert(
+        format!("fluxlit-filter-{VERSION}-{}", licences::STANDARD_LIBRARY),
+        licences::of_standard_library()?,
+    );
     let packages = Packages::of(sources, "fluxlit-filter", build::WASM)?;
     files.insert(
         format!("fluxlit-filter-{VERSION}-licences.txt"),
-        licences::texts(&packages, &sources.root)?.into_bytes(),
+        licences::texts(&packages, build::WASM, &sources.root)?.into_bytes(),
     );
     Ok(())
 }
@@ -157,39 +170,52 @@ fn add_program(
 ) -> anyhow::Result<()> {
     let executable = sources.program(package, program)?;
     let folder = format!("{program}-{VERSION}");
-    let mut entries = vec![
+    let packages = Packages::of(sources, package, build::MUSL)?;
+    let mut entries = texts(sources, &executable, program)?;
+    entries.extend([
         Entry::executable(
             format!("{folder}/{program}"),
             std::fs::read(&executable).context("cannot read the executable")?,
         ),
         Entry::file(
-            format!("{folder}/LICENSE"),
-            std::fs::read(sources.root.join("LICENSE"))?,
+            format!("{folder}/licences.txt"),
+            licences::texts(&packages, build::MUSL, &sources.root)?.into_bytes(),
         ),
-    ];
-    for shell in ["bash", "fish", "zsh"] {
-        entries.push(Entry::file(
-            format!("{folder}/completions/{program}.{shell}"),
-            output(Command::new(&executable).args(["completions", shell]))?,
-        ));
-    }
-    let pages = sources.scratch(&format!("man-{program}"))?;
-    output(
-        Command::new(&executable)
-            .args(["man", "--output"])
-            .arg(&pages),
-    )?;
-    entries.extend(archive::folder(&pages, &format!("{folder}/man/man1"))?);
-    let packages = Packages::of(sources, package, build::MUSL)?;
-    entries.push(Entry::file(
-        format!("{folder}/licences.txt"),
-        licences::texts(&packages, &sources.root)?.into_bytes(),
-    ));
+    ]);
     files.insert(
         format!("{folder}-{}.tar.gz", build::MUSL),
         archive::tar_gz(entries, sources.time)?,
     );
     Ok(())
+}
+
+/// Returns the licence of the project, the completions and the manual pages of a program.
+fn texts(sources: &Sources, executable: &Path, program: &str) -> anyhow::Result<Vec<Entry>> {
+    let folder = format!("{program}-{VERSION}");
+    let mut entries = vec![
+        Entry::file(
+            format!("{folder}/LICENSE"),
+            std::fs::read(sources.root.join("LICENSE"))?,
+        ),
+        Entry::file(
+            format!("{folder}/{}", licences::STANDARD_LIBRARY),
+            licences::of_standard_library()?,
+        ),
+    ];
+    for shell in ["bash", "fish", "zsh"] {
+        entries.push(Entry::file(
+            format!("{folder}/completions/{program}.{shell}"),
+            output(Command::new(executable).args(["completions", shell]))?,
+        ));
+    }
+    let pages = sources.scratch(&format!("man-{program}"))?;
+    output(
+        Command::new(executable)
+            .args(["man", "--output"])
+            .arg(&pages),
+    )?;
+    entries.extend(archive::folder(&pages, &format!("{folder}/man/man1"))?);
+    Ok(entries)
 }
 
 /// Adds the chart, in the layout of `helm package`.

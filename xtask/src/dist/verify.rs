@@ -1,0 +1,207 @@
+//! Uses the files of a release as their users do, with other programs than those that wrote them.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use fluxlit_support::certificate::Certificate;
+use fluxlit_support::client::get;
+use fluxlit_support::port::{free_port, local};
+use fluxlit_support::process::Process;
+use fluxlit_support::wait::wait_until;
+
+use super::build::MUSL;
+use super::{CHECKSUMS, Part, VERSION, output};
+use crate::containers::Containers;
+use crate::setup;
+use crate::steps::{root, step, target};
+
+/// Checks the files of these parts in a folder.
+pub(super) fn verify(folder: &Path, parts: &[Part]) -> anyhow::Result<()> {
+    let scratch = target().join("dist-verify");
+    if scratch.exists() {
+        std::fs::remove_dir_all(&scratch)?;
+    }
+    std::fs::create_dir_all(&scratch)?;
+    output(
+        Command::new("sha256sum")
+            .args(["--check", "--strict", "--quiet", CHECKSUMS])
+            .current_dir(folder),
+    )?;
+    for part in parts {
+        match part {
+            Part::Chart => step("verifying the chart with Helm", || chart(folder, &scratch))?,
+            Part::Filter => step("verifying the image of the filter with skopeo", || {
+                image(folder, &scratch)
+            })?,
+            Part::Programs => step("running the executables", || programs(folder, &scratch))?,
+            // Only Cargo's own data is in them, and tests compare them with it.
+            Part::Schemas | Part::Sboms => {}
+        }
+    }
+    Ok(())
+}
+
+/// The archive is a valid chart, and renders the same manifests as the folder it was made of.
+fn chart(folder: &Path, scratch: &Path) -> anyhow::Result<()> {
+    let programs = setup::kubernetes()?;
+    let helm = programs
+        .iter()
+        .find(|(variable, _)| *variable == "FLUXLIT_TEST_HELM")
+        .context("there is no Helm")?;
+    let run = |arguments: &[&str], chart: &Path| {
+        let mut command = Command::new(&helm.1);
+        for name in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"] {
+            command.env(name, scratch.join(name));
+        }
+        let values = root().join("deploy/helm/values/production.yaml");
+        command.args(arguments).arg(chart);
+        if arguments != ["show", "chart"] {
+            command.arg("--values").arg(values);
+        }
+        output(&mut command)
+    };
+    let archive = folder.join(format!("fluxlit-edge-{VERSION}.tgz"));
+    run(&["lint", "--strict"], &archive)?;
+    let shown = String::from_utf8(run(&["show", "chart"], &archive)?)?;
+    ensure!(
+        shown
+            .lines()
+            .any(|line| line == format!("version: {VERSION}")),
+        "the chart has another version: {shown}"
+    );
+    let from_archive = run(&["template", "my-app"], &archive)?;
+    let from_folder = run(
+        &["template", "my-app"],
+        &root().join("deploy/helm/fluxlit-edge"),
+    )?;
+    ensure!(
+        from_archive == from_folder && !from_archive.is_empty(),
+        "the archive of the chart renders other manifests than its folder"
+    );
+    Ok(())
+}
+
+/// The image has the digest that its index names, and its only layer has the bare module in it.
+fn image(folder: &Path, scratch: &Path) -> anyhow::Result<()> {
+    let skopeo = setup::debian("skopeo", "skopeo")?;
+    let archive = folder.join(format!("fluxlit-filter-{VERSION}-oci.tar"));
+    let image = format!("oci-archive:{}", archive.display());
+    let inspected = output(Command::new(&skopeo).arg("inspect").arg(&image))?;
+    let inspected: serde_json::Value = serde_json::from_slice(&inspected)?;
+    let index = output(
+        Command::new("tar")
+            .arg("xOf")
+            .arg(&archive)
+            .arg("index.json"),
+    )?;
+    let index: serde_json::Value = serde_json::from_slice(&index)?;
+    ensure!(
+        inspected["Digest"] == index["manifests"][0]["digest"] && inspected["Digest"].is_string(),
+        "the image has the digest {}, and its index names {}",
+        inspected["Digest"],
+        index["manifests"][0]["digest"]
+    );
+    let fetched = scratch.join("image");
+    // It compares every part with its digest.
+    output(
+        Command::new(&skopeo)
+            .args(["copy", "--quiet"])
+            .arg(&image)
+            .arg(format!("dir:{}", fetched.display())),
+    )?;
+    let layer = inspected["Layers"][0].as_str().context("no layer")?;
+    let layer = fetched.join(layer.trim_start_matches("sha256:"));
+    let module = output(
+        Command::new("tar")
+            .arg("xzOf")
+            .arg(layer)
+            .arg("plugin.wasm"),
+    )?;
+    let bare = std::fs::read(folder.join(format!("fluxlit-filter-{VERSION}.wasm")))?;
+    ensure!(module == bare, "the image has another module");
+    Ok(())
+}
+
+/// Each executable says what it is; the gateway serves HTTPS, and the test host runs the filter.
+fn programs(folder: &Path, scratch: &Path) -> anyhow::Result<()> {
+    for name in ["fluxlit-gateway", "host-test"] {
+        let program = unpack(folder, scratch, name)?;
+        let version = String::from_utf8(output(Command::new(&program).arg("--version"))?)?;
+        let is_right = version.contains(VERSION)
+            && version.contains(&format!("target: {MUSL}"))
+            && !version.contains("commit: unknown");
+        ensure!(is_right, "{name} says {version}");
+        if name == "host-test" {
+            output(
+                Command::new(&program)
+                    .arg("run")
+                    .arg("--filter")
+                    .arg(setup::filter()?)
+                    .arg("--cases")
+                    .arg(root().join("cases/hsts.json")),
+            )?;
+        } else {
+            serves(Command::new(&program), scratch).context(name)?;
+        }
+    }
+    Ok(())
+}
+
+/// Unpacks an archive; returns the executable in it.
+fn unpack(folder: &Path, scratch: &Path, name: &str) -> anyhow::Result<PathBuf> {
+    let archive = folder.join(format!("{name}-{VERSION}-{MUSL}.tar.gz"));
+    output(
+        Command::new("tar")
+            .arg("xzf")
+            .arg(&archive)
+            .arg("-C")
+            .arg(scratch),
+    )?;
+    let unpacked = scratch.join(format!("{name}-{VERSION}"));
+    for file in ["LICENSE", "licences.txt", "completions", "man/man1"] {
+        ensure!(
+            unpacked.join(file).exists(),
+            "{file} is not in {}",
+            archive.display()
+        );
+    }
+    Ok(unpacked.join(name))
+}
+
+fn serves(mut gateway: Command, scratch: &Path) -> anyhow::Result<()> {
+    let certificate = Certificate::create_files(scratch, &["127.0.0.1"])?;
+    let listen = local(free_port()?);
+    gateway
+        .args(["run", "--streamlit-upstream", "http://127.0.0.1:9"])
+        .env("FLUXLIT_GATEWAY_PORT", listen.port().to_string())
+        .env("FLUXLIT_TLS_CERTIFICATE", &certificate.certificate)
+        .env("FLUXLIT_TLS_KEY", &certificate.key);
+    let mut gateway = Process::start(gateway)?;
+    let is_alive = wait_until(Duration::from_secs(120), || {
+        get(listen, "/api/healthz", Some(&certificate.certificate))
+            .is_ok_and(|response| response.status == 200)
+            || !matches!(gateway.ended(), Ok(None))
+    });
+    ensure!(
+        is_alive && matches!(gateway.ended(), Ok(None)),
+        "it does not serve HTTPS"
+    );
+    Ok(())
+}
+
+/// Loads the image of the filter into podman, as the storage of an engine.
+pub(super) fn load_image(folder: &Path) -> anyhow::Result<()> {
+    let containers = Containers::find()?;
+    let archive = folder.join(format!("fluxlit-filter-{VERSION}-oci.tar"));
+    let loaded = output(
+        Command::new("podman")
+            .envs(containers.variables())
+            .args(["load", "--quiet", "--input"])
+            .arg(&archive),
+    )?;
+    let loaded = String::from_utf8(loaded)?;
+    ensure!(loaded.contains("Loaded image"), "podman says: {loaded}");
+    Ok(())
+}
