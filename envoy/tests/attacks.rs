@@ -19,6 +19,8 @@ mod runner;
 mod support;
 #[path = "attacks/table.rs"]
 mod table;
+#[path = "support/version.rs"]
+mod version;
 
 use std::io::{BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -211,12 +213,20 @@ fn bytes(runner: &mut AttackRunner) {
 }
 
 fn targets(runner: &mut AttackRunner) {
+    // Since 1.39, Envoy takes `..;a=b` for a dot segment. Older versions leave it to the filter.
+    let version = version::version(&support::parts().envoy);
+    let minor = version
+        .split('.')
+        .nth(1)
+        .and_then(|minor| minor.parse().ok());
+    let resolves_parameters = minor.is_some_and(|minor: u32| minor >= 39);
     for (table, protocols) in [(TARGETS, ALL), (HTTP2_TARGETS, &[Protocol::Http2])] {
         for (target, by_listener, by_filter) in table {
             // A listener that resolves dot segments alone leaves these to the filter.
             let is_left = ["%2f", "%5c"].iter().any(|slash| target.contains(slash))
                 || target.starts_with("//");
             let want = match runner.form.paths() {
+                _ if !resolves_parameters && target.contains("..;") => by_filter,
                 Paths::Strict => by_listener,
                 Paths::Resolved if !is_left => by_listener,
                 Paths::Resolved | Paths::Unchanged => by_filter,

@@ -5,10 +5,11 @@
 
 #[expect(dead_code, reason = "other test binaries use the rest")]
 mod support;
+#[path = "support/version.rs"]
+mod version;
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use fluxlit_cases::Answer;
@@ -23,6 +24,7 @@ use fluxlit_support::upstream::Upstream;
 use fluxlit_support::wait::wait_until;
 use serde_json::{Value, json};
 use support::{connect, named, parts, upstream, values};
+use version::version;
 
 /// A way in which the filter can be missing.
 struct Row {
@@ -649,22 +651,6 @@ fn for_each_version(check: impl Fn(&Path, &str) + Sync) {
             scope.spawn(move || check(envoy, version));
         }
     });
-}
-
-/// Returns the version that an Envoy says it is.
-fn version(envoy: &Path) -> String {
-    let output = Command::new(envoy)
-        .arg("--version")
-        .output()
-        .expect("Envoy runs");
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    // PATH  version: HASH/VERSION/Clean/RELEASE/BoringSSL
-    let version = text
-        .split_once("version: ")
-        .and_then(|(_, build)| build.split('/').nth(1));
-    version
-        .unwrap_or_else(|| panic!("no version in {text}"))
-        .to_owned()
 }
 
 fn first_route(manager: &mut Value) -> &mut Value {
