@@ -3,28 +3,29 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { app, client, failures, host, launch, mount } from "./chromium.mjs";
+import { app, failures, host, launch, mount } from "./browser.mjs";
 
-let browser, page, failed;
+const { ARTIFACTS, BROWSER } = process.env;
+
+let browser, page;
 
 before(async () => {
   browser = await launch();
-  page = await client(browser);
-  failed = failures(page);
+  page = await browser.client();
 });
 
 after(() => browser?.close());
 
 test("the demo counts, and shows the headers that the app receives", async () => {
-  await page.goto(`${app}/`);
-  await page.getByRole("heading", { name: "FluxLit Edge demo" }).waitFor();
-  await page.getByRole("button", { name: "Increment" }).click();
-  await page.getByText("counter=1", { exact: true }).waitFor();
-  const table = await page.locator("table").innerText();
+  await page.open(`${app}/`);
+  await page.heading("FluxLit Edge demo");
+  await page.press("Increment");
+  await page.shows("counter=1");
+  const table = await page.text("table");
   for (const fact of ["127.0.0.1", host, mount]) {
     assert.ok(table.includes(fact), `${fact} is not in ${table}`);
   }
-  await page.getByText("forged headers that arrived: none").waitFor();
-  await page.screenshot({ path: join(process.env.ARTIFACTS, "app.png") });
-  assert.deepEqual(failed, []);
+  await page.shows("forged headers that arrived: none");
+  await page.screenshot(join(ARTIFACTS, `app-${BROWSER}.png`));
+  assert.deepEqual(failures(await page.responses()), []);
 });

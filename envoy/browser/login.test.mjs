@@ -8,7 +8,7 @@ import assert from "node:assert/strict";
 import { createHash, generateKeyPairSync, sign } from "node:crypto";
 import { createServer } from "node:http";
 import { after, before } from "node:test";
-import { app, client, launch, mount, steps } from "./chromium.mjs";
+import { app, launch, mount, steps } from "./browser.mjs";
 
 const { APP_PROVIDER_PORT } = process.env;
 const issuer = `http://127.0.0.1:${APP_PROVIDER_PORT}`;
@@ -67,7 +67,7 @@ let browser, page;
 before(async () => {
   await new Promise((resolve) => provider.listen(APP_PROVIDER_PORT, "127.0.0.1", resolve));
   browser = await launch();
-  page = await client(browser);
+  page = await browser.client();
 });
 
 after(async () => {
@@ -78,23 +78,20 @@ after(async () => {
 
 const step = steps(() => page);
 
-const shows = (page, text) => page.getByText(text, { exact: true }).waitFor();
-const press = (page, name) => page.getByRole("button", { name, exact: true }).click();
-
 step("the user is not logged in", async () => {
-  await page.goto(`${app}/`);
-  await shows(page, "user=none");
+  await page.open(`${app}/`);
+  await page.shows("user=none");
 });
 
 step("a login returns to the app, below its path", async () => {
-  await press(page, "Log in");
-  await shows(page, "user=zoe@example.com");
-  assert.equal(page.url(), `${app}/`);
+  await page.press("Log in");
+  await page.shows("user=zoe@example.com");
+  assert.equal(await page.url(), `${app}/`);
   assert.deepEqual(authorizations.map((authorization) => authorization.redirect_uri), [`${app}/oauth2callback`]);
 });
 
 step("the cookies of the login are limited to the app's path", async () => {
-  const cookies = await page.context().cookies(`${app}/`);
+  const cookies = await page.cookies(`${app}/`);
   const login = cookies.filter((cookie) => cookie.name.startsWith("_streamlit_user"));
   assert.notEqual(login.length, 0);
   for (const { name, path, httpOnly } of login) {
@@ -104,20 +101,20 @@ step("the cookies of the login are limited to the app's path", async () => {
 
 step("the login survives a reload", async () => {
   await page.reload();
-  await shows(page, "user=zoe@example.com");
+  await page.shows("user=zoe@example.com");
 });
 
 step("another user is not logged in", async () => {
-  const other = await client(browser);
-  await other.goto(`${app}/`);
-  await shows(other, "user=none");
-  await other.context().close();
+  const other = await browser.client();
+  await other.open(`${app}/`);
+  await other.shows("user=none");
+  await other.close();
 });
 
 step("a logout ends the login", async () => {
-  await press(page, "Log out");
-  await shows(page, "user=none");
-  assert.equal(page.url(), `${app}/`);
+  await page.press("Log out");
+  await page.shows("user=none");
+  assert.equal(await page.url(), `${app}/`);
   await page.reload();
-  await shows(page, "user=none");
+  await page.shows("user=none");
 });

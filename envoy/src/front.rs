@@ -39,6 +39,22 @@ impl Front {
         gateway: SocketAddr,
         folder: &Path,
     ) -> Result<Service, ServiceError> {
+        let text = self.shipped(listen, gateway);
+        self.start_printed(executable, &text, listen, folder)
+    }
+
+    /// The same with a configuration that `fluxlit-gateway config --for` has printed, which listens on `listen`.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be started.
+    pub fn start_printed(
+        self,
+        executable: &Path,
+        text: &str,
+        listen: SocketAddr,
+        folder: &Path,
+    ) -> Result<Service, ServiceError> {
         let name = match self {
             Self::Caddy => "Caddy",
             Self::NginxFull | Self::NginxStripped => "nginx",
@@ -47,8 +63,8 @@ impl Front {
             .canonicalize()
             .map_err(|source| ServiceError::Start { name, source })?;
         let file = folder.join("front.conf");
-        let text = self.configuration(listen, gateway);
-        std::fs::write(&file, text).map_err(|source| ServiceError::Start { name, source })?;
+        std::fs::write(&file, self.with_own_files(text))
+            .map_err(|source| ServiceError::Start { name, source })?;
         let mut command = Command::new(executable);
         match self {
             Self::Caddy => {
@@ -72,8 +88,8 @@ impl Front {
         })
     }
 
-    /// Returns the shipped file with other addresses, and with files in its own folder.
-    fn configuration(self, listen: SocketAddr, gateway: SocketAddr) -> String {
+    /// Returns the shipped file with other addresses.
+    fn shipped(self, listen: SocketAddr, gateway: SocketAddr) -> String {
         let (shipped, own) = match self {
             Self::Caddy => (include_str!("../fronts/Caddyfile"), "http://:10000"),
             Self::NginxFull => (include_str!("../fronts/nginx-full.conf"), NGINX_LISTEN),
@@ -81,9 +97,13 @@ impl Front {
         };
         let port = own.replace("10000", &listen.port().to_string());
         let text = replace_once(shipped, own, &port);
-        let text = replace_once(&text, "127.0.0.1:8000", &gateway.to_string());
+        replace_once(&text, "127.0.0.1:8000", &gateway.to_string())
+    }
+
+    /// Keeps the program in the foreground, with files in its own folder.
+    fn with_own_files(self, text: &str) -> String {
         match self {
-            Self::Caddy => replace_once(&text, "\n{\n", CADDY_OPTIONS),
+            Self::Caddy => replace_once(text, "\n{\n", CADDY_OPTIONS),
             Self::NginxFull | Self::NginxStripped => {
                 let text = text.replace(" /tmp/nginx-", " nginx-");
                 replace_once(&text, "\nevents {\n", "\ndaemon off;\nevents {\n")

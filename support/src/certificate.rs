@@ -25,13 +25,13 @@ pub struct Certificate {
 /// The PEM files of a certificate and its key.
 #[derive(Debug, Clone)]
 pub struct CertificateFiles {
-    /// The certificate, which is also the trust anchor for clients.
+    /// The certificate, which is also the trust anchor for clients if it is self-signed.
     pub certificate: PathBuf,
     /// The key, readable by its owner alone.
     pub key: PathBuf,
 }
 
-/// A certificate authority that signs client certificates.
+/// A certificate authority.
 #[derive(Debug)]
 pub struct Authority {
     /// The certificate of the authority as PEM.
@@ -69,19 +69,27 @@ impl Certificate {
     ///
     /// If a name is not valid in a certificate, or a file cannot be written.
     pub fn create_files(folder: &Path, names: &[&str]) -> std::io::Result<CertificateFiles> {
-        let created = Self::create(names, &[])?;
+        Self::create(names, &[])?.write(folder)
+    }
+
+    /// Writes the certificate and its key to `folder`.
+    ///
+    /// # Errors
+    ///
+    /// If a file cannot be written.
+    pub fn write(&self, folder: &Path) -> std::io::Result<CertificateFiles> {
         let files = CertificateFiles {
             certificate: folder.join("certificate.pem"),
             key: folder.join("key.pem"),
         };
-        std::fs::write(&files.certificate, &created.pem)?;
+        std::fs::write(&files.certificate, &self.pem)?;
         std::fs::OpenOptions::new()
             .write(true)
             .create(true)
             .truncate(true)
             .mode(0o600)
             .open(&files.key)?
-            .write_all(created.key_pem.as_bytes())?;
+            .write_all(self.key_pem.as_bytes())?;
         Ok(files)
     }
 
@@ -158,11 +166,24 @@ impl Authority {
     ///
     /// If a URI is not valid in a certificate.
     pub fn sign(&self, uris: &[&str]) -> std::io::Result<Certificate> {
-        let key = KeyPair::generate().map_err(std::io::Error::other)?;
         let mut params = CertificateParams::default();
+        add_uris(&mut params, uris)?;
+        self.sign_params(params)
+    }
+
+    /// Creates a certificate for a server with these names, which are host names or IP addresses.
+    ///
+    /// # Errors
+    ///
+    /// If a name is not valid in a certificate.
+    pub fn sign_server(&self, names: &[&str]) -> std::io::Result<Certificate> {
+        self.sign_params(params(names)?)
+    }
+
+    fn sign_params(&self, mut params: CertificateParams) -> std::io::Result<Certificate> {
+        let key = KeyPair::generate().map_err(std::io::Error::other)?;
         // With the issuer's name the certificate would count as self-signed.
         params.distinguished_name = DistinguishedName::new();
-        add_uris(&mut params, uris)?;
         let certificate = params
             .signed_by(&key, &self.issuer)
             .map_err(std::io::Error::other)?;

@@ -1,6 +1,6 @@
-//! Tests an app in a real browser, in different deployments.
+//! Tests an app in real browsers, in different deployments.
 //!
-//! The steps are always those of `envoy/browser/app.test.mjs`; only the programs in front of the app differ.
+//! The steps are always those of `envoy/browser/app.test.mjs`; only the programs in front of the app and the browsers differ.
 
 use std::any::Any;
 use std::ffi::OsStr;
@@ -11,20 +11,102 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use fluxlit_envoy::{Bootstrap, Front, Gateway, MOUNT, Stack, Streamlit};
-use fluxlit_support::certificate::Certificate;
+use fluxlit_support::certificate::{Authority, CertificateFiles};
 use fluxlit_support::port::{free_port, local};
 
 use crate::setup;
 use crate::steps::{root, target};
 use crate::test::{Outcome, Prerequisites};
 
+/// A browser to test with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Browser {
+    Chromium,
+    Firefox,
+    /// The engine of Safari.
+    Webkit,
+}
+
+impl Browser {
+    const ALL: [Self; 3] = [Self::Chromium, Self::Firefox, Self::Webkit];
+
+    /// Returns the variables that name the browser and its programs to the test files.
+    fn variables(self) -> anyhow::Result<Vec<(&'static str, PathBuf)>> {
+        let programs = match self {
+            Self::Chromium => vec![("CHROMIUM", setup::chromium()?)],
+            Self::Firefox => setup::firefox()?,
+            Self::Webkit => setup::webkit()?,
+        };
+        Ok([("BROWSER", self.name().into())]
+            .into_iter()
+            .chain(programs)
+            .collect())
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Chromium => "chromium",
+            Self::Firefox => "firefox",
+            Self::Webkit => "webkit",
+        }
+    }
+}
+
 /// An app with the programs in front of it. They stop when it is dropped, the front first.
 struct Deployment {
-    scheme: &'static str,
     port: u16,
     mount: &'static str,
+    tls: Option<Tls>,
+    /// The port of a front that withdraws Strict-Transport-Security.
+    withdrawn: Option<u16>,
     /// In the order in which they stop.
     _processes: Vec<Box<dyn Any>>,
+}
+
+/// The TLS of a front.
+struct Tls {
+    authority: PathBuf,
+    files: CertificateFiles,
+    /// The newest version of HTTP that the front has, as ALPN names it.
+    protocol: &'static str,
+}
+
+impl Tls {
+    fn create(folder: &Path, protocol: &'static str) -> anyhow::Result<Self> {
+        let created = Authority::create()?;
+        let authority = folder.join("authority.pem");
+        std::fs::write(&authority, &created.pem)?;
+        let files = created.sign_server(&["127.0.0.1", HOST])?.write(folder)?;
+        Ok(Self {
+            authority,
+            files,
+            protocol,
+        })
+    }
+}
+
+impl Deployment {
+    /// Returns the variables for the test files.
+    fn variables(&self) -> Vec<(&'static str, String)> {
+        let mut variables = vec![
+            ("APP_PORT", self.port.to_string()),
+            ("APP_MOUNT", self.mount.to_owned()),
+        ];
+        match &self.tls {
+            None => variables.push(("APP_SCHEME", "http".to_owned())),
+            Some(tls) => variables.extend([
+                ("APP_SCHEME", "https".to_owned()),
+                ("APP_PROTOCOL", tls.protocol.to_owned()),
+                ("TRUSTED", tls.authority.display().to_string()),
+                ("CERTIFICATE", tls.files.certificate.display().to_string()),
+            ]),
+        }
+        variables.extend(
+            self.withdrawn
+                .map(|port| ("APP_WITHDRAWN_PORT", port.to_string())),
+        );
+        variables
+    }
 }
 
 /// The app of a deployment, its address, and the folder for its logs.
@@ -36,23 +118,75 @@ struct Scenario<'a> {
 
 /// Tests the demo behind Envoy, and takes its screenshot.
 pub(crate) fn demo(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
-    browse("demo", "demo.test.mjs", |folder| {
+    browse(prerequisites, "demo", &["demo.test.mjs"], &[], |folder| {
         let mut scenario = scenario(folder)?;
         scenario.app = root().join("demo/app.py");
         behind_envoy(prerequisites, &scenario)
     })
 }
 
-/// Tests Envoy with the shipped bootstrap, which removes the mount; Streamlit knows its path.
+/// Tests Envoy over https with the shipped bootstrap, which removes the mount; Streamlit knows its path.
 pub(crate) fn envoy(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
-    browse("envoy", STEPS, |folder| {
-        behind_envoy(prerequisites, &scenario(folder)?)
+    browse(prerequisites, "envoy", &[STEPS, HSTS], &[], |folder| {
+        behind_envoy_over_tls(prerequisites, &scenario(folder)?)
     })
+}
+
+/// Tests nginx over https, as the gateway's program prints its configuration; Streamlit knows its path.
+pub(crate) fn nginx_https(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
+    let Some(nginx) = setup::nginx() else {
+        return Ok(Outcome::Skipped("nginx is not installed".to_owned()));
+    };
+    browse(
+        prerequisites,
+        "nginx-https",
+        &[STEPS, HSTS],
+        &[],
+        |folder| behind_nginx_over_tls(prerequisites, &nginx, &scenario(folder)?),
+    )
+}
+
+/// Tests Envoy over https in Firefox.
+pub(crate) fn firefox(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
+    envoy(&prerequisites.with_browsers(&[Browser::Firefox]))
+}
+
+/// Tests nginx over https in WebKit.
+pub(crate) fn webkit(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
+    nginx_https(&prerequisites.with_browsers(&[Browser::Webkit]))
+}
+
+/// Tests every deployment in every browser.
+pub(crate) fn all(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
+    let prerequisites = prerequisites.with_browsers(&Browser::ALL);
+    let deployments = [
+        demo,
+        envoy,
+        nginx_https,
+        nginx_full,
+        nginx_stripped,
+        caddy,
+        at_root,
+        at_mount,
+        tls,
+        older,
+        login,
+    ];
+    let mut failures = Vec::new();
+    for test in deployments {
+        match test(&prerequisites) {
+            Ok(Outcome::Passed) => {}
+            Ok(skipped) => return Ok(skipped),
+            Err(error) => failures.push(format!("{error:#}")),
+        }
+    }
+    ensure!(failures.is_empty(), "{}", failures.join("\n"));
+    Ok(Outcome::Passed)
 }
 
 /// Tests the gateway alone, with the app at the root.
 pub(crate) fn at_root(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
-    browse("root", STEPS, |folder| {
+    browse(prerequisites, "root", &[STEPS], &[], |folder| {
         gateway_alone(
             prerequisites,
             &prerequisites.parts.streamlit,
@@ -64,7 +198,7 @@ pub(crate) fn at_root(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> 
 
 /// Tests the gateway alone, with the app under a path that Streamlit knows.
 pub(crate) fn at_mount(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
-    browse("mount", STEPS, |folder| {
+    browse(prerequisites, "mount", &[STEPS], &[], |folder| {
         gateway_alone(
             prerequisites,
             &prerequisites.parts.streamlit,
@@ -76,8 +210,8 @@ pub(crate) fn at_mount(prerequisites: &Prerequisites) -> anyhow::Result<Outcome>
 
 /// Tests the gateway alone with TLS, which enables HTTP/2 and WebSockets over HTTP/2.
 pub(crate) fn tls(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
-    browse("tls", STEPS, |folder| {
-        let certificate = Certificate::create_files(folder, &["127.0.0.1", "app.example.test"])?;
+    browse(prerequisites, "tls", &[STEPS], &[], |folder| {
+        let tls = Tls::create(folder, "h2")?;
         let settings = [
             (
                 "FLUXLIT_STREAMLIT_COMMAND",
@@ -85,11 +219,8 @@ pub(crate) fn tls(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
             ),
             ("FLUXLIT_ROOT_PATH", MOUNT.as_ref()),
             ("FLUXLIT_ROOT_PATH_SHAPE", "full".as_ref()),
-            (
-                "FLUXLIT_TLS_CERTIFICATE",
-                certificate.certificate.as_os_str(),
-            ),
-            ("FLUXLIT_TLS_KEY", certificate.key.as_os_str()),
+            ("FLUXLIT_TLS_CERTIFICATE", tls.files.certificate.as_os_str()),
+            ("FLUXLIT_TLS_KEY", tls.files.key.as_os_str()),
         ];
         let gateway = Gateway::start(
             &prerequisites.parts.gateway,
@@ -97,12 +228,13 @@ pub(crate) fn tls(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
             settings,
             folder,
         )?
-        .with_certificate(certificate.certificate);
+        .with_certificate(tls.authority.clone());
         wait(&gateway, MOUNT, folder)?;
         Ok(Deployment {
-            scheme: "https",
             port: gateway.address.port(),
             mount: MOUNT,
+            tls: Some(tls),
+            withdrawn: None,
             _processes: vec![Box::new(gateway)],
         })
     })
@@ -111,7 +243,7 @@ pub(crate) fn tls(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
 /// Tests an older Streamlit, which uses Tornado, behind the gateway.
 pub(crate) fn older(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
     let streamlit = setup::older_streamlit()?;
-    browse("older", STEPS, |folder| {
+    browse(prerequisites, "older", &[STEPS], &[], |folder| {
         gateway_alone(prerequisites, &streamlit, MOUNT, &scenario(folder)?)
     })
 }
@@ -121,7 +253,7 @@ pub(crate) fn nginx_full(prerequisites: &Prerequisites) -> anyhow::Result<Outcom
     let Some(nginx) = setup::nginx() else {
         return Ok(Outcome::Skipped("nginx is not installed".to_owned()));
     };
-    browse("nginx-full", STEPS, |folder| {
+    browse(prerequisites, "nginx-full", &[STEPS], &[], |folder| {
         behind_proxy(
             prerequisites,
             Front::NginxFull,
@@ -137,7 +269,7 @@ pub(crate) fn nginx_stripped(prerequisites: &Prerequisites) -> anyhow::Result<Ou
     let Some(nginx) = setup::nginx() else {
         return Ok(Outcome::Skipped("nginx is not installed".to_owned()));
     };
-    browse("nginx-stripped", STEPS, |folder| {
+    browse(prerequisites, "nginx-stripped", &[STEPS], &[], |folder| {
         behind_proxy(
             prerequisites,
             Front::NginxStripped,
@@ -151,7 +283,7 @@ pub(crate) fn nginx_stripped(prerequisites: &Prerequisites) -> anyhow::Result<Ou
 /// Tests Caddy removing the mount; Streamlit knows its path.
 pub(crate) fn caddy(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
     let caddy = setup::caddy()?;
-    browse("caddy", STEPS, |folder| {
+    browse(prerequisites, "caddy", &[STEPS], &[], |folder| {
         behind_proxy(
             prerequisites,
             Front::Caddy,
@@ -186,9 +318,10 @@ pub(crate) fn login(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
     ];
     for (name, set_up) in deployments {
         let provider = free_port()?;
-        let outcome = browse_with(
+        let outcome = browse(
+            prerequisites,
             name,
-            "login.test.mjs",
+            &["login.test.mjs"],
             &[("APP_PROVIDER_PORT", provider.to_string())],
             |folder| {
                 let mut scenario = scenario(folder)?;
@@ -212,7 +345,7 @@ fn login_app(scenario: &Scenario<'_>, provider: u16) -> anyhow::Result<PathBuf> 
     let port = scenario.listen.port();
     let secrets = format!(
         r#"[auth]
-redirect_uri = "http://app.example.test:{port}{MOUNT}/oauth2callback"
+redirect_uri = "http://{HOST}:{port}{MOUNT}/oauth2callback"
 cookie_secret = "only for this test"
 client_id = "app"
 client_secret = "only for this test"
@@ -255,10 +388,118 @@ fn behind_envoy(
         folder.display()
     );
     Ok(Deployment {
-        scheme: "http",
         port: listen.port(),
         mount: MOUNT,
+        tls: None,
+        withdrawn: None,
         _processes: vec![Box::new(stack)],
+    })
+}
+
+/// The same over https, with a second Envoy in front of the same gateway that withdraws Strict-Transport-Security.
+fn behind_envoy_over_tls(
+    prerequisites: &Prerequisites,
+    scenario: &Scenario<'_>,
+) -> anyhow::Result<Deployment> {
+    let Scenario {
+        app,
+        listen,
+        folder,
+    } = scenario;
+    let parts = &prerequisites.parts;
+    let tls = Tls::create(folder, "h2")?;
+    let bootstrap = || Bootstrap::shipped().with_tls(&tls.files.certificate, &tls.files.key);
+    let stack = Stack::start(parts, app, bootstrap(), *listen, folder)?;
+    let mut config: serde_json::Value = serde_json::from_str(fluxlit_envoy::plugin_config())?;
+    config["hsts"] = serde_json::json!({"mode": "gateway", "max_age": 0});
+    let withdrawn = local(free_port()?);
+    let own = folder.join("withdrawn");
+    std::fs::create_dir_all(&own)?;
+    let second = bootstrap()
+        .with_plugin_config(&config.to_string())
+        .with_module(&parts.module)
+        .listening_on(withdrawn)
+        .forwarding_to(stack.gateway_address)
+        .start(&parts.envoy, &own, &["--concurrency", "1"])?;
+    ensure!(
+        stack.wait_until_ready(START_LIMIT),
+        "the app did not start; see {}",
+        folder.display()
+    );
+    Ok(Deployment {
+        port: listen.port(),
+        mount: MOUNT,
+        tls: Some(tls),
+        withdrawn: Some(withdrawn.port()),
+        _processes: vec![Box::new(second), Box::new(stack)],
+    })
+}
+
+/// Starts nginx with TLS, a gateway that sends Strict-Transport-Security, and a separate Streamlit; then the same nginx and
+/// gateway once more, to withdraw it.
+fn behind_nginx_over_tls(
+    prerequisites: &Prerequisites,
+    nginx: &Path,
+    scenario: &Scenario<'_>,
+) -> anyhow::Result<Deployment> {
+    let Scenario {
+        app,
+        listen,
+        folder,
+    } = scenario;
+    let tls = Tls::create(folder, "http/1.1")?;
+    let streamlit = Streamlit::start(&prerequisites.parts.streamlit, app, MOUNT, &[], folder)?;
+    let withdrawn = local(free_port()?);
+    let mut processes: Vec<Box<dyn Any>> = Vec::new();
+    for (address, hsts, name) in [
+        (*listen, "true", "honoured"),
+        (
+            withdrawn,
+            r#"{"mode": "gateway", "max_age": 0}"#,
+            "withdrawn",
+        ),
+    ] {
+        let own = folder.join(name);
+        std::fs::create_dir_all(&own)?;
+        let upstream = streamlit.url();
+        let settings = [
+            ("FLUXLIT_STREAMLIT_UPSTREAM", upstream.as_str()),
+            ("FLUXLIT_ROOT_PATH", MOUNT),
+            ("FLUXLIT_ROOT_PATH_SHAPE", "full"),
+            ("FLUXLIT_TRUST_PROXY", "1"),
+            ("FLUXLIT_FORWARDED_ALLOW_IPS", "127.0.0.1"),
+            ("FLUXLIT_HSTS", hsts),
+        ];
+        let executable = &prerequisites.parts.gateway;
+        let gateway = Gateway::start(executable, None, settings, &own)?;
+        wait(&gateway, MOUNT, &own)?;
+        let printed = Command::new(executable)
+            .args(["config", "--for", "nginx"])
+            .args(["--listen", &address.to_string()])
+            .args(["--upstream", &gateway.address.to_string()])
+            .arg("--certificate")
+            .arg(&tls.files.certificate)
+            .arg("--key")
+            .arg(&tls.files.key)
+            .envs(settings)
+            .output()
+            .context("cannot run the gateway's program")?;
+        ensure!(
+            printed.status.success(),
+            "{}",
+            String::from_utf8_lossy(&printed.stderr)
+        );
+        let text = String::from_utf8_lossy(&printed.stdout);
+        let front = Front::NginxFull.start_printed(nginx, &text, address, &own)?;
+        processes.extend([Box::new(front) as Box<dyn Any>, Box::new(gateway)]);
+    }
+    processes.push(Box::new(streamlit));
+    Ok(Deployment {
+        port: listen.port(),
+        mount: MOUNT,
+        tls: Some(tls),
+        withdrawn: Some(withdrawn.port()),
+        _processes: processes,
     })
 }
 
@@ -284,9 +525,10 @@ fn gateway_alone(
     let gateway = Gateway::start(&prerequisites.parts.gateway, Some(app), settings, folder)?;
     wait(&gateway, mount, folder)?;
     Ok(Deployment {
-        scheme: "http",
         port: listen.port(),
         mount,
+        tls: None,
+        withdrawn: None,
         _processes: vec![Box::new(gateway)],
     })
 }
@@ -325,36 +567,28 @@ fn behind_proxy(
     wait(&gateway, mount, folder)?;
     let front = front.start(executable, *listen, gateway.address, folder)?;
     Ok(Deployment {
-        scheme: "http",
         port: listen.port(),
         mount: MOUNT,
+        tls: None,
+        withdrawn: None,
         _processes: vec![Box::new(front), Box::new(gateway), Box::new(streamlit)],
     })
 }
 
-/// Sets up a deployment and runs a test file against it in a browser.
+/// Sets up a deployment and runs test files against it in each browser, with variables for the test files.
 fn browse(
+    prerequisites: &Prerequisites,
     name: &str,
-    file: &str,
-    set_up: impl FnOnce(&Path) -> anyhow::Result<Deployment>,
-) -> anyhow::Result<Outcome> {
-    browse_with(name, file, &[], set_up)
-}
-
-/// Sets up a deployment and runs a test file against it in a browser, with variables for the test file.
-fn browse_with(
-    name: &str,
-    file: &str,
+    files: &[&str],
     variables: &[(&str, String)],
     set_up: impl FnOnce(&Path) -> anyhow::Result<Deployment>,
 ) -> anyhow::Result<Outcome> {
-    let chromium = std::env::var_os("CHROMIUM")
-        .map_or_else(|| PathBuf::from("/usr/bin/chromium"), PathBuf::from);
-    if !chromium.exists() {
-        return Ok(Outcome::Skipped(format!(
-            "there is no browser at {}; install Chromium or set CHROMIUM to its path",
-            chromium.display()
-        )));
+    let mut browsers = Vec::new();
+    for browser in &prerequisites.browsers {
+        match browser.variables() {
+            Ok(programs) => browsers.push((browser.name(), programs)),
+            Err(error) => return Ok(Outcome::Skipped(format!("{error:#}"))),
+        }
     }
     if setup::find("npm").is_none() {
         return Ok(Outcome::Skipped("npm is not installed".to_owned()));
@@ -362,30 +596,42 @@ fn browse_with(
     let tests = setup::playwright()?;
     let artifacts = target().join("artifacts");
     std::fs::create_dir_all(&artifacts)?;
-    let folder = target().join("test-browser").join(name);
+    let folder = target().join("test-browser").join(format!(
+        "{name}-{}",
+        browsers
+            .iter()
+            .map(|(browser, _)| *browser)
+            .collect::<Vec<_>>()
+            .join("-")
+    ));
     std::fs::create_dir_all(&folder)?;
     let deployment = set_up(&folder)?;
-    let output = Command::new("node")
-        .args(["--test", "--test-reporter=spec"])
-        .arg(tests.join(file))
-        .env("CHROMIUM", &chromium)
-        .env("APP_SCHEME", deployment.scheme)
-        .env("APP_PORT", deployment.port.to_string())
-        .env("APP_MOUNT", deployment.mount)
-        .env("APP_DEPLOYMENT", name)
-        .env("ARTIFACTS", &artifacts)
-        .envs(variables.iter().map(|(name, value)| (name, value)))
-        .output()
-        .context("cannot run node")?;
-    // In one call, so that it does not interleave with the output of steps that run in parallel.
-    print!(
-        "\n{name}\n{}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let mut failed = Vec::new();
+    for (browser, programs) in browsers {
+        let output = Command::new("node")
+            .args(["--test", "--test-reporter=spec", "--test-concurrency=1"])
+            .args(files.iter().map(|file| tests.join(file)))
+            .envs(programs)
+            .envs(deployment.variables())
+            .env("APP_DEPLOYMENT", name)
+            .env("ARTIFACTS", &artifacts)
+            .envs(variables.iter().map(|(name, value)| (name, value)))
+            .output()
+            .context("cannot run node")?;
+        // In one call, so that it does not interleave with the output of steps that run in parallel.
+        print!(
+            "\n{name} in {browser}\n{}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+        if !output.status.success() {
+            failed.push(browser);
+        }
+    }
     ensure!(
-        output.status.success(),
-        "the browser test failed; the logs are in {}",
+        failed.is_empty(),
+        "{name} failed in {}; the logs are in {}",
+        failed.join(", "),
         folder.display()
     );
     Ok(Outcome::Passed)
@@ -401,5 +647,10 @@ fn wait(gateway: &Gateway, mount: &str, folder: &Path) -> anyhow::Result<()> {
 }
 
 const STEPS: &str = "app.test.mjs";
+
+const HSTS: &str = "hsts.test.mjs";
+
+/// The host name of the app, as in `envoy/browser/browser.mjs`.
+const HOST: &str = "app.example.test";
 
 const START_LIMIT: Duration = Duration::from_secs(60);

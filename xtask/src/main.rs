@@ -30,6 +30,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::browser::Browser;
 use crate::setup::Features;
 
 /// Set up, run and test FluxLit Edge
@@ -45,10 +46,20 @@ enum Command {
     /// Run a Streamlit app behind Envoy, the filter and the gateway, until Ctrl-C
     Up(Up),
     /// Run all tests, or the named steps
+    ///
+    /// Examples: `cargo xtask test cases`, `cargo xtask test browser-caddy --browser webkit`
     Test {
         /// Run only these steps
         #[arg(value_name = "STEP")]
         steps: Vec<String>,
+        /// Run the browser steps in these browsers
+        #[arg(
+            long = "browser",
+            value_name = "BROWSER",
+            value_enum,
+            default_value = "chromium"
+        )]
+        browsers: Vec<Browser>,
     },
     /// Publish an app in every way that docs/smoke.md lists, with real programs, and print what each guarantees
     ///
@@ -141,7 +152,7 @@ fn main() -> ExitCode {
             let features = up.features();
             up::run(up.app, up.tls, up.port, features)
         }
-        Command::Test { steps } => test::run(&steps),
+        Command::Test { steps, browsers } => test::run(&steps, &browsers),
         Command::Smoke { words } => test::run_shapes(&words),
         Command::Check { checks } => check::run(&checks),
         Command::Bench(Bench::Filter(options)) => bench::filter::run(&options),

@@ -341,7 +341,57 @@ pub(crate) fn nginx() -> Option<PathBuf> {
     find("nginx").or_else(|| Some(PathBuf::from("/usr/sbin/nginx")).filter(|path| path.is_file()))
 }
 
-/// Installs Playwright, which controls the browser; returns the folder of the browser tests.
+/// Finds Chromium; the variable `CHROMIUM` can name another one.
+pub(crate) fn chromium() -> anyhow::Result<PathBuf> {
+    browser("CHROMIUM", "chromium")
+}
+
+/// Finds Firefox and the folder of its policies; returns the variable that names each to the test files. The variables can name
+/// others.
+pub(crate) fn firefox() -> anyhow::Result<Vec<(&'static str, PathBuf)>> {
+    let firefox = browser("FIREFOX", "firefox-esr")?;
+    let policies = std::env::var_os("FIREFOX_POLICIES").map_or_else(
+        || "/usr/share/firefox-esr/distribution".into(),
+        PathBuf::from,
+    );
+    ensure!(
+        policies.is_dir(),
+        "there is no folder {}, in which Firefox reads policies; set FIREFOX_POLICIES to its path",
+        policies.display()
+    );
+    Ok(vec![("FIREFOX", firefox), ("FIREFOX_POLICIES", policies)])
+}
+
+fn browser(variable: &str, package: &str) -> anyhow::Result<PathBuf> {
+    let path = std::env::var_os(variable)
+        .map_or_else(|| Path::new("/usr/bin").join(package), PathBuf::from);
+    ensure!(
+        path.is_file(),
+        "there is no browser at {}; install it (Debian: apt install {package}), or set {variable} to its path",
+        path.display()
+    );
+    Ok(path)
+}
+
+/// Finds the browser of WebKitGTK, its WebDriver and an X server without a screen; returns the variable that names each to the
+/// test files.
+pub(crate) fn webkit() -> anyhow::Result<Vec<(&'static str, PathBuf)>> {
+    let driver = debian("WebKitWebDriver", "webkit2gtk-driver")?;
+    let libraries = format!("/usr/lib/{}-linux-gnu", std::env::consts::ARCH);
+    let browser = Path::new(&libraries).join("webkit2gtk-4.1/MiniBrowser");
+    ensure!(
+        browser.is_file(),
+        "{} is needed: install it (Debian: apt install webkit2gtk-driver)",
+        browser.display()
+    );
+    Ok(vec![
+        ("MINIBROWSER", browser),
+        ("WEBKIT_DRIVER", driver),
+        ("XVFB", debian("Xvfb", "xvfb")?),
+    ])
+}
+
+/// Installs Playwright, which controls Chromium and Firefox; returns the folder of the browser tests.
 pub(crate) fn playwright() -> anyhow::Result<PathBuf> {
     let folder = root().join("envoy/browser");
     let lock_file = folder.join("package-lock.json");

@@ -18,7 +18,7 @@ use fluxlit_support::process::Process;
 use fluxlit_support::wait::wait_until;
 
 use crate::bench::gateway::cost;
-use crate::browser;
+use crate::browser::{self, Browser};
 use crate::containers::{
     APP_IMAGE, BASE_IMAGE, CADDY_IMAGE, Containers, GATEWAY_IMAGE, TRAEFIK_IMAGE,
 };
@@ -32,7 +32,7 @@ type Work = fn(&Prerequisites) -> anyhow::Result<Outcome>;
 /// The name of a step, what it covers, and the function that runs it.
 type Step = (&'static str, &'static str, Work);
 
-const STEPS: [Step; 48] = [
+const STEPS: [Step; 53] = [
     (
         "native",
         "unit tests, property tests, cases in the policy, documentation examples",
@@ -114,6 +114,11 @@ const STEPS: [Step; 48] = [
         control_planes,
     ),
     (
+        "tutorials",
+        "the tutorials, with the programs, settings and outputs that they show",
+        tutorials,
+    ),
+    (
         "replicas",
         "several gateways behind Envoy: affinity, a replacement and updates under load; its dynamic form on each version",
         replicas,
@@ -170,8 +175,24 @@ const STEPS: [Step; 48] = [
     ),
     (
         "browser-envoy",
-        "all features of an app in a real browser, behind Envoy and the filter",
+        "all features of an app and HSTS in a real browser, over https behind Envoy and the filter",
         browser::envoy,
+    ),
+    ("browser-firefox", "the same, in Firefox", browser::firefox),
+    (
+        "browser-webkit",
+        "the same behind nginx over https, in WebKit",
+        browser::webkit,
+    ),
+    (
+        "browser-nginx-https",
+        "the same behind nginx over https; runs only by name",
+        browser::nginx_https,
+    ),
+    (
+        "all-browsers",
+        "every browser step, in Chromium, Firefox and WebKit; runs only by name",
+        browser::all,
     ),
     (
         "browser-root",
@@ -272,13 +293,26 @@ pub(crate) enum Outcome {
     Skipped(String),
 }
 
-/// Programs that all steps share, set up once.
+/// What all steps share.
 pub(crate) struct Prerequisites {
+    /// Programs, set up once.
     pub(crate) parts: Parts,
+    /// The browsers of the browser steps.
+    pub(crate) browsers: Vec<Browser>,
+}
+
+impl Prerequisites {
+    /// Returns the same with these browsers.
+    pub(crate) fn with_browsers(&self, browsers: &[Browser]) -> Self {
+        Self {
+            parts: self.parts.clone(),
+            browsers: browsers.to_vec(),
+        }
+    }
 }
 
 /// Runs the named steps, or all but those of [`BY_NAME`]. The name `browser` selects every step that begins with `browser-`.
-pub(crate) fn run(names: &[String]) -> anyhow::Result<()> {
+pub(crate) fn run(names: &[String], browsers: &[Browser]) -> anyhow::Result<()> {
     for name in names {
         ensure!(
             STEPS.iter().any(|(step, ..)| is_named(name, step)),
@@ -288,6 +322,7 @@ pub(crate) fn run(names: &[String]) -> anyhow::Result<()> {
     }
     let prerequisites = Prerequisites {
         parts: setup::everything(Features::Tested)?,
+        browsers: browsers.to_vec(),
     };
     let steps: Vec<Step> = STEPS
         .into_iter()
@@ -364,10 +399,11 @@ fn is_named(name: &str, step: &str) -> bool {
 
 /// Returns whether a step can run in parallel with similar ones: it mostly waits, and shares nothing with them.
 fn runs_in_parallel(step: &str) -> bool {
-    const WAIT: [&str; 14] = [
+    const WAIT: [&str; 15] = [
         "control-planes",
         "fronts",
         "smoke",
+        "tutorials",
         "replicas",
         "kubernetes",
         "monitoring",
@@ -597,6 +633,7 @@ fn smoke(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
 pub(crate) fn run_shapes(words: &[String]) -> anyhow::Result<()> {
     let prerequisites = Prerequisites {
         parts: setup::everything(Features::Tested)?,
+        browsers: Vec::new(),
     };
     command(
         test_binary(&prerequisites, "smoke")
@@ -604,6 +641,14 @@ pub(crate) fn run_shapes(words: &[String]) -> anyhow::Result<()> {
             .envs(setup::shapes()?)
             .env("FLUXLIT_TEST_SHAPES", words.join(" ")),
     )
+}
+
+fn tutorials(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
+    let Some(nginx) = setup::nginx() else {
+        return Ok(Outcome::Skipped("nginx is not installed".to_owned()));
+    };
+    command(test_binary(prerequisites, "tutorials").env("FLUXLIT_TEST_NGINX", nginx))?;
+    Ok(Outcome::Passed)
 }
 
 fn replicas(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
@@ -909,9 +954,11 @@ pub(crate) const IN_ANOTHER_ENVOY: &str = "in_another_envoy";
 const PARALLEL_STEPS: usize = 2;
 
 /// Steps that do not run with all others: they take too long, or compare with figures of one machine.
-const BY_NAME: [&str; 7] = [
+const BY_NAME: [&str; 9] = [
+    "all-browsers",
     "all-compose",
     "all-dist",
+    "browser-nginx-https",
     "compatibility",
     "compose",
     "gateway-cost",
