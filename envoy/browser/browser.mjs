@@ -19,13 +19,12 @@ export const scheme = APP_SCHEME;
 export const origin = `${scheme}://${host}:${APP_PORT}`;
 export const app = `${origin}${mount}`;
 
-// Starts the browser. `client` opens a page with its own cookies, `close` ends everything.
+// Starts the browser. `client` opens a page with its own cookies, which are sent to the app; `close` ends everything.
 export const launch = async () => {
   const folder = mkdtempSync(join(tmpdir(), "browser-"));
   const browser = await { chromium, firefox, webkit }[BROWSER]({ host, folder, trusted: TRUSTED || undefined });
   return {
-    // `cookies` are sent to `url`.
-    client: (cookies = {}, url = `${app}/`) => browser.client(cookies, url),
+    client: (cookies = {}) => browser.client(cookies, `${app}/_stcore/health`),
     close: async () => {
       await browser.close();
       rmSync(folder, { recursive: true, force: true, maxRetries: 10 });
@@ -33,8 +32,8 @@ export const launch = async () => {
   };
 };
 
-// Returns the failed requests of a page to the app, out of all `[status, url]` of its responses. After a deep link, the front end first requests
-// `second/_stcore/…` and expects a 404. The front end of Streamlit 1.45 also requests downloads at the root.
+// Returns the failed requests of a page to the app, out of all `[status, url]` of its responses. After a deep link, the front
+// end first requests `second/_stcore/…` and expects a 404. The front end of Streamlit 1.45 also requests downloads at the root.
 export const failures = (responses) =>
   responses
     .filter(([status, url]) => status >= 400 && url.startsWith(`${app}/`) && !url.includes("/second/_stcore/"))

@@ -116,13 +116,22 @@ struct Scenario<'a> {
     folder: &'a Path,
 }
 
-/// Tests the demo behind Envoy, and takes its screenshot.
+/// Tests the demo behind Envoy, and takes its screenshot. With the variable `FLUXLIT_WRITE`, that of Chromium becomes the one of the
+/// README.
 pub(crate) fn demo(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
-    browse(prerequisites, "demo", &["demo.test.mjs"], &[], |folder| {
+    let outcome = browse(prerequisites, "demo", &["demo.test.mjs"], &[], |folder| {
         let mut scenario = scenario(folder)?;
         scenario.app = root().join("demo/app.py");
         behind_envoy(prerequisites, &scenario)
-    })
+    })?;
+    if std::env::var_os("FLUXLIT_WRITE").is_some()
+        && prerequisites.browsers.contains(&Browser::Chromium)
+    {
+        let taken = target().join("artifacts/app-chromium.png");
+        std::fs::copy(taken, root().join("docs/screenshot.png"))
+            .context("cannot write the screenshot")?;
+    }
+    Ok(outcome)
 }
 
 /// Tests Envoy over https with the shipped bootstrap, which removes the mount; Streamlit knows its path.
