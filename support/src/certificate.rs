@@ -51,6 +51,17 @@ impl Certificate {
         Self::self_signed(&params)
     }
 
+    /// Creates a self-signed certificate for these names that says that it is one of an authority.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be created.
+    pub fn create_as_authority(names: &[&str]) -> std::io::Result<Self> {
+        let mut params = params(names)?;
+        params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        Self::self_signed(&params)
+    }
+
     /// Creates a self-signed certificate for these names that is valid for a year before `end`.
     ///
     /// # Errors

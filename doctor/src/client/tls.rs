@@ -36,6 +36,8 @@ pub struct CaFileError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TlsFault {
+    /// The certificate is that of an authority itself.
+    Authority,
     /// The certificate is no longer valid, or not yet.
     Expired,
     /// The server has no version of TLS that browsers use.
@@ -60,6 +62,10 @@ impl TlsFault {
                 CertificateError::NotValidForName
                 | CertificateError::NotValidForNameContext { .. } => Self::WrongName,
                 CertificateError::UnknownIssuer => Self::UnknownIssuer,
+                // There is no variant for what the verifier of names and chains says.
+                CertificateError::Other(other) if format!("{other:?}").contains(CA) => {
+                    Self::Authority
+                }
                 _ => Self::Other,
             },
             Some(
@@ -70,6 +76,8 @@ impl TlsFault {
         }
     }
 }
+
+const CA: &str = "CaUsedAsEndEntity";
 
 /// Begins TLS with a listener of this machine, whatever its certificate is: nothing secret is sent, and the certificate is
 /// the subject of another check. `name`: the host that selects the filter chain.

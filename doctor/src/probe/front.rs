@@ -147,6 +147,7 @@ fn is_of_gateway(response: &Response) -> bool {
     let text = response.text();
     !id.is_empty() && text.contains(&format!("Request {id}"))
         || text.starts_with("The app is published at this path with a trailing slash")
+        || !id.is_empty() && text.starts_with("No app is published at this path")
         || text.starts_with("This app is published under another path")
 }
 

@@ -59,9 +59,7 @@ impl Page {
         let below = below.filter(|_| url.origin() == own.origin());
         match below {
             Some(name) if name.starts_with("static/") && is_file => {
-                if !self.files.iter().any(|file| file == name) {
-                    self.files.push(name.to_owned());
-                }
+                add_new(&mut self.files, name.to_owned());
             }
             _ if path.contains("/static/") && is_file => {
                 let misplaced = Misplaced {
@@ -69,13 +67,18 @@ impl Page {
                     is_below_mount: below.is_some(),
                     url,
                 };
-                if !self.misplaced.contains(&misplaced) {
-                    self.misplaced.push(misplaced);
-                }
+                add_new(&mut self.misplaced, misplaced);
             }
             _ if is_script => self.foreign.push(written.to_owned()),
             _ => {}
         }
+    }
+}
+
+/// Appends what a list does not have.
+fn add_new<T: PartialEq>(list: &mut Vec<T>, item: T) {
+    if !list.contains(&item) {
+        list.push(item);
     }
 }
 

@@ -71,6 +71,9 @@ pub(crate) fn cure(fault: TlsFault) -> &'static str {
         TlsFault::Expired => {
             "renew the certificate, and look at why it was not renewed automatically; if it is valid, correct the clock of this machine"
         }
+        TlsFault::Authority => {
+            "use a certificate that is none of an authority: `openssl req -x509` needs `-addext basicConstraints=critical,CA:FALSE`; `cargo xtask certificates` makes one for tests"
+        }
         TlsFault::OldVersion => {
             "let the front offer TLS 1.2 and 1.3 (nginx: ssl_protocols TLSv1.2 TLSv1.3;)"
         }

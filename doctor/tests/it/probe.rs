@@ -30,6 +30,7 @@ enum Transport {
 /// The fault of a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Flaw {
+    Authority,
     Expired,
     ExpiresSoon,
     OtherHost,
@@ -79,6 +80,7 @@ pub(crate) fn failing() -> Vec<Row> {
     use Fault::*;
     let broken = |flaw, finding, hint| row("P01", None, finding, hint).over(Transport::Certificate(flaw));
     vec![
+        broken(Flaw::Authority, &["TLS fails", "CaUsedAsEndEntity"], "basicConstraints=critical,CA:FALSE"),
         broken(Flaw::Expired, &["TLS fails", "expired"], "renew"),
         broken(Flaw::ExpiresSoon, &["expires in 6 days"], "renew"),
         broken(Flaw::OtherHost, &["TLS fails", "not valid for name", HOST], "lists this host"),
@@ -208,6 +210,7 @@ fn start(row: &Row) -> (Site, Tls) {
             let day = |days: i64| std::time::Duration::from_secs(days.unsigned_abs() * 86_400);
             let now = std::time::SystemTime::now();
             let certificate = match flaw {
+                Flaw::Authority => Certificate::create_as_authority(&[HOST]),
                 Flaw::Expired => Certificate::create_until(&[HOST], now - day(1)),
                 // Half a day more, so that the number of whole days does not depend on the second.
                 Flaw::ExpiresSoon => Certificate::create_until(&[HOST], now + day(6) + day(1) / 2),

@@ -32,7 +32,7 @@ pub(super) fn text(site: &Site) -> String {
     text.line("worker_connections 8192;").close("}").blank();
     text.open("http {");
     if let Some(files) = files {
-        text.note("The gateway logs each request.");
+        text.note("For a log of requests, name a file, or let the gateway write one: FLUXLIT_ENABLE_GATEWAY_ACCESS_LOG=true.");
         text.line("access_log off;");
         for kind in ["client_body", "proxy", "fastcgi", "scgi", "uwsgi"] {
             text.line(format!("{kind}_temp_path {files}-{kind};"));
