@@ -130,12 +130,19 @@ fn istio_plugin(manifest: &Manifest, facts: &Facts, outcomes: &mut Outcomes) {
             "set phase: AUTHN and priority: 1000",
         );
     }
-    let by_server = items(&outer["match"])
-        .any(|selector| selector["mode"] == "CLIENT" || !selector["ports"].is_null());
-    if by_server {
+    // A listener of a gateway for http only redirects, which the filter must not see: it does not know the mounts.
+    let is_tls = |port: &Value| TLS_PORTS.iter().any(|known| port["number"] == *known);
+    let leaves_out = |selector: &Value| {
+        if selector["ports"].is_null() {
+            selector["mode"] == "CLIENT"
+        } else {
+            !items(&selector["ports"]).any(is_tls)
+        }
+    };
+    if items(&outer["match"]).any(leaves_out) {
         outcomes.presence.warn(
             format!("{label}: `match` leaves out some ports or directions, whose requests bypass the filter"),
-            "remove `match`, or check that no other port forwards to the app",
+            "let `match` name the port of TLS (443, or 8443 in some installations), or remove it, and check that no other port forwards to the app",
         );
     }
     if facts.guards_routes || facts.has_rbac_guard {
@@ -463,3 +470,6 @@ fn is_ours(manifest: &Manifest, plugin: &Value, settings: &str) -> bool {
 }
 
 const CONNECTION_MANAGER: &str = "envoy.filters.network.http_connection_manager";
+
+/// The ports on which an ingress gateway of Istio listens for https.
+const TLS_PORTS: [u64; 2] = [443, 8443];

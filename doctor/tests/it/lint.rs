@@ -306,7 +306,7 @@ fn each_change_of_a_manifest_of_istio_is_found() {
         warn("F01", "no key", "without peer_filter_state_key", |plugin| { plugin["spec"]["pluginConfig"].as_object_mut().expect("settings").remove("peer_filter_state_key"); }),
         fail("F02", "a late phase", "phase is STATS", |plugin| plugin["spec"]["phase"] = json!("STATS")),
         fail("F02", "no phase", "phase is UNSPECIFIED_PHASE", |plugin| { plugin["spec"].as_object_mut().expect("fields").remove("phase"); }),
-        warn("F02", "some ports only", "`match` leaves out", |plugin| plugin["spec"]["match"] = json!([{"ports": [{"number": 8443}]}])),
+        warn("F02", "some ports only", "`match` leaves out", |plugin| plugin["spec"]["match"] = json!([{"ports": [{"number": 8080}]}])),
         fail("F03", "fail open", "failStrategy is FAIL_OPEN", |plugin| plugin["spec"]["failStrategy"] = json!("FAIL_OPEN")),
         warn("F03", "no strategy", "failStrategy is FAIL_CLOSE", |plugin| { plugin["spec"].as_object_mut().expect("fields").remove("failStrategy"); }),
         fail("F08", "a setting that is misspelt", "E15", |plugin| plugin["spec"]["pluginConfig"]["root_paht"] = json!("/x")),
