@@ -63,7 +63,7 @@ class Browser {
     const context = await this.browser.newContext({ viewport: { width: 1100, height: 900 } });
     await context.addCookies(Object.entries(cookies).map(([name, value]) => ({ name, value, url: new URL(url).origin })));
     const page = await context.newPage();
-    page.setDefaultTimeout(120_000);
+    page.setDefaultTimeout(300_000);
     return new Page(page);
   }
 

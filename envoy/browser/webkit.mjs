@@ -14,8 +14,8 @@ import { isIdle } from "./streamlit.mjs";
 
 const { MINIBROWSER, WEBKIT_DRIVER, XVFB } = process.env;
 
-// Milliseconds.
-const LIMIT = 120_000;
+// Milliseconds. On a busy machine, WebKit needs more than a minute to lay out one message of 4 MB.
+const LIMIT = 300_000;
 
 export const webkit = async ({ host, folder, trusted }) => {
   const hosts = join(folder, "hosts");
