@@ -117,7 +117,8 @@ impl Pod {
             .map(Value::to_string)
             .collect();
         std::fs::write(&file, parts.join("\n---\n")).expect("written");
-        succeed(podman(&["kube", "play"]).arg(&file));
+        // A pod of a run that was interrupted may be left.
+        succeed(podman(&["kube", "play", "--replace"]).arg(&file));
         let name = deployment["metadata"]["name"].as_str().expect("a name");
         let name = format!("{name}-pod-0");
 
