@@ -1,7 +1,7 @@
 //! Tests the reload of the settings on SIGHUP, with requests and a WebSocket in flight.
 
 use std::io::{BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::{Mutex, mpsc};
