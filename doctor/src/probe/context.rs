@@ -3,7 +3,7 @@
 use crate::client::{Ask, Client, Failure, Response, is_refusal};
 use crate::probe::front::Hop;
 use crate::probe::options::Options;
-use crate::probe::rate;
+use crate::probe::retry;
 
 /// What the checks share.
 pub(crate) struct Context {
@@ -24,10 +24,10 @@ impl Context {
     ///
     /// If neither is answered.
     pub(crate) async fn look(client: Client, options: Options) -> Result<Self, Failure> {
-        let health = rate::first(&client, client.site.path("/_stcore/health"), true).await?;
+        let health = retry::get(&client, client.site.path("/_stcore/health"), true).await?;
         // An app that is down for one path is down for the other.
         let may_wait = !is_refusal(health.status);
-        let page = rate::first(&client, client.site.path("/"), may_wait).await?;
+        let page = retry::get(&client, client.site.path("/"), may_wait).await?;
         // Caddy passes the `Server` of the app on, and adds its name here.
         let from_server = Hop::of_server(&page.first("via"))
             .or_else(|| Hop::of_server(&page.first("server")))

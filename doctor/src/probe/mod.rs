@@ -18,6 +18,7 @@ mod page;
 mod paths;
 mod rate;
 mod replicas;
+mod retry;
 mod session;
 mod socket;
 mod tls;

@@ -4,15 +4,14 @@
 //! after a refusal the same request is repeated: after a pause until it passes, then at once until it is refused again. A
 //! server that is down or restarts does not answer like that.
 
-use std::time::Duration;
-
 use tokio::time::sleep;
 
-use crate::client::{Ask, Client, Failure, Response, is_refusal};
+use crate::client::{Ask, Response, is_refusal};
 use crate::outcome::Outcome;
 use crate::probe::context::Context;
 use crate::probe::cures::RATE;
 use crate::probe::front::Hop;
+use crate::probe::retry::PAUSES;
 
 /// What is known about a limit so far.
 #[derive(Debug, Default)]
@@ -135,32 +134,7 @@ async fn confirm(context: &Context, ask: Ask, status: u16) -> Option<Limit> {
     None
 }
 
-/// Sends the first requests. One that is refused is repeated after a pause, because a limit may have been used up before.
-pub(crate) async fn first(
-    client: &Client,
-    target: String,
-    may_wait: bool,
-) -> Result<Response, Failure> {
-    let mut response = client.get(&target).await?;
-    for pause in PAUSES {
-        if !may_wait || !is_refusal(response.status) {
-            break;
-        }
-        sleep(pause).await;
-        response = client.get(&target).await?;
-    }
-    Ok(response)
-}
-
 const TOO_MANY: u16 = 429;
-
-/// A limit of six requests a minute lets one pass within this time.
-const PAUSES: [Duration; 4] = [
-    Duration::from_secs(1),
-    Duration::from_secs(2),
-    Duration::from_secs(4),
-    Duration::from_secs(8),
-];
 
 /// About as many as a page sends at first.
 const REQUESTS: usize = 30;
