@@ -25,7 +25,7 @@ pub(crate) fn main() {
     };
     let commit = commit.unwrap_or_else(|| "unknown".to_owned());
     println!("cargo::rustc-env=FLUXLIT_BUILD_COMMIT={commit}");
-    let target = env::var("TARGET").expect("cargo sets it");
+    let target = env::var("TARGET").unwrap_or_else(|_| "unknown".to_owned());
     println!("cargo::rustc-env=FLUXLIT_BUILD_TARGET={target}");
     let features = env::var("CARGO_CFG_FEATURE").unwrap_or_default();
     let mut features: Vec<&str> = features
