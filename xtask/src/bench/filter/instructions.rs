@@ -46,7 +46,7 @@ pub(super) fn count(
     let mut ended = Ok(());
     let is_served = wait_until(START_LIMIT, || {
         ended = callgrind.check();
-        ended.is_err() || connect(address).is_ok_and(|connection| is_answered(connection))
+        ended.is_err() || connect(address).is_ok_and(is_answered)
     });
     ended?;
     ensure!(is_served, "Envoy does not start; see {}", folder.display());
