@@ -85,6 +85,14 @@ impl Container {
         assert!(output.status.success(), "{output:?}");
     }
 
+    /// Sends SIGTERM, and SIGKILL if the container has not ended three minutes later. It is not started again, whatever its
+    /// restart policy says.
+    pub fn stop(&self) {
+        let mut podman = Command::new("podman");
+        let output = output(podman.args(["stop", "--time", "180"]).arg(&self.id));
+        assert!(output.status.success(), "{output:?}");
+    }
+
     /// Waits until the container ends, and returns its exit code.
     ///
     /// # Panics

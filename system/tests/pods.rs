@@ -33,6 +33,7 @@ fn the_pod_of_the_chart_serves_the_app() {
     let pod = Pod::start(&chart, None);
     pod.check(|_| true);
     pod.check_probes("gateway");
+    pod.check_health("gateway");
     pod.check_confinement("gateway", "1073741824");
     pod.drains();
 }
@@ -50,6 +51,7 @@ fn the_pod_with_two_containers_serves_the_app() {
     pod.check(|name| ["health", "readiness", "page", "WebSocket"].contains(&name));
     pod.check_probes("gateway");
     pod.check_probes("app");
+    pod.check_health("app");
     pod.check_confinement("gateway", "268435456");
     pod.check_confinement("app", "1073741824");
     pod.drains();
@@ -67,6 +69,7 @@ fn the_pod_of_the_overlay_serves_the_app() {
     // The Ingress sends HSTS in this overlay.
     pod.check(|name| name != "HSTS");
     pod.check_probes("gateway");
+    pod.check_health("gateway");
     pod.check_confinement("gateway", "1073741824");
     pod.drains();
 }
@@ -89,10 +92,18 @@ impl Pod {
         let [port, listen, listen_http] = ports[..] else {
             panic!("three ports");
         };
-        let documents = documents(manifests);
+        let mut documents = documents(manifests);
+        for map in documents
+            .iter_mut()
+            .filter(|found| found["kind"] == "ConfigMap")
+        {
+            if let Some(trusted) = map.pointer_mut("/data/FLUXLIT_FORWARDED_ALLOW_IPS") {
+                *trusted = json!(BRIDGE);
+            }
+        }
         let of = |kind: &'static str| documents.iter().filter(move |found| found["kind"] == kind);
         let mut deployment = of("Deployment").next().expect("a Deployment").clone();
-        // The only changes: one replica, a port of this machine, and the name of the image.
+        // The only changes: the trusted network, one replica, a port of this machine, and the name of the image.
         deployment["spec"]["replicas"] = json!(1);
         let containers = deployment["spec"]["template"]["spec"]["containers"].as_array_mut();
         let containers = containers.expect("containers");
@@ -164,7 +175,10 @@ impl Pod {
             count += 1;
         }
         assert!(count >= 2, "{name} has {count} probes");
-        // podman makes a health check of the liveness probe.
+    }
+
+    /// Checks the container by podman's own health check, which it makes of the liveness probe. It needs a shell in the image.
+    fn check_health(&self, name: &str) {
         assert!(self.container(name).is_healthy(), "{name}");
     }
 
@@ -175,10 +189,10 @@ impl Pod {
         assert_eq!(container.inspect("{{.HostConfig.Memory}}"), memory);
     }
 
-    /// Sends SIGTERM to the gateway, as a kubelet does.
+    /// Stops the gateway as a kubelet does, and checks that it has ended by itself.
     fn drains(&self) {
         let container = self.container("gateway");
-        container.terminate();
+        container.stop();
         assert_eq!(container.exit_code(), "0", "{}", container.log());
     }
 
@@ -297,6 +311,9 @@ fn deploy(name: &str) -> PathBuf {
         .join("../deploy")
         .join(name)
 }
+
+/// The network of podman's bridges, from which Envoy's requests come.
+const BRIDGE: &str = "10.89.0.0/16";
 
 /// What the example image starts.
 const SCRIPT: &str = "app:app";
