@@ -101,7 +101,7 @@ pub(crate) const ROUTE: Cure = Cure {
         (Hop::Envoy, "match /apps/my-app as path_separated_prefix, remove `prefix_rewrite:` and `regex_rewrite:` from the route, and write `\"upstream_path\": \"full\"` in the FluxLit filter (stripped if the app has no mount)"),
         (Hop::Istio, "write `- uri: {prefix: /apps/my-app/}` in the match of the VirtualService, and remove `rewrite:`"),
         (Hop::Traefik, "write ``PathPrefix(`/apps/my-app/`)`` in the rule, and remove `stripPrefix`, `addPrefix` and `replacePathRegex` from its middlewares (at most one stripPrefix, if the app has no mount)"),
-        (Hop::Caddy, "write `handle /apps/my-app/* {` around reverse_proxy, and remove `handle_path`, `rewrite` and `uri strip_prefix`"),
+        (Hop::Caddy, "write `@app path /apps/my-app /apps/my-app/*` and `handle @app {` around reverse_proxy, and remove `handle_path`, `rewrite`, `uri strip_prefix` and `uri strip_suffix`"),
         (Hop::HaProxy, "remove `http-request replace-path` and `http-request set-path`; every path that begins with /apps/my-app/ must reach the backend"),
         (Hop::Apache, r#"write `ProxyPass "/apps/my-app" "http://127.0.0.1:8000/apps/my-app" nocanon upgrade=websocket`, and remove `ProxyPassMatch`"#),
         (Hop::LoadBalancer, "a rule with the path patterns /apps/my-app and /apps/my-app/*"),
