@@ -173,7 +173,7 @@ async fn run(role: Role, grace_period: Duration, command: &[OsString]) -> std::i
                 // Fails if the group has ended.
                 let _ = kill_process_group(child, Signal::TERM);
             } else {
-                let _ = kill_process_group(child, Signal::KILL);
+                // Not the process group first: the launcher must outlive the program, in case the guard is killed here.
                 end_descendants();
                 return Ok(KILLED);
             }

@@ -14,12 +14,13 @@ use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait, waitpid};
 pub(super) const MARK: &str = "_FLUXLIT_GATEWAY_CHILD";
 
 /// Kills the descendants of this process, and waits for them. The process must be a child subreaper (prctl(2)).
+///
+/// The deepest are killed first, so that if this process is killed meanwhile, what is between it and the others ends them.
 pub(super) fn end_descendants() {
     loop {
-        let descendants = descendants();
-        for id in &descendants {
+        for id in descendants().into_iter().rev() {
             // Fails if it has ended meanwhile.
-            let _ = kill_process(*id, Signal::KILL);
+            let _ = kill_process(id, Signal::KILL);
         }
         // Each child that ends may leave children of its own to this process.
         match wait(WaitOptions::NOHANG) {
@@ -66,7 +67,7 @@ fn marked(mark: &str) -> Vec<Pid> {
         .collect()
 }
 
-/// Lists the processes below this one, without those that have ended.
+/// Lists the processes below this one, each after its parent, without those that have ended.
 fn descendants() -> Vec<Pid> {
     let processes = all_processes().into_iter().flatten().filter_map(Result::ok);
     let parents: Vec<(i32, i32, char)> = processes
