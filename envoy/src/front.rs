@@ -105,8 +105,7 @@ impl Front {
         match self {
             Self::Caddy => replace_once(text, "\n{\n", CADDY_OPTIONS),
             Self::NginxFull | Self::NginxStripped => {
-                let text = text.replace(" /tmp/nginx-", " nginx-");
-                replace_once(&text, "\nevents {\n", "\ndaemon off;\nevents {\n")
+                replace_once(text, "\nevents {\n", "\ndaemon off;\nevents {\n")
             }
         }
     }

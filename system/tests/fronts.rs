@@ -150,8 +150,8 @@ fn a_wrong_configuration_is_rejected() {
 fn nginx_starts_as_any_user() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path();
-    let readable = std::fs::Permissions::from_mode(0o755);
-    std::fs::set_permissions(path, readable).expect("permissions");
+    let writable = std::fs::Permissions::from_mode(0o777);
+    std::fs::set_permissions(path, writable).expect("permissions");
     let file = path.join(Program::Nginx.file_name());
     let [listen] = free_ports(1).expect("a free port")[..] else {
         panic!("one port");
@@ -161,6 +161,7 @@ fn nginx_starts_as_any_user() {
     let settings = SCENARIOS[3].settings(local(8501));
     print(Program::Nginx.front(), &settings, &options, &file);
     let mut command = Command::new(named("FLUXLIT_TEST_NGINX"));
+    command.arg("-p").arg(path);
     command.args(["-g", "daemon off;", "-c"]).arg(&file);
     if rustix::process::geteuid().is_root() {
         command.uid(NOBODY).gid(NOBODY);

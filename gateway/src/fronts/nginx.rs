@@ -9,20 +9,28 @@ use crate::fronts::text::Text;
 /// Returns the whole `nginx.conf`.
 pub(super) fn text(site: &Site) -> String {
     let mut text = Text::new("    ");
+    let commands = if site.needs_no_privileges() {
+        [
+            "nginx -p FOLDER -t -c FILE      (checks this file)",
+            "nginx -p FOLDER -c FILE         (or copy what is inside `http` to a file in /etc/nginx/conf.d)",
+        ]
+    } else {
+        [
+            "nginx -t -c FILE      (checks this file)",
+            "nginx -c FILE         (or copy what is inside `http` to a file in /etc/nginx/conf.d)",
+        ]
+    };
     site.heading(
         &mut text,
         "nginx in front of the FluxLit gateway, as `fluxlit-gateway config --for nginx` prints it.",
-        &[
-            "nginx -t -c FILE      (checks this file)",
-            "nginx -c FILE         (or copy what is inside `http` to a file in /etc/nginx/conf.d)",
-        ],
+        &commands,
     );
     text.line("worker_processes auto;");
     let files = site
         .needs_no_privileges()
-        .then(|| format!("/tmp/nginx-{}", site.listen.port()));
+        .then(|| format!("nginx-{}", site.listen.port()));
     if let Some(files) = &files {
-        text.note("These ports need no privileges, so nginx can be started by any user: its files are where any user can write.");
+        text.note("These ports need no privileges, so nginx can be started by any user: its files are in the folder of the option `-p`.");
         text.line(format!("pid {files}.pid;"))
             .line("error_log stderr;");
     }

@@ -269,7 +269,7 @@ fn start(program: Program, file: &Path, folder: &Path, text: &str) -> Result<Pro
             (text.to_owned(), haproxy::run(&executable, file))
         }
         Program::Nginx | Program::NginxRecent => {
-            (nginx::prepare(text), nginx::run(&executable, file, folder))
+            (text.to_owned(), nginx::run(&executable, file, folder))
         }
         Program::Traefik | Program::Envoy => {
             (traefik::prepare(text), traefik::run(&executable, file))

@@ -13,11 +13,6 @@ pub(super) fn check(executable: &Path, file: &Path) -> Command {
     command
 }
 
-/// Writes the files to the folder that [`run`] names.
-pub(super) fn prepare(text: &str) -> String {
-    text.replace(" /tmp/nginx-", " nginx-")
-}
-
 pub(super) fn run(executable: &Path, file: &Path, folder: &Path) -> Command {
     let mut command = Command::new(executable);
     command
