@@ -1,14 +1,10 @@
-//! Leaves the callbacks that do nothing out of the module's exports, and passes the commit on to the compiler.
+//! Leaves the callbacks that do nothing out of the module's exports.
 //!
 //! The SDK exports every callback of the ABI, and Envoy enters the module for each one that is exported: for every chunk of
 //! a body, every WebSocket frame, and twice at the end of a stream. The linker option `--wrap=NAME` binds NAME to
 //! `__wrap_NAME`, which does not exist here, so that there is nothing to export under NAME.
 
-#[path = "../support/build_info.rs"]
-mod build_info;
-
 fn main() {
-    build_info::main();
     for callback in UNUSED {
         println!("cargo::rustc-cdylib-link-arg=--wrap={callback}");
     }

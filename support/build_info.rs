@@ -1,5 +1,5 @@
-//! Build script of the programs, the filter and the module: passes the commit, the target and the features on to the compiler, for
-//! `--version` and for the log.
+//! Build script of the programs, and of what the filter and the dynamic module share: passes the commit, the target and the
+//! features on to the compiler, for `--version` and for the log.
 //!
 //! Nothing here depends on the time or the machine, so equal sources give equal programs. The commit is that of the variable
 //! `FLUXLIT_COMMIT`, or the one that `git archive` has written into this file. Without them, only optimized builds ask git,
@@ -11,7 +11,7 @@ use std::process::Command;
 /// Replaced by the commit in an archive, such as the one that a forge offers for a release (gitattributes(5), `export-subst`).
 const ARCHIVED: &str = "$Format:%H$";
 
-pub(crate) fn main() {
+fn main() {
     println!("cargo::rerun-if-env-changed=FLUXLIT_COMMIT");
     let given = env::var("FLUXLIT_COMMIT")
         .ok()

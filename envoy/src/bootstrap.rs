@@ -252,7 +252,12 @@ impl Bootstrap {
     /// Replaces a text in every string, such as a path or a host name.
     #[must_use]
     pub(crate) fn with_text(mut self, old: &str, new: &str) -> Self {
-        replace_text(&mut self.0, old, new);
+        change_each(&mut self.0, &mut |value| {
+            if let Value::String(text) = value {
+                *text = text.replace(old, new);
+            }
+            false
+        });
         self
     }
 
@@ -266,13 +271,25 @@ impl Bootstrap {
     /// Replaces a value wherever it is.
     #[must_use]
     pub(crate) fn with_value(mut self, old: &Value, new: &Value) -> Self {
-        replace_value(&mut self.0, old, new);
+        change_each(&mut self.0, &mut |value| {
+            let is_found = value == old;
+            if is_found {
+                value.clone_from(new);
+            }
+            is_found
+        });
         self
     }
 
     /// Changes every message of this type.
     pub(crate) fn change_every(&mut self, kind: &str, change: &dyn Fn(&mut Value)) {
-        change_messages(&mut self.0, kind, change);
+        change_each(&mut self.0, &mut |value| {
+            let is_found = value["@type"] == kind;
+            if is_found {
+                change(value);
+            }
+            is_found
+        });
     }
 
     /// Adds listeners and clusters.
@@ -310,47 +327,16 @@ pub fn set_plugin_config(filter: &mut Value, text: &str) {
     }
 }
 
-fn replace_text(value: &mut Value, old: &str, new: &str) {
-    match value {
-        Value::String(text) => *text = text.replace(old, new),
-        Value::Array(items) => items
-            .iter_mut()
-            .for_each(|item| replace_text(item, old, new)),
-        Value::Object(fields) => fields
-            .values_mut()
-            .for_each(|field| replace_text(field, old, new)),
-        _ => {}
-    }
-}
-
-fn change_messages(value: &mut Value, kind: &str, change: &dyn Fn(&mut Value)) {
-    if value["@type"] == kind {
-        change(value);
+/// Calls `change` for a value and, unless it returns true, for each value in it.
+fn change_each(value: &mut Value, change: &mut dyn FnMut(&mut Value) -> bool) {
+    if change(value) {
         return;
     }
     match value {
-        Value::Array(items) => items
-            .iter_mut()
-            .for_each(|item| change_messages(item, kind, change)),
+        Value::Array(items) => items.iter_mut().for_each(|item| change_each(item, change)),
         Value::Object(fields) => fields
             .values_mut()
-            .for_each(|field| change_messages(field, kind, change)),
-        _ => {}
-    }
-}
-
-fn replace_value(value: &mut Value, old: &Value, new: &Value) {
-    if value == old {
-        *value = new.clone();
-        return;
-    }
-    match value {
-        Value::Array(items) => items
-            .iter_mut()
-            .for_each(|item| replace_value(item, old, new)),
-        Value::Object(fields) => fields
-            .values_mut()
-            .for_each(|field| replace_value(field, old, new)),
+            .for_each(|field| change_each(field, change)),
         _ => {}
     }
 }

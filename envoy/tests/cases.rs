@@ -26,6 +26,13 @@ struct Host<'a> {
     run: &'a dyn Fn(&Case) -> Outcome,
 }
 
+/// The policy, called directly.
+const POLICY: Host<'static> = Host {
+    exception: "policy",
+    name: "policy",
+    run: &native::run,
+};
+
 #[test]
 fn every_case_has_the_same_result_everywhere() {
     let files = case_files();
@@ -36,11 +43,7 @@ fn every_case_has_the_same_result_everywhere() {
     compare(
         &files,
         &[
-            Host {
-                exception: "policy",
-                name: "policy",
-                run: &native::run,
-            },
+            POLICY,
             Host {
                 exception: "wasm",
                 name: "wasm",
@@ -63,11 +66,7 @@ fn every_case_has_the_same_result_in_another_envoy() {
     compare(
         &files,
         &[
-            Host {
-                exception: "policy",
-                name: "policy",
-                run: &native::run,
-            },
+            POLICY,
             Host {
                 exception: "envoy",
                 name: "envoy",
@@ -85,11 +84,7 @@ fn every_case_has_the_same_result_in_the_dynamic_module() {
     compare(
         &files,
         &[
-            Host {
-                exception: "policy",
-                name: "policy",
-                run: &native::run,
-            },
+            POLICY,
             Host {
                 exception: "envoy",
                 name: "module",

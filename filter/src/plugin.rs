@@ -7,7 +7,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use fluxlit_stream::{CLIENT, read_policy};
+use fluxlit_stream::{CLIENT, VERSION, read_policy};
 use proxy_wasm::hostcalls::{get_log_level, log};
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{ContextType, LogLevel};
@@ -31,7 +31,7 @@ impl RootContext for Root {
         // written, so none is written that nobody reads.
         use LogLevel::{Debug, Info, Trace};
         if matches!(get_log_level(), Ok(Trace | Debug | Info)) {
-            let _ = log(Info, BUILD);
+            let _ = log(Info, &format!("fluxlit-filter {VERSION}"));
         }
         let configuration = self.get_plugin_configuration().unwrap_or_default();
         let Some(policy) = read_policy(&configuration) else {
@@ -78,12 +78,3 @@ impl Root {
         let _ = self.call_foreign_function("declare_property", Some(&message));
     }
 }
-
-/// Version and commit, as in `fluxlit-gateway --version`.
-const BUILD: &str = concat!(
-    env!("CARGO_PKG_NAME"),
-    " ",
-    env!("CARGO_PKG_VERSION"),
-    ", commit ",
-    env!("FLUXLIT_BUILD_COMMIT"),
-);

@@ -271,15 +271,6 @@ const VERSION: &CStr = c"v0.2.0";
 /// The field by which Envoy tells that it has redirected a request internally.
 const ORIGINAL_URL: &str = "x-envoy-original-url";
 
-/// Version and commit, as in `fluxlit-gateway --version`.
-const BUILD: &str = concat!(
-    env!("CARGO_PKG_NAME"),
-    " ",
-    env!("CARGO_PKG_VERSION"),
-    ", commit ",
-    env!("FLUXLIT_BUILD_COMMIT"),
-);
-
 /// What access logs show for responses of this module.
 const DETAILS: &[u8] = b"fluxlit";
 
@@ -751,7 +742,7 @@ pub unsafe extern "C-unwind" fn envoy_dynamic_module_on_http_filter_config_new(
     let text = unsafe { text.bytes() };
     quietly(ptr::null(), || {
         // Before the configuration is read, so that the log of a refused one has it, too.
-        info!("{BUILD}");
+        info!("fluxlit-module {}", fluxlit_stream::VERSION);
         let Some(policy) = read_policy(text) else {
             return ptr::null();
         };

@@ -18,6 +18,7 @@ mod configuration;
 mod counters;
 mod edit_memory;
 mod edits;
+mod version;
 mod warnings;
 
 mod host;
@@ -29,4 +30,5 @@ pub use mark::{CLIENT, CLIENT_KEY};
 pub use plugin::Plugin;
 pub use reply::refuse;
 pub use stream::{Flow, Stream};
+pub use version::VERSION;
 pub use warnings::Warnings;

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use fluxlit_envoy::{Gateway, Place, Placed, Surroundings};
 use fluxlit_support::http1::Response;
+use fluxlit_system::published::expect;
 use fluxlit_system::visitor::{Visitor, echo};
 use fluxlit_system::{app, named};
 
@@ -265,14 +266,6 @@ impl Stack {
 
 fn is_own(location: &str, path: &str) -> bool {
     location == path || location == format!("https://{HOST}{path}")
-}
-
-fn expect(is_expected: bool, response: &Response) -> Result<(), String> {
-    if is_expected {
-        Ok(())
-    } else {
-        Err(format!("{response:?}"))
-    }
 }
 
 const HOST: &str = "portal.example.com";

@@ -19,6 +19,7 @@ use fluxlit_support::service::Service;
 use fluxlit_support::wait::wait_until;
 use fluxlit_system::front::{Front, Program};
 use fluxlit_system::printed::{needed_settings, options, print};
+use fluxlit_system::published::expect;
 use fluxlit_system::visitor::{Visitor, echo};
 use fluxlit_system::{app, named};
 
@@ -595,14 +596,6 @@ impl Scenario {
             options.extend(["--behind".to_owned(), HOP.to_string()]);
         }
         options
-    }
-}
-
-fn expect(is_expected: bool, response: &Response) -> Result<(), String> {
-    if is_expected {
-        Ok(())
-    } else {
-        Err(format!("{response:?}"))
     }
 }
 

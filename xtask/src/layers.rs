@@ -86,6 +86,7 @@ const PACKAGES: &[Package] = &[
                 "counters",
                 "edit_memory",
                 "edits",
+                "version",
                 "warnings",
             ],
             &["host"],

@@ -93,3 +93,41 @@ fn descendants() -> Vec<Pid> {
 
 /// How long to wait before looking again.
 const RETRY: Duration = Duration::from_millis(5);
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use procfs::process::Process;
+
+    use super::*;
+
+    /// They are killed from the end of the list: a guard that is killed meanwhile leaves its launcher alive for as long as there
+    /// is a program.
+    #[test]
+    fn descendants_are_listed_after_their_parents() {
+        let mut shell = Command::new("sh")
+            .args(["-c", "sleep 1000; :"])
+            .spawn()
+            .unwrap();
+        let parent = i32::try_from(shell.id()).unwrap();
+        let is_child = |id: &Pid| {
+            let stat = Process::new(id.as_raw_nonzero().get()).and_then(|process| process.stat());
+            stat.is_ok_and(|stat| stat.ppid == parent)
+        };
+        // Other tests have children of this process, too.
+        let (found, child) = loop {
+            let found = descendants();
+            if let Some(child) = found.iter().position(is_child) {
+                break (found, child);
+            }
+            std::thread::sleep(RETRY);
+        };
+        let parent = found
+            .iter()
+            .position(|id| Pid::from_raw(parent) == Some(*id));
+        assert!(parent.is_some_and(|parent| parent < child), "{found:?}");
+        kill_process(found[child], Signal::KILL).unwrap();
+        shell.wait().unwrap();
+    }
+}
