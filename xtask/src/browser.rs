@@ -86,6 +86,17 @@ impl Tls {
 }
 
 impl Deployment {
+    /// Returns an app over http. `processes`: in the order in which they stop.
+    fn plain(port: u16, mount: &'static str, processes: Vec<Box<dyn Any>>) -> Self {
+        Self {
+            port,
+            mount,
+            tls: None,
+            withdrawn: None,
+            _processes: processes,
+        }
+    }
+
     /// Returns the variables for the test files.
     fn variables(&self) -> Vec<(&'static str, String)> {
         let mut variables = vec![
@@ -122,7 +133,7 @@ pub(crate) fn demo(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
     let outcome = browse(prerequisites, "demo", &["demo.test.mjs"], &[], |folder| {
         let mut scenario = scenario(folder)?;
         scenario.app = root().join("demo/app.py");
-        behind_envoy(prerequisites, &scenario)
+        behind_envoy(prerequisites, &scenario, None)
     })?;
     if std::env::var_os("FLUXLIT_WRITE").is_some()
         && prerequisites.browsers.contains(&Browser::Chromium)
@@ -137,14 +148,15 @@ pub(crate) fn demo(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
 /// Tests Envoy over https with the shipped bootstrap, which removes the mount; Streamlit knows its path.
 pub(crate) fn envoy(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
     browse(prerequisites, "envoy", &[STEPS, HSTS], &[], |folder| {
-        behind_envoy_over_tls(prerequisites, &scenario(folder)?)
+        let tls = Tls::create(folder, "h2")?;
+        behind_envoy(prerequisites, &scenario(folder)?, Some(tls))
     })
 }
 
 /// Tests nginx over https, as the gateway's program prints its configuration; Streamlit knows its path.
 pub(crate) fn nginx_https(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
     let Some(nginx) = setup::nginx() else {
-        return Ok(Outcome::Skipped("nginx is not installed".to_owned()));
+        return Ok(without_nginx());
     };
     browse(
         prerequisites,
@@ -195,25 +207,32 @@ pub(crate) fn all(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
 
 /// Tests the gateway alone, with the app at the root.
 pub(crate) fn at_root(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
-    browse(prerequisites, "root", &[STEPS], &[], |folder| {
-        gateway_alone(
-            prerequisites,
-            &prerequisites.parts.streamlit,
-            "",
-            &scenario(folder)?,
-        )
-    })
+    alone(prerequisites, "root", &prerequisites.parts.streamlit, "")
 }
 
 /// Tests the gateway alone, with the app under a path that Streamlit knows.
 pub(crate) fn at_mount(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
-    browse(prerequisites, "mount", &[STEPS], &[], |folder| {
-        gateway_alone(
-            prerequisites,
-            &prerequisites.parts.streamlit,
-            MOUNT,
-            &scenario(folder)?,
-        )
+    alone(
+        prerequisites,
+        "mount",
+        &prerequisites.parts.streamlit,
+        MOUNT,
+    )
+}
+
+/// Tests an older Streamlit, which uses Tornado, behind the gateway.
+pub(crate) fn older(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
+    alone(prerequisites, "older", &setup::older_streamlit()?, MOUNT)
+}
+
+fn alone(
+    prerequisites: &Prerequisites,
+    name: &str,
+    streamlit: &Path,
+    mount: &'static str,
+) -> anyhow::Result<Outcome> {
+    browse(prerequisites, name, &[STEPS], &[], |folder| {
+        gateway_alone(prerequisites, streamlit, mount, &scenario(folder)?)
     })
 }
 
@@ -239,68 +258,61 @@ pub(crate) fn tls(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
         )?
         .with_certificate(tls.authority.clone());
         wait(&gateway, MOUNT, folder)?;
+        let port = gateway.address.port();
         Ok(Deployment {
-            port: gateway.address.port(),
-            mount: MOUNT,
             tls: Some(tls),
-            withdrawn: None,
-            _processes: vec![Box::new(gateway)],
+            ..Deployment::plain(port, MOUNT, vec![Box::new(gateway)])
         })
-    })
-}
-
-/// Tests an older Streamlit, which uses Tornado, behind the gateway.
-pub(crate) fn older(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
-    let streamlit = setup::older_streamlit()?;
-    browse(prerequisites, "older", &[STEPS], &[], |folder| {
-        gateway_alone(prerequisites, &streamlit, MOUNT, &scenario(folder)?)
     })
 }
 
 /// Tests nginx forwarding the path unchanged; Streamlit knows its path.
 pub(crate) fn nginx_full(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
-    let Some(nginx) = setup::nginx() else {
-        return Ok(Outcome::Skipped("nginx is not installed".to_owned()));
-    };
-    browse(prerequisites, "nginx-full", &[STEPS], &[], |folder| {
-        behind_proxy(
-            prerequisites,
-            Front::NginxFull,
-            &nginx,
-            MOUNT,
-            &scenario(folder)?,
-        )
-    })
+    match setup::nginx() {
+        Some(nginx) => proxied(prerequisites, "nginx-full", Front::NginxFull, &nginx, MOUNT),
+        None => Ok(without_nginx()),
+    }
 }
 
 /// Tests nginx removing the mount; Streamlit does not know it.
 pub(crate) fn nginx_stripped(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
-    let Some(nginx) = setup::nginx() else {
-        return Ok(Outcome::Skipped("nginx is not installed".to_owned()));
-    };
-    browse(prerequisites, "nginx-stripped", &[STEPS], &[], |folder| {
-        behind_proxy(
+    match setup::nginx() {
+        Some(nginx) => proxied(
             prerequisites,
+            "nginx-stripped",
             Front::NginxStripped,
             &nginx,
             "",
-            &scenario(folder)?,
-        )
-    })
+        ),
+        None => Ok(without_nginx()),
+    }
 }
 
 /// Tests Caddy removing the mount; Streamlit knows its path.
 pub(crate) fn caddy(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
-    let caddy = setup::caddy()?;
-    browse(prerequisites, "caddy", &[STEPS], &[], |folder| {
-        behind_proxy(
-            prerequisites,
-            Front::Caddy,
-            &caddy,
-            MOUNT,
-            &scenario(folder)?,
-        )
+    proxied(
+        prerequisites,
+        "caddy",
+        Front::Caddy,
+        &setup::caddy()?,
+        MOUNT,
+    )
+}
+
+fn proxied(
+    prerequisites: &Prerequisites,
+    name: &str,
+    front: Front,
+    executable: &Path,
+    base: &str,
+) -> anyhow::Result<Outcome> {
+    browse(prerequisites, name, &[STEPS], &[], |folder| {
+        behind_proxy(prerequisites, front, executable, base, &scenario(folder)?)
     })
+}
+
+fn without_nginx() -> Outcome {
+    Outcome::Skipped("nginx is not installed".to_owned())
 }
 
 /// Tests a login at an identity provider in three deployments: the gateway alone, a proxy that removes the mount, and
@@ -310,7 +322,7 @@ pub(crate) fn caddy(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
 /// rewrite.
 pub(crate) fn login(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
     let Some(nginx) = setup::nginx() else {
-        return Ok(Outcome::Skipped("nginx is not installed".to_owned()));
+        return Ok(without_nginx());
     };
     let streamlit = &prerequisites.parts.streamlit;
     type SetUp<'a> = &'a dyn Fn(&Scenario<'_>) -> anyhow::Result<Deployment>;
@@ -322,7 +334,7 @@ pub(crate) fn login(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
             behind_proxy(prerequisites, Front::NginxStripped, &nginx, MOUNT, scenario)
         }),
         ("login-envoy", &|scenario| {
-            behind_envoy(prerequisites, scenario)
+            behind_envoy(prerequisites, scenario, None)
         }),
     ];
     for (name, set_up) in deployments {
@@ -374,41 +386,12 @@ fn scenario(folder: &Path) -> anyhow::Result<Scenario<'_>> {
     })
 }
 
-/// Starts Envoy, and the gateway, which starts Streamlit.
+/// Starts Envoy, and the gateway, which starts Streamlit; with TLS, also a second Envoy in front of the same gateway, which
+/// withdraws Strict-Transport-Security.
 fn behind_envoy(
     prerequisites: &Prerequisites,
     scenario: &Scenario<'_>,
-) -> anyhow::Result<Deployment> {
-    let Scenario {
-        app,
-        listen,
-        folder,
-    } = scenario;
-    let stack = Stack::start(
-        &prerequisites.parts,
-        app,
-        Bootstrap::shipped(),
-        *listen,
-        folder,
-    )?;
-    ensure!(
-        stack.wait_until_ready(START_LIMIT),
-        "the app did not start; see {}",
-        folder.display()
-    );
-    Ok(Deployment {
-        port: listen.port(),
-        mount: MOUNT,
-        tls: None,
-        withdrawn: None,
-        _processes: vec![Box::new(stack)],
-    })
-}
-
-/// The same over https, with a second Envoy in front of the same gateway that withdraws Strict-Transport-Security.
-fn behind_envoy_over_tls(
-    prerequisites: &Prerequisites,
-    scenario: &Scenario<'_>,
+    tls: Option<Tls>,
 ) -> anyhow::Result<Deployment> {
     let Scenario {
         app,
@@ -416,31 +399,38 @@ fn behind_envoy_over_tls(
         folder,
     } = scenario;
     let parts = &prerequisites.parts;
-    let tls = Tls::create(folder, "h2")?;
-    let bootstrap = || Bootstrap::shipped().with_tls(&tls.files.certificate, &tls.files.key);
+    let bootstrap = || match &tls {
+        Some(tls) => Bootstrap::shipped().with_tls(&tls.files.certificate, &tls.files.key),
+        None => Bootstrap::shipped(),
+    };
     let stack = Stack::start(parts, app, bootstrap(), *listen, folder)?;
-    let mut config: serde_json::Value = serde_json::from_str(fluxlit_envoy::plugin_config())?;
-    config["hsts"] = serde_json::json!({"mode": "gateway", "max_age": 0});
-    let withdrawn = local(free_port()?);
-    let own = folder.join("withdrawn");
-    std::fs::create_dir_all(&own)?;
-    let second = bootstrap()
-        .with_plugin_config(&config.to_string())
-        .with_module(&parts.module)
-        .listening_on(withdrawn)
-        .forwarding_to(stack.gateway_address)
-        .start(&parts.envoy, &own, &["--concurrency", "1"])?;
+    let mut withdrawn = None;
+    let mut processes: Vec<Box<dyn Any>> = Vec::new();
+    if tls.is_some() {
+        let mut config: serde_json::Value = serde_json::from_str(fluxlit_envoy::plugin_config())?;
+        config["hsts"] = serde_json::json!({"mode": "gateway", "max_age": 0});
+        let address = local(free_port()?);
+        let own = folder.join("withdrawn");
+        std::fs::create_dir_all(&own)?;
+        let second = bootstrap()
+            .with_plugin_config(&config.to_string())
+            .with_module(&parts.module)
+            .listening_on(address)
+            .forwarding_to(stack.gateway_address)
+            .start(&parts.envoy, &own, &["--concurrency", "1"])?;
+        processes.push(Box::new(second));
+        withdrawn = Some(address.port());
+    }
     ensure!(
         stack.wait_until_ready(START_LIMIT),
         "the app did not start; see {}",
         folder.display()
     );
+    processes.push(Box::new(stack));
     Ok(Deployment {
-        port: listen.port(),
-        mount: MOUNT,
-        tls: Some(tls),
-        withdrawn: Some(withdrawn.port()),
-        _processes: vec![Box::new(second), Box::new(stack)],
+        tls,
+        withdrawn,
+        ..Deployment::plain(listen.port(), MOUNT, processes)
     })
 }
 
@@ -504,11 +494,9 @@ fn behind_nginx_over_tls(
     }
     processes.push(Box::new(streamlit));
     Ok(Deployment {
-        port: listen.port(),
-        mount: MOUNT,
         tls: Some(tls),
         withdrawn: Some(withdrawn.port()),
-        _processes: processes,
+        ..Deployment::plain(listen.port(), MOUNT, processes)
     })
 }
 
@@ -533,13 +521,11 @@ fn gateway_alone(
     ];
     let gateway = Gateway::start(&prerequisites.parts.gateway, Some(app), settings, folder)?;
     wait(&gateway, mount, folder)?;
-    Ok(Deployment {
-        port: listen.port(),
+    Ok(Deployment::plain(
+        listen.port(),
         mount,
-        tls: None,
-        withdrawn: None,
-        _processes: vec![Box::new(gateway)],
-    })
+        vec![Box::new(gateway)],
+    ))
 }
 
 /// Starts a proxy, the gateway, and a separate Streamlit with the base path `base`.
@@ -575,13 +561,9 @@ fn behind_proxy(
     let mount = if front.is_stripping() { "" } else { MOUNT };
     wait(&gateway, mount, folder)?;
     let front = front.start(executable, *listen, gateway.address, folder)?;
-    Ok(Deployment {
-        port: listen.port(),
-        mount: MOUNT,
-        tls: None,
-        withdrawn: None,
-        _processes: vec![Box::new(front), Box::new(gateway), Box::new(streamlit)],
-    })
+    let processes: Vec<Box<dyn Any>> =
+        vec![Box::new(front), Box::new(gateway), Box::new(streamlit)];
+    Ok(Deployment::plain(listen.port(), MOUNT, processes))
 }
 
 /// Sets up a deployment and runs test files against it in each browser, with variables for the test files.
