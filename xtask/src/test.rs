@@ -24,7 +24,7 @@ use crate::containers::{
 };
 use crate::fuzz::host_triple;
 use crate::processes::descendants_of;
-use crate::setup::{self, Features};
+use crate::setup::{self, Features, OLDEST, OLDEST_WITH_MODULES};
 use crate::steps::{cargo, native_packages, root, run as command, target};
 
 type Work = fn(&Prerequisites) -> anyhow::Result<Outcome>;
@@ -32,10 +32,15 @@ type Work = fn(&Prerequisites) -> anyhow::Result<Outcome>;
 /// The name of a step, what it covers, and the function that runs it.
 type Step = (&'static str, &'static str, Work);
 
-const STEPS: [Step; 53] = [
+const STEPS: [Step; 52] = [
+    (
+        "module-memory",
+        "the dynamic module with random bytes, and with AddressSanitizer, which finds uses of memory that Envoy has freed",
+        module_memory,
+    ),
     (
         "native",
-        "unit tests, property tests, cases in the policy, documentation examples",
+        "unit tests, property tests, cases in the policy, documentation examples, the example of a filter with tests",
         native,
     ),
     (
@@ -65,18 +70,13 @@ const STEPS: [Step; 53] = [
     ),
     (
         "guard",
-        "Envoy without the filter, on three versions",
+        "Envoy without the filter, on the oldest and the newest version",
         guard,
     ),
     (
         "module",
-        "the dynamic module: all cases, the tests of the filter, the attacks, and the guard on two versions",
+        "the dynamic module: all cases, the tests of the filter, the attacks, and the guard on the oldest version with modules and the newest",
         module,
-    ),
-    (
-        "module-memory",
-        "the dynamic module with random bytes, and with AddressSanitizer, which finds uses of memory that Envoy has freed",
-        module_memory,
     ),
     (
         "cost",
@@ -87,11 +87,6 @@ const STEPS: [Step; 53] = [
         "others",
         "third-party filters under the test host",
         third_party_filters,
-    ),
-    (
-        "example",
-        "an independent project that tests its own filter with the library",
-        example,
     ),
     (
         "manifests",
@@ -201,7 +196,7 @@ const STEPS: [Step; 53] = [
     ),
     (
         "browser-mount",
-        "the same features, with the gateway alone, under a path",
+        "the same features, with the gateway alone, under a path; runs only by name",
         browser::at_mount,
     ),
     (
@@ -211,7 +206,7 @@ const STEPS: [Step; 53] = [
     ),
     (
         "browser-nginx-full",
-        "the same features, behind nginx",
+        "the same features, behind nginx; runs only by name",
         browser::nginx_full,
     ),
     (
@@ -324,6 +319,9 @@ pub(crate) fn run(names: &[String], browsers: &[Browser]) -> anyhow::Result<()> 
         parts: setup::everything(Features::Tested)?,
         browsers: browsers.to_vec(),
     };
+    if names.is_empty() {
+        setup::all_tests()?;
+    }
     let steps: Vec<Step> = STEPS
         .into_iter()
         .filter(|(step, ..)| {
@@ -332,7 +330,7 @@ pub(crate) fn run(names: &[String], browsers: &[Browser]) -> anyhow::Result<()> 
         })
         .collect();
     let rows: Vec<(bool, String)> = steps
-        .chunk_by(|(one, ..), (other, ..)| runs_in_parallel(one) && runs_in_parallel(other))
+        .chunk_by(|(one, ..), (other, ..)| !ALONE.contains(one) && !ALONE.contains(other))
         .flat_map(|group| run_group(group, &prerequisites))
         .collect();
     for (_, row) in &rows {
@@ -343,19 +341,24 @@ pub(crate) fn run(names: &[String], browsers: &[Browser]) -> anyhow::Result<()> 
     Ok(())
 }
 
-/// Runs up to [`PARALLEL_STEPS`] of these steps at a time; returns their rows in the order of the steps.
+/// Runs up to [`PARALLEL_STEPS`] of these steps at a time, those of [`LONGEST`] first; returns their rows in the order of the
+/// steps.
 fn run_group(group: &[Step], prerequisites: &Prerequisites) -> Vec<(bool, String)> {
+    let mut queue: Vec<(usize, &Step)> = group.iter().enumerate().collect();
+    queue.sort_by_key(|(_, (name, ..))| {
+        let place = LONGEST.iter().position(|longest| longest == name);
+        place.unwrap_or(LONGEST.len())
+    });
     let next = AtomicUsize::new(0);
     let run_next = || {
         let mut rows = Vec::new();
         loop {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            let Some(step) = group.get(index) else {
+            let Some((index, step)) = queue.get(next.fetch_add(1, Ordering::Relaxed)) else {
                 return rows;
             };
             let row = catch_unwind(AssertUnwindSafe(|| run_step(step, prerequisites)))
                 .unwrap_or_else(|_| (false, format!("  {:<22} FAILED: it panicked", step.0)));
-            rows.push((index, row));
+            rows.push((*index, row));
         }
     };
     let mut rows: Vec<_> = std::thread::scope(|scope| {
@@ -397,34 +400,14 @@ fn is_named(name: &str, step: &str) -> bool {
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
 }
 
-/// Returns whether a step can run in parallel with similar ones: it mostly waits, and shares nothing with them.
-fn runs_in_parallel(step: &str) -> bool {
-    const WAIT: [&str; 15] = [
-        "control-planes",
-        "fronts",
-        "smoke",
-        "tutorials",
-        "replicas",
-        "kubernetes",
-        "monitoring",
-        "traces",
-        "decision-record",
-        "doctor-inside",
-        "doctor-outside",
-        "streamlit",
-        "gateway",
-        "fluxlit",
-        "kill",
-    ];
-    step.starts_with("browser-") || WAIT.contains(&step)
-}
-
 fn native(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
     // Tests of the test host compare it with this Envoy.
     command(
         cargo()
             .arg("test")
-            .env("FLUXLIT_TEST_ENVOY", &prerequisites.parts.envoy),
+            .env("FLUXLIT_TEST_ENVOY", &prerequisites.parts.envoy)
+            // Some wait for a limit of a minute, while others compute.
+            .env("RUST_TEST_THREADS", "4"),
     )?;
     Ok(Outcome::Passed)
 }
@@ -443,7 +426,7 @@ fn cases(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
 /// Runs the cases and the tests of the filter on the dynamic module.
 fn module(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
     let library = setup::module()?;
-    let envoys = match several_envoys(prerequisites) {
+    let envoys = match with_older_envoys(prerequisites, &[OLDEST_WITH_MODULES]) {
         Ok(envoys) => envoys,
         Err(error) => return Ok(Outcome::Skipped(format!("{error:#}"))),
     };
@@ -483,8 +466,7 @@ fn attacks(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
 
 /// Runs what is most likely to differ on the version that differs most.
 fn oldest_envoy(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
-    let [oldest, ..] = setup::OLDER_ENVOYS;
-    let envoy = match setup::older_envoy(oldest) {
+    let envoy = match setup::older_envoy(OLDEST) {
         Ok(envoy) => envoy,
         Err(error) => return Ok(Outcome::Skipped(format!("{error:#}"))),
     };
@@ -513,7 +495,7 @@ fn filter(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
 }
 
 fn guard(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
-    let envoys = match several_envoys(prerequisites) {
+    let envoys = match with_older_envoys(prerequisites, &[OLDEST]) {
         Ok(envoys) => envoys,
         Err(error) => return Ok(Outcome::Skipped(format!("{error:#}"))),
     };
@@ -521,9 +503,9 @@ fn guard(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
-/// Returns a sample of the supported versions of Envoy, as a list of paths. The newest is the last.
-fn several_envoys(prerequisites: &Prerequisites) -> anyhow::Result<OsString> {
-    let mut envoys = setup::SAMPLE_OF_OLDER_ENVOYS
+/// Returns these versions of Envoy and the newest, as a list of paths.
+fn with_older_envoys(prerequisites: &Prerequisites, older: &[&str]) -> anyhow::Result<OsString> {
+    let mut envoys = older
         .iter()
         .map(|version| setup::older_envoy(version))
         .collect::<anyhow::Result<Vec<_>>>()?;
@@ -565,18 +547,6 @@ fn third_party_filters(_: &Prerequisites) -> anyhow::Result<Outcome> {
         }
     }
     ensure!(failed.is_empty(), "failed: {}", failed.join(", "));
-    Ok(Outcome::Passed)
-}
-
-fn example(_: &Prerequisites) -> anyhow::Result<Outcome> {
-    command(
-        cargo()
-            .args(["test", "--quiet", "--locked", "--manifest-path"])
-            .arg(root().join("host-test/example/Cargo.toml"))
-            // Shares compiled dependencies with the workspace.
-            .arg("--target-dir")
-            .arg(target()),
-    )?;
     Ok(Outcome::Passed)
 }
 
@@ -652,7 +622,7 @@ fn tutorials(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
 }
 
 fn replicas(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
-    let envoys = match several_envoys(prerequisites) {
+    let envoys = match with_older_envoys(prerequisites, &[OLDEST, OLDEST_WITH_MODULES]) {
         Ok(envoys) => envoys,
         Err(error) => return Ok(Outcome::Skipped(format!("{error:#}"))),
     };
@@ -953,11 +923,47 @@ pub(crate) const IN_ANOTHER_ENVOY: &str = "in_another_envoy";
 /// Number of steps that run in parallel.
 const PARALLEL_STEPS: usize = 2;
 
-/// Steps that do not run with all others: they take too long, or compare with figures of one machine.
-const BY_NAME: [&str; 9] = [
+/// Steps that do not run in parallel with others: they compile or compute all the time, or change what others use.
+const ALONE: [&str; 14] = [
     "all-browsers",
     "all-compose",
     "all-dist",
+    "compatibility",
+    "compose",
+    "dist",
+    "embedded",
+    "fuzz",
+    "gateway-cost",
+    "images",
+    "module-memory",
+    "release-images",
+    "site",
+    "up",
+];
+
+/// The steps that take longest: started last, they would run while nothing else does.
+const LONGEST: [&str; 11] = [
+    "native",
+    "doctor-outside",
+    "fluxlit",
+    "smoke",
+    "gateway",
+    "oldest-envoy",
+    "browser-webkit",
+    "browser-firefox",
+    "kill",
+    "doctor-inside",
+    "module",
+];
+
+/// Steps that do not run with all others: they take too long, repeat what others do with another browser or version, or compare
+/// with figures of one machine.
+const BY_NAME: [&str; 11] = [
+    "all-browsers",
+    "all-compose",
+    "all-dist",
+    "browser-mount",
+    "browser-nginx-full",
     "browser-nginx-https",
     "compatibility",
     "compose",
