@@ -312,12 +312,17 @@ impl Source<'_> {
 
     /// Returns the setting whose name is most similar to one that does not exist.
     fn suggestion(&self, name: &str, written: impl Fn(&str) -> String) -> Option<String> {
-        let candidates = self.known.iter().copied().chain(fluxlit_variables::names());
-        let similar = candidates
-            .map(|candidate| (strsim::damerau_levenshtein(candidate, name), candidate))
-            .min()?;
         let length = name.len().saturating_sub(PREFIX.len());
-        (similar.0 <= 1.max(length / 4)).then(|| written(similar.1))
+        let limit = 1.max(length / 4);
+        let letters = name.chars().count();
+        let candidates = self.known.iter().copied().chain(fluxlit_variables::names());
+        let (_, similar) = candidates
+            // The distance is at least the difference in length, and costs more.
+            .filter(|candidate| candidate.len().abs_diff(letters) <= limit)
+            .map(|candidate| (strsim::damerau_levenshtein(candidate, name), candidate))
+            .filter(|(distance, _)| *distance <= limit)
+            .min()?;
+        Some(written(similar))
     }
 }
 
