@@ -157,6 +157,16 @@ impl Drop for Container {
     }
 }
 
+/// Removes the containers that an earlier run has left, because it was killed: a new one could not have the same name.
+///
+/// # Panics
+///
+/// If podman cannot remove one.
+pub fn remove_all() {
+    let output = output(Command::new("podman").args(["rm", "--all", "--force", "--time", "0"]));
+    assert!(output.status.success(), "{output:?}");
+}
+
 /// Runs a command and returns its output.
 ///
 /// # Panics

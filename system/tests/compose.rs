@@ -11,7 +11,7 @@ use std::time::Duration;
 use fluxlit_support::certificate::CertificateFiles;
 use fluxlit_support::port::local;
 use fluxlit_support::wait::wait_until;
-use fluxlit_system::container::output;
+use fluxlit_system::container::{output, remove_all};
 use fluxlit_system::named;
 use fluxlit_system::printed::print;
 use fluxlit_system::published::Published;
@@ -79,6 +79,7 @@ fn every_shape_serves_the_app() {
         let _ = write!(table, "{check:<17}");
     }
     let mut failures = String::new();
+    remove_all();
     for name in names.split(',') {
         let shape = SHAPES.iter().find(|shape| shape.name == name);
         let running = Running::start(shape.unwrap_or_else(|| panic!("there is no shape {name}")));

@@ -3,11 +3,13 @@
 //! No public registry is needed: the base is a Debian that debootstrap installs, where the published files name an image by
 //! its digest. Everything else is the published file.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, ensure};
 
+use crate::install::lock;
 use crate::setup::{self, debian};
 use crate::steps::{quietly, root, run, step, target};
 
@@ -21,6 +23,8 @@ pub(crate) const BASE_IMAGE: &str = "localhost/fluxlit-base:bookworm";
 /// The settings of podman and buildah for this repository.
 pub(crate) struct Containers {
     folder: PathBuf,
+    /// Two runs would remove each other's containers. The lock ends with the file.
+    _lock: File,
 }
 
 impl Containers {
@@ -42,7 +46,11 @@ impl Containers {
             folder.display()
         );
         std::fs::write(folder.join("storage.conf"), storage)?;
-        Ok(Self { folder })
+        let lock = lock("the containers of this repository", "containers")?;
+        Ok(Self {
+            folder,
+            _lock: lock,
+        })
     }
 
     /// The variables with which podman and buildah use this storage.

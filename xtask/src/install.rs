@@ -65,7 +65,8 @@ pub(crate) fn venv(description: &str, folder: &str, requirements: &str) -> anyho
     Ok(bin)
 }
 
-fn lock(description: &str, name: &str) -> anyhow::Result<File> {
+/// Locks a name; waits while another command or another thread has it.
+pub(crate) fn lock(description: &str, name: &str) -> anyhow::Result<File> {
     let locks = target().join("locks");
     let path = locks.join(name);
     let cannot_lock = || format!("cannot lock {}", path.display());
@@ -74,7 +75,7 @@ fn lock(description: &str, name: &str) -> anyhow::Result<File> {
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => step(
-            &format!("{description}: waiting for another command that does it"),
+            &format!("{description}: waiting for another command"),
             || file.lock().with_context(cannot_lock),
         )?,
         Err(TryLockError::Error(error)) => return Err(error).with_context(cannot_lock),

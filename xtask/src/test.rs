@@ -754,13 +754,16 @@ fn run_images(
     Ok(Outcome::Passed)
 }
 
-/// Returns the command for a test that runs alone, one test after the other, in a network namespace of its own: every port is
-/// free there, and what podman sets up for its networks does not concern this machine.
+/// Returns the command for a test that runs alone, one test after the other, in namespaces of its own: every port is free there,
+/// and the networks of podman, with the addresses that are in use and the name server, are not those of this machine or of a
+/// run that was killed. When the test ends, so do all its processes, containers and name server included.
 fn isolated(test: &Command) -> Command {
     let mut isolated = Command::new("unshare");
     isolated
-        .args(["--net", "--mount", "--propagation", "private", "sh", "-c"])
-        .args(["ip link set lo up && exec \"$@\"", "sh"])
+        .args(["--net", "--mount", "--propagation", "private"])
+        .args(["--pid", "--fork", "--kill-child", "--mount-proc"])
+        // Not `exec`: the shell reaps the processes whose parents have ended.
+        .args(["sh", "-c", &format!("{ISOLATE} && \"$@\""), "sh"])
         .arg(test.get_program())
         .args(test.get_args())
         .args(["--", "--nocapture", "--test-threads", "1"])
@@ -770,6 +773,9 @@ fn isolated(test: &Command) -> Command {
         );
     isolated
 }
+
+/// Prepares the namespaces of a test with containers.
+const ISOLATE: &str = "ip link set lo up && mkdir -p /run/containers/networks && mount -t tmpfs networks /run/containers/networks";
 
 fn compose(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
     run_compose(prerequisites, "https,caddy,traefik")
