@@ -18,13 +18,15 @@ mod stack;
 mod table;
 
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use fluxlit_support::certificate::Certificate;
 use fluxlit_system::front::Program;
 use fluxlit_system::generated::check_page;
 use hint::Hint;
 use probe::{Found, probe, probe_while_reloading};
-use stack::{Parts, Stack};
+use stack::{HOST, MOUNT, Parts, Stack};
 use table::{Case, Expected, Problem};
 
 #[test]
@@ -70,6 +72,31 @@ fn the_doctor_names_the_wrong_hop_and_the_cure() {
         failures.len(),
         failures.join("\n\n")
     );
+}
+
+/// A certificate without an authority lacks several things, and each hides the next one.
+#[test]
+fn the_command_of_the_hint_makes_a_certificate_that_is_accepted() {
+    let mut parts = Parts::start();
+    let nginx = |parts: &Parts| Stack::start(Program::Nginx, &Case::default(), parts, &[]);
+    let mut stack = nginx(&parts).expect("nginx starts");
+    let other = tempfile::tempdir().expect("a folder");
+    stack.certificate = Certificate::create_files(other.path(), &[HOST])
+        .expect("a certificate")
+        .certificate;
+    let found = probe(&stack, &["--only", "P01"]).expect("a report");
+    assert_eq!(found[0].status, "FAIL", "{found:#?}");
+    let command = found[0].hint.split('`').nth(1).expect("a command");
+    let status = Command::new("sh")
+        .args(["-c", command])
+        .current_dir(other.path())
+        .stderr(Stdio::null())
+        .status();
+    assert!(status.expect("openssl runs").success(), "{command}");
+    parts.set_certificate(other.path().join("cert.pem"), other.path().join("key.pem"));
+    let stack = nginx(&parts).expect("nginx starts");
+    let found = probe(&stack, &["--only", "P01"]).expect("a report");
+    assert_eq!(found[0].status, "PASS", "{found:#?}");
 }
 
 /// A front with the printed configuration, or with a case of a problem.
@@ -210,6 +237,10 @@ fn probe_case(stack: &Stack, case: &Case, checks: &str, hold: u8) -> Result<Vec<
     if !case.cookies.is_empty() {
         std::fs::write(cookies, &case.cookies).map_err(|error| error.to_string())?;
         arguments.extend(["--cookie-file", cookies]);
+    }
+    let direct = stack.place(&format!("http://127.0.0.1:8000{MOUNT}"));
+    if case.has_direct {
+        arguments.extend(["--direct", &direct]);
     }
     match case.reload {
         None => probe(stack, &arguments),

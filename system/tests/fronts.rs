@@ -148,36 +148,51 @@ fn a_wrong_configuration_is_rejected() {
 
 /// Any user may listen on the ports of these tests, so the printed file must need no privileges for anything else.
 #[test]
-fn nginx_starts_as_any_user() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path();
-    let writable = std::fs::Permissions::from_mode(0o777);
-    std::fs::set_permissions(path, writable).expect("permissions");
-    let file = path.join(Program::Nginx.file_name());
-    let [listen] = free_ports(1).expect("a free port")[..] else {
-        panic!("one port");
-    };
-    let certificate = Certificate::create_files(path, &[HOST]).expect("a certificate");
-    let options = SCENARIOS[3].options(Program::Nginx, &certificate, local(listen), local(listen));
-    let settings = SCENARIOS[3].settings(local(8501));
-    print(Program::Nginx.front(), &settings, &options, &file);
-    let mut command = Command::new(named("FLUXLIT_TEST_NGINX"));
-    command.arg("-p").arg(path);
-    command.args(["-g", "daemon off;", "-c"]).arg(&file);
-    if rustix::process::geteuid().is_root() {
-        command.uid(NOBODY).gid(NOBODY);
+fn nginx_and_apache_start_as_any_user() {
+    for (program, variable, folder_option, foreground) in [
+        (
+            Program::Nginx,
+            "FLUXLIT_TEST_NGINX",
+            "-p",
+            &["-g", "daemon off;", "-c"][..],
+        ),
+        (
+            Program::Apache,
+            "FLUXLIT_TEST_APACHE",
+            "-d",
+            &["-DFOREGROUND", "-f"],
+        ),
+    ] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path();
+        let writable = std::fs::Permissions::from_mode(0o777);
+        std::fs::set_permissions(path, writable).expect("permissions");
+        let file = path.join(program.file_name());
+        let [listen] = free_ports(1).expect("a free port")[..] else {
+            panic!("one port");
+        };
+        let certificate = Certificate::create_files(path, &[HOST]).expect("a certificate");
+        let options = SCENARIOS[3].options(program, &certificate, local(listen), local(listen));
+        let settings = SCENARIOS[3].settings(local(8501));
+        print(program.front(), &settings, &options, &file);
+        let mut command = Command::new(named(variable));
+        command.arg(folder_option).arg(path);
+        command.args(foreground).arg(&file);
+        if rustix::process::geteuid().is_root() {
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        let visitor = Visitor {
+            from: CLIENT,
+            front: local(listen),
+            host: HOST.to_owned(),
+            trusted: None,
+            cookie: None,
+        };
+        let front = Service::start(program.front(), command, &path.join("front.log"), |_| {
+            visitor.get("/", "").is_ok()
+        });
+        drop(front.unwrap_or_else(|error| panic!("{program:?}: {error}")));
     }
-    let visitor = Visitor {
-        from: CLIENT,
-        front: local(listen),
-        host: HOST.to_owned(),
-        trusted: None,
-        cookie: None,
-    };
-    let nginx = Service::start("nginx", command, &path.join("front.log"), |_| {
-        visitor.get("/", "").is_ok()
-    });
-    drop(nginx.expect("nginx starts"));
 }
 
 /// A front with a gateway and an app behind it.

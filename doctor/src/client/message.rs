@@ -66,6 +66,11 @@ impl Response {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
+    /// Returns true if the body begins as HTML does, whatever its media type is.
+    pub(crate) fn has_markup(&self) -> bool {
+        self.body.trim_ascii_start().starts_with(b"<")
+    }
+
     /// Returns true if the body is HTML, by its media type.
     pub fn is_html(&self) -> bool {
         let media_type = self.first("content-type");
@@ -78,16 +83,23 @@ impl Response {
     /// Returns true if this is the response of Streamlit's health check, which is `ok` as plain text. Every other path of
     /// Streamlit is answered with its page.
     pub fn is_healthy(&self) -> bool {
-        self.status == 200 && self.body.trim_ascii() == b"ok" && !self.is_html()
+        self.says_ok() && !self.is_html()
+    }
+
+    /// Returns true if this has the content of Streamlit's health check, whatever its media type is.
+    pub(crate) fn says_ok(&self) -> bool {
+        self.status == 200 && self.body.trim_ascii() == b"ok"
     }
 
     /// Returns true if this is Streamlit's page.
     pub fn is_page(&self) -> bool {
+        self.is_html() && self.has_page()
+    }
+
+    /// Returns true if this has the content of Streamlit's page, whatever its media type is.
+    pub(crate) fn has_page(&self) -> bool {
         let text = self.text();
-        self.status == 200
-            && self.is_html()
-            && text.contains("<div id=\"root\">")
-            && text.contains("static/")
+        self.status == 200 && text.contains("<div id=\"root\">") && text.contains("static/")
     }
 
     /// Returns how the end of the body is found. `method`: the one of the request.

@@ -61,7 +61,10 @@ impl TlsFault {
                 | CertificateError::NotValidYetContext { .. } => Self::Expired,
                 CertificateError::NotValidForName
                 | CertificateError::NotValidForNameContext { .. } => Self::WrongName,
-                CertificateError::UnknownIssuer => Self::UnknownIssuer,
+                // The second: another certificate of the same name is trusted.
+                CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+                    Self::UnknownIssuer
+                }
                 // There is no variant for what the verifier of names and chains says.
                 CertificateError::Other(other) if format!("{other:?}").contains(CA) => {
                     Self::Authority

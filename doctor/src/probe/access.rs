@@ -2,9 +2,8 @@
 
 use crate::client::Ask;
 use crate::outcome::Outcome;
-use crate::probe::context::{Context, describe, has_status};
+use crate::probe::context::{Context, has_status};
 use crate::probe::cures::{CACHE, HEAD, LOGIN, METRICS};
-use crate::probe::front::Hop;
 
 /// P21: the same requests without credentials.
 pub(crate) async fn without_login(context: &Context, outcome: &mut Outcome) {
@@ -23,7 +22,7 @@ pub(crate) async fn without_login(context: &Context, outcome: &mut Outcome) {
     let is_open = page.as_ref().is_ok_and(|page| page.is_page());
     match (is_open, has_status(&socket, 101)) {
         (false, true) => outcome.fail(
-            format!("without credentials the page is answered {}, but the WebSocket opens: the app can be used without a login", describe(&page)),
+            format!("without credentials the page is answered {}, but the WebSocket opens: the app can be used without a login", context.describe(&page)),
             LOGIN.hint(context.front),
         ),
         (true, true) => outcome.warn(
@@ -35,11 +34,11 @@ pub(crate) async fn without_login(context: &Context, outcome: &mut Outcome) {
                 && (301..400).contains(&response.status)
             {
                 outcome.warn(
-                    format!("without credentials the WebSocket is answered {} by {}: after the end of a session the page waits for ever instead of asking for a login", response.status, Hop::of(response).name()),
-                    LOGIN.hint(context.hop(Hop::of(response))),
+                    format!("without credentials the WebSocket is answered {}: after the end of a session the page waits for ever instead of asking for a login", context.answer(response)),
+                    LOGIN.hint(context.hop(context.by(response))),
                 );
             }
-            outcome.right(format!("without credentials the WebSocket is answered {}", describe(&socket)));
+            outcome.right(format!("without credentials the WebSocket is answered {}", context.describe(&socket)));
         }
     }
 }
@@ -53,14 +52,10 @@ pub(crate) async fn health(context: &Context, outcome: &mut Outcome) {
     let head = context.client.send(&Ask::new("HEAD", &path)).await;
     if !has_status(&head, 200) {
         outcome.warn(
-            format!("HEAD of the health check is answered {}, and GET 200: load balancers that use HEAD take the app for dead", describe(&head)),
+            format!("HEAD of the health check is answered {}, and GET 200: load balancers that use HEAD take the app for dead", context.describe(&head)),
             HEAD.hint(context.front),
         );
     }
-    let control = context.health.first("cache-control").to_ascii_lowercase();
-    let is_cached = context.health.lines("age").next().is_some()
-        || control.contains("public")
-        || control.contains("max-age=") && !control.contains("max-age=0");
     // Each response to a client without a cookie has another one.
     let mut own = Vec::new();
     for _ in 0..2 {
@@ -71,9 +66,17 @@ pub(crate) async fn health(context: &Context, outcome: &mut Outcome) {
         );
     }
     let is_repeated = matches!(&own[..], [first, second] if first == second);
-    if is_cached || is_repeated {
+    let control = context.health.first("cache-control").to_ascii_lowercase();
+    if is_repeated || context.health.lines("age").next().is_some() {
         outcome.fail(
             "the health check is cached in front: it is old, and its XSRF cookie is that of another browser, so uploads get 403",
+            CACHE.hint(context.front),
+        );
+    } else if control.contains("public")
+        || control.contains("max-age=") && !control.contains("max-age=0")
+    {
+        outcome.warn(
+            format!("the health check has `Cache-Control: {control}`, which Streamlit does not send: caches may keep it, with the XSRF cookie of one browser"),
             CACHE.hint(context.front),
         );
     }

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::client::{Ask, Client, Failure, hash};
+use crate::client::{Ask, Client, Failure, Response, hash};
 use crate::outcome::Outcome;
 use crate::probe::context::Context;
-use crate::probe::cures::{AFFINITY, REWRITES, ROUTE};
-use crate::probe::front::Hop;
+use crate::probe::cures::{AFFINITY, CONTENT_TYPE, REWRITES, ROUTE};
 use crate::probe::page::{Misplaced, Page};
+use crate::probe::redirect::Redirect;
 
 /// P06: the scripts of the page, over several connections.
 pub(crate) async fn scripts(context: &Context, outcome: &mut Outcome) {
@@ -22,68 +22,136 @@ pub(crate) async fn scripts(context: &Context, outcome: &mut Outcome) {
     }
     let files = page.files;
     if !context.page.is_page() || files.is_empty() {
-        let by = Hop::of(&context.page);
-        outcome.fail(
-            format!(
-                "`{}` is not Streamlit's page: {} by {}",
-                context.client.site.path("/"),
-                context.page.status,
-                by.name()
-            ),
-            ROUTE.hint(context.hop(by)),
-        );
-        return;
+        let (finding, hint) = other_page(context).await;
+        return outcome.fail(finding, hint);
     }
-    let mut missing: BTreeMap<String, usize> = BTreeMap::new();
-    let mut html: BTreeMap<String, usize> = BTreeMap::new();
     let mut loaded: BTreeSet<&String> = BTreeSet::new();
+    let mut failed: BTreeMap<(&String, Flaw), usize> = BTreeMap::new();
     for file in files.iter().take(3).cycle().take(CONNECTIONS) {
         let target = context.client.site.path(&format!("/{file}"));
         match context.client.get(&target).await {
-            Ok(response) if response.status == 200 && response.is_html() => {
-                let count = html.entry(file.clone()).or_default();
-                *count = count.saturating_add(1);
-            }
-            Ok(response) if response.status == 200 => {
-                loaded.insert(file);
-            }
-            Ok(response) => {
-                let count = missing
-                    .entry(format!("{file} ({})", response.status))
-                    .or_default();
-                *count = count.saturating_add(1);
-            }
+            Ok(response) => match Flaw::of(context, file, &response) {
+                None => {
+                    loaded.insert(file);
+                }
+                Some(flaw) => {
+                    let count = failed.entry((file, flaw)).or_default();
+                    *count = count.saturating_add(1);
+                }
+            },
             Err(failure) => return outcome.skip(format!("`{target}`: {failure}")),
         }
     }
-    if let Some((file, count)) = html.iter().find(|(file, _)| loaded.contains(file)) {
-        outcome.fail(
-            format!("`{file}` of the page is answered with HTML {count} times, and as a file on other connections: several versions of the app answer"),
-            ROLLOUT,
-        );
-    } else if let Some((file, _)) = html.first_key_value() {
-        outcome.fail(
-            format!("`{file}` of the page is answered 200 with HTML: a hop or another version of Streamlit answers unknown files with a page, and the browser stays blank"),
-            ROUTE.hint(context.front),
-        );
-    }
-    let failed: usize = missing.values().sum();
-    if let Some((file, _)) = missing.first_key_value() {
-        if failed < CONNECTIONS {
-            outcome.fail(
-                format!("{failed} of {CONNECTIONS} requests for files of the page fail, such as {file}: several versions of the app answer, or one file is routed elsewhere"),
-                ROLLOUT,
-            );
-        } else {
-            outcome.fail(
-                format!("no file of the page can be loaded, such as {file}: `/static/` under the mount leads elsewhere"),
+    let total: usize = failed.values().sum();
+    if let Some(((file, flaw), count)) = failed.first_key_value() {
+        let (finding, hint) = match flaw {
+            Flaw::Html if loaded.contains(file) => (
+                format!(
+                    "`{file}` of the page is answered with HTML {count} times, and as a file on other connections: several versions of the app answer"
+                ),
+                ROLLOUT.to_owned(),
+            ),
+            Flaw::Html => (
+                format!(
+                    "`{file}` of the page is answered 200 with HTML: a hop or another version of Streamlit answers unknown files with a page, and the browser stays blank"
+                ),
                 ROUTE.hint(context.front),
-            );
-        }
+            ),
+            Flaw::MediaType(media_type) => (
+                format!(
+                    "`{file}` of the page arrives as `{media_type}`: a hop changes Content-Type, and browsers do not use the file"
+                ),
+                CONTENT_TYPE.hint(context.front),
+            ),
+            Flaw::Missing(answer) if total < CONNECTIONS => (
+                format!(
+                    "{total} of {CONNECTIONS} requests for files of the page fail, such as `{file}` ({answer}): several versions of the app answer, or one file is routed elsewhere"
+                ),
+                format!(
+                    "{ROLLOUT}. If it is always the same file: {}",
+                    ROUTE.hint(context.front)
+                ),
+            ),
+            Flaw::Missing(answer) => (
+                format!(
+                    "no file of the page can be loaded, such as `{file}` ({answer}): {}",
+                    leads_elsewhere(context, file, answer).await
+                ),
+                ROUTE.hint(context.front),
+            ),
+        };
+        outcome.fail(finding, hint);
     }
     outcome.right(format!(
         "{CONNECTIONS} of {CONNECTIONS} files of the page are loaded"
     ));
+}
+
+/// Why a file of the page cannot be used.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Flaw {
+    Html,
+    /// Browsers take no script of another media type than that of scripts.
+    MediaType(String),
+    /// The status, with the hop that has answered.
+    Missing(String),
+}
+
+impl Flaw {
+    fn of(context: &Context, file: &str, response: &Response) -> Option<Self> {
+        let media_type = response.first("content-type").to_ascii_lowercase();
+        let expected = if file.ends_with(".css") {
+            "css"
+        } else {
+            "javascript"
+        };
+        match response.status {
+            200 if response.has_markup() => Some(Self::Html),
+            200 if !media_type.contains(expected) => Some(Self::MediaType(media_type)),
+            200 => None,
+            _ => Some(Self::Missing(context.answer(response))),
+        }
+    }
+}
+
+/// Says which rule routes a file away from the app: one for its folder, or one for the ending of its name.
+async fn leads_elsewhere(context: &Context, file: &str, answer: &str) -> String {
+    let ending = file.rsplit('.').next().unwrap_or_default();
+    let target = context.client.site.path(&format!("/doctor.{ending}"));
+    let other = context.client.get(&target).await;
+    let is_same =
+        other.is_ok_and(|other| context.is_of_front(&other) && context.answer(&other) == answer);
+    if is_same {
+        format!(
+            "so is `{target}`, so the front routes all names that end with `.{ending}` elsewhere"
+        )
+    } else {
+        "`/static/` under the mount leads elsewhere".to_owned()
+    }
+}
+
+/// Describes what is in the place of Streamlit's page.
+async fn other_page(context: &Context) -> (String, String) {
+    let page = &context.page;
+    let path = context.client.site.path("/");
+    if let Some(redirect) = Redirect::of(&context.client.site, &path, page) {
+        let (what, ask) = (format!("`{path}`"), Ask::get(&path));
+        return redirect.explain(context, &what, &ask, page).await;
+    }
+    let answer = context.answer(page);
+    if page.has_page() {
+        return (
+            format!(
+                "`{path}` is Streamlit's page, but arrives as `{}` instead of text/html: a hop changes Content-Type, and browsers show its source or save it",
+                page.first("content-type")
+            ),
+            CONTENT_TYPE.hint(context.front),
+        );
+    }
+    (
+        format!("`{path}` is not Streamlit's page: {answer}"),
+        ROUTE.hint(context.hop(context.by(page))),
+    )
 }
 
 /// Reports files that the page names outside of the mount.
@@ -105,9 +173,8 @@ async fn misplaced(context: &Context, first: &Misplaced, count: usize, outcome: 
                 "; there, HTML is the answer, and the browser stays blank".to_owned()
             }
             Ok(response) => format!(
-                "; there, {} is the answer by {}, and the browser stays blank",
-                response.status,
-                Hop::of(&response).name()
+                "; there, {} is the answer, and the browser stays blank",
+                context.answer(&response)
             ),
             Err(failure) => format!("; there: {failure}"),
         }
@@ -257,7 +324,7 @@ pub(crate) async fn transforms(context: &Context, outcome: &mut Outcome) {
     if charset.contains("charset=") && !charset.contains("utf-8") {
         outcome.warn(
             format!("the media type of the page is `{charset}`, and Streamlit sends utf-8"),
-            "let no hop change Content-Type",
+            CONTENT_TYPE.hint(context.front),
         );
     }
     if let Some(direct) = context.options.direct.clone()

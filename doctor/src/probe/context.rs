@@ -71,12 +71,40 @@ impl Context {
         Ok(response)
     }
 
-    /// Returns the hop that has made a response. The errors of all Go programs look the same.
+    /// Returns the hop that has made a response, or has at least passed it on.
     pub(crate) fn by(&self, response: &Response) -> Hop {
         match Hop::of(response) {
+            // The errors of all Go programs look the same.
             Hop::Traefik if self.front == Hop::Caddy => Hop::Caddy,
+            // All others add a Date to what they make.
+            Hop::Unknown if self.front == Hop::HaProxy && response.first("date").is_empty() => {
+                Hop::HaProxy
+            }
             by => by,
         }
+    }
+
+    /// Names the hop that has made a response, for a sentence.
+    pub(crate) fn author(&self, response: &Response) -> String {
+        let by = self.by(response);
+        if by.may_pass_on(response) {
+            format!("{} or a hop behind it", by.name())
+        } else {
+            by.name().to_owned()
+        }
+    }
+
+    /// Returns true if the app's side has made a response.
+    pub(crate) fn is_of_app(&self, response: &Response) -> bool {
+        matches!(self.by(response), Hop::Gateway | Hop::Streamlit) || has_id(response)
+    }
+
+    /// Returns true if a hop in front of the app has made a response, as far as it tells.
+    pub(crate) fn is_of_front(&self, response: &Response) -> bool {
+        let by = self.by(response);
+        let is_signed = by != Hop::Unknown && !by.may_pass_on(response);
+        let has_no_id = || has_id(&self.health) || has_id(&self.page);
+        !self.is_of_app(response) && (is_signed || has_no_id())
     }
 
     /// Returns the hop to which a cure applies: the one that has answered, unless that is the app's side.
@@ -86,14 +114,30 @@ impl Context {
             other => other,
         }
     }
+
+    /// Describes a response by its status, where it redirects to, and the hop that has answered.
+    pub(crate) fn answer(&self, response: &Response) -> String {
+        let location = response.first("location");
+        // The query may contain a secret.
+        let to = match location.split('?').next() {
+            Some(to) if !to.is_empty() => format!(" to `{to}`"),
+            _ => String::new(),
+        };
+        format!("{}{to} by {}", response.status, self.author(response))
+    }
+
+    /// Describes a response or its absence.
+    pub(crate) fn describe(&self, result: &Result<Response, Failure>) -> String {
+        match result {
+            Ok(response) => self.answer(response),
+            Err(failure) => failure.to_string(),
+        }
+    }
 }
 
-/// Describes a response or its absence, with the hop that has answered.
-pub(crate) fn describe(result: &Result<Response, Failure>) -> String {
-    match result {
-        Ok(response) => format!("{} by {}", response.status, Hop::of(response).name()),
-        Err(failure) => failure.to_string(),
-    }
+/// Returns true if a response has the field that the gateway writes into each one.
+fn has_id(response: &Response) -> bool {
+    response.lines("x-request-id").next().is_some()
 }
 
 /// Returns true if a request got this status.

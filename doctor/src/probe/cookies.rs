@@ -44,6 +44,7 @@ pub(crate) async fn cookies(context: &Context, outcome: &mut Outcome) {
     for cookie in &all {
         judge(context, cookie, outcome);
     }
+    widened(context, &all, outcome).await;
     let own = all.iter().find(|cookie| cookie.name == XSRF);
     if own.is_some_and(|own| own.path_for(&health.target) == site.mount) {
         other_apps(context, outcome).await;
@@ -92,6 +93,31 @@ fn judge(context: &Context, cookie: &SetCookie, outcome: &mut Outcome) {
             format!("the cookie `{name}` has no Secure on https"),
             "let the front add it (nginx: proxy_cookie_flags ~ secure;)",
         );
+    }
+}
+
+/// Compares the paths of the cookies with those that the app sends without the front, if its URL is given.
+async fn widened(context: &Context, all: &[SetCookie], outcome: &mut Outcome) {
+    let Some(direct) = context.options.direct.clone() else {
+        return;
+    };
+    let Ok(direct) = context.client.for_site(direct).await else {
+        return;
+    };
+    let health = Ask::get(direct.site.path("/_stcore/health")).anonymous();
+    let Ok(response) = direct.send(&health).await else {
+        return;
+    };
+    for own in SetCookie::all(&response) {
+        let cookie = all.iter().find(|cookie| cookie.name == own.name);
+        if let Some((path, own_path)) = cookie.and_then(|cookie| cookie.path.as_ref()).zip(own.path)
+            && is_outer(path, &own_path)
+        {
+            outcome.fail(
+                format!("the cookie `{}` has the path `{path}/`, and `{own_path}/` without the front: a hop widens it, so other apps of this host get it", own.name),
+                COOKIES.hint(context.front),
+            );
+        }
     }
 }
 

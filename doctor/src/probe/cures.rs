@@ -21,10 +21,11 @@ impl Cure {
             lines = self.lines.iter().map(line).collect();
         }
         if lines.is_empty() {
-            self.what.to_owned()
-        } else {
-            format!("{}. {}", self.what, lines.join(" | "))
+            return self.what.to_owned();
         }
+        let lines = lines.join(" | ");
+        let place = if lines.contains("write `") { PLACE } else { "" };
+        format!("{}. {lines}{place}", self.what)
     }
 }
 
@@ -46,6 +47,10 @@ pub(crate) fn with_mount(hint: &str, mount: &str) -> String {
         .replace(MOUNT, if mount.is_empty() { "/" } else { mount })
 }
 
+/// Follows the lines: several programs reject a directive that is there twice.
+const PLACE: &str =
+    " (a line to write takes the place of one with the same directive, if there is one)";
+
 /// The mount in the lines.
 const MOUNT: &str = "/apps/my-app";
 
@@ -53,14 +58,28 @@ const MOUNT: &str = "/apps/my-app";
 pub(crate) const UPGRADE: Cure = Cure {
     what: "let the front pass the WebSocket handshake on over HTTP/1.1, with Upgrade and Connection",
     lines: &[
-        (Hop::Nginx, r#"write `proxy_http_version 1.1;`, `proxy_set_header Upgrade $http_upgrade;` and `proxy_set_header Connection "upgrade";`"#),
+        (Hop::Nginx, r#"write `proxy_http_version 1.1;`, `proxy_set_header Upgrade $http_upgrade;` and `proxy_set_header Connection "upgrade";` next to proxy_pass"#),
         (Hop::Envoy, "write `- upgrade_type: websocket` under upgrade_configs of the HttpConnectionManager"),
         (Hop::Istio, "remove `h2UpgradePolicy: UPGRADE` for this host, and write `appProtocol: http` (not http2) on the port of the Service"),
         (Hop::Traefik, "remove `Upgrade:` and `Connection:` from the headers middleware; the service must not be HTTP/2 (h2c)"),
         (Hop::Caddy, "remove `header_up -Upgrade` and `header_up Connection` from reverse_proxy; its transport must have HTTP/1.1"),
         (Hop::HaProxy, "remove `http-request del-header Upgrade`; the server line must not have proto h2"),
-        (Hop::Apache, r#"write `ProxyPass "/apps/my-app" "http://127.0.0.1:8000/apps/my-app" nocanon upgrade=websocket`"#),
+        (Hop::Apache, r#"write `ProxyPass "/apps/my-app" "http://127.0.0.1:8000/apps/my-app" nocanon upgrade=websocket`, and remove `SetEnv force-proxy-request-1.0`, `SetEnv proxy-nokeepalive` and `RequestHeader unset Upgrade`"#),
         (Hop::LoadBalancer, "a target group with protocol version HTTP1, not HTTP2 or gRPC"),
+    ],
+};
+
+#[rustfmt::skip]
+pub(crate) const SOCKET_ROUTE: Cure = Cure {
+    what: "let the front route the WebSocket as all other paths of the mount, to the same address",
+    lines: &[
+        (Hop::Nginx, "remove `location = /apps/my-app/_stcore`, `location /apps/my-app/_stcore`, `location ^~ /apps/my-app/_stcore`, `location ~ /_stcore`, `location ~ ^/apps/my-app/_stcore` and `if ($http_upgrade`"),
+        (Hop::Envoy, "remove the route that matches `/apps/my-app/_stcore/stream` or the header upgrade"),
+        (Hop::Istio, "remove the match of `/apps/my-app/_stcore/stream` from the VirtualService"),
+        (Hop::Traefik, "remove the router whose rule names `/apps/my-app/_stcore/stream` or the header Upgrade"),
+        (Hop::Caddy, "remove `reverse_proxy @`, `reverse_proxy /`, `handle /apps/my-app/_stcore` and their matcher"),
+        (Hop::HaProxy, "remove `use_backend` with its `acl`, for paths of the WebSocket or the field Upgrade"),
+        (Hop::Apache, r#"remove `RewriteCond %{HTTP:Upgrade}`, `RewriteCond %{HTTP:Connection}`, the rule with ws:// that follows them (`RewriteRule /`, `RewriteRule ^`, `RewriteRule (`, `RewriteRule .`, `RewriteRule "^/`), `ProxyPass "/apps/my-app/_stcore`, `ProxyPass /apps/my-app/_stcore` and `ProxyPassMatch`"#),
     ],
 };
 
@@ -68,7 +87,7 @@ pub(crate) const UPGRADE: Cure = Cure {
 pub(crate) const HOST: Cure = Cure {
     what: "let the front pass the public Host on unchanged, with its port",
     lines: &[
-        (Hop::Nginx, "write `proxy_set_header Host $http_host;`"),
+        (Hop::Nginx, "write `proxy_set_header Host $http_host;` next to proxy_pass"),
         (Hop::Envoy, "remove `host_rewrite_literal:`, `auto_host_rewrite:` and `host_rewrite_header:` from the route"),
         (Hop::Istio, "remove `authority:` of the rewrite in the VirtualService"),
         (Hop::Traefik, "write `passHostHeader: true` in the loadBalancer of the service"),
@@ -97,13 +116,13 @@ pub(crate) const ORIGIN: Cure = Cure {
 pub(crate) const ROUTE: Cure = Cure {
     what: "route the whole mount, `/_stcore/`, `/static/` and the WebSocket included, to the same app, and remove the mount once or never",
     lines: &[
-        (Hop::Nginx, "write `proxy_pass http://127.0.0.1:8000;` with no path after the port, and remove `rewrite` and a location of a part of the mount, such as `location ~ ^/apps/my-app/static/`"),
+        (Hop::Nginx, "write `proxy_pass http://127.0.0.1:8000;` with no path after the port, and remove `rewrite` and a location of a part of the mount or for the endings of names: `location ~ ^/apps/my-app/static/`, `location /apps/my-app/static`, `location ^~ /apps/my-app/static`, `location ~ \\.`, `location ~* \\.`"),
         (Hop::Envoy, "match /apps/my-app as path_separated_prefix, remove `prefix_rewrite:` and `regex_rewrite:` from the route, and write `\"upstream_path\": \"full\"` in the FluxLit filter (stripped if the app has no mount)"),
         (Hop::Istio, "write `- uri: {prefix: /apps/my-app/}` in the match of the VirtualService, and remove `rewrite:`"),
         (Hop::Traefik, "write ``PathPrefix(`/apps/my-app/`)`` in the rule, and remove `stripPrefix`, `addPrefix` and `replacePathRegex` from its middlewares (at most one stripPrefix, if the app has no mount)"),
-        (Hop::Caddy, "write `@app path /apps/my-app /apps/my-app/*` and `handle @app {` around reverse_proxy, and remove `handle_path`, `rewrite`, `uri strip_prefix` and `uri strip_suffix`"),
-        (Hop::HaProxy, "remove `http-request replace-path` and `http-request set-path`; every path that begins with /apps/my-app/ must reach the backend"),
-        (Hop::Apache, r#"write `ProxyPass "/apps/my-app" "http://127.0.0.1:8000/apps/my-app" nocanon upgrade=websocket`, and remove `ProxyPassMatch`"#),
+        (Hop::Caddy, "write `@app path /apps/my-app /apps/my-app/*` and `handle @app {` around reverse_proxy, and remove `handle_path`, `rewrite`, `uri strip_prefix`, `uri strip_suffix`, `handle @static`, `file_server`, `respond @` and `error @`"),
+        (Hop::HaProxy, "remove `http-request replace-path`, `http-request replace-uri`, `http-request set-path`, `http-request set-uri` and `use_backend` for a part of the mount or for the endings of names; every path that begins with /apps/my-app/ must reach the backend"),
+        (Hop::Apache, r#"write `ProxyPass "/apps/my-app" "http://127.0.0.1:8000/apps/my-app" nocanon upgrade=websocket`, and remove `ProxyPassMatch`, `ProxyPass "/apps/my-app/static`, `ProxyPass /apps/my-app/static`, `Alias`, `RewriteRule /`, `RewriteRule ^`, `RewriteRule (`, `RewriteRule "^/`, and `RewriteCond %` before them"#),
         (Hop::LoadBalancer, "a rule with the path patterns /apps/my-app and /apps/my-app/*"),
     ],
 };
@@ -112,7 +131,7 @@ pub(crate) const ROUTE: Cure = Cure {
 pub(crate) const BOUNDARY: Cure = Cure {
     what: "match whole path segments, the mount without its slash included",
     lines: &[
-        (Hop::Nginx, "write `location ~ ^/apps/my-app(/|$)`"),
+        (Hop::Nginx, "write `location ~ ^/apps/my-app(/|$)` around proxy_pass, which has no path after the port there"),
         (Hop::Envoy, "write `path_separated_prefix: /apps/my-app` in the match of the route"),
         (Hop::Istio, "write `- uri: {exact: /apps/my-app}` and `- uri: {prefix: /apps/my-app/}` in the match of the VirtualService"),
         (Hop::Traefik, "write ``(Path(`/apps/my-app`) || PathPrefix(`/apps/my-app/`))`` in the rule"),
@@ -122,11 +141,44 @@ pub(crate) const BOUNDARY: Cure = Cure {
     ],
 };
 
+/// For a redirect with which nginx appends the slash itself.
+pub(crate) const OWN_REDIRECT: &str =
+    ". Or, to keep its location: write `absolute_redirect off;` in the server";
+
+#[rustfmt::skip]
+pub(crate) const REDIRECT: Cure = Cure {
+    what: "let the front redirect nothing under the mount that arrives over https",
+    lines: &[
+        (Hop::Nginx, "remove `return 301`, `return 302`, `return 307`, `rewrite`, `if ($http_x_forwarded_proto`, `if ($scheme` and `if ($host` from the server with TLS"),
+        (Hop::Envoy, "remove `require_tls:` from the virtual host, and the route with `redirect:`"),
+        (Hop::Istio, "remove `httpsRedirect:` from the server with TLS, and `redirect:` from the VirtualService"),
+        (Hop::Traefik, "remove `redirectScheme` and `redirectRegex` from the middlewares of the router"),
+        (Hop::Caddy, "remove `redir /`, `redir @`, `redir *`, `redir {`, `redir https://{` and `redir http://` from the site with TLS, with their matchers"),
+        (Hop::HaProxy, "remove `http-request redirect scheme`, `http-request redirect location`, `redirect scheme` and `redirect location`; a redirect to https needs the condition unless { ssl_fc }"),
+        (Hop::Apache, r#"remove `RewriteRule ^`, `RewriteRule (`, `RewriteRule .`, `RewriteRule /`, `RewriteRule "^/`, `RewriteRule "^(`, `RewriteCond %{` before them, `Redirect /`, `Redirect "/`, `Redirect 30`, `Redirect permanent`, `Redirect temp`, `RedirectPermanent`, `RedirectMatch 301` and `RedirectMatch 302` from the VirtualHost with TLS"#),
+        (Hop::Cdn, "switch redirect rules off for the app's path, and let it connect to the front over https"),
+    ],
+};
+
+#[rustfmt::skip]
+pub(crate) const CONTENT_TYPE: Cure = Cure {
+    what: "let no hop change Content-Type",
+    lines: &[
+        (Hop::Nginx, "remove `add_header Content-Type`, `proxy_hide_header Content-Type`, `more_set_headers`, `charset`, `override_charset` and `source_charset`"),
+        (Hop::Envoy, "remove `response_headers_to_add: [{header: {key: content-type`"),
+        (Hop::Istio, "remove `content-type:` from the headers of the VirtualService"),
+        (Hop::Traefik, "remove `Content-Type:` from customResponseHeaders"),
+        (Hop::Caddy, "remove `header Content-Type`, `header /`, `header >Content-Type` and `header_down Content-Type`"),
+        (Hop::HaProxy, "remove `http-response set-header Content-Type`, `http-response replace-header Content-Type` and `http-after-response set-header Content-Type`"),
+        (Hop::Apache, "remove `Header set Content-Type`, `Header always set Content-Type`, `Header edit Content-Type`, `ForceType`, `AddType`, `AddCharset` and `AddDefaultCharset`"),
+    ],
+};
+
 #[rustfmt::skip]
 pub(crate) const FORWARDED: Cure = Cure {
     what: "let the front replace the forwarded headers of clients, and list the front's address in FLUXLIT_FORWARDED_ALLOW_IPS",
     lines: &[
-        (Hop::Nginx, "write `proxy_set_header X-Forwarded-Proto $scheme;`, `proxy_set_header X-Forwarded-For $remote_addr;` and `proxy_set_header X-Forwarded-Host $http_host;`"),
+        (Hop::Nginx, "write `proxy_set_header X-Forwarded-Proto $scheme;`, `proxy_set_header X-Forwarded-For $remote_addr;` and `proxy_set_header X-Forwarded-Host $http_host;` next to proxy_pass"),
         (Hop::Envoy, "write `use_remote_address: true` and `xff_num_trusted_hops: 0`; in the FluxLit filter, forwarded_allow_ips is for the proxies in front of Envoy: if there are none, remove `\"trust_proxy\": true`"),
         (Hop::Istio, "write `numTrustedProxies:` with the number of proxies in front, under gatewayTopology"),
         (Hop::Traefik, "remove `forwardedHeaders: {insecure: true}`, and `X-Forwarded-Proto:` from customRequestHeaders; trustedIPs is for the proxies in front"),
@@ -140,7 +192,7 @@ pub(crate) const FORWARDED: Cure = Cure {
 pub(crate) const ERROR_PAGES: Cure = Cure {
     what: "let the front pass the status 404 on: Streamlit's page needs it to find its base path",
     lines: &[
-        (Hop::Nginx, "write `proxy_intercept_errors off;`, and remove `error_page 404 =200` and `try_files`"),
+        (Hop::Nginx, "write `proxy_intercept_errors off;`, and remove `error_page 404` and `try_files`"),
         (Hop::Envoy, "let no local_reply_config map 404 to 200, and remove `- name: lua` if its script changes the status"),
         (Hop::Traefik, "remove `errors` from the middlewares of the router, if its status has 404"),
         (Hop::Caddy, "remove `handle_response` and `handle_errors` for 404"),
@@ -153,7 +205,7 @@ pub(crate) const ERROR_PAGES: Cure = Cure {
 pub(crate) const IDLE: Cure = Cure {
     what: "raise the time limit for idle connections, for the WebSocket at least, to an hour",
     lines: &[
-        (Hop::Nginx, "write `proxy_read_timeout 3600s;` and `proxy_send_timeout 3600s;`"),
+        (Hop::Nginx, "write `proxy_read_timeout 3600s;` and `proxy_send_timeout 3600s;` next to proxy_pass"),
         (Hop::Envoy, "write `stream_idle_timeout: 3600s`, and in the route of the WebSocket `timeout: 0s` and `idle_timeout: 3600s`"),
         (Hop::Istio, "write `timeout: 0s` in the route of the VirtualService, and a longer `idleTimeout:` in the DestinationRule"),
         (Hop::Traefik, "write `transport: {respondingTimeouts: {readTimeout: 0}}` in the entry point"),
@@ -183,7 +235,7 @@ pub(crate) const RELOAD: Cure = Cure {
 pub(crate) const BODY: Cure = Cure {
     what: "raise the limit for request bodies to Streamlit's server.maxUploadSize (200 MB) and a little more",
     lines: &[
-        (Hop::Nginx, "write `client_max_body_size 210m;` (ingress-nginx: nginx.ingress.kubernetes.io/proxy-body-size: 210m)"),
+        (Hop::Nginx, "write `client_max_body_size 210m;` in the server, and remove it from its locations (ingress-nginx: nginx.ingress.kubernetes.io/proxy-body-size: 210m)"),
         (Hop::Envoy, "write `max_request_bytes: 220200960` in the buffer filter, or remove the filter"),
         (Hop::Istio, "let no EnvoyFilter insert a buffer filter for this route"),
         (Hop::Traefik, "write `maxRequestBodyBytes: 220200960` in the buffering middleware"),
@@ -214,7 +266,7 @@ pub(crate) const METHODS: Cure = Cure {
 pub(crate) const HEADER_SIZE: Cure = Cure {
     what: "raise the limit for request headers, or send fewer cookies to the app (FLUXLIT_DROP_COOKIES, a server-side session in the auth proxy)",
     lines: &[
-        (Hop::Nginx, "write `large_client_header_buffers 8 64k;`"),
+        (Hop::Nginx, "write `large_client_header_buffers 8 64k;` in the server"),
         (Hop::Envoy, "write `max_request_headers_kb: 96`"),
         (Hop::Traefik, "write `http: {maxHeaderBytes: 1048576}` in the entry point"),
         (Hop::Caddy, "write `max_header_size 1MB` in servers of the global options"),
@@ -248,12 +300,12 @@ pub(crate) const AFFINITY: Cure = Cure {
 pub(crate) const COOKIES: Cure = Cure {
     what: "let the front pass `/_stcore/health` to the app, and its Set-Cookie back as it is: no hop may encode or quote it",
     lines: &[
-        (Hop::Nginx, "remove `proxy_hide_header Set-Cookie`, `add_header Set-Cookie`, `proxy_cache` and a location that answers the path itself: `location = /apps/my-app/_stcore/health`"),
+        (Hop::Nginx, "remove `proxy_hide_header Set-Cookie`, `add_header Set-Cookie`, `proxy_cookie_path`, `proxy_cookie_flags`, `proxy_cookie_domain`, `proxy_cache` and a location that answers the path itself: `location = /apps/my-app/_stcore/health`"),
         (Hop::Envoy, "remove `response_headers_to_remove: [set-cookie]`, `direct_response:` for this path, and `- name: lua` if its script changes cookies"),
         (Hop::Traefik, "remove `Set-Cookie:` from customResponseHeaders; let no plugin change cookies"),
         (Hop::Caddy, "remove `header_down -Set-Cookie` and `header_down Set-Cookie` from reverse_proxy; let no respond answer this path"),
         (Hop::HaProxy, "remove `http-response del-header Set-Cookie`, `http-response set-header Set-Cookie` and `http-response replace-header Set-Cookie`; let no http-request return answer this path"),
-        (Hop::Apache, "remove `Header unset Set-Cookie`, `Header edit Set-Cookie` and `Header edit* Set-Cookie`"),
+        (Hop::Apache, "remove `Header unset Set-Cookie`, `Header edit Set-Cookie`, `Header edit* Set-Cookie`, `Header always edit Set-Cookie` and `ProxyPassReverseCookiePath`"),
     ],
 };
 
@@ -300,7 +352,7 @@ pub(crate) const SLASH: Cure = Cure {
 pub(crate) const CACHE: Cure = Cure {
     what: "do not cache under the mount, except for /static/",
     lines: &[
-        (Hop::Nginx, "write `proxy_cache off;`, and remove `add_header Cache-Control` and `expires`"),
+        (Hop::Nginx, "write `proxy_cache off;` next to proxy_pass, and remove `add_header Cache-Control`, `proxy_hide_header Cache-Control` and `expires`"),
         (Hop::Envoy, "remove `response_headers_to_add: [{header: {key: cache-control`, and the cache filter for this route"),
         (Hop::Caddy, "remove `header Cache-Control` and `cache`"),
         (Hop::HaProxy, "remove `http-request cache-use` and `http-response set-header Cache-Control`"),
@@ -340,7 +392,7 @@ pub(crate) const HSTS: Cure = Cure {
     what: "let one hop send Strict-Transport-Security, once, on every response over TLS, errors and redirects included",
     lines: &[
         (Hop::Gateway, "write `FLUXLIT_HSTS=true`"),
-        (Hop::Nginx, r#"write `add_header Strict-Transport-Security "max-age=31536000" always;` and `proxy_hide_header Strict-Transport-Security;`"#),
+        (Hop::Nginx, r#"write `add_header Strict-Transport-Security "max-age=31536000" always;` and `proxy_hide_header Strict-Transport-Security;` in the server, and remove `add_header Strict-Transport-Security` from its locations"#),
         (Hop::Envoy, "response_headers_to_add with append_action: OVERWRITE_IF_EXISTS_OR_ADD, and the same in local_reply_config"),
         (Hop::Istio, "an EnvoyFilter with local_reply_config for Envoy's own responses"),
         (Hop::Traefik, "write `stsSeconds: 31536000` in the headers middleware"),
@@ -416,7 +468,9 @@ mod tests {
     fn a_hint_has_the_line_of_a_known_front_and_otherwise_all() {
         let known = HOST.hint(Hop::Nginx);
         assert!(
-            known.ends_with("nginx: write `proxy_set_header Host $http_host;`"),
+            known.contains(
+                "nginx: write `proxy_set_header Host $http_host;` next to proxy_pass (a line"
+            ),
             "{known}"
         );
         let unknown = HOST.hint(Hop::Unknown);
@@ -436,9 +490,9 @@ mod tests {
             ("/b", "nginx: write `location ~ ^/b(/|$)`"),
         ] {
             let hint = with_mount(&BOUNDARY.hint(Hop::Nginx), mount);
-            assert!(hint.ends_with(expected), "{hint}");
+            assert!(hint.contains(expected), "{hint}");
         }
         let hint = with_mount(&COOKIE_PATH.hint(Hop::Nginx), "");
-        assert!(hint.ends_with("`proxy_cookie_path / /;`"), "{hint}");
+        assert!(hint.contains("`proxy_cookie_path / /;`"), "{hint}");
     }
 }

@@ -49,13 +49,14 @@ impl Hop {
             ("<html><body><h1>4", Self::HaProxy),
             ("<html><body><h1>5", Self::HaProxy),
             ("<address>Apache", Self::Apache),
-            ("-//IETF//DTD HTML 2.0//EN", Self::Apache),
+            (APACHE_PAGES[0], Self::Apache),
+            (APACHE_PAGES[1], Self::Apache),
             ("404 page not found", Self::Traefik),
             ("cloudflare", Self::Cdn),
         ];
         let found = by_page
             .into_iter()
-            .find(|(part, _)| response.status >= 400 && page(part));
+            .find(|(part, _)| response.status >= 300 && page(part));
         if let Some((_, hop)) = found {
             return if hop == Self::Envoy && is_istio(response) {
                 Self::Istio
@@ -64,8 +65,9 @@ impl Hop {
             };
         }
         let server = Self::of_server(&response.first("server"));
-        // Streamlit refuses a handshake with an empty response; nginx adds its name to that, but has a page for its own.
-        if response.status == 403 && text.is_empty() && server == Some(Self::Nginx) {
+        // Streamlit refuses a handshake with an empty response; these add their name to that, but have a page for their own.
+        let has_pages = matches!(server, Some(Self::Nginx | Self::Apache));
+        if response.status == 403 && text.is_empty() && has_pages {
             return Self::Streamlit;
         }
         server.unwrap_or_else(|| {
@@ -117,6 +119,22 @@ impl Hop {
         found.map(|(_, hop)| hop)
     }
 
+    /// Returns true if this hop may have passed the response on instead of making it: these write their name into every
+    /// response, and have pages of their own for redirects and errors.
+    pub(crate) fn may_pass_on(self, response: &Response) -> bool {
+        let has = |name| response.lines(name).next().is_some();
+        match self {
+            Self::Gateway | Self::Streamlit | Self::Unknown => false,
+            Self::Nginx => !response.text().contains("<center>"),
+            Self::Apache => !APACHE_PAGES
+                .iter()
+                .any(|part| response.text().contains(part)),
+            Self::Caddy => has("via"),
+            Self::Envoy | Self::Istio => has("x-envoy-upstream-service-time"),
+            _ => has("x-request-id"),
+        }
+    }
+
     /// Returns true if the errors for requests that the program cannot read have only the fields of its own: no
     /// configuration adds any.
     pub(crate) fn has_fixed_errors(self) -> bool {
@@ -141,6 +159,12 @@ impl Hop {
         }
     }
 }
+
+/// How Apache's own pages for redirects and errors begin, before and since version 2.4.70.
+const APACHE_PAGES: [&str; 2] = [
+    "-//IETF//DTD HTML 2.0//EN",
+    "html4/strict.dtd\">\n<html><head>\n<title>",
+];
 
 fn is_of_gateway(response: &Response) -> bool {
     let id = response.first("x-request-id");
@@ -210,6 +234,16 @@ mod tests {
             ),
             ("HTTP/1.1 403 Forbidden\r\n\r\n", "", Hop::Streamlit),
             (
+                "HTTP/1.1 403 Forbidden\r\nserver: Apache/2.4\r\n\r\n",
+                "",
+                Hop::Streamlit,
+            ),
+            (
+                "HTTP/1.1 301 Moved\r\nserver: cloudflare\r\n\r\n",
+                "<center>nginx</center>",
+                Hop::Nginx,
+            ),
+            (
                 "HTTP/1.1 418 Teapot\r\n\r\n",
                 "short and stout",
                 Hop::Unknown,
@@ -218,6 +252,28 @@ mod tests {
             let mut response = Response::parse(head.as_bytes()).expect("a response");
             response.body = body.into();
             assert_eq!(Hop::of(&response), expected, "{head}{body}");
+        }
+    }
+
+    #[test]
+    fn a_name_in_a_field_does_not_tell_who_has_made_a_response() {
+        for (head, body, may_pass_on) in [
+            (
+                "HTTP/1.1 403 No\r\nserver: nginx\r\n\r\n",
+                "<center>nginx</center>",
+                false,
+            ),
+            ("HTTP/1.1 403 No\r\nserver: nginx\r\n\r\n", "no", true),
+            ("HTTP/1.1 403 No\r\nserver: Apache\r\n\r\n", "no", true),
+            ("HTTP/1.1 403 No\r\nserver: Caddy\r\n\r\n", "", false),
+            ("HTTP/1.1 403 No\r\nvia: 1.1 Caddy\r\n\r\n", "no", true),
+            ("HTTP/1.1 403 No\r\nserver: envoy\r\n\r\n", "", false),
+        ] {
+            let mut response = Response::parse(head.as_bytes()).expect("a response");
+            response.body = body.into();
+            let hop = Hop::of_server(&[response.first("server"), response.first("via")].concat());
+            let hop = hop.expect("a name");
+            assert_eq!(hop.may_pass_on(&response), may_pass_on, "{head}{body}");
         }
     }
 }

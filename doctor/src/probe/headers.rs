@@ -1,10 +1,11 @@
 //! Checks redirects to TLS and HSTS (P02, P03).
 
+use std::fmt::Display;
+
 use crate::client::{Ask, Failure, Site};
 use crate::outcome::Outcome;
 use crate::probe::context::Context;
 use crate::probe::cures::{FORWARDED, HSTS};
-use crate::probe::front::Hop;
 
 const MALFORMED: &str = "a malformed request";
 const TOO_LONG: &str = "a request with too long headers";
@@ -39,15 +40,13 @@ pub(crate) async fn http_first(context: &Context, outcome: &mut Outcome) {
         Err(Failure::Connect(_)) => return outcome.right("nothing listens on port 80"),
         Err(failure) => return outcome.skip(format!("plain HTTP: {failure}")),
     };
-    let by = Hop::of(&response);
     let location = response.first("location");
     let wanted = [site.url(), site.path("/")];
     if !matches!(response.status, 301 | 302 | 307 | 308) {
         outcome.warn(
             format!(
-                "plain HTTP is answered {} by {}, not redirected to https",
-                response.status,
-                by.name()
+                "plain HTTP is answered {}, not redirected to https",
+                context.answer(&response)
             ),
             "let the front redirect to https with status 308",
         );
@@ -89,7 +88,7 @@ pub(crate) async fn hsts(context: &Context, outcome: &mut Outcome) {
         ),
         (TOO_LONG, Ask::get(site.path("/")).field("X-Doctor", long)),
     ];
-    let mut seen: Vec<(&str, u16, Hop, Vec<String>)> = Vec::new();
+    let mut seen: Vec<Seen> = Vec::new();
     for (name, ask) in requests {
         // Some servers close without an answer, which says nothing about HSTS.
         if let Ok(response) = context.client.send(&ask).await {
@@ -102,84 +101,145 @@ pub(crate) async fn hsts(context: &Context, outcome: &mut Outcome) {
                     by.name()
                 ));
             } else {
-                seen.push((name, response.status, by, lines));
+                let answer = context.answer(&response);
+                seen.push(Seen {
+                    name,
+                    answer,
+                    lines,
+                });
             }
         }
     }
     if !site.is_tls {
-        let over_http = seen.iter().find(|(_, _, _, lines)| !lines.is_empty());
+        let over_http = seen.iter().find(|seen| !seen.lines.is_empty());
         match over_http {
-            Some((name, ..)) => outcome.warn(
-                format!("{name} has Strict-Transport-Security over plain HTTP: the hop that sends it takes the scheme for https"),
+            Some(seen) => outcome.warn(
+                format!("{seen} has Strict-Transport-Security over plain HTTP: the hop that sends it takes the scheme for https"),
                 FORWARDED.hint(context.front),
             ),
             None => outcome.skip("the URL is http, where HSTS has no meaning"),
         }
         return;
     }
-    let twice: Vec<&str> = names(&seen, |lines| {
-        lines.len() > 1 || lines.iter().any(|line| line.contains(','))
-    });
-    if !twice.is_empty() {
+    let with = |is_so: &dyn Fn(&Seen) -> bool| {
+        let names: Vec<String> = seen
+            .iter()
+            .filter(|it| is_so(it))
+            .map(Seen::to_string)
+            .collect();
+        (!names.is_empty()).then(|| names.join(", "))
+    };
+    let value = |seen: &Seen| seen.lines.first().map(|line| Hsts::parse(line));
+    let is_twice =
+        |seen: &Seen| seen.lines.len() > 1 || seen.lines.iter().any(|line| line.contains(','));
+    if let Some(twice) = with(&is_twice) {
         outcome.fail(
-            format!("{} have Strict-Transport-Security twice: browsers take the first line, and ignore a joined one (RFC 6797 §8.1)", twice.join(", ")),
+            format!("{twice} have Strict-Transport-Security twice: browsers take the first line, and ignore a joined one (RFC 6797 §8.1)"),
             HSTS.hint(context.front),
         );
-    }
-    let invalid: Vec<&str> = names(&seen, |lines| {
-        lines.iter().any(|line| max_age(line).is_none())
-    });
-    if !invalid.is_empty() && twice.is_empty() {
+    } else if let Some(invalid) =
+        with(&|seen| value(seen).is_some_and(|hsts| hsts.max_age.is_none()))
+    {
         outcome.fail(
-            format!(
-                "{} have an invalid Strict-Transport-Security, which browsers ignore",
-                invalid.join(", ")
-            ),
+            format!("{invalid} have an invalid Strict-Transport-Security, which browsers ignore"),
             HSTS.hint(context.front),
         );
+    } else {
+        judge_values(context, &seen, outcome);
     }
-    let without: Vec<String> = seen
-        .iter()
-        .filter(|(_, _, _, lines)| lines.is_empty())
-        .map(|(name, status, hop, _)| format!("{name} ({status} by {})", hop.name()))
-        .collect();
-    if without.len() == seen.len() {
-        outcome.warn(
+    match with(&|seen| seen.lines.is_empty()) {
+        None => outcome.right("every response has one Strict-Transport-Security"),
+        Some(_) if seen.iter().all(|seen| seen.lines.is_empty()) => outcome.warn(
             "no response has Strict-Transport-Security",
             HSTS.hint(context.front),
-        );
-    } else if without.is_empty() {
-        outcome.right("every response has one Strict-Transport-Security");
-    } else {
-        outcome.warn(
-            format!(
-                "Strict-Transport-Security is missing on {}",
-                without.join(", ")
-            ),
+        ),
+        Some(without) => outcome.warn(
+            format!("Strict-Transport-Security is missing on {without}"),
             HSTS.hint(context.front),
-        );
-    }
-    let includes = seen.iter().flat_map(|(.., lines)| lines);
-    if !site.mount.is_empty()
-        && includes
-            .clone()
-            .any(|line| line.to_ascii_lowercase().contains("includesubdomains"))
-    {
-        outcome.warn(
-            "HSTS has includeSubDomains on a host that is shared by several apps: it decides for all of them",
-            "leave includeSubDomains to the owner of the host",
-        );
+        ),
     }
 }
 
-fn names<'a>(
-    seen: &[(&'a str, u16, Hop, Vec<String>)],
-    is_so: impl Fn(&[String]) -> bool,
-) -> Vec<&'a str> {
-    seen.iter()
-        .filter(|(.., lines)| is_so(lines))
-        .map(|(name, ..)| *name)
-        .collect()
+/// Judges the values, of which each response has one that is valid, or none.
+fn judge_values(context: &Context, seen: &[Seen], outcome: &mut Outcome) {
+    let mut distinct: Vec<(&str, &Seen)> = Vec::new();
+    for seen in seen {
+        if let Some(line) = seen.lines.first()
+            && !distinct
+                .iter()
+                .any(|(known, _)| Hsts::parse(known) == Hsts::parse(line))
+        {
+            distinct.push((line, seen));
+        }
+    }
+    if distinct.len() > 1 {
+        let values: Vec<String> = distinct
+            .iter()
+            .map(|(line, seen)| format!("`{line}` on {seen}"))
+            .collect();
+        outcome.warn(
+            format!("Strict-Transport-Security differs, and browsers keep the last value that they have seen: {}", values.join(", ")),
+            HSTS.hint(context.front),
+        );
+    }
+    for (line, seen) in distinct {
+        let hsts = Hsts::parse(line);
+        if hsts.max_age == Some(0) {
+            outcome.warn(
+                format!("`{line}` on {seen} switches HSTS off"),
+                HSTS.hint(context.front),
+            );
+        }
+        if hsts.has_preload && !hsts.includes_subdomains {
+            outcome.warn(
+                format!("`{line}` on {seen} has preload without includeSubDomains, so no browser adds the host to its list"),
+                HSTS.hint(context.front),
+            );
+        }
+        if hsts.includes_subdomains && !context.client.site.mount.is_empty() {
+            outcome.warn(
+                format!("`{line}` on {seen} has includeSubDomains on a host that is shared by several apps: it decides for all of them"),
+                format!("leave includeSubDomains to the owner of the host: {}", HSTS.hint(context.front)),
+            );
+        }
+    }
+}
+
+/// A response whose fields are judged.
+struct Seen {
+    /// What was asked for.
+    name: &'static str,
+    /// The status, with the hop that has answered.
+    answer: String,
+    /// Its lines with HSTS.
+    lines: Vec<String>,
+}
+
+impl Display for Seen {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} ({})", self.name, self.answer)
+    }
+}
+
+/// The directives of a Strict-Transport-Security that are read.
+#[derive(Debug, PartialEq, Eq)]
+struct Hsts {
+    /// Seconds; `None` if the value is invalid without it.
+    max_age: Option<u64>,
+    includes_subdomains: bool,
+    has_preload: bool,
+}
+
+impl Hsts {
+    fn parse(line: &str) -> Self {
+        let line = line.to_ascii_lowercase();
+        let has = |name| line.split(';').any(|part| part.trim() == name);
+        Self {
+            max_age: max_age(&line),
+            includes_subdomains: has("includesubdomains"),
+            has_preload: has("preload"),
+        }
+    }
 }
 
 /// Returns the seconds of `max-age` of a valid field value.

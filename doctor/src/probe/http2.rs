@@ -21,6 +21,9 @@ pub(crate) async fn extended_connect(context: &Context, outcome: &mut Outcome) {
             outcome.right("HTTP/2 does not offer WebSockets, so browsers use HTTP/1.1 for them");
         }
         Ok(Ok(Some(Ok(200)))) => outcome.right("WebSockets inside HTTP/2 are offered and work"),
+        Ok(Ok(Some(Ok(status @ 300..=399)))) => {
+            outcome.skip(format!("the WebSocket is redirected ({status}); see P08"));
+        }
         Ok(Ok(Some(other))) => {
             let got = match other {
                 Ok(status) => status.to_string(),

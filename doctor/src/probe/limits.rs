@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::client::{Ask, Failure};
 use crate::outcome::Outcome;
-use crate::probe::context::{Context, describe, has_status};
+use crate::probe::context::{Context, has_status};
 use crate::probe::cures::{BODY, HEADER_SIZE, METHODS, STREAMLIT_HEADERS};
 use crate::probe::front::Hop;
 
@@ -131,7 +131,7 @@ async fn reply(context: &Context, ask: &Ask, wanted: u16) -> Reply {
             let short = context.handshake_status(&context.handshake()).await;
             match reply_once(context, &ask.clone().limit(LONG_PATIENCE), wanted).await {
                 Reply::Silent(how) => {
-                    Reply::Silent(format!("{how} (a short one: {})", describe(&short)))
+                    Reply::Silent(format!("{how} (a short one: {})", context.describe(&short)))
                 }
                 other => other,
             }
@@ -177,9 +177,8 @@ pub(crate) async fn upload_size(context: &Context, outcome: &mut Outcome) {
     if !small.is_of_app() {
         outcome.fail(
             format!(
-                "an upload of 1 kB is answered {} by {}, where Streamlit answers 403 or 400",
-                small.status,
-                small.by.name()
+                "an upload of 1 kB is answered {}, where Streamlit answers 403 or 400",
+                small.text
             ),
             METHODS.hint(context.hop(small.by)),
         );
@@ -229,6 +228,8 @@ pub(crate) async fn upload_size(context: &Context, outcome: &mut Outcome) {
 struct Answer {
     status: u16,
     by: Hop,
+    /// The same for a sentence.
+    text: String,
     /// It is HTML, or what Envoy says if its rules refuse a request. Streamlit answers uploads with plain text.
     is_of_front: bool,
 }
@@ -266,7 +267,8 @@ async fn answer(context: &Context, ask: &Ask) -> Result<Answer, Failure> {
     Ok(Answer {
         status: response.status,
         by: context.by(&response),
-        is_of_front: response.is_html() || response.text().starts_with("RBAC: "),
+        text: context.answer(&response),
+        is_of_front: response.has_markup() || response.text().starts_with("RBAC: "),
     })
 }
 

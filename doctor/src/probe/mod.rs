@@ -17,6 +17,7 @@ mod options;
 mod page;
 mod paths;
 mod rate;
+mod redirect;
 mod replicas;
 mod retry;
 mod session;
@@ -24,7 +25,7 @@ mod socket;
 mod tls;
 
 use crate::check::{Check, PROBE};
-use crate::client::{Client, Failure, Site, TlsFault};
+use crate::client::{Client, Failure, Site};
 use crate::finding::Finding;
 use crate::outcome::Outcome;
 use crate::selection::CheckSelection;
@@ -62,7 +63,8 @@ pub async fn run(
     if client.site.is_tls
         && let Err(failure @ Failure::Tls(fault, _)) = client.connect().await
     {
-        return Ok(without_tls(&failure, fault, selection));
+        let cure = tls::cure(fault, &client.site);
+        return Ok(without_tls(&failure, &cure, selection));
     }
     let context = Context::look(client, options).await.map_err(unreachable)?;
     let mount = context.client.site.mount.clone();
@@ -136,13 +138,13 @@ async fn check_one(id: &str, context: &Context, outcome: &mut Outcome) {
 
 /// Returns the findings for a site with which TLS fails: nothing else can be checked. P01 is reported even if it is not
 /// selected.
-fn without_tls(failure: &Failure, fault: TlsFault, selection: &CheckSelection) -> Vec<Finding> {
+fn without_tls(failure: &Failure, cure: &str, selection: &CheckSelection) -> Vec<Finding> {
     let reported = PROBE
         .iter()
         .filter(|check| check.id == CERTIFICATE || selection.includes(check));
     let findings = reported.map(|check| {
         if check.id == CERTIFICATE {
-            Finding::fail(check, failure.to_string()).hint(tls::cure(fault))
+            Finding::fail(check, failure.to_string()).hint(cure)
         } else {
             Finding::skipped(check, "TLS fails, see P01")
         }

@@ -2,9 +2,9 @@
 
 use crate::client::{Ask, Response};
 use crate::outcome::Outcome;
-use crate::probe::context::{Context, describe};
-use crate::probe::cures::{BOUNDARY, ERROR_PAGES, FORWARDED, ROUTE, SLASH};
-use crate::probe::front::Hop;
+use crate::probe::context::Context;
+use crate::probe::cures::{BOUNDARY, CONTENT_TYPE, ERROR_PAGES, FORWARDED, ROUTE, SLASH};
+use crate::probe::redirect::{Change, Redirect};
 
 /// P04: the mount without its last slash.
 pub(crate) async fn bare_mount(context: &Context, outcome: &mut Outcome) {
@@ -23,34 +23,35 @@ pub(crate) async fn bare_mount(context: &Context, outcome: &mut Outcome) {
         );
         return;
     }
-    if !matches!(plain.status, 301 | 302 | 303 | 307 | 308) {
+    let Some(redirect) = Redirect::of(site, &target, &plain) else {
         outcome.fail(
             format!(
                 "`{}` is answered {}, not redirected to the trailing slash",
                 site.mount,
-                describe(&Ok(plain))
+                context.answer(&plain)
             ),
             BOUNDARY.hint(context.front),
         );
         return;
-    }
-    let location = plain.first("location");
-    match judge(context, &location) {
-        None => outcome.right("the mount without its slash redirects to itself"),
-        Some(problem) => outcome.fail(
-            format!(
-                "`{}` redirects to `{location}`: {problem} (by {})",
-                site.mount,
-                Hop::of(&plain).name()
-            ),
-            FORWARDED.hint(context.front),
-        ),
-    }
-    if judge(context, &location).is_none() && !location.contains("doctor=1") {
-        outcome.warn(
-            "the redirect of the mount loses the query",
-            "keep it (nginx: $is_args$args)",
-        );
+    };
+    if redirect.change() == Change::Slash {
+        let home = site.path("/");
+        let next = Redirect::of(site, &home, &context.page);
+        if next.is_some_and(|next| next.stays_at_mount(site)) {
+            outcome.skip(format!("`{home}` is redirected as well; see P06"));
+        }
+        outcome.right("the mount without its slash redirects to itself");
+        if !plain.first("location").contains("doctor=1") {
+            outcome.warn(
+                "the redirect of the mount loses the query",
+                "keep it (nginx: $is_args$args)",
+            );
+        }
+    } else {
+        let what = format!("`{}`", site.mount);
+        let ask = Ask::get(&target);
+        let (finding, hint) = redirect.explain(context, &what, &ask, &plain).await;
+        outcome.fail(finding, hint);
     }
     let forged = [
         ("X-Forwarded-Host", "probe.invalid"),
@@ -78,46 +79,34 @@ pub(crate) async fn bare_mount(context: &Context, outcome: &mut Outcome) {
     }
 }
 
-/// Says what is wrong with the redirect of the mount.
-fn judge(context: &Context, location: &str) -> Option<String> {
-    let site = &context.client.site;
-    let path = location.split(['?', '#']).next().unwrap_or_default();
-    let wanted = site.path("/");
-    let own = format!("{}{wanted}", site.origin());
-    if path == wanted || path == own {
-        return None;
-    }
-    if let Some(rest) = path.strip_prefix("http://")
-        && site.is_tls
-        && rest.starts_with(&site.authority())
-    {
-        return Some(
-            "the scheme is http, because the app does not believe or get X-Forwarded-Proto"
-                .to_owned(),
-        );
-    }
-    if path.contains("://") && !path.starts_with(&site.origin()) {
-        return Some("this is another host or port than the public one".to_owned());
-    }
-    if path.strip_prefix(&site.origin()).unwrap_or(path) == site.mount {
-        return Some("it is the same URL, so browsers go in circles".to_owned());
-    }
-    Some(format!("it should be `{wanted}`"))
-}
-
 /// P05: which paths lead to the health check.
 pub(crate) async fn shapes(context: &Context, outcome: &mut Outcome) {
     let site = &context.client.site;
     if !context.health.is_healthy() {
-        let by = Hop::of(&context.health);
+        let target = site.path("/_stcore/health");
+        let answer = format!("`{target}` is answered {}", context.answer(&context.health));
+        if let Some(redirect) = Redirect::of(site, &target, &context.health) {
+            let (what, ask) = (format!("`{target}`"), Ask::get(&target));
+            let (finding, hint) = redirect
+                .explain(context, &what, &ask, &context.health)
+                .await;
+            return outcome.fail(finding, hint);
+        }
+        if context.health.says_ok() {
+            outcome.fail(
+                format!("`{target}` is answered 200 with `ok`, but as `{}` instead of text/plain: a hop changes Content-Type", context.health.first("content-type")),
+                CONTENT_TYPE.hint(context.front),
+            );
+            return;
+        }
         if context.health.text().contains(GUARD) {
             outcome.fail(
-                format!("`{}` is answered {} by {}: the FluxLit filter is not in the chain of this route, or does not run", site.path("/_stcore/health"), context.health.status, by.name()),
+                format!("{answer}: the FluxLit filter is not in the chain of this route, or does not run"),
                 "Envoy: the filter first in http_filters of every listener, remove `disabled: true`; look at its log for why the module does not start, and see F02 and F03 of `doctor --lint`",
             );
             return;
         }
-        let what = if context.health.is_html() {
+        let what = if context.health.has_markup() {
             "a page, not `ok`"
         } else {
             "something else than `ok`"
@@ -142,13 +131,8 @@ pub(crate) async fn shapes(context: &Context, outcome: &mut Outcome) {
             _ => "",
         };
         outcome.fail(
-            format!(
-                "`{}` is answered {} by {}, with {what}{place}",
-                site.path("/_stcore/health"),
-                context.health.status,
-                by.name()
-            ),
-            ROUTE.hint(context.hop(by)),
+            format!("{answer}, with {what}{place}"),
+            ROUTE.hint(context.hop(context.by(&context.health))),
         );
         return;
     }
@@ -205,13 +189,14 @@ pub(crate) async fn deep_link(context: &Context, outcome: &mut Outcome) {
     };
     match response.status {
         404 => outcome.right("a nested health check responds 404, so links to pages work"),
-        status if !context.health.is_healthy() => outcome.skip(format!("the health check fails as well ({status}); see P05")),
-        301..=399 => outcome.fail(
-            format!("`{target}` is redirected to `{}` instead of 404: a link to a page of the app stays blank", response.first("location")),
-            ERROR_PAGES.hint(context.front),
-        ),
-        status => outcome.fail(
-            format!("`{target}` is answered {status} by {} instead of 404: a link to a page of the app stays blank", Hop::of(&response).name()),
+        status if !context.health.is_healthy() => outcome.skip(format!(
+            "the health check fails as well ({status}); see P05"
+        )),
+        _ => outcome.fail(
+            format!(
+                "`{target}` is answered {} instead of 404: a link to a page of the app stays blank",
+                context.answer(&response)
+            ),
             ERROR_PAGES.hint(context.front),
         ),
     }

@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use crate::client::{Ask, Ended, Failure};
+use crate::client::{Ask, Ended, Failure, Response};
 use crate::outcome::Outcome;
-use crate::probe::context::{Context, describe, has_status};
+use crate::probe::context::{Context, has_status};
 use crate::probe::cures::{
-    FORWARDED, HOST, IDLE, LOGIN, ORIGIN, PROTOCOL_LINE, RELOAD, ROUTE, STREAMLIT_HEADERS, UPGRADE,
+    FORWARDED, HOST, IDLE, LOGIN, ORIGIN, PROTOCOL_LINE, RELOAD, ROUTE, SOCKET_ROUTE,
+    STREAMLIT_HEADERS, UPGRADE,
 };
 use crate::probe::front::Hop;
+use crate::probe::redirect::Redirect;
 
 /// P08: the handshake of the app's own page, and why it fails.
 pub(crate) async fn handshake(context: &Context, outcome: &mut Outcome) {
@@ -28,12 +30,20 @@ pub(crate) async fn handshake(context: &Context, outcome: &mut Outcome) {
         Ok(response) => response,
         Err(failure) => return silence(context, failure, outcome).await,
     };
-    let by = Hop::of(response);
+    let by = context.by(response);
     let hop = context.hop(by);
-    let status = response.status;
     let path = context.stream_path();
-    match status {
-        200 => {
+    if let Some(redirect) = Redirect::of(&context.client.site, &path, response) {
+        let ask = context.handshake();
+        let (finding, hint) = redirect
+            .explain(context, "the handshake", &ask, response)
+            .await;
+        return outcome.fail(format!("{finding}; a page cannot follow it there"), hint);
+    }
+    let is_healthy = context.health.is_healthy();
+    let answer = format!("the handshake is answered {}", context.answer(response));
+    let (finding, hint) = match response.status {
+        200 if is_healthy && response.has_page() => {
             let plain = context.client.get(&path).await;
             let same = plain
                 .as_ref()
@@ -43,37 +53,42 @@ pub(crate) async fn handshake(context: &Context, outcome: &mut Outcome) {
             } else {
                 ""
             };
-            if context.health.is_healthy() {
-                outcome.fail(
-                    format!("the handshake is answered with a page{comparison}: the front loses the upgrade, so the app sees a plain GET"),
-                    UPGRADE.hint(hop),
-                );
-            } else {
-                outcome.fail(
-                    format!("the handshake is answered with a page by {}, and the health check fails too: the path `{path}` leads elsewhere", by.name()),
-                    ROUTE.hint(hop),
-                );
-            }
-        }
-        301 | 302 | 303 | 307 | 308 | 401 => {
-            let to = response.first("location");
-            let to = if to.is_empty() {
-                String::new()
-            } else {
-                format!(" to `{}`", to.split('?').next().unwrap_or_default())
-            };
-            outcome.fail(
-                format!("the handshake is answered {status}{to} by {}: a login or a redirect stands before the WebSocket, and a page cannot follow it there", by.name()),
-                format!("send the session of a user with --cookie-file; if this is one: {}", LOGIN.hint(hop)),
-            );
-        }
-        403 => refused(context, by, &response.text(), outcome).await,
-        400 | 426 | 501 | 505 => {
-            outcome.fail(
-                format!("the handshake is answered {status} by {}, although the plain page is answered {}: a hop in front changes the HTTP version or the hop-by-hop fields", by.name(), context.page.status),
+            (
+                format!(
+                    "the handshake is answered with a page{comparison}: the front loses the upgrade, so the app sees a plain GET"
+                ),
                 UPGRADE.hint(hop),
-            );
+            )
         }
+        200 if !is_healthy => (
+            format!("{answer}, and the health check fails too: the path `{path}` leads elsewhere"),
+            ROUTE.hint(hop),
+        ),
+        401 => (
+            format!("{answer}: a login stands before the WebSocket"),
+            format!(
+                "send the session of a user with --cookie-file; if this is one: {}",
+                LOGIN.hint(hop)
+            ),
+        ),
+        403 => return refused(context, response, outcome).await,
+        400 | 426 | 501 | 505 => (
+            format!(
+                "{answer}, although the plain page is answered {}: a hop in front changes the HTTP version or the hop-by-hop fields",
+                context.page.status
+            ),
+            UPGRADE.hint(hop),
+        ),
+        200 | 404 | 405 | 410 | 502..=504 if is_healthy => (
+            format!(
+                "{answer}, although the health check beside it works: the front has another route for the WebSocket, or the hop behind it does not pass upgrades"
+            ),
+            format!(
+                "{}. Otherwise {}",
+                SOCKET_ROUTE.hint(hop),
+                UPGRADE.hint(hop)
+            ),
+        ),
         404 | 405 | 410 => {
             let without_mount = context
                 .handshake_status(
@@ -81,56 +96,35 @@ pub(crate) async fn handshake(context: &Context, outcome: &mut Outcome) {
                         .field("Origin", context.client.site.origin()),
                 )
                 .await;
-            let comparison =
-                if !context.client.site.mount.is_empty() && has_status(&without_mount, 101) {
-                    "; without the mount it is accepted"
-                } else if context.health.is_healthy() {
-                    "; the health check beside it is answered by the app"
-                } else {
-                    ""
-                };
-            let cure = if context.health.is_healthy() {
-                UPGRADE.hint(hop)
+            let is_at_root =
+                !context.client.site.mount.is_empty() && has_status(&without_mount, 101);
+            let comparison = if is_at_root {
+                "; without the mount it is accepted"
             } else {
-                ROUTE.hint(hop)
+                ""
             };
-            let cause = if context.health.is_healthy() {
-                "the route of the WebSocket is missing, or the front does not pass upgrades"
-            } else {
-                "the path is not routed to the app"
-            };
-            outcome.fail(
-                format!(
-                    "the handshake is answered {status} by {}{comparison}: {cause}",
-                    by.name()
-                ),
-                cure,
-            );
+            (
+                format!("{answer}{comparison}: the path is not routed to the app"),
+                ROUTE.hint(hop),
+            )
         }
-        502..=504 => {
-            let plain = if context.health.is_healthy() {
-                ", although the health check works: the hop behind it breaks off the handshake"
-            } else {
-                ", like the health check: the app is not reachable"
-            };
-            outcome.fail(
-                format!("the handshake is answered {status} by {}{plain}", by.name()),
-                if context.health.is_healthy() {
-                    UPGRADE.hint(hop)
-                } else {
-                    "look at the log of this hop, and at whether the app runs".to_owned()
-                },
-            );
-        }
-        _ => outcome.fail(
-            format!("the handshake is answered {status} by {}", by.name()),
-            "look at the log of this hop for the request with the User-Agent fluxlit-doctor",
+        502..=504 => (
+            format!("{answer}, like the health check: the app is not reachable"),
+            "look at the log of this hop, and at whether the app runs".to_owned(),
         ),
-    }
+        _ => (
+            answer,
+            "look at the log of this hop for the request with the User-Agent fluxlit-doctor"
+                .to_owned(),
+        ),
+    };
+    outcome.fail(finding, hint);
 }
 
-/// Finds out why a handshake gets 403. `refusal`: the text of the response.
-async fn refused(context: &Context, by: Hop, refusal: &str, outcome: &mut Outcome) {
+/// Finds out why a handshake gets 403.
+async fn refused(context: &Context, refusal: &Response, outcome: &mut Outcome) {
+    let by = context.by(refusal);
+    let author = context.author(refusal);
     let path = context.stream_path();
     let without = context.handshake_status(&Ask::handshake(&path)).await;
     // Streamlit accepts this origin whatever the host is; our gateway and others that compare Origin and Host do not.
@@ -148,7 +142,7 @@ async fn refused(context: &Context, by: Hop, refusal: &str, outcome: &mut Outcom
         .await;
     if has_status(&of_other_scheme, 101) {
         outcome.fail(
-            format!("the handshake with the page's own Origin `{origin}` is answered 403 by {}, and accepted with `{other}`: the app is told another scheme than browsers use", by.name()),
+            format!("the handshake with the page's own Origin `{origin}` is answered 403 by {author}, and accepted with `{other}`: the app is told another scheme than browsers use"),
             format!("let the front set X-Forwarded-Proto to the scheme that browsers use, and {}", FORWARDED.hint(context.hop(by))),
         );
         return;
@@ -160,19 +154,19 @@ async fn refused(context: &Context, by: Hop, refusal: &str, outcome: &mut Outcom
             "with the Origin http://localhost"
         };
         outcome.fail(
-            format!("the handshake with the page's own Origin `{origin}` is answered 403 by {}, and accepted {changed}: the Host that the app gets is not the public one, or the origin is not allowed", by.name()),
+            format!("the handshake with the page's own Origin `{origin}` is answered 403 by {author}, and accepted {changed}: the Host that the app gets is not the public one, or the origin is not allowed"),
             format!("{}. If the host is right: add {origin} to FLUXLIT_GATEWAY_ALLOWED_ORIGINS and to Streamlit's server.corsAllowedOrigins", HOST.hint(context.hop(by))),
         );
         return;
     }
     if matches!(by, Hop::Envoy | Hop::Istio) && context.health.is_healthy() {
         outcome.fail(
-            format!("the handshake is answered 403 by {} with and without Origin, and the health check works: its connection manager does not accept upgrades", by.name()),
+            format!("the handshake is answered 403 by {author} with and without Origin, and the health check works: its connection manager does not accept upgrades"),
             UPGRADE.hint(by),
         );
         return;
     }
-    if by == Hop::Gateway && refusal.contains("Origin") {
+    if by == Hop::Gateway && refusal.text().contains("Origin") {
         outcome.fail(
             format!("the handshake is answered 403 by the gateway because of its Origin, whatever Origin it has (`{origin}`, `{other}`, none): a hop sets another one"),
             ORIGIN.hint(context.front),
@@ -185,7 +179,7 @@ async fn refused(context: &Context, by: Hop, refusal: &str, outcome: &mut Outcom
         "the health check fails too"
     };
     outcome.fail(
-        format!("the handshake is answered 403 by {} with and without Origin, and {health}: the path `{path}` is wrong for the app, or an access rule or server.allowedHosts refuses it", by.name()),
+        format!("the handshake is answered 403 by {author} with and without Origin, and {health}: the path `{path}` is wrong for the app, or an access rule or server.allowedHosts refuses it"),
         format!("{}. If the path is right: list the public host in Streamlit's server.allowedHosts, and {}", ROUTE.hint(context.hop(by)), ORIGIN.hint(context.hop(by))),
     );
 }
@@ -195,9 +189,8 @@ async fn silence(context: &Context, failure: &Failure, outcome: &mut Outcome) {
     let plain = context.client.get(context.stream_path()).await;
     let plain = match &plain {
         Ok(response) => format!(
-            "a GET without an upgrade is answered {} by {}",
-            response.status,
-            Hop::of(response).name()
+            "a GET without an upgrade is answered {}",
+            context.answer(response)
         ),
         Err(failure) => format!("a GET without an upgrade fails too ({failure})"),
     };
@@ -235,7 +228,7 @@ pub(crate) async fn foreign_origin(context: &Context, outcome: &mut Outcome) {
             "a page of another site can open the WebSocket with the cookies of a user (cross-site WebSocket hijacking)",
             format!("let the gateway check the Origin (FLUXLIT_GATEWAY_ALLOWED_ORIGINS not `*`), do not turn off Streamlit's server.enableCORS, and {}", ORIGIN.hint(context.front)),
         ),
-        Ok(response) => outcome.right(format!("a foreign Origin is refused with {} by {}", response.status, Hop::of(&response).name())),
+        Ok(response) => outcome.right(format!("a foreign Origin is refused with {}", context.answer(&response))),
         Err(failure) => outcome.warn(
             format!("a handshake with a foreign Origin gets no answer ({failure}): Streamlit may be looking for its external address"),
             "let the gateway check the Origin, so that Streamlit is not asked",
@@ -257,7 +250,7 @@ pub(crate) async fn protocol(context: &Context, outcome: &mut Outcome) {
             let own = context.handshake_status(&context.handshake()).await;
             if has_status(&own, 101) {
                 outcome.fail(
-                    format!("the handshake with three protocol values and an extension is answered {}, and one with two values is accepted", describe(&other)),
+                    format!("the handshake with three protocol values and an extension is answered {}, and one with two values is accepted", context.describe(&other)),
                     PROTOCOL_LINE.hint(context.front),
                 );
             } else {

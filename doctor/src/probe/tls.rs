@@ -2,11 +2,12 @@
 
 use std::net::SocketAddr;
 
+use url::Host;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use crate::client::{Failure, TlsFault};
+use crate::client::{Failure, Site, TlsFault};
 use crate::outcome::Outcome;
-use crate::probe::context::{Context, describe};
+use crate::probe::context::Context;
 
 /// P01: the certificate, at one address of each family.
 pub(crate) async fn certificate(context: &Context, outcome: &mut Outcome) {
@@ -23,7 +24,10 @@ pub(crate) async fn certificate(context: &Context, outcome: &mut Outcome) {
             Ok((_, Some(peer))) => peer,
             Ok((_, None)) => continue,
             Err(Failure::Tls(fault, text)) => {
-                outcome.fail(format!("{address}: TLS fails: {text}"), cure(fault));
+                outcome.fail(
+                    format!("{address}: TLS fails: {text}"),
+                    cure(fault, &context.client.site),
+                );
                 continue;
             }
             Err(failure) => {
@@ -65,26 +69,30 @@ pub(crate) async fn certificate(context: &Context, outcome: &mut Outcome) {
     }
 }
 
-/// Says what to do if TLS fails.
-pub(crate) fn cure(fault: TlsFault) -> &'static str {
+/// Says what to do if TLS to this site fails.
+pub(crate) fn cure(fault: TlsFault, site: &Site) -> String {
     match fault {
-        TlsFault::Expired => {
-            "renew the certificate, and look at why it was not renewed automatically; if it is valid, correct the clock of this machine"
-        }
-        TlsFault::Authority => {
-            "use a certificate that is none of an authority: `openssl req -x509` needs `-addext basicConstraints=critical,CA:FALSE`; `cargo xtask certificates` makes one for tests"
-        }
-        TlsFault::OldVersion => {
-            "let the front offer TLS 1.2 and 1.3 (nginx: ssl_protocols TLSv1.2 TLSv1.3;)"
-        }
-        TlsFault::UnknownIssuer => {
-            "send the whole chain with the certificate (nginx: the file of ssl_certificate has the intermediate certificates too); for a private authority use --ca-file"
-        }
-        TlsFault::WrongName => {
-            "get a certificate that lists this host, or use the host that the certificate lists"
-        }
-        TlsFault::Other => "let the front speak TLS on this port, with a certificate for this host",
+        TlsFault::Expired => "renew the certificate, and look at why it was not renewed automatically; if it is valid, correct the clock of this machine".to_owned(),
+        TlsFault::Authority => format!("use a certificate that is none of an authority. {}", own_certificate(site)),
+        TlsFault::OldVersion => "let the front offer TLS 1.2 and 1.3 (nginx: ssl_protocols TLSv1.2 TLSv1.3;)".to_owned(),
+        TlsFault::UnknownIssuer => format!("send the whole chain with the certificate (nginx: the file of ssl_certificate has the intermediate certificates too); for a private authority use --ca-file. {}", own_certificate(site)),
+        TlsFault::WrongName => format!("get a certificate that lists this host, or use the host that the certificate lists. {}", own_certificate(site)),
+        TlsFault::Other => "let the front speak TLS on this port, with a certificate for this host".to_owned(),
     }
+}
+
+/// Says how to make a certificate for tests: everything at once that the doctor and browsers need, because each missing part
+/// hides the next one.
+fn own_certificate(site: &Site) -> String {
+    let kind = match site.host {
+        Host::Domain(_) => "DNS",
+        Host::Ipv4(_) | Host::Ipv6(_) => "IP",
+    };
+    let host = site.host.to_string();
+    let name = host.trim_matches(['[', ']']);
+    format!(
+        "For a test without an authority: `openssl req -x509 -newkey rsa:2048 -nodes -days 90 -keyout key.pem -out cert.pem -subj /CN={name} -addext subjectAltName={kind}:{name} -addext basicConstraints=critical,CA:FALSE`, then `--ca-file cert.pem`"
+    )
 }
 
 /// P28: both families give the same results.
@@ -106,7 +114,7 @@ pub(crate) async fn families(context: &Context, outcome: &mut Outcome) {
         .await;
         results.push((
             handshake.as_ref().map(|response| response.status).ok(),
-            describe(&handshake),
+            context.describe(&handshake),
         ));
     }
     match results.as_slice() {

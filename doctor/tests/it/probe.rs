@@ -93,7 +93,7 @@ pub(crate) fn failing() -> Vec<Row> {
         row("P04", RedirectsToHttp, &["http://internal:8501", "another host"], "X-Forwarded-Proto"),
         row("P04", ForgedHostInRedirect, &["X-Forwarded-Host", "probe.invalid"], "X-Forwarded-Host"),
         row("P05", PrefixWithoutBoundary, &["without a boundary"], "(/|$)"),
-        row("P06", RewritesScript, &["names 1 files outside of the mount", "`/static/js/index.js`", "404 is the answer by nginx"], "nginx: remove `sub_filter`"),
+        row("P06", RewritesScript, &["names 1 files outside of the mount", "`/static/js/index.js`", "404 by nginx is the answer"], "nginx: remove `sub_filter`"),
         row("P06", HtmlForScripts, &["200 with HTML"], "location"),
         row("P07", ErrorPages, &["200 by", "instead of 404"], "proxy_intercept_errors off"),
         row("P08", LosesUpgrade, &["loses the upgrade", "as a GET without an upgrade"], "nginx: write `proxy_http_version 1.1;`"),

@@ -8,13 +8,21 @@ use crate::fronts::text::Text;
 /// Returns the whole configuration, which can be used alone or as a site of an existing one.
 pub(super) fn text(site: &Site) -> String {
     let mut text = Text::new("    ");
+    let commands = if site.needs_no_privileges() {
+        [
+            "apache2 -d FOLDER -t -f FILE            (checks this file; on some systems the program is httpd)",
+            "apache2 -d FOLDER -DFOREGROUND -f FILE  (alone; or a2ensite, without the `Listen` lines that are in ports.conf already)",
+        ]
+    } else {
+        [
+            "apache2 -t -f FILE            (checks this file; on some systems the program is httpd)",
+            "apache2 -DFOREGROUND -f FILE  (alone; or a2ensite, without the `Listen` lines that are in ports.conf already)",
+        ]
+    };
     site.heading(
         &mut text,
         "Apache httpd (2.4.47 or later) in front of the FluxLit gateway, as `fluxlit-gateway config --for apache` prints it.",
-        &[
-            "apache2 -t -f FILE            (checks this file; on some systems the program is httpd)",
-            "apache2 -DFOREGROUND -f FILE  (alone; or a2ensite, without the `Listen` lines that are in ports.conf already)",
-        ],
+        &commands,
     );
     modules(site, &mut text);
     text.line(format!("Listen {}", site.listen));
@@ -54,10 +62,18 @@ fn modules(site: &Site, text: &mut Text) {
         .open("<IfModule !mpm_prefork_module>")
         .line("LoadModule mpm_event_module ${FLUXLIT_MODULES}/mod_mpm_event.so")
         .line("User www-data")
-        .line("Group www-data")
-        .line("PidFile /run/apache2-fluxlit.pid")
-        .line("ErrorLog /var/log/apache2/error.log")
-        .line("ServerName localhost");
+        .line("Group www-data");
+    if site.needs_no_privileges() {
+        let files = format!("apache-{}", site.listen.port());
+        text.note("These ports need no privileges, so Apache can be started by any user: its files are in the folder of the option `-d`.");
+        text.line("DefaultRuntimeDir .")
+            .line(format!("PidFile {files}.pid"))
+            .line(format!("ErrorLog {files}.log"));
+    } else {
+        text.line("PidFile /run/apache2-fluxlit.pid")
+            .line("ErrorLog /var/log/apache2/error.log");
+    }
+    text.line("ServerName localhost");
     text.note("Each open page occupies a thread for its WebSocket.");
     text.line("ServerLimit 40")
         .line("ThreadsPerChild 25")

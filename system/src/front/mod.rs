@@ -1,6 +1,6 @@
 //! Starts a proxy with a configuration text, and checks the text with the proxy's own program.
 //!
-//! Tests run as nobody's service: before a start, each module replaces the paths of logs and temporary files. Nothing else is
+//! Tests run as nobody's service: before a start, each module replaces the paths of logs. Nothing else is
 //! changed, and a check reads the text as it is.
 
 mod apache;
@@ -257,10 +257,7 @@ fn start(program: Program, file: &Path, folder: &Path, text: &str) -> Result<Pro
         return Ok(Process::Envoy(Box::new(envoy)));
     }
     let (text, command): (String, Command) = match program {
-        Program::Apache => (
-            apache::prepare(text, folder),
-            apache::run(&executable, file),
-        ),
+        Program::Apache => (apache::prepare(text), apache::run(&executable, file)),
         Program::Caddy => (
             caddy::prepare(text, folder),
             caddy::run(&executable, file, folder),

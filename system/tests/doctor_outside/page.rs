@@ -65,6 +65,9 @@ fn created(case: &Case) -> String {
     if !case.cookies.is_empty() {
         parts.push("the doctor has the cookie of a login (`--cookie-file`)".to_owned());
     }
+    if case.has_direct {
+        parts.push("the doctor knows the URL of the gateway (`--direct`)".to_owned());
+    }
     if let Some(how) = case.reload {
         let fronts = case.fronts.iter();
         let commands = fronts.filter_map(|front| front.reload_command(how));

@@ -64,9 +64,7 @@ impl Parts {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path();
         let certificate = Certificate::create_files(path, &[HOST]).expect("a certificate");
-        let pair = [&certificate.certificate, &certificate.key]
-            .map(|file| std::fs::read_to_string(file).expect("the file can be read"));
-        std::fs::write(path.join(BOTH), pair.concat()).expect("a file");
+        write_both(path, &certificate);
         std::fs::write(path.join("token"), KEY).expect("a file");
         let streamlit = streamlit("FLUXLIT_TEST_STREAMLIT", MOUNT, path);
         Self {
@@ -77,6 +75,12 @@ impl Parts {
             root: OnceLock::new(),
             folder,
         }
+    }
+
+    /// Takes another certificate for the fronts that are started from now on.
+    pub(crate) fn set_certificate(&mut self, certificate: PathBuf, key: PathBuf) {
+        self.certificate = CertificateFiles { certificate, key };
+        write_both(self.folder.path(), &self.certificate);
     }
 
     fn second(&self) -> &(Streamlit, Gateway) {
@@ -331,6 +335,12 @@ impl Stack {
     pub(crate) fn log(&self) -> String {
         self.front.log()
     }
+}
+
+fn write_both(folder: &Path, certificate: &CertificateFiles) {
+    let pair = [&certificate.certificate, &certificate.key]
+        .map(|file| std::fs::read_to_string(file).expect("the file can be read"));
+    std::fs::write(folder.join(BOTH), pair.concat()).expect("a file");
 }
 
 /// Replaces each address once: an address of the stack may begin like one of the table.

@@ -41,6 +41,8 @@ pub(crate) struct Case {
     pub(crate) has_odd_octets: bool,
     /// A line with the cookies of the doctor; empty for none.
     pub(crate) cookies: String,
+    /// The doctor knows the URL of the gateway.
+    pub(crate) has_direct: bool,
     /// How long a WebSocket is held, in seconds.
     pub(crate) hold: u8,
     /// How the front is reloaded while the WebSocket is held.
@@ -102,6 +104,7 @@ impl Default for Case {
             status: None,
             has_odd_octets: false,
             cookies: String::new(),
+            has_direct: false,
             hold: 5,
             reload: None,
             expected: Expected::None(String::new()),
@@ -137,6 +140,8 @@ struct CaseEntry {
     odd_octets: bool,
     #[serde(default)]
     cookies: String,
+    #[serde(default)]
+    direct: bool,
     hold: Option<u8>,
     reload: Option<ReloadEntry>,
     check: Option<String>,
@@ -216,6 +221,7 @@ impl ProblemEntry {
             status: entry.status,
             has_odd_octets: entry.odd_octets,
             cookies: entry.cookies,
+            has_direct: entry.direct,
             hold: entry.hold.unwrap_or(Case::default().hold),
             reload: entry.reload.map(ReloadEntry::reload),
             expected,
