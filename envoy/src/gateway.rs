@@ -1,6 +1,6 @@
 //! Starts a gateway, and a Streamlit that the gateway does not start itself.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -36,6 +36,11 @@ impl Gateway {
         folder: &Path,
     ) -> Result<Self, ServiceError> {
         let mut command = Command::new(executable);
+        // It would warn about each of these, after comparing it with all settings.
+        let of_tests = |name: &OsString| name.to_string_lossy().starts_with("FLUXLIT_TEST_");
+        for (name, _) in std::env::vars_os().filter(|(name, _)| of_tests(name)) {
+            command.env_remove(name);
+        }
         command
             .arg("run")
             .args(app)

@@ -1,11 +1,16 @@
 //! Checks alerts, runbooks and dashboards: each expression is evaluated by a real Prometheus that scrapes a real gateway and a
 //! real Envoy with the filter.
+//!
+//! With `FLUXLIT_WRITE` set, also draws the dashboard of `docs/observability.md` with what that Prometheus returns.
+
+#[path = "monitoring/picture.rs"]
+mod picture;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use fluxlit_envoy::{Bootstrap, Gateway};
 use fluxlit_support::client::get;
@@ -15,6 +20,7 @@ use fluxlit_support::service::Service;
 use fluxlit_support::wait::wait_until;
 use fluxlit_system::visitor::{Visitor, echo};
 use fluxlit_system::{app, named};
+use picture::{Line, Panel, draw};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -206,6 +212,7 @@ fn the_adapter_serves_what_the_autoscaler_reads() {
 /// A gateway, an Envoy with the filter in front of it, and a Prometheus that scrapes both.
 struct Stack {
     gateway: Gateway,
+    admin: SocketAddr,
     envoy_listener: SocketAddr,
     prometheus: SocketAddr,
     _envoy: Envoy,
@@ -281,6 +288,7 @@ impl Stack {
         });
         Self {
             gateway,
+            admin: local(admin),
             envoy_listener: local(listener),
             prometheus: local(prometheus),
             _envoy: envoy,
@@ -334,16 +342,58 @@ impl Stack {
 
     /// Evaluates an expression; returns true if there is a number.
     fn has_data(&self, expression: &str) -> bool {
-        let mut query = String::new();
-        for byte in expression.bytes() {
-            query.push_str(&format!("%{byte:02X}"));
-        }
-        let data = self.api(&format!("/api/v1/query?query={query}"));
+        let data = self.api(&format!("/api/v1/query?query={}", encoded(expression)));
         let results = data["result"].as_array().expect("a vector");
         results.iter().any(|series| {
             let value = series["value"][1].as_str().unwrap_or_default();
             value.parse::<f64>().is_ok_and(|value| !value.is_nan())
         })
+    }
+
+    /// Returns the panel with the lines of the last minute and a half.
+    fn panel(&self, panel: &Value) -> Panel {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let now = now.expect("a time after 1970").as_secs();
+        let range = format!("start={}&end={now}&step=1", now - PICTURE.as_secs());
+        let mut lines = Vec::new();
+        for target in panel["targets"].as_array().expect("targets") {
+            let query = encoded(&ready(text(target, "expr"), "15s"));
+            let data = self.api(&format!("/api/v1/query_range?query={query}&{range}"));
+            for series in data["result"].as_array().expect("a matrix") {
+                let mut name = target["legendFormat"].as_str().unwrap_or("").to_owned();
+                for (label, value) in series["metric"].as_object().expect("labels") {
+                    name = name.replace(
+                        &format!("{{{{{label}}}}}"),
+                        value.as_str().unwrap_or_default(),
+                    );
+                }
+                // A sum over everything has no such label.
+                if name.starts_with("{{") {
+                    name = "all".to_owned();
+                }
+                // The port of the shipped file.
+                let name = name.replace(&self.admin.to_string(), "127.0.0.1:9901");
+                let points = series["values"].as_array().expect("values");
+                let points = points.iter().filter_map(|point| {
+                    let value: f64 = point[1].as_str()?.parse().ok()?;
+                    value.is_finite().then_some((point[0].as_f64()?, value))
+                });
+                lines.push(Line {
+                    name,
+                    points: points.collect(),
+                });
+            }
+        }
+        let place = ["x", "y", "w", "h"].map(|name| panel["gridPos"][name].as_f64());
+        Panel {
+            title: text(panel, "title").to_owned(),
+            unit: panel["fieldConfig"]["defaults"]["unit"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned(),
+            place: place.map(|number| number.expect("a number")),
+            lines,
+        }
     }
 
     fn names(&self) -> BTreeSet<String> {
@@ -354,6 +404,72 @@ impl Stack {
             .collect()
     }
 }
+
+fn encoded(text: &str) -> String {
+    text.bytes().map(|byte| format!("%{byte:02X}")).collect()
+}
+
+/// Returns the expression of a panel with values for Grafana's variables.
+fn ready(expression: &str, interval: &str) -> String {
+    expression
+        .replace("$__rate_interval", interval)
+        .replace("$job", ".+")
+        // There are too few minutes of data for half minutes.
+        .replace(":30s]", ":1s]")
+}
+
+/// Draws the panels with lines of the dashboard that the documentation shows, and compares the panels with that picture.
+fn check_picture(stack: &Stack) {
+    let dashboards = dashboards();
+    let shown = dashboards.iter().find(|(name, _)| name == SHOWN);
+    let (_, dashboard) = shown.expect("the dashboard");
+    let panels = dashboard["panels"].as_array().expect("panels").iter();
+    let of_lines: Vec<&Value> = panels
+        .filter(|panel| panel["type"] == "timeseries")
+        .collect();
+    let file = deploy("../docs/dashboard.svg");
+    if std::env::var_os("FLUXLIT_WRITE").is_some() {
+        // More and less traffic, until there is enough for the picture.
+        let mut round = 0;
+        let started = SystemTime::now();
+        let drawn = wait_until(PICTURE * 2, || {
+            round += 1;
+            for _ in 0..(round / 8) % 5 {
+                stack.visit();
+            }
+            started.elapsed().is_ok_and(|elapsed| elapsed > PICTURE)
+        });
+        assert!(drawn, "there is not enough data for the picture");
+    }
+    let mut panels = Vec::new();
+    let has_points = |panel: &Panel| panel.lines.iter().any(|line| !line.points.is_empty());
+    let have_points = wait_until(LIMIT, || {
+        stack.visit();
+        panels = of_lines.iter().map(|panel| stack.panel(panel)).collect();
+        panels.iter().all(has_points)
+    });
+    assert!(have_points, "a panel has no line: {panels:?}");
+    let picture = draw(text(dashboard, "title"), &panels);
+    if std::env::var_os("FLUXLIT_WRITE").is_some() {
+        std::fs::write(&file, &picture).expect("written");
+    }
+    let titles = |svg: &str| -> Vec<String> {
+        let texts = svg.split("font-weight=\"600\"").skip(1);
+        texts
+            .filter_map(|text| Some(text.split_once('>')?.1.split_once('<')?.0.to_owned()))
+            .collect()
+    };
+    let published = std::fs::read_to_string(&file).expect("docs/dashboard.svg");
+    assert_eq!(
+        titles(&published),
+        titles(&picture),
+        "docs/dashboard.svg shows other panels: run this step with FLUXLIT_WRITE=1"
+    );
+}
+
+/// The dashboard that `docs/observability.md` shows, and the time in its picture.
+const SHOWN: &str = "traffic";
+const PICTURE: Duration = Duration::from_secs(90);
 
 /// Returns the names of metrics in an expression that belong to this project, to Envoy or to Kubernetes.
 fn metrics(expression: &str) -> BTreeSet<String> {
@@ -389,11 +505,7 @@ fn every_expression_returns_data() {
         for panel in dashboard["panels"].as_array().expect("panels") {
             for target in panel["targets"].as_array().into_iter().flatten() {
                 let expression = text(target, "expr");
-                let ready = expression
-                    .replace("$__rate_interval", "5m")
-                    .replace("$job", ".+")
-                    // There are too few minutes of data for half minutes.
-                    .replace(":30s]", ":1s]");
+                let ready = ready(expression, "5m");
                 let place = format!("{name}: {}: {expression}", text(panel, "title"));
                 expressions.push((place, ready));
             }
@@ -410,6 +522,7 @@ fn every_expression_returns_data() {
         !stack.has_data("fluxlit_gateway_no_such_metric"),
         "a wrong name has no data"
     );
+    check_picture(&stack);
 
     // Metrics that exist only while the gateway stops.
     let process = i32::try_from(stack.gateway.service.id())
