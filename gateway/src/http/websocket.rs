@@ -194,13 +194,6 @@ mod tests {
     }
 
     #[test]
-    fn a_new_key_is_sixteen_bytes() {
-        let [first, second] = [new_key(), new_key()];
-        assert_ne!(first, second);
-        assert_eq!(BASE64_STANDARD.decode(first).map(|key| key.len()), Ok(16));
-    }
-
-    #[test]
     fn lengths_of_headers_and_payloads() {
         let mut long = [0x82, 0xff, 1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, 0];
         for (header, payload) in [

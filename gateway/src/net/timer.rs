@@ -4,10 +4,11 @@
 //! clock is not read, and a later deadline does not move the timer. It fires at the old deadline and is then set to the
 //! later one.
 
-use std::pin::{Pin, pin};
-use std::task::{Poll, ready};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 /// A timer that is reused for one wait after another.
@@ -20,42 +21,82 @@ pub(crate) struct Elapsed;
 
 impl Timer {
     /// Waits for `future` for at most `limit`.
-    pub(crate) async fn within<F: Future>(
-        &mut self,
-        limit: Duration,
-        future: F,
-    ) -> Result<F::Output, Elapsed> {
-        self.until(limit, &mut None, future).await
+    pub(crate) fn within<F: Future>(&mut self, limit: Duration, future: F) -> Within<'_, F> {
+        Within {
+            timer: self,
+            limit,
+            deadline: Deadline::Own(None),
+            future,
+        }
     }
 
     /// Waits for `future` until `deadline`, which is set to `limit` from now if it is `None`.
-    pub(crate) async fn until<F: Future>(
-        &mut self,
+    pub(crate) fn until<'a, F: Future>(
+        &'a mut self,
         limit: Duration,
-        deadline: &mut Option<Instant>,
+        deadline: &'a mut Option<Instant>,
         future: F,
-    ) -> Result<F::Output, Elapsed> {
-        let mut future = pin!(future);
-        std::future::poll_fn(|context| {
-            if let Poll::Ready(output) = future.as_mut().poll(context) {
-                return Poll::Ready(Ok(output));
+    ) -> Within<'a, F> {
+        Within {
+            timer: self,
+            limit,
+            deadline: Deadline::Shared(deadline),
+            future,
+        }
+    }
+
+    /// Is ready once `deadline` has passed.
+    fn poll_elapsed(&mut self, deadline: Instant, context: &mut Context<'_>) -> Poll<()> {
+        let sleep = self
+            .0
+            .get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        if sleep.deadline() > deadline {
+            sleep.as_mut().reset(deadline);
+        }
+        loop {
+            ready!(sleep.as_mut().poll(context));
+            if Instant::now() >= deadline {
+                return Poll::Ready(());
             }
-            let deadline = *deadline.get_or_insert_with(|| Instant::now() + limit);
-            let sleep = self
-                .0
-                .get_or_insert_with(|| Box::pin(sleep_until(deadline)));
-            if sleep.deadline() > deadline {
-                sleep.as_mut().reset(deadline);
-            }
-            loop {
-                ready!(sleep.as_mut().poll(context));
-                if Instant::now() >= deadline {
-                    return Poll::Ready(Err(Elapsed));
-                }
-                sleep.as_mut().reset(deadline);
-            }
-        })
-        .await
+            sleep.as_mut().reset(deadline);
+        }
+    }
+}
+
+pin_project! {
+    /// A wait with a limit. Not an async function, because that would keep room for `future` twice: as its argument, and
+    /// pinned.
+    pub(crate) struct Within<'a, F> {
+        timer: &'a mut Timer,
+        limit: Duration,
+        deadline: Deadline<'a>,
+        #[pin]
+        future: F,
+    }
+}
+
+/// When a wait ends; `None` until it has been polled.
+enum Deadline<'a> {
+    Own(Option<Instant>),
+    Shared(&'a mut Option<Instant>),
+}
+
+impl<F: Future> Future for Within<'_, F> {
+    type Output = Result<F::Output, Elapsed>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        if let Poll::Ready(output) = this.future.poll(context) {
+            return Poll::Ready(Ok(output));
+        }
+        let deadline = match this.deadline {
+            Deadline::Own(deadline) => deadline,
+            Deadline::Shared(deadline) => &mut **deadline,
+        };
+        let deadline = *deadline.get_or_insert_with(|| Instant::now() + *this.limit);
+        this.timer
+            .poll_elapsed(deadline, context)
+            .map(|()| Err(Elapsed))
     }
 }
 

@@ -32,7 +32,7 @@ pub(crate) async fn connect(
     let (mut from_client, mut to_client) = client;
     let (mut from_app, mut to_app) = app;
     let moved = Cell::new(0u64);
-    let up = async {
+    let mut up = pin!(async {
         let mut frames = Frames::default();
         while let Ok(Some(piece)) = from_client.next().await {
             frames.pass(&piece);
@@ -49,8 +49,8 @@ pub(crate) async fn connect(
         }
         guard.close(ClosedBy::Client, NO_CLOSE_FRAME);
         let _ = to_app.end(&[]).await;
-    };
-    let down = async {
+    });
+    let mut down = pin!(async {
         let mut frames = Frames::default();
         let mut closing = pin!(tunnels.must_close());
         let mut must_close = false;
@@ -91,10 +91,8 @@ pub(crate) async fn connect(
             }
         }
         let _ = to_client.end(&[]).await;
-    };
+    });
     let both = async {
-        let mut up = pin!(up);
-        let mut down = pin!(down);
         // In random order: a side that never pauses would otherwise use up what tokio lets a task do at once.
         tokio::select! {
             () = &mut up => { let _ = timeout(HALF_CLOSED_TIMEOUT, down).await; }

@@ -70,7 +70,9 @@ pub(super) async fn serve(worker: &Rc<Worker>, accepted: Accepted, early: Option
             Ok(Next::Stream(lines, body, respond)) => {
                 let (worker, accepted) = (worker.current(), Rc::clone(&accepted));
                 tokio::task::spawn_local(async move {
-                    http2_stream::serve(&worker, &accepted, lines, body, respond).await;
+                    // On the heap at once, because tokio moves a task several times before and after it runs.
+                    let stream = http2_stream::serve(&worker, &accepted, lines, body, respond);
+                    Box::pin(stream).await;
                 });
             }
             Ok(Next::End) => return,
