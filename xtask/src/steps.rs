@@ -124,18 +124,3 @@ pub(crate) fn repository_files(patterns: &[&str]) -> anyhow::Result<BTreeSet<Str
         .map(str::to_owned)
         .collect())
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_alias_runs_this_program() {
-        let path = root().join(".cargo/config.toml");
-        let text = std::fs::read_to_string(path).expect("the file");
-        let config: toml::Table = toml::from_str(&text).expect("TOML");
-        let alias = config["alias"]["xtask"].as_str().expect("an alias");
-        let package = env!("CARGO_PKG_NAME");
-        assert_eq!(alias, format!("run --quiet --package {package} --"));
-    }
-}
