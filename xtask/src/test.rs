@@ -160,7 +160,7 @@ const STEPS: [Step; 52] = [
     ),
     (
         "gateway-cost",
-        "instructions, system calls and allocations of the gateway for an exchange; runs only by name",
+        "instructions, system calls and allocations of the gateway for an exchange, compared with those of the repository",
         gateway_cost,
     ),
     (
@@ -943,7 +943,7 @@ pub(crate) const IN_ANOTHER_ENVOY: &str = "in_another_envoy";
 const PARALLEL_STEPS: usize = 2;
 
 /// Steps that do not run in parallel with others: they use all cores all the time, or change what others use.
-const ALONE: [&str; 11] = [
+const ALONE: [&str; 10] = [
     "all-browsers",
     "all-compose",
     "all-dist",
@@ -951,7 +951,6 @@ const ALONE: [&str; 11] = [
     "compose",
     "embedded",
     "fuzz",
-    "gateway-cost",
     "images",
     "release-images",
     "up",
@@ -972,9 +971,8 @@ const LONGEST: [&str; 11] = [
     "module",
 ];
 
-/// Steps that do not run with all others: they take too long, repeat what others do with another browser or version, or compare
-/// with figures of one machine.
-const BY_NAME: [&str; 11] = [
+/// Steps that do not run with all others: they take too long, or repeat what others do with another browser or version.
+const BY_NAME: [&str; 10] = [
     "all-browsers",
     "all-compose",
     "all-dist",
@@ -983,7 +981,6 @@ const BY_NAME: [&str; 11] = [
     "browser-nginx-https",
     "compatibility",
     "compose",
-    "gateway-cost",
     "images",
     "release-images",
 ];
