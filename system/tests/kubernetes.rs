@@ -599,9 +599,8 @@ fn wrong_values_are_refused() {
     }
 }
 
-/// `fluxlit-gateway config --for kubernetes` and the chart deploy the same thing.
-#[test]
-fn the_chart_contains_what_the_gateway_prints() {
+/// Returns what `fluxlit-gateway config --for` this front prints for the app of the overlays, with more settings.
+fn printed(front: &str, more: &[(&'static str, &str)]) -> String {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("printed.yaml");
     let settings = [
@@ -612,13 +611,28 @@ fn the_chart_contains_what_the_gateway_prints() {
         ),
         ("FLUXLIT_ROOT_PATH", "/apps/my-app"),
         ("FLUXLIT_ROOT_PATH_SHAPE", "full"),
-        ("FLUXLIT_TRUST_PROXY", "true"),
-        ("FLUXLIT_FORWARDED_ALLOW_IPS", "10.244.0.0/16"),
-        ("FLUXLIT_GRACE_PERIOD_S", "30"),
     ];
-    let settings = settings.map(|(name, value)| (name, value.to_owned()));
-    print("kubernetes", &settings, &[], &path);
-    let text = std::fs::read_to_string(&path).expect("the printed file");
+    let settings: Vec<(&str, String)> = settings
+        .iter()
+        .chain(more)
+        .map(|(name, value)| (*name, (*value).to_owned()))
+        .collect();
+    print(front, &settings, &[], &path);
+    std::fs::read_to_string(&path).expect("the printed file")
+}
+
+/// `fluxlit-gateway config --for kubernetes` and the chart deploy the same thing.
+#[test]
+fn the_chart_contains_what_the_gateway_prints() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let text = printed(
+        "kubernetes",
+        &[
+            ("FLUXLIT_TRUST_PROXY", "true"),
+            ("FLUXLIT_FORWARDED_ALLOW_IPS", "10.244.0.0/16"),
+            ("FLUXLIT_GRACE_PERIOD_S", "30"),
+        ],
+    );
     let values = deploy("helm/values/ingress.yaml");
     let chart =
         template(folder.path(), &["--values", &values.to_string_lossy()]).expect("rendered");

@@ -5,11 +5,10 @@ use std::process::Command;
 
 use fluxlit_policy::{Defaults, Policy};
 use fluxlit_system::named;
-use fluxlit_system::printed::print;
 use serde_json::{Value, json};
 
 use crate::documents::{Documents, difference, items, run};
-use crate::{check_schemas, check_settings, consistency, deploy, template};
+use crate::{check_schemas, check_settings, consistency, deploy, printed, template};
 
 /// Builds a folder.
 fn kustomize(folder: &Path) -> Documents {
@@ -349,21 +348,7 @@ fn assert_digest(name: &str, digest: &Value) {
 /// The overlay for Envoy Gateway is what `fluxlit-gateway config --for envoy-gateway` prints, in another namespace.
 #[test]
 fn envoy_gateway_gets_what_the_gateway_prints() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("printed.yaml");
-    let settings = [
-        ("FLUXLIT_STREAMLIT_UPSTREAM", "http://127.0.0.1:8501"),
-        (
-            "FLUXLIT_PUBLIC_BASE_URL",
-            "https://portal.example.com/apps/my-app",
-        ),
-        ("FLUXLIT_ROOT_PATH", "/apps/my-app"),
-        ("FLUXLIT_ROOT_PATH_SHAPE", "full"),
-    ];
-    let settings = settings.map(|(name, value)| (name, value.to_owned()));
-    print("envoy-gateway", &settings, &[], &path);
-    let text = std::fs::read_to_string(path).expect("the printed file");
-    let text = text
+    let text = printed("envoy-gateway", &[])
         .replace("namespace: default", "namespace: my-team")
         .replace("name: default/", "name: my-team/");
     let built = overlay("envoy-gateway");

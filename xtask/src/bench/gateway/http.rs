@@ -209,28 +209,20 @@ fn sample(
 }
 
 fn table(setting: &Setting, rows: &[Row<'_, Sample>]) -> Table {
-    Table {
-        title: setting.name.to_owned(),
-        columns: &COLUMNS,
-        rows: rows
-            .iter()
-            .map(|row| {
-                let figures = vec![
-                    row.median(|sample| sample.cpu),
-                    row.ratio(|sample| sample.cpu),
-                    row.median(|sample| Some(sample.rate)),
-                    row.ratio(|sample| Some(sample.rate)),
-                    row.median(|sample| sample.p50),
-                    row.median(|sample| sample.p99),
-                    row.ratio(|sample| sample.p99),
-                    row.median(|sample| sample.resident),
-                    Some(row.sum(|sample| sample.errors)),
-                    row.median(|sample| Some(sample.others)),
-                ];
-                (row.name, figures)
-            })
-            .collect(),
-    }
+    Table::new(setting.name, &COLUMNS, rows, |row| {
+        vec![
+            row.median(|sample| sample.cpu),
+            row.ratio(|sample| sample.cpu),
+            row.median(|sample| Some(sample.rate)),
+            row.ratio(|sample| Some(sample.rate)),
+            row.median(|sample| sample.p50),
+            row.median(|sample| sample.p99),
+            row.ratio(|sample| sample.p99),
+            row.median(|sample| sample.resident),
+            Some(row.sum(|sample| sample.errors)),
+            row.median(|sample| Some(sample.others)),
+        ]
+    })
 }
 
 fn goals(setting: &Setting, rows: &[Row<'_, Sample>]) -> Vec<Goal> {

@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use serde_json::{Map, Value, json};
 
 use super::Options;
+use super::rounds::Row;
 
 /// The tables and goals of a measurement.
 #[derive(Default)]
@@ -94,6 +95,20 @@ impl Report {
 }
 
 impl Table {
+    /// Returns the table with the figures of each row.
+    pub(super) fn new<S>(
+        title: &str,
+        columns: &'static [Column],
+        rows: &[Row<'_, S>],
+        figures: impl Fn(&Row<'_, S>) -> Vec<Option<f64>>,
+    ) -> Self {
+        Self {
+            title: title.to_owned(),
+            columns,
+            rows: rows.iter().map(|row| (row.name, figures(row))).collect(),
+        }
+    }
+
     fn as_text(&self) -> String {
         let mut text = format!("{}\n{:<10}", self.title, "");
         for column in self.columns {

@@ -99,23 +99,15 @@ pub(super) fn open(address: SocketAddr, count: usize) -> anyhow::Result<Vec<WebS
 }
 
 fn table(setting: &Setting, rows: &[Row<'_, Sample>]) -> Table {
-    Table {
-        title: setting.name.to_owned(),
-        columns: &COLUMNS,
-        rows: rows
-            .iter()
-            .map(|row| {
-                let figures = vec![
-                    row.median(|sample| sample.cpu),
-                    row.ratio(|sample| sample.cpu),
-                    row.median(|sample| Some(sample.rate)),
-                    row.ratio(|sample| Some(sample.rate)),
-                    row.median(|sample| Some(sample.others)),
-                ];
-                (row.name, figures)
-            })
-            .collect(),
-    }
+    Table::new(setting.name, &COLUMNS, rows, |row| {
+        vec![
+            row.median(|sample| sample.cpu),
+            row.ratio(|sample| sample.cpu),
+            row.median(|sample| Some(sample.rate)),
+            row.ratio(|sample| Some(sample.rate)),
+            row.median(|sample| Some(sample.others)),
+        ]
+    })
 }
 
 const COLUMNS: [Column; 5] = [
