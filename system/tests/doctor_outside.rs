@@ -219,7 +219,11 @@ fn verify(program: Program, case: &Case, parts: &Parts) -> Result<(), String> {
                 return Ok(());
             }
             drop(stack);
-            let stack = Stack::start(program, case, parts, &edits)?;
+            let healthy = Case {
+                status: None,
+                ..case.clone()
+            };
+            let stack = Stack::start(program, &healthy, parts, &edits)?;
             // Each limit that the table sets is shorter.
             let hold = case.reload.map_or(Case::default().hold, |_| case.hold);
             silent(&probe_case(&stack, case, check, hold)?)

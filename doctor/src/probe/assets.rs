@@ -9,6 +9,7 @@ use crate::client::{Ask, Client, Failure, Response, hash};
 use crate::outcome::Outcome;
 use crate::probe::context::Context;
 use crate::probe::cures::{AFFINITY, CONTENT_TYPE, REWRITES, ROUTE};
+use crate::probe::obstacle;
 use crate::probe::page::{Misplaced, Page};
 use crate::probe::redirect::Redirect;
 
@@ -22,6 +23,12 @@ pub(crate) async fn scripts(context: &Context, outcome: &mut Outcome) {
     }
     let files = page.files;
     if !context.page.is_page() || files.is_empty() {
+        if context.is_like_health(&context.page) {
+            return outcome.skip(format!(
+                "the page is answered {}, like the health check; see P05",
+                context.answer(&context.page)
+            ));
+        }
         let (finding, hint) = other_page(context).await;
         return outcome.fail(finding, hint);
     }
@@ -147,6 +154,9 @@ async fn other_page(context: &Context) -> (String, String) {
             ),
             CONTENT_TYPE.hint(context.front),
         );
+    }
+    if let Some((reason, hint)) = obstacle::explain(context, page) {
+        return (format!("`{path}` is answered {answer}: {reason}"), hint);
     }
     (
         format!("`{path}` is not Streamlit's page: {answer}"),

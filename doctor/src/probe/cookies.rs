@@ -3,7 +3,8 @@
 use crate::client::{Ask, Response, hash};
 use crate::outcome::Outcome;
 use crate::probe::context::Context;
-use crate::probe::cures::{COOKIE_PATH, COOKIES};
+use crate::probe::cures::{COOKIE_PATH, COOKIES, REQUEST_COOKIES};
+use crate::probe::replicas;
 
 /// The cookie with which Streamlit's page proves that an upload is its own.
 ///
@@ -45,6 +46,16 @@ pub(crate) async fn cookies(context: &Context, outcome: &mut Outcome) {
         judge(context, cookie, outcome);
     }
     widened(context, &all, outcome).await;
+    if let Some(token) = context.client.cookie(XSRF)
+        && let Ok(refused) = replicas::upload(context, replicas::INVENTED, &token, false).await
+        && refused.status == 403
+        && !context.is_of_front(&refused)
+    {
+        outcome.fail(
+            format!("an upload with the XSRF token and its cookie is answered {}: a hop removes or changes Cookie or X-Xsrftoken", context.answer(&refused)),
+            REQUEST_COOKIES.hint(context.front),
+        );
+    }
     let own = all.iter().find(|cookie| cookie.name == XSRF);
     if own.is_some_and(|own| own.path_for(&health.target) == site.mount) {
         other_apps(context, outcome).await;

@@ -62,9 +62,9 @@ pub(crate) const UPGRADE: Cure = Cure {
         (Hop::Envoy, "write `- upgrade_type: websocket` under upgrade_configs of the HttpConnectionManager"),
         (Hop::Istio, "remove `h2UpgradePolicy: UPGRADE` for this host, and write `appProtocol: http` (not http2) on the port of the Service"),
         (Hop::Traefik, "remove `Upgrade:` and `Connection:` from the headers middleware; the service must not be HTTP/2 (h2c)"),
-        (Hop::Caddy, "remove `header_up -Upgrade` and `header_up Connection` from reverse_proxy; its transport must have HTTP/1.1"),
-        (Hop::HaProxy, "remove `http-request del-header Upgrade`; the server line must not have proto h2"),
-        (Hop::Apache, r#"write `ProxyPass "/apps/my-app" "http://127.0.0.1:8000/apps/my-app" nocanon upgrade=websocket`, and remove `SetEnv force-proxy-request-1.0`, `SetEnv proxy-nokeepalive` and `RequestHeader unset Upgrade`"#),
+        (Hop::Caddy, "remove `header_up -Upgrade`, `header_up -Connection` and `header_up Connection` from reverse_proxy; its transport must have HTTP/1.1"),
+        (Hop::HaProxy, "remove `http-request del-header Upgrade`, `http-request set-header Connection`, `http-request del-header Connection`, `option httpclose` and `option forceclose`"),
+        (Hop::Apache, r#"write `ProxyPass "/apps/my-app" "http://127.0.0.1:8000/apps/my-app" nocanon upgrade=websocket`, and remove `SetEnv force-proxy-request-1.0`, `SetEnv proxy-nokeepalive`, `RequestHeader unset Upgrade`, `RequestHeader set Connection` and `RequestHeader unset Connection`"#),
         (Hop::LoadBalancer, "a target group with protocol version HTTP1, not HTTP2 or gRPC"),
     ],
 };
@@ -120,9 +120,9 @@ pub(crate) const ROUTE: Cure = Cure {
         (Hop::Envoy, "match /apps/my-app as path_separated_prefix, remove `prefix_rewrite:` and `regex_rewrite:` from the route, and write `\"upstream_path\": \"full\"` in the FluxLit filter (stripped if the app has no mount)"),
         (Hop::Istio, "write `- uri: {prefix: /apps/my-app/}` in the match of the VirtualService, and remove `rewrite:`"),
         (Hop::Traefik, "write ``PathPrefix(`/apps/my-app/`)`` in the rule, and remove `stripPrefix`, `addPrefix` and `replacePathRegex` from its middlewares (at most one stripPrefix, if the app has no mount)"),
-        (Hop::Caddy, "write `@app path /apps/my-app /apps/my-app/*` and `handle @app {` around reverse_proxy, and remove `handle_path`, `rewrite`, `uri strip_prefix`, `uri strip_suffix`, `handle @static`, `file_server`, `respond @` and `error @`"),
+        (Hop::Caddy, "write `@app path /apps/my-app /apps/my-app/*` and `handle @app {` around reverse_proxy, and remove `handle_path`, `rewrite`, `uri strip_prefix`, `uri strip_suffix`, `handle @static`, `try_files`, `file_server`, `respond @`, `respond /` and `error @`"),
         (Hop::HaProxy, "remove `http-request replace-path`, `http-request replace-uri`, `http-request set-path`, `http-request set-uri` and `use_backend` for a part of the mount or for the endings of names; every path that begins with /apps/my-app/ must reach the backend"),
-        (Hop::Apache, r#"write `ProxyPass "/apps/my-app" "http://127.0.0.1:8000/apps/my-app" nocanon upgrade=websocket`, and remove `ProxyPassMatch`, `ProxyPass "/apps/my-app/static`, `ProxyPass /apps/my-app/static`, `Alias`, `RewriteRule /`, `RewriteRule ^`, `RewriteRule (`, `RewriteRule "^/`, and `RewriteCond %` before them"#),
+        (Hop::Apache, r#"write `ProxyPass "/apps/my-app" "http://127.0.0.1:8000/apps/my-app" nocanon upgrade=websocket`, and remove `ProxyPassMatch`, `ProxyPass / !`, `ProxyPass "/" !`, `ProxyPass "/apps/my-app/static`, `ProxyPass /apps/my-app/static`, `Alias`, `RewriteRule /`, `RewriteRule ^`, `RewriteRule (`, `RewriteRule "^/`, and `RewriteCond %` before them"#),
         (Hop::LoadBalancer, "a rule with the path patterns /apps/my-app and /apps/my-app/*"),
     ],
 };
@@ -157,6 +157,49 @@ pub(crate) const REDIRECT: Cure = Cure {
         (Hop::HaProxy, "remove `http-request redirect scheme`, `http-request redirect location`, `redirect scheme` and `redirect location`; a redirect to https needs the condition unless { ssl_fc }"),
         (Hop::Apache, r#"remove `RewriteRule ^`, `RewriteRule (`, `RewriteRule .`, `RewriteRule /`, `RewriteRule "^/`, `RewriteRule "^(`, `RewriteCond %{` before them, `Redirect /`, `Redirect "/`, `Redirect 30`, `Redirect permanent`, `Redirect temp`, `RedirectPermanent`, `RedirectMatch 301` and `RedirectMatch 302` from the VirtualHost with TLS"#),
         (Hop::Cdn, "switch redirect rules off for the app's path, and let it connect to the front over https"),
+    ],
+};
+
+#[rustfmt::skip]
+pub(crate) const LOCATION: Cure = Cure {
+    what: "let the front pass Location on as it is: the app knows its public URL",
+    lines: &[
+        (Hop::Nginx, "write `proxy_redirect off;` next to proxy_pass"),
+        (Hop::Envoy, "remove `response_headers_to_add: [{header: {key: location`, and `- name: lua` if its script changes it"),
+        (Hop::Traefik, "remove `Location:` from customResponseHeaders"),
+        (Hop::Caddy, "remove `header_down Location` from reverse_proxy, and `header Location`"),
+        (Hop::HaProxy, "remove `http-response replace-header Location`, `http-response set-header Location` and `http-response replace-value Location`"),
+        (Hop::Apache, "remove `ProxyPassReverse`, `Header edit Location` and `Header set Location`"),
+    ],
+};
+
+#[rustfmt::skip]
+pub(crate) const ACCESS: Cure = Cure {
+    what: "let the rules of the front admit the clients of the app to its whole mount, WebSocket included",
+    lines: &[
+        (Hop::Nginx, "remove `deny`, `allow`, `auth_basic`, `return 403`, `if ($http_user_agent`, `if ($http_referer`, `if ($invalid_referer`, `if ($http_upgrade`, and locations that refuse paths, such as `location ~ /` and `location ~* /`"),
+        (Hop::Envoy, "let the rules of `envoy.filters.http.rbac`, `jwt_authn` and `ext_authz` allow the mount"),
+        (Hop::Istio, "let the AuthorizationPolicy allow the mount"),
+        (Hop::Traefik, "remove `ipAllowList`, `ipWhiteList`, `basicAuth` and `forwardAuth` from the middlewares of the router"),
+        (Hop::Caddy, "remove `respond @`, `respond /`, `abort @`, `error @`, `basic_auth` and `basicauth`"),
+        (Hop::HaProxy, "remove `http-request deny if`, `http-request deny unless`, `http-request reject`, `http-request auth` and `http-request silent-drop`"),
+        (Hop::Apache, "remove `Require ip`, `Require host`, `Require not`, `Require all denied`, `Require expr`, `Require valid-user`, `Deny from` and `Order`"),
+        (Hop::Cdn, "let the rules of the firewall pass the app's path"),
+    ],
+};
+
+#[rustfmt::skip]
+pub(crate) const UPSTREAM: Cure = Cure {
+    what: "let the front connect to the address on which the app listens, without TLS; its log tells why it does not, and `fluxlit-gateway probe` whether the gateway is ready",
+    lines: &[
+        (Hop::Nginx, "write `proxy_pass http://127.0.0.1:8000;`"),
+        (Hop::Envoy, "write `port_value: 8000` in the endpoint of the cluster"),
+        (Hop::Istio, "write `port: {number: 8000}` in the destination of the VirtualService"),
+        (Hop::Traefik, "write `- url: \"http://127.0.0.1:8000\"` in the servers of the service"),
+        (Hop::Caddy, "write `reverse_proxy 127.0.0.1:8000`"),
+        (Hop::HaProxy, "write `server gateway 127.0.0.1:8000` in the backend, with no `ssl` after it"),
+        (Hop::Apache, r#"write `ProxyPass "/apps/my-app" "http://127.0.0.1:8000/apps/my-app" nocanon upgrade=websocket`"#),
+        (Hop::LoadBalancer, "look at the health of the targets, and at their port"),
     ],
 };
 
@@ -310,6 +353,19 @@ pub(crate) const COOKIES: Cure = Cure {
 };
 
 #[rustfmt::skip]
+pub(crate) const REQUEST_COOKIES: Cure = Cure {
+    what: "let the front pass Cookie and X-Xsrftoken on unchanged: without them, Streamlit refuses each upload",
+    lines: &[
+        (Hop::Nginx, "remove `proxy_set_header Cookie`, `proxy_set_header X-Xsrftoken` and `proxy_pass_request_headers off;`"),
+        (Hop::Envoy, "remove `request_headers_to_remove: [cookie` and `request_headers_to_remove: [x-xsrftoken`"),
+        (Hop::Traefik, "remove `Cookie:` and `X-Xsrftoken:` from customRequestHeaders"),
+        (Hop::Caddy, "remove `header_up -Cookie`, `header_up Cookie`, `header_up -X-Xsrftoken`, `request_header -Cookie` and `request_header Cookie`"),
+        (Hop::HaProxy, "remove `http-request del-header Cookie`, `http-request set-header Cookie`, `http-request replace-header Cookie`, `http-request replace-value Cookie` and `http-request del-header X-Xsrftoken`"),
+        (Hop::Apache, "remove `RequestHeader unset Cookie`, `RequestHeader set Cookie`, `RequestHeader edit Cookie`, `RequestHeader edit* Cookie` and `RequestHeader unset X-Xsrftoken`"),
+    ],
+};
+
+#[rustfmt::skip]
 pub(crate) const COOKIE_PATH: Cure = Cure {
     what: "set FLUXLIT_COOKIE_PATH=confine in every app of this host, and publish none at its root. Without the gateway, the front can confine cookies",
     lines: &[
@@ -365,7 +421,7 @@ pub(crate) const CACHE: Cure = Cure {
 pub(crate) const HEAD: Cure = Cure {
     what: "let the front pass HEAD, or let the load balancer use GET",
     lines: &[
-        (Hop::Nginx, "remove `limit_except` without HEAD, and `if ($request_method = HEAD)`"),
+        (Hop::Nginx, "remove `limit_except` without HEAD, and `if ($request_method`"),
         (Hop::Envoy, "let no route or RBAC rule on :method leave HEAD out"),
         (Hop::Traefik, "write ``(Method(`GET`) || Method(`HEAD`))`` in the rule"),
         (Hop::Caddy, "remove `respond @` for a matcher with `method HEAD`"),
@@ -453,7 +509,7 @@ pub(crate) const RATE: Cure = Cure {
         (Hop::Istio, "let no EnvoyFilter insert a rate limit for this route"),
         (Hop::Traefik, "remove `rateLimit` and `inFlightReq` from the middlewares of the router"),
         (Hop::Caddy, "remove `rate_limit`"),
-        (Hop::HaProxy, "remove `http-request deny deny_status 429`, with its `http-request track-sc0` and `stick-table`"),
+        (Hop::HaProxy, "remove `http-request deny deny_status 429`, with its `http-request track-sc0` and `stick-table`, and `maxconn` from the server line"),
         (Hop::Apache, "remove `QS_SrvMaxConnPerIP`, `QS_LocRequestPerSecLimit` and the directives of mod_evasive for this path"),
         (Hop::Gateway, "raise `FLUXLIT_GATEWAY_MAX_CONNECTIONS_PER_PEER`"),
         (Hop::Cdn, "exempt the app's path from the rate limiting rule"),

@@ -52,6 +52,7 @@ impl Hop {
             (APACHE_PAGES[0], Self::Apache),
             (APACHE_PAGES[1], Self::Apache),
             ("404 page not found", Self::Traefik),
+            ("no available server", Self::Traefik),
             ("cloudflare", Self::Cdn),
         ];
         let found = by_page

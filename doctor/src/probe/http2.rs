@@ -6,7 +6,7 @@ use tokio::time::timeout;
 
 use crate::client::Client;
 use crate::outcome::Outcome;
-use crate::probe::context::Context;
+use crate::probe::context::{Context, has_status};
 use crate::probe::front::Hop;
 
 /// P09: extended CONNECT works if it is offered.
@@ -21,10 +21,14 @@ pub(crate) async fn extended_connect(context: &Context, outcome: &mut Outcome) {
             outcome.right("HTTP/2 does not offer WebSockets, so browsers use HTTP/1.1 for them");
         }
         Ok(Ok(Some(Ok(200)))) => outcome.right("WebSockets inside HTTP/2 are offered and work"),
-        Ok(Ok(Some(Ok(status @ 300..=399)))) => {
-            outcome.skip(format!("the WebSocket is redirected ({status}); see P08"));
-        }
         Ok(Ok(Some(other))) => {
+            let own = context.handshake_status(&context.handshake()).await;
+            // Envoy has a setting for each.
+            if !matches!(context.front, Hop::Envoy | Hop::Istio)
+                && other.as_ref().is_ok_and(|status| has_status(&own, *status))
+            {
+                return outcome.skip("the WebSocket is refused without HTTP/2 as well; see P08");
+            }
             let got = match other {
                 Ok(status) => status.to_string(),
                 Err(reason) => reason,

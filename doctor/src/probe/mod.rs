@@ -13,6 +13,7 @@ mod front;
 mod headers;
 mod http2;
 mod limits;
+mod obstacle;
 mod options;
 mod page;
 mod paths;

@@ -4,6 +4,7 @@ use crate::client::{Ask, Response};
 use crate::outcome::Outcome;
 use crate::probe::context::Context;
 use crate::probe::cures::{BOUNDARY, CONTENT_TYPE, ERROR_PAGES, FORWARDED, ROUTE, SLASH};
+use crate::probe::obstacle;
 use crate::probe::redirect::{Change, Redirect};
 
 /// P04: the mount without its last slash.
@@ -16,6 +17,10 @@ pub(crate) async fn bare_mount(context: &Context, outcome: &mut Outcome) {
     let Some(plain) = answered(context, &Ask::get(&target), outcome).await else {
         return;
     };
+    let redirect = Redirect::of(site, &target, &plain);
+    if redirect.is_none() && !context.health.is_healthy() {
+        return outcome.skip("the health check fails as well; see P05");
+    }
     if plain.status == 200 && plain.is_page() {
         outcome.fail(
             format!("`{}` shows the page without redirecting to the trailing slash: its relative links lead out of the mount, and the page stays blank", site.mount),
@@ -23,7 +28,7 @@ pub(crate) async fn bare_mount(context: &Context, outcome: &mut Outcome) {
         );
         return;
     }
-    let Some(redirect) = Redirect::of(site, &target, &plain) else {
+    let Some(redirect) = redirect else {
         outcome.fail(
             format!(
                 "`{}` is answered {}, not redirected to the trailing slash",
@@ -105,6 +110,14 @@ pub(crate) async fn shapes(context: &Context, outcome: &mut Outcome) {
                 "Envoy: the filter first in http_filters of every listener, remove `disabled: true`; look at its log for why the module does not start, and see F02 and F03 of `doctor --lint`",
             );
             return;
+        }
+        if let Some((reason, hint)) = obstacle::explain(context, &context.health) {
+            let page = if context.page.is_page() {
+                ", although the page is shown"
+            } else {
+                ""
+            };
+            return outcome.fail(format!("{answer}{page}: {reason}"), hint);
         }
         let what = if context.health.has_markup() {
             "a page, not `ok`"

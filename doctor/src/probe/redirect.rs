@@ -4,7 +4,7 @@ use url::Url;
 
 use crate::client::{Ask, Response, Site};
 use crate::probe::context::Context;
-use crate::probe::cures::{BOUNDARY, FORWARDED, LOGIN, OWN_REDIRECT, REDIRECT, ROUTE};
+use crate::probe::cures::{BOUNDARY, FORWARDED, LOCATION, LOGIN, OWN_REDIRECT, REDIRECT, ROUTE};
 use crate::probe::front::Hop;
 
 /// A redirect.
@@ -119,6 +119,10 @@ impl Redirect {
             Change::Scheme if scheme == "https" => (
                 "the app is published with https".to_owned(),
                 format!("probe the https URL. If http should work as well: {}", REDIRECT.hint(hop)),
+            ),
+            _ if context.is_of_app(response) && !self.only_appends_slash() => (
+                "a hop in front has changed the Location of the app".to_owned(),
+                LOCATION.hint(context.front),
             ),
             Change::Scheme if !is_of_front => (
                 format!("the scheme is {scheme}, because the app does not believe or get X-Forwarded-Proto"),

@@ -1,6 +1,6 @@
 //! Checks that all requests of a browser reach the same replica (P18).
 
-use crate::client::{Ask, Failure};
+use crate::client::{Ask, Failure, Response};
 use crate::outcome::Outcome;
 use crate::probe::context::Context;
 use crate::probe::cures::AFFINITY;
@@ -17,16 +17,17 @@ pub(crate) async fn affinity(context: &Context, outcome: &mut Outcome) {
     let Some(token) = context.client.cookie(XSRF) else {
         return outcome.skip("the site sets no XSRF cookie, without which Streamlit does not say whether it has the session; see P17");
     };
-    let unknown = match upload(context, "doctor-invented-session", &token, false).await {
+    let unknown = match upload(context, INVENTED, &token, false).await {
         Ok(unknown) => unknown,
         Err(failure) => return outcome.skip(format!("an upload gets no answer: {failure}")),
     };
-    if unknown.0 != 400 {
+    if unknown.status != 400 {
         return outcome.skip(format!(
-            "an upload to a session that does not exist is answered {}, not 400 as by Streamlit",
-            unknown.0
+            "an upload to a session that does not exist is answered {}, not 400 as by Streamlit; see P16 and P17",
+            unknown.status
         ));
     }
+    let unknown = without(&unknown, INVENTED);
     for (is_anonymous, with) in [
         (false, "with the cookies of the browser"),
         (true, "without the front's cookies"),
@@ -34,7 +35,7 @@ pub(crate) async fn affinity(context: &Context, outcome: &mut Outcome) {
         let mut others = 0_usize;
         for _ in 0..ATTEMPTS {
             match upload(context, &id, &token, is_anonymous).await {
-                Ok(answer) if answer == unknown => others = others.saturating_add(1),
+                Ok(answer) if without(&answer, &id) == unknown => others = others.saturating_add(1),
                 Ok(_) => {}
                 Err(failure) => {
                     return outcome.skip(format!("an upload gets no answer: {failure}"));
@@ -57,12 +58,12 @@ pub(crate) async fn affinity(context: &Context, outcome: &mut Outcome) {
 }
 
 /// Sends an upload without a file, which stores nothing.
-async fn upload(
+pub(crate) async fn upload(
     context: &Context,
     session: &str,
     token: &str,
     is_anonymous: bool,
-) -> Result<(u16, Vec<u8>), Failure> {
+) -> Result<Response, Failure> {
     let target = context
         .client
         .site
@@ -74,11 +75,16 @@ async fn upload(
     if is_anonymous {
         ask = ask.anonymous().field("Cookie", format!("{XSRF}={token}"));
     }
-    let response = context.client.send(&ask).await?;
-    // Only the text without the session's name can be compared.
-    let body = response.text().replace(session, "");
-    Ok((response.status, body.into_bytes()))
+    context.client.send(&ask).await
 }
+
+/// Returns the status and the text of a response without the session's name, so that two can be compared.
+fn without(response: &Response, session: &str) -> (u16, String) {
+    (response.status, response.text().replace(session, ""))
+}
+
+/// A session that does not exist.
+pub(crate) const INVENTED: &str = "doctor-invented-session";
 
 const XSRF: &str = "_streamlit_xsrf";
 const ATTEMPTS: usize = 10;

@@ -12,6 +12,7 @@ use crate::probe::cures::{
     STREAMLIT_HEADERS, UPGRADE,
 };
 use crate::probe::front::Hop;
+use crate::probe::obstacle;
 use crate::probe::redirect::Redirect;
 
 /// P08: the handshake of the app's own page, and why it fails.
@@ -42,6 +43,9 @@ pub(crate) async fn handshake(context: &Context, outcome: &mut Outcome) {
     }
     let is_healthy = context.health.is_healthy();
     let answer = format!("the handshake is answered {}", context.answer(response));
+    if context.is_like_health(response) {
+        return outcome.skip(format!("{answer}, like the health check; see P05"));
+    }
     let (finding, hint) = match response.status {
         200 if is_healthy && response.has_page() => {
             let plain = context.client.get(&path).await;
@@ -64,12 +68,9 @@ pub(crate) async fn handshake(context: &Context, outcome: &mut Outcome) {
             format!("{answer}, and the health check fails too: the path `{path}` leads elsewhere"),
             ROUTE.hint(hop),
         ),
-        401 => (
+        401 if context.client.has_credentials() => (
             format!("{answer}: a login stands before the WebSocket"),
-            format!(
-                "send the session of a user with --cookie-file; if this is one: {}",
-                LOGIN.hint(hop)
-            ),
+            LOGIN.hint(hop),
         ),
         403 => return refused(context, response, outcome).await,
         400 | 426 | 501 | 505 => (
@@ -108,15 +109,14 @@ pub(crate) async fn handshake(context: &Context, outcome: &mut Outcome) {
                 ROUTE.hint(hop),
             )
         }
-        502..=504 => (
-            format!("{answer}, like the health check: the app is not reachable"),
-            "look at the log of this hop, and at whether the app runs".to_owned(),
-        ),
-        _ => (
-            answer,
-            "look at the log of this hop for the request with the User-Agent fluxlit-doctor"
-                .to_owned(),
-        ),
+        _ => match obstacle::explain(context, response) {
+            Some((reason, hint)) => (format!("{answer}: {reason}"), hint),
+            None => (
+                answer,
+                "look at the log of this hop for the request with the User-Agent fluxlit-doctor"
+                    .to_owned(),
+            ),
+        },
     };
     outcome.fail(finding, hint);
 }
@@ -170,6 +170,13 @@ async fn refused(context: &Context, refusal: &Response, outcome: &mut Outcome) {
         outcome.fail(
             format!("the handshake is answered 403 by the gateway because of its Origin, whatever Origin it has (`{origin}`, `{other}`, none): a hop sets another one"),
             ORIGIN.hint(context.front),
+        );
+        return;
+    }
+    if let Some((reason, hint)) = obstacle::explain(context, refusal) {
+        outcome.fail(
+            format!("the handshake is answered 403 by {author} with and without Origin: {reason}"),
+            hint,
         );
         return;
     }

@@ -100,8 +100,11 @@ impl Hint {
             old.match_indices(part.as_str()).any(|(start, part)| {
                 let before = old[..start].trim_end_matches([',', ' ']);
                 let after = old[start + part.len()..].trim_start_matches([' ', '&']);
-                let joined = [before, after].concat();
-                joined == new || [before, " ", after].concat() == new
+                // An option may have a value.
+                let after_value = after.split_once(' ').map_or("", |(_, rest)| rest);
+                [after, after_value].into_iter().any(|after| {
+                    [before, after].concat() == new || [before, " ", after].concat() == new
+                })
             })
         })
     }

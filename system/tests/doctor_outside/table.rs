@@ -27,7 +27,7 @@ pub(crate) struct Problem {
 }
 
 /// A way to create a problem with some fronts, and what the doctor says.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Case {
     pub(crate) fronts: Vec<Program>,
     /// Changes of the printed configuration.
@@ -68,7 +68,7 @@ pub(crate) enum Behind {
 }
 
 /// What the doctor says.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum Expected {
     /// It cannot be created; the reason.
     None(String),
