@@ -107,10 +107,10 @@ impl Context {
         !self.is_of_app(response) && (is_signed || has_no_id())
     }
 
-    /// Returns true if a response is an error that the health check gets as well, whose cause P05 tells.
+    /// Returns true if a response is an error or a redirect that the health check gets as well, whose cause P05 tells.
     pub(crate) fn is_like_health(&self, response: &Response) -> bool {
         let (status, health) = (response.status, &self.health);
-        status >= 400 && status == health.status && self.by(response) == self.by(health)
+        status >= 300 && status == health.status && self.by(response) == self.by(health)
     }
 
     /// Returns the hop to which a cure applies: the one that has answered, unless that is the app's side.

@@ -76,6 +76,16 @@ pub(crate) async fn cookies(context: &Context, outcome: &mut Outcome) {
 fn judge(context: &Context, cookie: &SetCookie, outcome: &mut Outcome) {
     let site = &context.client.site;
     let name = &cookie.name;
+    let covers_mount = cookie
+        .path
+        .as_deref()
+        .is_none_or(|path| path == site.mount || is_outer(path, &site.mount));
+    if name.starts_with("_streamlit") && !covers_mount {
+        outcome.fail(
+            format!("the cookie `{name}` has the path `{}/`, which does not cover the app, so browsers do not send it there and uploads get 403", cookie.path.as_deref().unwrap_or_default()),
+            COOKIES.hint(context.front),
+        );
+    }
     if name == XSRF {
         if !cookie.value.contains('|') {
             outcome.fail(

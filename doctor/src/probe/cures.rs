@@ -149,12 +149,12 @@ pub(crate) const OWN_REDIRECT: &str =
 pub(crate) const REDIRECT: Cure = Cure {
     what: "let the front redirect nothing under the mount that arrives over https",
     lines: &[
-        (Hop::Nginx, "remove `return 301`, `return 302`, `return 307`, `rewrite`, `if ($http_x_forwarded_proto`, `if ($scheme` and `if ($host` from the server with TLS"),
+        (Hop::Nginx, "remove `return 301`, `return 302`, `return 307`, `rewrite`, `if ($http_x_forwarded_proto`, `if ($http_upgrade`, `if ($scheme` and `if ($host` from the server with TLS"),
         (Hop::Envoy, "remove `require_tls:` from the virtual host, and the route with `redirect:`"),
         (Hop::Istio, "remove `httpsRedirect:` from the server with TLS, and `redirect:` from the VirtualService"),
         (Hop::Traefik, "remove `redirectScheme` and `redirectRegex` from the middlewares of the router"),
         (Hop::Caddy, "remove `redir /`, `redir @`, `redir *`, `redir {`, `redir https://{` and `redir http://` from the site with TLS, with their matchers"),
-        (Hop::HaProxy, "remove `http-request redirect scheme`, `http-request redirect location`, `redirect scheme` and `redirect location`; a redirect to https needs the condition unless { ssl_fc }"),
+        (Hop::HaProxy, "remove `http-request redirect scheme`, `http-request redirect location`, `redirect scheme`, `redirect location`, and `http-request redirect prefix` without the condition unless { ssl_fc }"),
         (Hop::Apache, r#"remove `RewriteRule ^`, `RewriteRule (`, `RewriteRule .`, `RewriteRule /`, `RewriteRule "^/`, `RewriteRule "^(`, `RewriteCond %{` before them, `Redirect /`, `Redirect "/`, `Redirect 30`, `Redirect permanent`, `Redirect temp`, `RedirectPermanent`, `RedirectMatch 301` and `RedirectMatch 302` from the VirtualHost with TLS"#),
         (Hop::Cdn, "switch redirect rules off for the app's path, and let it connect to the front over https"),
     ],
@@ -192,12 +192,12 @@ pub(crate) const ACCESS: Cure = Cure {
 pub(crate) const UPSTREAM: Cure = Cure {
     what: "let the front connect to the address on which the app listens, without TLS; its log tells why it does not, and `fluxlit-gateway probe` whether the gateway is ready",
     lines: &[
-        (Hop::Nginx, "write `proxy_pass http://127.0.0.1:8000;`"),
+        (Hop::Nginx, "write `proxy_pass http://127.0.0.1:8000;`, and remove `return 503`"),
         (Hop::Envoy, "write `port_value: 8000` in the endpoint of the cluster"),
         (Hop::Istio, "write `port: {number: 8000}` in the destination of the VirtualService"),
         (Hop::Traefik, "write `- url: \"http://127.0.0.1:8000\"` in the servers of the service"),
-        (Hop::Caddy, "write `reverse_proxy 127.0.0.1:8000`"),
-        (Hop::HaProxy, "write `server gateway 127.0.0.1:8000` in the backend, with no `ssl` after it"),
+        (Hop::Caddy, "write `reverse_proxy 127.0.0.1:8000`, and remove `respond` with 503"),
+        (Hop::HaProxy, "write `server gateway 127.0.0.1:8000` in the backend, with no ssl after it, and remove `http-request return status 503` and `http-request deny deny_status 503`"),
         (Hop::Apache, r#"write `ProxyPass "/apps/my-app" "http://127.0.0.1:8000/apps/my-app" nocanon upgrade=websocket`"#),
         (Hop::LoadBalancer, "look at the health of the targets, and at their port"),
     ],

@@ -19,7 +19,11 @@ pub(crate) fn explain(context: &Context, response: &Response) -> Option<(&'stati
             "an access rule of a hop in front, or of the app, refuses it",
             format!("{}. If it is the app: list the public host in Streamlit's server.allowedHosts", ACCESS.hint(hop)),
         )),
-        502..=504 if is_of_front => Some(("the front does not reach the app", UPSTREAM.hint(hop))),
+        503 if is_of_front => Some((
+            "the front does not reach the app, or a rule of the front answers itself",
+            UPSTREAM.hint(hop),
+        )),
+        502 | 504 if is_of_front => Some(("the front does not reach the app", UPSTREAM.hint(hop))),
         502..=504 if context.is_of_app(response) => Some((
             "Streamlit does not answer it",
             "look at the log of the gateway, and at whether Streamlit runs at FLUXLIT_STREAMLIT_UPSTREAM".to_owned(),

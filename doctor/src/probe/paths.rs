@@ -18,7 +18,8 @@ pub(crate) async fn bare_mount(context: &Context, outcome: &mut Outcome) {
         return;
     };
     let redirect = Redirect::of(site, &target, &plain);
-    if redirect.is_none() && !context.health.is_healthy() {
+    let is_like_health = context.is_like_health(&plain);
+    if is_like_health || redirect.is_none() && !context.health.is_healthy() {
         return outcome.skip("the health check fails as well; see P05");
     }
     if plain.status == 200 && plain.is_page() {

@@ -184,9 +184,9 @@ impl Redirect {
         if self.to.origin() != self.asked.origin() {
             return false;
         }
-        let target = self.to[url::Position::BeforePath..url::Position::AfterQuery].to_owned();
+        let query = self.to.query().map(|query| format!("?{query}"));
         let ask = Ask {
-            target,
+            target: format!("{}{}", self.to.path(), query.unwrap_or_default()),
             ..ask.clone()
         };
         let Ok(response) = context.handshake_status(&ask).await else {

@@ -34,17 +34,17 @@ pub(crate) async fn handshake(context: &Context, outcome: &mut Outcome) {
     let by = context.by(response);
     let hop = context.hop(by);
     let path = context.stream_path();
+    let is_healthy = context.health.is_healthy();
+    let answer = format!("the handshake is answered {}", context.answer(response));
+    if context.is_like_health(response) {
+        return outcome.skip(format!("{answer}, like the health check; see P05"));
+    }
     if let Some(redirect) = Redirect::of(&context.client.site, &path, response) {
         let ask = context.handshake();
         let (finding, hint) = redirect
             .explain(context, "the handshake", &ask, response)
             .await;
         return outcome.fail(format!("{finding}; a page cannot follow it there"), hint);
-    }
-    let is_healthy = context.health.is_healthy();
-    let answer = format!("the handshake is answered {}", context.answer(response));
-    if context.is_like_health(response) {
-        return outcome.skip(format!("{answer}, like the health check; see P05"));
     }
     let (finding, hint) = match response.status {
         200 if is_healthy && response.has_page() => {
