@@ -113,7 +113,8 @@ fn lints_wasm() -> anyhow::Result<()> {
 }
 
 /// Documents the same targets that the lints have compiled, with the same features, so that nothing is compiled again: with
-/// examples, Cargo counts the features of dev-dependencies.
+/// examples, Cargo counts the features of dev-dependencies. The other programs have libraries of the same names, whose pages they
+/// would replace.
 fn docs() -> anyhow::Result<()> {
     let document = |command: &mut Command| {
         steps::run(
@@ -122,7 +123,7 @@ fn docs() -> anyhow::Result<()> {
                 .env("RUSTDOCFLAGS", "-D warnings"),
         )
     };
-    document(native_packages(cargo().arg("doc")).args(["--lib", "--bins", "--examples"]))?;
+    document(native_packages(cargo().arg("doc")).args(["--lib", "--bin", "xtask", "--examples"]))?;
     wasm_target()?;
     document(cargo().args([
         "doc",

@@ -151,7 +151,7 @@ struct Entry<'a> {
 
 fn legend(panel: &Panel, width: f64) -> Vec<Entry<'_>> {
     let (mut x, mut row) = (0.0, 0.0);
-    let place = |line: &'_ Line| {
+    let place = |line: &Line| {
         let letters = u32::try_from(line.name.chars().count()).unwrap_or(u32::MAX);
         let own = 30.0 + LETTER * f64::from(letters);
         if x > 0.0 && x + own > width {
