@@ -37,8 +37,14 @@ use Evidence::{Beside, Names, Reads, Then};
 /// Every configuration file, by who reads it.
 const CLAIMS: &[Claim] = &[
     // Cargo and its tools.
-    claim(".cargo/config.toml", &[Names("xtask/src/steps.rs")]),
-    claim("rust-toolchain.toml", &[Then(".ci/run", "cargo build")]),
+    claim(
+        ".cargo/config.toml",
+        &[Then(".ci/run", "cargo xtask check")],
+    ),
+    claim(
+        "rust-toolchain.toml",
+        &[Then(".ci/run", "cargo xtask check")],
+    ),
     claim("Cargo.toml", LOCK_FILES),
     claim("Cargo.lock", LOCK_FILES),
     claim("*/Cargo.toml", LOCK_FILES),
