@@ -514,6 +514,20 @@ pub(crate) fn musl_target() -> anyhow::Result<()> {
     add_target(MUSL)
 }
 
+/// The same for arm64; returns the variables with which Cargo compiles for it.
+pub(crate) fn arm64_musl_target() -> anyhow::Result<[(&'static str, PathBuf); 2]> {
+    let compiler = debian("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu")?;
+    add_target(ARM64_MUSL)?;
+    Ok([
+        ("CC_aarch64_unknown_linux_musl", compiler),
+        // The toolchain's own, because the C compiler's would add a C library.
+        (
+            "CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_LINKER",
+            PathBuf::from("rust-lld"),
+        ),
+    ])
+}
+
 fn add_target(name: &str) -> anyhow::Result<()> {
     if sysroot()?.join("lib/rustlib").join(name).exists() {
         return Ok(());
@@ -670,6 +684,9 @@ pub(crate) const WASM: &str = "wasm32-wasip1";
 
 /// The target of executables without a C library.
 pub(crate) const MUSL: &str = "x86_64-unknown-linux-musl";
+
+/// The same on arm64.
+pub(crate) const ARM64_MUSL: &str = "aarch64-unknown-linux-musl";
 
 #[cfg(test)]
 mod tests {

@@ -10,7 +10,42 @@ use super::output;
 use crate::setup;
 use crate::steps::{cargo, step};
 
-pub(super) use crate::setup::{MUSL, WASM};
+pub(super) use crate::setup::WASM;
+
+/// What an executable runs on: Linux, with any C library or none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Platform {
+    X86_64,
+    Arm64,
+}
+
+impl Platform {
+    /// Returns the name of the target.
+    pub(super) fn triple(self) -> &'static str {
+        match self {
+            Self::X86_64 => setup::MUSL,
+            Self::Arm64 => setup::ARM64_MUSL,
+        }
+    }
+
+    /// Returns a command that runs an executable here: as it is, or with an emulator.
+    pub(super) fn run(self, executable: &Path) -> anyhow::Result<Command> {
+        let is_native = match self {
+            Self::X86_64 => cfg!(target_arch = "x86_64"),
+            Self::Arm64 => cfg!(target_arch = "aarch64"),
+        };
+        if is_native {
+            return Ok(Command::new(executable));
+        }
+        let emulator = match self {
+            Self::X86_64 => "qemu-x86_64-static",
+            Self::Arm64 => "qemu-aarch64-static",
+        };
+        let mut command = Command::new(setup::debian(emulator, "qemu-user-static")?);
+        command.arg(executable);
+        Ok(command)
+    }
+}
 
 /// The sources of a release, and where they are compiled.
 pub(super) struct Sources {
@@ -71,28 +106,45 @@ impl Sources {
             return setup::filter();
         }
         setup::wasm_target()?;
-        self.build("fluxlit-filter", WASM, "--lib")?;
+        self.build(self.cargo(), "fluxlit-filter", WASM, "--lib")?;
         Ok(self.target.join(WASM).join("release/fluxlit_filter.wasm"))
     }
 
     /// Builds a program that needs no C library; returns the executable.
-    pub(super) fn program(&self, package: &str, program: &str) -> anyhow::Result<PathBuf> {
-        setup::musl_target()?;
-        self.build(package, MUSL, "--bins")?;
-        Ok(self.target.join(MUSL).join("release").join(program))
+    pub(super) fn program(
+        &self,
+        package: &str,
+        program: &str,
+        platform: Platform,
+    ) -> anyhow::Result<PathBuf> {
+        let mut cargo = self.cargo();
+        match platform {
+            Platform::X86_64 => setup::musl_target()?,
+            Platform::Arm64 => {
+                cargo.envs(setup::arm64_musl_target()?);
+            }
+        }
+        let triple = platform.triple();
+        self.build(cargo, package, triple, "--bins")?;
+        Ok(self.target.join(triple).join("release").join(program))
     }
 
-    fn build(&self, package: &str, triple: &str, what: &str) -> anyhow::Result<()> {
-        let mut command = self.cargo();
-        command
+    fn build(
+        &self,
+        mut cargo: Command,
+        package: &str,
+        triple: &str,
+        what: &str,
+    ) -> anyhow::Result<()> {
+        cargo
             .args(["build", "--release", "--locked", "--quiet", what])
             .args(["--package", package, "--target", triple])
             .arg("--target-dir")
             .arg(&self.target);
         step(
-            &format!("building {package} in {}", self.root.display()),
+            &format!("building {package} for {triple} in {}", self.root.display()),
             || {
-                let status = command.status().context("cannot run cargo")?;
+                let status = cargo.status().context("cannot run cargo")?;
                 ensure!(status.success(), "cargo failed ({status})");
                 Ok(())
             },

@@ -18,10 +18,10 @@ use std::process::Command;
 use anyhow::{Context, bail, ensure};
 use sha2::{Digest as _, Sha256};
 
-use crate::image;
 use crate::steps::{root, target};
+use crate::{image, setup};
 use archive::Entry;
-use build::Sources;
+use build::{Platform, Sources};
 use packages::Packages;
 
 pub(crate) use build::{commit, hide_folders};
@@ -49,6 +49,8 @@ pub(crate) enum Part {
     Filter,
     /// Static executables of the gateway and of the test host, with manual pages and completions
     Programs,
+    /// The same for arm64
+    ProgramsArm64,
     /// The Helm chart
     Chart,
     /// The JSON Schemas of settings, values and case files
@@ -61,10 +63,18 @@ pub(crate) enum Part {
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// A part of a release that has an SBOM and licence texts: its package, and the target it is built for.
-const PRODUCTS: [(&str, &str); 3] = [
+const PRODUCTS: [(&str, &str); 5] = [
     ("fluxlit-filter", build::WASM),
-    ("fluxlit-gateway", build::MUSL),
-    ("fluxlit-host-test", build::MUSL),
+    ("fluxlit-gateway", setup::MUSL),
+    ("fluxlit-gateway", setup::ARM64_MUSL),
+    ("fluxlit-host-test", setup::MUSL),
+    ("fluxlit-host-test", setup::ARM64_MUSL),
+];
+
+/// The programs of a release: package and executable.
+const PROGRAMS: [(&str, &str); 2] = [
+    ("fluxlit-gateway", "fluxlit-gateway"),
+    ("fluxlit-host-test", "host-test"),
 ];
 
 /// Builds the parts, and prints the folder.
@@ -119,10 +129,8 @@ fn build_parts(parts: &[Part], sources: &Sources) -> anyhow::Result<Files> {
     for part in parts {
         match part {
             Part::Filter => add_filter(&mut files, sources)?,
-            Part::Programs => {
-                add_program(&mut files, sources, "fluxlit-gateway", "fluxlit-gateway")?;
-                add_program(&mut files, sources, "fluxlit-host-test", "host-test")?;
-            }
+            Part::Programs => add_programs(&mut files, sources, Platform::X86_64)?,
+            Part::ProgramsArm64 => add_programs(&mut files, sources, Platform::Arm64)?,
             Part::Chart => add_chart(&mut files, sources)?,
             Part::Schemas => add_schemas(&mut files, sources)?,
             Part::Sboms => add_sboms(&mut files, sources)?,
@@ -161,36 +169,39 @@ fn add_filter(files: &mut Files, sources: &Sources) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Adds an archive with an executable, its manual pages, its completions and the licences.
-fn add_program(
-    files: &mut Files,
-    sources: &Sources,
-    package: &str,
-    program: &str,
-) -> anyhow::Result<()> {
-    let executable = sources.program(package, program)?;
-    let folder = format!("{program}-{VERSION}");
-    let packages = Packages::of(sources, package, build::MUSL)?;
-    let mut entries = texts(sources, &executable, program)?;
-    entries.extend([
-        Entry::executable(
-            format!("{folder}/{program}"),
-            std::fs::read(&executable).context("cannot read the executable")?,
-        ),
-        Entry::file(
-            format!("{folder}/licences.txt"),
-            licences::texts(&packages, build::MUSL, &sources.root)?.into_bytes(),
-        ),
-    ]);
-    files.insert(
-        format!("{folder}-{}.tar.gz", build::MUSL),
-        archive::tar_gz(entries, sources.time)?,
-    );
+/// Adds an archive for each program, with the executable, its manual pages, its completions and the licences.
+fn add_programs(files: &mut Files, sources: &Sources, platform: Platform) -> anyhow::Result<()> {
+    let triple = platform.triple();
+    for (package, program) in PROGRAMS {
+        let executable = sources.program(package, program, platform)?;
+        let folder = format!("{program}-{VERSION}");
+        let packages = Packages::of(sources, package, triple)?;
+        let mut entries = texts(sources, &executable, program, platform)?;
+        entries.extend([
+            Entry::executable(
+                format!("{folder}/{program}"),
+                std::fs::read(&executable).context("cannot read the executable")?,
+            ),
+            Entry::file(
+                format!("{folder}/licences.txt"),
+                licences::texts(&packages, triple, &sources.root)?.into_bytes(),
+            ),
+        ]);
+        files.insert(
+            format!("{folder}-{triple}.tar.gz"),
+            archive::tar_gz(entries, sources.time)?,
+        );
+    }
     Ok(())
 }
 
 /// Returns the licence of the project, the completions and the manual pages of a program.
-fn texts(sources: &Sources, executable: &Path, program: &str) -> anyhow::Result<Vec<Entry>> {
+fn texts(
+    sources: &Sources,
+    executable: &Path,
+    program: &str,
+    platform: Platform,
+) -> anyhow::Result<Vec<Entry>> {
     let folder = format!("{program}-{VERSION}");
     let mut entries = vec![
         Entry::file(
@@ -205,12 +216,13 @@ fn texts(sources: &Sources, executable: &Path, program: &str) -> anyhow::Result<
     for shell in ["bash", "fish", "zsh"] {
         entries.push(Entry::file(
             format!("{folder}/completions/{program}.{shell}"),
-            output(Command::new(executable).args(["completions", shell]))?,
+            output(platform.run(executable)?.args(["completions", shell]))?,
         ));
     }
-    let pages = sources.scratch(&format!("man-{program}"))?;
+    let pages = sources.scratch(&format!("man-{program}-{}", platform.triple()))?;
     output(
-        Command::new(executable)
+        platform
+            .run(executable)?
             .args(["man", "--output"])
             .arg(&pages),
     )?;
@@ -243,7 +255,10 @@ fn add_schemas(files: &mut Files, sources: &Sources) -> anyhow::Result<()> {
 fn add_sboms(files: &mut Files, sources: &Sources) -> anyhow::Result<()> {
     for (package, target) in PRODUCTS {
         let packages = Packages::of(sources, package, target)?;
-        let name = format!("{package}-{VERSION}");
+        let name = match target {
+            build::WASM => format!("{package}-{VERSION}"),
+            target => format!("{package}-{VERSION}-{target}"),
+        };
         files.insert(
             format!("{name}.cdx.json"),
             sbom::cyclone_dx(&packages, sources.time)?,

@@ -11,8 +11,8 @@ use fluxlit_support::port::{free_port, local};
 use fluxlit_support::process::Process;
 use fluxlit_support::wait::wait_until;
 
-use super::build::MUSL;
-use super::{CHECKSUMS, Part, VERSION, output};
+use super::build::Platform;
+use super::{CHECKSUMS, PROGRAMS, Part, VERSION, output};
 use crate::containers::Containers;
 use crate::setup;
 use crate::steps::{root, step, target};
@@ -35,7 +35,12 @@ pub(super) fn verify(folder: &Path, parts: &[Part]) -> anyhow::Result<()> {
             Part::Filter => step("verifying the image of the filter with skopeo", || {
                 image(folder, &scratch)
             })?,
-            Part::Programs => step("running the executables", || programs(folder, &scratch))?,
+            Part::Programs => step("running the executables", || {
+                programs(folder, &scratch, Platform::X86_64)
+            })?,
+            Part::ProgramsArm64 => step("running the executables for arm64", || {
+                programs(folder, &scratch, Platform::Arm64)
+            })?,
             // Only Cargo's own data is in them, and tests compare them with it.
             Part::Schemas | Part::Sboms => {}
         }
@@ -125,17 +130,21 @@ fn image(folder: &Path, scratch: &Path) -> anyhow::Result<()> {
 }
 
 /// Each executable says what it is; the gateway serves HTTPS, and the test host runs the filter.
-fn programs(folder: &Path, scratch: &Path) -> anyhow::Result<()> {
-    for name in ["fluxlit-gateway", "host-test"] {
-        let program = unpack(folder, scratch, name)?;
-        let version = String::from_utf8(output(Command::new(&program).arg("--version"))?)?;
+fn programs(folder: &Path, scratch: &Path, platform: Platform) -> anyhow::Result<()> {
+    let triple = platform.triple();
+    let scratch = scratch.join(triple);
+    std::fs::create_dir_all(&scratch)?;
+    for (_, name) in PROGRAMS {
+        let program = unpack(folder, &scratch, name, triple)?;
+        let run = || platform.run(&program);
+        let version = String::from_utf8(output(run()?.arg("--version"))?)?;
         let is_right = version.contains(VERSION)
-            && version.contains(&format!("target: {MUSL}"))
+            && version.contains(&format!("target: {triple}"))
             && !version.contains("commit: unknown");
         ensure!(is_right, "{name} says {version}");
         if name == "host-test" {
             output(
-                Command::new(&program)
+                run()?
                     .arg("run")
                     .arg("--filter")
                     .arg(setup::filter()?)
@@ -143,15 +152,15 @@ fn programs(folder: &Path, scratch: &Path) -> anyhow::Result<()> {
                     .arg(root().join("cases/hsts.json")),
             )?;
         } else {
-            serves(Command::new(&program), scratch).context(name)?;
+            serves(run()?, &scratch).context(name)?;
         }
     }
     Ok(())
 }
 
 /// Unpacks an archive; returns the executable in it.
-fn unpack(folder: &Path, scratch: &Path, name: &str) -> anyhow::Result<PathBuf> {
-    let archive = folder.join(format!("{name}-{VERSION}-{MUSL}.tar.gz"));
+fn unpack(folder: &Path, scratch: &Path, name: &str, triple: &str) -> anyhow::Result<PathBuf> {
+    let archive = folder.join(format!("{name}-{VERSION}-{triple}.tar.gz"));
     output(
         Command::new("tar")
             .arg("xzf")
