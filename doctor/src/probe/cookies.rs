@@ -96,6 +96,12 @@ fn judge(context: &Context, cookie: &SetCookie, outcome: &mut Outcome) {
                 COOKIES.hint(context.front),
             );
         }
+        if cookie.is_http_only {
+            outcome.fail(
+                format!("the cookie `{name}` has HttpOnly, so the page cannot read the token in it, and uploads get 403: a hop adds it, Streamlit does not"),
+                COOKIES.hint(context.front),
+            );
+        }
         return;
     }
     let is_wider = cookie
@@ -180,6 +186,7 @@ struct SetCookie {
     /// The path without its last slash; `None` if there is none.
     path: Option<String>,
     is_secure: bool,
+    is_http_only: bool,
 }
 
 impl SetCookie {
@@ -197,11 +204,15 @@ impl SetCookie {
             value: value.trim().to_owned(),
             path: None,
             is_secure: false,
+            is_http_only: false,
         };
         for attribute in parts {
             let (key, value) = attribute.split_once('=').unwrap_or((attribute, ""));
             if key.trim().eq_ignore_ascii_case("secure") {
                 cookie.is_secure = true;
+            }
+            if key.trim().eq_ignore_ascii_case("httponly") {
+                cookie.is_http_only = true;
             }
             if key.trim().eq_ignore_ascii_case("path") && value.trim().starts_with('/') {
                 cookie.path = Some(value.trim().trim_end_matches('/').to_owned());
@@ -227,17 +238,18 @@ mod tests {
 
     #[test]
     fn a_cookie_is_read_with_its_path() {
-        for (line, name, value, path, is_secure) in [
-            ("a=b; Path=/m/; Secure", "a", "b", Some("/m"), true),
-            ("a = b=c ;path=/", "a", "b=c", Some(""), false),
-            ("a; Path=m; HttpOnly", "a", "", None, false),
-            ("a=; Path=/x; PATH=/y", "a", "", Some("/y"), false),
+        for (line, name, value, path, is_secure, is_http_only) in [
+            ("a=b; Path=/m/; Secure", "a", "b", Some("/m"), true, false),
+            ("a = b=c ;path=/", "a", "b=c", Some(""), false, false),
+            ("a; Path=m; httponly", "a", "", None, false, true),
+            ("a=; Path=/x; PATH=/y", "a", "", Some("/y"), false, false),
         ] {
             let expected = SetCookie {
                 name: name.to_owned(),
                 value: value.to_owned(),
                 path: path.map(str::to_owned),
                 is_secure,
+                is_http_only,
             };
             assert_eq!(SetCookie::parse(line), expected, "{line}");
         }
