@@ -66,6 +66,7 @@ impl Timer {
 pin_project! {
     /// A wait with a limit. Not an async function, because that would keep room for `future` twice: as its argument, and
     /// pinned.
+    #[must_use = "nothing waits until this is awaited"]
     pub(crate) struct Within<'a, F> {
         timer: &'a mut Timer,
         limit: Duration,
