@@ -202,14 +202,14 @@ struct Stack {
     front: Front,
     listen_http: SocketAddr,
     visitor: Visitor,
-    _gateway: Gateway,
+    gateway: Option<Gateway>,
     _folder: tempfile::TempDir,
 }
 
 fn verify(program: Program) {
     let mut failures = String::new();
     for scenario in SCENARIOS {
-        let stack = Stack::start(program, scenario);
+        let mut stack = Stack::start(program, scenario);
         let faults = stack.faults();
         for fault in &faults {
             let _ = writeln!(failures, "{}: {fault}", scenario.name);
@@ -285,13 +285,13 @@ impl Stack {
             front,
             listen_http,
             visitor,
-            _gateway: gateway,
+            gateway: Some(gateway),
             _folder: folder,
         }
     }
 
     /// Returns what is wrong with the requests that went through the front.
-    fn faults(&self) -> Vec<String> {
+    fn faults(&mut self) -> Vec<String> {
         let mut faults = Vec::new();
         let mut check = |what: &str, result: Result<(), String>| {
             if let Err(found) = result {
@@ -310,6 +310,8 @@ impl Stack {
         check("Strict-Transport-Security", self.hsts());
         check("http", self.redirect_from_http());
         check("hop", self.hop());
+        drop(self.gateway.take());
+        check("without the gateway", self.own_error());
         faults
     }
 
@@ -512,6 +514,28 @@ impl Stack {
         Ok(())
     }
 
+    /// If the gateway is gone, the front's own error has Strict-Transport-Security once.
+    fn own_error(&self) -> Result<(), String> {
+        let mut last = None;
+        wait_until(ERROR_LIMIT, || {
+            last = self.get("/", "").ok();
+            last.as_ref()
+                .is_some_and(|response| (502..=504).contains(&response.status))
+        });
+        let response = last.ok_or("no response")?;
+        let wanted: &[&str] = match self.scenario.tls {
+            Tls::AtFront => &["max-age=31536000"],
+            Tls::InFront | Tls::None => &[],
+        };
+        let is_error = (502..=504).contains(&response.status);
+        let has_hsts = response.values("strict-transport-security") == wanted;
+        // Behind a hop with TLS, that one owns the field.
+        expect(
+            is_error && (has_hsts || self.scenario.tls == Tls::InFront),
+            &response,
+        )
+    }
+
     fn redirect_from_http(&self) -> Result<(), String> {
         if self.scenario.tls != Tls::AtFront {
             return Ok(());
@@ -624,6 +648,9 @@ const HOP: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 20));
 
 /// More than the default limit of nginx, 1 MiB.
 const BODY_LIMIT: usize = 2 << 20;
+
+/// How long a front may try to reach a gateway that is gone, in all attempts.
+const ERROR_LIMIT: Duration = Duration::from_secs(30);
 
 /// More than the default limits of nginx and Apache, 8 KiB.
 const LARGE_COOKIE: usize = 20_000;

@@ -31,6 +31,15 @@ pub(super) fn text(site: &Site) -> String {
         text.line(format!("header ?Strict-Transport-Security \"{hsts}\""));
     }
     app(site, &mut text);
+    if let Some(hsts) = &site.hsts {
+        text.blank().note(
+            "Caddy's own errors, such as 502, get none of the fields that are set elsewhere.",
+        );
+        text.open("handle_errors {")
+            .line(format!("header Strict-Transport-Security \"{hsts}\""))
+            .line("respond \"{err.status_code} {err.status_text}\" {err.status_code}")
+            .close("}");
+    }
     text.close("}");
     text.finish()
 }
@@ -146,6 +155,8 @@ fn proxy(site: &Site, text: &mut Text) {
     text.note("Takes the gateway out while it drains or its app is not ready.");
     text.line(format!("health_uri {}", site.readiness))
         .line("health_interval 5s");
+    text.note("It is the only upstream, so one lost response takes nothing out.");
+    text.line("health_fails 2");
     text.open("health_headers {")
         .line(format!("Host {}", site.health_host()))
         .close("}");
