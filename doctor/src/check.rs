@@ -78,7 +78,7 @@ pub static LINT: [Check; 8] = [
 
 /// The checks of a deployed edge from outside.
 #[rustfmt::skip]
-pub static PROBE: [Check; 30] = [
+pub static PROBE: [Check; 31] = [
     check("P01", "tls", "the certificate is valid, for some time, on each address"),
     check("P02", "http-first", "plain HTTP redirects to the same app over TLS"),
     check("P03", "hsts-and-headers", "HSTS is sent once on every response, errors included"),
@@ -109,6 +109,7 @@ pub static PROBE: [Check; 30] = [
     check("P28", "families", "IPv4 and IPv6 lead to the same app"),
     check("P29", "content-policy", "no Content-Security-Policy blocks what the page needs"),
     check("P30", "rate-limit", "requests that follow each other quickly are not refused"),
+    check("P31", "upstreams", "every request reaches the app"),
 ];
 
 /// Returns every check, in the order of the report.

@@ -30,6 +30,15 @@ pub struct Finding {
     pub evidence: Vec<(&'static str, String)>,
 }
 
+/// What a run tells while it goes on.
+#[derive(Debug, Clone, Copy)]
+pub enum Step<'a> {
+    /// A check begins.
+    Begins(&'static Check),
+    /// A check has found this.
+    Ended(&'a [Finding]),
+}
+
 impl Finding {
     fn new(check: &'static Check, status: Status, finding: impl Into<String>) -> Self {
         Self {

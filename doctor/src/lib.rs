@@ -29,6 +29,6 @@ mod finding;
 mod check;
 
 pub use check::{APP, Check, FLUXLIT, LINT, PROBE, checks};
-pub use finding::{Finding, Status};
-pub use report::Report;
+pub use finding::{Finding, Status, Step};
+pub use report::{Report, progress};
 pub use selection::{CheckSelection, UnknownCheck};

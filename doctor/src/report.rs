@@ -24,7 +24,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// Returns true if something has failed, as far as the options count it.
+    /// Returns true if something has failed, as far as the options count it, or if no check could run.
     #[must_use]
     pub fn has_failed(&self) -> bool {
         let limit = if self.is_strict {
@@ -32,34 +32,38 @@ impl Report {
         } else {
             Status::Fail
         };
-        !self.is_lenient && self.findings.iter().any(|finding| finding.status >= limit)
+        let has_problem = self.findings.iter().any(|finding| finding.status >= limit);
+        !self.is_lenient && (has_problem || !self.has_result())
     }
 
-    /// Returns the report for a person, with colors if `is_colored`.
+    /// Returns true if a check has passed or found something.
+    fn has_result(&self) -> bool {
+        let mut findings = self.findings.iter();
+        findings.any(|finding| finding.status != Status::Skipped)
+    }
+
+    /// Returns the report for a person, with colors if `is_colored`: first what is wrong, and checks that are skipped for the
+    /// same reason in one line.
     #[must_use]
     pub fn text(&self, is_colored: bool) -> String {
         let mut text = String::new();
-        let width = self
-            .findings
-            .iter()
-            .map(|finding| title(finding).len())
-            .max()
-            .unwrap_or_default();
-        for finding in &self.findings {
-            let (word, color) = match finding.status {
-                Status::Pass => ("ok  ", 32),
-                Status::Skipped => ("skip", 36),
-                Status::Warn => ("warn", 33),
-                Status::Fail => ("fail", 31),
-            };
+        let lines = self.lines();
+        let width = lines.iter().map(|line| line.title.len()).max();
+        let width = width.unwrap_or_default();
+        for Line {
+            finding,
+            title,
+            detail,
+        } in lines
+        {
+            let (word, color) = status(finding.status);
             let word = if is_colored {
                 format!("\u{1b}[{color}m{word}\u{1b}[0m")
             } else {
                 word.to_owned()
             };
-            let detail = detail(finding);
             // Writing to a string cannot fail.
-            let _ = writeln!(text, "{word}  {:width$}  {detail}", title(finding));
+            let _ = writeln!(text, "{word}  {title:width$}  {detail}");
             for (name, value) in &finding.evidence {
                 let _ = writeln!(text, "      {:width$}  {name}: {value}", "");
             }
@@ -81,14 +85,53 @@ impl Report {
         };
         let _ = writeln!(
             text,
-            "\n{}: {} passed, {} warnings, {} failed, {} skipped",
+            "\n{}: {} passed, {} warnings, {} failed, {} skipped{}",
             self.target,
             count(Status::Pass),
             count(Status::Warn),
             count(Status::Fail),
-            count(Status::Skipped)
+            count(Status::Skipped),
+            if self.has_result() {
+                ""
+            } else {
+                ": nothing could be checked"
+            }
         );
         text
+    }
+
+    /// Returns the lines of the text, in their order.
+    fn lines(&self) -> Vec<Line<'_>> {
+        let mut lines: Vec<Line<'_>> = Vec::new();
+        for finding in &self.findings {
+            let is_same = |other: &&Finding| {
+                other.status == Status::Skipped && other.finding == finding.finding
+            };
+            let same: Vec<&Finding> = self.findings.iter().filter(is_same).collect();
+            let mut line = Line {
+                finding,
+                title: title(finding),
+                detail: detail(finding),
+            };
+            if finding.status == Status::Skipped && same.len() > 1 {
+                if same
+                    .first()
+                    .is_none_or(|first| !std::ptr::eq(*first, finding))
+                {
+                    continue;
+                }
+                let ids: Vec<&str> = same.iter().map(|finding| finding.check.id).collect();
+                line.title = format!("{} checks", same.len());
+                line.detail = format!("{}: {}", line.detail, ids.join(", "));
+            }
+            lines.push(line);
+        }
+        lines.sort_by_key(|line| match line.finding.status {
+            Status::Fail => 0,
+            Status::Warn => 1,
+            Status::Pass | Status::Skipped => 2,
+        });
+        lines
     }
 
     /// Returns the report for a script.
@@ -96,10 +139,9 @@ impl Report {
     pub fn json(&self) -> Value {
         let worst = self.findings.iter().map(|finding| finding.status).max();
         let status = match worst {
-            Some(Status::Fail) if !self.is_lenient => "fail",
-            Some(Status::Warn) if self.has_failed() => "fail",
-            Some(Status::Fail | Status::Warn) => "warn",
-            _ => "pass",
+            _ if self.has_failed() => "fail",
+            Some(Status::Pass) => "pass",
+            _ => "warn",
         };
         let checks: Vec<Value> = self
             .findings
@@ -155,6 +197,36 @@ impl Report {
         }
         report.add_test_suite(suite);
         report.to_string()
+    }
+}
+
+/// Returns a line about a check that has ended, without a line break: the worst that it has found. The report has the rest.
+#[must_use]
+pub fn progress(findings: &[Finding]) -> Option<String> {
+    let worst = findings.iter().max_by_key(|finding| finding.status)?;
+    let (word, _) = status(worst.status);
+    let found = match worst.status {
+        Status::Pass | Status::Skipped => String::new(),
+        Status::Warn | Status::Fail => format!(": {}", worst.finding),
+    };
+    Some(format!("{word}  {}{found}", title(worst)))
+}
+
+/// A line of the text.
+struct Line<'a> {
+    /// The first one, if there are several.
+    finding: &'a Finding,
+    title: String,
+    detail: String,
+}
+
+/// Returns the word for a status, and its color.
+fn status(status: Status) -> (&'static str, u8) {
+    match status {
+        Status::Pass => ("ok  ", 32),
+        Status::Skipped => ("skip", 36),
+        Status::Warn => ("warn", 33),
+        Status::Fail => ("fail", 31),
     }
 }
 

@@ -221,6 +221,7 @@ fn verify(program: Program, case: &Case, parts: &Parts) -> Result<(), String> {
             drop(stack);
             let healthy = Case {
                 status: None,
+                closes: false,
                 ..case.clone()
             };
             let stack = Stack::start(program, &healthy, parts, &edits)?;

@@ -19,8 +19,8 @@ mod websocket;
 
 pub use subject::{Depth, Limits, Options, Subject};
 
-use crate::check::{APP, Check, FLUXLIT};
-use crate::finding::Finding;
+use crate::check::{APP, FLUXLIT};
+use crate::finding::{Finding, Step};
 use crate::fluxlit::{self, Facts};
 use crate::outcome::Outcome;
 use crate::selection::CheckSelection;
@@ -29,19 +29,21 @@ use log::Cause;
 use server::Server;
 use streamlit::Found;
 
-/// Runs all selected checks of an app, one after the other. `progress` is called before each.
+/// Runs all selected checks of an app, one after the other. `progress` is called before and after each.
 pub async fn run(
     subject: &Subject,
     facts: &Facts,
     depth: Depth,
     selection: &CheckSelection,
-    mut progress: impl FnMut(&'static Check),
+    mut progress: impl FnMut(Step<'_>),
 ) -> Vec<Finding> {
     let mut checks = Checks::new(subject, depth);
     let mut findings = Vec::new();
     for check in APP.iter().filter(|check| selection.includes(check)) {
-        progress(check);
-        findings.extend(checks.run(check.id).await.findings(check));
+        progress(Step::Begins(check));
+        let found = checks.run(check.id).await.findings(check);
+        progress(Step::Ended(&found));
+        findings.extend(found);
     }
     findings.extend(of_fluxlit(facts, selection));
     findings

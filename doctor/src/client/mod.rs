@@ -70,7 +70,7 @@ pub(crate) struct Ask {
     pub(crate) is_rationed: bool,
 }
 
-/// Requests that were answered 429 or 503.
+/// Requests that were refused, see [`is_refusal`].
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Refusals {
     pub(crate) count: usize,
@@ -257,7 +257,7 @@ impl Client {
         Ok(response)
     }
 
-    /// Returns which requests were answered 429 or 503 so far.
+    /// Returns which requests were refused so far.
     pub(crate) fn refusals(&self) -> Refusals {
         self.refusals
             .lock()
@@ -424,9 +424,10 @@ impl Client {
     }
 }
 
-/// Returns true for the statuses with which servers limit the rate of requests. 503 has other causes as well.
+/// Returns true for the statuses with which a hop refuses a request, whatever it asks for: it limits their rate, or does not
+/// reach the app.
 pub(crate) fn is_refusal(status: u16) -> bool {
-    matches!(status, 429 | 503)
+    matches!(status, 429 | 502..=504)
 }
 
 impl Connection {

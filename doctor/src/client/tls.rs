@@ -2,10 +2,13 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use rustls::client::ResolvesClientCert;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::sign::CertifiedKey;
 use rustls::{
     AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore,
     SignatureScheme,
@@ -38,6 +41,8 @@ pub struct CaFileError {
 pub enum TlsFault {
     /// The certificate is that of an authority itself.
     Authority,
+    /// The server wants a certificate of the client.
+    ClientCertificate,
     /// The certificate is no longer valid, or not yet.
     Expired,
     /// The server has no version of TLS that browsers use.
@@ -145,6 +150,23 @@ impl ServerCertVerifier for AnyCertificate {
     }
 }
 
+/// Has no certificate of the client, and remembers whether the server has asked for one.
+#[derive(Debug, Default)]
+struct NoCertificate {
+    was_asked: AtomicBool,
+}
+
+impl ResolvesClientCert for NoCertificate {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        self.was_asked.store(true, Ordering::Relaxed);
+        None
+    }
+
+    fn has_certs(&self) -> bool {
+        false
+    }
+}
+
 /// What a server has sent.
 #[derive(Debug, Clone)]
 pub(crate) struct PeerCertificates {
@@ -154,6 +176,8 @@ pub(crate) struct PeerCertificates {
     pub(crate) protocol: Option<Vec<u8>>,
     /// The version of TLS.
     pub(crate) version: String,
+    /// It has asked for a certificate of the client.
+    pub(crate) asks_for_certificate: bool,
 }
 
 impl Tls {
@@ -198,11 +222,12 @@ impl Tls {
         let failed =
             |error: &dyn std::fmt::Display| Failure::Tls(TlsFault::Other, error.to_string());
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let own = Arc::new(NoCertificate::default());
         let mut config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|error| failed(&error))?
             .with_root_certificates(Arc::clone(&self.roots))
-            .with_no_client_auth();
+            .with_client_cert_resolver(Arc::clone(&own) as Arc<dyn ResolvesClientCert>);
         config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
         let name = match &site.host {
             Host::Domain(name) => {
@@ -214,7 +239,13 @@ impl Tls {
         let stream = TlsConnector::from(Arc::new(config))
             .connect(name, stream)
             .await
-            .map_err(|error| Failure::Tls(TlsFault::of(&error), error.to_string()))?;
+            .map_err(|error| match TlsFault::of(&error) {
+                // With TLS 1.2, the alert says no more than that the handshake fails.
+                TlsFault::Other if own.was_asked.load(Ordering::Relaxed) => {
+                    Failure::Tls(TlsFault::ClientCertificate, error.to_string())
+                }
+                fault => Failure::Tls(fault, error.to_string()),
+            })?;
         let (_, session) = stream.get_ref();
         let chain = session.peer_certificates().unwrap_or_default();
         let peer = PeerCertificates {
@@ -227,6 +258,7 @@ impl Tls {
                 .protocol_version()
                 .and_then(|version| version.as_str().map(str::to_owned))
                 .unwrap_or_default(),
+            asks_for_certificate: own.was_asked.load(Ordering::Relaxed),
         };
         Ok((stream, peer))
     }

@@ -3,7 +3,7 @@
 use crate::client::{Ask, Client, Failure, Response, is_refusal};
 use crate::probe::front::Hop;
 use crate::probe::options::Options;
-use crate::probe::retry;
+use crate::probe::{client_certificate, retry};
 
 /// What the checks share.
 pub(crate) struct Context {
@@ -22,9 +22,13 @@ impl Context {
     ///
     /// # Errors
     ///
-    /// If neither is answered.
+    /// If one is not answered, or the client would need a certificate.
     pub(crate) async fn look(client: Client, options: Options) -> Result<Self, Failure> {
-        let health = retry::get(&client, client.site.path("/_stcore/health"), true).await?;
+        let health = retry::get(&client, client.site.path("/_stcore/health"), true).await;
+        if let Some(failure) = client_certificate::missing(&client, &health).await {
+            return Err(failure);
+        }
+        let health = health?;
         // An app that is down for one path is down for the other.
         let may_wait = !is_refusal(health.status);
         let page = retry::get(&client, client.site.path("/"), may_wait).await?;

@@ -189,17 +189,55 @@ pub(crate) const ACCESS: Cure = Cure {
 };
 
 #[rustfmt::skip]
-pub(crate) const UPSTREAM: Cure = Cure {
-    what: "let the front connect to the address on which the app listens, without TLS; its log tells why it does not, and `fluxlit-gateway probe` whether the gateway is ready",
+pub(crate) const CLIENT_CERTIFICATE: Cure = Cure {
+    what: "the doctor has no certificate, and neither has a browser whose user did not install one: let the front require none",
     lines: &[
-        (Hop::Nginx, "write `proxy_pass http://127.0.0.1:8000;`, and remove `return 503`"),
-        (Hop::Envoy, "write `port_value: 8000` in the endpoint of the cluster"),
+        (Hop::Nginx, "remove `ssl_verify_client on`"),
+        (Hop::Envoy, "remove `require_client_certificate: true` from the DownstreamTlsContext"),
+        (Hop::Istio, "write `mode: SIMPLE` instead of MUTUAL in the tls of the Gateway"),
+        (Hop::Traefik, "remove `clientAuth:` from the options of tls"),
+        (Hop::Caddy, "remove `client_auth` from tls of the site"),
+        (Hop::HaProxy, "write `verify none` instead of verify required in the bind line"),
+        (Hop::Apache, "write `SSLVerifyClient none`"),
+        (Hop::LoadBalancer, "write `mode = \"off\"` in mutual_authentication of the listener"),
+    ],
+};
+
+#[rustfmt::skip]
+pub(crate) const ONE_HOST: Cure = Cure {
+    what: "let one line of the front set Host, with the public one",
+    lines: &[
+        (Hop::Nginx, "write `proxy_set_header Host $http_host;` once, and remove `include proxy_params`, `include /etc/nginx/proxy_params`, `proxy_set_header Host $host;` and `proxy_set_header Host $proxy_host;`"),
+        (Hop::HaProxy, "remove `http-request add-header Host`"),
+    ],
+};
+
+#[rustfmt::skip]
+pub(crate) const UPSTREAM: Cure = Cure {
+    what: "start the app, and let the front connect to the address on which it listens, without TLS, with a health check that it passes; the log of the front tells why it does not, and `fluxlit-gateway probe` whether the gateway is ready",
+    lines: &[
+        (Hop::Nginx, "write `proxy_pass http://127.0.0.1:8000;`, or `server 127.0.0.1:8000` in its upstream, and remove `return 503`"),
+        (Hop::Envoy, "write `port_value: 8000` in the endpoint of the cluster, and `path: /apps/my-app/_stcore/health` in the http_health_check of the cluster, if it has one"),
         (Hop::Istio, "write `port: {number: 8000}` in the destination of the VirtualService"),
-        (Hop::Traefik, "write `- url: \"http://127.0.0.1:8000\"` in the servers of the service"),
-        (Hop::Caddy, "write `reverse_proxy 127.0.0.1:8000`, and remove `respond` with 503"),
-        (Hop::HaProxy, "write `server gateway 127.0.0.1:8000` in the backend, with no ssl after it, and remove `http-request return status 503` and `http-request deny deny_status 503`"),
+        (Hop::Traefik, "write `- url: \"http://127.0.0.1:8000\"` in the servers of the service, and `path: /apps/my-app/_stcore/health` in its healthCheck, if it has one"),
+        (Hop::Caddy, "write `reverse_proxy 127.0.0.1:8000`, in it `health_uri /apps/my-app/_stcore/health` if it has a health check, and remove `respond` with 503"),
+        (Hop::HaProxy, "write `default_backend gateway` in the frontend, `server gateway 127.0.0.1:8000` in the backend, with no ssl after it, and `http-check send meth GET uri /apps/my-app/_stcore/health` if it has a health check; remove `http-request return status 503` and `http-request deny deny_status 503`"),
         (Hop::Apache, r#"write `ProxyPass "/apps/my-app" "http://127.0.0.1:8000/apps/my-app" nocanon upgrade=websocket`"#),
         (Hop::LoadBalancer, "look at the health of the targets, and at their port"),
+    ],
+};
+
+#[rustfmt::skip]
+pub(crate) const UPSTREAMS: Cure = Cure {
+    what: "start the upstream that fails, or let the front leave it out",
+    lines: &[
+        (Hop::Nginx, "write `proxy_next_upstream error timeout;` next to proxy_pass; remove the server of the upstream that is gone"),
+        (Hop::Envoy, "write `retry_policy: {retry_on: \"connect-failure,refused-stream\", num_retries: 3}` in the route, and health_checks in the cluster"),
+        (Hop::Istio, "write `retries: {attempts: 3, retryOn: \"connect-failure,refused-stream\"}` in the route of the VirtualService, and outlierDetection in the DestinationRule"),
+        (Hop::Traefik, "write `retry` in the middlewares of the router, the middleware as `retry: {attempts: 3}`, and a healthCheck in the loadBalancer of the service"),
+        (Hop::Caddy, "write `lb_try_duration 5s` in reverse_proxy, and `health_fails 3` if it has a health check"),
+        (Hop::HaProxy, "write `option redispatch 1` in the backend, and `check` on each of its server lines"),
+        (Hop::LoadBalancer, "a health check of the target group that the app passes"),
     ],
 };
 

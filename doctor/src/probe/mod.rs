@@ -1,9 +1,10 @@
-//! Checks a deployed edge from outside (P01 to P30), whoever made it.
+//! Checks a deployed edge from outside (P01 to P31), whoever made it.
 //!
 //! A step that fails is repeated with one thing changed, and the finding names that thing.
 
 mod access;
 mod assets;
+mod client_certificate;
 mod content_policy;
 mod context;
 mod cookies;
@@ -19,19 +20,22 @@ mod page;
 mod paths;
 mod rate;
 mod redirect;
+mod refusal;
+mod repeated;
 mod replicas;
 mod retry;
 mod session;
 mod socket;
 mod tls;
+mod upstream;
 
 use crate::check::{Check, PROBE};
 use crate::client::{Client, Failure, Site};
-use crate::finding::Finding;
+use crate::finding::{Finding, Step};
 use crate::outcome::Outcome;
 use crate::selection::CheckSelection;
 use context::Context;
-use rate::Watch;
+use refusal::Watch;
 
 pub use options::Options;
 
@@ -43,7 +47,7 @@ pub struct Unreachable {
     failure: Failure,
 }
 
-/// Runs all selected checks of a site, one after the other. `progress` is called before each.
+/// Runs all selected checks of a site, one after the other. `progress` is called before and after each.
 ///
 /// # Errors
 ///
@@ -52,7 +56,7 @@ pub async fn run(
     site: Site,
     options: Options,
     selection: &CheckSelection,
-    mut progress: impl FnMut(&'static Check),
+    mut progress: impl FnMut(Step<'_>),
 ) -> Result<Vec<Finding>, Unreachable> {
     let url = site.url();
     let unreachable = |failure| Unreachable {
@@ -61,38 +65,36 @@ pub async fn run(
     };
     let client = Client::new(site, options.credentials.clone(), options.tls.clone());
     let client = client.await.map_err(unreachable)?;
-    if client.site.is_tls
-        && let Err(failure @ Failure::Tls(fault, _)) = client.connect().await
-    {
-        let cure = tls::cure(fault, &client.site);
-        return Ok(without_tls(&failure, &cure, selection));
-    }
-    let context = Context::look(client, options).await.map_err(unreachable)?;
+    let site = client.site.clone();
+    let context = match Context::look(client, options).await {
+        Ok(context) => context,
+        Err(failure @ Failure::Tls(fault, _)) => {
+            let cure = tls::cure(fault, &site);
+            return Ok(without_tls(&failure, &cure, selection));
+        }
+        Err(failure) => return Err(unreachable(failure)),
+    };
     let mount = context.client.site.mount.clone();
-    let mut watch = Watch::default();
+    let mut watch = Watch::new(&context);
     let mut findings: Vec<(usize, Vec<Finding>)> = Vec::new();
     let numbered = PROBE.iter().enumerate();
-    let (last, first): (Vec<_>, Vec<_>) = numbered
-        .filter(|(_, check)| selection.includes(check))
-        .partition(|(_, check)| check.id == HOLD);
+    let (last, first): (Vec<_>, Vec<_>) = numbered.partition(|(_, check)| LAST.contains(&check.id));
     for (place, check) in first.into_iter().chain(last) {
-        progress(check);
-        let mut outcome = Outcome::default();
-        let refusals = context.client.refusals().count;
-        if check.id == RATE {
-            rate::limit(&context, &mut watch, &mut outcome).await;
-        } else {
-            check_one(check.id, &context, &mut outcome).await;
-            if let Some(reason) = watch.reason(&context, refusals).await {
-                // What it has found is about the requests that were refused.
-                outcome = Outcome::default();
-                outcome.skip(reason);
-            }
+        // The check to which those that are skipped refer is not left out.
+        let is_cause = watch
+            .cause
+            .as_ref()
+            .is_some_and(|it| it.check() == check.id);
+        if !selection.includes(check) && !is_cause {
+            continue;
         }
+        progress(Step::Begins(check));
+        let outcome = run_one(check, &context, &mut watch).await;
         let mut found = outcome.findings(check);
         for hint in found.iter_mut().filter_map(|finding| finding.hint.as_mut()) {
             *hint = cures::with_mount(hint, &mount);
         }
+        progress(Step::Ended(&found));
         findings.push((place, found));
     }
     findings.sort_by_key(|(place, _)| *place);
@@ -100,6 +102,30 @@ pub async fn run(
         .into_iter()
         .flat_map(|(_, findings)| findings)
         .collect())
+}
+
+/// Runs one check, unless the front does not reach the app and the check needs it.
+async fn run_one(check: &Check, context: &Context, watch: &mut Watch) -> Outcome {
+    let mut outcome = Outcome::default();
+    match check.id {
+        RATE => repeated::quickly(context, watch, &mut outcome).await,
+        UPSTREAMS => repeated::reach(context, watch, &mut outcome).await,
+        id => {
+            if let Some(reason) = watch.reason_from_start()
+                && !WITHOUT_APP.contains(&id)
+            {
+                outcome.skip(reason);
+                return outcome;
+            }
+            check_one(id, context, &mut outcome).await;
+            if let Some(reason) = watch.reason(context).await {
+                // What it has found is about the requests that were refused.
+                outcome = Outcome::default();
+                outcome.skip(reason);
+            }
+        }
+    }
+    outcome
 }
 
 async fn check_one(id: &str, context: &Context, outcome: &mut Outcome) {
@@ -154,5 +180,11 @@ fn without_tls(failure: &Failure, cure: &str, selection: &CheckSelection) -> Vec
 }
 
 const CERTIFICATE: &str = "P01";
-const HOLD: &str = "P13";
 const RATE: &str = "P30";
+const UPSTREAMS: &str = "P31";
+
+/// They take long, or report what all others have met.
+const LAST: [&str; 3] = ["P13", RATE, UPSTREAMS];
+
+/// The front answers these itself.
+const WITHOUT_APP: [&str; 2] = [CERTIFICATE, "P02"];

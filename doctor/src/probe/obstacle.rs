@@ -3,13 +3,17 @@
 
 use crate::client::Response;
 use crate::probe::context::Context;
-use crate::probe::cures::{ACCESS, UPSTREAM};
+use crate::probe::cures::{ACCESS, ONE_HOST, UPSTREAM};
 
 /// Returns the reason and the hint; `None` for other responses.
 pub(crate) fn explain(context: &Context, response: &Response) -> Option<(&'static str, String)> {
     let hop = context.hop(context.by(response));
     let is_of_front = context.is_of_front(response);
     match response.status {
+        400 if response.text().contains("exactly one Host") => Some((
+            "a hop in front sends Host twice",
+            ONE_HOST.hint(hop),
+        )),
         401 => Some((
             "a login stands before the app",
             format!("send the session of a user with --cookie-file, or the field Authorization with --header-file. If nobody should need a login: {}", ACCESS.hint(hop)),
@@ -20,7 +24,7 @@ pub(crate) fn explain(context: &Context, response: &Response) -> Option<(&'stati
             format!("{}. If it is the app: list the public host in Streamlit's server.allowedHosts", ACCESS.hint(hop)),
         )),
         503 if is_of_front => Some((
-            "the front does not reach the app, or a rule of the front answers itself",
+            "the front does not reach the app or holds it for unhealthy, or a rule of the front answers itself",
             UPSTREAM.hint(hop),
         )),
         502 | 504 if is_of_front => Some(("the front does not reach the app", UPSTREAM.hint(hop))),

@@ -8,6 +8,8 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 use crate::client::{Failure, Site, TlsFault};
 use crate::outcome::Outcome;
 use crate::probe::context::Context;
+use crate::probe::cures::CLIENT_CERTIFICATE;
+use crate::probe::front::Hop;
 
 /// P01: the certificate, at one address of each family.
 pub(crate) async fn certificate(context: &Context, outcome: &mut Outcome) {
@@ -74,6 +76,7 @@ pub(crate) fn cure(fault: TlsFault, site: &Site) -> String {
     match fault {
         TlsFault::Expired => "renew the certificate, and look at why it was not renewed automatically; if it is valid, correct the clock of this machine".to_owned(),
         TlsFault::Authority => format!("use a certificate that is none of an authority. {}", own_certificate(site)),
+        TlsFault::ClientCertificate => CLIENT_CERTIFICATE.hint(Hop::Unknown),
         TlsFault::OldVersion => "let the front offer TLS 1.2 and 1.3 (nginx: ssl_protocols TLSv1.2 TLSv1.3;)".to_owned(),
         TlsFault::UnknownIssuer => format!("send the whole chain with the certificate (nginx: the file of ssl_certificate has the intermediate certificates too); for a private authority use --ca-file. {}", own_certificate(site)),
         TlsFault::WrongName => format!("get a certificate that lists this host, or use the host that the certificate lists. {}", own_certificate(site)),

@@ -2,8 +2,9 @@
 
 use std::io::{BufReader, Read, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use fluxlit_policy::{Defaults, Hop, Peer, Policy, ProbeOutcome, Request};
 use fluxlit_support::certificate::Certificate;
@@ -69,8 +70,14 @@ pub(crate) enum Fault {
     HarmlessPolicy,
     /// PUT is refused.
     OnlyReads,
-    /// Each of these requests is accepted once in three times, otherwise answered 503.
+    /// One request a second is accepted; the others are answered 503.
     LimitsRate,
+    /// Each second request reaches an upstream that is gone.
+    SecondUpstreamFails,
+    /// No request reaches the app.
+    NoUpstream,
+    /// After the first requests, none does.
+    LosesUpstream,
     /// After the first requests, all are answered 429.
     TooManyRequests,
     /// The first request is answered 503, as while an app starts. No fault.
@@ -123,8 +130,12 @@ fn respond(fault: Fault, head: &Head, count: usize) -> Option<Vec<u8>> {
     let redirect = |to: &str| Some(response("302 Found", &format!("location: {to}\r\n"), ""));
     let portal = || Some(response("200 OK", html, "<html>portal</html>"));
     match fault {
-        Fault::LimitsRate if !count.is_multiple_of(3) => {
-            return Some(response("503 Service Temporarily Unavailable", html, NGINX));
+        Fault::SecondUpstreamFails if count > 3 && !count.is_multiple_of(2) => {
+            return Some(response("502 Bad Gateway", html, NGINX));
+        }
+        Fault::NoUpstream => return Some(response("502 Bad Gateway", html, NGINX)),
+        Fault::LosesUpstream if count > 3 => {
+            return Some(response("504 Gateway Time-out", html, NGINX));
         }
         Fault::TooManyRequests if count > 3 => {
             return Some(response("429 Too Many Requests", html, NGINX));
@@ -333,11 +344,26 @@ fn handshake(fault: Fault, head: &Head) -> Option<Vec<u8>> {
 pub(crate) fn serve(fault: Fault) -> SocketAddr {
     let count = AtomicUsize::new(0);
     let opened = AtomicUsize::new(0);
+    let accepted = Mutex::new(None::<Instant>);
+    let is_too_fast = move || {
+        let mut accepted = accepted.lock().expect("no panic");
+        let is_too_fast = accepted.is_some_and(|last| last.elapsed() < Duration::from_secs(1));
+        if !is_too_fast {
+            *accepted = Some(Instant::now());
+        }
+        is_too_fast
+    };
     upstream::serve(move |reader: &mut BufReader<TcpStream>| {
         let Ok(Some(head)) = http1::read_head_blocking(reader) else {
             return;
         };
-        match respond(fault, &head, count.fetch_add(1, Ordering::Relaxed)) {
+        let responded = if fault == Fault::LimitsRate && is_too_fast() {
+            let html = "content-type: text/html\r\n";
+            Some(response("503 Service Temporarily Unavailable", html, NGINX))
+        } else {
+            respond(fault, &head, count.fetch_add(1, Ordering::Relaxed))
+        };
+        match responded {
             Some(mut bytes) => {
                 let is_open = bytes.starts_with(b"HTTP/1.1 101");
                 let is_first = is_open && opened.fetch_add(1, Ordering::Relaxed) == 0;

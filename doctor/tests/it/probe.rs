@@ -133,6 +133,9 @@ pub(crate) fn failing() -> Vec<Row> {
         }),
         row("P30", LimitsRate, &["is answered 200 and, when it is repeated, 503 by nginx"], "nginx: remove `limit_req`"),
         row("P30", TooManyRequests, &["answered 429 by nginx"], "nginx: remove `limit_req`"),
+        row("P31", NoUpstream, &["is answered 502 by nginx, like the page", "the front does not reach the app"], "nginx: write `proxy_pass"),
+        row("P31", SecondUpstreamFails, &["repeated unchanged, is answered 200, and 5 of 10 times 502 by nginx", "one of several upstreams"], "nginx: write `proxy_next_upstream"),
+        row("P31", LosesUpstream, &["is answered 504 by nginx, but was accepted at first"], "nginx: write `proxy_pass"),
         row("P28", None, &["differs by address family", "101", "200"], "DNS").over(Transport::Families(LosesUpgrade)),
     ]
 }
@@ -153,10 +156,10 @@ pub(crate) fn passing() -> Vec<Pass> {
     vec![
         pass(&[
             "P04", "P05", "P06", "P07", "P08", "P10", "P11", "P12", "P13", "P15", "P16", "P17", "P18", "P20", "P22", "P23", "P25",
-            "P26", "P29", "P30",
+            "P26", "P29", "P30", "P31",
         ], None),
         pass(&["P29"], HarmlessPolicy),
-        pass(&["P30"], StartsLate),
+        pass(&["P30", "P31"], StartsLate),
         over(&["P01", "P02", "P03"], Transport::Https(RedirectsToTls)),
         over(&["P09"], Transport::Http2(200)),
         with(&["P14"], None, |options| options.may_write = true),
@@ -342,6 +345,29 @@ fn checks_that_meet_a_limit_of_the_rate_are_skipped() {
         assert_eq!(statuses, expected, "{found:#?}");
         for finding in &found[..4] {
             assert!(finding.finding.contains("see P30"), "{finding:#?}");
+        }
+    }
+}
+
+/// Otherwise they would blame the length of a header, a version or a method. P31 is reported even if it is not selected.
+#[test]
+fn checks_that_meet_an_upstream_that_fails_are_skipped() {
+    let checks = ["P05", "P06", "P15", "P16", "P30"];
+    for fault in [
+        Fault::NoUpstream,
+        Fault::SecondUpstreamFails,
+        Fault::LosesUpstream,
+    ] {
+        let found = run(&row("", fault, &[], ""), &checks);
+        let statuses: Vec<(&str, Status)> = found
+            .iter()
+            .map(|finding| (finding.check.id, finding.status))
+            .collect();
+        let skipped = checks.iter().map(|check| (*check, Status::Skipped));
+        let expected: Vec<_> = skipped.chain([("P31", Status::Fail)]).collect();
+        assert_eq!(statuses, expected, "{fault:?} {found:#?}");
+        for finding in &found[..checks.len()] {
+            assert!(finding.finding.contains("see P31"), "{finding:#?}");
         }
     }
 }

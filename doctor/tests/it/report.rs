@@ -1,6 +1,8 @@
 //! Compares the forms of a report.
 
-use fluxlit_doctor::{APP, CheckSelection, FLUXLIT, Finding, Report, Status, UnknownCheck};
+use fluxlit_doctor::{
+    APP, CheckSelection, FLUXLIT, Finding, Report, Status, UnknownCheck, progress,
+};
 
 fn report(findings: Vec<Finding>) -> Report {
     Report {
@@ -26,11 +28,11 @@ fn the_text_has_one_line_for_each_finding() {
     let text = report(findings()).text(false);
     assert_eq!(
         text,
-        "ok    D01 trust-config  the settings are valid\n\
-         warn  D05 ws-origin     CORS protection is off\n\
+        "warn  D05 ws-origin     CORS protection is off\n\
          \x20                       status: 101\n\
          \x20                       hint: remove it\n\
          \x20                       see docs/doctor.md#d05-ws-origin\n\
+         ok    D01 trust-config  the settings are valid\n\
          skip  proxy_headers     skipped (because the app has no mount)\n\
          \n\
          app.py: 1 passed, 1 warnings, 0 failed, 1 skipped\n"
@@ -39,6 +41,59 @@ fn the_text_has_one_line_for_each_finding() {
         report(findings())
             .text(true)
             .contains("\u{1b}[33mwarn\u{1b}[0m")
+    );
+}
+
+#[test]
+fn a_check_that_has_ended_is_one_line_with_the_worst() {
+    for (findings, line) in [
+        (
+            vec![Finding::pass(&APP[0], "valid")],
+            "ok    D01 trust-config",
+        ),
+        (
+            vec![
+                Finding::fail(&APP[4], "no origin is checked"),
+                Finding::skipped(&APP[4], "no page"),
+            ],
+            "fail  D05 ws-origin: no origin is checked",
+        ),
+    ] {
+        assert_eq!(progress(&findings).as_deref(), Some(line));
+    }
+    assert_eq!(progress(&[]), None);
+}
+
+/// One failure is not hidden by what is skipped because of it.
+#[test]
+fn checks_that_are_skipped_for_the_same_reason_are_one_line() {
+    let findings = vec![
+        Finding::skipped(&APP[0], "TLS fails"),
+        Finding::skipped(&APP[1], "the app has no mount"),
+        Finding::skipped(&APP[2], "TLS fails"),
+        Finding::fail(&APP[3], "no certificate"),
+    ];
+    assert_eq!(
+        report(findings.clone()).text(false),
+        "fail  D04 base-vs-mount  no certificate\n\
+         skip  2 checks           skipped (because TLS fails): D01, D03\n\
+         skip  D02 generation     skipped (because the app has no mount)\n\
+         \n\
+         app.py: 0 passed, 0 warnings, 1 failed, 3 skipped\n"
+    );
+    let json = report(findings).json();
+    assert_eq!(json["checks"].as_array().expect("checks").len(), 4);
+}
+
+#[test]
+fn a_report_in_which_nothing_was_checked_has_failed() {
+    let report = report(vec![Finding::skipped(&APP[0], "the app has no mount")]);
+    assert!(report.has_failed());
+    assert_eq!(report.json()["status"], "fail");
+    assert!(
+        report
+            .text(false)
+            .ends_with("1 skipped: nothing could be checked\n")
     );
 }
 
@@ -81,7 +136,8 @@ fn junit_counts_skipped_checks_and_failures() {
 fn the_options_decide_what_a_failure_is() {
     for (status, is_strict, is_lenient, has_failed) in [
         (Status::Pass, true, false, false),
-        (Status::Skipped, true, false, false),
+        (Status::Skipped, false, false, true),
+        (Status::Skipped, false, true, false),
         (Status::Warn, false, false, false),
         (Status::Warn, true, false, true),
         (Status::Fail, false, false, true),

@@ -172,6 +172,8 @@ impl Stack {
                 format!("port_value: {}", address.port()),
             ));
         }
+        let certificate = parts.certificate.certificate.display().to_string();
+        places.push((AUTHORITY.to_owned(), certificate));
         let files = [Some(file.clone()), dynamic_file(program, path)];
         let files: Vec<PathBuf> = files.into_iter().flatten().collect();
         let read = |file| std::fs::read_to_string(file).map_err(|error| error.to_string());
@@ -213,6 +215,9 @@ impl Stack {
         };
         let page = format!("{MOUNT}/");
         let front = Front::start(program, &file, || {
+            if case.closes {
+                return get(listen_http, "/", None).is_ok_and(|response| response.status < 400);
+            }
             visitor
                 .get(&page, "")
                 .is_ok_and(|response| match case.status {
@@ -471,6 +476,9 @@ const BOTH: &str = "both.pem";
 
 /// What stands for the address of the app at the root.
 const ROOT: &str = "127.0.0.1:8502";
+
+/// What stands for a certificate of an authority that signs those of clients.
+const AUTHORITY: &str = "/certificates/ca.pem";
 
 /// What is changed when a front is reloaded.
 const MAX_AGE: &str = "max-age=31536000";

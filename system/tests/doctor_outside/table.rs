@@ -37,6 +37,8 @@ pub(crate) struct Case {
     pub(crate) behind: Behind,
     /// The status of the page while the problem exists, if it is that of a server error.
     pub(crate) status: Option<u16>,
+    /// The front ends each connection before a response while the problem exists.
+    pub(crate) closes: bool,
     /// Octets that are no text are sent first.
     pub(crate) has_odd_octets: bool,
     /// A line with the cookies of the doctor; empty for none.
@@ -102,6 +104,7 @@ impl Default for Case {
             settings: BTreeMap::new(),
             behind: Behind::Gateway,
             status: None,
+            closes: false,
             has_odd_octets: false,
             cookies: String::new(),
             has_direct: false,
@@ -136,6 +139,8 @@ struct CaseEntry {
     #[serde(default)]
     behind: Behind,
     status: Option<u16>,
+    #[serde(default)]
+    closes: bool,
     #[serde(default)]
     odd_octets: bool,
     #[serde(default)]
@@ -219,6 +224,7 @@ impl ProblemEntry {
             settings: entry.settings,
             behind: entry.behind,
             status: entry.status,
+            closes: entry.closes,
             has_odd_octets: entry.odd_octets,
             cookies: entry.cookies,
             has_direct: entry.direct,

@@ -10,7 +10,7 @@ use anyhow::Context;
 use clap::Args;
 use fluxlit_doctor::app::{self, Depth};
 use fluxlit_doctor::lint::{self, LintFile, LintOptions};
-use fluxlit_doctor::{Check, CheckSelection, Finding, Report, checks};
+use fluxlit_doctor::{Check, CheckSelection, Finding, Report, Step, checks, progress};
 use fluxlit_gateway::{DescribeError, SettingErrors, Settings};
 
 use crate::doctor_probe::{self, ProbeArguments};
@@ -19,7 +19,8 @@ use crate::exit::{Exit, Unusable};
 use crate::output;
 use crate::target::{self, Target};
 
-/// Find what is wrong between a browser and an app: settings, Streamlit, the gateway itself, Envoy
+/// Find what is wrong between a browser and an app: the proxies in front, by its URL (--probe); its settings, Streamlit
+/// and the gateway; configurations of Envoy (--lint)
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
@@ -85,7 +86,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     let (target, findings) = if let Some(url) = arguments.probe.probe.as_deref() {
         doctor_probe::check(&arguments.probe, url, &selection, &runtime, || {
             let progress = Progress::start();
-            Box::new(move |check| progress.show(check))
+            Box::new(move |step| progress.show(step))
         })?
     } else if arguments.lint.is_empty() {
         check_app(arguments, &selection, &runtime)?
@@ -151,8 +152,8 @@ fn check_app(
     let subject = doctor_subject::subject(&settings, &arguments.target)?;
     let findings = runtime.block_on(async {
         let progress = Progress::start();
-        app::run(&subject, &facts, depth, selection, |check| {
-            progress.show(check);
+        app::run(&subject, &facts, depth, selection, |step| {
+            progress.show(step);
         })
         .await
     });
@@ -225,7 +226,7 @@ fn is_colored() -> bool {
     std::io::stdout().is_terminal() && !no_color
 }
 
-/// Names on standard error the check that has been running for more than two seconds.
+/// Names on standard error the check that has been running for more than two seconds, and on a terminal each one that has ended.
 struct Progress {
     current: std::sync::Arc<Mutex<Option<(&'static Check, Instant)>>>,
     task: tokio::task::JoinHandle<()>,
@@ -252,9 +253,18 @@ impl Progress {
         Self { current, task }
     }
 
-    fn show(&self, check: &'static Check) {
+    fn show(&self, step: Step<'_>) {
         if let Ok(mut current) = self.current.lock() {
-            *current = Some((check, Instant::now()));
+            *current = match step {
+                Step::Begins(check) => Some((check, Instant::now())),
+                Step::Ended(_) => None,
+            };
+        }
+        if let Step::Ended(findings) = step
+            && std::io::stderr().is_terminal()
+            && let Some(line) = progress(findings)
+        {
+            eprintln!("{line}");
         }
     }
 }
@@ -267,13 +277,13 @@ impl Drop for Progress {
 
 const EXAMPLES: &str = "\
 Examples:
+  fluxlit-gateway doctor --probe https://portal.example.com/apps/my-app
+  fluxlit-gateway doctor --probe https://portal.example.com/apps/my-app --only P08,P15 --cookie-file cookies.txt
   fluxlit-gateway doctor app.py
   fluxlit-gateway doctor --streamlit-upstream http://127.0.0.1:8501 --root-path /apps/my-app
   fluxlit-gateway doctor app.py --only D05,ws-headers --strict
   fluxlit-gateway doctor app.py --page --slow --json
-  fluxlit-gateway doctor --probe https://portal.example.com/apps/my-app
-  fluxlit-gateway doctor --probe https://portal.example.com/apps/my-app --only P08,P15 --cookie-file cookies.txt
   fluxlit-gateway doctor --lint bootstrap.yaml --envoy /usr/bin/envoy
   fluxlit-gateway doctor --lint dump.json --admin 127.0.0.1:9901
 
-Exit codes: 0 if nothing has failed, 1 if something has, 2 if the usage is wrong or the URL cannot be reached. docs/doctor.md describes each check.";
+Exit codes: 0 if a check has passed and none has failed, 1 if one has failed or none could run, 2 if the usage is wrong or the URL cannot be reached. docs/doctor.md describes each check.";

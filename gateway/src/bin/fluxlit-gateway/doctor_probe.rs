@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use clap::Args;
 use fluxlit_doctor::client::{ConnectTo, Credentials, Site, Tls};
 use fluxlit_doctor::probe::{self, Options};
-use fluxlit_doctor::{Check, CheckSelection, Finding};
+use fluxlit_doctor::{CheckSelection, Finding, Step};
 use fluxlit_policy::ProbeKey;
 
 use crate::exit::Unusable;
@@ -54,7 +54,7 @@ pub(crate) fn check(
     url: &str,
     selection: &CheckSelection,
     runtime: &tokio::runtime::Runtime,
-    progress: impl FnOnce() -> Box<dyn FnMut(&'static Check)>,
+    progress: impl FnOnce() -> Box<dyn FnMut(Step<'_>)>,
 ) -> anyhow::Result<(String, Vec<Finding>)> {
     let mut site = Site::parse(url).map_err(unusable)?;
     site.connect_to.clone_from(&arguments.connect_to);

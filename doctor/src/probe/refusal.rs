@@ -1,0 +1,239 @@
+//! Finds out why a hop refuses what it accepts otherwise: a limit (P30), or an upstream that fails (P31).
+//!
+//! Each check that meets such a hop would blame what it asks for: the length of a header, the method, a version of the app. So
+//! before any of that, the same request is repeated unchanged. A limit accepts it after a pause, then refuses it again if it
+//! comes too fast, or while a WebSocket is open. If an upstream fails, the pauses do not matter: the request is refused
+//! each time, or as often as it reaches that upstream. If only this one request is refused, the check is right.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use crate::client::{Ask, Response, is_refusal};
+use crate::probe::context::Context;
+use crate::probe::rate::{self, Limit};
+use crate::probe::retry::PAUSES;
+use crate::probe::upstream::Fault;
+
+/// What is known about refusals so far.
+#[derive(Debug, Default)]
+pub(crate) struct Watch {
+    pub(crate) cause: Option<Cause>,
+    /// The number of refusals whose cause was looked for.
+    seen: usize,
+    /// How often the request itself was the cause.
+    others: usize,
+}
+
+/// Why requests are refused, whatever they ask for.
+#[derive(Debug, Clone)]
+pub(crate) enum Cause {
+    Limit(Limit),
+    Upstream(Fault),
+}
+
+impl Cause {
+    /// Returns the check that reports it.
+    pub(crate) fn check(&self) -> &'static str {
+        match self {
+            Self::Limit(_) => RATE,
+            Self::Upstream(_) => UPSTREAM,
+        }
+    }
+
+    /// Returns why a check that met it cannot be believed.
+    pub(crate) fn reason(&self) -> String {
+        let reason = match self {
+            Self::Limit(limit) => limit.reason(),
+            Self::Upstream(fault) => fault.reason(),
+        };
+        format!("{reason}; see {}", self.check())
+    }
+}
+
+impl Watch {
+    /// Begins with what the first requests have shown.
+    pub(crate) fn new(context: &Context) -> Self {
+        Self {
+            cause: Fault::at_first(context).map(Cause::Upstream),
+            // An app that starts late is no fault.
+            seen: context.client.refusals().count,
+            others: 0,
+        }
+    }
+
+    /// Returns why no check that needs the app can run, if the front has never reached it.
+    pub(crate) fn reason_from_start(&self) -> Option<String> {
+        let cause = self.cause.as_ref()?;
+        matches!(cause, Cause::Upstream(fault) if fault.is_from_start).then(|| cause.reason())
+    }
+
+    /// Returns why a check that has just met refusals cannot be believed; `None` if it can.
+    pub(crate) async fn reason(&mut self, context: &Context) -> Option<String> {
+        let has_met = context.client.refusals().count > self.seen;
+        let cause = self.find(context).await.filter(|_| has_met);
+        cause.map(Cause::reason)
+    }
+
+    /// Looks for the cause of the last refusal, if there are new ones.
+    pub(crate) async fn find(&mut self, context: &Context) -> Option<&Cause> {
+        let refusals = context.client.refusals();
+        if self.cause.is_none()
+            && refusals.count > self.seen
+            && self.others < MAX_OTHERS
+            && let Some((ask, status)) = refusals.last
+        {
+            self.cause = cause(context, ask, status).await;
+            if self.cause.is_none() {
+                self.others = self.others.saturating_add(1);
+            }
+        }
+        self.seen = context.client.refusals().count;
+        self.cause.as_ref()
+    }
+}
+
+/// Finds out why a request was refused with this status.
+async fn cause(context: &Context, ask: Ask, status: u16) -> Option<Cause> {
+    let at_once = Series::send(context, &ask, AT_ONCE, Duration::ZERO).await?;
+    if let Some(refused) = at_once.refused.as_ref()
+        && refused.status == TOO_MANY
+    {
+        return Some(Cause::Limit(Limit::new(context, &ask, None, refused)));
+    }
+    if let Some(cause) = of_mixed(context, &ask, &at_once).await {
+        return Some(cause);
+    }
+    let health = Ask::get(context.client.site.path("/_stcore/health"));
+    // Nothing is written so often.
+    let often = if matches!(ask.method, "GET" | "HEAD") {
+        ask.clone()
+    } else {
+        health.clone()
+    };
+    let passed = match at_once.passed {
+        Some(passed) => passed,
+        None => match after_pauses(context, &often, &health, status).await {
+            Later::Passed(passed) => passed,
+            Later::Down(refused) => {
+                return Fault::gone(context, &health, &refused).map(Cause::Upstream);
+            }
+            Later::OnlyThis => return None,
+        },
+    };
+    if is_of_limits(status) {
+        for _ in 0..REPETITIONS {
+            let response = context.handshake_status(&often).await.ok()?;
+            if is_refusal(response.status) {
+                let again = Series::send(context, &often, AT_ONCE, Duration::ZERO).await?;
+                let limit = || Cause::Limit(Limit::new(context, &often, Some(passed), &response));
+                let cause = of_mixed(context, &often, &again).await;
+                return Some(cause.unwrap_or_else(limit));
+            }
+        }
+        if let Some(limit) = rate::beside_websocket(context).await {
+            return Some(Cause::Limit(limit));
+        }
+    }
+    Some(Cause::Upstream(Fault::once(context, &ask, status, passed)))
+}
+
+/// What becomes of a request that was refused several times.
+enum Later {
+    /// The status.
+    Passed(u16),
+    /// The health check is refused as well.
+    Down(Response),
+    OnlyThis,
+}
+
+/// Repeats a request that was refused several times, after pauses.
+async fn after_pauses(context: &Context, ask: &Ask, health: &Ask, status: u16) -> Later {
+    let other = Series::send(context, health, SOME, Duration::ZERO).await;
+    let is_down = other.as_ref().is_some_and(|other| other.passed.is_none());
+    if !is_down && !is_of_limits(status) {
+        return Later::OnlyThis;
+    }
+    for pause in PAUSES {
+        sleep(pause).await;
+        match context.handshake_status(ask).await {
+            Ok(response) if is_refusal(response.status) => {}
+            Ok(response) => return Later::Passed(response.status),
+            Err(_) => return Later::OnlyThis,
+        }
+    }
+    match other.and_then(|other| other.refused) {
+        Some(refused) if is_down => Later::Down(refused),
+        _ => Later::OnlyThis,
+    }
+}
+
+/// Tells a limit from an upstream of several that fails; `None` if the series was not both accepted and refused.
+async fn of_mixed(context: &Context, ask: &Ask, series: &Series) -> Option<Cause> {
+    let (passed, refused) = (series.passed?, series.refused.as_ref()?);
+    let limit = || Cause::Limit(Limit::new(context, ask, Some(passed), refused));
+    if is_of_limits(refused.status) {
+        // A limit that lets two of these pass lets all of the slow ones pass.
+        if AT_ONCE.saturating_sub(series.refusals) < 2 {
+            return Some(limit());
+        }
+        let slow = Series::send(context, ask, SLOW, Duration::from_secs(1)).await?;
+        if slow.refusals == 0 {
+            return Some(limit());
+        }
+    }
+    let count = format!("{} of {AT_ONCE} times", series.refusals);
+    let fault = Fault::sometimes(context, ask, passed, refused, &count);
+    Some(Cause::Upstream(fault))
+}
+
+/// The responses to equal requests.
+#[derive(Debug, Default)]
+struct Series {
+    /// The status of one that was accepted.
+    passed: Option<u16>,
+    /// One that was refused.
+    refused: Option<Response>,
+    refusals: usize,
+}
+
+impl Series {
+    /// Sends a request this often; `None` if one is not answered.
+    async fn send(context: &Context, ask: &Ask, count: usize, pause: Duration) -> Option<Self> {
+        let mut series = Self::default();
+        for _ in 0..count {
+            sleep(pause).await;
+            let response = context.handshake_status(ask).await.ok()?;
+            if is_refusal(response.status) {
+                series.refusals = series.refusals.saturating_add(1);
+                series.refused = Some(response);
+            } else {
+                series.passed = Some(response.status);
+            }
+        }
+        Some(series)
+    }
+}
+
+/// Returns true for the statuses with which servers limit requests. 503 has other causes as well.
+fn is_of_limits(status: u16) -> bool {
+    matches!(status, TOO_MANY | 503)
+}
+
+const TOO_MANY: u16 = 429;
+
+/// With two upstreams of which one fails, it is less likely than one in a hundred that so many requests do not reach both.
+const AT_ONCE: usize = 10;
+
+const SOME: usize = 3;
+
+const SLOW: usize = 8;
+
+/// Limits often allow some hundred requests at once.
+const REPETITIONS: usize = 200;
+
+/// After so many refusals of which the request itself was the cause, no further one is followed.
+const MAX_OTHERS: usize = 4;
+
+const RATE: &str = "P30";
+const UPSTREAM: &str = "P31";
