@@ -191,7 +191,12 @@ fn verify(program: Program, case: &Case, parts: &Parts) -> Result<(), String> {
                 None => Ok(()),
             }
         }
-        Expected::Found { check, says, cure } => {
+        Expected::Found {
+            check,
+            says,
+            cure,
+            silent: others,
+        } => {
             let stack = Stack::start(program, case, parts, edits)?;
             let found = probe_case(&stack, case, check, case.hold)?;
             let has_cure = |hint: &str| cure.as_ref().is_none_or(|cure| contains(hint, cure));
@@ -227,7 +232,8 @@ fn verify(program: Program, case: &Case, parts: &Parts) -> Result<(), String> {
             let stack = Stack::start(program, &healthy, parts, &edits)?;
             // Each limit that the table sets is shorter.
             let hold = case.reload.map_or(Case::default().hold, |_| case.hold);
-            silent(&probe_case(&stack, case, check, hold)?)
+            let checks = [std::slice::from_ref(check), others].concat().join(",");
+            silent(&probe_case(&stack, case, &checks, hold)?)
                 .map_err(|found| format!("mended: {found}"))
         }
     }

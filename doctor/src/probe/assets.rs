@@ -37,6 +37,12 @@ pub(crate) async fn scripts(context: &Context, outcome: &mut Outcome) {
     for file in files.iter().take(3).cycle().take(CONNECTIONS) {
         let target = context.client.site.path(&format!("/{file}"));
         match context.client.get(&target).await {
+            Ok(response) if context.is_like_health(&response) => {
+                return outcome.skip(format!(
+                    "`{target}` is answered {}, like the health check; see P05",
+                    context.answer(&response)
+                ));
+            }
             Ok(response) => match Flaw::of(context, file, &response) {
                 None => {
                     loaded.insert(file);
@@ -52,7 +58,7 @@ pub(crate) async fn scripts(context: &Context, outcome: &mut Outcome) {
     let total: usize = failed.values().sum();
     if let Some(((file, flaw), count)) = failed.first_key_value() {
         let (finding, hint) = match flaw {
-            Flaw::Html if loaded.contains(file) => (
+            Flaw::Html if loaded.contains(file) || is_there_again(context, file).await => (
                 format!(
                     "`{file}` of the page is answered with HTML {count} times, and as a file on other connections: several versions of the app answer"
                 ),
@@ -94,6 +100,18 @@ pub(crate) async fn scripts(context: &Context, outcome: &mut Outcome) {
     ));
 }
 
+/// Asks for a file on more connections, some of which may reach another version of the app.
+async fn is_there_again(context: &Context, file: &str) -> bool {
+    let target = context.client.site.path(&format!("/{file}"));
+    for _ in 0..CONNECTIONS {
+        let response = context.client.get(&target).await;
+        if response.is_ok_and(|response| Flaw::of(context, file, &response).is_none()) {
+            return true;
+        }
+    }
+    false
+}
+
 /// Why a file of the page cannot be used.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Flaw {
@@ -121,20 +139,27 @@ impl Flaw {
     }
 }
 
-/// Says which rule routes a file away from the app: one for its folder, or one for the ending of its name.
+/// Says which rule routes a file away from the app: one for most paths, for the ending of its name, or for its folder.
 async fn leads_elsewhere(context: &Context, file: &str, answer: &str) -> String {
     let ending = file.rsplit('.').next().unwrap_or_default();
-    let target = context.client.site.path(&format!("/doctor.{ending}"));
-    let other = context.client.get(&target).await;
-    let is_same =
-        other.is_ok_and(|other| context.is_of_front(&other) && context.answer(&other) == answer);
-    if is_same {
-        format!(
-            "so is `{target}`, so the front routes all names that end with `.{ending}` elsewhere"
-        )
-    } else {
-        "`/static/` under the mount leads elsewhere".to_owned()
+    for (path, rule) in [
+        (
+            "/doctor".to_owned(),
+            "only some paths of the mount reach the app".to_owned(),
+        ),
+        (
+            format!("/doctor.{ending}"),
+            format!("the front routes all names that end with `.{ending}` elsewhere"),
+        ),
+    ] {
+        let target = context.client.site.path(&path);
+        let other = context.client.get(&target).await;
+        if other.is_ok_and(|other| context.is_of_front(&other) && context.answer(&other) == answer)
+        {
+            return format!("so is `{target}`, so {rule}");
+        }
     }
+    "`/static/` under the mount leads elsewhere".to_owned()
 }
 
 /// Describes what is in the place of Streamlit's page.

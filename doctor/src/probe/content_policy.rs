@@ -240,12 +240,17 @@ impl Policy {
             let Some((_, sources)) = corrected.get_mut(place) else {
                 continue;
             };
-            if sources.iter().any(|known| known == need.source) {
-                // With these, browsers ignore the source.
-                sources.retain(|source| {
-                    !source.starts_with("'nonce-") && source != "'strict-dynamic'"
-                });
-            } else {
+            // With these, browsers ignore the source.
+            match need.allows {
+                Allows::Inline => sources.retain(|source| {
+                    !source.starts_with("'nonce-")
+                        && !source.starts_with("'sha")
+                        && source != "'strict-dynamic'"
+                }),
+                Allows::Url(_) => sources.retain(|source| source != "'strict-dynamic'"),
+                Allows::Any(_) => {}
+            }
+            if !sources.iter().any(|known| known == need.source) {
                 sources.push(need.source.to_owned());
             }
         }
@@ -373,6 +378,16 @@ mod tests {
                 "style-src 'self' 'nonce-other' 'unsafe-inline'",
                 &["the styles that components write into the page"],
                 &["`style-src 'self' 'unsafe-inline'`"],
+            ),
+            (
+                "style-src 'self' 'nonce-other'",
+                &["the styles that components write into the page"],
+                &["`style-src 'self' 'unsafe-inline'`"],
+            ),
+            (
+                "script-src 'nonce-other' 'strict-dynamic' 'unsafe-eval' blob:",
+                &["the scripts of the page", "scripts in the page itself"],
+                &["`script-src 'unsafe-eval' blob: 'self' 'unsafe-inline'`"],
             ),
             ("style-src 'self' 'nonce-of-the-page'", &[], &[]),
             (

@@ -1,8 +1,8 @@
 //! Lists what to write or remove in the configuration of each front.
 //!
 //! A hint is literal: after "write" it quotes lines of the configuration, and after "remove" how the lines begin that have to
-//! go. `system/tests/doctor_outside.rs` mends real fronts with these lines. The gateway is at `127.0.0.1:8000`, and the mount is
-//! [`MOUNT`], which the report replaces by the real one.
+//! go. `system/tests/doctor_outside.rs` mends real fronts with these lines. `127.0.0.1:8000` stands for the address of the app, which
+//! the doctor does not know, and [`MOUNT`] for the mount, which the report replaces by the real one.
 
 use crate::probe::front::Hop;
 
@@ -25,7 +25,8 @@ impl Cure {
         }
         let lines = lines.join(" | ");
         let place = if lines.contains("write `") { PLACE } else { "" };
-        format!("{}. {lines}{place}", self.what)
+        let address = if lines.contains("8000") { ADDRESS } else { "" };
+        format!("{}. {lines}{place}{address}", self.what)
     }
 }
 
@@ -50,6 +51,9 @@ pub(crate) fn with_mount(hint: &str, mount: &str) -> String {
 /// Follows the lines: several programs reject a directive that is there twice.
 const PLACE: &str =
     " (a line to write takes the place of one with the same directive, if there is one)";
+
+/// The doctor does not see where the front connects to.
+const ADDRESS: &str = " (port 8000 is a placeholder: take the address of the app that the line has now, if that is right)";
 
 /// The mount in the lines.
 const MOUNT: &str = "/apps/my-app";
@@ -87,13 +91,13 @@ pub(crate) const SOCKET_ROUTE: Cure = Cure {
 pub(crate) const HOST: Cure = Cure {
     what: "let the front pass the public Host on unchanged, with its port",
     lines: &[
-        (Hop::Nginx, "write `proxy_set_header Host $http_host;` next to proxy_pass"),
+        (Hop::Nginx, "write `proxy_set_header Host $http_host;` and `proxy_set_header X-Forwarded-Host $http_host;` next to proxy_pass"),
         (Hop::Envoy, "remove `host_rewrite_literal:`, `auto_host_rewrite:` and `host_rewrite_header:` from the route"),
         (Hop::Istio, "remove `authority:` of the rewrite in the VirtualService"),
-        (Hop::Traefik, "write `passHostHeader: true` in the loadBalancer of the service"),
-        (Hop::Caddy, "remove `header_up Host` from reverse_proxy"),
-        (Hop::HaProxy, "remove `http-request set-header Host`"),
-        (Hop::Apache, "write `ProxyPreserveHost On`"),
+        (Hop::Traefik, "write `passHostHeader: true` in the loadBalancer of the service, and remove `X-Forwarded-Host:` from customRequestHeaders"),
+        (Hop::Caddy, "remove `header_up Host` and `header_up X-Forwarded-Host` from reverse_proxy"),
+        (Hop::HaProxy, "remove `http-request set-header Host`, and write `http-request set-header X-Forwarded-Host %[req.hdr(host)]`"),
+        (Hop::Apache, r#"write `ProxyPreserveHost On` and `RequestHeader set X-Forwarded-Host "expr=%{HTTP_HOST}"`"#),
         (Hop::LoadBalancer, "write `routing.http.preserve_host_header.enabled = true`"),
     ],
 };
@@ -121,9 +125,21 @@ pub(crate) const ROUTE: Cure = Cure {
         (Hop::Istio, "write `- uri: {prefix: /apps/my-app/}` in the match of the VirtualService, and remove `rewrite:`"),
         (Hop::Traefik, "write ``PathPrefix(`/apps/my-app/`)`` in the rule, and remove `stripPrefix`, `addPrefix` and `replacePathRegex` from its middlewares (at most one stripPrefix, if the app has no mount)"),
         (Hop::Caddy, "write `@app path /apps/my-app /apps/my-app/*` and `handle @app {` around reverse_proxy, and remove `handle_path`, `rewrite`, `uri strip_prefix`, `uri strip_suffix`, `handle @static`, `try_files`, `file_server`, `respond @`, `respond /` and `error @`"),
-        (Hop::HaProxy, "remove `http-request replace-path`, `http-request replace-uri`, `http-request set-path`, `http-request set-uri` and `use_backend` for a part of the mount or for the endings of names; every path that begins with /apps/my-app/ must reach the backend"),
-        (Hop::Apache, r#"write `ProxyPass "/apps/my-app" "http://127.0.0.1:8000/apps/my-app" nocanon upgrade=websocket`, and remove `ProxyPassMatch`, `ProxyPass / !`, `ProxyPass "/" !`, `ProxyPass "/apps/my-app/static`, `ProxyPass /apps/my-app/static`, `Alias`, `RewriteRule /`, `RewriteRule ^`, `RewriteRule (`, `RewriteRule "^/`, and `RewriteCond %` before them"#),
+        (Hop::HaProxy, "remove `http-request replace-path`, `http-request replace-uri`, `http-request set-path`, `http-request set-uri`, `http-request return status 200` and `use_backend` for a part of the mount or for the endings of names; every path that begins with /apps/my-app/ must reach the backend"),
+        (Hop::Apache, r#"write `ProxyPass "/apps/my-app" "http://127.0.0.1:8000/apps/my-app" nocanon upgrade=websocket`, and remove `ProxyPassMatch`, `ProxyPass / !`, `ProxyPass "/" !`, `ProxyPass "/apps/my-app/`, `ProxyPass /apps/my-app/`, `Alias`, `RewriteRule /`, `RewriteRule ^`, `RewriteRule (`, `RewriteRule "^/`, and `RewriteCond %` before them"#),
         (Hop::LoadBalancer, "a rule with the path patterns /apps/my-app and /apps/my-app/*"),
+    ],
+};
+
+#[rustfmt::skip]
+pub(crate) const PATH_AS_SENT: Cure = Cure {
+    what: "let the front pass the path on as it is, with its percent-encoding",
+    lines: &[
+        (Hop::Nginx, "write `proxy_pass http://127.0.0.1:8000;` with no path or variable after the port, and remove `rewrite`"),
+        (Hop::Envoy, "remove `regex_rewrite:`, and `- name: lua` if its script changes the path"),
+        (Hop::Caddy, "remove `rewrite` and `uri replace`"),
+        (Hop::HaProxy, "remove `http-request set-path`, `http-request set-uri` and `http-request replace-path`"),
+        (Hop::Apache, "write `nocanon` at the end of ProxyPass, and remove `RewriteRule ^`, `RewriteRule (`, `RewriteRule .` and `RewriteRule /`"),
     ],
 };
 
@@ -154,7 +170,7 @@ pub(crate) const REDIRECT: Cure = Cure {
         (Hop::Istio, "remove `httpsRedirect:` from the server with TLS, and `redirect:` from the VirtualService"),
         (Hop::Traefik, "remove `redirectScheme` and `redirectRegex` from the middlewares of the router"),
         (Hop::Caddy, "remove `redir /`, `redir @`, `redir *`, `redir {`, `redir https://{` and `redir http://` from the site with TLS, with their matchers"),
-        (Hop::HaProxy, "remove `http-request redirect scheme`, `http-request redirect location`, `redirect scheme`, `redirect location`, and `http-request redirect prefix` without the condition unless { ssl_fc }"),
+        (Hop::HaProxy, "remove `http-request redirect scheme`, `http-request redirect location`, `redirect scheme`, `redirect location`, `redirect prefix`, and `http-request redirect prefix` without the condition unless { ssl_fc }"),
         (Hop::Apache, r#"remove `RewriteRule ^`, `RewriteRule (`, `RewriteRule .`, `RewriteRule /`, `RewriteRule "^/`, `RewriteRule "^(`, `RewriteCond %{` before them, `Redirect /`, `Redirect "/`, `Redirect 30`, `Redirect permanent`, `Redirect temp`, `RedirectPermanent`, `RedirectMatch 301` and `RedirectMatch 302` from the VirtualHost with TLS"#),
         (Hop::Cdn, "switch redirect rules off for the app's path, and let it connect to the front over https"),
     ],
@@ -183,7 +199,7 @@ pub(crate) const ACCESS: Cure = Cure {
         (Hop::Traefik, "remove `ipAllowList`, `ipWhiteList`, `basicAuth` and `forwardAuth` from the middlewares of the router"),
         (Hop::Caddy, "remove `respond @`, `respond /`, `abort @`, `error @`, `basic_auth` and `basicauth`"),
         (Hop::HaProxy, "remove `http-request deny if`, `http-request deny unless`, `http-request reject`, `http-request auth` and `http-request silent-drop`"),
-        (Hop::Apache, "remove `Require ip`, `Require host`, `Require not`, `Require all denied`, `Require expr`, `Require valid-user`, `Deny from` and `Order`"),
+        (Hop::Apache, "remove `Require ip`, `Require host`, `Require not`, `Require all denied`, `Require expr`, `Require valid-user`, `Require user`, `Require group`, `AuthType`, `AuthName`, `AuthBasicProvider`, `AuthUserFile`, `AuthGroupFile`, `Deny from` and `Order`"),
         (Hop::Cdn, "let the rules of the firewall pass the app's path"),
     ],
 };
@@ -291,7 +307,7 @@ pub(crate) const IDLE: Cure = Cure {
         (Hop::Istio, "write `timeout: 0s` in the route of the VirtualService, and a longer `idleTimeout:` in the DestinationRule"),
         (Hop::Traefik, "write `transport: {respondingTimeouts: {readTimeout: 0}}` in the entry point"),
         (Hop::Caddy, "remove `stream_timeout` from reverse_proxy"),
-        (Hop::HaProxy, "write `timeout tunnel 1h`"),
+        (Hop::HaProxy, "write `timeout tunnel 1h` in the backend, or in defaults if it is there; the frontend ignores it"),
         (Hop::Apache, "write `timeout=3600` in ProxyPass, and `ProxyTimeout 3600`"),
         (Hop::LoadBalancer, "write `idle_timeout.timeout_seconds = 3600`"),
     ],
@@ -385,7 +401,7 @@ pub(crate) const COOKIES: Cure = Cure {
         (Hop::Envoy, "remove `response_headers_to_remove: [set-cookie]`, `direct_response:` for this path, and `- name: lua` if its script changes cookies"),
         (Hop::Traefik, "remove `Set-Cookie:` from customResponseHeaders; let no plugin change cookies"),
         (Hop::Caddy, "remove `header_down -Set-Cookie` and `header_down Set-Cookie` from reverse_proxy; let no respond answer this path"),
-        (Hop::HaProxy, "remove `http-response del-header Set-Cookie`, `http-response set-header Set-Cookie` and `http-response replace-header Set-Cookie`; let no http-request return answer this path"),
+        (Hop::HaProxy, "remove `http-response del-header Set-Cookie`, `http-response set-header Set-Cookie` and `http-response replace-header Set-Cookie`, and `http-request return status 200` for this path"),
         (Hop::Apache, "remove `Header unset Set-Cookie`, `Header edit Set-Cookie`, `Header edit* Set-Cookie`, `Header always edit Set-Cookie` and `ProxyPassReverseCookiePath`"),
     ],
 };
@@ -448,7 +464,7 @@ pub(crate) const CACHE: Cure = Cure {
     lines: &[
         (Hop::Nginx, "write `proxy_cache off;` next to proxy_pass, and remove `add_header Cache-Control`, `proxy_hide_header Cache-Control` and `expires`"),
         (Hop::Envoy, "remove `response_headers_to_add: [{header: {key: cache-control`, and the cache filter for this route"),
-        (Hop::Caddy, "remove `header Cache-Control` and `cache`"),
+        (Hop::Caddy, "remove `header Cache-Control`, `header >Cache-Control`, `header_down Cache-Control` and `cache`, and in a block of header `Cache-Control` and `>Cache-Control`"),
         (Hop::HaProxy, "remove `http-request cache-use` and `http-response set-header Cache-Control`"),
         (Hop::Apache, "remove `Header set Cache-Control`, `CacheEnable` and `ExpiresActive On` for this path"),
         (Hop::Traefik, "remove `Cache-Control:` from customResponseHeaders; let no plugin cache"),
@@ -490,9 +506,22 @@ pub(crate) const HSTS: Cure = Cure {
         (Hop::Envoy, "response_headers_to_add with append_action: OVERWRITE_IF_EXISTS_OR_ADD, and the same in local_reply_config"),
         (Hop::Istio, "an EnvoyFilter with local_reply_config for Envoy's own responses"),
         (Hop::Traefik, "write `stsSeconds: 31536000` in the headers middleware"),
-        (Hop::Caddy, r#"write `header >Strict-Transport-Security "max-age=31536000"`"#),
-        (Hop::HaProxy, r#"write `http-after-response set-header Strict-Transport-Security "max-age=31536000"`"#),
+        (Hop::Caddy, r#"write `header >Strict-Transport-Security "max-age=31536000"`, or in a block of header `>Strict-Transport-Security "max-age=31536000"`, and remove `header +Strict-Transport-Security`, or in a block `+Strict-Transport-Security`"#),
+        (Hop::HaProxy, r#"write `http-after-response set-header Strict-Transport-Security "max-age=31536000" if { ssl_fc }` in the frontend, and remove `http-after-response add-header Strict-Transport-Security` and `http-response add-header Strict-Transport-Security`"#),
         (Hop::Apache, r#"write `Header always set Strict-Transport-Security "max-age=31536000" "expr=-z resp('Strict-Transport-Security')"`: without the condition it is sent twice"#),
+    ],
+};
+
+#[rustfmt::skip]
+pub(crate) const HSTS_OVER_HTTP: Cure = Cure {
+    what: "let the front send Strict-Transport-Security over TLS only",
+    lines: &[
+        (Hop::Nginx, "remove `add_header Strict-Transport-Security` from the server without TLS"),
+        (Hop::Envoy, "remove `response_headers_to_add: [{header: {key: strict-transport-security` from the route of the listener without TLS"),
+        (Hop::Traefik, "remove `forceSTSHeader: true` and `Strict-Transport-Security:` from the middlewares of the router without TLS"),
+        (Hop::Caddy, "remove `header Strict-Transport-Security` from the http:// site"),
+        (Hop::HaProxy, r#"write `http-after-response set-header Strict-Transport-Security "max-age=31536000" if { ssl_fc }`"#),
+        (Hop::Apache, "remove `Header always set Strict-Transport-Security` from the VirtualHost without TLS"),
     ],
 };
 
@@ -532,7 +561,7 @@ pub(crate) const POLICY: Cure = Cure {
         (Hop::Envoy, "remove `response_headers_to_add: [{header: {key: content-security-policy`"),
         (Hop::Istio, "remove `content-security-policy:` from the headers of the VirtualService"),
         (Hop::Traefik, "remove `contentSecurityPolicy:` and `Content-Security-Policy:` from the headers middleware"),
-        (Hop::Caddy, "remove `header Content-Security-Policy`"),
+        (Hop::Caddy, "remove `header Content-Security-Policy` and `header >Content-Security-Policy`, or in a block of header `Content-Security-Policy` and `>Content-Security-Policy`"),
         (Hop::HaProxy, "remove `http-response set-header Content-Security-Policy` and `http-after-response set-header Content-Security-Policy`"),
         (Hop::Apache, "remove `Header set Content-Security-Policy` and `Header always set Content-Security-Policy`"),
     ],
@@ -563,7 +592,7 @@ mod tests {
         let known = HOST.hint(Hop::Nginx);
         assert!(
             known.contains(
-                "nginx: write `proxy_set_header Host $http_host;` next to proxy_pass (a line"
+                "nginx: write `proxy_set_header Host $http_host;` and `proxy_set_header X-Forwarded-Host $http_host;` next to proxy_pass (a line"
             ),
             "{known}"
         );

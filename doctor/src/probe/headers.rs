@@ -5,7 +5,7 @@ use std::fmt::Display;
 use crate::client::{Ask, Failure, Site};
 use crate::outcome::Outcome;
 use crate::probe::context::Context;
-use crate::probe::cures::{FORWARDED, HSTS};
+use crate::probe::cures::{FORWARDED, HSTS, HSTS_OVER_HTTP};
 
 const MALFORMED: &str = "a malformed request";
 const TOO_LONG: &str = "a request with too long headers";
@@ -59,9 +59,21 @@ pub(crate) async fn http_first(context: &Context, outcome: &mut Outcome) {
         );
     }
     if response.lines(STS).next().is_some() {
+        let by = context.hop(context.by(&response));
+        let (reason, hint) = if context.is_of_front(&response) {
+            (
+                format!("a line of {} adds it there as well", by.name()),
+                HSTS_OVER_HTTP.hint(by),
+            )
+        } else {
+            (
+                "the hop that sends it takes the scheme for https".to_owned(),
+                FORWARDED.hint(by),
+            )
+        };
         outcome.warn(
-            "Strict-Transport-Security is sent over plain HTTP, where browsers ignore it: the hop that sends it takes the scheme for https",
-            "let the front set X-Forwarded-Proto to the real scheme",
+            format!("Strict-Transport-Security is sent over plain HTTP, where browsers ignore it: {reason}"),
+            hint,
         );
     }
 }

@@ -3,7 +3,9 @@
 use crate::client::{Ask, Response};
 use crate::outcome::Outcome;
 use crate::probe::context::Context;
-use crate::probe::cures::{BOUNDARY, CONTENT_TYPE, ERROR_PAGES, FORWARDED, ROUTE, SLASH};
+use crate::probe::cures::{
+    BOUNDARY, CONTENT_TYPE, ERROR_PAGES, FORWARDED, PATH_AS_SENT, ROUTE, SLASH,
+};
 use crate::probe::obstacle;
 use crate::probe::redirect::{Change, Redirect};
 
@@ -216,7 +218,7 @@ pub(crate) async fn deep_link(context: &Context, outcome: &mut Outcome) {
     }
 }
 
-/// P20: paths that could lead out of the mount.
+/// P20: paths that could lead out of the mount, or are changed on their way.
 pub(crate) async fn odd_paths(context: &Context, outcome: &mut Outcome) {
     let site = &context.client.site;
     let inside = [
@@ -257,6 +259,26 @@ pub(crate) async fn odd_paths(context: &Context, outcome: &mut Outcome) {
             outcome.fail(
                 format!("`{target}` redirects to another site: `{location}`"),
                 "merge slashes in front of the app (Envoy: merge_slashes: true; nginx: merge_slashes on;)",
+            );
+        }
+    }
+    let plain_target = site.path("/doctor-x");
+    let Some(plain) = answered(context, &Ask::get(&plain_target), outcome).await else {
+        return;
+    };
+    for encoded in ["/doctor%20x", "/doctor%C3%A9x"] {
+        let target = site.path(encoded);
+        let Some(response) = answered(context, &Ask::get(&target), outcome).await else {
+            continue;
+        };
+        if response.status != plain.status {
+            outcome.fail(
+                format!(
+                    "`{target}` is answered {}, and `{plain_target}` {}: a hop decodes the path before it passes it on",
+                    context.answer(&response),
+                    plain.status
+                ),
+                PATH_AS_SENT.hint(context.front),
             );
         }
     }

@@ -27,6 +27,12 @@ pub(crate) async fn affinity(context: &Context, outcome: &mut Outcome) {
             unknown.status
         ));
     }
+    if context.is_of_front(&unknown) {
+        return outcome.skip(format!(
+            "an upload to a session that does not exist is answered {}, which replaces what the app says: let the front pass error responses on (Apache: ProxyErrorOverride Off; nginx: proxy_intercept_errors off)",
+            context.answer(&unknown)
+        ));
+    }
     let unknown = without(&unknown, INVENTED);
     for (is_anonymous, with) in [
         (false, "with the cookies of the browser"),
@@ -86,5 +92,6 @@ fn without(response: &Response, session: &str) -> (u16, String) {
 /// A session that does not exist.
 pub(crate) const INVENTED: &str = "doctor-invented-session";
 
-const XSRF: &str = "_streamlit_xsrf";
+/// The cookie of Streamlit's XSRF token.
+pub(crate) const XSRF: &str = "_streamlit_xsrf";
 const ATTEMPTS: usize = 10;

@@ -335,7 +335,7 @@ pub(crate) async fn hold(context: &Context, outcome: &mut Outcome) {
             RELOAD.hint(context.front),
         ),
         Ok(next) => outcome.fail(
-            format!("{sentence}, and the next one after {} s{}", next.time.as_secs(), usual_owner(seconds)),
+            format!("{sentence}, and the next one after {} s{}", next.time.as_secs(), usual_owner(context.front, seconds)),
             IDLE.hint(context.front),
         ),
         Err(reason) => outcome.fail(
@@ -392,28 +392,38 @@ async fn hold_again(context: &Context, most: Duration) -> Result<Held, String> {
     Err(last)
 }
 
-/// Says whose time limit this often is.
-fn usual_owner(seconds: u64) -> &'static str {
-    let owners = [
-        (15, "; often the route timeout of Envoy or Istio (15 s)"),
-        (
-            30,
-            "; often the backend timeout of a Google load balancer or a client timeout of HAProxy (30 s)",
-        ),
-        (
-            60,
-            "; often proxy_read_timeout of nginx, ProxyTimeout of Apache or the idle timeout of an AWS load balancer (60 s)",
-        ),
-        (100, "; often a CDN such as Cloudflare (100 s)"),
-        (240, "; often an Azure load balancer (240 s)"),
-        (300, "; often stream_idle_timeout of Envoy (300 s)"),
-        (3600, "; often a maximum duration of one hour"),
-    ];
-    let found = owners
-        .iter()
-        .find(|(limit, _)| seconds.abs_diff(*limit) <= 3);
-    found.map_or("", |(_, owner)| owner)
+/// Says whose time limit this often is: one of the front, or of a hop that does not show itself.
+fn usual_owner(front: Hop, seconds: u64) -> String {
+    let found = OWNERS.iter().find(|(limit, hop, _)| {
+        seconds.abs_diff(*limit) <= 3 && (*hop == front || *hop == Hop::Unknown)
+    });
+    found.map_or_else(String::new, |(limit, _, owner)| {
+        format!("; often {owner} ({limit} s)")
+    })
 }
+
+/// Usual limits in seconds, and the hop that shows that it is in the path; `Unknown` for those that pass everything on unseen.
+const OWNERS: [(u64, Hop, &str); 11] = [
+    (15, Hop::Envoy, "the route timeout of Envoy"),
+    (15, Hop::Istio, "the route timeout of Istio"),
+    (
+        30,
+        Hop::LoadBalancer,
+        "the backend timeout of a Google load balancer",
+    ),
+    (60, Hop::Nginx, "proxy_read_timeout of nginx"),
+    (60, Hop::Apache, "ProxyTimeout of Apache"),
+    (60, Hop::Unknown, "the idle timeout of an AWS load balancer"),
+    (100, Hop::Cdn, "the limit of a CDN"),
+    (
+        240,
+        Hop::Unknown,
+        "the idle timeout of an Azure load balancer",
+    ),
+    (300, Hop::Envoy, "stream_idle_timeout of Envoy"),
+    (300, Hop::Istio, "stream_idle_timeout of Envoy"),
+    (3600, Hop::Unknown, "a maximum duration of one hour"),
+];
 
 /// How much longer the second WebSocket is held than the first one was open.
 const MARGIN: Duration = Duration::from_secs(15);
@@ -434,15 +444,17 @@ mod tests {
 
     #[test]
     fn the_usual_owner_is_named_near_its_limit() {
-        for (seconds, part) in [
-            (15, "Envoy"),
-            (61, "nginx"),
-            (98, "Cloudflare"),
-            (240, "Azure"),
-            (3601, "one hour"),
+        for (front, seconds, part) in [
+            (Hop::Envoy, 15, "Envoy"),
+            (Hop::Nginx, 61, "nginx"),
+            (Hop::HaProxy, 59, "AWS"),
+            (Hop::Cdn, 98, "CDN"),
+            (Hop::Caddy, 240, "Azure"),
+            (Hop::Unknown, 3601, "one hour"),
         ] {
-            assert!(usual_owner(seconds).contains(part), "{seconds}");
+            assert!(usual_owner(front, seconds).contains(part), "{seconds}");
         }
-        assert_eq!(usual_owner(42), "");
+        assert_eq!(usual_owner(Hop::HaProxy, 30), "");
+        assert_eq!(usual_owner(Hop::Nginx, 42), "");
     }
 }

@@ -70,6 +70,10 @@ pub(crate) enum Fault {
     HarmlessPolicy,
     /// PUT is refused.
     OnlyReads,
+    /// What the app answers uploads is replaced by a page of the front. No fault.
+    ReplacesErrors,
+    /// Below the mount, nothing but the page reaches the app.
+    RoutesPageOnly,
     /// One request a second is accepted; the others are answered 503.
     LimitsRate,
     /// Each second request reaches an upstream that is gone.
@@ -143,6 +147,7 @@ fn respond(fault: Fault, head: &Head, count: usize) -> Option<Vec<u8>> {
         Fault::StartsLate if count == 0 => {
             return Some(response("503 Service Temporarily Unavailable", html, NGINX));
         }
+        Fault::RoutesPageOnly if path != format!("{MOUNT}/") => return not_found(),
         Fault::NoRedirectToTls => return Some(response("200 OK", html, page)),
         Fault::RedirectsToTls => return redirect(&format!("https://{HOST}{target}")),
         Fault::RedirectsToOtherHost => return redirect("https://login.example.com/"),
@@ -264,9 +269,17 @@ fn respond(fault: Fault, head: &Head, count: usize) -> Option<Vec<u8>> {
             let length: u64 = field(head, "content-length")
                 .and_then(|value| value.parse().ok())
                 .unwrap_or_default();
-            if fault == Fault::LimitsBodies && length > 1024 * 1024 {
+            let has_token = field(head, "x-xsrftoken").is_some();
+            if fault == Fault::ReplacesErrors {
+                let status = if has_token {
+                    "400 Bad Request"
+                } else {
+                    "403 Forbidden"
+                };
+                Some(response(status, html, NGINX))
+            } else if fault == Fault::LimitsBodies && length > 1024 * 1024 {
                 Some(response("413 Request Entity Too Large", html, NGINX))
-            } else if field(head, "x-xsrftoken").is_some() {
+            } else if has_token {
                 let is_known = rest.contains(SESSION) && fault != Fault::OtherReplica;
                 let text = if is_known {
                     "no file"

@@ -373,6 +373,35 @@ fn checks_that_meet_an_upstream_that_fails_are_skipped() {
 }
 
 #[test]
+fn a_check_does_not_blame_what_the_answer_does_not_show() {
+    for (fault, check, status, says) in [
+        (
+            Fault::RoutesPageOnly,
+            "P06",
+            Status::Skipped,
+            "like the health check; see P05",
+        ),
+        (
+            Fault::ReplacesErrors,
+            "P16",
+            Status::Pass,
+            "passes every hop",
+        ),
+        (
+            Fault::ReplacesErrors,
+            "P18",
+            Status::Skipped,
+            "400 by nginx, which replaces what the app says",
+        ),
+    ] {
+        let found = run(&row("", fault, &[], ""), &[check]);
+        assert_eq!(found.len(), 1, "{found:#?}");
+        assert_eq!(found[0].status, status, "{found:#?}");
+        assert!(found[0].finding.contains(says), "{found:#?}");
+    }
+}
+
+#[test]
 fn nothing_but_tls_is_checked_if_tls_fails() {
     let row = row("", Fault::None, &[], "").over(Transport::Certificate(Flaw::OtherHost));
     let found = run(&row, &["P08", "P15"]);

@@ -19,7 +19,9 @@ pub(crate) fn text(problems: &[Problem]) -> String {
         }
         for case in with {
             let (says, cure) = match &case.expected {
-                Expected::Found { check, says, cure } => (
+                Expected::Found {
+                    check, says, cure, ..
+                } => (
                     format!("[{check}]({}) {}", anchor(check), cell(says)),
                     cure.as_ref()
                         .map_or_else(|| mended(case), |cure| cell(cure)),

@@ -82,6 +82,8 @@ pub(crate) enum Expected {
         check: String,
         says: String,
         cure: Option<String>,
+        /// Further checks that find nothing in the mended configuration.
+        silent: Vec<String>,
     },
 }
 
@@ -158,6 +160,7 @@ struct CaseEntry {
     none: Option<String>,
     /// Why it does no harm.
     prevented: Option<String>,
+    /// The checks that find nothing then, or in addition to `check` in the mended configuration.
     #[serde(default)]
     silent: Vec<String>,
 }
@@ -215,6 +218,7 @@ impl ProblemEntry {
                 check: needed(entry.check, &self.check, "check"),
                 says: needed(entry.says, &self.says, "says"),
                 cure: entry.cure.or_else(|| self.cure.clone()),
+                silent: entry.silent,
             },
             (Some(_), Some(_)) => panic!("row {}: either `none` or `prevented`", self.row),
         };
