@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use crate::client::Client;
+use crate::client::{Client, is_refusal};
 use crate::outcome::Outcome;
 use crate::probe::context::{Context, has_status};
 use crate::probe::front::Hop;
@@ -14,7 +14,15 @@ pub(crate) async fn extended_connect(context: &Context, outcome: &mut Outcome) {
     if !context.client.site.is_tls {
         return outcome.skip("the URL is http, and browsers use HTTP/2 only with TLS");
     }
-    match timeout(LIMIT, ask(&context.client, context)).await {
+    let mut result = timeout(LIMIT, ask(&context.client, context)).await;
+    for _ in 0..REPETITIONS {
+        // It may be about an upstream that fails, not about WebSockets.
+        if !matches!(result, Ok(Ok(Some(Ok(status)))) if is_refusal(status)) {
+            break;
+        }
+        result = timeout(LIMIT, ask(&context.client, context)).await;
+    }
+    match result {
         Err(_) => outcome.skip("HTTP/2 gets no answer within 20 s"),
         Ok(Err(reason)) => outcome.skip(reason),
         Ok(Ok(None)) => {
@@ -107,3 +115,5 @@ async fn requests(
 }
 
 const LIMIT: Duration = Duration::from_secs(20);
+
+const REPETITIONS: usize = 3;

@@ -66,6 +66,10 @@ pub async fn run(
     let client = Client::new(site, options.credentials.clone(), options.tls.clone());
     let client = client.await.map_err(unreachable)?;
     let site = client.site.clone();
+    if let Some(check) = PROBE.iter().find(|check| check.id == UPSTREAMS) {
+        // It takes some time if the front does not reach the app.
+        progress(Step::Begins(check));
+    }
     let context = match Context::look(client, options).await {
         Ok(context) => context,
         Err(failure @ Failure::Tls(fault, _)) => {

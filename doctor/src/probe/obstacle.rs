@@ -35,3 +35,10 @@ pub(crate) fn explain(context: &Context, response: &Response) -> Option<(&'stati
         _ => None,
     }
 }
+
+/// Returns true for what the shipped Envoy configuration answers if the filter has not processed a request.
+pub(crate) fn is_guard(response: &Response) -> bool {
+    response
+        .text()
+        .contains("The FluxLit filter is not running")
+}

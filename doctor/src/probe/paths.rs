@@ -107,7 +107,7 @@ pub(crate) async fn shapes(context: &Context, outcome: &mut Outcome) {
             );
             return;
         }
-        if context.health.text().contains(GUARD) {
+        if obstacle::is_guard(&context.health) {
             outcome.fail(
                 format!("{answer}: the FluxLit filter is not in the chain of this route, or does not run"),
                 "Envoy: the filter first in http_filters of every listener, remove `disabled: true`; look at its log for why the module does not start, and see F02 and F03 of `doctor --lint`",
@@ -295,6 +295,3 @@ async fn answered(context: &Context, ask: &Ask, outcome: &mut Outcome) -> Option
         }
     }
 }
-
-/// What the shipped Envoy configuration answers if the filter has not processed a request.
-const GUARD: &str = "The FluxLit filter is not running";

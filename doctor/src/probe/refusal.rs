@@ -21,7 +21,7 @@ pub(crate) struct Watch {
     pub(crate) cause: Option<Cause>,
     /// The number of refusals whose cause was looked for.
     seen: usize,
-    /// How often the request itself was the cause.
+    /// How often none was found, after pauses.
     others: usize,
 }
 
@@ -84,7 +84,7 @@ impl Watch {
             && let Some((ask, status)) = refusals.last
         {
             self.cause = cause(context, ask, status).await;
-            if self.cause.is_none() {
+            if self.cause.is_none() && is_of_limits(status) {
                 self.others = self.others.saturating_add(1);
             }
         }
@@ -95,6 +95,11 @@ impl Watch {
 
 /// Finds out why a request was refused with this status.
 async fn cause(context: &Context, ask: Ask, status: u16) -> Option<Cause> {
+    let health = Ask::get(context.client.site.path("/_stcore/health"));
+    let of_health = Series::send(context, &health, AT_ONCE, Duration::ZERO).await?;
+    if let Some(cause) = of_mixed(context, &health, &of_health).await {
+        return Some(cause);
+    }
     let at_once = Series::send(context, &ask, AT_ONCE, Duration::ZERO).await?;
     if let Some(refused) = at_once.refused.as_ref()
         && refused.status == TOO_MANY
@@ -104,7 +109,6 @@ async fn cause(context: &Context, ask: Ask, status: u16) -> Option<Cause> {
     if let Some(cause) = of_mixed(context, &ask, &at_once).await {
         return Some(cause);
     }
-    let health = Ask::get(context.client.site.path("/_stcore/health"));
     // Nothing is written so often.
     let often = if matches!(ask.method, "GET" | "HEAD") {
         ask.clone()
@@ -113,7 +117,7 @@ async fn cause(context: &Context, ask: Ask, status: u16) -> Option<Cause> {
     };
     let passed = match at_once.passed {
         Some(passed) => passed,
-        None => match after_pauses(context, &often, &health, status).await {
+        None => match after_pauses(context, &often, of_health, status).await {
             Later::Passed(passed) => passed,
             Later::Down(refused) => {
                 return Fault::gone(context, &health, &refused).map(Cause::Upstream);
@@ -147,11 +151,10 @@ enum Later {
     OnlyThis,
 }
 
-/// Repeats a request that was refused several times, after pauses.
-async fn after_pauses(context: &Context, ask: &Ask, health: &Ask, status: u16) -> Later {
-    let other = Series::send(context, health, SOME, Duration::ZERO).await;
-    let is_down = other.as_ref().is_some_and(|other| other.passed.is_none());
-    if !is_down && !is_of_limits(status) {
+/// Repeats a request that was refused several times, after pauses. `health`: how the health check fared, which was either accepted
+/// or refused each time.
+async fn after_pauses(context: &Context, ask: &Ask, health: Series, status: u16) -> Later {
+    if health.passed.is_some() && !is_of_limits(status) {
         return Later::OnlyThis;
     }
     for pause in PAUSES {
@@ -162,9 +165,9 @@ async fn after_pauses(context: &Context, ask: &Ask, health: &Ask, status: u16) -
             Err(_) => return Later::OnlyThis,
         }
     }
-    match other.and_then(|other| other.refused) {
-        Some(refused) if is_down => Later::Down(refused),
-        _ => Later::OnlyThis,
+    match health.refused {
+        Some(refused) => Later::Down(refused),
+        None => Later::OnlyThis,
     }
 }
 
@@ -225,15 +228,13 @@ const TOO_MANY: u16 = 429;
 /// With two upstreams of which one fails, it is less likely than one in a hundred that so many requests do not reach both.
 const AT_ONCE: usize = 10;
 
-const SOME: usize = 3;
-
 const SLOW: usize = 8;
 
 /// Limits often allow some hundred requests at once.
 const REPETITIONS: usize = 200;
 
-/// After so many refusals of which the request itself was the cause, no further one is followed.
-const MAX_OTHERS: usize = 4;
+/// After so many refusals without a common cause, such as a missing filter, no further one is followed.
+const MAX_OTHERS: usize = 2;
 
 const RATE: &str = "P30";
 const UPSTREAM: &str = "P31";

@@ -49,7 +49,7 @@ impl Fault {
     }
 
     fn always(context: &Context, target: &str, refused: &Response, when: &str) -> Option<Self> {
-        if !(502..=504).contains(&refused.status) {
+        if !(502..=504).contains(&refused.status) || obstacle::is_guard(refused) {
             return None;
         }
         let answer = context.answer(refused);
