@@ -24,9 +24,18 @@ impl Cure {
             return self.what.to_owned();
         }
         let lines = lines.join(" | ");
-        let place = if lines.contains("write `") { PLACE } else { "" };
-        let address = if lines.contains("8000") { ADDRESS } else { "" };
-        format!("{}. {lines}{place}{address}", self.what)
+        let mut remarks = Vec::new();
+        if lines.contains("write `") {
+            remarks.push(PLACE);
+        }
+        if lines.contains("8000") {
+            remarks.push(ADDRESS);
+        }
+        let remarks = match &remarks[..] {
+            [] => String::new(),
+            remarks => format!(" ({})", remarks.join("; ")),
+        };
+        format!("{}. {lines}{remarks}", self.what)
     }
 }
 
@@ -50,10 +59,10 @@ pub(crate) fn with_mount(hint: &str, mount: &str) -> String {
 
 /// Follows the lines: several programs reject a directive that is there twice.
 const PLACE: &str =
-    " (a line to write takes the place of one with the same directive, if there is one)";
+    "a line to write takes the place of one with the same directive, if there is one";
 
 /// The doctor does not see where the front connects to.
-const ADDRESS: &str = " (port 8000 is a placeholder: take the address of the app that the line has now, if that is right)";
+const ADDRESS: &str = "port 8000 is a placeholder: take the address of the app that the line has now, if that is right";
 
 /// The mount in the lines.
 const MOUNT: &str = "/apps/my-app";
@@ -126,7 +135,7 @@ pub(crate) const ROUTE: Cure = Cure {
         (Hop::Traefik, "write ``PathPrefix(`/apps/my-app/`)`` in the rule, and remove `stripPrefix`, `addPrefix` and `replacePathRegex` from its middlewares (at most one stripPrefix, if the app has no mount)"),
         (Hop::Caddy, "write `@app path /apps/my-app /apps/my-app/*` and `handle @app {` around reverse_proxy, and remove `handle_path`, `rewrite`, `uri strip_prefix`, `uri strip_suffix`, `handle @static`, `try_files`, `file_server`, `respond @`, `respond /` and `error @`"),
         (Hop::HaProxy, "remove `http-request replace-path`, `http-request replace-uri`, `http-request set-path`, `http-request set-uri`, `http-request return status 200` and `use_backend` for a part of the mount or for the endings of names; every path that begins with /apps/my-app/ must reach the backend"),
-        (Hop::Apache, r#"write `ProxyPass "/apps/my-app" "http://127.0.0.1:8000/apps/my-app" nocanon upgrade=websocket`, and remove `ProxyPassMatch`, `ProxyPass / !`, `ProxyPass "/" !`, `ProxyPass "/apps/my-app/`, `ProxyPass /apps/my-app/`, `Alias`, `RewriteRule /`, `RewriteRule ^`, `RewriteRule (`, `RewriteRule "^/`, and `RewriteCond %` before them"#),
+        (Hop::Apache, r#"write `ProxyPass "/apps/my-app" "http://127.0.0.1:8000/apps/my-app" nocanon upgrade=websocket`, and remove `ProxyPassMatch`, `ProxyPass / !`, `ProxyPass "/" !`, `Alias`, `RewriteRule /`, `RewriteRule ^`, `RewriteRule (`, `RewriteRule "^/` with `RewriteCond %` before them, and each ProxyPass of a part of the mount, such as `ProxyPass "/apps/my-app/static`, `ProxyPass /apps/my-app/static`, `ProxyPass "/apps/my-app/_stcore` and `ProxyPass /apps/my-app/_stcore`"#),
         (Hop::LoadBalancer, "a rule with the path patterns /apps/my-app and /apps/my-app/*"),
     ],
 };
@@ -265,7 +274,7 @@ pub(crate) const CONTENT_TYPE: Cure = Cure {
         (Hop::Envoy, "remove `response_headers_to_add: [{header: {key: content-type`"),
         (Hop::Istio, "remove `content-type:` from the headers of the VirtualService"),
         (Hop::Traefik, "remove `Content-Type:` from customResponseHeaders"),
-        (Hop::Caddy, "remove `header Content-Type`, `header /`, `header >Content-Type` and `header_down Content-Type`"),
+        (Hop::Caddy, "remove `header Content-Type`, `header /`, `header >Content-Type` and `header_down Content-Type`, or in a block of header `Content-Type` and `>Content-Type`"),
         (Hop::HaProxy, "remove `http-response set-header Content-Type`, `http-response replace-header Content-Type` and `http-after-response set-header Content-Type`"),
         (Hop::Apache, "remove `Header set Content-Type`, `Header always set Content-Type`, `Header edit Content-Type`, `ForceType`, `AddType`, `AddCharset` and `AddDefaultCharset`"),
     ],
@@ -465,8 +474,8 @@ pub(crate) const CACHE: Cure = Cure {
         (Hop::Nginx, "write `proxy_cache off;` next to proxy_pass, and remove `add_header Cache-Control`, `proxy_hide_header Cache-Control` and `expires`"),
         (Hop::Envoy, "remove `response_headers_to_add: [{header: {key: cache-control`, and the cache filter for this route"),
         (Hop::Caddy, "remove `header Cache-Control`, `header >Cache-Control`, `header_down Cache-Control` and `cache`, and in a block of header `Cache-Control` and `>Cache-Control`"),
-        (Hop::HaProxy, "remove `http-request cache-use` and `http-response set-header Cache-Control`"),
-        (Hop::Apache, "remove `Header set Cache-Control`, `CacheEnable` and `ExpiresActive On` for this path"),
+        (Hop::HaProxy, "remove `http-request cache-use`, `http-response set-header Cache-Control`, `http-response add-header Cache-Control` and `http-after-response set-header Cache-Control`"),
+        (Hop::Apache, "remove `Header set Cache-Control`, `Header always set Cache-Control`, `Header append Cache-Control`, `CacheEnable` and `ExpiresActive On` for this path"),
         (Hop::Traefik, "remove `Cache-Control:` from customResponseHeaders; let no plugin cache"),
     ],
 };
@@ -561,9 +570,9 @@ pub(crate) const POLICY: Cure = Cure {
         (Hop::Envoy, "remove `response_headers_to_add: [{header: {key: content-security-policy`"),
         (Hop::Istio, "remove `content-security-policy:` from the headers of the VirtualService"),
         (Hop::Traefik, "remove `contentSecurityPolicy:` and `Content-Security-Policy:` from the headers middleware"),
-        (Hop::Caddy, "remove `header Content-Security-Policy` and `header >Content-Security-Policy`, or in a block of header `Content-Security-Policy` and `>Content-Security-Policy`"),
-        (Hop::HaProxy, "remove `http-response set-header Content-Security-Policy` and `http-after-response set-header Content-Security-Policy`"),
-        (Hop::Apache, "remove `Header set Content-Security-Policy` and `Header always set Content-Security-Policy`"),
+        (Hop::Caddy, "remove `header Content-Security-Policy`, `header >Content-Security-Policy`, `header +Content-Security-Policy` and `header ?Content-Security-Policy`, or in a block of header `Content-Security-Policy`, `>Content-Security-Policy`, `+Content-Security-Policy` and `?Content-Security-Policy`"),
+        (Hop::HaProxy, "remove `http-response set-header Content-Security-Policy`, `http-response add-header Content-Security-Policy`, `http-after-response set-header Content-Security-Policy` and `http-after-response add-header Content-Security-Policy`"),
+        (Hop::Apache, "remove `Header set Content-Security-Policy`, `Header add Content-Security-Policy`, `Header always set Content-Security-Policy` and `Header always add Content-Security-Policy`"),
     ],
 };
 
