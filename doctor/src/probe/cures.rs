@@ -145,10 +145,8 @@ pub(crate) const PATH_AS_SENT: Cure = Cure {
     what: "let the front pass the path on as it is, with its percent-encoding",
     lines: &[
         (Hop::Nginx, "write `proxy_pass http://127.0.0.1:8000;` with no path or variable after the port, and remove `rewrite`"),
-        (Hop::Envoy, "remove `regex_rewrite:`, and `- name: lua` if its script changes the path"),
-        (Hop::Caddy, "remove `rewrite` and `uri replace`"),
+        (Hop::Envoy, "remove `- name: lua` if its script changes the path"),
         (Hop::HaProxy, "remove `http-request set-path`, `http-request set-uri` and `http-request replace-path`"),
-        (Hop::Apache, "write `nocanon` at the end of ProxyPass, and remove `RewriteRule ^`, `RewriteRule (`, `RewriteRule .` and `RewriteRule /`"),
     ],
 };
 
