@@ -58,9 +58,9 @@ pub(crate) async fn scripts(context: &Context, outcome: &mut Outcome) {
     let total: usize = failed.values().sum();
     if let Some(((file, flaw), count)) = failed.first_key_value() {
         let (finding, hint) = match flaw {
-            Flaw::Html if loaded.contains(file) || is_there_again(context, file).await => (
+            Flaw::Html if loaded.contains(file) || differs_again(context, file).await => (
                 format!(
-                    "`{file}` of the page is answered with HTML {count} times, and as a file on other connections: several versions of the app answer"
+                    "`{file}` of the page is answered with HTML {count} times, but other connections get it, or another page: several versions of the app answer"
                 ),
                 ROLLOUT.to_owned(),
             ),
@@ -100,12 +100,24 @@ pub(crate) async fn scripts(context: &Context, outcome: &mut Outcome) {
     ));
 }
 
-/// Asks for a file on more connections, some of which may reach another version of the app.
-async fn is_there_again(context: &Context, file: &str) -> bool {
-    let target = context.client.site.path(&format!("/{file}"));
+/// Asks for a file and for the page on more connections, some of which may reach another version of the app: one that has the
+/// file, or whose page does not name it.
+async fn differs_again(context: &Context, file: &String) -> bool {
+    let site = &context.client.site;
+    let (target, mount) = (site.path(&format!("/{file}")), site.path("/"));
     for _ in 0..CONNECTIONS {
         let response = context.client.get(&target).await;
         if response.is_ok_and(|response| Flaw::of(context, file, &response).is_none()) {
+            return true;
+        }
+    }
+    // Not in turn with the file: upstreams that answer in turn would give the file to one and the page to the other.
+    for _ in 0..CONNECTIONS {
+        let page = context.client.get(&mount).await;
+        let is_other = |page: &Response| {
+            page.is_page() && !Page::read(&page.text(), site).files.contains(file)
+        };
+        if page.is_ok_and(|page| is_other(&page)) {
             return true;
         }
     }
