@@ -1,4 +1,4 @@
-//! Fuzzes the reader of HTTP/2 frames: header blocks are taken out, and all else is passed on.
+//! Fuzzes an HTTP/2 connection: what it makes of frames, and what it sends.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -3,13 +3,19 @@
 //! It is here because the parsers are private. The first byte of an input is the size of the pieces that the others are cut
 //! into, because how a connection delivers bytes must not change the result.
 
+use std::task::{Context, Poll, Waker};
+
 use crate::http::chunked::{ChunkError, Decoder};
 use crate::http::framing::{Framing, Length};
 use crate::http::head::{
     HeadError, HeadScanner, RequestHead, ResponseHead, Version, all, read_trailers,
 };
-use crate::http::hpack::FieldLines;
-use crate::http::http2_frames::RequestFrames;
+use crate::http::hpack::{self, FieldLines};
+use crate::http::http2_connection::{Connection, Received, Request};
+use crate::http::http2_frame::{
+    CONTINUATION, DATA, END_HEADERS, END_STREAM, FRAME_HEAD, FrameHead, HEADERS, MAX_FRAME,
+    PREFACE, RST_STREAM,
+};
 use crate::http::http2_head::Http2Head;
 use crate::http::websocket::Frames;
 
@@ -133,50 +139,145 @@ fn cut(bytes: &[u8]) -> (usize, &[u8]) {
     }
 }
 
-/// Checks the frames of an HTTP/2 client after its preface: what is passed on does not depend on how they arrive, and is
-/// a sequence of frames whose header blocks are substitutes.
+/// Checks an HTTP/2 connection whose client sends these frames after its preface. The requests do not depend on how the frames
+/// arrive, and what the server sends is well-formed and bounded, whether the client reads it or not.
 pub fn http2(bytes: &[u8]) {
-    let Some((size, bytes)) = bytes.split_first() else {
+    let Some((first, bytes)) = bytes.split_first() else {
         return;
     };
-    let sent = [&[0; PREFACE], bytes].concat();
-    let (whole, heads) = pass(&sent, usize::from(*size).max(1));
-    assert_eq!(pass(&sent, 16_384), (whole.clone(), heads.clone()));
-    assert!(heads.iter().all(|lines| lines.size() <= MAX_BLOCK * 4));
-    for lines in &heads {
-        let head = Http2Head::read(lines);
+    let size = usize::from(*first).max(1);
+    let sent = [PREFACE, bytes].concat();
+    let requests = http2_requests(&sent, size);
+    assert_eq!(http2_requests(&sent, 16_384), requests);
+    for request in &requests.0 {
+        assert!(request.lines.size() <= MAX_BLOCK * 4);
+        let head = Http2Head::read(&request.lines);
         assert!(head.fault.is_some() || !head.method.is_empty());
     }
-    let mut rest = whole.get(PREFACE..).unwrap_or_default();
-    let mut count = 0;
-    while let [a, b, c, kind, _, _, _, _, _, after @ ..] = rest {
-        let length = u32::from_be_bytes([0, *a, *b, *c]) as usize;
-        let Some((payload, next)) = after.split_at_checked(length) else {
-            assert_ne!(*kind, 1, "a substitute is passed on as a whole");
-            break;
-        };
-        assert!(*kind != 5 && *kind != 9);
-        if *kind == 1 {
-            assert!(payload.len() < 64);
-            count += usize::from(payload.windows(3).any(|three| three == [0x82, 0x86, 0x84]));
-        }
-        rest = next;
+    for reads in [true, false] {
+        serve_http2(&sent, size, reads);
     }
-    assert!(count >= heads.len());
 }
 
-/// Returns what is passed on, and the heads of requests.
-fn pass(sent: &[u8], size: usize) -> (Vec<u8>, Vec<FieldLines>) {
-    let mut frames = RequestFrames::new(MAX_BLOCK);
-    let (mut passed, mut heads) = (Vec::new(), Vec::new());
+/// Returns the requests of a client, and whether the connection fails.
+fn http2_requests(sent: &[u8], size: usize) -> (Vec<Request>, bool) {
+    let mut connection = Connection::new(MAX_BLOCK);
+    let (mut unread, mut requests) = (Vec::new(), Vec::new());
     for piece in sent.chunks(size) {
-        let mut piece = piece.to_vec();
-        let kept = frames.process(&mut piece);
-        passed.extend_from_slice(piece.get(..kept).unwrap_or_default());
-        while frames.take_overflow(usize::MAX, |bytes| passed.extend_from_slice(bytes)) {}
-        heads.extend(std::iter::from_fn(|| frames.take_next_head()));
+        unread.extend_from_slice(piece);
+        loop {
+            let count = connection.receive(&unread);
+            unread.drain(..count);
+            // An error drops the requests before it, however they have arrived.
+            requests.extend(std::iter::from_fn(|| connection.next_request()));
+            connection.written(connection.output().len());
+            if count == 0 {
+                break;
+            }
+        }
     }
-    (passed, heads)
+    let has_failed = connection.error().is_some();
+    if has_failed {
+        requests.clear();
+    }
+    (requests, has_failed)
+}
+
+/// Responds to the requests of a client, as far as it lets the server. `reads`: whether it reads what is sent.
+fn serve_http2(sent: &[u8], size: usize, reads: bool) {
+    let context = Context::from_waker(Waker::noop());
+    let mut connection = Connection::new(MAX_BLOCK);
+    let (mut unread, mut open, mut output) = (Vec::new(), Vec::new(), Vec::new());
+    for piece in sent.chunks(size) {
+        unread.extend_from_slice(piece);
+        let count = connection.receive(&unread);
+        unread.drain(..count);
+        while let Some(request) = connection.next_request() {
+            open.push((request.stream, RESPONSE.len()));
+        }
+        open.retain_mut(|(id, left)| {
+            let is_open = respond_http2(&mut connection, *id, left, &context);
+            if !is_open {
+                connection.close(*id);
+            }
+            is_open
+        });
+        assert!(connection.output().len() <= MAX_OUTPUT);
+        if reads {
+            output.extend_from_slice(connection.output());
+            connection.written(connection.output().len());
+        }
+    }
+    check_http2_output(&output);
+}
+
+/// Continues a response of which `left` bytes are missing. Returns false if it has ended.
+fn respond_http2(
+    connection: &mut Connection,
+    id: u32,
+    left: &mut usize,
+    context: &Context<'_>,
+) -> bool {
+    loop {
+        match connection.poll_received(id, context) {
+            Poll::Ready(Ok(Received::Data(_))) => {}
+            Poll::Ready(Ok(Received::End(_))) => break,
+            Poll::Ready(Err(_)) => return false,
+            Poll::Pending => return true,
+        }
+    }
+    if *left == RESPONSE.len() {
+        match connection.poll_room(id, context) {
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(_)) => return false,
+            Poll::Pending => return true,
+        }
+        let mut fields = FieldLines::default();
+        fields.push(b"X-Stream", id.to_string().as_bytes());
+        fields.push(b"Cache-Control", b"no-store");
+        if connection.send_head(id, 200, &fields, false).is_err() {
+            return false;
+        }
+    }
+    while *left > 0 {
+        let rest = RESPONSE.get(..*left).unwrap_or_default();
+        match connection.poll_send(id, rest, context) {
+            Poll::Ready(Ok(count)) => *left -= count,
+            Poll::Ready(Err(_)) => return false,
+            Poll::Pending => return true,
+        }
+    }
+    let _ = connection.send_end(id, None);
+    false
+}
+
+/// Checks what a server has sent.
+fn check_http2_output(output: &[u8]) {
+    let mut decoder = hpack::Decoder::new();
+    let (mut rest, mut block, mut ended) = (output, None::<Vec<u8>>, Vec::new());
+    while let Some(head) = FrameHead::read(rest) {
+        assert!(head.length <= MAX_FRAME);
+        let (frame, after) = rest.split_at(FRAME_HEAD + head.length);
+        let payload = frame.get(FRAME_HEAD..).unwrap_or_default();
+        rest = after;
+        assert_eq!(block.is_some(), head.kind == CONTINUATION);
+        if matches!(head.kind, HEADERS | CONTINUATION) {
+            let block = block.get_or_insert_default();
+            block.extend_from_slice(payload);
+        }
+        if matches!(head.kind, HEADERS | DATA | RST_STREAM) {
+            let is_last = head.kind == RST_STREAM || head.has(END_STREAM);
+            assert!(head.kind == RST_STREAM || !ended.contains(&head.stream));
+            ended.extend(is_last.then_some(head.stream));
+        }
+        if head.has(END_HEADERS)
+            && let Some(block) = block.take()
+        {
+            let lines = decoder.decode(&block, MAX_BLOCK);
+            assert_eq!(lines.map(|lines| lines.len()), Ok(3));
+        }
+    }
+    assert!(rest.is_empty());
 }
 
 /// Returns the head at the front, if there is one, and true if it is rejected before its end when it arrives in pieces.
@@ -245,10 +346,12 @@ fn whole_frames(bytes: &[u8]) -> Vec<usize> {
     ends
 }
 
-/// Length of the connection preface of HTTP/2.
-const PREFACE: usize = 24;
-
+/// Limit of a header block.
 const MAX_BLOCK: usize = 1024;
+
+/// The content of a response, and how many bytes may wait to be sent: those of streams, a head, and control frames.
+const RESPONSE: &[u8] = &[b'x'; 40_000];
+const MAX_OUTPUT: usize = 128 * 1024;
 
 const MAX_FIELDS: usize = 16;
 const ALLOWANCE: usize = 64;

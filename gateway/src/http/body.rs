@@ -7,8 +7,6 @@ use std::io;
 use std::ops::Deref;
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use crate::http::chunked::ChunkError;
 use crate::net::buffer::Buffer;
 use crate::net::timer::Timer;
@@ -46,7 +44,7 @@ pub(crate) trait Sink {
 /// A piece of a body.
 pub(crate) enum Chunk {
     Pooled(Buffer),
-    Shared(Bytes),
+    Owned(Vec<u8>),
 }
 
 impl Deref for Chunk {
@@ -55,7 +53,7 @@ impl Deref for Chunk {
     fn deref(&self) -> &[u8] {
         match self {
             Self::Pooled(buffer) => buffer,
-            Self::Shared(bytes) => bytes,
+            Self::Owned(bytes) => bytes,
         }
     }
 }

@@ -4,10 +4,9 @@
 //! server announces no other. The cost of a block is bounded: lines beyond the limit are decoded, because later blocks depend
 //! on the table, but not kept, and a block that goes far beyond it is an error.
 
-use std::collections::VecDeque;
-
 use fluxlit_policy::Header;
 
+use crate::http::hpack_table::{DynamicTable, LINE_OVERHEAD, TABLE_SIZE};
 use crate::http::huffman;
 
 /// Decodes the header blocks of a connection, in the order of their arrival.
@@ -16,7 +15,7 @@ pub(crate) struct Decoder {
     table: DynamicTable,
 }
 
-/// The field lines of a header block, pseudo-header fields included, in order.
+/// The field lines of a header block in order. Those of a request include the pseudo-header fields.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct FieldLines {
     /// Name and value of each line, one after the other.
@@ -41,21 +40,15 @@ pub(crate) enum HpackError {
 impl Decoder {
     pub(crate) fn new() -> Self {
         Self {
-            table: DynamicTable {
-                entries: VecDeque::new(),
-                size: 0,
-                max: TABLE_SIZE,
-            },
+            table: DynamicTable::new(),
         }
     }
 
     /// Decodes a whole block. `max`: limit of its size as RFC 9113 §10.5.1 counts it.
     pub(crate) fn decode(&mut self, block: &[u8], max: usize) -> Result<FieldLines, HpackError> {
-        let mut lines = FieldLines {
-            text: Vec::with_capacity(block.len().saturating_mul(2).max(TYPICAL_TEXT).min(max)),
-            ends: Vec::with_capacity(TYPICAL_LINES),
-            ..FieldLines::default()
-        };
+        let mut lines = FieldLines::with_room_for_a_head();
+        let text = block.len().saturating_mul(2).min(max);
+        lines.text.reserve(text);
         let mut input = Input(block);
         while let [first, ..] = input.0 {
             let line = lines.begin();
@@ -84,8 +77,7 @@ impl Decoder {
                     if size > TABLE_SIZE {
                         return Err(HpackError::Malformed);
                     }
-                    self.table.max = size;
-                    self.table.evict(0);
+                    self.table.resize(size);
                 }
                 0x20..0x40 => return Err(HpackError::Malformed),
                 _ => {
@@ -95,6 +87,11 @@ impl Decoder {
             }
         }
         Ok(lines)
+    }
+
+    #[cfg(test)]
+    pub(super) fn table_sizes(&self) -> (usize, usize, usize) {
+        self.table.sizes()
     }
 
     /// Appends name and value of a literal to `text`. Returns where the name ends.
@@ -118,15 +115,42 @@ impl Decoder {
 }
 
 impl FieldLines {
-    /// Returns the lines in order.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = Header<'_>> {
+    /// Has room for the head of a usual request or response.
+    pub(crate) fn with_room_for_a_head() -> Self {
+        Self {
+            text: Vec::with_capacity(TYPICAL_TEXT),
+            ends: Vec::with_capacity(TYPICAL_LINES),
+            ..Self::default()
+        }
+    }
+
+    /// Appends a line. Its name is converted to lower case, RFC 9113 §8.2.
+    pub(crate) fn push(&mut self, name: &[u8], value: &[u8]) {
+        let start = self.text.len();
+        self.text.extend_from_slice(name);
+        let name_end = self.text.len();
+        if let Some(name) = self.text.get_mut(start..) {
+            name.make_ascii_lowercase();
+        }
+        self.text.extend_from_slice(value);
+        self.ends.push((name_end, self.text.len()));
+    }
+
+    /// Returns the text of each line, and where its name ends in it.
+    pub(super) fn texts(&self) -> impl Iterator<Item = (&[u8], usize)> {
         let mut start = 0;
         self.ends.iter().map(move |(name_end, end)| {
-            let name = self.text.get(start..*name_end).unwrap_or_default();
-            let value = self.text.get(*name_end..*end).unwrap_or_default();
+            let text = self.text.get(start..*end).unwrap_or_default();
+            let name_end = name_end - start;
             start = *end;
-            (name, value)
+            (text, name_end)
         })
+    }
+
+    /// Returns the lines in order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Header<'_>> {
+        self.texts()
+            .filter_map(|(text, name_end)| text.split_at_checked(name_end))
     }
 
     /// Returns the size of the whole block as RFC 9113 §10.5.1 counts it.
@@ -220,128 +244,8 @@ impl<'a> Input<'a> {
     }
 }
 
-/// The lines that the peer may refer to, RFC 7541 §2.3.2, the newest first.
-#[derive(Debug)]
-struct DynamicTable {
-    entries: VecDeque<Entry>,
-    size: usize,
-    max: usize,
-}
-
-#[derive(Debug)]
-struct Entry {
-    /// Name and value.
-    text: Box<[u8]>,
-    name_end: usize,
-}
-
-impl DynamicTable {
-    /// Returns a line of the static table or of this one, RFC 7541 §2.3.3.
-    fn get(&self, index: usize) -> Option<Header<'_>> {
-        let index = index.checked_sub(1)?;
-        if let Some((name, value)) = STATIC_TABLE.get(index) {
-            return Some((name.as_bytes(), value.as_bytes()));
-        }
-        let entry = self.entries.get(index - STATIC_TABLE.len())?;
-        entry.text.split_at_checked(entry.name_end)
-    }
-
-    fn insert(&mut self, text: &[u8], name_end: usize) {
-        let size = text.len() + LINE_OVERHEAD;
-        self.evict(size);
-        // A larger line empties the table and is not added, RFC 7541 §4.4.
-        if size <= self.max {
-            self.size += size;
-            self.entries.push_front(Entry {
-                text: text.into(),
-                name_end,
-            });
-        }
-    }
-
-    /// Removes the oldest lines until `size` more bytes fit.
-    fn evict(&mut self, size: usize) {
-        while self.size + size > self.max
-            && let Some(oldest) = self.entries.pop_back()
-        {
-            self.size -= oldest.text.len() + LINE_OVERHEAD;
-        }
-    }
-}
-
-/// What each line adds to its name and value, RFC 7541 §4.1 and RFC 9113 §10.5.1.
-const LINE_OVERHEAD: usize = 32;
-
-/// Size of the dynamic table in bytes, RFC 9113 §6.5.2.
-const TABLE_SIZE: usize = 4096;
-
 /// How many times the limit a block may have before the connection ends. Below, only the request is rejected.
 pub(crate) const ABUSE: usize = 4;
-
-/// The static table, RFC 7541 appendix A.
-const STATIC_TABLE: [(&str, &str); 61] = [
-    (":authority", ""),
-    (":method", "GET"),
-    (":method", "POST"),
-    (":path", "/"),
-    (":path", "/index.html"),
-    (":scheme", "http"),
-    (":scheme", "https"),
-    (":status", "200"),
-    (":status", "204"),
-    (":status", "206"),
-    (":status", "304"),
-    (":status", "400"),
-    (":status", "404"),
-    (":status", "500"),
-    ("accept-charset", ""),
-    ("accept-encoding", "gzip, deflate"),
-    ("accept-language", ""),
-    ("accept-ranges", ""),
-    ("accept", ""),
-    ("access-control-allow-origin", ""),
-    ("age", ""),
-    ("allow", ""),
-    ("authorization", ""),
-    ("cache-control", ""),
-    ("content-disposition", ""),
-    ("content-encoding", ""),
-    ("content-language", ""),
-    ("content-length", ""),
-    ("content-location", ""),
-    ("content-range", ""),
-    ("content-type", ""),
-    ("cookie", ""),
-    ("date", ""),
-    ("etag", ""),
-    ("expect", ""),
-    ("expires", ""),
-    ("from", ""),
-    ("host", ""),
-    ("if-match", ""),
-    ("if-modified-since", ""),
-    ("if-none-match", ""),
-    ("if-range", ""),
-    ("if-unmodified-since", ""),
-    ("last-modified", ""),
-    ("link", ""),
-    ("location", ""),
-    ("max-forwards", ""),
-    ("proxy-authenticate", ""),
-    ("proxy-authorization", ""),
-    ("range", ""),
-    ("referer", ""),
-    ("refresh", ""),
-    ("retry-after", ""),
-    ("server", ""),
-    ("set-cookie", ""),
-    ("strict-transport-security", ""),
-    ("transfer-encoding", ""),
-    ("user-agent", ""),
-    ("vary", ""),
-    ("via", ""),
-    ("www-authenticate", ""),
-];
 
 /// Somewhat more than the names and values that a browser sends, in bytes, and their number. A block that refers to an
 /// earlier one is much shorter.
@@ -408,8 +312,7 @@ mod tests {
                 let lines = decoder.decode(&octets(block), 1000).expect("a block");
                 assert_eq!(texts(&lines), want);
             }
-            assert_eq!(decoder.table.size, 164);
-            assert_eq!(decoder.table.entries.len(), 3);
+            assert_eq!(decoder.table.sizes(), (3, 164, 4096));
         }
     }
 
@@ -419,13 +322,12 @@ mod tests {
         let mut decoder = Decoder::new();
         let lines = decoder.decode(&octets("3fe1 01 4003 6162 6303 787a 79"), 1000);
         assert_eq!(texts(&lines.expect("a block")), ["abc=xzy"]);
-        assert_eq!(decoder.table.max, 256);
-        assert_eq!(decoder.table.size, 38);
+        assert_eq!(decoder.table.sizes(), (1, 38, 256));
         // A line that does not fit empties the table.
         let large = [&octets("4001 61 7f 8102")[..], &[b'x'; 384]].concat();
         let lines = decoder.decode(&large, 1000).expect("a block");
         assert_eq!(lines.size, 1 + 384 + 32);
-        assert_eq!(decoder.table.size, 0);
+        assert_eq!(decoder.table.sizes(), (0, 0, 256));
         assert_eq!(decoder.decode(&[0xbe], 1000), Err(HpackError::Malformed));
     }
 

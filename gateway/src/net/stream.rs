@@ -52,8 +52,7 @@ impl Stream {
     pub(crate) async fn read(&self, buffers: &Rc<BufferPool>) -> io::Result<Buffer> {
         std::future::poll_fn(|context| {
             let mut buffer = buffers.lend();
-            let count = ready!(self.poll_read(context, buffer.spare()))?;
-            buffer.filled(count);
+            ready!(self.poll_fill(context, &mut buffer))?;
             Poll::Ready(Ok(buffer))
         })
         .await
@@ -61,12 +60,7 @@ impl Stream {
 
     /// Appends to the bytes of `buffer`. Returns how many were read, 0 at the end of the connection.
     pub(crate) async fn read_more(&self, buffer: &mut Buffer) -> io::Result<usize> {
-        std::future::poll_fn(|context| {
-            let count = ready!(self.poll_read(context, buffer.spare()))?;
-            buffer.filled(count);
-            Poll::Ready(Ok(count))
-        })
-        .await
+        std::future::poll_fn(|context| self.poll_fill(context, buffer)).await
     }
 
     /// Writes all parts, in order.
@@ -85,8 +79,7 @@ impl Stream {
 
     /// Closes the writing side.
     pub(crate) async fn shutdown(&self) -> io::Result<()> {
-        std::future::poll_fn(|context| Pin::new(&mut *self.0.borrow_mut()).poll_shutdown(context))
-            .await
+        std::future::poll_fn(|context| self.0.borrow_mut().poll_shutdown(context)).await
     }
 
     /// Returns the version of HTTP that the TLS handshake has selected by ALPN, RFC 7301.
@@ -130,12 +123,15 @@ impl Stream {
         self.poll_read(&mut context, &mut [0]).is_pending()
     }
 
-    pub(crate) fn poll_read_buf(
+    /// Appends to the bytes of `buffer`. Returns how many were read, 0 at the end of the connection.
+    pub(crate) fn poll_fill(
         &self,
         context: &mut Context<'_>,
-        into: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        self.0.borrow_mut().poll_read(context, into)
+        buffer: &mut Buffer,
+    ) -> Poll<io::Result<usize>> {
+        let count = ready!(self.poll_read(context, buffer.spare()))?;
+        buffer.filled(count);
+        Poll::Ready(Ok(count))
     }
 
     pub(crate) fn poll_write(
@@ -150,13 +146,9 @@ impl Stream {
         self.0.borrow_mut().poll_flush(context)
     }
 
-    pub(crate) fn poll_shutdown(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.borrow_mut().poll_shutdown(context)
-    }
-
     fn poll_read(&self, context: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
         let mut into = ReadBuf::new(into);
-        ready!(self.poll_read_buf(context, &mut into))?;
+        ready!(self.0.borrow_mut().poll_read(context, &mut into))?;
         Poll::Ready(Ok(into.filled().len()))
     }
 }

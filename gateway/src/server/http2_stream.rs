@@ -4,20 +4,18 @@
 //! becomes the host, the crumbs of a cookie become one line, and an extended CONNECT becomes a WebSocket handshake.
 
 use std::cell::RefCell;
+use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
 
-use bytes::Bytes;
 use fluxlit_policy::{Header, Reason as PolicyReason, is_same_host};
-use h2::server::SendResponse;
-use h2::{Reason, RecvStream, SendStream};
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
 use crate::http::body::{BodyError, Chunk, Sink, Source};
 use crate::http::framing::{Framing, Length};
 use crate::http::head::{HeadError, Version, read_trailers};
 use crate::http::hpack::FieldLines;
-use crate::http::http2_frames::trailers_error;
+use crate::http::http2_connection::{Connection as Http2Connection, Received, Request, Reset};
+use crate::http::http2_frame::ErrorCode;
 use crate::http::http2_head::{Http2Head, Http2HeadError, TrailersError};
 use crate::http::reader::Body;
 use crate::observe::reject_reason::RejectReason;
@@ -34,35 +32,31 @@ use crate::server::connection::Accepted;
 use crate::upstream::pool::Connection;
 use crate::worker::Worker;
 
-/// Serves the request of a stream, whose head is `lines`.
+/// Serves the request of a stream.
 pub(super) async fn serve(
     worker: &Rc<Worker>,
     accepted: &Accepted,
-    lines: FieldLines,
-    body: RecvStream,
-    mut respond: SendResponse<Bytes>,
+    request: Request,
+    stream: StreamHandle,
 ) {
-    let head = Http2Head::read(&lines);
-    let plan = decide_stream(worker, accepted, &head, body.is_end_stream());
+    let head = Http2Head::read(&request.lines);
+    let plan = decide_stream(worker, accepted, &head, request.has_ended);
     let is_malformed = head.fault == Some(Http2HeadError::Malformed);
     // Not kept while the stream is open.
-    drop(lines);
+    drop(request);
     let mut request = InFlight::new(worker, plan);
     if is_malformed {
         request.ending = Ending::Rejected(RejectReason::BadHead);
-        respond.send_reset(Reason::PROTOCOL_ERROR);
+        stream.reset(ErrorCode::Protocol);
         return;
     }
-    let sender = Rc::new(RefCell::new(Sender::Waiting(respond)));
     let mut down = Http2Downstream {
-        sender: Rc::clone(&sender),
+        stream: &stream,
         head: None,
         informational: 0,
     };
     let mut source = Http2Body {
-        body,
-        sender: Rc::clone(&sender),
-        unreleased: 0,
+        stream: &stream,
         has_ended: false,
     };
     let mut timers = Timers::default();
@@ -70,7 +64,7 @@ pub(super) async fn serve(
     request.ending = match outcome {
         Outcome::Complete(ending) => ending,
         Outcome::Incomplete(ending) => {
-            sender.borrow_mut().reset(Reason::INTERNAL_ERROR);
+            stream.reset(ErrorCode::Internal);
             ending
         }
         Outcome::Tunnel(upstream) => {
@@ -173,8 +167,8 @@ fn reject_head(fault: Http2HeadError) -> Rejection {
 
 async fn connect(
     worker: &Worker,
-    source: Http2Body,
-    down: Http2Downstream,
+    source: Http2Body<'_>,
+    down: Http2Downstream<'_>,
     upstream: Connection,
     progress: &Progress,
 ) -> Ending {
@@ -224,71 +218,48 @@ fn convert_fields<'a>(
     converted
 }
 
-/// The sending side of a stream.
-enum Sender {
-    Waiting(SendResponse<Bytes>),
-    Sending(SendStream<Bytes>),
-    Ended,
+/// An open stream. It is closed when this is dropped.
+pub(super) struct StreamHandle {
+    id: u32,
+    connection: Rc<RefCell<Http2Connection>>,
 }
 
-impl Sender {
-    fn poll_reset(&mut self, context: &mut std::task::Context<'_>) -> std::task::Poll<()> {
-        let reset = match self {
-            Self::Waiting(respond) => respond.poll_reset(context),
-            Self::Sending(stream) => stream.poll_reset(context),
-            Self::Ended => return std::task::Poll::Pending,
-        };
-        reset.map(|_| ())
+impl StreamHandle {
+    pub(super) fn new(id: u32, connection: Rc<RefCell<Http2Connection>>) -> Self {
+        Self { id, connection }
     }
 
-    fn reset(&mut self, reason: Reason) {
-        match self {
-            Self::Waiting(respond) => respond.send_reset(reason),
-            Self::Sending(stream) => stream.send_reset(reason),
-            Self::Ended => {}
-        }
+    fn reset(&self, error: ErrorCode) {
+        self.connection.borrow_mut().reset(self.id, error);
+    }
+}
+
+impl Drop for StreamHandle {
+    fn drop(&mut self) {
+        self.connection.borrow_mut().close(self.id);
     }
 }
 
 /// A request's body.
-struct Http2Body {
-    body: RecvStream,
-    sender: Rc<RefCell<Sender>>,
-    /// Bytes that were returned but may not be written yet. The client's window grows by them on the next read.
-    unreleased: usize,
+struct Http2Body<'s> {
+    stream: &'s StreamHandle,
     has_ended: bool,
 }
 
-impl Source for Http2Body {
+impl Source for Http2Body<'_> {
     async fn next(&mut self) -> Result<Option<Chunk>, BodyError> {
-        let broken = |error: h2::Error| BodyError::Broken(io::Error::other(error));
-        let written = std::mem::take(&mut self.unreleased);
-        self.body
-            .flow_control()
-            .release_capacity(written)
-            .map_err(broken)?;
-        loop {
-            match std::future::poll_fn(|context| self.body.poll_data(context)).await {
-                Some(Ok(data)) if data.is_empty() => {}
-                Some(Ok(data)) => {
-                    self.unreleased = data.len();
-                    return Ok(Some(Chunk::Shared(data)));
-                }
-                Some(Err(error)) => return Err(broken(error)),
-                None => break,
+        let StreamHandle { id, connection } = self.stream;
+        let received = poll_fn(|context| connection.borrow_mut().poll_received(*id, context));
+        match received.await {
+            Ok(Received::Data(data)) => Ok(Some(Chunk::Owned(data))),
+            Ok(Received::End(Ok(()))) => {
+                self.has_ended = true;
+                Ok(None)
             }
+            Ok(Received::End(Err(TrailersError::Malformed))) => Err(BodyError::Trailers),
+            Ok(Received::End(Err(TrailersError::TooLarge))) => Err(BodyError::TrailersTooLarge),
+            Err(reset) => Err(BodyError::Broken(reset.into())),
         }
-        if !self.has_ended {
-            self.has_ended = true;
-            let trailers = std::future::poll_fn(|context| self.body.poll_trailers(context)).await;
-            let trailers = trailers.map_err(broken)?.unwrap_or_default();
-            match trailers_error(trailers.keys().map(HeaderName::as_str)) {
-                None => {}
-                Some(TrailersError::Malformed) => return Err(BodyError::Trailers),
-                Some(TrailersError::TooLarge) => return Err(BodyError::TrailersTooLarge),
-            }
-        }
-        Ok(None)
     }
 
     fn has_ended(&self) -> bool {
@@ -296,7 +267,8 @@ impl Source for Http2Body {
     }
 
     fn is_ready(&self) -> bool {
-        self.has_ended || self.body.is_end_stream()
+        let StreamHandle { id, connection } = self.stream;
+        self.has_ended || connection.borrow_mut().has_received(*id)
     }
 
     fn trailers(&self) -> &[u8] {
@@ -305,60 +277,71 @@ impl Source for Http2Body {
     }
 
     async fn closed(&mut self) -> BodyError {
-        std::future::poll_fn(|context| self.sender.borrow_mut().poll_reset(context)).await;
+        let StreamHandle { id, connection } = self.stream;
+        poll_fn(|context| connection.borrow_mut().poll_reset(*id, context)).await;
         BodyError::Incomplete
     }
 }
 
 /// Writes a response to a stream.
-struct Http2Downstream {
-    sender: Rc<RefCell<Sender>>,
-    /// A head that has not been sent yet, and true if no body follows it.
-    head: Option<(Response<()>, bool)>,
+struct Http2Downstream<'s> {
+    stream: &'s StreamHandle,
+    /// A head that has not been sent yet.
+    head: Option<ResponseHead>,
     /// Number of informational responses that were sent.
     informational: u32,
 }
 
-impl Http2Downstream {
+struct ResponseHead {
+    status: u16,
+    fields: FieldLines,
+    /// True if no body follows it.
+    is_alone: bool,
+}
+
+impl Http2Downstream<'_> {
     /// Sends the head if it has not been sent yet. Returns true if it ends the stream.
-    fn send_head(&mut self, ends: bool) -> io::Result<bool> {
-        let Some((head, is_alone)) = self.head.take() else {
+    async fn send_head(&mut self, ends: bool) -> Result<bool, Reset> {
+        if self.head.is_none() {
+            return Ok(false);
+        }
+        self.room().await?;
+        let Some(head) = self.head.take() else {
             return Ok(false);
         };
-        let mut sender = self.sender.borrow_mut();
-        let Sender::Waiting(respond) = &mut *sender else {
-            return Err(io::ErrorKind::BrokenPipe.into());
-        };
-        let has_ended = ends || is_alone;
-        let stream = respond
-            .send_response(head, has_ended)
-            .map_err(io::Error::other)?;
-        *sender = if has_ended {
-            Sender::Ended
-        } else {
-            Sender::Sending(stream)
-        };
-        Ok(has_ended)
+        let ends = ends || head.is_alone;
+        let StreamHandle { id, connection } = self.stream;
+        let mut connection = connection.borrow_mut();
+        connection.send_head(*id, head.status, &head.fields, ends)?;
+        Ok(ends)
+    }
+
+    /// Waits until there is room for a header block.
+    async fn room(&self) -> Result<(), Reset> {
+        let StreamHandle { id, connection } = self.stream;
+        poll_fn(|context| connection.borrow_mut().poll_room(*id, context)).await
     }
 }
 
-impl Downstream for Http2Downstream {
+impl Downstream for Http2Downstream<'_> {
     fn begin(&mut self, response: &DownstreamHead<'_>) {
         let switches = response.status == 101;
-        let mut head = to_response(response);
-        let headers = head.headers_mut();
+        let mut fields = fields_of(response, switches);
         if switches {
-            // 200 opens the WebSocket on the stream itself, RFC 8441 §5.
-            headers.remove(http::header::SEC_WEBSOCKET_ACCEPT);
-            *head.status_mut() = StatusCode::OK;
         } else if let Length::Exact(length) = response.length {
-            headers.insert(http::header::CONTENT_LENGTH, HeaderValue::from(length));
-        } else if let Some(declared) = response.declared
-            && let Ok(declared) = HeaderValue::from_bytes(declared)
-        {
-            headers.insert(http::header::CONTENT_LENGTH, declared);
+            fields.push(
+                CONTENT_LENGTH,
+                itoa::Buffer::new().format(length).as_bytes(),
+            );
+        } else if let Some(declared) = response.declared {
+            fields.push(CONTENT_LENGTH, declared);
         }
-        self.head = Some((head, response.length == Length::Empty && !switches));
+        self.head = Some(ResponseHead {
+            // 200 opens the WebSocket on the stream itself, RFC 8441 §5.
+            status: if switches { 200 } else { response.status },
+            fields,
+            is_alone: response.length == Length::Empty && !switches,
+        });
     }
 
     fn take_back(&mut self) -> bool {
@@ -370,93 +353,68 @@ impl Downstream for Http2Downstream {
             return Ok(());
         }
         self.informational += 1;
-        match &mut *self.sender.borrow_mut() {
-            Sender::Waiting(respond) => respond
-                .send_informational(to_response(response))
-                .map_err(io::Error::other),
-            Sender::Sending(_) | Sender::Ended => Ok(()),
-        }
+        self.room().await?;
+        let fields = fields_of(response, false);
+        let StreamHandle { id, connection } = self.stream;
+        let mut connection = connection.borrow_mut();
+        connection.send_informational(*id, response.status, &fields);
+        Ok(())
     }
 }
 
-impl Sink for Http2Downstream {
+impl Sink for Http2Downstream<'_> {
     async fn data(&mut self, mut data: &[u8]) -> io::Result<()> {
-        self.send_head(false)?;
+        self.send_head(false).await?;
+        let StreamHandle { id, connection } = self.stream;
         while !data.is_empty() {
-            let room = std::future::poll_fn(|context| match &mut *self.sender.borrow_mut() {
-                Sender::Sending(stream) => {
-                    stream.reserve_capacity(data.len());
-                    stream.poll_capacity(context)
-                }
-                Sender::Waiting(_) | Sender::Ended => std::task::Poll::Ready(None),
-            });
-            let room = room
-                .await
-                .ok_or(io::ErrorKind::BrokenPipe)?
-                .map_err(io::Error::other)?;
-            let (now, later) = data.split_at_checked(room).unwrap_or((data, &[]));
-            data = later;
-            if let Sender::Sending(stream) = &mut *self.sender.borrow_mut() {
-                stream
-                    .send_data(Bytes::copy_from_slice(now), false)
-                    .map_err(io::Error::other)?;
-            }
+            let sent = poll_fn(|context| connection.borrow_mut().poll_send(*id, data, context));
+            let sent = sent.await?;
+            data = data.get(sent..).unwrap_or_default();
         }
         Ok(())
     }
 
     async fn flush(&mut self) -> io::Result<()> {
-        self.send_head(false).map(|_| ())
+        self.send_head(false).await?;
+        Ok(())
     }
 
     async fn end(&mut self, trailers: &[u8]) -> io::Result<()> {
-        if self.send_head(false)? {
+        let trailers = trailers_of(trailers);
+        if self.send_head(trailers.is_none()).await? {
             return Ok(());
         }
-        let mut sender = self.sender.borrow_mut();
-        if let Sender::Sending(stream) = &mut *sender {
-            let sent = match to_trailers(trailers) {
-                Some(trailers) => stream.send_trailers(trailers),
-                None => stream.send_data(Bytes::new(), true),
-            };
-            sent.map_err(io::Error::other)?;
-            *sender = Sender::Ended;
+        if trailers.is_some() {
+            self.room().await?;
         }
+        let StreamHandle { id, connection } = self.stream;
+        connection.borrow_mut().send_end(*id, trailers.as_ref())?;
         Ok(())
     }
 }
 
-fn to_response(head: &DownstreamHead<'_>) -> Response<()> {
-    let mut response = Response::new(());
-    // Always valid: a status was read as three digits.
-    *response.status_mut() = StatusCode::from_u16(head.status).unwrap_or(StatusCode::BAD_GATEWAY);
-    let headers = response.headers_mut();
-    headers.reserve(head.fields.len() + FURTHER_FIELDS);
-    head.emit(|name, value| {
-        // Always valid: the HTTP/1.1 parser has checked name and value by the same rules.
-        if let (Ok(name), Ok(value)) =
-            (HeaderName::from_bytes(name), HeaderValue::from_bytes(value))
-        {
-            headers.append(name, value);
+/// Returns the fields of a response. `switches`: it opens a WebSocket.
+fn fields_of(response: &DownstreamHead<'_>, switches: bool) -> FieldLines {
+    let mut fields = FieldLines::with_room_for_a_head();
+    response.emit(|name, value| {
+        // Not used over HTTP/2, RFC 8441 §5.
+        if !(switches && name.eq_ignore_ascii_case(b"sec-websocket-accept")) {
+            fields.push(name, value);
         }
     });
-    response
+    fields
 }
 
-fn to_trailers(section: &[u8]) -> Option<HeaderMap> {
-    let mut trailers = HeaderMap::new();
+/// Returns the lines of a trailer section; `None` if there are none.
+fn trailers_of(section: &[u8]) -> Option<FieldLines> {
+    let mut fields = FieldLines::default();
     for (name, value) in read_trailers(section).unwrap_or_default() {
-        if let (Ok(name), Ok(value)) =
-            (HeaderName::from_bytes(name), HeaderValue::from_bytes(value))
-        {
-            trailers.append(name, value);
-        }
+        fields.push(name, value);
     }
-    (!trailers.is_empty()).then_some(trailers)
+    (fields.len() > 0).then_some(fields)
 }
 
-/// The number of fields for which there is room in addition to those of the upstream.
-const FURTHER_FIELDS: usize = 6;
+const CONTENT_LENGTH: &[u8] = b"content-length";
 
 /// Maximum number of informational responses to forward on each stream. HTTP/2 has no flow control for them, so an
 /// upstream that never stops sending them would exhaust the memory.

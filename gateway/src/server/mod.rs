@@ -9,7 +9,7 @@ mod connection;
 mod http1;
 mod http1_response;
 mod http2;
-mod http2_accept;
+mod http2_head_timer;
 mod http2_stream;
 pub(crate) mod listener;
 mod reject;

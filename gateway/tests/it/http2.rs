@@ -186,26 +186,7 @@ impl Frames {
             [0x88, ..] => "200".to_owned(),
             [0x8c, ..] => "400".to_owned(),
             [0x8d, ..] => "404".to_owned(),
-            [0x48, length, text @ ..] => {
-                // Huffman codes of digits: 0 to 2 have five bits, the others six, RFC 7541 appendix B.
-                let text = &text[..usize::from(length & 0x7f)];
-                let bits = text
-                    .iter()
-                    .fold(0u32, |bits, octet| bits << 8 | u32::from(*octet));
-                let mut left = 8 * text.len();
-                (0..3)
-                    .map(|_| {
-                        let five = bits >> (left - 5) & 31;
-                        left -= if five < 3 { 5 } else { 6 };
-                        let digit = if five < 3 {
-                            five
-                        } else {
-                            (bits >> left & 63) - 22
-                        };
-                        char::from_digit(digit, 10).expect("a digit")
-                    })
-                    .collect()
-            }
+            [0x08, 3, a, b, c, ..] => [a, b, c].map(|digit| char::from(*digit)).iter().collect(),
             other => panic!("{other:02x?}"),
         }
     }
@@ -689,7 +670,7 @@ fn a_client_that_does_not_read_stops_the_upstream() {
     });
 }
 
-/// A ping whose acknowledgment cannot be written stops the `h2` crate from reading, but no request may be lost.
+/// The acknowledgment of its ping cannot be written either.
 #[test]
 fn a_request_that_arrives_while_the_client_does_not_read_is_served() {
     const SIZE: usize = 16 << 20;

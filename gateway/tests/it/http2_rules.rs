@@ -339,13 +339,13 @@ fn many_empty_data_frames_end_the_connection() {
     let post = [&[(":method", "POST")][..], &GET[1..]].concat();
     let mut client = Frames::new(gateway.address);
     client.headers(1, 0, &post);
-    client.send_many(100, DATA, 0, 1, &[]);
+    client.send_many(1000, DATA, 0, 1, &[]);
     client.send(DATA, END_STREAM, 1, &[]);
     assert_eq!(status_or_reset(&mut client).as_deref(), Some("200"));
 
     let mut client = Frames::new(gateway.address);
     client.headers(1, 0, &post);
-    client.send_many(101, DATA, 0, 1, &[]);
+    client.send_many(10_000, DATA, 0, 1, &[]);
     let goaway = std::iter::from_fn(|| client.next()).find(|frame| frame.kind == GOAWAY);
     // ENHANCE_YOUR_CALM, RFC 9113 §7.
     assert_eq!(goaway.expect("GOAWAY").payload[4..8], [0, 0, 0, 11]);
