@@ -47,7 +47,6 @@ fn the_doctor_names_the_wrong_hop_and_the_cure() {
     let run_next = || {
         let mut failures = Vec::new();
         while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
-            eprintln!("{}", job.name());
             let result = std::panic::catch_unwind(|| job.run(&parts)).unwrap_or_else(said);
             if let Err(failure) = result {
                 let failure = format!("── {}\n{failure}", job.name());
