@@ -551,27 +551,24 @@ impl Connection {
         }
         if stream.has_ended {
             self.release_connection(size);
-            self.reset(id, ErrorCode::StreamClosed);
-            return Ok(());
+            return self.reject(id, ErrorCode::StreamClosed);
         }
         stream.receive_window -= i64::from(size);
         if stream.receive_window < 0 {
             self.release_connection(size);
-            self.reset(id, ErrorCode::FlowControl);
-            return Ok(());
+            return self.reject(id, ErrorCode::FlowControl);
         }
         if let Some(missing) = &mut stream.missing {
             let Some(still) = missing.checked_sub(data.len() as u64) else {
                 self.release_connection(size);
-                self.reset(id, ErrorCode::Protocol);
-                return Ok(());
+                return self.reject(id, ErrorCode::Protocol);
             };
             *missing = still;
         }
         stream.received.extend_from_slice(data);
         stream.wake();
         if head.has(END_STREAM) {
-            self.end_content(id);
+            self.end_content(id)?;
         }
         // Padding is not passed on.
         match size - length_of(data) {
@@ -582,16 +579,16 @@ impl Connection {
     }
 
     /// Ends the content of a request, whose length must be what it declares, RFC 9113 §8.1.1.
-    fn end_content(&mut self, id: u32) {
+    fn end_content(&mut self, id: u32) -> Result<(), ErrorCode> {
         let Some(stream) = self.streams.get(id) else {
-            return;
+            return Ok(());
         };
         if stream.missing.is_some_and(|missing| missing > 0) {
-            self.reset(id, ErrorCode::Protocol);
-            return;
+            return self.reject(id, ErrorCode::Protocol);
         }
         stream.has_ended = true;
         stream.wake();
+        Ok(())
     }
 
     /// Processes a header block. `head`: that of its HEADERS frame.
@@ -649,14 +646,13 @@ impl Connection {
             return Ok(());
         }
         if stream.has_ended {
-            self.reset(id, ErrorCode::StreamClosed);
+            self.reject(id, ErrorCode::StreamClosed)
         } else if !head.has(END_STREAM) {
-            self.reset(id, ErrorCode::Protocol);
+            self.reject(id, ErrorCode::Protocol)
         } else {
             stream.trailers = check_trailers(lines);
-            self.end_content(id);
+            self.end_content(id)
         }
-        Ok(())
     }
 
     /// RFC 9113 §6.4.
@@ -766,18 +762,24 @@ impl Connection {
             return Err(ErrorCode::Protocol);
         }
         match self.streams.get(id) {
-            Some(_) if increment == 0 => self.reset(id, ErrorCode::Protocol),
+            Some(_) if increment == 0 => self.reject(id, ErrorCode::Protocol),
             Some(stream) => {
-                if !stream.grow(increment.into()) {
-                    self.reset(id, ErrorCode::FlowControl);
+                if stream.grow(increment.into()) {
+                    return Ok(());
                 }
+                self.reject(id, ErrorCode::FlowControl)
             }
-            None => {}
+            None => Ok(()),
         }
-        Ok(())
     }
 
     // What the above have in common.
+
+    /// Resets a stream because of what the client has sent on it. That is no cheaper way to cancel requests, CVE-2025-8671.
+    fn reject(&mut self, id: u32, error: ErrorCode) -> Result<(), ErrorCode> {
+        self.reset(id, error);
+        self.patience.lose()
+    }
 
     /// Returns true for a stream that no client has opened. Those with even numbers would be ours.
     fn is_idle(&self, id: u32) -> bool {

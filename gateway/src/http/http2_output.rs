@@ -92,6 +92,9 @@ impl Output {
         block: &BlockOf<'_>,
         ends: bool,
     ) {
+        if self.bytes.capacity() == 0 {
+            self.bytes.reserve(TYPICAL);
+        }
         let start = self.bytes.len();
         self.bytes.extend_from_slice(&[0; FRAME_HEAD]);
         match block {
@@ -166,6 +169,9 @@ const MAX_WAITING: usize = 64 * 1024;
 
 /// How many bytes of control frames may wait before nothing more is read.
 const MAX_CONTROL: usize = 16 * 1024;
+
+/// Somewhat more than a small response.
+const TYPICAL: usize = 4 * 1024;
 
 /// Largest buffer that is kept when all was written.
 const MAX_KEPT: usize = 128 * 1024;

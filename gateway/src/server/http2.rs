@@ -64,6 +64,7 @@ pub(super) async fn serve(worker: &Rc<Worker>, accepted: Accepted, early: Option
             }
             Ok(Next::Idle) => {}
             Ok(Next::End) => return,
+            Ok(Next::Done) => return driver.close(&mut timer).await,
             Ok(Next::Error(error)) => {
                 tracing::debug!(?error, "an HTTP/2 connection is ended");
                 return driver.close(&mut timer).await;
@@ -114,6 +115,9 @@ enum Next {
     Error(ErrorCode),
     /// A header block has not arrived in time.
     HeadTimeout,
+    /// The client knows that the server leaves, and all requests have ended.
+    Done,
+    /// The client has closed the connection, or it is broken.
     End,
 }
 
@@ -156,7 +160,7 @@ impl Driver {
         }
         self.taken = 0;
         if connection.is_done() {
-            return Poll::Ready(Next::End);
+            return Poll::Ready(Next::Done);
         }
         if std::mem::replace(&mut self.had_streams, connection.has_streams()) && !self.had_streams {
             connection.shrink();

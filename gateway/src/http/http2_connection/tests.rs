@@ -533,23 +533,43 @@ fn every_rule_has_its_error() {
 /// Streams that are reset at once cost the upstream a connection each, CVE-2023-44487.
 #[test]
 fn streams_that_are_reset_at_once_end_the_connection() {
-    let mut connection = connection();
-    let mut requests = 0;
-    for number in 0..2000 {
-        let id = 2 * number + 1;
-        let reset = frame(RST_STREAM, 0, id, &[0, 0, 0, 8]);
-        receive(&mut connection, &[get(id), reset], 1000);
-        while let Some(request) = connection.next_request() {
-            requests += 1;
-            assert!(connection.poll_reset(request.stream, &context()).is_ready());
-            connection.close(request.stream);
+    let reset = |id| frame(RST_STREAM, 0, id, &[0, 0, 0, 8]);
+    let no_window = |id| window(id, 0);
+    let large_window = |id| window(id, 0x7fff_ffff);
+    let late_data = |id| frame(DATA, 0, id, b"x");
+    let late_trailers = |id| frame(HEADERS, END_HEADERS | END_STREAM, id, b"\0\x01a\x01b");
+    // The others make the server reset the stream, CVE-2025-8671.
+    let ways: [&dyn Fn(u32) -> Vec<u8>; 5] = [
+        &reset,
+        &no_window,
+        &large_window,
+        &late_data,
+        &late_trailers,
+    ];
+    for (number, way) in ways.into_iter().enumerate() {
+        let mut connection = connection();
+        let mut requests = 0;
+        for id in (1..4000).step_by(2) {
+            receive(&mut connection, &[get(id), way(id)], 1000);
+            while let Some(request) = connection.next_request() {
+                requests += 1;
+                let reset = connection.poll_reset(request.stream, &context());
+                assert!(reset.is_ready());
+                connection.close(request.stream);
+            }
+            // Written, or nothing more would be read.
+            let is_ended = connection.error().is_some();
+            written(&mut connection);
+            if is_ended {
+                break;
+            }
         }
-        if connection.error().is_some() {
-            break;
-        }
+        assert_eq!(connection.error(), Some(ErrorCode::EnhanceYourCalm));
+        assert!(
+            (1000..1100).contains(&requests),
+            "{number}: {requests} requests"
+        );
     }
-    assert_eq!(connection.error(), Some(ErrorCode::EnhanceYourCalm));
-    assert!((1000..1100).contains(&requests), "{requests} requests");
 }
 
 #[test]
