@@ -63,11 +63,10 @@ impl Encoder {
         let Some((least, last)) = self.resized.take() else {
             return;
         };
-        for size in [Some(least).filter(|least| *least < last), Some(last)] {
-            if let Some(size) = size {
-                put_integer(block, 0x20, 5, size);
-                self.table.resize(size);
-            }
+        let smaller = Some(least).filter(|least| *least < last);
+        for size in smaller.into_iter().chain([last]) {
+            put_integer(block, 0x20, 5, size);
+            self.table.resize(size);
         }
     }
 

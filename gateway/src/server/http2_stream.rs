@@ -327,14 +327,17 @@ impl Downstream for Http2Downstream<'_> {
     fn begin(&mut self, response: &DownstreamHead<'_>) {
         let switches = response.status == 101;
         let mut fields = fields_of(response, switches);
-        if switches {
-        } else if let Length::Exact(length) = response.length {
-            fields.push(
-                CONTENT_LENGTH,
-                itoa::Buffer::new().format(length).as_bytes(),
-            );
-        } else if let Some(declared) = response.declared {
-            fields.push(CONTENT_LENGTH, declared);
+        match (response.length, response.declared) {
+            // The stream of a WebSocket ends when it is closed.
+            _ if switches => {}
+            (Length::Exact(length), _) => {
+                fields.push(
+                    CONTENT_LENGTH,
+                    itoa::Buffer::new().format(length).as_bytes(),
+                );
+            }
+            (_, Some(declared)) => fields.push(CONTENT_LENGTH, declared),
+            (_, None) => {}
         }
         self.head = Some(ResponseHead {
             // 200 opens the WebSocket on the stream itself, RFC 8441 §5.

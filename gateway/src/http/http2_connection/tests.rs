@@ -711,14 +711,14 @@ fn content_that_nobody_reads_does_not_use_up_the_connection() {
         receive(&mut connection, &[post(id, &[])], 100);
         assert!(connection.next_request().is_some());
         let data = frame(DATA, PADDED, id, &[&[9][..], &[0; 9000]].concat());
-        receive(&mut connection, &[data.clone()], 10_000);
+        receive(&mut connection, std::slice::from_ref(&data), 10_000);
         if number % 2 == 0 {
             assert!(connection.poll_received(id, &context()).is_ready());
         }
         if number % 3 == 0 {
             receive(&mut connection, &[frame(RST_STREAM, 0, id, &[0; 4])], 100);
             on_all -= 9001;
-            receive(&mut connection, &[data.clone()], 10_000);
+            receive(&mut connection, std::slice::from_ref(&data), 10_000);
         }
         connection.close(id);
         on_all -= 9001;
