@@ -18,7 +18,7 @@
 //! octets above ASCII are reset before the policy can judge them, and a fragment is cut off silently; an invalid value ends
 //! the whole connection; field names with `"` pass; the order of fields is lost. HTTP/1.1 has other rules, so a request
 //! would depend on the version that carries it. With a reader in front that gave the crate a substitute for each block, a GET
-//! cost 84 800 instructions, and costs 57 400 without the crate.
+//! cost 84 800 instructions, and costs 55 000 without the crate.
 
 use std::collections::VecDeque;
 use std::io;
