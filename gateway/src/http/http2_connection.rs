@@ -9,8 +9,8 @@
 //!
 //! The input is untrusted, so everything that a client can cause is bounded. Memory: by the flow-control windows, by the size
 //! of header blocks, by the heads that wait for a task, and by the bytes that wait to be written. Streams: a stream counts until
-//! its task has ended, even if it was reset. Work for nothing: streams that are reset and DATA frames without data are counted
-//! ([`Patience`]).
+//! its task has ended, even if it was reset. Work for nothing: streams that are reset, by the client or for what it has sent,
+//! and DATA frames without data are counted ([`Patience`]).
 //!
 //! # Why not the h2 crate
 //!
@@ -54,8 +54,9 @@ pub(crate) struct Connection {
     max_block: usize,
     decoder: Decoder,
     encoder: Encoder,
-    /// The highest stream that the client has opened.
+    /// The highest stream that the client has opened, and the highest one whose request was not ignored.
     last_stream: u32,
+    last_request: u32,
     streams: Streams,
     /// Requests that were not taken, in order.
     requests: VecDeque<Request>,
@@ -146,6 +147,7 @@ impl Connection {
             decoder: Decoder::new(),
             encoder: Encoder::new(),
             last_stream: 0,
+            last_request: 0,
             streams: Streams::default(),
             requests: VecDeque::new(),
             patience: Patience::new(),
@@ -246,7 +248,7 @@ impl Connection {
 
     /// Ends the connection with an error, or with [`ErrorCode::None`].
     pub(crate) fn fail(&mut self, error: ErrorCode) {
-        self.put_goaway(self.last_stream, error);
+        self.put_goaway(self.last_request, error);
         self.error = Some(error);
         self.leaving = Leaving::Final;
         self.requests.clear();
@@ -377,6 +379,10 @@ impl Connection {
             return Poll::Pending;
         }
         let count = data.len().min(window).min(MAX_FRAME);
+        if std::mem::take(&mut stream.is_waiting) {
+            // Its task was woken by something else before its turn, which would be lost on a stream that does not wait.
+            self.waiting.retain(|waiting| *waiting != id);
+        }
         // Neither can overflow: a window has 31 bits.
         stream.send_window -= i64::try_from(count).unwrap_or_default();
         self.send_window -= i64::try_from(count).unwrap_or_default();
@@ -427,11 +433,17 @@ impl Connection {
         let Some(stream) = self.streams.remove(id) else {
             return;
         };
+        self.waiting.retain(|waiting| *waiting != id);
+        self.waiting_for_room.retain(|waiting| *waiting != id);
         // What nobody will read must not use up the window of the connection.
         self.release_connection(length_of(&stream.received) + stream.taken);
         if !stream.is_reset && !self.is_over() {
             match (stream.sending, stream.has_ended) {
                 (Sending::Ended, true) => {}
+                // Only the frame that ends it is missing, and some clients take a reset for a failure.
+                (Sending::Ended, false) if stream.missing == Some(0) => {
+                    self.streams.remember_ended(id);
+                }
                 // The client need not send the rest, RFC 9113 §8.1.
                 (Sending::Ended, false) => self.put_reset(id, ErrorCode::None),
                 (Sending::Head | Sending::Body(_), _) => self.put_reset(id, ErrorCode::Cancel),
@@ -542,8 +554,9 @@ impl Connection {
         }
         let Some(stream) = self.streams.get(id) else {
             self.release_connection(size);
-            let was_reset = self.streams.was_reset(id) || self.leaving == Leaving::Final;
-            return was_reset.then_some(()).ok_or(ErrorCode::StreamClosed);
+            let has_ended_early =
+                self.streams.has_ended_early(id) || self.leaving == Leaving::Final;
+            return has_ended_early.then_some(()).ok_or(ErrorCode::StreamClosed);
         };
         if stream.is_reset {
             self.release_connection(size);
@@ -567,13 +580,13 @@ impl Connection {
         }
         stream.received.extend_from_slice(data);
         stream.wake();
-        if head.has(END_STREAM) {
-            self.end_content(id)?;
-        }
         // Padding is not passed on.
         match size - length_of(data) {
             0 => {}
             padding => self.release(id, padding),
+        }
+        if head.has(END_STREAM) {
+            self.end_content(id)?;
         }
         Ok(())
     }
@@ -613,6 +626,7 @@ impl Connection {
         if self.leaving == Leaving::Final {
             return Ok(());
         }
+        self.last_request = id;
         if self.streams.len() >= MAX_STREAMS as usize {
             self.put_reset(id, ErrorCode::RefusedStream);
             return self.patience.lose();
@@ -639,8 +653,9 @@ impl Connection {
     fn receive_trailers(&mut self, head: FrameHead, lines: &FieldLines) -> Result<(), ErrorCode> {
         let id = head.stream;
         let Some(stream) = self.streams.get(id) else {
-            let was_reset = self.streams.was_reset(id) || self.leaving == Leaving::Final;
-            return was_reset.then_some(()).ok_or(ErrorCode::StreamClosed);
+            let has_ended_early =
+                self.streams.has_ended_early(id) || self.leaving == Leaving::Final;
+            return has_ended_early.then_some(()).ok_or(ErrorCode::StreamClosed);
         };
         if stream.is_reset {
             return Ok(());
@@ -735,7 +750,7 @@ impl Connection {
             self.output.acknowledge(acknowledgment, payload);
         } else if self.leaving == Leaving::Announced && payload == LEAVING_PING {
             self.leaving = Leaving::Final;
-            self.put_goaway(self.last_stream, ErrorCode::None);
+            self.put_goaway(self.last_request, ErrorCode::None);
         }
         Ok(())
     }
@@ -804,7 +819,7 @@ impl Connection {
     }
 
     fn put_reset(&mut self, id: u32, error: ErrorCode) {
-        self.streams.remember_reset(id);
+        self.streams.remember_ended(id);
         let payload = (error as u32).to_be_bytes();
         self.output.control(RST_STREAM, id, &payload);
     }

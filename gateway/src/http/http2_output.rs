@@ -15,8 +15,11 @@ pub(super) struct Output {
     written: usize,
     /// How many bytes were written before those of `bytes`.
     base: u64,
-    /// How many bytes of control frames there are, at most.
+    /// How many bytes of control frames were put in since `mark` was set, and how many of those before may wait.
     control: usize,
+    older_control: usize,
+    /// How many bytes must be written before `older_control` is out of date. A busy connection always has output.
+    mark: u64,
 }
 
 /// What a header block contains.
@@ -38,10 +41,14 @@ impl Output {
     /// Records that `count` bytes at the front were written.
     pub(super) fn consume(&mut self, count: usize) {
         self.written += count;
+        if self.base + self.written as u64 >= self.mark {
+            self.older_control = std::mem::take(&mut self.control);
+            self.mark = self.base + self.bytes.len() as u64;
+        }
         if self.written >= self.bytes.len() {
             self.base += self.bytes.len() as u64;
             self.bytes.clear();
-            self.control = 0;
+            self.older_control = 0;
             if self.bytes.capacity() > MAX_KEPT {
                 self.bytes = Vec::new();
             }
@@ -68,7 +75,7 @@ impl Output {
 
     /// Returns true if so many control frames wait that no more should be caused.
     pub(super) fn is_flooded(&self) -> bool {
-        self.control >= MAX_CONTROL
+        self.control + self.older_control >= MAX_CONTROL
     }
 
     /// Puts in a frame without flags that is not about the content of a stream.
@@ -263,5 +270,25 @@ mod tests {
         assert!(output.is_flooded());
         output.consume(output.bytes().len());
         assert!(!output.is_flooded());
+    }
+
+    /// The output of a busy connection may never be empty.
+    #[test]
+    fn control_frames_that_were_written_do_not_count() {
+        let mut output = Output::default();
+        output.data(1, &[0; 50_000], false);
+        for number in 0..10_000 {
+            output.control(PING, 0, &[0; 8]);
+            output.data(1, &[0; 991], false);
+            output.consume(1017);
+            assert!(!output.is_flooded(), "{number}");
+        }
+        let mut output = Output::default();
+        output.data(1, &[0; 50_000], false);
+        for _ in 0..=MAX_CONTROL / 17 {
+            output.control(PING, 0, &[0; 8]);
+            output.consume(1);
+        }
+        assert!(output.is_flooded());
     }
 }

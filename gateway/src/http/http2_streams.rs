@@ -6,12 +6,13 @@ use crate::http::http2_frame::MAX_WINDOW;
 use crate::http::http2_head::TrailersError;
 use crate::http::http2_output::Place;
 
-/// The open streams, by ascending number, and those that were reset a short while ago.
+/// The open streams, by ascending number, and those that ended early a short while ago.
 #[derive(Debug, Default)]
 pub(super) struct Streams {
     open: Vec<Stream>,
-    /// Streams that this server has reset, the oldest first. Their clients may not know yet.
-    reset: Vec<u32>,
+    /// Streams that this server has reset, or whose response has ended before the request, the oldest first. Their clients
+    /// may not know yet.
+    ended_early: Vec<u32>,
 }
 
 /// A stream whose request is being handled.
@@ -74,17 +75,17 @@ impl Streams {
         Some(self.open.remove(position))
     }
 
-    /// Records that this server has reset a stream.
-    pub(super) fn remember_reset(&mut self, id: u32) {
-        if self.reset.len() >= MAX_REMEMBERED {
-            self.reset.drain(..MAX_REMEMBERED / 2);
+    /// Records that a stream has ended before the client has ended it.
+    pub(super) fn remember_ended(&mut self, id: u32) {
+        if self.ended_early.len() >= MAX_REMEMBERED {
+            self.ended_early.drain(..MAX_REMEMBERED / 2);
         }
-        self.reset.push(id);
+        self.ended_early.push(id);
     }
 
-    /// Returns true if a frame on a closed stream may have been sent before the client knew that the stream was reset.
-    pub(super) fn was_reset(&self, id: u32) -> bool {
-        self.reset.contains(&id)
+    /// Returns true if a frame on a closed stream may have been sent before the client knew that the stream has ended.
+    pub(super) fn has_ended_early(&self, id: u32) -> bool {
+        self.ended_early.contains(&id)
     }
 
     fn position(&self, id: u32) -> Option<usize> {
@@ -135,5 +136,5 @@ impl Stream {
     }
 }
 
-/// How many streams that were reset are remembered: more than are open at the same time.
+/// How many streams that ended early are remembered: more than are open at the same time.
 const MAX_REMEMBERED: usize = 512;

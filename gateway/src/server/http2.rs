@@ -33,15 +33,18 @@ pub(super) async fn serve(worker: &Rc<Worker>, accepted: Accepted, early: Option
         head_timer: HeadTimer::new(limits.head_read),
         taken: 0,
         is_flushed: true,
-        had_streams: false,
+        work: Work::Nothing,
     };
     let mut drain = pin!(worker.drain.wait());
     let mut is_ending = false;
     loop {
-        let limit = if is_ending {
-            DRAIN_PATIENCE
-        } else {
+        let limit = if !is_ending {
             limits.keep_alive
+        } else if driver.work == Work::Output {
+            // As long as a client may take for a part of a response.
+            limits.idle
+        } else {
+            DRAIN_PATIENCE
         };
         let next = std::future::poll_fn(|context| driver.poll_next(context));
         let next = timer.within(limit, next);
@@ -49,7 +52,7 @@ pub(super) async fn serve(worker: &Rc<Worker>, accepted: Accepted, early: Option
             next = next => next,
             () = &mut drain, if !is_ending => {
                 is_ending = true;
-                driver.connection.borrow_mut().leave();
+                driver.leave();
                 continue;
             }
         };
@@ -62,9 +65,9 @@ pub(super) async fn serve(worker: &Rc<Worker>, accepted: Accepted, early: Option
                     Box::pin(http2_stream::serve(&worker, &accepted, request, stream)).await;
                 });
             }
-            Ok(Next::Idle) => {}
+            Ok(Next::Less) => {}
+            Ok(Next::Done) => return driver.finish(limits.idle, &mut timer).await,
             Ok(Next::End) => return,
-            Ok(Next::Done) => return driver.close(&mut timer).await,
             Ok(Next::Error(error)) => {
                 tracing::debug!(?error, "an HTTP/2 connection is ended");
                 return driver.close(&mut timer).await;
@@ -78,13 +81,18 @@ pub(super) async fn serve(worker: &Rc<Worker>, accepted: Accepted, early: Option
             }
             // No new stream for a while, but some are open, so the connection is not idle.
             Err(_) if driver.connection.borrow().has_streams() => {}
-            Err(_) if is_ending => {
-                // A live client has acknowledged the last ping by now, and that would have ended the connection.
+            Err(_) if is_ending && driver.work == Work::Output => {
                 return driver.fail(ErrorCode::None, &mut timer).await;
+            }
+            Err(_) if is_ending => {
+                // A live client has acknowledged the last ping by now, and that would have ended the connection, or it still
+                // reads what was sent before.
+                driver.connection.borrow_mut().fail(ErrorCode::None);
+                return driver.finish(limits.idle, &mut timer).await;
             }
             Err(_) => {
                 is_ending = true;
-                driver.connection.borrow_mut().leave();
+                driver.leave();
             }
         }
     }
@@ -102,15 +110,24 @@ struct Driver {
     taken: usize,
     /// True if all that was written has left for the kernel.
     is_flushed: bool,
-    /// True if streams were open when this was polled last.
-    had_streams: bool,
+    /// What was left to do when this was polled last.
+    work: Work,
+}
+
+/// What is left to do on a connection.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Work {
+    Nothing,
+    /// No stream is open, but not all was written.
+    Output,
+    Streams,
 }
 
 /// What happens next on a connection.
 enum Next {
     Request(Request),
-    /// The last stream has ended.
-    Idle,
+    /// The last stream has ended, or what it has sent was written.
+    Less,
     /// The client has sent something that ends the connection.
     Error(ErrorCode),
     /// A header block has not arrived in time.
@@ -134,7 +151,7 @@ impl Driver {
             }
             if let Some(request) = connection.next_request() {
                 self.taken += request.lines.memory();
-                self.had_streams = true;
+                self.work = Work::Streams;
                 return Poll::Ready(Next::Request(request));
             }
             if let Some(error) = connection.error() {
@@ -155,21 +172,37 @@ impl Driver {
                 Poll::Ready(false) => return Poll::Ready(Next::End),
                 // What was written may have been what kept it from reading.
                 Poll::Ready(true) if was_paused => {}
+                Poll::Pending if was_paused && !connection.must_pause() => {}
                 Poll::Ready(true) | Poll::Pending => break,
             }
         }
         self.taken = 0;
-        if connection.is_done() {
+        let work = if connection.has_streams() {
+            Work::Streams
+        } else if !self.is_flushed || !connection.output().is_empty() {
+            Work::Output
+        } else {
+            Work::Nothing
+        };
+        if work == Work::Nothing && connection.is_done() {
             return Poll::Ready(Next::Done);
         }
-        if std::mem::replace(&mut self.had_streams, connection.has_streams()) && !self.had_streams {
-            connection.shrink();
-            return Poll::Ready(Next::Idle);
+        if std::mem::replace(&mut self.work, work) > work {
+            if work == Work::Nothing {
+                connection.shrink();
+            }
+            return Poll::Ready(Next::Less);
         }
         connection.wait(context);
         self.head_timer
             .poll_elapsed(connection.awaited_block(), context)
             .map(|()| Next::HeadTimeout)
+    }
+
+    /// Tells the client to open no more streams.
+    fn leave(&mut self) {
+        self.connection.borrow_mut().leave();
+        self.work = self.work.max(Work::Output);
     }
 
     /// Processes the bytes that were read. Returns true if some could be.
@@ -225,16 +258,37 @@ impl Driver {
         self.close(timer).await;
     }
 
+    /// Closes a connection on which nothing is left to do. The kernel may still send the last response, and a client that
+    /// reads it slowly enlarges its windows meanwhile, so this takes longer than [`Driver::close`].
+    async fn finish(&mut self, limit: Duration, timer: &mut Timer) {
+        let mut pause = Timer::default();
+        let discard = async {
+            if !self.write_all().await || self.stream.shutdown().await.is_err() {
+                return;
+            }
+            loop {
+                self.unread = None;
+                let read = std::future::poll_fn(|context| self.poll_read(context));
+                if pause.within(LINGER, read).await != Ok(true) {
+                    return;
+                }
+            }
+        };
+        let _ = timer.within(limit, discard).await;
+    }
+
+    /// Writes what is left. Returns false if the connection is broken.
+    async fn write_all(&mut self) -> bool {
+        let connection = Rc::clone(&self.connection);
+        std::future::poll_fn(|context| self.poll_write(&mut connection.borrow_mut(), context)).await
+    }
+
     /// Sends what is left and closes the connection. What the client still sends is discarded, because closing a socket with
     /// unread bytes resets the connection, and the client might not see why.
     async fn close(&mut self, timer: &mut Timer) {
         self.unread = None;
         let close = async {
-            let connection = Rc::clone(&self.connection);
-            let write = std::future::poll_fn(|context| {
-                self.poll_write(&mut connection.borrow_mut(), context)
-            });
-            if !write.await || self.stream.shutdown().await.is_err() {
+            if !self.write_all().await || self.stream.shutdown().await.is_err() {
                 return;
             }
             while std::future::poll_fn(|context| self.poll_read(context)).await {
@@ -253,6 +307,9 @@ impl Drop for Driver {
 
 /// How much memory the heads of streams may take whose tasks have not run.
 const MAX_TAKEN_HEADS: usize = 256 * 1024;
+
+/// How long a client that reads the last response may send nothing.
+const LINGER: Duration = Duration::from_secs(2);
 
 /// How long a connection without streams is kept after GOAWAY.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(1);

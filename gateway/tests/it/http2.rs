@@ -779,6 +779,33 @@ fn a_client_that_ignores_pings_does_not_delay_the_stop() {
     assert_eq!(gateway.exit_code(), Some(0));
 }
 
+/// Closing the socket at once would reset the connection when the client enlarges a window, and the end of a response that
+/// the client has not read might be lost.
+#[test]
+fn a_client_may_send_frames_after_the_last_response_before_the_stop() {
+    let (address, arrival, release) = held();
+    let mut gateway = Gateway::in_front_of(address, &[]);
+    let mut client = Frames::new(gateway.address);
+    client.headers(1, END_STREAM, &GET);
+    arrival.recv_timeout(LIMIT).unwrap();
+    gateway.terminate();
+    let ping = std::iter::from_fn(|| client.next()).find(|frame| frame.kind == PING);
+    client.send(PING, 1, 0, &ping.expect("a ping").payload);
+    let end = std::iter::from_fn(|| client.next()).find(|frame| frame.kind == GOAWAY);
+    assert_eq!(end.expect("the last GOAWAY").payload[..4], [0, 0, 0, 1]);
+    release.send(()).unwrap();
+    let body = std::iter::from_fn(|| client.next()).find(|frame| frame.kind == DATA);
+    assert_eq!(body.expect("a response").payload, b"ok");
+    while client.next().is_some() {}
+    for _ in 0..2 {
+        client.send(WINDOW_UPDATE, 0, 0, &1u32.to_be_bytes());
+    }
+    let read = client.0.read(&mut [0]);
+    assert!(matches!(read, Ok(0)), "{read:?}");
+    drop(client);
+    assert_eq!(gateway.exit_code(), Some(0));
+}
+
 #[test]
 fn a_connection_without_a_request_is_closed() {
     let (address, _) = recording(OK);

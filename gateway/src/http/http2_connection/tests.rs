@@ -798,6 +798,30 @@ fn a_response_is_sent() {
     );
 }
 
+/// Some clients end a stream with a frame of its own, and fail if the stream was reset before.
+#[test]
+fn a_stream_whose_content_is_complete_is_not_reset() {
+    for (content, want) in [
+        (&b"abcde"[..], Ends::Nothing),
+        (b"abcd", Ends::Stream(ErrorCode::None)),
+    ] {
+        let mut connection = connection();
+        receive(
+            &mut connection,
+            &[post(1, FIVE), frame(DATA, 0, 1, content)],
+            100,
+        );
+        assert!(connection.next_request().is_some());
+        respond(&mut connection, 1, b"abc");
+        connection.send_end(1, None).expect("an open stream");
+        connection.close(1);
+        assert_eq!(ends(&mut connection), want);
+        assert!(!connection.has_streams());
+        receive(&mut connection, &[frame(DATA, END_STREAM, 1, b"")], 100);
+        assert_eq!(ends(&mut connection), Ends::Nothing);
+    }
+}
+
 #[test]
 fn a_client_that_grants_little_gets_little() {
     let content = vec![b'x'; 300_000];
@@ -904,6 +928,105 @@ fn nothing_is_sent_beyond_the_room_and_all_streams_get_their_turn() {
         rounds.iter().all(|round| round.len() == STREAMS),
         "{order:?}"
     );
+}
+
+/// A task may send before its turn, because something else has woken it. Its turn must not be lost on it later.
+#[test]
+fn a_turn_is_not_lost_on_a_stream_that_does_not_wait() {
+    let mut connection = connection();
+    let windows = [setting(INITIAL_WINDOW_SIZE, 1 << 30), window(0, 1 << 30)];
+    receive(&mut connection, &windows, 100);
+    let streams = [1, 3, 5, 7, 9];
+    for id in streams {
+        receive(&mut connection, &[get(id)], 100);
+        assert!(connection.next_request().is_some());
+        connection
+            .send_head(id, 200, &FieldLines::default(), false)
+            .expect("an open stream");
+    }
+    written(&mut connection);
+    let turns = Arc::new(Mutex::new(VecDeque::new()));
+    let fill = |connection: &mut Connection, id| {
+        let waker = Waker::from(Arc::new(Turn {
+            stream: id,
+            turns: Arc::clone(&turns),
+        }));
+        let context = Context::from_waker(&waker);
+        while connection
+            .poll_send(id, &[0; MAX_FRAME], &context)
+            .is_ready()
+        {}
+    };
+    let next = || turns.lock().expect("a lock").pop_front();
+    for id in streams {
+        fill(&mut connection, id);
+    }
+    written(&mut connection);
+    assert_eq!(next(), Some(1));
+    // 5 is woken by something else, takes the whole room, and has nothing more to send.
+    while connection.output.room() >= MAX_FRAME {
+        let sent = connection.poll_send(5, &[0; MAX_FRAME], &context());
+        assert_eq!(sent, Poll::Ready(Ok(MAX_FRAME)));
+    }
+    let mut served = BTreeSet::new();
+    for _ in 0..3 {
+        while let Some(id) = next() {
+            fill(&mut connection, id);
+            served.insert(id);
+        }
+        written(&mut connection);
+        let is_any_woken = !turns.lock().expect("a lock").is_empty();
+        assert!(is_any_woken, "all was written, and all wait");
+    }
+    assert!(!served.contains(&5), "{served:?}");
+    for id in streams {
+        connection.close(id);
+    }
+    assert!(connection.waiting.is_empty() && connection.waiting_for_room.is_empty());
+}
+
+/// The streams that a client makes the server reset count as those that it resets itself, CVE-2025-8671.
+#[test]
+fn a_client_cannot_cause_resets_without_end() {
+    let data = |stream, flags, payload: &[u8]| frame(DATA, flags, stream, payload);
+    let trailers = |stream, flags| frame(HEADERS, END_HEADERS | flags, stream, b"\0\x01a\x01b");
+    let five = |stream| post(stream, FIVE);
+    let kinds: [(&str, &dyn Fn(u32) -> [Vec<u8>; 2]); 9] = [
+        ("a reset", &|id| {
+            [get(id), frame(RST_STREAM, 0, id, &[0; 4])]
+        }),
+        ("no increment", &|id| [get(id), window(id, 0)]),
+        ("a large window", &|id| [get(id), window(id, 0x7fff_ffff)]),
+        ("DATA after the end", &|id| [get(id), data(id, 0, b"a")]),
+        ("HEADERS after the end", &|id| {
+            [get(id), trailers(id, END_STREAM)]
+        }),
+        ("trailers without the end", &|id| {
+            [post(id, &[]), trailers(id, 0)]
+        }),
+        ("less content", &|id| [five(id), data(id, END_STREAM, b"a")]),
+        ("less content, with trailers", &|id| {
+            [five(id), trailers(id, END_STREAM)]
+        }),
+        ("more content", &|id| [five(id), data(id, 0, b"abcdef")]),
+    ];
+    for (kind, frames) in kinds {
+        let mut connection = connection();
+        let mut count = 0;
+        while connection.error().is_none() && count < 2000 {
+            let id = 2 * count + 1;
+            receive(&mut connection, &frames(id), 100);
+            while connection.next_request().is_some() {}
+            connection.close(id);
+            count += 1;
+            if connection.error().is_none() {
+                written(&mut connection);
+            }
+        }
+        let want = Ends::Connection(ErrorCode::EnhanceYourCalm);
+        assert_eq!(ends(&mut connection), want, "{kind}");
+        assert!(count > MAX_LOST, "{kind}");
+    }
 }
 
 /// A client that sends pings and never reads would fill the memory, CVE-2019-9512.
@@ -1020,4 +1143,25 @@ fn the_end_of_a_connection_ends_its_streams() {
         let frames = written(&mut connection);
         assert!(frames.iter().all(|(head, _)| head.kind != RST_STREAM));
     }
+}
+
+/// A client sends requests again that the last GOAWAY does not cover.
+#[test]
+fn the_last_stream_does_not_rise() {
+    let mut connection = connection();
+    receive(&mut connection, &[get(1)], 100);
+    connection.leave();
+    receive(
+        &mut connection,
+        &[frame(PING, ACK, 0, LEAVING_PING), get(3)],
+        100,
+    );
+    connection.fail(ErrorCode::None);
+    let frames = written(&mut connection);
+    let last: Vec<&[u8]> = frames
+        .iter()
+        .filter(|(head, _)| head.kind == GOAWAY)
+        .map(|(_, payload)| &payload[..4])
+        .collect();
+    assert_eq!(last, [[0x7f, 0xff, 0xff, 0xff], [0, 0, 0, 1], [0, 0, 0, 1]]);
 }
