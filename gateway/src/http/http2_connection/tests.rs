@@ -988,10 +988,12 @@ fn a_turn_is_not_lost_on_a_stream_that_does_not_wait() {
 /// The streams that a client makes the server reset count as those that it resets itself, CVE-2025-8671.
 #[test]
 fn a_client_cannot_cause_resets_without_end() {
+    type Attack<'a> = (&'a str, &'a dyn Fn(u32) -> [Vec<u8>; 2]);
+
     let data = |stream, flags, payload: &[u8]| frame(DATA, flags, stream, payload);
     let trailers = |stream, flags| frame(HEADERS, END_HEADERS | flags, stream, b"\0\x01a\x01b");
     let five = |stream| post(stream, FIVE);
-    let kinds: [(&str, &dyn Fn(u32) -> [Vec<u8>; 2]); 9] = [
+    let kinds: [Attack<'_>; 9] = [
         ("a reset", &|id| {
             [get(id), frame(RST_STREAM, 0, id, &[0; 4])]
         }),
