@@ -42,6 +42,9 @@ impl ReservedPort {
 #[cfg(test)]
 mod tests {
     use std::net::{TcpListener, TcpStream};
+    use std::time::Duration;
+
+    use fluxlit_support::wait::wait_for;
 
     use super::*;
 
@@ -49,8 +52,10 @@ mod tests {
     fn a_server_can_bind_to_it_repeatedly() {
         let port = ReservedPort::any().expect("a port");
         for _ in 0..2 {
-            // The standard library sets SO_REUSEADDR.
-            let server = TcpListener::bind((Ipv4Addr::LOCALHOST, port.number())).expect("bound");
+            // The standard library sets SO_REUSEADDR. A process that another test starts has the socket of the first server
+            // until it executes its program.
+            let bind = || TcpListener::bind((Ipv4Addr::LOCALHOST, port.number())).ok();
+            let server = wait_for(Duration::from_secs(60), bind).expect("bound");
             let _client =
                 TcpStream::connect(server.local_addr().expect("address")).expect("a connection");
             server.accept().expect("accepted");
