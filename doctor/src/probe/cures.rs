@@ -62,7 +62,8 @@ const PLACE: &str =
     "a line to write takes the place of one with the same directive, if there is one";
 
 /// The doctor does not see where the front connects to.
-const ADDRESS: &str = "port 8000 is a placeholder: take the address of the app that the line has now, if that is right";
+const ADDRESS: &str =
+    "port 8000 is an example: keep the address of the app that the line has now, if that is right";
 
 /// The mount in the lines.
 const MOUNT: &str = "/apps/my-app";

@@ -1,9 +1,9 @@
 //! Encodes header blocks of HTTP/2, RFC 7541.
 //!
 //! The responses of an app have mostly the same fields, so a line that may occur again is added to the dynamic table, and its
-//! next occurrence is a single octet. Lines with a secret are never indexed, and those that differ in each response only
-//! without the table. Strings are written as they are: the Huffman code would save a quarter of what is left, for more time
-//! than all else takes.
+//! next occurrence takes one or two octets. Lines that differ in each response are written in full and not added. So are those
+//! with a secret, marked so that no later hop adds them either, RFC 7541 §7.1.3. Strings are written without the Huffman code,
+//! which would have to be computed for exactly the lines that differ.
 
 use crate::http::hpack::FieldLines;
 use crate::http::hpack_table::{DynamicTable, STATIC_TABLE, TABLE_SIZE};

@@ -10,7 +10,7 @@
 //! The input is untrusted, so everything that a client can cause is bounded. Memory: by the flow-control windows, by the size
 //! of header blocks, by the heads that wait for a task, and by the bytes that wait to be written. Streams: a stream counts until
 //! its task has ended, even if it was reset. Work for nothing: streams that are reset, by the client or for what it has sent,
-//! and DATA frames without data are counted ([`Patience`]).
+//! and DATA frames without data are counted ([`Budget`]).
 //!
 //! # Why not the h2 crate
 //!
@@ -60,7 +60,7 @@ pub(crate) struct Connection {
     streams: Streams,
     /// Requests that were not taken, in order.
     requests: VecDeque<Request>,
-    patience: Patience,
+    budget: Budget,
     /// How many bytes the client may send on all streams.
     receive_window: i64,
     /// How many bytes were taken that the client has not been told of.
@@ -73,7 +73,7 @@ pub(crate) struct Connection {
     waiting: VecDeque<u32>,
     /// Streams that wait to send a head or their end, until there is room in `output`.
     waiting_for_room: Vec<u32>,
-    leaving: Leaving,
+    drain: Drain,
     error: Option<ErrorCode>,
     /// True once nothing is sent or received any more.
     is_closed: bool,
@@ -110,9 +110,9 @@ enum Stage {
     Frames,
 }
 
-/// How far the server is in ending the connection, RFC 9113 §6.8.
+/// How far the drain of the connection is, RFC 9113 §6.8.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Leaving {
+enum Drain {
     No,
     /// The client was told, but may have opened streams before it knew.
     Announced,
@@ -150,7 +150,7 @@ impl Connection {
             last_request: 0,
             streams: Streams::default(),
             requests: VecDeque::new(),
-            patience: Patience::new(),
+            budget: Budget::new(),
             receive_window: CONNECTION_WINDOW.into(),
             released: 0,
             send_window: DEFAULT_WINDOW.into(),
@@ -158,7 +158,7 @@ impl Connection {
             output,
             waiting: VecDeque::new(),
             waiting_for_room: Vec::new(),
-            leaving: Leaving::No,
+            drain: Drain::No,
             error: None,
             is_closed: false,
             task: None,
@@ -232,25 +232,25 @@ impl Connection {
     }
 
     /// Tells the client to open no more streams.
-    pub(crate) fn leave(&mut self) {
-        if self.leaving == Leaving::No {
-            self.leaving = Leaving::Announced;
+    pub(crate) fn drain(&mut self) {
+        if self.drain == Drain::No {
+            self.drain = Drain::Announced;
             self.put_goaway(MAX_STREAM_ID, ErrorCode::None);
             // Its acknowledgment says that all has arrived that the client has sent before it knew.
-            self.output.control(PING, 0, LEAVING_PING);
+            self.output.control(PING, 0, DRAIN_PING);
         }
     }
 
-    /// Returns true if the server is leaving and nothing is left to do.
+    /// Returns true if the drain has ended: no stream is open, and all was written.
     pub(crate) fn is_done(&self) -> bool {
-        self.leaving == Leaving::Final && !self.has_streams() && self.output().is_empty()
+        self.drain == Drain::Final && !self.has_streams() && self.output().is_empty()
     }
 
     /// Ends the connection with an error, or with [`ErrorCode::None`].
     pub(crate) fn fail(&mut self, error: ErrorCode) {
         self.put_goaway(self.last_request, error);
         self.error = Some(error);
-        self.leaving = Leaving::Final;
+        self.drain = Drain::Final;
         self.requests.clear();
         self.end_streams();
     }
@@ -550,12 +550,11 @@ impl Connection {
             return Err(ErrorCode::FlowControl);
         }
         if data.is_empty() && !head.has(END_STREAM) {
-            self.patience.lose()?;
+            self.budget.spend()?;
         }
         let Some(stream) = self.streams.get(id) else {
             self.release_connection(size);
-            let has_ended_early =
-                self.streams.has_ended_early(id) || self.leaving == Leaving::Final;
+            let has_ended_early = self.streams.has_ended_early(id) || self.drain == Drain::Final;
             return has_ended_early.then_some(()).ok_or(ErrorCode::StreamClosed);
         };
         if stream.is_reset {
@@ -623,19 +622,19 @@ impl Connection {
     /// Opens a stream.
     fn open(&mut self, head: FrameHead, lines: FieldLines) -> Result<(), ErrorCode> {
         let id = head.stream;
-        if self.leaving == Leaving::Final {
+        if self.drain == Drain::Final {
             return Ok(());
         }
         self.last_request = id;
         if self.streams.len() >= MAX_STREAMS as usize {
             self.put_reset(id, ErrorCode::RefusedStream);
-            return self.patience.lose();
+            return self.budget.spend();
         }
         let has_ended = head.has(END_STREAM);
         let missing = declared_length(&lines);
         if has_ended && missing.is_some_and(|missing| missing > 0) {
             self.put_reset(id, ErrorCode::Protocol);
-            return self.patience.lose();
+            return self.budget.spend();
         }
         let mut stream = Stream::new(id, STREAM_WINDOW.into(), self.initial_send_window);
         stream.has_ended = has_ended;
@@ -653,8 +652,7 @@ impl Connection {
     fn receive_trailers(&mut self, head: FrameHead, lines: &FieldLines) -> Result<(), ErrorCode> {
         let id = head.stream;
         let Some(stream) = self.streams.get(id) else {
-            let has_ended_early =
-                self.streams.has_ended_early(id) || self.leaving == Leaving::Final;
+            let has_ended_early = self.streams.has_ended_early(id) || self.drain == Drain::Final;
             return has_ended_early.then_some(()).ok_or(ErrorCode::StreamClosed);
         };
         if stream.is_reset {
@@ -684,7 +682,7 @@ impl Connection {
             stream.is_reset = true;
             stream.wake();
             if stream.sending != Sending::Ended {
-                return self.patience.lose();
+                return self.budget.spend();
             }
         }
         Ok(())
@@ -708,12 +706,7 @@ impl Connection {
             let value = u32::from_be_bytes([*a, *b, *c, *d]);
             self.apply(u16::from_be_bytes([*high, *low]), value)?;
         }
-        let acknowledgment = FrameHead {
-            length: 0,
-            flags: ACK,
-            ..head
-        };
-        self.output.acknowledge(acknowledgment, &[]);
+        self.output.acknowledge(SETTINGS, &[]);
         Ok(())
     }
 
@@ -742,14 +735,13 @@ impl Connection {
         if head.stream != 0 {
             return Err(ErrorCode::Protocol);
         }
-        if payload.len() != LEAVING_PING.len() {
+        if payload.len() != DRAIN_PING.len() {
             return Err(ErrorCode::FrameSize);
         }
         if !head.has(ACK) {
-            let acknowledgment = FrameHead { flags: ACK, ..head };
-            self.output.acknowledge(acknowledgment, payload);
-        } else if self.leaving == Leaving::Announced && payload == LEAVING_PING {
-            self.leaving = Leaving::Final;
+            self.output.acknowledge(PING, payload);
+        } else if self.drain == Drain::Announced && payload == DRAIN_PING {
+            self.drain = Drain::Final;
             self.put_goaway(self.last_request, ErrorCode::None);
         }
         Ok(())
@@ -793,7 +785,7 @@ impl Connection {
     /// Resets a stream because of what the client has sent on it. That is no cheaper way to cancel requests, CVE-2025-8671.
     fn reject(&mut self, id: u32, error: ErrorCode) -> Result<(), ErrorCode> {
         self.reset(id, error);
-        self.patience.lose()
+        self.budget.spend()
     }
 
     /// Returns true for a stream that no client has opened. Those with even numbers would be ours.
@@ -900,29 +892,29 @@ impl From<Reset> for io::Error {
 
 /// How much work for nothing a client may cause: a bucket of tokens, of which each piece of such work takes one.
 #[derive(Debug)]
-struct Patience {
+struct Budget {
     tokens: u32,
     /// When tokens were added last.
     filled: Option<Instant>,
 }
 
-impl Patience {
+impl Budget {
     fn new() -> Self {
         Self {
-            tokens: MAX_LOST,
+            tokens: BUDGET,
             filled: None,
         }
     }
 
     /// Takes a token. Fails if there is none.
-    fn lose(&mut self) -> Result<(), ErrorCode> {
+    fn spend(&mut self) -> Result<(), ErrorCode> {
         let now = Instant::now();
         let filled = *self.filled.get_or_insert(now);
         let passed = now.saturating_duration_since(filled).as_secs();
         if passed > 0 {
             let more = u32::try_from(passed).unwrap_or(u32::MAX);
-            let more = more.saturating_mul(LOST_PER_SECOND);
-            self.tokens = self.tokens.saturating_add(more).min(MAX_LOST);
+            let more = more.saturating_mul(BUDGET_PER_SECOND);
+            self.tokens = self.tokens.saturating_add(more).min(BUDGET);
             self.filled = Some(now);
         }
         let left = self.tokens.checked_sub(1);
@@ -964,11 +956,11 @@ const MAX_SETTINGS: usize = 32;
 
 /// How much work for nothing a client may cause at once, and for each second. nghttp2 has the same limits for streams that are
 /// reset.
-const MAX_LOST: u32 = 1000;
-const LOST_PER_SECOND: u32 = 33;
+const BUDGET: u32 = 1000;
+const BUDGET_PER_SECOND: u32 = 33;
 
 /// The payload of the ping whose acknowledgment makes GOAWAY final.
-const LEAVING_PING: &[u8] = b"leaving.";
+const DRAIN_PING: &[u8] = b"leaving.";
 
 #[cfg(test)]
 mod tests;

@@ -51,18 +51,6 @@ impl FrameHead {
     }
 }
 
-/// Appends a frame without flags.
-pub(crate) fn put_frame(output: &mut Vec<u8>, kind: u8, stream: u32, payload: &[u8]) {
-    let head = FrameHead {
-        length: payload.len(),
-        kind,
-        flags: 0,
-        stream,
-    };
-    output.extend_from_slice(&head.bytes());
-    output.extend_from_slice(payload);
-}
-
 /// Types of frames, RFC 9113 §6.
 pub(crate) const DATA: u8 = 0;
 pub(crate) const HEADERS: u8 = 1;

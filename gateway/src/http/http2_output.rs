@@ -3,8 +3,8 @@
 use crate::http::hpack::FieldLines;
 use crate::http::hpack_encoder::Encoder;
 use crate::http::http2_frame::{
-    CONTINUATION, DATA, END_HEADERS, END_STREAM, FLAGS_AT, FRAME_HEAD, FrameHead, HEADERS,
-    MAX_FRAME, put_frame,
+    ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, FLAGS_AT, FRAME_HEAD, FrameHead, HEADERS,
+    MAX_FRAME,
 };
 
 /// The frames that were not written yet, in order.
@@ -80,12 +80,21 @@ impl Output {
 
     /// Puts in a frame without flags that is not about the content of a stream.
     pub(super) fn control(&mut self, kind: u8, stream: u32, payload: &[u8]) {
-        self.control += FRAME_HEAD + payload.len();
-        put_frame(&mut self.bytes, kind, stream, payload);
+        self.put_control(kind, 0, stream, payload);
     }
 
-    /// Puts in an acknowledgment.
-    pub(super) fn acknowledge(&mut self, head: FrameHead, payload: &[u8]) {
+    /// Puts in the acknowledgment of SETTINGS or PING.
+    pub(super) fn acknowledge(&mut self, kind: u8, payload: &[u8]) {
+        self.put_control(kind, ACK, 0, payload);
+    }
+
+    fn put_control(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
+        let head = FrameHead {
+            length: payload.len(),
+            kind,
+            flags,
+            stream,
+        };
         self.control += FRAME_HEAD + payload.len();
         self.bytes.extend_from_slice(&head.bytes());
         self.bytes.extend_from_slice(payload);
@@ -219,6 +228,12 @@ mod tests {
         let third = output.data(5, b"", true);
         assert_eq!(output.bytes(), [0, 0, 0, 0, 1, 0, 0, 0, 5]);
         assert!(output.end_at(third));
+
+        let mut output = Output::default();
+        let first = output.data(1, b"abc", false);
+        output.consume(12);
+        output.data(3, b"abc", false);
+        assert!(!output.end_at(first), "its place is that of another one");
     }
 
     #[test]

@@ -52,7 +52,7 @@ pub(super) async fn serve(worker: &Rc<Worker>, accepted: Accepted, early: Option
             next = next => next,
             () = &mut drain, if !is_ending => {
                 is_ending = true;
-                driver.leave();
+                driver.drain();
                 continue;
             }
         };
@@ -65,7 +65,7 @@ pub(super) async fn serve(worker: &Rc<Worker>, accepted: Accepted, early: Option
                     Box::pin(http2_stream::serve(&worker, &accepted, request, stream)).await;
                 });
             }
-            Ok(Next::Less) => {}
+            Ok(Next::WorkDone) => {}
             Ok(Next::Done) => return driver.finish(limits.idle, &mut timer).await,
             Ok(Next::End) => return,
             Ok(Next::Error(error)) => {
@@ -92,7 +92,7 @@ pub(super) async fn serve(worker: &Rc<Worker>, accepted: Accepted, early: Option
             }
             Err(_) => {
                 is_ending = true;
-                driver.leave();
+                driver.drain();
             }
         }
     }
@@ -127,12 +127,12 @@ enum Work {
 enum Next {
     Request(Request),
     /// The last stream has ended, or what it has sent was written.
-    Less,
+    WorkDone,
     /// The client has sent something that ends the connection.
     Error(ErrorCode),
     /// A header block has not arrived in time.
     HeadTimeout,
-    /// The client knows that the server leaves, and all requests have ended.
+    /// The drain has ended: the client knows of it, and all requests have ended.
     Done,
     /// The client has closed the connection, or it is broken.
     End,
@@ -191,7 +191,7 @@ impl Driver {
             if work == Work::Nothing {
                 connection.shrink();
             }
-            return Poll::Ready(Next::Less);
+            return Poll::Ready(Next::WorkDone);
         }
         connection.wait(context);
         self.head_timer
@@ -200,8 +200,8 @@ impl Driver {
     }
 
     /// Tells the client to open no more streams.
-    fn leave(&mut self) {
-        self.connection.borrow_mut().leave();
+    fn drain(&mut self) {
+        self.connection.borrow_mut().drain();
         self.work = self.work.max(Work::Output);
     }
 
