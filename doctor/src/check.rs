@@ -78,7 +78,7 @@ pub static LINT: [Check; 8] = [
 
 /// The checks of a deployed edge from outside.
 #[rustfmt::skip]
-pub static PROBE: [Check; 31] = [
+pub static PROBE: [Check; 32] = [
     check("P01", "tls", "the certificate is valid, for some time, on each address"),
     check("P02", "http-first", "plain HTTP redirects to the same app over TLS"),
     check("P03", "hsts-and-headers", "HSTS is sent once on every response, errors included"),
@@ -110,6 +110,7 @@ pub static PROBE: [Check; 31] = [
     check("P29", "content-policy", "no Content-Security-Policy blocks what the page needs"),
     check("P30", "rate-limit", "requests that follow each other quickly are not refused"),
     check("P31", "upstreams", "every request reaches the app"),
+    check("P32", "user-agent", "the front does not refuse the doctor by its User-Agent"),
 ];
 
 /// Returns every check, in the order of the report.

@@ -195,9 +195,18 @@ fn verify(program: Program, case: &Case, parts: &Parts) -> Result<(), String> {
             says,
             cure,
             silent: others,
+            unaffected,
         } => {
             let stack = Stack::start(program, case, parts, edits)?;
-            let found = probe_case(&stack, case, check, case.hold)?;
+            let checks = [std::slice::from_ref(check), unaffected].concat().join(",");
+            let found = probe_case(&stack, case, &checks, case.hold)?;
+            let is_unaffected = |name: &String| {
+                let found: Vec<&Found> = found.iter().filter(|it| it.check == *name).collect();
+                !found.is_empty() && found.iter().all(|it| it.status == "PASS")
+            };
+            if let Some(name) = unaffected.iter().find(|name| !is_unaffected(name)) {
+                return Err(format!("{name} should pass: {found:#?}"));
+            }
             let has_cure = |hint: &str| cure.as_ref().is_none_or(|cure| contains(hint, cure));
             let matching = |found: &&Found| {
                 found.is_problem() && contains(&found.finding, says) && has_cure(&found.hint)

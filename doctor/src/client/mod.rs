@@ -8,6 +8,7 @@ mod frame;
 mod message;
 mod site;
 mod tls;
+mod user_agent;
 mod websocket;
 
 pub use credentials::{Credentials, CredentialsError};
@@ -18,6 +19,7 @@ pub use tls::{CaFileError, Tls, TlsFault};
 pub(crate) use frame::{BINARY, Frame};
 pub(crate) use message::{Framing, has_last_chunk, hash, without_chunks};
 pub(crate) use tls::{PeerCertificates, connect_unverified};
+pub(crate) use user_agent::UserAgent;
 pub(crate) use websocket::{Ended, PROTOCOL, WebSocket};
 
 use std::collections::BTreeMap;
@@ -68,6 +70,8 @@ pub(crate) struct Ask {
     pub(crate) limit: Duration,
     /// The answers to it are limited in number by design, so 429 says nothing about other requests.
     pub(crate) is_rationed: bool,
+    /// Another one than that of the other requests.
+    pub(crate) user_agent: Option<UserAgent>,
 }
 
 /// Requests that were refused, see [`is_refusal`].
@@ -102,6 +106,8 @@ pub(crate) struct Client {
     jar: Mutex<BTreeMap<String, String>>,
     /// Shared by the clients for one host.
     refusals: Arc<Mutex<Refusals>>,
+    /// That of each request that has no other, shared by all clients of a run.
+    user_agent: Arc<Mutex<UserAgent>>,
 }
 
 impl Ask {
@@ -116,6 +122,7 @@ impl Ask {
             is_handshake: false,
             limit: LIMIT,
             is_rationed: false,
+            user_agent: None,
         }
     }
 
@@ -150,6 +157,12 @@ impl Ask {
         self
     }
 
+    /// Sends this User-Agent instead of that of the other requests.
+    pub(crate) fn user_agent(mut self, user_agent: UserAgent) -> Self {
+        self.user_agent = Some(user_agent);
+        self
+    }
+
     pub(crate) fn rationed(mut self) -> Self {
         self.is_rationed = true;
         self
@@ -176,6 +189,7 @@ impl Client {
             next: Arc::new(Mutex::new(Instant::now())),
             jar: Mutex::default(),
             refusals: Arc::default(),
+            user_agent: Arc::default(),
         })
     }
 
@@ -188,6 +202,7 @@ impl Client {
         };
         let mut other = Self::new(site, credentials, self.tls.clone()).await?;
         other.next = Arc::clone(&self.next);
+        other.user_agent = Arc::clone(&self.user_agent);
         if other.site.host == self.site.host {
             other.refusals = Arc::clone(&self.refusals);
         }
@@ -204,7 +219,24 @@ impl Client {
             next: Arc::clone(&self.next),
             jar: Mutex::default(),
             refusals: Arc::clone(&self.refusals),
+            user_agent: Arc::clone(&self.user_agent),
         }
+    }
+
+    /// Returns the User-Agent of each request that has no other.
+    pub(crate) fn user_agent(&self) -> UserAgent {
+        *self
+            .user_agent
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Sends another User-Agent from now on.
+    pub(crate) fn set_user_agent(&self, user_agent: UserAgent) {
+        *self
+            .user_agent
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner) = user_agent;
     }
 
     pub(crate) fn addresses(&self) -> &[SocketAddr] {
@@ -263,6 +295,15 @@ impl Client {
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
             .clone()
+    }
+
+    /// Leaves the last refusal out, because its cause is known.
+    pub(crate) fn forget_last_refusal(&self) {
+        let mut refusals = self
+            .refusals
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        refusals.count = refusals.count.saturating_sub(1);
     }
 
     /// Opens a WebSocket; the response says whether it was accepted.
@@ -372,8 +413,9 @@ impl Client {
     fn bytes(&self, ask: &Ask) -> Vec<u8> {
         let authority = self.site.authority();
         let host = ask.host.as_deref().unwrap_or(&authority);
+        let user_agent = ask.user_agent.unwrap_or_else(|| self.user_agent()).text();
         let mut bytes = format!(
-            "{} {} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: {USER_AGENT}\r\n",
+            "{} {} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: {user_agent}\r\n",
             ask.method, ask.target
         )
         .into_bytes();
@@ -585,9 +627,3 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 
 const MAX_HEAD: usize = 128 * 1024;
 const MAX_BODY: usize = 16 * 1024 * 1024;
-
-pub(crate) const USER_AGENT: &str = concat!(
-    "fluxlit-doctor/",
-    env!("CARGO_PKG_VERSION"),
-    " (looks for faults between browsers and a Streamlit app)"
-);

@@ -289,7 +289,7 @@ async fn timing(client: &Client, file: &str) -> Result<Timing, Failure> {
     let request = format!(
         "GET {target} HTTP/1.1\r\nHost: {}\r\nUser-Agent: {}\r\nConnection: close\r\n\r\n",
         client.site.authority(),
-        crate::client::USER_AGENT
+        client.user_agent().text()
     );
     connection.write(request.as_bytes()).await?;
     let limit = Duration::from_secs(60);

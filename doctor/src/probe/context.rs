@@ -1,6 +1,9 @@
 //! Holds what the checks of a site share: the client, the options, and what was seen at first.
 
+use std::sync::{Mutex, PoisonError};
+
 use crate::client::{Ask, Client, Failure, Response, is_refusal};
+use crate::probe::difference::Difference;
 use crate::probe::front::Hop;
 use crate::probe::options::Options;
 use crate::probe::{client_certificate, retry};
@@ -15,6 +18,8 @@ pub(crate) struct Context {
     pub(crate) page: Response,
     /// The front, as far as its responses tell.
     pub(crate) front: Hop,
+    /// The first request that was found to be refused because of its User-Agent.
+    difference: Mutex<Option<Difference>>,
 }
 
 impl Context {
@@ -28,16 +33,36 @@ impl Context {
         if let Some(failure) = client_certificate::missing(&client, &health).await {
             return Err(failure);
         }
-        let health = health?;
+        let mut difference = None;
+        if !health.as_ref().is_ok_and(Response::is_healthy) {
+            let ask = Ask::get(client.site.path("/_stcore/health"));
+            difference = Difference::find(&client, &ask, &health).await;
+        }
+        let accepted = difference.as_ref().and_then(Difference::response);
+        let health = match accepted {
+            Some(response) => response,
+            None => health?,
+        };
         // An app that is down for one path is down for the other.
         let may_wait = !is_refusal(health.status);
-        let page = retry::get(&client, client.site.path("/"), may_wait).await?;
+        let page = retry::get(&client, client.site.path("/"), may_wait).await;
+        if difference.is_none() && !page.as_ref().is_ok_and(Response::is_page) {
+            let ask = Ask::get(client.site.path("/"));
+            difference = Difference::find(&client, &ask, &page).await;
+        }
+        let is_of_doctor = difference.as_ref().is_some_and(Difference::is_of_doctor);
+        let page = match difference.as_ref().and_then(Difference::response) {
+            // Nothing more is sent to a front that keeps the doctor out.
+            Some(response) if is_of_doctor => response,
+            Some(_) => client.get(client.site.path("/")).await?,
+            None => page?,
+        };
         // Caddy passes the `Server` of the app on, and adds its name here.
         let from_server = Hop::of_server(&page.first("via"))
             .or_else(|| Hop::of_server(&page.first("server")))
             .or_else(|| Hop::of_server(&health.first("server")));
         let mut front = from_server.filter(|hop| *hop != Hop::Streamlit);
-        if front.is_none() {
+        if front.is_none() && !is_of_doctor {
             // HAProxy, Traefik and others say their name only in their error pages.
             let malformed = Ask::get(client.site.path("/_stcore/health"))
                 .host("a b")
@@ -53,7 +78,29 @@ impl Context {
             health,
             page,
             front: front.unwrap_or(Hop::Unknown),
+            difference: Mutex::new(difference),
         })
+    }
+
+    /// Returns the request that was found to be refused because of its User-Agent.
+    pub(crate) fn difference(&self) -> Option<Difference> {
+        self.difference
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Returns why nothing more is sent, if the front keeps the doctor out by its name.
+    pub(crate) fn reason_of_front(&self) -> Option<&'static str> {
+        let keeps_out = self.difference()?.is_of_doctor();
+        keeps_out.then_some("the front keeps the doctor out by its User-Agent; see P32")
+    }
+
+    pub(crate) fn set_difference(&self, difference: Difference) {
+        *self
+            .difference
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(difference);
     }
 
     /// Returns the path of Streamlit's WebSocket.
@@ -64,6 +111,27 @@ impl Context {
     /// Returns the handshake of the app's own page.
     pub(crate) fn handshake(&self) -> Ask {
         Ask::handshake(self.stream_path()).field("Origin", self.client.site.origin())
+    }
+
+    /// Opens the WebSocket of the page, also with the name of a browser if it is refused otherwise.
+    pub(crate) async fn open_as_browser(&self) -> Result<Response, Failure> {
+        let ask = self.handshake();
+        let own = self.handshake_status(&ask).await;
+        if has_status(&own, 101) {
+            return own;
+        }
+        match Difference::find(&self.client, &ask, &own).await {
+            Some(difference) => {
+                if own.as_ref().is_ok_and(|own| is_refusal(own.status)) {
+                    self.client.forget_last_refusal();
+                }
+                let keeps_out = difference.is_of_doctor();
+                let other = difference.other.clone();
+                self.set_difference(difference);
+                if keeps_out { own } else { other }
+            }
+            None => own,
+        }
     }
 
     /// Returns the result of a handshake in a few words.

@@ -213,6 +213,21 @@ pub(crate) const ACCESS: Cure = Cure {
 };
 
 #[rustfmt::skip]
+pub(crate) const USER_AGENT: Cure = Cure {
+    what: "browsers need no change; to admit the doctor and clients such as monitors and health checks of load balancers as well, let no rule of the front look at User-Agent",
+    lines: &[
+        (Hop::Nginx, "remove `if ($http_user_agent`, and `if ($` with the name of a map of $http_user_agent"),
+        (Hop::Envoy, "let no rule of `envoy.filters.http.rbac` and no match of a route have the header user-agent"),
+        (Hop::Istio, "let no rule of an AuthorizationPolicy and no match of a VirtualService have the header user-agent"),
+        (Hop::Traefik, "remove `&& HeaderRegexp(`, `&& HeadersRegexp(` and `&& Header(` for User-Agent from the rule"),
+        (Hop::Caddy, "remove `respond @`, `abort @`, `error @` and `redir @` for a matcher with `header User-Agent` or `header_regexp User-Agent`"),
+        (Hop::HaProxy, "remove `http-request deny if`, `http-request deny unless`, `http-request deny deny_status 403`, `http-request deny deny_status 429`, `http-request reject`, `http-request tarpit`, `http-request silent-drop` and `http-request return` with a condition on `hdr(User-Agent)`"),
+        (Hop::Apache, "remove `RewriteCond %{HTTP_USER_AGENT}`, the `RewriteRule ^ - [F`, `RewriteRule .* - [F` or `RewriteRule . - [F` that follows it, `SetEnvIf User-Agent`, `SetEnvIfNoCase User-Agent` and `BrowserMatch` with the `Require` that reads them, and `Require expr`"),
+        (Hop::Cdn, "exempt the address of the doctor from the rules against bots"),
+    ],
+};
+
+#[rustfmt::skip]
 pub(crate) const CLIENT_CERTIFICATE: Cure = Cure {
     what: "the doctor has no certificate, and neither has a browser whose user did not install one: let the front require none",
     lines: &[

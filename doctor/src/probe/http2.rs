@@ -84,7 +84,7 @@ async fn requests(
     client.pace().await;
     // The first response comes after the settings.
     let request = http::Request::get(uri(&site.path("/_stcore/health")))
-        .header("user-agent", crate::client::USER_AGENT);
+        .header("user-agent", client.user_agent().text());
     let request = request.body(()).map_err(|error| error.to_string())?;
     let mut sender = sender.ready().await.map_err(said)?;
     let (response, _) = sender.send_request(request, true).map_err(said)?;
@@ -97,7 +97,7 @@ async fn requests(
         .method(http::Method::CONNECT)
         .uri(uri(&context.stream_path()))
         .extension(h2::ext::Protocol::from_static("websocket"))
-        .header("user-agent", crate::client::USER_AGENT)
+        .header("user-agent", client.user_agent().text())
         .header("origin", site.origin())
         .header("sec-websocket-version", "13")
         .header("sec-websocket-protocol", crate::client::PROTOCOL);

@@ -1,4 +1,4 @@
-//! Checks a deployed edge from outside (P01 to P31), whoever made it.
+//! Checks a deployed edge from outside (P01 to P32), whoever made it.
 //!
 //! A step that fails is repeated with one thing changed, and the finding names that thing.
 
@@ -9,6 +9,7 @@ mod content_policy;
 mod context;
 mod cookies;
 mod cures;
+mod difference;
 mod forged;
 mod front;
 mod headers;
@@ -28,6 +29,7 @@ mod session;
 mod socket;
 mod tls;
 mod upstream;
+mod user_agent;
 
 use crate::check::{Check, PROBE};
 use crate::client::{Client, Failure, Site};
@@ -88,7 +90,8 @@ pub async fn run(
         let is_cause = watch
             .cause
             .as_ref()
-            .is_some_and(|it| it.check() == check.id);
+            .is_some_and(|it| it.check() == check.id)
+            || check.id == USER_AGENT && context.difference().is_some();
         if !selection.includes(check) && !is_cause {
             continue;
         }
@@ -111,6 +114,12 @@ pub async fn run(
 /// Runs one check, unless the front does not reach the app and the check needs it.
 async fn run_one(check: &Check, context: &Context, watch: &mut Watch) -> Outcome {
     let mut outcome = Outcome::default();
+    if let Some(reason) = context.reason_of_front()
+        && !matches!(check.id, CERTIFICATE | USER_AGENT)
+    {
+        outcome.skip(reason);
+        return outcome;
+    }
     match check.id {
         RATE => repeated::quickly(context, watch, &mut outcome).await,
         UPSTREAMS => repeated::reach(context, watch, &mut outcome).await,
@@ -122,7 +131,12 @@ async fn run_one(check: &Check, context: &Context, watch: &mut Watch) -> Outcome
                 return outcome;
             }
             check_one(id, context, &mut outcome).await;
-            if let Some(reason) = watch.reason(context).await {
+            if let Some(reason) = context.reason_of_front()
+                && id != USER_AGENT
+            {
+                outcome = Outcome::default();
+                outcome.skip(reason);
+            } else if let Some(reason) = watch.reason(context).await {
                 // What it has found is about the requests that were refused.
                 outcome = Outcome::default();
                 outcome.skip(reason);
@@ -163,6 +177,7 @@ async fn check_one(id: &str, context: &Context, outcome: &mut Outcome) {
         "P27" => access::embedding(context, outcome).await,
         "P28" => tls::families(context, outcome).await,
         "P29" => content_policy::policy(context, outcome).await,
+        USER_AGENT => user_agent::check(context, outcome).await,
         _ => {}
     }
 }
@@ -186,6 +201,7 @@ fn without_tls(failure: &Failure, cure: &str, selection: &CheckSelection) -> Vec
 const CERTIFICATE: &str = "P01";
 const RATE: &str = "P30";
 const UPSTREAMS: &str = "P31";
+const USER_AGENT: &str = "P32";
 
 /// They take long, or report what all others have met.
 const LAST: [&str; 3] = ["P13", RATE, UPSTREAMS];

@@ -17,7 +17,7 @@ use crate::probe::redirect::Redirect;
 
 /// P08: the handshake of the app's own page, and why it fails.
 pub(crate) async fn handshake(context: &Context, outcome: &mut Outcome) {
-    let own = context.handshake_status(&context.handshake()).await;
+    let own = context.open_as_browser().await;
     let response = match &own {
         Ok(response) if response.status == 101 => {
             if !response.first("upgrade").eq_ignore_ascii_case("websocket") {

@@ -86,6 +86,12 @@ pub(crate) enum Fault {
     TooManyRequests,
     /// The first request is answered 503, as while an app starts. No fault.
     StartsLate,
+    /// Each User-Agent that does not begin like a browser's is refused.
+    AdmitsBrowsers,
+    /// The same for WebSockets only.
+    AdmitsBrowsersToSocket,
+    /// Each User-Agent with the name of the doctor is refused.
+    KeepsDoctorOut,
     ForbidsFrames,
     /// Over plain HTTP, the page is shown.
     NoRedirectToTls,
@@ -133,6 +139,17 @@ fn respond(fault: Fault, head: &Head, count: usize) -> Option<Vec<u8>> {
     let not_found = || Some(response("404 Not Found", html, NGINX));
     let redirect = |to: &str| Some(response("302 Found", &format!("location: {to}\r\n"), ""));
     let portal = || Some(response("200 OK", html, "<html>portal</html>"));
+    let name = field(head, "user-agent").unwrap_or_default();
+    let is_handshake = field(head, "upgrade").is_some();
+    let is_kept_out = match fault {
+        Fault::AdmitsBrowsers => !name.starts_with("Mozilla/"),
+        Fault::AdmitsBrowsersToSocket => is_handshake && !name.starts_with("Mozilla/"),
+        Fault::KeepsDoctorOut => name.contains("fluxlit-doctor"),
+        _ => false,
+    };
+    if is_kept_out {
+        return Some(response("403 Forbidden", html, NGINX));
+    }
     match fault {
         Fault::SecondUpstreamFails if count > 3 && !count.is_multiple_of(2) => {
             return Some(response("502 Bad Gateway", html, NGINX));
@@ -159,7 +176,6 @@ fn respond(fault: Fault, head: &Head, count: usize) -> Option<Vec<u8>> {
             return Some(response("200 OK", cookie, "ok"));
         }
         Fault::Login | Fault::LoginForPageOnly if field(head, "cookie").is_none() => {
-            let is_handshake = field(head, "upgrade").is_some();
             if !is_handshake {
                 return redirect("https://login.example.com/");
             }
@@ -204,7 +220,6 @@ fn respond(fault: Fault, head: &Head, count: usize) -> Option<Vec<u8>> {
         }
         _ => return not_found(),
     };
-    let is_handshake = field(head, "upgrade").is_some();
     match rest.as_str() {
         "/_stcore/health" => {
             // Streamlit's tokens differ from one response to the next.

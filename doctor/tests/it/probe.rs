@@ -136,6 +136,9 @@ pub(crate) fn failing() -> Vec<Row> {
         row("P31", NoUpstream, &["is answered 502 by nginx, like the page", "the front does not reach the app"], "nginx: write `proxy_pass"),
         row("P31", SecondUpstreamFails, &["repeated unchanged, is answered 200, and 5 of 10 times 502 by nginx", "one of several upstreams"], "nginx: write `proxy_next_upstream"),
         row("P31", LosesUpstream, &["is answered 504 by nginx, but was accepted at first"], "nginx: write `proxy_pass"),
+        row("P32", AdmitsBrowsers, &["`/apps/my-app/_stcore/health`: 403 by nginx for the User-Agent of the doctor", "200 by nginx", "`Mozilla/5.0 (compatible; fluxlit-doctor/"], "nginx: remove `if ($http_user_agent`"),
+        row("P32", AdmitsBrowsersToSocket, &["the handshake: 403 by nginx", "101 by"], "nginx: remove `if ($http_user_agent`"),
+        row("P32", KeepsDoctorOut, &["403 by nginx for each User-Agent with `fluxlit-doctor` in it", "nothing else is checked"], "nginx: remove `if ($http_user_agent`"),
         row("P28", None, &["differs by address family", "101", "200"], "DNS").over(Transport::Families(LosesUpgrade)),
     ]
 }
@@ -156,7 +159,7 @@ pub(crate) fn passing() -> Vec<Pass> {
     vec![
         pass(&[
             "P04", "P05", "P06", "P07", "P08", "P10", "P11", "P12", "P13", "P15", "P16", "P17", "P18", "P20", "P22", "P23", "P25",
-            "P26", "P29", "P30", "P31",
+            "P26", "P29", "P30", "P31", "P32",
         ], None),
         pass(&["P29"], HarmlessPolicy),
         pass(&["P30", "P31"], StartsLate),
@@ -346,6 +349,26 @@ fn checks_that_meet_a_limit_of_the_rate_are_skipped() {
         for finding in &found[..4] {
             assert!(finding.finding.contains("see P30"), "{finding:#?}");
         }
+    }
+}
+
+/// The other checks go on with a name that passes. A front that refuses each name with the doctor's is left alone.
+#[test]
+fn a_rule_about_user_agent_is_told_once() {
+    let checks = ["P05", "P06", "P08", "P12", "P16", "P18", "P30", "P31"];
+    for (fault, status) in [
+        (Fault::AdmitsBrowsers, Status::Pass),
+        (Fault::AdmitsBrowsersToSocket, Status::Pass),
+        (Fault::KeepsDoctorOut, Status::Skipped),
+    ] {
+        let found = run(&row("", fault, &[], ""), &checks);
+        let statuses: Vec<(&str, Status)> = found
+            .iter()
+            .map(|finding| (finding.check.id, finding.status))
+            .collect();
+        let others = checks.iter().map(|check| (*check, status));
+        let expected: Vec<_> = others.chain([("P32", Status::Warn)]).collect();
+        assert_eq!(statuses, expected, "{fault:?} {found:#?}");
     }
 }
 

@@ -84,6 +84,8 @@ pub(crate) enum Expected {
         cure: Option<String>,
         /// Further checks that find nothing in the mended configuration.
         silent: Vec<String>,
+        /// Further checks that find nothing, although the problem exists.
+        unaffected: Vec<String>,
     },
 }
 
@@ -163,6 +165,9 @@ struct CaseEntry {
     /// The checks that find nothing then, or in addition to `check` in the mended configuration.
     #[serde(default)]
     silent: Vec<String>,
+    /// The checks that find nothing, although the problem exists.
+    #[serde(default)]
+    unaffected: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -219,6 +224,7 @@ impl ProblemEntry {
                 says: needed(entry.says, &self.says, "says"),
                 cure: entry.cure.or_else(|| self.cure.clone()),
                 silent: entry.silent,
+                unaffected: entry.unaffected,
             },
             (Some(_), Some(_)) => panic!("row {}: either `none` or `prevented`", self.row),
         };
