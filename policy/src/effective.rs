@@ -151,16 +151,12 @@ impl Authority {
                 (HostName::in_lower_case(&format!("[{address}]")), rest)
             }
             None => {
-                let end = text
-                    .iter()
-                    .position(|octet| *octet == b':')
-                    .unwrap_or(text.len());
+                let is_end = |octet: &u8| {
+                    !octet.is_ascii_alphanumeric() && !matches!(octet, b'.' | b'_' | b'-')
+                };
+                let end = text.iter().position(is_end).unwrap_or(text.len());
                 let (host, rest) = text.split_at_checked(end)?;
-                let is_host_valid = (1..=MAX_HOST).contains(&host.len())
-                    && host.iter().all(|octet| {
-                        octet.is_ascii_alphanumeric() || matches!(octet, b'.' | b'_' | b'-')
-                    });
-                if !is_host_valid {
+                if !(1..=MAX_HOST).contains(&host.len()) {
                     return None;
                 }
                 (

@@ -4,7 +4,7 @@
 //! is absent.
 
 use crate::address::trim;
-use crate::header::Header;
+use crate::header::{Header, is_name};
 
 /// A request field that the policy reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +62,7 @@ impl<'a> Fields<'a> {
         };
         lines
             .iter()
-            .filter(move |(other, _)| other.eq_ignore_ascii_case(name))
+            .filter(move |(other, _)| is_name(other, name))
             .map(|(_, value)| *value)
     }
 
@@ -117,7 +117,7 @@ impl Field {
             _ => return None,
         };
         let mut candidates = candidates.iter().copied();
-        candidates.find(|field| name.eq_ignore_ascii_case(field.name()))
+        candidates.find(|field| is_name(name, field.name()))
     }
 }
 

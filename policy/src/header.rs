@@ -9,8 +9,14 @@ pub type Header<'a> = (&'a [u8], &'a [u8]);
 pub(crate) fn lines<'a>(headers: &[Header<'a>], name: &[u8]) -> impl Iterator<Item = &'a [u8]> {
     headers
         .iter()
-        .filter(move |(other, _)| other.eq_ignore_ascii_case(name))
+        .filter(move |(other, _)| is_name(other, name))
         .map(|(_, value)| *value)
+}
+
+/// Compares two header names without case.
+pub(crate) fn is_name(one: &[u8], two: &[u8]) -> bool {
+    // Proxies write names in lower case, and equal octets are found many at a time.
+    one.len() == two.len() && (one == two || one.eq_ignore_ascii_case(two))
 }
 
 /// Returns the value of a field that has exactly one line.

@@ -3,7 +3,7 @@
 //! Every header of a request is looked up in several lists. So two octets rule out most names, and the first octets are
 //! compared as one number.
 
-use crate::header::{fold, is_same_name};
+use crate::header::is_same_name;
 
 /// A sorted list of names in lower case and with hyphens. A final `*` stands for any end of a name.
 pub(crate) struct NameList<const COUNT: usize> {
@@ -59,10 +59,11 @@ impl<const COUNT: usize> NameList<COUNT> {
             let (Some(other), Some(entry)) = (self.keys.get(index), self.names.get(index)) else {
                 break;
             };
-            if matches(entry, name) {
+            let is_equal = *other == key;
+            if (is_equal || entry.ends_with('*')) && matches(entry, name) {
                 return Some(index);
             }
-            if *other != key {
+            if !is_equal {
                 break;
             }
         }
@@ -122,14 +123,18 @@ impl Pairs {
         reason = "evaluated by the compiler, which has no iterators in constants"
     )]
     const fn add(&mut self, first: u8, second: u8) {
-        self.0[(first & LETTER) as usize] |= 1 << (second & LETTER);
+        let seconds = &mut self.0[(first & LETTER) as usize];
+        *seconds |= 1 << (second & LETTER);
+        if second == b'-' {
+            *seconds |= 1 << (b'_' & LETTER);
+        }
     }
 
     /// Returns false if the pair is not in the set. `first` must not be an underscore that stands for a hyphen.
     pub(crate) fn contains(&self, first: u8, second: u8) -> bool {
         self.0
             .get(usize::from(first & LETTER))
-            .is_some_and(|seconds| seconds >> (fold(second) & LETTER) & 1 == 1)
+            .is_some_and(|seconds| seconds >> (second & LETTER) & 1 == 1)
     }
 }
 

@@ -16,7 +16,7 @@ use crate::edit::{Edits, Span};
 use crate::effective::{Authority, Effective, port_text};
 use crate::exchange::Exchange;
 use crate::fields::{Field, Fields};
-use crate::header::{Header, is_same_name, lines};
+use crate::header::{Header, is_name, is_same_name, lines};
 use crate::header_group::HeaderGroup;
 use crate::message::Request;
 use crate::peer::Peer;
@@ -56,7 +56,7 @@ enum HeaderState {
 }
 
 /// The headers that are set, each with its value; `None` removes it.
-type HeadersToSet<'a> = [(&'static str, Option<&'a str>); 8];
+type HeadersToSet<'a> = [(&'static str, Option<&'a [u8]>); 8];
 
 impl RequestEditor {
     /// Returns true for a header that may be set in a request.
@@ -97,29 +97,32 @@ impl RequestEditor {
             .emit_forwarded
             .then(|| forwarded_element(&exchange.client, effective));
         let original_path = self.original_path(request, &context, is_path_changed);
-        let address = exchange.client_text.as_deref();
-        let prefix = exchange.forwarded_prefix().as_str();
+        let address = exchange.client_text.as_deref().map(str::as_bytes);
+        let prefix = exchange.forwarded_prefix().as_str().as_bytes();
         let set: HeadersToSet<'_> = [
             (
                 "x-forwarded-for",
                 match self.xff_mode {
                     XffMode::Client => address,
-                    XffMode::Chain => forwarded_for.as_deref(),
+                    XffMode::Chain => forwarded_for.as_deref().map(str::as_bytes),
                 },
             ),
             ("x-real-ip", address),
-            ("x-forwarded-proto", Some(effective.scheme.as_str())),
-            ("x-forwarded-host", authority.as_deref()),
-            ("x-forwarded-port", Some(port.as_deref().unwrap_or("443"))),
+            (
+                "x-forwarded-proto",
+                Some(effective.scheme.as_str().as_bytes()),
+            ),
+            ("x-forwarded-host", authority.as_deref().map(str::as_bytes)),
+            (
+                "x-forwarded-port",
+                Some(port.as_deref().unwrap_or("443").as_bytes()),
+            ),
             (
                 "x-forwarded-prefix",
                 Some(prefix).filter(|prefix| !prefix.is_empty()),
             ),
-            ("forwarded", forwarded.as_deref()),
-            (
-                "x-envoy-original-path",
-                original_path.as_deref().and_then(as_text),
-            ),
+            ("forwarded", forwarded.as_deref().map(str::as_bytes)),
+            ("x-envoy-original-path", original_path.as_deref()),
         ];
         if fields.has_any(&[Field::Connection]) {
             remove_nominated(fields, &set, record, &mut edits);
@@ -204,10 +207,10 @@ impl RequestEditor {
             let to_set = set
                 .iter()
                 .zip(&mut states)
-                .find(|((to_set, _), _)| name.eq_ignore_ascii_case(to_set.as_bytes()));
+                .find(|((to_set, _), _)| is_name(name, to_set.as_bytes()));
             match to_set {
                 Some(((_, Some(wanted)), state)) => {
-                    let is_correct = *state == HeaderState::Absent && wanted.as_bytes() == *value;
+                    let is_correct = *state == HeaderState::Absent && wanted == value;
                     *state = if is_correct {
                         HeaderState::Correct
                     } else {
@@ -229,9 +232,9 @@ impl RequestEditor {
                 HeaderState::Correct => {}
                 // The protection exempts the field of `client_ip_header`, so that one may be present all the same.
                 HeaderState::Absent if !self.is_client_ip_header(name) => {
-                    edits.append(name, value.as_bytes());
+                    edits.append(name, value);
                 }
-                HeaderState::Absent | HeaderState::Wrong => edits.set(name, value.as_bytes()),
+                HeaderState::Absent | HeaderState::Wrong => edits.set(name, value),
             }
         }
     }
@@ -347,11 +350,6 @@ fn forwarded_element(client: &Client, effective: &Effective) -> String {
         }
     });
     format!("for={node}{host};proto={}", effective.scheme)
-}
-
-/// Returns a part of a target as text; a target that was accepted is ASCII.
-fn as_text(target: &[u8]) -> Option<&str> {
-    std::str::from_utf8(target).ok()
 }
 
 /// The headers that requests get, see [`RequestEditor::edit`].

@@ -22,7 +22,7 @@ use crate::decision::ResponseDecision;
 use crate::decision_record::HstsOutcome;
 use crate::edit::Edits;
 use crate::exchange::Exchange;
-use crate::header::{Header, ends_line, lines};
+use crate::header::{Header, ends_line, is_name, lines};
 use crate::hsts::Hsts;
 use crate::link::rewrite_links;
 use crate::location::PublicUrl;
@@ -159,8 +159,7 @@ impl Field {
             27 => Self::AllowOrigin,
             _ => return None,
         };
-        name.eq_ignore_ascii_case(field.name().as_bytes())
-            .then_some(field)
+        is_name(name, field.name().as_bytes()).then_some(field)
     }
 }
 
@@ -180,17 +179,17 @@ impl<'a> Fields<'a> {
         Self { lines, present }
     }
 
+    fn has(&self, field: Field) -> bool {
+        self.present & field.bit() != 0
+    }
+
     /// Returns the values of all lines of a field, in wire order.
     fn lines(&self, field: Field) -> impl Iterator<Item = &'a [u8]> + Clone + use<'a> {
-        let lines = if self.present & field.bit() == 0 {
-            &[]
-        } else {
-            self.lines
-        };
+        let lines = if self.has(field) { self.lines } else { &[] };
         let name = field.name().as_bytes();
         lines
             .iter()
-            .filter(move |(other, _)| other.eq_ignore_ascii_case(name))
+            .filter(move |(other, _)| is_name(other, name))
             .map(|(_, value)| *value)
     }
 }
@@ -240,6 +239,9 @@ fn replace_lines<'a>(
     edits: &mut Edits,
     replace: impl Fn(&'a [u8]) -> Option<Cow<'a, [u8]>>,
 ) {
+    if !fields.has(field) {
+        return;
+    }
     let before = fields.lines(field);
     let mut after: Vec<Cow<'a, [u8]>> = before.clone().filter_map(replace).collect();
     if before.eq(after.iter().map(|line| &**line)) {
