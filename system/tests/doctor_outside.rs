@@ -196,10 +196,17 @@ fn verify(program: Program, case: &Case, parts: &Parts) -> Result<(), String> {
             cure,
             silent: others,
             unaffected,
+            is_alone,
         } => {
             let stack = Stack::start(program, case, parts, edits)?;
             let checks = [std::slice::from_ref(check), unaffected].concat().join(",");
-            let found = probe_case(&stack, case, &checks, case.hold)?;
+            let selected = if *is_alone { ALL } else { &checks };
+            let found = probe_case(&stack, case, selected, case.hold)?;
+            let is_other = |found: &&Found| found.is_problem() && found.check != *check;
+            let others_found: Vec<&Found> = found.iter().filter(is_other).collect();
+            if *is_alone && !others_found.is_empty() {
+                return Err(format!("only {check} should be found: {others_found:#?}"));
+            }
             let is_unaffected = |name: &String| {
                 let found: Vec<&Found> = found.iter().filter(|it| it.check == *name).collect();
                 !found.is_empty() && found.iter().all(|it| it.status == "PASS")
@@ -241,7 +248,8 @@ fn verify(program: Program, case: &Case, parts: &Parts) -> Result<(), String> {
             // Each limit that the table sets is shorter.
             let hold = case.reload.map_or(Case::default().hold, |_| case.hold);
             let checks = [std::slice::from_ref(check), others].concat().join(",");
-            silent(&probe_case(&stack, case, &checks, hold)?)
+            let selected = if *is_alone { ALL } else { &checks };
+            silent(&probe_case(&stack, case, selected, hold)?)
                 .map_err(|found| format!("mended: {found}"))
         }
     }
@@ -252,7 +260,10 @@ fn probe_case(stack: &Stack, case: &Case, checks: &str, hold: u8) -> Result<Vec<
     let hold = hold.to_string();
     let cookies = stack.folder().join("cookies");
     let cookies = cookies.to_str().ok_or("a path that is no text")?;
-    let mut arguments = vec!["--only", checks, "--hold", &hold];
+    let mut arguments = vec!["--hold", &hold];
+    if checks != ALL {
+        arguments.extend(["--only", checks]);
+    }
     if !case.cookies.is_empty() {
         std::fs::write(cookies, &case.cookies).map_err(|error| error.to_string())?;
         arguments.extend(["--cookie-file", cookies]);
@@ -323,6 +334,9 @@ impl Wanted {
 fn folder() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doctor_outside"))
 }
+
+/// Stands for all checks.
+const ALL: &str = "";
 
 /// How many fronts run at the same time.
 const AT_ONCE: usize = 6;

@@ -16,6 +16,8 @@ pub(crate) struct Context {
     pub(crate) health: Response,
     /// The response to the page under the mount.
     pub(crate) page: Response,
+    /// The health check, the page and a path that does not exist have got the same, which is not Streamlit's page.
+    pub(crate) is_same_everywhere: bool,
     /// The front, as far as its responses tell.
     pub(crate) front: Hop,
     /// The first request that was found to be refused because of its User-Agent.
@@ -72,11 +74,15 @@ impl Context {
                 .map(|refused| Hop::of(&refused))
                 .filter(|hop| *hop != Hop::Streamlit);
         }
+        let is_same_everywhere = is_same(&health, &page)
+            && !page.has_page()
+            && is_same(&page, &client.get(client.site.path(NOWHERE)).await?);
         Ok(Self {
             client,
             options,
             health,
             page,
+            is_same_everywhere,
             front: front.unwrap_or(Hop::Unknown),
             difference: Mutex::new(difference),
         })
@@ -212,6 +218,14 @@ impl Context {
         }
     }
 }
+
+/// Returns true if both are no error and have the same body.
+fn is_same(one: &Response, other: &Response) -> bool {
+    one.status == 200 && other.status == 200 && one.body == other.body
+}
+
+/// A path that does not exist, under the mount.
+pub(crate) const NOWHERE: &str = "/doctor";
 
 /// Returns true if a response has the field that the gateway writes into each one.
 fn has_id(response: &Response) -> bool {

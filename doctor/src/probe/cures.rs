@@ -136,8 +136,24 @@ pub(crate) const ROUTE: Cure = Cure {
         (Hop::Traefik, "write ``PathPrefix(`/apps/my-app/`)`` in the rule, and remove `stripPrefix`, `addPrefix` and `replacePathRegex` from its middlewares (at most one stripPrefix, if the app has no mount)"),
         (Hop::Caddy, "write `@app path /apps/my-app /apps/my-app/*` and `handle @app {` around reverse_proxy, and remove `handle_path`, `rewrite`, `uri strip_prefix`, `uri strip_suffix`, `handle @static`, `try_files`, `file_server`, `respond @`, `respond /` and `error @`"),
         (Hop::HaProxy, "remove `http-request replace-path`, `http-request replace-uri`, `http-request set-path`, `http-request set-uri`, `http-request return status 200` and `use_backend` for a part of the mount or for the endings of names; every path that begins with /apps/my-app/ must reach the backend"),
-        (Hop::Apache, r#"write `ProxyPass "/apps/my-app" "http://127.0.0.1:8000/apps/my-app" nocanon upgrade=websocket`, and remove `ProxyPassMatch`, `ProxyPass / !`, `ProxyPass "/" !`, `Alias`, `RewriteRule /`, `RewriteRule ^`, `RewriteRule (`, `RewriteRule "^/` with `RewriteCond %` before them, and each ProxyPass of a part of the mount, such as `ProxyPass "/apps/my-app/static`, `ProxyPass /apps/my-app/static`, `ProxyPass "/apps/my-app/_stcore` and `ProxyPass /apps/my-app/_stcore`"#),
+        (Hop::Apache, r#"write `ProxyPass "/apps/my-app" "http://127.0.0.1:8000/apps/my-app" nocanon upgrade=websocket`, and remove `ProxyPassMatch`, `ProxyPass / !`, `ProxyPass "/" !`, `Alias`, `RewriteRule /`, `RewriteRule ^`, `RewriteRule (`, `RewriteRule "^/`, also `RewriteCond %` before them, and each ProxyPass of a part of the mount, such as `ProxyPass "/apps/my-app/static`, `ProxyPass /apps/my-app/static`, `ProxyPass "/apps/my-app/_stcore` and `ProxyPass /apps/my-app/_stcore`"#),
         (Hop::LoadBalancer, "a rule with the path patterns /apps/my-app and /apps/my-app/*"),
+    ],
+};
+
+#[rustfmt::skip]
+pub(crate) const SAME_PAGE: Cure = Cure {
+    what: "let the front pass the mount to the app, and answer none of its paths itself",
+    lines: &[
+        (Hop::Nginx, "write `proxy_pass http://127.0.0.1:8000;` in the location of the mount, and remove `return 200`, `try_files`, `rewrite`, `error_page`, `if (-f`, `if (-e` and `location @maintenance`"),
+        (Hop::Envoy, "remove `- match:` with `direct_response: {status: 200` in it"),
+        (Hop::Istio, "remove `directResponse:` from the VirtualService"),
+        (Hop::Traefik, "remove the router with a higher priority whose rule matches the mount too"),
+        (Hop::Caddy, "write `reverse_proxy 127.0.0.1:8000`, and remove `respond` next to `reverse_proxy`, `respond @`, `respond *`, `respond /`, `rewrite *`, `try_files` and `file_server`"),
+        (Hop::HaProxy, "remove `http-request return status 200` and `use_backend` for these paths"),
+        (Hop::Apache, r#"write `ProxyPass "/apps/my-app" "http://127.0.0.1:8000/apps/my-app" nocanon upgrade=websocket`, and remove `ProxyPass "/apps/my-app" !`, `ProxyPass /apps/my-app !`, `RewriteRule ^/`, `RewriteRule ^(`, `RewriteRule .`, `RewriteRule (`, `RewriteRule "^/`, also `RewriteCond %` before them, `Alias`, `FallbackResource` and `ErrorDocument`"#),
+        (Hop::LoadBalancer, "remove the rule with a fixed response for these paths"),
+        (Hop::Cdn, "switch its page for maintenance off"),
     ],
 };
 
@@ -166,8 +182,7 @@ pub(crate) const BOUNDARY: Cure = Cure {
 };
 
 /// For a redirect with which nginx appends the slash itself.
-pub(crate) const OWN_REDIRECT: &str =
-    ". Or, to keep its location: write `absolute_redirect off;` in the server";
+pub(crate) const OWN_REDIRECT: &str = ". If a line does so, remove `rewrite ^/apps/my-app`. Or, to keep either: write `absolute_redirect off;` in the server";
 
 #[rustfmt::skip]
 pub(crate) const REDIRECT: Cure = Cure {

@@ -226,8 +226,14 @@ async fn ask_once(
         return Ok(None);
     }
     let seal = response.first(SEAL_FIELD);
-    let report = DecisionReport::open(key, &probe, seal.as_bytes(), &response.body);
-    Ok(Some(report.ok()))
+    let report = DecisionReport::open(key, &probe, seal.as_bytes(), &response.body).ok();
+    if report.is_none() && context.is_like_health(&response) {
+        return Err(format!(
+            "{}, like the health check; see P05",
+            context.answer(&response)
+        ));
+    }
+    Ok(Some(report))
 }
 
 /// An address for documentation (RFC 5737).

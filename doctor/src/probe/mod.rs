@@ -124,7 +124,7 @@ async fn run_one(check: &Check, context: &Context, watch: &mut Watch) -> Outcome
         RATE => repeated::quickly(context, watch, &mut outcome).await,
         UPSTREAMS => repeated::reach(context, watch, &mut outcome).await,
         id => {
-            if let Some(reason) = watch.reason_from_start()
+            if let Some(reason) = watch.reason_from_start(id)
                 && !WITHOUT_APP.contains(&id)
             {
                 outcome.skip(reason);

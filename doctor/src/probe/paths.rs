@@ -2,9 +2,9 @@
 
 use crate::client::{Ask, Response};
 use crate::outcome::Outcome;
-use crate::probe::context::Context;
+use crate::probe::context::{Context, NOWHERE};
 use crate::probe::cures::{
-    BOUNDARY, CONTENT_TYPE, ERROR_PAGES, FORWARDED, PATH_AS_SENT, ROUTE, SLASH,
+    BOUNDARY, CONTENT_TYPE, ERROR_PAGES, FORWARDED, PATH_AS_SENT, ROUTE, SAME_PAGE, SLASH,
 };
 use crate::probe::obstacle;
 use crate::probe::redirect::{Change, Redirect};
@@ -90,8 +90,20 @@ pub(crate) async fn bare_mount(context: &Context, outcome: &mut Outcome) {
 /// P05: which paths lead to the health check.
 pub(crate) async fn shapes(context: &Context, outcome: &mut Outcome) {
     let site = &context.client.site;
+    let target = site.path("/_stcore/health");
+    if context.is_same_everywhere {
+        let hop = context.hop(context.by(&context.health));
+        return outcome.fail(
+            format!(
+                "`{target}`, `{}` and `{}` are answered {} with the same page, which is not Streamlit's: the front answers every path itself, as with a page for maintenance or a login, or leads to another app",
+                site.path("/"),
+                site.path(NOWHERE),
+                context.answer(&context.health)
+            ),
+            format!("{}. If it is a login: send the session of a user with --cookie-file", SAME_PAGE.hint(hop)),
+        );
+    }
     if !context.health.is_healthy() {
-        let target = site.path("/_stcore/health");
         let answer = format!("`{target}` is answered {}", context.answer(&context.health));
         if let Some(redirect) = Redirect::of(site, &target, &context.health) {
             let (what, ask) = (format!("`{target}`"), Ask::get(&target));

@@ -3,7 +3,7 @@
 use url::Url;
 
 use crate::client::{Ask, Response, Site};
-use crate::probe::context::Context;
+use crate::probe::context::{Context, NOWHERE};
 use crate::probe::cures::{BOUNDARY, FORWARDED, LOCATION, LOGIN, OWN_REDIRECT, REDIRECT, ROUTE};
 use crate::probe::front::Hop;
 
@@ -86,21 +86,27 @@ impl Redirect {
         let hop = context.hop(context.by(response));
         let scheme = self.to.scheme();
         let change = self.change();
-        if is_of_front
-            && matches!(change, Change::Scheme | Change::Port)
-            && self.only_appends_slash()
-        {
-            let own = if hop == Hop::Nginx { OWN_REDIRECT } else { "" };
-            return (
-                format!(
-                    "the front appends the slash itself, with its own {}",
-                    match change {
-                        Change::Port => "port",
-                        _ => "scheme",
-                    }
-                ),
-                format!("{}{own}", BOUNDARY.hint(hop)),
-            );
+        if is_of_front && self.only_appends_slash() {
+            let own = match change {
+                Change::Port => ", with its own port",
+                Change::Scheme => ", with its own scheme",
+                _ => "",
+            };
+            if let Some(other) = self.appends_slash_to(context, NOWHERE).await {
+                return (
+                    format!(
+                        "a rule of the front appends a slash to every path, `{other}` too{own}"
+                    ),
+                    REDIRECT.hint(hop),
+                );
+            }
+            if !own.is_empty() {
+                let lines = if hop == Hop::Nginx { OWN_REDIRECT } else { "" };
+                return (
+                    format!("the front appends the slash itself{own}"),
+                    format!("{}{lines}", BOUNDARY.hint(hop)),
+                );
+            }
         }
         let is_circle = self.leads_back(context, ask).await;
         match change {
@@ -166,6 +172,16 @@ impl Redirect {
 
     fn only_appends_slash(&self) -> bool {
         self.to.path().strip_suffix('/') == Some(self.asked.path())
+    }
+
+    /// Returns the path if it is redirected in the same way, by a slash at its end.
+    async fn appends_slash_to(&self, context: &Context, path: &str) -> Option<String> {
+        let site = &context.client.site;
+        let target = site.path(path);
+        let response = context.client.get(&target).await.ok()?;
+        let other = Self::of(site, &target, &response)?;
+        let is_same = other.to.origin() == self.to.origin() && other.only_appends_slash();
+        (is_same && context.is_of_front(&response)).then_some(target)
     }
 
     /// Returns true if the request is not redirected there with a field in which a hop in front would say that browsers use

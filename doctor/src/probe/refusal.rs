@@ -1,4 +1,5 @@
-//! Finds out why a hop refuses what it accepts otherwise: a limit (P30), or an upstream that fails (P31).
+//! Finds out why a hop refuses what it accepts otherwise: a limit (P30), or an upstream that fails (P31). A front that answers every
+//! path with the same page (P05) is known from the start.
 //!
 //! Each check that meets such a hop would blame what it asks for: the length of a header, the method, a version of the app. So
 //! before any of that, the same request is repeated unchanged. A limit accepts it after a pause, then refuses it again if it
@@ -29,6 +30,7 @@ pub(crate) struct Watch {
 #[derive(Debug, Clone)]
 pub(crate) enum Cause {
     Limit(Limit),
+    SamePage,
     Upstream(Fault),
 }
 
@@ -37,6 +39,7 @@ impl Cause {
     pub(crate) fn check(&self) -> &'static str {
         match self {
             Self::Limit(_) => RATE,
+            Self::SamePage => SHAPES,
             Self::Upstream(_) => UPSTREAM,
         }
     }
@@ -45,6 +48,7 @@ impl Cause {
     pub(crate) fn reason(&self) -> String {
         let reason = match self {
             Self::Limit(limit) => limit.reason(),
+            Self::SamePage => "every path is answered with the same page".to_owned(),
             Self::Upstream(fault) => fault.reason(),
         };
         format!("{reason}; see {}", self.check())
@@ -55,17 +59,26 @@ impl Watch {
     /// Begins with what the first requests have shown.
     pub(crate) fn new(context: &Context) -> Self {
         Self {
-            cause: Fault::at_first(context).map(Cause::Upstream),
+            cause: if context.is_same_everywhere {
+                Some(Cause::SamePage)
+            } else {
+                Fault::at_first(context).map(Cause::Upstream)
+            },
             // An app that starts late is no fault.
             seen: context.client.refusals().count,
             others: 0,
         }
     }
 
-    /// Returns why no check that needs the app can run, if the front has never reached it.
-    pub(crate) fn reason_from_start(&self) -> Option<String> {
+    /// Returns why no check that needs the app can run, if the front has never reached it; `None` for the check that reports that.
+    pub(crate) fn reason_from_start(&self, check: &str) -> Option<String> {
         let cause = self.cause.as_ref()?;
-        matches!(cause, Cause::Upstream(fault) if fault.is_from_start).then(|| cause.reason())
+        let is_from_start = match cause {
+            Cause::Limit(_) => false,
+            Cause::SamePage => true,
+            Cause::Upstream(fault) => fault.is_from_start,
+        };
+        (is_from_start && cause.check() != check).then(|| cause.reason())
     }
 
     /// Returns why a check that has just met refusals cannot be believed; `None` if it can.
@@ -236,5 +249,6 @@ const REPETITIONS: usize = 200;
 /// After so many refusals without a common cause, such as a missing filter, no further one is followed.
 const MAX_OTHERS: usize = 2;
 
+const SHAPES: &str = "P05";
 const RATE: &str = "P30";
 const UPSTREAM: &str = "P31";

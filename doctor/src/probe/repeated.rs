@@ -16,7 +16,9 @@ pub(crate) async fn quickly(context: &Context, watch: &mut Watch, outcome: &mut 
     }
     let limit = match &watch.cause {
         Some(Cause::Limit(limit)) => limit,
-        Some(cause @ Cause::Upstream(_)) => return outcome.skip(cause.reason()),
+        Some(cause @ (Cause::SamePage | Cause::Upstream(_))) => {
+            return outcome.skip(cause.reason());
+        }
         None if is_refusal(context.health.status) => {
             let status = context.health.status;
             return outcome.skip(format!("every health check is answered {status}; see P05"));
@@ -40,7 +42,7 @@ pub(crate) async fn reach(context: &Context, watch: &mut Watch, outcome: &mut Ou
         None => outcome.right(format!(
             "{FEW} requests, one after the other, reach the app"
         )),
-        Some(cause @ Cause::Limit(_)) => outcome.skip(cause.reason()),
+        Some(cause @ (Cause::Limit(_) | Cause::SamePage)) => outcome.skip(cause.reason()),
         Some(Cause::Upstream(fault)) if fault.is_past => outcome.warn(&fault.finding, &fault.hint),
         Some(Cause::Upstream(fault)) => outcome.fail(&fault.finding, &fault.hint),
     }

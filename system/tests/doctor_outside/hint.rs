@@ -7,6 +7,10 @@ pub(crate) struct Hint {
     write: Vec<String>,
     /// What follows "remove": the beginnings of lines.
     remove: Vec<String>,
+    /// The beginnings of blocks that go only with a line in them, which begins like the second.
+    remove_with: Vec<(String, String)>,
+    /// The beginnings of lines that go only from the block that has a line which begins like the second.
+    remove_next_to: Vec<(String, String)>,
 }
 
 impl Hint {
@@ -30,6 +34,14 @@ impl Hint {
             };
             match is_write {
                 Some(true) => hint.write.push(span.to_owned()),
+                Some(false) if before == " with " => {
+                    let outer = hint.remove.pop().unwrap_or_default();
+                    hint.remove_with.push((outer, span.to_owned()));
+                }
+                Some(false) if before == " next to " => {
+                    let part = hint.remove.pop().unwrap_or_default();
+                    hint.remove_next_to.push((part, span.to_owned()));
+                }
                 Some(false) => hint.remove.push(span.to_owned()),
                 None => {}
             }
@@ -71,6 +83,15 @@ impl Hint {
             if new.iter().any(|new| first_word(new) == first_word(line)) {
                 // It is written again.
                 block = None;
+            } else if self.removes_at(line, broken) {
+                block = Some(indentation);
+                let kept = mended.iter().flat_map(|file| file.lines());
+                if let Some(kept) = kept
+                    .map(str::trim)
+                    .find(|kept| self.removes_at(kept, mended))
+                {
+                    return Err(format!("the hint says to remove {kept:?} as well"));
+                }
             } else if let Some(part) = self.remove.iter().find(begins) {
                 block = Some(indentation);
                 let kept = mended.iter().flat_map(|file| file.lines());
@@ -91,6 +112,34 @@ impl Hint {
             }
         }
         Ok(())
+    }
+
+    /// Returns true if the hint says to remove this line, which may begin a block, because of a line in the block or next to it.
+    fn removes_at(&self, line: &str, files: &[String]) -> bool {
+        let depth = |line: &str| line.len() - line.trim_start().len();
+        let begins = |line: &str, part: &String| line.trim().starts_with(part.as_str());
+        files.iter().any(|file| {
+            let lines: Vec<&str> = file
+                .lines()
+                .filter(|line| !line.trim().is_empty())
+                .collect();
+            let places = (0..lines.len()).filter(|place| lines[*place].trim() == line);
+            places.into_iter().any(|place| {
+                let start = depth(lines[place]);
+                let after = lines[place + 1..].iter();
+                let mut inside = after.clone().take_while(|other| depth(other) > start);
+                let before = lines[..place].iter().rev();
+                let mut around = after
+                    .take_while(|other| depth(other) >= start)
+                    .chain(before.take_while(|other| depth(other) >= start))
+                    .filter(|other| depth(other) == start);
+                self.remove_with.iter().any(|(outer, inner)| {
+                    begins(line, outer) && inside.any(|other| begins(other, inner))
+                }) || self.remove_next_to.iter().any(|(part, sibling)| {
+                    begins(line, part) && around.any(|other| begins(other, sibling))
+                })
+            })
+        })
     }
 
     /// Returns true if the new line is the old one without a part that contains what the hint says to remove.
@@ -170,6 +219,36 @@ fn a_hint_is_compared_line_by_line() {
             "location / {\n  a 1;\n  b 2;\n  rule: [x, y]\n  b 3;\n}\n",
             "remove `b`",
             "and so \"b 2;\"",
+        ),
+        (
+            "location / {\n  a 1;\n  b 2;\n  rule: [x, y]\n}\nlocation /b {\n  c;\n}\n",
+            "remove `location` with `c` in it",
+            "",
+        ),
+        (
+            "location / {\n  a 1;\n  b 2;\n  rule: [x, y]\n}\nlocation /b {\n  c;\n}\n",
+            "remove `location` with `d` in it",
+            "remove \"location /b {\"",
+        ),
+        (
+            "location / {\n  a 1;\n  b 2;\n  rule: [x, y]\n}\nlocation /b {\n  b 2;\n}\n",
+            "remove `location` with `b` in it",
+            "as well",
+        ),
+        (
+            "location / {\n  a 1;\n  b 2;\n  rule: [x, y]\n  c 3;\n}\n",
+            "remove `c` next to `a`",
+            "",
+        ),
+        (
+            "location / {\n  a 1;\n  b 2;\n  rule: [x, y]\n}\nc 3;\n",
+            "remove `c` next to `a`",
+            "remove \"c 3;\"",
+        ),
+        (
+            "location / {\n  a 1;\n  b 2;\n  rule: [x, y]\n  b 3;\n}\n",
+            "remove `b` next to `a`",
+            "as well",
         ),
         (
             "location / {\n  a 1;\n  b 2;\n  rule: [x, y, z]\n}\n",

@@ -20,9 +20,18 @@ pub(crate) fn text(problems: &[Problem]) -> String {
         for case in with {
             let (says, cure) = match &case.expected {
                 Expected::Found {
-                    check, says, cure, ..
+                    check,
+                    says,
+                    cure,
+                    is_alone,
+                    ..
                 } => (
-                    format!("[{check}]({}) {}", anchor(check), cell(says)),
+                    format!(
+                        "{}[{check}]({}) {}",
+                        if *is_alone { "only " } else { "" },
+                        anchor(check),
+                        cell(says)
+                    ),
                     cure.as_ref()
                         .map_or_else(|| mended(case), |cure| cell(cure)),
                 ),

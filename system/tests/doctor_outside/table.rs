@@ -86,6 +86,8 @@ pub(crate) enum Expected {
         silent: Vec<String>,
         /// Further checks that find nothing, although the problem exists.
         unaffected: Vec<String>,
+        /// All checks run, and no other one finds anything.
+        is_alone: bool,
     },
 }
 
@@ -168,6 +170,9 @@ struct CaseEntry {
     /// The checks that find nothing, although the problem exists.
     #[serde(default)]
     unaffected: Vec<String>,
+    /// All checks run, and no other one finds anything.
+    #[serde(default)]
+    alone: bool,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -225,6 +230,7 @@ impl ProblemEntry {
                 cure: entry.cure.or_else(|| self.cure.clone()),
                 silent: entry.silent,
                 unaffected: entry.unaffected,
+                is_alone: entry.alone,
             },
             (Some(_), Some(_)) => panic!("row {}: either `none` or `prevented`", self.row),
         };
