@@ -228,6 +228,16 @@ pub(crate) const ACCESS: Cure = Cure {
 };
 
 #[rustfmt::skip]
+pub(crate) const HTTP1: Cure = Cure {
+    what: "let the front speak HTTP/1.1 next to HTTP/2: browsers open a WebSocket over it",
+    lines: &[
+        (Hop::Envoy, "remove `codec_type: HTTP2` from the HttpConnectionManager, and write `alpn_protocols: [h2, http/1.1]` in the common_tls_context"),
+        (Hop::Istio, "let no EnvoyFilter set codec_type or alpn_protocols for this listener"),
+        (Hop::Caddy, "write `protocols h1 h2 h3` in servers of the global options"),
+    ],
+};
+
+#[rustfmt::skip]
 pub(crate) const USER_AGENT: Cure = Cure {
     what: "browsers need no change; to admit the doctor and clients such as monitors and health checks of load balancers as well, let no rule of the front look at User-Agent",
     lines: &[

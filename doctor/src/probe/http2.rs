@@ -9,27 +9,37 @@ use crate::outcome::Outcome;
 use crate::probe::context::{Context, has_status};
 use crate::probe::front::Hop;
 
+/// What a site has answered over HTTP/2.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Answer {
+    /// The status of the health check.
+    pub(crate) health: u16,
+    /// The `Server` field of that response.
+    pub(crate) server: String,
+    /// The status of a WebSocket; `None` if it is not offered.
+    pub(crate) websocket: Option<Result<u16, String>>,
+}
+
 /// P09: extended CONNECT works if it is offered.
 pub(crate) async fn extended_connect(context: &Context, outcome: &mut Outcome) {
     if !context.client.site.is_tls {
         return outcome.skip("the URL is http, and browsers use HTTP/2 only with TLS");
     }
-    let mut result = timeout(LIMIT, ask(&context.client, context)).await;
+    let mut result = ask(&context.client).await.map(|answer| answer.websocket);
     for _ in 0..REPETITIONS {
         // It may be about an upstream that fails, not about WebSockets.
-        if !matches!(result, Ok(Ok(Some(Ok(status)))) if is_refusal(status)) {
+        if !matches!(result, Ok(Some(Ok(status))) if is_refusal(status)) {
             break;
         }
-        result = timeout(LIMIT, ask(&context.client, context)).await;
+        result = ask(&context.client).await.map(|answer| answer.websocket);
     }
     match result {
-        Err(_) => outcome.skip("HTTP/2 gets no answer within 20 s"),
-        Ok(Err(reason)) => outcome.skip(reason),
-        Ok(Ok(None)) => {
+        Err(reason) => outcome.skip(reason),
+        Ok(None) => {
             outcome.right("HTTP/2 does not offer WebSockets, so browsers use HTTP/1.1 for them");
         }
-        Ok(Ok(Some(Ok(200)))) => outcome.right("WebSockets inside HTTP/2 are offered and work"),
-        Ok(Ok(Some(other))) => {
+        Ok(Some(Ok(200))) => outcome.right("WebSockets inside HTTP/2 are offered and work"),
+        Ok(Some(other)) => {
             let own = context.handshake_status(&context.handshake()).await;
             // Envoy has a setting for each.
             if !matches!(context.front, Hop::Envoy | Hop::Istio)
@@ -53,8 +63,17 @@ pub(crate) async fn extended_connect(context: &Context, outcome: &mut Outcome) {
     }
 }
 
-/// Returns the status of a WebSocket; `None` if it is not offered.
-async fn ask(client: &Client, context: &Context) -> Result<Option<Result<u16, String>>, String> {
+/// Asks for the health check, and for a WebSocket if it is offered.
+///
+/// # Errors
+///
+/// Why there is no response.
+pub(crate) async fn ask(client: &Client) -> Result<Answer, String> {
+    let asked = timeout(LIMIT, connect_and_ask(client)).await;
+    asked.unwrap_or_else(|_| Err("HTTP/2 gets no answer within 20 s".to_owned()))
+}
+
+async fn connect_and_ask(client: &Client) -> Result<Answer, String> {
     let connected = client.connect_with(&[b"h2", b"http/1.1"]).await;
     let (connection, peer) = connected.map_err(|failure| failure.to_string())?;
     if peer.and_then(|peer| peer.protocol).as_deref() != Some(b"h2") {
@@ -68,16 +87,15 @@ async fn ask(client: &Client, context: &Context) -> Result<Option<Result<u16, St
         // Its errors are reported by the requests.
         let _ = connection.await;
     });
-    let result = requests(client, context, sender).await;
+    let result = requests(client, sender).await;
     driver.abort();
     result
 }
 
 async fn requests(
     client: &Client,
-    context: &Context,
     sender: h2::client::SendRequest<bytes::Bytes>,
-) -> Result<Option<Result<u16, String>>, String> {
+) -> Result<Answer, String> {
     let said = |error: h2::Error| format!("HTTP/2 fails: {error}");
     let site = &client.site;
     let uri = |path: &str| format!("https://{}{path}", site.authority());
@@ -88,14 +106,22 @@ async fn requests(
     let request = request.body(()).map_err(|error| error.to_string())?;
     let mut sender = sender.ready().await.map_err(said)?;
     let (response, _) = sender.send_request(request, true).map_err(said)?;
-    response.await.map_err(said)?;
+    let health = response.await.map_err(said)?;
+    let server = health.headers().get(http::header::SERVER);
+    let answer = |websocket| Answer {
+        health: health.status().as_u16(),
+        server: server.map_or_else(String::new, |server| {
+            String::from_utf8_lossy(server.as_bytes()).into_owned()
+        }),
+        websocket,
+    };
     if !sender.is_extended_connect_protocol_enabled() {
-        return Ok(None);
+        return Ok(answer(None));
     }
     client.pace().await;
     let mut request = http::Request::builder()
         .method(http::Method::CONNECT)
-        .uri(uri(&context.stream_path()))
+        .uri(uri(&site.path("/_stcore/stream")))
         .extension(h2::ext::Protocol::from_static("websocket"))
         .header("user-agent", client.user_agent().text())
         .header("origin", site.origin())
@@ -108,10 +134,10 @@ async fn requests(
     let request = request.body(()).map_err(|error| error.to_string())?;
     let mut sender = sender.ready().await.map_err(said)?;
     let (response, _stream) = sender.send_request(request, false).map_err(said)?;
-    Ok(Some(match response.await {
+    Ok(answer(Some(match response.await {
         Ok(response) => Ok(response.status().as_u16()),
         Err(error) => Err(format!("with an error: {error}")),
-    }))
+    })))
 }
 
 const LIMIT: Duration = Duration::from_secs(20);

@@ -13,6 +13,7 @@ mod difference;
 mod forged;
 mod front;
 mod headers;
+mod http1;
 mod http2;
 mod limits;
 mod obstacle;
@@ -65,7 +66,8 @@ pub async fn run(
         url: url.clone(),
         failure,
     };
-    let client = Client::new(site, options.credentials.clone(), options.tls.clone());
+    let (credentials, tls) = (options.credentials.clone(), options.tls.clone());
+    let client = Client::new(site, credentials.clone(), tls.clone());
     let client = client.await.map_err(unreachable)?;
     let site = client.site.clone();
     if let Some(check) = PROBE.iter().find(|check| check.id == UPSTREAMS) {
@@ -74,11 +76,18 @@ pub async fn run(
     }
     let context = match Context::look(client, options).await {
         Ok(context) => context,
-        Err(failure @ Failure::Tls(fault, _)) => {
-            let cure = tls::cure(fault, &site);
-            return Ok(without_tls(&failure, &cure, selection));
+        Err(failure) => {
+            let client = Client::new(site, credentials, tls).await;
+            let client = client.map_err(unreachable)?;
+            if let Some(answer) = http1::refused(&client, &failure).await {
+                return Ok(http1::findings(&client, &failure, &answer, selection).await);
+            }
+            if let Failure::Tls(fault, _) = failure {
+                let cure = tls::cure(fault, &client.site);
+                return Ok(without_tls(&failure, &cure, selection));
+            }
+            return Err(unreachable(failure));
         }
-        Err(failure) => return Err(unreachable(failure)),
     };
     let mount = context.client.site.mount.clone();
     let mut watch = Watch::new(&context);
@@ -148,7 +157,7 @@ async fn run_one(check: &Check, context: &Context, watch: &mut Watch) -> Outcome
 
 async fn check_one(id: &str, context: &Context, outcome: &mut Outcome) {
     match id {
-        "P01" => tls::certificate(context, outcome).await,
+        "P01" => tls::certificate(&context.client, outcome).await,
         "P02" => headers::http_first(context, outcome).await,
         "P03" => headers::hsts(context, outcome).await,
         "P04" => paths::bare_mount(context, outcome).await,

@@ -5,30 +5,26 @@ use std::net::SocketAddr;
 use url::Host;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use crate::client::{Failure, Site, TlsFault};
+use crate::client::{Client, Failure, Site, TlsFault};
 use crate::outcome::Outcome;
 use crate::probe::context::Context;
 use crate::probe::cures::CLIENT_CERTIFICATE;
 use crate::probe::front::Hop;
 
 /// P01: the certificate, at one address of each family.
-pub(crate) async fn certificate(context: &Context, outcome: &mut Outcome) {
-    if !context.client.site.is_tls {
+pub(crate) async fn certificate(client: &Client, outcome: &mut Outcome) {
+    if !client.site.is_tls {
         return outcome.skip("the URL is http");
     }
-    for address in one_of_each_family(context.client.addresses()) {
-        let connected = context
-            .client
-            .at(address)
-            .connect_with(&[b"h2", b"http/1.1"])
-            .await;
+    for address in one_of_each_family(client.addresses()) {
+        let connected = client.at(address).connect_with(&[b"h2", b"http/1.1"]).await;
         let peer = match connected {
             Ok((_, Some(peer))) => peer,
             Ok((_, None)) => continue,
             Err(Failure::Tls(fault, text)) => {
                 outcome.fail(
                     format!("{address}: TLS fails: {text}"),
-                    cure(fault, &context.client.site),
+                    cure(fault, &client.site),
                 );
                 continue;
             }

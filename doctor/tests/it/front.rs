@@ -86,6 +86,8 @@ pub(crate) enum Fault {
     TooManyRequests,
     /// The first request is answered 503, as while an app starts. No fault.
     StartsLate,
+    /// No request over HTTP/1.1 is answered.
+    RefusesHttp1,
     /// Each User-Agent that does not begin like a browser's is refused.
     AdmitsBrowsers,
     /// The same for WebSockets only.
@@ -474,6 +476,9 @@ async fn over_http1(fault: Fault, stream: tokio_rustls::server::TlsStream<tokio:
     let Ok(Some(head)) = http1::read_head(&mut reader).await else {
         return;
     };
+    if fault == Fault::RefusesHttp1 {
+        return;
+    }
     let Some(bytes) = respond(fault, &head, 0) else {
         return;
     };

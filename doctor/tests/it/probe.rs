@@ -102,6 +102,8 @@ pub(crate) fn failing() -> Vec<Row> {
         row("P08", NoUpgradeRoute, &["404 by nginx", "upgrades"], "proxy_set_header Upgrade"),
         row("P08", LoginBeforeSocket, &["302", "login"], "--cookie-file"),
         row("P09", None, &["offers WebSockets", "answered 404"], "SETTINGS_ENABLE_CONNECT_PROTOCOL").over(Transport::Http2(404)),
+        row("P08", RefusesHttp1, &["does not speak HTTP/1.1 (the connection is closed without an answer)", "answered 200", "a WebSocket 404 (RFC 8441): no browser"], "Caddy: write `protocols h1 h2 h3`").over(Transport::Http2(404)),
+        row("P08", RefusesHttp1, &["does not speak HTTP/1.1", "a WebSocket opens inside HTTP/2"], "Caddy: write `protocols h1 h2 h3`").over(Transport::Http2(200)),
         row("P10", AcceptsForeignOrigins, &["another site"], "enableCORS"),
         row("P11", DropsProtocol, &["none", "login and reconnects fail"], "Sec-WebSocket-Protocol"),
         row("P12", ForgetsSessions, &["not resumed", "a new session"], "P18"),
