@@ -624,7 +624,7 @@ pub(crate) const RATE: Cure = Cure {
         (Hop::Istio, "let no EnvoyFilter insert a rate limit for this route"),
         (Hop::Traefik, "remove `rateLimit` and `inFlightReq` from the middlewares of the router"),
         (Hop::Caddy, "remove `rate_limit`"),
-        (Hop::HaProxy, "remove `http-request deny deny_status 429`, with its `http-request track-sc0` and `stick-table`, and `maxconn` from the server line"),
+        (Hop::HaProxy, "remove `http-request deny deny_status 429`, with its `http-request track-sc0` and `stick-table`, and `maxconn` from the server lines, the frontend, defaults and global"),
         (Hop::Apache, "remove `QS_SrvMaxConnPerIP`, `QS_LocRequestPerSecLimit` and the directives of mod_evasive for this path"),
         (Hop::Gateway, "raise `FLUXLIT_GATEWAY_MAX_CONNECTIONS_PER_PEER`"),
         (Hop::Cdn, "exempt the app's path from the rate limiting rule"),

@@ -5,6 +5,7 @@
 mod access;
 mod assets;
 mod client_certificate;
+mod connections;
 mod content_policy;
 mod context;
 mod cookies;

@@ -1,10 +1,9 @@
 //! Describes a limit of the rate of requests, or of the number of connections (P30).
 
-use crate::client::{Ask, Response, is_refusal};
+use crate::client::{Ask, Failure, Response};
 use crate::probe::context::Context;
 use crate::probe::cures::RATE;
 use crate::probe::front::Hop;
-use crate::probe::retry;
 
 /// A limit that was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,10 +12,12 @@ pub(crate) struct Limit {
     request: String,
     /// The status with which it has passed; `None` if that was not seen.
     passed: Option<u16>,
-    refused: u16,
-    /// It is refused while a WebSocket is open.
-    is_of_connections: bool,
-    by: Hop,
+    /// What it gets otherwise, such as `503 by nginx`.
+    refused: String,
+    /// How many WebSockets are open when it is refused; 0 for a limit of the rate.
+    open: usize,
+    /// The hop to which the cure applies.
+    hop: Hop,
 }
 
 impl Limit {
@@ -27,69 +28,81 @@ impl Limit {
         passed: Option<u16>,
         refused: &Response,
     ) -> Self {
+        let by = context.by(refused);
         Self {
             request: format!("{} {}", ask.method, ask.target),
             passed,
-            refused: refused.status,
-            is_of_connections: false,
-            by: context.by(refused),
+            refused: format!("{} by {}", refused.status, by.name()),
+            open: 0,
+            hop: context.hop(by),
+        }
+    }
+
+    /// A limit of the number of connections.
+    pub(crate) fn of_connections(
+        context: &Context,
+        ask: &Ask,
+        passed: u16,
+        refused: &Result<Response, Failure>,
+        open: usize,
+    ) -> Self {
+        match refused {
+            Ok(refused) => Self {
+                open,
+                ..Self::new(context, ask, Some(passed), refused)
+            },
+            Err(failure) => Self {
+                request: format!("{} {}", ask.method, ask.target),
+                passed: Some(passed),
+                refused: format!("not at all ({failure})"),
+                open,
+                hop: context.front,
+            },
         }
     }
 
     /// Returns why a check that met it cannot be believed.
     pub(crate) fn reason(&self) -> String {
-        let which = if self.is_of_connections {
-            "while a WebSocket is open"
+        let which = if self.open > 0 {
+            "while WebSockets are open"
         } else {
             "that come too fast"
         };
         format!(
-            "{} refuses requests {which} ({})",
-            self.by.name(),
+            "the front refuses requests {which} (answered {})",
             self.refused
         )
     }
 
     /// Returns the finding and the hint.
-    pub(crate) fn explain(&self, context: &Context) -> (String, String) {
-        let (when, what) = if self.is_of_connections {
-            (
-                "while a WebSocket is open",
-                "number of connections of a client, and each open page has one",
-            )
-        } else {
-            ("when it is repeated", "rate or the number of requests")
+    pub(crate) fn explain(&self) -> (String, String) {
+        let (when, what) = match self.open {
+            0 => (
+                "when it is repeated".to_owned(),
+                "rate or the number of requests",
+            ),
+            open => (
+                format!("while {} open", websockets(open)),
+                "number of connections, of one client or of all together, and each open page has one",
+            ),
         };
         let passed = self.passed.map_or_else(
             || "answered".to_owned(),
-            |status| format!("answered {status} and,"),
+            |status| format!("answered {status} and, {when},"),
         );
-        let when = self.passed.map_or(String::new(), |_| format!(" {when},"));
         let finding = format!(
-            "`{}` is {passed}{when} {} by {}: a hop limits the {what}, so a page that loads its files at the same time gets only some of them",
-            self.request,
-            self.refused,
-            self.by.name()
+            "`{}` is {passed} {}: a hop limits the {what}, so a page that loads its files at the same time gets only some of them",
+            self.request, self.refused
         );
-        (finding, RATE.hint(context.hop(self.by)))
+        (finding, RATE.hint(self.hop))
     }
 }
 
-/// Sends a request while a WebSocket is open, and again without one.
-pub(crate) async fn beside_websocket(context: &Context) -> Option<Limit> {
-    let ask = Ask::get(context.client.site.path("/_stcore/health"));
-    let (response, socket) = context.client.open(&context.handshake()).await.ok()?;
-    if response.status != 101 {
-        return None;
+/// Returns the subject of a sentence, with its verb.
+pub(crate) fn websockets(count: usize) -> String {
+    if count == 1 {
+        "a WebSocket is".to_owned()
+    } else {
+        format!("{count} WebSockets are")
     }
-    let refused = context.client.send(&ask).await;
-    socket.close().await;
-    let refused = refused.ok().filter(|refused| is_refusal(refused.status))?;
-    let alone = retry::get(&context.client, ask.target.clone(), true)
-        .await
-        .ok()?;
-    (!is_refusal(alone.status)).then(|| Limit {
-        is_of_connections: true,
-        ..Limit::new(context, &ask, Some(alone.status), &refused)
-    })
 }

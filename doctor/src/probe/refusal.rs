@@ -3,7 +3,7 @@
 //!
 //! Each check that meets such a hop would blame what it asks for: the length of a header, the method, a version of the app. So
 //! before any of that, the same request is repeated unchanged. A limit accepts it after a pause, then refuses it again if it
-//! comes too fast, or while a WebSocket is open. If an upstream fails, the pauses do not matter: the request is refused
+//! comes too fast, or while WebSockets are open. If an upstream fails, the pauses do not matter: the request is refused
 //! each time, or as often as it reaches that upstream. If only this one request is refused, the check is right.
 
 use std::time::Duration;
@@ -11,8 +11,9 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use crate::client::{Ask, Response, is_refusal};
+use crate::probe::connections::beside_websockets;
 use crate::probe::context::Context;
-use crate::probe::rate::{self, Limit};
+use crate::probe::rate::Limit;
 use crate::probe::retry::PAUSES;
 use crate::probe::upstream::Fault;
 
@@ -148,7 +149,7 @@ async fn cause(context: &Context, ask: Ask, status: u16) -> Option<Cause> {
                 return Some(cause.unwrap_or_else(limit));
             }
         }
-        if let Some(limit) = rate::beside_websocket(context).await {
+        if let Some(limit) = beside_websockets(context).await.limit {
             return Some(Cause::Limit(limit));
         }
     }

@@ -2,8 +2,9 @@
 
 use crate::client::is_refusal;
 use crate::outcome::Outcome;
+use crate::probe::connections::beside_websockets;
 use crate::probe::context::Context;
-use crate::probe::rate;
+use crate::probe::rate::websockets;
 use crate::probe::refusal::{Cause, Watch};
 
 /// P30: repeats one request quickly.
@@ -11,8 +12,11 @@ pub(crate) async fn quickly(context: &Context, watch: &mut Watch, outcome: &mut 
     if let Err(reason) = repeat(context, watch, REQUESTS).await {
         return outcome.skip(reason);
     }
+    let mut open = 0;
     if watch.find(context).await.is_none() {
-        watch.cause = rate::beside_websocket(context).await.map(Cause::Limit);
+        let beside = beside_websockets(context).await;
+        open = beside.open;
+        watch.cause = beside.limit.map(Cause::Limit);
     }
     let limit = match &watch.cause {
         Some(Cause::Limit(limit)) => limit,
@@ -24,12 +28,16 @@ pub(crate) async fn quickly(context: &Context, watch: &mut Watch, outcome: &mut 
             return outcome.skip(format!("every health check is answered {status}; see P05"));
         }
         None => {
+            let beside = match open {
+                0 => String::new(),
+                open => format!(", nor is one while {} open", websockets(open)),
+            };
             return outcome.right(format!(
-                "{REQUESTS} requests, one after the other, are not refused, nor is one while a WebSocket is open"
+                "{REQUESTS} requests, one after the other, are not refused{beside}"
             ));
         }
     };
-    let (finding, hint) = limit.explain(context);
+    let (finding, hint) = limit.explain();
     outcome.fail(finding, hint);
 }
 
