@@ -7,6 +7,7 @@
 //! - [`player`]: sends the requests of cases to a listener of Envoy, as the peer, over the protocol that the case specifies.
 //! - [`envoy`]: an Envoy process, its admin interface, its log, pieces of its configuration.
 //! - [`process`], [`service`]: child processes that end with their owner.
+//! - [`container`]: a container without privileges, in which an image of this repository runs.
 //! - [`certificate`], [`port`], [`wait`].
 //!
 //! It knows the case format and nothing else of this project, so that every test can use it and stay an independent
@@ -14,6 +15,7 @@
 
 pub mod certificate;
 pub mod client;
+pub mod container;
 pub mod envoy;
 pub mod http1;
 pub mod player;

@@ -5,14 +5,12 @@
 //! - [`visitor`]: a client with the public host name, over TLS or not, from any loopback address.
 //! - [`session`]: a session of Streamlit, on a WebSocket of such a client.
 //! - [`published`]: what every front must guarantee, checked by such a client.
-//! - [`container`]: a container without privileges, in which an image of this repository runs.
 //! - [`generated`]: pages of the documentation that tests write and compare.
 //! - [`printed`]: the configuration that the gateway's program prints.
 //!
 //! `cargo xtask test` installs the programs, and names them in environment variables.
 
 pub mod app;
-pub mod container;
 pub mod front;
 pub mod generated;
 mod marked;

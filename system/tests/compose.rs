@@ -9,9 +9,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use fluxlit_support::certificate::CertificateFiles;
+use fluxlit_support::container::{output, remove_all};
 use fluxlit_support::port::local;
 use fluxlit_support::wait::wait_until;
-use fluxlit_system::container::{output, remove_all};
 use fluxlit_system::named;
 use fluxlit_system::printed::print;
 use fluxlit_system::published::Published;

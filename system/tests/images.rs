@@ -9,9 +9,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::Command;
 
 use fluxlit_support::client::{connect, get};
+use fluxlit_support::container::{Container, output};
 use fluxlit_support::http1;
 use fluxlit_support::port::{free_port, local};
-use fluxlit_system::container::{Container, output};
 use fluxlit_system::visitor::{Connection, Visitor};
 use fluxlit_system::{app, named};
 

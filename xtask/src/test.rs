@@ -236,7 +236,7 @@ const STEPS: [Step; 52] = [
     ),
     (
         "images",
-        "the images and the pods of the chart in podman, the filter in a registry; runs only by name",
+        "the images in podman, also in a real browser, the pods of the chart, the filter in a registry",
         images,
     ),
     (
@@ -246,7 +246,7 @@ const STEPS: [Step; 52] = [
     ),
     (
         "compose",
-        "a shape of deploy/compose for each proxy, one of them with TLS, in podman-compose; runs only by name",
+        "a shape of deploy/compose for each proxy, one of them with TLS, in podman-compose",
         compose,
     ),
     (
@@ -757,6 +757,9 @@ fn run_images(
             .env("FLUXLIT_TEST_APP_IMAGE", APP_IMAGE)
             .env("FLUXLIT_TEST_FILTER_LAYOUT", image.layout),
     )?;
+    if let skipped @ Outcome::Skipped(_) = browser::image(prerequisites, &containers)? {
+        return Ok(skipped);
+    }
     command(
         isolated(&test_binary(prerequisites, "pods"))
             .envs(containers.variables())
@@ -972,7 +975,7 @@ const LONGEST: [&str; 11] = [
 ];
 
 /// Steps that do not run with all others: they take too long, or repeat what others do with another browser or version.
-const BY_NAME: [&str; 10] = [
+const BY_NAME: [&str; 8] = [
     "all-browsers",
     "all-compose",
     "all-dist",
@@ -980,7 +983,5 @@ const BY_NAME: [&str; 10] = [
     "browser-nginx-full",
     "browser-nginx-https",
     "compatibility",
-    "compose",
-    "images",
     "release-images",
 ];

@@ -1,8 +1,11 @@
 //! Tests the commands as a user of the program sees them: output, errors and exit codes.
 
+use std::io::{BufRead as _, BufReader};
+use std::process::Stdio;
+
 use serde_json::Value;
 
-use crate::support::program::{Files, host_test};
+use crate::support::program::{Files, command, host_test};
 
 /// Adds `x-one: value` to each request.
 const ADDS_FIELD: &str = r#"
@@ -18,6 +21,37 @@ const ALL_MET: &str = "1 met, 0 missed, 0 skipped\n";
 const CASES: &str = r#"{"about": "One header.", "cases": [
     {"name": "added", "why": "w", "request": {"peer": "192.0.2.1"}, "upstream": {"headers": {"x-one": ["value"]}}},
     {"name": "elsewhere", "why": "w", "request": {"peer": "192.0.2.1"}, "upstream": {}, "except": {"wasm": "not here"}}]}"#;
+
+#[test]
+fn a_command_that_takes_long_tells_how_far_it_is() {
+    let files = Files::new();
+    let filter = files.write_guest("filter.wasm", NOTHING);
+    let many = u32::MAX.to_string();
+    let mut command = command();
+    command.args(["fuzz", "--filter", &filter, "--rounds", &many]);
+    let mut program = command
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let messages = BufReader::new(program.stderr.take().expect("a pipe"));
+    let first = messages.lines().next().expect("a message");
+    program.kill().expect("it is running");
+    program.wait().expect("it has ended");
+    let first = first.expect("text");
+    assert_eq!(first, "searching for failures: 2 s so far …");
+}
+
+#[test]
+fn data_for_a_reader_that_has_left_is_no_error() {
+    for arguments in [&["completions", "fish"][..], &["man"]] {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let run = command().args(arguments).stdout(writer).output();
+        let run = run.expect("it runs");
+        assert_eq!(run.status.code(), Some(0), "{arguments:?}");
+        assert_eq!(String::from_utf8_lossy(&run.stderr), "", "{arguments:?}");
+    }
+}
 
 #[test]
 fn run_counts_met_and_skipped_cases() {

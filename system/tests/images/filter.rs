@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use fluxlit_support::client::get;
+use fluxlit_support::container::output;
 use fluxlit_support::port::{free_port, local};
 use fluxlit_support::service::Service;
-use fluxlit_system::container::output;
 use fluxlit_system::named;
 use serde_json::Value;
 

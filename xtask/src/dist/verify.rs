@@ -12,7 +12,7 @@ use fluxlit_support::process::Process;
 use fluxlit_support::wait::wait_until;
 
 use super::build::Platform;
-use super::{CHECKSUMS, PROGRAMS, Part, VERSION, output};
+use super::{CHECKSUMS, PRODUCTS, PROGRAMS, Part, VERSION, output};
 use crate::containers::Containers;
 use crate::setup;
 use crate::steps::{root, step, target};
@@ -41,10 +41,37 @@ pub(super) fn verify(folder: &Path, parts: &[Part]) -> anyhow::Result<()> {
             Part::ProgramsArm64 => step("running the executables for arm64", || {
                 programs(folder, &scratch, Platform::Arm64)
             })?,
-            // Only Cargo's own data is in them, and tests compare them with it.
-            Part::Schemas | Part::Sboms => {}
+            Part::Sboms => step("validating the software bills of materials", || {
+                sboms(folder)
+            })?,
+            // The tests of each program compare it with its schema.
+            Part::Schemas => {}
         }
     }
+    Ok(())
+}
+
+/// Each document has the form of its standard.
+fn sboms(folder: &Path) -> anyhow::Result<()> {
+    let documents: Vec<PathBuf> = std::fs::read_dir(folder)?
+        .map(|entry| Ok(entry?.path()))
+        .filter(|path: &anyhow::Result<PathBuf>| {
+            let name = path.as_ref().ok().and_then(|path| path.to_str());
+            name.is_none_or(|name| name.ends_with(".cdx.json") || name.ends_with(".spdx.json"))
+        })
+        .collect::<anyhow::Result<_>>()?;
+    ensure!(
+        documents.len() == 2 * PRODUCTS.len(),
+        "{} documents for {} products",
+        documents.len(),
+        PRODUCTS.len()
+    );
+    let mut python = Command::new(setup::sbom_python()?);
+    output(
+        python
+            .args(["-c", include_str!("sboms.py")])
+            .args(documents),
+    )?;
     Ok(())
 }
 

@@ -14,6 +14,7 @@ use serde_json::json;
 
 use crate::exit::Exit;
 use crate::loading::{self, FilterOptions, configuration};
+use crate::progress::Progress;
 use crate::report;
 
 /// Measure fuel, time, host calls and memory of streams
@@ -86,6 +87,7 @@ pub(crate) fn bench(arguments: &Arguments) -> anyhow::Result<Exit> {
             name.is_none_or(|name| *name == case.name) && case.request.is_some()
         };
         for case in file.cases.iter().filter(is_selected) {
+            let _progress = Progress::start(&format!("measuring {}", case.name));
             let runners = (&runner, other.as_ref());
             rows.push(measure(arguments, runners, path, file, case)?);
         }

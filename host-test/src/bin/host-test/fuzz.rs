@@ -8,6 +8,7 @@ use host_test::vm::host_functions;
 
 use crate::exit::Exit;
 use crate::loading::{self, FilterOptions, configuration};
+use crate::progress::Progress;
 use crate::report;
 
 /// Search for requests, responses, configurations and faults of the host on which the filter fails
@@ -84,7 +85,9 @@ pub(crate) fn fuzz(arguments: &Arguments) -> anyhow::Result<Exit> {
         except: arguments.except.clone(),
         max_findings: arguments.max_findings,
     };
+    let progress = Progress::start("searching for failures");
     let findings = fuzz::fuzz(&runner, &file, &options).map_err(anyhow::Error::msg)?;
+    drop(progress);
     if findings.is_empty() {
         eprintln!("tried {} inputs: the filter did not fail", options.rounds);
         return Ok(Exit::Done);
@@ -110,7 +113,7 @@ pub(crate) fn fuzz(arguments: &Arguments) -> anyhow::Result<Exit> {
         cases: findings.into_iter().map(|finding| finding.case).collect(),
         ..file
     };
-    report::print(&found.to_text())?;
+    report::print(found.to_text())?;
     Ok(Exit::Failed)
 }
 

@@ -10,6 +10,8 @@ use host_test::envoy::Profile;
 use host_test::suite::Suite;
 use host_test::vm::{LoadOptions, UnknownImports};
 
+use crate::progress::Progress;
+
 /// Options that select a module and the rules of the host.
 #[derive(clap::Args)]
 pub(crate) struct FilterOptions {
@@ -39,6 +41,7 @@ impl FilterOptions {
 
     /// Loads another module by the same rules.
     pub(crate) fn load_other(&self, module: &Path) -> anyhow::Result<Filter> {
+        let _progress = Progress::start(&format!("compiling {}", module.display()));
         Ok(Filter::load_with(module, self.load_options())?)
     }
 
@@ -114,6 +117,11 @@ pub(crate) fn cases(paths: &[PathBuf], config: Option<&str>) -> anyhow::Result<C
             .join(", ")
     );
     Ok(files)
+}
+
+/// Returns the number of cases.
+pub(crate) fn count(files: &CaseFiles) -> usize {
+    files.iter().map(|(_, file)| file.cases.len()).sum()
 }
 
 fn profile(name: &str) -> Result<Profile, String> {

@@ -9,6 +9,7 @@ mod fuzz;
 mod inspect;
 mod loading;
 mod man;
+mod progress;
 mod record;
 mod report;
 mod run;
@@ -68,8 +69,9 @@ fn run(command: Command) -> anyhow::Result<Exit> {
     match command {
         Command::Bench(arguments) => bench::bench(&arguments),
         Command::Completions { shell } => {
-            let mut command = Arguments::command();
-            clap_complete::generate(shell, &mut command, "host-test", &mut std::io::stdout());
+            let (mut command, mut script) = (Arguments::command(), Vec::new());
+            clap_complete::generate(shell, &mut command, "host-test", &mut script);
+            report::print(script)?;
             Ok(Exit::Done)
         }
         Command::Diff(arguments) => diff::diff(&arguments),

@@ -1,12 +1,12 @@
 //! Implements `host-test man`: writes the manual pages.
 
-use std::io::Write as _;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap_mangen::Man;
 
 use crate::exit::Exit;
+use crate::report;
 
 /// Print the manual page, or write the pages of all commands to a folder
 #[derive(clap::Args)]
@@ -22,7 +22,7 @@ pub(crate) fn man(arguments: &Arguments, program: clap::Command) -> anyhow::Resu
         None => {
             let mut page = Vec::new();
             Man::new(program).render(&mut page)?;
-            std::io::stdout().write_all(&page)?;
+            report::print(page)?;
         }
         Some(folder) => {
             let name = || folder.display();

@@ -8,7 +8,8 @@ use std::path::PathBuf;
 use host_test::case_file::{CaseFile, Schedule};
 
 use crate::exit::Exit;
-use crate::loading::{self, FilterOptions};
+use crate::loading::{self, FilterOptions, count};
+use crate::progress::Progress;
 use crate::report::{self, Report, ReportedCase, Verdict};
 
 /// Run the requests of cases and print a case file that expects exactly what happened
@@ -40,6 +41,7 @@ pub(crate) fn record(arguments: &RecordArguments) -> anyhow::Result<Exit> {
     let paths = std::slice::from_ref(&arguments.cases);
     let files = loading::cases(paths, arguments.config.as_deref())?;
     let runner = arguments.filter.runner()?;
+    let progress = Progress::start_counted("recording cases", count(&files));
     for (path, file) in &files {
         let recorded = CaseFile {
             cases: file
@@ -47,6 +49,7 @@ pub(crate) fn record(arguments: &RecordArguments) -> anyhow::Result<Exit> {
                 .iter()
                 .map(|case| {
                     let ran = runner.run(path, file, case, Schedule::default())?;
+                    progress.advance();
                     Ok(ran.recorded(case))
                 })
                 .collect::<anyhow::Result<_>>()?,
@@ -54,7 +57,7 @@ pub(crate) fn record(arguments: &RecordArguments) -> anyhow::Result<Exit> {
             golden: None,
             ..file.clone()
         };
-        report::print(&recorded.to_text())?;
+        report::print(recorded.to_text())?;
     }
     Ok(Exit::Done)
 }
@@ -63,9 +66,11 @@ pub(crate) fn replay(arguments: &ReplayArguments) -> anyhow::Result<Exit> {
     let files = loading::cases(&arguments.recordings, None)?;
     let runner = arguments.filter.runner()?;
     let mut report = Report::default();
+    let progress = Progress::start_counted("replaying cases", count(&files));
     for (path, file) in &files {
         for case in &file.cases {
             let mismatches = runner.mismatches(path, file, case, Schedule::default())?;
+            progress.advance();
             report.add(ReportedCase {
                 file: path.display().to_string(),
                 case: case.name.clone(),
@@ -75,6 +80,7 @@ pub(crate) fn replay(arguments: &ReplayArguments) -> anyhow::Result<Exit> {
             });
         }
     }
-    report::print(&report.to_text())?;
+    drop(progress);
+    report::print(report.to_text())?;
     Ok(report.exit())
 }

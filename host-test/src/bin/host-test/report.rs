@@ -1,7 +1,8 @@
 //! Formats the results of cases as text, as JSON, and as a JUnit report.
 
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 
+use anyhow::Context as _;
 use serde_json::{Value, json};
 
 use crate::exit::Exit;
@@ -157,9 +158,17 @@ impl ReportedCase {
     }
 }
 
-/// Writes data to standard output.
-pub(crate) fn print(text: &str) -> anyhow::Result<()> {
-    Ok(std::io::stdout().write_all(text.as_bytes())?)
+/// Writes data to standard output. A reader that has closed the pipe, such as `head`, has what it wants, so that is not an
+/// error.
+pub(crate) fn print(data: impl AsRef<[u8]>) -> anyhow::Result<()> {
+    let mut output = std::io::stdout().lock();
+    match output
+        .write_all(data.as_ref())
+        .and_then(|()| output.flush())
+    {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        result => result.context("cannot write to standard output"),
+    }
 }
 
 /// Escapes text for XML. Control characters, which XML cannot carry, become `?`.

@@ -7,7 +7,8 @@ use host_test::case_file::{Case, CaseFile, Runner, Schedule};
 use host_test::suite::Suite;
 
 use crate::exit::Exit;
-use crate::loading::{self, CaseFiles, FilterOptions};
+use crate::loading::{self, CaseFiles, FilterOptions, count};
+use crate::progress::Progress;
 use crate::report::{self, Report, ReportedCase, Verdict};
 
 /// Run cases on a filter and report mismatches
@@ -42,10 +43,14 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     let schedules = schedules(&arguments.schedules)?;
     let runner = arguments.filter.runner()?;
     let mut report = Report::default();
+    let tests: usize = suites.iter().map(|(_, suite)| suite.tests.len()).sum();
+    let progress =
+        Progress::start_counted("running cases", count(&files) * schedules.len() + tests);
     for (path, file) in &files {
         for case in &file.cases {
             for schedule in &schedules {
                 report.add(run_case(&runner, path, file, case, *schedule));
+                progress.advance();
             }
         }
     }
@@ -64,9 +69,11 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
                         test,
                     )),
                 });
+                progress.advance();
             }
         }
     }
+    drop(progress);
     if let Some(path) = &arguments.junit {
         std::fs::write(path, report.to_junit())
             .with_context(|| format!("cannot write {}", path.display()))?;

@@ -31,6 +31,7 @@ use self::observed::EnvoyRun;
 use self::plan::Plan;
 use crate::exit::Exit;
 use crate::loading::{self, FilterOptions};
+use crate::progress::Progress;
 use crate::report;
 
 /// Run cases here and in real Envoy, and report the differences
@@ -71,6 +72,7 @@ pub(crate) fn diff(arguments: &Arguments) -> anyhow::Result<Exit> {
         module: &std::path::absolute(&arguments.filter.filter)?,
         runner,
         report,
+        progress: Progress::start_counted("comparing cases", plans.len()),
     };
     diff_runner.play(&together)?;
     for plan in alone {
@@ -95,6 +97,7 @@ struct DiffRunner<'a> {
     module: &'a Path,
     runner: Runner,
     report: Report,
+    progress: Progress,
 }
 
 /// The result of all cases so far.
@@ -126,7 +129,10 @@ impl DiffRunner<'_> {
                 for (number, plan) in plans.iter().enumerate() {
                     match envoy.run(plan) {
                         Ok(Ok(run)) => self.compare(plan, &InEnvoy::Served(run))?,
-                        Ok(Err(reason)) => self.report.skip(plan.path, plan.case, &reason),
+                        Ok(Err(reason)) => {
+                            self.progress.advance();
+                            self.report.skip(plan.path, plan.case, &reason);
+                        }
                         // Envoy may have ended, and the other cases need a running one.
                         Err(error) => {
                             let found = [match envoy.crash() {
@@ -134,6 +140,7 @@ impl DiffRunner<'_> {
                                 None => format!("it ran / {error:#}"),
                             }];
                             drop(envoy);
+                            self.progress.advance();
                             self.report.differ(plan, &found, None);
                             return self.play(plans.get(number + 1..).unwrap_or_default());
                         }
@@ -158,6 +165,7 @@ impl DiffRunner<'_> {
     }
 
     fn compare(&mut self, plan: &Plan<'_>, envoy: &InEnvoy) -> anyhow::Result<()> {
+        self.progress.advance();
         let found = differences_of(plan, &plan.ran, envoy);
         if found.is_empty() {
             self.report.same += 1;

@@ -1,15 +1,17 @@
 //! Runs a container as the documentation of the images advises: nothing that it does not need.
 
+use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use fluxlit_support::wait::wait_until;
+use crate::wait::wait_until;
 
 /// A running container. Dropping it removes it if [`Container::start`] has started it.
 #[derive(Debug)]
 pub struct Container {
     id: String,
     is_own: bool,
+    variables: Vec<(&'static str, PathBuf)>,
 }
 
 impl Container {
@@ -19,6 +21,7 @@ impl Container {
         Self {
             id: name.to_owned(),
             is_own: false,
+            variables: Vec::new(),
         }
     }
 
@@ -29,8 +32,23 @@ impl Container {
     /// If podman cannot start it.
     #[must_use]
     pub fn start(image: &str, options: &[String], arguments: &[&str]) -> Self {
+        Self::start_with(&[], image, options, arguments)
+    }
+
+    /// Starts an image as [`Self::start`] does, with variables for podman.
+    ///
+    /// # Panics
+    ///
+    /// If podman cannot start it.
+    #[must_use]
+    pub fn start_with(
+        variables: &[(&'static str, PathBuf)],
+        image: &str,
+        options: &[String],
+        arguments: &[&str],
+    ) -> Self {
         let output = output(
-            Command::new("podman")
+            podman(variables)
                 .args(["run", "--detach", "--network", "host"])
                 .args(HARDENED)
                 .args(options)
@@ -38,8 +56,15 @@ impl Container {
                 .args(arguments),
         );
         assert!(output.status.success(), "{image}: {output:?}");
-        let id = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-        Self { id, is_own: true }
+        Self {
+            id: String::from_utf8_lossy(&output.stdout).trim().to_owned(),
+            is_own: true,
+            variables: variables.to_vec(),
+        }
+    }
+
+    fn podman(&self) -> Command {
+        podman(&self.variables)
     }
 
     /// Waits until `condition` holds.
@@ -54,7 +79,7 @@ impl Container {
     /// Returns what the container has written so far.
     #[must_use]
     pub fn log(&self) -> String {
-        let output = output(Command::new("podman").arg("logs").arg(&self.id));
+        let output = output(self.podman().arg("logs").arg(&self.id));
         let streams = [output.stdout, output.stderr].concat();
         String::from_utf8_lossy(&streams).into_owned()
     }
@@ -62,7 +87,7 @@ impl Container {
     /// Returns a part of `podman inspect`, as a Go template prints it.
     #[must_use]
     pub fn inspect(&self, template: &str) -> String {
-        let mut podman = Command::new("podman");
+        let mut podman = self.podman();
         podman.args(["inspect", "--format", template]).arg(&self.id);
         String::from_utf8_lossy(&output(&mut podman).stdout)
             .trim()
@@ -72,7 +97,7 @@ impl Container {
     /// Runs the health check of the image once; returns true if it succeeds.
     #[must_use]
     pub fn is_healthy(&self) -> bool {
-        let mut podman = Command::new("podman");
+        let mut podman = self.podman();
         output(podman.args(["healthcheck", "run"]).arg(&self.id))
             .status
             .success()
@@ -80,7 +105,7 @@ impl Container {
 
     /// Sends SIGTERM to the first process.
     pub fn terminate(&self) {
-        let mut podman = Command::new("podman");
+        let mut podman = self.podman();
         let output = output(podman.args(["kill", "--signal", "TERM"]).arg(&self.id));
         assert!(output.status.success(), "{output:?}");
     }
@@ -88,7 +113,7 @@ impl Container {
     /// Sends SIGTERM, and SIGKILL if the container has not ended three minutes later. It is not started again, whatever its
     /// restart policy says.
     pub fn stop(&self) {
-        let mut podman = Command::new("podman");
+        let mut podman = self.podman();
         let output = output(podman.args(["stop", "--time", "180"]).arg(&self.id));
         assert!(output.status.success(), "{output:?}");
     }
@@ -150,7 +175,7 @@ impl Drop for Container {
         }
         // Nothing can be done about a failure here, and the next start does not depend on it.
         let _ = output(
-            Command::new("podman")
+            self.podman()
                 .args(["rm", "--force", "--time", "0"])
                 .arg(&self.id),
         );
@@ -165,6 +190,12 @@ impl Drop for Container {
 pub fn remove_all() {
     let output = output(Command::new("podman").args(["rm", "--all", "--force", "--time", "0"]));
     assert!(output.status.success(), "{output:?}");
+}
+
+fn podman(variables: &[(&'static str, PathBuf)]) -> Command {
+    let mut podman = Command::new("podman");
+    podman.envs(variables.iter().map(|(name, value)| (name, value)));
+    podman
 }
 
 /// Runs a command and returns its output.
