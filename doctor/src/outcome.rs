@@ -41,6 +41,11 @@ impl Outcome {
         self.add(Severity::Warn, finding.into(), hint.into());
     }
 
+    /// Returns true if nothing was looked at.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.problems.is_empty() && self.right.is_empty() && self.skipped.is_empty()
+    }
+
     /// Returns one finding for each problem and each skipped part; if there are none, that the check has passed.
     pub(crate) fn findings(self, check: &'static Check) -> Vec<Finding> {
         let problems = self.problems.into_iter().map(|problem| {

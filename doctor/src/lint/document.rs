@@ -1,4 +1,4 @@
-//! Reads the documents that are linted: bootstraps and configuration dumps of Envoy, and Kubernetes manifests.
+//! Reads the documents that are linted: bootstraps, configuration dumps and resource files of Envoy, and Kubernetes manifests.
 //!
 //! A field of Envoy has two spellings, `use_remote_address` in files and in `/config_dump`, and `useRemoteAddress` in what
 //! `istioctl proxy-config` prints. Envoy reads both, so documents of Envoy are changed to the first. Keys that are names of
@@ -6,13 +6,13 @@
 
 use serde_json::{Map, Value};
 
-use crate::lint::envoy::Envoy;
+use crate::lint::envoy::Configuration;
 
 /// A document that can be linted.
 #[derive(Debug, Clone)]
 pub enum Document {
-    /// A bootstrap, or a dump of `/config_dump`.
-    Envoy(Box<Envoy>),
+    /// A bootstrap, a dump of `/config_dump`, or a file of resources.
+    Envoy(Box<Configuration>),
     /// A manifest for Kubernetes.
     Manifest(Manifest),
 }
@@ -61,7 +61,7 @@ pub enum DocumentError {
     /// Another kind of document.
     #[error(
         "{place}: document {number} is no bootstrap of Envoy (`static_resources`), no response of its admin path \
-         /config_dump (`configs`) and no Kubernetes manifest (`kind`)"
+         /config_dump (`configs`), no file of resources (`resources` with `@type`) and no Kubernetes manifest (`kind`)"
     )]
     Unknown {
         /// The name of the file.
@@ -99,8 +99,8 @@ pub fn read(place: &str, text: &str) -> Result<Vec<Document>, DocumentError> {
         let is_manifest = kind.is_some() && value.get("apiVersion").is_some();
         if is_manifest {
             documents.extend(manifest(value));
-        } else if let Some(envoy) = Envoy::read(&normalized(value)) {
-            documents.push(Document::Envoy(Box::new(envoy)));
+        } else if let Some(configuration) = Configuration::read(&normalized(value)) {
+            documents.push(Document::Envoy(Box::new(configuration)));
         } else {
             return Err(DocumentError::Unknown {
                 place: place.to_owned(),
@@ -246,6 +246,7 @@ mod tests {
             ("a: [", "neither YAML nor JSON"),
             ("{\"a\": ", "neither YAML nor JSON"),
             ("a: 1", "document 1 is no bootstrap"),
+            ("resources: [x.yaml]", "document 1 is no bootstrap"),
             (
                 "kind: WasmPlugin\napiVersion: x\n---\na: 1",
                 "document 2 is no bootstrap",

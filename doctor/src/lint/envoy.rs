@@ -2,18 +2,44 @@
 //!
 //! A bootstrap contains them as written. A dump contains the bootstrap, what listeners were made of it, what the
 //! configuration servers have sent since (routes by RDS, filters by ECDS), and only that counts. Fields with a default value
-//! are absent from a dump.
+//! are absent from a dump. What Envoy reads from files instead of a server (`resources`) is joined with the bootstraps of the
+//! same run.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use fluxlit_policy::{Defaults, Policy};
 use serde_json::Value;
 
+/// What one document says of an Envoy.
+#[derive(Debug, Clone)]
+pub struct Configuration {
+    source: Source,
+    listeners: Vec<Value>,
+    clusters: Vec<Value>,
+    routes: Vec<Value>,
+    /// Configurations of filters that a listener names.
+    extensions: Vec<Value>,
+}
+
+/// The kinds of documents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Source {
+    /// A bootstrap. `is_dynamic`: listeners come from elsewhere.
+    Bootstrap { is_dynamic: bool },
+    /// The answer of `/config_dump`.
+    Dump,
+    /// A file of resources that Envoy watches in place of a configuration server.
+    Resources,
+}
+
 /// The configuration of an Envoy.
 #[derive(Debug, Clone)]
-pub struct Envoy {
+pub(crate) struct Envoy {
     /// True for a dump of a running Envoy: then routes and filters from elsewhere are included.
     pub(crate) is_dump: bool,
+    /// FluxLit filters that no listener of these documents names.
+    pub(crate) unplaced: Vec<HttpFilter>,
     /// The connection managers, with the listener that each belongs to.
     pub(crate) managers: Vec<Manager>,
     /// The clusters by name.
@@ -29,6 +55,8 @@ pub(crate) struct Manager {
     pub(crate) address: String,
     /// True if the filter chain terminates TLS.
     pub(crate) has_tls: bool,
+    /// True for a listener that only other listeners of the same Envoy reach.
+    pub(crate) is_internal: bool,
     /// A host of TLS (SNI) that selects the filter chain; `None` if any does.
     pub(crate) server_name: Option<String>,
     /// The protocols that TLS offers by ALPN.
@@ -74,21 +102,34 @@ pub(crate) struct Ours<'a> {
     pub(crate) filter: &'a HttpFilter,
 }
 
-impl Envoy {
-    /// Reads a bootstrap or a dump, with field names in `snake_case`; `None` if the value is neither.
+impl Configuration {
+    /// Reads a bootstrap, a dump or a file of resources, with field names in `snake_case`; `None` if the value is none of them.
     pub(crate) fn read(value: &Value) -> Option<Self> {
         if let Some(parts) = value.get("configs").and_then(Value::as_array) {
             return Some(Self::read_dump(parts));
         }
-        let resources = value
-            .get("static_resources")
-            .or_else(|| value.get("dynamic_resources"))?;
+        if let Some(resources) = value.get("resources").and_then(Value::as_array) {
+            let is_message = |resource: &Value| !kind_of(resource).is_empty();
+            let found = Found::of_resources(resources);
+            return resources
+                .iter()
+                .all(is_message)
+                .then(|| found.into_configuration(Source::Resources));
+        }
+        let servers = value.get("dynamic_resources");
+        let resources = value.get("static_resources").or(servers)?;
         let found = Found {
             listeners: items(&resources["listeners"]).collect(),
             clusters: items(&resources["clusters"]).collect(),
             ..Found::default()
         };
-        Some(found.into_envoy(false))
+        let is_dynamic = servers.is_some_and(|servers| servers.get("lds_config").is_some());
+        Some(found.into_configuration(Source::Bootstrap { is_dynamic }))
+    }
+
+    /// Returns true for a bootstrap.
+    pub(crate) fn is_bootstrap(&self) -> bool {
+        matches!(self.source, Source::Bootstrap { .. })
     }
 
     fn read_dump(parts: &[Value]) -> Self {
@@ -139,7 +180,38 @@ impl Envoy {
                 _ => {}
             }
         }
-        found.into_envoy(true)
+        found.into_configuration(Source::Dump)
+    }
+}
+
+impl Envoy {
+    /// Returns the Envoys that the documents of a run describe. A file of resources belongs to every bootstrap of the run; without
+    /// one, such files are an Envoy of their own.
+    pub(crate) fn all(documents: &[&Configuration]) -> Vec<Self> {
+        let (resources, others): (Vec<&Configuration>, Vec<&Configuration>) = documents
+            .iter()
+            .partition(|document| document.source == Source::Resources);
+        let mut envoys = Vec::new();
+        let mut has_dynamic = false;
+        for document in &others {
+            let mut found = Found::default();
+            found.add(document, true);
+            let is_dynamic = document.source == Source::Bootstrap { is_dynamic: true };
+            has_dynamic |= is_dynamic;
+            for resource in resources.iter().filter(|_| document.is_bootstrap()) {
+                found.add(resource, is_dynamic);
+            }
+            envoys.push(found.into_envoy(document.source == Source::Dump));
+        }
+        let mut found = Found::default();
+        for resource in &resources {
+            found.add(resource, true);
+        }
+        let is_alone = others.is_empty() || (!has_dynamic && !found.listeners.is_empty());
+        if !resources.is_empty() && is_alone {
+            envoys.push(found.into_envoy(false));
+        }
+        envoys
     }
 
     /// Returns the FluxLit filters of all connection managers.
@@ -156,7 +228,42 @@ struct Found<'a> {
     extensions: Vec<&'a Value>,
 }
 
-impl Found<'_> {
+impl<'a> Found<'a> {
+    fn of_resources(resources: &'a [Value]) -> Self {
+        let mut found = Self::default();
+        for resource in resources {
+            match kind_of(resource) {
+                "Listener" => found.listeners.push(resource),
+                "Cluster" => found.clusters.push(resource),
+                "RouteConfiguration" => found.routes.push(resource),
+                "TypedExtensionConfig" => found.extensions.push(resource),
+                _ => {}
+            }
+        }
+        found
+    }
+
+    /// Adds what a document contains.
+    fn add(&mut self, document: &'a Configuration, with_listeners: bool) {
+        if with_listeners {
+            self.listeners.extend(&document.listeners);
+        }
+        self.clusters.extend(&document.clusters);
+        self.routes.extend(&document.routes);
+        self.extensions.extend(&document.extensions);
+    }
+
+    fn into_configuration(self, source: Source) -> Configuration {
+        let owned = |values: Vec<&Value>| values.into_iter().cloned().collect();
+        Configuration {
+            source,
+            listeners: owned(self.listeners),
+            clusters: owned(self.clusters),
+            routes: owned(self.routes),
+            extensions: owned(self.extensions),
+        }
+    }
+
     fn into_envoy(self, is_dump: bool) -> Envoy {
         let mut managers = Vec::new();
         for listener in &self.listeners {
@@ -167,8 +274,23 @@ impl Found<'_> {
             }
         }
         let clusters = self.clusters.iter();
+        let is_placed = |name: &str| {
+            let mut filters = managers
+                .iter()
+                .flat_map(|manager: &Manager| &manager.filters);
+            filters.any(|filter| filter.name == name && !filter.discovery.is_null())
+        };
+        let extensions = self.extensions.iter().map(|extension| HttpFilter {
+            name: text(&extension["name"]),
+            is_disabled: false,
+            config: extension["typed_config"].clone(),
+            discovery: Value::Null,
+        });
         Envoy {
             is_dump,
+            unplaced: extensions
+                .filter(|filter| !is_dump && filter.is_ours() && !is_placed(&filter.name))
+                .collect(),
             managers,
             clusters: clusters
                 .map(|cluster| (text(&cluster["name"]), (*cluster).clone()))
@@ -202,6 +324,7 @@ impl Found<'_> {
                 kind_of(tls),
                 "DownstreamTlsContext" | "QuicDownstreamTransport"
             ),
+            is_internal: listener.get("internal_listener").is_some(),
             server_name: items(&chain["filter_chain_match"]["server_names"])
                 .next()
                 .map(|name| text(name).replace("*.", "doctor.")),
@@ -266,6 +389,16 @@ impl Manager {
         })
     }
 
+    /// Returns true if a virtual host redirects every request to https. Envoy decides by the X-Forwarded-Proto of the request, so
+    /// the connection manager must overwrite that.
+    pub(crate) fn redirects_to_tls(&self, host: &Value) -> bool {
+        let hops = self.config["xff_num_trusted_hops"].as_u64().unwrap_or(0);
+        host["require_tls"] == "ALL"
+            && !self.has_tls
+            && self.config["use_remote_address"] == true
+            && hops == 0
+    }
+
     /// Returns the virtual hosts, if the routes are known.
     pub(crate) fn virtual_hosts(&self) -> impl Iterator<Item = &Value> {
         let hosts = match &self.routes {
@@ -277,12 +410,19 @@ impl Manager {
 
     /// Returns each route that forwards requests, with its label.
     pub(crate) fn forwarding_routes(&self) -> impl Iterator<Item = (String, &Value)> {
-        self.virtual_hosts().flat_map(move |host| {
-            items(&host["routes"])
-                .zip(1..)
-                .filter(|(route, _)| route.get("route").is_some())
-                .map(move |(route, number)| (self.route_label(host, route, number), route))
-        })
+        self.virtual_hosts()
+            .flat_map(|host| self.forwarding_routes_of(host))
+    }
+
+    /// Returns each route of a virtual host that forwards requests, with its label.
+    pub(crate) fn forwarding_routes_of<'a>(
+        &'a self,
+        host: &'a Value,
+    ) -> impl Iterator<Item = (String, &'a Value)> {
+        items(&host["routes"])
+            .zip(1..)
+            .filter(|(route, _)| route.get("route").is_some())
+            .map(move |(route, number)| (self.route_label(host, route, number), route))
     }
 
     fn route_label(&self, host: &Value, route: &Value, number: usize) -> String {
@@ -307,13 +447,18 @@ impl Manager {
 }
 
 impl HttpFilter {
+    /// Returns true for a dynamic module, a shared library that Envoy loads.
+    pub(crate) fn is_module(&self) -> bool {
+        kind_of(&self.config) == "DynamicModuleFilter"
+    }
+
     /// Returns true for a WebAssembly filter.
     pub(crate) fn is_wasm(&self) -> bool {
         kind_of(&self.config) == "Wasm"
     }
 
-    /// Returns true for the FluxLit filter: its names or its module say so, or its configuration is one of ours.
-    fn is_ours(&self) -> bool {
+    /// Returns true for the FluxLit filter or module: its names or its file say so, or its configuration is one of ours.
+    pub(crate) fn is_ours(&self) -> bool {
         let says = |value: &Value| {
             value
                 .as_str()
@@ -327,8 +472,11 @@ impl HttpFilter {
             &plugin["vm_config"]["vm_id"],
             &code["local"]["filename"],
             &code["remote"]["http_uri"]["uri"],
+            &self.config["filter_name"],
+            &self.config["dynamic_module_config"]["name"],
+            &self.config["dynamic_module_config"]["module"]["local"]["filename"],
         ];
-        if self.is_wasm() {
+        if self.is_wasm() || self.is_module() {
             return self.name.contains("fluxlit")
                 || places.into_iter().any(says)
                 || self.is_configured_as_ours();
@@ -349,19 +497,38 @@ impl HttpFilter {
     }
 
     /// Returns the text that the filter gets as its configuration; empty if there is none.
-    pub(crate) fn settings_text(&self) -> &str {
-        self.plugin()["configuration"]["value"]
-            .as_str()
-            .unwrap_or_default()
+    pub(crate) fn settings_text(&self) -> Cow<'_, str> {
+        let configuration = if self.is_module() {
+            &self.config["filter_config"]
+        } else {
+            &self.plugin()["configuration"]
+        };
+        match &configuration["value"] {
+            Value::String(text) => Cow::Borrowed(text),
+            // A module gets a Struct as JSON, a WebAssembly filter in binary form.
+            settings @ Value::Object(_) if self.is_module() => Cow::Owned(settings.to_string()),
+            _ => Cow::Borrowed(""),
+        }
     }
 
     /// Returns the settings of the FluxLit filter; `Null` if they are no JSON.
     pub(crate) fn settings(&self) -> Value {
-        serde_json::from_str(self.settings_text()).unwrap_or_default()
+        serde_json::from_str(&self.settings_text()).unwrap_or_default()
     }
 }
 
 impl Ours<'_> {
+    /// Returns why the settings are not known, if they come from elsewhere.
+    pub(crate) fn is_elsewhere(&self) -> Option<String> {
+        self.filter.config.is_null().then(|| {
+            format!(
+                "{}: the configuration of the filter comes from a server (ECDS); lint its file as well, or a dump of the running \
+                 Envoy (/config_dump)",
+                self.place()
+            )
+        })
+    }
+
     /// Returns where the filter is, for a finding.
     pub(crate) fn place(&self) -> String {
         format!("listener `{}`", self.manager.listener)

@@ -4,26 +4,38 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::lint::envoy::{Envoy, HttpFilter, Ours, text};
+use crate::lint::envoy::{Envoy, HttpFilter, text};
 use crate::outcome::Outcome;
 
-/// Checks one FluxLit filter.
-pub(crate) fn check(ours: &Ours<'_>, outcome: &mut Outcome) {
-    let place = ours.place();
-    if ours.filter.config.is_null() {
-        outcome.skip(format!(
-            "{place}: the configuration of the filter comes from a server (ECDS); lint a dump of the running Envoy (/config_dump)"
-        ));
+/// Checks one FluxLit filter. `place` says where it is.
+pub(crate) fn check(place: &str, filter: &HttpFilter, outcome: &mut Outcome) {
+    if filter.is_module() {
+        let stays = filter.config["dynamic_module_config"]["do_not_close"] == true;
+        module(place, stays, "do_not_close", outcome);
         return;
     }
-    let plugin = ours.filter.plugin();
-    policy(&place, plugin, outcome);
+    let plugin = filter.plugin();
+    policy(place, plugin, outcome);
     let configuration = &plugin["configuration"];
     let kind = configuration["@type"].as_str().unwrap_or_default();
     if kind.ends_with(".Struct") {
         outcome.fail(
             format!("{place}: the plugin configuration is a Struct, which Envoy passes in binary form and the filter rejects"),
             "write it as a google.protobuf.StringValue that contains the JSON text",
+        );
+    }
+}
+
+/// A dynamic module has no VM that could fail; a failure of it ends one request.
+pub(crate) fn module(place: &str, stays_loaded: bool, field: &str, outcome: &mut Outcome) {
+    if stays_loaded {
+        outcome.right(format!("{place}: the module stays loaded"));
+    } else {
+        outcome.warn(
+            format!(
+                "{place}: {field} is not true, so an update can unload the module while other threads use it"
+            ),
+            format!("set {field}: true"),
         );
     }
 }
@@ -65,7 +77,7 @@ pub(crate) fn shared_machines(envoy: &Envoy, outcome: &mut Outcome) {
                 .push((filter, &manager.listener));
         }
     }
-    for ours in envoy.ours() {
+    for ours in envoy.ours().filter(|ours| ours.filter.is_wasm()) {
         let machine = ours.filter.plugin()["vm_config"].to_string();
         let sharers = machines.get(&machine).into_iter().flatten();
         let other = sharers

@@ -27,7 +27,9 @@ pub(crate) async fn check(envoy: &Envoy, admin: SocketAddr, outcomes: &mut Outco
             ),
             Err(error) => outcomes.live.skip(format!("{place}: {error}")),
         }
-        failures(&ours, admin, outcomes).await;
+        if ours.filter.is_wasm() {
+            failures(&ours, admin, outcomes).await;
+        }
     }
 }
 
@@ -44,8 +46,13 @@ async fn moves(ours: &Ours<'_>, admin: SocketAddr) -> io::Result<bool> {
             IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
         });
     }
-    let before = counters(admin, "wasmcustom.fluxlit").await?;
-    let mount = removed_mounts(ours.filter.settings_text())
+    let prefix = if ours.filter.is_module() {
+        "dynamicmodulescustom.fluxlit"
+    } else {
+        "wasmcustom.fluxlit"
+    };
+    let before = counters(admin, prefix).await?;
+    let mount = removed_mounts(&ours.filter.settings_text())
         .into_iter()
         .next()
         .unwrap_or_default();
@@ -60,7 +67,7 @@ async fn moves(ours: &Ours<'_>, admin: SocketAddr) -> io::Result<bool> {
     // The filter adds its counts to Envoy's once a second.
     let limit = tokio::time::Instant::now() + LIMIT;
     while tokio::time::Instant::now() < limit {
-        if counters(admin, "wasmcustom.fluxlit").await? > before {
+        if counters(admin, prefix).await? > before {
             return Ok(true);
         }
         tokio::time::sleep(Duration::from_millis(250)).await;

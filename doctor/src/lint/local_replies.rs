@@ -7,6 +7,13 @@ use serde_json::Value;
 use crate::lint::envoy::{Ours, items};
 use crate::outcome::Outcome;
 
+/// Says why manifests with the filter are not checked.
+pub(crate) fn not_in_manifests(label: &str, outcome: &mut Outcome) {
+    outcome.skip(format!(
+        "{label}: the control plane decides which fields Envoy's own responses have; lint a dump of the proxy (/config_dump)"
+    ));
+}
+
 /// Checks one connection manager with the FluxLit filter.
 pub(crate) fn check(ours: &Ours<'_>, outcome: &mut Outcome) {
     let place = ours.place();

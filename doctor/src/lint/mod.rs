@@ -3,10 +3,16 @@
 //! ```text
 //! text ──▶ documents ──▶ outcome of each check ──▶ findings
 //! ```
+//!
+//! A check that has looked at nothing is skipped.
 
+mod context;
 mod document;
 mod envoy;
+mod envoy_gateway;
+mod facts;
 mod failure;
+mod istio;
 mod live;
 mod local_replies;
 mod manifests;
@@ -19,15 +25,16 @@ mod settings;
 mod sockets;
 
 pub use document::{Document, DocumentError, Manifest, read};
-pub use envoy::Envoy;
+pub use envoy::Configuration;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use envoy::Envoy;
 use outcomes::Outcomes;
 
-use crate::check::LINT;
-use crate::finding::Finding;
+use crate::check::{Check, LINT};
+use crate::finding::{Finding, Step};
 use crate::selection::CheckSelection;
 
 /// A file with its documents.
@@ -48,76 +55,93 @@ pub struct LintOptions {
     pub envoy: Option<PathBuf>,
 }
 
-/// Checks all files together, and asks the admin interface and Envoy itself as far as they are given.
+/// Checks all files together, and asks the admin interface and Envoy itself as far as they are given. `step` is told which of
+/// these questions begins, and what each check has found.
 pub async fn run(
     files: &[LintFile],
     options: &LintOptions,
     selection: &CheckSelection,
+    mut step: impl FnMut(Step<'_>),
 ) -> Vec<Finding> {
-    let documents: Vec<&Document> = files.iter().flat_map(|file| &file.documents).collect();
-    let mut outcomes = check(&documents);
-    live_counters(&documents, options, selection, &mut outcomes).await;
-    let is_selected = |id: &str| {
-        LINT.iter()
-            .any(|check| check.id == id && selection.includes(check))
-    };
-    for file in files.iter().filter(|_| is_selected("F08")) {
-        let is_bootstrap =
-            |document: &Document| matches!(document, Document::Envoy(envoy) if !envoy.is_dump);
-        match &options.envoy {
-            Some(executable) if file.documents.iter().any(is_bootstrap) => {
-                offline::check(executable, &file.path, &mut outcomes.offline).await;
-            }
-            Some(_) => outcomes.offline.skip(format!(
-                "{} is no bootstrap, which is all that Envoy can validate",
-                file.path.display()
-            )),
-            None => {}
+    let mut configurations = Vec::new();
+    let mut manifests = Vec::new();
+    for document in files.iter().flat_map(|file| &file.documents) {
+        match document {
+            Document::Envoy(configuration) => configurations.push(&**configuration),
+            Document::Manifest(manifest) => manifests.push(manifest),
         }
     }
-    let selected = LINT.iter().filter(|check| selection.includes(check));
-    selected
-        .flat_map(|check| outcomes.take(check.id).findings(check))
-        .collect()
+    let envoys = Envoy::all(&configurations);
+    let mut outcomes = Outcomes::default();
+    for envoy in &envoys {
+        check_envoy(envoy, &mut outcomes);
+    }
+    manifests::check(&manifests, &mut outcomes);
+    if let Some(check) = selected("F05", selection) {
+        step(Step::Begins(check));
+        live_counters(&envoys, &manifests, options, &mut outcomes).await;
+    }
+    if let Some(check) = selected("F08", selection) {
+        step(Step::Begins(check));
+        offline(files, options, &mut outcomes).await;
+    }
+    let mut findings = Vec::new();
+    for check in LINT.iter().filter(|check| selection.includes(check)) {
+        let outcome = outcomes.take(check.id);
+        let found = if outcome.is_empty() {
+            vec![Finding::skipped(check, NOTHING)]
+        } else {
+            outcome.findings(check)
+        };
+        step(Step::Ended(&found));
+        findings.extend(found);
+    }
+    findings
+}
+
+/// Returns a check if it is selected.
+fn selected(id: &str, selection: &CheckSelection) -> Option<&'static Check> {
+    let check = LINT.iter().find(|check| check.id == id)?;
+    selection.includes(check).then_some(check)
+}
+
+async fn offline(files: &[LintFile], options: &LintOptions, outcomes: &mut Outcomes) {
+    let Some(executable) = &options.envoy else {
+        return;
+    };
+    for file in files {
+        let is_bootstrap = |document: &Document| matches!(document, Document::Envoy(configuration) if configuration.is_bootstrap());
+        if file.documents.iter().any(is_bootstrap) {
+            offline::check(executable, &file.path, &mut outcomes.offline).await;
+        } else {
+            outcomes.offline.skip(format!(
+                "{} is no bootstrap, which is all that Envoy can validate",
+                file.path.display()
+            ));
+        }
+    }
 }
 
 async fn live_counters(
-    documents: &[&Document],
+    envoys: &[Envoy],
+    manifests: &[&Manifest],
     options: &LintOptions,
-    selection: &CheckSelection,
     outcomes: &mut Outcomes,
 ) {
-    let is_selected = LINT
-        .iter()
-        .any(|check| check.id == "F05" && selection.includes(check));
-    let Some(admin) = options.admin.filter(|_| is_selected) else {
+    let Some(admin) = options.admin else {
         outcomes
             .live
             .skip("the admin interface of the proxy is not given; use --admin");
         return;
     };
-    for document in documents {
-        match document {
-            Document::Envoy(envoy) => live::check(envoy, admin, outcomes).await,
-            Document::Manifest(manifest) => outcomes
-                .live
-                .skip(format!("{} names no listener", manifest.label())),
-        }
+    for envoy in envoys {
+        live::check(envoy, admin, outcomes).await;
     }
-}
-
-/// Checks the documents themselves.
-fn check(documents: &[&Document]) -> Outcomes {
-    let mut outcomes = Outcomes::default();
-    let mut all_manifests = Vec::new();
-    for document in documents {
-        match document {
-            Document::Envoy(envoy) => check_envoy(envoy, &mut outcomes),
-            Document::Manifest(manifest) => all_manifests.push(manifest),
-        }
+    for manifest in manifests {
+        outcomes
+            .live
+            .skip(format!("{} names no listener", manifest.label()));
     }
-    manifests::check(&all_manifests, &mut outcomes);
-    outcomes
 }
 
 fn check_envoy(envoy: &Envoy, outcomes: &mut Outcomes) {
@@ -125,16 +149,29 @@ fn check_envoy(envoy: &Envoy, outcomes: &mut Outcomes) {
     failure::shared_machines(envoy, &mut outcomes.failure);
     for ours in envoy.ours() {
         peer_source::check(&ours, &mut outcomes.peer_source);
-        failure::check(&ours, &mut outcomes.failure);
         path::check(&ours, &mut outcomes.path);
         local_replies::check(&ours, &mut outcomes.local_replies);
         sockets::check(envoy, &ours, &mut outcomes.sockets);
-        if !ours.filter.config.is_null() {
-            settings::check(
-                &ours.place(),
-                ours.filter.settings_text(),
+        if let Some(reason) = ours.is_elsewhere() {
+            for outcome in [
+                &mut outcomes.peer_source,
+                &mut outcomes.failure,
+                &mut outcomes.local_replies,
                 &mut outcomes.offline,
-            );
+            ] {
+                outcome.skip(reason.as_str());
+            }
+            continue;
         }
+        let place = ours.place();
+        failure::check(&place, ours.filter, &mut outcomes.failure);
+        settings::check(&place, &ours.filter.settings_text(), &mut outcomes.offline);
+    }
+    for filter in &envoy.unplaced {
+        let place = format!("filter `{}`", filter.name);
+        failure::check(&place, filter, &mut outcomes.failure);
+        settings::check(&place, &filter.settings_text(), &mut outcomes.offline);
     }
 }
+
+const NOTHING: &str = "nothing in these files concerns it";

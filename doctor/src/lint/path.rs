@@ -6,7 +6,7 @@
 use fluxlit_policy::{Defaults, Policy};
 use serde_json::Value;
 
-use crate::lint::envoy::Ours;
+use crate::lint::envoy::{Ours, items, kind_of};
 use crate::outcome::Outcome;
 
 /// Checks one connection manager with the FluxLit filter.
@@ -40,23 +40,49 @@ pub(crate) fn check(ours: &Ours<'_>, outcome: &mut Outcome) {
                 .to_owned(),
         );
     }
+    // Istio sets these fields by its mesh configuration, for all proxies at once.
+    let is_of_istio = config["server_name"] == "istio-envoy";
     if missing.is_empty() {
         outcome.right(format!(
             "{place}: paths are normalized before routes match them"
+        ));
+    } else if is_of_istio && !depends_on_paths(ours) {
+        outcome.right(format!(
+            "{place}: no route and no RBAC rule depends on the path"
         ));
     } else {
         outcome.warn(
             format!(
                 "{place}: Envoy matches routes and RBAC against paths or headers that a server may read differently"
             ),
-            format!("set in the connection manager: {}", missing.join(", ")),
+            if is_of_istio {
+                "set meshConfig.pathNormalization.normalization: DECODE_AND_MERGE_SLASHES".to_owned()
+            } else {
+                format!("set in the connection manager: {}", missing.join(", "))
+            },
         );
     }
-    let mounts = removed_mounts(ours.filter.settings_text());
+    let mounts = removed_mounts(&ours.filter.settings_text());
     for (label, route) in ours.manager.forwarding_routes() {
         rewritten(&label, &route["route"], &mounts, outcome);
         unreachable(&label, &route["match"], &mounts, outcome);
     }
+}
+
+/// Returns true if a route does not match every path, or an RBAC rule names a path.
+fn depends_on_paths(ours: &Ours<'_>) -> bool {
+    let is_for_every_path = |route: &Value| route["match"]["prefix"] == "/";
+    let mut hosts = ours.manager.virtual_hosts();
+    let selects = hosts.any(|host| {
+        host.get("matcher").is_some() || !items(&host["routes"]).all(is_for_every_path)
+    });
+    let mut filters = ours.manager.filters.iter();
+    let names_path = filters.any(|filter| {
+        let text = filter.config.to_string();
+        kind_of(&filter.config) == "RBAC"
+            && (text.contains("\"url_path\"") || text.contains("\":path\""))
+    });
+    selects || names_path
 }
 
 /// The route removes something from a path that has no mount any more.

@@ -14,10 +14,14 @@ pub(crate) fn check(ours: &Ours<'_>, outcome: &mut Outcome) {
     let settings = ours.filter.settings();
     match Record::of(&settings) {
         Some(record) => recorded(ours, &record, outcome),
-        None if ours.filter.config.is_null() => outcome.skip(format!(
-            "{}: the configuration of the filter comes from a server (ECDS); lint a dump of /config_dump?include_eds",
-            ours.place()
-        )),
+        None if ours.filter.config.is_null() => {}
+        // As at a waypoint, which has no address and no certificate of the peer.
+        None if ours.manager.is_internal && settings["trust_proxy"] == false => {
+            outcome.right(format!(
+                "{}: trust_proxy is false, so no forwarded header is believed, whoever the peer is",
+                ours.place()
+            ));
+        }
         None => source_address(ours.manager, &ours.place(), outcome),
     }
     forwarded_scheme(ours, &settings, outcome);

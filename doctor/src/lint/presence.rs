@@ -18,7 +18,8 @@ pub(crate) fn check(envoy: &Envoy, outcome: &mut Outcome) {
     for ours in envoy.ours() {
         edges = edges.saturating_add(1);
         edge(&ours, outcome);
-        guarded_clusters.extend(clusters(ours.manager));
+        let routes = ours.manager.forwarding_routes();
+        guarded_clusters.extend(routes.flat_map(|(_, route)| clusters(route)));
     }
     if edges == 0 {
         let reason = if envoy.managers.is_empty() {
@@ -33,13 +34,13 @@ pub(crate) fn check(envoy: &Envoy, outcome: &mut Outcome) {
             );
         } else {
             outcome.skip(format!(
-                "{reason}; lint a dump of the running Envoy (/config_dump)"
+                "{reason}; lint the files with its resources as well, or a dump of the running Envoy (/config_dump)"
             ));
         }
         return;
     }
     for manager in &envoy.managers {
-        let reached: BTreeSet<String> = clusters(manager)
+        let reached: BTreeSet<String> = open_clusters(manager)
             .intersection(&guarded_clusters)
             .cloned()
             .collect();
@@ -77,7 +78,7 @@ fn edge(ours: &Ours<'_>, outcome: &mut Outcome) {
         .filters
         .iter()
         .skip(ours.position)
-        .any(|filter| !filter.is_disabled && is_rbac_guard(&filter.config));
+        .any(HttpFilter::is_rbac_guard);
     if ours.filter.is_disabled && !has_rbac_guard {
         outcome.fail(
             format!(
@@ -100,7 +101,7 @@ fn edge(ours: &Ours<'_>, outcome: &mut Outcome) {
 /// The filter comes from a server, and Envoy may have to serve without it.
 fn discovery(ours: &Ours<'_>, has_rbac_guard: bool, outcome: &mut Outcome) {
     let default = &ours.filter.discovery["default_config"];
-    if default.is_null() || kind_of(default) == "Wasm" {
+    if default.is_null() || ["Wasm", "DynamicModuleFilter"].contains(&kind_of(default)) {
         return;
     }
     let finding = format!(
@@ -132,7 +133,7 @@ fn upgrades(manager: &Manager, place: &str, outcome: &mut Outcome) {
                 config: filter["typed_config"].clone(),
                 discovery: Value::Null,
             };
-            filter.is_wasm() && filter.name.contains("fluxlit") && !filter.is_disabled
+            filter.is_ours() && !filter.is_disabled
         });
         if is_own_chain && !has_ours {
             outcome.fail(
@@ -250,6 +251,13 @@ fn requires_mark(matcher: &Value) -> bool {
         || regex.is_some_and(|regex| NOT_EMPTY.contains(&regex))
 }
 
+impl HttpFilter {
+    /// Returns true for an RBAC filter that denies requests without the filter's mark.
+    fn is_rbac_guard(&self) -> bool {
+        !self.is_disabled && is_rbac_guard(&self.config)
+    }
+}
+
 /// Returns true for the configuration of an RBAC filter that denies requests without the filter's mark.
 pub(crate) fn is_rbac_guard(config: &Value) -> bool {
     let rules = &config["rules"];
@@ -285,20 +293,29 @@ fn is_harmless(config: &Value) -> bool {
     HARMLESS.iter().any(|harmless| kind.ends_with(harmless))
 }
 
-/// Returns the clusters that the routes of a connection manager forward to.
-fn clusters(manager: &Manager) -> BTreeSet<String> {
+/// Returns the clusters that a connection manager forwards requests to which the filter has not processed.
+fn open_clusters(manager: &Manager) -> BTreeSet<String> {
+    if manager.filters.iter().any(HttpFilter::is_rbac_guard) {
+        return BTreeSet::new();
+    }
     manager
-        .forwarding_routes()
-        .flat_map(|(_, route)| {
-            let action = &route["route"];
-            let weighted = items(&action["weighted_clusters"]["clusters"])
-                .map(|cluster| text(&cluster["name"]));
-            weighted
-                .chain([text(&action["cluster"])])
-                .collect::<Vec<_>>()
-        })
-        .filter(|name| !name.is_empty())
+        .virtual_hosts()
+        .filter(|host| !manager.redirects_to_tls(host))
+        .flat_map(|host| manager.forwarding_routes_of(host))
+        .filter(|(_, route)| !is_guarded(route))
+        .flat_map(|(_, route)| clusters(route))
         .collect()
+}
+
+/// Returns the clusters that a route forwards to.
+fn clusters(route: &Value) -> impl Iterator<Item = String> + '_ {
+    let action = &route["route"];
+    let weighted = items(&action["weighted_clusters"]["clusters"]);
+    weighted
+        .map(|cluster| &cluster["name"])
+        .chain([&action["cluster"]])
+        .map(text)
+        .filter(|name| !name.is_empty())
 }
 
 fn join(names: &BTreeSet<String>) -> String {
@@ -320,10 +337,11 @@ pub(crate) const GUARD: &str =
 const NOT_EMPTY: [&str; 4] = [".+", "^.+$", "(.+)", "^(.+)$"];
 
 /// Ends of the types of filters that neither read forwarded headers nor respond themselves.
-const HARMLESS: [&str; 6] = [
+const HARMLESS: [&str; 7] = [
     ".filters.http.set_filter_state.v3.Config",
     ".filters.http.grpc_stats.v3.FilterConfig",
     ".filters.http.header_to_metadata.v3.Config",
+    ".filters.http.stateful_session.v3.StatefulSession",
     "io.istio.http.peer_metadata.Config",
     "envoy.tcp.metadataexchange.config.MetadataExchange",
     "stats.PluginConfig",

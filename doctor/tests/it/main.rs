@@ -8,3 +8,4 @@ mod front;
 mod lint;
 mod probe;
 mod report;
+mod shipped;

@@ -28,7 +28,7 @@ pub(crate) struct Arguments {
     target: Target,
     #[command(flatten)]
     probe: Box<ProbeArguments>,
-    /// Check configurations of Envoy (bootstrap, /config_dump) and manifests of Istio or Envoy Gateway
+    /// Check configurations of Envoy (bootstrap, resources, /config_dump) and manifests of Istio or Envoy Gateway
     #[arg(long, value_name = "FILE", num_args = 1..)]
     lint: Vec<PathBuf>,
     /// Ask the admin interface of the Envoy whose configuration is checked, such as 127.0.0.1:9901
@@ -202,7 +202,10 @@ fn check_files(
         .iter()
         .map(|path| path.display().to_string())
         .collect();
-    let findings = runtime.block_on(lint::run(&files, &options, selection));
+    let findings = runtime.block_on(async {
+        let progress = Progress::start();
+        lint::run(&files, &options, selection, |step| progress.show(step)).await
+    });
     Ok((names.join(" "), findings))
 }
 

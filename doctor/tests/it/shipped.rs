@@ -1,0 +1,402 @@
+//! Lints every shipped configuration of Envoy, Istio and Envoy Gateway, and each with one defect.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use fluxlit_doctor::{Finding, Report, Status};
+use serde_json::{Value, json};
+
+use crate::lint::{lint, problems, skipped};
+
+/// Files that belong together.
+#[derive(Clone, Copy)]
+struct Set {
+    name: &'static str,
+    files: &'static [&'static str],
+    /// The checks that find nothing to look at, or need more than files.
+    skipped: &'static [&'static str],
+    /// What is found, because the control plane cannot do better.
+    found: &'static [(&'static str, &'static str)],
+}
+
+#[rustfmt::skip]
+const SETS: [Set; 19] = [
+    set("bootstrap", &["envoy/bootstrap.yaml"], &["F05"]),
+    set("tls", &["envoy/bootstrap.yaml", "envoy/tls.yaml"], &["F05"]),
+    set("module", &["envoy/bootstrap.yaml", "envoy/module.yaml"], &["F05"]),
+    set("facts", &["envoy/bootstrap.yaml", "envoy/connection-facts.yaml"], &["F05"]),
+    set("tracing", &["envoy/bootstrap.yaml", "envoy/tracing.yaml"], &["F05"]),
+    set("rbac", &["envoy/bootstrap.yaml", "envoy/rbac-guard.yaml"], &["F05"]),
+    set("dynamic", &["envoy/dynamic/*"], &["F05"]),
+    set("dynamic without its bootstrap", &["envoy/dynamic/lds.yaml", "envoy/dynamic/ecds.yaml", "envoy/dynamic/cds.yaml"], &["F05"]),
+    set("dynamic: listener", &["envoy/dynamic/lds.yaml"], &["F01", "F03", "F05", "F06", "F08"]),
+    set("dynamic: filter", &["envoy/dynamic/ecds.yaml"], &["F01", "F02", "F04", "F05", "F06", "F07"]),
+    set("istio", &["envoy/istio/*"], &["F04", "F05", "F06", "F07"]),
+    Set { found: &[("F03", "failure_policy is not set")], ..set("made by envoy-gateway", &["envoy/control-planes/envoy-gateway.yaml"], &["F05"]) },
+    set("made by istio-gateway", &["envoy/control-planes/istio-gateway.yaml"], &["F05"]),
+    set("made by istio-sidecar", &["envoy/control-planes/istio-sidecar.yaml"], &["F05"]),
+    set("made by istio-waypoint", &["envoy/control-planes/istio-waypoint.yaml"], &["F05"]),
+    Set { found: &[("F03", "cannot start a failed filter again")], ..set("envoy-gateway", &["deploy/kubernetes/overlays/envoy-gateway/*", "deploy/kubernetes/base/*"], &["F05", "F06"]) },
+    set("istio-gateway", &["deploy/kubernetes/overlays/istio-gateway/*", "deploy/kubernetes/base/*"], &["F05", "F06"]),
+    set("istio-sidecar", &["deploy/kubernetes/overlays/istio-sidecar/*", "deploy/kubernetes/base/*"], &["F04", "F05", "F06", "F07"]),
+    set("istio-waypoint", &["deploy/kubernetes/overlays/istio-waypoint/*", "deploy/kubernetes/base/*"], &["F04", "F05", "F06", "F07"]),
+];
+
+/// Sets that replace a file of another one; their names are those of the overlays.
+#[rustfmt::skip]
+const FURTHER: [Set; 2] = [
+    set("envoy-gateway-module", &[
+        "deploy/kubernetes/overlays/envoy-gateway-module/*", "deploy/kubernetes/overlays/envoy-gateway/clienttrafficpolicy.yaml",
+        "deploy/kubernetes/overlays/envoy-gateway/gateway.yaml", "deploy/kubernetes/overlays/envoy-gateway/guard.yaml",
+    ], &["F05", "F06"]),
+    set("istio-gateway-traffic-extension", &[
+        "deploy/kubernetes/overlays/istio-gateway-traffic-extension/*", "deploy/kubernetes/overlays/istio-gateway/envoyfilter.yaml",
+        "deploy/kubernetes/overlays/istio-gateway/routes.yaml",
+    ], &["F05", "F06"]),
+];
+
+/// Files without the filter, and without Envoy.
+#[rustfmt::skip]
+const WITHOUT: [Set; 2] = [
+    set("base", &["deploy/kubernetes/base/*"], ALL),
+    set("ingress", &["deploy/kubernetes/overlays/ingress/*", "deploy/kubernetes/base/*"], ALL),
+];
+
+const ALL: &[&str] = &["F01", "F02", "F03", "F04", "F05", "F06", "F07", "F08"];
+
+const fn set(
+    name: &'static str,
+    files: &'static [&'static str],
+    skipped: &'static [&'static str],
+) -> Set {
+    Set {
+        name,
+        files,
+        skipped,
+        found: &[],
+    }
+}
+
+fn sets() -> impl Iterator<Item = Set> {
+    SETS.into_iter().chain(FURTHER).chain(WITHOUT)
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// Returns the YAML files of a folder.
+fn yaml_files(folder: &str) -> Vec<String> {
+    let entries = std::fs::read_dir(root().join(folder)).expect("a folder");
+    let mut names: Vec<String> = entries
+        .map(|entry| entry.expect("an entry").file_name())
+        .map(|name| format!("{folder}/{}", name.to_string_lossy()))
+        .filter(|name| name.ends_with(".yaml"))
+        .collect();
+    names.sort();
+    names
+}
+
+/// Returns the names of the files of a set.
+fn names(set: &Set) -> Vec<String> {
+    let names = set.files.iter().map(|file| match file.strip_suffix("/*") {
+        Some(folder) => yaml_files(folder),
+        None => vec![(*file).to_owned()],
+    });
+    names.flatten().collect()
+}
+
+/// Reads the files of a set, with the documents of each.
+fn read(set: &Set) -> Vec<(String, Vec<Value>)> {
+    let read = |name: String| {
+        let text = std::fs::read_to_string(root().join(&name));
+        let text = text.unwrap_or_else(|error| panic!("{name}: {error}"));
+        let documents = serde_saphyr::from_multiple(&text);
+        let documents = documents.unwrap_or_else(|error| panic!("{name}: {error}"));
+        (name, documents)
+    };
+    names(set).into_iter().map(read).collect()
+}
+
+/// Puts files that are a part of a bootstrap to the place that their comments name.
+fn assemble(mut files: Vec<(String, Vec<Value>)>) -> Vec<String> {
+    let mut parts = Vec::new();
+    files.retain(|(name, documents)| {
+        let is_part = PARTS.contains(&name.as_str());
+        if is_part {
+            parts.push((name.clone(), documents[0].clone()));
+        }
+        !is_part
+    });
+    for (name, part) in parts {
+        let bootstrap = &mut files[0].1[0];
+        let chain = &mut bootstrap["static_resources"]["listeners"][0]["filter_chains"][0];
+        let filters = chain["filters"].as_array_mut().expect("filters");
+        match name.as_str() {
+            "envoy/connection-facts.yaml" => {
+                let settings = json!({"root_path": "/apps/my-app", "connection_facts_key": "fluxlit.connection"});
+                let plugin = &mut filters[1]["typed_config"]["http_filters"][0]["typed_config"];
+                plugin["config"]["configuration"]["value"] = settings.to_string().into();
+                filters[0] = part;
+            }
+            "envoy/module.yaml" => filters[1]["typed_config"]["http_filters"][0] = part,
+            "envoy/rbac-guard.yaml" => {
+                let manager = &mut filters[1]["typed_config"];
+                manager["route_config"]["virtual_hosts"][0]["routes"][0]["match"] =
+                    json!({"prefix": "/"});
+                let filters = manager["http_filters"].as_array_mut();
+                filters.expect("filters").insert(1, part);
+            }
+            "envoy/tls.yaml" => {
+                filters[1]["typed_config"]["local_reply_config"] =
+                    part["local_reply_config"].clone();
+                chain["transport_socket"] = part["transport_socket"].clone();
+            }
+            _ => filters[1]["typed_config"]["tracing"] = part["tracing"].clone(),
+        }
+    }
+    files
+        .iter()
+        .map(|(_, documents)| documents.iter().map(Value::to_string).collect::<Vec<_>>())
+        .map(|documents| documents.join("\n---\n"))
+        .filter(|text| !text.is_empty())
+        // Several documents are no JSON.
+        .map(|text| format!("# YAML\n{text}"))
+        .collect()
+}
+
+const PARTS: [&str; 5] = [
+    "envoy/connection-facts.yaml",
+    "envoy/module.yaml",
+    "envoy/rbac-guard.yaml",
+    "envoy/tls.yaml",
+    "envoy/tracing.yaml",
+];
+
+fn has_failed(findings: &[Finding]) -> bool {
+    let report = Report {
+        target: String::new(),
+        findings: findings.to_vec(),
+        is_strict: false,
+        is_lenient: false,
+    };
+    report.has_failed()
+}
+
+#[test]
+fn every_shipped_configuration_is_clean() {
+    for set in sets() {
+        let findings = lint(&assemble(read(&set)));
+        let found = problems(&findings);
+        let is_expected = found.len() == set.found.len()
+            && found
+                .iter()
+                .zip(set.found)
+                .all(|((id, _, says), (wanted, part))| id == wanted && says.contains(part));
+        assert!(is_expected, "{}: {found:#?}", set.name);
+        assert_eq!(skipped(&findings), set.skipped, "{}", set.name);
+        // Nothing of the filter is there, so nothing has passed.
+        assert_eq!(has_failed(&findings), set.skipped == ALL, "{}", set.name);
+    }
+}
+
+#[test]
+fn every_shipped_file_is_in_a_set() {
+    let known: BTreeSet<String> = sets().flat_map(|set| names(&set)).collect();
+    let overlays =
+        std::fs::read_dir(root().join("deploy/kubernetes/overlays")).expect("the overlays");
+    let overlays = overlays.map(|entry| entry.expect("an entry").file_name());
+    let mut folders: Vec<String> = overlays
+        .map(|name| format!("deploy/kubernetes/overlays/{}", name.to_string_lossy()))
+        .collect();
+    let others = [
+        "envoy",
+        "envoy/dynamic",
+        "envoy/istio",
+        "envoy/control-planes",
+    ];
+    folders.extend(others.map(str::to_owned));
+    for file in folders.iter().flat_map(|folder| yaml_files(folder)) {
+        assert!(known.contains(&file), "{file} is not linted");
+    }
+}
+
+/// A change of one document of a set, the check that must notice it, and parts of its sentence and its hint.
+struct Defect {
+    set: &'static str,
+    /// The end of the name of the file.
+    file: &'static str,
+    check: &'static str,
+    status: Status,
+    says: &'static str,
+    hint: &'static str,
+    change: fn(&mut Value),
+}
+
+#[rustfmt::skip]
+fn defects() -> Vec<Defect> {
+    let fail = |set, file, check, says, hint, change| Defect { set, file, check, status: Status::Fail, says, hint, change };
+    let warn = |set, file, check, says, hint, change| Defect { set, file, check, status: Status::Warn, says, hint, change };
+    vec![
+        // The dynamic module.
+        fail("module", "module.yaml", "F08", "E15: unknown key \"root_paht\"", "plugin configuration", |filter| filter["typed_config"]["filter_config"]["value"] = json!("{\"root_paht\": \"/x\"}")),
+        fail("module", "module.yaml", "F08", "there is no plugin configuration", "as JSON", |filter| filter["typed_config"]["filter_config"] = Value::Null),
+        fail("module", "module.yaml", "F08", "E15: unknown key \"root_paht\"", "plugin configuration", |filter| filter["typed_config"]["filter_config"] = json!({"@type": "type.googleapis.com/google.protobuf.Struct", "value": {"root_paht": "/x"}})),
+        fail("module", "module.yaml", "F01", "records `peer`", "set_filter_state", |filter| filter["typed_config"]["filter_config"]["value"] = json!("{\"peer_filter_state_key\": \"peer\"}")),
+        fail("module", "module.yaml", "F02", "disabled in the filter chain", "rbac-guard", |filter| filter["disabled"] = json!(true)),
+        warn("module", "module.yaml", "F03", "do_not_close is not true", "set do_not_close: true", |filter| { remove(&mut filter["typed_config"]["dynamic_module_config"], "do_not_close"); }),
+        // Resources in files.
+        fail("dynamic", "dynamic/lds.yaml", "F01", "no filter before the connection manager records `fluxlit.peer`", "set_filter_state", |lds| { remove_first(&mut lds["resources"][0]["filter_chains"][0]["filters"]); }),
+        fail("dynamic", "dynamic/lds.yaml", "F02", "forwards requests that the filter has not processed", "filter_state", |lds| without_mark(manager(&mut lds["resources"][0]))),
+        fail("dynamic", "dynamic/lds.yaml", "F02", "no connection manager has the FluxLit filter", "bootstrap.yaml", |lds| { remove_first(&mut manager(&mut lds["resources"][0])["http_filters"]); }),
+        fail("dynamic", "dynamic/ecds.yaml", "F03", "FAIL_OPEN", "FAIL_RELOAD", |ecds| ecds["resources"][0]["typed_config"]["config"]["failure_policy"] = json!("FAIL_OPEN")),
+        fail("dynamic", "dynamic/cds.yaml", "F07", "cluster `gateway` over HTTP/2", "http2_protocol_options", |cds| cds["resources"][0]["http2_protocol_options"] = json!({})),
+        fail("dynamic", "dynamic/ecds.yaml", "F08", "root_paht", "plugin configuration", |ecds| ecds["resources"][0]["typed_config"]["config"]["configuration"]["value"] = json!("{\"root_paht\": \"/x\"}")),
+        fail("dynamic: filter", "dynamic/ecds.yaml", "F08", "root_paht", "plugin configuration", |ecds| ecds["resources"][0]["typed_config"]["config"]["configuration"]["value"] = json!("{\"root_paht\": \"/x\"}")),
+        fail("dynamic without its bootstrap", "dynamic/lds.yaml", "F02", "forwards requests that the filter has not processed", "filter_state", |lds| without_mark(manager(&mut lds["resources"][0]))),
+        // What Envoy Gateway makes.
+        fail("made by envoy-gateway", "envoy-gateway.yaml", "F01", "use_remote_address is not true", "peer_filter_state_key", |made| made_manager(made, 0)["use_remote_address"] = json!(false)),
+        fail("made by envoy-gateway", "envoy-gateway.yaml", "F02", "disabled in the filter chain", "rbac-guard.yaml", |made| { list(&mut made_manager(made, 0)["http_filters"]).remove(2); }),
+        fail("made by envoy-gateway", "envoy-gateway.yaml", "F02", "listener `my-team/fluxlit/http` forwards to cluster `httproute/my-team/fluxlit/rule/0`", "add the filter", |made| made_manager(made, 1)["route_config"]["virtual_hosts"][0]["routes"] = json!([{"match": {"prefix": "/"}, "route": {"cluster": "httproute/my-team/fluxlit/rule/0"}}])),
+        fail("made by envoy-gateway", "envoy-gateway.yaml", "F03", "fail_open is true", "FAIL_RELOAD", |made| made_manager(made, 0)["http_filters"][1]["typed_config"]["config"]["fail_open"] = json!(true)),
+        warn("made by envoy-gateway", "envoy-gateway.yaml", "F04", "may read differently", "merge_slashes: true", |made| made_manager(made, 0)["merge_slashes"] = json!(false)),
+        fail("made by envoy-gateway", "envoy-gateway.yaml", "F07", "WebSocket upgrades are not enabled", "upgrade_configs", |made| { remove(&mut made_manager(made, 0)["route_config"]["virtual_hosts"][0]["routes"][0]["route"], "upgrade_configs"); }),
+        fail("made by envoy-gateway", "envoy-gateway.yaml", "F08", "root_paht", "plugin configuration", |made| misspell(&mut made_manager(made, 0)["http_filters"][1])),
+        // What Istio makes of an ingress gateway.
+        fail("made by istio-gateway", "istio-gateway.yaml", "F01", "records `fluxlit.peer`", "set_filter_state", |made| { remove_first(&mut made["static_resources"]["listeners"][0]["filter_chains"][0]["filters"]); }),
+        fail("made by istio-gateway", "istio-gateway.yaml", "F02", "route `fluxlit` of virtual host `portal.example.com:443`", "filter_state", |made| without_mark(made_manager(made, 0))),
+        fail("made by istio-gateway", "istio-gateway.yaml", "F02", "listener `0.0.0.0_80` forwards", "add the filter", |made| { let http = made_manager(made, 1); without_mark(http); remove(&mut http["route_config"]["virtual_hosts"][0], "require_tls"); }),
+        // Envoy takes https from a header then.
+        fail("made by istio-gateway", "istio-gateway.yaml", "F02", "listener `0.0.0.0_80` forwards", "add the filter", |made| { let http = made_manager(made, 1); without_mark(http); http["xff_num_trusted_hops"] = json!(1); }),
+        warn("made by istio-gateway", "istio-gateway.yaml", "F03", "FAIL_CLOSED", "failStrategy: FAIL_RELOAD", |made| made_manager(made, 0)["http_filters"][0]["typed_config"]["config"]["failure_policy"] = json!("FAIL_CLOSED")),
+        warn("made by istio-gateway", "istio-gateway.yaml", "F04", "may read differently", "meshConfig.pathNormalization", |made| made_manager(made, 0)["route_config"]["virtual_hosts"][0]["routes"][0]["match"]["prefix"] = json!("/apps/my-app/admin")),
+        warn("made by istio-gateway", "istio-gateway.yaml", "F06", "have no HSTS", "local_reply_config", |made| made_manager(made, 0)["http_filters"][0]["typed_config"]["config"]["configuration"]["value"] = json!("{\"root_path\": \"/apps/my-app\", \"hsts\": true, \"peer_filter_state_key\": \"fluxlit.peer\"}")),
+        fail("made by istio-gateway", "istio-gateway.yaml", "F07", "stream_idle_timeout is 30s", "90s", |made| made_manager(made, 0)["stream_idle_timeout"] = json!("30s")),
+        fail("made by istio-gateway", "istio-gateway.yaml", "F08", "root_paht", "plugin configuration", |made| misspell(&mut made_manager(made, 0)["http_filters"][0])),
+        // A sidecar, and a waypoint.
+        fail("made by istio-sidecar", "istio-sidecar.yaml", "F01", "records `fluxlit.peer`", "set_filter_state", |made| { remove_first(&mut made["static_resources"]["listeners"][0]["filter_chains"][0]["filters"]); }),
+        fail("made by istio-sidecar", "istio-sidecar.yaml", "F02", "route `default` of virtual host `inbound|http|8000`", "filter_state", |made| without_mark(made_manager(made, 0))),
+        fail("made by istio-sidecar", "istio-sidecar.yaml", "F03", "FAIL_OPEN", "FAIL_RELOAD", |made| made_manager(made, 0)["http_filters"][0]["typed_config"]["config"]["failure_policy"] = json!("FAIL_OPEN")),
+        warn("made by istio-sidecar", "istio-sidecar.yaml", "F04", "may read differently", "meshConfig.pathNormalization", |made| made_manager(made, 0)["http_filters"][1]["typed_config"]["rules"]["policies"]["ns[my-team]-policy[fluxlit-gateway]-rule[0]"]["permissions"] = json!([{"url_path": {"path": {"prefix": "/apps/my-app"}}}])),
+        fail("made by istio-sidecar", "istio-sidecar.yaml", "F08", "root_paht", "plugin configuration", |made| misspell(&mut made_manager(made, 0)["http_filters"][0])),
+        fail("made by istio-waypoint", "istio-waypoint.yaml", "F01", "use_remote_address is not true", "peer_filter_state_key", |made| made_manager(made, 1)["http_filters"][0]["typed_config"]["config"]["configuration"]["value"] = json!("{\"root_path\": \"/apps/my-app\", \"trust_proxy\": true, \"forwarded_allow_ips\": \"10.0.0.0/8\"}")),
+        fail("made by istio-waypoint", "istio-waypoint.yaml", "F02", "route `default` of virtual host `inbound|http|8000`", "filter_state", |made| without_mark(made_manager(made, 1))),
+        fail("made by istio-waypoint", "istio-waypoint.yaml", "F08", "root_paht", "plugin configuration", |made| misspell(&mut made_manager(made, 1)["http_filters"][0])),
+        // Manifests for a sidecar, and for a waypoint.
+        fail("istio-sidecar", "istio-sidecar/envoyfilter.yaml", "F02", "no patch adds the filter's mark", "match: {context: SIDECAR_INBOUND}", |filter| { list(&mut filter["spec"]["configPatches"]).remove(1); }),
+        fail("istio-sidecar", "istio-sidecar/envoyfilter.yaml", "F02", "it runs in the sidecar, but the EnvoyFilter adds the filter's mark to the routes of the gateway (context GATEWAY)", "match: {context: SIDECAR_INBOUND}", |filter| filter["spec"]["configPatches"][1]["match"]["context"] = json!("GATEWAY")),
+        fail("istio-sidecar", "istio-sidecar/envoyfilter.yaml", "F01", "records `fluxlit.peer` in the gateway", "context: SIDECAR_INBOUND", |filter| filter["spec"]["configPatches"][0]["match"]["context"] = json!("GATEWAY")),
+        fail("istio-sidecar", "istio-sidecar/wasmplugin.yaml", "F02", "phase is AUTHZ", "phase: AUTHN", |plugin| plugin["spec"]["phase"] = json!("AUTHZ")),
+        fail("istio-waypoint", "istio-waypoint/envoyfilter.yaml", "F02", "no patch adds the filter's mark", "match: {context: WAYPOINT, waypoint: {}}", |filter| { list(&mut filter["spec"]["configPatches"]).remove(0); }),
+        fail("istio-waypoint", "istio-waypoint/envoyfilter.yaml", "F02", "it runs in the waypoint, but the EnvoyFilter adds the filter's mark to the routes of the gateway", "match: {context: WAYPOINT, waypoint: {}}", |filter| filter["spec"]["configPatches"][0]["match"] = json!({"context": "GATEWAY"})),
+        warn("istio-waypoint", "istio-waypoint/wasmplugin.yaml", "F01", "without peer_filter_state_key", "peer_filter_state_key", |plugin| { remove(&mut plugin["spec"]["pluginConfig"], "trust_proxy"); }),
+        // Manifests for gateways.
+        fail("istio-gateway-traffic-extension", "trafficextension.yaml", "F03", "FAIL_OPEN", "FAIL_RELOAD", |plugin| plugin["spec"]["wasm"]["failStrategy"] = json!("FAIL_OPEN")),
+        fail("envoy-gateway-module", "envoyextensionpolicy.yaml", "F08", "root_paht", "plugin configuration", |policy| policy["spec"]["dynamicModule"][0]["config"] = json!({"root_paht": "/x"})),
+        fail("envoy-gateway-module", "envoyextensionpolicy.yaml", "F08", "there is no plugin configuration", "as JSON", |policy| { remove(&mut policy["spec"]["dynamicModule"][0], "config"); }),
+        fail("envoy-gateway-module", "envoyproxy.yaml", "F03", "no EnvoyProxy of these files registers the module `fluxlit`", "spec.dynamicModules", |proxy| proxy["spec"]["dynamicModules"][0]["name"] = json!("other")),
+        warn("envoy-gateway-module", "envoyproxy.yaml", "F03", "doNotClose is not true", "set doNotClose: true", |proxy| { remove(&mut proxy["spec"]["dynamicModules"][0], "doNotClose"); }),
+        fail("envoy-gateway-module", "envoy-gateway/guard.yaml", "F02", "404s and other routes bypass it", "rbac-guard.yaml", |guard| guard["spec"]["jsonPatches"] = json!([])),
+        fail("envoy-gateway-module", "clienttrafficpolicy.yaml", "F01", "clientIPDetection turns use_remote_address off", "remove it", |policy| policy["spec"]["clientIPDetection"] = json!({"xForwardedFor": {"numTrustedHops": 1}})),
+    ]
+}
+
+#[test]
+fn each_defect_of_a_shipped_configuration_is_found() {
+    for defect in defects() {
+        let row = format!("{} {}: {}", defect.set, defect.check, defect.says);
+        let set = sets().find(|set| set.name == defect.set).expect("a set");
+        let mut files = read(&set);
+        let file = files
+            .iter_mut()
+            .find(|(name, _)| name.ends_with(defect.file));
+        let (_, documents) = file.unwrap_or_else(|| panic!("{row}: no such file"));
+        assert_eq!(documents.len(), 1, "{row}");
+        (defect.change)(&mut documents[0]);
+        let findings = lint(&assemble(files));
+        let is_it = |finding: &&Finding| {
+            finding.check.id == defect.check
+                && finding.status == defect.status
+                && finding.finding.contains(defect.says)
+        };
+        let found = findings.iter().find(is_it);
+        let found = found.unwrap_or_else(|| panic!("{row}: {:#?}", problems(&findings)));
+        let hint = found.hint.as_deref().unwrap_or_default();
+        assert!(hint.contains(defect.hint), "{row}: {hint}");
+    }
+}
+
+/// Changes that are no defects.
+#[test]
+fn what_is_as_good_is_clean_too() {
+    type Row = (&'static str, &'static str, fn(&mut Value));
+    #[rustfmt::skip]
+    let rows: [Row; 4] = [
+        ("module", "module.yaml", |filter| filter["typed_config"]["filter_config"] = json!({"@type": "type.googleapis.com/google.protobuf.Struct", "value": {"root_path": "/x", "peer_filter_state_key": "fluxlit.peer"}})),
+        // The redirect to https, or the condition on the route: either is enough.
+        ("made by istio-gateway", "istio-gateway.yaml", |made| without_mark(made_manager(made, 1))),
+        ("made by istio-gateway", "istio-gateway.yaml", |made| { remove(&mut made_manager(made, 1)["route_config"]["virtual_hosts"][0], "require_tls"); }),
+        ("istio-sidecar", "istio-sidecar/wasmplugin.yaml", |plugin| { remove(&mut plugin["spec"], "match"); }),
+    ];
+    for (number, (name, file, change)) in rows.into_iter().enumerate() {
+        let set = sets().find(|set| set.name == name).expect("a set");
+        let mut files = read(&set);
+        let document = files.iter_mut().find(|(name, _)| name.ends_with(file));
+        change(&mut document.expect("the file").1[0]);
+        assert_eq!(problems(&lint(&assemble(files))), [], "row {number}");
+    }
+}
+
+/// An EnvoyFilter of somebody else says nothing about the guard.
+#[test]
+fn a_plugin_with_a_foreign_envoy_filter_is_not_guarded() {
+    let plugin =
+        std::fs::read_to_string(root().join("envoy/istio/wasmplugin.yaml")).expect("a file");
+    let foreign = json!({"apiVersion": "networking.istio.io/v1alpha3", "kind": "EnvoyFilter", "metadata": {"name": "other"},
+        "spec": {"configPatches": [{"applyTo": "HTTP_ROUTE", "match": {"context": "GATEWAY"}, "patch": {"operation": "MERGE", "value": {}}}]}});
+    let findings = lint(&[plugin, foreign.to_string()]);
+    assert_eq!(problems(&findings), []);
+    let skipped = skipped(&findings);
+    assert!(
+        skipped.contains(&"F01") && skipped.contains(&"F02"),
+        "{skipped:?}"
+    );
+}
+
+/// Returns a connection manager of a bootstrap.
+fn made_manager(bootstrap: &mut Value, listener: usize) -> &mut Value {
+    manager(&mut bootstrap["static_resources"]["listeners"][listener])
+}
+
+/// Returns the connection manager of a listener, which is its last network filter.
+fn manager(listener: &mut Value) -> &mut Value {
+    let filters = list(&mut listener["filter_chains"][0]["filters"]);
+    &mut filters.last_mut().expect("a filter")["typed_config"]
+}
+
+fn without_mark(manager: &mut Value) {
+    let routes = &mut manager["route_config"]["virtual_hosts"][0]["routes"];
+    remove(&mut routes[0]["match"], "filter_state");
+}
+
+fn misspell(filter: &mut Value) {
+    let text = &mut filter["typed_config"]["config"]["configuration"]["value"];
+    *text = text
+        .as_str()
+        .expect("a text")
+        .replace("root_path", "root_paht")
+        .into();
+}
+
+fn remove(object: &mut Value, name: &str) {
+    let removed = object.as_object_mut().expect("fields").remove(name);
+    assert!(removed.is_some(), "{name} is not there");
+}
+
+fn remove_first(array: &mut Value) {
+    list(array).remove(0);
+}
+
+fn list(value: &mut Value) -> &mut Vec<Value> {
+    value.as_array_mut().expect("a list")
+}
