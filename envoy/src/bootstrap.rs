@@ -26,6 +26,11 @@ impl Bootstrap {
         ))
     }
 
+    /// Reads `sidecar.yaml`.
+    pub fn sidecar() -> Self {
+        Self(read_yaml("sidecar.yaml", include_str!("../sidecar.yaml")))
+    }
+
     /// Reads another bootstrap of this package. `name`: its file, for errors.
     ///
     /// # Panics
@@ -150,6 +155,51 @@ impl Bootstrap {
         self.at("/static_resources/listeners/0/filter_chains/0")["transport_socket"] =
             tls["transport_socket"].take();
         self.at(CONNECTION_MANAGER)["local_reply_config"] = tls["local_reply_config"].take();
+        self
+    }
+
+    /// Takes certificate, key and authority from this folder, by the names in the file.
+    #[must_use]
+    pub fn with_certificates_in(self, folder: &Path) -> Self {
+        let names = ["certificate.pem", "key.pem", "authority.pem"];
+        names.into_iter().fold(self, |bootstrap, name| {
+            bootstrap.with_value(&json!(name), &json!(folder.join(name)))
+        })
+    }
+
+    /// Publishes the apps of `several-apps.yaml`, whose gateways listen on these addresses.
+    #[must_use]
+    pub fn with_several_apps(mut self, gateways: [SocketAddr; 2]) -> Self {
+        let mut apps = read_yaml("several-apps.yaml", include_str!("../several-apps.yaml"));
+        let text = apps["configuration"]["value"].take();
+        let hosts = format!("{CONNECTION_MANAGER}/route_config/virtual_hosts");
+        *self.at(&hosts) = apps["virtual_hosts"].take();
+        *self.at("/static_resources/clusters") = apps["clusters"].take();
+        for (port, gateway) in (8000..).zip(gateways) {
+            self = self.with_address(("127.0.0.1", port), gateway);
+        }
+        self.with_plugin_config(text.as_str().expect("a StringValue"))
+    }
+
+    /// Writes no access log. For measurements.
+    #[must_use]
+    pub fn without_access_log(mut self) -> Self {
+        if let Some(manager) = self.at(CONNECTION_MANAGER).as_object_mut() {
+            manager.remove("access_log");
+        }
+        self
+    }
+
+    /// Limits connections, and the memory that Envoy allocates.
+    #[must_use]
+    pub fn with_limits(mut self, connections: u64, heap_bytes: u64) -> Self {
+        let monitors = "/overload_manager/resource_monitors";
+        for (place, limit, value) in [
+            (0, "max_active_downstream_connections", connections),
+            (1, "max_heap_size_bytes", heap_bytes),
+        ] {
+            *self.at(&format!("{monitors}/{place}/typed_config/{limit}")) = json!(value);
+        }
         self
     }
 
@@ -306,7 +356,7 @@ impl Bootstrap {
     fn at(&mut self, pointer: &str) -> &mut Value {
         self.0
             .pointer_mut(pointer)
-            .unwrap_or_else(|| panic!("bootstrap.yaml has nothing at {pointer}"))
+            .unwrap_or_else(|| panic!("the bootstrap has nothing at {pointer}"))
     }
 }
 

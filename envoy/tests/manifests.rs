@@ -184,6 +184,25 @@ fn the_defences_are_on() {
         assert_eq!(manager.pointer(pointer), Some(&wanted), "{pointer}");
     }
     assert_eq!(manager.get("xff_num_trusted_hops"), None);
+    let shipped = Bootstrap::shipped();
+    let overload = &shipped.value()["overload_manager"];
+    for (pointer, wanted) in [
+        (
+            "/resource_monitors/0/name",
+            "envoy.resource_monitors.global_downstream_max_connections",
+        ),
+        (
+            "/resource_monitors/1/name",
+            "envoy.resource_monitors.fixed_heap",
+        ),
+        (
+            "/actions/2/name",
+            "envoy.overload_actions.stop_accepting_requests",
+        ),
+    ] {
+        let found = overload.pointer(pointer).and_then(Value::as_str);
+        assert_eq!(found, Some(wanted), "{pointer}");
+    }
     for upgrade in manager["upgrade_configs"].as_array().expect("upgrades") {
         assert_eq!(
             upgrade.get("filters"),
@@ -219,7 +238,9 @@ fn every_shipped_route_is_guarded() {
             "control-planes/istio-waypoint.yaml",
             "dynamic/lds.yaml",
             "istio/envoyfilter.yaml",
-            "istio/wasmplugin.yaml"
+            "istio/wasmplugin.yaml",
+            "several-apps.yaml",
+            "sidecar.yaml"
         ],
         "files with routes or with the filter"
     );

@@ -25,7 +25,7 @@ enum Form {
     Module,
 }
 
-const COLUMNS: [Column; 9] = [
+const COLUMNS: [Column; 10] = [
     column(Form::Filter, "cases", "cases", &[IN_ANOTHER_ENVOY]),
     column(
         Form::Filter,
@@ -41,6 +41,7 @@ const COLUMNS: [Column; 9] = [
         &["envoy_gateway"],
     ),
     column(Form::Filter, "guard", "guard", &[]),
+    column(Form::Filter, "edge files", "edge", &[]),
     column(
         Form::Filter,
         "WebSocket, pages",

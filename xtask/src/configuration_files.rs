@@ -81,6 +81,20 @@ const CLAIMS: &[Claim] = &[
     ),
     // Envoy, Istio and the proxies in front.
     claim("envoy/bootstrap.yaml", &[Names("envoy/tests/manifests.rs")]),
+    claim(
+        "envoy/several-apps.yaml",
+        &[
+            Names("envoy/src/bootstrap.rs"),
+            Then("envoy/tests/edge.rs", "with_several_apps("),
+        ],
+    ),
+    claim(
+        "envoy/sidecar.yaml",
+        &[
+            Names("envoy/src/bootstrap.rs"),
+            Then("envoy/tests/edge.rs", "Bootstrap::sidecar()"),
+        ],
+    ),
     claim("envoy/module.yaml", &[Names("envoy/tests/manifests.rs")]),
     claim(
         "envoy/plugin-config.json",

@@ -32,7 +32,7 @@ type Work = fn(&Prerequisites) -> anyhow::Result<Outcome>;
 /// The name of a step, what it covers, and the function that runs it.
 type Step = (&'static str, &'static str, Work);
 
-const STEPS: [Step; 52] = [
+const STEPS: [Step; 53] = [
     (
         "module-memory",
         "the dynamic module with random bytes, and with AddressSanitizer, which finds uses of memory that Envoy has freed",
@@ -67,6 +67,11 @@ const STEPS: [Step; 52] = [
         "filter",
         "the filter with internal redirects, other filters, logs and metrics",
         filter,
+    ),
+    (
+        "edge",
+        "the shipped files of an edge and a sidecar: access log, limits, trust by certificate, several apps; on the oldest and the newest version",
+        edge,
     ),
     (
         "guard",
@@ -507,12 +512,21 @@ fn filter(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
     envoy_test(prerequisites, "filter")
 }
 
+fn edge(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
+    on_two_versions(prerequisites, "edge")
+}
+
 fn guard(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
+    on_two_versions(prerequisites, "guard")
+}
+
+/// Runs a test on the oldest and the newest version of Envoy.
+fn on_two_versions(prerequisites: &Prerequisites, test: &str) -> anyhow::Result<Outcome> {
     let envoys = match with_older_envoys(prerequisites, &[OLDEST]) {
         Ok(envoys) => envoys,
         Err(error) => return Ok(Outcome::Skipped(format!("{error:#}"))),
     };
-    command(test_binary(prerequisites, "guard").env("FLUXLIT_TEST_ENVOYS", envoys))?;
+    command(test_binary(prerequisites, test).env("FLUXLIT_TEST_ENVOYS", envoys))?;
     Ok(Outcome::Passed)
 }
 

@@ -80,7 +80,7 @@ impl Envoy {
             .args(["--disable-hot-restart", "--log-level", "warning"])
             .args(arguments)
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(File::create(folder.join(OUTPUT)).map_err(run)?)
             // Unlike a log file that Envoy opens itself, this one is never buffered.
             .stderr(File::create(folder.join(LOG)).map_err(run)?);
         let mut process = Process::start(command).map_err(run)?;
@@ -166,6 +166,13 @@ impl Envoy {
         self.marked_log().replace(log::BEGIN, "")
     }
 
+    /// Returns what Envoy has written to stdout so far, which is the access log of the shipped files.
+    ///
+    /// Envoy writes it every ten seconds, or as `--file-flush-interval-msec` says.
+    pub fn output(&self) -> String {
+        read(&self.folder.join(OUTPUT))
+    }
+
     /// Returns the log so far, with the marks of [`log::FORMAT`] if Envoy was started with it.
     pub fn marked_log(&self) -> String {
         read_log(&self.folder)
@@ -173,11 +180,16 @@ impl Envoy {
 }
 
 fn read_log(folder: &Path) -> String {
-    let bytes = std::fs::read(folder.join(LOG)).unwrap_or_default();
+    read(&folder.join(LOG))
+}
+
+fn read(path: &Path) -> String {
+    let bytes = std::fs::read(path).unwrap_or_default();
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
 const LOG: &str = "envoy.log";
+const OUTPUT: &str = "envoy.out";
 
 /// The maximum time for Envoy to compile the filters and to start.
 const START_LIMIT: Duration = Duration::from_secs(120);

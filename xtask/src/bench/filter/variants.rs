@@ -139,7 +139,9 @@ pub(super) fn bootstrap(
 ) -> anyhow::Result<Bootstrap> {
     let mut listeners = Vec::new();
     for (variant, address) in variants.iter().zip(addresses) {
-        let mut shipped = Bootstrap::shipped().listening_on(*address);
+        let mut shipped = Bootstrap::shipped()
+            .without_access_log()
+            .listening_on(*address);
         if variant.form.is_none() {
             // The routes match what only our filter stores.
             shipped = shipped.without_guard();

@@ -164,6 +164,7 @@ pub(super) fn caddy(programs: &Programs, placement: &Placement) -> anyhow::Resul
 pub(super) fn envoy(programs: &Programs, placement: &Placement) -> anyhow::Result<Command> {
     let shipped = Bootstrap::shipped()
         .without_guard()
+        .without_access_log()
         .listening_on(placement.listen)
         .forwarding_to(placement.origin)
         .administered_on(local(free_port()?));
