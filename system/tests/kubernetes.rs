@@ -300,6 +300,12 @@ fn manifests_that_do_not_agree_are_found() {
             "no Deployment x",
         ),
         (
+            "Ingress",
+            "/metadata/annotations/nginx.ingress.kubernetes.io~1affinity",
+            json!("none"),
+            "nothing keeps a browser on one",
+        ),
+        (
             "Deployment",
             "/spec/template/spec/terminationGracePeriodSeconds",
             json!(130),

@@ -19,7 +19,8 @@ pub(super) fn text(site: &Site) -> String {
     );
     text.note("Change: the namespace default, the name of your GatewayClass, the image of the filter, the Secret with the certificate,\n\
                and the Service of the gateway. EnvoyPatchPolicy must be enabled: extensionApis.enableEnvoyPatchPolicy in the\n\
-               configuration of Envoy Gateway.").blank();
+               configuration of Envoy Gateway. Needs Envoy Gateway 1.9 or later: 1.8 does not know requestHeadersReceivedTimeout of\n\
+               ClientTrafficPolicy.").blank();
     let listener = gateway(site, &mut text);
     route(site, &mut text);
     client_traffic(site, &mut text);

@@ -1,4 +1,4 @@
-"""Checks custom resources as an API server does: the schema of their definition, its defaults, and its CEL rules.
+"""Checks custom resources as an API server does: the schema of their definition, its defaults, the keys of its lists, and its CEL rules.
 
     check_resources.py DEFINITIONS RESOURCES
 
@@ -62,6 +62,24 @@ def rules(schema, value, place):
             yield from rules(schema.get("items", {}), item, f"{place}[{number}]")
 
 
+def duplicates(schema, value, place):
+    """Yields the place of each list that has an item twice although the definition says that its items are a map or a set."""
+    if isinstance(value, dict):
+        for name, item in value.items():
+            part = schema.get("properties", {}).get(name, schema.get("additionalProperties"))
+            if isinstance(part, dict):
+                yield from duplicates(part, item, f"{place}.{name}")
+    elif isinstance(value, list):
+        keys = schema.get("x-kubernetes-list-map-keys", [])
+        kind = schema.get("x-kubernetes-list-type")
+        if kind in ("map", "set"):
+            seen = [json.dumps([item.get(key) for key in keys] if kind == "map" else item) for item in value]
+            if len(set(seen)) < len(seen):
+                yield place, f"two items with the same {' and '.join(keys) or 'value'}"
+        for number, item in enumerate(value):
+            yield from duplicates(schema.get("items", {}), item, f"{place}[{number}]")
+
+
 def main(folder, resources):
     definitions = {}
     for path in pathlib.Path(folder).glob("*.json"):
@@ -81,6 +99,8 @@ def main(folder, resources):
         for error in jsonschema.Draft202012Validator(schema).iter_errors(content):
             print(f"error: {kind} {name}: {error.json_path}: {error.message}")
         apply_defaults(schema, content)
+        for place, message in duplicates(schema, content, kind):
+            print(f"error: {kind} {name}: {place}: {message}")
         for place, rule, value in rules(schema, content, kind):
             # Names that CEL reserves are written so in definitions.
             text = re.sub(r"__([a-z]+)__", r"\1", rule["rule"])

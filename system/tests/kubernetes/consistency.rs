@@ -13,6 +13,7 @@ pub(crate) fn errors(documents: &Documents) -> Vec<String> {
     check.selectors();
     check.ports();
     check.backends();
+    check.affinity();
     check.stop();
     check.probes();
     check.references();
@@ -181,6 +182,45 @@ impl Check<'_> {
             if !ports.iter().any(has_port) {
                 self.error(format!("no port {port} in the Service {name}"));
             }
+        }
+    }
+
+    /// A session exists in one replica only, so with several, something keeps a browser on its own.
+    fn affinity(&mut self) {
+        let deployment = &self.documents.one("Deployment")["spec"];
+        let scaled = self.documents.of("HorizontalPodAutoscaler").into_iter();
+        let most = scaled
+            .filter_map(|scaler| scaler["spec"]["maxReplicas"].as_u64())
+            .max()
+            .unwrap_or_else(|| deployment["replicas"].as_u64().unwrap_or(1));
+        let documents = self.documents;
+        let has = |kind: &str, is_affinity: fn(&Value) -> bool| {
+            documents.of(kind).into_iter().any(is_affinity)
+        };
+        let by_ingress = has("Ingress", |ingress| {
+            ingress["metadata"]["annotations"]["nginx.ingress.kubernetes.io/affinity"] == "cookie"
+        });
+        let by_traefik = has("Service", |service| {
+            service["metadata"]["annotations"]["traefik.ingress.kubernetes.io/service.sticky.cookie"]
+                == "true"
+        });
+        let by_route = has("HTTPRoute", |route| {
+            let rules = items(&route["spec"]["rules"]);
+            rules
+                .iter()
+                .any(|rule| rule["sessionPersistence"]["type"] == "Cookie")
+        });
+        // A waypoint has no hash policy.
+        let by_mesh = has("DestinationRule", |rule| {
+            let cookie = "/spec/trafficPolicy/loadBalancer/consistentHash/httpCookie/name";
+            rule.pointer(cookie).is_some()
+        }) && !has("Gateway", |gateway| {
+            gateway["spec"]["gatewayClassName"] == "istio-waypoint"
+        });
+        if most > 1 && !(by_ingress || by_traefik || by_route || by_mesh) {
+            self.error(format!(
+                "{most} replicas, and nothing keeps a browser on one"
+            ));
         }
     }
 

@@ -8,7 +8,7 @@ use fluxlit_system::named;
 use serde_json::{Value, json};
 
 use crate::documents::{Documents, difference, items, run};
-use crate::{check_schemas, check_settings, consistency, deploy, printed, template};
+use crate::{check_custom, check_schemas, check_settings, consistency, deploy, printed, template};
 
 /// Builds a folder.
 fn kustomize(folder: &Path) -> Documents {
@@ -70,6 +70,147 @@ fn every_overlay_builds_valid_manifests_that_agree() {
         }
         assert!(errors.is_empty(), "{name}: {errors:#?}");
         check_settings(name, documents);
+    }
+}
+
+/// Shows that the rule about replicas finds an overlay without affinity.
+#[test]
+fn replicas_without_affinity_are_found() {
+    for (name, kind, pointer, value) in [
+        (
+            "istio-gateway",
+            "DestinationRule",
+            "/spec/trafficPolicy/loadBalancer",
+            json!({"simple": "RANDOM"}),
+        ),
+        (
+            "istio-sidecar",
+            "DestinationRule",
+            "/spec/trafficPolicy/loadBalancer",
+            json!({"simple": "RANDOM"}),
+        ),
+        ("istio-waypoint", "Deployment", "/spec/replicas", json!(2)),
+        (
+            "ingress",
+            "Ingress",
+            "/metadata/annotations/nginx.ingress.kubernetes.io~1affinity",
+            json!("none"),
+        ),
+    ] {
+        let errors = consistency::errors(&overlay(name).with(kind, pointer, value));
+        assert!(
+            errors
+                .iter()
+                .any(|error| error.contains("nothing keeps a browser on one")),
+            "{name}: {errors:?}"
+        );
+    }
+}
+
+/// Shows that the definition of EnvoyProxy and its rules refuse what Envoy Gateway refuses.
+#[test]
+fn an_envoy_proxy_with_an_error_is_found() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let documents = overlay("envoy-gateway-module");
+    let remote = json!({
+        "type": "Remote",
+        "remote": {"url": "https://registry.example.com/libfluxlit_module.so", "sha256": "0".repeat(64)},
+    });
+    let module = documents.one("EnvoyProxy")["spec"]["dynamicModules"][0].clone();
+    let check = |pointer: &str, value: &Value| {
+        let mut proxy = documents.one("EnvoyProxy").clone();
+        if !pointer.is_empty() {
+            crate::documents::set(&mut proxy, pointer, value.clone());
+        }
+        let output = check_custom(folder.path(), &[proxy]).expect("the check runs");
+        let errors = output.lines().filter(|line| line.starts_with("error: "));
+        let unknown = output
+            .lines()
+            .filter(|line| line.starts_with("not evaluated: "));
+        assert_eq!(unknown.collect::<Vec<_>>(), [""; 0]);
+        errors.map(str::to_owned).collect::<Vec<_>>()
+    };
+    for (pointer, value) in [
+        ("", Value::Null),
+        ("/spec/dynamicModules/0/source", remote.clone()),
+        // The default of `type` is Local.
+        (
+            "/spec/dynamicModules/0/source",
+            json!({"local": {"path": "/x.so"}}),
+        ),
+        ("/spec/provider", json!({"type": "Host"})),
+    ] {
+        assert_eq!(check(pointer, &value), [""; 0], "{pointer}: {value}");
+    }
+    for (pointer, value, wanted) in [
+        (
+            "/spec/dynamicModules/0/name",
+            json!("Fluxlit"),
+            "does not match",
+        ),
+        (
+            "/spec/dynamicModules/0/name",
+            json!("fluxlit_module"),
+            "does not match",
+        ),
+        ("/spec/dynamicModules/0/name", json!(""), "non-empty"),
+        (
+            "/spec/dynamicModules/0",
+            json!({"name": "fluxlit"}),
+            "'source' is a required",
+        ),
+        (
+            "/spec/dynamicModules/0/source",
+            json!({}),
+            "local field needs to be set",
+        ),
+        (
+            "/spec/dynamicModules/0/source",
+            json!({"type": "Remote"}),
+            "remote field needs to be set",
+        ),
+        (
+            "/spec/dynamicModules/0/source/type",
+            json!("Remote"),
+            "local field must not be set",
+        ),
+        (
+            "/spec/dynamicModules/0/source/remote",
+            remote["remote"].clone(),
+            "remote field needs to be set",
+        ),
+        (
+            "/spec/dynamicModules/0/source",
+            json!({"type": "Remote", "remote": {"url": "oci://registry.example.com/x", "sha256": "0".repeat(64)}}),
+            "does not match",
+        ),
+        (
+            "/spec/dynamicModules/0/source",
+            json!({"type": "Remote", "remote": {"url": "https://registry.example.com/x"}}),
+            "'sha256' is a required",
+        ),
+        (
+            "/spec/dynamicModules",
+            json!([module, module]),
+            "two items with the same name",
+        ),
+        ("/spec/provider/type", json!("Docker"), "is not one of"),
+        (
+            "/spec/provider/kubernetes/envoyDeployment/container/image",
+            json!("registry.example.com/my team/envoy"),
+            "Image must include a tag",
+        ),
+        (
+            "/spec/provider/kubernetes/envoyDeployment/container/imageRepository",
+            json!("registry.example.com/envoy"),
+            "Either image or imageRepository",
+        ),
+    ] {
+        let errors = check(pointer, &value);
+        assert!(
+            errors.iter().any(|error| error.contains(wanted)),
+            "{pointer} {value}: {wanted:?} is not in {errors:?}"
+        );
     }
 }
 
