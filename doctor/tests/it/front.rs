@@ -11,6 +11,7 @@ use fluxlit_support::certificate::Certificate;
 use fluxlit_support::http1::{self, Head};
 use fluxlit_support::port::local;
 use fluxlit_support::upstream;
+use rustix::net::RecvFlags;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -370,8 +371,87 @@ fn handshake(fault: Fault, head: &Head) -> Option<Vec<u8>> {
     Some(accepted)
 }
 
+/// What a front has seen of its client.
+#[derive(Debug, Default)]
+pub(crate) struct Watch {
+    sockets: Mutex<Vec<Socket>>,
+    pub(crate) seen: Mutex<Vec<Seen>>,
+}
+
+/// A connection.
+#[derive(Debug)]
+struct Socket {
+    stream: TcpStream,
+    /// True after the handshake of a WebSocket was accepted.
+    is_websocket: bool,
+}
+
+/// Something that the client has done.
+#[derive(Debug)]
+pub(crate) struct Seen {
+    pub(crate) at: Instant,
+    /// How many earlier connections were still open; in the second place, those that are WebSockets.
+    pub(crate) open: [usize; 2],
+    /// The values of User-Agent, if it was a request.
+    pub(crate) user_agents: Option<Vec<String>>,
+}
+
+impl Watch {
+    /// Notes a connection, and returns its number.
+    fn connected(&self, stream: &TcpStream) -> usize {
+        let at = Instant::now();
+        let mut sockets = self.sockets.lock().expect("no panic");
+        let mut open = [0; 2];
+        for socket in sockets.iter().filter(|socket| socket.is_open()) {
+            open[usize::from(socket.is_websocket)] += 1;
+        }
+        sockets.push(Socket {
+            stream: stream.try_clone().expect("a socket"),
+            is_websocket: false,
+        });
+        self.see(at, open, None);
+        sockets.len() - 1
+    }
+
+    /// Notes a request.
+    fn requested(&self, head: &Head) {
+        let values = head.lines.iter().skip(1).filter_map(|line| {
+            let (name, value) = line.split_once(':')?;
+            let is_it = name.eq_ignore_ascii_case("user-agent");
+            is_it.then(|| value.trim().to_owned())
+        });
+        self.see(Instant::now(), [0; 2], Some(values.collect()));
+    }
+
+    fn is_websocket(&self, number: usize) {
+        self.sockets.lock().expect("no panic")[number].is_websocket = true;
+    }
+
+    fn see(&self, at: Instant, open: [usize; 2], user_agents: Option<Vec<String>>) {
+        let seen = Seen {
+            at,
+            open,
+            user_agents,
+        };
+        self.seen.lock().expect("no panic").push(seen);
+    }
+}
+
+impl Socket {
+    /// Returns true if the client has certainly not closed it. With unread bytes, nobody knows.
+    fn is_open(&self) -> bool {
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        rustix::net::recv(&self.stream, &mut [0], flags) == Err(rustix::io::Errno::AGAIN)
+    }
+}
+
 /// Serves plain HTTP/1.1.
 pub(crate) fn serve(fault: Fault) -> SocketAddr {
+    serve_watched(fault, Arc::default())
+}
+
+/// Serves plain HTTP/1.1, and notes what the client does.
+pub(crate) fn serve_watched(fault: Fault, watch: Arc<Watch>) -> SocketAddr {
     let count = AtomicUsize::new(0);
     let opened = AtomicUsize::new(0);
     let accepted = Mutex::new(None::<Instant>);
@@ -384,9 +464,11 @@ pub(crate) fn serve(fault: Fault) -> SocketAddr {
         is_too_fast
     };
     upstream::serve(move |reader: &mut BufReader<TcpStream>| {
+        let number = watch.connected(reader.get_ref());
         let Ok(Some(head)) = http1::read_head_blocking(reader) else {
             return;
         };
+        watch.requested(&head);
         let responded = if fault == Fault::LimitsRate && is_too_fast() {
             let html = "content-type: text/html\r\n";
             Some(response("503 Service Temporarily Unavailable", html, NGINX))
@@ -400,6 +482,9 @@ pub(crate) fn serve(fault: Fault) -> SocketAddr {
                 if is_first && fault == Fault::ClosesFirstSocket {
                     // A close frame with code 1001: going away.
                     bytes.extend([0x88, 0x02, 0x03, 0xe9]);
+                }
+                if is_open {
+                    watch.is_websocket(number);
                 }
                 if reader.get_mut().write_all(&bytes).is_ok() && is_open {
                     websocket(fault, reader);

@@ -6,6 +6,7 @@ mod documentation;
 mod fluxlit_rows;
 mod front;
 mod lint;
+mod politeness;
 mod probe;
 mod report;
 mod shipped;

@@ -268,7 +268,7 @@ fn run(row: &Row, checks: &[&str]) -> Vec<Finding> {
         .expect("a site")
 }
 
-fn options(tls: Tls) -> Options {
+pub(crate) fn options(tls: Tls) -> Options {
     Options {
         credentials: Credentials::default(),
         tls,
@@ -280,7 +280,7 @@ fn options(tls: Tls) -> Options {
     }
 }
 
-fn runtime() -> tokio::runtime::Runtime {
+pub(crate) fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
