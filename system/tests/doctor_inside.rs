@@ -453,6 +453,52 @@ fn wrong_usage_is_told_from_findings() {
     }
 }
 
+/// A terminal gets colors unless NO_COLOR is set to something (<https://no-color.org>), and a line for each check that has ended.
+#[test]
+fn colors_are_for_terminals_without_no_color() {
+    let python = named("FLUXLIT_TEST_STREAMLIT").with_file_name("python");
+    let gateway = named("FLUXLIT_TEST_GATEWAY");
+    let bootstrap = Path::new(env!("CARGO_MANIFEST_DIR")).join("../envoy/bootstrap.yaml");
+    for (is_terminal, no_color, is_colored) in [
+        (true, None, true),
+        (true, Some(""), true),
+        (true, Some("1"), false),
+        (false, None, false),
+    ] {
+        let mut command = if is_terminal {
+            let mut command = Command::new(&python);
+            command.args(["-c", IN_TERMINAL]).arg(&gateway);
+            command
+        } else {
+            Command::new(&gateway)
+        };
+        command.args(["doctor", "--lint"]).arg(&bootstrap);
+        command.env_clear().stdin(Stdio::null());
+        if let Some(value) = no_color {
+            command.env("NO_COLOR", value);
+        }
+        let output = command.output().expect("the program runs");
+        let text = String::from_utf8_lossy(&output.stdout);
+        let row = format!("terminal: {is_terminal}, NO_COLOR: {no_color:?}: {output:?}");
+        assert_eq!(output.status.code(), Some(0), "{row}");
+        assert_eq!(
+            text.contains("\u{1b}[32mok  \u{1b}[0m  F02 presence"),
+            is_colored,
+            "{row}"
+        );
+        assert_eq!(text.contains('\u{1b}'), is_colored, "{row}");
+        assert_eq!(
+            text.starts_with("ok    F01 peer-source\r\n"),
+            is_terminal,
+            "{row}"
+        );
+    }
+}
+
+/// Runs a program in a terminal of its own.
+const IN_TERMINAL: &str =
+    "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))";
+
 /// Starts an Envoy whose configuration is in `bootstrap.json`, and writes what it says of itself to `dump.json`.
 fn linted(folder: &Path, bootstrap: Bootstrap) -> Envoy {
     let envoy = bootstrap

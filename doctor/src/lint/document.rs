@@ -81,11 +81,13 @@ pub fn read(place: &str, text: &str) -> Result<Vec<Document>, DocumentError> {
         place: place.to_owned(),
         message,
     };
+    let yaml = || serde_saphyr::from_multiple(text);
     // A dump can exceed the limits of the YAML parser, and is JSON.
     let values: Vec<Value> = if text.trim_start().starts_with('{') {
-        vec![serde_json::from_str(text).map_err(|error| syntax(error.to_string()))?]
+        let json = serde_json::from_str(text).map(|value| vec![value]);
+        json.or_else(|error| yaml().map_err(|_| syntax(error.to_string())))?
     } else {
-        serde_saphyr::from_multiple(text).map_err(|error| syntax(error.to_string()))?
+        yaml().map_err(|error| syntax(error.to_string()))?
     };
     let values = values.into_iter().filter(|value| !value.is_null());
     let mut documents = Vec::new();

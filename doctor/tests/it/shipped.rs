@@ -160,8 +160,6 @@ fn assemble(mut files: Vec<(String, Vec<Value>)>) -> Vec<String> {
         .map(|(_, documents)| documents.iter().map(Value::to_string).collect::<Vec<_>>())
         .map(|documents| documents.join("\n---\n"))
         .filter(|text| !text.is_empty())
-        // Several documents are no JSON.
-        .map(|text| format!("# YAML\n{text}"))
         .collect()
 }
 

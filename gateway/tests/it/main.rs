@@ -5,6 +5,7 @@ mod client;
 mod client_certificates;
 mod command_line;
 mod container_probe;
+mod doctor_output;
 mod drain;
 mod framing;
 mod health;
