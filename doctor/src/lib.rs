@@ -30,5 +30,5 @@ mod check;
 
 pub use check::{APP, Check, FLUXLIT, LINT, PROBE, checks};
 pub use finding::{Finding, Status, Step};
-pub use report::{Report, progress};
+pub use report::{ErrorReport, Report, progress};
 pub use selection::{CheckSelection, UnknownCheck};

@@ -200,6 +200,49 @@ impl Report {
     }
 }
 
+/// Why nothing was checked.
+#[derive(Debug, Clone)]
+pub struct ErrorReport {
+    /// What should have been checked.
+    pub target: String,
+    /// Why it was not, as standard error says it.
+    pub error: String,
+    /// As in [`Report`].
+    pub is_lenient: bool,
+}
+
+impl ErrorReport {
+    /// Returns the report for a script: with the fields of [`Report::json`], no checks, and the error.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        json!({
+            "version": 1,
+            "status": "error",
+            "target": self.target,
+            "warnings_only": self.is_lenient,
+            "checks": [],
+            "error": self.error,
+        })
+    }
+
+    /// Returns the report for a test system, as JUnit XML: one test that could not run.
+    ///
+    /// # Errors
+    ///
+    /// If the XML cannot be written.
+    pub fn junit(&self) -> Result<String, quick_junit::SerializeError> {
+        let mut status = TestCaseStatus::non_success(NonSuccessKind::Error);
+        status.set_message(self.error.as_str());
+        let mut case = TestCase::new("doctor", status);
+        case.set_classname("fluxlit-doctor");
+        let mut suite = TestSuite::new(self.target.as_str());
+        suite.add_test_case(case);
+        let mut report = quick_junit::Report::new("fluxlit-doctor");
+        report.add_test_suite(suite);
+        report.to_string()
+    }
+}
+
 /// Returns a line about a check that has ended, without a line break: the worst that it has found. The report has the rest.
 #[must_use]
 pub fn progress(findings: &[Finding]) -> Option<String> {

@@ -96,6 +96,40 @@ fn wrong_usage_and_settings_exit_with_2_and_print_only_messages() {
 }
 
 #[test]
+fn a_doctor_that_can_check_nothing_says_so_to_scripts() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("junit.xml");
+    let junit = file.to_str().expect("UTF-8");
+    for (arguments, target, expected) in [
+        (
+            &["--probe", "http://127.0.0.1:1/app"][..],
+            "http://127.0.0.1:1/app",
+            "cannot be reached",
+        ),
+        (&["--probe", "nowhere"], "nowhere", "is not a URL"),
+        (&["--lint", "missing.yaml"], "missing.yaml", "cannot read"),
+        (&["app.py", "--only", "P99"], "app.py", "P99"),
+    ] {
+        let arguments = [&["doctor", "--json", "--junit", junit], arguments].concat();
+        let (code, data, message) = result(&run(&arguments, &[]));
+        assert_eq!(code, Some(2), "{arguments:?}: {message}");
+        let report: serde_json::Value = serde_json::from_str(&data).expect(&data);
+        assert_eq!(report["status"], "error", "{data}");
+        assert_eq!(report["target"], target, "{data}");
+        assert_eq!(report["checks"], serde_json::json!([]), "{data}");
+        let error = report["error"].as_str().expect("a text");
+        assert!(error.contains(expected), "{error}");
+        assert_eq!(message, format!("error: {error}\n"));
+        let xml = std::fs::read_to_string(&file).expect("a file");
+        assert!(
+            xml.contains("<error message=") && xml.contains("errors=\"1\""),
+            "{xml}"
+        );
+        std::fs::remove_file(&file).expect("a file");
+    }
+}
+
+#[test]
 fn a_command_that_fails_exits_with_1() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("file");

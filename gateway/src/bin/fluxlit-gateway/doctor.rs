@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal as _;
 use std::net::{SocketAddr, ToSocketAddrs as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use anyhow::Context;
 use clap::Args;
 use fluxlit_doctor::app::{self, Depth};
 use fluxlit_doctor::lint::{self, LintFile, LintOptions};
-use fluxlit_doctor::{Check, CheckSelection, Finding, Report, Step, checks, progress};
+use fluxlit_doctor::{Check, CheckSelection, ErrorReport, Finding, Report, Step, checks, progress};
 use fluxlit_gateway::{DescribeError, SettingErrors, Settings};
 
 use crate::doctor_probe::{self, ProbeArguments};
@@ -77,6 +77,54 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
         output::write(text)?;
         return Ok(Exit::Done);
     }
+    let report = check(arguments).or_else(|error| {
+        write_error(arguments, &error)?;
+        Err(error)
+    })?;
+    if let Some(file) = &arguments.junit {
+        write_file(file, report.junit()?)?;
+    }
+    if arguments.json {
+        output::write_json(&report.json())?;
+    } else {
+        output::write(report.text(is_colored()))?;
+    }
+    Ok(if report.has_failed() {
+        Exit::Failed
+    } else {
+        Exit::Done
+    })
+}
+
+/// Tells a script why nothing was checked. A person reads it on standard error.
+fn write_error(arguments: &Arguments, error: &anyhow::Error) -> anyhow::Result<()> {
+    let files = arguments.lint.iter().map(|path| path.display().to_string());
+    let files = files.collect::<Vec<_>>().join(" ");
+    let report = ErrorReport {
+        target: [&arguments.probe.probe, &arguments.target.app]
+            .into_iter()
+            .flatten()
+            .next()
+            .cloned()
+            .unwrap_or(files),
+        error: format!("{error:#}"),
+        is_lenient: arguments.warnings_only,
+    };
+    if let Some(file) = &arguments.junit {
+        write_file(file, report.junit()?)?;
+    }
+    if arguments.json {
+        output::write_json(&report.json())?;
+    }
+    Ok(())
+}
+
+fn write_file(file: &Path, text: String) -> anyhow::Result<()> {
+    std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))
+}
+
+/// Runs the checks.
+fn check(arguments: &Arguments) -> anyhow::Result<Report> {
     let selection = CheckSelection::new(&arguments.only, &arguments.skip)
         .map_err(|error| Unusable(error.into()))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -93,25 +141,11 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     } else {
         check_files(arguments, &selection, &runtime)?
     };
-    let report = Report {
+    Ok(Report {
         target,
         findings,
         is_strict: arguments.strict,
         is_lenient: arguments.warnings_only,
-    };
-    if let Some(file) = &arguments.junit {
-        std::fs::write(file, report.junit()?)
-            .with_context(|| format!("cannot write {}", file.display()))?;
-    }
-    if arguments.json {
-        output::write_json(&report.json())?;
-    } else {
-        output::write(report.text(is_colored()))?;
-    }
-    Ok(if report.has_failed() {
-        Exit::Failed
-    } else {
-        Exit::Done
     })
 }
 

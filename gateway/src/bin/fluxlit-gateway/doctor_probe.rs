@@ -21,7 +21,7 @@ pub(crate) struct ProbeArguments {
     /// Hold a silent WebSocket for this many seconds; 0 leaves it out
     #[arg(long, value_name = "SECONDS", default_value_t = 75, requires = "probe")]
     hold: u64,
-    /// Send large messages to the app as well
+    /// Send large messages and uploads to the app as well
     #[arg(long, requires = "probe")]
     write: bool,
     /// Read cookies from this file: a Cookie line, or the format of curl and browsers
