@@ -8,6 +8,8 @@ use crate::probe::context::{Context, has_status};
 use crate::probe::cures::{BODY, HEADER_SIZE, METHODS, STREAMLIT_HEADERS};
 use crate::probe::front::Hop;
 use crate::probe::replicas::{self, INVENTED, XSRF};
+use crate::probe::sent_upload;
+use crate::probe::upload::{self, Answer, size};
 
 /// What a request of some size has got.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -194,13 +196,12 @@ pub(crate) async fn upload_size(context: &Context, outcome: &mut Outcome) {
         }
     };
     let Some(mut by) = refused else {
-        let slow = if small.status == 100 {
-            "; a hop answered `100 Continue` itself, and may still count the bytes of a real upload"
-        } else {
-            ""
+        let sent = match sent_upload::largest(context, outcome).await {
+            Some(largest) => format!(", and one of {} whose bytes are sent", size(largest)),
+            None => "; no bytes of one could be sent, which a hop may count".to_owned(),
         };
         return outcome.right(format!(
-            "an upload of 200 MB, Streamlit's default limit, passes every hop{slow}"
+            "an upload of 200 MB, Streamlit's default limit, passes every hop when it is announced{sent}"
         ));
     };
     let mut high = STREAMLIT_LIMIT;
@@ -225,36 +226,19 @@ pub(crate) async fn upload_size(context: &Context, outcome: &mut Outcome) {
     );
 }
 
-/// The answer to an upload.
-struct Answer {
-    status: u16,
-    by: Hop,
-    /// The same for a sentence.
-    text: String,
-    /// It is HTML, or what Envoy says if its rules refuse a request. Streamlit answers uploads with plain text.
-    is_of_front: bool,
-}
-
-impl Answer {
-    /// Returns true if it is how Streamlit answers an upload to a session that it does not have.
-    fn is_of_app(&self) -> bool {
-        matches!(self.status, 100 | 400 | 403) && !self.is_of_front
-    }
-}
-
 /// Announces an upload to a session that does not exist, and sends no body.
 async fn announce(context: &Context, bytes: u64) -> Result<Answer, Failure> {
     let ask = upload(context)
         .field("Expect", "100-continue")
         .field("Content-Length", bytes.to_string());
-    answer(context, &ask).await
+    upload::answer(context, &ask).await
 }
 
 /// Sends an upload without a file to a session that does not exist.
 async fn send_small(context: &Context) -> Result<Answer, Failure> {
     let mut ask = upload(context);
     ask.body = b"\r\n".to_vec();
-    answer(context, &ask).await
+    upload::answer(context, &ask).await
 }
 
 /// Returns true if the XSRF token changes the status of an upload: then the app has refused it, even if the front shows a page of
@@ -273,24 +257,6 @@ fn upload(context: &Context) -> Ask {
         .field("Content-Type", "multipart/form-data; boundary=doctor")
 }
 
-async fn answer(context: &Context, ask: &Ask) -> Result<Answer, Failure> {
-    let response = context.client.send(ask).await?;
-    Ok(Answer {
-        status: response.status,
-        by: context.by(&response),
-        text: context.answer(&response),
-        is_of_front: response.has_markup() || response.text().starts_with("RBAC: "),
-    })
-}
-
-fn size(bytes: u64) -> String {
-    if bytes < 1024 * 1024 {
-        format!("{} kB", bytes / 1024)
-    } else {
-        format!("{} MB", bytes / (1024 * 1024))
-    }
-}
-
 /// A shorter limit than that of other requests, because the measured silence is only asked for again.
 const PATIENCE: Duration = Duration::from_secs(3);
 const LONG_PATIENCE: Duration = Duration::from_secs(10);
@@ -305,14 +271,3 @@ const PRECISION: usize = 512;
 
 /// `server.maxUploadSize`, by default 200 MB.
 const STREAMLIT_LIMIT: u64 = 200 * 1024 * 1024;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_are_shown_in_the_unit_of_settings() {
-        assert_eq!(size(1_048_000), "1023 kB");
-        assert_eq!(size(10 * 1024 * 1024), "10 MB");
-    }
-}

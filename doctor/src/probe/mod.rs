@@ -27,9 +27,11 @@ mod refusal;
 mod repeated;
 mod replicas;
 mod retry;
+mod sent_upload;
 mod session;
 mod socket;
 mod tls;
+mod upload;
 mod upstream;
 mod user_agent;
 
