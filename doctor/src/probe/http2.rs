@@ -8,6 +8,7 @@ use crate::client::{Client, is_refusal};
 use crate::outcome::Outcome;
 use crate::probe::context::{Context, has_status};
 use crate::probe::front::Hop;
+use crate::probe::refusal::Cause;
 
 /// What a site has answered over HTTP/2.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,8 +21,12 @@ pub(crate) struct Answer {
     pub(crate) websocket: Option<Result<u16, String>>,
 }
 
-/// P09: extended CONNECT works if it is offered.
-pub(crate) async fn extended_connect(context: &Context, outcome: &mut Outcome) {
+/// P09: extended CONNECT works if it is offered. `cause`: why requests are refused, as far as that is known.
+pub(crate) async fn extended_connect(
+    context: &Context,
+    cause: Option<&Cause>,
+    outcome: &mut Outcome,
+) {
     if !context.client.site.is_tls {
         return outcome.skip("the URL is http, and browsers use HTTP/2 only with TLS");
     }
@@ -30,6 +35,14 @@ pub(crate) async fn extended_connect(context: &Context, outcome: &mut Outcome) {
         // It may be about an upstream that fails, not about WebSockets.
         if !matches!(result, Ok(Some(Ok(status))) if is_refusal(status)) {
             break;
+        }
+        if let Some(cause) = cause {
+            return outcome.skip(cause.reason());
+        }
+        // Each attempt sends two requests, so with two upstreams that answer in turn the second always reaches the same one.
+        let health = context.client.site.path("/_stcore/health");
+        if let Err(failure) = context.client.get(&health).await {
+            return outcome.skip(format!("`{health}`: {failure}"));
         }
         result = ask(&context.client).await.map(|answer| answer.websocket);
     }

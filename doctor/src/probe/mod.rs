@@ -136,13 +136,13 @@ async fn run_one(check: &Check, context: &Context, watch: &mut Watch) -> Outcome
         RATE => repeated::quickly(context, watch, &mut outcome).await,
         UPSTREAMS => repeated::reach(context, watch, &mut outcome).await,
         id => {
-            if let Some(reason) = watch.reason_from_start(id)
+            if let Some(reason) = watch.reason_for_all(id)
                 && !WITHOUT_APP.contains(&id)
             {
                 outcome.skip(reason);
                 return outcome;
             }
-            check_one(id, context, &mut outcome).await;
+            check_one(id, context, watch, &mut outcome).await;
             if let Some(reason) = context.reason_of_front()
                 && id != USER_AGENT
             {
@@ -158,7 +158,7 @@ async fn run_one(check: &Check, context: &Context, watch: &mut Watch) -> Outcome
     outcome
 }
 
-async fn check_one(id: &str, context: &Context, outcome: &mut Outcome) {
+async fn check_one(id: &str, context: &Context, watch: &Watch, outcome: &mut Outcome) {
     match id {
         "P01" => tls::certificate(&context.client, outcome).await,
         "P02" => headers::http_first(context, outcome).await,
@@ -168,7 +168,7 @@ async fn check_one(id: &str, context: &Context, outcome: &mut Outcome) {
         "P06" => assets::scripts(context, outcome).await,
         "P07" => paths::deep_link(context, outcome).await,
         "P08" => socket::handshake(context, outcome).await,
-        "P09" => http2::extended_connect(context, outcome).await,
+        "P09" => http2::extended_connect(context, watch.cause.as_ref(), outcome).await,
         "P10" => socket::foreign_origin(context, outcome).await,
         "P11" => socket::protocol(context, outcome).await,
         "P12" => session::resume(context, outcome).await,

@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::client::{Ask, Response, is_refusal};
 use crate::probe::connections::beside_websockets;
@@ -71,15 +71,16 @@ impl Watch {
         }
     }
 
-    /// Returns why no check that needs the app can run, if the front has never reached it; `None` for the check that reports that.
-    pub(crate) fn reason_from_start(&self, check: &str) -> Option<String> {
+    /// Returns why no check that needs the app can run: the front has never reached it, or reaches it so seldom that nearly each
+    /// check would meet that. `None` for the check that reports it.
+    pub(crate) fn reason_for_all(&self, check: &str) -> Option<String> {
         let cause = self.cause.as_ref()?;
-        let is_from_start = match cause {
+        let is_for_all = match cause {
             Cause::Limit(_) => false,
             Cause::SamePage => true,
-            Cause::Upstream(fault) => fault.is_from_start,
+            Cause::Upstream(fault) => fault.is_for_all,
         };
-        (is_from_start && cause.check() != check).then(|| cause.reason())
+        (is_for_all && cause.check() != check).then(|| cause.reason())
     }
 
     /// Returns why a check that has just met refusals cannot be believed; `None` if it can.
@@ -110,11 +111,11 @@ impl Watch {
 /// Finds out why a request was refused with this status.
 async fn cause(context: &Context, ask: Ask, status: u16) -> Option<Cause> {
     let health = Ask::get(context.client.site.path("/_stcore/health"));
-    let of_health = Series::send(context, &health, AT_ONCE, Duration::ZERO).await?;
+    let of_health = Series::send(context, &health).await?;
     if let Some(cause) = of_mixed(context, &health, &of_health).await {
         return Some(cause);
     }
-    let at_once = Series::send(context, &ask, AT_ONCE, Duration::ZERO).await?;
+    let at_once = Series::send(context, &ask).await?;
     if let Some(refused) = at_once.refused.as_ref()
         && refused.status == TOO_MANY
     {
@@ -143,7 +144,7 @@ async fn cause(context: &Context, ask: Ask, status: u16) -> Option<Cause> {
         for _ in 0..REPETITIONS {
             let response = context.handshake_status(&often).await.ok()?;
             if is_refusal(response.status) {
-                let again = Series::send(context, &often, AT_ONCE, Duration::ZERO).await?;
+                let again = Series::send(context, &often).await?;
                 let limit = || Cause::Limit(Limit::new(context, &often, Some(passed), &response));
                 let cause = of_mixed(context, &often, &again).await;
                 return Some(cause.unwrap_or_else(limit));
@@ -191,17 +192,18 @@ async fn of_mixed(context: &Context, ask: &Ask, series: &Series) -> Option<Cause
     let limit = || Cause::Limit(Limit::new(context, ask, Some(passed), refused));
     if is_of_limits(refused.status) {
         // A limit that lets two of these pass lets all of the slow ones pass.
-        if AT_ONCE.saturating_sub(series.refusals) < 2 {
-            return Some(limit());
-        }
-        let slow = Series::send(context, ask, SLOW, Duration::from_secs(1)).await?;
-        if slow.refusals == 0 {
+        if series.passes() < 2 || is_accepted_slowly(context, ask).await? {
             return Some(limit());
         }
     }
-    let count = format!("{} of {AT_ONCE} times", series.refusals);
-    let fault = Fault::sometimes(context, ask, passed, refused, &count);
-    Some(Cause::Upstream(fault))
+    let count = (series.refusals, series.count);
+    let fault = Fault::sometimes(context, ask, passed, refused, count);
+    let is_of_health = ask.target == context.client.site.path("/_stcore/health");
+    // Another path may have an upstream of its own.
+    Some(Cause::Upstream(Fault {
+        is_for_all: fault.is_for_all && is_of_health,
+        ..fault
+    }))
 }
 
 /// The responses to equal requests.
@@ -212,14 +214,20 @@ struct Series {
     /// One that was refused.
     refused: Option<Response>,
     refusals: usize,
+    count: usize,
 }
 
 impl Series {
-    /// Sends a request this often; `None` if one is not answered.
-    async fn send(context: &Context, ask: &Ask, count: usize, pause: Duration) -> Option<Self> {
+    /// Sends a request [`AT_ONCE`] times; `None` if one is not answered. Fewer are enough if some were refused after a long time, as
+    /// by a front that tries to connect several times.
+    async fn send(context: &Context, ask: &Ask) -> Option<Self> {
         let mut series = Self::default();
-        for _ in 0..count {
-            sleep(pause).await;
+        let start = Instant::now();
+        for _ in 0..AT_ONCE {
+            if series.refusals.min(series.passes()) >= 2 && start.elapsed() > ENOUGH {
+                break;
+            }
+            series.count = series.count.saturating_add(1);
             let response = context.handshake_status(ask).await.ok()?;
             if is_refusal(response.status) {
                 series.refusals = series.refusals.saturating_add(1);
@@ -230,6 +238,23 @@ impl Series {
         }
         Some(series)
     }
+
+    /// How often it was accepted.
+    fn passes(&self) -> usize {
+        self.count.saturating_sub(self.refusals)
+    }
+}
+
+/// Repeats a request slowly until it is refused, and returns true if it is not; `None` if one is not answered.
+async fn is_accepted_slowly(context: &Context, ask: &Ask) -> Option<bool> {
+    for _ in 0..SLOW {
+        sleep(SLOW_PAUSE).await;
+        let response = context.handshake_status(ask).await.ok()?;
+        if is_refusal(response.status) {
+            return Some(false);
+        }
+    }
+    Some(true)
 }
 
 /// Returns true for the statuses with which servers limit requests. 503 has other causes as well.
@@ -242,7 +267,11 @@ const TOO_MANY: u16 = 429;
 /// With two upstreams of which one fails, it is less likely than one in a hundred that so many requests do not reach both.
 const AT_ONCE: usize = 10;
 
+/// A series with slow refusals ends after this time.
+const ENOUGH: Duration = Duration::from_secs(3);
+
 const SLOW: usize = 8;
+const SLOW_PAUSE: Duration = Duration::from_secs(1);
 
 /// Limits often allow some hundred requests at once.
 const REPETITIONS: usize = 200;

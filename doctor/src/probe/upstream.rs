@@ -8,12 +8,12 @@ use crate::probe::obstacle;
 /// How the front does not reach the app.
 #[derive(Debug, Clone)]
 pub(crate) struct Fault {
-    /// Everything is refused since the first request.
-    pub(crate) is_from_start: bool,
+    /// Everything is refused since the first request, or every third request or more.
+    pub(crate) is_for_all: bool,
     /// It was seen once, and not again.
     pub(crate) is_past: bool,
     /// The same in a few words.
-    short: String,
+    pub(crate) short: String,
     pub(crate) finding: String,
     pub(crate) hint: String,
 }
@@ -33,7 +33,7 @@ impl Fault {
             "like the page, also when they are repeated",
         )?;
         Some(Self {
-            is_from_start: true,
+            is_for_all: true,
             ..fault
         })
     }
@@ -55,7 +55,7 @@ impl Fault {
         let answer = context.answer(refused);
         let (reason, hint) = obstacle::explain(context, refused)?;
         Some(Self {
-            is_from_start: false,
+            is_for_all: false,
             is_past: false,
             short: format!("{reason} ({answer})"),
             finding: format!("`{target}` is answered {answer}, {when}: {reason}"),
@@ -63,21 +63,21 @@ impl Fault {
         })
     }
 
-    /// The same request is accepted and refused. `count`: how often it is refused.
+    /// The same request is accepted and refused. `count`: how often it is refused, of how many times.
     pub(crate) fn sometimes(
         context: &Context,
         ask: &Ask,
         passed: u16,
         refused: &Response,
-        count: &str,
+        (refusals, count): (usize, usize),
     ) -> Self {
         let answer = context.answer(refused);
         Self {
-            is_from_start: false,
+            is_for_all: refusals.saturating_mul(3) >= count,
             is_past: false,
             short: format!("one of several upstreams fails ({answer})"),
             finding: format!(
-                "`{} {}`, repeated unchanged, is answered {passed}, and {count} {answer}: one of several upstreams fails, and the front still sends it requests",
+                "`{} {}`, repeated unchanged, is answered {passed}, and {refusals} of {count} times {answer}: one of several upstreams fails, and the front still sends it requests",
                 ask.method, ask.target
             ),
             hint: UPSTREAMS.hint(context.hop(context.by(refused))),
@@ -87,7 +87,7 @@ impl Fault {
     /// A request was refused, and is accepted when it is repeated.
     pub(crate) fn once(context: &Context, ask: &Ask, refused: u16, passed: u16) -> Self {
         Self {
-            is_from_start: false,
+            is_for_all: false,
             is_past: true,
             short: format!("a request was answered {refused}, and {passed} when it was repeated"),
             finding: format!(
