@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::client::{Client, Failure, Response, is_refusal};
 
-/// Sends a request; if `may_wait`, repeats it after each of [`PAUSES`] for as long as it is refused.
+/// Sends a request; if `may_wait`, repeats it after each of [`PAUSES`], and then at once, for as long as it is refused.
 ///
 /// # Errors
 ///
@@ -24,6 +24,14 @@ pub(crate) async fn get(
         sleep(pause).await;
         response = client.get(&target).await?;
     }
+    // One of several upstreams that fails may have been selected each time.
+    let start = Instant::now();
+    for _ in 0..AT_ONCE {
+        if !may_wait || !is_refusal(response.status) || start.elapsed() > ENOUGH {
+            break;
+        }
+        response = client.get(&target).await?;
+    }
     Ok(response)
 }
 
@@ -34,3 +42,7 @@ pub(crate) const PAUSES: [Duration; 4] = [
     Duration::from_secs(4),
     Duration::from_secs(8),
 ];
+
+/// How often a request is repeated at once, if the refusals take no longer than [`ENOUGH`].
+const AT_ONCE: usize = 8;
+const ENOUGH: Duration = Duration::from_secs(2);
