@@ -11,7 +11,7 @@ use std::process::Command;
 
 use fluxlit_support::certificate::Certificate;
 use fluxlit_support::container::{Container, output};
-use fluxlit_support::port::{free_ports, local};
+use fluxlit_support::port::{free_port, local};
 use fluxlit_system::front::{Front, Program};
 use fluxlit_system::named;
 use fluxlit_system::printed::{options, print};
@@ -27,11 +27,17 @@ fn the_pod_of_the_chart_serves_the_app() {
     let script = format!("app.script=\"{SCRIPT}\"");
     let chart = helm(
         "ingress.yaml",
-        &[&script, "settings.FLUXLIT_HSTS=\"true\""],
+        &[
+            &script,
+            "settings.FLUXLIT_HSTS=\"true\"",
+            "doctor.options=[\"--ca-file=/etc/doctor/certificate.pem\"]",
+            "doctor.secret=\"doctor\"",
+        ],
         &[("image", &image("APP"))],
     );
     let pod = Pod::start(&chart, None);
     pod.check(|_| true);
+    pod.check_doctors(&chart);
     pod.check_probes("gateway");
     pod.check_health("gateway");
     pod.check_confinement("gateway", "1073741824");
@@ -80,17 +86,15 @@ struct Pod {
     file: PathBuf,
     published: Published,
     _front: Front,
-    _folder: tempfile::TempDir,
+    /// With the certificate of the front.
+    folder: tempfile::TempDir,
 }
 
 impl Pod {
     /// Starts the pod of the Deployment among these manifests. `image`: that of the app, in place of the published one.
     fn start(manifests: &str, image: Option<&str>) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let ports = free_ports(3).expect("free ports");
-        let [port, listen, listen_http] = ports[..] else {
-            panic!("three ports");
-        };
+        let port = free_port().expect("a free port");
         let mut documents = documents(manifests);
         for map in documents
             .iter_mut()
@@ -133,14 +137,14 @@ impl Pod {
         let name = format!("{name}-pod-0");
 
         let gateway = local(port);
-        let (front, published) = front(folder.path(), gateway, [listen, listen_http], &settings);
+        let (front, published) = front(folder.path(), gateway, [443, 80], &settings);
         let pod = Self {
             name,
             containers,
             file,
             published,
             _front: front,
-            _folder: folder,
+            folder,
         };
         pod.container("gateway")
             .wait_until("ready", || pod.published.readiness().is_ok());
@@ -174,6 +178,35 @@ impl Pod {
             count += 1;
         }
         assert!(count >= 2, "{name} has {count} probes");
+    }
+
+    /// Runs the doctors that the manifests start from time to time. The pod of `helm test` has the same template, with fewer
+    /// options.
+    fn check_doctors(&self, manifests: &str) {
+        let documents = documents(manifests);
+        let of_kind = documents.iter().filter(|found| found["kind"] == "CronJob");
+        let mut count = 0;
+        for job in of_kind {
+            let container =
+                &job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0];
+            let words = container["command"].as_array().expect("a command");
+            let words: Vec<&str> = words.iter().filter_map(Value::as_str).collect();
+            let ["fluxlit-gateway", arguments @ ..] = &words[..] else {
+                panic!("{words:?}");
+            };
+            let options = [
+                format!("--add-host={HOST}:127.0.0.1"),
+                format!(
+                    "--volume={}/certificate.pem:/etc/doctor/certificate.pem:ro",
+                    self.folder.path().display()
+                ),
+            ];
+            let image = container["image"].as_str().expect("an image");
+            let doctor = Container::start(image, &options, arguments);
+            assert_eq!(doctor.exit_code(), "0", "{words:?}: {}", doctor.log());
+            count += 1;
+        }
+        assert_eq!(count, 3);
     }
 
     /// Checks the container by podman's own health check, which it makes of the liveness probe. It needs a shell in the image,
