@@ -46,7 +46,8 @@ impl Outcome {
         self.problems.is_empty() && self.right.is_empty() && self.skipped.is_empty()
     }
 
-    /// Returns one finding for each problem and each skipped part; if there are none, that the check has passed.
+    /// Returns one finding for each problem and each skipped part; if there are none, that the check has passed. A check that has
+    /// looked at nothing is skipped.
     pub(crate) fn findings(self, check: &'static Check) -> Vec<Finding> {
         let problems = self.problems.into_iter().map(|problem| {
             let finding = match problem.severity {
@@ -62,12 +63,11 @@ impl Outcome {
                 .map(|reason| Finding::skipped(check, reason)),
         );
         if findings.is_empty() {
-            let text = if self.right.is_empty() {
-                check.purpose.to_owned()
+            findings.push(if self.right.is_empty() {
+                Finding::skipped(check, "there was nothing to look at")
             } else {
-                self.right.join("; ")
-            };
-            findings.push(Finding::pass(check, text));
+                Finding::pass(check, self.right.join("; "))
+            });
         }
         findings
     }

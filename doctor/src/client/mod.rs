@@ -1,7 +1,8 @@
 //! Sends requests as a polite client: slowly, with time limits, and saying who it is.
 //!
-//! Requests are written as bytes, because the faults to find are in what libraries correct: repeated fields, silence, an
-//! upgrade that is lost. At most one request is open at a time, except where a check says that it holds a WebSocket.
+//! HTTP/1.1 is written and read as bytes, because the faults to find are in what libraries correct: repeated fields, silence, an
+//! upgrade that is lost. A check also announces an upload and sends none, and takes the interim response 100 as the answer; and a
+//! response that ends early is returned as far as it has arrived. hyper hides the first and makes an error of the second. At most one request is open at a time, except where a check says that it holds a WebSocket.
 
 mod credentials;
 mod frame;
