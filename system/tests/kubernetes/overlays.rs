@@ -214,6 +214,49 @@ fn an_envoy_proxy_with_an_error_is_found() {
     }
 }
 
+/// What `doctor --lint` says of each overlay: the statuses of F01 to F08. The files themselves, and each with a defect, are linted in
+/// `doctor/tests/it/shipped.rs`.
+#[test]
+fn the_doctor_finds_nothing_that_a_control_plane_could_do_better() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("overlay.yaml");
+    let wanted = [
+        // Envoy Gateway cannot start a failed filter again.
+        ("envoy-gateway", "ok ok warn ok skip skip ok ok"),
+        ("envoy-gateway-module", "ok ok ok ok skip skip ok ok"),
+        // There is no filter.
+        ("ingress", "skip skip skip skip skip skip skip skip"),
+        ("istio-gateway", "ok ok ok ok skip skip ok ok"),
+        (
+            "istio-gateway-traffic-extension",
+            "ok ok ok ok skip skip ok ok",
+        ),
+        ("istio-sidecar", "ok ok ok skip skip skip skip ok"),
+        ("istio-waypoint", "ok ok ok skip skip skip skip ok"),
+    ];
+    let mut found = Vec::new();
+    for (name, documents) in overlays(&deploy("kubernetes")) {
+        let text = Documents::print(&documents.all().iter().collect::<Vec<_>>());
+        std::fs::write(&file, text).expect("written");
+        let mut command = Command::new(named("FLUXLIT_TEST_GATEWAY"));
+        command.env_clear().args(["doctor", "--json", "--lint"]);
+        let output = command.arg(&file).output().expect("the program runs");
+        let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        let statuses =
+            items(&report["checks"])
+                .iter()
+                .map(|check| match check["status"].as_str() {
+                    Some("PASS") => "ok",
+                    Some("WARN") => "warn",
+                    Some("SKIPPED") => "skip",
+                    _ => panic!("{check}"),
+                });
+        found.push((name, statuses.collect::<Vec<_>>().join(" ")));
+    }
+    let wanted = wanted.map(|(name, statuses)| (name.to_owned(), statuses.to_owned()));
+    assert_eq!(found, wanted);
+}
+
 /// Changing the three lines of site.yaml changes every place.
 #[test]
 fn the_site_is_written_in_one_place() {
