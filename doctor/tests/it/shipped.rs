@@ -20,11 +20,14 @@ struct Set {
 }
 
 #[rustfmt::skip]
-const SETS: [Set; 19] = [
+const SETS: [Set; 21] = [
     set("bootstrap", &["envoy/bootstrap.yaml"], &["F05"]),
     set("tls", &["envoy/bootstrap.yaml", "envoy/tls.yaml"], &["F05"]),
     set("module", &["envoy/bootstrap.yaml", "envoy/module.yaml"], &["F05"]),
     set("facts", &["envoy/bootstrap.yaml", "envoy/connection-facts.yaml"], &["F05"]),
+    set("several apps", &["envoy/bootstrap.yaml", "envoy/several-apps.yaml"], &["F05"]),
+    // It has no local_reply_config: which scheme a browser used is known to the filter only.
+    Set { found: &[("F06", "have no HSTS")], ..set("sidecar", &["envoy/sidecar.yaml"], &["F05"]) },
     set("tracing", &["envoy/bootstrap.yaml", "envoy/tracing.yaml"], &["F05"]),
     set("rbac", &["envoy/bootstrap.yaml", "envoy/rbac-guard.yaml"], &["F05"]),
     set("dynamic", &["envoy/dynamic/*"], &["F05"]),
@@ -147,6 +150,13 @@ fn assemble(mut files: Vec<(String, Vec<Value>)>) -> Vec<String> {
                 let filters = manager["http_filters"].as_array_mut();
                 filters.expect("filters").insert(1, part);
             }
+            "envoy/several-apps.yaml" => {
+                let manager = &mut filters[1]["typed_config"];
+                manager["route_config"]["virtual_hosts"] = part["virtual_hosts"].clone();
+                let plugin = &mut manager["http_filters"][0]["typed_config"]["config"];
+                plugin["configuration"] = part["configuration"].clone();
+                bootstrap["static_resources"]["clusters"] = part["clusters"].clone();
+            }
             "envoy/tls.yaml" => {
                 filters[1]["typed_config"]["local_reply_config"] =
                     part["local_reply_config"].clone();
@@ -163,10 +173,11 @@ fn assemble(mut files: Vec<(String, Vec<Value>)>) -> Vec<String> {
         .collect()
 }
 
-const PARTS: [&str; 5] = [
+const PARTS: [&str; 6] = [
     "envoy/connection-facts.yaml",
     "envoy/module.yaml",
     "envoy/rbac-guard.yaml",
+    "envoy/several-apps.yaml",
     "envoy/tls.yaml",
     "envoy/tracing.yaml",
 ];
@@ -243,6 +254,10 @@ fn defects() -> Vec<Defect> {
         fail("module", "module.yaml", "F01", "records `peer`", "set_filter_state", |filter| filter["typed_config"]["filter_config"]["value"] = json!("{\"peer_filter_state_key\": \"peer\"}")),
         fail("module", "module.yaml", "F02", "disabled in the filter chain", "rbac-guard", |filter| filter["disabled"] = json!(true)),
         warn("module", "module.yaml", "F03", "do_not_close is not true", "set do_not_close: true", |filter| { remove(&mut filter["typed_config"]["dynamic_module_config"], "do_not_close"); }),
+        fail("several apps", "several-apps.yaml", "F02", "route 2 of virtual host `apps`", "filter_state", |part| { remove(&mut part["virtual_hosts"][0]["routes"][1]["match"], "filter_state"); }),
+        fail("several apps", "several-apps.yaml", "F04", "has prefix_rewrite" , "remove", |part| { part["configuration"]["value"] = json!("{\"mounts\": [{\"root_path\": \"/apps/sales\"}], \"peer_filter_state_key\": \"fluxlit.peer\"}"); part["virtual_hosts"][0]["routes"][0]["route"]["prefix_rewrite"] = json!("/"); }),
+        fail("sidecar", "sidecar.yaml", "F01", "no filter before the connection manager records `fluxlit.connection`", "set_filter_state", |made| { remove_first(&mut made["static_resources"]["listeners"][0]["filter_chains"][0]["filters"]); }),
+        fail("sidecar", "sidecar.yaml", "F02", "forwards requests that the filter has not processed", "filter_state", |made| without_mark(made_manager(made, 0))),
         // Resources in files.
         fail("dynamic", "dynamic/lds.yaml", "F01", "no filter before the connection manager records `fluxlit.peer`", "set_filter_state", |lds| { remove_first(&mut lds["resources"][0]["filter_chains"][0]["filters"]); }),
         fail("dynamic", "dynamic/lds.yaml", "F02", "forwards requests that the filter has not processed", "filter_state", |lds| without_mark(manager(&mut lds["resources"][0]))),
