@@ -56,6 +56,33 @@ fn both_images_are_set_up_for_an_engine() {
     }
 }
 
+/// A release has the image as a layout that no engine has built.
+#[test]
+fn the_image_of_a_release_is_the_one_that_the_containerfile_describes() {
+    let layout = named("FLUXLIT_TEST_GATEWAY_LAYOUT");
+    let id = podman(&["pull", "--quiet", &format!("oci:{}:test", layout.display())]);
+    let config = |image: &str| {
+        let inspected = podman(&["image", "inspect", image]);
+        let inspected: serde_json::Value = serde_json::from_str(&inspected).expect("JSON");
+        let mut config = inspected[0]["Config"].clone();
+        let fields = config.as_object_mut().expect("an object");
+        // Only images of docker's format have a health check, and labels are annotations of a layout.
+        fields.retain(|name, _| name != "Healthcheck" && name != "Labels");
+        if let Some(variables) = fields["Env"].as_array_mut() {
+            variables.sort_by_key(ToString::to_string);
+        }
+        (
+            config,
+            inspected[0]["Architecture"].clone(),
+            inspected[0]["Os"].clone(),
+        )
+    };
+    assert_eq!(config(id.trim()), config(&gateway_image()));
+    let printed = podman(&["run", "--rm", "--network", "none", id.trim(), "--version"]);
+    assert!(printed.contains(env!("CARGO_PKG_VERSION")), "{printed}");
+    podman(&["image", "rm", id.trim()]);
+}
+
 #[test]
 fn the_gateway_serves_a_running_app_without_any_privilege() {
     let app = app::start();

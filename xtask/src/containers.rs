@@ -61,16 +61,18 @@ impl Containers {
         ]
     }
 
-    /// Builds the image of the gateway from a static executable, and the image of the example app.
-    pub(crate) fn build_images(&self, gateway: &Path) -> anyhow::Result<()> {
+    /// Builds the image of the gateway from a static executable, and the image of the example app. Returns the executable as it
+    /// is in the images, without debug information.
+    pub(crate) fn build_images(&self, gateway: &Path) -> anyhow::Result<PathBuf> {
         self.base()?;
         let images = root().join("deploy/images");
         let context = self.folder.join("gateway");
         std::fs::create_dir_all(&context)?;
         // Debug information would make the image ten times as large.
+        let executable = context.join("fluxlit-gateway");
         run(Command::new("strip")
             .arg("-o")
-            .arg(context.join("fluxlit-gateway"))
+            .arg(&executable)
             .arg(gateway))?;
         step("building the image of the gateway", || {
             quietly(
@@ -95,7 +97,8 @@ impl Containers {
                 }
             }
             quietly(build.arg(images.join("app")))
-        })
+        })?;
+        Ok(executable)
     }
 
     /// Builds the images of Caddy and Traefik from static executables. The base has nginx.

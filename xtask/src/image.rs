@@ -1,8 +1,8 @@
-//! Writes the filter as an OCI image layout, with the bare module and its SHA-256 beside it.
+//! Writes the filter and the gateway as OCI image layouts; beside the filter, the bare module and its SHA-256.
 //!
-//! The image has one layer, a tar archive with the file `plugin.wasm`: of the forms that Istio and Envoy Gateway fetch, the
-//! only one that every registry and engine accepts. It is written here and not by an engine, so that a release needs no
-//! engine, and equal modules give equal digests: no file has a time, an owner or a name of the machine.
+//! Each image has one layer, a tar archive with one file. For the filter, that is `plugin.wasm`: of the forms that Istio and
+//! Envoy Gateway fetch, the only one that every registry and engine accepts. The images are written here and not by an engine,
+//! so that a release needs no engine, and equal files give equal digests: no file has a time, an owner or a name of the machine.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ use crate::setup;
 use crate::steps::target;
 
 #[derive(Subcommand)]
-pub(crate) enum Image {
+pub(crate) enum Command {
     /// Write the filter as an OCI image layout for Istio and Envoy Gateway, and as bare module with its SHA-256
     Filter {
         /// Write to this folder
@@ -30,8 +30,8 @@ pub(crate) enum Image {
 }
 
 /// Builds the filter, and writes its files.
-pub(crate) fn run(image: &Image) -> anyhow::Result<()> {
-    let Image::Filter { output, tag } = image;
+pub(crate) fn run(command: &Command) -> anyhow::Result<()> {
+    let Command::Filter { output, tag } = command;
     let written = filter(&setup::filter()?, output, tag)?;
     println!("{}", written.layout.display());
     println!("{}", written.digest);
@@ -48,17 +48,85 @@ pub(crate) struct Written {
 
 /// Writes the folder `filter` with the image, `plugin.wasm` and `plugin.wasm.sha256` below `output`.
 pub(crate) fn filter(module: &Path, output: &Path, tag: &str) -> anyhow::Result<Written> {
-    let layout = output.join("filter");
     let module = std::fs::read(module).context("cannot read the filter")?;
     ensure!(
         module.len() < MAX_MODULE,
         "the filter is too large: Istio fetches at most 256 MiB"
     );
+    let written = write(
+        &output.join("filter"),
+        tag,
+        &Image {
+            title: "fluxlit-filter",
+            // Istio and Envoy Gateway do not read it; engines and registries want one.
+            platform: ("wasip1", "wasm"),
+            config: json!({}),
+            file: ("plugin.wasm", 0o644, &module),
+        },
+    )?;
+    std::fs::write(output.join("plugin.wasm"), &module)?;
+    let checksum = digest(&module);
+    let checksum = checksum.trim_start_matches("sha256:");
+    // The form that `sha256sum --check` reads.
+    std::fs::write(
+        output.join("plugin.wasm.sha256"),
+        format!("{checksum}  plugin.wasm\n"),
+    )?;
+    Ok(written)
+}
+
+/// Writes the folder `gateway` below `output`, with the image of a static executable for Linux on this architecture, such as
+/// `amd64`. It is the image that `deploy/images/gateway/Containerfile` describes, without the health check, which OCI images do
+/// not have.
+pub(crate) fn gateway(
+    executable: &Path,
+    architecture: &str,
+    output: &Path,
+    tag: &str,
+) -> anyhow::Result<Written> {
+    let executable = std::fs::read(executable).context("cannot read the gateway")?;
+    write(
+        &output.join("gateway"),
+        tag,
+        &Image {
+            title: "fluxlit-gateway",
+            platform: ("linux", architecture),
+            config: json!({
+                "User": "65532:65532",
+                "ExposedPorts": { "8000/tcp": {} },
+                "Env": ["FLUXLIT_GATEWAY_HOST=0.0.0.0", "PATH=/"],
+                "Entrypoint": ["/fluxlit-gateway"],
+                "Cmd": ["run"],
+                "StopSignal": "SIGTERM",
+            }),
+            file: ("fluxlit-gateway", 0o755, &executable),
+        },
+    )
+}
+
+/// An image with one file.
+struct Image<'a> {
+    title: &'a str,
+    /// Operating system and architecture.
+    platform: (&'a str, &'a str),
+    /// What an engine does with it.
+    config: Value,
+    /// Its name, mode and content.
+    file: (&'a str, u32, &'a [u8]),
+}
+
+/// Writes the layout of an image.
+fn write(layout: &Path, tag: &str, image: &Image<'_>) -> anyhow::Result<Written> {
+    let Image {
+        title,
+        platform: (system, architecture),
+        config,
+        file: (name, mode, content),
+    } = image;
     let blobs = layout.join("blobs/sha256");
     std::fs::create_dir_all(&blobs)
-        .with_context(|| format!("cannot write to {}", output.display()))?;
-
-    let archive = archive(&module)?;
+        .with_context(|| format!("cannot write to {}", layout.display()))?;
+    let archive = archive(name, *mode, content)?;
     let mut gzip = GzBuilder::new().write(Vec::new(), Compression::best());
     gzip.write_all(&archive)?;
     let layer = blob(
@@ -67,12 +135,11 @@ pub(crate) fn filter(module: &Path, output: &Path, tag: &str) -> anyhow::Result<
         &gzip.finish()?,
     )?;
     let config = json!({
-        // Istio and Envoy Gateway do not read it; engines and registries want one.
-        "architecture": "wasm",
-        "os": "wasip1",
-        "config": {},
+        "architecture": architecture,
+        "os": system,
+        "config": config,
         "rootfs": { "type": "layers", "diff_ids": [digest(&archive)] },
-        "history": [{ "created": "1970-01-01T00:00:00Z", "created_by": "fluxlit-filter" }],
+        "history": [{ "created": "1970-01-01T00:00:00Z", "created_by": title }],
     });
     let config = blob(
         &blobs,
@@ -86,7 +153,7 @@ pub(crate) fn filter(module: &Path, output: &Path, tag: &str) -> anyhow::Result<
         "config": config,
         "layers": [layer],
         "annotations": {
-            "org.opencontainers.image.title": "fluxlit-filter",
+            "org.opencontainers.image.title": title,
             "org.opencontainers.image.version": tag,
             "org.opencontainers.image.licenses": "Apache-2.0",
         },
@@ -104,28 +171,19 @@ pub(crate) fn filter(module: &Path, output: &Path, tag: &str) -> anyhow::Result<
         layout.join("oci-layout"),
         json!({ "imageLayoutVersion": "1.0.0" }).to_string(),
     )?;
-
-    std::fs::write(output.join("plugin.wasm"), &module)?;
-    let checksum = digest(&module);
-    let checksum = checksum.trim_start_matches("sha256:");
-    // The form that `sha256sum --check` reads.
-    std::fs::write(
-        output.join("plugin.wasm.sha256"),
-        format!("{checksum}  plugin.wasm\n"),
-    )?;
     Ok(Written {
-        layout,
+        layout: layout.to_owned(),
         digest: digest_of_image,
     })
 }
 
-/// Returns a tar archive with the module as `plugin.wasm`.
-fn archive(module: &[u8]) -> anyhow::Result<Vec<u8>> {
+/// Returns a tar archive with one file.
+fn archive(name: &str, mode: u32, content: &[u8]) -> anyhow::Result<Vec<u8>> {
     let mut header = tar::Header::new_ustar();
-    header.set_size(u64::try_from(module.len())?);
-    header.set_mode(0o644);
+    header.set_size(u64::try_from(content.len())?);
+    header.set_mode(mode);
     let mut archive = tar::Builder::new(Vec::new());
-    archive.append_data(&mut header, "plugin.wasm", module)?;
+    archive.append_data(&mut header, name, content)?;
     Ok(archive.into_inner()?)
 }
 

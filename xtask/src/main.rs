@@ -96,7 +96,7 @@ enum Command {
     },
     /// Write an image for a registry
     #[command(subcommand)]
-    Image(image::Image),
+    Image(image::Command),
     /// Build the files of a release under target/dist: filter, executables, chart, schemas, SBOMs, checksums
     ///
     /// Examples: `cargo xtask dist`, `cargo xtask dist filter chart --twice`

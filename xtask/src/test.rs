@@ -761,15 +761,17 @@ fn run_images(
         Ok(containers) => containers,
         Err(error) => return Ok(Outcome::Skipped(format!("{error:#}"))),
     };
-    containers.build_images(&gateway()?)?;
+    let executable = containers.build_images(&gateway()?)?;
     let output = target().join("image");
+    let gateway = crate::image::gateway(&executable, "amd64", &output, "test")?;
     let image = crate::image::filter(&prerequisites.parts.module, &output, "test")?;
     command(
         test_binary(prerequisites, "images")
             .envs(containers.variables())
             .env("FLUXLIT_TEST_GATEWAY_IMAGE", GATEWAY_IMAGE)
             .env("FLUXLIT_TEST_APP_IMAGE", APP_IMAGE)
-            .env("FLUXLIT_TEST_FILTER_LAYOUT", image.layout),
+            .env("FLUXLIT_TEST_FILTER_LAYOUT", image.layout)
+            .env("FLUXLIT_TEST_GATEWAY_LAYOUT", gateway.layout),
     )?;
     if let skipped @ Outcome::Skipped(_) = browser::image(prerequisites, &containers)? {
         return Ok(skipped);

@@ -28,6 +28,14 @@ impl Platform {
         }
     }
 
+    /// Returns the architecture as images name it.
+    pub(super) fn architecture(self) -> &'static str {
+        match self {
+            Self::X86_64 => "amd64",
+            Self::Arm64 => "arm64",
+        }
+    }
+
     /// Returns a command that runs an executable here: as it is, or with an emulator.
     pub(super) fn run(self, executable: &Path) -> anyhow::Result<Command> {
         let is_native = match self {

@@ -47,7 +47,7 @@ pub(crate) struct Options {
 pub(crate) enum Part {
     /// The filter, as a module and as an OCI image layout
     Filter,
-    /// Static executables of the gateway and of the test host, with manual pages and completions
+    /// Static executables of the gateway and of the test host, with manual pages and completions, and the image of the gateway
     Programs,
     /// The same for arm64
     ProgramsArm64,
@@ -73,9 +73,11 @@ const PRODUCTS: [(&str, &str); 5] = [
 
 /// The programs of a release: package and executable.
 const PROGRAMS: [(&str, &str); 2] = [
-    ("fluxlit-gateway", "fluxlit-gateway"),
+    ("fluxlit-gateway", GATEWAY),
     ("fluxlit-host-test", "host-test"),
 ];
+
+const GATEWAY: &str = "fluxlit-gateway";
 
 /// Builds the parts, and prints the folder.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
@@ -115,10 +117,10 @@ pub(crate) fn check(parts: &[Part]) -> anyhow::Result<()> {
     verify::verify(&folder, parts)
 }
 
-/// The same for all parts; also loads the image into podman.
+/// The same for all parts; also loads the images into podman.
 pub(crate) fn check_all() -> anyhow::Result<()> {
     check(<Part as clap::ValueEnum>::value_variants())?;
-    verify::load_image(&target().join("dist-test"))
+    verify::load_images(&target().join("dist-test"))
 }
 
 /// The files of a release, by name.
@@ -169,7 +171,8 @@ fn add_filter(files: &mut Files, sources: &Sources) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Adds an archive for each program, with the executable, its manual pages, its completions and the licences.
+/// Adds an archive for each program, with the executable, its manual pages, its completions and the licences; and the image of
+/// the gateway.
 fn add_programs(files: &mut Files, sources: &Sources, platform: Platform) -> anyhow::Result<()> {
     let triple = platform.triple();
     for (package, program) in PROGRAMS {
@@ -191,6 +194,15 @@ fn add_programs(files: &mut Files, sources: &Sources, platform: Platform) -> any
             format!("{folder}-{triple}.tar.gz"),
             archive::tar_gz(entries, sources.time)?,
         );
+        if program == GATEWAY {
+            let scratch = sources.scratch(&format!("image-{triple}"))?;
+            let architecture = platform.architecture();
+            let written = image::gateway(&executable, architecture, &scratch, VERSION)?;
+            files.insert(
+                format!("{folder}-{architecture}-oci.tar"),
+                archive::tar(archive::folder(&written.layout, "")?, sources.time)?,
+            );
+        }
     }
     Ok(())
 }

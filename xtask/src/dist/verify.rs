@@ -12,7 +12,7 @@ use fluxlit_support::process::Process;
 use fluxlit_support::wait::wait_until;
 
 use super::build::Platform;
-use super::{CHECKSUMS, PRODUCTS, PROGRAMS, Part, VERSION, output};
+use super::{CHECKSUMS, GATEWAY, PRODUCTS, PROGRAMS, Part, VERSION, output};
 use crate::containers::Containers;
 use crate::setup;
 use crate::steps::{root, step, target};
@@ -33,7 +33,8 @@ pub(super) fn verify(folder: &Path, parts: &[Part]) -> anyhow::Result<()> {
         match part {
             Part::Chart => step("verifying the chart with Helm", || chart(folder, &scratch))?,
             Part::Filter => step("verifying the image of the filter with skopeo", || {
-                image(folder, &scratch)
+                let bare = folder.join(format!("fluxlit-filter-{VERSION}.wasm"));
+                image(&filter_image(folder), "plugin.wasm", &bare, &scratch)
             })?,
             Part::Programs => step("running the executables", || {
                 programs(folder, &scratch, Platform::X86_64)
@@ -115,17 +116,25 @@ fn chart(folder: &Path, scratch: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The image has the digest that its index names, and its only layer has the bare module in it.
-fn image(folder: &Path, scratch: &Path) -> anyhow::Result<()> {
+fn filter_image(folder: &Path) -> PathBuf {
+    folder.join(format!("fluxlit-filter-{VERSION}-oci.tar"))
+}
+
+fn gateway_image(folder: &Path, platform: Platform) -> PathBuf {
+    let architecture = platform.architecture();
+    folder.join(format!("{GATEWAY}-{VERSION}-{architecture}-oci.tar"))
+}
+
+/// The image has the digest that its index names, and `name` in its only layer is the same as the file `bare`.
+fn image(archive: &Path, name: &str, bare: &Path, scratch: &Path) -> anyhow::Result<()> {
     let skopeo = setup::debian("skopeo", "skopeo")?;
-    let archive = folder.join(format!("fluxlit-filter-{VERSION}-oci.tar"));
     let image = format!("oci-archive:{}", archive.display());
     let inspected = output(Command::new(&skopeo).arg("inspect").arg(&image))?;
     let inspected: serde_json::Value = serde_json::from_slice(&inspected)?;
     let index = output(
         Command::new("tar")
             .arg("xOf")
-            .arg(&archive)
+            .arg(archive)
             .arg("index.json"),
     )?;
     let index: serde_json::Value = serde_json::from_slice(&index)?;
@@ -135,7 +144,8 @@ fn image(folder: &Path, scratch: &Path) -> anyhow::Result<()> {
         inspected["Digest"],
         index["manifests"][0]["digest"]
     );
-    let fetched = scratch.join("image");
+    let fetched = scratch.join("image").join(name);
+    std::fs::create_dir_all(&fetched)?;
     // It compares every part with its digest.
     output(
         Command::new(&skopeo)
@@ -145,14 +155,8 @@ fn image(folder: &Path, scratch: &Path) -> anyhow::Result<()> {
     )?;
     let layer = inspected["Layers"][0].as_str().context("no layer")?;
     let layer = fetched.join(layer.trim_start_matches("sha256:"));
-    let module = output(
-        Command::new("tar")
-            .arg("xzOf")
-            .arg(layer)
-            .arg("plugin.wasm"),
-    )?;
-    let bare = std::fs::read(folder.join(format!("fluxlit-filter-{VERSION}.wasm")))?;
-    ensure!(module == bare, "the image has another module");
+    let found = output(Command::new("tar").arg("xzOf").arg(layer).arg(name))?;
+    ensure!(found == std::fs::read(bare)?, "the image has another file");
     Ok(())
 }
 
@@ -180,6 +184,7 @@ fn programs(folder: &Path, scratch: &Path, platform: Platform) -> anyhow::Result
             )?;
         } else {
             serves(run()?, &scratch).context(name)?;
+            image(&gateway_image(folder, platform), name, &program, &scratch)?;
         }
     }
     Ok(())
@@ -227,17 +232,22 @@ fn serves(mut gateway: Command, scratch: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Loads the image of the filter into podman, as the storage of an engine.
-pub(super) fn load_image(folder: &Path) -> anyhow::Result<()> {
+/// Loads the images into podman, as the storage of an engine.
+pub(super) fn load_images(folder: &Path) -> anyhow::Result<()> {
     let containers = Containers::find()?;
-    let archive = folder.join(format!("fluxlit-filter-{VERSION}-oci.tar"));
-    let loaded = output(
-        Command::new("podman")
-            .envs(containers.variables())
-            .args(["load", "--quiet", "--input"])
-            .arg(&archive),
-    )?;
-    let loaded = String::from_utf8(loaded)?;
-    ensure!(loaded.contains("Loaded image"), "podman says: {loaded}");
+    for archive in [
+        filter_image(folder),
+        gateway_image(folder, Platform::X86_64),
+        gateway_image(folder, Platform::Arm64),
+    ] {
+        let loaded = output(
+            Command::new("podman")
+                .envs(containers.variables())
+                .args(["load", "--quiet", "--input"])
+                .arg(&archive),
+        )?;
+        let loaded = String::from_utf8(loaded)?;
+        ensure!(loaded.contains("Loaded image"), "podman says: {loaded}");
+    }
     Ok(())
 }
