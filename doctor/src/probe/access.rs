@@ -67,9 +67,15 @@ pub(crate) async fn health(context: &Context, outcome: &mut Outcome) {
     }
     let is_repeated = matches!(&own[..], [first, second] if first == second);
     let control = context.health.first("cache-control").to_ascii_lowercase();
-    if is_repeated || context.health.lines("age").next().is_some() {
+    let age = context.health.first("age");
+    if is_repeated {
         outcome.fail(
-            "the health check is cached in front: it is old, and its XSRF cookie is that of another browser, so uploads get 403",
+            "two clients without a cookie get the same one with the health check, which Streamlit makes anew for each: a hop in front caches it, and different browsers get one XSRF token",
+            CACHE.hint(context.front),
+        );
+    } else if !age.is_empty() {
+        outcome.fail(
+            format!("the health check has `Age: {age}`: a cache in front has answered, so it does not tell whether the app lives"),
             CACHE.hint(context.front),
         );
     } else if control.contains("public")

@@ -11,6 +11,7 @@ use crate::probe::context::Context;
 use crate::probe::cures::{AFFINITY, CONTENT_TYPE, REWRITES, ROUTE};
 use crate::probe::obstacle;
 use crate::probe::page::{Misplaced, Page};
+use crate::probe::paths;
 use crate::probe::redirect::Redirect;
 
 /// P06: the scripts of the page, over several connections.
@@ -56,6 +57,9 @@ pub(crate) async fn scripts(context: &Context, outcome: &mut Outcome) {
         }
     }
     let total: usize = failed.values().sum();
+    if !failed.is_empty() && paths::changes_case(context).await {
+        return outcome.skip("a hop changes the case of paths; see P05");
+    }
     if let Some(((file, flaw), count)) = failed.first_key_value() {
         let (finding, hint) = match flaw {
             Flaw::Html if loaded.contains(file) || differs_again(context, file).await => (

@@ -53,7 +53,8 @@ fn line((hop, text): &(Hop, &'static str)) -> String {
 /// Writes the mount of the site into a hint.
 pub(crate) fn with_mount(hint: &str, mount: &str) -> String {
     let root = format!("{MOUNT}/");
-    hint.replace(&root, &format!("{mount}/"))
+    hint.replace(SHORTER, &shorter(mount))
+        .replace(&root, &format!("{mount}/"))
         .replace(MOUNT, if mount.is_empty() { "/" } else { mount })
 }
 
@@ -67,6 +68,27 @@ const ADDRESS: &str =
 
 /// The mount in the lines.
 const MOUNT: &str = "/apps/my-app";
+
+/// The place of [`shorter`] in the lines.
+const SHORTER: &str = "{shorter}";
+
+/// Names the lines of Apache for the paths above the mount.
+fn shorter(mount: &str) -> String {
+    let above = mount.match_indices('/').filter_map(|(end, _)| {
+        let path = mount.get(..end)?;
+        Some(if path.is_empty() { "/" } else { path })
+    });
+    let lines: Vec<String> = above
+        .map(|path| format!("`ProxyPass \"{path}\"`, `ProxyPass {path} `"))
+        .collect();
+    if lines.is_empty() {
+        return String::new();
+    }
+    format!(
+        "; the first line that matches applies, so remove one for a shorter path before it: {}",
+        lines.join(", ")
+    )
+}
 
 #[rustfmt::skip]
 pub(crate) const UPGRADE: Cure = Cure {
@@ -136,7 +158,7 @@ pub(crate) const ROUTE: Cure = Cure {
         (Hop::Traefik, "write ``PathPrefix(`/apps/my-app/`)`` in the rule, and remove `stripPrefix`, `addPrefix` and `replacePathRegex` from its middlewares (at most one stripPrefix, if the app has no mount)"),
         (Hop::Caddy, "write `@app path /apps/my-app /apps/my-app/*` and `handle @app {` around reverse_proxy, and remove `handle_path`, `rewrite`, `uri strip_prefix`, `uri strip_suffix`, `handle @static`, `try_files`, `file_server`, `respond @`, `respond /` and `error @`"),
         (Hop::HaProxy, "remove `http-request replace-path`, `http-request replace-uri`, `http-request set-path`, `http-request set-uri`, `http-request return status 200` and `use_backend` for a part of the mount or for the endings of names; every path that begins with /apps/my-app/ must reach the backend"),
-        (Hop::Apache, r#"write `ProxyPass "/apps/my-app" "http://127.0.0.1:8000/apps/my-app" nocanon upgrade=websocket`, and remove `ProxyPassMatch`, `ProxyPass / !`, `ProxyPass "/" !`, `Alias`, `RewriteRule /`, `RewriteRule ^`, `RewriteRule (`, `RewriteRule "^/`, also `RewriteCond %` before them, and each ProxyPass of a part of the mount, such as `ProxyPass "/apps/my-app/static`, `ProxyPass /apps/my-app/static`, `ProxyPass "/apps/my-app/_stcore` and `ProxyPass /apps/my-app/_stcore`"#),
+        (Hop::Apache, r#"write `ProxyPass "/apps/my-app" "http://127.0.0.1:8000/apps/my-app" nocanon upgrade=websocket`, and remove `ProxyPassMatch`, `ProxyPass / !`, `ProxyPass "/" !`, `Alias`, `RewriteRule /`, `RewriteRule ^`, `RewriteRule (`, `RewriteRule "^/`, also `RewriteCond %` before them, and each ProxyPass of a part of the mount, such as `ProxyPass "/apps/my-app/static`, `ProxyPass /apps/my-app/static`, `ProxyPass "/apps/my-app/_stcore` and `ProxyPass /apps/my-app/_stcore`{shorter}"#),
         (Hop::LoadBalancer, "a rule with the path patterns /apps/my-app and /apps/my-app/*"),
     ],
 };
@@ -164,6 +186,17 @@ pub(crate) const PATH_AS_SENT: Cure = Cure {
         (Hop::Nginx, "write `proxy_pass http://127.0.0.1:8000;` with no path or variable after the port, and remove `rewrite`"),
         (Hop::Envoy, "remove `- name: lua` if its script changes the path"),
         (Hop::HaProxy, "remove `http-request set-path`, `http-request set-uri` and `http-request replace-path`"),
+    ],
+};
+
+#[rustfmt::skip]
+pub(crate) const CASE: Cure = Cure {
+    what: "let the front pass the path on in the case in which it was sent: Streamlit's files have capital letters in their names",
+    lines: &[
+        (Hop::Nginx, "remove `rewrite` and `proxy_pass` with a variable that perl, njs or Lua has made lower-case"),
+        (Hop::Envoy, "remove `- name: lua` if its script changes the path"),
+        (Hop::HaProxy, "remove `http-request set-path %[path,lower`, `http-request set-uri %[url,lower` and `http-request set-pathq %[pathq,lower`"),
+        (Hop::Apache, r#"remove `RewriteMap` with int:tolower, and what uses it: `RewriteRule ^/`, `RewriteRule ^(`, `RewriteRule "^/`"#),
     ],
 };
 
@@ -220,7 +253,7 @@ pub(crate) const ACCESS: Cure = Cure {
         (Hop::Envoy, "let the rules of `envoy.filters.http.rbac`, `jwt_authn` and `ext_authz` allow the mount"),
         (Hop::Istio, "let the AuthorizationPolicy allow the mount"),
         (Hop::Traefik, "remove `ipAllowList`, `ipWhiteList`, `basicAuth` and `forwardAuth` from the middlewares of the router"),
-        (Hop::Caddy, "remove `respond @`, `respond /`, `abort @`, `error @`, `basic_auth` and `basicauth`"),
+        (Hop::Caddy, "remove `respond @`, `respond /`, `abort @`, `error @`, `basic_auth`, `basicauth`, and the blocks `handle @` with `respond` in it, `handle /` with `respond` in it"),
         (Hop::HaProxy, "remove `http-request deny if`, `http-request deny unless`, `http-request reject`, `http-request auth` and `http-request silent-drop`"),
         (Hop::Apache, "remove `Require ip`, `Require host`, `Require not`, `Require all denied`, `Require expr`, `Require valid-user`, `Require user`, `Require group`, `AuthType`, `AuthName`, `AuthBasicProvider`, `AuthUserFile`, `AuthGroupFile`, `Deny from` and `Order`"),
         (Hop::Cdn, "let the rules of the firewall pass the app's path"),
@@ -284,9 +317,9 @@ pub(crate) const UPSTREAM: Cure = Cure {
         (Hop::Envoy, "write `port_value: 8000` in the endpoint of the cluster, and `path: /apps/my-app/_stcore/health` in the http_health_check of the cluster, if it has one"),
         (Hop::Istio, "write `port: {number: 8000}` in the destination of the VirtualService"),
         (Hop::Traefik, "write `- url: \"http://127.0.0.1:8000\"` in the servers of the service, and `path: /apps/my-app/_stcore/health` in its healthCheck, if it has one"),
-        (Hop::Caddy, "write `reverse_proxy 127.0.0.1:8000`, in it `health_uri /apps/my-app/_stcore/health` if it has a health check, and remove `respond` with 503"),
+        (Hop::Caddy, "write `reverse_proxy 127.0.0.1:8000`, in it `health_uri /apps/my-app/_stcore/health` if it has a health check, and remove `respond` next to `reverse_proxy`, and where the app has no TLS `tls_insecure_skip_verify`, `tls_server_name` and `tls_trust_pool` from the transport, or `transport http` with `tls` in it"),
         (Hop::HaProxy, "write `default_backend gateway` in the frontend, `server gateway 127.0.0.1:8000` in the backend, with no ssl after it, and `http-check send meth GET uri /apps/my-app/_stcore/health` if it has a health check; remove `http-request return status 503` and `http-request deny deny_status 503`"),
-        (Hop::Apache, r#"write `ProxyPass "/apps/my-app" "http://127.0.0.1:8000/apps/my-app" nocanon upgrade=websocket`"#),
+        (Hop::Apache, r#"write `ProxyPass "/apps/my-app" "http://127.0.0.1:8000/apps/my-app" nocanon upgrade=websocket`{shorter}"#),
         (Hop::LoadBalancer, "look at the health of the targets, and at their port"),
     ],
 };
@@ -661,6 +694,17 @@ mod tests {
             ("/b", "nginx: write `location ~ ^/b(/|$)`"),
         ] {
             let hint = with_mount(&BOUNDARY.hint(Hop::Nginx), mount);
+            assert!(hint.contains(expected), "{hint}");
+        }
+        for (mount, expected) in [
+            ("", "nocanon upgrade=websocket` ("),
+            ("/b", r#"before it: `ProxyPass "/"`, `ProxyPass / ` ("#),
+            (
+                "/a/b",
+                r#"before it: `ProxyPass "/"`, `ProxyPass / `, `ProxyPass "/a"`, `ProxyPass /a ` ("#,
+            ),
+        ] {
+            let hint = with_mount(&UPSTREAM.hint(Hop::Apache), mount);
             assert!(hint.contains(expected), "{hint}");
         }
         let hint = with_mount(&COOKIE_PATH.hint(Hop::Nginx), "");

@@ -93,7 +93,7 @@ pub async fn run(
         }
     };
     let mount = context.client.site.mount.clone();
-    let mut watch = Watch::new(&context);
+    let mut watch = Watch::new(&context).await;
     let mut findings: Vec<(usize, Vec<Finding>)> = Vec::new();
     let numbered = PROBE.iter().enumerate();
     let (last, first): (Vec<_>, Vec<_>) = numbered.partition(|(_, check)| LAST.contains(&check.id));

@@ -4,7 +4,7 @@ use crate::client::{Ask, Response};
 use crate::outcome::Outcome;
 use crate::probe::context::{Context, NOWHERE};
 use crate::probe::cures::{
-    BOUNDARY, CONTENT_TYPE, ERROR_PAGES, FORWARDED, PATH_AS_SENT, ROUTE, SAME_PAGE, SLASH,
+    BOUNDARY, CASE, CONTENT_TYPE, ERROR_PAGES, FORWARDED, PATH_AS_SENT, ROUTE, SAME_PAGE, SLASH,
 };
 use crate::probe::obstacle;
 use crate::probe::redirect::{Change, Redirect};
@@ -164,6 +164,16 @@ pub(crate) async fn shapes(context: &Context, outcome: &mut Outcome) {
         );
         return;
     }
+    let changes_case = changes_case(context).await;
+    if changes_case {
+        outcome.fail(
+            format!(
+                "`{}` reaches the app like `{target}`, which Streamlit does not have in capital letters: a hop changes the case of paths, so files with capital letters in their names are missing",
+                site.path(CAPITALS)
+            ),
+            CASE.hint(context.front),
+        );
+    }
     if site.mount.is_empty() {
         outcome.right("the health check responds at the root");
         return;
@@ -198,7 +208,7 @@ pub(crate) async fn shapes(context: &Context, outcome: &mut Outcome) {
                 format!("`{target}` reaches the app: the mount is removed by two hops, or the shape of the path is found by itself"),
                 "remove the mount in one place only, and set FLUXLIT_ROOT_PATH_SHAPE to full or stripped",
             ),
-            _ if target.eq_ignore_ascii_case(&site.path("/_stcore/health")) && upper == *mount => {}
+            "the mount in upper case" if changes_case || upper == *mount => {}
             _ => outcome.warn(
                 format!("`{target}`, {name}, reaches the app: access rules for paths of the front can be evaded"),
                 BOUNDARY.hint(context.front),
@@ -207,6 +217,15 @@ pub(crate) async fn shapes(context: &Context, outcome: &mut Outcome) {
     }
     outcome.right("only the mount itself leads to the app");
 }
+
+/// Returns true if the health check responds under its name in capital letters.
+pub(crate) async fn changes_case(context: &Context) -> bool {
+    let target = context.client.site.path(CAPITALS);
+    let response = context.client.get(target).await;
+    response.is_ok_and(|response| response.is_healthy())
+}
+
+const CAPITALS: &str = "/_STCORE/HEALTH";
 
 /// P07: the health check below a page.
 pub(crate) async fn deep_link(context: &Context, outcome: &mut Outcome) {

@@ -58,12 +58,12 @@ impl Cause {
 
 impl Watch {
     /// Begins with what the first requests have shown.
-    pub(crate) fn new(context: &Context) -> Self {
+    pub(crate) async fn new(context: &Context) -> Self {
         Self {
             cause: if context.is_same_everywhere {
                 Some(Cause::SamePage)
             } else {
-                Fault::at_first(context).map(Cause::Upstream)
+                Fault::at_first(context).await.map(Cause::Upstream)
             },
             // An app that starts late is no fault.
             seen: context.client.refusals().count,

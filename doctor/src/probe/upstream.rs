@@ -1,7 +1,7 @@
 //! Describes a front that does not reach the app, always or sometimes (P31).
 
 use crate::client::{Ask, Response};
-use crate::probe::context::Context;
+use crate::probe::context::{Context, NOWHERE};
 use crate::probe::cures::UPSTREAMS;
 use crate::probe::obstacle;
 
@@ -20,7 +20,7 @@ pub(crate) struct Fault {
 
 impl Fault {
     /// Returns the fault if the health check and the page are refused from the start.
-    pub(crate) fn at_first(context: &Context) -> Option<Self> {
+    pub(crate) async fn at_first(context: &Context) -> Option<Self> {
         let page = context.page.status;
         if !(502..=504).contains(&page) {
             return None;
@@ -32,8 +32,10 @@ impl Fault {
             &context.health,
             "like the page, also when they are repeated",
         )?;
+        let above = above(context).await;
         Some(Self {
             is_for_all: true,
+            finding: fault.finding + &above,
             ..fault
         })
     }
@@ -101,5 +103,20 @@ impl Fault {
     /// Returns why a check that met it cannot be believed.
     pub(crate) fn reason(&self) -> String {
         self.short.clone()
+    }
+}
+
+/// Says that a name next to the mount is refused in the same way: a rule for a shorter path may apply first.
+async fn above(context: &Context) -> String {
+    let mount = &context.client.site.mount;
+    let Some((parent, _)) = mount.rsplit_once('/') else {
+        return String::new();
+    };
+    let target = format!("{parent}{NOWHERE}");
+    match context.client.get(&target).await {
+        Ok(other) if context.answer(&other) == context.answer(&context.health) => format!(
+            "; so is `{target}`, outside of the mount: a rule for `{parent}/` may apply first"
+        ),
+        _ => String::new(),
     }
 }
