@@ -460,6 +460,12 @@ fn module(prerequisites: &Prerequisites) -> anyhow::Result<Outcome> {
                 .env("FLUXLIT_TEST_ENVOYS", &envoys),
         )?;
     }
+    // The doctor finds the module's counters.
+    command(
+        test_binary(prerequisites, "doctor_inside")
+            .env("FLUXLIT_TEST_FILTER", &library)
+            .args(["--", "the_counters"]),
+    )?;
     Ok(Outcome::Passed)
 }
 
