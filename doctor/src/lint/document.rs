@@ -6,7 +6,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::lint::envoy::Configuration;
+use crate::lint::configuration::Configuration;
 
 /// A document that can be linted.
 #[derive(Debug, Clone)]

@@ -11,27 +11,8 @@ use std::collections::BTreeMap;
 use fluxlit_policy::{Defaults, Policy};
 use serde_json::Value;
 
-/// What one document says of an Envoy.
-#[derive(Debug, Clone)]
-pub struct Configuration {
-    source: Source,
-    listeners: Vec<Value>,
-    clusters: Vec<Value>,
-    routes: Vec<Value>,
-    /// Configurations of filters that a listener names.
-    extensions: Vec<Value>,
-}
-
-/// The kinds of documents.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Source {
-    /// A bootstrap. `is_dynamic`: listeners come from elsewhere.
-    Bootstrap { is_dynamic: bool },
-    /// The answer of `/config_dump`.
-    Dump,
-    /// A file of resources that Envoy watches in place of a configuration server.
-    Resources,
-}
+use crate::lint::configuration::{Configuration, Source};
+use crate::lint::message::{items, kind_of, text};
 
 /// The configuration of an Envoy.
 #[derive(Debug, Clone)]
@@ -102,88 +83,6 @@ pub(crate) struct Ours<'a> {
     pub(crate) filter: &'a HttpFilter,
 }
 
-impl Configuration {
-    /// Reads a bootstrap, a dump or a file of resources, with field names in `snake_case`; `None` if the value is none of them.
-    pub(crate) fn read(value: &Value) -> Option<Self> {
-        if let Some(parts) = value.get("configs").and_then(Value::as_array) {
-            return Some(Self::read_dump(parts));
-        }
-        if let Some(resources) = value.get("resources").and_then(Value::as_array) {
-            let is_message = |resource: &Value| !kind_of(resource).is_empty();
-            let found = Found::of_resources(resources);
-            return resources
-                .iter()
-                .all(is_message)
-                .then(|| found.into_configuration(Source::Resources));
-        }
-        let servers = value.get("dynamic_resources");
-        let resources = value.get("static_resources").or(servers)?;
-        let found = Found {
-            listeners: items(&resources["listeners"]).collect(),
-            clusters: items(&resources["clusters"]).collect(),
-            ..Found::default()
-        };
-        let is_dynamic = servers.is_some_and(|servers| servers.get("lds_config").is_some());
-        Some(found.into_configuration(Source::Bootstrap { is_dynamic }))
-    }
-
-    /// Returns true for a bootstrap.
-    pub(crate) fn is_bootstrap(&self) -> bool {
-        matches!(self.source, Source::Bootstrap { .. })
-    }
-
-    fn read_dump(parts: &[Value]) -> Self {
-        let mut found = Found::default();
-        for part in parts {
-            let kind = kind_of(part);
-            let of = |lists: &'static [&'static str], inner: &'static str| {
-                lists
-                    .iter()
-                    .flat_map(|list| items(&part[*list]))
-                    .map(move |item| &item[inner])
-                    .filter(|item| !item.is_null())
-            };
-            match kind {
-                "ListenersConfigDump" => {
-                    found
-                        .listeners
-                        .extend(of(&["static_listeners"], "listener"));
-                    let dynamic = items(&part["dynamic_listeners"])
-                        .map(|listener| &listener["active_state"]["listener"])
-                        .filter(|listener| !listener.is_null());
-                    found.listeners.extend(dynamic);
-                }
-                "ClustersConfigDump" => {
-                    found.clusters.extend(of(
-                        &["static_clusters", "dynamic_active_clusters"],
-                        "cluster",
-                    ));
-                }
-                "RoutesConfigDump" => {
-                    found.routes.extend(of(
-                        &["static_route_configs", "dynamic_route_configs"],
-                        "route_config",
-                    ));
-                }
-                "EcdsConfigDump" => {
-                    found
-                        .extensions
-                        .extend(of(&["ecds_filters"], "ecds_filter"));
-                }
-                // The answer to `/config_dump?resource=...` lists the items themselves.
-                "StaticListener" => found.listeners.push(&part["listener"]),
-                "DynamicListener" => found.listeners.push(&part["active_state"]["listener"]),
-                "StaticRouteConfig" | "DynamicRouteConfig" => {
-                    found.routes.push(&part["route_config"]);
-                }
-                "EcdsFilterConfig" => found.extensions.push(&part["ecds_filter"]),
-                _ => {}
-            }
-        }
-        found.into_configuration(Source::Dump)
-    }
-}
-
 impl Envoy {
     /// Returns the Envoys that the documents of a run describe. A file of resources belongs to every bootstrap of the run; without
     /// one, such files are an Envoy of their own.
@@ -229,20 +128,6 @@ struct Found<'a> {
 }
 
 impl<'a> Found<'a> {
-    fn of_resources(resources: &'a [Value]) -> Self {
-        let mut found = Self::default();
-        for resource in resources {
-            match kind_of(resource) {
-                "Listener" => found.listeners.push(resource),
-                "Cluster" => found.clusters.push(resource),
-                "RouteConfiguration" => found.routes.push(resource),
-                "TypedExtensionConfig" => found.extensions.push(resource),
-                _ => {}
-            }
-        }
-        found
-    }
-
     /// Adds what a document contains.
     fn add(&mut self, document: &'a Configuration, with_listeners: bool) {
         if with_listeners {
@@ -251,17 +136,6 @@ impl<'a> Found<'a> {
         self.clusters.extend(&document.clusters);
         self.routes.extend(&document.routes);
         self.extensions.extend(&document.extensions);
-    }
-
-    fn into_configuration(self, source: Source) -> Configuration {
-        let owned = |values: Vec<&Value>| values.into_iter().cloned().collect();
-        Configuration {
-            source,
-            listeners: owned(self.listeners),
-            clusters: owned(self.clusters),
-            routes: owned(self.routes),
-            extensions: owned(self.extensions),
-        }
     }
 
     fn into_envoy(self, is_dump: bool) -> Envoy {
@@ -533,24 +407,4 @@ impl Ours<'_> {
     pub(crate) fn place(&self) -> String {
         format!("listener `{}`", self.manager.listener)
     }
-}
-
-/// Returns the last part of the name of a message, such as `HttpConnectionManager`; empty without `@type`.
-pub(crate) fn kind_of(message: &Value) -> &str {
-    let kind = message["@type"].as_str().unwrap_or_default();
-    kind.rsplit(['.', '/']).next().unwrap_or_default()
-}
-
-/// Returns the items of an array; none if it is not an array.
-pub(crate) fn items(value: &Value) -> std::slice::Iter<'_, Value> {
-    value
-        .as_array()
-        .map(Vec::as_slice)
-        .unwrap_or_default()
-        .iter()
-}
-
-/// Returns a string; empty if it is not one.
-pub(crate) fn text(value: &Value) -> String {
-    value.as_str().unwrap_or_default().to_owned()
 }

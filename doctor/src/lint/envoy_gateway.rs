@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use crate::lint::document::Manifest;
-use crate::lint::envoy::{items, text};
 use crate::lint::facts::{Facts, is_ours};
+use crate::lint::message::{items, text};
 use crate::lint::outcomes::Outcomes;
 use crate::lint::peer_source::Record;
 use crate::lint::sockets::duration;

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::lint::context::{Context, guarded_context};
 use crate::lint::document::{Manifest, normalized};
-use crate::lint::envoy::{items, text};
+use crate::lint::message::{items, text};
 use crate::lint::peer_source::CONNECTION_EVENTS;
 use crate::lint::presence::is_rbac_guard;
 use crate::lint::settings;

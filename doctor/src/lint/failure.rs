@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::lint::envoy::{Envoy, HttpFilter, text};
+use crate::lint::envoy::{Envoy, HttpFilter};
+use crate::lint::message::text;
 use crate::outcome::Outcome;
 
 /// Checks one FluxLit filter. `place` says where it is.

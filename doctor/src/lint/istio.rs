@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use crate::lint::context::{Context, guarded_context};
 use crate::lint::document::{Manifest, normalized};
-use crate::lint::envoy::{items, kind_of, text};
 use crate::lint::facts::{Facts, concerns_filter, contains_rbac_guard, is_ours, plugin_settings};
+use crate::lint::message::{items, kind_of, text};
 use crate::lint::outcomes::Outcomes;
 use crate::lint::peer_source::{CONNECTION_EVENTS, Record};
 use crate::lint::presence::{GUARD, is_guarded, rejects_everything};

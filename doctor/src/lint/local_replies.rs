@@ -4,7 +4,8 @@
 
 use serde_json::Value;
 
-use crate::lint::envoy::{Ours, items};
+use crate::lint::envoy::Ours;
+use crate::lint::message::items;
 use crate::outcome::Outcome;
 
 /// Says why manifests with the filter are not checked.

@@ -6,8 +6,8 @@
 use serde_json::Value;
 
 use crate::lint::document::Manifest;
-use crate::lint::envoy::items;
 use crate::lint::facts::Facts;
+use crate::lint::message::items;
 use crate::lint::outcomes::Outcomes;
 use crate::lint::path::removed_mounts;
 use crate::lint::sockets::duration;

@@ -6,6 +6,7 @@
 //!
 //! A check that has looked at nothing is skipped.
 
+mod configuration;
 mod context;
 mod document;
 mod envoy;
@@ -16,6 +17,7 @@ mod istio;
 mod live;
 mod local_replies;
 mod manifests;
+mod message;
 mod offline;
 mod outcomes;
 mod path;
@@ -24,8 +26,8 @@ mod presence;
 mod settings;
 mod sockets;
 
+pub use configuration::Configuration;
 pub use document::{Document, DocumentError, Manifest, read};
-pub use envoy::Configuration;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -6,7 +6,8 @@
 use fluxlit_policy::{Defaults, Policy};
 use serde_json::Value;
 
-use crate::lint::envoy::{Ours, items, kind_of};
+use crate::lint::envoy::Ours;
+use crate::lint::message::{items, kind_of};
 use crate::outcome::Outcome;
 
 /// Checks one connection manager with the FluxLit filter.

@@ -6,7 +6,8 @@
 use fluxlit_policy::ConnectionFacts;
 use serde_json::Value;
 
-use crate::lint::envoy::{HttpFilter, Manager, Ours, items, text};
+use crate::lint::envoy::{HttpFilter, Manager, Ours};
+use crate::lint::message::{items, text};
 use crate::outcome::Outcome;
 
 /// Checks one connection manager with the FluxLit filter.

@@ -8,7 +8,8 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use crate::lint::envoy::{Envoy, HttpFilter, Manager, Ours, Routes, items, kind_of, text};
+use crate::lint::envoy::{Envoy, HttpFilter, Manager, Ours, Routes};
+use crate::lint::message::{items, kind_of, text};
 use crate::outcome::Outcome;
 
 /// Checks all connection managers of an Envoy.

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::lint::envoy::{Envoy, Ours, items, kind_of, text};
+use crate::lint::envoy::{Envoy, Ours};
+use crate::lint::message::{items, kind_of, text};
 use crate::outcome::Outcome;
 
 /// Checks one connection manager with the FluxLit filter.
