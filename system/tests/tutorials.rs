@@ -25,7 +25,7 @@ use page::Page;
 
 #[test]
 fn the_gateway_alone_passes_the_probe_of_its_tutorial() {
-    let page = Page::read("gateway-alone.md");
+    let page = Page::read("tutorials/gateway-alone.md");
     let site = Site::create();
     let mut settings = site.settings(&page);
     let files = &site.certificate;
@@ -50,7 +50,7 @@ fn the_gateway_alone_passes_the_probe_of_its_tutorial() {
 
 #[test]
 fn nginx_in_front_passes_the_probe_of_its_tutorial() {
-    let page = Page::read("proxy-in-front.md");
+    let page = Page::read("tutorials/proxy-in-front.md");
     let site = Site::create();
     let settings = [site.settings(&page), probe_key()].concat();
     let gateway = site.gateway(&settings);
@@ -64,7 +64,7 @@ fn nginx_in_front_passes_the_probe_of_its_tutorial() {
 
 #[test]
 fn envoy_with_the_filter_passes_the_checks_of_its_tutorial() {
-    let page = Page::read("envoy.md");
+    let page = Page::read("tutorials/envoy.md");
     let site = Site::create();
     let settings = [page.exported(), probe_key()].concat();
     let gateway = site.gateway(&settings);
@@ -79,13 +79,51 @@ fn envoy_with_the_filter_passes_the_checks_of_its_tutorial() {
     let arguments = ["--hold", "0", "--token-file", site.token()];
     let printed = site.probe(front.https, front.http, &arguments);
     page.compare(0, &printed.text);
-    assert_eq!(printed.exit, Some(0));
+    assert_eq!(printed.exit, Some(0), "{}", printed.text);
+}
+
+/// What `config --strict` says about settings of FluxLit, before and after each step of the page.
+#[test]
+fn the_settings_of_fluxlit_lead_to_the_errors_of_the_page() {
+    let page = Page::read("moving-from-fluxlit.md");
+    let site = Site::create();
+    std::fs::write(site.path().join("app.py"), "").expect("a file");
+    let mut settings = page.exported();
+    let check = |settings: &[(String, String)]| {
+        let output = command("config", site.path())
+            .args(["app.py", "--strict"])
+            .envs(settings.iter().cloned())
+            .output()
+            .expect("the gateway runs");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code(), said)
+    };
+    let (exit, said) = check(&settings);
+    page.compare(0, &said);
+    assert_eq!(exit, Some(2), "{said}");
+    settings.push((
+        "FLUXLIT_FORWARDED_ALLOW_IPS".to_owned(),
+        "127.0.0.1".to_owned(),
+    ));
+    let (exit, said) = check(&settings);
+    page.compare(1, &said);
+    assert_eq!(exit, Some(1), "{said}");
+    settings.retain(|(name, _)| name != "FLUXLIT_GATEWAY_WS_MAX_MESSAGE_BYTES");
+    let (exit, said) = check(&settings);
+    assert_eq!(exit, Some(0), "{said}");
+    // What the page says about a file that names the upstream, which FluxLit reads.
+    settings.push((
+        "FLUXLIT_STREAMLIT_UPSTREAM_FILE".to_owned(),
+        "upstream".to_owned(),
+    ));
+    let (exit, said) = check(&settings);
+    assert_eq!(exit, Some(2), "{said}");
 }
 
 /// The picture of a terminal in the documentation.
 #[test]
 fn the_picture_shows_what_the_doctor_prints_about_a_lost_upgrade() {
-    let page = Page::read("proxy-in-front.md");
+    let page = Page::read("tutorials/proxy-in-front.md");
     let site = Site::create();
     let settings = site.settings(&page);
     let gateway = site.gateway(&settings);
@@ -261,13 +299,18 @@ impl Printed {
 
 /// Returns the command of the doctor, without the settings of this test.
 fn doctor(folder: &Path) -> Command {
+    command("doctor", folder)
+}
+
+/// Returns a command of the gateway's program, without the settings of this test.
+fn command(name: &str, folder: &Path) -> Command {
     let mut command = Command::new(named("FLUXLIT_TEST_GATEWAY"));
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("FLUXLIT_") {
             command.env_remove(name);
         }
     }
-    command.arg("doctor").current_dir(folder);
+    command.arg(name).current_dir(folder);
     command
 }
 

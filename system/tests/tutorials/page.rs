@@ -2,16 +2,16 @@
 
 use std::path::Path;
 
-/// A page of `docs/tutorials`.
+/// A page of `docs`.
 pub(crate) struct Page {
     name: &'static str,
     text: String,
 }
 
 impl Page {
-    /// Reads a page.
+    /// Reads a page, by its path in `docs`.
     pub(crate) fn read(name: &'static str) -> Self {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/tutorials");
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
         let text = std::fs::read_to_string(folder.join(name)).expect("the page can be read");
         Self { name, text }
     }
@@ -48,7 +48,7 @@ impl Page {
             .collect();
         assert!(
             missing.is_empty(),
-            "docs/tutorials/{} shows\n{}\nwhich is not printed:\n{printed}",
+            "docs/{} shows\n{}\nwhich is not printed:\n{printed}",
             self.name,
             missing.join("\n")
         );
