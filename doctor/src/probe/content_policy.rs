@@ -23,6 +23,7 @@ pub(crate) async fn policy(context: &Context, outcome: &mut Outcome) {
     let needs = needs(&context.client.site);
     let mut is_fatal = false;
     let mut blocked: Vec<String> = Vec::new();
+    let mut of_some: Vec<String> = Vec::new();
     let mut lines: Vec<String> = Vec::new();
     for policy in &policies {
         for need in &needs {
@@ -34,8 +35,13 @@ pub(crate) async fn policy(context: &Context, outcome: &mut Outcome) {
             }
             is_fatal |= need.is_fatal;
             let sentence = format!("{} ({found} without {})", need.what, need.source);
-            if !blocked.contains(&sentence) {
-                blocked.push(sentence);
+            let list = if need.is_of_each_page {
+                &mut blocked
+            } else {
+                &mut of_some
+            };
+            if !list.contains(&sentence) {
+                list.push(sentence);
             }
         }
         lines.extend(policy.corrected(&needs, &page, &context.client.site));
@@ -49,13 +55,23 @@ pub(crate) async fn policy(context: &Context, outcome: &mut Outcome) {
             lines.push("no `sandbox`".to_owned());
         }
     }
-    if blocked.is_empty() {
+    if blocked.is_empty() && of_some.is_empty() {
         return outcome.right("the Content-Security-Policy lets the page work");
     }
+    let mut parts = Vec::new();
+    if !blocked.is_empty() {
+        parts.push(format!("it blocks: {}", blocked.join("; ")));
+    }
+    if !of_some.is_empty() {
+        parts.push(format!(
+            "if the app has them, it blocks: {}",
+            of_some.join("; ")
+        ));
+    }
     let finding = format!(
-        "the page has a Content-Security-Policy{}; it blocks: {}",
+        "the page has a Content-Security-Policy{}; {}",
         origin(context).await,
-        blocked.join("; ")
+        parts.join(". And ")
     );
     lines.dedup();
     let hint = format!(
@@ -97,6 +113,8 @@ struct Need {
     what: &'static str,
     source: &'static str,
     allows: Allows,
+    /// Each page needs it, not only one with certain components.
+    is_of_each_page: bool,
     /// The page does not work at all without it.
     is_fatal: bool,
 }
@@ -153,7 +171,10 @@ fn needs(site: &Site) -> Vec<Need> {
     let any = |sources| Some(Allows::Any(sources));
     let socket = if site.is_tls { "wss" } else { "ws" };
     let need = |directive, names, what, source, allows: Option<Allows>, is_fatal| {
-        allows.map(|allows| Need { directive, names, what, source, allows, is_fatal })
+        allows.map(|allows| Need { directive, names, what, source, allows, is_of_each_page: true, is_fatal })
+    };
+    let need_of_some = |directive, names, what, source, allows| {
+        need(directive, names, what, source, allows, false).map(|need| Need { is_of_each_page: false, ..need })
     };
     [
         need("script-src", SCRIPT, "the scripts of the page", "'self'", url(site.scheme(), "/static/js/index.js"), true),
@@ -163,11 +184,11 @@ fn needs(site: &Site) -> Vec<Need> {
         need("style-src", STYLE, "the styles that components write into the page", "'unsafe-inline'", Some(Allows::Inline), true),
         need("connect-src", CONNECT, "requests to the app", "'self'", url(site.scheme(), "/_stcore/health"), true),
         need("connect-src", CONNECT, "the WebSocket", "'self'", url(socket, "/_stcore/stream"), true),
-        need("worker-src", WORKER, "workers, of maps and charts", "blob:", any(&["blob:"]), false),
-        need("img-src", IMAGE, "images in charts", "data:", any(&["data:"]), false),
-        need("img-src", IMAGE, "images of the page", "blob:", any(&["blob:"]), false),
+        need_of_some("worker-src", WORKER, "workers, of maps", "blob:", any(&["blob:"])),
+        need_of_some("img-src", IMAGE, "images in maps", "data:", any(&["data:"])),
+        need_of_some("img-src", IMAGE, "images that charts and maps make", "blob:", any(&["blob:"])),
         need("font-src", FONT, "fonts in the style sheets", "data:", any(&["data:"]), false),
-        need("frame-src", FRAME, "components", "'self'", url(site.scheme(), "/component/x/index.html"), false),
+        need_of_some("frame-src", FRAME, "components", "'self'", url(site.scheme(), "/component/x/index.html")),
     ]
     .into_iter()
     .flatten()
@@ -344,7 +365,7 @@ mod tests {
 
     #[test]
     fn what_a_policy_blocks_is_found_with_what_to_write() {
-        const WORKERS: &str = "workers, of maps and charts";
+        const WORKERS: &str = "workers, of maps";
         const WASM: &str = "WebAssembly (eval)";
         for (policy, blocked, lines) in [
             ("frame-ancestors 'self'", &[][..], &[][..]),
@@ -405,6 +426,39 @@ mod tests {
             assert_eq!(found, blocked, "{policy}");
             assert_eq!(written, lines, "{policy}");
         }
+    }
+
+    /// What Chromium 156 has blocked on a page with text only under `default-src 'self'`, next to requests to other hosts; with a map,
+    /// workers and images with `data:` too. Streamlit's files for Mermaid charts and for maps of Plotly make images with `blob:`.
+    #[test]
+    fn what_each_page_needs_is_what_a_browser_blocks() {
+        let (policy, site) = (Policy::parse("default-src 'self'"), site());
+        let needs = needs(&site);
+        let unmet = needs.iter().filter(|need| {
+            let governing = policy.governing(need.names);
+            governing.is_some_and(|(_, sources)| !need.is_met(sources, "", &site))
+        });
+        let (of_each, of_some): (Vec<&Need>, Vec<&Need>) =
+            unmet.partition(|need| need.is_of_each_page);
+        let named = |needs: Vec<&Need>| -> Vec<String> {
+            let names = needs.iter();
+            names
+                .map(|need| format!("{} {}", need.directive, need.source))
+                .collect()
+        };
+        assert_eq!(
+            named(of_each),
+            [
+                "script-src 'unsafe-inline'",
+                "script-src 'wasm-unsafe-eval'",
+                "style-src 'unsafe-inline'",
+                "font-src data:",
+            ]
+        );
+        assert_eq!(
+            named(of_some),
+            ["worker-src blob:", "img-src data:", "img-src blob:"]
+        );
     }
 
     #[test]

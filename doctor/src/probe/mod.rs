@@ -142,7 +142,8 @@ async fn run_one(check: &Check, context: &Context, watch: &mut Watch) -> Outcome
                 outcome.skip(reason);
                 return outcome;
             }
-            check_one(id, context, watch, &mut outcome).await;
+            // A future is as large as the largest check, and the stacks of threads are small.
+            Box::pin(check_one(id, context, watch, &mut outcome)).await;
             if let Some(reason) = context.reason_of_front()
                 && id != USER_AGENT
             {

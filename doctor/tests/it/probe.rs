@@ -123,7 +123,7 @@ pub(crate) fn failing() -> Vec<Row> {
         row("P20", RedirectsToOtherSite, &["redirects to another site", "probe.invalid"], "merge_slashes"),
         row("P21", LoginForPageOnly, &["302", "the WebSocket opens"], "/_stcore/stream").with(|options| options.credentials = cookies("session=1")),
         row("P21", None, &["need no credentials"], "auth rule").with(|options| options.credentials = cookies("session=1")),
-        row("P22", CachesHealth, &["cached"], "proxy_cache off"),
+        row("P22", CachesHealth, &["`Age: 17`: a cache in front has answered"], "proxy_cache off"),
         row("P23", Metrics, &["/apps/my-app/_stcore/metrics"], "404"),
         row("P25", TwoVersions, &["20 connections get 2 versions"], "rollout"),
         row("P26", InjectsScript, &["`cdn-cgi/`"], "optimization"),
