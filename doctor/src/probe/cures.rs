@@ -59,8 +59,7 @@ pub(crate) fn with_mount(hint: &str, mount: &str) -> String {
 }
 
 /// Follows the lines: several programs reject a directive that is there twice.
-const PLACE: &str =
-    "a line to write takes the place of one with the same directive, if there is one";
+const PLACE: &str = "a line to write takes the place of the one with the same directive for the same path, name or header, if there is one; others with that directive stay";
 
 /// The doctor does not see where the front connects to.
 const ADDRESS: &str =
@@ -313,7 +312,7 @@ pub(crate) const ONE_HOST: Cure = Cure {
 pub(crate) const UPSTREAM: Cure = Cure {
     what: "start the app, and let the front connect to the address on which it listens, without TLS, with a health check that it passes; the log of the front tells why it does not, and `fluxlit-gateway probe` whether the gateway is ready",
     lines: &[
-        (Hop::Nginx, "write `proxy_pass http://127.0.0.1:8000;`, or `server 127.0.0.1:8000` in its upstream, and remove `return 503`"),
+        (Hop::Nginx, "write `proxy_pass http://127.0.0.1:8000;`, or `server 127.0.0.1:8000` in its upstream instead of the server that does not answer, and remove `return 503`"),
         (Hop::Envoy, "write `port_value: 8000` in the endpoint of the cluster, and `path: /apps/my-app/_stcore/health` in the http_health_check of the cluster, if it has one"),
         (Hop::Istio, "write `port: {number: 8000}` in the destination of the VirtualService"),
         (Hop::Traefik, "write `- url: \"http://127.0.0.1:8000\"` in the servers of the service, and `path: /apps/my-app/_stcore/health` in its healthCheck, if it has one"),
@@ -360,9 +359,9 @@ pub(crate) const FORWARDED: Cure = Cure {
         (Hop::Envoy, "write `use_remote_address: true` and `xff_num_trusted_hops: 0`; in the FluxLit filter, forwarded_allow_ips is for the proxies in front of Envoy: if there are none, remove `\"trust_proxy\": true`"),
         (Hop::Istio, "write `numTrustedProxies:` with the number of proxies in front, under gatewayTopology"),
         (Hop::Traefik, "remove `forwardedHeaders: {insecure: true}`, and `X-Forwarded-Proto:` from customRequestHeaders; trustedIPs is for the proxies in front"),
-        (Hop::Caddy, "write `header_up X-Forwarded-For {client_ip}` in reverse_proxy, and remove `header_up X-Forwarded-Proto` there; trusted_proxies is for the proxies in front: if there are none, remove `trusted_proxies`"),
-        (Hop::HaProxy, "write `http-request set-header X-Forwarded-Proto https if { ssl_fc }` and `http-request set-header X-Forwarded-For %[src]`"),
-        (Hop::Apache, r#"write `RequestHeader set X-Forwarded-Proto "expr=%{REQUEST_SCHEME}"` and `RequestHeader set X-Forwarded-For "expr=%{REMOTE_ADDR}"`"#),
+        (Hop::Caddy, "write `header_up X-Forwarded-For {client_ip}` in reverse_proxy, and remove `header_up X-Forwarded-Proto`, `header_up -X-Forwarded-Proto` and `header_up -X-Forwarded-For` there; trusted_proxies is for the proxies in front: if there are none, remove `trusted_proxies`"),
+        (Hop::HaProxy, "write `http-request set-header X-Forwarded-Proto https if { ssl_fc }` and `http-request set-header X-Forwarded-For %[src]`, and remove `http-request del-header X-Forwarded-Proto` and `http-request del-header X-Forwarded-For`"),
+        (Hop::Apache, r#"write `RequestHeader set X-Forwarded-Proto "expr=%{REQUEST_SCHEME}"` and `RequestHeader set X-Forwarded-For "expr=%{REMOTE_ADDR}"`, and remove `RequestHeader unset X-Forwarded-Proto` and `RequestHeader unset X-Forwarded-For`"#),
     ],
 };
 
@@ -589,7 +588,7 @@ pub(crate) const HSTS: Cure = Cure {
         (Hop::Traefik, "write `stsSeconds: 31536000` in the headers middleware"),
         (Hop::Caddy, r#"write `header >Strict-Transport-Security "max-age=31536000"`, or in a block of header `>Strict-Transport-Security "max-age=31536000"`, and remove `header +Strict-Transport-Security`, or in a block `+Strict-Transport-Security`"#),
         (Hop::HaProxy, r#"write `http-after-response set-header Strict-Transport-Security "max-age=31536000" if { ssl_fc }` in the frontend, and remove `http-after-response add-header Strict-Transport-Security` and `http-response add-header Strict-Transport-Security`"#),
-        (Hop::Apache, r#"write `Header always set Strict-Transport-Security "max-age=31536000" "expr=-z resp('Strict-Transport-Security')"`: without the condition it is sent twice"#),
+        (Hop::Apache, r#"write `Header always set Strict-Transport-Security "max-age=31536000" "expr=-z resp('Strict-Transport-Security')"`: without the condition it is sent twice; remove `Header always add Strict-Transport-Security` and `Header add Strict-Transport-Security`"#),
     ],
 };
 

@@ -80,7 +80,7 @@ impl Hint {
             let (indentation, line) = (line.len() - line.trim_start().len(), line.trim());
             let is_inside = block.is_some_and(|start| indentation > start);
             let begins = |part: &&String| line.starts_with(part.as_str());
-            if new.iter().any(|new| first_word(new) == first_word(line)) {
+            if new.iter().any(|new| subject(new) == subject(line)) {
                 // It is written again.
                 block = None;
             } else if self.removes_at(line, broken) {
@@ -177,8 +177,34 @@ fn difference<'a>(files: &'a [String], others: &[String]) -> Vec<&'a str> {
         .collect()
 }
 
-fn first_word(line: &str) -> Option<&str> {
-    line.split_whitespace().next()
+/// Returns the directive of a line and what it is for: the path of `ProxyPass`, the name of a header or a server. A line to write takes
+/// the place of one with the same.
+fn subject(line: &str) -> Vec<String> {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let count = match words.first().copied().unwrap_or_default() {
+        // Of nginx, which names a server by its address.
+        "server"
+            if words
+                .get(1)
+                .is_some_and(|name| name.starts_with(|c: char| c.is_ascii_digit())) =>
+        {
+            1
+        }
+        "http-request" | "http-response" | "http-after-response" | "Header" | "RequestHeader" => 3,
+        "ProxyPass" | "BalancerMember" | "proxy_set_header" | "add_header" | "header"
+        | "header_up" | "header_down" | "acl" | "server" | "option" | "timeout" => 2,
+        _ => 1,
+    };
+    let words = words
+        .into_iter()
+        .filter(|word| *word != "always")
+        .take(count);
+    let plain = |word: &str| {
+        word.trim_matches(['"', '?', '>', '+'])
+            .trim_end_matches('/')
+            .to_owned()
+    };
+    words.map(plain).collect()
 }
 
 #[test]
