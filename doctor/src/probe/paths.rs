@@ -8,6 +8,7 @@ use crate::probe::cures::{
 };
 use crate::probe::obstacle;
 use crate::probe::redirect::{Change, Redirect};
+use crate::probe::replicas;
 
 /// P04: the mount without its last slash.
 pub(crate) async fn bare_mount(context: &Context, outcome: &mut Outcome) {
@@ -191,6 +192,7 @@ pub(crate) async fn shapes(context: &Context, outcome: &mut Outcome) {
             format!("{mount}/%2e%2e{mount}X/_stcore/health"),
             "a path with encoded dots",
         ),
+        ("/_stcore/health".to_owned(), "the root"),
     ];
     for (target, name) in tests {
         let Some(response) = answered(context, &Ask::get(&target), outcome).await else {
@@ -209,6 +211,12 @@ pub(crate) async fn shapes(context: &Context, outcome: &mut Outcome) {
                 "remove the mount in one place only, and set FLUXLIT_ROOT_PATH_SHAPE to full or stripped",
             ),
             "the mount in upper case" if changes_case || upper == *mount => {}
+            // It may be another app's.
+            "the root" if !replicas::is_same_app(context, "").await => {}
+            "the root" => outcome.warn(
+                format!("`{target}` reaches this app as well: it has the session of a WebSocket that was opened under `{mount}`. The front passes other paths than those of the mount on, and rules of the front for `{mount}`, such as a login, can be evaded"),
+                "let the front pass only the mount to this app, and set FLUXLIT_ROOT_PATH_SHAPE=full in its gateway, or stripped if the front removes the mount",
+            ),
             _ => outcome.warn(
                 format!("`{target}`, {name}, reaches the app: access rules for paths of the front can be evaded"),
                 BOUNDARY.hint(context.front),

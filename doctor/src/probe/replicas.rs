@@ -70,10 +70,34 @@ pub(crate) async fn upload(
     token: &str,
     is_anonymous: bool,
 ) -> Result<Response, Failure> {
-    let target = context
-        .client
-        .site
-        .path(&format!("/_stcore/upload_file/{session}/doctor"));
+    let mount = &context.client.site.mount;
+    upload_below(context, mount, session, token, is_anonymous).await
+}
+
+/// Returns true if the app at another path of the host is the same: it has the session of a WebSocket that is opened under the mount.
+pub(crate) async fn is_same_app(context: &Context, path: &str) -> bool {
+    let Ok((id, socket)) = session::open(context, None).await else {
+        return false;
+    };
+    let mut answers = Vec::new();
+    if let Some(token) = context.client.cookie(XSRF) {
+        for session in [&id, INVENTED] {
+            let answer = upload_below(context, path, session, &token, false).await;
+            answers.extend(answer.map(|answer| without(&answer, session)));
+        }
+    }
+    socket.close().await;
+    matches!(&answers[..], [own @ (400, _), invented @ (400, _)] if own != invented)
+}
+
+async fn upload_below(
+    context: &Context,
+    path: &str,
+    session: &str,
+    token: &str,
+    is_anonymous: bool,
+) -> Result<Response, Failure> {
+    let target = format!("{path}/_stcore/upload_file/{session}/doctor");
     let mut ask = Ask::new("PUT", target)
         .field("X-Xsrftoken", token)
         .field("Content-Type", "multipart/form-data; boundary=doctor");
