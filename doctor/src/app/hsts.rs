@@ -47,9 +47,11 @@ pub(crate) async fn ownership(
             );
         }
     }
-    outcome.right(if is_on {
-        "HSTS is set in one place and covers this host only"
-    } else {
-        "HSTS is off"
+    outcome.right(match (is_on, server) {
+        (true, Some(_)) => "HSTS is set in one place and covers this host only",
+        (true, None) => {
+            "HSTS covers this host only; no app could be asked whether it sends it, too"
+        }
+        (false, _) => "HSTS is off",
     });
 }
