@@ -35,6 +35,8 @@ mod upload;
 mod upstream;
 mod user_agent;
 
+use std::pin::Pin;
+
 use crate::check::{Check, PROBE};
 use crate::client::{Client, Failure, Site};
 use crate::finding::{Finding, Step};
@@ -142,8 +144,7 @@ async fn run_one(check: &Check, context: &Context, watch: &mut Watch) -> Outcome
                 outcome.skip(reason);
                 return outcome;
             }
-            // A future is as large as the largest check, and the stacks of threads are small.
-            Box::pin(check_one(id, context, watch, &mut outcome)).await;
+            check_one(id, context, watch, &mut outcome).await;
             if let Some(reason) = context.reason_of_front()
                 && id != USER_AGENT
             {
@@ -159,39 +160,49 @@ async fn run_one(check: &Check, context: &Context, watch: &mut Watch) -> Outcome
     outcome
 }
 
-async fn check_one(id: &str, context: &Context, watch: &Watch, outcome: &mut Outcome) {
+/// Returns the future of a check. It is made here, because the stack of `run_one` would hold the futures of all checks otherwise.
+fn check_one<'a>(
+    id: &str,
+    context: &'a Context,
+    watch: &'a Watch,
+    outcome: &'a mut Outcome,
+) -> Pin<Box<dyn Future<Output = ()> + 'a>> {
     match id {
-        "P01" => tls::certificate(&context.client, outcome).await,
-        "P02" => headers::http_first(context, outcome).await,
-        "P03" => headers::hsts(context, outcome).await,
-        "P04" => paths::bare_mount(context, outcome).await,
-        "P05" => paths::shapes(context, outcome).await,
-        "P06" => assets::scripts(context, outcome).await,
-        "P07" => paths::deep_link(context, outcome).await,
-        "P08" => socket::handshake(context, outcome).await,
-        "P09" => http2::extended_connect(context, watch.cause.as_ref(), outcome).await,
-        "P10" => socket::foreign_origin(context, outcome).await,
-        "P11" => socket::protocol(context, outcome).await,
-        "P12" => session::resume(context, outcome).await,
-        "P13" => socket::hold(context, outcome).await,
-        "P14" => session::big_message(context, outcome).await,
-        "P15" => limits::header_size(context, outcome).await,
-        "P16" => limits::upload_size(context, outcome).await,
-        "P17" => cookies::cookies(context, outcome).await,
-        "P18" => replicas::affinity(context, outcome).await,
-        "P19" => forged::decision_records(context, outcome).await,
-        "P20" => paths::odd_paths(context, outcome).await,
-        "P21" => access::without_login(context, outcome).await,
-        "P22" => access::health(context, outcome).await,
-        "P23" => access::exposure(context, outcome).await,
-        "P24" => assets::streaming(context, outcome).await,
-        "P25" => assets::versions(context, outcome).await,
-        "P26" => assets::transforms(context, outcome).await,
-        "P27" => access::embedding(context, outcome).await,
-        "P28" => tls::families(context, outcome).await,
-        "P29" => content_policy::policy(context, outcome).await,
-        USER_AGENT => user_agent::check(context, outcome).await,
-        _ => {}
+        "P01" => Box::pin(tls::certificate(&context.client, outcome)),
+        "P02" => Box::pin(headers::http_first(context, outcome)),
+        "P03" => Box::pin(headers::hsts(context, outcome)),
+        "P04" => Box::pin(paths::bare_mount(context, outcome)),
+        "P05" => Box::pin(paths::shapes(context, outcome)),
+        "P06" => Box::pin(assets::scripts(context, outcome)),
+        "P07" => Box::pin(paths::deep_link(context, outcome)),
+        "P08" => Box::pin(socket::handshake(context, outcome)),
+        "P09" => Box::pin(http2::extended_connect(
+            context,
+            watch.cause.as_ref(),
+            outcome,
+        )),
+        "P10" => Box::pin(socket::foreign_origin(context, outcome)),
+        "P11" => Box::pin(socket::protocol(context, outcome)),
+        "P12" => Box::pin(session::resume(context, outcome)),
+        "P13" => Box::pin(socket::hold(context, outcome)),
+        "P14" => Box::pin(session::big_message(context, outcome)),
+        "P15" => Box::pin(limits::header_size(context, outcome)),
+        "P16" => Box::pin(limits::upload_size(context, outcome)),
+        "P17" => Box::pin(cookies::cookies(context, outcome)),
+        "P18" => Box::pin(replicas::affinity(context, outcome)),
+        "P19" => Box::pin(forged::decision_records(context, outcome)),
+        "P20" => Box::pin(paths::odd_paths(context, outcome)),
+        "P21" => Box::pin(access::without_login(context, outcome)),
+        "P22" => Box::pin(access::health(context, outcome)),
+        "P23" => Box::pin(access::exposure(context, outcome)),
+        "P24" => Box::pin(assets::streaming(context, outcome)),
+        "P25" => Box::pin(assets::versions(context, outcome)),
+        "P26" => Box::pin(assets::transforms(context, outcome)),
+        "P27" => Box::pin(access::embedding(context, outcome)),
+        "P28" => Box::pin(tls::families(context, outcome)),
+        "P29" => Box::pin(content_policy::policy(context, outcome)),
+        USER_AGENT => Box::pin(user_agent::check(context, outcome)),
+        _ => Box::pin(std::future::ready(())),
     }
 }
 
