@@ -20,6 +20,7 @@ pub use tls::{CaFileError, Tls, TlsFault};
 pub(crate) use frame::{BINARY, Frame};
 pub(crate) use message::{Framing, has_last_chunk, hash, without_chunks};
 pub(crate) use tls::{PeerCertificates, connect_unverified};
+use user_agent::DOCTOR;
 pub(crate) use user_agent::UserAgent;
 pub(crate) use websocket::{Ended, PROTOCOL, WebSocket};
 
@@ -414,10 +415,12 @@ impl Client {
     fn bytes(&self, ask: &Ask) -> Vec<u8> {
         let authority = self.site.authority();
         let host = ask.host.as_deref().unwrap_or(&authority);
-        let user_agent = ask.user_agent.unwrap_or_else(|| self.user_agent()).text();
+        let user_agent = ask.user_agent.unwrap_or_else(|| self.user_agent());
         let mut bytes = format!(
-            "{} {} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: {user_agent}\r\n",
-            ask.method, ask.target
+            "{} {} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: {}\r\n",
+            ask.method,
+            ask.target,
+            user_agent.text()
         )
         .into_bytes();
         let mut add = |name: &str, value: &[u8]| {
@@ -431,6 +434,9 @@ impl Client {
                 .iter()
                 .any(|(name, _)| name.eq_ignore_ascii_case(wanted))
         };
+        if user_agent == UserAgent::Hidden {
+            add(DOCTOR, env!("CARGO_PKG_VERSION").as_bytes());
+        }
         if ask.is_handshake {
             add("Connection", b"Upgrade");
             add("Upgrade", b"websocket");

@@ -2,7 +2,7 @@
 //!
 //! A front may refuse what does not look like a browser. So the request that was refused is repeated with a name that does, and
 //! still says who it is. The last name does not: it tells whether the front refuses the doctor by its name, and is sent for nothing
-//! else.
+//! else. Such a request names the doctor in a field of its own.
 
 /// The User-Agent of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -14,7 +14,7 @@ pub(crate) enum UserAgent {
     Compatible,
     /// That of a browser, with the name of the doctor after it.
     Browser,
-    /// That of a browser alone.
+    /// That of a browser alone; the request has the field [`DOCTOR`] as well.
     Hidden,
 }
 
@@ -45,3 +45,6 @@ impl UserAgent {
         }
     }
 }
+
+/// The field that names the doctor, and its version, where the User-Agent does not.
+pub(super) const DOCTOR: &str = "X-Fluxlit-Doctor";

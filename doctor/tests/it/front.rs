@@ -147,7 +147,10 @@ fn respond(fault: Fault, head: &Head, count: usize) -> Option<Vec<u8>> {
     let is_kept_out = match fault {
         Fault::AdmitsBrowsers => !name.starts_with("Mozilla/"),
         Fault::AdmitsBrowsersToSocket => is_handshake && !name.starts_with("Mozilla/"),
-        Fault::KeepsDoctorOut => name.contains("fluxlit-doctor"),
+        // A request without that name says in another field who has sent it.
+        Fault::KeepsDoctorOut => {
+            name.contains("fluxlit-doctor") || field(head, "x-fluxlit-doctor").is_none()
+        }
         _ => false,
     };
     if is_kept_out {
