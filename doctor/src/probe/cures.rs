@@ -432,7 +432,7 @@ pub(crate) const METHODS: Cure = Cure {
         (Hop::Istio, "remove `methods:` from the rules of the AuthorizationPolicy and `method:` from the match of the VirtualService"),
         (Hop::Traefik, "remove ``Method(`GET`)`` from the rule"),
         (Hop::Caddy, "remove `respond @` for a matcher with `not method` or `method PUT`"),
-        (Hop::HaProxy, "remove `http-request deny if { method` and `http-request deny if !{ method`, or let them name no method of uploads"),
+        (Hop::HaProxy, "remove `http-request deny if { method`, `http-request deny if !{ method`, `http-request deny if METH_` and `http-request deny if !METH_`, or let them name no method of uploads"),
         (Hop::Apache, "remove `<LimitExcept`, `Require method` and `AllowMethods`"),
         (Hop::LoadBalancer, "let no rule have a condition on the request method"),
         (Hop::Cdn, "allow all methods for the path of the app"),

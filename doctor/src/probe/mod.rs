@@ -128,8 +128,9 @@ pub async fn run(
 /// Runs one check, unless the front does not reach the app and the check needs it.
 async fn run_one(check: &Check, context: &Context, watch: &mut Watch) -> Outcome {
     let mut outcome = Outcome::default();
+    let needs_front = !matches!(check.id, CERTIFICATE | USER_AGENT);
     if let Some(reason) = context.reason_of_front()
-        && !matches!(check.id, CERTIFICATE | USER_AGENT)
+        && needs_front
     {
         outcome.skip(reason);
         return outcome;
@@ -146,7 +147,7 @@ async fn run_one(check: &Check, context: &Context, watch: &mut Watch) -> Outcome
             }
             check_one(id, context, watch, &mut outcome).await;
             if let Some(reason) = context.reason_of_front()
-                && id != USER_AGENT
+                && needs_front
             {
                 outcome = Outcome::default();
                 outcome.skip(reason);

@@ -14,7 +14,11 @@ pub(crate) async fn check(context: &Context, outcome: &mut Outcome) {
     }
     if let Some(difference) = context.difference() {
         let (finding, hint) = explain(&difference, context);
-        return outcome.warn(finding, hint);
+        return if difference.is_of_doctor() {
+            outcome.fail(finding, hint);
+        } else {
+            outcome.warn(finding, hint);
+        };
     }
     outcome.right("no response depends on the User-Agent of the doctor");
 }
