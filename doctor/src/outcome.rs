@@ -98,3 +98,43 @@ impl Outcome {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::LINT;
+    use crate::finding::Status;
+
+    #[test]
+    fn a_check_has_passed_only_if_it_has_seen_something_right() {
+        let [check, ..] = &LINT;
+        type Change = fn(&mut Outcome);
+        let rows: [(Change, &[Status]); 5] = [
+            (|_| {}, &[Status::Skipped]),
+            (|outcome| outcome.right("a"), &[Status::Pass]),
+            (|outcome| outcome.skip("a"), &[Status::Skipped]),
+            (
+                |outcome| {
+                    outcome.right("a");
+                    outcome.skip("b");
+                },
+                &[Status::Skipped],
+            ),
+            (
+                |outcome| {
+                    outcome.right("a");
+                    outcome.fail("b", "c");
+                    outcome.warn("b", "c");
+                },
+                &[Status::Fail, Status::Warn],
+            ),
+        ];
+        for (change, wanted) in rows {
+            let mut outcome = Outcome::default();
+            change(&mut outcome);
+            let findings = outcome.findings(check);
+            let statuses: Vec<Status> = findings.iter().map(|finding| finding.status).collect();
+            assert_eq!(statuses, wanted, "{findings:#?}");
+        }
+    }
+}

@@ -1,6 +1,8 @@
 //! Runs the shipped files of an edge and of a sidecar, on each version of Envoy in `FLUXLIT_TEST_ENVOYS`: what they log, where
 //! they stop, whom they trust, and which app they select.
 
+#[path = "support/request.rs"]
+mod request;
 #[expect(dead_code, reason = "other test binaries use the rest")]
 mod support;
 #[path = "support/version.rs"]
@@ -21,6 +23,7 @@ use fluxlit_support::http1::Response;
 use fluxlit_support::port::{free_port, local};
 use fluxlit_support::upstream::Upstream;
 use fluxlit_support::wait::wait_until;
+use request::request;
 use serde_json::{Value, json};
 use support::{connect, exchange, named, parts, upstream, values};
 use version::version;
@@ -464,15 +467,6 @@ fn for_each_version(check: impl Fn(&Path, &str) + Sync) {
 
 fn is_reset(error: &std::io::Error) -> bool {
     error.kind() == std::io::ErrorKind::ConnectionReset
-}
-
-fn request(target: &str, headers: &[(&str, &str)]) -> Vec<u8> {
-    let mut text = format!("GET {target} HTTP/1.1\r\nHost: portal.example\r\n");
-    for (name, value) in headers {
-        text.push_str(&format!("{name}: {value}\r\n"));
-    }
-    text.push_str("\r\n");
-    text.into_bytes()
 }
 
 /// Envoy writes the access log at once.

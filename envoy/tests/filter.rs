@@ -1,6 +1,8 @@
 //! Tests the filter in Envoy, as a wasm module or as the dynamic module, beyond single exchanges: a request that runs through the filters twice, filter state for later
 //! filters and access logs, metrics, and trust by certificate.
 
+#[path = "support/request.rs"]
+mod request;
 #[expect(dead_code, reason = "other test binaries use the rest")]
 mod support;
 
@@ -18,6 +20,7 @@ use fluxlit_support::envoy::{Envoy, EnvoyError};
 use fluxlit_support::port::{free_port, local};
 use fluxlit_support::upstream::Upstream;
 use fluxlit_support::wait::wait_until;
+use request::request;
 use serde_json::json;
 use support::{connect, exchange, parts, upstream, values};
 
@@ -57,15 +60,6 @@ impl Edge {
         let mut stream = connect(self.address);
         exchange(&mut stream, &request(target, headers), "GET").status
     }
-}
-
-fn request(target: &str, headers: &[(&str, &str)]) -> Vec<u8> {
-    let mut text = format!("GET {target} HTTP/1.1\r\nHost: portal.example\r\n");
-    for (name, value) in headers {
-        text.push_str(&format!("{name}: {value}\r\n"));
-    }
-    text.push_str("\r\n");
-    text.into_bytes()
 }
 
 const PEER: &str = r#""peer_filter_state_key": "fluxlit.peer""#;

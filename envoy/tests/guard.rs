@@ -3,6 +3,8 @@
 //! Each row runs on each version of Envoy in `FLUXLIT_TEST_ENVOYS`, with the shipped routes and without their condition on the filter's
 //! mark. The second run shows that the row leaves the filter out, and so why the condition exists.
 
+#[path = "support/request.rs"]
+mod request;
 #[expect(dead_code, reason = "other test binaries use the rest")]
 mod support;
 #[path = "support/version.rs"]
@@ -22,6 +24,7 @@ use fluxlit_support::http1::Response;
 use fluxlit_support::port::{free_port, local};
 use fluxlit_support::upstream::Upstream;
 use fluxlit_support::wait::wait_until;
+use request::request;
 use serde_json::{Value, json};
 use support::{connect, named, parts, upstream, values};
 use version::version;
@@ -623,15 +626,6 @@ impl Edge {
             }
         }
     }
-}
-
-fn request(target: &str, headers: &[(&str, &str)]) -> Vec<u8> {
-    let mut text = format!("GET {target} HTTP/1.1\r\nHost: portal.example\r\n");
-    for (name, value) in headers {
-        text.push_str(&format!("{name}: {value}\r\n"));
-    }
-    text.push_str("\r\n");
-    text.into_bytes()
 }
 
 /// Runs a check on each version of Envoy; the versions run in parallel.

@@ -15,8 +15,9 @@ pub(crate) fn lines<'a>(headers: &[Header<'a>], name: &[u8]) -> impl Iterator<It
 
 /// Compares two header names without case.
 pub(crate) fn is_name(one: &[u8], two: &[u8]) -> bool {
-    // Proxies write names in lower case, and equal octets are found many at a time.
-    one.len() == two.len() && (one == two || one.eq_ignore_ascii_case(two))
+    // Proxies write names in lower case, and equal octets are found many at a time. Clients of HTTP/1.1 begin with a capital.
+    one.len() == two.len()
+        && (one.first() == two.first() && one == two || one.eq_ignore_ascii_case(two))
 }
 
 /// Returns the value of a field that has exactly one line.

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::lint::message::{items, kind_of};
 
-/// What one document says of an Envoy.
+/// What one document says of an Envoy, or several documents together.
 #[derive(Debug, Clone)]
 pub struct Configuration {
     pub(crate) source: Source,
@@ -34,21 +34,39 @@ impl Configuration {
         }
         if let Some(resources) = value.get("resources").and_then(Value::as_array) {
             let is_message = |resource: &Value| !kind_of(resource).is_empty();
-            let found = Found::of_resources(resources);
             return resources
                 .iter()
                 .all(is_message)
-                .then(|| found.into_configuration(Source::Resources));
+                .then(|| Self::of_resources(resources));
         }
         let servers = value.get("dynamic_resources");
         let resources = value.get("static_resources").or(servers)?;
-        let found = Found {
-            listeners: items(&resources["listeners"]).collect(),
-            clusters: items(&resources["clusters"]).collect(),
-            ..Found::default()
-        };
         let is_dynamic = servers.is_some_and(|servers| servers.get("lds_config").is_some());
-        Some(found.into_configuration(Source::Bootstrap { is_dynamic }))
+        Some(Self {
+            listeners: items(&resources["listeners"]).cloned().collect(),
+            clusters: items(&resources["clusters"]).cloned().collect(),
+            ..Self::new(Source::Bootstrap { is_dynamic })
+        })
+    }
+
+    fn new(source: Source) -> Self {
+        Self {
+            source,
+            listeners: Vec::new(),
+            clusters: Vec::new(),
+            routes: Vec::new(),
+            extensions: Vec::new(),
+        }
+    }
+
+    /// Adds what another document contains, its listeners only if `with_listeners`.
+    pub(crate) fn add(&mut self, other: &Self, with_listeners: bool) {
+        if with_listeners {
+            self.listeners.extend_from_slice(&other.listeners);
+        }
+        self.clusters.extend_from_slice(&other.clusters);
+        self.routes.extend_from_slice(&other.routes);
+        self.extensions.extend_from_slice(&other.extensions);
     }
 
     /// Returns true for a bootstrap.
@@ -56,8 +74,23 @@ impl Configuration {
         matches!(self.source, Source::Bootstrap { .. })
     }
 
+    fn of_resources(resources: &[Value]) -> Self {
+        let mut found = Self::new(Source::Resources);
+        for resource in resources {
+            let list = match kind_of(resource) {
+                "Listener" => &mut found.listeners,
+                "Cluster" => &mut found.clusters,
+                "RouteConfiguration" => &mut found.routes,
+                "TypedExtensionConfig" => &mut found.extensions,
+                _ => continue,
+            };
+            list.push(resource.clone());
+        }
+        found
+    }
+
     fn read_dump(parts: &[Value]) -> Self {
-        let mut found = Found::default();
+        let mut found = Self::new(Source::Dump);
         for part in parts {
             let kind = kind_of(part);
             let of = |lists: &'static [&'static str], inner: &'static str| {
@@ -66,6 +99,7 @@ impl Configuration {
                     .flat_map(|list| items(&part[*list]))
                     .map(move |item| &item[inner])
                     .filter(|item| !item.is_null())
+                    .cloned()
             };
             match kind {
                 "ListenersConfigDump" => {
@@ -75,7 +109,7 @@ impl Configuration {
                     let dynamic = items(&part["dynamic_listeners"])
                         .map(|listener| &listener["active_state"]["listener"])
                         .filter(|listener| !listener.is_null());
-                    found.listeners.extend(dynamic);
+                    found.listeners.extend(dynamic.cloned());
                 }
                 "ClustersConfigDump" => {
                     found.clusters.extend(of(
@@ -95,50 +129,19 @@ impl Configuration {
                         .extend(of(&["ecds_filters"], "ecds_filter"));
                 }
                 // The answer to `/config_dump?resource=...` lists the items themselves.
-                "StaticListener" => found.listeners.push(&part["listener"]),
-                "DynamicListener" => found.listeners.push(&part["active_state"]["listener"]),
-                "StaticRouteConfig" | "DynamicRouteConfig" => {
-                    found.routes.push(&part["route_config"]);
+                "StaticListener" => found.listeners.push(part["listener"].clone()),
+                "DynamicListener" => {
+                    found
+                        .listeners
+                        .push(part["active_state"]["listener"].clone());
                 }
-                "EcdsFilterConfig" => found.extensions.push(&part["ecds_filter"]),
-                _ => {}
-            }
-        }
-        found.into_configuration(Source::Dump)
-    }
-}
-
-#[derive(Default)]
-struct Found<'a> {
-    listeners: Vec<&'a Value>,
-    clusters: Vec<&'a Value>,
-    routes: Vec<&'a Value>,
-    extensions: Vec<&'a Value>,
-}
-
-impl<'a> Found<'a> {
-    fn of_resources(resources: &'a [Value]) -> Self {
-        let mut found = Self::default();
-        for resource in resources {
-            match kind_of(resource) {
-                "Listener" => found.listeners.push(resource),
-                "Cluster" => found.clusters.push(resource),
-                "RouteConfiguration" => found.routes.push(resource),
-                "TypedExtensionConfig" => found.extensions.push(resource),
+                "StaticRouteConfig" | "DynamicRouteConfig" => {
+                    found.routes.push(part["route_config"].clone());
+                }
+                "EcdsFilterConfig" => found.extensions.push(part["ecds_filter"].clone()),
                 _ => {}
             }
         }
         found
-    }
-
-    fn into_configuration(self, source: Source) -> Configuration {
-        let owned = |values: Vec<&Value>| values.into_iter().cloned().collect();
-        Configuration {
-            source,
-            listeners: owned(self.listeners),
-            clusters: owned(self.clusters),
-            routes: owned(self.routes),
-            extensions: owned(self.extensions),
-        }
     }
 }

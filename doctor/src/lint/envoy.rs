@@ -93,24 +93,59 @@ impl Envoy {
         let mut envoys = Vec::new();
         let mut has_dynamic = false;
         for document in &others {
-            let mut found = Found::default();
-            found.add(document, true);
+            let mut whole = (*document).clone();
             let is_dynamic = document.source == Source::Bootstrap { is_dynamic: true };
             has_dynamic |= is_dynamic;
             for resource in resources.iter().filter(|_| document.is_bootstrap()) {
-                found.add(resource, is_dynamic);
+                whole.add(resource, is_dynamic);
             }
-            envoys.push(found.into_envoy(document.source == Source::Dump));
+            envoys.push(Self::of(&whole));
         }
-        let mut found = Found::default();
-        for resource in &resources {
-            found.add(resource, true);
-        }
-        let is_alone = others.is_empty() || (!has_dynamic && !found.listeners.is_empty());
-        if !resources.is_empty() && is_alone {
-            envoys.push(found.into_envoy(false));
+        if let [first, rest @ ..] = &resources[..] {
+            let mut whole = (*first).clone();
+            for resource in rest {
+                whole.add(resource, true);
+            }
+            if others.is_empty() || (!has_dynamic && !whole.listeners.is_empty()) {
+                envoys.push(Self::of(&whole));
+            }
         }
         envoys
+    }
+
+    fn of(configuration: &Configuration) -> Self {
+        let is_dump = configuration.source == Source::Dump;
+        let mut managers = Vec::new();
+        for listener in &configuration.listeners {
+            let chains =
+                items(&listener["filter_chains"]).chain(listener.get("default_filter_chain"));
+            for chain in chains {
+                managers.extend(configuration.manager(listener, chain));
+            }
+        }
+        let is_placed = |name: &str| {
+            let mut filters = managers
+                .iter()
+                .flat_map(|manager: &Manager| &manager.filters);
+            filters.any(|filter| filter.name == name && !filter.discovery.is_null())
+        };
+        let extensions = configuration.extensions.iter().map(|extension| HttpFilter {
+            name: text(&extension["name"]),
+            is_disabled: false,
+            config: extension["typed_config"].clone(),
+            discovery: Value::Null,
+        });
+        let clusters = configuration.clusters.iter();
+        Self {
+            is_dump,
+            unplaced: extensions
+                .filter(|filter| !is_dump && filter.is_ours() && !is_placed(&filter.name))
+                .collect(),
+            managers,
+            clusters: clusters
+                .map(|cluster| (text(&cluster["name"]), cluster.clone()))
+                .collect(),
+        }
     }
 
     /// Returns the FluxLit filters of all connection managers.
@@ -119,59 +154,7 @@ impl Envoy {
     }
 }
 
-#[derive(Default)]
-struct Found<'a> {
-    listeners: Vec<&'a Value>,
-    clusters: Vec<&'a Value>,
-    routes: Vec<&'a Value>,
-    extensions: Vec<&'a Value>,
-}
-
-impl<'a> Found<'a> {
-    /// Adds what a document contains.
-    fn add(&mut self, document: &'a Configuration, with_listeners: bool) {
-        if with_listeners {
-            self.listeners.extend(&document.listeners);
-        }
-        self.clusters.extend(&document.clusters);
-        self.routes.extend(&document.routes);
-        self.extensions.extend(&document.extensions);
-    }
-
-    fn into_envoy(self, is_dump: bool) -> Envoy {
-        let mut managers = Vec::new();
-        for listener in &self.listeners {
-            let chains =
-                items(&listener["filter_chains"]).chain(listener.get("default_filter_chain"));
-            for chain in chains {
-                managers.extend(self.manager(listener, chain));
-            }
-        }
-        let clusters = self.clusters.iter();
-        let is_placed = |name: &str| {
-            let mut filters = managers
-                .iter()
-                .flat_map(|manager: &Manager| &manager.filters);
-            filters.any(|filter| filter.name == name && !filter.discovery.is_null())
-        };
-        let extensions = self.extensions.iter().map(|extension| HttpFilter {
-            name: text(&extension["name"]),
-            is_disabled: false,
-            config: extension["typed_config"].clone(),
-            discovery: Value::Null,
-        });
-        Envoy {
-            is_dump,
-            unplaced: extensions
-                .filter(|filter| !is_dump && filter.is_ours() && !is_placed(&filter.name))
-                .collect(),
-            managers,
-            clusters: clusters
-                .map(|cluster| (text(&cluster["name"]), (*cluster).clone()))
-                .collect(),
-        }
-    }
-
+impl Configuration {
     fn manager(&self, listener: &Value, chain: &Value) -> Option<Manager> {
         let filters: Vec<&Value> = items(&chain["filters"]).collect();
         let is_manager =
@@ -247,7 +230,7 @@ impl<'a> Found<'a> {
             .find(|routes| text(&routes["name"]) == text(name));
         known.map_or_else(
             || Routes::Elsewhere(format!("RDS `{}`", text(name))),
-            |routes| Routes::Known((*routes).clone()),
+            |routes| Routes::Known(routes.clone()),
         )
     }
 }
@@ -406,5 +389,37 @@ impl Ours<'_> {
     /// Returns where the filter is, for a finding.
     pub(crate) fn place(&self) -> String {
         format!("listener `{}`", self.manager.listener)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// A bootstrap reads listeners from files only if it says so.
+    #[test]
+    fn listeners_of_resource_files_belong_to_bootstraps_that_read_them() {
+        let manager = json!({"name": "m", "typed_config": {"@type": "x.HttpConnectionManager"}});
+        let listener = json!({
+            "@type": "x.Listener", "name": "l", "filter_chains": [{"filters": [manager]}],
+        });
+        let of_files = json!({"resources": [listener]});
+        let own = json!({"static_resources": {"listeners": [listener]}});
+        let dynamic = json!({"dynamic_resources": {"lds_config": {}}});
+        for (documents, wanted) in [
+            (&[&own] as &[&Value], &[1_usize] as &[usize]),
+            (&[&of_files], &[1]),
+            (&[&own, &of_files], &[1, 1]),
+            (&[&dynamic, &of_files], &[1]),
+            (&[&dynamic, &of_files, &of_files], &[2]),
+        ] {
+            let read = |value: &&Value| Configuration::read(value).expect("of Envoy");
+            let read: Vec<Configuration> = documents.iter().map(read).collect();
+            let envoys = Envoy::all(&read.iter().collect::<Vec<_>>());
+            let counts: Vec<usize> = envoys.iter().map(|envoy| envoy.managers.len()).collect();
+            assert_eq!(counts, wanted, "{documents:?}");
+        }
     }
 }

@@ -41,7 +41,7 @@ fn explain(difference: &Difference, context: &Context) -> (String, String) {
         .map_or(context.front, |response| context.hop(context.by(response)));
     let finding = if difference.is_of_doctor() {
         format!(
-            "{what}: {own} for each User-Agent with `fluxlit-doctor` in it, and {other} for that of a browser (`{name}`): a rule of the front keeps the doctor out, so nothing else is checked"
+            "{what}: {own} for each User-Agent with `fluxlit-doctor` in it, and {other} for that of a browser (`{name}`): a rule of the front keeps the doctor out, so nothing but the certificate is checked"
         )
     } else {
         format!(

@@ -140,7 +140,7 @@ pub(crate) fn failing() -> Vec<Row> {
         row("P31", LosesUpstream, &["is answered 504 by nginx, but was accepted at first"], "nginx: write `proxy_pass"),
         row("P32", AdmitsBrowsers, &["`/apps/my-app/_stcore/health`: 403 by nginx for the User-Agent of the doctor", "200 by nginx", "`Mozilla/5.0 (compatible; fluxlit-doctor/"], "nginx: remove `if ($http_user_agent`"),
         row("P32", AdmitsBrowsersToSocket, &["the handshake: 403 by nginx", "101 by"], "nginx: remove `if ($http_user_agent`"),
-        row("P32", KeepsDoctorOut, &["403 by nginx for each User-Agent with `fluxlit-doctor` in it", "nothing else is checked"], "nginx: remove `if ($http_user_agent`"),
+        row("P32", KeepsDoctorOut, &["403 by nginx for each User-Agent with `fluxlit-doctor` in it", "nothing but the certificate is checked"], "nginx: remove `if ($http_user_agent`"),
         row("P28", None, &["differs by address family", "101", "200"], "DNS").over(Transport::Families(LosesUpgrade)),
     ]
 }
@@ -372,6 +372,9 @@ fn a_rule_about_user_agent_is_told_once() {
         let expected: Vec<_> = others.chain([("P32", own)]).collect();
         assert_eq!(statuses, expected, "{fault:?} {found:#?}");
     }
+    // The certificate is checked all the same: no request is needed for it.
+    let found = run(&row("", Fault::KeepsDoctorOut, &[], ""), &["P01"]);
+    assert_eq!(found[0].finding, "the URL is http", "{found:#?}");
 }
 
 /// Otherwise they would blame the length of a header, a version or a method. P31 is reported even if it is not selected.

@@ -54,13 +54,14 @@ pub(super) fn verify(folder: &Path, parts: &[Part]) -> anyhow::Result<()> {
 
 /// Each document has the form of its standard.
 fn sboms(folder: &Path) -> anyhow::Result<()> {
-    let documents: Vec<PathBuf> = std::fs::read_dir(folder)?
-        .map(|entry| Ok(entry?.path()))
-        .filter(|path: &anyhow::Result<PathBuf>| {
-            let name = path.as_ref().ok().and_then(|path| path.to_str());
-            name.is_none_or(|name| name.ends_with(".cdx.json") || name.ends_with(".spdx.json"))
-        })
-        .collect::<anyhow::Result<_>>()?;
+    let mut documents = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        let name = path.to_string_lossy();
+        if name.ends_with(".cdx.json") || name.ends_with(".spdx.json") {
+            documents.push(path);
+        }
+    }
     ensure!(
         documents.len() == 2 * PRODUCTS.len(),
         "{} documents for {} products",
