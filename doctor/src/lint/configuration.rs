@@ -1,4 +1,4 @@
-//! Reads what one document says of an Envoy: a bootstrap, a dump of a running one, or a file of resources.
+//! Reads what one document says of an Envoy: a bootstrap, a dump of a running one, a file of resources, or one filter.
 
 use serde_json::Value;
 
@@ -22,12 +22,13 @@ pub(crate) enum Source {
     Bootstrap { is_dynamic: bool },
     /// The answer of `/config_dump`.
     Dump,
-    /// A file of resources that Envoy watches in place of a configuration server.
+    /// A file of resources that Envoy watches in place of a configuration server, or a filter by itself.
     Resources,
 }
 
 impl Configuration {
-    /// Reads a bootstrap, a dump or a file of resources, with field names in `snake_case`; `None` if the value is none of them.
+    /// Reads a bootstrap, a dump, a file of resources or a filter, with field names in `snake_case`; `None` if the value is none
+    /// of them.
     pub(crate) fn read(value: &Value) -> Option<Self> {
         if let Some(parts) = value.get("configs").and_then(Value::as_array) {
             return Some(Self::read_dump(parts));
@@ -38,6 +39,12 @@ impl Configuration {
                 .iter()
                 .all(is_message)
                 .then(|| Self::of_resources(resources));
+        }
+        // A filter by itself has the fields of a `TypedExtensionConfig`.
+        if value.get("name").is_some() && !kind_of(&value["typed_config"]).is_empty() {
+            let mut found = Self::new(Source::Resources);
+            found.extensions.push(value.clone());
+            return Some(found);
         }
         let servers = value.get("dynamic_resources");
         let resources = value.get("static_resources").or(servers)?;

@@ -1,4 +1,5 @@
-//! Reads the documents that are linted: bootstraps, configuration dumps and resource files of Envoy, and Kubernetes manifests.
+//! Reads the documents that are linted: bootstraps, configuration dumps, resource files and filters of Envoy, and Kubernetes
+//! manifests.
 //!
 //! A field of Envoy has two spellings, `use_remote_address` in files and in `/config_dump`, and `useRemoteAddress` in what
 //! `istioctl proxy-config` prints. Envoy reads both, so documents of Envoy are changed to the first. Keys that are names of
@@ -11,7 +12,7 @@ use crate::lint::configuration::Configuration;
 /// A document that can be linted.
 #[derive(Debug, Clone)]
 pub enum Document {
-    /// A bootstrap, a dump of `/config_dump`, or a file of resources.
+    /// A bootstrap, a dump of `/config_dump`, a file of resources, or a filter.
     Envoy(Box<Configuration>),
     /// A manifest for Kubernetes.
     Manifest(Manifest),
@@ -61,13 +62,16 @@ pub enum DocumentError {
     /// Another kind of document.
     #[error(
         "{place}: document {number} is no bootstrap of Envoy (`static_resources`), no response of its admin path \
-         /config_dump (`configs`), no file of resources (`resources` with `@type`) and no Kubernetes manifest (`kind`)"
+         /config_dump (`configs`), no file of resources (`resources` with `@type`), no filter (`name` and `typed_config`) and \
+         no Kubernetes manifest (`kind`): {content}. If it is a part of a bootstrap, insert it there, and check that file"
     )]
     Unknown {
         /// The name of the file.
         place: String,
         /// Which document of the file, from 1.
         number: usize,
+        /// What it has instead.
+        content: String,
     },
 }
 
@@ -98,6 +102,7 @@ pub fn read(place: &str, text: &str) -> Result<Vec<Document>, DocumentError> {
             documents.extend(items.into_iter().filter_map(manifest));
             continue;
         }
+        let content = content(&value);
         let is_manifest = kind.is_some() && value.get("apiVersion").is_some();
         if is_manifest {
             documents.extend(manifest(value));
@@ -107,6 +112,7 @@ pub fn read(place: &str, text: &str) -> Result<Vec<Document>, DocumentError> {
             return Err(DocumentError::Unknown {
                 place: place.to_owned(),
                 number,
+                content,
             });
         }
     }
@@ -116,6 +122,22 @@ pub fn read(place: &str, text: &str) -> Result<Vec<Document>, DocumentError> {
         });
     }
     Ok(documents)
+}
+
+/// Says for an error what a document consists of.
+fn content(value: &Value) -> String {
+    let fields = value.as_object().filter(|fields| !fields.is_empty());
+    let Some(fields) = fields else {
+        return "it has no fields".to_owned();
+    };
+    let shown = fields.keys().take(SHOWN_FIELDS);
+    let shown: Vec<String> = shown.map(|name| format!("`{name}`")).collect();
+    let more = if fields.len() > SHOWN_FIELDS {
+        ", …"
+    } else {
+        ""
+    };
+    format!("it has {}{more}", shown.join(", "))
 }
 
 fn manifest(object: Value) -> Option<Document> {
@@ -195,6 +217,9 @@ fn snake_case(name: &str) -> String {
     snake
 }
 
+/// How many fields of an unknown document an error names.
+const SHOWN_FIELDS: usize = 4;
+
 /// Fields whose keys are names that the operator has chosen.
 const NAMED_ENTRIES: [&str; 5] = [
     "typed_per_filter_config",
@@ -248,6 +273,14 @@ mod tests {
             ("a: [", "neither YAML nor JSON"),
             ("{\"a\": ", "neither YAML nor JSON"),
             ("a: 1", "document 1 is no bootstrap"),
+            ("a: 1", "(`kind`): it has `a`. If it is a part"),
+            ("[a]", "it has no fields"),
+            ("{}", "it has no fields"),
+            (
+                "{a: 1, b: 1, c: 1, d: 1, e: 1}",
+                "it has `a`, `b`, `c`, `d`, …. If",
+            ),
+            ("name: x\ntyped_config: {}", "it has `name`, `typed_config`"),
             ("resources: [x.yaml]", "document 1 is no bootstrap"),
             (
                 "kind: WasmPlugin\napiVersion: x\n---\na: 1",

@@ -66,8 +66,19 @@ pub(crate) async fn cookies(context: &Context, outcome: &mut Outcome) {
             COOKIE_PATH.hint(context.front),
         );
     }
+    let is_for_host = |cookie: &SetCookie| {
+        let path = cookie.path.as_deref();
+        path.is_some_and(|path| is_outer(path, &site.mount))
+    };
+    let unknown = match all.iter().find(|cookie| is_for_host(cookie)) {
+        Some(cookie) if context.options.direct.is_none() => format!(
+            ". Whether the app itself sends `{}` for a path wider than the mount, as Streamlit does, shows only with --direct URL",
+            cookie.name
+        ),
+        _ => String::new(),
+    };
     outcome.right(format!(
-        "{} cookies are set, and no other app's replaces them",
+        "{} cookies are set, and no other app's replaces them{unknown}",
         all.len()
     ));
 }
@@ -83,6 +94,14 @@ fn judge(context: &Context, cookie: &SetCookie, outcome: &mut Outcome) {
     if name.starts_with("_streamlit") && !covers_mount {
         outcome.fail(
             format!("the cookie `{name}` has the path `{}/`, which does not cover the app, so browsers do not send it there and uploads get 403", cookie.path.as_deref().unwrap_or_default()),
+            COOKIES.hint(context.front),
+        );
+    }
+    if name.starts_with("_streamlit")
+        && let Some(domain) = &cookie.domain
+    {
+        outcome.fail(
+            format!("the cookie `{name}` has `Domain={domain}`, which a hop adds, Streamlit does not: it is sent to every host below that domain, and browsers refuse it if this host is not one"),
             COOKIES.hint(context.front),
         );
     }
@@ -185,6 +204,8 @@ struct SetCookie {
     value: String,
     /// The path without its last slash; `None` if there is none.
     path: Option<String>,
+    /// The domain as it is written; `None` if there is none.
+    domain: Option<String>,
     is_secure: bool,
     is_http_only: bool,
 }
@@ -203,6 +224,7 @@ impl SetCookie {
             name: name.trim().to_owned(),
             value: value.trim().to_owned(),
             path: None,
+            domain: None,
             is_secure: false,
             is_http_only: false,
         };
@@ -213,6 +235,9 @@ impl SetCookie {
             }
             if key.trim().eq_ignore_ascii_case("httponly") {
                 cookie.is_http_only = true;
+            }
+            if key.trim().eq_ignore_ascii_case("domain") && !value.trim().is_empty() {
+                cookie.domain = Some(value.trim().to_owned());
             }
             if key.trim().eq_ignore_ascii_case("path") && value.trim().starts_with('/') {
                 cookie.path = Some(value.trim().trim_end_matches('/').to_owned());
@@ -237,17 +262,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cookie_is_read_with_its_path() {
-        for (line, name, value, path, is_secure, is_http_only) in [
-            ("a=b; Path=/m/; Secure", "a", "b", Some("/m"), true, false),
-            ("a = b=c ;path=/", "a", "b=c", Some(""), false, false),
-            ("a; Path=m; httponly", "a", "", None, false, true),
-            ("a=; Path=/x; PATH=/y", "a", "", Some("/y"), false, false),
+    #[rustfmt::skip]
+    fn a_cookie_is_read_with_its_attributes() {
+        for (line, name, value, path, domain, is_secure, is_http_only) in [
+            ("a=b; Path=/m/; Secure", "a", "b", Some("/m"), None, true, false),
+            ("a = b=c ;path=/", "a", "b=c", Some(""), None, false, false),
+            ("a; Path=m; httponly", "a", "", None, None, false, true),
+            ("a=; Path=/x; PATH=/y", "a", "", Some("/y"), None, false, false),
+            ("a=b; domain=.x.y ", "a", "b", None, Some(".x.y"), false, false),
+            ("a=b; Domain=", "a", "b", None, None, false, false),
         ] {
             let expected = SetCookie {
                 name: name.to_owned(),
                 value: value.to_owned(),
                 path: path.map(str::to_owned),
+                domain: domain.map(str::to_owned),
                 is_secure,
                 is_http_only,
             };

@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use crate::client::{Ask, Failure, Site};
+use crate::client::{Ask, ConnectTo, Failure, Site};
 use crate::outcome::Outcome;
 use crate::probe::context::Context;
 use crate::probe::cures::{FORWARDED, HSTS, HSTS_OVER_HTTP};
@@ -13,6 +13,9 @@ const TOO_LONG: &str = "a request with too long headers";
 /// Requests that some servers answer before any configuration applies.
 const UNREADABLE: [&str; 2] = [MALFORMED, TOO_LONG];
 
+const HTTP_PORT: u16 = 80;
+const HTTPS_PORT: u16 = 443;
+
 const STS: &str = "strict-transport-security";
 
 /// P02: what plain HTTP does.
@@ -21,13 +24,13 @@ pub(crate) async fn http_first(context: &Context, outcome: &mut Outcome) {
     if !site.is_tls {
         return outcome.skip("the URL is http");
     }
-    if site.port != 443 {
-        return outcome
-            .skip("the URL has a port of its own, and the one for plain HTTP is unknown");
+    let is_given = |entry: &ConnectTo| entry.port == Some(HTTP_PORT);
+    if site.port != HTTPS_PORT && !site.connect_to.iter().any(is_given) {
+        return outcome.skip("the URL has a port of its own, and the one for plain HTTP is unknown; `--connect-to 80=ADDRESS:PORT` gives it");
     }
     let plain = Site {
         is_tls: false,
-        port: 80,
+        port: HTTP_PORT,
         ..site.clone()
     };
     let client = match context.client.for_site(plain).await {
@@ -39,6 +42,10 @@ pub(crate) async fn http_first(context: &Context, outcome: &mut Outcome) {
         Ok(response) => response,
         Err(Failure::Connect(_)) => return outcome.right("nothing listens on port 80"),
         Err(failure) => return outcome.skip(format!("plain HTTP: {failure}")),
+    };
+    let port = match site.port {
+        HTTPS_PORT => String::new(),
+        port => format!(":{port}"),
     };
     let location = response.first("location");
     let wanted = [site.url(), site.path("/")];
@@ -55,7 +62,7 @@ pub(crate) async fn http_first(context: &Context, outcome: &mut Outcome) {
     } else {
         outcome.fail(
             format!("plain HTTP redirects to `{location}` instead of `{}`", wanted[0]),
-            "let the front redirect to https with the same host and the whole path (nginx: write `return 308 https://$host$request_uri;`)",
+            format!("let the front redirect to https with the same host and the whole path (nginx: write `return 308 https://$host{port}$request_uri;`)"),
         );
     }
     if response.lines(STS).next().is_some() {

@@ -17,6 +17,8 @@ enum Transport {
     Http,
     /// The front has TLS, and on port 80 another one with this fault.
     Https(Fault),
+    /// The same, and the URL has a port of its own.
+    HttpsWithPort(Fault),
     /// The certificate has a fault.
     Certificate(Flaw),
     /// Nothing but TLS 1.1.
@@ -88,6 +90,7 @@ pub(crate) fn failing() -> Vec<Row> {
         row("P01", None, &["TLS fails"], "ssl_protocols TLSv1.2 TLSv1.3").over(Transport::OldTls),
         row("P02", None, &["plain HTTP is answered 200", "not redirected"], "status 308").over(Transport::Https(NoRedirectToTls)),
         row("P02", None, &["plain HTTP redirects to `https://login.example.com/`"], "$request_uri").over(Transport::Https(RedirectsToOtherHost)),
+        row("P02", None, &["plain HTTP redirects to `https://", "instead of `https://", ":8443/"], "https://$host:8443$request_uri").over(Transport::HttpsWithPort(RedirectsToTls)),
         row("P03", HstsTwice, &["twice"], "proxy_hide_header").over(Transport::Https(RedirectsToTls)),
         row("P03", HstsOnPageOnly, &["missing on the health check"], "add_header").over(Transport::Https(RedirectsToTls)),
         row("P04", RedirectsToHttp, &["http://internal:8501", "another host"], "X-Forwarded-Proto"),
@@ -170,10 +173,6 @@ pub(crate) fn passing() -> Vec<Pass> {
         with(&["P14"], None, |options| options.may_write = true),
         with(&["P19"], Records, |options| options.key = ProbeKey::new(PROBE_KEY).ok()),
         with(&["P21"], Login, |options| options.credentials = cookies("session=1")),
-        with(&["P24"], None, |options| {
-            let direct = format!("http://{}{MOUNT}", serve(None));
-            options.direct = Some(Site::parse(&direct).expect("a URL"));
-        }),
         with(&["P27"], None, |options| options.embed = Some("https://site.example.com".to_owned())),
         over(&["P28"], Transport::Families(None)),
     ]
@@ -208,11 +207,15 @@ fn start(row: &Row) -> (Site, Tls) {
             let site = Site::parse(&format!("http://{address}{MOUNT}/")).expect("a URL");
             (site, of_system())
         }
-        Transport::Https(plain) => {
+        Transport::Https(plain) | Transport::HttpsWithPort(plain) => {
             let certificate = valid();
             let address = serve_tls(row.fault, &certificate, None);
             let addresses = [(None, address), (Some(80), serve(plain))];
-            (site("https", &addresses), trusting(&certificate))
+            let mut site = site("https", &addresses);
+            if matches!(row.transport, Transport::HttpsWithPort(_)) {
+                site.port = 8443;
+            }
+            (site, trusting(&certificate))
         }
         Transport::Certificate(flaw) => {
             let day = |days: i64| std::time::Duration::from_secs(days.unsigned_abs() * 86_400);

@@ -20,7 +20,7 @@ struct Set {
 }
 
 #[rustfmt::skip]
-const SETS: [Set; 21] = [
+const SETS: [Set; 22] = [
     set("bootstrap", &["envoy/bootstrap.yaml"], &["F05"]),
     set("tls", &["envoy/bootstrap.yaml", "envoy/tls.yaml"], &["F05"]),
     set("module", &["envoy/bootstrap.yaml", "envoy/module.yaml"], &["F05"]),
@@ -34,6 +34,7 @@ const SETS: [Set; 21] = [
     set("dynamic without its bootstrap", &["envoy/dynamic/lds.yaml", "envoy/dynamic/ecds.yaml", "envoy/dynamic/cds.yaml"], &["F05"]),
     set("dynamic: listener", &["envoy/dynamic/lds.yaml"], &["F01", "F03", "F05", "F06", "F08"]),
     set("dynamic: filter", &["envoy/dynamic/ecds.yaml"], &["F01", "F02", "F04", "F05", "F06", "F07"]),
+    set("module by itself", &["envoy/module.yaml"], &["F01", "F02", "F04", "F05", "F06", "F07"]),
     set("istio", &["envoy/istio/*"], &["F04", "F05", "F06", "F07"]),
     Set { found: &[("F03", "failure_policy is not set")], ..set("made by envoy-gateway", &["envoy/control-planes/envoy-gateway.yaml"], &["F05"]) },
     set("made by istio-gateway", &["envoy/control-planes/istio-gateway.yaml"], &["F05"]),
@@ -121,11 +122,12 @@ fn read(set: &Set) -> Vec<(String, Vec<Value>)> {
     names(set).into_iter().map(read).collect()
 }
 
-/// Puts files that are a part of a bootstrap to the place that their comments name.
+/// Puts files that are a part of a bootstrap to the place that their comments name, unless they are read by themselves.
 fn assemble(mut files: Vec<(String, Vec<Value>)>) -> Vec<String> {
     let mut parts = Vec::new();
+    let is_alone = files.len() == 1;
     files.retain(|(name, documents)| {
-        let is_part = PARTS.contains(&name.as_str());
+        let is_part = !is_alone && PARTS.contains(&name.as_str());
         if is_part {
             parts.push((name.clone(), documents[0].clone()));
         }

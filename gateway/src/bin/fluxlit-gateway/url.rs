@@ -31,7 +31,7 @@ pub(crate) struct Arguments {
     /// Serve the app under this path, such as /apps/my-app [env: FLUXLIT_ROOT_PATH]
     #[arg(long)]
     root_path: Option<String>,
-    /// Read settings from this file [default: fluxlit.toml, if it exists] [env: FLUXLIT_SETTINGS_FILE]
+    /// Read settings from this file [default: fluxlit.toml or pyproject.toml, if it exists] [env: FLUXLIT_SETTINGS_FILE]
     #[arg(long, value_name = "FILE")]
     settings_file: Option<PathBuf>,
 }
