@@ -11,6 +11,8 @@ use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_enco
 use serde::Serialize;
 use url::{Url, form_urlencoded};
 
+use crate::observe::debug::without_credentials;
+
 /// The URLs of one app.
 ///
 /// # Examples
@@ -69,7 +71,7 @@ pub enum PublicUrlError {
         "`{base}` is not the URL of an app: use http:// or https:// with a host and an optional path, such as https://portal.example.com/apps/my-app, without user, query and fragment"
     )]
     Base {
-        /// The base as written.
+        /// The base as written, without user and password.
         base: String,
     },
     /// The path leads out of the app.
@@ -93,7 +95,7 @@ impl PublicUrls {
     /// [`PublicUrlError::Base`] if `base` is not an http or https URL, or has a user, a query or a fragment.
     pub fn new(base: &str, mount: &str, api_path: &str) -> Result<Self, PublicUrlError> {
         let invalid = || PublicUrlError::Base {
-            base: base.to_owned(),
+            base: without_credentials(base),
         };
         // The parser accepts `https:/host`.
         let has_authority = base.trim().contains("://");
@@ -397,8 +399,6 @@ mod tests {
             "ftp://portal.example.com",
             "https:/portal.example.com",
             "https://",
-            "https://me@portal.example.com",
-            "https://:pw@portal.example.com",
             "https://portal.example.com/?a",
             "https://portal.example.com/#a",
             "javascript://portal.example.com/%0aalert(1)",
@@ -408,6 +408,12 @@ mod tests {
                 error.to_string().starts_with(&format!("`{base}` ")),
                 "{error}"
             );
+        }
+        for user in ["me", ":hunter2", "me:hunter2"] {
+            let base = format!("https://{user}@portal.example.com");
+            let error = PublicUrls::new(&base, "", "/api").expect_err(&base);
+            let wanted = "`https://[REDACTED]@portal.example.com` ";
+            assert!(error.to_string().starts_with(wanted), "{error}");
         }
     }
 

@@ -65,7 +65,7 @@ impl App {
                 if public_base.is_none() {
                     errors.push(ConfigError::BaseUrl {
                         setting: format!("{path}public_base_url"),
-                        value,
+                        value: without_user(&value),
                     });
                 }
                 public_base
@@ -93,6 +93,18 @@ impl App {
             Some(public) => public.origin.origin(),
             None => effective.origin(),
         }
+    }
+}
+
+/// Returns a URL as it may be shown: without the user, and so without a password.
+fn without_user(url: &str) -> String {
+    let start = url.find("://").map_or(0, |colon| colon.saturating_add(3));
+    let (scheme, rest) = url.split_at_checked(start).unwrap_or(("", url));
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at_checked(end).unwrap_or((rest, ""));
+    match authority.rsplit_once('@') {
+        Some((_, host)) => [scheme, "[REDACTED]@", host, path].concat(),
+        None => url.to_owned(),
     }
 }
 
@@ -226,4 +238,30 @@ pub(crate) fn parse_authorities(
         }
     }
     authorities
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_is_not_shown() {
+        for (url, shown) in [
+            (
+                "https://u:hunter2@a.example/p@q",
+                "https://[REDACTED]@a.example/p@q",
+            ),
+            (
+                "https://u:hunter2@x@a.example",
+                "https://[REDACTED]@a.example",
+            ),
+            ("u:hunter2@a.example", "[REDACTED]@a.example"),
+            ("https://a.example/p@q", "https://a.example/p@q"),
+            ("https://a.example?u@v", "https://a.example?u@v"),
+            ("", ""),
+            ("://", "://"),
+        ] {
+            assert_eq!(without_user(url), shown, "{url}");
+        }
+    }
 }

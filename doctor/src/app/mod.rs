@@ -49,10 +49,11 @@ pub async fn run(
     findings
 }
 
-/// Returns the findings for settings that are invalid: all errors, and that nothing else could be checked. Each error says
-/// what is accepted.
+/// Returns the findings for settings that are invalid: all errors and warnings, and that nothing else could be checked. Each
+/// error says what is accepted, and each warning what to do.
 pub fn invalid_settings(
     errors: &[String],
+    warnings: &[String],
     facts: &Facts,
     selection: &CheckSelection,
 ) -> Vec<Finding> {
@@ -65,6 +66,9 @@ pub fn invalid_settings(
                     error.clone(),
                     "correct it; `fluxlit-gateway config` shows each setting with its origin",
                 );
+            }
+            for warning in warnings {
+                outcome.warn(warning.clone(), SETTINGS);
             }
         } else {
             outcome.skip("the settings are invalid; see D01");
@@ -235,10 +239,12 @@ fn not_started(cause: &Cause, outcome: &mut Outcome) {
 /// D01: what the settings say about trust.
 fn trust(subject: &Subject, outcome: &mut Outcome) {
     for warning in &subject.warnings {
-        outcome.warn(warning.clone(), "see docs/settings.md");
+        outcome.warn(warning.clone(), SETTINGS);
     }
     outcome.right("the settings are valid");
 }
+
+const SETTINGS: &str = "see docs/settings.md";
 
 const NO_STREAMLIT: &str = "no Streamlit was found; see D02";
 

@@ -188,7 +188,7 @@ fn statuses_are_those_of_fluxlit() {
     for row in rows(folder.path()) {
         let name = format!("{} {:?}", row.check, row.facts);
         let selection = CheckSelection::new(&[row.check.to_owned()], &[]).expect("a check");
-        let findings = invalid_settings(&[], &row.facts, &selection);
+        let findings = invalid_settings(&[], &[], &row.facts, &selection);
         let [finding] = findings.as_slice() else {
             panic!("{name}: {findings:?}");
         };

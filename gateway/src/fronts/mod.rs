@@ -684,6 +684,18 @@ mod tests {
                 "FLUXLIT_PUBLIC_BASE_URL is not set",
             ),
             (
+                Front::Envoy,
+                &[&agree[..], &[("FLUXLIT_PROBE_KEY", "0123456789abcdef")]].concat(),
+                tls(),
+                "write the same key there as probe_key",
+            ),
+            (
+                Front::Nginx,
+                &[&agree[..], &[("FLUXLIT_PROBE_KEY", "0123456789abcdef")]].concat(),
+                tls(),
+                "",
+            ),
+            (
                 Front::Haproxy,
                 &agree,
                 tls(),

@@ -484,6 +484,14 @@ impl Site {
                     .to_owned(),
             );
         }
+        let has_filter = matches!(front, Front::Envoy | Front::EnvoyGateway | Front::Istio);
+        if has_filter && settings.policy.answers_probes() {
+            doubts.push(
+                "the gateway has a probe key, and the printed configuration of the filter has none, because it is a secret: \
+                 write the same key there as probe_key, or `doctor --probe` finds that the filter does not answer"
+                    .to_owned(),
+            );
+        }
         let idle = settings.limits.websocket_idle.as_secs();
         if (1..TWO_PINGS).contains(&idle) {
             doubts.push(format!(

@@ -3,6 +3,7 @@
 use fluxlit_policy::{Action, Edit, Peer, Policy, Request};
 use serde_json::Value;
 
+use crate::observe::debug::without_credentials;
 use crate::settings::error::SettingError;
 use crate::settings::process::{Process, TlsFiles};
 use crate::settings::rules::GENERIC_BASE_URL;
@@ -140,6 +141,7 @@ fn two_base_urls(sources: &Sources) -> Option<String> {
     let [ours, generic] = [ours, generic].map(|found| found.text.trim().to_owned());
     let differ = !ours.is_empty() && !generic.is_empty() && ours != generic;
     differ.then(|| {
+        let [ours, generic] = [ours, generic].map(|url| without_credentials(&url));
         format!(
             "`{generic}` differs from FLUXLIT_PUBLIC_BASE_URL, `{ours}`, and FLUXLIT_STRICT_PUBLIC_BASE_URL is on: set both to \
              the same URL, or unset one"

@@ -8,9 +8,13 @@ use fluxlit_policy::ConfigError;
 
 use crate::settings::warning::SettingWarning;
 
-/// All errors that were found in the settings.
+/// All errors that were found in the settings, and the warnings about what was read nevertheless. As text, one line for each.
 #[derive(Debug)]
-pub struct SettingErrors(pub(super) Vec<LocatedError>);
+pub struct SettingErrors {
+    pub(super) errors: Vec<LocatedError>,
+    /// The warnings. Each is an error already if warnings count as errors.
+    pub(super) warnings: Vec<SettingWarning>,
+}
 
 /// An error with the origins of the settings that it names.
 #[derive(Debug)]
@@ -25,12 +29,22 @@ impl SettingErrors {
     /// serve nothing can use them.
     pub fn is_only_that_nothing_is_served(&self) -> bool {
         matches!(
-            self.0.as_slice(),
+            self.errors.as_slice(),
             [LocatedError {
                 error: SettingError::NothingToServe,
                 ..
             }]
         )
+    }
+
+    /// Returns the warnings.
+    pub fn warnings(&self) -> &[SettingWarning] {
+        &self.warnings
+    }
+
+    /// Returns the text of each error.
+    pub fn errors(&self) -> impl Iterator<Item = String> {
+        self.errors.iter().map(ToString::to_string)
     }
 }
 
@@ -223,14 +237,25 @@ pub enum SettingError {
 
 impl fmt::Display for SettingErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, LocatedError { error, origins }) in self.0.iter().enumerate() {
+        for (index, error) in self.errors.iter().enumerate() {
             if index > 0 {
                 f.write_str("\n")?;
             }
             write!(f, "{error}")?;
-            if !origins.is_empty() {
-                write!(f, " ({})", origins.join(", "))?;
-            }
+        }
+        for warning in &self.warnings {
+            write!(f, "\nwarning: {warning}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for LocatedError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { error, origins } = self;
+        write!(f, "{error}")?;
+        if !origins.is_empty() {
+            write!(f, " ({})", origins.join(", "))?;
         }
         Ok(())
     }

@@ -3,9 +3,14 @@
 use crate::settings::error::{LocatedError, SettingError, SettingErrors};
 use crate::settings::origin::{Origin, Setting};
 use crate::settings::values::PREFIX;
+use crate::settings::warning::SettingWarning;
 
 /// Adds the origins of the settings that the errors name.
-pub(super) fn located(errors: Vec<SettingError>, table: &[Setting]) -> SettingErrors {
+pub(super) fn located(
+    errors: Vec<SettingError>,
+    warnings: Vec<SettingWarning>,
+    table: &[Setting],
+) -> SettingErrors {
     let locate = |error: SettingError| {
         let origins = match &error {
             SettingError::Policy(of_policy) => origins_of(
@@ -24,7 +29,10 @@ pub(super) fn located(errors: Vec<SettingError>, table: &[Setting]) -> SettingEr
         };
         LocatedError { error, origins }
     };
-    SettingErrors(errors.into_iter().map(locate).collect())
+    SettingErrors {
+        errors: errors.into_iter().map(locate).collect(),
+        warnings,
+    }
 }
 
 /// Returns the setting that an error of the policy concerns if its text does not name it.

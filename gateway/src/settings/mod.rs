@@ -205,7 +205,7 @@ impl Settings {
                 other_warnings.extend(blocked);
             }
         }
-        let warnings: Vec<SettingWarning> = observe
+        let mut warnings: Vec<SettingWarning> = observe
             .as_ref()
             .and_then(Observe::warning)
             .into_iter()
@@ -227,7 +227,7 @@ impl Settings {
             .as_ref()
             .is_some_and(|process| process.strict_startup)
         {
-            errors.extend(warnings.iter().cloned().map(SettingError::Strict));
+            errors.extend(warnings.drain(..).map(SettingError::Strict));
         }
         let complete = (
             process,
@@ -252,17 +252,17 @@ impl Settings {
             Some(policy),
         ) = complete
         else {
-            return Err(located(errors, &table));
+            return Err(located(errors, warnings, &table));
         };
         if !errors.is_empty() {
-            return Err(located(errors, &table));
+            return Err(located(errors, warnings, &table));
         }
         if api.sub_app.strip(observe.metrics_path.as_bytes()).is_some() {
             let error = SettingError::MetricsPath {
                 path: observe.metrics_path,
                 api: api.sub_app.path().to_owned(),
             };
-            return Err(located(vec![error], &table));
+            return Err(located(vec![error], warnings, &table));
         }
         let mut child_environment = sources.for_app();
         // FluxLit would not start with the value that Kubernetes sets.

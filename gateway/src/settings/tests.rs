@@ -663,3 +663,49 @@ fn a_script_and_an_upstream_exclude_each_other() {
     let error = read(Some("app.py"), &[UP]).unwrap_err();
     assert!(error.contains("`http://127.0.0.1:8501`"), "{error}");
 }
+
+#[test]
+fn a_password_in_a_public_url_is_not_shown() {
+    for variables in [
+        &[
+            UP,
+            ("FLUXLIT_PUBLIC_BASE_URL", "https://u:hunter2@a.example/m"),
+        ][..],
+        &[
+            UP,
+            ("FLUXLIT_PUBLIC_BASE_URL", "https://u:hunter2@a.example/m"),
+            ("PUBLIC_BASE_URL", "https://u:hunter2@b.example/m"),
+            ("FLUXLIT_STRICT_PUBLIC_BASE_URL", "true"),
+        ],
+    ] {
+        let errors = read(None, variables).expect_err("a user is refused");
+        assert!(errors.contains("[REDACTED]@a.example"), "{errors}");
+        assert!(!errors.contains("hunter2"), "{errors}");
+    }
+}
+
+#[test]
+fn warnings_are_reported_beside_errors() {
+    let wrong = [
+        UP,
+        ("FLUXLIT_GATEWAY_PORT", "abc"),
+        ("FLUXLIT_ROOTPATH", "/y"),
+    ];
+    let errors = read(None, &wrong).expect_err("an error");
+    let lines: Vec<&str> = errors.lines().collect();
+    let [error, warning] = lines[..] else {
+        panic!("{lines:?}");
+    };
+    assert!(error.starts_with("FLUXLIT_GATEWAY_PORT: `abc`"), "{error}");
+    assert!(warning.starts_with("warning: "), "{warning}");
+    assert!(warning.contains("FLUXLIT_ROOT_PATH"), "{warning}");
+    let strict = [
+        UP,
+        ("FLUXLIT_ROOT_PATH", "/a?b"),
+        ("FLUXLIT_ROOTPATH", "/y"),
+        ("FLUXLIT_STRICT_STARTUP", "true"),
+    ];
+    let errors = read(None, &strict).expect_err("two errors");
+    assert_eq!(errors.lines().count(), 2, "{errors}");
+    assert!(!errors.contains("warning: "), "{errors}");
+}

@@ -169,9 +169,11 @@ fn check_app(
             if errors.is_only_that_nothing_is_served() {
                 return Err(Unusable(error).into());
             }
-            let errors: Vec<String> = errors.to_string().lines().map(str::to_owned).collect();
+            let warnings = errors.warnings().iter().map(ToString::to_string);
+            let warnings: Vec<String> = warnings.collect();
+            let errors: Vec<String> = errors.errors().collect();
             let facts = doctor_subject::facts_without_settings(app.as_deref());
-            let findings = app::invalid_settings(&errors, &facts, selection);
+            let findings = app::invalid_settings(&errors, &warnings, &facts, selection);
             return Ok((app.unwrap_or_else(|| "settings".to_owned()), findings));
         }
     };
