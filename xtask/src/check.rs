@@ -1,9 +1,9 @@
-//! `cargo xtask check`: lock files, formatting, layers, module summaries, configuration files, links, workflows, lints,
-//! documentation and licences.
+//! `cargo xtask check`: lock files, formatting, layers, what is compiled for a first start, module summaries, configuration
+//! files, links, workflows, lints, documentation and licences.
 
 use std::process::Command;
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 
 use crate::setup::{self, WASM, wasm_target};
 use crate::steps::{self, cargo, native_packages, root, step};
@@ -12,10 +12,15 @@ use crate::{configuration_files, layers, markdown, module_docs, workflows};
 /// A name, a description, and the check.
 type Check = (&'static str, &'static str, fn() -> anyhow::Result<()>);
 
-const CHECKS: [Check; 11] = [
+const CHECKS: [Check; 12] = [
     ("lock-files", "lock files are up to date", lock_files),
     ("format", "formatting", format),
     ("layers", "imports go down the layers", layers::check),
+    (
+        "first-start",
+        "`cargo xtask up` does not compile the WebAssembly runtime",
+        first_start,
+    ),
     (
         "summaries",
         "each source file opens with a summary",
@@ -72,6 +77,29 @@ fn lock_files() -> anyhow::Result<()> {
                 .arg(root().join(folder).join("Cargo.toml")),
         )?;
     }
+    Ok(())
+}
+
+/// Compiling it takes two thirds of the time until a newcomer sees the first page, and only the test host needs it.
+fn first_start() -> anyhow::Result<()> {
+    let output = cargo()
+        .args(["tree", "--package", "xtask", "--package", "fluxlit-gateway"])
+        .args(["--edges", "normal,build", "--prefix", "none"])
+        .current_dir(root())
+        .output()
+        .context("cannot run cargo")?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    ensure!(
+        output.status.success() && text.contains("tokio v"),
+        "`cargo tree` has failed: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let runtime = text.lines().find(|line| line.starts_with("wasmtime v"));
+    ensure!(
+        runtime.is_none(),
+        "the gateway or xtask depends on {}: see `cargo tree --invert wasmtime`",
+        runtime.unwrap_or_default()
+    );
     Ok(())
 }
 

@@ -928,6 +928,10 @@ fn try_up(arguments: &[&str], trusted: Option<&Path>, title: &str) -> anyhow::Re
         output().contains(&format!("{scheme}://{listen}{MOUNT}/")),
         "`up` does not print the URL of the app"
     );
+    ensure!(
+        output().contains("first page         after "),
+        "`up` does not print how long it took"
+    );
     let health = get(listen, &format!("{MOUNT}/_stcore/health"), trusted)?;
     ensure!(health.status == 200, "the app is not healthy: {health:?}");
     let outside = get(listen, "/elsewhere", trusted)?;
