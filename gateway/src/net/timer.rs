@@ -6,7 +6,7 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant as StdInstant};
 
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -26,6 +26,21 @@ impl Timer {
             timer: self,
             limit,
             deadline: Deadline::Own(None),
+            future,
+        }
+    }
+
+    /// Waits for `future` for at most `limit`, counted from an instant that was read before.
+    pub(crate) fn within_since<F: Future>(
+        &mut self,
+        since: StdInstant,
+        limit: Duration,
+        future: F,
+    ) -> Within<'_, F> {
+        Within {
+            timer: self,
+            limit,
+            deadline: Deadline::Own(Some(Instant::from_std(since) + limit)),
             future,
         }
     }
@@ -76,7 +91,7 @@ pin_project! {
     }
 }
 
-/// When a wait ends; `None` until it has been polled.
+/// When a wait ends; `None` until it is known, which is at the latest when it is polled.
 enum Deadline<'a> {
     Own(Option<Instant>),
     Shared(&'a mut Option<Instant>),
@@ -121,6 +136,11 @@ mod tests {
         assert_eq!(wait.await, Ok(()));
         assert_eq!(timer.within(2 * second, never()).await, Err(Elapsed));
         assert_eq!(started.elapsed().as_secs(), 6);
+        let started = Instant::now();
+        tokio::time::sleep(4 * second).await;
+        let wait = timer.within_since(started.into_std(), 5 * second, never());
+        assert_eq!(wait.await, Err(Elapsed));
+        assert_eq!(started.elapsed().as_secs(), 5);
         let (started, mut deadline) = (Instant::now(), None);
         for passed in [4, 8] {
             let moment = tokio::time::sleep(4 * second);

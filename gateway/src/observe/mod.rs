@@ -189,6 +189,11 @@ impl Observer {
         self.access_log.replace(logger);
     }
 
+    /// Returns true if requests are logged.
+    pub(crate) fn logs_requests(&self) -> bool {
+        self.access_log.borrow().is_some()
+    }
+
     /// Returns the trace of a request from its `traceparent` lines, and how it is propagated to the upstream.
     pub(crate) fn trace<'l>(
         &self,
@@ -196,12 +201,7 @@ impl Observer {
     ) -> (Option<Trace>, Propagation) {
         // The lower half of a random UUID: 62 random bits, and never zero.
         let random = || uuid::Uuid::new_v4().as_u64_pair().1;
-        Trace::of(
-            lines,
-            self.access_log.borrow().is_some(),
-            self.spans.is_some(),
-            random,
-        )
+        Trace::of(lines, self.logs_requests(), self.spans.is_some(), random)
     }
 
     /// Reports a request that has ended.

@@ -4,7 +4,7 @@
 //! the client's head need not be kept.
 
 use std::borrow::Cow;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use fluxlit_policy::{
     Action, Exchange, Header, Peer, Reason, Reply, Request, Scheme, claims_https, is_asset,
@@ -59,12 +59,16 @@ pub(crate) fn decide(worker: &Worker, request: &Incoming<'_>) -> Plan {
         worker.shared.warnings.prefix_ignored();
     }
     let (trace, propagation) = worker.observer.trace(all(request.fields, TRACEPARENT));
+    let date = SystemTime::now();
     let mut info = RequestInfo {
         started: Instant::now(),
+        date,
         request_id: match &decision.action {
             // The settings say that the client's line must not reach the app.
-            Action::Forward(forward) if replaces(&forward.edits, REQUEST_ID) => request_id(&[]),
-            _ => request_id(request.fields),
+            Action::Forward(forward) if replaces(&forward.edits, REQUEST_ID) => {
+                request_id(&[], date)
+            }
+            _ => request_id(request.fields, date),
         },
         dispatch: Dispatch::Gateway,
         method: match request.method {
@@ -297,7 +301,7 @@ fn policy_reply(request: &Incoming<'_>, reply: Reply) -> LocalReply {
 }
 
 /// Returns the client's request id if it is safe to log and to forward, or a new one.
-pub(crate) fn request_id(fields: &[Header<'_>]) -> String {
+pub(crate) fn request_id(fields: &[Header<'_>], now: SystemTime) -> String {
     let given = only(fields, REQUEST_ID).filter(|id| {
         (1..=128).contains(&id.len())
             && id
@@ -307,7 +311,13 @@ pub(crate) fn request_id(fields: &[Header<'_>]) -> String {
     match given.and_then(|id| std::str::from_utf8(id).ok()) {
         Some(id) => id.to_owned(),
         // `now_v7` would order ids across workers, for which it takes a lock.
-        None => Uuid::new_v7(Timestamp::now(NoContext)).to_string(),
+        None => {
+            let since = now
+                .duration_since(SystemTime::UNIX_EPOCH)
+                .unwrap_or_default();
+            let time = Timestamp::from_unix(NoContext, since.as_secs(), since.subsec_nanos());
+            Uuid::new_v7(time).to_string()
+        }
     }
 }
 
@@ -315,7 +325,7 @@ pub(crate) fn request_id(fields: &[Header<'_>]) -> String {
 mod tests {
     use std::net::Ipv4Addr;
     use std::sync::Arc;
-    use std::time::SystemTime;
+    use std::time::Duration;
 
     use fluxlit_policy::{Hop, Nonce, PROBE_FIELD, Probe, ProbeKey};
 
@@ -689,21 +699,26 @@ mod tests {
 
     #[test]
     fn a_request_id_is_kept_if_it_is_safe() {
+        let now = SystemTime::now();
         let long = "a".repeat(128);
         for id in ["a", "0.Z_y-9", &long] {
-            assert_eq!(request_id(&[(b"X-Request-ID", id.as_bytes())]), id);
+            assert_eq!(request_id(&[(b"X-Request-ID", id.as_bytes())], now), id);
         }
         let too_long = "a".repeat(129);
         for id in ["", "a b", "a\r", "a/b", "\u{e9}", &too_long] {
-            let made = request_id(&[(b"x-request-id", id.as_bytes())]);
+            let made = request_id(&[(b"x-request-id", id.as_bytes())], now);
             assert_eq!(
                 Uuid::parse_str(&made).map(|id| id.get_version_num()),
                 Ok(7),
                 "{id:?}"
             );
         }
+        let then = SystemTime::UNIX_EPOCH + Duration::new(1_790_000_000, 123_456_789);
+        let made = Uuid::parse_str(&request_id(&[], then)).expect("a UUID");
+        let time = made.get_timestamp().map(|time| time.to_unix());
+        assert_eq!(time, Some((1_790_000_000, 123_000_000)));
         let twice: [Header<'_>; 2] = [(b"x-request-id", b"a"), (b"x-request-id", b"a")];
-        assert_ne!(request_id(&twice), "a");
-        assert_ne!(request_id(&[]), request_id(&[]));
+        assert_ne!(request_id(&twice, now), "a");
+        assert_ne!(request_id(&[], now), request_id(&[], now));
     }
 }

@@ -5,6 +5,7 @@ use fluxlit_policy::{Edit, Edits, Header};
 use crate::http::body::Sink;
 use crate::http::framing::Length;
 use crate::http::hop_by_hop;
+use crate::worker::date::DateClock;
 
 /// The writing side of a client's connection or stream.
 pub(crate) trait Downstream: Sink {
@@ -31,8 +32,8 @@ pub(crate) struct DownstreamHead<'a> {
     pub(crate) declared: Option<&'a [u8]>,
     /// True if no other request is read from an HTTP/1 connection after this response.
     pub(crate) closes: bool,
-    /// The current time, which becomes the `Date` of a response without one; `None` for informational responses.
-    pub(crate) date: Option<&'a str>,
+    /// Tells the `Date` of a response without one; `None` for informational responses.
+    pub(crate) date: Option<&'a DateClock>,
     /// `None` for informational responses.
     pub(crate) request_id: Option<&'a str>,
 }
@@ -63,7 +64,7 @@ impl DownstreamHead<'_> {
             }
         }
         if let Some(date) = date {
-            emit(DATE, date.as_bytes());
+            emit(DATE, date.text().as_bytes());
         }
         if let Some(id) = self.request_id {
             emit(REQUEST_ID, id.as_bytes());
@@ -88,11 +89,11 @@ pub(super) const REQUEST_ID: &[u8] = b"x-request-id";
 mod tests {
     use super::*;
 
-    /// Returns the lines of a response with these fields and edits.
+    /// Returns the lines of a response with these fields and edits. A date is `now`.
     fn lines(
         fields: &[Header<'_>],
         edits: &Edits,
-        date: Option<&str>,
+        date: Option<&DateClock>,
         request_id: Option<&str>,
     ) -> Vec<String> {
         let head = DownstreamHead {
@@ -108,15 +109,18 @@ mod tests {
         };
         let mut lines = Vec::new();
         head.emit(|name, value| {
-            let line = [name, b": ", value].concat();
-            lines.push(String::from_utf8_lossy(&line).into_owned());
+            let value = String::from_utf8_lossy(value);
+            let is_now = httpdate::parse_http_date(&value).is_ok();
+            let value = if is_now { "now" } else { &value };
+            lines.push(format!("{}: {value}", String::from_utf8_lossy(name)));
         });
         lines
     }
 
     #[test]
     fn a_date_is_added_if_there_is_none() {
-        let (now, none) = (Some("now"), Edits::default());
+        let (clock, none) = (DateClock::default(), Edits::default());
+        let now = Some(&clock);
         assert_eq!(lines(&[], &none, None, None), [""; 0]);
         assert_eq!(lines(&[], &none, now, None), ["date: now"]);
         assert_eq!(

@@ -3,6 +3,8 @@
 //! The request's body is sent while the response is received, so a response may come early and a body may be endless. When
 //! the client leaves, everything here is dropped, and the upstream connection with it.
 
+use std::time::Instant;
+
 use crate::http::body::Source;
 use crate::observe::{Ending, Phase};
 use crate::proxy::downstream::Downstream;
@@ -92,7 +94,10 @@ async fn respond(
         down.end(&[]).await
     };
     match timers.down.within(worker.settings.limits.idle, write).await {
-        Ok(Ok(())) => Outcome::Complete(ending),
+        Ok(Ok(())) => Outcome::Complete {
+            ending,
+            at: Instant::now(),
+        },
         Ok(Err(_)) => {
             progress.phase.set(Phase::Body);
             Outcome::Incomplete(Ending::ClientLeft)

@@ -4,6 +4,7 @@
 //! and the request may be sent twice.
 
 use std::cell::Cell;
+use std::time::Instant;
 
 use fluxlit_policy::Exchange;
 
@@ -37,25 +38,39 @@ impl Forwarder<'_> {
         timers: &mut Timers,
     ) -> Result<Outcome, Failure> {
         let is_websocket = self.forward.accept.is_some();
+        // Read again only after a wait, because reading the clock costs more than taking a connection.
+        let mut now = self.info.started;
         let _permit = if is_websocket {
             None
+        } else if let Some(permit) = self.worker.shared.admission.try_admit() {
+            Some(permit)
         } else {
-            Some(self.admit(source, timers).await?)
+            let permit = self.admit(source, timers).await?;
+            now = Instant::now();
+            Some(permit)
         };
         loop {
             // A handshake must not be sent twice, so its connection is always new.
             let pooled = if is_websocket {
                 None
             } else {
-                self.pool().take_idle()
+                self.pool().take_idle(now)
             };
             let connection = match pooled {
                 Some(connection) => connection,
-                None => self.connect(source, timers).await?,
+                None => {
+                    let connection = self.connect(source, timers).await?;
+                    now = Instant::now();
+                    connection
+                }
             };
-            match self.attempt(connection, source, down, timers).await {
+            let attempt = self.attempt(connection, now, source, down, timers);
+            match attempt.await {
                 Ok(outcome) => return Ok(outcome),
-                Err(AttemptError::Stale) => self.worker.observer.counters.upstream_retried(),
+                Err(AttemptError::Stale) => {
+                    self.worker.observer.counters.upstream_retried();
+                    now = Instant::now();
+                }
                 Err(AttemptError::Failed(failure)) => return Err(failure),
             }
         }
@@ -65,15 +80,13 @@ impl Forwarder<'_> {
         self.worker.pool(self.forward.upstream)
     }
 
+    /// Waits until the request is admitted.
     async fn admit(
         &self,
         source: &mut impl Source,
         timers: &mut Timers,
     ) -> Result<Permit<'_>, Failure> {
         let admission = &self.worker.shared.admission;
-        if let Some(permit) = admission.try_admit() {
-            return Ok(permit);
-        }
         self.progress.phase.set(Phase::Queue);
         let wait = async {
             tokio::select! {
@@ -135,6 +148,7 @@ impl Forwarder<'_> {
     async fn attempt(
         &self,
         mut connection: Connection,
+        now: Instant,
         source: &mut impl Source,
         down: &mut impl Downstream,
         timers: &mut Timers,
@@ -195,7 +209,8 @@ impl Forwarder<'_> {
             }
             PumpError::Source(source.closed().await)
         };
-        let response = self.pass_response(&mut connection.reader, down, down_timer, &upload_state);
+        let reader = &mut connection.reader;
+        let response = self.pass_response(reader, down, down_timer, &upload_state, now);
         let result = tokio::select! {
             biased;
             error = upload => Err(error),
@@ -205,10 +220,14 @@ impl Forwarder<'_> {
         match result {
             Ok(Ok(Passed::Tunnel)) => Ok(Outcome::Tunnel(Box::new(connection))),
             Ok(Ok(Passed::Complete { persists })) => {
+                let now = Instant::now();
                 if persists && is_uploaded {
-                    self.pool().give_back(connection);
+                    self.pool().give_back(connection, now);
                 }
-                Ok(Outcome::Complete(Ending::Complete))
+                Ok(Outcome::Complete {
+                    ending: Ending::Complete,
+                    at: now,
+                })
             }
             Ok(Err(ResponseError::Closed))
                 if is_reused

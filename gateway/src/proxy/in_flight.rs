@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use std::rc::Rc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use fluxlit_policy::{Peer, TrustOutcome};
 
@@ -18,6 +18,8 @@ pub(crate) struct InFlight {
     pub(crate) progress: Progress,
     /// How the request has ended. If it is dropped before its end, it was cut off because the worker stops.
     pub(crate) ending: Ending,
+    /// When it has ended, if that is known; otherwise when this is dropped.
+    pub(crate) ended: Option<Instant>,
 }
 
 impl InFlight {
@@ -27,6 +29,7 @@ impl InFlight {
             plan,
             progress: Progress::default(),
             ending: Ending::Drained,
+            ended: None,
         }
     }
 }
@@ -38,12 +41,13 @@ impl Drop for InFlight {
             plan,
             progress,
             ending,
+            ended,
         } = self;
         if let Step::Forward(forward) = &mut plan.step {
             worker.give_back_head(std::mem::take(&mut forward.head));
         }
         let info = &plan.info;
-        let duration = info.started.elapsed();
+        let ended = ended.unwrap_or_else(Instant::now);
         worker.observer.ended(&Record {
             request_id: &info.request_id,
             trace: info.trace.as_ref(),
@@ -61,8 +65,8 @@ impl Drop for InFlight {
             phase: progress.phase.get(),
             received_bytes: progress.received.get(),
             sent_bytes: progress.sent.get(),
-            started: SystemTime::now() - duration,
-            duration,
+            started: info.date,
+            duration: ended.saturating_duration_since(info.started),
             upstream_duration: progress
                 .responded
                 .get()

@@ -108,7 +108,6 @@ impl LocalReply {
     ) -> Cow<'_, [u8]> {
         let body = self.body_for(request.request_id);
         let length = body.len().to_string();
-        let date = worker.date();
         let mut fields: Vec<Header<'_>> = vec![(b"content-type", self.content_type.as_bytes())];
         let further = self.fields.iter();
         fields.extend(further.map(|(name, value)| (name.as_bytes(), &**value)));
@@ -129,7 +128,7 @@ impl LocalReply {
             },
             declared: request.is_head.then_some(length.as_bytes()),
             closes: request.closes,
-            date: Some(&date),
+            date: Some(&worker.date),
             request_id: Some(request.request_id),
         });
         body

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::cell::Cell;
 use std::net::IpAddr;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use fluxlit_policy::{Exchange, Header, TrustOutcome};
 
@@ -57,6 +57,8 @@ pub(crate) struct Plan {
 /// The facts about a request that are kept until it has ended.
 pub(crate) struct RequestInfo {
     pub(crate) started: Instant,
+    /// The same moment as a date, for the id and for reports.
+    pub(crate) date: SystemTime,
     pub(crate) request_id: String,
     pub(crate) dispatch: Dispatch,
     pub(crate) method: Cow<'static, [u8]>,
@@ -117,7 +119,7 @@ pub(crate) struct Progress {
     pub(crate) status: Cell<u16>,
     /// How far it has got, for the log.
     pub(crate) phase: Cell<Phase>,
-    /// When the head of the upstream's response was complete.
+    /// When the head of the upstream's response was complete, if requests are logged: nothing else reports it.
     pub(crate) responded: Cell<Option<Instant>>,
 }
 

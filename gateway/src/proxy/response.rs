@@ -35,18 +35,19 @@ impl Waiting {
 }
 
 impl Forwarder<'_> {
-    /// Waits for the upstream's response and passes it on.
+    /// Waits for the upstream's response and passes it on. `begun`: when the request's head was written.
     pub(super) async fn pass_response(
         &self,
         reader: &mut Reader,
         down: &mut impl Downstream,
         timer: &mut Timer,
         upload: &Cell<Upload>,
+        begun: StdInstant,
     ) -> Result<Passed, ResponseError> {
         let limits = &self.worker.settings.limits;
         let mut waiting = Waiting {
             upload: self.upload_state(upload),
-            deadline: None,
+            deadline: Some(Instant::from_std(begun) + self.response_timeout()),
         };
         loop {
             let head = self.wait_for_head(reader, timer, upload, &mut waiting);
@@ -209,10 +210,11 @@ impl Forwarder<'_> {
         let declared = declares
             .then(|| all(&head.fields, b"content-length").next())
             .flatten();
-        let date = self.worker.date();
         self.progress.status.set(head.status);
         self.progress.phase.set(Phase::Body);
-        self.progress.responded.set(Some(StdInstant::now()));
+        if self.worker.observer.logs_requests() {
+            self.progress.responded.set(Some(StdInstant::now()));
+        }
         down.begin(&DownstreamHead {
             status: head.status,
             reason: head.reason,
@@ -222,7 +224,7 @@ impl Forwarder<'_> {
             declared,
             // Without the rest of the request's body, the start of another request is unknown.
             closes: is_early,
-            date: (head.status >= 200).then_some(&*date),
+            date: (head.status >= 200).then_some(&self.worker.date),
             request_id: Some(&self.info.request_id),
         });
     }

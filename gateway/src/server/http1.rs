@@ -3,8 +3,9 @@
 //! A request that cannot be parsed gets an error response and ends the connection, because the start of the next request is
 //! unknown.
 
+use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::http::body::{Sink, Source};
 use crate::http::framing::{Framing, Length};
@@ -39,10 +40,12 @@ pub(super) async fn serve(worker: &Rc<Worker>, accepted: Accepted) {
         timer: Timer::default(),
         timers: Timers::default(),
     };
-    let mut is_first = true;
+    // One registration for all requests.
+    let mut drain = pin!(worker.drain.wait());
+    let mut previous = None;
     loop {
-        match connection.serve_next(is_first).await {
-            Next::Request => is_first = false,
+        match connection.serve_next(previous, drain.as_mut()).await {
+            Next::Request { previous: ended } => previous = Some(ended),
             Next::Close => return,
             Next::Shutdown => return connection.shutdown().await,
             Next::Linger => return connection.linger().await,
@@ -65,7 +68,10 @@ pub(super) async fn serve(worker: &Rc<Worker>, accepted: Accepted) {
 
 /// What a connection does next.
 enum Next {
-    Request,
+    /// Serve another request. `previous`: when the last one has ended.
+    Request {
+        previous: Instant,
+    },
     Close,
     /// Close an idle connection cleanly.
     Shutdown,
@@ -85,8 +91,14 @@ struct Http1Connection {
 }
 
 impl Http1Connection {
-    async fn serve_next(&mut self, is_first: bool) -> Next {
-        if !self.wait_for_request(is_first).await {
+    /// Serves a request. `previous`: when the one before it has ended; `None` for the first.
+    async fn serve_next(
+        &mut self,
+        previous: Option<Instant>,
+        drain: Pin<&mut impl Future<Output = ()>>,
+    ) -> Next {
+        let is_first = previous.is_none();
+        if !self.wait_for_request(previous, drain).await {
             return Next::Shutdown;
         }
         self.worker = self.worker.current();
@@ -134,24 +146,26 @@ impl Http1Connection {
     }
 
     /// Waits for the first byte of a request. Returns false if the connection must be closed.
-    async fn wait_for_request(&mut self, is_first: bool) -> bool {
+    async fn wait_for_request(
+        &mut self,
+        previous: Option<Instant>,
+        drain: Pin<&mut impl Future<Output = ()>>,
+    ) -> bool {
         self.reader.skip_empty_lines();
         if !self.reader.bytes().is_empty() {
             return true;
         }
         let limits = &self.worker.settings.limits;
-        let limit = if is_first {
-            limits.head_read
-        } else {
-            limits.keep_alive
-        };
-        let drain = &self.worker.drain;
-        if !drain.has_begun() {
-            let more = self.timer.within(limit, self.reader.has_more());
+        if !self.worker.drain.has_begun() {
+            let more = self.reader.has_more();
+            let more = match previous {
+                None => self.timer.within(limits.head_read, more),
+                Some(ended) => self.timer.within_since(ended, limits.keep_alive, more),
+            };
             let more = tokio::select! {
                 biased;
                 more = more => Some(matches!(more, Ok(Ok(true)))),
-                () = drain.wait() => None,
+                () = drain => None,
             };
             if let Some(more) = more {
                 return more;
@@ -214,20 +228,24 @@ impl Http1Connection {
         let mut body = Body::new(reader, length, worker.settings.limits.head_bytes);
         let outcome = carry_out(&request, &mut body, down, timers).await;
         let is_read = body.has_ended();
-        let keeps_connection = outcome.keeps_connection();
         match outcome {
             Outcome::Tunnel(upstream) => return Next::Tunnel(Box::new(request), upstream),
-            Outcome::Complete(ending) | Outcome::Incomplete(ending) => request.ending = ending,
+            Outcome::Complete { ending, at } => {
+                (request.ending, request.ended) = (ending, Some(at));
+            }
+            Outcome::Incomplete(ending) => request.ending = ending,
         }
+        let ended = request.ended;
         drop(request);
-        if !keeps_connection {
+        let Some(ended) = ended else {
             if down.ends_with_connection {
                 // An orderly end would mark an incomplete response as complete.
                 self.accepted.stream.reset_on_close();
             }
-            Next::Close
-        } else if is_read && down.persists {
-            Next::Request
+            return Next::Close;
+        };
+        if is_read && down.persists {
+            Next::Request { previous: ended }
         } else {
             // The client learns only from this response that the connection ends, and may have sent more, RFC 9112 §9.6.
             Next::Linger

@@ -46,8 +46,16 @@ pub(super) async fn serve(worker: &Rc<Worker>, accepted: Accepted, early: Option
         } else {
             DRAIN_PATIENCE
         };
+        // With open streams the connection is not idle; the end of the last one is `WorkDone`.
+        let is_idle = driver.work != Work::Streams;
         let next = std::future::poll_fn(|context| driver.poll_next(context));
-        let next = timer.within(limit, next);
+        let next = async {
+            if is_idle {
+                timer.within(limit, next).await
+            } else {
+                Ok(next.await)
+            }
+        };
         let next = tokio::select! {
             next = next => next,
             () = &mut drain, if !is_ending => {

@@ -62,7 +62,10 @@ pub(super) async fn serve(
     let mut timers = Timers::default();
     let outcome = carry_out(&request, &mut source, &mut down, &mut timers).await;
     request.ending = match outcome {
-        Outcome::Complete(ending) => ending,
+        Outcome::Complete { ending, at } => {
+            request.ended = Some(at);
+            ending
+        }
         Outcome::Incomplete(ending) => {
             stream.reset(ErrorCode::Internal);
             ending

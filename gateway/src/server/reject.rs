@@ -3,6 +3,7 @@
 //! Like every local reply, it has the request's id and the policy's edits. The connection is closed after it.
 
 use std::net::IpAddr;
+use std::time::SystemTime;
 
 use fluxlit_policy::{Header, Peer, UnparsedRequest};
 
@@ -33,7 +34,7 @@ pub(super) fn reject(
     request: &MalformedRequest<'_>,
     rejection: Rejection,
 ) -> Vec<u8> {
-    let request_id = request_id(request.fields);
+    let request_id = request_id(request.fields, SystemTime::now());
     let Rejection { reason, status, .. } = rejection;
     let (peer, version) = (request.peer, request.version);
     record_unparsed(worker, &request_id, peer, version, status, reason);

@@ -60,10 +60,10 @@ impl Pool {
     }
 
     /// Takes an idle connection that is still open.
-    pub(crate) fn take_idle(&self) -> Option<Connection> {
+    pub(crate) fn take_idle(&self, now: Instant) -> Option<Connection> {
         let mut idle = self.idle.borrow_mut();
         while let Some((connection, since)) = idle.pop() {
-            if since.elapsed() > MAX_IDLE_TIME {
+            if now.saturating_duration_since(since) > MAX_IDLE_TIME {
                 // The most recent one is too old, so all are.
                 idle.clear();
                 return None;
@@ -88,19 +88,21 @@ impl Pool {
     }
 
     /// Puts back a connection after an exchange.
-    pub(crate) fn give_back(&self, mut connection: Connection) {
+    pub(crate) fn give_back(&self, mut connection: Connection, now: Instant) {
         let mut idle = self.idle.borrow_mut();
         // Bytes that the upstream sends too early would be taken for the next response.
         if idle.len() < MAX_IDLE && connection.reader.bytes().is_empty() {
             connection.is_reused = true;
-            idle.push((connection, Instant::now()));
+            idle.push((connection, now));
         }
     }
 
     /// Closes connections that have been idle for too long.
     pub(crate) fn sweep(&self) {
+        let now = Instant::now();
+        let is_old = |since: &Instant| now.saturating_duration_since(*since) > MAX_IDLE_TIME;
         let mut idle = self.idle.borrow_mut();
-        let old = idle.partition_point(|(_, since)| since.elapsed() > MAX_IDLE_TIME);
+        let old = idle.partition_point(|(_, since)| is_old(since));
         idle.drain(..old);
     }
 
@@ -116,3 +118,35 @@ const MAX_IDLE_TIME: Duration = Duration::from_secs(3);
 
 /// Maximum number of idle connections to keep.
 const MAX_IDLE: usize = 512;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_is_taken_while_it_is_young() {
+        let upstream = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+        let upstream = upstream.expect("a port");
+        let address = upstream.local_addr().expect("an address").to_string();
+        let pool = Pool::new(address, BufferPool::new(1024));
+        let now = Instant::now();
+        let moment = Duration::from_millis(1);
+        for (age, is_taken) in [
+            (Duration::ZERO, true),
+            (MAX_IDLE_TIME, true),
+            (MAX_IDLE_TIME + moment, false),
+        ] {
+            let connection = pool.connect().await.expect("a connection");
+            let accepted = upstream.accept().await.expect("a connection");
+            pool.give_back(connection, now);
+            assert_eq!(pool.take_idle(now + age).is_some(), is_taken, "{age:?}");
+            assert_eq!(pool.count(), (0, 0), "{age:?}");
+            drop(accepted);
+        }
+        // It may have been given back after the moment of which the caller knows.
+        let connection = pool.connect().await.expect("a connection");
+        let _accepted = upstream.accept().await.expect("a connection");
+        pool.give_back(connection, now + moment);
+        assert!(pool.take_idle(now).is_some());
+    }
+}

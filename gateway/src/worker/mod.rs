@@ -7,16 +7,16 @@
 
 pub(crate) mod admission;
 pub(crate) mod connection_limit;
+pub(crate) mod date;
 mod drain;
 pub(crate) mod probes;
 mod tunnels;
 pub(crate) mod warnings;
 
-use std::cell::{Ref, RefCell};
+use std::cell::RefCell;
 use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use tokio::sync::watch;
 
@@ -31,6 +31,7 @@ use crate::upstream::health::Readiness;
 use crate::upstream::pool::Pool;
 use crate::worker::admission::Admission;
 use crate::worker::connection_limit::ConnectionLimit;
+use crate::worker::date::DateClock;
 use crate::worker::probes::Probes;
 use crate::worker::warnings::Warnings;
 pub(crate) use drain::Drain;
@@ -75,7 +76,7 @@ pub(crate) struct State {
     pub(crate) tunnels: Tunnels,
     pub(crate) drain: Drain,
     pub(crate) observer: Observer,
-    date: RefCell<(u64, String)>,
+    pub(crate) date: DateClock,
     /// Allocations of heads that were sent, kept for reuse.
     spare_heads: RefCell<Vec<Vec<u8>>>,
 }
@@ -100,7 +101,7 @@ impl Worker {
             tunnels: Tunnels::default(),
             drain: Drain::default(),
             observer,
-            date: RefCell::default(),
+            date: DateClock::default(),
             spare_heads: RefCell::default(),
             buffers,
             readiness,
@@ -154,18 +155,6 @@ impl State {
             _ => &self.readiness.streamlit,
         };
         !matches!(&*readiness.borrow(), Readiness::NotReady(_))
-    }
-
-    /// Returns the current time in the format of `Date`, RFC 9110 §5.6.7. It is formatted once a second.
-    pub(crate) fn date(&self) -> Ref<'_, str> {
-        let now = SystemTime::now();
-        let second = now
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .map_or(0, |since| since.as_secs());
-        if self.date.borrow().0 != second {
-            self.date.replace((second, httpdate::fmt_http_date(now)));
-        }
-        Ref::map(self.date.borrow(), |(_, date)| date.as_str())
     }
 
     /// Returns an empty vector for the head of an upstream request, reusing memory if possible.
