@@ -5,5 +5,6 @@
 pub(crate) mod buffer;
 mod certificates;
 pub(crate) mod stream;
+pub(crate) mod tcp;
 pub(crate) mod timer;
 pub(crate) mod tls;

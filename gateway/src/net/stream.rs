@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use socket2::SockRef;
@@ -16,6 +16,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use crate::net::buffer::{Buffer, BufferPool};
+use crate::net::tcp::TcpSocket;
 
 /// A connection.
 pub(crate) struct Stream(RefCell<Socket>);
@@ -30,21 +31,19 @@ pub(crate) enum Selected {
 }
 
 enum Socket {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Plain(TcpSocket),
+    Tls(Box<TlsStream<TcpSocket>>),
 }
 
 impl Stream {
     /// Creates a connection without TLS.
     pub(crate) fn plain(stream: TcpStream) -> Rc<Self> {
-        // Otherwise a small message waits until the previous one is acknowledged.
-        let _ = stream.set_nodelay(true);
-        Rc::new(Self(RefCell::new(Socket::Plain(stream))))
+        let socket = Socket::Plain(TcpSocket::new(stream));
+        Rc::new(Self(RefCell::new(socket)))
     }
 
     /// Creates a connection over TLS.
-    pub(crate) fn tls(stream: TlsStream<TcpStream>) -> Rc<Self> {
-        let _ = stream.get_ref().0.set_nodelay(true);
+    pub(crate) fn tls(stream: TlsStream<TcpSocket>) -> Rc<Self> {
         Rc::new(Self(RefCell::new(Socket::Tls(Box::new(stream)))))
     }
 
@@ -119,8 +118,11 @@ impl Stream {
 
     /// Returns true if an idle connection has received neither bytes nor its end.
     pub(crate) fn is_idle(&self) -> bool {
-        let mut context = Context::from_waker(Waker::noop());
-        self.poll_read(&mut context, &mut [0]).is_pending()
+        match &*self.0.borrow() {
+            Socket::Plain(stream) => stream.is_idle(),
+            // No upstream is reached over TLS.
+            Socket::Tls(_) => false,
+        }
     }
 
     /// Appends to the bytes of `buffer`. Returns how many were read, 0 at the end of the connection.
@@ -156,8 +158,8 @@ impl Stream {
 impl Socket {
     fn socket(&self) -> SockRef<'_> {
         match self {
-            Self::Plain(stream) => SockRef::from(stream),
-            Self::Tls(stream) => SockRef::from(stream.get_ref().0),
+            Self::Plain(stream) => stream.options(),
+            Self::Tls(stream) => stream.get_ref().0.options(),
         }
     }
 
@@ -188,8 +190,7 @@ impl Socket {
 
     fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
-            // The kernel sends without a flush.
-            Self::Plain(_) => Poll::Ready(Ok(())),
+            Self::Plain(stream) => Pin::new(stream).poll_flush(context),
             Self::Tls(stream) => Pin::new(stream).poll_flush(context),
         }
     }

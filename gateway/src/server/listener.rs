@@ -21,6 +21,7 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use crate::net::stream::Stream;
+use crate::net::tcp::TcpSocket;
 use crate::net::tls;
 use crate::proxy::failure::Rejection;
 use crate::proxy::in_flight::record_unparsed;
@@ -120,7 +121,7 @@ fn start(worker: &Rc<Worker>, open: &OpenConnections, stream: TcpStream, peer: S
             None => Stream::plain(stream),
             Some(tls) => {
                 let limit = worker.settings.limits.head_read;
-                match timeout(limit, tls.acceptor().accept(stream)).await {
+                match timeout(limit, tls.acceptor().accept(TcpSocket::new(stream))).await {
                     Ok(Ok(stream)) => {
                         identity = tls::identity(stream.get_ref().1);
                         Stream::tls(stream)
