@@ -11,8 +11,6 @@ use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_enco
 use serde::Serialize;
 use url::{Url, form_urlencoded};
 
-use crate::observe::debug::without_credentials;
-
 /// The URLs of one app.
 ///
 /// # Examples
@@ -259,6 +257,26 @@ const NOT_IN_PATH: &AsciiSet = &CONTROLS
     .add(b'{')
     .add(b'|')
     .add(b'}');
+
+/// Returns a text without user and password in its URLs.
+pub(crate) fn without_credentials(text: &str) -> String {
+    let mut parts = text.split("://");
+    let mut redacted = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let end = part.find(['/', '?', '#', ',', ' ']).unwrap_or(part.len());
+        let (authority, rest) = part.split_at_checked(end).unwrap_or((part, ""));
+        redacted.push_str("://");
+        match authority.rsplit_once('@') {
+            Some((_, host)) => redacted.extend([REDACTED, "@", host]),
+            None => redacted.push_str(authority),
+        }
+        redacted.push_str(rest);
+    }
+    redacted
+}
+
+/// Stands for what is not shown.
+const REDACTED: &str = "[REDACTED]";
 
 #[cfg(test)]
 mod tests {

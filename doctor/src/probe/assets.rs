@@ -232,11 +232,21 @@ async fn misplaced(context: &Context, first: &Misplaced, count: usize, outcome: 
     } else {
         String::new()
     };
-    outcome.fail(
+    // Its place differs from the one that it has in the page.
+    let how = if first.written.starts_with("./static/") {
         format!(
-            "the page names {count} files {place}, such as `{}`, where Streamlit writes `./static/`: a hop rewrites the page{got}",
+            "because of a `<base>`: `{}` is looked for at `{}`",
+            first.written,
+            first.url.path()
+        )
+    } else {
+        format!(
+            "such as `{}`, where Streamlit writes `./static/`",
             first.written
-        ),
+        )
+    };
+    outcome.fail(
+        format!("the page names {count} files {place}, {how}: a hop rewrites the page{got}"),
         REWRITES.hint(context.front),
     );
 }

@@ -97,7 +97,7 @@ pub(crate) const UPGRADE: Cure = Cure {
         (Hop::Envoy, "write `- upgrade_type: websocket` under upgrade_configs of the HttpConnectionManager"),
         (Hop::Istio, "remove `h2UpgradePolicy: UPGRADE` for this host, and write `appProtocol: http` (not http2) on the port of the Service"),
         (Hop::Traefik, "remove `Upgrade:` and `Connection:` from the headers middleware; the service must not be HTTP/2 (h2c)"),
-        (Hop::Caddy, "remove `header_up -Upgrade`, `header_up -Connection` and `header_up Connection` from reverse_proxy; its transport must have HTTP/1.1"),
+        (Hop::Caddy, "remove `header_up -Upgrade`, `header_up -Connection` and `header_up Connection` from reverse_proxy, and `versions h2c` and `versions 2` from its transport"),
         (Hop::HaProxy, "remove `http-request del-header Upgrade`, `http-request set-header Connection`, `http-request del-header Connection`, `option httpclose` and `option forceclose`"),
         (Hop::Apache, r#"write `ProxyPass "/apps/my-app" "http://127.0.0.1:8000/apps/my-app" nocanon upgrade=websocket`, and remove `SetEnv force-proxy-request-1.0`, `SetEnv proxy-nokeepalive`, `RequestHeader unset Upgrade`, `RequestHeader set Connection` and `RequestHeader unset Connection`"#),
         (Hop::LoadBalancer, "a target group with protocol version HTTP1, not HTTP2 or gRPC"),
@@ -207,11 +207,14 @@ pub(crate) const BOUNDARY: Cure = Cure {
         (Hop::Envoy, "write `path_separated_prefix: /apps/my-app` in the match of the route"),
         (Hop::Istio, "write `- uri: {exact: /apps/my-app}` and `- uri: {prefix: /apps/my-app/}` in the match of the VirtualService"),
         (Hop::Traefik, "write ``(Path(`/apps/my-app`) || PathPrefix(`/apps/my-app/`))`` in the rule"),
-        (Hop::Caddy, "write `@app path /apps/my-app /apps/my-app/*` and `handle @app {`"),
+        (Hop::Caddy, "write `@app path /apps/my-app /apps/my-app/*` and `handle @app {`. If a `handle_path /apps/my-app/*` removes the mount, keep it, and write `redir /apps/my-app /apps/my-app/?{query} 308` before it"),
         (Hop::HaProxy, "write `acl is_bare_mount path /apps/my-app`, `acl is_below_mount path_beg /apps/my-app/`, and in the rules with them `is_bare_mount or is_below_mount`"),
         (Hop::Apache, r#"write `ProxyPass "/apps/my-app" "http://127.0.0.1:8000/apps/my-app"`, with nocanon upgrade=websocket after it"#),
     ],
 };
+
+/// Follows the hint of a path that the app's side does not know.
+pub(crate) const SHAPE: &str = ". If the front passes the path on as it is, write `FLUXLIT_ROOT_PATH_SHAPE=full` in the settings of the gateway";
 
 /// For a redirect with which nginx appends the slash itself.
 pub(crate) const OWN_REDIRECT: &str = ". If a line does so, remove `rewrite ^/apps/my-app`. Or, to keep either: write `absolute_redirect off;` in the server";
@@ -224,7 +227,7 @@ pub(crate) const REDIRECT: Cure = Cure {
         (Hop::Envoy, "remove `require_tls:` from the virtual host, and the route with `redirect:`"),
         (Hop::Istio, "remove `httpsRedirect:` from the server with TLS, and `redirect:` from the VirtualService"),
         (Hop::Traefik, "remove `redirectScheme` and `redirectRegex` from the middlewares of the router"),
-        (Hop::Caddy, "remove `redir /`, `redir @`, `redir *`, `redir {`, `redir https://{` and `redir http://` from the site with TLS, with their matchers"),
+        (Hop::Caddy, "remove `redir /`, `redir @`, `redir *`, `redir {`, `redir https://` and `redir http://` from the site with TLS, with their matchers"),
         (Hop::HaProxy, "remove `http-request redirect scheme`, `http-request redirect location`, `redirect scheme`, `redirect location`, `redirect prefix`, and `http-request redirect prefix` without the condition unless { ssl_fc }"),
         (Hop::Apache, r#"remove `RewriteRule ^`, `RewriteRule (`, `RewriteRule .`, `RewriteRule /`, `RewriteRule "^/`, `RewriteRule "^(`, `RewriteCond %{` before them, `Redirect /`, `Redirect "/`, `Redirect 30`, `Redirect permanent`, `Redirect temp`, `RedirectPermanent`, `RedirectMatch 301` and `RedirectMatch 302` from the VirtualHost with TLS"#),
         (Hop::Cdn, "switch redirect rules off for the app's path, and let it connect to the front over https"),
@@ -431,7 +434,7 @@ pub(crate) const METHODS: Cure = Cure {
         (Hop::Envoy, "let no route or RBAC rule for the mount match on :method"),
         (Hop::Istio, "remove `methods:` from the rules of the AuthorizationPolicy and `method:` from the match of the VirtualService"),
         (Hop::Traefik, "remove ``Method(`GET`)`` from the rule"),
-        (Hop::Caddy, "remove `respond @` for a matcher with `not method` or `method PUT`"),
+        (Hop::Caddy, "remove `method` from the matcher of the app, or `respond @` for a matcher with `not method` or `method PUT`"),
         (Hop::HaProxy, "remove `http-request deny if { method`, `http-request deny if !{ method`, `http-request deny if METH_` and `http-request deny if !METH_`, or let them name no method of uploads"),
         (Hop::Apache, "remove `<LimitExcept`, `Require method` and `AllowMethods`"),
         (Hop::LoadBalancer, "let no rule have a condition on the request method"),
@@ -582,7 +585,7 @@ pub(crate) const HSTS: Cure = Cure {
     what: "let one hop send Strict-Transport-Security, once, on every response over TLS, errors and redirects included",
     lines: &[
         (Hop::Gateway, "write `FLUXLIT_HSTS=true`"),
-        (Hop::Nginx, r#"write `add_header Strict-Transport-Security "max-age=31536000" always;` and `proxy_hide_header Strict-Transport-Security;` in the server, and remove `add_header Strict-Transport-Security` from its locations"#),
+        (Hop::Nginx, r#"write `add_header Strict-Transport-Security "max-age=31536000" always;` and `proxy_hide_header Strict-Transport-Security;` in the server, and remove `add_header Strict-Transport-Security` from its locations. A location with another `add_header` inherits none from the server, so it needs these two lines as well"#),
         (Hop::Envoy, "response_headers_to_add with append_action: OVERWRITE_IF_EXISTS_OR_ADD, and the same in local_reply_config"),
         (Hop::Istio, "an EnvoyFilter with local_reply_config for Envoy's own responses"),
         (Hop::Traefik, "write `stsSeconds: 31536000` in the headers middleware"),

@@ -4,8 +4,10 @@ use crate::client::{Ask, Response};
 use crate::outcome::Outcome;
 use crate::probe::context::{Context, NOWHERE};
 use crate::probe::cures::{
-    BOUNDARY, CASE, CONTENT_TYPE, ERROR_PAGES, FORWARDED, PATH_AS_SENT, ROUTE, SAME_PAGE, SLASH,
+    BOUNDARY, CASE, CONTENT_TYPE, ERROR_PAGES, FORWARDED, PATH_AS_SENT, ROUTE, SAME_PAGE, SHAPE,
+    SLASH,
 };
+use crate::probe::front::Hop;
 use crate::probe::obstacle;
 use crate::probe::redirect::{Change, Redirect};
 use crate::probe::replicas;
@@ -53,7 +55,7 @@ pub(crate) async fn bare_mount(context: &Context, outcome: &mut Outcome) {
         if !plain.first("location").contains("doctor=1") {
             outcome.warn(
                 "the redirect of the mount loses the query",
-                "keep it (nginx: $is_args$args)",
+                format!("keep it: {}", SLASH.hint(context.front)),
             );
         }
     } else {
@@ -159,9 +161,17 @@ pub(crate) async fn shapes(context: &Context, outcome: &mut Outcome) {
             }
             _ => "",
         };
+        let shape = if context.is_of_app(&context.health) && !site.mount.is_empty() {
+            SHAPE
+        } else {
+            ""
+        };
         outcome.fail(
             format!("{answer}, with {what}{place}"),
-            ROUTE.hint(context.hop(context.by(&context.health))),
+            format!(
+                "{}{shape}",
+                ROUTE.hint(context.hop(context.by(&context.health)))
+            ),
         );
         return;
     }
@@ -208,9 +218,11 @@ pub(crate) async fn shapes(context: &Context, outcome: &mut Outcome) {
             ),
             "the doubled mount" => outcome.warn(
                 format!("`{target}` reaches the app: the mount is removed by two hops, or the shape of the path is found by itself"),
-                "remove the mount in one place only, and set FLUXLIT_ROOT_PATH_SHAPE to full or stripped",
+                "remove the mount in one place only: if the front removes it, write `FLUXLIT_ROOT_PATH_SHAPE=stripped` in the settings of the gateway",
             ),
             "the mount in upper case" if changes_case || upper == *mount => {}
+            // Its own rules ignore the case of paths as well, so none is evaded.
+            "the mount in upper case" if context.front == Hop::Caddy => {}
             // It may be another app's.
             "the root" if !replicas::is_same_app(context, "").await => {}
             "the root" => outcome.warn(
@@ -243,10 +255,10 @@ pub(crate) async fn deep_link(context: &Context, outcome: &mut Outcome) {
         return;
     };
     match response.status {
-        404 => outcome.right("a nested health check responds 404, so links to pages work"),
         status if !context.health.is_healthy() => outcome.skip(format!(
             "the health check fails as well ({status}); see P05"
         )),
+        404 => outcome.right("a nested health check responds 404, so links to pages work"),
         _ => outcome.fail(
             format!(
                 "`{target}` is answered {} instead of 404: a link to a page of the app stays blank",
@@ -269,20 +281,28 @@ pub(crate) async fn odd_paths(context: &Context, outcome: &mut Outcome) {
         "/..\\",
         "/.%5c../",
     ];
-    let root = answered(context, &Ask::get("/"), outcome).await;
-    let root = root.filter(|root| root.status == 200);
+    let plain_target = site.path("/doctor-x");
+    let Some(plain) = answered(context, &Ask::get(&plain_target), outcome).await else {
+        return;
+    };
+    let Some(root) = answered(context, &Ask::get("/"), outcome).await else {
+        return;
+    };
     for odd in inside {
         let target = site.path(odd);
         let Some(response) = answered(context, &Ask::get(&target), outcome).await else {
             continue;
         };
-        let is_outside = root.as_ref().is_some_and(|root| {
-            response.status == 200 && response.body == root.body && root.body != context.page.body
-        });
-        if is_outside && !site.mount.is_empty() {
+        // A front that resolves the dots before it looks at its rules answers as it does at `/`.
+        let is_of_app = response.is_page() || response.body == plain.body;
+        if response.status == 200 && root.status != 200 && !is_of_app && !site.mount.is_empty() {
             outcome.warn(
-                format!("`{target}` shows what is at `/`: a hop resolves the dots, so rules for `{}` can be evaded", site.mount),
-                "normalize paths before they are matched, and reject escaped slashes (Envoy: normalize_path: true, path_with_escaped_slashes_action: REJECT_REQUEST)",
+                format!(
+                    "`{target}` shows something that is not of the app, and `/` is answered {}: a hop resolves the dots after the rules for paths were applied, so rules for paths outside of `{}` can be evaded",
+                    context.answer(&root),
+                    site.mount
+                ),
+                "normalize paths before they are matched, and reject escaped slashes (Envoy: normalize_path: true, path_with_escaped_slashes_action: REJECT_REQUEST; HAProxy: http-request normalize-uri path-strip-dotdot full)",
             );
         }
     }
@@ -301,10 +321,6 @@ pub(crate) async fn odd_paths(context: &Context, outcome: &mut Outcome) {
             );
         }
     }
-    let plain_target = site.path("/doctor-x");
-    let Some(plain) = answered(context, &Ask::get(&plain_target), outcome).await else {
-        return;
-    };
     for encoded in ["/doctor%20x", "/doctor%C3%A9x"] {
         let target = site.path(encoded);
         let Some(response) = answered(context, &Ask::get(&target), outcome).await else {

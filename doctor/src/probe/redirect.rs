@@ -4,7 +4,9 @@ use url::Url;
 
 use crate::client::{Ask, Response, Site};
 use crate::probe::context::{Context, NOWHERE};
-use crate::probe::cures::{BOUNDARY, FORWARDED, LOCATION, LOGIN, OWN_REDIRECT, REDIRECT, ROUTE};
+use crate::probe::cures::{
+    BOUNDARY, FORWARDED, LOCATION, LOGIN, OWN_REDIRECT, REDIRECT, ROUTE, SHAPE,
+};
 use crate::probe::front::Hop;
 
 /// A redirect.
@@ -110,12 +112,16 @@ impl Redirect {
         }
         let is_circle = self.leads_back(context, ask).await;
         match change {
+            _ if self.doubles_mount(&context.client.site) => (
+                "it has the mount twice: the mount arrives at an app that expects a path without it, and is put before its Location once more".to_owned(),
+                format!("{}{SHAPE}", ROUTE.hint(context.front)),
+            ),
             _ if is_circle && context.is_of_app(response) => (
                 "from there browsers come back, so they go in circles: a hop in front changes the path, such as its last slash".to_owned(),
                 ROUTE.hint(context.front),
             ),
             _ if is_circle && self.passes_as_https(context, ask).await => (
-                "browsers go in circles; with the field `X-Forwarded-Proto: https`, which they do not send, the request passes: the front takes the scheme from there instead of from its own connection".to_owned(),
+                "browsers go in circles; with the field `X-Forwarded-Proto: https`, which they do not send, the request is not redirected: the front takes the scheme from there instead of from its own connection".to_owned(),
                 REDIRECT.hint(hop),
             ),
             _ if is_circle => (
@@ -168,6 +174,13 @@ impl Redirect {
     pub(crate) fn stays_at_mount(&self, site: &Site) -> bool {
         self.to.origin() == self.asked.origin()
             && self.to.path().trim_end_matches('/') == site.mount
+    }
+
+    fn doubles_mount(&self, site: &Site) -> bool {
+        let doubled = format!("{0}{0}", site.mount);
+        !site.mount.is_empty()
+            && self.to.path().starts_with(&doubled)
+            && !self.asked.path().starts_with(&doubled)
     }
 
     fn only_appends_slash(&self) -> bool {

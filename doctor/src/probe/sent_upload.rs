@@ -17,7 +17,8 @@ use crate::probe::upload::{self, size};
 pub(crate) async fn largest(context: &Context, outcome: &mut Outcome) -> Option<u64> {
     let Ok((id, socket)) = session::open(context, None).await else {
         // A hop that holds a request until it is complete opens no WebSocket, and refuses an upload before the app does. What
-        // the app answers to this one says nothing: it has not read it.
+        // the app answers to this one says nothing: it has not read it. Some hops answer 502 if the app closes the connection
+        // before they have passed the whole upload on, which says nothing about the app either.
         of_session(context, INVENTED, outcome).await;
         return None;
     };
@@ -83,6 +84,9 @@ async fn send(context: &Context, session: &str, token: &str, bytes: u64) -> Repl
         .field("X-Xsrftoken", token)
         .field("Content-Type", "multipart/form-data; boundary=doctor");
     ask.body = b"--doctor--\r\n".to_vec();
+    if session == INVENTED {
+        ask = ask.rationed();
+    }
     let filler = usize::try_from(bytes).unwrap_or_default();
     ask.body
         .resize(ask.body.len().saturating_add(filler), b'\n');

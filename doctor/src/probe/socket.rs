@@ -268,7 +268,9 @@ pub(crate) async fn protocol(context: &Context, outcome: &mut Outcome) {
     };
     let protocols: Vec<String> = response.lines("sec-websocket-protocol").collect();
     if protocols == ["streamlit"] {
-        outcome.right("the protocol line passes");
+        outcome.right(
+            "Streamlit's protocol is agreed; whether token and session follow it shows in P12",
+        );
     } else {
         let got = if protocols.is_empty() {
             "none".to_owned()

@@ -55,7 +55,12 @@ pub(crate) enum Fault {
     OtherReplica,
     /// Answers for the holder of the probe key; none of the others does.
     Records,
+    /// The dots of a path are resolved behind the rule that protects `/`.
     ResolvesDots,
+    /// The dots of a path are resolved before anything else, and `/` is a portal. No fault.
+    NormalizesPaths,
+    /// The page has a `<base>`.
+    AddsBase,
     RedirectsToOtherSite,
     /// The page needs a login, and so does the WebSocket. No fault.
     Login,
@@ -136,6 +141,7 @@ fn respond(fault: Fault, head: &Head, count: usize) -> Option<Vec<u8>> {
             &page.replace("</html>", "<script src=\"/cdn-cgi/x.js\"></script></html>")
         }
         Fault::RewritesScript => &page.replace("./static", "/static"),
+        Fault::AddsBase => &format!("<base href=\"/\">{page}"),
         Fault::TwoVersions if count.is_multiple_of(2) => &page.replace("index.js", "index.B.js"),
         _ => page,
     };
@@ -175,7 +181,9 @@ fn respond(fault: Fault, head: &Head, count: usize) -> Option<Vec<u8>> {
         Fault::RedirectsToTls => return redirect(&format!("https://{HOST}{target}")),
         Fault::RedirectsToOtherHost => return redirect("https://login.example.com/"),
         Fault::RedirectsToOtherSite if target.starts_with("//") => return redirect(&target),
-        Fault::ResolvesDots if path == "/" || path.contains("..") => return portal(),
+        Fault::ResolvesDots if path == "/" => return redirect("https://login.example.com/"),
+        Fault::ResolvesDots if path.contains("..") => return portal(),
+        Fault::NormalizesPaths if path == "/" || path.contains("..") => return portal(),
         Fault::OtherAppAtRoot if path == "/_stcore/health" => {
             let cookie =
                 "content-type: text/plain\r\nset-cookie: _streamlit_xsrf=2|c|d|1; Path=/\r\n";

@@ -14,7 +14,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{Record, redaction};
-use crate::public_url::PublicUrlTable;
+use crate::public_url::{PublicUrlTable, without_credentials};
 
 /// The content of the debug page.
 #[derive(Debug)]
@@ -149,23 +149,6 @@ pub(super) fn redacted(name: &str, value: Value) -> Value {
         return REDACTED.into();
     }
     without_credentials(&value).into()
-}
-
-/// Returns a text without user and password in its URLs.
-pub(crate) fn without_credentials(text: &str) -> String {
-    let mut parts = text.split("://");
-    let mut redacted = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        let end = part.find(['/', '?', '#', ',', ' ']).unwrap_or(part.len());
-        let (authority, rest) = part.split_at_checked(end).unwrap_or((part, ""));
-        redacted.push_str("://");
-        match authority.rsplit_once('@') {
-            Some((_, host)) => redacted.extend([REDACTED, "@", host]),
-            None => redacted.push_str(authority),
-        }
-        redacted.push_str(rest);
-    }
-    redacted
 }
 
 const SECRETS: [&str; 4] = ["secret", "token", "password", "key"];

@@ -3,7 +3,7 @@
 use fluxlit_policy::{Action, Edit, Peer, Policy, Request};
 use serde_json::Value;
 
-use crate::observe::debug::without_credentials;
+use crate::public_url::without_credentials;
 use crate::settings::error::SettingError;
 use crate::settings::process::{Process, TlsFiles};
 use crate::settings::rules::GENERIC_BASE_URL;

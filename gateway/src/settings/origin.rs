@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::observe::debug::without_credentials;
+use crate::public_url::without_credentials;
 
 /// A setting with its value and origin, as `fluxlit-gateway config` shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
