@@ -28,6 +28,7 @@ mod sockets;
 
 pub use configuration::Configuration;
 pub use document::{Document, DocumentError, Manifest, read};
+pub use offline::can_start;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -20,14 +20,34 @@ pub(crate) async fn check(envoy: &Path, file: &Path, outcome: &mut Outcome) {
     }
 }
 
+/// Starts an executable and ends it again, which shows whether it can be started.
+///
+/// # Errors
+///
+/// If it does not exist or cannot be executed.
+pub async fn can_start(envoy: &Path) -> io::Result<()> {
+    let mut command = command(envoy);
+    command.arg("--version");
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    // It may have ended by itself.
+    let _ = command.spawn()?.kill().await;
+    Ok(())
+}
+
+fn command(envoy: &Path) -> Command {
+    // Without a folder in its name, it is looked for in PATH.
+    let mut command = Command::new(envoy.canonicalize().unwrap_or_else(|_| envoy.to_owned()));
+    command.stdin(Stdio::null());
+    command
+}
+
 async fn validate(envoy: &Path, file: &Path) -> io::Result<Result<(), String>> {
     let file = file.canonicalize()?;
-    let mut command = Command::new(envoy.canonicalize().unwrap_or_else(|_| envoy.to_owned()));
+    let mut command = command(envoy);
     command
         .arg("--config-path")
         .arg(&file)
-        .args(["--mode", "validate", "--log-level", "error"])
-        .stdin(Stdio::null());
+        .args(["--mode", "validate", "--log-level", "error"]);
     // Paths in the file, such as that of the module, are relative to its folder.
     if let Some(folder) = file.parent() {
         command.current_dir(folder);

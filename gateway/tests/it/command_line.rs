@@ -100,6 +100,7 @@ fn a_doctor_that_can_check_nothing_says_so_to_scripts() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("junit.xml");
     let junit = file.to_str().expect("UTF-8");
+    let bootstrap = concat!(env!("CARGO_MANIFEST_DIR"), "/../envoy/bootstrap.yaml");
     for (arguments, target, expected) in [
         (
             &["--probe", "http://127.0.0.1:1/app"][..],
@@ -108,6 +109,17 @@ fn a_doctor_that_can_check_nothing_says_so_to_scripts() {
         ),
         (&["--probe", "nowhere"], "nowhere", "is not a URL"),
         (&["--lint", "missing.yaml"], "missing.yaml", "cannot read"),
+        (
+            &["--lint", bootstrap, "--envoy", "/nowhere/envoy"],
+            bootstrap,
+            "--envoy: `/nowhere/envoy` cannot be started: ",
+        ),
+        // It exists, but is not executable.
+        (
+            &["--lint", bootstrap, "--envoy", bootstrap],
+            bootstrap,
+            "cannot be started: ",
+        ),
         (&["app.py", "--only", "P99"], "app.py", "P99"),
     ] {
         let arguments = [&["doctor", "--json", "--junit", junit], arguments].concat();

@@ -238,6 +238,12 @@ fn check_files(
         .iter()
         .map(|path| path.display().to_string())
         .collect();
+    if let Some(envoy) = &options.envoy {
+        runtime
+            .block_on(lint::can_start(envoy))
+            .with_context(|| format!("--envoy: `{}` cannot be started", envoy.display()))
+            .map_err(Unusable)?;
+    }
     let findings = runtime.block_on(async {
         let progress = Progress::start();
         lint::run(&files, &options, selection, |step| progress.show(step)).await
