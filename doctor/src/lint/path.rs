@@ -124,6 +124,18 @@ fn unreachable(label: &str, condition: &Value, mounts: &[String], outcome: &mut 
     }
 }
 
+/// Returns the mounts that the filter leaves in paths.
+pub(crate) fn kept_mounts(settings: &str) -> Vec<String> {
+    let parsed: Value = serde_json::from_str(settings).unwrap_or_default();
+    items(&parsed["mounts"])
+        .chain([&parsed])
+        .filter(|mount| mount["upstream_path"] == "full")
+        .filter_map(|mount| mount["root_path"].as_str())
+        .map(|path| format!("/{}", path.trim_matches('/')))
+        .filter(|mount| mount.len() > 1)
+        .collect()
+}
+
 /// Returns the mounts that the filter removes from paths.
 pub(crate) fn removed_mounts(settings: &str) -> Vec<String> {
     let parsed: Value = serde_json::from_str(settings).unwrap_or_default();

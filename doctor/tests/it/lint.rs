@@ -360,11 +360,36 @@ fn other_resources_of_istio_are_read_with_the_plugin() {
         .as_object_mut()
         .expect("settings")
         .remove("peer_filter_state_key");
+    let mut full = yaml("istio/wasmplugin.yaml");
+    full["spec"]["pluginConfig"]["upstream_path"] = json!("full");
+    let full = full.to_string();
     for (row, text, plugin) in [
         (
-            fail("F04", "a rewrite", "rewrites the path", |_| ()),
+            fail("F04", "a rewrite", "rewrites the path to `/`", |_| ()),
             route(json!({"rewrite": {"uri": "/"}})),
             shipped("istio/wasmplugin.yaml"),
+        ),
+        (
+            fail("F04", "back", "the route adds it again", |_| ()),
+            route(json!({"rewrite": {"uri": "/apps/my-app/"}})),
+            shipped("istio/wasmplugin.yaml"),
+        ),
+        (
+            fail("F04", "twice", "so the upstream gets it twice", |_| ()),
+            route(json!({"rewrite": {"uri": "/apps/my-app"}})),
+            full.clone(),
+        ),
+        (
+            warn("F04", "removed", "that the upstream expects the", |_| ()),
+            route(json!({"match": [{"uri": {"prefix": "/apps/my-app"}}], "rewrite": {"uri": "/"}})),
+            full.clone(),
+        ),
+        (
+            warn("F04", "a regular expression", "upstream_path: full", |_| ()),
+            route(
+                json!({"rewrite": {"uriRegexRewrite": {"match": "^/apps/(.*)$", "rewrite": "/\\1"}}}),
+            ),
+            full,
         ),
         (
             warn("F07", "a timeout", "ends responses after 30s", |_| ()),
@@ -379,6 +404,11 @@ fn other_resources_of_istio_are_read_with_the_plugin() {
     ] {
         check_row(&row, &lint(&[text, plugin]));
     }
+    let mut full = yaml("istio/wasmplugin.yaml");
+    full["spec"]["pluginConfig"]["upstream_path"] = json!("full");
+    let condition = json!([{"uri": {"prefix": "/apps/my-app"}}]);
+    let same = route(json!({"match": condition, "rewrite": {"uri": "/apps/my-app"}}));
+    assert_eq!(problems(&lint(&[same, full.to_string()])), []);
 }
 
 #[test]

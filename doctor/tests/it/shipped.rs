@@ -237,6 +237,8 @@ struct Defect {
     set: &'static str,
     /// The end of the name of the file.
     file: &'static str,
+    /// The kind of the object, in a file with several.
+    kind: Option<&'static str>,
     check: &'static str,
     status: Status,
     says: &'static str,
@@ -246,8 +248,9 @@ struct Defect {
 
 #[rustfmt::skip]
 fn defects() -> Vec<Defect> {
-    let fail = |set, file, check, says, hint, change| Defect { set, file, check, status: Status::Fail, says, hint, change };
-    let warn = |set, file, check, says, hint, change| Defect { set, file, check, status: Status::Warn, says, hint, change };
+    let fail = |set, file, check, says, hint, change| Defect { set, file, kind: None, check, status: Status::Fail, says, hint, change };
+    let warn = |set, file, check, says, hint, change| Defect { set, file, kind: None, check, status: Status::Warn, says, hint, change };
+    let of_kind = |kind, defect| Defect { kind: Some(kind), ..defect };
     vec![
         // The dynamic module.
         fail("module", "module.yaml", "F08", "E15: unknown key \"root_paht\"", "plugin configuration", |filter| filter["typed_config"]["filter_config"]["value"] = json!("{\"root_paht\": \"/x\"}")),
@@ -307,6 +310,7 @@ fn defects() -> Vec<Defect> {
         fail("istio-waypoint", "istio-waypoint/envoyfilter.yaml", "F02", "it runs in the waypoint, but the EnvoyFilter adds the filter's mark to the routes of the gateway", "match: {context: WAYPOINT, waypoint: {}}", |filter| filter["spec"]["configPatches"][0]["match"] = json!({"context": "GATEWAY"})),
         warn("istio-waypoint", "istio-waypoint/wasmplugin.yaml", "F01", "without peer_filter_state_key", "peer_filter_state_key", |plugin| { remove(&mut plugin["spec"]["pluginConfig"], "trust_proxy"); }),
         // Manifests for gateways.
+        of_kind("VirtualService", fail("istio-gateway", "routes.yaml", "F04", "VirtualService fluxlit rewrites the path to `/apps/my-app`, but the filter leaves the mount `/apps/my-app` in it", "remove the rewrite", |route| route["spec"]["http"][0]["rewrite"] = json!({"uri": "/apps/my-app"}))),
         fail("istio-gateway-traffic-extension", "trafficextension.yaml", "F03", "FAIL_OPEN", "FAIL_RELOAD", |plugin| plugin["spec"]["wasm"]["failStrategy"] = json!("FAIL_OPEN")),
         fail("envoy-gateway-module", "envoyextensionpolicy.yaml", "F08", "root_paht", "plugin configuration", |policy| policy["spec"]["dynamicModule"][0]["config"] = json!({"root_paht": "/x"})),
         fail("envoy-gateway-module", "envoyextensionpolicy.yaml", "F08", "there is no plugin configuration", "as JSON", |policy| { remove(&mut policy["spec"]["dynamicModule"][0], "config"); }),
@@ -327,8 +331,16 @@ fn each_defect_of_a_shipped_configuration_is_found() {
             .iter_mut()
             .find(|(name, _)| name.ends_with(defect.file));
         let (_, documents) = file.unwrap_or_else(|| panic!("{row}: no such file"));
-        assert_eq!(documents.len(), 1, "{row}");
-        (defect.change)(&mut documents[0]);
+        let document = match defect.kind {
+            Some(kind) => documents
+                .iter_mut()
+                .find(|document| document["kind"] == kind),
+            None => {
+                assert_eq!(documents.len(), 1, "{row}");
+                documents.first_mut()
+            }
+        };
+        (defect.change)(document.unwrap_or_else(|| panic!("{row}: no such document")));
         let findings = lint(&assemble(files));
         let is_it = |finding: &&Finding| {
             finding.check.id == defect.check
