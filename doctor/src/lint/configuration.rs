@@ -10,6 +10,8 @@ pub struct Configuration {
     pub(crate) source: Source,
     pub(crate) listeners: Vec<Value>,
     pub(crate) clusters: Vec<Value>,
+    /// True if no server and no other file adds clusters.
+    pub(crate) has_all_clusters: bool,
     pub(crate) routes: Vec<Value>,
     /// Configurations of filters that a listener names.
     pub(crate) extensions: Vec<Value>,
@@ -49,9 +51,15 @@ impl Configuration {
         let servers = value.get("dynamic_resources");
         let resources = value.get("static_resources").or(servers)?;
         let is_dynamic = servers.is_some_and(|servers| servers.get("lds_config").is_some());
+        let adds_clusters = servers.is_some_and(|servers| {
+            CLUSTER_SERVERS
+                .iter()
+                .any(|name| servers.get(*name).is_some())
+        });
         Some(Self {
             listeners: items(&resources["listeners"]).cloned().collect(),
             clusters: items(&resources["clusters"]).cloned().collect(),
+            has_all_clusters: !adds_clusters,
             ..Self::new(Source::Bootstrap { is_dynamic })
         })
     }
@@ -61,6 +69,7 @@ impl Configuration {
             source,
             listeners: Vec::new(),
             clusters: Vec::new(),
+            has_all_clusters: false,
             routes: Vec::new(),
             extensions: Vec::new(),
         }
@@ -152,3 +161,6 @@ impl Configuration {
         found
     }
 }
+
+/// Fields of `dynamic_resources` from which clusters can come.
+const CLUSTER_SERVERS: [&str; 2] = ["cds_config", "ads_config"];

@@ -25,6 +25,8 @@ pub(crate) struct Envoy {
     pub(crate) managers: Vec<Manager>,
     /// The clusters by name.
     pub(crate) clusters: BTreeMap<String, Value>,
+    /// True if there can be no other clusters.
+    pub(crate) has_all_clusters: bool,
 }
 
 /// A connection manager in a filter chain.
@@ -145,6 +147,7 @@ impl Envoy {
             clusters: clusters
                 .map(|cluster| (text(&cluster["name"]), cluster.clone()))
                 .collect(),
+            has_all_clusters: configuration.has_all_clusters,
         }
     }
 

@@ -6,6 +6,7 @@
 //!
 //! A check that has looked at nothing is skipped.
 
+mod clusters;
 mod configuration;
 mod context;
 mod document;
@@ -150,6 +151,7 @@ async fn live_counters(
 fn check_envoy(envoy: &Envoy, outcomes: &mut Outcomes) {
     presence::check(envoy, &mut outcomes.presence);
     failure::shared_machines(envoy, &mut outcomes.failure);
+    clusters::check(envoy, &mut outcomes.offline);
     for ours in envoy.ours() {
         peer_source::check(&ours, &mut outcomes.peer_source);
         path::check(&ours, &mut outcomes.path);

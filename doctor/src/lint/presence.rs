@@ -309,7 +309,7 @@ fn open_clusters(manager: &Manager) -> BTreeSet<String> {
 }
 
 /// Returns the clusters that a route forwards to.
-fn clusters(route: &Value) -> impl Iterator<Item = String> + '_ {
+pub(crate) fn clusters(route: &Value) -> impl Iterator<Item = String> + '_ {
     let action = &route["route"];
     let weighted = items(&action["weighted_clusters"]["clusters"]);
     weighted

@@ -277,6 +277,8 @@ fn resource_rows() -> Vec<Row> {
     vec![
         warn("F01", "an optional PROXY protocol", "allow_requests_without_proxy_protocol", |resources| resources["listeners"][0]["listener_filters"] = json!([{"name": "p", "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol", "allow_requests_without_proxy_protocol": true}}])),
         fail("F02", "a second listener to the same cluster", "listener `side door` forwards to cluster `gateway` without the FluxLit filter", |resources| { let mut other = resources["listeners"][0].clone(); other["name"] = json!("side door"); let manager = &mut other["filter_chains"][0]["filters"][1]["typed_config"]; remove(&mut manager["http_filters"], 0); route(manager)["match"] = json!({"prefix": "/"}); resources["listeners"].as_array_mut().expect("listeners").push(other); }),
+        fail("F08", "a cluster that does not exist", "route 1 of virtual host `app` of listener `edge` forwards to cluster `gatewy`, which does not exist", |resources| route(first_manager(resources))["route"]["cluster"] = json!("gatewy")),
+        fail("F08", "one of several clusters does not exist", "forwards to cluster `gatewy`", |resources| { let action = &mut route(first_manager(resources))["route"]; action.as_object_mut().expect("fields").remove("cluster"); action["weighted_clusters"] = json!({"clusters": [{"name": "gateway", "weight": 1}, {"name": "gatewy", "weight": 1}]}); }),
         fail("F07", "HTTP/2 to the app", "forwards to cluster `gateway` over HTTP/2", |resources| resources["clusters"][0]["typed_extension_protocol_options"] = json!({"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {"explicit_http_config": {"http2_protocol_options": {}}}})),
     ]
 }
@@ -287,6 +289,26 @@ fn each_change_of_the_listener_or_cluster_is_found() {
         let mut bootstrap = yaml("bootstrap.yaml");
         (row.change)(&mut bootstrap["static_resources"]);
         check_row(&row, &lint(&[bootstrap.to_string()]));
+    }
+}
+
+/// Clusters that come from elsewhere are not known.
+#[test]
+fn a_cluster_that_a_server_can_add_is_not_missed() {
+    type Change = fn(&mut Value);
+    #[rustfmt::skip]
+    let rows: [Change; 3] = [
+        |bootstrap| bootstrap["dynamic_resources"] = json!({"cds_config": {"path_config_source": {"path": "cds.yaml"}}}),
+        |bootstrap| bootstrap["dynamic_resources"] = json!({"ads_config": {"api_type": "GRPC"}}),
+        |bootstrap| { let filters = &mut first_manager(&mut bootstrap["static_resources"])["http_filters"]; filters.as_array_mut().expect("filters").insert(1, json!({"name": "on-demand", "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.on_demand.v3.OnDemand", "odcds": {"source": {"ads": {}}}}})); },
+    ];
+    for change in rows {
+        let mut bootstrap = yaml("bootstrap.yaml");
+        route(first_manager(&mut bootstrap["static_resources"]))["route"]["cluster"] =
+            json!("gatewy");
+        change(&mut bootstrap);
+        let found = problems(&lint(&[bootstrap.to_string()]));
+        assert!(found.iter().all(|(id, _, _)| *id != "F08"), "{found:?}");
     }
 }
 
@@ -444,6 +466,10 @@ fn each_trap_of_envoy_gateway_is_found() {
         "spec": {"jsonPatches": [{"operation": {"op": "add", "value": yaml("rbac-guard.yaml")}}]}});
     let found = problems(&lint(&[plugin(), guard.to_string()]));
     assert!(found.iter().all(|(id, _, _)| *id != "F02"), "{found:?}");
+}
+
+fn first_manager(resources: &mut Value) -> &mut Value {
+    &mut resources["listeners"][0]["filter_chains"][0]["filters"][1]["typed_config"]
 }
 
 fn set_plugin(manager: &mut Value, name: &str, value: Value) {
