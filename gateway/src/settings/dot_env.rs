@@ -76,11 +76,12 @@ impl DotEnv {
                     variables.push(DotEnvVariable { name, value, line });
                 }
                 Ok(None) => {}
-                Err(NotAStatement) => {
+                Err(NotAStatement(cure)) => {
                     rest.skip(|character| !is_line_end(character));
                     errors.push(SettingError::DotEnvSyntax {
                         path: path.to_owned(),
                         line,
+                        cure,
                     });
                 }
             }
@@ -92,8 +93,8 @@ impl DotEnv {
     }
 }
 
-/// The error for a line that is not `NAME=value`.
-struct NotAStatement;
+/// The error for a line that is not `NAME=value`, with what is wrong or what to do.
+struct NotAStatement(&'static str);
 
 /// The part of a file that has not been read.
 struct Rest<'t> {
@@ -116,20 +117,20 @@ impl<'t> Rest<'t> {
             Some(self.name()?)
         };
         self.skip(is_blank);
-        let value = match self.text.strip_prefix('=') {
+        let (value, at_fault) = match self.text.strip_prefix('=') {
             Some(after) if name.is_some() => {
                 self.text = after;
                 self.skip(is_blank);
-                Some(self.value()?)
+                (Some(self.value()?), QUOTES)
             }
-            _ => None,
+            _ => (None, NO_EQUALS),
         };
         self.skip(is_blank);
         if self.text.starts_with('#') {
             self.skip(|character| !is_line_end(character));
         }
         if !(self.text.is_empty() || self.text.starts_with(is_line_end)) {
-            return Err(NotAStatement);
+            return Err(NotAStatement(at_fault));
         }
         Ok(name.zip(value))
     }
@@ -137,7 +138,7 @@ impl<'t> Rest<'t> {
     fn name(&mut self) -> Result<String, NotAStatement> {
         let name = match self.text.strip_prefix('\'') {
             Some(quoted) => {
-                let (name, after) = quoted.split_once('\'').ok_or(NotAStatement)?;
+                let (name, after) = quoted.split_once('\'').ok_or(NotAStatement(QUOTES))?;
                 self.text = after;
                 name
             }
@@ -146,7 +147,8 @@ impl<'t> Rest<'t> {
             }),
         };
         let is_name = !name.is_empty() && !name.contains(is_line_end);
-        is_name.then(|| name.to_owned()).ok_or(NotAStatement)
+        let name = is_name.then(|| name.to_owned());
+        name.ok_or(NotAStatement(NO_NAME))
     }
 
     fn value(&mut self) -> Result<String, NotAStatement> {
@@ -191,7 +193,7 @@ impl<'t> Rest<'t> {
                 _ => value.extend(['\\', escaped]),
             }
         }
-        Err(NotAStatement)
+        Err(NotAStatement(QUOTES))
     }
 
     /// Skips characters, and returns them.
@@ -252,6 +254,10 @@ fn is_blank(character: char) -> bool {
 fn is_line_end(character: char) -> bool {
     matches!(character, '\n' | '\r')
 }
+
+const NO_EQUALS: &str = "`=` is missing after the name";
+const NO_NAME: &str = "the name is missing";
+const QUOTES: &str = "quote a value that has quotes in it, and close the quotes";
 
 #[cfg(test)]
 mod tests {
@@ -335,8 +341,12 @@ mod tests {
         let names: Vec<&str> = variables.iter().map(|(name, ..)| name.as_str()).collect();
         assert_eq!(names, ["B", "D"]);
         assert_eq!(errors.len(), 4, "{errors:?}");
-        for (error, line) in errors.iter().zip([1, 3, 4, 6]) {
-            assert!(error.starts_with(&format!(".env:{line}: ")), "{error}");
+        for (error, (line, cure)) in
+            errors
+                .iter()
+                .zip([(1, QUOTES), (3, NO_EQUALS), (4, NO_NAME), (6, QUOTES)])
+        {
+            assert_eq!(*error, format!(".env:{line}: not `NAME=value`: {cure}"));
         }
     }
 

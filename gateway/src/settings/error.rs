@@ -76,12 +76,23 @@ pub enum SettingError {
         sub_app: String,
     },
     /// A line of `.env` that is not a statement.
-    #[error("{}:{line}: not `NAME=value`: quote a value that has quotes in it", path.display())]
+    #[error("{}:{line}: not `NAME=value`: {cure}", path.display())]
     DotEnvSyntax {
         /// The file.
         path: PathBuf,
         /// The line, counted from 1.
         line: usize,
+        /// What is wrong, or what to do.
+        cure: &'static str,
+    },
+    /// A file that was read before does not exist any more.
+    #[error(
+        "{} was read before and is gone: put it back, or restart the gateway if it is to run without these settings",
+        path.display()
+    )]
+    FileGone {
+        /// The file.
+        path: PathBuf,
     },
     /// A file of settings cannot be read.
     #[error("cannot read {}: {source}", path.display())]

@@ -196,6 +196,57 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_has_set_something_and_is_gone_is_an_error() {
+        for (name, text, is_error) in [
+            ("fluxlit.toml", "allowed_hosts = [\"a\"]\n", true),
+            (
+                "pyproject.toml",
+                "[tool.fluxlit]\nallowed_hosts = [\"a\"]\n",
+                true,
+            ),
+            (".env", "FLUXLIT_ALLOWED_HOSTS=a\n", true),
+            // Nothing is lost.
+            ("fluxlit.toml", "", false),
+            ("pyproject.toml", "[project]\n", false),
+            (".env", "PASSWORD=x\n", false),
+        ] {
+            let folder = tempfile::tempdir().expect("a folder");
+            let file = folder.path().join(name);
+            std::fs::write(&file, text).expect("a file");
+            let settings = read(folder.path(), false);
+            std::fs::remove_file(&file).expect("removed");
+            let error = settings.reload().err().map(|error| error.to_string());
+            assert_eq!(error.is_some(), is_error, "{text:?}: {error:?}");
+            if let Some(error) = error {
+                let path = file.display().to_string();
+                assert_eq!(error.matches(&path).count(), 1, "{error}");
+                assert!(error.contains("is gone: put it back"), "{error}");
+            }
+            // Another file can take its place only while it is there.
+            let other = folder.path().join("fluxlit.toml");
+            std::fs::write(&other, "allowed_hosts = [\"b\"]\n").expect("a file");
+            let is_same = other == file;
+            assert_eq!(settings.reload().is_err(), is_error && !is_same, "{text:?}");
+            std::fs::write(&file, text).expect("a file");
+            assert!(settings.reload().is_ok(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_a_variable_names_and_that_is_gone_is_one_error() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("own.toml");
+        std::fs::write(&file, "streamlit_upstream = \"http://127.0.0.1:1\"\n").expect("a file");
+        let variable = ("FLUXLIT_SETTINGS_FILE".into(), file.clone().into());
+        let sources = Sources::read(Vec::new(), None, folder.path(), [variable]);
+        let settings = Settings::read(None, sources).expect("settings");
+        std::fs::remove_file(&file).expect("removed");
+        let error = settings.reload().err().expect("an error").to_string();
+        let path = file.display().to_string();
+        assert_eq!(error.matches(&path).count(), 1, "{error}");
+    }
+
+    #[test]
     fn settings_that_do_not_fit_to_what_runs_are_an_error() {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("fluxlit.toml");

@@ -141,7 +141,39 @@ impl Sources {
             has_service_links: self.has_service_links,
             ..Self::default()
         };
-        sources.with_file()
+        let mut again = sources.with_file();
+        again.errors.extend(self.lost(&again));
+        again
+    }
+
+    /// Returns an error for each file that has set something and is gone, because its settings would silently be those by
+    /// default, such as no limit of hosts.
+    fn lost(&self, again: &Self) -> Vec<SettingError> {
+        let mut lost = Vec::new();
+        let mut variables = self.dot_env.variables.iter();
+        if variables.any(|variable| is_setting(&variable.name))
+            && again.dot_env.path != self.dot_env.path
+        {
+            lost.push(&self.dot_env.path);
+        }
+        if let Some(path) = &self.file.path
+            && !self.file.entries.is_empty()
+            && match &again.file.path {
+                Some(other) => other != path && !path.exists(),
+                None => true,
+            }
+        {
+            lost.push(path);
+        }
+        // An error says already that a file cannot be read.
+        let is_known = |path: &Path| {
+            again.errors.iter().any(
+                |error| matches!(error, SettingError::FileRead { path: other, .. } if other == path),
+            )
+        };
+        lost.retain(|path| !is_known(path));
+        let lost = lost.into_iter().cloned();
+        lost.map(|path| SettingError::FileGone { path }).collect()
     }
 
     /// Reads the settings file that a flag, a variable or the folder names.
