@@ -63,14 +63,12 @@ pub enum GatewayError {
     #[error("cannot start a worker")]
     Worker(#[source] std::io::Error),
     /// A child process cannot be started.
-    #[error("cannot start `{command}`: install Streamlit (pip install streamlit) or set {setting}")]
+    #[error("cannot start `{command}`, because there is no such program: {}", install(.setting))]
     Start {
         /// The executable.
         command: String,
         /// The setting that names it.
         setting: &'static str,
-        /// The cause.
-        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// A child process ends again and again.
     #[error(transparent)]
@@ -260,6 +258,18 @@ fn observe_options(settings: &Settings) -> Options {
     }
 }
 
+/// Returns what to do if the program does not exist that a setting names.
+fn install(setting: &str) -> String {
+    let (program, of) = match setting {
+        PYTHON => ("Python", "a Python that has Streamlit and uvicorn"),
+        _ => (
+            "Streamlit (pip install streamlit)",
+            "the path of its executable",
+        ),
+    };
+    format!("install {program}, or set {setting} to {of}")
+}
+
 /// Starts the programs that the settings name.
 fn start_children(settings: &Settings) -> Result<Vec<Supervisor>, GatewayError> {
     let is_fluxlit = settings
@@ -272,12 +282,11 @@ fn start_children(settings: &Settings) -> Result<Vec<Supervisor>, GatewayError> 
         supervisor.start().map_err(|error| match error {
             StartError::NotFound(command) => GatewayError::Start {
                 setting: if is_fluxlit || !supervisors.is_empty() {
-                    "FLUXLIT_PYTHON"
+                    PYTHON
                 } else {
-                    "FLUXLIT_STREAMLIT_COMMAND"
+                    STREAMLIT
                 },
                 command,
-                source: std::io::Error::from(std::io::ErrorKind::NotFound).into(),
             },
             StartError::Guard(error) => GatewayError::Worker(error),
         })?;
@@ -444,6 +453,10 @@ async fn run_worker(
     sweeper.abort();
     reloader.abort();
 }
+
+/// The settings that name the programs of an app.
+const PYTHON: &str = "FLUXLIT_PYTHON";
+const STREAMLIT: &str = "FLUXLIT_STREAMLIT_COMMAND";
 
 /// Extra time after the grace period for a worker to end.
 const WORKER_MARGIN: Duration = Duration::from_millis(500);

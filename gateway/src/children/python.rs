@@ -50,6 +50,11 @@ pub enum DescribeError {
         /// What to do about it.
         advice: Option<String>,
     },
+    /// Python does not exist.
+    #[error(
+        "cannot start `{0}`, because there is no such program: install Python, or set FLUXLIT_PYTHON to one that has FluxLit"
+    )]
+    NotFound(String),
     /// Python printed something else.
     #[error(
         "`{python}` has not described `{target}`: FLUXLIT_PYTHON must name a Python that has FluxLit 0.13 or newer"
@@ -101,10 +106,7 @@ pub fn describe(settings: &Settings, app: &FluxLitApp) -> Result<Description, De
     let shown = || python.to_string_lossy().into_owned();
     let target = app.target.written();
     if find_executable(&python).is_none() {
-        return Err(DescribeError::Start {
-            python: shown(),
-            source: std::io::ErrorKind::NotFound.into(),
-        });
+        return Err(DescribeError::NotFound(shown()));
     }
     tracing::info!("importing {target} with {}", shown());
     let mark = uuid::Uuid::new_v4().to_string();

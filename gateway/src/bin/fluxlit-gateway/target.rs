@@ -230,13 +230,15 @@ fn complete(
     app.streamlit_files = StreamlitFiles::read(Path::new(&entry))?;
     app.script = entry;
     let mut further = Vec::new();
-    let root_path = root_path.trim_end_matches('/');
-    if !root_path.is_empty() && root_path != settings.policy.mount() {
+    // FluxLit returns what was written, without a slash in front or with one at the end.
+    let segments = |path: &str| path.trim().trim_matches('/').to_owned();
+    let in_the_code = segments(&root_path);
+    if !in_the_code.is_empty() && in_the_code != segments(settings.policy.mount()) {
         ensure!(
             target.root_path.is_none(),
             "the code of the app sets root_path to `{root_path}`, which --root-path does not change: remove one of them"
         );
-        further.push(in_code("FLUXLIT_ROOT_PATH", root_path));
+        further.push(in_code("FLUXLIT_ROOT_PATH", &root_path));
     }
     if api_mount_path != settings.api.sub_app.path() {
         further.push(in_code("FLUXLIT_API_MOUNT_PATH", &api_mount_path));
