@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
+use fluxlit_support::wait::wait_until;
 use rustix::process::Signal;
 
 use crate::client::{Client, LIMIT};
@@ -119,9 +121,35 @@ fn a_second_signal_ends_the_process_at_once() {
     arrival.recv().unwrap();
     gateway.terminate();
     assert!(gateway.drops_new_connections());
-    gateway.signal(Signal::INT);
-    assert_eq!(gateway.exit_code(), Some(1));
+    assert_eq!(gateway.exit_code_after(Signal::INT), Some(1));
     assert_eq!(client.rest(), "");
+}
+
+/// `timeout` of GNU signals its child and then the process group, to which the child belongs.
+#[test]
+fn two_signals_at_once_are_one() {
+    for second in [Signal::TERM, Signal::INT] {
+        let (address, arrival, release) = held();
+        let mut gateway = Gateway::in_front_of(address, &[("FLUXLIT_GRACE_PERIOD_S", "600")]);
+        let mut client = gateway.client();
+        client.send(GET);
+        arrival.recv().unwrap();
+        let sent = Instant::now();
+        gateway.terminate();
+        assert!(gateway.drops_new_connections());
+        let has_ended = wait_until(Duration::from_millis(300), || {
+            let ended = gateway.child.try_wait().unwrap();
+            // A machine that is too slow for the test proves nothing.
+            if ended.is_none() && sent.elapsed() < Duration::from_millis(900) {
+                gateway.signal(second);
+            }
+            ended.is_some()
+        });
+        assert!(!has_ended, "{}", gateway.log());
+        release.send(()).unwrap();
+        assert_eq!(client.response().status, 200);
+        assert_eq!(gateway.exit_code(), Some(0));
+    }
 }
 
 #[test]

@@ -210,8 +210,8 @@ fn a_second_signal_ends_the_gateway_and_the_app_at_once() {
     let ids = started.words("ids");
     started.gateway.terminate();
     assert!(soon(|| started.folder.path().join("asked").exists()));
-    started.gateway.signal(rustix::process::Signal::INT);
-    assert_eq!(started.gateway.exit_code(), Some(1));
+    let interrupt = rustix::process::Signal::INT;
+    assert_eq!(started.gateway.exit_code_after(interrupt), Some(1));
     assert!(none_runs(&ids), "{ids:?} still run");
 }
 
@@ -634,8 +634,55 @@ fn a_missing_streamlit_has_a_hint() {
     .unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(
-        said.contains("no-such-streamlit") && said.contains("pip install streamlit"),
-        "{said}"
+    let expected = "error: cannot start `no-such-streamlit`, because there is no such program: install Streamlit (pip install \
+                    streamlit), or set FLUXLIT_STREAMLIT_COMMAND to the path of its executable\n";
+    assert!(said.ends_with(expected), "{said}");
+}
+
+#[test]
+fn a_missing_python_has_a_hint() {
+    let python = ("FLUXLIT_PYTHON", "no-such-python");
+    let api = "because there is no such program: install Python, or set FLUXLIT_PYTHON to a Python that has Streamlit and uvicorn\n";
+    let app = "because there is no such program: install Python, or set FLUXLIT_PYTHON to one that has FluxLit\n";
+    for (arguments, expected) in [
+        (&["app.py", "--api", "api:app"][..], api),
+        (&["app:app"], app),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("app.py"), "").unwrap();
+        let streamlit = executable(&folder.path().join("streamlit"), "exec sleep 1000\n");
+        let settings = [python, ("FLUXLIT_STREAMLIT_COMMAND", &streamlit)];
+        let output = command(&settings, arguments)
+            .current_dir(folder.path())
+            .stderr(Stdio::piped())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.ends_with(expected), "{said}");
+    }
+}
+
+/// FluxLit repeats the path as it is written in the environment.
+#[test]
+fn a_path_without_a_slash_in_front_is_the_same_path() {
+    let folder = tempfile::tempdir().unwrap();
+    let python = executable(
+        &folder.path().join("python"),
+        "echo \"$4\"'{\"entry\": \"entry.py\", \"api_mount_path\": \"/api\", \"root_path\": \"'$FLUXLIT_ROOT_PATH'\", \
+         \"streamlit_arguments\": []}'\n",
     );
+    for path in ["apps/my-app", "/apps/my-app/", "/apps/my-app"] {
+        let output = Command::new(env!("CARGO_BIN_EXE_fluxlit-gateway"))
+            .args(["config", "app:app", "--root-path", path])
+            .env("FLUXLIT_PYTHON", &python)
+            .current_dir(folder.path())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{path}: {said}");
+        let printed = String::from_utf8_lossy(&output.stdout);
+        let mount = "# public_mount_path: /apps/my-app\n";
+        assert!(printed.contains(mount), "{path}: {printed}");
+    }
 }

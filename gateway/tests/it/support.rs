@@ -30,6 +30,19 @@ impl Gateway {
             .code()
     }
 
+    /// Sends a signal until the process has ended, because the gateway ignores one that follows another within a second.
+    pub(crate) fn exit_code_after(&mut self, signal: rustix::process::Signal) -> Option<i32> {
+        wait_for(LIMIT, || {
+            let ended = self.child.try_wait().unwrap();
+            if ended.is_none() {
+                self.signal(signal);
+            }
+            ended
+        })
+        .unwrap_or_else(|| panic!("the gateway has not ended after {LIMIT:?}"))
+        .code()
+    }
+
     /// Starts a gateway with these settings, and waits until it listens.
     pub(crate) fn start(settings: &[(&str, &str)], arguments: &[&str]) -> Self {
         Self::run(command(settings, arguments))

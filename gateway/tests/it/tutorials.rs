@@ -1,4 +1,5 @@
-//! Checks the settings files in the tutorials: the gateway accepts each of them as printed, without a warning.
+//! Checks the settings files in the tutorials, which the gateway accepts as printed, without a warning, and the commands that
+//! start proxies, which are those in the heading of what the gateway prints.
 
 use std::path::Path;
 use std::process::Command;
@@ -30,4 +31,41 @@ fn settings_files_of_the_tutorials_are_accepted_without_a_warning() {
         }
     }
     assert_eq!(files, 2);
+}
+
+#[test]
+fn a_tutorial_starts_each_proxy_with_the_commands_of_the_printed_file() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/tutorials/proxy-in-front.md");
+    let page = std::fs::read_to_string(page).expect("the page");
+    let project = tempfile::tempdir().expect("a folder");
+    std::fs::write(project.path().join("app.py"), "").expect("written");
+    for (proxy, file, commands) in [
+        ("nginx", "\"$PWD/nginx.conf\"", 2),
+        ("caddy", "Caddyfile", 1),
+        ("traefik", "traefik.yml", 1),
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_fluxlit-gateway"))
+            .args(["config", "app.py", "--for", proxy])
+            .args(["--certificate", "cert.pem", "--key", "key.pem"])
+            .env_clear()
+            // With these ports, every user can start the proxy.
+            .env("FLUXLIT_PUBLIC_BASE_URL", "https://portal.example.com:8443")
+            .current_dir(project.path())
+            .output()
+            .expect("it runs");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{errors}");
+        let printed = String::from_utf8(output.stdout).expect("UTF-8");
+        let lines = printed.lines().filter_map(|line| line.strip_prefix("#   "));
+        let named = lines
+            .filter(|line| line.starts_with(&format!("{proxy} ")) && !line.contains("validate"))
+            .map(|line| line.split("  ").next().unwrap_or_default());
+        let named: Vec<String> = named
+            .map(|line| line.replace("FOLDER", "\"$PWD\"").replace("FILE", file))
+            .collect();
+        assert_eq!(named.len(), commands, "{printed}");
+        for command in named {
+            assert!(page.contains(&command), "`{command}` is not in the page");
+        }
+    }
 }

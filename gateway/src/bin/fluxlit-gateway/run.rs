@@ -1,6 +1,7 @@
 //! Serves an app: `fluxlit-gateway run`.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::Args;
@@ -80,9 +81,19 @@ fn serve(settings: Settings) -> anyhow::Result<()> {
             () = wait() => {}
         }
         let _ = first.send(());
+        let stopping = Instant::now();
+        let second = async {
+            loop {
+                wait().await;
+                // A process manager may send one to the process and one to its group.
+                if stopping.elapsed() >= SAME_SIGNAL {
+                    break;
+                }
+            }
+        };
         tokio::select! {
             result = run => Ok(result?),
-            () = wait() => anyhow::bail!("stopped by a second signal"),
+            () = second => anyhow::bail!("stopped by a second signal"),
         }
     })
 }
@@ -96,6 +107,9 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
     }
     address
 }
+
+/// A signal that follows the first one within this time counts as the same.
+const SAME_SIGNAL: Duration = Duration::from_secs(1);
 
 const EXAMPLES: &str = "\
 Examples:
