@@ -228,7 +228,7 @@ fn is_same(one: &Response, other: &Response) -> bool {
 pub(crate) const NOWHERE: &str = "/doctor";
 
 /// Returns true if a response has the field that the gateway writes into each one.
-fn has_id(response: &Response) -> bool {
+pub(crate) fn has_id(response: &Response) -> bool {
     response.lines("x-request-id").next().is_some()
 }
 

@@ -3,9 +3,9 @@
 use url::Url;
 
 use crate::client::{Ask, Response, Site};
-use crate::probe::context::{Context, NOWHERE};
+use crate::probe::context::{Context, NOWHERE, has_id};
 use crate::probe::cures::{
-    BOUNDARY, FORWARDED, LOCATION, LOGIN, OWN_REDIRECT, REDIRECT, ROUTE, SHAPE,
+    BOUNDARY, FORWARDED, HOST, LOCATION, LOGIN, OWN_REDIRECT, REDIRECT, ROUTE, SHAPE,
 };
 use crate::probe::front::Hop;
 
@@ -141,8 +141,9 @@ impl Redirect {
                 FORWARDED.hint(context.front),
             ),
             Change::Port | Change::Host if !is_of_front && self.only_appends_slash() => (
-                "this is another host or port than the public one, because the app does not believe or get X-Forwarded-Host".to_owned(),
-                FORWARDED.hint(context.front),
+                "this is another host or port than the public one, because the app gets another Host, and neither gets nor believes the public one in X-Forwarded-Host".to_owned(),
+                // Streamlit itself looks at Host alone.
+                if has_id(response) { FORWARDED } else { HOST }.hint(context.front),
             ),
             Change::Scheme => (
                 format!("a rule of the front changes the scheme to {scheme}"),

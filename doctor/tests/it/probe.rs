@@ -93,7 +93,7 @@ pub(crate) fn failing() -> Vec<Row> {
         row("P02", None, &["plain HTTP redirects to `https://", "instead of `https://", ":8443/"], "https://$host:8443$request_uri").over(Transport::HttpsWithPort(RedirectsToTls)),
         row("P03", HstsTwice, &["twice"], "proxy_hide_header").over(Transport::Https(RedirectsToTls)),
         row("P03", HstsOnPageOnly, &["missing on the health check"], "add_header").over(Transport::Https(RedirectsToTls)),
-        row("P04", RedirectsToHttp, &["http://internal:8501", "another host"], "X-Forwarded-Proto"),
+        row("P04", RedirectsToHttp, &["http://internal:8501", "another host"], "proxy_set_header Host"),
         row("P04", ForgedHostInRedirect, &["X-Forwarded-Host", "probe.invalid"], "X-Forwarded-Host"),
         row("P05", PrefixWithoutBoundary, &["without a boundary"], "(/|$)"),
         row("P06", RewritesScript, &["names 1 files outside of the mount", "`/static/js/index.js`", "404 by nginx is the answer"], "nginx: remove `sub_filter`"),
