@@ -17,6 +17,10 @@
 //! Only if all three are killed before one of them can react do processes remain that the program has started. No process can
 //! prevent that, and the kernel only for a whole PID namespace or control group: a container, or a systemd unit.
 //!
+//! The program writes its output to a pipe that the gateway reads. Without a reader, each write fails, and a program that writes
+//! on SIGTERM may not end: Streamlit writes before it stops its server, its event loop logs the error, and the server goes on.
+//! So guard and launcher read the pipe when the gateway has ended, and throw away what they read.
+//!
 //! The exit code is that of the program, or 128 and the number of the signal that ended it, as in a shell.
 
 use std::ffi::OsString;
@@ -37,6 +41,7 @@ use tokio::net::unix::pipe;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep_until};
 
+use crate::children::output;
 use crate::children::processes::end_descendants;
 
 /// Runs the guard or the launcher if this process was started as one, and returns its exit code. A program that uses
@@ -128,13 +133,15 @@ async fn run(role: Role, grace_period: Duration, command: &[OsString]) -> std::i
     let mut interrupt = signal(SignalKind::interrupt())?;
     // The terminal has gone. The gateway decides what that means.
     let _hang_up = signal(SignalKind::hangup())?;
-    let (child, mut gateway) = match role {
+    // Before the program starts, so that the pipe has a reader whatever happens to the gateway.
+    let mut output = output::reader();
+    let gateway = stdin().as_fd().try_clone_to_owned()?;
+    let mut gateway = Some(pipe::Receiver::from_owned_fd(gateway)?);
+    let child = match role {
         Role::Guard => {
             let mut launcher = again(Role::Launcher, grace_period);
-            launcher.args(command);
-            let gateway = stdin().as_fd().try_clone_to_owned()?;
-            let gateway = pipe::Receiver::from_owned_fd(gateway)?;
-            (start(launcher, Signal::TERM)?, Some(gateway))
+            launcher.args(command).stdin(Stdio::inherit());
+            start(launcher, Signal::TERM)?
         }
         Role::Launcher => {
             // Again, because the kernel forgets it if this executable has capabilities, such as the one for port 443.
@@ -143,8 +150,8 @@ async fn run(role: Role, grace_period: Duration, command: &[OsString]) -> std::i
                 return Err(std::io::Error::other("no program is named"));
             };
             let mut command = Command::new(program);
-            command.args(arguments);
-            (start(command, Signal::KILL)?, None)
+            command.args(arguments).stdin(Stdio::null());
+            start(command, Signal::KILL)?
         }
     };
 
@@ -163,7 +170,11 @@ async fn run(role: Role, grace_period: Duration, command: &[OsString]) -> std::i
             _ = interrupt.recv() => true,
             () = end_of(&mut gateway), if gateway.is_some() => {
                 gateway = None;
-                true
+                if let Some(output) = output.take() {
+                    tokio::spawn(output::discard(output));
+                }
+                // The launcher gets SIGTERM from the guard, or from the kernel.
+                role == Role::Guard
             }
             () = sleep_until(deadline), if stop != Stop::NotRequested => true,
         };
@@ -203,7 +214,7 @@ enum Stop {
 /// Starts a child as the leader of a process group. The kernel sends it `when_parent_ends` if this process ends first.
 fn start(mut command: Command, when_parent_ends: Signal) -> std::io::Result<Pid> {
     let parent = getpid();
-    command.stdin(Stdio::null()).process_group(0);
+    command.process_group(0);
     #[expect(
         unsafe_code,
         reason = "the only way to have the kernel tell the child of the end of its parent"

@@ -2,6 +2,8 @@
 //!
 //! Standard output and standard error of a child are one pipe, so their order is kept. Each line is written with one call,
 //! so that lines of several processes do not mix. A line that is longer than [`MAX_LINE`] is written in pieces.
+//!
+//! When the gateway has ended, its guards read the pipe instead.
 
 use std::collections::VecDeque;
 use std::io::Write as _;
@@ -63,6 +65,18 @@ pub(super) fn copy(
     }))
 }
 
+/// Returns another read end of the pipe that is this process's standard output, `None` if it is no pipe or cannot be opened.
+/// While it exists, whoever writes to the pipe gets no error.
+pub(super) fn reader() -> Option<pipe::Receiver> {
+    pipe::OpenOptions::new().open_receiver(STANDARD_OUTPUT).ok()
+}
+
+/// Reads all that is written to the pipe, so that nobody waits because it is full.
+pub(super) async fn discard(mut output: pipe::Receiver) {
+    let mut piece = vec![0; PIECE];
+    while output.read(&mut piece).await.is_ok_and(|length| length > 0) {}
+}
+
 /// Divides bytes into lines.
 #[derive(Debug, Default)]
 struct Lines {
@@ -94,6 +108,9 @@ fn write(name: &str, line: &[u8]) {
     // There is no other place to report that the log cannot be written.
     let _ = std::io::stderr().lock().write_all(&text);
 }
+
+/// Opened again, a write end of a pipe becomes a read end (proc(5)).
+const STANDARD_OUTPUT: &str = "/proc/self/fd/1";
 
 /// Maximum length of a line in bytes.
 const MAX_LINE: usize = 64 * 1024;

@@ -153,6 +153,27 @@ fn a_killed_gateway_leaves_no_process() {
     assert!(none_runs(&ids), "{ids:?} still run");
 }
 
+/// Its output still has a reader, or each of its lines would be an error; and one that reads, or it would wait at the end of the
+/// pipe's 64 KiB.
+#[test]
+fn an_app_that_writes_while_it_stops_ends_with_a_killed_gateway() {
+    for is_guard_killed in [false, true] {
+        let mut started = Started::with(
+            "trap '' PIPE\nstop() {\n  i=0\n  while [ $i -lt 20000 ]; do echo stopping || return; i=$((i+1)); done\n  exit\n}\n\
+             trap stop TERM\necho $$ > DIR/ids\nwhile :; do sleep 0.1; done\n",
+            &[("FLUXLIT_GRACE_PERIOD_S", "600")],
+        );
+        let ids = started.words("ids");
+        // Not able to react to the end of the guard.
+        started.gateway.signal(rustix::process::Signal::STOP);
+        if is_guard_killed {
+            kill(&started.launcher());
+        }
+        started.gateway.child.kill().unwrap();
+        assert!(none_runs(&ids), "{ids:?} still run; {is_guard_killed}");
+    }
+}
+
 #[test]
 fn a_killed_launcher_leaves_no_process_and_the_app_is_restarted() {
     let mut started = Started::new(&[]);
