@@ -1,6 +1,8 @@
 //! Kills the gateway and its child processes, one or several at once, at random moments: no process and no file may be left,
 //! and the next start works.
 //!
+//! The grace period is far longer than the test waits, so that what ends only with it counts as left.
+//!
 //! The seed is printed, and `FLUXLIT_TEST_SEED` repeats a run. All processes of a round have a variable in their environment
 //! by which they are found, wherever they are in the process tree.
 
@@ -68,6 +70,9 @@ const LANES: u64 = 4;
 /// For what must happen, on a machine that does other things as well.
 const LIMIT: Duration = Duration::from_secs(120);
 
+/// How long the gateway lets the app stop, in seconds.
+const GRACE_PERIOD: &str = "900";
+
 #[test]
 fn a_kill_at_any_moment_leaves_nothing_and_the_next_start_works() {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
@@ -79,7 +84,7 @@ fn a_kill_at_any_moment_leaves_nothing_and_the_next_start_works() {
     std::thread::scope(|scope| {
         for (lane, port) in (0..LANES).zip(ports) {
             scope.spawn(move || {
-                let mut lane = Lane::new(lane, port);
+                let mut lane = Lane::new(lane, port, App::Light);
                 let mut random = Random(seed ^ lane.number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
                 for round in (lane.number..ROUNDS).step_by(usize::try_from(LANES).expect("few")) {
                     // Every pair of phase and victim is tried; only the moment is random.
@@ -99,12 +104,48 @@ fn a_kill_at_any_moment_leaves_nothing_and_the_next_start_works() {
     });
 }
 
+/// A program that has no output any more behaves in its own way, so this is tried with the real one as well.
+#[test]
+fn a_real_streamlit_ends_with_a_killed_gateway() {
+    let ports = free_ports(1).expect("a port");
+    let mut lane = Lane::new(LANES, ports[0], App::Streamlit);
+    for victim in [
+        Victim::Gateway,
+        Victim::GatewayAndGuards,
+        Victim::GatewayAndLaunchers,
+    ] {
+        let name = format!("{victim:?}");
+        lane.round(&name, Phase::Serving, victim, &mut Random(1));
+    }
+}
+
+/// What a gateway serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum App {
+    /// A program that starts fast, in place of Streamlit and of uvicorn.
+    Light,
+    /// The real Streamlit, without an API.
+    Streamlit,
+}
+
 /// One gateway after the other, in one folder and on one port.
 struct Lane {
     number: u64,
     listen: SocketAddr,
+    app: App,
     folder: tempfile::TempDir,
     mark: Mark,
+}
+
+impl Drop for Lane {
+    /// After a failure, there may be processes that would end late.
+    fn drop(&mut self) {
+        for found in self.processes() {
+            let id = i32::try_from(found.id).ok().and_then(Pid::from_raw);
+            // It may have ended meanwhile.
+            let _ = kill_process(id.expect("an id"), Signal::KILL);
+        }
+    }
 }
 
 impl Victim {
@@ -114,7 +155,7 @@ impl Victim {
 }
 
 impl Lane {
-    fn new(number: u64, port: u16) -> Self {
+    fn new(number: u64, port: u16, app: App) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let light = std::fs::read_to_string(
             Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kill/light.py"),
@@ -136,6 +177,7 @@ impl Lane {
         Self {
             number,
             listen: local(port),
+            app,
             mark: Mark::new(&number.to_string()),
             folder,
         }
@@ -204,9 +246,11 @@ impl Lane {
                 "{name}: the gateway has ended: {}",
                 gateway.log()
             );
-            ["/api/readyz", "/", "/api/items"]
-                .into_iter()
-                .all(|path| status(path) == Some(200))
+            let paths: &[&str] = match self.app {
+                App::Light => &["/api/readyz", "/", "/api/items"],
+                App::Streamlit => &["/api/readyz", "/"],
+            };
+            paths.iter().all(|path| status(path) == Some(200))
         });
         assert!(is_ready, "{name}: not ready: {}", gateway.log());
     }
@@ -295,9 +339,13 @@ struct Running {
 impl Running {
     fn start(lane: &Lane) -> Self {
         let folder = lane.folder.path();
-        let light = folder.join("light");
+        let (streamlit, api) = match lane.app {
+            App::Light => (folder.join("light"), &["--api", "app:app"][..]),
+            App::Streamlit => (named("FLUXLIT_TEST_STREAMLIT"), &[][..]),
+        };
         let mut child = Command::new(named("FLUXLIT_TEST_GATEWAY"))
-            .args(["run", "app.py", "--api", "app:app"])
+            .args(["run", "app.py"])
+            .args(api)
             .current_dir(folder)
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
@@ -306,8 +354,9 @@ impl Running {
             .env(Mark::VARIABLE, lane.mark.value())
             .env("FLUXLIT_GATEWAY_PORT", lane.listen.port().to_string())
             .env("FLUXLIT_GATEWAY_WORKERS", "1")
-            .env("FLUXLIT_STREAMLIT_COMMAND", &light)
-            .env("FLUXLIT_PYTHON", &light)
+            .env("FLUXLIT_GRACE_PERIOD_S", GRACE_PERIOD)
+            .env("FLUXLIT_STREAMLIT_COMMAND", &streamlit)
+            .env("FLUXLIT_PYTHON", &streamlit)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())

@@ -356,6 +356,28 @@ fn a_killed_api_is_restarted_and_readiness_says_so() {
     );
 }
 
+/// FluxLit leaves Streamlit running. The grace period is far longer than the test waits.
+#[test]
+fn a_fluxlit_app_ends_with_a_killed_gateway() {
+    let smoke = EXAMPLES
+        .iter()
+        .find(|example| example.name == "smoke_app")
+        .expect("the example");
+    let smoke = Example {
+        environment: &[("FLUXLIT_GRACE_PERIOD_S", "900")],
+        ..*smoke
+    };
+    let server = Server::start(Program::Gateway, &smoke);
+    for module in [" -m streamlit ", " -m uvicorn "] {
+        let processes = server.mark.processes();
+        let runs = processes.iter().any(|found| found.command.contains(module));
+        assert!(runs, "{module}: {processes:?}");
+    }
+    server.kill();
+    let ends = wait_until(LIMIT, || server.mark.processes().is_empty());
+    assert!(ends, "{:?} are left", server.mark.processes());
+}
+
 #[test]
 fn dev_reloads_the_api_when_its_file_changes() {
     let folder = tempfile::tempdir().expect("a folder");

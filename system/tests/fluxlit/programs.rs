@@ -135,6 +135,11 @@ impl Server {
         String::from_utf8_lossy(&log).into_owned()
     }
 
+    /// Kills the program, without a chance to end what it has started.
+    pub(crate) fn kill(&self) {
+        kill(self.process.id());
+    }
+
     /// Runs the gateway in the same folder, on the same port; returns its exit code and what it has written.
     pub(crate) fn run_again(&self, arguments: &[&str]) -> (Option<i32>, String) {
         run_in(&self.folder, arguments)

@@ -1,6 +1,7 @@
 """Stands for Streamlit and for uvicorn: starts as fast as Python can, is healthy, and has processes of its own.
 
-One of its processes leaves the process group and the session, as a daemon does. On SIGTERM it takes a moment to end.
+One of its processes leaves the process group and the session, as a daemon does. On SIGTERM it writes a line, and takes a moment
+to end. Like Streamlit, whose event loop catches the error, it goes on if the line cannot be written.
 """
 
 import os
@@ -12,6 +13,10 @@ import time
 
 
 def end(*_):
+    try:
+        print("stopping", flush=True)
+    except OSError:
+        return
     time.sleep(0.05)
     os._exit(0)
 
