@@ -126,7 +126,11 @@ fn wrong_usage_and_unusable_files_exit_with_2() {
         ),
         (
             &["run", "--filter", &broken, "--cases", &cases],
-            "WebAssembly",
+            "broken.json: not a valid WebAssembly module: ",
+        ),
+        (
+            &["inspect", &broken],
+            "broken.json: not a valid WebAssembly module: ",
         ),
         (&["run", "--filter", &filter], "--cases"),
         (

@@ -7,6 +7,7 @@ use host_test::vm::Inspection;
 use serde_json::json;
 
 use crate::exit::Exit;
+use crate::loading::refused;
 use crate::report;
 
 /// Show what a module imports and exports, and why it would be rejected
@@ -22,7 +23,8 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn inspect(arguments: &Arguments) -> anyhow::Result<Exit> {
-    let inspection = Filter::inspect(&arguments.filter)?;
+    let inspection = Filter::inspect(&arguments.filter);
+    let inspection = inspection.map_err(|error| refused(&arguments.filter, error))?;
     report::print(&if arguments.json {
         to_json(&inspection)
     } else {

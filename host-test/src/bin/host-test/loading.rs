@@ -8,7 +8,7 @@ use host_test::abi::Status;
 use host_test::case_file::{CaseFile, Runner};
 use host_test::envoy::Profile;
 use host_test::suite::Suite;
-use host_test::vm::{LoadOptions, UnknownImports};
+use host_test::vm::{LoadError, LoadOptions, UnknownImports};
 
 use crate::progress::Progress;
 
@@ -42,7 +42,7 @@ impl FilterOptions {
     /// Loads another module by the same rules.
     pub(crate) fn load_other(&self, module: &Path) -> anyhow::Result<Filter> {
         let _progress = Progress::start(&format!("compiling {}", module.display()));
-        Ok(Filter::load_with(module, self.load_options())?)
+        Filter::load_with(module, self.load_options()).map_err(|error| refused(module, error))
     }
 
     /// Loads the module and returns a runner of cases for it.
@@ -138,4 +138,14 @@ fn unknown(name: &str) -> Result<UnknownImports, String> {
             let names = Status::ALL.map(Status::name).join("`, `");
             format!("expected `trap` or one of `{names}`")
         })
+}
+
+/// Returns an error of one line that names the file.
+pub(crate) fn refused(module: &Path, error: LoadError) -> anyhow::Error {
+    if let LoadError::Read { .. } = error {
+        return error.into();
+    }
+    let text = format!("{:#}", anyhow::Error::from(error));
+    let words: Vec<&str> = text.split_whitespace().collect();
+    anyhow::anyhow!("{}: {}", module.display(), words.join(" "))
 }
