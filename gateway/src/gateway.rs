@@ -19,11 +19,12 @@ use crate::children::{self, ChildFailure, StartError, Supervisor};
 use crate::net::tls::Tls;
 use crate::observe::debug::Debug;
 use crate::observe::metrics::Metrics;
+use crate::observe::upstream::Upstream;
 use crate::observe::{Observability, Options};
 use crate::reload::{Live, Reloader, access_log_format};
 use crate::server::listener;
 use crate::settings::Settings;
-use crate::upstream::health::{HealthCheck, Readiness};
+use crate::upstream::health::{self, HealthCheck, Readiness};
 use crate::worker::admission::Admission;
 use crate::worker::connection_limit::ConnectionLimit;
 use crate::worker::probes::Probes;
@@ -193,8 +194,8 @@ impl Gateway {
         let failure = tokio::select! {
             () = stop => None,
             () = HealthCheck::streamlit(&settings).run(readiness.clone(), &metrics) => None,
-            () = check_api(api_check, api_readiness, &metrics) => None,
-            failure = keep_running(&mut supervisors, &metrics) => Some(failure),
+            () = check_api(api_check, api_readiness.clone(), &metrics) => None,
+            failure = keep_running(&mut supervisors, &metrics, [&readiness, &api_readiness]) => Some(failure),
             () = watch_files(shared.tls.as_ref(), hang_ups, &reloader) => None,
         };
         let settings = Arc::clone(&live.borrow().settings);
@@ -296,10 +297,26 @@ fn start_children(settings: &Settings) -> Result<Vec<Supervisor>, GatewayError> 
 }
 
 /// Restarts the children that end, until one of them ends too often.
-async fn keep_running(supervisors: &mut [Supervisor], metrics: &Metrics) -> ChildFailure {
+///
+/// The gateway is not ready from the moment on at which the end of a child is known, and not only after the next health checks.
+async fn keep_running(
+    supervisors: &mut [Supervisor],
+    metrics: &Metrics,
+    [streamlit, api]: [&watch::Sender<Readiness>; 2],
+) -> ChildFailure {
     let mut running: Vec<_> = supervisors
         .iter_mut()
-        .map(|supervisor| Box::pin(supervisor.keep_running(metrics)))
+        .map(|supervisor| {
+            let upstream = supervisor.upstream();
+            let readiness = match upstream {
+                Upstream::Streamlit => streamlit,
+                Upstream::Api => api,
+            };
+            Box::pin(supervisor.keep_running(metrics, move |title: &str| {
+                metrics.upstream_ready(upstream, false);
+                health::has_ended(readiness, title);
+            }))
+        })
         .collect();
     std::future::poll_fn(|context| {
         let failed = running

@@ -56,8 +56,8 @@ pub mod fuzzing;
 
 pub use build_info::LONG_VERSION;
 pub use children::{
-    ChildFailure, DescribeError, Description, Ended, ReservedPort, describe, launch_if_requested,
-    python,
+    ChildFailure, DescribeError, Description, Ended, NotAnApp, ReservedPort, describe,
+    launch_if_requested, python,
 };
 pub use fronts::{
     Configuration, ConfigurationFile, Front, FrontError, FrontOptions, FrontTls, configuration,

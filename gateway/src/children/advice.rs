@@ -87,6 +87,27 @@ fn of_line(line: &str, executable: &str) -> Option<String> {
     None
 }
 
+/// Returns true if the lines of Python or uvicorn say that a module, or the application in it, cannot be imported.
+///
+/// An application that was imported and cannot start may lack something for a moment only, such as a database.
+pub(super) fn is_about_an_import(lines: &[String]) -> bool {
+    let errors = [
+        "ImportError: ",
+        "IndentationError: ",
+        "ModuleNotFoundError: ",
+        "SyntaxError: ",
+    ];
+    let has_started = lines
+        .iter()
+        .any(|line| line.contains("Application startup failed"));
+    !has_started
+        && lines.iter().any(|line| {
+            line.contains("Error loading ASGI app.")
+                || line.contains(": No module named ")
+                || errors.iter().any(|error| line.starts_with(error))
+        })
+}
+
 const ASK_THE_DOCTOR: &str = "see the check import_shadowing of `fluxlit-gateway doctor`";
 
 #[cfg(test)]
@@ -139,6 +160,30 @@ mod tests {
             let lines = ["Traceback".to_owned(), line.to_owned(), String::new()];
             let advice = advice(&lines, Some(1), "python3").expect(line);
             assert!(advice.contains(expected), "{line}: {advice}");
+        }
+    }
+
+    #[test]
+    fn an_import_that_fails_is_recognised() {
+        for (line, expected) in [
+            ("ModuleNotFoundError: No module named 'sqlmodel'", true),
+            ("/usr/bin/python3: No module named uvicorn", true),
+            (
+                "ERROR:    Error loading ASGI app. Could not import module \"main\".",
+                true,
+            ),
+            ("SyntaxError: '(' was never closed", true),
+            (
+                "ConnectionRefusedError: [Errno 111] Connection refused",
+                false,
+            ),
+            ("ERROR:    Application startup failed. Exiting.", false),
+        ] {
+            let lines = ["Traceback".to_owned(), line.to_owned()];
+            assert_eq!(is_about_an_import(&lines), expected, "{line}");
+            let started = "ERROR:    Application startup failed. Exiting.".to_owned();
+            let lines = [lines.as_slice(), &[started]].concat();
+            assert!(!is_about_an_import(&lines), "{line}");
         }
     }
 

@@ -22,7 +22,7 @@ mod streamlit;
 mod supervisor;
 
 pub use launcher::launch_if_requested;
-pub use python::{DescribeError, Description, describe, python};
+pub use python::{DescribeError, Description, NotAnApp, describe, python};
 pub use reserved_port::ReservedPort;
 pub use supervisor::{ChildFailure, Ended};
 pub(crate) use supervisor::{StartError, Supervisor};

@@ -4,6 +4,7 @@
 //! options for Streamlit, and an app that cannot be imported is reported before the gateway listens.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::io::Read as _;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -50,6 +51,9 @@ pub enum DescribeError {
         /// What to do about it.
         advice: Option<String>,
     },
+    /// The module has no such app.
+    #[error("{0}")]
+    NotAnApp(NotAnApp),
     /// Python does not exist.
     #[error(
         "cannot start `{0}`, because there is no such program: install Python, or set FLUXLIT_PYTHON to one that has FluxLit"
@@ -75,6 +79,68 @@ pub enum DescribeError {
         /// The cause.
         source: std::io::Error,
     },
+}
+
+/// What a target names instead of a FluxLit app.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct NotAnApp {
+    /// The module or file.
+    module: String,
+    /// The name that was looked for in it.
+    attribute: String,
+    /// The class of the object with this name; `None` if there is none.
+    kind: Option<String>,
+    /// True for what can be an ASGI application.
+    is_callable: bool,
+    /// The targets of the FluxLit apps in the module.
+    apps: Vec<String>,
+}
+
+impl fmt::Display for NotAnApp {
+    fn fmt(&self, text: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            module,
+            attribute,
+            kind,
+            is_callable,
+            apps,
+        } = self;
+        match kind {
+            Some(kind) => write!(
+                text,
+                "`{module}:{attribute}` is no FluxLit app: its class is `{kind}`"
+            )?,
+            None => write!(text, "the module `{module}` has no `{attribute}`")?,
+        }
+        let apps: Vec<String> = apps.iter().map(|app| format!("`{app}`")).collect();
+        if !apps.is_empty() {
+            write!(
+                text,
+                "\n\nhint: its FluxLit apps: {}; name one of them",
+                apps.join(", ")
+            )
+        } else if *is_callable {
+            write!(
+                text,
+                "\n\nhint: an ASGI application is served as the API of a Streamlit script: `fluxlit-gateway run SCRIPT.py --api \
+                 {module}:{attribute}`"
+            )
+        } else {
+            write!(
+                text,
+                "\n\nhint: it has no FluxLit app: name the module with the line `app = FluxLit(…)`; a Streamlit script is named \
+                 by its file, such as app.py"
+            )
+        }
+    }
+}
+
+/// What Python prints about the target.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Printed {
+    App(Description),
+    Fault(NotAnApp),
 }
 
 fn hint(advice: Option<&str>) -> String {
@@ -140,11 +206,14 @@ pub fn describe(settings: &Settings, app: &FluxLitApp) -> Result<Description, De
             }
         });
     };
-    let description: Description =
-        serde_json::from_str(description).map_err(|_| DescribeError::Output {
-            python: shown(),
-            target: target.to_owned(),
-        })?;
+    let printed = serde_json::from_str(description).map_err(|_| DescribeError::Output {
+        python: shown(),
+        target: target.to_owned(),
+    })?;
+    let description = match printed {
+        Printed::App(description) => description,
+        Printed::Fault(fault) => return Err(DescribeError::NotAnApp(fault)),
+    };
     let mut arguments = description.streamlit_arguments.iter();
     if let Some(option) = arguments.find(|argument| refused_argument(argument).is_some()) {
         return Err(DescribeError::Option(option.clone()));

@@ -1,7 +1,8 @@
 //! Starts one child, restarts it when it ends, and stops it.
 //!
 //! The pause before a restart doubles until the child stays up. A child that ends too often in a row, each time soon after
-//! its start, is not restarted: the gateway ends, with the child's last lines, so that a process manager notices.
+//! its start, is not restarted: the gateway ends, with the child's last lines, so that a process manager notices. So does an API
+//! that cannot be imported when it is started for the first time.
 
 use std::fmt;
 use std::io::PipeWriter;
@@ -14,12 +15,13 @@ use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use crate::children::advice::advice;
+use crate::children::advice::{advice, is_about_an_import};
 use crate::children::launcher;
 use crate::children::output::{self, LastLines};
 use crate::children::processes::{MARK, end_marked};
 use crate::children::program::Program;
 use crate::observe::metrics::Metrics;
+use crate::observe::upstream::Upstream;
 
 /// Runs a program as a child process.
 pub(crate) struct Supervisor {
@@ -64,6 +66,8 @@ pub enum Ended {
 pub struct ChildFailure {
     /// The name of the child.
     pub title: &'static str,
+    /// How often in a row it ended soon after its start.
+    pub times: u32,
     /// How it ended the last time.
     pub ended: Ended,
     /// Its last lines, the oldest first.
@@ -126,14 +130,25 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Restarts the child whenever it ends, until it has ended too often.
-    pub(crate) async fn keep_running(&mut self, metrics: &Metrics) -> ChildFailure {
+    /// Returns the upstream that the child is.
+    pub(crate) fn upstream(&self) -> Upstream {
+        self.program.upstream
+    }
+
+    /// Restarts the child whenever it ends, until it has ended too often. `has_ended` is called with its name each time, as
+    /// soon as it is known.
+    pub(crate) async fn keep_running(
+        &mut self,
+        metrics: &Metrics,
+        has_ended: impl Fn(&str),
+    ) -> ChildFailure {
+        let mut is_first = true;
         let mut short_runs = 0;
         let mut pause = FIRST_PAUSE;
         loop {
             let started = Instant::now();
             let ended = match &mut self.running {
-                Some(running) => running.ended().await,
+                Some(running) => running.ended(|| has_ended(self.program.title)).await,
                 // It could not be started.
                 None => Ended::Code(127),
             };
@@ -143,8 +158,10 @@ impl Supervisor {
                 pause = FIRST_PAUSE;
             }
             short_runs += 1;
-            if short_runs == MAX_SHORT_RUNS {
-                return self.failure(ended);
+            let is_hopeless = is_first && self.cannot_be_imported(ended);
+            is_first = false;
+            if short_runs == MAX_SHORT_RUNS || is_hopeless {
+                return self.failure(ended, short_runs);
             }
             let title = self.program.title;
             tracing::error!("{title} has ended {ended} and is restarted in {pause:?}");
@@ -157,7 +174,15 @@ impl Supervisor {
         }
     }
 
-    fn failure(&self, ended: Ended) -> ChildFailure {
+    /// Returns true if the API has ended because its code cannot be imported, which another start does not change. The exit
+    /// code does not say so: it is 0, 1 or 3, depending on the number of processes and on what was wrong.
+    fn cannot_be_imported(&self, ended: Ended) -> bool {
+        self.program.upstream == Upstream::Api
+            && matches!(ended, Ended::Code(0..128))
+            && is_about_an_import(&self.last_lines.read())
+    }
+
+    fn failure(&self, ended: Ended, times: u32) -> ChildFailure {
         let last_lines = self.last_lines.read();
         let code = match ended {
             Ended::Code(code) => code,
@@ -166,6 +191,7 @@ impl Supervisor {
         let executable = self.program.executable.to_string_lossy();
         ChildFailure {
             title: self.program.title,
+            times,
             ended,
             advice: advice(&last_lines, Some(code), &executable),
             last_lines,
@@ -179,17 +205,18 @@ impl Supervisor {
         };
         running.signal(Signal::TERM);
         let limit = self.grace_period + GUARD_MARGIN;
-        if timeout(limit, running.ended()).await.is_err() {
+        if timeout(limit, running.ended(|| {})).await.is_err() {
             tracing::warn!("{} did not end in time", self.program.title);
             running.signal(Signal::KILL);
-            running.ended().await;
+            running.ended(|| {}).await;
         }
     }
 }
 
 impl Running {
-    /// Waits until the child has ended, with all of its processes and with the last line in the log.
-    async fn ended(&mut self) -> Ended {
+    /// Waits until the child has ended, with all of its processes and with the last line in the log. Calls `noticed` before the
+    /// last two.
+    async fn ended(&mut self, noticed: impl FnOnce()) -> Ended {
         let ended = match self.guard.wait().await {
             Ok(status) => Ended::of(status),
             Err(error) => {
@@ -197,6 +224,7 @@ impl Running {
                 Ended::Code(1)
             }
         };
+        noticed();
         if matches!(ended, Ended::Signal(_)) {
             // Something has killed the guard, which could not end the others.
             let mark = self.mark.clone();
@@ -239,11 +267,19 @@ impl fmt::Display for Ended {
 
 impl fmt::Display for ChildFailure {
     fn fmt(&self, text: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            text,
-            "{} has ended {MAX_SHORT_RUNS} times in a row, the last time {}",
-            self.title, self.ended
-        )?;
+        let Self {
+            title,
+            times,
+            ended,
+            ..
+        } = self;
+        match times {
+            1 => write!(text, "{title} has ended {ended} at its first start")?,
+            _ => write!(
+                text,
+                "{title} has ended {times} times in a row, the last time {ended}"
+            )?,
+        }
         if self.last_lines.is_empty() {
             write!(text, "; it has written nothing")?;
         } else {

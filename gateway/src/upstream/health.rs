@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 
 use crate::http::body::Source;
 use crate::http::framing::Framing;
@@ -31,6 +31,17 @@ pub enum Readiness {
     Ready,
     /// The gateway is stopping.
     Draining,
+}
+
+/// Notes that an upstream has ended, so that nothing is sent to it until a health check has succeeded again.
+pub(crate) fn has_ended(readiness: &watch::Sender<Readiness>, title: &str) {
+    readiness.send_if_modified(|readiness| {
+        let was_ready = *readiness == Readiness::Ready;
+        if was_ready {
+            *readiness = Readiness::NotReady(format!("{title} has ended and is restarted"));
+        }
+        was_ready
+    });
 }
 
 /// The health check of one upstream.
@@ -91,12 +102,18 @@ impl HealthCheck {
         let started = Instant::now();
         let mut was_ready = false;
         let mut is_awaited = false;
+        let mut changes = readiness.subscribe();
         loop {
+            changes.mark_unchanged();
             let result = timeout(CHECK_TIMEOUT, self.check(&authority)).await;
             let result = result.unwrap_or(Err(CheckError::Timeout));
             let was = readiness.borrow().clone();
-            if was == Readiness::Draining || readiness.is_closed() {
+            if was == Readiness::Draining {
                 return;
+            }
+            // The upstream has ended, and may have responded before.
+            if changes.has_changed().unwrap_or_default() {
+                continue;
             }
             let is_refused = matches!(result, Err(CheckError::Connect(_)));
             let next = match result {
@@ -132,12 +149,14 @@ impl HealthCheck {
                 }
                 readiness.send_replace(next);
             }
-            sleep(if is_ready {
+            let interval = if is_ready {
                 CHECK_INTERVAL
             } else {
                 CHECK_INTERVAL_UNREADY
-            })
-            .await;
+            };
+            changes.mark_unchanged();
+            // It changes here if the upstream has ended.
+            let _ = timeout(interval, changes.changed()).await;
         }
     }
 

@@ -283,6 +283,43 @@ fn the_api_and_the_pages_of_an_app_get_what_they_need() {
     }
 }
 
+/// The test listens in place of the script, on the port that the gateway has given it.
+#[test]
+fn readiness_goes_down_when_the_end_of_the_app_is_known() {
+    let started = Started::new(&[]);
+    let ids = started.words("ids");
+    let arguments = started.words("arguments");
+    let port = arguments.iter().position(|word| word == "--server.port");
+    let port: u16 = arguments[port.unwrap() + 1].parse().unwrap();
+    let listener = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
+    let runs = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let is_running = std::sync::Arc::clone(&runs);
+    let server = std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            if !is_running.load(std::sync::atomic::Ordering::SeqCst) {
+                return;
+            }
+            let mut stream = std::io::BufReader::new(stream.unwrap());
+            crate::support::head(&mut stream);
+            let healthy = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok";
+            crate::support::write(&mut stream, healthy);
+        }
+    });
+    let readiness = || started.gateway.get("/api/readyz");
+    assert!(soon(|| readiness().starts_with("HTTP/1.1 200")));
+    runs.store(false, std::sync::atomic::Ordering::SeqCst);
+    // It accepts one more connection before it ends.
+    drop(std::net::TcpStream::connect(("127.0.0.1", port)));
+    server.join().unwrap();
+    kill(&ids[0]);
+    let known = "Streamlit has ended by signal 9";
+    assert!(soon(|| started.gateway.log().contains(known)));
+    let answer = readiness();
+    assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+    let page = started.gateway.get("/");
+    assert!(page.starts_with("HTTP/1.1 503"), "{page}");
+}
+
 /// FluxLit's defect 29.
 #[test]
 fn an_app_that_ends_is_restarted() {
@@ -330,6 +367,91 @@ fn an_app_that_ends_again_and_again_ends_the_gateway_with_its_last_lines_and_adv
     }
     let starts = std::fs::read_to_string(folder.path().join("starts")).unwrap();
     assert_eq!(starts.lines().count(), 5);
+}
+
+/// A script in place of uvicorn, which ends.
+#[test]
+fn an_api_that_cannot_be_imported_is_not_started_again() {
+    for (line, code, starts) in [
+        (
+            "ERROR:    Error loading ASGI app. Could not import module \"nosuch\".",
+            3,
+            1,
+        ),
+        // With several processes.
+        (
+            "ERROR:    Error loading ASGI app. Attribute \"app\" not found in module \"nosuch\".",
+            0,
+            1,
+        ),
+        ("ModuleNotFoundError: No module named 'sqlmodel'", 1, 1),
+        // What it needs may be there soon.
+        ("ERROR:    Application startup failed. Exiting.", 3, 5),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("app.py"), "").unwrap();
+        let streamlit = executable(&folder.path().join("streamlit"), "exec sleep 1000\n");
+        let python = executable(
+            &folder.path().join("python"),
+            &format!("echo x >> starts\ncat line >&2\nexit {code}\n"),
+        );
+        std::fs::write(folder.path().join("line"), format!("{line}\n")).unwrap();
+        let output = command(
+            &[
+                ("FLUXLIT_STREAMLIT_COMMAND", &streamlit),
+                ("FLUXLIT_PYTHON", &python),
+            ],
+            &["app.py", "--api", "nosuch:app"],
+        )
+        .current_dir(folder.path())
+        .stderr(Stdio::piped())
+        .output()
+        .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        let ended = match starts {
+            1 => format!("error: the API has ended with exit code {code} at its first start"),
+            _ => format!(
+                "error: the API has ended {starts} times in a row, the last time with exit code {code}"
+            ),
+        };
+        assert!(said.contains(&ended) && said.contains(line), "{said}");
+        let started = std::fs::read_to_string(folder.path().join("starts")).unwrap();
+        assert_eq!(started.lines().count(), starts, "{said}");
+    }
+}
+
+/// A script in place of Python says what the gateway's own script finds.
+#[test]
+fn a_target_that_is_no_app_is_an_error_with_a_hint() {
+    for (found, expected) in [
+        (
+            r#"{"module": "ok", "attribute": "nope", "kind": null, "is_callable": false, "apps": ["ok:app"]}"#,
+            "error: the module `ok` has no `nope`\n\nhint: its FluxLit apps: `ok:app`; name one of them\n",
+        ),
+        (
+            r#"{"module": "api", "attribute": "app", "kind": "FastAPI", "is_callable": true, "apps": []}"#,
+            "error: `api:app` is no FluxLit app: its class is `FastAPI`\n\nhint: an ASGI application is served as the API of a \
+             Streamlit script: `fluxlit-gateway run SCRIPT.py --api api:app`\n",
+        ),
+        (
+            r#"{"module": "app.py", "attribute": "x", "kind": "int", "is_callable": false, "apps": []}"#,
+            "hint: it has no FluxLit app: ",
+        ),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let python = executable(
+            &folder.path().join("python"),
+            &format!("echo \"$4\"'{found}'\nexit 1\n"),
+        );
+        let output = command(&[("FLUXLIT_PYTHON", &python)], &["ok:nope"])
+            .stderr(Stdio::piped())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains(expected), "{said}");
+    }
 }
 
 #[test]

@@ -313,6 +313,33 @@ fn an_app_that_cannot_be_imported_is_reported_before_anything_listens() {
 }
 
 #[test]
+fn a_target_that_is_no_fluxlit_app_is_reported_without_a_traceback() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let put = |name: &str, text: &str| {
+        std::fs::write(folder.path().join(name), text).expect("a file");
+    };
+    put("own.py", "from fluxlit import FluxLit\nsite = FluxLit()\n");
+    put("api.py", "from fastapi import FastAPI\napp = FastAPI()\n");
+    put("broken.py", "int(None)\n");
+    for (target, says, is_short) in [
+        ("own:nope", "the module `own` has no `nope`", true),
+        ("own:nope", "its FluxLit apps: `own:site`", true),
+        ("./own.py:nope", "its FluxLit apps: `./own.py:site`", true),
+        ("own:site.nope", "its FluxLit apps: `own:site`", true),
+        ("api:app", "its class is `FastAPI`", true),
+        ("api:app", "run SCRIPT.py --api api:app`", true),
+        // An error of the app's own code.
+        ("broken:app", "TypeError: int() argument", false),
+    ] {
+        let (code, said) = programs::run_in(folder.path(), &[target]);
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains(says), "{target}: {said}");
+        assert_eq!(!said.contains("Traceback"), is_short, "{target}: {said}");
+        assert!(!said.contains("listening"), "{said}");
+    }
+}
+
+#[test]
 fn a_killed_api_is_restarted_and_readiness_says_so() {
     let smoke = EXAMPLES
         .iter()
