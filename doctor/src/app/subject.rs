@@ -60,8 +60,6 @@ pub struct Limits {
 pub struct Options {
     /// `server.maxUploadSize` in megabytes, with its place.
     pub max_upload_size: Option<(u64, String)>,
-    /// `server.maxMessageSize` in megabytes, with its place.
-    pub max_message_size: Option<(u64, String)>,
     /// The headers of `server.trustedUserHeaders`.
     pub trusted_user_headers: Vec<String>,
     /// `server.baseUrlPath`.

@@ -173,9 +173,6 @@ fn read_options(options: &mut Options, place: &str, value: impl Fn(&str) -> Opti
     if let Some(size) = megabytes("maxUploadSize") {
         options.max_upload_size = Some(size);
     }
-    if let Some(size) = megabytes("maxMessageSize") {
-        options.max_message_size = Some(size);
-    }
     if let Some(Value::String(path)) = value("baseUrlPath") {
         options.base_url_path = Some(path);
     }
@@ -227,7 +224,6 @@ mod tests {
         });
         let wanted = Options {
             max_upload_size: Some((20, "environment".to_owned())),
-            max_message_size: None,
             trusted_user_headers: vec!["X-User".to_owned()],
             base_url_path: Some("apps/x".to_owned()),
         };
