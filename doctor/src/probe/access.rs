@@ -1,9 +1,13 @@
 //! Checks what is reachable without a login, the health check, internal pages and embedding (P21, P22, P23, P27).
 
+use url::Url;
+
 use crate::client::Ask;
 use crate::outcome::Outcome;
+use crate::probe::content_policy::{Policy, allows};
 use crate::probe::context::{Context, has_status};
 use crate::probe::cures::{CACHE, HEAD, LOGIN, METRICS};
+use crate::probe::same_site::Relation;
 
 /// P21: the same requests without credentials.
 pub(crate) async fn without_login(context: &Context, outcome: &mut Outcome) {
@@ -161,46 +165,54 @@ pub(crate) async fn exposure(context: &Context, outcome: &mut Outcome) {
 
 /// P27: whether a site may embed the page.
 pub(crate) async fn embedding(context: &Context, outcome: &mut Outcome) {
-    let Some(origin) = context.options.embed.as_deref() else {
+    let Some(embedding) = &context.options.embed else {
         return outcome
             .skip("no site that embeds the page is given; use --embed https://site.example.com");
     };
-    let frame_options = context.page.first("x-frame-options");
-    let policy: Vec<String> = context.page.lines("content-security-policy").collect();
-    let ancestors = policy
+    let site = &context.client.site;
+    let (origin, url) = (embedding.origin(), embedding.url());
+    let Ok(url) = Url::parse(&url) else {
+        return outcome.skip(format!("`{url}` is not a URL"));
+    };
+    let policies = Policy::all(&context.page);
+    let ancestors: Vec<&[String]> = policies
         .iter()
-        .flat_map(|line| line.split([';', ',']))
-        .find_map(|part| {
-            let part = part.trim();
-            part.get(..15)
-                .filter(|name| name.eq_ignore_ascii_case("frame-ancestors"))
-                .map(|_| part.get(15..).unwrap_or_default().to_owned())
-        });
-    match &ancestors {
-        Some(allowed) if allowed.split_whitespace().any(|source| source == "*" || source.trim_end_matches('/') == origin.trim_end_matches('/')) => {}
-        Some(allowed) => outcome.fail(
-            format!("Content-Security-Policy allows frames only in`{allowed}`, not in {origin}"),
+        .filter_map(|policy| policy.get("frame-ancestors"))
+        .collect();
+    let forbidding = ancestors
+        .iter()
+        .find(|sources| !sources.iter().any(|source| allows(source, &url, site)));
+    let frame_options = context.page.first("x-frame-options");
+    let is_own =
+        frame_options.eq_ignore_ascii_case("sameorigin") && embedding.origin() == site.origin();
+    if let Some(sources) = forbidding {
+        outcome.fail(
+            format!(
+                "Content-Security-Policy allows frames only in `{}`, not in {origin}",
+                sources.join(" ")
+            ),
             format!("add {origin} to frame-ancestors"),
-        ),
+        );
+    } else if ancestors.is_empty() && !frame_options.is_empty() && !is_own {
         // Browsers ignore X-Frame-Options if there is frame-ancestors.
-        None if !frame_options.is_empty() => outcome.fail(
+        outcome.fail(
             format!("X-Frame-Options is `{frame_options}`, so no page of {origin} can embed the app"),
             format!("let the hop that sets it send `Content-Security-Policy: frame-ancestors {origin}` instead; in the gateway that is FLUXLIT_SECURITY_HEADERS"),
-        ),
-        None => {}
+        );
     }
-    let lax = context.health.lines("set-cookie").any(|line| {
-        let line = line.to_ascii_lowercase();
-        !line.contains("samesite=none")
-    });
-    let is_same_site = origin
-        .trim_end_matches('/')
-        .ends_with(&context.client.site.host.to_string());
-    if lax && !is_same_site {
-        outcome.warn(
+    let is_lax = context
+        .health
+        .lines("set-cookie")
+        .any(|line| !line.to_ascii_lowercase().contains("samesite=none"));
+    match Relation::of(embedding, site) {
+        Relation::Other if is_lax => outcome.warn(
             "the XSRF cookie is not SameSite=None, so browsers do not send it in a frame of another site, and uploads get 403",
             "set Streamlit's server.xsrfCookieSameSite to none, over https",
-        );
+        ),
+        Relation::Below(domain) if is_lax => outcome.skip(format!(
+            "whether uploads work in a frame of {origin} depends on who may have names below `{domain}`: if it belongs to one owner, browsers send the XSRF cookie there; if it is a public suffix, as github.io is, they do not, because the cookie is not SameSite=None. Then set Streamlit's server.xsrfCookieSameSite to none, over https"
+        )),
+        _ => {}
     }
     outcome.right(format!("pages of {origin} may embed the app"));
 }

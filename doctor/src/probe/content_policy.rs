@@ -197,11 +197,11 @@ fn needs(site: &Site) -> Vec<Need> {
 
 /// A policy: its directives in their order, with their sources.
 #[derive(Debug, PartialEq, Eq)]
-struct Policy(Vec<(String, Vec<String>)>);
+pub(crate) struct Policy(Vec<(String, Vec<String>)>);
 
 impl Policy {
     /// Returns the policies that a browser enforces; all of them have to allow something.
-    fn all(response: &Response) -> Vec<Self> {
+    pub(crate) fn all(response: &Response) -> Vec<Self> {
         let lines: Vec<String> = response.lines("content-security-policy").collect();
         let texts = lines.iter().flat_map(|line| line.split(','));
         let policies = texts.map(Self::parse);
@@ -223,7 +223,7 @@ impl Policy {
         Self(directives)
     }
 
-    fn get(&self, name: &str) -> Option<&[String]> {
+    pub(crate) fn get(&self, name: &str) -> Option<&[String]> {
         let found = self.0.iter().find(|(known, _)| known == name);
         found.map(|(_, sources)| &sources[..])
     }
@@ -283,7 +283,7 @@ impl Policy {
 }
 
 /// Returns true if a source allows a URL, per Content Security Policy Level 3 §6.7.2.
-fn allows(source: &str, url: &Url, site: &Site) -> bool {
+pub(crate) fn allows(source: &str, url: &Url, site: &Site) -> bool {
     let source = source.to_ascii_lowercase();
     let is_upgrade = |from: &str, to: &str| {
         from == to

@@ -27,6 +27,7 @@ mod refusal;
 mod repeated;
 mod replicas;
 mod retry;
+mod same_site;
 mod sent_upload;
 mod session;
 mod socket;

@@ -21,6 +21,6 @@ pub struct Options {
     pub may_write: bool,
     /// The same app without the front.
     pub direct: Option<Site>,
-    /// The origin of a page that embeds the app.
-    pub embed: Option<String>,
+    /// The site of a page that embeds the app.
+    pub embed: Option<Site>,
 }

@@ -101,6 +101,10 @@ pub(crate) enum Fault {
     /// Each User-Agent with the name of the doctor is refused.
     KeepsDoctorOut,
     ForbidsFrames,
+    /// Pages of each site of a domain may embed the page. No fault.
+    AllowsFrames,
+    /// The XSRF cookie is that of Streamlit by default.
+    LaxCookie,
     /// Over plain HTTP, the page is shown.
     NoRedirectToTls,
     /// Over plain HTTP, the redirect leads to another host.
@@ -242,6 +246,11 @@ fn respond(fault: Fault, head: &Head, count: usize) -> Option<Vec<u8>> {
             if fault == Fault::ReencodesCookies {
                 token = token.replace('|', "%7C");
             }
+            let same_site = if fault == Fault::LaxCookie {
+                "Lax"
+            } else {
+                "None"
+            };
             let cached = if fault == Fault::CachesHealth {
                 "age: 17\r\n"
             } else {
@@ -251,7 +260,7 @@ fn respond(fault: Fault, head: &Head, count: usize) -> Option<Vec<u8>> {
             Some(response(
                 "200 OK",
                 &format!(
-                    "content-type: text/plain\r\nset-cookie: _streamlit_xsrf={token}; Path={MOUNT}/; SameSite=None; Secure\r\n{cached}"
+                    "content-type: text/plain\r\nset-cookie: _streamlit_xsrf={token}; Path={MOUNT}/; SameSite={same_site}; Secure\r\n{cached}"
                 ),
                 body,
             ))
@@ -276,6 +285,12 @@ fn respond(fault: Fault, head: &Head, count: usize) -> Option<Vec<u8>> {
         "/" if fault == Fault::HarmlessPolicy => {
             let fields = format!(
                 "{html}content-security-policy: frame-ancestors 'self'\r\ncontent-security-policy-report-only: default-src 'none'\r\n"
+            );
+            Some(response("200 OK", &fields, page))
+        }
+        "/" if fault == Fault::AllowsFrames => {
+            let fields = format!(
+                "{html}x-frame-options: DENY\r\ncontent-security-policy: frame-ancestors 'self' *.example.com\r\n"
             );
             Some(response("200 OK", &fields, page))
         }

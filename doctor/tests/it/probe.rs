@@ -131,7 +131,8 @@ pub(crate) fn failing() -> Vec<Row> {
         row("P23", Metrics, &["/apps/my-app/_stcore/metrics"], "404"),
         row("P25", TwoVersions, &["20 connections get 2 versions"], "rollout"),
         row("P26", InjectsScript, &["`cdn-cgi/`"], "optimization"),
-        row("P27", ForbidsFrames, &["X-Frame-Options is `SAMEORIGIN`"], "frame-ancestors").with(|options| options.embed = Some("https://site.example.com".to_owned())),
+        row("P27", ForbidsFrames, &["X-Frame-Options is `SAMEORIGIN`"], "frame-ancestors").with(|options| options.embed = Site::parse("https://site.example.com").ok()),
+        row("P27", LaxCookie, &["is not SameSite=None"], "xsrfCookieSameSite").over(Transport::Https(None)).with(|options| options.embed = Site::parse("https://notportal.example.org").ok()),
         row("P29", StrictPolicy, &["that Streamlit does not send", "the WebSocket (default-src without 'self')", "WebAssembly (eval) (script-src without"], "write in the policy `script-src 'self' 'unsafe-inline' 'wasm-unsafe-eval'`"),
         row("P29", StrictPolicy, &["that the page without the front does not have; it blocks"], "nginx: remove `add_header Content-Security-Policy`").with(|options| {
             let direct = format!("http://{}{MOUNT}", serve(None));
@@ -176,7 +177,8 @@ pub(crate) fn passing() -> Vec<Pass> {
         with(&["P14"], None, |options| options.may_write = true),
         with(&["P19"], Records, |options| options.key = ProbeKey::new(PROBE_KEY).ok()),
         with(&["P21"], Login, |options| options.credentials = cookies("session=1")),
-        with(&["P27"], None, |options| options.embed = Some("https://site.example.com".to_owned())),
+        with(&["P27"], None, |options| options.embed = Site::parse("https://site.example.com").ok()),
+        with(&["P27"], AllowsFrames, |options| options.embed = Site::parse("https://site.example.com").ok()),
         over(&["P28"], Transport::Families(None)),
     ]
 }
@@ -264,9 +266,15 @@ fn start(row: &Row) -> (Site, Tls) {
 }
 
 fn run(row: &Row, checks: &[&str]) -> Vec<Finding> {
+    run_with(row, checks, |_| ())
+}
+
+/// Runs checks with further changes of the options.
+fn run_with(row: &Row, checks: &[&str], change: impl Fn(&mut Options)) -> Vec<Finding> {
     let (site, tls) = start(row);
     let mut options = options(tls);
     (row.change)(&mut options);
+    change(&mut options);
     let only: Vec<String> = checks.iter().map(|check| (*check).to_owned()).collect();
     let selection = CheckSelection::new(&only, &[]).expect("checks");
     runtime()
@@ -432,6 +440,38 @@ fn a_check_does_not_blame_what_the_answer_does_not_show() {
         assert_eq!(found.len(), 1, "{found:#?}");
         assert_eq!(found[0].status, status, "{found:#?}");
         assert!(found[0].finding.contains(says), "{found:#?}");
+    }
+}
+
+/// Whether browsers send a cookie in a frame depends on whose names are below a domain, unless one host is below the other.
+#[test]
+fn a_site_that_embeds_the_app_is_compared_by_its_labels() {
+    for (origin, status, says) in [
+        ("https://portal.example.com:8443", Status::Pass, "may embed"),
+        ("https://example.com", Status::Pass, "may embed"),
+        ("https://a.portal.example.com", Status::Pass, "may embed"),
+        (
+            "https://a.example.com",
+            Status::Skipped,
+            "below `example.com`",
+        ),
+        (
+            "https://evilportal.example.com",
+            Status::Skipped,
+            "below `example.com`",
+        ),
+        (
+            "https://portal.example.com.example.org",
+            Status::Warn,
+            "of another site",
+        ),
+    ] {
+        let row = row("", Fault::LaxCookie, &[], "").over(Transport::Https(Fault::None));
+        let embed = Site::parse(origin).ok();
+        let found = run_with(&row, &["P27"], |options| options.embed.clone_from(&embed));
+        assert_eq!(found.len(), 1, "{found:#?}");
+        assert_eq!(found[0].status, status, "{origin}: {found:#?}");
+        assert!(found[0].finding.contains(says), "{origin}: {found:#?}");
     }
 }
 

@@ -79,15 +79,15 @@ fn options(arguments: &ProbeArguments) -> anyhow::Result<Options> {
         Some(path) => Some(ProbeKey::new(&read(path, "--token-file")?)?),
         None => None,
     };
-    let direct = arguments.direct.as_deref().map(Site::parse).transpose();
+    let site = |url: &Option<String>| url.as_deref().map(Site::parse).transpose();
     Ok(Options {
         credentials,
         tls: Tls::new(arguments.ca_file.as_deref())?,
         key,
         hold: Duration::from_secs(arguments.hold),
         may_write: arguments.write,
-        direct: direct.context("--direct")?,
-        embed: arguments.embed.clone(),
+        direct: site(&arguments.direct).context("--direct")?,
+        embed: site(&arguments.embed).context("--embed")?,
     })
 }
 
