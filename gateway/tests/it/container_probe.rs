@@ -80,6 +80,16 @@ fn a_gateway_that_does_not_respond_is_a_failure() {
     let (code, said) = probe(&["--url", &url, "--timeout", "0.2"], &[]);
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("there was no response in time"), "{said}");
+    assert!(!said.contains("waiting"), "{said}");
+    // After two seconds it says what it waits for, unless it is to be quiet.
+    let slowly = ["--url", &url, "--timeout", "2.5"];
+    let (code, said) = probe(&slowly, &[]);
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(code, Some(1), "{said}");
+    assert_eq!(lines[0], format!("waiting for {url} ..."), "{said}");
+    assert!(lines[1].contains("is not ready"), "{said}");
+    let (_, said) = probe(&[&slowly[..], &["--quiet"]].concat(), &[]);
+    assert!(!said.contains("waiting"), "{said}");
 }
 
 #[test]

@@ -6,6 +6,8 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
@@ -53,9 +55,10 @@ struct Probe {
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     let probe = Probe::new(arguments).map_err(Unusable)?;
     let deadline = Instant::now() + Duration::from_secs_f64(arguments.timeout);
-    let status = probe
-        .status(deadline)
-        .with_context(|| format!("{} is not ready", probe.url))?;
+    let waiting = (!arguments.quiet).then(|| Waiting::start(&probe.url));
+    let status = probe.status(deadline);
+    drop(waiting);
+    let status = status.with_context(|| format!("{} is not ready", probe.url))?;
     ensure!(
         (200..300).contains(&status),
         "{} is not ready: the status is {status}{}",
@@ -69,6 +72,40 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
         output::write(format!("{} is ready\n", probe.url))?;
     }
     Ok(Exit::Done)
+}
+
+/// Says once on standard error that there is no response yet, unless it ends before.
+struct Waiting {
+    /// Nothing is sent. The thread ends when this does.
+    ended: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Waiting {
+    fn start(url: &Url) -> Self {
+        let (ended, is_ended) = channel();
+        let line = format!("waiting for {url} ...");
+        let wait = move || {
+            if is_ended.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+                eprintln!("{line}");
+            }
+        };
+        Self {
+            ended: Some(ended),
+            // Without a thread there is only no message.
+            thread: std::thread::Builder::new().spawn(wait).ok(),
+        }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.ended = None;
+        if let Some(thread) = self.thread.take() {
+            // It fails only if standard error is closed.
+            let _ = thread.join();
+        }
+    }
 }
 
 impl Probe {
@@ -256,6 +293,9 @@ fn read_timeout(text: &str) -> Result<f64, String> {
         .filter(|seconds| (0.1..=600.0).contains(seconds))
         .ok_or_else(|| "expected a number of seconds from 0.1 to 600".to_owned())
 }
+
+/// After this time without a response, it says that it waits.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What comes before the status in a response.
 const STATUS_LINE: &str = "HTTP/1.1 ";
