@@ -17,6 +17,7 @@ pub mod probe;
 
 mod outcome;
 
+mod api_documentation;
 mod wire;
 
 pub mod client;

@@ -387,6 +387,40 @@ fn closed_port() -> (rustix::fd::OwnedFd, SocketAddr) {
     (socket, address.try_into().expect("an IP address"))
 }
 
+/// Whether everybody may read it is the choice of the app, so it is no warning, but the app is not called closed either.
+#[test]
+fn the_documentation_of_an_api_is_named() {
+    let (folder, app) = folder_with_app();
+    let streamlit = streamlit(&app, folder.path(), "/apps/my-app", &[]);
+    let api = serve(|stream| {
+        use std::io::Write as _;
+        let mut lines = std::io::BufRead::lines(&mut *stream).map_while(Result::ok);
+        let request = lines.next().unwrap_or_default();
+        lines.find(String::is_empty);
+        let body = match request.split(' ').nth(1) {
+            Some("/openapi.json") => r#"{"openapi":"3.1.0","paths":{}}"#,
+            Some("/docs") => "<script src=\"swagger-ui-bundle.js\"></script>",
+            _ => "no",
+        };
+        let length = body.len();
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\nconnection: close\r\n");
+        // The client may have gone.
+        let _ = write!(stream.get_mut(), "{head}\r\n{body}");
+    })
+    .expect("a free port");
+    let api = format!("http://{api}");
+    let settings = [
+        MOUNT,
+        ("FLUXLIT_STREAMLIT_UPSTREAM", &streamlit.url()),
+        ("FLUXLIT_API_UPSTREAM", &api),
+    ];
+    let run = doctor(folder.path(), &["--only", "D15"], &settings);
+    let says = "to everybody at `/apps/my-app/api/openapi.json`, `/apps/my-app/api/docs`; the app";
+    run.check("an API", "D15", "PASS", says);
+    let run = doctor(folder.path(), &["--only", "D15"], &settings[..2]);
+    run.check("no API", "D15", "PASS", "no internal page is reachable");
+}
+
 #[test]
 fn what_is_not_streamlit_is_named() {
     let (folder, _) = folder_with_app();

@@ -114,7 +114,7 @@ const PACKAGES: &[Package] = &[
             &["app", "probe"],
             &["fluxlit", "lint"],
             &["outcome", "report"],
-            &["wire"],
+            &["wire", "api_documentation"],
             &["finding", "selection", "client"],
             &["check"],
         ],

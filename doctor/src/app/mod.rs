@@ -153,7 +153,10 @@ impl<'a> Checks<'a> {
             "D08" => uploads::xsrf(server, subject, found, outcome).await,
             "D09" => forwarded::upstream_trust(server, subject, found, outcome).await,
             "D14" => timeouts::pings(server, subject, self.depth, outcome).await,
-            "D15" => exposure::internals(server, subject, outcome).await,
+            "D15" => {
+                let app = self.app.as_ref().map(|app| app.address);
+                exposure::internals(server, subject, app, outcome).await;
+            }
             _ => {}
         }
     }

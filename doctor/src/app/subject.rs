@@ -34,8 +34,8 @@ pub struct Subject {
     pub streamlit_command: String,
     /// Streamlit's options that were found in its files and in the environment.
     pub options: Options,
-    /// True if the app has an API of its own.
-    pub has_api: bool,
+    /// The path of the API below the mount, such as `/api`, whether there is one or not.
+    pub api: String,
     /// Warnings about the settings.
     pub warnings: Vec<String>,
 }

@@ -2,6 +2,7 @@
 
 use url::Url;
 
+use crate::api_documentation::ApiDocumentation;
 use crate::client::Ask;
 use crate::outcome::Outcome;
 use crate::probe::content_policy::{Policy, allows};
@@ -160,8 +161,20 @@ pub(crate) async fn exposure(context: &Context, outcome: &mut Outcome) {
             }
         }
     }
-    outcome.right("no internal page was found");
+    let mut documentation = ApiDocumentation::default();
+    for (target, mark) in ApiDocumentation::targets(&context.client.site.path(API)) {
+        if let Ok(response) = context.client.send(&Ask::get(&target)).await {
+            documentation.see(&target, mark, &response);
+        }
+    }
+    outcome.right(documentation.sentence(
+        "no internal page was found",
+        "neither metrics nor the pages of a proxy were found",
+    ));
 }
+
+/// Where FluxLit and the gateway have the API, unless their settings say otherwise.
+const API: &str = "/api";
 
 /// P27: whether a site may embed the page.
 pub(crate) async fn embedding(context: &Context, outcome: &mut Outcome) {

@@ -93,7 +93,7 @@ impl Faulty {
             },
             streamlit_command: String::new(),
             options: Options::default(),
-            has_api: false,
+            api: "/api".to_owned(),
             warnings: Vec::new(),
         };
         let checks: Vec<String> = checks.iter().map(|check| (*check).to_owned()).collect();

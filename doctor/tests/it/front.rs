@@ -43,6 +43,8 @@ pub(crate) enum Fault {
     ReencodesCookies,
     ForgedHostInRedirect,
     Metrics,
+    /// The API documents itself. No fault.
+    DocumentsApi,
     /// Other apps' cookies reach this one.
     OtherAppAtRoot,
     /// Streamlit begins a new session on each WebSocket.
@@ -270,6 +272,16 @@ fn respond(fault: Fault, head: &Head, count: usize) -> Option<Vec<u8>> {
             "200 OK",
             "content-type: text/plain\r\n",
             "# TYPE a counter\n# EOF\n",
+        )),
+        "/api/openapi.json" if fault == Fault::DocumentsApi => Some(response(
+            "200 OK",
+            "content-type: application/json\r\n",
+            r#"{"openapi":"3.1.0","paths":{}}"#,
+        )),
+        "/api/docs" if fault == Fault::DocumentsApi => Some(response(
+            "200 OK",
+            html,
+            "<script src=\"swagger-ui-bundle.js\"></script>",
         )),
         "/static/js/index.js" if fault != Fault::HtmlForScripts => {
             Some(response("200 OK", "content-type: text/javascript\r\n", "1"))

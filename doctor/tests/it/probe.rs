@@ -430,6 +430,19 @@ fn a_check_does_not_blame_what_the_answer_does_not_show() {
             "passes every hop",
         ),
         (
+            Fault::None,
+            "P23",
+            Status::Pass,
+            "no internal page was found",
+        ),
+        (
+            Fault::DocumentsApi,
+            "P23",
+            Status::Pass,
+            "neither metrics nor the pages of a proxy were found, but the API documents itself to everybody at \
+             `/apps/my-app/api/openapi.json`, `/apps/my-app/api/docs`; the app decides that: FastAPI(docs_url=None",
+        ),
+        (
             Fault::ReplacesErrors,
             "P18",
             Status::Skipped,

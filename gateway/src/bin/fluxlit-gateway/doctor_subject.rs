@@ -48,7 +48,7 @@ pub(crate) fn subject(settings: &Settings, target: &Target) -> anyhow::Result<Su
         },
         streamlit_command: settings.streamlit_command.clone(),
         options,
-        has_api: settings.api.upstream.is_some(),
+        api: settings.api.sub_app.path().to_owned(),
         warnings: [&settings.warnings, &settings.advice]
             .into_iter()
             .flatten()
