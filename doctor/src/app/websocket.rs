@@ -137,9 +137,23 @@ pub(crate) async fn header_limits(
         fields: 0,
     };
     match probe.largest(SHORT_LINE, line, of_line).await {
-        Ok(largest) if largest == line => outcome.right(format!(
-            "Streamlit answers handshakes with header lines of {line} bytes, the gateway's limit"
-        )),
+        Ok(largest) if largest == line => {
+            let own = probe.own_limit(line, LINES, of_line).await;
+            outcome.right(format!(
+                "Streamlit answers handshakes with header lines of {line} bytes, the gateway's limit{}",
+                match own {
+                    Own::NotLower => String::new(),
+                    Own::AtLeast(bytes) => format!(
+                        ", and of {bytes}: if pages with long cookies get 431, set FLUXLIT_GATEWAY_WS_MAX_LINE_BYTES={bytes}"
+                    ),
+                    Own::Between(bytes, silent) => format!(
+                        "; its own is between {bytes} and {silent}. If pages with long cookies get 431, set \
+                         WEBSOCKETS_MAX_LINE_LENGTH=65536 in Streamlit's environment together with \
+                         FLUXLIT_GATEWAY_WS_MAX_LINE_BYTES=65536"
+                    ),
+                }
+            ));
+        }
         Ok(largest) => outcome.fail(
             format!(
                 "Streamlit never answers a handshake with a header line over {largest} bytes, but the gateway forwards up to \
@@ -152,14 +166,30 @@ pub(crate) async fn header_limits(
         ),
         Err(error) => outcome.skip(format!("the limit cannot be measured: {error}")),
     }
-    let fields = subject.limits.websocket_fields;
+    // The limit for all requests holds for handshakes as well.
+    let fields = subject.limits.websocket_fields.min(subject.limits.fields);
     let of_fields = |fields| Handshake {
         line_bytes: 0,
         fields,
     };
     match probe.largest(FEW_FIELDS, fields, of_fields).await {
         Ok(most) if most == fields => {
-            outcome.right(format!("Streamlit answers handshakes with {fields} header lines, the gateway's limit"));
+            let own = probe.own_limit(fields, FIELDS, of_fields).await;
+            outcome.right(format!(
+                "Streamlit answers handshakes with {fields} header lines, the gateway's limit{}",
+                match own {
+                    Own::NotLower => String::new(),
+                    Own::AtLeast(most) => format!(
+                        ", and with {most}: FLUXLIT_GATEWAY_WS_MAX_HEADER_COUNT={most} and \
+                         FLUXLIT_GATEWAY_MAX_HEADER_COUNT={most} let them pass"
+                    ),
+                    Own::Between(most, silent) => format!(
+                        "; its own is between {most} and {silent}. WEBSOCKETS_MAX_NUM_HEADERS=256 in Streamlit's environment \
+                         together with FLUXLIT_GATEWAY_WS_MAX_HEADER_COUNT=256 and \
+                         FLUXLIT_GATEWAY_MAX_HEADER_COUNT=256 lets more pass"
+                    ),
+                }
+            ));
         }
         Ok(most) => outcome.fail(
             format!(
@@ -183,6 +213,17 @@ struct Handshake {
     fields: usize,
 }
 
+/// The limit of Streamlit itself, if it is not below that of the gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Own {
+    /// The gateway's limit is as high as those that are looked for.
+    NotLower,
+    /// This size is answered, the largest that is looked for.
+    AtLeast(usize),
+    /// The first size is answered, the second is not.
+    Between(usize, usize),
+}
+
 struct Probe<'a> {
     server: &'a Server,
     found: &'a Found,
@@ -200,8 +241,20 @@ impl Probe<'_> {
         if self.answers(&of(high)).await? {
             return Ok(high);
         }
-        let (mut low, mut high) = (low.min(high), high);
-        while high.saturating_sub(low) > (high / PRECISION).max(1) {
+        let (low, _) = self.between(low.min(high), high, PRECISION, of).await?;
+        Ok(low)
+    }
+
+    /// Returns two sizes that are close to each other, of which the first is answered and the second is not, as it is with `low`
+    /// and `high`.
+    async fn between(
+        &self,
+        mut low: usize,
+        mut high: usize,
+        precision: usize,
+        of: impl Fn(usize) -> Handshake,
+    ) -> io::Result<(usize, usize)> {
+        while high.saturating_sub(low) > (high / precision).max(1) {
             let middle = low.midpoint(high);
             if self.answers(&of(middle)).await? {
                 low = middle;
@@ -209,7 +262,33 @@ impl Probe<'_> {
                 high = middle;
             }
         }
-        Ok(low)
+        Ok((low, high))
+    }
+
+    /// Returns what Streamlit answers beyond `known`, which it answers. Each size that it does not answer takes a second, so the
+    /// result is coarse.
+    async fn own_limit(
+        &self,
+        known: usize,
+        [near, high]: [usize; 2],
+        of: impl Fn(usize) -> Handshake,
+    ) -> Own {
+        // Streamlit is silent, or ends the connection: neither is an error.
+        let answers = async |size| self.answers(&of(size)).await.unwrap_or(false);
+        if known >= high {
+            return Own::NotLower;
+        }
+        if answers(high).await {
+            return Own::AtLeast(high);
+        }
+        let low = known.max(near);
+        if low > known && !answers(low).await {
+            return Own::Between(known, low);
+        }
+        let between = self.between(low, high, COARSE, &of).await;
+        between.map_or(Own::Between(low, high), |(low, high)| {
+            Own::Between(low, high)
+        })
     }
 
     /// Returns true if Streamlit answers. It is silent if it has answered three later handshakes, and this one not.
@@ -281,8 +360,13 @@ fn path(found: &Found) -> String {
     format!("{}/_stcore/stream", found.base)
 }
 
-/// A measured limit is exact to this fraction.
+/// A measured limit is exact to this fraction; one that nothing depends on to the other.
 const PRECISION: usize = 512;
+const COARSE: usize = 16;
+
+/// Sizes just above the limits of a Streamlit with its defaults, and those that the gateway gives a Streamlit that it starts.
+const LINES: [usize; 2] = [8500, 65536];
+const FIELDS: [usize; 2] = [135, 256];
 
 /// Sizes that every server answers.
 const SHORT_LINE: usize = 256;
