@@ -24,7 +24,7 @@ pub(crate) async fn decision_records(context: &Context, outcome: &mut Outcome) {
     let mut has_filter = false;
     let mut is_unknown = false;
     for hop in [Hop::Filter, Hop::Gateway] {
-        match ask(context, &key, hop, &[]).await {
+        match ask(context, &key, hop, &[], b"").await {
             Err(reason) => {
                 is_unknown = true;
                 outcome.skip(format!(
@@ -32,8 +32,8 @@ pub(crate) async fn decision_records(context: &Context, outcome: &mut Outcome) {
                     hop.label()
                 ));
             }
-            Ok(None) => {}
-            Ok(Some(report)) => {
+            Ok(Answer::Other(_)) => {}
+            Ok(Answer::Record(report)) => {
                 has_filter |= hop == Hop::Filter;
                 answered.push(format!(
                     "the {} {} answers (configuration {})",
@@ -43,6 +43,7 @@ pub(crate) async fn decision_records(context: &Context, outcome: &mut Outcome) {
                 ));
                 judge(context, &report, outcome);
                 forge(context, &key, hop, outcome).await;
+                send_odd_octets(context, &key, hop, outcome).await;
             }
         }
     }
@@ -123,8 +124,8 @@ async fn forge(context: &Context, key: &ProbeKey, hop: Hop, outcome: &mut Outcom
     let mut passed: Vec<String> = Vec::new();
     let mut removed = 0_usize;
     for part in names.chunks(PART) {
-        match ask(context, key, hop, part).await {
-            Ok(Some(report)) => {
+        match ask(context, key, hop, part, FORGED.as_bytes()).await {
+            Ok(Answer::Record(report)) => {
                 removed = removed.saturating_add(report.removed.len());
                 passed.extend(
                     report
@@ -148,7 +149,7 @@ async fn forge(context: &Context, key: &ProbeKey, hop: Hop, outcome: &mut Outcom
                     return;
                 }
             }
-            Ok(None) => {
+            Ok(Answer::Other(_)) => {
                 return outcome.skip(format!(
                     "a request with {} forged headers got no record from the {}",
                     part.len(),
@@ -180,21 +181,64 @@ async fn forge(context: &Context, key: &ProbeKey, hop: Hop, outcome: &mut Outcom
     }
 }
 
-/// Asks a hop for its record; `Ok(None)` if it does not answer with one. A hop that has given too many answers is asked
-/// again.
+/// Sends fields with an octet that is not ASCII, which has taken filters down that expect text. A hop may refuse them, but must
+/// neither fail nor be gone.
+async fn send_odd_octets(context: &Context, key: &ProbeKey, hop: Hop, outcome: &mut Outcome) {
+    let name = hop.label();
+    let names = ODD_NAMES.map(str::to_owned);
+    let got = match ask(context, key, hop, &names, ODD_VALUE).await {
+        Ok(Answer::Record(_)) => {
+            return outcome.right(format!("the {name} reads fields that are not ASCII"));
+        }
+        Ok(Answer::Other(status)) => format!("answered {status}"),
+        Err(reason) if reason == TOO_MANY => {
+            return outcome.skip(format!(
+                "the {name} is sent no fields that are not ASCII: {reason}"
+            ));
+        }
+        Err(reason) => format!("not answered ({reason})"),
+    };
+    let next = ask(context, key, hop, &[], b"").await;
+    let is_refused = got.starts_with("answered 4");
+    let is_gone = !matches!(next, Ok(Answer::Record(_)));
+    if is_gone || !is_refused {
+        outcome.fail(
+            format!(
+                "a request with fields that are not ASCII ({}) is {got}, and the next one {} a record of the {name}",
+                ODD_NAMES.join(", "),
+                if is_gone { "gets no longer" } else { "gets" }
+            ),
+            "look at the log of each hop for a failure at this time, and update the hop that has failed; the filter needs FAIL_RELOAD and a VM of its own (F03 of `doctor --lint`)",
+        );
+    } else {
+        outcome.right(format!(
+            "a hop refuses fields that are not ASCII, and the {name} goes on"
+        ));
+    }
+}
+
+/// What a hop answers.
+enum Answer {
+    Record(Box<DecisionReport>),
+    /// No record, but a response with this status.
+    Other(u16),
+}
+
+/// Asks a hop for its record, with forged fields of this value. A hop that has given too many answers is asked again.
 async fn ask(
     context: &Context,
     key: &ProbeKey,
     hop: Hop,
     forged: &[String],
-) -> Result<Option<DecisionReport>, String> {
+    value: &[u8],
+) -> Result<Answer, String> {
     for _ in 0..REPETITIONS {
-        if let Some(answer) = ask_once(context, key, hop, forged).await? {
+        if let Some(answer) = ask_once(context, key, hop, forged, value).await? {
             return Ok(answer);
         }
         sleep(PAUSE).await;
     }
-    Err("it has answered too many (429); try again in a minute".to_owned())
+    Err(TOO_MANY.to_owned())
 }
 
 /// Returns `Ok(None)` for 429.
@@ -203,7 +247,8 @@ async fn ask_once(
     key: &ProbeKey,
     hop: Hop,
     forged: &[String],
-) -> Result<Option<Option<DecisionReport>>, String> {
+    value: &[u8],
+) -> Result<Option<Answer>, String> {
     let site = &context.client.site;
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
@@ -215,7 +260,7 @@ async fn ask_once(
         .rationed()
         .field(PROBE_FIELD, probe.field(key));
     for name in forged {
-        ask = ask.field(name, FORGED);
+        ask = ask.field(name, value);
     }
     let response = context
         .client
@@ -226,18 +271,29 @@ async fn ask_once(
         return Ok(None);
     }
     let seal = response.first(SEAL_FIELD);
-    let report = DecisionReport::open(key, &probe, seal.as_bytes(), &response.body).ok();
-    if report.is_none() && context.is_like_health(&response) {
+    if let Ok(report) = DecisionReport::open(key, &probe, seal.as_bytes(), &response.body) {
+        return Ok(Some(Answer::Record(Box::new(report))));
+    }
+    if context.is_like_health(&response) {
         return Err(format!(
             "{}, like the health check; see P05",
             context.answer(&response)
         ));
     }
-    Ok(Some(report))
+    Ok(Some(Answer::Other(response.status)))
 }
 
 /// An address for documentation (RFC 5737).
 const FORGED: &str = "203.0.113.77";
+
+/// Fields with an octet that is not ASCII: those that hops read, and one that they pass on.
+const ODD_NAMES: [&str; 4] = [
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "forwarded",
+    "x-doctor",
+];
+const ODD_VALUE: &[u8] = b"doctor-\xe9";
 
 /// Names that frame the message or carry the probe.
 const KEPT: [&str; 4] = [
@@ -253,3 +309,4 @@ const PART: usize = 40;
 /// Records are given once a second after the first ones.
 const PAUSE: Duration = Duration::from_secs(1);
 const REPETITIONS: u32 = 20;
+const TOO_MANY: &str = "it has answered too many (429); try again in a minute";

@@ -2,7 +2,7 @@
 
 use std::io::{BufReader, Read, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -55,8 +55,14 @@ pub(crate) enum Fault {
     LimitsMessagesToPage,
     /// Uploads reach a replica that does not have the session.
     OtherReplica,
-    /// Answers for the holder of the probe key; none of the others does.
+    /// Answers for the holder of the probe key; none of the others does but the next ones.
     Records,
+    /// Fields that are not ASCII are refused. No fault.
+    RefusesOddOctets,
+    /// They end the connection.
+    BreaksOnOddOctets,
+    /// After them, nobody answers for the holder of the key.
+    GoneAfterOddOctets,
     /// The dots of a path are resolved behind the rule that protects `/`.
     ResolvesDots,
     /// The dots of a path are resolved before anything else, and `/` is a portal. No fault.
@@ -168,6 +174,9 @@ fn respond(fault: Fault, head: &Head, count: usize) -> Option<Vec<u8>> {
     if is_kept_out {
         return Some(response("403 Forbidden", html, NGINX));
     }
+    let has_odd_octets = !head.lines.iter().all(|line| line.is_ascii());
+    /// Whether the hop that answers for the holder of the key has failed. One front has that fault.
+    static ARE_GONE: AtomicBool = AtomicBool::new(false);
     match fault {
         Fault::SecondUpstreamFails if count > 3 && !count.is_multiple_of(2) => {
             return Some(response("502 Bad Gateway", html, NGINX));
@@ -203,7 +212,18 @@ fn respond(fault: Fault, head: &Head, count: usize) -> Option<Vec<u8>> {
                 return Some(response("401 Unauthorized", html, NGINX));
             }
         }
-        Fault::Records => {
+        Fault::RefusesOddOctets if has_odd_octets => {
+            return Some(response("400 Bad Request", html, NGINX));
+        }
+        // The connection ends.
+        Fault::BreaksOnOddOctets if has_odd_octets => return Some(Vec::new()),
+        Fault::GoneAfterOddOctets if has_odd_octets || ARE_GONE.load(Ordering::Relaxed) => {
+            ARE_GONE.store(true, Ordering::Relaxed);
+        }
+        Fault::Records
+        | Fault::RefusesOddOctets
+        | Fault::BreaksOnOddOctets
+        | Fault::GoneAfterOddOctets => {
             if let Some(record) = record(head) {
                 return Some(record);
             }
