@@ -38,6 +38,14 @@ pub(crate) async fn header_size(context: &Context, outcome: &mut Outcome) {
     };
     let page = |bytes| sized(Ask::get(context.client.site.path("/_stcore/health")), bytes);
     let (page_limit, page_reply) = largest(context, &page, context.health.status).await;
+    let health = Ask::get(context.client.site.path("/_stcore/health"));
+    let page_lines = most_lines(context, &health, context.health.status).await;
+    if let Err((lines, how)) = &page_lines {
+        outcome.fail(
+            format!("a GET with {lines} additional header lines gets {how}"),
+            HEADER_SIZE.hint(context.front),
+        );
+    }
     if !has_status(&handshake, 101) {
         return;
     }
@@ -70,23 +78,48 @@ pub(crate) async fn header_size(context: &Context, outcome: &mut Outcome) {
             HEADER_SIZE.hint(context.hop(*by)),
         );
     }
-    for lines in [90, 110, 130] {
-        let mut ask = context.handshake().limit(PATIENCE);
+    match (
+        page_lines,
+        most_lines(context, &context.handshake(), 101).await,
+    ) {
+        (_, Err((lines, how))) => outcome.fail(
+            format!("a WebSocket handshake with {lines} additional header lines gets {how}"),
+            STREAMLIT_HEADERS.hint(context.front),
+        ),
+        (Ok(page), Ok(socket)) => outcome.right(format!(
+            "a GET passes with {} additional header lines, and the handshake with {}",
+            lines(page),
+            lines(socket)
+        )),
+        (Err(_), Ok(_)) => {}
+    }
+}
+
+fn lines(most: usize) -> String {
+    let [least, ..] = LINES;
+    if most < least {
+        format!("fewer than {least}")
+    } else {
+        most.to_string()
+    }
+}
+
+/// Returns how many additional lines pass, of those that are tried. More may be refused, because a browser sends about fifteen
+/// lines in all. `Err` has the number of lines that get no answer.
+async fn most_lines(context: &Context, ask: &Ask, wanted: u16) -> Result<usize, (usize, String)> {
+    let mut most = 0;
+    for lines in LINES {
+        let mut ask = ask.clone().limit(PATIENCE);
         for _ in 0..lines {
             ask = ask.field("X-Doctor", "x");
         }
-        match reply(context, &ask, 101).await {
-            Reply::Passed => {}
+        match reply(context, &ask, wanted).await {
+            Reply::Passed => most = lines,
             Reply::Refused(..) => break,
-            Reply::Silent(how) => {
-                outcome.fail(
-                    format!("a WebSocket handshake with {lines} more header lines gets {how}"),
-                    STREAMLIT_HEADERS.hint(context.front),
-                );
-                break;
-            }
+            Reply::Silent(how) => return Err((lines, how)),
         }
     }
+    Ok(most)
 }
 
 /// Returns the largest number of bytes that passes, and what happens beyond it.
@@ -263,6 +296,9 @@ const LONG_PATIENCE: Duration = Duration::from_secs(10);
 
 /// The sizes of cookies, from the least to the most.
 const SIZES: [usize; 5] = [4_000, 7_500, 16_000, 30_000, 60_000];
+
+/// The numbers of additional lines: servers often accept about a hundred.
+const LINES: [usize; 3] = [90, 110, 130];
 
 /// Below this, sessions that auth proxies keep in cookies do not fit.
 const SMALL: usize = 7_000;

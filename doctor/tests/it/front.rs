@@ -28,6 +28,8 @@ pub(crate) enum Fault {
     ClaimsOtherScheme,
     NoUpgradeRoute,
     SilentAboveEightKilobytes,
+    /// No request with more than 100 lines is answered, if it is no handshake.
+    SilentAboveManyLines,
     LimitsBodies,
     ErrorPages,
     PrefixWithoutBoundary,
@@ -212,6 +214,7 @@ fn respond(fault: Fault, head: &Head, count: usize) -> Option<Vec<u8>> {
                 return Some(response("401 Unauthorized", html, NGINX));
             }
         }
+        Fault::SilentAboveManyLines if !is_handshake && head.lines.len() > 100 => return None,
         Fault::RefusesOddOctets if has_odd_octets => {
             return Some(response("400 Bad Request", html, NGINX));
         }

@@ -116,6 +116,7 @@ pub(crate) fn failing() -> Vec<Row> {
         row("P14", LimitsMessagesToApp, &["65536 bytes passes to the app", "1048576 bytes", "code 1009"], "maxMessageSize").with(|options| options.may_write = true),
         row("P14", LimitsMessagesToPage, &["65536 bytes passes from the app", "1048576 bytes", "code 1009"], "maxMessageSize").with(|options| options.may_write = true),
         row("P15", SilentAboveEightKilobytes, &["no answer", "waits for ever"], "WEBSOCKETS_MAX_LINE_LENGTH"),
+        row("P15", SilentAboveManyLines, &["a GET with 110 additional header lines gets no answer"], "large_client_header_buffers"),
         row("P16", LimitsBodies, &[" kB are answered 413 by nginx"], "client_max_body_size"),
         row("P16", OnlyReads, &["an upload of 1 kB is answered 405 by nginx"], "nginx: remove `limit_except`"),
         row("P17", ReencodesCookies, &["re-encoded"], "encode"),
