@@ -72,8 +72,7 @@ fn connections_are_accepted_during_the_drain_delay() {
         .contains(stopping)));
     assert_eq!(ask("/").body, "ok");
     assert_eq!(ask("/api/healthz").status, 200);
-    gateway.terminate();
-    assert_eq!(gateway.exit_code(), Some(1));
+    assert_eq!(gateway.exit_code_after(Signal::TERM), Some(1));
 }
 
 #[test]

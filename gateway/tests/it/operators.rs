@@ -769,3 +769,50 @@ fn spans_reach_a_collector_over_https() {
         .log()
         .contains("spans are dropped")));
 }
+
+/// The listener of the app could be asked by a proxy on the same machine.
+#[test]
+fn debug_mode_has_a_listener_of_its_own_on_the_loopback_address() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("app.py"), "").unwrap();
+    let streamlit = folder.path().join("streamlit");
+    std::fs::write(&streamlit, "#!/bin/sh\nexec sleep 1000\n").unwrap();
+    let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&streamlit, permissions).unwrap();
+    for arguments in [&["dev", "app.py"][..], &["run", "app.py", "--debug"]] {
+        let command = || {
+            let mut command = command(&[], &[]);
+            let program = command.get_program().to_owned();
+            command = std::process::Command::new(program);
+            command
+                .args(arguments)
+                .args(["--host", "0.0.0.0", "--port", "0"])
+                .env("FLUXLIT_STREAMLIT_COMMAND", &streamlit)
+                .env("NO_COLOR", "1")
+                .current_dir(folder.path());
+            command
+        };
+        let page = "the debug page is at http://";
+        let debug = "/__fluxlit/debug";
+        let gateway = Gateway::run(command());
+        let line = || {
+            let log = gateway.log();
+            let line = log.lines().find(|line| line.contains(page))?;
+            Some(line.to_owned())
+        };
+        assert!(eventually(|| line().is_some()), "{}", gateway.log());
+        let line = line().unwrap();
+        let (_, url) = line.split_once(page).unwrap();
+        let address: SocketAddr = url.strip_suffix(debug).unwrap().parse().unwrap();
+        assert!(address.ip().is_loopback(), "{address}");
+        assert_eq!(ask(address, "GET /__fluxlit/debug").status, 200);
+        let port = gateway.address.port();
+        let public = SocketAddr::from(([127, 0, 0, 1], port));
+        assert_eq!(ask(public, "GET /__fluxlit/debug").status, 404);
+        // An address that the operator has chosen takes precedence.
+        let mut command = command();
+        command.env(ADMIN.0, "127.0.0.2:0");
+        let gateway = Gateway::run(command);
+        assert!(gateway.admin.unwrap().to_string().starts_with("127.0.0.2:"));
+    }
+}

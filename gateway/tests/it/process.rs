@@ -806,6 +806,40 @@ fn a_missing_python_has_a_hint() {
     }
 }
 
+#[test]
+fn a_fluxlit_app_that_is_named_as_a_script_is_a_warning() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "from fluxlit import FluxLit\nsite = FluxLit()\n";
+    for (script, named) in [
+        ("main.py", "`main:site`"),
+        ("my-app.py", "`my-app.py:site`"),
+        ("sub/main.py", "`sub/main.py:site`"),
+    ] {
+        std::fs::create_dir_all(folder.path().join("sub")).unwrap();
+        std::fs::write(folder.path().join(script), text).unwrap();
+        let run = |strict: &str| {
+            let output = Command::new(env!("CARGO_BIN_EXE_fluxlit-gateway"))
+                .args(["config", script])
+                .env_clear()
+                .env("FLUXLIT_STRICT_STARTUP", strict)
+                .current_dir(folder.path())
+                .output()
+                .unwrap();
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            (output.status.code(), said)
+        };
+        for strict in ["0", "1"] {
+            let (code, said) = run(strict);
+            assert_eq!(code, Some(0), "{said}");
+            let warning = format!("warning: {script} looks like a FluxLit app");
+            assert!(said.starts_with(&warning), "{said}");
+            assert!(said.contains(named), "{said}");
+        }
+        std::fs::write(folder.path().join(script), "import streamlit\n").unwrap();
+        assert_eq!(run("0"), (Some(0), String::new()));
+    }
+}
+
 /// FluxLit repeats the path as it is written in the environment.
 #[test]
 fn a_path_without_a_slash_in_front_is_the_same_path() {

@@ -57,6 +57,7 @@ fn serve(settings: Settings) -> anyhow::Result<()> {
         let mut terminate = signal(SignalKind::terminate()).context("cannot wait for signals")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for signals")?;
         let mount = settings.policy.mount().to_owned();
+        let has_debug_page = settings.observe.debug;
         let gateway = Gateway::bind(settings)?;
         let scheme = if gateway.is_tls() { "https" } else { "http" };
         let address = gateway.local_address()?;
@@ -64,6 +65,10 @@ fn serve(settings: Settings) -> anyhow::Result<()> {
         tracing::info!("the app is at {scheme}://{}{mount}/", reachable(address));
         if let Some(address) = gateway.admin_address()? {
             tracing::info!("listening for operators on http://{address}");
+            if has_debug_page {
+                let address = reachable(address);
+                tracing::info!("the debug page is at http://{address}/__fluxlit/debug");
+            }
         }
         let mut wait = async move || {
             tokio::select! {

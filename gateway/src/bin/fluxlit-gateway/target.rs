@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail, ensure};
 use clap::Args;
 use fluxlit_gateway::{
-    ApiApp, ApiProcesses, App, Description, Flag, FluxLitApp, ImportTarget, ReservedPort, Settings,
-    Sources, StreamlitFiles, describe,
+    ApiApp, ApiProcesses, App, Description, Flag, FluxLitApp, ImportTarget, ReservedPort,
+    SettingWarning, Settings, Sources, StreamlitFiles, describe,
 };
 
 /// What to serve, and the settings that have flags.
@@ -46,7 +46,8 @@ pub(crate) struct Target {
     /// Log from this level on: error, warning, info, debug or trace [default: info] [env: FLUXLIT_LOG_LEVEL]
     #[arg(long, value_name = "LEVEL")]
     log_level: Option<String>,
-    /// Log requests, and serve the debug page; not for production [env: FLUXLIT_DEBUG]
+    /// Log requests, and serve the debug page on a loopback port, which the log names; not for production [env: FLUXLIT_DEBUG,
+    /// and FLUXLIT_GATEWAY_ADMIN_ADDRESS for the page]
     #[arg(long)]
     debug: bool,
     /// Proxy to this Streamlit, such as http://127.0.0.1:8501 [env: FLUXLIT_STREAMLIT_UPSTREAM]
@@ -139,6 +140,13 @@ pub(crate) fn read_settings(target: &Target) -> anyhow::Result<(Settings, Reserv
         )
     };
     let first = sources(Vec::new());
+    let admin: Vec<Flag> = target.admin(&first).into_iter().collect();
+    let sources = |further: Vec<Flag>| sources([further, admin.clone()].concat());
+    let first = if admin.is_empty() {
+        first
+    } else {
+        sources(Vec::new())
+    };
     let what = target.what(&first)?;
     let mut ports = ReservedPorts::new();
     let mut port = || -> anyhow::Result<u16> {
@@ -176,12 +184,19 @@ pub(crate) fn read_settings(target: &Target) -> anyhow::Result<(Settings, Reserv
                  itself has FLUXLIT_GATEWAY_WORKERS threads, and Streamlit is always one process"
             );
             let files = StreamlitFiles::read(Path::new(&script))?;
+            let warning = match target.settings_only {
+                true => None,
+                false => warning_of_script(&script),
+            };
             let mut app = App::script(script, port()?, files);
             app.reruns_on_change = reruns(development);
             if let Some(application) = &target.api {
                 app.api = Some(api(application.parse()?, development, workers, port()?));
             }
-            Settings::read(Some(app), first)?
+            let mut settings = Settings::read(Some(app), first)?;
+            // Added here, so that it is no error in strict mode: a text can only look like an app.
+            settings.warnings.extend(warning);
+            settings
         }
         What::FluxLit(named) => {
             ensure!(
@@ -312,6 +327,19 @@ impl Target {
         valued.chain(switch).collect()
     }
 
+    /// Returns the setting of a listener that serves the debug page of `--debug`, unless the operator has chosen one.
+    ///
+    /// It is a listener of its own on the loopback address. The public one could be asked by a proxy on the same machine, which
+    /// has the loopback address too, and need not send a forwarded header that tells it from a developer.
+    fn admin(&self, sources: &Sources) -> Option<Flag> {
+        let is_needed = self.debug && !sources.is_set(ADMIN_ADDRESS);
+        is_needed.then(|| Flag {
+            name: "--debug",
+            variable: ADMIN_ADDRESS,
+            value: "127.0.0.1:0".to_owned(),
+        })
+    }
+
     /// Rejects the flags of FluxLit that have no meaning here.
     fn reject(&self) -> anyhow::Result<()> {
         ensure!(
@@ -366,6 +394,55 @@ fn default_app(text: &str) -> &'static str {
         "app:app"
     }
 }
+
+/// Returns a warning if the text of a script looks like that of a FluxLit app, of which Streamlit would show nothing, and
+/// whose API would be absent.
+fn warning_of_script(script: &str) -> Option<SettingWarning> {
+    let text = std::fs::read(script).ok()?;
+    let text = String::from_utf8_lossy(&text);
+    let name = fluxlit_app(&text)?;
+    let path = Path::new(script);
+    let module = script.strip_suffix(".py").filter(|module| {
+        let is_folder_named = path.components().count() > 1;
+        let is_name = |letter: char| letter.is_alphanumeric() || letter == '_';
+        !is_folder_named && module.chars().all(is_name)
+    });
+    let target = format!("{}:{name}", module.unwrap_or(script));
+    Some(SettingWarning {
+        code: "fluxlit_app_as_script",
+        message: format!(
+            "{script} looks like a FluxLit app, but is served as a Streamlit script, without its pages and its API: use `{target}` \
+             instead"
+        ),
+    })
+}
+
+/// Returns the name of the variable with the app, if this text imports FluxLit and calls `FluxLit`.
+fn fluxlit_app(text: &str) -> Option<&str> {
+    let is_name = |letter: char| letter.is_alphanumeric() || letter == '_';
+    let is_import = |line: &str| {
+        let mut words = line.split(|letter| !is_name(letter));
+        matches!(words.next(), Some("from" | "import")) && words.next() == Some("fluxlit")
+    };
+    if !text.lines().any(|line| is_import(line.trim_start())) {
+        return None;
+    }
+    let is_call = |line: &&str| {
+        let before = line.split_once("FluxLit(").map(|(before, _)| before);
+        before.is_some_and(|before| !before.ends_with(is_name) && !before.contains('#'))
+    };
+    let call = text.lines().find(is_call)?;
+    let (name, after) = call.split_at(call.find(|letter| !is_name(letter))?);
+    let is_assigned = after.trim_start().starts_with(['=', ':']);
+    Some(if is_assigned && !name.is_empty() {
+        name
+    } else {
+        "app"
+    })
+}
+
+/// The setting of the listener for operators.
+const ADMIN_ADDRESS: &str = "FLUXLIT_GATEWAY_ADMIN_ADDRESS";
 
 /// Distinguishes a script from an app.
 fn what_is(app: &str) -> anyhow::Result<What> {
@@ -473,6 +550,35 @@ mod tests {
             ("from package import app\n", "app:app"),
         ] {
             assert_eq!(default_app(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_text_of_a_fluxlit_app_is_recognised() {
+        for (text, expected) in [
+            (
+                "from fluxlit import FluxLit\n\napp = FluxLit(title='x')\n",
+                Some("app"),
+            ),
+            (
+                "import fluxlit\nsite: fluxlit.FluxLit = fluxlit.FluxLit()\n",
+                Some("site"),
+            ),
+            (
+                "from fluxlit.app import FluxLit as F, FluxLit\nmain = FluxLit(\n)\n",
+                Some("main"),
+            ),
+            (
+                "from fluxlit import FluxLit\ndef make():\n    return FluxLit()\n",
+                Some("app"),
+            ),
+            ("import streamlit as st\nst.write('FluxLit(x)')\n", None),
+            ("import fluxlit_extras\nx = FluxLit()\n", None),
+            ("from fluxlit import Client\n# no FluxLit() here\n", None),
+            ("from fluxlit import MyFluxLit\napp = MyFluxLit()\n", None),
+            ("", None),
+        ] {
+            assert_eq!(fluxlit_app(text), expected, "{text}");
         }
     }
 
