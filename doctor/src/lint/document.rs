@@ -35,10 +35,37 @@ impl Manifest {
         format!("{} {}", self.kind, self.name)
     }
 
+    /// Returns `metadata.namespace`; `None` if the manifest leaves it to whoever applies it.
+    pub(crate) fn namespace(&self) -> Option<&str> {
+        let namespace = self.object["metadata"]["namespace"].as_str();
+        namespace.filter(|namespace| !namespace.is_empty())
+    }
+
+    /// Returns who has defined its kind: several groups have a kind `Gateway`.
+    pub(crate) fn group(&self) -> Group {
+        let version = self.object["apiVersion"].as_str().unwrap_or_default();
+        match version.split('/').next() {
+            Some("networking.istio.io") => Group::Istio,
+            Some("gateway.networking.k8s.io") => Group::GatewayApi,
+            _ => Group::Other,
+        }
+    }
+
     /// Returns `spec`.
     pub(crate) fn spec(&self) -> &Value {
         &self.object["spec"]
     }
+}
+
+/// The API groups that matter for the meaning of a kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Group {
+    /// `networking.istio.io`.
+    Istio,
+    /// `gateway.networking.k8s.io`.
+    GatewayApi,
+    /// Any other one.
+    Other,
 }
 
 /// A text that is no configuration of Envoy and no manifest.

@@ -1,21 +1,27 @@
 //! Checks WasmPlugins, TrafficExtensions and EnvoyFilters of Istio (F01 to F03, F06, F08).
 //!
-//! An EnvoyFilter patches proxies of one kind (`context`), so the plugin, the recorded peer and the guard must be for the same
-//! kind.
+//! An EnvoyFilter patches proxies of one kind (`context`) among those that it selects, so the plugin, the recorded peer and the
+//! guard must be for the same kind and the same workloads.
 
 use serde_json::Value;
 
 use crate::lint::context::{Context, guarded_context};
-use crate::lint::document::{Manifest, normalized};
-use crate::lint::facts::{Facts, concerns_filter, contains_rbac_guard, is_ours, plugin_settings};
+use crate::lint::document::{Group, Manifest, normalized};
+use crate::lint::facts::{
+    Facts, Recorded, concerns_filter, contains_rbac_guard, is_ours, plugin_settings,
+};
+use crate::lint::gap::{self, Gap, Role};
 use crate::lint::message::{items, kind_of, text};
 use crate::lint::outcomes::Outcomes;
 use crate::lint::peer_source::{CONNECTION_EVENTS, Record};
 use crate::lint::presence::{GUARD, is_guarded, rejects_everything};
+use crate::lint::target::Misplaced;
+use crate::lint::workloads::{Selection, Workloads};
 use crate::lint::{local_replies, settings};
+use crate::outcome::Outcome;
 
 /// Checks a WasmPlugin or a TrafficExtension.
-pub(crate) fn plugin(manifest: &Manifest, facts: &Facts<'_>, outcomes: &mut Outcomes) {
+pub(crate) fn plugin<'a>(manifest: &'a Manifest, facts: &Facts<'a>, outcomes: &mut Outcomes) {
     let spec = if manifest.kind == "TrafficExtension" {
         &manifest.spec()["wasm"]
     } else {
@@ -54,7 +60,6 @@ pub(crate) fn plugin(manifest: &Manifest, facts: &Facts<'_>, outcomes: &mut Outc
             "set phase: AUTHN and priority: 1000",
         );
     }
-    let context = context_of(outer, facts);
     // A listener of a gateway for http only redirects, which the filter must not see: it does not know the mounts. At a sidecar,
     // `match` names the ports of the app.
     let is_tls = |port: &Value| TLS_PORTS.iter().any(|known| port["number"] == *known);
@@ -74,77 +79,111 @@ pub(crate) fn plugin(manifest: &Manifest, facts: &Facts<'_>, outcomes: &mut Outc
             "let `match` name the port of TLS (443, or 8443 in some installations), or remove it, and check that no other port forwards to the app",
         );
     }
-    let other = facts.guarded.iter().find(|_| {
-        !facts.has_rbac_guard && context.is_some_and(|own| !facts.guarded.contains(&own))
-    });
-    if let (Some(own), Some(other)) = (context, other) {
-        outcomes.presence.fail(
-            format!(
-                "{label}: it runs in {}, but the EnvoyFilter adds the filter's mark to the routes of {} (context {})",
-                own.proxy(),
-                other.proxy(),
-                other.name()
-            ),
-            own.guard(),
-        );
-    } else if !facts.guarded.is_empty() || facts.has_rbac_guard {
-        outcomes.presence.right(format!(
-            "{label}: an EnvoyFilter rejects requests without the filter's mark"
+    let proxy = Proxy::of(manifest, facts);
+    if let Some(misplaced) = proxy.misplaced(facts) {
+        misplaced.report(&label, &mut outcomes.presence);
+        outcomes.peer_source.skip(format!(
+            "{label}: it is for other proxies than the Gateway of these files (F02)"
         ));
-    } else if facts.has_envoy_filter {
-        // The EnvoyFilter says itself what it lacks.
-    } else {
-        outcomes.presence.skip(format!(
-            "{label}: the guard of the routes is in an EnvoyFilter; lint both together, as envoy/istio/*.yaml"
-        ));
+        return;
     }
-    peer(&label, context, &text_of_settings, facts, outcomes);
+    guard(&label, &proxy, facts, &mut outcomes.presence);
+    peer(
+        &label,
+        &proxy,
+        &text_of_settings,
+        facts,
+        &mut outcomes.peer_source,
+    );
 }
 
-fn peer(
-    label: &str,
+/// The proxies that a plugin is for.
+struct Proxy<'a> {
+    workloads: Workloads<'a>,
+    /// What is known of the workloads, at least one.
+    known: Vec<Selection<'a>>,
     context: Option<Context>,
+}
+
+impl<'a> Proxy<'a> {
+    fn of(manifest: &'a Manifest, facts: &Facts<'a>) -> Self {
+        let workloads = Workloads::of(manifest, facts);
+        let mut guarded = facts.guards.iter().filter_map(|guard| guard.context);
+        let first = guarded.next();
+        // If nothing else says it, the guard does.
+        let by_guard = first.filter(|first| {
+            *first != Context::SidecarOutbound && guarded.all(|next| next == *first)
+        });
+        Self {
+            known: workloads.known(facts),
+            context: context_of(manifest.spec(), &workloads, facts).or(by_guard),
+            workloads,
+        }
+    }
+
+    /// Returns why no Gateway of the files has the plugin, if it is for gateways.
+    fn misplaced(&self, facts: &Facts<'a>) -> Option<Misplaced> {
+        let is_at_gateway = self.context == Some(Context::Gateway);
+        self.workloads
+            .misses_gateways(facts)
+            .filter(|_| is_at_gateway || self.workloads.has_targets())
+    }
+
+    /// Returns why a patch of an EnvoyFilter does not apply to one of the workloads.
+    fn gap(
+        &self,
+        workload: &Selection<'a>,
+        manifest: &'a Manifest,
+        context: Option<Context>,
+        role: &Role,
+        facts: &Facts<'a>,
+    ) -> Option<Gap> {
+        Context::gap(self.context, context, &role.does).or_else(|| {
+            self.workloads
+                .gap(workload, &Workloads::of(manifest, facts))
+        })
+    }
+}
+
+/// An EnvoyFilter must guard the proxies in which the filter runs.
+fn guard<'a>(label: &str, proxy: &Proxy<'a>, facts: &Facts<'a>, outcome: &mut Outcome) {
+    if facts.guards.is_empty() {
+        // The EnvoyFilter says itself what it lacks.
+        if !facts.has_envoy_filter {
+            outcome.skip(format!(
+                "{label}: the guard of the routes is in an EnvoyFilter; lint both together, as envoy/istio/*.yaml"
+            ));
+        }
+        return;
+    }
+    let role = Role::guard();
+    let missing = gap::first(&proxy.known, &facts.guards, |workload, guard| {
+        proxy.gap(workload, guard.manifest, guard.context, &role, facts)
+    });
+    match missing {
+        None => outcome.right(format!(
+            "{label}: an EnvoyFilter rejects requests without the filter's mark"
+        )),
+        Some((guard, mut gap)) => {
+            // Routes have the same form of the guard at every proxy, but not the same match.
+            if let (true, true, Some(own)) = (gap.is_of_patch, guard.is_of_routes, proxy.context) {
+                gap.hint = own.guard();
+            }
+            gap.report(label, &guard.manifest.label(), &role, outcome);
+        }
+    }
+}
+
+fn peer<'a>(
+    label: &str,
+    proxy: &Proxy<'a>,
     text_of_settings: &str,
-    facts: &Facts<'_>,
-    outcomes: &mut Outcomes,
+    facts: &Facts<'a>,
+    outcome: &mut Outcome,
 ) {
     let settings: Value = serde_json::from_str(text_of_settings).unwrap_or_default();
-    let outcome = &mut outcomes.peer_source;
-    let is_elsewhere = |recorded: Option<Context>| {
-        context.is_some_and(|own| recorded.is_some_and(|recorded| recorded != own))
-    };
-    let recorded = |key: &str| {
-        let of_key = || facts.recorded.iter().filter(|recorded| recorded.key == key);
-        of_key()
-            .find(|recorded| !is_elsewhere(recorded.context))
-            .or_else(|| of_key().next())
-    };
     match Record::of(&settings) {
-        Some(Record { setting, key, .. }) => match recorded(key) {
-            Some(recorded) if is_elsewhere(recorded.context) => outcome.fail(
-                format!(
-                    "{label}: it runs in {}, but the EnvoyFilter records `{key}` in {}, so every peer is unknown and untrusted",
-                    context.map_or("another proxy", Context::proxy),
-                    recorded.context.map_or("another proxy", Context::proxy),
-                ),
-                format!(
-                    "set context: {} in the patch that records `{key}`",
-                    context.map_or("", Context::name)
-                ),
-            ),
-            Some(recorded) if recorded.is_before => outcome.right(format!("{label}: an EnvoyFilter records the peer in `{key}`")),
-            Some(_) => outcome.fail(
-                format!("{label}: the EnvoyFilter that records `{key}` does not insert it before the connection manager"),
-                "set operation: INSERT_BEFORE and match the filter envoy.filters.network.http_connection_manager",
-            ),
-            None if facts.has_envoy_filter => outcome.fail(
-                format!("{label}: no EnvoyFilter records `{key}` ({setting}), so every peer is unknown and untrusted"),
-                "apply envoy/istio/envoyfilter.yaml, with the same key",
-            ),
-            None => outcome.skip(format!(
-                "{label}: `{key}` is recorded by an EnvoyFilter; lint both together, as envoy/istio/*.yaml"
-            )),
-        },
+        Some(Record { setting, key, .. }) => recorder(label, proxy, (setting, key), facts, outcome),
         // As at a waypoint, which has no address and no certificate of the peer.
         None if settings["trust_proxy"] == false => outcome.right(format!(
             "{label}: trust_proxy is false, so no forwarded header is believed, whoever the peer is"
@@ -160,6 +199,47 @@ fn peer(
             ),
             "set peer_filter_state_key: fluxlit.peer, and apply envoy/istio/envoyfilter.yaml",
         ),
+    }
+}
+
+/// An EnvoyFilter must record the peer in the proxies in which the filter runs. The key comes with the setting that names it.
+fn recorder<'a>(
+    label: &str,
+    proxy: &Proxy<'a>,
+    (setting, key): (&str, &str),
+    facts: &'a Facts<'a>,
+    outcome: &mut Outcome,
+) {
+    let of_key = || facts.recorded.iter().filter(|recorded| recorded.key == key);
+    let all: Vec<&Recorded<'a>> = of_key().collect();
+    let before: Vec<&Recorded<'a>> = of_key().filter(|recorded| recorded.is_before).collect();
+    let role = Role::recorder(key);
+    let missing = |recorded: &[&'a Recorded<'a>]| {
+        gap::first(&proxy.known, recorded, |workload, recorded| {
+            proxy.gap(workload, recorded.manifest, recorded.context, &role, facts)
+        })
+        .map(|(recorded, gap)| (recorded.manifest.label(), gap))
+    };
+    if all.is_empty() && facts.has_envoy_filter {
+        outcome.fail(
+            format!("{label}: no EnvoyFilter records `{key}` ({setting}), so every peer is unknown and untrusted"),
+            "apply envoy/istio/envoyfilter.yaml, with the same key",
+        );
+    } else if all.is_empty() {
+        outcome.skip(format!(
+            "{label}: `{key}` is recorded by an EnvoyFilter; lint both together, as envoy/istio/*.yaml"
+        ));
+    } else if let Some((other, gap)) = missing(&all) {
+        gap.report(label, &other, &role, outcome);
+    } else if before.is_empty() || missing(&before).is_some() {
+        outcome.fail(
+            format!("{label}: the EnvoyFilter that records `{key}` does not insert it before the connection manager"),
+            "set operation: INSERT_BEFORE and match the filter envoy.filters.network.http_connection_manager",
+        );
+    } else {
+        outcome.right(format!(
+            "{label}: an EnvoyFilter records the peer in `{key}`"
+        ));
     }
 }
 
@@ -237,10 +317,14 @@ pub(crate) fn envoy_filter(manifest: &Manifest, outcomes: &mut Outcomes) {
             );
         }
     }
-    let last = routes
-        .last()
-        .map(|patch| normalized(patch["patch"]["value"].clone()));
-    if guards_all && !last.as_ref().is_some_and(rejects_everything) {
+    let has_last = |context: &Context| {
+        let mut own = routes
+            .iter()
+            .filter(|patch| Context::of_patch(patch).is_none_or(|of_patch| of_patch == *context));
+        let last = own.next_back();
+        last.is_some_and(|patch| rejects_everything(&normalized(patch["patch"]["value"].clone())))
+    };
+    if guards_all && !guarded.iter().all(has_last) {
         presence.warn(
             format!("{label}: no last route says why a request without the filter's mark is rejected"),
             "add the route `fluxlit-not-processed` of envoy/istio/envoyfilter.yaml as the last patch",
@@ -254,19 +338,17 @@ pub(crate) fn envoy_filter(manifest: &Manifest, outcomes: &mut Outcomes) {
     }
 }
 
-/// Returns the proxies that a plugin is for, as far as the manifests say it.
-fn context_of(spec: &Value, facts: &Facts<'_>) -> Option<Context> {
+/// Returns the kind of proxy that a plugin is for, as far as the manifests say it.
+fn context_of(spec: &Value, workloads: &Workloads<'_>, facts: &Facts<'_>) -> Option<Context> {
     let modes: Vec<&Value> = items(&spec["match"])
         .map(|selector| &selector["mode"])
         .collect();
-    if !modes.is_empty() && modes.iter().all(|mode| *mode == "SERVER") {
-        return Some(Context::SidecarInbound);
-    }
+    let all_are = |mode: &str| !modes.is_empty() && modes.iter().all(|own| *own == mode);
     let targets = items(&spec["targetRefs"]).chain(spec.get("targetRef"));
     let mut contexts = targets.filter_map(|target| match target["kind"].as_str()? {
         "Service" | "ServiceEntry" => Some(Context::Waypoint),
         "Gateway" => {
-            let mut gateways = facts.gateways.iter();
+            let mut gateways = facts.gateways_of(Group::GatewayApi);
             let gateway = gateways.find(|gateway| target["name"] == gateway.name)?;
             let is_waypoint = gateway.spec()["gatewayClassName"] == "istio-waypoint";
             Some(if is_waypoint {
@@ -277,7 +359,20 @@ fn context_of(spec: &Value, facts: &Facts<'_>) -> Option<Context> {
         }
         _ => None,
     });
-    contexts.next()
+    // The listeners of a gateway are those of a client, and those of a waypoint are those of a server.
+    contexts.next().or_else(|| {
+        if all_are("SERVER") {
+            Some(if workloads.has_targets() {
+                Context::Waypoint
+            } else {
+                Context::SidecarInbound
+            })
+        } else if all_are("CLIENT") || workloads.has_gateway(facts) {
+            Some(Context::Gateway)
+        } else {
+            None
+        }
+    })
 }
 
 /// The ports on which an ingress gateway of Istio listens for https.

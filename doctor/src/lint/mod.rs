@@ -6,6 +6,7 @@
 //!
 //! A check that has looked at nothing is skipped.
 
+mod attachment;
 mod clusters;
 mod configuration;
 mod context;
@@ -14,6 +15,7 @@ mod envoy;
 mod envoy_gateway;
 mod facts;
 mod failure;
+mod gap;
 mod istio;
 mod live;
 mod local_replies;
@@ -26,6 +28,8 @@ mod peer_source;
 mod presence;
 mod settings;
 mod sockets;
+mod target;
+mod workloads;
 
 pub use configuration::Configuration;
 pub use document::{Document, DocumentError, Manifest, read};

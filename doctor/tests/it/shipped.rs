@@ -303,12 +303,50 @@ fn defects() -> Vec<Defect> {
         fail("made by istio-waypoint", "istio-waypoint.yaml", "F08", "root_paht", "plugin configuration", |made| misspell(&mut made_manager(made, 1)["http_filters"][0])),
         // Manifests for a sidecar, and for a waypoint.
         fail("istio-sidecar", "istio-sidecar/envoyfilter.yaml", "F02", "no patch adds the filter's mark", "match: {context: SIDECAR_INBOUND}", |filter| { list(&mut filter["spec"]["configPatches"]).remove(1); }),
-        fail("istio-sidecar", "istio-sidecar/envoyfilter.yaml", "F02", "it runs in the sidecar, but the EnvoyFilter adds the filter's mark to the routes of the gateway (context GATEWAY)", "match: {context: SIDECAR_INBOUND}", |filter| filter["spec"]["configPatches"][1]["match"]["context"] = json!("GATEWAY")),
-        fail("istio-sidecar", "istio-sidecar/envoyfilter.yaml", "F01", "records `fluxlit.peer` in the gateway", "context: SIDECAR_INBOUND", |filter| filter["spec"]["configPatches"][0]["match"]["context"] = json!("GATEWAY")),
+        fail("istio-sidecar", "istio-sidecar/envoyfilter.yaml", "F02", "it runs in the sidecar, but the patch of EnvoyFilter fluxlit that requires the filter's mark is for the gateway (context GATEWAY)", "match: {context: SIDECAR_INBOUND}", |filter| filter["spec"]["configPatches"][1]["match"]["context"] = json!("GATEWAY")),
+        fail("istio-sidecar", "istio-sidecar/envoyfilter.yaml", "F01", "the patch of EnvoyFilter fluxlit that records `fluxlit.peer` is for the gateway", "context: SIDECAR_INBOUND", |filter| filter["spec"]["configPatches"][0]["match"]["context"] = json!("GATEWAY")),
         fail("istio-sidecar", "istio-sidecar/wasmplugin.yaml", "F02", "phase is AUTHZ", "phase: AUTHN", |plugin| plugin["spec"]["phase"] = json!("AUTHZ")),
         fail("istio-waypoint", "istio-waypoint/envoyfilter.yaml", "F02", "no patch adds the filter's mark", "match: {context: WAYPOINT, waypoint: {}}", |filter| { list(&mut filter["spec"]["configPatches"]).remove(0); }),
-        fail("istio-waypoint", "istio-waypoint/envoyfilter.yaml", "F02", "it runs in the waypoint, but the EnvoyFilter adds the filter's mark to the routes of the gateway", "match: {context: WAYPOINT, waypoint: {}}", |filter| filter["spec"]["configPatches"][0]["match"] = json!({"context": "GATEWAY"})),
+        fail("istio-waypoint", "istio-waypoint/envoyfilter.yaml", "F02", "it runs in the waypoint, but the patch of EnvoyFilter fluxlit that requires the filter's mark is for the gateway", "match: {context: WAYPOINT, waypoint: {}}", |filter| filter["spec"]["configPatches"][0]["match"] = json!({"context": "GATEWAY"})),
         warn("istio-waypoint", "istio-waypoint/wasmplugin.yaml", "F01", "without peer_filter_state_key", "peer_filter_state_key", |plugin| { remove(&mut plugin["spec"]["pluginConfig"], "trust_proxy"); }),
+        fail("istio-sidecar", "istio-sidecar/envoyfilter.yaml", "F02", "WasmPlugin fluxlit: it runs in workloads with `app.kubernetes.io/name: fluxlit-gateway`, but EnvoyFilter fluxlit, which requires the filter's mark, is for workloads with `app.kubernetes.io/name: app`", "workloadSelector: {labels: {app.kubernetes.io/name: fluxlit-gateway}}", |filter| filter["spec"]["workloadSelector"]["labels"] = json!({"app.kubernetes.io/name": "app"})),
+        warn("istio-sidecar", "istio-sidecar/envoyfilter.yaml", "F01", "is only for workloads with `app.kubernetes.io/name: fluxlit-gateway, tier: web`", "workloadSelector: {labels: {app.kubernetes.io/name: fluxlit-gateway}}", |filter| filter["spec"]["workloadSelector"]["labels"]["tier"] = json!("web")),
+        fail("istio-waypoint", "istio-waypoint/envoyfilter.yaml", "F02", "WasmPlugin fluxlit: it runs in the proxy of Gateway fluxlit-waypoint, but EnvoyFilter fluxlit, which requires the filter's mark, is for the proxy of Gateway other", "set in EnvoyFilter fluxlit: targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: fluxlit-waypoint}]", |filter| filter["spec"]["targetRefs"][0]["name"] = json!("other")),
+        fail("istio-waypoint", "istio-waypoint/wasmplugin.yaml", "F02", "WasmPlugin fluxlit: it is for Gateway other, so it does not apply to Gateway fluxlit-waypoint", "name: fluxlit-waypoint}]", |plugin| plugin["spec"]["targetRefs"][0]["name"] = json!("other")),
+        // Manifests for the ingress gateway of Istio.
+        fail("istio-gateway", "envoyfilter.yaml", "F02", "WasmPlugin fluxlit: it runs in workloads with `istio: ingressgateway`, but EnvoyFilter fluxlit, which requires the filter's mark, is for workloads with `istio: ingress`, so requests pass whenever the filter is missing", "set in EnvoyFilter fluxlit: workloadSelector: {labels: {istio: ingressgateway}}", |filter| filter["spec"]["workloadSelector"]["labels"]["istio"] = json!("ingress")),
+        fail("istio-gateway", "envoyfilter.yaml", "F01", "EnvoyFilter fluxlit, which records `fluxlit.peer`, is for workloads with `istio: ingress`, so every peer is unknown", "workloadSelector: {labels: {istio: ingressgateway}}", |filter| filter["spec"]["workloadSelector"]["labels"]["istio"] = json!("ingress")),
+        fail("istio-gateway", "envoyfilter.yaml", "F02", "WasmPlugin fluxlit: it is in the namespace `istio-ingress`, but EnvoyFilter fluxlit, which requires the filter's mark, is in `default` and applies to no other namespace", "set metadata.namespace: istio-ingress in EnvoyFilter fluxlit", |filter| filter["metadata"]["namespace"] = json!("default")),
+        fail("istio-gateway", "envoyfilter.yaml", "F01", "EnvoyFilter fluxlit, which records `fluxlit.peer`, is in `default`", "set metadata.namespace: istio-ingress in EnvoyFilter fluxlit", |filter| filter["metadata"]["namespace"] = json!("default")),
+        fail("istio-gateway", "envoyfilter.yaml", "F01", "WasmPlugin fluxlit: it runs in the gateway, but the patch of EnvoyFilter fluxlit that records `fluxlit.peer` is for the sidecar (context SIDECAR_INBOUND)", "set context: GATEWAY in the patch that records `fluxlit.peer`", |filter| set_context(&mut filter["spec"]["configPatches"][0], "SIDECAR_INBOUND")),
+        fail("istio-gateway", "envoyfilter.yaml", "F01", "is for outbound listeners of sidecars (context SIDECAR_OUTBOUND)", "set context: GATEWAY", |filter| set_context(&mut filter["spec"]["configPatches"][0], "SIDECAR_OUTBOUND")),
+        fail("istio-gateway", "envoyfilter.yaml", "F01", "is for the sidecar (context SIDECAR_INBOUND)", "set context: GATEWAY", |filter| list(&mut filter["spec"]["configPatches"]).iter_mut().for_each(|patch| set_context(patch, "SIDECAR_INBOUND"))),
+        fail("istio-gateway", "envoyfilter.yaml", "F02", "the patch of EnvoyFilter fluxlit that requires the filter's mark is for the sidecar (context SIDECAR_INBOUND)", "match: {context: GATEWAY}", |filter| list(&mut filter["spec"]["configPatches"]).iter_mut().for_each(|patch| set_context(patch, "SIDECAR_INBOUND"))),
+        warn("istio-gateway", "envoyfilter.yaml", "F02", "no last route", "fluxlit-not-processed", |filter| set_context(&mut filter["spec"]["configPatches"][3], "SIDECAR_INBOUND")),
+        fail("istio-gateway", "wasmplugin.yaml", "F02", "WasmPlugin fluxlit: it is for workloads with `istio: ingress`, so it does not apply to Gateway fluxlit in workloads with `istio: ingressgateway`, whose requests bypass the filter", "set in WasmPlugin fluxlit: selector: {matchLabels: {istio: ingressgateway}}", |plugin| plugin["spec"]["selector"]["matchLabels"]["istio"] = json!("ingress")),
+        fail("istio-gateway", "wasmplugin.yaml", "F02", "it is in the namespace `default`, but EnvoyFilter fluxlit, which requires the filter's mark, is in `istio-ingress`", "set metadata.namespace: default", |plugin| plugin["metadata"]["namespace"] = json!("default")),
+        warn("istio-gateway", "wasmplugin.yaml", "F02", "it runs in every namespace (it is in the root namespace `istio-system`), but EnvoyFilter fluxlit, which requires the filter's mark, is in `istio-ingress`", "set metadata.namespace: istio-system", |plugin| plugin["metadata"]["namespace"] = json!("istio-system")),
+        of_kind("Gateway", fail("istio-gateway", "routes.yaml", "F02", "it does not apply to Gateway fluxlit in workloads with `istio: ingress`", "correct the selector of Gateway fluxlit", |gateway| gateway["spec"]["selector"]["istio"] = json!("ingress"))),
+        fail("istio-gateway-traffic-extension", "trafficextension.yaml", "F02", "TrafficExtension fluxlit: it is for workloads with `istio: ingress`, so it does not apply to Gateway fluxlit", "set in TrafficExtension fluxlit: selector: {matchLabels: {istio: ingressgateway}}", |plugin| plugin["spec"]["selector"]["matchLabels"]["istio"] = json!("ingress")),
+        fail("istio-gateway-traffic-extension", "istio-gateway/envoyfilter.yaml", "F02", "is for workloads with `istio: ingress`", "workloadSelector", |filter| filter["spec"]["workloadSelector"]["labels"]["istio"] = json!("ingress")),
+        // Without the Gateway, the policies are compared with each other.
+        fail("istio", "istio/envoyfilter.yaml", "F02", "is for workloads with `istio: ingress`", "workloadSelector", |filter| filter["spec"]["workloadSelector"]["labels"]["istio"] = json!("ingress")),
+        fail("istio", "istio/wasmplugin.yaml", "F01", "it runs in workloads with `istio: ingress`, but EnvoyFilter fluxlit, which records `fluxlit.peer`, is for workloads with `istio: ingressgateway`", "workloadSelector: {labels: {istio: ingress}}", |plugin| plugin["spec"]["selector"]["matchLabels"]["istio"] = json!("ingress")),
+        fail("istio", "istio/envoyfilter.yaml", "F02", "is in `default` and applies to no other namespace", "metadata.namespace: istio-ingress", |filter| filter["metadata"]["namespace"] = json!("default")),
+        // Manifests for Envoy Gateway.
+        fail("envoy-gateway", "guard.yaml", "F02", "EnvoyExtensionPolicy fluxlit: it runs in Gateway fluxlit, listener `https`, but EnvoyPatchPolicy fluxlit-guard, which requires the filter's mark, is for Gateway other", "set in EnvoyPatchPolicy fluxlit-guard: targetRef: {group: gateway.networking.k8s.io, kind: Gateway, name: fluxlit}", |guard| guard["spec"]["targetRef"]["name"] = json!("other")),
+        fail("envoy-gateway", "guard.yaml", "F02", "in the namespace `my-team`, but EnvoyPatchPolicy fluxlit-guard, which requires the filter's mark, is in `default` and applies to no Gateway of another namespace", "set metadata.namespace: my-team in EnvoyPatchPolicy fluxlit-guard", |guard| guard["metadata"]["namespace"] = json!("default")),
+        fail("envoy-gateway", "guard.yaml", "F02", "EnvoyPatchPolicy fluxlit-guard, which requires the filter's mark, patches the listener `default/fluxlit/https`", "set name: my-team/fluxlit/https", |guard| guard["spec"]["jsonPatches"][0]["name"] = json!("default/fluxlit/https")),
+        fail("envoy-gateway", "guard.yaml", "F02", "patches the listener `my-team/fluxlit/http`", "set name: my-team/fluxlit/https", |guard| guard["spec"]["jsonPatches"][0]["name"] = json!("my-team/fluxlit/http")),
+        fail("envoy-gateway", "envoyextensionpolicy.yaml", "F02", "EnvoyExtensionPolicy fluxlit: it is for Gateway other, so it does not apply to Gateway fluxlit, whose requests bypass the filter", "set in EnvoyExtensionPolicy fluxlit: targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: fluxlit}]", |policy| policy["spec"]["targetRefs"][0]["name"] = json!("other")),
+        fail("envoy-gateway", "envoyextensionpolicy.yaml", "F02", "it is in the namespace `default`, so it does not apply to Gateway fluxlit in `my-team`", "set metadata.namespace: my-team in EnvoyExtensionPolicy fluxlit", |policy| policy["metadata"]["namespace"] = json!("default")),
+        fail("envoy-gateway", "envoyextensionpolicy.yaml", "F02", "it is for the listener `tls`, so it does not apply to the listeners of Gateway fluxlit (`https`, `http`)", "set sectionName", |policy| policy["spec"]["targetRefs"][0]["sectionName"] = json!("tls")),
+        fail("envoy-gateway", "envoyextensionpolicy.yaml", "F02", "it is for HTTPRoute other, so it does not apply to HTTPRoute fluxlit, whose", "kind: HTTPRoute, name: fluxlit}]", |policy| policy["spec"]["targetRefs"] = json!([{"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "name": "other"}])),
+        warn("envoy-gateway", "clienttrafficpolicy.yaml", "F01", "EnvoyExtensionPolicy fluxlit: it runs in Gateway fluxlit, listener `https`, but ClientTrafficPolicy fluxlit, which says where addresses come from and which paths are rejected, is for Gateway other", "set in ClientTrafficPolicy fluxlit: targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: fluxlit}]", |policy| policy["spec"]["targetRefs"][0]["name"] = json!("other")),
+        warn("envoy-gateway", "clienttrafficpolicy.yaml", "F01", "is in `default` and applies to no Gateway of another namespace", "set metadata.namespace: my-team in ClientTrafficPolicy fluxlit", |policy| policy["metadata"]["namespace"] = json!("default")),
+        warn("envoy-gateway", "clienttrafficpolicy.yaml", "F01", "is for the listener `http`", "remove sectionName", |policy| policy["spec"]["targetRefs"][0]["sectionName"] = json!("http")),
+        fail("envoy-gateway-module", "envoyextensionpolicy.yaml", "F02", "EnvoyExtensionPolicy fluxlit-module: it is for Gateway other", "name: fluxlit}]", |policy| policy["spec"]["targetRefs"][0]["name"] = json!("other")),
+        fail("envoy-gateway-module", "envoy-gateway/guard.yaml", "F02", "is for Gateway other", "targetRef: {", |guard| guard["spec"]["targetRef"]["name"] = json!("other")),
         // Manifests for gateways.
         of_kind("VirtualService", fail("istio-gateway", "routes.yaml", "F04", "VirtualService fluxlit rewrites the path to `/apps/my-app`, but the filter leaves the mount `/apps/my-app` in it", "remove the rewrite", |route| route["spec"]["http"][0]["rewrite"] = json!({"uri": "/apps/my-app"}))),
         fail("istio-gateway-traffic-extension", "trafficextension.yaml", "F03", "FAIL_OPEN", "FAIL_RELOAD", |plugin| plugin["spec"]["wasm"]["failStrategy"] = json!("FAIL_OPEN")),
@@ -359,12 +397,28 @@ fn each_defect_of_a_shipped_configuration_is_found() {
 fn what_is_as_good_is_clean_too() {
     type Row = (&'static str, &'static str, fn(&mut Value));
     #[rustfmt::skip]
-    let rows: [Row; 4] = [
+    let rows: [Row; 16] = [
         ("module", "module.yaml", |filter| filter["typed_config"]["filter_config"] = json!({"@type": "type.googleapis.com/google.protobuf.Struct", "value": {"root_path": "/x", "peer_filter_state_key": "fluxlit.peer"}})),
         // The redirect to https, or the condition on the route: either is enough.
         ("made by istio-gateway", "istio-gateway.yaml", |made| without_mark(made_manager(made, 1))),
         ("made by istio-gateway", "istio-gateway.yaml", |made| { remove(&mut made_manager(made, 1)["route_config"]["virtual_hosts"][0], "require_tls"); }),
         ("istio-sidecar", "istio-sidecar/wasmplugin.yaml", |plugin| { remove(&mut plugin["spec"], "match"); }),
+        // An EnvoyFilter can be for more than the filter.
+        ("istio-gateway", "envoyfilter.yaml", |filter| filter["metadata"]["namespace"] = json!("istio-system")),
+        ("istio-gateway", "envoyfilter.yaml", |filter| { remove(&mut filter["spec"], "workloadSelector"); }),
+        ("istio-waypoint", "istio-waypoint/envoyfilter.yaml", |filter| { remove(&mut filter["spec"], "targetRefs"); }),
+        ("istio-waypoint", "istio-waypoint/envoyfilter.yaml", |filter| { remove(&mut filter["spec"], "targetRefs"); filter["spec"]["workloadSelector"] = json!({"labels": {"istio.io/waypoint-for": "service"}}); }),
+        // The Gateway of the files has this label.
+        ("istio-gateway", "wasmplugin.yaml", |plugin| { remove(&mut plugin["spec"], "selector"); }),
+        // It is given when the manifest is applied.
+        ("istio-gateway", "envoyfilter.yaml", |filter| { remove(&mut filter["metadata"], "namespace"); }),
+        ("istio-gateway", "wasmplugin.yaml", |plugin| { remove(&mut plugin["metadata"], "namespace"); }),
+        ("envoy-gateway-module", "envoy-gateway/guard.yaml", |guard| { remove(&mut guard["metadata"], "namespace"); }),
+        // Not in the filter's chain, or in all.
+        ("envoy-gateway-module", "clienttrafficpolicy.yaml", |policy| policy["spec"]["targetRefs"][0]["sectionName"] = json!("https")),
+        ("envoy-gateway-module", "envoyextensionpolicy.yaml", |policy| { remove(&mut policy["spec"]["targetRefs"][0], "sectionName"); }),
+        ("envoy-gateway-module", "envoyextensionpolicy.yaml", |policy| policy["spec"]["targetRefs"] = json!([{"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "name": "fluxlit"}])),
+        ("envoy-gateway-module", "envoy-gateway/guard.yaml", |guard| guard["spec"]["jsonPatches"][0]["name"] = json!("tcp-443")),
     ];
     for (number, (name, file, change)) in rows.into_iter().enumerate() {
         let set = sets().find(|set| set.name == name).expect("a set");
@@ -373,6 +427,98 @@ fn what_is_as_good_is_clean_too() {
         change(&mut document.expect("the file").1[0]);
         assert_eq!(problems(&lint(&assemble(files))), [], "row {number}");
     }
+}
+
+/// A change of the first object of a kind.
+type Change = (&'static str, fn(&mut Value));
+
+/// Lints a set with several changes, without the kinds of `removed`.
+fn lint_changed(set: &str, changes: &[Change], removed: &[&str]) -> Vec<Finding> {
+    let set = sets().find(|known| known.name == set).expect("a set");
+    let mut files = read(&set);
+    for (_, documents) in &mut files {
+        documents.retain(|document| !removed.iter().any(|kind| document["kind"] == *kind));
+    }
+    for (kind, change) in changes {
+        let mut documents = files.iter_mut().flat_map(|(_, documents)| documents);
+        change(
+            documents
+                .find(|document| document["kind"] == *kind)
+                .unwrap_or_else(|| panic!("no {kind}")),
+        );
+    }
+    lint(&assemble(files))
+}
+
+#[rustfmt::skip]
+#[test]
+fn labels_of_other_objects_count() {
+    let component: Change = ("EnvoyFilter", |filter| filter["spec"]["workloadSelector"]["labels"]["component"] = json!("gateway"));
+    let pods: Change = ("Deployment", |deployment| deployment["spec"]["template"]["metadata"]["labels"]["component"] = json!("gateway"));
+    assert_eq!(problems(&lint_changed("istio-sidecar", &[component, pods], &[])), []);
+    let gateway: Change = ("Gateway", |gateway| gateway["spec"]["selector"]["component"] = json!("gateway"));
+    assert_eq!(problems(&lint_changed("istio-gateway", &[component, gateway], &[])), []);
+    for set in ["istio-sidecar", "istio-gateway"] {
+        let found = problems(&lint_changed(set, &[component], &[]));
+        assert!(found.iter().all(|(_, status, says)| *status == Status::Warn && says.contains("so where it does not apply, ")), "{found:?}");
+        assert_eq!(found.len(), 2, "{found:?}");
+    }
+}
+
+/// Without a Gateway in the files, the policies are compared with each other only.
+#[rustfmt::skip]
+#[test]
+fn a_gateway_that_is_not_in_the_files_is_not_judged() {
+    let other = |policy: &mut Value| policy["spec"]["targetRefs"][0]["name"] = json!("other");
+    let guard: Change = ("EnvoyPatchPolicy", |guard| { guard["spec"]["targetRef"]["name"] = json!("other"); guard["spec"]["jsonPatches"][0]["name"] = json!("my-team/other/https"); });
+    let changes = [("EnvoyExtensionPolicy", other as fn(&mut Value)), ("ClientTrafficPolicy", other), guard];
+    assert_eq!(problems(&lint_changed("envoy-gateway-module", &changes, &["Gateway", "HTTPRoute"])), []);
+    let found = problems(&lint_changed("envoy-gateway-module", &changes[..2], &["Gateway", "HTTPRoute"]));
+    assert!(matches!(&found[..], [("F02", Status::Fail, says)] if says.contains("is for Gateway fluxlit,")), "{found:?}");
+    let ingress = |plugin: &mut Value| plugin["spec"]["selector"]["matchLabels"] = json!({"istio": "ingress"});
+    let filter: Change = ("EnvoyFilter", |filter| filter["spec"]["workloadSelector"]["labels"] = json!({"istio": "ingress"}));
+    assert_eq!(problems(&lint_changed("istio-gateway", &[("WasmPlugin", ingress), filter], &["Gateway"])), []);
+}
+
+/// A policy for the whole Gateway needs the guard in each listener that forwards.
+#[rustfmt::skip]
+#[test]
+fn each_listener_that_forwards_needs_the_guard() {
+    let policy: Change = ("EnvoyExtensionPolicy", |policy| { remove(&mut policy["spec"]["targetRefs"][0], "sectionName"); });
+    // The first route redirects, the second one forwards.
+    let route: Change = ("HTTPRoute", |route| { remove(&mut route["spec"]["parentRefs"][0], "sectionName"); route["spec"]["rules"] = json!([{"backendRefs": [{"name": "fluxlit-gateway", "port": 8000}]}]); });
+    let found = problems(&lint_changed("envoy-gateway-module", &[policy, route], &[]));
+    assert!(matches!(&found[..], [("F02", Status::Fail, says)] if says.contains("it runs in Gateway fluxlit, listener `http`, but EnvoyPatchPolicy fluxlit-guard, which requires the filter's mark, patches the listener `my-team/fluxlit/https`")), "{found:?}");
+}
+
+#[rustfmt::skip]
+#[test]
+fn the_root_namespace_is_that_of_the_mesh() {
+    let root: Change = ("EnvoyFilter", |filter| filter["metadata"]["namespace"] = json!("mesh"));
+    let found = problems(&lint_changed("istio-gateway", &[root], &[]));
+    assert_eq!(found.len(), 2, "{found:?}");
+    for mesh in [json!({"spec": {"meshConfig": {"rootNamespace": "mesh"}}}), json!({"data": {"mesh": "accessLogFile: /dev/stdout\nrootNamespace: mesh\n"}})] {
+        let set = sets().find(|set| set.name == "istio-gateway").expect("a set");
+        let mut files = read(&set);
+        let mut of_mesh = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "istio"}});
+        of_mesh.as_object_mut().expect("fields").extend(mesh.as_object().cloned().expect("fields"));
+        files.push((String::new(), vec![of_mesh]));
+        let mut documents = files.iter_mut().flat_map(|(_, documents)| documents);
+        (root.1)(documents.find(|document| document["kind"] == root.0).expect("an EnvoyFilter"));
+        assert_eq!(problems(&lint(&assemble(files))), []);
+    }
+}
+
+/// A class of Gateways is a target in the root namespace, and one Gateway in its own.
+#[rustfmt::skip]
+#[test]
+fn the_targets_of_the_root_namespace_are_classes() {
+    let plugin: Change = ("WasmPlugin", |plugin| plugin["metadata"]["namespace"] = json!("my-team"));
+    let class: Change = ("EnvoyFilter", |filter| { filter["metadata"]["namespace"] = json!("istio-system"); filter["spec"]["targetRefs"] = json!([{"group": "gateway.networking.k8s.io", "kind": "GatewayClass", "name": "istio-waypoint"}]); });
+    assert_eq!(problems(&lint_changed("istio-waypoint", &[plugin, class], &[])), []);
+    let gateway: Change = ("EnvoyFilter", |filter| filter["metadata"]["namespace"] = json!("istio-system"));
+    let found = problems(&lint_changed("istio-waypoint", &[plugin, gateway], &[]));
+    assert!(matches!(&found[..], [("F02", Status::Fail, says)] if says.contains("is in `istio-system` and applies to no other namespace")), "{found:?}");
 }
 
 /// An EnvoyFilter of somebody else says nothing about the guard.
@@ -400,6 +546,10 @@ fn made_manager(bootstrap: &mut Value, listener: usize) -> &mut Value {
 fn manager(listener: &mut Value) -> &mut Value {
     let filters = list(&mut listener["filter_chains"][0]["filters"]);
     &mut filters.last_mut().expect("a filter")["typed_config"]
+}
+
+fn set_context(patch: &mut Value, context: &str) {
+    patch["match"]["context"] = json!(context);
 }
 
 fn without_mark(manager: &mut Value) {
