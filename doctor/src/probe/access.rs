@@ -3,12 +3,13 @@
 use url::Url;
 
 use crate::api_documentation::ApiDocumentation;
-use crate::client::Ask;
+use crate::client::{Ask, Response};
 use crate::outcome::Outcome;
 use crate::probe::content_policy::{Policy, allows};
 use crate::probe::context::{Context, has_status};
-use crate::probe::cures::{CACHE, HEAD, LOGIN, METRICS};
+use crate::probe::cures::{CACHE, HEAD, LOGIN, METRICS, SPELLING};
 use crate::probe::same_site::Relation;
+use crate::probe::spelling;
 
 /// P21: the same requests without credentials.
 pub(crate) async fn without_login(context: &Context, outcome: &mut Outcome) {
@@ -25,6 +26,19 @@ pub(crate) async fn without_login(context: &Context, outcome: &mut Outcome) {
         .handshake_status(&context.handshake().anonymous())
         .await;
     let is_open = page.as_ref().is_ok_and(|page| page.is_page());
+    let is_login = |page: &Response| matches!(page.status, 301..=308 | 401 | 403);
+    if page.as_ref().is_ok_and(is_login)
+        && let Some(target) = spelling::of_open_page(context).await
+    {
+        outcome.fail(
+            format!(
+                "without credentials `{}` is answered {}, but `{target}` shows the page: a rule of the front compares the path as it was sent, and a hop after it does not, so the login can be evaded",
+                site.path("/"),
+                context.describe(&page)
+            ),
+            SPELLING.hint(context.front),
+        );
+    }
     match (is_open, has_status(&socket, 101)) {
         (false, true) => outcome.fail(
             format!("without credentials the page is answered {}, but the WebSocket opens: the app can be used without a login", context.describe(&page)),

@@ -568,15 +568,41 @@ pub(crate) const HEAD: Cure = Cure {
 };
 
 #[rustfmt::skip]
+pub(crate) const SPELLING: Cure = Cure {
+    what: "let the front refuse every path but those of the mount as it is written, or require the login for the whole host",
+    lines: &[
+        (Hop::HaProxy, "write `acl is_bare_mount path /apps/my-app`, `acl is_below_mount path_beg /apps/my-app/` and `http-request return status 404 content-type text/plain string \"Not found\" unless is_bare_mount or is_below_mount` before the rule of the login"),
+        (Hop::Envoy, "write `normalize_path: true`, `merge_slashes: true` and `path_with_escaped_slashes_action: REJECT_REQUEST` in the connection manager"),
+    ],
+};
+
 pub(crate) const LOGIN: Cure = Cure {
     what: "let the auth rule of the front cover `/_stcore/stream` under the mount with the session of the page, and answer it 401 without one",
     lines: &[
-        (Hop::Nginx, "write `auth_request /auth;` in the location of the whole mount, with no other location for the WebSocket, and `if ($http_upgrade) { return 401; }` before the redirect to the login"),
-        (Hop::Envoy, "ext_authz for every route, without a per-route disabled for the WebSocket"),
-        (Hop::Traefik, "the forwardAuth middleware on the router of the WebSocket too"),
-        (Hop::Caddy, "forward_auth before the reverse_proxy of the whole mount, and `respond 401` instead of a redirect for requests with Upgrade"),
-        (Hop::HaProxy, "the rule for every path of the mount, and `http-request deny deny_status 401` for requests with Upgrade before the redirect to the login"),
-        (Hop::Apache, "Require in <Location \"/apps/my-app\">, and no other <Location> for the WebSocket"),
+        (
+            Hop::Nginx,
+            "write `auth_request /auth;` in the location of the whole mount, with no other location for the WebSocket, and `if ($http_upgrade) { return 401; }` before the redirect to the login",
+        ),
+        (
+            Hop::Envoy,
+            "ext_authz for every route, without a per-route disabled for the WebSocket",
+        ),
+        (
+            Hop::Traefik,
+            "the forwardAuth middleware on the router of the WebSocket too",
+        ),
+        (
+            Hop::Caddy,
+            "forward_auth before the reverse_proxy of the whole mount, and `respond 401` instead of a redirect for requests with Upgrade",
+        ),
+        (
+            Hop::HaProxy,
+            "the rule for every path of the mount, and `http-request deny deny_status 401` for requests with Upgrade before the redirect to the login",
+        ),
+        (
+            Hop::Apache,
+            "Require in <Location \"/apps/my-app\">, and no other <Location> for the WebSocket",
+        ),
     ],
 };
 

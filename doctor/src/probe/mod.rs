@@ -31,6 +31,7 @@ mod same_site;
 mod sent_upload;
 mod session;
 mod socket;
+mod spelling;
 mod tls;
 mod upload;
 mod upstream;

@@ -75,6 +75,10 @@ pub(crate) enum Fault {
     /// The page needs a login, and so does the WebSocket. No fault.
     Login,
     LoginForPageOnly,
+    /// The login is for the mount as it is written, and slashes are merged after it.
+    LoginForOneSpelling,
+    /// The same, but all paths belong to one app. No fault.
+    LoginInAppAtRoot,
     /// Each second page is of another version.
     TwoVersions,
     InjectsScript,
@@ -212,6 +216,17 @@ fn respond(fault: Fault, head: &Head, count: usize) -> Option<Vec<u8>> {
             }
             if fault == Fault::Login {
                 return Some(response("401 Unauthorized", html, NGINX));
+            }
+        }
+        Fault::LoginForOneSpelling | Fault::LoginInAppAtRoot if field(head, "cookie").is_none() => {
+            if is_handshake {
+                return Some(response("401 Unauthorized", html, NGINX));
+            }
+            if path.starts_with(MOUNT) {
+                return redirect("https://login.example.com/");
+            }
+            if fault == Fault::LoginInAppAtRoot || path.replace("//", "/") == format!("{MOUNT}/") {
+                return Some(response("200 OK", html, page));
             }
         }
         Fault::SilentAboveManyLines if !is_handshake && head.lines.len() > 100 => return None,
