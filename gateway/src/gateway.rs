@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::Signal;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -38,7 +38,6 @@ pub struct Gateway {
     /// The listener for operators.
     admin: Option<TcpListener>,
     tls: Option<Tls>,
-    /// Registered from the start, because an unhandled SIGHUP would end the process.
     hang_ups: Signal,
 }
 
@@ -79,11 +78,14 @@ pub enum GatewayError {
 impl Gateway {
     /// Opens the listening sockets and reads the certificate. Must be called within a runtime.
     ///
+    /// `hang_ups`: SIGHUP, registered before the settings were read. Until then it ends the process, and a signal in between asks
+    /// for a reload.
+    ///
     /// # Errors
     ///
     /// [`GatewayError::Listen`] if an address is in use or not available, [`GatewayError::Tls`] if the certificate cannot be
     /// used.
-    pub fn bind(settings: Settings) -> Result<Self, GatewayError> {
+    pub fn bind(settings: Settings, hang_ups: Signal) -> Result<Self, GatewayError> {
         raise_open_files();
         let bind = |address| {
             listener::bind(address, settings.reuse_port)
@@ -99,7 +101,7 @@ impl Gateway {
             listener: bind(settings.listen)?,
             admin: settings.observe.admin.map(bind).transpose()?,
             tls,
-            hang_ups: signal(SignalKind::hangup()).map_err(GatewayError::Worker)?,
+            hang_ups,
             settings: Arc::new(settings),
         })
     }

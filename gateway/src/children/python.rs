@@ -7,6 +7,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::io::Read as _;
 use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -244,7 +245,9 @@ fn run(
         .args(arguments)
         .envs(environment.iter().map(|(name, value)| (name, value)))
         .stdout(OwnedFd::from(written.try_clone()?))
-        .stderr(OwnedFd::from(written));
+        .stderr(OwnedFd::from(written))
+        // A signal from the terminal is for the gateway.
+        .process_group(0);
     let mut child = command.spawn()?;
     drop(command);
     let mut text = Vec::new();

@@ -320,6 +320,27 @@ fn readiness_goes_down_when_the_end_of_the_app_is_known() {
     assert!(page.starts_with("HTTP/1.1 503"), "{page}");
 }
 
+/// A script in place of Python sends the signal to the gateway, three processes above it.
+#[test]
+fn sighup_while_the_app_is_imported_does_not_end_the_gateway() {
+    let folder = tempfile::tempdir().unwrap();
+    let python = executable(
+        &folder.path().join("python"),
+        "[ \"$1\" = -c ] || exec sleep 1000\n\
+         parent() { awk '/^PPid/ {print $2}' /proc/$1/status; }\n\
+         kill -HUP $(parent $(parent $PPID))\n\
+         echo \"$4\"'{\"entry\": \"entry.py\", \"api_mount_path\": \"/api\", \"root_path\": \"\", \"streamlit_arguments\": []}'\n",
+    );
+    let mut gateway = Gateway::start(&[("FLUXLIT_PYTHON", &python)], &["app:app"]);
+    assert!(
+        soon(|| gateway.log().contains("the settings were reloaded")),
+        "{}",
+        gateway.log()
+    );
+    gateway.terminate();
+    assert_eq!(gateway.exit_code(), Some(0));
+}
+
 /// FluxLit's defect 29.
 #[test]
 fn an_app_that_ends_is_restarted() {

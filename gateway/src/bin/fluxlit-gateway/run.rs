@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use clap::Args;
 use fluxlit_gateway::{DescribeError, Gateway, Settings};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::exit::{Exit, Unusable};
 use crate::target::{self, Target};
@@ -26,8 +27,17 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
 
 /// Reads the settings and serves until a signal stops the gateway.
 pub(crate) fn serve_target(target: &Target) -> anyhow::Result<Exit> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    // The import of an app takes seconds, in which SIGHUP must not end the process.
+    let hang_ups = {
+        let _within = runtime.enter();
+        signal(SignalKind::hangup()).context("cannot wait for signals")?
+    };
     let (settings, _ports) = target::read_settings(target).map_err(usage)?;
-    serve(settings)?;
+    serve(&runtime, settings, hang_ups)?;
     Ok(Exit::Done)
 }
 
@@ -41,7 +51,7 @@ fn usage(error: anyhow::Error) -> anyhow::Error {
 }
 
 /// Serves until a signal stops the gateway.
-fn serve(settings: Settings) -> anyhow::Result<()> {
+fn serve(runtime: &Runtime, settings: Settings, hang_ups: Signal) -> anyhow::Result<()> {
     crate::write_messages(&settings.observe.log_directives());
     for warning in &settings.warnings {
         tracing::warn!("{warning}");
@@ -49,16 +59,12 @@ fn serve(settings: Settings) -> anyhow::Result<()> {
     for advice in &settings.advice {
         tracing::info!("advice: {advice}");
     }
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the runtime")?;
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).context("cannot wait for signals")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for signals")?;
         let mount = settings.policy.mount().to_owned();
         let has_debug_page = settings.observe.debug;
-        let gateway = Gateway::bind(settings)?;
+        let gateway = Gateway::bind(settings, hang_ups)?;
         let scheme = if gateway.is_tls() { "https" } else { "http" };
         let address = gateway.local_address()?;
         tracing::info!("listening on {scheme}://{address}");
