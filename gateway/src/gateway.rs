@@ -6,6 +6,7 @@
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -146,9 +147,13 @@ impl Gateway {
         let (readiness, streamlit) = watch::channel(waiting());
         let api_check = HealthCheck::api(&settings);
         let (api_readiness, api) = watch::channel(waiting());
+        let has_started = Arc::new(AtomicBool::new(settings.app.is_none()));
+        let starts_api = settings.app.as_ref().is_some_and(|app| app.api.is_some());
+        let started = [Some(streamlit.clone()), starts_api.then(|| api.clone())];
         let upstream_readiness = UpstreamReadiness {
             streamlit,
             api: api_check.is_some().then_some(api),
+            has_started: Arc::clone(&has_started),
         };
         let (drain, draining) = watch::channel(false);
         let mut supervisors = start_children(&settings)?;
@@ -197,6 +202,7 @@ impl Gateway {
             () = stop => None,
             () = HealthCheck::streamlit(&settings).run(readiness.clone(), &metrics) => None,
             () = check_api(api_check, api_readiness.clone(), &metrics) => None,
+            () = notice_start(started.into_iter().flatten().collect(), &has_started) => None,
             failure = keep_running(&mut supervisors, &metrics, [&readiness, &api_readiness]) => Some(failure),
             () = watch_files(shared.tls.as_ref(), hang_ups, &reloader) => None,
         };
@@ -384,6 +390,21 @@ async fn check_api(
         Some(check) => check.run(readiness, metrics).await,
         None => std::future::pending().await,
     }
+}
+
+/// Notes when all programs that the gateway starts are ready.
+async fn notice_start(mut programs: Vec<watch::Receiver<Readiness>>, has_started: &AtomicBool) {
+    let is_ready = |readiness: &Readiness| *readiness == Readiness::Ready;
+    while !programs.iter().all(|program| is_ready(&program.borrow())) {
+        for program in &mut programs {
+            if program.wait_for(is_ready).await.is_err() {
+                // The gateway is stopping.
+                return std::future::pending::<()>().await;
+            }
+        }
+    }
+    has_started.store(true, Ordering::Relaxed);
+    std::future::pending::<()>().await;
 }
 
 /// Reloads the settings on SIGHUP, and the certificate on an interval as well.

@@ -3,6 +3,7 @@
 //! These paths never reach the app. Streamlit's own metrics are as internal as the gateway's: only operators reach them.
 
 use std::sync::LazyLock;
+use std::sync::atomic::Ordering;
 
 use fluxlit_policy::{Edit, Edits, Exchange, SubApp, SubAppPath, is_metrics};
 use serde_json::json;
@@ -27,7 +28,7 @@ pub(super) fn internal_reply(
     if let Some(below) = worker.settings.api.sub_app.strip(path) {
         return match below {
             b"/healthz" | b"/readyz" if !is_get_or_head(request) => Some(method_not_allowed()),
-            b"/healthz" => Some(health()),
+            b"/healthz" => Some(health_of_app(worker)),
             b"/readyz" => Some(readiness(worker)),
             _ => None,
         };
@@ -160,24 +161,42 @@ fn health() -> LocalReply {
     LocalReply::json(200, &json!({"status": "ok"}))
 }
 
+/// Reports that the gateway is alive, but not before an app that it starts has been ready once.
+///
+/// FluxLit listens only then, and scripts that have waited for this path use the app. What happens to the app later is no
+/// concern of this path: the gateway restarts it, and readiness tells.
+fn health_of_app(worker: &Worker) -> LocalReply {
+    if worker.readiness.has_started.load(Ordering::Relaxed) {
+        return health();
+    }
+    match not_ready(worker) {
+        Some(reason) => LocalReply::json(503, &json!({"status": "starting", "detail": reason})),
+        None => health(),
+    }
+}
+
 /// Reports in FluxLit's format whether requests should be sent here.
 fn readiness(worker: &Worker) -> LocalReply {
-    let streamlit = worker.readiness.streamlit.borrow();
-    let api = worker.readiness.api.as_ref().map(|api| api.borrow());
-    let reason = match (&*streamlit, api.as_deref()) {
-        (Readiness::Draining, _) => Some("the gateway is stopping"),
-        (Readiness::NotReady(reason), _) | (_, Some(Readiness::NotReady(reason))) => {
-            Some(reason.as_str())
-        }
-        _ => None,
-    };
-    match reason {
+    match not_ready(worker) {
         Some(reason) => LocalReply::json(503, &json!({"status": "not_ready", "detail": reason})),
-        None if api.is_some() => LocalReply::json(
+        None if worker.readiness.api.is_some() => LocalReply::json(
             200,
             &json!({"status": "ready", "streamlit": "ok", "api": "ok"}),
         ),
         None => LocalReply::json(200, &json!({"status": "ready", "streamlit": "ok"})),
+    }
+}
+
+/// Returns why no requests should be sent here, if they should not.
+fn not_ready(worker: &Worker) -> Option<String> {
+    let streamlit = worker.readiness.streamlit.borrow();
+    let api = worker.readiness.api.as_ref().map(|api| api.borrow());
+    match (&*streamlit, api.as_deref()) {
+        (Readiness::Draining, _) => Some("the gateway is stopping".to_owned()),
+        (Readiness::NotReady(reason), _) | (_, Some(Readiness::NotReady(reason))) => {
+            Some(reason.clone())
+        }
+        _ => None,
     }
 }
 

@@ -17,6 +17,7 @@ use std::cell::RefCell;
 use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use tokio::sync::watch;
 
@@ -56,6 +57,8 @@ pub(crate) struct Shared {
 pub(crate) struct UpstreamReadiness {
     pub(crate) streamlit: watch::Receiver<Readiness>,
     pub(crate) api: Option<watch::Receiver<Readiness>>,
+    /// True once all programs that the gateway starts have been ready; if it starts none, from the beginning.
+    pub(crate) has_started: Arc<AtomicBool>,
 }
 
 /// A worker with the settings of one moment. A request uses the same one until it ends, a tunnel until it is closed.
@@ -233,6 +236,7 @@ impl Worker {
                 .upstream
                 .is_some()
                 .then(|| watch::channel(waiting()).1),
+            has_started: Arc::new(AtomicBool::new(settings.app.is_none())),
         };
         let observer = observability.observer();
         Self::new(Arc::new(settings), Arc::new(shared), readiness, observer)

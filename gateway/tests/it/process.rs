@@ -5,6 +5,10 @@ use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use fluxlit_support::wait::wait_for;
 
 use crate::support::{Gateway, command, held};
 
@@ -352,10 +356,74 @@ fn an_app_that_ends_is_restarted() {
     assert!(
         started
             .gateway
-            .get("/api/healthz")
-            .starts_with("HTTP/1.1 200"),
+            .get("/api/readyz")
+            .starts_with("HTTP/1.1 503"),
         "the gateway stays up"
     );
+}
+
+/// The test itself listens on the ports of Streamlit and of the API.
+#[test]
+fn an_app_that_is_started_is_live_once_it_has_been_ready() {
+    let folder = tempfile::tempdir().unwrap();
+    let app = folder.path().join("app.py");
+    std::fs::write(&app, "").unwrap();
+    let command = executable(
+        &folder.path().join("program"),
+        &"name=streamlit\n[ \"$1\" = -m ] && name=api\n\
+          while [ $# -gt 0 ]; do\n  case $1 in --port|--server.port) echo $2 > DIR/$name;; esac\n  shift\ndone\n\
+          exec sleep 1000\n"
+            .replace("DIR", folder.path().to_str().unwrap()),
+    );
+    let settings = [
+        ("FLUXLIT_STREAMLIT_COMMAND", command.as_str()),
+        ("FLUXLIT_PYTHON", &command),
+        ("FLUXLIT_GATEWAY_ADMIN_ADDRESS", "127.0.0.1:0"),
+    ];
+    let arguments = [app.to_str().unwrap(), "--api", "main:app"];
+    let gateway = Gateway::start(&settings, &arguments);
+    let listen = |name: &str| {
+        let path = folder.path().join(name);
+        let port = || std::fs::read_to_string(&path).ok()?.trim().parse().ok();
+        let port: u16 = wait_for(std::time::Duration::from_secs(60), port).expect("a port");
+        std::net::TcpListener::bind(("127.0.0.1", port)).unwrap()
+    };
+    let status = |path: &str| gateway.get(path)[9..12].to_owned();
+
+    let streamlit = listen("streamlit");
+    assert_eq!(status("/api/healthz"), "503");
+    let is_well = Arc::new(AtomicBool::new(true));
+    let answers_ok = Arc::clone(&is_well);
+    std::thread::spawn(move || {
+        for mut stream in streamlit.incoming().flatten() {
+            let _ = stream.read(&mut [0; 1024]);
+            let code = if answers_ok.load(Ordering::Relaxed) {
+                200
+            } else {
+                500
+            };
+            let _ = write!(stream, "HTTP/1.1 {code} x\r\ncontent-length: 2\r\n\r\nok");
+        }
+    });
+    let is_ready = soon(|| gateway.log().contains("Streamlit is ready"));
+    assert!(is_ready, "{}", gateway.log());
+    let reply = gateway.get("/api/healthz");
+    assert!(
+        reply.starts_with("HTTP/1.1 503")
+            && reply.contains("\"status\":\"starting\"")
+            && reply.contains("the API at "),
+        "{reply}"
+    );
+    let mut operator = crate::client::Client::new(gateway.admin.expect("an address"));
+    operator.send("GET /healthz HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+    let reply = operator.rest();
+    assert!(reply.starts_with("HTTP/1.1 200"), "{reply}");
+
+    let _api = listen("api");
+    assert!(soon(|| status("/api/healthz") == "200"));
+    is_well.store(false, Ordering::Relaxed);
+    assert!(soon(|| status("/api/readyz") == "503"));
+    assert_eq!(status("/api/healthz"), "200");
 }
 
 #[test]
