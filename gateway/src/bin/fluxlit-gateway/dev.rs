@@ -55,5 +55,5 @@ Examples:
   fluxlit-gateway dev app.py --api main:app
 
 The API is started again by uvicorn. Streamlit imports changed modules again by itself when a page runs.
-Requests are logged, and /__fluxlit/debug is served on a loopback port of its own, which the log names:
+Requests are logged. The log names the loopback port on which /__fluxlit/debug is served;
 FLUXLIT_GATEWAY_ADMIN_ADDRESS chooses another address.";
