@@ -17,6 +17,7 @@ mod modules;
 mod output;
 mod probe;
 mod run;
+mod script;
 mod target;
 mod url;
 
