@@ -48,6 +48,12 @@ pub(crate) struct Page {
 }
 
 impl Example {
+    /// Returns the example with this name.
+    pub(crate) fn named(name: &str) -> &'static Self {
+        let example = EXAMPLES.iter().find(|example| example.name == name);
+        example.expect("the example")
+    }
+
     /// Returns the requests that every example gets, and its own.
     pub(crate) fn requests(&self) -> Vec<Mounted> {
         let mounted = |request: &Request| Mounted {

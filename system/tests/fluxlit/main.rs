@@ -7,6 +7,7 @@
 mod examples;
 mod observed;
 mod programs;
+mod scripts;
 
 use std::collections::BTreeMap;
 use std::panic::resume_unwind;
@@ -19,7 +20,7 @@ use serde_json::{Value, json};
 
 use crate::examples::{EXAMPLES, Example};
 use crate::observed::Observed;
-use crate::programs::{LIMIT, Program, Server, script};
+use crate::programs::{LIMIT, Program, Server};
 
 /// What differs, where, and why.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -207,67 +208,6 @@ fn render(document: &str, differences: &[Value]) -> String {
 const BEGIN: &str = "<!-- differences: written by system/tests/fluxlit/main.rs -->";
 const END: &str = "<!-- end of differences -->";
 
-/// The scripts of FluxLit, and the result of each under the gateway, with the reason if it is not the one that the script
-/// asks for.
-const SCRIPTS: [(&str, Result<&str, &str>); 6] = [
-    ("smoke_fluxlit_run.sh", Ok("OK (healthz + readyz)")),
-    ("chaos_graceful_shutdown.sh", Ok("PASS")),
-    ("chaos_dropped_websocket.sh", Ok("PASS")),
-    ("chaos_oversized_body.sh", Ok("PASS")),
-    // The script asks for a gateway that ends with Streamlit; this one restarts Streamlit.
-    (
-        "chaos_streamlit_kill.sh",
-        Err("gateway did not exit after killing Streamlit sidecar"),
-    ),
-    // The script tests a function of FluxLit's library, without `fluxlit run`, and FluxLit's own status.
-    ("chaos_slow_upstream.sh", Ok("PASS")),
-];
-
-#[test]
-fn scripts_of_fluxlit_have_the_same_result_with_one_word_changed() {
-    in_parallel(&SCRIPTS, |(name, expected)| {
-        let (code, output) = script(name, &[]);
-        let (expected_code, text) = match expected {
-            Ok(text) => (Some(0), text),
-            Err(text) => (Some(1), text),
-        };
-        assert_eq!(code, expected_code, "{name}: {output}");
-        assert!(output.contains(text), "{name}: {output}");
-    });
-}
-
-#[test]
-fn soak_scripts_of_fluxlit_find_no_failure() {
-    let smoke = EXAMPLES
-        .iter()
-        .find(|example| example.name == "smoke_app")
-        .expect("the example");
-    let smoke = Example {
-        environment: &[
-            ("FLUXLIT_ENABLE_GATEWAY_PROMETHEUS_METRICS", "1"),
-            // FluxLit serves them to everyone; here it has to be asked for.
-            ("FLUXLIT_GATEWAY_PUBLIC_INTERNALS", "1"),
-        ],
-        ..*smoke
-    };
-    let server = Server::start(Program::Gateway, &smoke);
-    let base = format!("http://{}", server.address);
-    for (name, further, expected) in [
-        (
-            "soak_http.sh",
-            &[("PATH_SUFFIX", "/api/smoke")][..],
-            "ok=20 fail=0",
-        ),
-        ("soak_readyz.sh", &[], "ok_2xx=20 fail_non2xx=0"),
-        ("soak_metrics.sh", &[], "ok=20 fail=0"),
-    ] {
-        let environment = [&[("BASE_URL", base.as_str()), ("COUNT", "20")], further].concat();
-        let (code, output) = script(name, &environment);
-        assert_eq!(code, Some(0), "{name}: {output}");
-        assert!(output.contains(expected), "{name}: {output}");
-    }
-}
-
 /// FluxLit prefers what the code of an app sets.
 #[test]
 fn paths_and_options_in_the_code_of_an_app_are_honoured() {
@@ -341,10 +281,7 @@ fn a_target_that_is_no_fluxlit_app_is_reported_without_a_traceback() {
 
 #[test]
 fn a_killed_api_is_restarted_and_readiness_says_so() {
-    let smoke = EXAMPLES
-        .iter()
-        .find(|example| example.name == "smoke_app")
-        .expect("the example");
+    let smoke = Example::named("smoke_app");
     let server = Server::start(Program::Gateway, smoke);
     let status = |path: &str| {
         get(server.address, path, None)
@@ -386,10 +323,7 @@ fn a_killed_api_is_restarted_and_readiness_says_so() {
 /// FluxLit leaves Streamlit running. The grace period is far longer than the test waits.
 #[test]
 fn a_fluxlit_app_ends_with_a_killed_gateway() {
-    let smoke = EXAMPLES
-        .iter()
-        .find(|example| example.name == "smoke_app")
-        .expect("the example");
+    let smoke = Example::named("smoke_app");
     let smoke = Example {
         environment: &[("FLUXLIT_GRACE_PERIOD_S", "900")],
         ..*smoke

@@ -9,7 +9,7 @@ use std::time::Duration;
 use fluxlit_support::client::get;
 use fluxlit_support::port::{free_port, local};
 use fluxlit_support::process::Process;
-use fluxlit_support::wait::wait_until;
+use fluxlit_support::wait::{wait_for, wait_until};
 use fluxlit_system::{Mark, named};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -118,16 +118,50 @@ impl Server {
             folder: place.to_owned(),
             temporary,
         };
-        let is_ready = wait_until(LIMIT, || {
-            assert!(
-                matches!(server.process.ended(), Ok(None)),
-                "{program:?} has ended: {}",
-                server.log()
-            );
-            get(address, ready, None).is_ok_and(|response| response.status == 200)
-        });
-        assert!(is_ready, "{program:?} is not ready: {}", server.log());
+        server.wait_until_ready(ready);
         server
+    }
+
+    /// Runs a script of FluxLit that serves an app until it is ended, in which `fluxlit` is the gateway.
+    pub(crate) fn of_script(name: &str, ready: &str) -> Self {
+        let temporary = copy_of_sources();
+        let mark = Mark::new(name);
+        let address = local(free_port().expect("a port"));
+        let log = std::fs::File::create(temporary.path().join("log")).expect("a file");
+        let mut command = script_in(temporary.path(), name);
+        command
+            .env("PORT", address.port().to_string())
+            .env(Mark::VARIABLE, mark.value())
+            .stdout(log.try_clone().expect("a file"))
+            .stderr(log);
+        let mut server = Self {
+            address,
+            mark,
+            process: Process::start(command).expect("bash starts"),
+            folder: temporary.path().to_owned(),
+            temporary,
+        };
+        server.wait_until_ready(ready);
+        server
+    }
+
+    fn wait_until_ready(&mut self, ready: &str) {
+        let is_ready = wait_until(LIMIT, || {
+            let runs = matches!(self.process.ended(), Ok(None));
+            assert!(runs, "it has ended: {}", self.log());
+            get(self.address, ready, None).is_ok_and(|response| response.status == 200)
+        });
+        assert!(is_ready, "it is not ready: {}", self.log());
+    }
+
+    /// Asks the program to end; returns its exit code.
+    pub(crate) fn stop(&mut self) -> Option<i32> {
+        let id = i32::try_from(self.process.id())
+            .ok()
+            .and_then(Pid::from_raw);
+        kill_process(id.expect("an id"), Signal::TERM).expect("it runs");
+        let ended = wait_for(LIMIT, || self.process.ended().expect("a child"));
+        ended.and_then(|status| status.code())
     }
 
     pub(crate) fn log(&self) -> String {
@@ -166,37 +200,33 @@ pub(crate) fn run_in(folder: &Path, arguments: &[&str]) -> (Option<i32>, String)
     (output.status.code(), text(&output))
 }
 
-/// Runs a script of FluxLit, in which `fluxlit` is the gateway; returns its exit code and what it has written.
+/// Runs a script of FluxLit to its end, in which `fluxlit` is the gateway; returns its exit code and what it has written.
 pub(crate) fn script(name: &str, environment: &[(&str, &str)]) -> (Option<i32>, String) {
     let folder = copy_of_sources();
-    let programs = folder.path().join("programs");
-    std::fs::create_dir(&programs).expect("a folder");
-    std::os::unix::fs::symlink(named("FLUXLIT_TEST_GATEWAY"), programs.join("fluxlit"))
-        .expect("a link");
-    // Most scripts wait until the program is alive, and then use Streamlit. FluxLit is alive when Streamlit listens; the
-    // gateway is alive before, so a script has to wait until it is ready.
-    let file = folder.path().join("scripts").join(name);
-    let text_of_script = std::fs::read_to_string(&file).expect("the script");
-    let waits = "/api/healthz\" >/dev/null 2>&1; then";
-    let text_of_script = if text_of_script.contains("fluxlit run") {
-        text_of_script.replace(waits, &waits.replace("healthz", "readyz"))
-    } else {
-        text_of_script
-    };
-    std::fs::write(&file, text_of_script).expect("a file");
-    let port = || free_port().expect("a port").to_string();
-    let path =
-        std::env::join_paths([programs, bin()].into_iter().chain(folders())).expect("a path");
-    let output = command(Path::new("bash"), folder.path())
-        .arg(file)
-        .env("PATH", path)
-        .env("PORT", port())
-        .env("UPSTREAM_PORT", port())
-        .env("FLUXLIT_SMOKE_PORT", port())
+    let output = script_in(folder.path(), name)
         .envs(environment.iter().copied())
         .output()
         .expect("bash runs");
     (output.status.code(), text(&output))
+}
+
+/// Returns the command of a script, which is not changed, in a copy of the sources.
+fn script_in(folder: &Path, name: &str) -> Command {
+    let programs = folder.join("programs");
+    std::fs::create_dir(&programs).expect("a folder");
+    std::os::unix::fs::symlink(named("FLUXLIT_TEST_GATEWAY"), programs.join("fluxlit"))
+        .expect("a link");
+    let port = || free_port().expect("a port").to_string();
+    let path =
+        std::env::join_paths([programs, bin()].into_iter().chain(folders())).expect("a path");
+    let mut command = command(Path::new("bash"), folder);
+    command
+        .arg(folder.join("scripts").join(name))
+        .env("PATH", path)
+        .env("PORT", port())
+        .env("UPSTREAM_PORT", port())
+        .env("FLUXLIT_SMOKE_PORT", port());
+    command
 }
 
 /// Runs the doctor; FluxLit's Python is not in the path, but the one of the app. Returns the exit code and what it has written.
