@@ -2,6 +2,7 @@
 //!
 //! These paths never reach the app. Streamlit's own metrics are as internal as the gateway's: only operators reach them.
 
+use std::net::IpAddr;
 use std::sync::LazyLock;
 use std::sync::atomic::Ordering;
 
@@ -100,8 +101,27 @@ pub(super) fn admin_reply(
         path if is_configured_metrics(worker, path) => {
             operators_reply(worker, request, exchange, METRICS_PATH, true)
         }
+        DEBUG_PATH if request.peer.is_loopback() && !names_this_machine(request.host) => {
+            LocalReply::text(403, WRONG_NAME)
+        }
         path => operators_reply(worker, request, exchange, path, true),
     }
+}
+
+/// Returns true for `localhost` and for an address, with or without a port.
+///
+/// A page of another site that a developer has open can make its own name lead to this machine, and read what is served here
+/// (DNS rebinding). Its requests carry that name.
+fn names_this_machine(host: Option<&[u8]>) -> bool {
+    let Some(host) = host.and_then(|host| std::str::from_utf8(host).ok()) else {
+        return false;
+    };
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|octet| octet.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let address = name.trim_matches(['[', ']']);
+    name.eq_ignore_ascii_case("localhost") || address.parse::<IpAddr>().is_ok()
 }
 
 /// Serves the metrics and the debug page if `is_allowed`; otherwise responds with 404.
@@ -220,6 +240,8 @@ static INTERNAL: LazyLock<Option<SubApp>> =
 
 /// The same paths as in FluxLit.
 const METRICS_PATH: &[u8] = b"/__fluxlit/metrics";
+const WRONG_NAME: &str = "On this machine, the debug page is shown under the address of the listener or as localhost only.";
+
 const DEBUG_PATH: &[u8] = b"/__fluxlit/debug";
 
 const STREAMLIT_METRICS_PATH: &[u8] = b"/_stcore/metrics";

@@ -24,7 +24,7 @@ const METRICS: (&str, &str) = ("FLUXLIT_ENABLE_GATEWAY_PROMETHEUS_METRICS", "1")
 /// Sends a request without fields on a new connection.
 fn ask(address: SocketAddr, request: &str) -> crate::client::Response {
     let mut client = Client::new(address);
-    client.send(&format!("{request} HTTP/1.1\r\nhost: a\r\n\r\n"));
+    client.send(&format!("{request} HTTP/1.1\r\nhost: localhost\r\n\r\n"));
     client.response()
 }
 
@@ -88,6 +88,30 @@ fn internal_paths_are_never_forwarded_to_the_app() {
     assert_eq!(ask(gateway.address, "GET /x/__fluxlit/debug").body, "ok");
 }
 
+/// The name of a page of another site can lead to this machine.
+#[test]
+fn the_debug_page_is_not_shown_under_another_name() {
+    let (address, _seen) = recording(OK);
+    let gateway = Gateway::in_front_of(address, &[ADMIN, ("FLUXLIT_DEBUG", "1")]);
+    let admin = gateway.admin.unwrap();
+    for (host, status) in [
+        ("localhost", 200),
+        ("LOCALHOST:9901", 200),
+        ("127.0.0.1:9901", 200),
+        ("[::1]", 200),
+        ("[::1]:9901", 200),
+        ("probe.example", 403),
+        ("localhost.probe.example:9901", 403),
+        ("127.0.0.1.probe.example", 403),
+    ] {
+        let mut client = Client::new(admin);
+        client.send(&format!(
+            "GET /__fluxlit/debug HTTP/1.1\r\nhost: {host}\r\n\r\n"
+        ));
+        assert_eq!(client.response().status, status, "{host}");
+    }
+}
+
 #[test]
 fn only_operators_see_the_metrics_of_streamlit() {
     let (address, seen) = recording(OK);
@@ -98,7 +122,7 @@ fn only_operators_see_the_metrics_of_streamlit() {
             ADMIN,
             ("FLUXLIT_ROOT_PATH", "/apps/my-app"),
             full,
-            ("FLUXLIT_ALLOWED_HOSTS", "a, app.example"),
+            ("FLUXLIT_ALLOWED_HOSTS", "localhost, app.example"),
         ],
     );
     let admin = gateway.admin.unwrap();
@@ -344,7 +368,7 @@ fn the_debug_page_shows_the_urls_for_the_client_that_asks() {
         ("FLUXLIT_FORWARDED_ALLOW_IPS", "127.0.0.1"),
     ];
     let gateway = Gateway::in_front_of(address, &settings);
-    let fields = "host: internal:8000\r\nx-forwarded-proto: https\r\nx-forwarded-host: portal.example.com\r\n";
+    let fields = "host: localhost:8000\r\nx-forwarded-proto: https\r\nx-forwarded-host: portal.example.com\r\n";
     let page = |address, path: &str, fields: &str| {
         let mut client = Client::new(address);
         client.send(&format!("GET {path} HTTP/1.1\r\n{fields}\r\n"));
