@@ -46,12 +46,11 @@ impl Counters {
         let block = &*self.block;
         let of = &block.dispatches[record.dispatch as usize];
         of.methods[method_kind(record)].add(1);
-        of.statuses[status_class(record.status)].add(1);
         of.received_bytes.add(record.received_bytes);
         of.sent_bytes.add(record.sent_bytes);
         of.buckets[bucket(record.duration)].add(1);
         of.nanoseconds.add(nanoseconds(record.duration));
-        of.ended_by[record.termination().side as usize].add(1);
+        of.endings[status_class(record.status)][record.termination().side as usize].add(1);
         if record.is_websocket && record.status != 101 {
             block.handshakes[handshake_result(record.ending)].add(1);
         }
@@ -179,12 +178,12 @@ pub(super) struct Block {
 #[derive(Debug, Default)]
 pub(super) struct DispatchBlock {
     pub(super) methods: [Count; METHODS.len()],
-    pub(super) statuses: [Count; STATUS_CLASSES.len()],
     pub(super) received_bytes: Count,
     pub(super) sent_bytes: Count,
     pub(super) buckets: [Count; BUCKETS.len() + 1],
     pub(super) nanoseconds: Count,
-    pub(super) ended_by: [Count; Side::ALL.len()],
+    /// By class of status, and by who ended them.
+    pub(super) endings: [[Count; Side::ALL.len()]; STATUS_CLASSES.len()],
 }
 
 impl Block {
@@ -206,8 +205,8 @@ impl Block {
     fn counts(&self) -> impl Iterator<Item = &Count> {
         let dispatches = self.dispatches.iter().flat_map(|of| {
             let single = [&of.received_bytes, &of.sent_bytes, &of.nanoseconds];
-            let lists = of.methods.iter().chain(&of.statuses).chain(&of.buckets);
-            lists.chain(&of.ended_by).chain(single)
+            let lists = of.methods.iter().chain(of.endings.as_flattened());
+            lists.chain(&of.buckets).chain(single)
         });
         let single = [
             // Read the closed ones before the opened ones, so that a scrape never reports more closed than opened.

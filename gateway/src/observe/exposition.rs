@@ -78,14 +78,30 @@ impl Exposition<'_> {
             Counter,
             "fluxlit_gateway_responses",
             "Responses by class of status; none if there was no response",
-            by_dispatch(total, "status_class", STATUS_CLASSES, |of| &of.statuses),
+            dispatches(total).flat_map(|(dispatch, of)| {
+                STATUS_CLASSES
+                    .into_iter()
+                    .zip(&of.endings)
+                    .map(move |(class, by_side)| {
+                        let count: u64 = by_side.iter().map(Count::get).sum();
+                        ([dispatch, ("status_class", class)], count)
+                    })
+            }),
         )?;
-        let labels = Side::ALL.map(Side::label);
         self.family(
             Counter,
             "fluxlit_gateway_endings",
-            "Requests and WebSockets that have ended, by who ended them",
-            by_dispatch(total, "ended_by", labels, |of| &of.ended_by),
+            "Requests and WebSockets that have ended, by class of status and by who ended them",
+            dispatches(total).flat_map(|(dispatch, of)| {
+                let classes = STATUS_CLASSES.into_iter().zip(&of.endings);
+                classes.flat_map(move |(class, by_side)| {
+                    let sides = Side::ALL.map(Side::label).into_iter().zip(by_side);
+                    sides.map(move |(side, count)| {
+                        let labels = [dispatch, ("status_class", class), ("ended_by", side)];
+                        (labels, count.get())
+                    })
+                })
+            }),
         )?;
         self.durations(total)?;
         let received = dispatches(total).map(|(label, of)| ([label], of.received_bytes.get()));
@@ -487,7 +503,10 @@ mod tests {
             ("fluxlit_gateway_config_warnings", ""),
             ("fluxlit_gateway_connections_active", ""),
             ("fluxlit_gateway_connections_total", ""),
-            ("fluxlit_gateway_endings_total", "dispatch ended_by"),
+            (
+                "fluxlit_gateway_endings_total",
+                "dispatch status_class ended_by",
+            ),
             ("fluxlit_gateway_expiry", ""),
             ("fluxlit_gateway_forwarded_ignored_total", "family"),
             ("fluxlit_gateway_plain_get_on_stream_total", ""),
@@ -693,15 +712,25 @@ mod tests {
             (r#"config_info{hash="0a1b"}"#, 1.0),
             ("config_warnings", 3.0),
             (
-                r#"endings_total{dispatch="streamlit",ended_by="nobody"}"#,
-                4.0,
-            ),
-            (r#"endings_total{dispatch="api",ended_by="upstream"}"#, 2.0),
-            (
-                r#"endings_total{dispatch="gateway",ended_by="gateway"}"#,
+                r#"endings_total{dispatch="streamlit",status_class="2xx",ended_by="nobody"}"#,
                 2.0,
             ),
-            (r#"endings_total{dispatch="gateway",ended_by="limit"}"#, 2.0),
+            (
+                r#"endings_total{dispatch="streamlit",status_class="1xx",ended_by="nobody"}"#,
+                2.0,
+            ),
+            (
+                r#"endings_total{dispatch="api",status_class="5xx",ended_by="upstream"}"#,
+                2.0,
+            ),
+            (
+                r#"endings_total{dispatch="gateway",status_class="4xx",ended_by="gateway"}"#,
+                2.0,
+            ),
+            (
+                r#"endings_total{dispatch="gateway",status_class="none",ended_by="limit"}"#,
+                2.0,
+            ),
             (r#"forwarded_ignored_total{family="scheme"}"#, 2.0),
             (r#"forwarded_ignored_total{family="forwarding"}"#, 0.0),
             ("plain_get_on_stream_total", 2.0),

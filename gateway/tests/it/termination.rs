@@ -446,11 +446,11 @@ fn metrics_tell_how_websockets_begin_and_end() {
         (r#"websocket_header_bytes_bucket{le="8190.0"}"#, 4.0),
         ("websocket_header_limit_bytes", 8190.0),
         (
-            r#"endings_total{dispatch="streamlit",ended_by="client"}"#,
+            r#"endings_total{dispatch="streamlit",status_class="1xx",ended_by="client"}"#,
             3.0,
         ),
         (
-            r#"endings_total{dispatch="streamlit",ended_by="upstream"}"#,
+            r#"endings_total{dispatch="streamlit",status_class="1xx",ended_by="upstream"}"#,
             1.0,
         ),
     ];
