@@ -227,7 +227,7 @@ pub(crate) const REDIRECT: Cure = Cure {
         (Hop::Envoy, "remove `require_tls:` from the virtual host, and the route with `redirect:`"),
         (Hop::Istio, "remove `httpsRedirect:` from the server with TLS, and `redirect:` from the VirtualService"),
         (Hop::Traefik, "remove `redirectScheme` and `redirectRegex` from the middlewares of the router"),
-        (Hop::Caddy, "remove `redir /`, `redir @`, `redir *`, `redir {`, `redir https://` and `redir http://` from the site with TLS, with their matchers"),
+        (Hop::Caddy, "remove `redir /`, `redir @`, `redir *`, `redir {`, `redir https://{` and `redir http://` from the site with TLS, with their matchers, and there also a redir to a whole URL, such as the own one with a port"),
         (Hop::HaProxy, "remove `http-request redirect scheme`, `http-request redirect location`, `redirect scheme`, `redirect location`, `redirect prefix`, and `http-request redirect prefix` without the condition unless { ssl_fc }"),
         (Hop::Apache, r#"remove `RewriteRule ^`, `RewriteRule (`, `RewriteRule .`, `RewriteRule /`, `RewriteRule "^/`, `RewriteRule "^(`, `RewriteCond %{` before them, `Redirect /`, `Redirect "/`, `Redirect 30`, `Redirect permanent`, `Redirect temp`, `RedirectPermanent`, `RedirectMatch 301` and `RedirectMatch 302` from the VirtualHost with TLS"#),
         (Hop::Cdn, "switch redirect rules off for the app's path, and let it connect to the front over https"),
