@@ -180,7 +180,7 @@ impl Containers {
     }
 }
 
-const PROGRAMS: [(&str, &str); 7] = [
+const PROGRAMS: [(&str, &str); 8] = [
     ("buildah", "buildah"),
     ("podman", "podman"),
     ("runc", "runc"),
@@ -188,6 +188,8 @@ const PROGRAMS: [(&str, &str); 7] = [
     ("docker-registry", "docker-registry"),
     ("skopeo", "skopeo"),
     ("strip", "binutils"),
+    // netavark calls it, and its package does not depend on it.
+    ("iptables", "iptables"),
 ];
 
 /// runc and cgroupfs work without systemd. The network is the one that the values of the Helm chart trust. A container must not ask for more open files than the machine allows.
