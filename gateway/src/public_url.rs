@@ -276,7 +276,7 @@ pub(crate) fn without_credentials(text: &str) -> String {
 }
 
 /// Stands for what is not shown.
-const REDACTED: &str = "[REDACTED]";
+pub(crate) const REDACTED: &str = "[REDACTED]";
 
 #[cfg(test)]
 mod tests {

@@ -96,7 +96,8 @@ impl App {
     }
 }
 
-/// Returns a URL as it may be shown: without the user, and so without a password.
+/// Returns a URL as it may be shown: without the user, and so without a password. It may be no URL at all, such as one without
+/// its scheme.
 fn without_user(url: &str) -> String {
     let start = url.find("://").map_or(0, |colon| colon.saturating_add(3));
     let (scheme, rest) = url.split_at_checked(start).unwrap_or(("", url));

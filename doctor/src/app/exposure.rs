@@ -59,7 +59,7 @@ pub(crate) async fn internals(
             Ok(response) if response.status != 308 => documentation.see(&target, mark, &response),
             // The gateway of the app has TLS, or redirects to it.
             _ => outcome.right(
-                "the app is reachable over https only, so whether an API documents itself is not known",
+                "the gateway of the app does not answer over http, so whether an API documents itself is not known",
             ),
         }
     }

@@ -286,9 +286,8 @@ impl Probe<'_> {
             return Own::Between(known, low);
         }
         let between = self.between(low, high, COARSE, &of).await;
-        between.map_or(Own::Between(low, high), |(low, high)| {
-            Own::Between(low, high)
-        })
+        let (low, high) = between.unwrap_or((low, high));
+        Own::Between(low, high)
     }
 
     /// Returns true if Streamlit answers. It is silent if it has answered three later handshakes, and this one not.

@@ -130,10 +130,14 @@ pub(crate) fn kept_mounts(settings: &str) -> Vec<String> {
     items(&parsed["mounts"])
         .chain([&parsed])
         .filter(|mount| mount["upstream_path"] == "full")
-        .filter_map(|mount| mount["root_path"].as_str())
-        .map(|path| format!("/{}", path.trim_matches('/')))
+        .filter_map(written_mount)
         .filter(|mount| mount.len() > 1)
         .collect()
+}
+
+fn written_mount(entry: &Value) -> Option<String> {
+    let path = entry["root_path"].as_str()?;
+    Some(format!("/{}", path.trim_matches('/')))
 }
 
 /// Returns the mounts that the filter removes from paths.
@@ -149,8 +153,7 @@ pub(crate) fn removed_mounts(settings: &str) -> Vec<String> {
     let several = parsed["mounts"].as_array().into_iter().flatten();
     several
         .filter(|mount| mount["upstream_path"] != "full")
-        .filter_map(|mount| mount["root_path"].as_str())
-        .map(|path| format!("/{}", path.trim_matches('/')))
+        .filter_map(written_mount)
         .chain([single])
         .filter(|mount| mount.len() > 1)
         .collect()

@@ -16,7 +16,7 @@ const XSRF: &str = "_streamlit_xsrf";
 pub(crate) async fn cookies(context: &Context, outcome: &mut Outcome) {
     let site = &context.client.site;
     let health = Ask::get(site.path("/_stcore/health")).anonymous();
-    // With the credentials, if the front asks for a login: a cookie that is sent is not set again, but it may be no cookie.
+    // Streamlit sets no cookie that it has received, so the request has none, unless the front requires a login.
     let fresh = context.client.send(&health).await.ok();
     let fresh = fresh.filter(Response::is_healthy);
     let is_anonymous = fresh.is_some();

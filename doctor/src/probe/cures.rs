@@ -227,7 +227,7 @@ pub(crate) const REDIRECT: Cure = Cure {
         (Hop::Envoy, "remove `require_tls:` from the virtual host, and the route with `redirect:`"),
         (Hop::Istio, "remove `httpsRedirect:` from the server with TLS, and `redirect:` from the VirtualService"),
         (Hop::Traefik, "remove `redirectScheme` and `redirectRegex` from the middlewares of the router"),
-        (Hop::Caddy, "remove `redir /`, `redir @`, `redir *`, `redir {`, `redir https://{` and `redir http://` from the site with TLS, with their matchers, and there also a redir to a whole URL, such as the own one with a port"),
+        (Hop::Caddy, "remove `redir /`, `redir @`, `redir *`, `redir {`, `redir https://{` and `redir http://` from the site with TLS, with their matchers, and each other redir there to a whole URL"),
         (Hop::HaProxy, "remove `http-request redirect scheme`, `http-request redirect location`, `redirect scheme`, `redirect location`, `redirect prefix`, and `http-request redirect prefix` without the condition unless { ssl_fc }"),
         (Hop::Apache, r#"remove `RewriteRule ^`, `RewriteRule (`, `RewriteRule .`, `RewriteRule /`, `RewriteRule "^/`, `RewriteRule "^(`, `RewriteCond %{` before them, `Redirect /`, `Redirect "/`, `Redirect 30`, `Redirect permanent`, `Redirect temp`, `RedirectPermanent`, `RedirectMatch 301` and `RedirectMatch 302` from the VirtualHost with TLS"#),
         (Hop::Cdn, "switch redirect rules off for the app's path, and let it connect to the front over https"),
@@ -576,33 +576,16 @@ pub(crate) const SPELLING: Cure = Cure {
     ],
 };
 
+#[rustfmt::skip]
 pub(crate) const LOGIN: Cure = Cure {
     what: "let the auth rule of the front cover `/_stcore/stream` under the mount with the session of the page, and answer it 401 without one",
     lines: &[
-        (
-            Hop::Nginx,
-            "write `auth_request /auth;` in the location of the whole mount, with no other location for the WebSocket, and `if ($http_upgrade) { return 401; }` before the redirect to the login",
-        ),
-        (
-            Hop::Envoy,
-            "ext_authz for every route, without a per-route disabled for the WebSocket",
-        ),
-        (
-            Hop::Traefik,
-            "the forwardAuth middleware on the router of the WebSocket too",
-        ),
-        (
-            Hop::Caddy,
-            "forward_auth before the reverse_proxy of the whole mount, and `respond 401` instead of a redirect for requests with Upgrade",
-        ),
-        (
-            Hop::HaProxy,
-            "the rule for every path of the mount, and `http-request deny deny_status 401` for requests with Upgrade before the redirect to the login",
-        ),
-        (
-            Hop::Apache,
-            "Require in <Location \"/apps/my-app\">, and no other <Location> for the WebSocket",
-        ),
+        (Hop::Nginx, "write `auth_request /auth;` in the location of the whole mount, with no other location for the WebSocket, and `if ($http_upgrade) { return 401; }` before the redirect to the login"),
+        (Hop::Envoy, "ext_authz for every route, without a per-route disabled for the WebSocket"),
+        (Hop::Traefik, "the forwardAuth middleware on the router of the WebSocket too"),
+        (Hop::Caddy, "forward_auth before the reverse_proxy of the whole mount, and `respond 401` instead of a redirect for requests with Upgrade"),
+        (Hop::HaProxy, "the rule for every path of the mount, and `http-request deny deny_status 401` for requests with Upgrade before the redirect to the login"),
+        (Hop::Apache, "Require in <Location \"/apps/my-app\">, and no other <Location> for the WebSocket"),
     ],
 };
 

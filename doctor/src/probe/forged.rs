@@ -1,5 +1,6 @@
 //! Sends forged headers, and asks the filter and the gateway what they have decided (P19).
 
+use std::fmt::Display;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fluxlit_policy::{
@@ -186,12 +187,14 @@ async fn forge(context: &Context, key: &ProbeKey, hop: Hop, outcome: &mut Outcom
 async fn send_odd_octets(context: &Context, key: &ProbeKey, hop: Hop, outcome: &mut Outcome) {
     let name = hop.label();
     let names = ODD_NAMES.map(str::to_owned);
-    let got = match ask(context, key, hop, &names, ODD_VALUE).await {
+    let answer = ask(context, key, hop, &names, ODD_VALUE).await;
+    let is_refused = matches!(answer, Ok(Answer::Other(400..500)));
+    let got = match answer {
         Ok(Answer::Record(_)) => {
             return outcome.right(format!("the {name} reads fields that are not ASCII"));
         }
         Ok(Answer::Other(status)) => format!("answered {status}"),
-        Err(reason) if reason == TOO_MANY => {
+        Err(reason @ Unanswered::Limited) => {
             return outcome.skip(format!(
                 "the {name} is sent no fields that are not ASCII: {reason}"
             ));
@@ -199,7 +202,6 @@ async fn send_odd_octets(context: &Context, key: &ProbeKey, hop: Hop, outcome: &
         Err(reason) => format!("not answered ({reason})"),
     };
     let next = ask(context, key, hop, &[], b"").await;
-    let is_refused = got.starts_with("answered 4");
     let is_gone = !matches!(next, Ok(Answer::Record(_)));
     if is_gone || !is_refused {
         outcome.fail(
@@ -224,6 +226,23 @@ enum Answer {
     Other(u16),
 }
 
+/// Why a hop has not answered.
+#[derive(Debug, thiserror::Error)]
+enum Unanswered {
+    /// Every time, it has answered too many before.
+    #[error("it has answered too many (429); try again in a minute")]
+    Limited,
+    /// The request or its response has failed.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl Unanswered {
+    fn failed(reason: &dyn Display) -> Self {
+        Self::Failed(reason.to_string())
+    }
+}
+
 /// Asks a hop for its record, with forged fields of this value. A hop that has given too many answers is asked again.
 async fn ask(
     context: &Context,
@@ -231,14 +250,14 @@ async fn ask(
     hop: Hop,
     forged: &[String],
     value: &[u8],
-) -> Result<Answer, String> {
+) -> Result<Answer, Unanswered> {
     for _ in 0..REPETITIONS {
         if let Some(answer) = ask_once(context, key, hop, forged, value).await? {
             return Ok(answer);
         }
         sleep(PAUSE).await;
     }
-    Err(TOO_MANY.to_owned())
+    Err(Unanswered::Limited)
 }
 
 /// Returns `Ok(None)` for 429.
@@ -248,14 +267,14 @@ async fn ask_once(
     hop: Hop,
     forged: &[String],
     value: &[u8],
-) -> Result<Option<Answer>, String> {
+) -> Result<Option<Answer>, Unanswered> {
     let site = &context.client.site;
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
-        .map_err(|error| error.to_string())?;
+        .map_err(|error| Unanswered::failed(&error))?;
     let nonce = uuid::Uuid::new_v4().into_bytes();
-    let probe =
-        Probe::new(hop, &site.authority(), now.as_secs(), nonce).ok_or("the host is not valid")?;
+    let probe = Probe::new(hop, &site.authority(), now.as_secs(), nonce)
+        .ok_or_else(|| Unanswered::failed(&"the host is not valid"))?;
     let mut ask = Ask::get(site.path(PROBE_PATH))
         .rationed()
         .field(PROBE_FIELD, probe.field(key));
@@ -266,7 +285,7 @@ async fn ask_once(
         .client
         .send(&ask)
         .await
-        .map_err(|failure| failure.to_string())?;
+        .map_err(|error| Unanswered::failed(&error))?;
     if response.status == 429 {
         return Ok(None);
     }
@@ -275,10 +294,10 @@ async fn ask_once(
         return Ok(Some(Answer::Record(Box::new(report))));
     }
     if context.is_like_health(&response) {
-        return Err(format!(
+        return Err(Unanswered::failed(&format_args!(
             "{}, like the health check; see P05",
             context.answer(&response)
-        ));
+        )));
     }
     Ok(Some(Answer::Other(response.status)))
 }
@@ -309,4 +328,3 @@ const PART: usize = 40;
 /// Records are given once a second after the first ones.
 const PAUSE: Duration = Duration::from_secs(1);
 const REPETITIONS: u32 = 20;
-const TOO_MANY: &str = "it has answered too many (429); try again in a minute";

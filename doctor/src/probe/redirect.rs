@@ -113,7 +113,7 @@ impl Redirect {
         let is_circle = self.leads_back(context, ask).await;
         match change {
             _ if self.doubles_mount(&context.client.site) => (
-                "it has the mount twice: the mount arrives at an app that expects a path without it, and is put before its Location once more".to_owned(),
+                "it has the mount twice: the mount arrives at an app that expects a path without it, and the gateway puts it before the Location again".to_owned(),
                 format!("{}{SHAPE}", ROUTE.hint(context.front)),
             ),
             _ if is_circle && context.is_of_app(response) => (

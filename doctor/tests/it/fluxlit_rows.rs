@@ -183,6 +183,25 @@ fn import_shadowing(folder: &Path) -> Vec<Entry> {
 }
 
 #[test]
+fn invalid_settings_are_reported_with_their_warnings() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let facts = &rows(folder.path())[0].facts;
+    let selection = CheckSelection::new(&["D01".to_owned(), "D02".to_owned()], &[]);
+    let (error, warning) = (["an error".to_owned()], ["a warning".to_owned()]);
+    let findings = invalid_settings(&error, &warning, facts, &selection.expect("checks"));
+    let found: Vec<_> = findings
+        .iter()
+        .map(|finding| (finding.check.id, finding.status, finding.finding.as_str()))
+        .collect();
+    let expected = [
+        ("D01", Status::Fail, "an error"),
+        ("D01", Status::Warn, "a warning"),
+        ("D02", Status::Skipped, "the settings are invalid; see D01"),
+    ];
+    assert_eq!(found, expected);
+}
+
+#[test]
 fn statuses_are_those_of_fluxlit() {
     let folder = tempfile::tempdir().expect("a folder");
     for row in rows(folder.path()) {

@@ -31,6 +31,8 @@ pub(crate) enum Fault {
     /// No request with more than 100 lines is answered, if it is no handshake.
     SilentAboveManyLines,
     LimitsBodies,
+    /// The upgrade is lost, and every second long upload is 502: the app has answered it before it was passed on completely.
+    BreaksLongUploads,
     ErrorPages,
     PrefixWithoutBoundary,
     HtmlForScripts,
@@ -180,6 +182,7 @@ fn respond(fault: Fault, head: &Head, count: usize) -> Option<Vec<u8>> {
     if is_kept_out {
         return Some(response("403 Forbidden", html, NGINX));
     }
+    let loses_upgrade = matches!(fault, Fault::LosesUpgrade | Fault::BreaksLongUploads);
     let has_odd_octets = !head.lines.iter().all(|line| line.is_ascii());
     /// Whether the hop that answers for the holder of the key has failed. One front has that fault.
     static ARE_GONE: AtomicBool = AtomicBool::new(false);
@@ -305,7 +308,7 @@ fn respond(fault: Fault, head: &Head, count: usize) -> Option<Vec<u8>> {
                 body,
             ))
         }
-        "/_stcore/stream" if is_handshake && fault != Fault::LosesUpgrade => handshake(fault, head),
+        "/_stcore/stream" if is_handshake && !loses_upgrade => handshake(fault, head),
         "/_stcore/metrics" if fault == Fault::Metrics => Some(response(
             "200 OK",
             "content-type: text/plain\r\n",
@@ -371,6 +374,12 @@ fn respond(fault: Fault, head: &Head, count: usize) -> Option<Vec<u8>> {
                     "403 Forbidden"
                 };
                 Some(response(status, html, NGINX))
+            } else if fault == Fault::BreaksLongUploads
+                && length > 1024 * 1024
+                && field(head, "expect").is_none()
+                && count.is_multiple_of(2)
+            {
+                Some(response("502 Bad Gateway", html, NGINX))
             } else if fault == Fault::LimitsBodies && length > 1024 * 1024 {
                 Some(response("413 Request Entity Too Large", html, NGINX))
             } else if has_token {

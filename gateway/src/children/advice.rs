@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn an_import_that_fails_is_recognised() {
+    fn an_import_that_fails_is_recognized() {
         for (line, expected) in [
             ("ModuleNotFoundError: No module named 'sqlmodel'", true),
             ("/usr/bin/python3: No module named uvicorn", true),

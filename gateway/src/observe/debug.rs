@@ -14,7 +14,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{Record, redaction};
-use crate::public_url::{PublicUrlTable, without_credentials};
+use crate::public_url::{PublicUrlTable, REDACTED, without_credentials};
 
 /// The content of the debug page.
 #[derive(Debug)]
@@ -152,7 +152,6 @@ pub(super) fn redacted(name: &str, value: Value) -> Value {
 }
 
 const SECRETS: [&str; 4] = ["secret", "token", "password", "key"];
-const REDACTED: &str = "[REDACTED]";
 
 /// The number of requests that are shown, as in FluxLit.
 const MAX_REQUESTS: usize = 32;

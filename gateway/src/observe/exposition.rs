@@ -72,20 +72,17 @@ impl Exposition<'_> {
             Counter,
             "fluxlit_gateway_requests",
             "Requests that have ended, by destination and method",
-            by_dispatch(total, "method_kind", METHODS, |of| &of.methods),
+            by_dispatch(total, "method_kind", METHODS, |of| {
+                of.methods.each_ref().map(Count::get)
+            }),
         )?;
         self.family(
             Counter,
             "fluxlit_gateway_responses",
             "Responses by class of status; none if there was no response",
-            dispatches(total).flat_map(|(dispatch, of)| {
-                STATUS_CLASSES
-                    .into_iter()
-                    .zip(&of.endings)
-                    .map(move |(class, by_side)| {
-                        let count: u64 = by_side.iter().map(Count::get).sum();
-                        ([dispatch, ("status_class", class)], count)
-                    })
+            by_dispatch(total, "status_class", STATUS_CLASSES, |of| {
+                let of_class = |by_side: &[Count; _]| by_side.iter().map(Count::get).sum();
+                of.endings.each_ref().map(of_class)
             }),
         )?;
         self.family(
@@ -410,11 +407,11 @@ fn by_dispatch<const N: usize>(
     total: &Block,
     key: &'static str,
     labels: [&'static str; N],
-    counts: fn(&DispatchBlock) -> &[Count; N],
+    counts: fn(&DispatchBlock) -> [u64; N],
 ) -> impl Iterator<Item = ([Label; 2], u64)> {
     dispatches(total).flat_map(move |(dispatch, of)| {
         let counts = labels.into_iter().zip(counts(of));
-        counts.map(move |(label, count)| ([dispatch, (key, label)], count.get()))
+        counts.map(move |(label, count)| ([dispatch, (key, label)], count))
     })
 }
 

@@ -240,8 +240,9 @@ static INTERNAL: LazyLock<Option<SubApp>> =
 
 /// The same paths as in FluxLit.
 const METRICS_PATH: &[u8] = b"/__fluxlit/metrics";
-const WRONG_NAME: &str = "On this machine, the debug page is shown under the address of the listener or as localhost only.";
-
 const DEBUG_PATH: &[u8] = b"/__fluxlit/debug";
+
+const WRONG_NAME: &str =
+    "From this machine, open the debug page under the address of the listener or as localhost.";
 
 const STREAMLIT_METRICS_PATH: &[u8] = b"/_stcore/metrics";

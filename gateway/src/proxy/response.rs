@@ -35,7 +35,7 @@ impl Waiting {
 }
 
 impl Forwarder<'_> {
-    /// Waits for the upstream's response and passes it on. `begun`: when the request's head was written.
+    /// Waits for the upstream's response and passes it on. `begun`: when the attempt has begun.
     pub(super) async fn pass_response(
         &self,
         reader: &mut Reader,

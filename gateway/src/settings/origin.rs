@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::public_url::without_credentials;
+use crate::public_url::{REDACTED, without_credentials};
 
 /// A setting with its value and origin, as `fluxlit-gateway config` shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -105,8 +105,6 @@ fn is_secret(name: &str) -> bool {
     let ends = ["_SECRET", "_PASSWORD", "_TOKEN", "_PROBE_KEY"];
     ends.iter().any(|end| name.ends_with(end))
 }
-
-const REDACTED: &str = "[REDACTED]";
 
 #[cfg(test)]
 mod tests {

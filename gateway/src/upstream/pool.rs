@@ -59,7 +59,7 @@ impl Pool {
         }
     }
 
-    /// Takes an idle connection that is still open.
+    /// Takes an idle connection that is still open. `now` may be a moment ago.
     pub(crate) fn take_idle(&self, now: Instant) -> Option<Connection> {
         let mut idle = self.idle.borrow_mut();
         while let Some((connection, since)) = idle.pop() {
@@ -87,7 +87,7 @@ impl Pool {
         })
     }
 
-    /// Puts back a connection after an exchange.
+    /// Puts back a connection after an exchange, which has ended `now`.
     pub(crate) fn give_back(&self, mut connection: Connection, now: Instant) {
         let mut idle = self.idle.borrow_mut();
         // Bytes that the upstream sends too early would be taken for the next response.

@@ -805,9 +805,7 @@ fn debug_mode_has_a_listener_of_its_own_on_the_loopback_address() {
     std::fs::set_permissions(&streamlit, permissions).unwrap();
     for arguments in [&["dev", "app.py"][..], &["run", "app.py", "--debug"]] {
         let command = || {
-            let mut command = command(&[], &[]);
-            let program = command.get_program().to_owned();
-            command = std::process::Command::new(program);
+            let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_fluxlit-gateway"));
             command
                 .args(arguments)
                 .args(["--host", "0.0.0.0", "--port", "0"])

@@ -94,6 +94,13 @@ fn soon(condition: impl FnMut() -> bool) -> bool {
     fluxlit_support::wait::wait_until(std::time::Duration::from_secs(60), condition)
 }
 
+/// Runs a gateway that ends by itself; returns its exit code, and what it has written to standard error.
+fn ending(command: &mut Command) -> (Option<i32>, String) {
+    let output = command.stderr(Stdio::piped()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output.status.code(), said)
+}
+
 fn children_of(id: u32) -> Vec<String> {
     let entries = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
     let ids = entries.map(|entry| entry.file_name().into_string().unwrap());
@@ -296,11 +303,11 @@ fn readiness_goes_down_when_the_end_of_the_app_is_known() {
     let port = arguments.iter().position(|word| word == "--server.port");
     let port: u16 = arguments[port.unwrap() + 1].parse().unwrap();
     let listener = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
-    let runs = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
-    let is_running = std::sync::Arc::clone(&runs);
+    let runs = Arc::new(AtomicBool::new(true));
+    let is_running = Arc::clone(&runs);
     let server = std::thread::spawn(move || {
         for stream in listener.incoming() {
-            if !is_running.load(std::sync::atomic::Ordering::SeqCst) {
+            if !is_running.load(Ordering::SeqCst) {
                 return;
             }
             let mut stream = std::io::BufReader::new(stream.unwrap());
@@ -311,7 +318,7 @@ fn readiness_goes_down_when_the_end_of_the_app_is_known() {
     });
     let readiness = || started.gateway.get("/api/readyz");
     assert!(soon(|| readiness().starts_with("HTTP/1.1 200")));
-    runs.store(false, std::sync::atomic::Ordering::SeqCst);
+    runs.store(false, Ordering::SeqCst);
     // It accepts one more connection before it ends.
     drop(std::net::TcpStream::connect(("127.0.0.1", port)));
     server.join().unwrap();
@@ -435,16 +442,14 @@ fn an_app_that_ends_again_and_again_ends_the_gateway_with_its_last_lines_and_adv
         &folder.path().join("streamlit"),
         "echo x >> starts\necho \"ModuleNotFoundError: No module named 'pandas'\" >&2\nexit 1\n",
     );
-    let output = command(
-        &[("FLUXLIT_STREAMLIT_COMMAND", &streamlit)],
-        &[app.to_str().unwrap()],
-    )
-    .current_dir(folder.path())
-    .stderr(Stdio::piped())
-    .output()
-    .unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{said}");
+    let (code, said) = ending(
+        command(
+            &[("FLUXLIT_STREAMLIT_COMMAND", &streamlit)],
+            &[app.to_str().unwrap()],
+        )
+        .current_dir(folder.path()),
+    );
+    assert_eq!(code, Some(1), "{said}");
     let (_, error) = said.split_once("\nerror: ").expect("an error");
     for text in [
         "Streamlit has ended 5 times in a row, the last time with exit code 1; its last lines were:",
@@ -485,19 +490,17 @@ fn an_api_that_cannot_be_imported_is_not_started_again() {
             &format!("echo x >> starts\ncat line >&2\nexit {code}\n"),
         );
         std::fs::write(folder.path().join("line"), format!("{line}\n")).unwrap();
-        let output = command(
-            &[
-                ("FLUXLIT_STREAMLIT_COMMAND", &streamlit),
-                ("FLUXLIT_PYTHON", &python),
-            ],
-            &["app.py", "--api", "nosuch:app"],
-        )
-        .current_dir(folder.path())
-        .stderr(Stdio::piped())
-        .output()
-        .unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(1), "{said}");
+        let (exit_code, said) = ending(
+            command(
+                &[
+                    ("FLUXLIT_STREAMLIT_COMMAND", &streamlit),
+                    ("FLUXLIT_PYTHON", &python),
+                ],
+                &["app.py", "--api", "nosuch:app"],
+            )
+            .current_dir(folder.path()),
+        );
+        assert_eq!(exit_code, Some(1), "{said}");
         let ended = match starts {
             1 => format!("error: the API has ended with exit code {code} at its first start"),
             _ => format!(
@@ -533,12 +536,8 @@ fn a_target_that_is_no_app_is_an_error_with_a_hint() {
             &folder.path().join("python"),
             &format!("echo \"$4\"'{found}'\nexit 1\n"),
         );
-        let output = command(&[("FLUXLIT_PYTHON", &python)], &["ok:nope"])
-            .stderr(Stdio::piped())
-            .output()
-            .unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(1), "{said}");
+        let (code, said) = ending(&mut command(&[("FLUXLIT_PYTHON", &python)], &["ok:nope"]));
+        assert_eq!(code, Some(1), "{said}");
         assert!(said.contains(expected), "{said}");
     }
 }
@@ -597,19 +596,15 @@ fn requests_in_flight_finish_and_new_connections_are_refused() {
 
 #[test]
 fn wrong_settings_exit_with_2_and_report_all_errors() {
-    let output = command(
+    let (code, said) = ending(&mut command(
         &[
             ("FLUXLIT_STREAMLIT_UPSTREAM", "ftp://x"),
             ("FLUXLIT_TRUST_PROXY", "1"),
             ("FLUXLIT_FORWARDED_ALLOW_IPS", "localhost"),
         ],
         &[],
-    )
-    .stderr(Stdio::piped())
-    .output()
-    .unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(2), "{said}");
+    ));
+    assert_eq!(code, Some(2), "{said}");
     for text in ["FLUXLIT_STREAMLIT_UPSTREAM: `ftp://x`", "E06"] {
         assert!(said.contains(text), "`{text}` is missing in {said}");
     }
@@ -817,16 +812,14 @@ fn a_header_of_streamlit_s_user_that_cannot_be_protected_is_an_error() {
     let script = app.join("app.py");
     std::fs::write(&script, "").unwrap();
     let run = || {
-        let output = Command::new(env!("CARGO_BIN_EXE_fluxlit-gateway"))
-            .arg("config")
-            .arg(&script)
-            .current_dir(&project)
-            .env_clear()
-            .env("HOME", &home)
-            .output()
-            .unwrap();
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        (output.status.code(), said)
+        ending(
+            Command::new(env!("CARGO_BIN_EXE_fluxlit-gateway"))
+                .arg("config")
+                .arg(&script)
+                .current_dir(&project)
+                .env_clear()
+                .env("HOME", &home),
+        )
     };
     assert_eq!(run().0, Some(0));
     for place in [&home, &project, &app] {
@@ -857,15 +850,11 @@ fn a_missing_streamlit_has_a_hint() {
     let folder = tempfile::tempdir().unwrap();
     let app = folder.path().join("app.py");
     std::fs::write(&app, "").unwrap();
-    let output = command(
+    let (code, said) = ending(&mut command(
         &[("FLUXLIT_STREAMLIT_COMMAND", "no-such-streamlit")],
         &[app.to_str().unwrap()],
-    )
-    .stderr(Stdio::piped())
-    .output()
-    .unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{said}");
+    ));
+    assert_eq!(code, Some(1), "{said}");
     let expected = "error: cannot start `no-such-streamlit`, because there is no such program: install Streamlit (pip install \
                     streamlit), or set FLUXLIT_STREAMLIT_COMMAND to the path of its executable\n";
     assert!(said.ends_with(expected), "{said}");
@@ -884,13 +873,8 @@ fn a_missing_python_has_a_hint() {
         std::fs::write(folder.path().join("app.py"), "").unwrap();
         let streamlit = executable(&folder.path().join("streamlit"), "exec sleep 1000\n");
         let settings = [python, ("FLUXLIT_STREAMLIT_COMMAND", &streamlit)];
-        let output = command(&settings, arguments)
-            .current_dir(folder.path())
-            .stderr(Stdio::piped())
-            .output()
-            .unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(1), "{said}");
+        let (code, said) = ending(command(&settings, arguments).current_dir(folder.path()));
+        assert_eq!(code, Some(1), "{said}");
         assert!(said.ends_with(expected), "{said}");
     }
 }
@@ -907,15 +891,13 @@ fn a_fluxlit_app_that_is_named_as_a_script_is_a_warning() {
         std::fs::create_dir_all(folder.path().join("sub")).unwrap();
         std::fs::write(folder.path().join(script), text).unwrap();
         let run = |strict: &str| {
-            let output = Command::new(env!("CARGO_BIN_EXE_fluxlit-gateway"))
-                .args(["config", script])
-                .env_clear()
-                .env("FLUXLIT_STRICT_STARTUP", strict)
-                .current_dir(folder.path())
-                .output()
-                .unwrap();
-            let said = String::from_utf8_lossy(&output.stderr).into_owned();
-            (output.status.code(), said)
+            ending(
+                Command::new(env!("CARGO_BIN_EXE_fluxlit-gateway"))
+                    .args(["config", script])
+                    .env_clear()
+                    .env("FLUXLIT_STRICT_STARTUP", strict)
+                    .current_dir(folder.path()),
+            )
         };
         for strict in ["0", "1"] {
             let (code, said) = run(strict);

@@ -1,4 +1,4 @@
-//! Recognises a FluxLit app that was named like a Streamlit script.
+//! Recognizes a FluxLit app that was named like a Streamlit script.
 //!
 //! The text is only looked at: to import the file would run it. So it can be wrong, and there is only a warning.
 
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_text_of_a_fluxlit_app_is_recognised() {
+    fn the_text_of_a_fluxlit_app_is_recognized() {
         for (text, expected) in [
             (
                 "from fluxlit import FluxLit\n\napp = FluxLit(title='x')\n",
