@@ -8,9 +8,9 @@ use fluxlit_policy::{
     TrustOutcome, protected_headers,
 };
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
-use crate::client::Ask;
+use crate::client::{Ask, Failure};
 use crate::outcome::Outcome;
 use crate::probe::context::Context;
 use crate::probe::cures::{FORWARDED, HOST};
@@ -183,7 +183,7 @@ async fn forge(context: &Context, key: &ProbeKey, hop: Hop, outcome: &mut Outcom
 }
 
 /// Sends fields with an octet that is not ASCII, which has taken filters down that expect text. A hop may refuse them, but must
-/// neither fail nor be gone.
+/// neither fail nor be gone. If requests without them fail as well, an upstream may be the cause.
 async fn send_odd_octets(context: &Context, key: &ProbeKey, hop: Hop, outcome: &mut Outcome) {
     let name = hop.label();
     let names = ODD_NAMES.map(str::to_owned);
@@ -202,6 +202,11 @@ async fn send_odd_octets(context: &Context, key: &ProbeKey, hop: Hop, outcome: &
         Err(reason) => format!("not answered ({reason})"),
     };
     let next = ask(context, key, hop, &[], b"").await;
+    if let Ok(Answer::Other(status @ 502..=504)) = next {
+        return outcome.skip(format!(
+            "a request with fields that are not ASCII is {got}, and the next ones, without them, are answered {status}, so they tell nothing about the {name}; see P31"
+        ));
+    }
     let is_gone = !matches!(next, Ok(Answer::Record(_)));
     if is_gone || !is_refused {
         outcome.fail(
@@ -229,21 +234,25 @@ enum Answer {
 /// Why a hop has not answered.
 #[derive(Debug, thiserror::Error)]
 enum Unanswered {
+    /// There is no response.
+    #[error(transparent)]
+    Failed(#[from] Failure),
     /// Every time, it has answered too many before.
     #[error("it has answered too many (429); try again in a minute")]
     Limited,
-    /// The request or its response has failed.
+    /// No request can be made, or its response tells nothing about this hop.
     #[error("{0}")]
-    Failed(String),
+    Unknown(String),
 }
 
 impl Unanswered {
-    fn failed(reason: &dyn Display) -> Self {
-        Self::Failed(reason.to_string())
+    fn unknown(reason: &dyn Display) -> Self {
+        Self::Unknown(reason.to_string())
     }
 }
 
-/// Asks a hop for its record, with forged fields of this value. A hop that has given too many answers is asked again.
+/// Asks a hop for its record, with forged fields of this value. It is asked again if it has given too many answers, and if the
+/// request fails or is refused as by an upstream that fails, because another one may be selected the next time.
 async fn ask(
     context: &Context,
     key: &ProbeKey,
@@ -251,55 +260,62 @@ async fn ask(
     forged: &[String],
     value: &[u8],
 ) -> Result<Answer, Unanswered> {
-    for _ in 0..REPETITIONS {
-        if let Some(answer) = ask_once(context, key, hop, forged, value).await? {
-            return Ok(answer);
-        }
-        sleep(PAUSE).await;
+    let start = Instant::now();
+    let (mut limited, mut failed) = (0, 0);
+    loop {
+        let answer = ask_once(context, key, hop, forged, value).await;
+        let pause = match &answer {
+            Err(Unanswered::Limited) if limited < REPETITIONS => {
+                limited += 1;
+                PAUSE
+            }
+            Err(Unanswered::Failed(_)) | Ok(Answer::Other(502..=504))
+                if failed < FEW && start.elapsed() < ENOUGH =>
+            {
+                failed += 1;
+                SHORT_PAUSE
+            }
+            _ => return answer,
+        };
+        sleep(pause).await;
     }
-    Err(Unanswered::Limited)
 }
 
-/// Returns `Ok(None)` for 429.
 async fn ask_once(
     context: &Context,
     key: &ProbeKey,
     hop: Hop,
     forged: &[String],
     value: &[u8],
-) -> Result<Option<Answer>, Unanswered> {
+) -> Result<Answer, Unanswered> {
     let site = &context.client.site;
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
-        .map_err(|error| Unanswered::failed(&error))?;
+        .map_err(|error| Unanswered::unknown(&error))?;
     let nonce = uuid::Uuid::new_v4().into_bytes();
     let probe = Probe::new(hop, &site.authority(), now.as_secs(), nonce)
-        .ok_or_else(|| Unanswered::failed(&"the host is not valid"))?;
+        .ok_or_else(|| Unanswered::unknown(&"the host is not valid"))?;
     let mut ask = Ask::get(site.path(PROBE_PATH))
         .rationed()
         .field(PROBE_FIELD, probe.field(key));
     for name in forged {
         ask = ask.field(name, value);
     }
-    let response = context
-        .client
-        .send(&ask)
-        .await
-        .map_err(|error| Unanswered::failed(&error))?;
+    let response = context.client.send(&ask).await?;
     if response.status == 429 {
-        return Ok(None);
+        return Err(Unanswered::Limited);
     }
     let seal = response.first(SEAL_FIELD);
     if let Ok(report) = DecisionReport::open(key, &probe, seal.as_bytes(), &response.body) {
-        return Ok(Some(Answer::Record(Box::new(report))));
+        return Ok(Answer::Record(Box::new(report)));
     }
     if context.is_like_health(&response) {
-        return Err(Unanswered::failed(&format_args!(
+        return Err(Unanswered::unknown(&format_args!(
             "{}, like the health check; see P05",
             context.answer(&response)
         )));
     }
-    Ok(Some(Answer::Other(response.status)))
+    Ok(Answer::Other(response.status))
 }
 
 /// An address for documentation (RFC 5737).
@@ -328,3 +344,11 @@ const PART: usize = 40;
 /// Records are given once a second after the first ones.
 const PAUSE: Duration = Duration::from_secs(1);
 const REPETITIONS: u32 = 20;
+
+/// How often a request that fails is repeated, if the failures take no longer than [`ENOUGH`]. With two upstreams of which one
+/// fails, it is less likely than one in a hundred that all reach that one.
+const FEW: u32 = 8;
+const ENOUGH: Duration = Duration::from_secs(30);
+
+/// Together they are longer than the second after which Envoy loads a filter again that has failed (FAIL_RELOAD).
+const SHORT_PAUSE: Duration = Duration::from_millis(250);

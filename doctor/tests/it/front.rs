@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use fluxlit_policy::{Defaults, Hop, Peer, Policy, ProbeOutcome, Request};
+use fluxlit_policy::{Defaults, Hop, PROBE_PATH, Peer, Policy, ProbeOutcome, Request};
 use fluxlit_support::certificate::Certificate;
 use fluxlit_support::http1::{self, Head};
 use fluxlit_support::port::local;
@@ -67,6 +67,12 @@ pub(crate) enum Fault {
     BreaksOnOddOctets,
     /// After them, nobody answers for the holder of the key.
     GoneAfterOddOctets,
+    /// They are answered 502.
+    FailsOnOddOctets,
+    /// They and all later requests are.
+    FailsAfterOddOctets,
+    /// Each second request for a record reaches an upstream that is gone. P19 does not tell that.
+    SecondRecordFails,
     /// The dots of a path are resolved behind the rule that protects `/`.
     ResolvesDots,
     /// The dots of a path are resolved before anything else, and `/` is a portal. No fault.
@@ -186,6 +192,8 @@ fn respond(fault: Fault, head: &Head, count: usize) -> Option<Vec<u8>> {
     let has_odd_octets = !head.lines.iter().all(|line| line.is_ascii());
     /// Whether the hop that answers for the holder of the key has failed. One front has that fault.
     static ARE_GONE: AtomicBool = AtomicBool::new(false);
+    /// The same for the front whose upstream has failed.
+    static HAS_FAILED: AtomicBool = AtomicBool::new(false);
     match fault {
         Fault::SecondUpstreamFails if count > 3 && !count.is_multiple_of(2) => {
             return Some(response("502 Bad Gateway", html, NGINX));
@@ -241,10 +249,23 @@ fn respond(fault: Fault, head: &Head, count: usize) -> Option<Vec<u8>> {
         Fault::GoneAfterOddOctets if has_odd_octets || ARE_GONE.load(Ordering::Relaxed) => {
             ARE_GONE.store(true, Ordering::Relaxed);
         }
+        Fault::FailsOnOddOctets if has_odd_octets => {
+            return Some(response("502 Bad Gateway", html, NGINX));
+        }
+        Fault::FailsAfterOddOctets if has_odd_octets || HAS_FAILED.load(Ordering::Relaxed) => {
+            HAS_FAILED.store(true, Ordering::Relaxed);
+            return Some(response("502 Bad Gateway", html, NGINX));
+        }
+        Fault::SecondRecordFails if path.ends_with(PROBE_PATH) && count.is_multiple_of(2) => {
+            return Some(response("502 Bad Gateway", html, NGINX));
+        }
         Fault::Records
         | Fault::RefusesOddOctets
         | Fault::BreaksOnOddOctets
-        | Fault::GoneAfterOddOctets => {
+        | Fault::GoneAfterOddOctets
+        | Fault::FailsOnOddOctets
+        | Fault::FailsAfterOddOctets
+        | Fault::SecondRecordFails => {
             if let Some(record) = record(head) {
                 return Some(record);
             }
