@@ -17,6 +17,7 @@ mod markdown;
 mod module_docs;
 mod mutants;
 mod processes;
+mod profile;
 mod setup;
 mod site;
 mod steps;
@@ -78,6 +79,11 @@ enum Command {
     /// Measure what the filter and the gateway cost
     #[command(subcommand)]
     Bench(Bench),
+    /// Record how often each part of the gateway runs, by which the compiler optimizes the executables of a release
+    ///
+    /// Puts the loads of `bench gateway` and `bench gateway-cost` on a gateway with counters, and writes
+    /// gateway/profiles/TARGET.profdata. Takes a quarter of an hour, and needs wrk, h2load and nginx.
+    Profile,
     /// Run all fuzz targets, or the named ones; the corpus is kept for the next run
     Fuzz {
         /// Run only these targets
@@ -158,6 +164,7 @@ fn main() -> ExitCode {
         Command::Bench(Bench::Filter(options)) => bench::filter::run(&options),
         Command::Bench(Bench::Gateway(options)) => bench::gateway::run(&options),
         Command::Bench(Bench::GatewayCost(options)) => bench::gateway::cost::run(&options),
+        Command::Profile => profile::record(),
         Command::Fuzz { targets, seconds } => fuzz::run(&targets, seconds),
         Command::Certificates { folder } => certificates::write(&folder),
         Command::Image(image) => image::run(&image),

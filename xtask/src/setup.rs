@@ -10,6 +10,7 @@ use anyhow::{Context, ensure};
 use fluxlit_envoy::Parts;
 
 use crate::install::{self, venv};
+use crate::profile;
 use crate::steps::{build, cargo, native_packages, root, run, step, target};
 
 /// With which features the dependencies of a program are compiled.
@@ -509,7 +510,7 @@ fn build_filter() -> Command {
         WASM,
     ]);
     // As in a release, so that the tests run the bytes that are released.
-    crate::dist::hide_folders(&mut cargo, &root(), &target());
+    crate::dist::hide_folders(&mut cargo, &root(), &target(), Vec::new());
     cargo
 }
 
@@ -593,13 +594,19 @@ pub(crate) fn static_gateway() -> anyhow::Result<PathBuf> {
 /// Builds the gateway for musl in release mode, after adding the target if it is missing; returns the executable.
 pub(crate) fn musl_gateway() -> anyhow::Result<PathBuf> {
     musl_target()?;
-    build(
-        "building the gateway for musl",
-        cargo()
-            .args(["build", "--release", "--package", "fluxlit-gateway"])
-            .args(["--target", MUSL]),
-    )?;
+    let mut cargo = cargo();
+    cargo
+        .args(["build", "--release", "--package", "fluxlit-gateway"])
+        .args(["--target", MUSL]);
+    set_flags(&mut cargo, profile::flags(&root(), MUSL));
+    build("building the gateway for musl", &mut cargo)?;
     Ok(target().join(MUSL).join("release/fluxlit-gateway"))
+}
+
+/// Makes Cargo pass these flags to every compiler.
+pub(crate) fn set_flags(cargo: &mut Command, flags: impl IntoIterator<Item = String>) {
+    let flags: Vec<String> = flags.into_iter().collect();
+    cargo.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"));
 }
 
 /// Builds the test host; returns the executable.
@@ -634,8 +641,12 @@ pub(crate) fn all_tests() -> anyhow::Result<()> {
     )
 }
 
-/// Builds the gateway in release mode; returns the executable.
+/// Builds the gateway as for a release; returns the executable. Releases for arm64 are built on x86-64, so on arm64 it is one
+/// for this machine's C library.
 pub(crate) fn release_gateway() -> anyhow::Result<PathBuf> {
+    if cfg!(target_arch = "x86_64") {
+        return musl_gateway();
+    }
     build(
         "building the gateway",
         cargo().args(["build", "--release", "--package", "fluxlit-gateway"]),

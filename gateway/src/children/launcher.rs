@@ -36,6 +36,7 @@ use rustix::process::{
     Pid, Signal, WaitOptions, WaitStatus, getpid, getppid, kill_process_group, set_child_subreaper,
     set_parent_process_death_signal, wait,
 };
+use rustix::thread::disable_transparent_huge_pages;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe;
 use tokio::signal::unix::{SignalKind, signal};
@@ -149,6 +150,9 @@ async fn run(role: Role, grace_period: Duration, command: &[OsString]) -> std::i
             let Some((program, arguments)) = command.split_first() else {
                 return Err(std::io::Error::other("no program is named"));
             };
+            // In a static executable, the allocator switches huge pages off for its process and all children. An app may
+            // need them, as numpy does. Fails on kernels that do not have them.
+            let _ = disable_transparent_huge_pages(false);
             let mut command = Command::new(program);
             command.args(arguments).stdin(Stdio::null());
             start(command, Signal::KILL)?

@@ -185,6 +185,17 @@ fn an_app_that_writes_while_it_stops_ends_with_a_killed_gateway() {
     }
 }
 
+/// As the allocator of a static executable does, the process above the gateway switches huge pages off for all of its children.
+#[test]
+fn an_app_can_have_huge_pages() {
+    rustix::thread::disable_transparent_huge_pages(true).unwrap();
+    let started = Started::with(
+        "grep THP_enabled /proc/self/status > DIR/new\nmv DIR/new DIR/pages\nexec sleep 1000\n",
+        &[],
+    );
+    assert_eq!(started.words("pages"), ["THP_enabled:", "1"]);
+}
+
 #[test]
 fn a_killed_launcher_leaves_no_process_and_the_app_is_restarted() {
     let mut started = Started::new(&[]);

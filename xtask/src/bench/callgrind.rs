@@ -23,7 +23,7 @@ pub(in crate::bench) struct Counted {
     /// Without those that read the clock.
     pub(in crate::bench) system_calls: u64,
     pub(in crate::bench) clock_readings: u64,
-    /// Calls of the C library that allocate memory.
+    /// Calls that allocate memory.
     pub(in crate::bench) allocations: u64,
 }
 
@@ -253,11 +253,14 @@ impl Calls {
     }
 }
 
-/// The functions of the C library that allocate memory.
-const ALLOCATORS: [&str; 5] = [
+/// The functions that allocate memory: those of C libraries, and those that Rust calls in mimalloc.
+const ALLOCATORS: [&str; 8] = [
     "aligned_alloc",
     "calloc",
     "malloc",
+    "mi_malloc_aligned",
+    "mi_realloc_aligned",
+    "mi_zalloc_aligned",
     "posix_memalign",
     "realloc",
 ];

@@ -7,6 +7,7 @@ use anyhow::{Context, ensure};
 
 use super::archive::Entry;
 use super::output;
+use crate::profile;
 use crate::setup;
 use crate::steps::{cargo, step};
 
@@ -125,14 +126,14 @@ impl Sources {
         program: &str,
         platform: Platform,
     ) -> anyhow::Result<PathBuf> {
-        let mut cargo = self.cargo();
+        let triple = platform.triple();
+        let mut cargo = self.cargo_with(profile::flags(&self.root, triple));
         match platform {
             Platform::X86_64 => setup::musl_target()?,
             Platform::Arm64 => {
                 cargo.envs(setup::arm64_musl_target()?);
             }
         }
-        let triple = platform.triple();
         self.build(cargo, package, triple, "--bins")?;
         Ok(self.target.join(triple).join("release").join(program))
     }
@@ -161,12 +162,17 @@ impl Sources {
 
     /// Returns cargo in the root, for a compiler that writes paths relative to the folders of the sources and of Cargo.
     pub(super) fn cargo(&self) -> Command {
+        self.cargo_with(Vec::new())
+    }
+
+    /// The same, with more flags for the compiler.
+    fn cargo_with(&self, flags: Vec<String>) -> Command {
         let mut command = cargo();
         command
             .current_dir(&self.root)
             .env("SOURCE_DATE_EPOCH", self.time.to_string())
             .env("FLUXLIT_COMMIT", &self.commit);
-        hide_folders(&mut command, &self.root, &self.target);
+        hide_folders(&mut command, &self.root, &self.target, flags);
         command
     }
 
@@ -197,8 +203,13 @@ impl Sources {
 }
 
 /// Makes the compilers write other names for the folders of the sources, of Cargo and of what is built, which differ between
-/// machines. Paths are in the messages of panics.
-pub(crate) fn hide_folders(command: &mut Command, root: &Path, target: &Path) {
+/// machines. Paths are in the messages of panics. `flags`: more flags for the compiler of Rust.
+pub(crate) fn hide_folders(
+    command: &mut Command,
+    root: &Path,
+    target: &Path,
+    mut flags: Vec<String>,
+) {
     let home = std::env::var_os("CARGO_HOME").map_or_else(
         || Path::new(&std::env::var_os("HOME").unwrap_or_default()).join(".cargo"),
         PathBuf::from,
@@ -209,16 +220,10 @@ pub(crate) fn hide_folders(command: &mut Command, root: &Path, target: &Path) {
         (home.as_path(), "/cargo"),
         (target, "/target"),
     ];
-    let options = |option: &str, separator: &str| {
-        let options = folders.map(|(from, to)| format!("{option}={}={to}", from.display()));
-        options.join(separator)
-    };
-    command
-        .env(
-            "CARGO_ENCODED_RUSTFLAGS",
-            options("--remap-path-prefix", "\u{1f}"),
-        )
-        .env("CFLAGS", options("-ffile-prefix-map", " "));
+    let options = |option| folders.map(|(from, to)| format!("{option}={}={to}", from.display()));
+    flags.extend(options("--remap-path-prefix"));
+    setup::set_flags(command, flags);
+    command.env("CFLAGS", options("-ffile-prefix-map").join(" "));
 }
 
 /// Returns the commit that is checked out, with `-dirty` if a tracked file differs from it.

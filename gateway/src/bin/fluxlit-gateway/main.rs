@@ -13,6 +13,8 @@ mod doctor_subject;
 mod exit;
 mod fluxlit_commands;
 mod man;
+#[cfg(any(target_env = "musl", test))]
+mod memory;
 mod modules;
 mod output;
 mod probe;

@@ -24,7 +24,7 @@ mod usage;
 mod websocket;
 mod wrk;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -41,6 +41,9 @@ pub(crate) struct Options {
     /// Measure only these, and nginx for comparison: direct, nginx-recent, nginx-64k, haproxy, caddy, envoy, fluxlit, ours
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     only: Vec<String>,
+    /// Measure this executable of the gateway instead of one that is built as for a release
+    #[arg(long, value_name = "PATH")]
+    gateway: Option<PathBuf>,
     /// Run only these measurements
     #[arg(
         long,
@@ -86,6 +89,29 @@ struct Bench<'a> {
 
 /// Measures the gateway and prints tables.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
+    let report = measure(options)?;
+    if options.json {
+        println!("{:#}", report.as_json(options));
+    } else {
+        println!("{}", report.as_text());
+    }
+    Ok(())
+}
+
+/// Puts every load on an executable of the gateway, without a result.
+pub(crate) fn exercise(gateway: &Path) -> anyhow::Result<()> {
+    measure(&Options {
+        only: vec![proxies::OURS.to_owned()],
+        gateway: Some(gateway.to_owned()),
+        measure: vec![Measurement::Http, Measurement::Tls, Measurement::Websocket],
+        rounds: 1,
+        seconds: 2,
+        json: false,
+    })
+    .map(drop)
+}
+
+fn measure(options: &Options) -> anyhow::Result<report::Report> {
     for name in &options.only {
         ensure!(
             name == proxies::DIRECT || proxies::ALL.iter().any(|proxy| proxy.name == name),
@@ -117,12 +143,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
             Measurement::Websocket => websocket::measure(&bench, &programs)?,
         });
     }
-    if options.json {
-        println!("{:#}", report.as_json(options));
-    } else {
-        println!("{}", report.as_text());
-    }
-    Ok(())
+    Ok(report)
 }
 
 impl Options {

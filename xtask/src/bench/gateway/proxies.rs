@@ -119,7 +119,11 @@ impl Programs {
             envoy: when(options.wants("envoy"), || {
                 Ok(setup::python_packages()?.join("envoy"))
             })?,
-            ours: when(options.wants(OURS), setup::release_gateway)?,
+            ours: match &options.gateway {
+                Some(path) => std::fs::canonicalize(path)
+                    .with_context(|| format!("cannot find {}", path.display()))?,
+                None => when(options.wants(OURS), setup::release_gateway)?,
+            },
         })
     }
 }

@@ -14,9 +14,12 @@ mod http2;
 mod origin;
 mod servers;
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use anyhow::{Context, ensure};
+use fluxlit_support::process::Process;
 
 use self::counts::{Counts, Table};
 use self::exchanges::{EXCHANGES, Exchange};
@@ -66,6 +69,39 @@ pub(crate) fn obstacle() -> Option<String> {
     callgrind::obstacle()
 }
 
+/// Carries out all exchanges with an executable of the gateway, without counting.
+pub(crate) fn exercise(program: &Path) -> anyhow::Result<()> {
+    for variant in Variant::ALL {
+        let folder = target().join("bench/exercise").join(variant.label());
+        std::fs::create_dir_all(&folder).context("cannot write under target/")?;
+        let mut origin = Origin::serve()?;
+        let (mut command, addresses) =
+            (GATEWAY.command)(program, variant, &folder, origin.address)?;
+        command
+            .current_dir(&folder)
+            .stdout(Stdio::null())
+            .stderr(File::create(folder.join("stderr"))?);
+        let mut process = Process::start(command).context("cannot run the gateway")?;
+        addresses.wait_until_served(|| {
+            let ended = process.ended()?;
+            ensure!(
+                ended.is_none(),
+                "the gateway has ended; see {}",
+                folder.display()
+            );
+            Ok(())
+        })?;
+        for exchange in EXCHANGES.iter().filter(|one| one.variant == variant) {
+            eprintln!("{} …", exchange.name);
+            let mut once = (exchange.open)(&addresses, &mut origin)?;
+            for _ in 0..EXERCISES {
+                once().context(exchange.name)?;
+            }
+        }
+    }
+    Ok(())
+}
+
 fn of_gateway() -> anyhow::Result<Table> {
     if let Some(obstacle) = obstacle() {
         anyhow::bail!(obstacle);
@@ -87,7 +123,7 @@ fn compare(counted: &Table) -> anyhow::Result<()> {
     }
     ensure!(
         difference.dearer.is_empty(),
-        "the gateway costs more than recorded:\n  {}\nremove the cost, or record it if it is worth it: {UPDATE}",
+        "the gateway costs more than recorded:\n  {}\nremove the cost, or record it if it is worth it: {UPDATE}\nIf all of them do, the profile is out of date, as after an update of a dependency: cargo xtask profile",
         difference.dearer.join("\n  ")
     );
     Ok(())
@@ -101,7 +137,7 @@ fn recorded_path() -> PathBuf {
 fn count(server: &Server) -> anyhow::Result<Table> {
     let program = (server.program)()?;
     let mut table = Table::default();
-    for variant in [Variant::Plain, Variant::Logged, Variant::Tls] {
+    for variant in Variant::ALL {
         let folder = target()
             .join("bench/cost")
             .join(server.name)
@@ -112,7 +148,7 @@ fn count(server: &Server) -> anyhow::Result<Table> {
         let mut origin = Origin::serve()?;
         let (command, addresses) = (server.command)(&program, variant, &folder, origin.address)?;
         let mut callgrind = Callgrind::start(&command, &folder)?;
-        addresses.wait_until_served(&mut callgrind)?;
+        addresses.wait_until_served(|| callgrind.check())?;
         origin.watch(&callgrind.thread(server.thread)?);
         for exchange in EXCHANGES.iter().filter(|one| one.variant == variant) {
             eprintln!("{}: {} …", server.name, exchange.name);
@@ -163,6 +199,9 @@ const SERIES: u32 = 4;
 
 /// Number of exchanges in each series.
 const EXCHANGES_OF_SERIES: u32 = 100;
+
+/// Number of exchanges of each kind that are not counted.
+const EXERCISES: u32 = 20_000;
 
 /// The command that records the counts.
 const UPDATE: &str = "cargo xtask bench gateway-cost --update";

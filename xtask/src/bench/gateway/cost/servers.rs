@@ -12,7 +12,6 @@ use fluxlit_support::client::get;
 use fluxlit_support::port::free_port;
 use fluxlit_support::wait::wait_until;
 
-use crate::bench::callgrind::Callgrind;
 use crate::bench::gateway::configs;
 use crate::bench::local;
 use crate::setup;
@@ -47,6 +46,8 @@ pub(super) struct Addresses {
 }
 
 impl Variant {
+    pub(super) const ALL: [Self; 3] = [Self::Plain, Self::Logged, Self::Tls];
+
     pub(super) fn label(self) -> &'static str {
         match self {
             Self::Logged => "logged",
@@ -57,11 +58,14 @@ impl Variant {
 }
 
 impl Addresses {
-    /// Waits until the server forwards a request.
-    pub(super) fn wait_until_served(&self, callgrind: &mut Callgrind) -> anyhow::Result<()> {
+    /// Waits until the server forwards a request. `check` fails if the program has ended.
+    pub(super) fn wait_until_served(
+        &self,
+        mut check: impl FnMut() -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
         let mut ended = Ok(());
         let serves = wait_until(START_LIMIT, || {
-            ended = callgrind.check();
+            ended = check();
             ended.is_err()
                 || get(
                     self.http1,
