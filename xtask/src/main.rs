@@ -82,7 +82,7 @@ enum Command {
     /// Record how often each part of the gateway runs, by which the compiler optimizes the executables of a release
     ///
     /// Puts the loads of `bench gateway` and `bench gateway-cost` on a gateway with counters, and writes
-    /// gateway/profiles/TARGET.profdata. Takes a quarter of an hour, and needs wrk, h2load and nginx.
+    /// gateway/profiles/TARGET.profdata. Takes ten minutes, and needs musl-gcc, wrk, h2load and nginx.
     Profile,
     /// Run all fuzz targets, or the named ones; the corpus is kept for the next run
     Fuzz {

@@ -1,6 +1,6 @@
 //! Counts what one exchange costs the gateway: instructions, system calls, clock readings and allocations.
 //!
-//! The counts are the same on every machine with the same toolchain and C library, busy or not, so a test compares them
+//! The counts are the same on every machine with the same toolchain, busy or not, so a test compares them
 //! with those of the repository. The gateway runs under callgrind, with one worker. Client, gateway and upstream take
 //! turns: each waits until the gateway waits for it, so that the gateway finds the same events in the same order every
 //! time. Only the thread of the worker is counted.
