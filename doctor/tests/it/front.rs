@@ -192,7 +192,7 @@ fn respond(fault: Fault, head: &Head, count: usize) -> Option<Vec<u8>> {
     let has_odd_octets = !head.lines.iter().all(|line| line.is_ascii());
     /// Whether the hop that answers for the holder of the key has failed. One front has that fault.
     static ARE_GONE: AtomicBool = AtomicBool::new(false);
-    /// The same for the front whose upstream has failed.
+    /// The same for a front that answers with an error then.
     static HAS_FAILED: AtomicBool = AtomicBool::new(false);
     match fault {
         Fault::SecondUpstreamFails if count > 3 && !count.is_multiple_of(2) => {

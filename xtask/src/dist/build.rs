@@ -127,6 +127,7 @@ impl Sources {
         platform: Platform,
     ) -> anyhow::Result<PathBuf> {
         let triple = platform.triple();
+        // For every program, although the profile is that of the gateway: other flags would compile shared dependencies again.
         let mut cargo = self.cargo_with(profile::flags(&self.root, triple));
         match platform {
             Platform::X86_64 => setup::musl_target()?,

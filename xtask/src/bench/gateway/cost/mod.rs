@@ -123,7 +123,7 @@ fn compare(counted: &Table) -> anyhow::Result<()> {
     }
     ensure!(
         difference.dearer.is_empty(),
-        "the gateway costs more than recorded:\n  {}\nremove the cost, or record it if it is worth it: {UPDATE}\nIf all of them do, the profile is out of date, as after an update of a dependency: cargo xtask profile",
+        "the gateway costs more than recorded:\n  {}\nremove the cost, or record it if it is worth it: {UPDATE}\nif every exchange costs more, the profile may be out of date, as after an update of a dependency: cargo xtask profile",
         difference.dearer.join("\n  ")
     );
     Ok(())
