@@ -66,19 +66,21 @@ impl Frames {
                     return Some(bytes.len() - rest.len());
                 }
             }
-            let [first, after @ ..] = rest else {
+            let missing = self.header_length() - self.known;
+            let Some((octets, after)) = rest.split_at_checked(missing.min(rest.len())) else {
                 return None;
             };
-            if let Some(octet) = self.header.get_mut(self.known) {
-                *octet = *first;
+            if octets.is_empty() {
+                return None;
             }
-            self.known += 1;
+            for (place, octet) in self.header.iter_mut().skip(self.known).zip(octets) {
+                *place = *octet;
+            }
+            self.known += octets.len();
             rest = after;
-            if let Some(payload) = self.payload() {
+            if self.known == self.header_length() {
                 self.begin();
-                self.remaining = payload;
-                self.known = 0;
-                if payload == 0 {
+                if self.remaining == 0 {
                     return Some(bytes.len() - rest.len());
                 }
             }
@@ -112,7 +114,7 @@ impl Frames {
         }
     }
 
-    /// Notes the start of a frame, whose header is complete.
+    /// Begins a frame, whose header is complete.
     fn begin(&mut self) {
         let [first, second, rest @ ..] = self.header;
         if self.close.is_none() && first & 0x0f == OPCODE_CLOSE {
@@ -124,6 +126,14 @@ impl Frames {
                 ..CloseFrame::default()
             });
         }
+        let [long @ .., _, _, _, _] = rest;
+        let [high, low, ..] = long;
+        self.remaining = match second & 0x7f {
+            126 => u16::from_be_bytes([high, low]).into(),
+            127 => u64::from_be_bytes(long),
+            length => length.into(),
+        };
+        self.known = 0;
     }
 
     /// Returns true if only whole frames have passed, so that another one may be inserted.
@@ -131,29 +141,19 @@ impl Frames {
         self.known == 0 && self.remaining == 0
     }
 
-    /// Returns the length of the payload once the header is complete.
-    fn payload(&self) -> Option<u64> {
+    /// Returns the length of the current header, as far as it is known: at first, the bytes that tell it.
+    fn header_length(&self) -> usize {
         let [_, second, ..] = self.header;
         if self.known < 2 {
-            return None;
+            return 2;
         }
-        let length_bytes = match second & 0x7f {
+        let length = match second & 0x7f {
             126 => 2,
             127 => 8,
             _ => 0,
         };
-        let mask_bytes = if second & 0x80 == 0 { 0 } else { 4 };
-        if self.known < 2 + length_bytes + mask_bytes {
-            return None;
-        }
-        let extended = self.header.get(2..2 + length_bytes).unwrap_or_default();
-        Some(if length_bytes == 0 {
-            u64::from(second & 0x7f)
-        } else {
-            extended
-                .iter()
-                .fold(0, |length, octet| length << 8 | u64::from(*octet))
-        })
+        let mask = if second & 0x80 == 0 { 0 } else { 4 };
+        2 + length + mask
     }
 }
 

@@ -107,6 +107,11 @@ impl Sink for Writer {
                 self.head.extend_from_slice(data);
                 self.write(&[], &[], &[]).await
             }
+            // A message of a WebSocket, or a further piece of a body.
+            Delimiter::Close | Delimiter::Length if self.head.is_empty() => {
+                self.has_begun = true;
+                self.stream.write_all(&mut [IoSlice::new(data)]).await
+            }
             Delimiter::Close | Delimiter::Length => self.write(&[], data, &[]).await,
         }
     }

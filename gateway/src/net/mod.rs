@@ -4,6 +4,7 @@
 
 pub(crate) mod buffer;
 mod certificates;
+pub(crate) mod seldom;
 pub(crate) mod stream;
 pub(crate) mod tcp;
 pub(crate) mod timer;

@@ -11,6 +11,7 @@ use rustix::net::{RecvFlags, SendFlags, recv, send};
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::task::coop::{has_budget_remaining, poll_proceed};
 
 /// A connected socket.
 pub(crate) struct TcpSocket(TcpStream);
@@ -42,12 +43,18 @@ impl TcpSocket {
         mut call: impl FnMut(&TcpStream) -> rustix::io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
         let Self(stream) = self;
+        // Called without asking whether the socket is ready, which `try_io` does as well. A task that has used up what tokio
+        // lets it do at once has to ask, because that makes it pause.
+        let mut must_ask = !has_budget_remaining();
         loop {
-            if interest.is_readable() {
-                ready!(stream.poll_read_ready(context))?;
-            } else {
-                ready!(stream.poll_write_ready(context))?;
+            if must_ask {
+                if interest.is_readable() {
+                    ready!(stream.poll_read_ready(context))?;
+                } else {
+                    ready!(stream.poll_write_ready(context))?;
+                }
             }
+            must_ask = true;
             let mut moved = None;
             let called = stream.try_io(interest, || {
                 let count = call(stream)?;
@@ -59,7 +66,16 @@ impl TcpSocket {
                 Ok(())
             });
             match (moved, called) {
-                (Some(count), _) => return Poll::Ready(Ok(count)),
+                (Some(count), called) => {
+                    // Reads that fill their room can go on for ever; what is written was read before.
+                    if called.is_ok()
+                        && interest.is_readable()
+                        && let Poll::Ready(used) = poll_proceed(context)
+                    {
+                        used.made_progress();
+                    }
+                    return Poll::Ready(Ok(count));
+                }
                 (None, Err(error)) if error.kind() != io::ErrorKind::WouldBlock => {
                     return Poll::Ready(Err(error));
                 }

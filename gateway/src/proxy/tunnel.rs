@@ -5,15 +5,15 @@
 //! closed too and has a few seconds to end. When the gateway stops, it sends the browser a close frame between two frames
 //! of the app.
 
-use std::cell::Cell;
 use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::http::body::{Sink, Source};
 use crate::http::websocket::{CLOSE_RESTART, Frames, SERVICE_RESTART};
-use crate::net::timer::Timer;
+use crate::net::seldom::seldom;
 use crate::observe::websocket_close::{ClosedBy, NO_CLOSE_FRAME};
 use crate::observe::{Ending, Phase};
 use crate::proxy::request::Progress;
@@ -31,7 +31,6 @@ pub(crate) async fn connect(
     progress.phase.set(Phase::Tunnel);
     let (mut from_client, mut to_client) = client;
     let (mut from_app, mut to_app) = app;
-    let moved = Cell::new(0u64);
     let mut up = pin!(async {
         let mut frames = Frames::default();
         while let Ok(Some(piece)) = from_client.next().await {
@@ -39,7 +38,6 @@ pub(crate) async fn connect(
             if let Some(code) = frames.close_code() {
                 guard.close(ClosedBy::Client, code);
             }
-            moved.set(moved.get() + 1);
             let received = progress.received.get() + piece.len() as u64;
             progress.received.set(received);
             if to_app.data(&piece).await.is_err() {
@@ -83,7 +81,6 @@ pub(crate) async fn connect(
             if let Some(code) = frames.close_code() {
                 guard.close(ClosedBy::Upstream, code);
             }
-            moved.set(moved.get() + 1);
             progress.sent.set(progress.sent.get() + piece.len() as u64);
             if to_client.data(piece).await.is_err() {
                 guard.close(ClosedBy::Client, NO_CLOSE_FRAME);
@@ -93,17 +90,31 @@ pub(crate) async fn connect(
         let _ = to_client.end(&[]).await;
     });
     let both = async {
-        // In random order: a side that never pauses would otherwise use up what tokio lets a task do at once.
-        tokio::select! {
-            () = &mut up => { let _ = timeout(HALF_CLOSED_TIMEOUT, down).await; }
-            () = &mut down => { let _ = timeout(HALF_CLOSED_TIMEOUT, up).await; }
-        }
+        // Each first in turn: a side that never pauses would otherwise use up what tokio lets a task do at once.
+        let mut is_up_first = false;
+        let first = std::future::poll_fn(|context| {
+            is_up_first = !is_up_first;
+            for is_up in [is_up_first, !is_up_first] {
+                let (poll, side) = if is_up {
+                    (up.as_mut().poll(context), Side::Client)
+                } else {
+                    (down.as_mut().poll(context), Side::App)
+                };
+                if poll.is_ready() {
+                    return Poll::Ready(side);
+                }
+            }
+            Poll::Pending
+        });
+        let _ = match first.await {
+            Side::Client => timeout(HALF_CLOSED_TIMEOUT, down).await,
+            Side::App => timeout(HALF_CLOSED_TIMEOUT, up).await,
+        };
     };
-    // In a fixed order, because drawing a random one costs more than a branch needs.
     tokio::select! {
         biased;
         () = both => {}
-        () = wait_for_silence(&moved, worker.settings.limits.websocket_idle) => {
+        () = wait_for_silence(progress, worker.settings.limits.websocket_idle) => {
             guard.close(ClosedBy::Limit, NO_CLOSE_FRAME);
         }
     }
@@ -115,16 +126,22 @@ pub(crate) async fn connect(
     }
 }
 
+/// The side whose bytes have ended.
+enum Side {
+    Client,
+    App,
+}
+
 /// Waits until nothing has moved for the time `limit`; forever if it is zero.
-async fn wait_for_silence(moved: &Cell<u64>, limit: Duration) {
+async fn wait_for_silence(progress: &Progress, limit: Duration) {
     if limit.is_zero() {
         std::future::pending::<()>().await;
     }
-    let mut timer = Timer::default();
+    let moved = || (progress.received.get(), progress.sent.get());
     loop {
-        let before = moved.get();
-        let _ = timer.within(limit, std::future::pending::<()>()).await;
-        if moved.get() == before {
+        let before = moved();
+        seldom(sleep(limit), |sleep| sleep.is_elapsed()).await;
+        if moved() == before {
             return;
         }
     }

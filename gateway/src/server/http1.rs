@@ -156,7 +156,7 @@ impl Http1Connection {
             return true;
         }
         let limits = &self.worker.settings.limits;
-        if !self.worker.drain.has_begun() {
+        if !self.worker.drain.is_raised() {
             let more = self.reader.has_more();
             let more = match previous {
                 None => self.timer.within(limits.head_read, more),
@@ -223,7 +223,7 @@ impl Http1Connection {
             ..
         } = self;
         // Before the response is written, because it announces that the connection will be closed.
-        down.persists &= !worker.drain.has_begun();
+        down.persists &= !worker.drain.is_raised();
         let mut request = InFlight::new(worker, plan);
         let mut body = Body::new(reader, length, worker.settings.limits.head_bytes);
         let outcome = carry_out(&request, &mut body, down, timers).await;

@@ -76,7 +76,7 @@ pub(crate) async fn accept(
             },
         }
     }
-    worker.drain.begin();
+    worker.drain.raise();
     // Drop new SYNs but keep serving the accept queue: closing the socket would reset queued connections and those whose
     // handshake is in progress.
     if let Err(error) = drop_new_connections(&listener) {

@@ -8,8 +8,8 @@
 pub(crate) mod admission;
 pub(crate) mod connection_limit;
 pub(crate) mod date;
-mod drain;
 pub(crate) mod probes;
+mod signal;
 mod tunnels;
 pub(crate) mod warnings;
 
@@ -34,8 +34,8 @@ use crate::worker::admission::Admission;
 use crate::worker::connection_limit::ConnectionLimit;
 use crate::worker::date::DateClock;
 use crate::worker::probes::Probes;
+use crate::worker::signal::Signal;
 use crate::worker::warnings::Warnings;
-pub(crate) use drain::Drain;
 pub(crate) use tunnels::Tunnels;
 
 /// State that all workers share.
@@ -77,7 +77,8 @@ pub(crate) struct State {
     streamlit: Pool,
     api: Option<Pool>,
     pub(crate) tunnels: Tunnels,
-    pub(crate) drain: Drain,
+    /// Raised when the worker begins to stop.
+    pub(crate) drain: Signal,
     pub(crate) observer: Observer,
     pub(crate) date: DateClock,
     /// Allocations of heads that were sent, kept for reuse.
@@ -102,7 +103,7 @@ impl Worker {
                 .as_ref()
                 .map(|api| pool(api.authority())),
             tunnels: Tunnels::default(),
-            drain: Drain::default(),
+            drain: Signal::default(),
             observer,
             date: DateClock::default(),
             spare_heads: RefCell::default(),

@@ -8,15 +8,15 @@ use tokio::time::{sleep, timeout};
 
 use crate::observe::Observer;
 use crate::observe::websocket_close::{ClosedBy, NO_CLOSE_FRAME};
+use crate::worker::signal::Signal;
 
 /// The open tunnels of a worker.
 #[derive(Default)]
 pub(crate) struct Tunnels {
     open: Cell<usize>,
-    is_closing: Cell<bool>,
     /// The time over which closing them is spread.
     spread: Cell<Duration>,
-    close: Notify,
+    close: Signal,
     closed: Notify,
 }
 
@@ -61,8 +61,7 @@ impl Tunnels {
     pub(crate) async fn close_all(&self, grace_period: Duration) {
         let spread = PAUSE_BETWEEN * u32::try_from(self.open.get()).unwrap_or(u32::MAX);
         self.spread.set(spread.min(grace_period / 2));
-        self.is_closing.set(true);
-        self.close.notify_waiters();
+        self.close.raise();
         while self.open.get() > 0 {
             let _ = timeout(Duration::from_millis(50), self.closed.notified()).await;
         }
@@ -70,10 +69,7 @@ impl Tunnels {
 
     /// Waits until the calling tunnel must close.
     pub(crate) async fn must_close(&self) {
-        let closing = self.close.notified();
-        if !self.is_closing.get() {
-            closing.await;
-        }
+        self.close.wait().await;
         let spread = u64::try_from(self.spread.get().as_millis()).unwrap_or(u64::MAX);
         let random = uuid::Uuid::new_v4().as_u64_pair().0;
         if let Some(pause) = random.checked_rem(spread) {
