@@ -3,8 +3,10 @@
 //! Each piece is written before the next one is read, so a slow reader slows the writer down and nothing is buffered here.
 
 use std::cell::Cell;
+use std::future::poll_fn;
 use std::io;
 use std::ops::Deref;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::http::chunked::ChunkError;
@@ -14,7 +16,12 @@ use crate::net::timer::Timer;
 /// A body to read.
 pub(crate) trait Source {
     /// Returns the next piece, which is never empty; `None` at the end of the body.
-    async fn next(&mut self) -> Result<Option<Chunk>, BodyError>;
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Chunk>, BodyError>>;
+
+    /// Waits for the next piece, as [`Source::poll_next`].
+    async fn next(&mut self) -> Result<Option<Chunk>, BodyError> {
+        poll_fn(|context| self.poll_next(context)).await
+    }
 
     /// Returns true if the whole body was read.
     fn has_ended(&self) -> bool;
@@ -39,6 +46,12 @@ pub(crate) trait Sink {
 
     /// Ends the body. `trailers` are field lines and the empty line, or nothing.
     async fn end(&mut self, trailers: &[u8]) -> io::Result<()>;
+
+    /// Writes bytes of a tunnel, which has no head and no coding. Returns how many were written.
+    fn poll_write(&mut self, context: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>>;
+
+    /// Waits until no bytes of a tunnel are buffered.
+    fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>>;
 }
 
 /// A piece of a body.

@@ -4,6 +4,7 @@
 
 use std::io;
 use std::rc::Rc;
+use std::task::{Context, Poll, ready};
 
 use crate::http::body::{BodyError, Chunk, Source};
 use crate::http::chunked::Decoder;
@@ -146,10 +147,10 @@ impl Reader {
         }
     }
 
-    async fn next(&mut self) -> io::Result<Buffer> {
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Buffer>> {
         match self.rest.take() {
-            Some(rest) => Ok(rest),
-            None => self.stream.read(&self.buffers).await,
+            Some(rest) => Poll::Ready(Ok(rest)),
+            None => self.stream.poll_read(context, &self.buffers),
         }
     }
 }
@@ -180,17 +181,18 @@ impl<'r> Body<'r> {
 }
 
 impl Source for Body<'_> {
-    async fn next(&mut self) -> Result<Option<Chunk>, BodyError> {
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Chunk>, BodyError>> {
         loop {
             if self.has_ended() {
-                return Ok(None);
+                return Poll::Ready(Ok(None));
             }
-            let mut buffer = self.reader.next().await.map_err(BodyError::Broken)?;
+            let next = ready!(self.reader.poll_next(context));
+            let mut buffer = next.map_err(BodyError::Broken)?;
             if buffer.is_empty() {
-                return match self.remaining {
+                return Poll::Ready(match self.remaining {
                     Remaining::UntilEnd => Ok(None),
                     Remaining::Chunked(_) | Remaining::Exact(_) => Err(BodyError::Incomplete),
-                };
+                });
             }
             match &mut self.remaining {
                 Remaining::UntilEnd => {}
@@ -210,7 +212,7 @@ impl Source for Body<'_> {
                     }
                 }
             }
-            return Ok(Some(Chunk::Pooled(buffer)));
+            return Poll::Ready(Ok(Some(Chunk::Pooled(buffer))));
         }
     }
 

@@ -67,9 +67,7 @@ impl Frames {
                 }
             }
             let missing = self.header_length() - self.known;
-            let Some((octets, after)) = rest.split_at_checked(missing.min(rest.len())) else {
-                return None;
-            };
+            let (octets, after) = rest.split_at_checked(missing.min(rest.len()))?;
             if octets.is_empty() {
                 return None;
             }

@@ -5,6 +5,7 @@
 
 use std::io::{self, IoSlice, Write};
 use std::rc::Rc;
+use std::task::{Context, Poll};
 
 use crate::http::body::Sink;
 use crate::http::framing::Length;
@@ -107,11 +108,6 @@ impl Sink for Writer {
                 self.head.extend_from_slice(data);
                 self.write(&[], &[], &[]).await
             }
-            // A message of a WebSocket, or a further piece of a body.
-            Delimiter::Close | Delimiter::Length if self.head.is_empty() => {
-                self.has_begun = true;
-                self.stream.write_all(&mut [IoSlice::new(data)]).await
-            }
             Delimiter::Close | Delimiter::Length => self.write(&[], data, &[]).await,
         }
     }
@@ -133,6 +129,14 @@ impl Sink for Writer {
             }
             Delimiter::Length => self.flush().await,
         }
+    }
+
+    fn poll_write(&mut self, context: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        self.stream.poll_write(context, &[IoSlice::new(data)])
+    }
+
+    fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream.poll_flush(context)
     }
 }
 

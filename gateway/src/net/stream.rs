@@ -49,12 +49,7 @@ impl Stream {
 
     /// Reads into a buffer of `buffers`. Returns an empty one at the end of the connection.
     pub(crate) async fn read(&self, buffers: &Rc<BufferPool>) -> io::Result<Buffer> {
-        std::future::poll_fn(|context| {
-            let mut buffer = buffers.lend();
-            ready!(self.poll_fill(context, &mut buffer))?;
-            Poll::Ready(Ok(buffer))
-        })
-        .await
+        std::future::poll_fn(|context| self.poll_read(context, buffers)).await
     }
 
     /// Appends to the bytes of `buffer`. Returns how many were read, 0 at the end of the connection.
@@ -125,13 +120,26 @@ impl Stream {
         }
     }
 
+    /// Reads into a buffer of `buffers`. Returns an empty one at the end of the connection.
+    pub(crate) fn poll_read(
+        &self,
+        context: &mut Context<'_>,
+        buffers: &Rc<BufferPool>,
+    ) -> Poll<io::Result<Buffer>> {
+        let mut buffer = buffers.lend();
+        ready!(self.poll_fill(context, &mut buffer))?;
+        Poll::Ready(Ok(buffer))
+    }
+
     /// Appends to the bytes of `buffer`. Returns how many were read, 0 at the end of the connection.
     pub(crate) fn poll_fill(
         &self,
         context: &mut Context<'_>,
         buffer: &mut Buffer,
     ) -> Poll<io::Result<usize>> {
-        let count = ready!(self.poll_read(context, buffer.spare()))?;
+        let mut into = ReadBuf::new(buffer.spare());
+        ready!(self.0.borrow_mut().poll_read(context, &mut into))?;
+        let count = into.filled().len();
         buffer.filled(count);
         Poll::Ready(Ok(count))
     }
@@ -146,12 +154,6 @@ impl Stream {
 
     pub(crate) fn poll_flush(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.0.borrow_mut().poll_flush(context)
-    }
-
-    fn poll_read(&self, context: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
-        let mut into = ReadBuf::new(into);
-        ready!(self.0.borrow_mut().poll_read(context, &mut into))?;
-        Poll::Ready(Ok(into.filled().len()))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Writes responses to a client that speaks HTTP/1.
 
 use std::io;
+use std::task::{Context, Poll};
 
 use crate::http::body::Sink;
 use crate::http::framing::Length;
@@ -70,6 +71,14 @@ impl Sink for Http1Downstream {
 
     async fn end(&mut self, trailers: &[u8]) -> io::Result<()> {
         self.writer.end(trailers).await
+    }
+
+    fn poll_write(&mut self, context: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        self.writer.poll_write(context, data)
+    }
+
+    fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.writer.poll_flush(context)
     }
 }
 

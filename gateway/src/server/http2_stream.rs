@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
+use std::task::{Context, Poll, ready};
 
 use fluxlit_policy::{Header, Reason as PolicyReason, is_same_host};
 
@@ -250,10 +251,10 @@ struct Http2Body<'s> {
 }
 
 impl Source for Http2Body<'_> {
-    async fn next(&mut self) -> Result<Option<Chunk>, BodyError> {
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Chunk>, BodyError>> {
         let StreamHandle { id, connection } = self.stream;
-        let received = poll_fn(|context| connection.borrow_mut().poll_received(*id, context));
-        match received.await {
+        let received = connection.borrow_mut().poll_received(*id, context);
+        Poll::Ready(match ready!(received) {
             Ok(Received::Data(data)) => Ok(Some(Chunk::Owned(data))),
             Ok(Received::End(Ok(()))) => {
                 self.has_ended = true;
@@ -262,7 +263,7 @@ impl Source for Http2Body<'_> {
             Ok(Received::End(Err(TrailersError::Malformed))) => Err(BodyError::Trailers),
             Ok(Received::End(Err(TrailersError::TooLarge))) => Err(BodyError::TrailersTooLarge),
             Err(reset) => Err(BodyError::Broken(reset.into())),
-        }
+        })
     }
 
     fn has_ended(&self) -> bool {
@@ -371,10 +372,8 @@ impl Downstream for Http2Downstream<'_> {
 impl Sink for Http2Downstream<'_> {
     async fn data(&mut self, mut data: &[u8]) -> io::Result<()> {
         self.send_head(false).await?;
-        let StreamHandle { id, connection } = self.stream;
         while !data.is_empty() {
-            let sent = poll_fn(|context| connection.borrow_mut().poll_send(*id, data, context));
-            let sent = sent.await?;
+            let sent = poll_fn(|context| self.poll_write(context, data)).await?;
             data = data.get(sent..).unwrap_or_default();
         }
         Ok(())
@@ -396,6 +395,17 @@ impl Sink for Http2Downstream<'_> {
         let StreamHandle { id, connection } = self.stream;
         connection.borrow_mut().send_end(*id, trailers.as_ref())?;
         Ok(())
+    }
+
+    fn poll_write(&mut self, context: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        let StreamHandle { id, connection } = self.stream;
+        let sent = connection.borrow_mut().poll_send(*id, data, context);
+        sent.map_err(io::Error::from)
+    }
+
+    fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // The connection sends by itself.
+        Poll::Ready(Ok(()))
     }
 }
 

@@ -36,7 +36,7 @@ use crate::worker::date::DateClock;
 use crate::worker::probes::Probes;
 use crate::worker::signal::Signal;
 use crate::worker::warnings::Warnings;
-pub(crate) use tunnels::Tunnels;
+pub(crate) use tunnels::{TunnelGuard, Tunnels};
 
 /// State that all workers share.
 pub(crate) struct Shared {
