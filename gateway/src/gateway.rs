@@ -130,12 +130,17 @@ impl Gateway {
         self.tls.is_some()
     }
 
-    /// Serves until `stop` ends, then drains. Must be called on a thread that lives as long as the process.
+    /// Serves until `stop` ends, then drains. Calls `ready` once the app is ready for the first time. Must be called on a thread
+    /// that lives as long as the process.
     ///
     /// # Errors
     ///
     /// If a child process or a worker cannot be started, or if a child process ends again and again.
-    pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), GatewayError> {
+    pub async fn run(
+        self,
+        stop: impl Future<Output = ()>,
+        ready: impl FnOnce(),
+    ) -> Result<(), GatewayError> {
         let Self {
             settings,
             listener,
@@ -151,7 +156,7 @@ impl Gateway {
         let starts_api = settings.app.as_ref().is_some_and(|app| app.api.is_some());
         let started = [Some(streamlit.clone()), starts_api.then(|| api.clone())];
         let upstream_readiness = UpstreamReadiness {
-            streamlit,
+            streamlit: streamlit.clone(),
             api: api_check.is_some().then_some(api),
             has_started: Arc::clone(&has_started),
         };
@@ -203,6 +208,7 @@ impl Gateway {
             () = HealthCheck::streamlit(&settings).run(readiness.clone(), &metrics) => None,
             () = check_api(api_check, api_readiness.clone(), &metrics) => None,
             () = notice_start(started.into_iter().flatten().collect(), &has_started) => None,
+            () = call_when_ready(streamlit, ready) => None,
             failure = keep_running(&mut supervisors, &metrics, [&readiness, &api_readiness]) => Some(failure),
             () = watch_files(shared.tls.as_ref(), hang_ups, &reloader) => None,
         };
@@ -390,6 +396,15 @@ async fn check_api(
         Some(check) => check.run(readiness, metrics).await,
         None => std::future::pending().await,
     }
+}
+
+/// Calls `ready` once the app is ready for the first time.
+async fn call_when_ready(mut app: watch::Receiver<Readiness>, ready: impl FnOnce()) {
+    let is_ready = |readiness: &Readiness| *readiness == Readiness::Ready;
+    if app.wait_for(is_ready).await.is_ok() {
+        ready();
+    }
+    std::future::pending::<()>().await;
 }
 
 /// Notes when all programs that the gateway starts are ready.

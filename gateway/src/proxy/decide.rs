@@ -29,7 +29,7 @@ use crate::proxy::upstream_head::{TRACEPARENT, write_head};
 use crate::worker::Worker;
 
 /// Decides how to handle a request.
-pub(crate) fn decide(worker: &Worker, request: &Incoming<'_>) -> Plan {
+pub(crate) fn decide(worker: &Worker, request: &Incoming<'_>) -> Box<Plan> {
     let facts = Request {
         peer: Peer::Ip(request.peer),
         identity: request.identity,
@@ -114,11 +114,11 @@ pub(crate) fn decide(worker: &Worker, request: &Incoming<'_>) -> Plan {
             local.into_step(request, of_policy)
         }
     };
-    Plan {
+    Box::new(Plan {
         info,
         exchange,
         step,
-    }
+    })
 }
 
 /// A request that is not forwarded.

@@ -14,7 +14,8 @@ use crate::worker::Worker;
 /// A request in flight. It is recorded when this is dropped.
 pub(crate) struct InFlight {
     pub(super) worker: Rc<Worker>,
-    pub(crate) plan: Plan,
+    /// On the heap, because it is large and moves into several futures.
+    pub(crate) plan: Box<Plan>,
     pub(crate) progress: Progress,
     /// How the request has ended. If it is dropped before its end, it was cut off because the worker stops.
     pub(crate) ending: Ending,
@@ -23,7 +24,7 @@ pub(crate) struct InFlight {
 }
 
 impl InFlight {
-    pub(crate) fn new(worker: &Rc<Worker>, plan: Plan) -> Self {
+    pub(crate) fn new(worker: &Rc<Worker>, plan: Box<Plan>) -> Self {
         Self {
             worker: Rc::clone(worker),
             plan,

@@ -178,7 +178,7 @@ impl Http1Connection {
 
     /// Reads the head at the front, which has `length` bytes, and decides how to handle the request. Also returns the length
     /// of its body.
-    fn read_request(&mut self, length: usize) -> Result<(Plan, Length), Rejection> {
+    fn read_request(&mut self, length: usize) -> Result<(Box<Plan>, Length), Rejection> {
         let limits = &self.worker.settings.limits;
         let bytes = self.reader.bytes().get(..length).unwrap_or_default();
         if bytes.len() > limits.head_bytes {
@@ -214,7 +214,7 @@ impl Http1Connection {
         Ok((plan, body_length))
     }
 
-    async fn carry_out(&mut self, plan: Plan, length: Length) -> Next {
+    async fn carry_out(&mut self, plan: Box<Plan>, length: Length) -> Next {
         let Self {
             worker,
             reader,

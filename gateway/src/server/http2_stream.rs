@@ -83,7 +83,7 @@ fn decide_stream(
     accepted: &Accepted,
     head: &Http2Head<'_>,
     has_ended: bool,
-) -> Plan {
+) -> Box<Plan> {
     let is_websocket = head
         .protocol
         .is_some_and(|protocol| protocol.eq_ignore_ascii_case(b"websocket"));

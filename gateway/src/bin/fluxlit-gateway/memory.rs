@@ -1,25 +1,53 @@
-//! Allocates and copies memory in place of musl, with which the executables of a release are linked.
+//! Allocates, copies and compares memory in place of musl, with which the executables of a release are linked, and unmaps what
+//! only the start needs.
 //!
 //! musl's allocator has one lock for all threads. Its function that copies memory on x86-64 copies octet by octet up to an aligned
 //! address, then by an instruction that takes long to begin (`rep movsq`): that was 15 % of the CPU time of a small request, with
-//! the functions here it is 4 %. There is no crate with such functions. For arm64, musl has fast ones.
+//! the functions here it is 4 %. Its function that compares goes octet by octet, too. There is no crate with such functions. For
+//! arm64, musl has fast ones.
 
 #![cfg_attr(
-    target_arch = "x86_64",
+    any(target_arch = "x86_64", target_env = "musl"),
     expect(
         unsafe_code,
-        reason = "the functions of C that copy memory get addresses"
+        reason = "the functions of C that work on memory get addresses"
     )
 )]
+
+#[cfg(target_env = "musl")]
+use procfs::process::{MMPermissions, MMapPath, Process};
+#[cfg(target_env = "musl")]
+use rustix::mm::{Advice, madvise};
 
 #[cfg(target_env = "musl")]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// Unmaps the program's code, of which a third runs only at the start. What runs again is mapped again, from memory in which the
+/// kernel keeps the file anyway. The process then has 4.3 MiB of resident memory instead of 6.7.
+#[cfg(target_env = "musl")]
+pub(crate) fn unmap_code() {
+    let Ok(maps) = Process::myself().and_then(|process| process.maps()) else {
+        return;
+    };
+    let code = MMPermissions::READ | MMPermissions::EXECUTE | MMPermissions::PRIVATE;
+    for map in maps.iter().filter(|map| map.perms == code) {
+        let (MMapPath::Path(_), (start, end)) = (&map.pathname, map.address) else {
+            continue;
+        };
+        let (Ok(start), Ok(end)) = (usize::try_from(start), usize::try_from(end)) else {
+            continue;
+        };
+        let first = std::ptr::with_exposed_provenance_mut(start);
+        // SAFETY: a private mapping of a file that was never writable holds what the file holds, and the kernel maps that again.
+        let _ = unsafe { madvise(first, end.saturating_sub(start), Advice::LinuxDontNeed) };
+    }
+}
+
 /// The functions that take the place of those in the C library, because the linker finds them first.
 #[cfg(all(target_env = "musl", target_arch = "x86_64"))]
 mod replaced {
-    use std::ffi::c_void;
+    use std::ffi::{c_int, c_void};
 
     /// As in C: copies `count` octets, which do not overlap.
     #[unsafe(no_mangle)]
@@ -39,6 +67,22 @@ mod replaced {
         // SAFETY: the caller's promise is passed on.
         unsafe { super::copy::copy(to.cast(), from.cast(), count) };
         to
+    }
+
+    /// As in C: compares `count` octets; returns a number that is negative, zero or positive.
+    #[unsafe(no_mangle)]
+    unsafe extern "C" fn memcmp(one: *const c_void, two: *const c_void, count: usize) -> c_int {
+        // SAFETY: the caller's promise is passed on.
+        let order = unsafe { super::compare::compare(one.cast(), two.cast(), count) };
+        order as c_int
+    }
+
+    /// As in C: returns zero if `count` octets are equal.
+    #[unsafe(no_mangle)]
+    unsafe extern "C" fn bcmp(one: *const c_void, two: *const c_void, count: usize) -> c_int {
+        // SAFETY: the caller's promise is passed on.
+        let order = unsafe { super::compare::compare(one.cast(), two.cast(), count) };
+        order as c_int
     }
 }
 
@@ -138,9 +182,82 @@ mod copy {
     type Block = MaybeUninit<[__m128i; 4]>;
 }
 
+#[cfg(target_arch = "x86_64")]
+mod compare {
+    use std::cmp::Ordering;
+
+    /// Compares `count` octets: eight at a time, and the last eight with an overlap.
+    ///
+    /// # Safety
+    ///
+    /// `one` and `two` must be valid for reads of `count` octets, which have values.
+    #[inline(always)]
+    pub(super) unsafe fn compare(one: *const u8, two: *const u8, count: usize) -> Ordering {
+        // SAFETY: no place is behind the last octet.
+        unsafe {
+            match count {
+                0 => Ordering::Equal,
+                1 => one.read().cmp(&two.read()),
+                2..4 => at::<2>(one, two, 0).then_with(|| at::<2>(one, two, count - 2)),
+                4..8 => at::<4>(one, two, 0).then_with(|| at::<4>(one, two, count - 4)),
+                _ => {
+                    let last = count - 8;
+                    let mut place = 0;
+                    while place < last {
+                        let order = at::<8>(one, two, place);
+                        if order.is_ne() {
+                            return order;
+                        }
+                        place += 8;
+                    }
+                    at::<8>(one, two, last)
+                }
+            }
+        }
+    }
+
+    /// Compares `COUNT` octets, at most eight, from `place` on.
+    ///
+    /// # Safety
+    ///
+    /// As for [`compare`], up to the last of them.
+    #[inline(always)]
+    unsafe fn at<const COUNT: usize>(one: *const u8, two: *const u8, place: usize) -> Ordering {
+        let number = |from: *const u8| {
+            let mut octets = [0; 8];
+            // SAFETY: the octets are inside of what the caller has promised.
+            let read = unsafe { from.add(place).cast::<[u8; COUNT]>().read_unaligned() };
+            octets[..COUNT].copy_from_slice(&read);
+            u64::from_be_bytes(octets)
+        };
+        number(one).cmp(&number(two))
+    }
+}
+
 #[cfg(all(test, target_arch = "x86_64"))]
 mod tests {
+    use super::compare::compare;
     use super::copy::copy;
+
+    /// Each number of octets, with a difference at each place, and from places with each alignment.
+    #[test]
+    fn octets_are_compared_as_by_the_standard_library() {
+        const LENGTH: usize = 80;
+        let original: Vec<u8> = (0..LENGTH).map(|place| (place * 37 % 256) as u8).collect();
+        for (count, start) in (0..60).flat_map(|count| (0..9).map(move |start| (count, start))) {
+            let one = &original[start..start + count];
+            // The last one changes nothing.
+            for (place, change) in (0..count).map(|place| (place, 0x81)).chain([(0, 0)]) {
+                let mut two = one.to_vec();
+                if let Some(octet) = two.get_mut(place) {
+                    *octet ^= change;
+                }
+                // SAFETY: both have so many octets.
+                let order = unsafe { compare(one.as_ptr(), two.as_ptr(), count) };
+                assert_eq!(order, one.cmp(&two), "{count} octets, changed at {place}");
+            }
+        }
+    }
 
     /// Each number of octets, from each place to each other near it, before and after.
     #[test]

@@ -83,8 +83,12 @@ fn serve(runtime: &Runtime, settings: Settings, hang_ups: Signal) -> anyhow::Res
             }
         };
         let (first, stopped) = tokio::sync::oneshot::channel();
-        let run = gateway.run(async {
+        let stop = async {
             let _ = stopped.await;
+        };
+        let run = gateway.run(stop, || {
+            #[cfg(target_env = "musl")]
+            crate::memory::unmap_code();
         });
         let mut run = std::pin::pin!(run);
         tokio::select! {
