@@ -93,7 +93,7 @@ fn of(bench: &Bench<'_>, programs: &Programs, proxy: &Proxy) -> anyhow::Result<M
     let origin = origin::serve()?;
     progress("download of 2 GiB");
     let target = start(bench, programs, proxy, origin, MAX_CONNECTIONS, None)?;
-    let at_rest = mebibytes(of_target(&target, resident)?);
+    let at_rest = mebibytes(settled(&target)?);
     client::download(target.address)?;
     let download = mebibytes(of_target(&target, peak)?);
     drop(target);
