@@ -3,6 +3,8 @@
 use std::pin::{Pin, pin};
 use std::task::{Poll, Waker};
 
+use tokio::task::coop::has_budget_remaining;
+
 /// Waits for a future that is polled often together with others, and is seldom ready itself. It is polled the first time,
 /// when it belongs to another task, and when `may_be_ready` returns true, which must be so once it would be ready.
 pub(crate) async fn seldom<F: Future>(
@@ -18,9 +20,36 @@ pub(crate) async fn seldom<F: Future>(
                     return Poll::Pending;
                 }
             }
-            _ => registered = Some(context.waker().clone()),
+            // A future of tokio that is polled without budget registers nothing but wakes the task.
+            _ => registered = has_budget_remaining().then(|| context.waker().clone()),
         }
         future.as_mut().poll(context)
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::task::coop::poll_proceed;
+    use tokio::time::{sleep, timeout};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_timer_first_polled_without_budget_fires() {
+        let mut timer = pin!(seldom(sleep(Duration::from_millis(10)), |sleep| sleep.is_elapsed()));
+        let mut is_first = true;
+        let wait = std::future::poll_fn(|context| {
+            while is_first && let Poll::Ready(used) = poll_proceed(context) {
+                used.made_progress();
+            }
+            is_first = false;
+            timer.as_mut().poll(context)
+        });
+        timeout(Duration::from_secs(2), wait)
+            .await
+            .expect("it never fires");
+    }
 }

@@ -67,9 +67,8 @@ impl TcpSocket {
             });
             match (moved, called) {
                 (Some(count), called) => {
-                    // Reads that fill their room can go on for ever; what is written was read before.
+                    // Calls that move all they can may go on for ever: a body in tiny chunks is read once and written often.
                     if called.is_ok()
-                        && interest.is_readable()
                         && let Poll::Ready(used) = poll_proceed(context)
                     {
                         used.made_progress();
@@ -136,4 +135,54 @@ impl AsyncWrite for TcpSocket {
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.0).poll_shutdown(context)
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::net::TcpListener;
+    use tokio::task::yield_now;
+
+    use super::*;
+
+    /// Otherwise one connection could keep all others of its worker waiting.
+    #[tokio::test]
+    async fn a_task_pauses_although_its_socket_is_ready() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let connect = TcpStream::connect(listener.local_addr().unwrap());
+        let (one, other) = tokio::join!(connect, listener.accept());
+        let mut writer = TcpSocket::new(one.unwrap());
+        let mut reader = TcpSocket::new(other.unwrap().0);
+        writer.0.writable().await.unwrap();
+        let written = poll_fn(|context| {
+            let mut written = 0;
+            while Pin::new(&mut writer).poll_write(context, b"x").is_ready() {
+                written += 1;
+            }
+            Poll::Ready(written)
+        });
+        let written = written.await;
+        assert!((1..=MOST).contains(&written), "{written} writes");
+        assert_eq!(writer.0.try_write(&[b'x'; 8 * MOST]).unwrap(), 8 * MOST);
+        // The next turn of the task.
+        yield_now().await;
+        reader.0.readable().await.unwrap();
+        let read = poll_fn(|context| {
+            let mut read = 0;
+            let mut octet = [0];
+            while Pin::new(&mut reader)
+                .poll_read(context, &mut ReadBuf::new(&mut octet))
+                .is_ready()
+            {
+                read += 1;
+            }
+            Poll::Ready(read)
+        });
+        let read = read.await;
+        assert!((1..=MOST).contains(&read), "{read} reads");
+    }
+
+    /// How many calls tokio lets a task make at once.
+    const MOST: usize = 128;
 }
