@@ -24,7 +24,7 @@ use rustix::mm::{Advice, madvise};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Unmaps the program's code, of which a third runs only at the start. What runs again is mapped again, from memory in which the
-/// kernel keeps the file anyway. An idle process then has 3.9 MiB of resident memory instead of 6.9.
+/// kernel keeps the file anyway. An idle process then has about 4 MiB of resident memory instead of 7.
 #[cfg(target_env = "musl")]
 pub(crate) fn unmap_code() {
     let Ok(maps) = Process::myself().and_then(|process| process.maps()) else {
