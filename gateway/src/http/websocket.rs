@@ -139,7 +139,7 @@ impl Frames {
         self.known == 0 && self.remaining == 0
     }
 
-    /// Returns the length of the current header, as far as it is known: at first, the bytes that tell it.
+    /// Returns the length of the current header; 2 until the second byte, which tells it, has passed.
     fn header_length(&self) -> usize {
         let [_, second, ..] = self.header;
         if self.known < 2 {

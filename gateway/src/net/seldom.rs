@@ -5,8 +5,8 @@ use std::task::{Poll, Waker};
 
 use tokio::task::coop::has_budget_remaining;
 
-/// Waits for a future that is polled often together with others, and is seldom ready itself. It is polled the first time,
-/// when it belongs to another task, and when `may_be_ready` returns true, which must be so once it would be ready.
+/// Waits for a future that is seldom ready, but shares a task with others that often are. It is polled for the first time, after
+/// a move to another task, and whenever `may_be_ready` returns true. That must return true as soon as the future can complete.
 pub(crate) async fn seldom<F: Future>(
     future: F,
     may_be_ready: impl Fn(Pin<&F>) -> bool,

@@ -1,9 +1,8 @@
 //! Passes bytes both ways after both sides have switched to WebSocket.
 //!
 //! Frames, close codes, compression and pings are forwarded unchanged; only the first close code is read, for logs and
-//! metrics. When one side ends, the other side is
-//! closed too and has a few seconds to end. When the gateway stops, it sends the browser a close frame between two frames
-//! of the app.
+//! metrics. When one side ends, the other side is closed too and has a few seconds to end. When the gateway stops, it sends
+//! the browser a close frame between two frames of the app.
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -89,6 +88,7 @@ pub(crate) async fn connect(
             Side::App => timeout(HALF_CLOSED_TIMEOUT, up).await,
         };
     };
+    // In a fixed order, because drawing a random one costs more than a branch needs.
     tokio::select! {
         biased;
         () = both => {}
@@ -108,7 +108,9 @@ pub(crate) async fn connect(
 struct Direction<'a, From, To> {
     from: From,
     to: To,
+    /// Who is recorded to have closed the tunnel if the bytes end.
     sender: ClosedBy,
+    /// Who is recorded to have closed the tunnel if they cannot be written.
     receiver: ClosedBy,
     guard: &'a TunnelGuard<'a>,
     /// Counts the bytes.
