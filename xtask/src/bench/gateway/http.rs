@@ -107,8 +107,8 @@ const fn encrypted(
             file,
             connections,
             requests: match unit {
-                Unit::Mebibyte => 200,
-                Unit::Request => 5000,
+                Unit::Mebibyte => 500,
+                Unit::Request => 25_000,
             },
             streams,
         }),
