@@ -20,17 +20,17 @@ pub(super) struct Load {
     /// Path below the mount.
     pub(super) file: &'static str,
     pub(super) connections: u32,
-    /// Requests for each second of the options. A number, because h2load does not always end after a time.
+    /// Requests for each second. A number, because h2load does not always end after a time.
     pub(super) requests: u32,
     /// Requests at the same time on each connection; `None` for HTTP/1.1.
     pub(super) streams: Option<u32>,
 }
 
-/// Sends requests to an address, and calls `meanwhile` ten times a second.
+/// Sends requests to an address for about some seconds, and calls `meanwhile` ten times a second.
 pub(super) fn run(
     bench: &Bench<'_>,
     programs: &Programs,
-    address: SocketAddr,
+    (address, seconds): (SocketAddr, u32),
     load: &Load,
     meanwhile: impl FnMut() -> anyhow::Result<()>,
 ) -> anyhow::Result<Outcome> {
@@ -44,10 +44,7 @@ pub(super) fn run(
     command
         .arg("--threads=1")
         .arg(format!("--clients={}", load.connections))
-        .arg(format!(
-            "--requests={}",
-            load.requests * bench.options.seconds
-        ))
+        .arg(format!("--requests={}", load.requests * seconds))
         .arg(format!("--log-file={}", log.display()));
     match load.streams {
         Some(streams) => command.arg(format!("--max-concurrent-streams={streams}")),

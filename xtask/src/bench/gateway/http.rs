@@ -174,20 +174,21 @@ fn sample(
     setting: &Setting,
 ) -> anyhow::Result<Sample> {
     let id = target.id();
-    let meter = Meter::start(bench, id)?;
     let mut largest = None;
-    let meanwhile = || {
-        largest = largest.max(id.map(resident).transpose()?);
-        Ok(())
-    };
-    let outcome = match &setting.load {
-        Load::Plain(load) => {
-            wrk::run(bench, programs, target.address, load, meanwhile).context("wrk")?
+    let mut load_for = |seconds| {
+        let meanwhile = || {
+            largest = largest.max(id.map(resident).transpose()?);
+            Ok(())
+        };
+        let to = (target.address, seconds);
+        match &setting.load {
+            Load::Plain(load) => wrk::run(bench, programs, to, load, meanwhile).context("wrk"),
+            Load::Tls(load) => h2load::run(bench, programs, to, load, meanwhile).context("h2load"),
         }
-        Load::Tls(load) => {
-            h2load::run(bench, programs, target.address, load, meanwhile).context("h2load")?
-        }
     };
+    load_for(WARM_UP)?;
+    let meter = Meter::start(bench, id)?;
+    let outcome = load_for(bench.options.seconds)?;
     let spent = meter.stop(bench)?;
     let units = match setting.unit {
         Unit::Mebibyte => outcome.bytes / f64::from(1 << 20),
@@ -242,6 +243,10 @@ fn goals(setting: &Setting, rows: &[Row<'_, Sample>]) -> Vec<Goal> {
     ];
     goals.into_iter().flatten().collect()
 }
+
+/// Seconds of load before it is measured. Proxies close idle connections to the origin after different times, and those that have to
+/// open them again would else have the higher latencies.
+const WARM_UP: u32 = 1;
 
 const COLUMNS: [Column; 10] = [
     Column {

@@ -34,11 +34,11 @@ pub(super) struct Outcome {
     pub(super) errors: f64,
 }
 
-/// Sends requests to an address, and calls `meanwhile` ten times a second.
+/// Sends requests to an address for some seconds, and calls `meanwhile` ten times a second.
 pub(super) fn run(
     bench: &Bench<'_>,
     programs: &Programs,
-    address: SocketAddr,
+    (address, seconds): (SocketAddr, u32),
     load: &Load,
     meanwhile: impl FnMut() -> anyhow::Result<()>,
 ) -> anyhow::Result<Outcome> {
@@ -49,7 +49,7 @@ pub(super) fn run(
     command
         .args(["--threads", "1", "--timeout", "60s"])
         .arg(format!("--connections={}", load.connections))
-        .arg(format!("--duration={}s", bench.options.seconds))
+        .arg(format!("--duration={seconds}s"))
         .arg("--script")
         .arg(&script)
         .arg(format!("http://{address}{MOUNT}/{}", load.file))
