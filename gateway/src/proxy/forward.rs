@@ -170,11 +170,15 @@ impl Forwarder<'_> {
         writer.head.clear();
         writer.head.extend_from_slice(&forward.head);
         writer.begin(forward.length);
-        let upload_state = Cell::new(if forward.expects_continue {
-            Upload::AwaitsContinue
-        } else {
-            Upload::Sending
-        });
+        let upload_progress = UploadProgress {
+            state: Cell::new(if forward.expects_continue {
+                Upload::AwaitsContinue
+            } else {
+                Upload::Sending
+            }),
+            ended: Cell::new(None),
+        };
+        let upload_state = &upload_progress.state;
         let Timers {
             up: up_timer,
             down: down_timer,
@@ -186,7 +190,7 @@ impl Forwarder<'_> {
                     max: limits.body_bytes,
                     passed: &progress.received,
                 };
-                let awaited_continue = self.upload_state(&upload_state) == Upload::AwaitsContinue;
+                let awaited_continue = self.upload_state(upload_state) == Upload::AwaitsContinue;
                 // An upstream that does not read trailers would take them for the next request, RFC 9112 §7.1.2.
                 let moved = pump(source, writer, up_timer, bounds, |_| Vec::new());
                 match moved.await {
@@ -207,10 +211,13 @@ impl Forwarder<'_> {
                 Err(PumpError::Sink(_) | PumpError::SinkIdle) => upload_state.set(Upload::Failed),
                 Err(error) => return error,
             }
+            if !forward.length.is_empty() {
+                upload_progress.ended.set(Some(Instant::now()));
+            }
             PumpError::Source(source.closed().await)
         };
         let reader = &mut connection.reader;
-        let response = self.pass_response(reader, down, down_timer, &upload_state, now);
+        let response = self.pass_response(reader, down, down_timer, &upload_progress, now);
         let result = tokio::select! {
             biased;
             error = upload => Err(error),
@@ -262,6 +269,13 @@ pub(super) enum Upload {
     Complete,
     /// The upstream stopped reading.
     Failed,
+}
+
+/// What is known of an upload while the response is awaited.
+pub(super) struct UploadProgress {
+    pub(super) state: Cell<Upload>,
+    /// When it ended; `None` before, and if there is no body.
+    pub(super) ended: Cell<Option<Instant>>,
 }
 
 /// The error of one attempt.

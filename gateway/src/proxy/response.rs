@@ -3,7 +3,6 @@
 //! The response is unchanged except for the policy's edits and hop-by-hop fields. Informational responses are passed on
 //! before it.
 
-use std::cell::Cell;
 use std::time::{Duration, Instant as StdInstant};
 
 use fluxlit_policy::{Policy, Response};
@@ -18,7 +17,7 @@ use crate::net::timer::Timer;
 use crate::observe::{Ending, HttpVersion, Phase};
 use crate::proxy::downstream::{Downstream, DownstreamHead};
 use crate::proxy::failure::ResponseError;
-use crate::proxy::forward::{Forwarder, Passed, Upload};
+use crate::proxy::forward::{Forwarder, Passed, Upload, UploadProgress};
 
 /// The deadline of the response. It depends on how far the upload is.
 struct Waiting {
@@ -41,12 +40,12 @@ impl Forwarder<'_> {
         reader: &mut Reader,
         down: &mut impl Downstream,
         timer: &mut Timer,
-        upload: &Cell<Upload>,
+        upload: &UploadProgress,
         begun: StdInstant,
     ) -> Result<Passed, ResponseError> {
         let limits = &self.worker.settings.limits;
         let mut waiting = Waiting {
-            upload: self.upload_state(upload),
+            upload: self.upload_state(&upload.state),
             deadline: Some(Instant::from_std(begun) + self.response_timeout()),
         };
         loop {
@@ -70,8 +69,8 @@ impl Forwarder<'_> {
                 let sent = timer.within(limits.idle, sent).await;
                 sent.map_err(|_| ResponseError::Client(Ending::ClientTimeout))?
                     .map_err(ResponseError::client)?;
-                if head.status == 100 && upload.get() == Upload::AwaitsContinue {
-                    upload.set(Upload::Sending);
+                if head.status == 100 && upload.state.get() == Upload::AwaitsContinue {
+                    upload.state.set(Upload::Sending);
                 }
                 reader.consume(length);
                 // Informational responses that arrive without a pause never reach the timer.
@@ -102,7 +101,7 @@ impl Forwarder<'_> {
                 return Err(ResponseError::PageForAsset);
             }
             let persists = framing.persists(head.version) && body != Length::UntilEnd && !switches;
-            let is_early = upload.get() != Upload::Complete;
+            let is_early = upload.state.get() != Upload::Complete;
             self.begin_response(&head, body, is_early, down);
             reader.consume(length);
             if switches {
@@ -138,16 +137,18 @@ impl Forwarder<'_> {
         &self,
         reader: &mut Reader,
         timer: &mut Timer,
-        upload: &Cell<Upload>,
+        upload: &UploadProgress,
         waiting: &mut Waiting,
     ) -> Result<usize, ResponseError> {
         let limit = self.response_timeout();
         loop {
-            let before = self.upload_state(upload);
+            let before = self.upload_state(&upload.state);
             if waiting.upload != before {
+                // The change is noticed later than it happened: when the previous deadline has passed.
+                let ended = upload.ended.get();
                 *waiting = Waiting {
                     upload: before,
-                    deadline: None,
+                    deadline: ended.map(|ended| Instant::from_std(ended) + limit),
                 };
             }
             let head = timer.until(limit, &mut waiting.deadline, reader.head(usize::MAX));
@@ -158,7 +159,9 @@ impl Forwarder<'_> {
                     return Err(ResponseError::Closed);
                 }
                 Ok(Err(error)) => return Err(ResponseError::invalid(&error)),
-                Err(_) if before != Upload::Sending && before == self.upload_state(upload) => {
+                Err(_)
+                    if before != Upload::Sending && before == self.upload_state(&upload.state) =>
+                {
                     return Err(ResponseError::Timeout);
                 }
                 Err(_) => waiting.deadline = None,

@@ -3,7 +3,7 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, SocketType, bind, connect, listen, socket};
 
@@ -226,6 +226,27 @@ fn an_app_that_does_not_read_the_body_is_a_504() {
             assert_eq!(got.status, status, "{answer:?}, {sent:?}: {got:?}");
         },
     );
+}
+
+/// The app has its time from the end of the upload, neither less nor twice as much.
+#[test]
+fn the_time_of_an_app_begins_when_the_upload_ends() {
+    let limit = Duration::from_secs(6);
+    let address = upstream(move |_, stream| {
+        while stream.read(&mut [0]).is_ok_and(|count| count > 0) {}
+        false
+    });
+    let limits = [("FLUXLIT_GATEWAY_UPSTREAM_READ_TIMEOUT_S", "6")];
+    let gateway = Gateway::in_front_of(address, &limits);
+    let mut client = gateway.client();
+    client.send("PUT / HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\na");
+    std::thread::sleep(limit / 4);
+    client.send("b");
+    let sent = Instant::now();
+    let got = client.response();
+    assert_eq!(got.status, 504, "{got:?}");
+    let waited = sent.elapsed();
+    assert!(limit <= waited && waited < limit * 3 / 2, "{waited:?}");
 }
 
 /// Interim responses do not count as the response, however many there are.
