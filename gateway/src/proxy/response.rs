@@ -144,7 +144,7 @@ impl Forwarder<'_> {
         loop {
             let before = self.upload_state(&upload.state);
             if waiting.upload != before {
-                // The change is noticed later than it happened: when the previous deadline has passed.
+                // The end of an upload may be noticed only now, after the previous deadline has passed.
                 let ended = upload.ended.get();
                 *waiting = Waiting {
                     upload: before,

@@ -236,11 +236,17 @@ fn the_time_of_an_app_begins_when_the_upload_ends() {
         while stream.read(&mut [0]).is_ok_and(|count| count > 0) {}
         false
     });
-    let limits = [("FLUXLIT_GATEWAY_UPSTREAM_READ_TIMEOUT_S", "6")];
+    let limits = [
+        ("FLUXLIT_GATEWAY_UPSTREAM_READ_TIMEOUT_S", "6"),
+        ("FLUXLIT_GATEWAY_HEADER_READ_TIMEOUT_S", "2"),
+    ];
     let gateway = Gateway::in_front_of(address, &limits);
     let mut client = gateway.client();
     client.send("PUT / HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\na");
-    std::thread::sleep(limit / 4);
+    // The upload takes as long as a client with half a head is waited for.
+    let mut slow = gateway.client();
+    slow.send("GET / HTTP/1.1\r\n");
+    assert_eq!(slow.response().status, 408);
     client.send("b");
     let sent = Instant::now();
     let got = client.response();

@@ -26,12 +26,13 @@ pub(super) struct Load {
     pub(super) streams: Option<u32>,
 }
 
-/// Sends requests to an address for about some seconds, and calls `meanwhile` ten times a second.
+/// Sends requests to an address for about `seconds`, and calls `meanwhile` ten times a second.
 pub(super) fn run(
     bench: &Bench<'_>,
     programs: &Programs,
-    (address, seconds): (SocketAddr, u32),
+    address: SocketAddr,
     load: &Load,
+    seconds: u32,
     meanwhile: impl FnMut() -> anyhow::Result<()>,
 ) -> anyhow::Result<Outcome> {
     let (output, log) = (

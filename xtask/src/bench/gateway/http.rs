@@ -180,10 +180,14 @@ fn sample(
             largest = largest.max(id.map(resident).transpose()?);
             Ok(())
         };
-        let to = (target.address, seconds);
+        let address = target.address;
         match &setting.load {
-            Load::Plain(load) => wrk::run(bench, programs, to, load, meanwhile).context("wrk"),
-            Load::Tls(load) => h2load::run(bench, programs, to, load, meanwhile).context("h2load"),
+            Load::Plain(load) => {
+                wrk::run(bench, programs, address, load, seconds, meanwhile).context("wrk")
+            }
+            Load::Tls(load) => {
+                h2load::run(bench, programs, address, load, seconds, meanwhile).context("h2load")
+            }
         }
     };
     load_for(WARM_UP)?;
@@ -244,8 +248,8 @@ fn goals(setting: &Setting, rows: &[Row<'_, Sample>]) -> Vec<Goal> {
     goals.into_iter().flatten().collect()
 }
 
-/// Seconds of load before it is measured. Proxies close idle connections to the origin after different times, and those that have to
-/// open them again would else have the higher latencies.
+/// Seconds of load before the measurement begins. While one proxy is measured, the others close idle connections to the origin, each
+/// after a time of its own. Those that open them again during the measurement would have the higher latencies.
 const WARM_UP: u32 = 1;
 
 const COLUMNS: [Column; 10] = [

@@ -81,8 +81,8 @@ fn of(bench: &Bench<'_>, programs: &Programs, proxy: &Proxy) -> anyhow::Result<M
             connections: 64,
         };
         let mut largest = 0;
-        let to = (target.address, bench.options.seconds);
-        wrk::run(bench, programs, to, &load, || {
+        let seconds = bench.options.seconds;
+        wrk::run(bench, programs, target.address, &load, seconds, || {
             largest = largest.max(of_target(&target, resident)?);
             Ok(())
         })?;

@@ -34,12 +34,13 @@ pub(super) struct Outcome {
     pub(super) errors: f64,
 }
 
-/// Sends requests to an address for some seconds, and calls `meanwhile` ten times a second.
+/// Sends requests to an address for `seconds`, and calls `meanwhile` ten times a second.
 pub(super) fn run(
     bench: &Bench<'_>,
     programs: &Programs,
-    (address, seconds): (SocketAddr, u32),
+    address: SocketAddr,
     load: &Load,
+    seconds: u32,
     meanwhile: impl FnMut() -> anyhow::Result<()>,
 ) -> anyhow::Result<Outcome> {
     let script = bench.folder.join("wrk.lua");
